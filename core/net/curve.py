@@ -1,0 +1,178 @@
+"""Who may connect: CURVE keys, the allow-list, and the ZAP handler that applies it.
+
+CURVE without a ZAP handler encrypts, and lets everybody in; so every listening socket has a handler, and the key of
+each connection is known to the packets read from it (User-Id), so that one node cannot speak for another.
+
+Rejected: zmq.auth's authenticators (a thread or asyncio, keys in directories); keys in files (they never leave the
+process that made them, only public keys travel).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+from zmq.utils import z85
+
+from hpc.core.net.reactor import Reactor
+
+log = logging.getLogger(__name__)
+
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+ZAP_DOMAIN = b"hpc"
+KEY_BYTES = 32
+MAX_LOGGED_REJECTIONS = 5  # per LOG_WINDOW_S
+LOG_WINDOW_S = 10.0
+_UNKNOWN = -1
+
+
+def key_to_user_id(key: str | bytes) -> str:
+    """A public key as Z85 text -> the form in which packets carry it (hex). ValueError when it is no key."""
+    text = key if isinstance(key, bytes) else key.encode("ascii", "replace")
+    if len(text) != 40:
+        raise ValueError(f"a CURVE key is 40 characters of Z85, not {len(text)}")
+    try:
+        raw = z85.decode(text)
+    except Exception as error:
+        raise ValueError("not a CURVE key in Z85") from error
+    return raw.hex()
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A CURVE key pair as Z85 text. The secret half stays out of repr and must stay out of messages."""
+
+    public: str
+    secret: str = field(repr=False)
+
+    @classmethod
+    def make(cls) -> KeyPair:
+        public, secret = zmq.curve_keypair()
+        return cls(public.decode("ascii"), secret.decode("ascii"))
+
+
+class AllowList:
+    """Which public keys may connect, and for which node each may speak (None: for any)."""
+
+    def __init__(self, entries: Mapping[str, int | None] | None = None) -> None:
+        self._nodes: dict[str, int | None] = {}
+        for key, node in (entries or {}).items():
+            self.add(key, node)
+
+    def add(self, key: str | bytes, node: int | None = None) -> None:
+        self._nodes[key_to_user_id(key)] = node
+
+    def remove(self, key: str | bytes) -> None:
+        """Refuse the key from now on; packets on its open connections are refused too."""
+        self._nodes.pop(key_to_user_id(key), None)
+
+    def knows(self, user_id: str) -> bool:
+        return user_id in self._nodes
+
+    def may_speak(self, user_id: str, node: int) -> bool:
+        allowed = self._nodes.get(user_id, _UNKNOWN)
+        return allowed is None or allowed == node
+
+    def __contains__(self, key: str | bytes) -> bool:
+        return key_to_user_id(key) in self._nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
+class LogLimit:
+    """Lets a few log lines through per window and counts the others."""
+
+    def __init__(self, lines: int = MAX_LOGGED_REJECTIONS, window_s: float = LOG_WINDOW_S) -> None:
+        self._lines = lines
+        self._window_s = window_s
+        self._since = float("-inf")
+        self._count = 0
+
+    def warn(self, logger: logging.Logger, text: str, *values: object) -> None:
+        now = time.monotonic()
+        if now - self._since > self._window_s:
+            if self._count > self._lines:
+                logger.warning("%d more warnings like the next were left out", self._count - self._lines)
+            self._since = now
+            self._count = 0
+        self._count += 1
+        if self._count <= self._lines:
+            logger.warning(text, *values)
+
+
+class ZapHandler:
+    """Answers ZeroMQ's question for each new connection of the context: is this key allowed?
+
+    One per context, made before the sockets that it guards; those set CURVE_SERVER and ZAP_DOMAIN.
+    """
+
+    def __init__(self, context: zmq.Context[Any], reactor: Reactor, allow: AllowList) -> None:
+        self._reactor = reactor
+        self._allow = allow
+        self._limit = LogLimit()
+        self.accepted = 0
+        self.rejected = 0
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.bind(ZAP_ENDPOINT)
+        reactor.add_zmq(self._socket, self._on_request)
+
+    def _on_request(self) -> None:
+        try:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+        # route, empty, version, request, domain, address, identity, mechanism, credentials...
+        if len(frames) < 8:
+            self.rejected += 1
+            return
+        request, domain, address, mechanism = frames[3], frames[4], frames[5], frames[7]
+        user_id = self._judge(domain, address, mechanism, frames[8:])
+        verdict = (b"200", b"OK") if user_id else (b"400", b"key not allowed")
+        answer = [*frames[:3], request, *verdict, user_id.encode("ascii"), b""]
+        self._socket.send_multipart(answer, zmq.NOBLOCK)
+        self._reactor.touch(self._socket)
+
+    def _judge(self, domain: bytes, address: bytes, mechanism: bytes, credentials: list[bytes]) -> str:
+        """The user id to give to the connection, empty when it is refused."""
+        why = "unknown key"
+        if domain != ZAP_DOMAIN:
+            why = "unknown domain"
+        elif mechanism != b"CURVE" or len(credentials) != 1 or len(credentials[0]) != KEY_BYTES:
+            why = "no CURVE key"
+        else:
+            user_id = credentials[0].hex()
+            if self._allow.knows(user_id):
+                self.accepted += 1
+                return user_id
+        self.rejected += 1
+        shown = address.decode("ascii", "replace")
+        self._limit.warn(log, "refused a connection from %s: %s (%d so far)", shown, why, self.rejected)
+        return ""
+
+    def close(self) -> None:
+        self._reactor.remove_zmq(self._socket)
+        self._socket.close(0)
+
+
+def guard_server(socket: zmq.Socket[Any], keys: KeyPair) -> None:
+    """Make a listening socket demand CURVE and ask the context's ZapHandler. Call it before bind."""
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode("ascii"))
+    socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+
+
+def guard_client(socket: zmq.Socket[Any], keys: KeyPair, server_public_key: str | bytes) -> None:
+    """Make a dialing socket show its key and accept no other server. Call it before connect."""
+    key_to_user_id(server_public_key)  # raises what a caller understands, before ZeroMQ says EINVAL
+    server = server_public_key if isinstance(server_public_key, bytes) else server_public_key.encode("ascii")
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode("ascii"))
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret.encode("ascii"))
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server)

@@ -1,0 +1,145 @@
+"""Which address of this machine a node listens on.
+
+The order: what the user names (an interface or an address); 127.0.0.1 when the whole session is on one
+machine; a fast network (hsn0, ib0, ...) that is up, when there are several nodes; the address from which
+packets to the outside leave; what the host's own name resolves to; the first interface that is up.
+
+IPv4 only: SIOCGIFCONF lists it in one call without any library.  Rejected: psutil (a dependency for one
+call), parsing `ip addr` (absent in containers).
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import re
+import socket
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+SIOCGIFCONF = 0x8912
+SIOCGIFFLAGS = 0x8913
+IFREQ_BYTES = 40  # sizeof(struct ifreq) where a pointer has 8 bytes
+IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x8, 0x40
+LOOPBACK = "127.0.0.1"
+
+_FAST = re.compile(r"(hsn|ib|opa|hfi)[a-z]*\d")
+
+
+class Interface(NamedTuple):
+    """A network interface with an IPv4 address."""
+
+    name: str
+    addr: str
+    up: bool
+
+    @property
+    def loopback(self) -> bool:
+        return self.addr.startswith("127.")
+
+
+class InterfaceError(Exception):
+    """The interface that was asked for is not there; the text lists those that are."""
+
+
+def list_interfaces() -> list[Interface]:
+    """The interfaces of this machine that have an IPv4 address, in the kernel's order."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        size = 64 * IFREQ_BYTES
+        while True:
+            buffer = array.array("B", bytes(size))
+            request = struct.pack("iP", size, buffer.buffer_info()[0])
+            used = struct.unpack("iP", fcntl.ioctl(probe.fileno(), SIOCGIFCONF, request))[0]
+            if used < size:
+                break
+            size *= 2
+        found: list[Interface] = []
+        data = buffer.tobytes()[:used]
+        for at in range(0, used, IFREQ_BYTES):
+            raw_name = data[at : at + 16]
+            name = raw_name.split(b"\0", 1)[0].decode("ascii", "replace")
+            addr = socket.inet_ntoa(data[at + 20 : at + 24])
+            found.append(Interface(name, addr, _is_up(probe, raw_name)))
+        return found
+
+
+def _is_up(probe: socket.socket, raw_name: bytes) -> bool:
+    try:
+        answer = fcntl.ioctl(probe.fileno(), SIOCGIFFLAGS, struct.pack("16sh22x", raw_name, 0))
+    except OSError:
+        return False
+    flags: int = struct.unpack("16sh22x", answer)[1]
+    return bool(flags & IFF_UP and (flags & IFF_RUNNING or flags & IFF_LOOPBACK))
+
+
+def outside_address() -> str | None:
+    """The local address of a route to the outside (no packet is sent), if there is one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))  # reserved for documentation: nobody's machine
+            addr: str = probe.getsockname()[0]
+        except OSError:
+            return None
+    return None if addr == "0.0.0.0" else addr
+
+
+def hostname_address() -> str | None:
+    """What the name of this host resolves to, if it does."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return None
+
+
+def choose(
+    interfaces: Sequence[Interface],
+    *,
+    wanted: str | None = None,
+    loopback: bool = False,
+    many_nodes: bool = False,
+    outside: str | None = None,
+    hostname: str | None = None,
+) -> Interface:
+    """Picks the interface by the order above; InterfaceError if `wanted` is not there or is down."""
+    if wanted:
+        return _named(interfaces, wanted)
+    if loopback:
+        return Interface("lo", LOOPBACK, True)
+    usable = [i for i in interfaces if i.up and not i.loopback]
+    if many_nodes:
+        fast = sorted((i for i in usable if _FAST.match(i.name)), key=lambda i: _natural(i.name))
+        if fast:
+            return fast[0]
+    for addr in (outside, hostname):
+        for interface in usable:
+            if interface.addr == addr:
+                return interface
+    return usable[0] if usable else Interface("lo", LOOPBACK, True)
+
+
+def _named(interfaces: Sequence[Interface], wanted: str) -> Interface:
+    matches = [i for i in interfaces if wanted in (i.name, i.addr)]
+    if any(i.up for i in matches):
+        return next(i for i in matches if i.up)
+    there = ", ".join(f"{i.name} ({i.addr}{'' if i.up else ', down'})" for i in interfaces)
+    problem = "is down" if matches else "is not on this machine"
+    raise InterfaceError(f"interface {wanted} {problem}; there are: {there or 'none with an IPv4 address'}")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def node_address(*, wanted: str | None, loopback: bool, many_nodes: bool) -> Interface:
+    """The interface and address that a node of this machine listens on."""
+    if loopback and not wanted:
+        return Interface("lo", LOOPBACK, True)
+    return choose(
+        list_interfaces(),
+        wanted=wanted,
+        loopback=loopback,
+        many_nodes=many_nodes,
+        outside=outside_address(),
+        hostname=hostname_address(),
+    )

@@ -1,0 +1,244 @@
+"""What this node was granted: CPUs, memory and GPUs.
+
+The scheduler's grant is the truth, not the machine.  CPUs: the least of the affinity mask, what the
+scheduler's variables say and the CPU quota of any cgroup up the chain.  Memory: the least of the memory limits up
+the chain, the scheduler's figure and what is available.  GPUs: the ids in the variables that make
+devices visible, else those the scheduler names, else the device files that may be opened; ids stay
+strings, so that UUIDs and MIG names survive.
+
+Every function takes the root of the file system and the environment, so that tests give it theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hpc.core.node.spec import Start
+
+UNLIMITED_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2**63
+VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What this node may use."""
+
+    cpus: int
+    mem_bytes: int
+    gpus: tuple[str, ...]
+
+
+def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/") -> Grant:
+    """The grant of the node `rank`, its part of it where several nodes divide one machine."""
+    cpus = granted_cpus(environ, start.grant_env.get("cpus", ()), root)
+    mem_bytes = granted_memory(environ, start.grant_env, cpus, root)
+    gpus = granted_gpus(environ, start.grant_env.get("gpus", ()), root)
+    parts = start.machine_share
+    part = rank % parts
+    return Grant(
+        max(1, cpus // parts),
+        mem_bytes // parts,
+        gpus[part * len(gpus) // parts : (part + 1) * len(gpus) // parts],
+    )
+
+
+def granted_cpus(environ: Mapping[str, str], grant_env: Sequence[str], root: str = "/") -> int:
+    """The CPUs that this process may use at once, at least 1."""
+    counts = [len(os.sched_getaffinity(0))]
+    counts += [n for n in (_number(environ.get(name)) for name in grant_env) if n]
+    quota = cgroup_cpu_quota(root)
+    if quota is not None:
+        counts.append(max(1, int(quota)))
+    return max(1, min(counts))
+
+
+def granted_memory(
+    environ: Mapping[str, str], grant_env: Mapping[str, Sequence[str]], cpus: int, root: str = "/"
+) -> int:
+    """The bytes of memory that the node may use."""
+    limits = [available_memory(root)]
+    for name in grant_env.get("mem_mb", ()):
+        limits.append(_megabytes(environ.get(name)))
+    for name in grant_env.get("mem_mb_per_cpu", ()):
+        limits.append(_megabytes(environ.get(name)) * cpus)
+    limits.append(cgroup_memory_limit(root) or 0)
+    return min((limit for limit in limits if limit > 0), default=1 << 30)
+
+
+def granted_gpus(environ: Mapping[str, str], grant_env: Sequence[str], root: str = "/") -> tuple[str, ...]:
+    """The ids of the GPUs of this node."""
+    for name in VISIBLE_DEVICES:
+        value = environ.get(name)
+        if value is not None:
+            return parse_devices(value)
+    for name in grant_env:
+        value = environ.get(name)
+        if value:
+            return parse_devices(value)
+    return device_files(root) or nvml_devices(root)
+
+
+def parse_devices(value: str) -> tuple[str, ...]:
+    """The ids of a list like "0,1", "0-3", "GPU-8a5f…", "MIG-…"; -1 or none ends it, as for CUDA."""
+    ids: list[str] = []
+    for part in value.split(","):
+        part = part.strip()
+        if not part or part.startswith("-") or part.lower() in ("none", "nodevfiles", "void"):
+            break
+        span = re.fullmatch(r"(\d{1,4})-(\d{1,4})", part)
+        ids += [str(i) for i in range(int(span[1]), int(span[2]) + 1)] if span else [part]
+    return tuple(dict.fromkeys(ids))
+
+
+def device_files(root: str = "/") -> tuple[str, ...]:
+    """Indices of the NVIDIA device files that this process may open (a device cgroup hides the others).
+
+    With some hidden, the driver numbers those left from 0, and so does this.
+    """
+    folder = os.path.join(root, "dev")
+    try:
+        names = [name for name in os.listdir(folder) if re.fullmatch(r"nvidia\d+", name)]
+    except OSError:
+        return ()
+    allowed = [name for name in names if os.access(os.path.join(folder, name), os.R_OK | os.W_OK)]
+    return tuple(str(i) for i in range(len(allowed)))
+
+
+def nvml_devices(root: str = "/") -> tuple[str, ...]:
+    """The GPUs that NVML counts, where there is a driver without device files (WSL) and pynvml is installed."""
+    if not os.path.exists(os.path.join(root, "dev/dxg")):
+        return ()
+    try:
+        import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        pynvml.nvmlInit()
+        try:
+            return tuple(str(i) for i in range(pynvml.nvmlDeviceGetCount()))
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # an optional library of another vendor: any failure means "cannot tell"
+        return ()
+
+
+def offered_gpus(granted: Sequence[str], wanted: float | None) -> tuple[str, ...]:
+    """`granted`, or as many as the user said: the first of them, then invented indices."""
+    if wanted is None:
+        return tuple(granted)
+    ids = list(granted[: int(wanted)])
+    spare = (str(i) for i in range(int(wanted) + len(ids)) if str(i) not in ids)
+    while len(ids) < int(wanted):
+        ids.append(next(spare))
+    return tuple(ids)
+
+
+def boot_id(root: str = "/") -> str:
+    """Names this boot of this machine: two processes with the same one share a kernel."""
+    return _read(os.path.join(root, "proc/sys/kernel/random/boot_id")).strip()
+
+
+def available_memory(root: str = "/") -> int:
+    """MemAvailable in bytes, 0 if it cannot be read."""
+    for line in _read(os.path.join(root, "proc/meminfo")).splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def cgroup_memory_limit(root: str = "/") -> int | None:
+    """The tightest memory limit of this process's cgroup and those above it, in bytes."""
+    limits: list[int] = []
+    for version, folder in cgroup_chain("memory", root):
+        name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+        limit = _number(_read(os.path.join(folder, name)))
+        if limit and limit < UNLIMITED_BYTES:
+            limits.append(limit)
+    return min(limits, default=None)
+
+
+def cgroup_cpu_quota(root: str = "/") -> float | None:
+    """The tightest CPU quota of this process's cgroup and those above it, in CPUs."""
+    quotas: list[float] = []
+    for version, folder in cgroup_chain("cpu", root):
+        if version == 2:
+            words = _read(os.path.join(folder, "cpu.max")).split()
+        else:
+            words = [
+                _read(os.path.join(folder, "cpu.cfs_quota_us")).strip(),
+                _read(os.path.join(folder, "cpu.cfs_period_us")).strip(),
+            ]
+        if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):
+            quotas.append(int(words[0]) / int(words[1]))
+    return min(quotas, default=None)
+
+
+def cgroup_chain(controller: str, root: str = "/") -> list[tuple[int, str]]:
+    """(version, folder) of this process's cgroup for `controller` and of each one above it that is visible."""
+    chain: list[tuple[int, str]] = []
+    for version, mount_root, mount_point in _cgroup_mounts(controller, root):
+        path = _cgroup_path(version, controller, root)
+        if path is None:
+            continue
+        inside = path[len(mount_root.rstrip("/")) :] if _is_below(path, mount_root) else "/"
+        top = os.path.normpath(os.path.join(root, mount_point.lstrip("/")))
+        folder = os.path.normpath(os.path.join(top, inside.lstrip("/")))
+        if not _is_below(folder, top) or not os.path.isdir(folder):
+            folder = top
+        while True:
+            chain.append((version, folder))
+            if folder == top:
+                break
+            folder = os.path.dirname(folder)
+    return chain
+
+
+def _cgroup_mounts(controller: str, root: str) -> list[tuple[int, str, str]]:
+    mounts: list[tuple[int, str, str]] = []
+    for line in _read(os.path.join(root, "proc/self/mountinfo")).splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(), right.split()
+        if len(fields) < 5 or len(kind) < 3:
+            continue
+        if kind[0] == "cgroup2":
+            mounts.append((2, fields[3], fields[4]))
+        elif kind[0] == "cgroup" and controller in kind[2].split(","):
+            mounts.append((1, fields[3], fields[4]))
+    return mounts
+
+
+def _cgroup_path(version: int, controller: str, root: str) -> str | None:
+    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if version == 2 and number == "0" and not controllers:
+            return path
+        if version == 1 and controller in controllers.split(","):
+            return path
+    return None
+
+
+def _is_below(path: str, top: str) -> bool:
+    return top == "/" or path == top or path.startswith(top.rstrip("/") + "/")
+
+
+def _number(text: str | None) -> int | None:
+    """The first number in "4", "2(x3)" or "8,16"; None for "max" or nothing."""
+    match = re.match(r"\s*(\d+)", text or "")
+    return int(match[1]) if match else None
+
+
+def _megabytes(text: str | None) -> int:
+    match = re.fullmatch(r"\s*(\d+)\s*([KMGT]?)B?\s*", text or "", re.IGNORECASE)
+    if match is None:
+        return 0
+    return int(match[1]) << {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}[match[2].upper()]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,112 @@
+"""The outer process of a node: it outlives the supervisor by the time it takes to clear up after it.
+
+The supervisor may be killed with SIGKILL like anything else.  Its own children then get SIGKILL from the
+kernel, but what those had started would drift to init, and the node's directory would stay.  So the supervisor
+runs as the only child of a keeper, which does nothing but wait: it is a subreaper, so after the supervisor's
+death all that is left below becomes its own, and it ends that, removes the directory and tells the launcher.
+Its stdout stays open until then, so the end of that stream means that the node is clean.  The other way
+round, the supervisor gets SIGTERM when its keeper dies, and stops in order.
+
+Only if both are killed at once, with SIGKILL, can a directory (never a process of ours) stay behind;
+`rundir.sweep` takes it away at the next start.
+
+Rejected: a janitor beside the supervisor that looks for a mark in environments (forked processes carry
+their parent's), and leaving it to the scheduler (many sites run without job containers).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from hpc.core.node import rundir
+from hpc.core.node.bootstrap import encode_report
+from hpc.core.node.process import become_subreaper, fork_child, set_name
+from hpc.core.node.reap import describe_code, end_descendants
+
+CLEAR_TIMEOUT_S = 20.0
+LAST_REPORT = 10**9  # numbers of messages of a keeper, far above those of its supervisor
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int) -> int:
+    """Runs `body` in a child, ends what it leaves behind and returns an exit code (128+N for a signal).
+
+    `body` is given the descriptor of a pipe: it writes the paths there, one a line, that must not outlive it.
+    The process that calls this is for nothing else; it must have one thread.
+    """
+    become_subreaper()
+    set_name("hpc-keeper")
+    for warning in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(warning, signal.SIG_IGN)  # a scheduler's warning goes to every task of a step
+    paths_fd, write_fd = os.pipe()
+    child = 0  # -1 once it has ended
+    early: list[int] = []
+
+    def forward(signum: int, _frame: FrameType | None) -> None:
+        if child > 0:
+            os.kill(child, signum)
+        else:
+            early.append(signum)
+
+    for signum in FORWARDED:
+        signal.signal(signum, forward)
+    child = fork_child(
+        lambda: body(write_fd),
+        name="hpc-node",
+        keep=(stdin_fd, stdout_fd, write_fd),
+        death_signal=signal.SIGTERM,
+    )
+    for early_signal in early:
+        os.kill(child, early_signal)
+    os.close(write_fd)
+    _drop_input(stdin_fd)
+    code = _wait(child)
+    child = -1
+    left = end_descendants(CLEAR_TIMEOUT_S)
+    paths = _read_paths(paths_fd)
+    for path in paths:
+        rundir.remove(path)
+    if code < 0:
+        _tell(rank, stdout_fd, code, left)
+        return 128 - code
+    return code
+
+
+def _drop_input(stdin_fd: int) -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, stdin_fd)
+    os.close(null)
+
+
+def _wait(child: int) -> int:
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _read_paths(fd: int) -> list[str]:
+    data = b""
+    os.set_blocking(fd, False)
+    try:
+        while block := os.read(fd, 1 << 16):
+            data += block
+    except BlockingIOError:
+        pass
+    os.close(fd)
+    return [os.fsdecode(line) for line in data.splitlines() if line.startswith(b"/")]
+
+
+def _tell(rank: int, stdout_fd: int, code: int, left: list[int]) -> None:
+    why = f"the supervisor {describe_code(code)}"
+    if left:
+        why += f"; processes that could not be ended: {left}"
+    message = {"op": "bye", "rank": rank, "code": 128 - code, "why": why}
+    try:
+        os.set_blocking(stdout_fd, False)
+        os.write(stdout_fd, b"\n" + encode_report(rank, LAST_REPORT, message))
+    except OSError:
+        return

@@ -1,0 +1,173 @@
+"""Forked processes of a node, each tied to the process that made it.
+
+`fork_child` gives the child what it needs and nothing else: its own log files, every other descriptor
+closed (a sibling that inherits a socket keeps it from ending), signals back to their defaults, SIGINT
+ignored (Ctrl-C at a terminal hits the whole foreground group; only the launcher decides what it means), and
+PR_SET_PDEATHSIG.  That signal is sent when the forking *thread* ends, so only single threaded processes may
+fork with it; the child then compares its parent, for the case that it died before the call.
+
+Rejected: multiprocessing (its resource tracker and semaphores outlive a kill -9), subprocess with
+preexec_fn (starts a new interpreter: 100 ms, and a storm of imports on a parallel file system).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+LOST_PARENT = 81  # exit code of a child whose parent was gone before it was tied to it
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_prctl.restype = ctypes.c_int
+_prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
+
+
+def become_subreaper() -> None:
+    """Orphans below this process become its children, not init's: none escapes by a double fork."""
+    _call_prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with(parent: int, signum: int = signal.SIGKILL) -> None:
+    """Sends this process `signum` when its parent ends; ends at once if that has happened already."""
+    _call_prctl(PR_SET_PDEATHSIG, signum)
+    if os.getppid() != parent:
+        os._exit(LOST_PARENT)
+
+
+def set_name(name: str) -> None:
+    """The name in ps and top, at most 15 bytes."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
+
+
+def _call_prctl(option: int, value: int) -> None:
+    if _prctl(option, value, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+
+
+def thread_count() -> int:
+    """How many threads this process has, those of C libraries too."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Closes every descriptor except 0, 1, 2 and those in `keep`.
+
+    By the list of those that are open: without the system call (kernels before 5.9) os.closerange tries
+    every number up to a limit that may be a thousand million.
+    """
+    kept = {0, 1, 2, *keep}
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:  # the descriptor of this very listing
+                continue
+
+
+def reset_signals() -> None:
+    """Handlers made by Python become defaults, SIGINT is ignored, and no wake-up descriptor is left."""
+    signal.set_wakeup_fd(-1)
+    for signum in signal.valid_signals():
+        if callable(signal.getsignal(signum)):
+            signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Holds signals back, so that no handler of the parent runs in a child that was just forked."""
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def redirect(stdout_path: str, stderr_path: str) -> None:
+    """Stdin from /dev/null, stdout and stderr appended to files (one file if the paths are equal)."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(stdout_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    err = out
+    if stderr_path != stdout_path:
+        err = os.open(stderr_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for fd, target in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(fd, target)
+    for fd in {null, out, err}:
+        if fd > 2:
+            os.close(fd)
+    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+
+
+def flush_output() -> None:
+    """Flushes stdout and stderr, whatever state they are in."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
+
+
+def fork_child(
+    body: Callable[[], object],
+    *,
+    name: str,
+    keep: Iterable[int] = (),
+    log: tuple[str, str] | None = None,
+    death_signal: int | None = signal.SIGKILL,
+) -> int:
+    """Forks a child that runs `body` and ends with its result as the exit code (None is 0).
+
+    `keep` are the descriptors it needs besides 0 to 2; `log` the files for its stdout and stderr;
+    `death_signal` what it gets when this process ends (None: nothing).  Returns its pid.
+    """
+    parent = os.getpid()
+    flush_output()
+    with signals_blocked():
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            code = _run_child(body, name, keep, log, parent, death_signal)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            flush_output()
+            os._exit(code)
+
+
+def _run_child(
+    body: Callable[[], object],
+    name: str,
+    keep: Iterable[int],
+    log: tuple[str, str] | None,
+    parent: int,
+    death_signal: int | None,
+) -> int:
+    if death_signal is not None:
+        die_with(parent, death_signal)
+    if log is not None:
+        redirect(*log)
+    close_all_but(keep)
+    reset_signals()
+    set_name(name)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        result = body()
+    except SystemExit as error:
+        result = error.code
+        if isinstance(result, str):
+            print(result, file=sys.stderr)
+            return 1
+    return result if isinstance(result, int) else 0

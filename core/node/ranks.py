@@ -1,0 +1,310 @@
+"""Ranks mode: a plain script once per rank, with torchrun's environment, under a node's supervisor.
+
+Each rank leads a session and process group of its own, gets SIGKILL when the supervisor ends, and writes to
+pipes whose lines go up as `out` messages.  PyTorch needs nothing but the environment: all GPUs stay visible and
+LOCAL_RANK says which to take.
+
+What a scheduler or an MPI launcher told *this* process about ranks is removed from the environment of all
+that a supervisor starts (`without_ranks`): a supervisor is one task of a step, and an MPI, Lightning or
+DeepSpeed below would believe to be that task.  Removed are the families in `RANK_PREFIXES` (PMI, PMIx, Open MPI,
+PALS, Hydra, torchelastic, Slurm's step) and the names in `RANK_NAMES` (SLURM_PROCID, SLURM_NTASKS, RANK, ...).
+The job stays known (SLURM_JOB_ID, SLURM_JOB_NODELIST, SLURM_CPUS_ON_NODE, SLURM_STEP_GPUS, ...).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from hpc.core.node.process import fork_child
+from hpc.core.node.reap import exit_code
+from hpc.core.node.spec import NodeSpec
+
+READ_BYTES = 1 << 16
+MAX_LINE_BYTES = 1 << 16  # a longer line goes up in pieces
+TAIL_LINES = 50
+TAIL_LINE_CHARS = 2000
+
+RANK_PREFIXES = (
+    "PMI_",
+    "PMI2_",
+    "PMIX_",
+    "OMPI_",
+    "PALS_",
+    "MPIEXEC_",
+    "HYDRA_",
+    "MV2_COMM_",
+    "I_MPI_HYDRA_",
+    "TORCHELASTIC_",
+    "SLURM_CPU_BIND",
+    "SLURM_PMI",
+    "SLURM_STEP_",
+    "SLURM_SRUN_COMM_",
+)
+RANK_NAMES = frozenset(
+    [
+        "PMI2_RANK",
+        "MPI_LOCALRANKID",
+        "MPI_LOCALNRANKS",
+        "FLUX_TASK_RANK",
+        "FLUX_TASK_LOCAL_ID",
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+        "SLURM_NODEID",
+        "SLURM_GTIDS",
+        "SLURM_TASK_PID",
+        "SLURM_MPI_TYPE",
+        "SLURM_NTASKS",
+        "SLURM_NPROCS",
+        "SLURM_NTASKS_PER_NODE",
+        "SLURM_TASKS_PER_NODE",
+        "SLURM_NTASKS_PER_CORE",
+        "SLURM_NTASKS_PER_SOCKET",
+        "SLURM_NTASKS_PER_GPU",
+        "SLURM_DISTRIBUTION",
+        "SLURM_LAUNCH_NODE_IPADDR",
+        "SLURM_STEPID",
+        "SLURM_UMASK",
+        "SLURM_PTY_PORT",
+        "SLURM_PTY_WIN_COL",
+        "SLURM_PTY_WIN_ROW",
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "NODE_RANK",
+        "GROUP_RANK",
+        "GROUP_WORLD_SIZE",
+        "ROLE_NAME",
+        "ROLE_RANK",
+        "ROLE_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+    ]
+)
+KEPT_NAMES = frozenset({"SLURM_STEP_GPUS"})  # says which devices, not which rank
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """The launcher's `ranks` message."""
+
+    argv: list[str]
+    per_node: int
+    nodes: int
+    master_addr: str
+    master_port: int
+    cwd: str | None = None
+    env: dict[str, str | None] = {}
+
+
+def without_ranks(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what says which rank of whose step this is."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in KEPT_NAMES or not (name.startswith(RANK_PREFIXES) or name in RANK_NAMES)
+    }
+
+
+def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, local_rank: int) -> dict[str, str]:
+    """The environment of one rank: torchrun's, over `base` and the launcher's `env` (None unsets)."""
+    env = without_ranks(base)
+    for name, value in order.env.items():
+        if value is None:
+            env.pop(name, None)
+        else:
+            env[name] = value
+    rank, world = spec.rank * order.per_node + local_rank, order.nodes * order.per_node
+    env.setdefault("OMP_NUM_THREADS", str(max(1, spec.granted_cpus // order.per_node)))
+    env.setdefault("PYTHONUNBUFFERED", "1")  # stdout is a pipe: lines should come when they are printed
+    env.setdefault("GLOO_SOCKET_IFNAME", spec.interface)
+    env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    env.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(local_rank),
+        WORLD_SIZE=str(world),
+        LOCAL_WORLD_SIZE=str(order.per_node),
+        NODE_RANK=str(spec.rank),
+        GROUP_RANK=str(spec.rank),
+        GROUP_WORLD_SIZE=str(order.nodes),
+        ROLE_NAME="default",
+        ROLE_RANK=str(rank),
+        ROLE_WORLD_SIZE=str(world),
+        MASTER_ADDR=order.master_addr,
+        MASTER_PORT=str(order.master_port),
+        TORCHELASTIC_RUN_ID=spec.session,
+        TORCHELASTIC_RESTART_COUNT="0",
+        TORCHELASTIC_MAX_RESTARTS="0",
+        TORCHELASTIC_USE_AGENT_STORE="False",
+        TORCHELASTIC_ERROR_FILE=os.path.join(spec.dir, f"rank{rank}-error.json"),
+    )
+    return env
+
+
+@dataclass(slots=True)
+class Lines:
+    """Cuts one stream of a rank into texts of whole lines; keeps the last lines if asked to."""
+
+    tail: deque[str] | None = None
+    _rest: bytes = b""
+
+    def feed(self, data: bytes) -> str:
+        """The whole lines that `data` completes (perhaps none), as one text."""
+        data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        if len(data) - end > MAX_LINE_BYTES:
+            end = len(data)
+        self._rest = data[end:]
+        return self._text(data[:end])
+
+    def finish(self) -> str:
+        """The line that has no end yet."""
+        rest, self._rest = self._rest, b""
+        return self._text(rest)
+
+    def _text(self, data: bytes) -> str:
+        text = data.decode("utf-8", "replace")
+        if self.tail is not None:
+            self.tail.extend(line[:TAIL_LINE_CHARS] for line in text.split("\n") if line)
+        return text
+
+
+@dataclass(slots=True)
+class _Rank:
+    number: int
+    pid: int
+    streams: dict[int, tuple[int, Lines]]  # descriptor → 1 or 2, and its lines
+    tail: deque[str]
+    code: int | None = None
+
+
+@dataclass
+class Ranks:
+    """The ranks of one node.  The supervisor's loop gives it readable descriptors and ended children."""
+
+    spec: NodeSpec
+    report: Callable[..., None]
+    watch: Callable[[int, Callable[[], object]], None]
+    unwatch: Callable[[int], None]
+    paused: bool = False
+    _ranks: dict[int, _Rank] = field(default_factory=dict)  # by pid
+
+    def start(self, order: Order) -> None:
+        """Starts `order.per_node` ranks; OSError if no more processes or descriptors can be had."""
+        for local_rank in range(order.per_node):
+            self._start_one(order, local_rank)
+
+    def _start_one(self, order: Order, local_rank: int) -> None:
+        env = rank_environment(os.environ, self.spec, order, local_rank)
+        out_read, out_write = os.pipe()
+        err_read, err_write = os.pipe()
+        try:
+            pid = fork_child(
+                lambda: _become(order, env, out_write, err_write),
+                name="hpc-rank",
+                keep=(out_write, err_write),
+            )
+        finally:
+            os.close(out_write)
+            os.close(err_write)
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        streams = {out_read: (1, Lines()), err_read: (2, Lines(tail))}
+        rank = _Rank(self.spec.rank * order.per_node + local_rank, pid, streams, tail)
+        self._ranks[pid] = rank
+        for fd in streams:
+            os.set_blocking(fd, False)
+            self._watch(rank, fd)
+
+    def _watch(self, rank: _Rank, fd: int) -> None:
+        if not self.paused:
+            self.watch(fd, lambda: self._read(rank, fd))
+
+    def pause(self, paused: bool) -> None:
+        """Stops reading while the launcher is slow: the ranks then wait in their writes."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        for rank in self._ranks.values():
+            for fd in rank.streams:
+                if paused:
+                    self.unwatch(fd)
+                else:
+                    self._watch(rank, fd)
+
+    def _read(self, rank: _Rank, fd: int) -> bool:
+        """Reads once; False when nothing is left for now or for good."""
+        number, lines = rank.streams[fd]
+        try:
+            data = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        text = lines.feed(data) if data else lines.finish()
+        if text:
+            self.report("out", r=rank.number, fd=number, text=text)
+        if not data:
+            self._close(rank, fd)
+        return bool(data)
+
+    def _close(self, rank: _Rank, fd: int) -> None:
+        if not self.paused:
+            self.unwatch(fd)
+        os.close(fd)
+        del rank.streams[fd]
+
+    def on_exit(self, pid: int, status: int) -> bool:
+        """A child has ended: sends its last output and its code.  False if it was not a rank.
+
+        Its pipes stay open while processes that it left behind hold them.
+        """
+        rank = self._ranks.get(pid)
+        if rank is None:
+            return False
+        for fd in list(rank.streams):
+            number, lines = rank.streams[fd]
+            while self._read(rank, fd):
+                pass
+            text = lines.finish()
+            if text:
+                self.report("out", r=rank.number, fd=number, text=text)
+        rank.code = exit_code(status)
+        self.report("rank_exit", r=rank.number, code=rank.code, tail=list(rank.tail))
+        return True
+
+    def signal(self, signum: int) -> None:
+        """Sends a signal to the process group of each rank that runs."""
+        for rank in self._ranks.values():
+            if rank.code is None:
+                try:
+                    os.killpg(rank.pid, signum)
+                except ProcessLookupError:  # it has not made its group yet
+                    os.kill(rank.pid, signum)
+
+
+def _become(order: Order, env: dict[str, str], out_write: int, err_write: int) -> int:
+    """In the child: becomes the rank's program.  126 and 127 as in a shell."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(out_write, 1)
+    os.dup2(err_write, 2)
+    for signum in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(signum, signal.SIG_DFL)
+    try:
+        if order.cwd is not None:
+            os.chdir(order.cwd)
+    except OSError as error:
+        os.write(2, f"cannot enter the working directory {order.cwd}: {error.strerror}\n".encode())
+        return 126
+    try:
+        os.execvpe(order.argv[0], order.argv, env)
+    except OSError as error:
+        os.write(2, f"cannot run {order.argv[0]}: {error.strerror}\n".encode())
+        return 127 if error.errno == errno.ENOENT else 126

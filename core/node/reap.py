@@ -1,0 +1,149 @@
+"""The end of everything below a process.
+
+A supervisor is a subreaper: whoever below it loses its parent, by a double fork or a crash, becomes its
+child.  So "wait says that I have no children" proves that nothing is left, whatever was forked meanwhile, and
+`end_descendants` kills and waits until that is so.  The list of whom to kill comes from /proc; it only has to
+be good enough for progress.
+
+Rejected: process groups and sessions (setsid leaves them), an environment variable as a mark (a forked
+process shows its parent's first environment), cgroups (rarely writable in a job).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable
+
+POLL_S = 0.05
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of all threads of `pid`, from /proc."""
+    found: list[int] = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+        for task in tasks:
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found += [int(word) for word in file.read().split()]
+    except FileNotFoundError:
+        if os.path.exists(f"/proc/{pid}/task/{pid}/stat"):
+            return _children_by_scan(pid)  # a kernel without CONFIG_PROC_CHILDREN
+    except OSError:
+        pass
+    return found
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == parent]
+
+
+def parent_of(pid: int) -> int | None:
+    """The parent of a process, None if there is no such process."""
+    fields = _stat(pid)
+    return int(fields[1]) if fields else None
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is not a zombie."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] not in (b"Z", b"X")
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat after the name: state, parent, ..."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+
+
+def descendants(root: int, spare: Iterable[int] = ()) -> list[int]:
+    """All processes below `root`, parents before children; those in `spare` and below are left out."""
+    spared = set(spare)
+    found: list[int] = []
+    todo = [root]
+    while todo:
+        for child in children_of(todo.pop()):
+            if child not in spared:
+                spared.add(child)
+                found.append(child)
+                todo.append(child)
+    return found
+
+
+def signal_all(pids: Iterable[int], signum: int) -> None:
+    """Sends a signal to each process that is still there and may be signalled."""
+    for pid in pids:
+        try:
+            os.kill(pid, signum)
+        except OSError:
+            continue
+
+
+def reap_ended() -> tuple[list[tuple[int, int]], bool]:
+    """Waits for all children that have ended: their (pid, wait status), and whether children are left."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended, False
+        if pid == 0:
+            return ended, True
+        ended.append((pid, status))
+
+
+def end_descendants(timeout_s: float) -> list[int]:
+    """Kills everything below this process and waits for it; returns who is left at the timeout.
+
+    For a subreaper the empty list is a proof.  What cannot be ended: processes in an uninterruptible call,
+    and those of another user.
+    """
+    deadline = time.monotonic() + timeout_s
+    me = os.getpid()
+    while True:
+        _, left = reap_ended()
+        if not left:
+            return []
+        pids = descendants(me)
+        signal_all(pids, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            return [pid for pid in pids if is_running(pid)]
+        _wait_for_one(children_of(me), POLL_S)
+
+
+def _wait_for_one(pids: Iterable[int], timeout_s: float) -> None:
+    """Returns when one of the processes has ended, or after the timeout."""
+    poll = select.poll()
+    fds: list[int] = []
+    try:
+        for pid in pids:
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:  # ended meanwhile, or a kernel before 5.3: then this is a short sleep
+                continue
+            fds.append(fd)
+            poll.register(fd, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def exit_code(status: int) -> int:
+    """A wait status as an exit code, -N for a signal."""
+    return os.waitstatus_to_exitcode(status)
+
+
+def describe_code(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

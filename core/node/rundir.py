@@ -1,0 +1,168 @@
+"""The directory of one node of one session: made, marked as alive, removed, and swept when its owner died.
+
+`<base>/hpc-<uid>-<session>-<node>`, 0700, on node-local disk.  It holds the sockets (whose path must stay
+under 100 bytes: the kernel takes 107), the logs and session.json.  Nothing in it is secret.
+
+Who is alive is told by an flock on the file `lock`, held by the supervisor: it ends with it however it dies, and
+it also tells across PID namespaces (containers that share /tmp), which a process id in a file does not.  A
+directory whose lock is free was left by a kill that took everything at once (a scheduler's, or the OOM killer's);
+the next supervisor of the same user removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_SOCKET_PATH = 99
+LONGEST_SOCKET = "w9999999.sock"
+UNLOCKED_AGE_S = 3600.0  # a directory without a lock file is being made; after an hour it is not
+_NAME = re.compile(r"hpc-(\d+)-([0-9A-Za-z]+)-(\d+)\Z")
+
+
+class RunDirError(Exception):
+    """The directory cannot be made; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A made directory and the descriptor that holds its lock."""
+
+    path: str
+    lock_fd: int
+
+
+def dir_name(session: str, node: int) -> str:
+    """The last part of the path of a node's directory."""
+    return f"hpc-{os.getuid()}-{session}-{node}"
+
+
+def choose_base(session: str, node: int, option: str | None, environ: Mapping[str, str]) -> str:
+    """Where the directory goes: the option, $HPC_TMPDIR, $TMPDIR if it is usable and short, or /tmp.
+
+    What the user chose must be usable, else RunDirError; $TMPDIR is often set for another machine.
+    """
+    name = dir_name(session, node)
+    for source, base in (("base_dir", option), ("HPC_TMPDIR", environ.get("HPC_TMPDIR"))):
+        if base:
+            problem = _problem(base, name)
+            if problem:
+                raise RunDirError(f"{source}={base}: {problem}")
+            return os.path.abspath(base)
+    tmpdir = environ.get("TMPDIR")
+    if tmpdir and not _problem(tmpdir, name):
+        return os.path.abspath(tmpdir)
+    problem = _problem("/tmp", name)
+    if problem:
+        raise RunDirError(f"/tmp: {problem}; choose a node-local directory with HPC_TMPDIR")
+    return "/tmp"
+
+
+def _problem(base: str, name: str) -> str | None:
+    longest = os.path.join(os.path.abspath(base), name, LONGEST_SOCKET)
+    if len(os.fsencode(longest)) > MAX_SOCKET_PATH:
+        room = MAX_SOCKET_PATH - len(name) - len(LONGEST_SOCKET) - 2
+        return f"too long for socket paths, at most {room} bytes are possible"
+    if not os.path.isdir(base):
+        return "no such directory"
+    if not os.access(base, os.W_OK | os.X_OK):
+        return "not writable for this user"
+    return None
+
+
+def make(base: str, session: str, node: int) -> RunDir:
+    """Makes the directory with its logs folder, checks that it is ours, and takes the lock."""
+    path = os.path.join(base, dir_name(session, node))
+    try:
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise RunDirError(f"{path}: owner or mode changed under us; is its parent safe?")
+        lock_fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.mkdir(os.path.join(path, "logs"), 0o700)
+    except FileExistsError:
+        raise RunDirError(f"{path} exists: a session of that name runs here")
+    except OSError as error:
+        raise RunDirError(f"{path}: {error.strerror}")
+    return RunDir(path, lock_fd)
+
+
+def describe(run_dir: str, facts: Mapping[str, object]) -> None:
+    """Writes session.json, whole or not at all."""
+    path = os.path.join(run_dir, "session.json")
+    partial = path + ".part"
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        json.dump(dict(facts), file)
+    os.replace(partial, path)
+
+
+def remove(path: str) -> None:
+    """Removes a directory and all below it, following no link; what is gone already is no error."""
+    try:
+        entries = list(os.scandir(path))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                remove(entry.path)
+            else:
+                os.unlink(entry.path)
+        except OSError:
+            continue
+    try:
+        os.rmdir(path)
+    except OSError:
+        return
+
+
+def sweep(base: str) -> list[str]:
+    """Removes the directories in `base` that dead supervisors of this user left; returns their paths."""
+    swept: list[str] = []
+    try:
+        entries = list(os.scandir(base))
+    except OSError:
+        return swept
+    for entry in entries:
+        match = _NAME.match(entry.name)
+        if match is None or int(match[1]) != os.getuid() or not _is_ours(entry):
+            continue
+        if _is_dead(entry.path):
+            remove(entry.path)
+            swept.append(entry.path)
+    return swept
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+def _is_dead(path: str) -> bool:
+    try:
+        fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        try:
+            return time.time() - os.stat(path).st_mtime > UNLOCKED_AGE_S
+        except OSError:
+            return False
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

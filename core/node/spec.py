@@ -1,0 +1,125 @@
+"""What a node is: the launcher's start message, checked, and the NodeSpec that its processes are given.
+
+`Start` is what one group of nodes has in common and is read from the launcher's line; `NodeSpec` is one node,
+with what was found on it.  Both are plain data.  A NodeSpec is never sent anywhere: the children of a
+supervisor are forked and have it in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+
+class Overrides(msgspec.Struct, kw_only=True):
+    """What the user said about the resources of each node of a group; None is "as found"."""
+
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    memory_bytes: int | None = None
+    object_store_bytes: int | None = None
+    resources: dict[str, float] = {}
+    labels: dict[str, str] = {}
+
+
+class Start(msgspec.Struct, kw_only=True):
+    """The start message (field by field as in the bootstrap protocol)."""
+
+    session: str
+    mode: Literal["cluster", "ranks"] = "cluster"
+    first_node: int = 1
+    world: int = 1
+    head_rank: int | None = None
+    interface: str | None = None
+    base_dir: str | None = None
+    overrides: Overrides = msgspec.field(default_factory=Overrides)
+    grant_env: dict[str, list[str]] = {}
+    config: dict[str, Any] = {}
+    driver_host: bool = False
+    gateway: bool = False
+    time_left_s: float | None = None
+
+    def option(self, name: str, default: float) -> float:
+        """A number from `config`."""
+        value = self.config.get(name, default)
+        return float(value) if isinstance(value, (int, float)) else default
+
+    @property
+    def loopback(self) -> bool:
+        """Whether all supervisors of the session are on one machine."""
+        return bool(self.config.get("loopback", False))
+
+    @property
+    def machine_share(self) -> int:
+        """How many nodes of this group divide this machine among themselves."""
+        return max(1, int(self.option("machine_share", 1)))
+
+
+def parse_start(message: Mapping[str, Any]) -> Start:
+    """Checks a start message; ValueError says which field is wrong."""
+    start = msgspec.convert(message, Start)
+    if not (start.session.isalnum() and start.session.isascii() and len(start.session) <= 32):
+        raise ValueError(f"not a session's name: {start.session!r}")
+    if start.world < 1 or start.first_node < 0:
+        raise ValueError(f"no such nodes: {start.world} from number {start.first_node}")
+    return start
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeSpec:
+    """One node, as its supervisor found it.
+
+    `cpus` and `gpus` are what the node offers (the user's override, else the grant); `granted_cpus` is what
+    it may really use, for thread counts.  GPU ids are strings: an index, a UUID or a MIG name.
+    """
+
+    session: str
+    node: int
+    rank: int
+    world: int
+    dir: str
+    interface: str
+    interface_addr: str
+    cpus: float
+    granted_cpus: int
+    mem_bytes: int
+    gpus: tuple[str, ...]
+    overrides: Overrides = field(default_factory=Overrides)
+    config: dict[str, Any] = field(default_factory=dict)
+    mode: Literal["cluster", "ranks"] = "cluster"
+    head_rank: int | None = None
+    driver_host: bool = False
+    gateway: bool = False
+    time_left_s: float | None = None
+    #: time.monotonic() when `time_left_s` was true
+    started_at: float = field(default_factory=time.monotonic)
+    #: this process's end of the socket between raylet and zygote
+    zygote_fd: int = -1
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the head runs on this node."""
+        return self.head_rank is not None and self.head_rank == self.rank
+
+    @property
+    def log_dir(self) -> str:
+        """Where raylet.log, head.log, zygote.log and worker-<proc>.out/.err are."""
+        return os.path.join(self.dir, "logs")
+
+    def log_path(self, name: str) -> str:
+        """The log file `name` of this node."""
+        return os.path.join(self.log_dir, name)
+
+    @property
+    def raylet_sock(self) -> str:
+        """The listening socket of the raylet."""
+        return os.path.join(self.dir, "raylet.sock")
+
+    def worker_sock(self, proc: int) -> str:
+        """The listening socket of the worker `proc`."""
+        return os.path.join(self.dir, f"w{proc}.sock")

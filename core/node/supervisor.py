@@ -1,0 +1,512 @@
+"""The program of a node: it parents raylet, zygote and, on one node, the head, and ends everything.
+
+One thread, one loop over the launcher's commands on stdin, the control sockets of its children and signals
+(SIGCHLD among them).  The launcher's end of file, SIGTERM, SIGINT, SIGHUP, a stop message or the unexpected
+end of a child lead to the same orderly end: children are told, given a grace period, then whatever is left
+below is killed until wait() proves that nothing is, the directory is removed, and `bye` goes out.
+
+Children are forked, not executed: this process has imported what they need, once per node.  It has no
+ZeroMQ context, no threads and no state that a child could not inherit.  It runs inside a `keeper`, which clears up
+should the supervisor itself be killed.
+
+Children are waited for by SIGCHLD and waitpid(-1), not by a pidfd each: the orphans that a subreaper inherits
+have no descriptor, and one way to learn of an end is simpler than two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+import msgspec
+
+from hpc.core.node import rundir, survey
+from hpc.core.node.address import InterfaceError
+from hpc.core.node.control import Control, ControlError, control_pair
+from hpc.core.node.keeper import keep
+from hpc.core.node.process import fork_child
+from hpc.core.node.ranks import Order, Ranks, without_ranks
+from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
+from hpc.core.node.spec import NodeSpec, Start, parse_start
+from hpc.core.node.uplink import Uplink
+
+OUTPUT_HIGH_BYTES = 1 << 20  # above, ranks are not read
+OUTPUT_LOW_BYTES = 1 << 18
+EOF_GRACE_S = 1.0
+FAILURE_GRACE_S = 2.0
+KILL_TIMEOUT_S = 15.0
+KILL_TICK_S = 0.05
+BIND_TIMEOUT_S = 120.0
+TAIL_BYTES = 8192
+TAIL_LINES = 20
+
+ChildMain = Callable[[NodeSpec, socket.socket], None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Children:
+    """The programs of a node's children; tests put theirs in place."""
+
+    raylet: ChildMain
+    head: ChildMain
+    zygote: ChildMain
+
+
+def _raylet(spec: NodeSpec, sock: socket.socket) -> None:
+    from hpc.core.raylet.main import raylet_main
+
+    raylet_main(spec, sock)
+
+
+def _head(spec: NodeSpec, sock: socket.socket) -> None:
+    from hpc.core.head.main import head_main
+
+    head_main(spec, sock)
+
+
+def _zygote(spec: NodeSpec, sock: socket.socket) -> None:
+    from hpc.core.node.zygote import zygote_main
+
+    zygote_main(spec, sock)
+
+
+CHILDREN = Children(raylet=_raylet, head=_head, zygote=_zygote)
+
+
+@dataclasses.dataclass(slots=True)
+class _Child:
+    """A child that this supervisor made."""
+
+    name: str
+    pid: int
+    control: Control
+    bound: dict[str, Any] | None = None
+    ended: bool = False
+
+
+class Supervisor:
+    """One node.  `run` returns the exit code when nothing of the node is left."""
+
+    def __init__(
+        self,
+        rank: int,
+        stdin_fd: int,
+        stdout_fd: int,
+        paths_fd: int,
+        *,
+        children: Children = CHILDREN,
+        launcher_pid: int | None = None,
+    ) -> None:
+        self.rank = rank
+        self.stdin_fd = stdin_fd
+        self.paths_fd = paths_fd
+        self.programs = children
+        self.launcher_pid = launcher_pid
+        self.keeper_pid = os.getppid()
+        self.code = 0
+        self.spec: NodeSpec | None = None
+        self.run_dir: rundir.RunDir | None = None
+        self.children: dict[int, _Child] = {}
+        self.ranks: Ranks | None = None
+        self.port_holder: socket.socket | None = None
+        self.hello_sent = False
+        self.stopping = False
+        self.killing = False
+        self.done = False
+        self.deadline: float | None = None  # of binding, then of the grace period, then of killing
+        self.left = False  # children that waitpid knows of
+        self._signals: list[int] = []
+        self._selector = selectors.PollSelector()  # epoll refuses files and /dev/null as stdin
+        self.uplink = Uplink(rank, stdin_fd, stdout_fd, self._selector)
+        self.report = self.uplink.report
+        self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "start": self._on_start,
+            "welcome": lambda message: self._tell("raylet", message),
+            "admit": lambda message: self._tell("head", message),
+            "lost": lambda message: self._tell("head", message),
+            "ranks": self._on_ranks,
+            "signal": self._on_signal_message,
+            "stop": self._on_stop_message,
+        }
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Runs until the node has ended."""
+        try:
+            self._listen()
+            while not self.done:
+                self._turn()
+        except Exception:
+            traceback.print_exc()
+            self.code = 1
+            self.report("error", why=f"the supervisor failed: {traceback.format_exc(limit=-3)}")
+        finally:
+            self._clean_up()
+        return self.code
+
+    def _listen(self) -> None:
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_read, False)
+        os.set_blocking(wake_write, False)
+        for signum in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, self._note_signal)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        self._watch(wake_read, lambda: self._on_wake(wake_read))
+        self._watch(self.stdin_fd, self._on_stdin)
+        if self.launcher_pid is not None:
+            self._watch_launcher(self.launcher_pid)
+        if os.getppid() != self.keeper_pid:
+            self._begin_stop(EOF_GRACE_S, "the keeper of this node is gone")
+
+    def _turn(self) -> None:
+        timeout = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+        if self.killing:
+            timeout = KILL_TICK_S
+        for key, _events in self._selector.select(timeout):
+            if self._selector.get_map().get(key.fd) == key:  # an earlier callback may have closed it
+                key.data()
+        if self.ranks is not None:
+            self._pause_ranks(self.ranks)
+        if self.killing:
+            self._kill_turn()
+        elif self.deadline is not None and time.monotonic() >= self.deadline:
+            self._on_deadline()
+
+    def _watch(self, fd: int, callback: Callable[[], object]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, callback)
+
+    def _unwatch(self, fd: int) -> None:
+        if fd >= 0 and fd in self._selector.get_map():
+            self._selector.unregister(fd)
+
+    def _pause_ranks(self, ranks: Ranks) -> None:
+        if self.uplink.pending_bytes > OUTPUT_HIGH_BYTES:
+            ranks.pause(True)
+        elif self.uplink.pending_bytes < OUTPUT_LOW_BYTES:
+            ranks.pause(False)
+
+    # -- the launcher -----------------------------------------------------------------------------------
+
+    def _watch_launcher(self, pid: int) -> None:
+        """Its end of stdin may live on in a process that it forked, so its death is watched as well."""
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._begin_stop(EOF_GRACE_S, "the launcher is gone")
+        except OSError:  # a kernel before 5.3: end of file has to do
+            return
+        else:
+            self._watch(fd, lambda: self._launcher_gone(fd))
+
+    def _launcher_gone(self, fd: int) -> None:
+        self._unwatch(fd)
+        os.close(fd)
+        self._begin_stop(EOF_GRACE_S, "the launcher is gone")
+
+    def _on_stdin(self) -> None:
+        for message in self.uplink.read():
+            handler = self._handlers.get(message["op"])
+            if handler is not None:
+                try:
+                    handler(message)
+                except (ValueError, KeyError, TypeError) as error:  # msgspec's validation included
+                    self._fail(f"the message {message['op']!r} of the launcher is wrong: {error}")
+        if self.uplink.eof:
+            self._unwatch(self.stdin_fd)
+            self._begin_stop(EOF_GRACE_S, "the launcher closed the session")
+
+    # -- start ------------------------------------------------------------------------------------------
+
+    def _on_start(self, message: dict[str, Any]) -> None:
+        if self.spec is not None or self.stopping:
+            return
+        start = parse_start(message)
+        self.uplink.node = start.first_node + self.rank
+        try:
+            spec = self._make_spec(start)
+        except (rundir.RunDirError, InterfaceError, OSError) as error:
+            self._fail(str(error))
+            return
+        self.spec = spec
+        environ = without_ranks(os.environ)
+        for name in set(os.environ) - set(environ):
+            del os.environ[name]
+        if start.mode == "ranks":
+            self.ranks = Ranks(spec, self.report, self._watch, self._unwatch)
+            self._say_hello(spec)
+            self.report("ready")
+            return
+        self.deadline = time.monotonic() + start.option("bind_timeout_s", BIND_TIMEOUT_S)
+        try:
+            self._fork_children(spec)
+        except OSError as error:
+            self._fail(f"cannot start the processes of the node: {error}")
+
+    def _make_spec(self, start: Start) -> NodeSpec:
+        interface = survey.find_interface(start)
+        node = self.uplink.node
+        base = rundir.choose_base(start.session, node, start.base_dir, os.environ)
+        self.run_dir = rundir.make(base, start.session, node)
+        os.write(self.paths_fd, os.fsencode(self.run_dir.path) + b"\n")
+        return survey.make_spec(start, self.rank, self.run_dir.path, interface)
+
+    def _fork_children(self, spec: NodeSpec) -> None:
+        """Head and raylet first: the launcher waits for their addresses, not for the zygote's imports."""
+        raylet_end, zygote_end = control_pair()
+        with raylet_end, zygote_end:
+            if spec.has_head:
+                self._fork("head", self.programs.head, spec)
+            if spec.gateway:
+                self._fork("raylet", self.programs.raylet, spec)
+                return
+            with_zygote = dataclasses.replace(spec, zygote_fd=raylet_end.fileno())
+            self._fork("raylet", self.programs.raylet, with_zygote)
+            with_raylet = dataclasses.replace(spec, zygote_fd=zygote_end.fileno())
+            self._fork("zygote", self.programs.zygote, with_raylet)
+
+    def _fork(self, name: str, program: ChildMain, spec: NodeSpec) -> None:
+        ours, theirs = control_pair()
+        keep_fds = [theirs.fileno()] + ([spec.zygote_fd] if spec.zygote_fd >= 0 else [])
+        log = spec.log_path(f"{name}.log")
+        with theirs:
+            pid = fork_child(lambda: program(spec, theirs), name=f"hpc-{name}", keep=keep_fds, log=(log, log))
+        child = _Child(name, pid, Control(ours))
+        self.children[pid] = child
+        self.left = True
+        self._watch(ours.fileno(), lambda: self._on_control(child))
+
+    def _on_control(self, child: _Child) -> None:
+        fd = child.control.fileno()
+        child.control.flush()
+        for message in child.control.receive():
+            op = message.get("op")
+            if op == "bound":
+                child.bound = message
+                self._hello_if_bound()  # before a "ready" that came with it
+            elif op == "ready" and child.name == "raylet":
+                self.report("ready")
+            elif op == "error" and not self.stopping:
+                self._fail(f"{child.name}: {message.get('why', 'failed')}")
+        if child.control.eof:
+            self._unwatch(fd)
+            child.control.close()
+
+    def _hello_if_bound(self) -> None:
+        waited = [child for child in self.children.values() if child.name != "zygote"]
+        if self.hello_sent or self.stopping or self.spec is None or not waited:
+            return
+        if any(child.bound is None for child in waited):
+            return
+        self.deadline = None
+        self._say_hello(self.spec, {child.name: child.bound or {} for child in waited})
+
+    def _say_hello(self, spec: NodeSpec, bound: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        hello = survey.hello_facts(spec)
+        if bound is not None:
+            hello.update((key, value) for key, value in bound["raylet"].items() if key != "op")
+            if "head" in bound:
+                hello.update(head_ep=bound["head"].get("ep"), head_pk=bound["head"].get("pk"))
+        elif self.rank == 0:
+            hello["free_port"] = self._hold_port(spec)
+        rundir.describe(spec.dir, survey.session_facts(spec, hello))
+        self.hello_sent = True
+        self.report("hello", **hello)
+        rundir.sweep(os.path.dirname(spec.dir))
+
+    # -- ranks mode -------------------------------------------------------------------------------------
+
+    def _hold_port(self, spec: NodeSpec) -> int:
+        """A free port for MASTER_PORT, kept taken (but not listening) until the ranks start."""
+        self.port_holder = socket.socket()
+        self.port_holder.bind((spec.interface_addr, 0))
+        port: int = self.port_holder.getsockname()[1]
+        return port
+
+    def _on_ranks(self, message: dict[str, Any]) -> None:
+        if self.ranks is None or self.stopping:
+            return
+        order = msgspec.convert(message, Order)
+        if self.port_holder is not None:
+            self.port_holder.close()
+        try:
+            self.ranks.start(order)
+        except OSError as error:
+            self._fail(f"cannot start the ranks: {error}")
+        self.left = True
+
+    def _on_signal_message(self, message: dict[str, Any]) -> None:
+        if self.ranks is not None:
+            self.ranks.signal(int(message["sig"]))
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def _fail(self, why: str) -> None:
+        """The node cannot be: says why, then ends."""
+        self.code = 1
+        self.report("error", why=why)
+        self._begin_stop(FAILURE_GRACE_S, why)
+
+    def _on_stop_message(self, message: dict[str, Any]) -> None:
+        only = message.get("only")  # some ranks of the group, not all
+        if isinstance(only, list) and self.rank not in only:
+            return
+        self._begin_stop(float(message.get("grace_s", FAILURE_GRACE_S)), str(message.get("why", "")))
+
+    def _begin_stop(self, grace_s: float, why: str) -> None:
+        """Tells the children and starts the grace period; a second stop can only shorten it."""
+        deadline = time.monotonic() + grace_s
+        if self.stopping:
+            if not self.killing and self.deadline is not None:
+                self.deadline = min(self.deadline, deadline)
+            return
+        self.stopping = True
+        self.deadline = deadline
+        for name in ("raylet", "head"):
+            self._tell(name, {"op": "stop", "grace_s": grace_s, "why": why})
+        if self.ranks is not None:
+            signal_all(descendants(os.getpid()), signal.SIGTERM)
+        self._reap()
+
+    def _tell(self, name: str, message: dict[str, Any]) -> None:
+        for child in self.children.values():
+            if child.name == name and not child.control.eof:
+                try:
+                    child.control.send(message)
+                except ControlError as error:
+                    self._fail(f"{name}: {error}")
+
+    def _note_signal(self, signum: int, _frame: FrameType | None) -> None:
+        self._signals.append(signum)
+
+    def _on_wake(self, fd: int) -> None:
+        try:
+            os.read(fd, 4096)
+        except BlockingIOError:
+            pass
+        noted, self._signals = self._signals, []
+        for signum in noted:
+            if signum != signal.SIGCHLD:
+                gone = os.getppid() != self.keeper_pid
+                why = "the keeper of this node is gone" if gone else signal.Signals(signum).name
+                self._begin_stop(FAILURE_GRACE_S, why)
+        self._reap()
+
+    def _reap(self) -> None:
+        ended, self.left = reap_ended()
+        for pid, status in ended:
+            child = self.children.get(pid)
+            if child is not None:
+                self._child_ended(child, exit_code(status))
+            elif self.ranks is not None:
+                self.ranks.on_exit(pid, status)
+        if self.stopping and not self.killing and self._all_ended():
+            self._start_killing()
+
+    def _child_ended(self, child: _Child, code: int) -> None:
+        child.ended = True
+        if not child.control.eof:
+            self._on_control(child)  # its last words
+        if self.stopping:
+            return
+        self.code = 1
+        tail = _tail(self.spec.log_path(f"{child.name}.log")) if self.spec else []
+        self.report("exit", what=child.name, code=code, tail=tail)
+        self._begin_stop(FAILURE_GRACE_S, f"the {child.name} {describe_code(code)}")
+
+    def _all_ended(self) -> bool:
+        """Whether nothing is left that the grace period is for."""
+        if self.ranks is not None:
+            return not self.left
+        return all(child.ended for child in self.children.values())
+
+    def _on_deadline(self) -> None:
+        if self.stopping:
+            self._start_killing()
+        else:
+            silent = [c.name for c in self.children.values() if c.bound is None and c.name != "zygote"]
+            self._fail(f"not listening within the time allowed: {', '.join(silent)}")
+
+    def _start_killing(self) -> None:
+        self.killing = True
+        self.deadline = time.monotonic() + KILL_TIMEOUT_S
+
+    def _kill_turn(self) -> None:
+        self._reap()
+        if not self.left:
+            self.done = True
+            return
+        signal_all(descendants(os.getpid()), signal.SIGKILL)
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self.report("error", why=f"processes that could not be ended: {descendants(os.getpid())}")
+            self.code = 1
+            self.done = True
+
+    def _clean_up(self) -> None:
+        """After the loop: in order nothing runs any more; after a failure this ends what does."""
+        if not self.done:
+            signal_all(descendants(os.getpid()), signal.SIGKILL)
+        for child in self.children.values():
+            child.control.close()
+        if self.run_dir is not None:
+            rundir.remove(self.run_dir.path)
+        self.report("bye", code=self.code)
+        self.uplink.drain()
+
+
+def _tail(path: str) -> list[str]:
+    """The last lines of a log file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            data = file.read()
+    except OSError:
+        return []
+    return data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
+
+
+def supervisor_main(
+    rank: int,
+    stdin_fd: int,
+    stdout_fd: int,
+    *,
+    children: Children = CHILDREN,
+    launcher_pid: int | None = None,
+) -> int:
+    """Runs the node `rank` of a group in this process, which becomes its keeper; returns the exit code.
+
+    The process must have one thread and nothing else to do.  `launcher_pid` is given when the launcher is on
+    this machine: its death then ends the node as end-of-file on `stdin_fd` does.
+    """
+
+    def body(paths_fd: int) -> int:
+        supervisor = Supervisor(rank, stdin_fd, stdout_fd, paths_fd, children=children, launcher_pid=launcher_pid)
+        return supervisor.run()
+
+    return keep(body, rank=rank, stdin_fd=stdin_fd, stdout_fd=stdout_fd)
+
+
+def main(argv: Sequence[str] | None = None, *, children: Children = CHILDREN) -> NoReturn:
+    """The command line: `--rank R` or `--rank-env NAME`, and for a launcher here `--launcher-pid PID`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = dict(zip(words[::2], words[1::2]))
+    try:
+        rank = int(options["--rank"]) if "--rank" in options else int(os.environ[options["--rank-env"]])
+        launcher = options.get("--launcher-pid")
+        launcher_pid = None if launcher is None else int(launcher)
+    except (KeyError, ValueError):
+        sys.exit("usage: hpc-node --rank R | --rank-env NAME [--launcher-pid PID]")
+    if launcher_pid is not None:
+        os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
+    sys.stdout.flush()
+    os._exit(supervisor_main(rank, 0, 1, children=children, launcher_pid=launcher_pid))

@@ -1,0 +1,84 @@
+"""A supervisor looks at its machine: the NodeSpec of this node, and what it says of itself in hello."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import zmq
+
+from hpc._version import __version__
+from hpc.core.node import address, detect
+from hpc.core.node.address import Interface
+from hpc.core.node.spec import NodeSpec, Start
+
+
+def find_interface(start: Start) -> Interface:
+    """The address that this node listens on; InterfaceError if what the user asked for is not there."""
+    return address.node_address(
+        wanted=start.interface,
+        loopback=start.loopback,
+        many_nodes=start.world > 1 or start.first_node > 1,
+    )
+
+
+def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> NodeSpec:
+    """The node `rank` of the group that `start` describes: what it was granted, or what the user said it has."""
+    grant = detect.detect(start, rank, os.environ)
+    wanted = start.overrides
+    cpus = grant.cpus if wanted.num_cpus is None else wanted.num_cpus
+    return NodeSpec(
+        session=start.session,
+        node=start.first_node + rank,
+        rank=rank,
+        world=start.world,
+        dir=directory,
+        interface=interface.name,
+        interface_addr=interface.addr,
+        cpus=0 if start.gateway else cpus,
+        granted_cpus=grant.cpus,
+        mem_bytes=wanted.memory_bytes or grant.mem_bytes,
+        gpus=() if start.gateway else detect.offered_gpus(grant.gpus, wanted.num_gpus),
+        overrides=wanted,
+        config=start.config,
+        mode=start.mode,
+        head_rank=start.head_rank,
+        driver_host=start.driver_host,
+        gateway=start.gateway,
+        time_left_s=start.time_left_s,
+    )
+
+
+def hello_facts(spec: NodeSpec) -> dict[str, Any]:
+    """What every supervisor says of its node: where it is, what it has, and the versions of its software."""
+    return {
+        "host": socket.gethostname(),
+        "boot": detect.boot_id(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "hpc": __version__,
+        "modules": {"msgspec": msgspec.__version__, "zmq": zmq.__version__},
+        "dir": spec.dir,
+        "addr": spec.interface_addr,
+        "cpus": spec.cpus,
+        "gpus": list(spec.gpus),
+        "mem_bytes": spec.mem_bytes,
+    }
+
+
+def session_facts(spec: NodeSpec, hello: Mapping[str, Any]) -> dict[str, Any]:
+    """What session.json says: enough to find and name the session, and no secret."""
+    return {
+        "session": spec.session,
+        "node": spec.node,
+        "pid": hello["pid"],
+        "host": hello["host"],
+        "boot": hello["boot"],
+        "head_ep": hello.get("head_ep"),
+        "started": time.time(),
+    }

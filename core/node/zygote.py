@@ -1,0 +1,208 @@
+"""The zygote imports once what every worker needs, then forks workers on the raylet's request.
+
+Imports that start threads make a fork unsafe, and numpy alone starts some unless its BLAS is told otherwise.  So
+BLAS and OpenMP are limited to one thread while importing, then the threads of this process and its open GPU
+devices are looked at; if there is more than one thread or any device, no worker is ever forked: the raylet and
+the supervisor get an `error` that says what was found.
+
+Raylet to zygote  {"op":"fork","proc":n,"env":{...}}     (a value of null unsets the variable)
+zygote to raylet  {"op":"forked","proc":n,"pid":p}  {"op":"exited","proc":n,"pid":p,"status":wait status}
+                  {"op":"error","proc":n,"why":str}      this worker was not forked
+All requests that have come are served before the zygote looks at anything else.  End of file from the raylet or
+the supervisor ends all workers and the zygote.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from hpc.core.node.control import Control
+from hpc.core.node.process import fork_child, thread_count
+from hpc.core.node.reap import end_descendants, reap_ended
+from hpc.core.node.spec import NodeSpec
+
+WorkerMain = Callable[[NodeSpec, int], object]
+
+PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main")
+THREAD_LIMITS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/dxg")
+END_TIMEOUT_S = 5.0
+
+
+def preload(modules: Sequence[str] = PRELOAD) -> None:
+    """Imports `modules` with the thread pools of numerical libraries limited to one thread.
+
+    The variables are put back afterwards: what a worker imports later follows its own environment.
+    """
+    saved = {name: os.environ.get(name) for name in THREAD_LIMITS}
+    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def why_not_fork() -> str | None:
+    """Why forking this process would be unsafe, if it would."""
+    threads = thread_count()
+    if threads != 1:
+        return (
+            f"the zygote has {threads} threads after its imports, so its workers could deadlock; "
+            "does sitecustomize, a .pth file or an imported library start threads?"
+        )
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith(GPU_DEVICES):
+            return f"an import opened the device {target}, which must not be shared by workers"
+    return None
+
+
+@dataclass
+class Zygote:
+    """The loop: two control sockets and SIGCHLD."""
+
+    spec: NodeSpec
+    supervisor: Control
+    raylet: Control
+    worker_main: WorkerMain
+    refusal: str | None = None
+    workers: dict[int, int] = field(default_factory=dict)  # pid → proc
+
+    def run(self) -> None:
+        """Serves until the raylet or the supervisor is gone, then ends all workers."""
+        wake_read, wake_write = os.pipe()
+        for fd in (wake_read, wake_write):
+            os.set_blocking(fd, False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(wake_read, select.POLLIN)
+        poll.register(self.supervisor.fileno(), select.POLLIN)
+        raylet_fd = self.raylet.fileno()
+        try:
+            while not (self.raylet.eof or self.supervisor.eof):
+                events = select.POLLIN | (select.POLLOUT if self.raylet.wants_write else 0)
+                poll.register(raylet_fd, events)
+                for fd, _event in poll.poll():
+                    if fd == wake_read:
+                        self._on_wake(wake_read)
+                self.raylet.flush()
+                for request in self.raylet.receive():
+                    self._on_request(request)
+                self.supervisor.receive()
+        finally:
+            end_descendants(END_TIMEOUT_S)
+
+    def _on_wake(self, wake_read: int) -> None:
+        try:
+            os.read(wake_read, 4096)
+        except BlockingIOError:
+            pass
+        for pid, status in reap_ended()[0]:
+            proc = self.workers.pop(pid, None)
+            if proc is not None:
+                self.raylet.send({"op": "exited", "proc": proc, "pid": pid, "status": status})
+
+    def _on_request(self, request: dict[str, Any]) -> None:
+        if request.get("op") != "fork":
+            return
+        proc = int(request["proc"])
+        if self.refusal is not None:
+            self.raylet.send({"op": "error", "proc": proc, "why": self.refusal})
+            return
+        try:
+            pid = self._fork(proc, request.get("env") or {})
+        except OSError as error:
+            why = f"cannot fork a worker: {error.strerror}"
+            self.raylet.send({"op": "error", "proc": proc, "why": why})
+            return
+        self.workers[pid] = proc
+        self.raylet.send({"op": "forked", "proc": proc, "pid": pid})
+
+    def _fork(self, proc: int, env: dict[str, str | None]) -> int:
+        return fork_child(
+            lambda: run_worker(self.spec, proc, env, self.worker_main),
+            name=f"hpc-worker-{proc}",
+            log=(self.spec.log_path(f"worker-{proc}.out"), self.spec.log_path(f"worker-{proc}.err")),
+        )
+
+
+def run_worker(spec: NodeSpec, proc: int, env: dict[str, str | None], worker_main: WorkerMain) -> object:
+    """In the forked child: its own environment and its own random numbers, then the worker."""
+    for name, value in env.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    reseed()
+    return worker_main(spec, proc)
+
+
+def reseed() -> None:
+    """Fresh random numbers: forked workers would all draw the same."""
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
+def _ignore(_signum: int, _frame: FrameType | None) -> None:
+    """SIGCHLD only has to write to the wake-up descriptor."""
+
+
+def _default_worker_main(spec: NodeSpec, proc: int) -> None:
+    from hpc.core.worker.main import worker_main
+
+    worker_main(spec, proc)
+
+
+def zygote_main(
+    spec: NodeSpec,
+    sock: socket.socket,
+    *,
+    worker_main: WorkerMain = _default_worker_main,
+    modules: Sequence[str] = PRELOAD,
+) -> None:
+    """Runs the zygote in this process, a child of the supervisor; `spec.zygote_fd` is its end to the raylet."""
+    supervisor = Control(sock)
+    raylet = Control(socket.socket(fileno=spec.zygote_fd))
+    zygote = Zygote(spec, supervisor, raylet, worker_main)
+    try:
+        preload(modules)
+        zygote.refusal = why_not_fork()
+    except Exception as error:
+        traceback.print_exc()
+        zygote.refusal = f"the imports of the workers failed: {error!r}"
+    if zygote.refusal is not None:
+        print(f"no workers: {zygote.refusal}", file=sys.stderr)
+        supervisor.send({"op": "error", "why": zygote.refusal})
+    gc.collect()
+    gc.freeze()
+    zygote.run()

@@ -1,0 +1,400 @@
+"""Actors: the ones that this process created, and the calls that it makes to any.
+
+The creator owns an actor as it owns an object: it knows where the actor lives, restarts it, and tells everyone who
+asks. An actor's id is the id of an object (its creation), so handles are counted like references, and the actor ends
+when the last one is gone. Calls carry a sequence number per caller and incarnation; a call that will never be sent
+leaves a Skip, so that later ones do not wait for it.
+"""
+
+from __future__ import annotations
+
+from hpc.core.ids import HEAD, Address, owner_of, return_id
+from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
+from hpc.core.owner.tasks import BATCH, TaskSubmitter
+from hpc.core.wire import (
+    ActorState,
+    Call,
+    CreateActor,
+    DefineFunction,
+    Done,
+    EndActor,
+    KillActor,
+    KillWorker,
+    NameRelease,
+    Refused,
+    Result,
+    Skip,
+    Unroutable,
+    WatchActor,
+    system_error,
+)
+
+
+class ActorSubmitter(TaskSubmitter):
+    """The owner's and the caller's side of actors."""
+
+    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
+        super().__init__(addr, job, idle_lease_s)
+        self.owned_actors: dict[bytes, OwnedActor] = {}
+        self.clients: dict[bytes, ActorClient] = {}
+        self.calls: dict[bytes, CallRec] = {}
+
+    # -------------------------------------------------------------- creating (owner)
+
+    def create_actor(self, msg: CreateActor, shape: Shape, restarts: int, holds: list[bytes]) -> OwnedActor:
+        """A new actor of ours. The entry of its creation is made here, held once by the first handle."""
+        actor = OwnedActor(msg, shape, restarts, holds)
+        self.owned_actors[msg.actor] = actor
+        self.own(msg.actor)
+        self._client(msg.actor)
+        self._take_arguments(actor, msg.refs, holds)
+        if not actor.unresolved:
+            self._place_actor(actor)
+        return actor
+
+    def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
+        if isinstance(rec, CallRec):
+            self._call_resolved(rec)
+        elif isinstance(rec, OwnedActor):
+            self._place_actor(rec)
+        else:
+            super().resolved(rec)
+
+    def _place_actor(self, actor: OwnedActor) -> None:
+        if actor.state == "dead":
+            return
+        actor.create.values, error = self.argument_values(actor.create.refs)
+        if error is not None:
+            self.set_result(actor.create.actor, error)
+            self._actor_died(actor, "an argument of its constructor failed", error)
+            return
+        actor.shape.actors.append(actor)
+        self._ask(actor.shape, exactly=True)
+
+    def actor_leased(self, shape: Shape, lease: Lease) -> None:
+        while shape.actors:
+            actor = shape.actors.popleft()
+            if actor.state == "dead":
+                continue
+            lease.actor, actor.lease = actor, lease
+            actor.worker, actor.path = lease.worker, self.paths.get(lease.worker, "")
+            create = actor.create
+            create.lease, create.incarnation = lease.ident, actor.incarnation
+            if create.fn not in self.known[lease.worker]:
+                self.known[lease.worker].add(create.fn)
+                self.send(lease.worker, DefineFunction(create.fn, self.functions[create.fn]), urgent=False)
+            self.send(lease.worker, create)
+            return
+        self.return_lease(lease)
+
+    def _created(self, actor: OwnedActor, result: Result) -> None:
+        """The constructor has returned, or failed."""
+        if result.kind in (2, 3):
+            self.set_result(actor.create.actor, result)
+            self._actor_died(actor, "its constructor failed", result)
+            return
+        actor.state = "alive"
+        if actor.create.actor in self.objects:
+            self.set_result(actor.create.actor, result)
+        self._announce(actor)
+        if actor.ending:
+            self._end_actor(actor)
+
+    def _announce(self, actor: OwnedActor) -> None:
+        state = self._state_of(actor)
+        for watcher in actor.watchers:
+            self.send(watcher, state)
+        self._actor_state(state)
+
+    def _state_of(self, actor: OwnedActor) -> ActorState:
+        return ActorState(
+            actor.create.actor,
+            actor.state,
+            actor.incarnation,
+            actor.worker,
+            actor.why,
+            actor.path,
+            actor.cause,
+        )
+
+    def on_watch_actor(self, src: Address, msg: WatchActor) -> None:
+        actor = self.owned_actors.get(msg.actor)
+        if actor is None:
+            self.send(src, ActorState(msg.actor, "dead", 0, self.addr, "the actor has ended and was forgotten"))
+            return
+        actor.watchers.add(src)
+        self.send(src, self._state_of(actor))
+
+    # -------------------------------------------------------------- ending (owner)
+
+    def object_freed(self, entry: Entry) -> None:
+        actor = self.owned_actors.get(entry.ident)
+        if actor is None:
+            return
+        actor.ending = True
+        if actor.state == "alive":
+            self._end_actor(actor)
+        elif actor.state == "pending" and actor.lease is None:
+            self._actor_died(actor, "all handles went out of scope before it was created", None)
+
+    def _end_actor(self, actor: OwnedActor) -> None:
+        self.send(actor.worker, EndActor(actor.create.actor, actor.incarnation))
+
+    def kill_actor(self, ident: bytes, no_restart: bool) -> None:
+        """End an actor by force; it restarts by its policy unless ``no_restart``."""
+        actor = self.owned_actors.get(ident)
+        if actor is None:
+            self.send(owner_of(ident), KillActor(ident, no_restart))
+            return
+        if no_restart:
+            actor.restarts = 0
+        if actor.lease is not None:
+            actor.why = "it was killed by hpc.kill()"
+            lease = actor.lease
+            self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, actor.why))
+        if no_restart:
+            self._actor_died(actor, "it was killed by hpc.kill()", None)
+
+    def on_kill_actor(self, src: Address, msg: KillActor) -> None:
+        if msg.actor in self.owned_actors:
+            self.kill_actor(msg.actor, msg.no_restart)
+
+    def actor_lost(self, actor: OwnedActor, why: str) -> None:
+        actor.lease = None
+        if actor.state == "dead":
+            return
+        intended = why.startswith("exit:")
+        if actor.restarts and not actor.ending and not intended:
+            if actor.restarts > 0:
+                actor.restarts -= 1
+            actor.incarnation += 1
+            actor.state = "restarting"
+            actor.why = why
+            self._announce(actor)
+            self._place_actor(actor)
+        else:
+            self._actor_died(actor, why.removeprefix("exit:"), None)
+
+    def _actor_died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
+        if actor.state == "dead":
+            return
+        ident = actor.create.actor
+        actor.state, actor.why = "dead", why
+        if cause is not None:
+            actor.cause = cause.data if cause.kind == 2 else b""
+        if actor.lease is not None and cause is not None:
+            lease, actor.lease = actor.lease, None
+            lease.actor = None
+            self.return_lease(lease, retire=True)
+        entry = self.objects.get(ident)
+        if entry is not None and entry.result is None:
+            self.set_result(ident, system_error("ActorDiedError", why, actor=actor.create.name))
+        if actor.name:
+            self.send(HEAD, NameRelease(actor.namespace, actor.name, ident))
+        self._announce(actor)
+        self.let_go_all(actor.holds)
+        self.let_go_all(actor.create.refs)
+        if entry is None:
+            self.owned_actors.pop(ident, None)
+
+    # -------------------------------------------------------------- calling
+
+    def _client(self, actor: bytes) -> ActorClient:
+        client = self.clients.get(actor)
+        if client is None:
+            client = self.clients[actor] = ActorClient(actor)
+            owner = owner_of(actor)
+            if owner == self.addr:
+                owned = self.owned_actors.get(actor)
+                client.state = "pending" if owned is not None else "dead"
+            elif owner in self.gone or owner.node in self.gone_nodes:
+                client.state, client.why = "dead", "the process that created it has died"
+            else:
+                self.send(owner, WatchActor(actor))
+        return client
+
+    def submit_call(self, msg: Call, retries: int, holds: list[bytes]) -> None:
+        """A call of ours to an actor; the entries of its return values are made here, each held once."""
+        client = self.clients.get(msg.actor)
+        if client is None:
+            client = self._client(msg.actor)
+        rec = CallRec(msg, client, retries, holds, len(msg.args))
+        task = msg.task
+        self.calls[task] = rec
+        self.pending_bytes += rec.size
+        if msg.num_returns == 1:
+            self.own(task)
+        else:
+            for index in range(msg.num_returns):
+                self.own(return_id(task, index))
+        self.hold(msg.actor)
+        if msg.refs or holds:
+            self._take_arguments(rec, msg.refs, holds)
+        client.calls[task] = rec
+        if client.state == "alive":
+            self._number(client, rec)
+            if not rec.unresolved:
+                if msg.refs:
+                    self._call_resolved(rec)
+                else:
+                    self._send_call(client, rec)
+        elif client.state == "dead":
+            self._fail_call(rec, self._dead_error(client))
+        elif not rec.unresolved and msg.refs:
+            self._call_resolved(rec)
+
+    def _number(self, client: ActorClient, rec: CallRec) -> None:
+        rec.msg.seq = client.seq
+        rec.msg.incarnation = client.incarnation
+        rec.numbered = True
+        client.seq += 1
+
+    def _call_resolved(self, rec: CallRec) -> None:
+        if rec.msg.task not in self.calls:
+            return
+        rec.msg.values, error = self.argument_values(rec.msg.refs)
+        if error is not None:
+            self._fail_call(rec, error)
+        elif rec.numbered and not rec.sent:
+            self._send_call(rec.client, rec)
+
+    def _send_call(self, client: ActorClient, rec: CallRec) -> None:
+        worker = client.worker
+        box = self.outbox.get(worker)
+        if box is None:
+            box = self.outbox[worker] = []
+        box.append(rec.msg)
+        rec.sent = True
+        if not client.inflight or len(box) >= BATCH:
+            self.urgent.add(worker)
+        client.inflight += 1
+
+    def on_done(self, src: Address, msg: Done) -> None:
+        rec = self.calls.get(msg.task)
+        if rec is None:
+            owned = self.owned_actors.get(msg.task)
+            if owned is None:
+                super().on_done(src, msg)
+            elif owned.incarnation == msg.attempt and owned.state != "dead":
+                self._created(owned, msg.results[0])
+            return
+        if rec.msg.attempt != msg.attempt:
+            self._discard(src, msg)
+            return
+        client = rec.client
+        client.inflight -= 1
+        if self.outbox.get(client.worker):
+            self.urgent.add(client.worker)
+        if msg.retryable and rec.retries:
+            self._resend(rec)
+            return
+        self._finish_call(rec, msg.results, src)
+
+    def _resend(self, rec: CallRec) -> None:
+        """The same call again, as a new attempt behind those sent so far."""
+        if rec.retries > 0:
+            rec.retries -= 1
+        rec.msg.attempt += 1
+        rec.numbered = rec.sent = False
+        if rec.client.state == "alive":
+            self._number(rec.client, rec)
+            self._send_call(rec.client, rec)
+
+    def _finish_call(self, rec: CallRec, results: list[Result], src: Address) -> None:
+        task = rec.msg.task
+        del self.calls[task]
+        rec.client.calls.pop(task, None)
+        self.pending_bytes -= rec.size
+        for index, result in enumerate(results):
+            ident = return_id(task, index)
+            if result.inner:
+                self.adopt_inner(ident, result, src, task)
+            self.set_result(ident, result)
+        if rec.holds:
+            self.let_go_all(rec.holds)
+        if rec.msg.refs:
+            self.let_go_all(rec.msg.refs)
+        self.let_go(rec.msg.actor)
+
+    def _fail_call(self, rec: CallRec, error: Result) -> None:
+        client = rec.client
+        if rec.numbered and not rec.sent and client.state == "alive":
+            self.send(client.worker, Skip(client.actor, client.incarnation, rec.msg.seq, rec.msg.group))
+        if rec.sent:
+            client.inflight -= 1
+        self._finish_call(rec, [error] * max(1, rec.msg.num_returns), self.addr)
+
+    def on_refused(self, src: Address, msg: Refused) -> None:
+        """The worker does not host the actor (any more); its owner will say what became of it."""
+
+    # -------------------------------------------------------------- where actors are
+
+    def _dead_error(self, client: ActorClient) -> Result:
+        if client.cause:
+            return Result(2, client.cause)
+        return system_error("ActorDiedError", client.why, actor=client.actor.hex())
+
+    def on_actor_state(self, src: Address, msg: ActorState) -> None:
+        if msg.actor in self.clients:
+            self._actor_state(msg)
+
+    def _actor_state(self, msg: ActorState) -> None:
+        client = self.clients.get(msg.actor)
+        if client is None or client.state == "dead":
+            return
+        if msg.state == "alive":
+            self._actor_alive(client, msg)
+            return
+        client.state, client.why, client.cause = msg.state, msg.why, msg.cause
+        if msg.state in ("restarting", "dead"):
+            self._actor_away(client)
+
+    def _actor_alive(self, client: ActorClient, msg: ActorState) -> None:
+        if client.state == "alive" and client.incarnation == msg.incarnation:
+            return
+        client.state, client.incarnation, client.worker = "alive", msg.incarnation, msg.worker
+        client.seq, client.inflight = 0, 0
+        if msg.path and msg.worker.node == self.addr.node:
+            self.paths[msg.worker] = msg.path
+        for rec in list(client.calls.values()):
+            self._number(client, rec)
+            if not rec.unresolved:
+                self._send_call(client, rec)
+        if self.outbox.get(client.worker):
+            self.urgent.add(client.worker)
+
+    def _actor_away(self, client: ActorClient) -> None:
+        """The actor is dead or being restarted: calls that may have started fail unless they can be retried."""
+        self.outbox.pop(client.worker, None)
+        final = client.state == "dead"
+        error = self._dead_error(client)
+        for rec in list(client.calls.values()):
+            if final or (rec.sent and not rec.retries):
+                rec.sent = False
+                self._finish_call(rec, [error] * max(1, rec.msg.num_returns), self.addr)
+            else:
+                if rec.sent and rec.retries > 0:
+                    rec.retries -= 1
+                rec.msg.attempt += 1
+                rec.numbered = rec.sent = False
+        client.inflight = 0
+
+    def forget_process(self, addr: Address) -> None:
+        super().forget_process(addr)
+        for client in list(self.clients.values()):
+            if owner_of(client.actor) == addr and client.state != "dead":
+                client.state, client.why = "dead", f"the process that created it ({addr}) has died"
+                self._actor_away(client)
+
+    def forget_node(self, node: int, why: str) -> None:
+        super().forget_node(node, why)
+        for client in list(self.clients.values()):
+            owner = owner_of(client.actor)
+            if owner.node == node and client.state != "dead":
+                client.state, client.why = "dead", f"the node of its owner has died: {why}"
+                self._actor_away(client)
+
+    def on_unroutable(self, src: Address, msg: Unroutable) -> None:
+        """A frame of ours could not be delivered: whatever its owner was, it is gone."""
+        if msg.dst.proc:
+            self.forget_process(msg.dst)

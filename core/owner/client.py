@@ -1,0 +1,680 @@
+"""The client library of a driver or worker: the owner's machine, its sockets, and the node's arena.
+
+This is the shell around `OwnerMachine`: it reads frames, lets the machine decide under one lock, and sends what it
+left behind. Calls go out on the caller's own thread; replies are read by the thread that waits (see `polling`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from hpc.core import exceptions, serialization
+from hpc.core.ids import HEAD, Address
+from hpc.core.net.stream import Stream, StreamError, connect
+from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.polling import PollLock
+from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.tables import Entry, Shape, Waiter
+from hpc.core.store.arena import Arena, anchored, copy
+from hpc.core.wire import (
+    ERROR,
+    HEADER,
+    HEADER_BYTES,
+    INLINE,
+    STORED,
+    WIRE_VERSION,
+    Abandon,
+    Alloc,
+    Allocated,
+    Answer,
+    Fetch,
+    Fetched,
+    LeaseLost,
+    Message,
+    Register,
+    Registered,
+    Result,
+    Seal,
+    Unpin,
+    decode_body,
+    encode_frame,
+    system_error,
+)
+
+#: Values up to this size travel inside messages; larger ones go through the arena.
+INLINE_BYTES = 100 * 1024
+#: How long a waiting thread spins before it sleeps.
+SPIN_S = 50e-6
+#: Messages in one frame, at most.
+FRAME_MESSAGES = 256
+#: `.remote()` waits while more than this is pending in arguments.
+MAX_PENDING_BYTES = 1 << 30
+
+
+class Pin:
+    """An object of the arena that this process may read. It is let go when no entry and no view needs it."""
+
+    __slots__ = ("entry", "ident", "offset", "size", "views", "written")
+
+    def __init__(self, ident: bytes, offset: int, size: int, entry: bool, written: bool) -> None:
+        self.ident = ident
+        self.offset = offset
+        self.size = size
+        self.entry = entry
+        self.written = written
+        self.views = 0
+
+
+class Client:
+    """A process's connection to its session."""
+
+    def __init__(self, node_dir: str, kind: str, job: bytes, proc: int = 0, spin_s: float = SPIN_S) -> None:
+        self.node_dir = node_dir
+        self.kind = kind
+        self.spin_s = spin_s
+        self.lock = threading.Lock()
+        self.lost = ""
+        self.on_other: Callable[[Address, Message, Stream], None] = lambda src, msg, via: None
+        self.before_wait: Callable[[], Callable[[], None] | None] = lambda: None
+        self.on_background: Callable[[], None] = lambda: None
+        self.streams: dict[Address, Stream] = {}
+        self.by_fd: dict[int, Stream] = {}
+        self.replies: dict[Any, list[Any]] = {}
+        self.pins: dict[bytes, Pin] = {}
+        self.shapes: dict[Any, Shape] = {}
+        self.unviewed: deque[Pin] = deque()
+        self.callbacks: deque[Callable[[], None]] = deque()
+        self.listener: socket.socket | None = None
+        self._next_tick = 0.0
+        self._reqs = 0
+        self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
+        registered, arena_fd = self._register(kind, job, proc)
+        self.registered = registered
+        self.addr = Address(registered.node, registered.proc)
+        self.arena = Arena(arena_fd, registered.arena_bytes, registered.slot)
+        self.machine = OwnerMachine(self.addr, job)
+        self._epoll = select.epoll()
+        self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._kick_fd, select.EPOLLIN)
+        self._watch(self.raylet)
+        self.polling = PollLock(self._poll_once, self._kick)
+        self._thread = threading.Thread(target=self._background, name="hpc-background", daemon=True)
+
+    def start(self) -> None:
+        """Start the background thread."""
+        self._thread.start()
+
+    def _register(self, kind: str, job: bytes, proc: int) -> tuple[Registered, int]:
+        sock = self.raylet.sock
+        sock.settimeout(30.0)
+        raylet = Address(0, 0)
+        sock.sendall(encode_frame(raylet, raylet, [Register(kind, proc, os.getpid(), WIRE_VERSION, job)]))
+        data, fds, _, _ = socket.recv_fds(sock, HEADER_BYTES, 1)
+        while len(data) < HEADER_BYTES:
+            more = sock.recv(HEADER_BYTES - len(data))
+            if not more:
+                raise exceptions.SessionLostError("the raylet closed the connection: is the session ending?")
+            data += more
+        size = HEADER.unpack(data)[0]
+        body = b""
+        while len(body) < size:
+            more = sock.recv(size - len(body))
+            if not more:
+                raise exceptions.SessionLostError("the raylet closed the connection while answering")
+            body += more
+        sock.setblocking(False)
+        registered = decode_body(body)[0]
+        if not isinstance(registered, Registered) or not fds:
+            raise exceptions.SessionLostError("the raylet refused this process (is another version of hpc running?)")
+        return registered, fds[0]
+
+    # -------------------------------------------------------------- reading
+
+    def _watch(self, stream: Stream) -> None:
+        self.by_fd[stream.fd] = stream
+        self._epoll.register(stream.fd, select.EPOLLIN)
+
+    def listen(self, sock: socket.socket) -> None:
+        """Take direct connections of other processes of this node."""
+        self.listener = sock
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def _kick(self) -> None:
+        try:
+            os.eventfd_write(self._kick_fd, 1)
+        except OSError:
+            pass
+
+    def _poll_once(self, timeout_s: float) -> None:
+        """Wait for something to read, read and dispatch it. Only the thread that holds the poll lock comes here."""
+        poll = self._epoll.poll
+        events = poll(0)
+        if not events:
+            if self.spin_s:
+                deadline = time.perf_counter() + self.spin_s
+                while not events and time.perf_counter() < deadline:
+                    os.sched_yield()
+                    events = poll(0)
+            if not events:
+                events = poll(timeout_s)
+        for fd, what in events:
+            stream = self.by_fd.get(fd)
+            if stream is not None:
+                if what & select.EPOLLOUT:
+                    with self.lock:
+                        stream.flush()
+                        if not stream.wants_write:
+                            self._epoll.modify(fd, select.EPOLLIN)
+                if what & ~select.EPOLLOUT:
+                    self._read(stream)
+            elif fd == self._kick_fd:
+                try:
+                    os.eventfd_read(self._kick_fd)
+                except OSError:
+                    pass
+            else:
+                self._accept()
+        now = time.monotonic()
+        if now >= self._next_tick:
+            self._tick(now)
+        if self.callbacks:
+            self._run_callbacks()
+
+    def _accept(self) -> None:
+        assert self.listener is not None
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return
+        self._watch(Stream(sock))
+
+    def _read(self, stream: Stream) -> None:
+        try:
+            frames = stream.receive()
+        except StreamError:
+            frames = []
+            stream.eof = True
+        if frames:
+            self._dispatch(stream, frames)
+        elif stream.eof:
+            self._closed(stream)
+
+    def _dispatch(self, stream: Stream, frames: list[tuple[Address, Address, bytes]]) -> None:
+        decoded = [(src, decode_body(body)) for _, src, body in frames]
+        machine = self.machine
+        with self.lock:
+            if stream is not self.raylet and stream.peer is None:
+                stream.peer = decoded[0][0]
+                self.streams[decoded[0][0]] = stream
+            for src, messages in decoded:
+                if stream is self.raylet:
+                    self._drain_dead(messages)
+                for msg in machine.handle(src, messages):
+                    self._other(src, msg, stream)
+            if machine.dropped:
+                machine.drain_dropped()
+            self._flush()
+        self._after()
+
+    def _drain_dead(self, messages: list[Message]) -> None:
+        """Read what a dead worker said before it died, ahead of the news of its death."""
+        for msg in messages:
+            if type(msg) is LeaseLost:
+                stream = self.streams.get(msg.worker)
+                while stream is not None and not stream.eof:
+                    try:
+                        frames = stream.receive()
+                    except StreamError:
+                        break
+                    if not frames and not stream.eof and not select.select([stream.fd], [], [], 0.2)[0]:
+                        break
+                    for _, src, body in frames:
+                        self.machine.handle(src, decode_body(body))
+
+    def _other(self, src: Address, msg: Message, via: Stream) -> None:
+        kind = type(msg)
+        if kind is Allocated or kind is Answer:
+            self._reply(msg.req, msg)  # type: ignore[attr-defined]
+        elif kind is Fetched:
+            self._fetched(msg)  # type: ignore[arg-type]
+        else:
+            self.on_other(src, msg, via)
+
+    def _after(self) -> None:
+        """Outside the machine's lock: wake those whose records are done."""
+        woken = self.machine.woken
+        while woken:
+            waiter = woken.pop()
+            if waiter.callback is not None:
+                self.callbacks.append(waiter.callback)
+            elif waiter.lock is not None:
+                self.polling.wake(waiter)
+
+    def _run_callbacks(self) -> None:
+        while self.callbacks:
+            try:
+                self.callbacks.popleft()()
+            except IndexError:
+                return
+
+    def _closed(self, stream: Stream) -> None:
+        try:
+            self._epoll.unregister(stream.fd)
+        except (OSError, ValueError):
+            pass
+        with self.lock:
+            self.by_fd.pop(stream.fd, None)
+            if isinstance(stream.peer, Address) and self.streams.get(stream.peer) is stream:
+                del self.streams[stream.peer]
+                self.machine.paths.pop(stream.peer, None)
+            stream.close()
+            if stream is self.raylet:
+                self._lose("the raylet of this node has ended")
+        self._after()
+
+    def _lose(self, why: str) -> None:
+        """The session is gone: whoever waits is woken and told."""
+        self.lost = self.lost or why
+        for entry in list(self.machine.objects.values()):
+            if entry.result is None:
+                self.machine.set_result(entry.ident, system_error("SessionLostError", why))
+        for key, slot in self.replies.items():
+            for one in slot[1] if isinstance(key, tuple) else (slot,):
+                one[1] = None
+                one[0].needed = 0
+                self.machine.woken.append(one[0])
+        self.replies.clear()
+        if self.kind == "worker":
+            os._exit(0)
+
+    # -------------------------------------------------------------- sending
+
+    def _route(self, dst: Address) -> Stream:
+        """The stream to a process: a direct one if it is on this node and listens, else by the raylet."""
+        path = self.machine.paths.get(dst)
+        if path is None:
+            return self.raylet
+        try:
+            stream = Stream(connect(path, 1.0))
+        except OSError:
+            self.machine.paths.pop(dst, None)
+            return self.raylet
+        stream.peer = dst
+        self.streams[dst] = stream
+        self._watch(stream)
+        return stream
+
+    def _flush(self, everything: bool = False) -> None:
+        """Send what the machine left (the lock is held)."""
+        for dst, messages in self.machine.take_outbox(everything):
+            self._send(dst, messages)
+        if self.machine.unpinned or self.unviewed:
+            self._unpin()
+
+    def _send(self, dst: Address, messages: list[Message]) -> None:
+        stream = self.streams.get(dst)
+        if stream is None:
+            stream = self._route(dst)
+        if len(messages) <= FRAME_MESSAGES:
+            stream.send(encode_frame(dst, self.addr, messages))
+        else:
+            for at in range(0, len(messages), FRAME_MESSAGES):
+                stream.send(encode_frame(dst, self.addr, messages[at : at + FRAME_MESSAGES]))
+        if stream.wants_write:
+            try:
+                self._epoll.modify(stream.fd, select.EPOLLIN | select.EPOLLOUT)
+            except (OSError, ValueError):
+                pass
+
+    def _unpin(self) -> None:
+        machine, pins = self.machine, self.pins
+        gone: list[bytes] = []
+        for ident in machine.unpinned:
+            pin = pins.get(ident)
+            if pin is not None:
+                pin.entry = False
+                if not pin.views:
+                    gone.append(ident)
+        machine.unpinned.clear()
+        while self.unviewed:
+            pin = self.unviewed.popleft()
+            pin.views -= 1
+            if not pin.views and not pin.entry and pins.get(pin.ident) is pin:
+                gone.append(pin.ident)
+        if gone:
+            for ident in gone:
+                pins.pop(ident, None)
+            self._send(machine.raylet, [Unpin(gone)])
+
+    def flush(self) -> None:
+        """Send everything that waits to be sent."""
+        with self.lock:
+            self.machine.drain_dropped()
+            self._flush(everything=True)
+
+    # -------------------------------------------------------------- time
+
+    def _background(self) -> None:
+        self.polling.run_background(self._background_tick)
+
+    def _background_tick(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.unviewed:
+            self._tick(now)
+        self.on_background()
+        if self.callbacks:
+            self._run_callbacks()
+
+    def _tick(self, now: float) -> None:
+        with self.lock:
+            self.machine.drain_dropped()
+            self._next_tick = min(self.machine.tick(now), now + 0.1)
+            self._flush(everything=True)
+            warnings, self.machine.warnings = self.machine.warnings, []
+        self._after()
+        for warning in warnings:
+            self.warn(warning)
+
+    def warn(self, text: str) -> None:
+        """Show a warning of the runtime to the user."""
+        import sys
+
+        print(f"hpc: {text}; it keeps waiting, in case such a node joins", file=sys.stderr, flush=True)
+
+    # -------------------------------------------------------------- waiting
+
+    def wait_for(self, waiter: Waiter, timeout_s: float | None, for_others: bool = False) -> bool:
+        """Until the waiter needs nothing more; False after the timeout. ``for_others``: what it needs may take the
+        work of other processes, so a worker lends them its CPU meanwhile."""
+        if waiter.needed <= 0:
+            return True
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        resume = self.before_wait() if for_others else None
+        try:
+            return self.polling.wait(waiter, deadline)
+        finally:
+            if resume is not None:
+                resume()
+
+    def call_when_ready(self, ident: bytes, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the object has a value: from a thread of the runtime, or at once."""
+        with self.lock:
+            entry = self.machine.objects[ident]
+            ready = entry.result is not None
+            if not ready:
+                self.machine.await_value(entry, Waiter(1, callback))
+                self._flush()
+        if ready:
+            callback()
+
+    def _need(self, refs: Sequence[ObjectRef[Any]], at_least: int) -> Waiter:
+        """A waiter for ``at_least`` of the references to have values."""
+        machine = self.machine
+        with self.lock:
+            machine.drain_dropped()
+            self._check_lost()
+            pending: dict[bytes, Entry] = {}
+            ready: set[bytes] = set()
+            for ref in refs:
+                entry = machine.objects[ref._id]
+                if entry.result is None:
+                    pending[ref._id] = entry
+                else:
+                    ready.add(ref._id)
+            waiter = Waiter(at_least - len(ready))
+            if waiter.needed > 0:
+                for entry in pending.values():
+                    machine.await_value(entry, waiter)
+                machine.ask_exactly()
+            self._flush(everything=True)
+        return waiter
+
+    def wait_for_room(self) -> None:
+        """Until the arguments that are pending take less than the limit: a submitter may not run ahead for ever."""
+        while self.machine.pending_bytes > MAX_PENDING_BYTES // 2 and not self.lost:
+            tasks = [*self.machine.tasks.values()][:1] or [*self.machine.calls.values()][:1]
+            if not tasks:
+                return
+            with self.lock:
+                entry = self.machine.objects.get(tasks[0].msg.task)
+                waiter = Waiter(1)
+                if entry is None or entry.result is not None:
+                    continue
+                self.machine.await_value(entry, waiter)
+                self.machine.ask_exactly()
+                self._flush(everything=True)
+            self.wait_for(waiter, 1.0)
+
+    def _check_lost(self) -> None:
+        if self.lost:
+            raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
+
+    # -------------------------------------------------------------- get, wait, put
+
+    def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
+        """The values of the references, in order. Raises GetTimeoutError, or what the first failed one holds."""
+        objects = self.machine.objects
+        if not all(objects[ref._id].result is not None for ref in refs):
+            waiter = self._need(refs, len({ref._id for ref in refs}))
+            if not self.wait_for(waiter, timeout_s, for_others=True):
+                left = sum(1 for ref in refs if objects[ref._id].result is None)
+                raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
+        return [self.value_of(ref._id, timeout_s) for ref in refs]
+
+    def wait(
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+        """Split the references in those with a value (at most ``num_returns``) and the rest, in their order."""
+        waiter = self._need(refs, num_returns)
+        self.wait_for(waiter, timeout_s, for_others=True)
+        objects = self.machine.objects
+        ready: list[ObjectRef[Any]] = []
+        rest: list[ObjectRef[Any]] = []
+        for ref in refs:
+            done = len(ready) < num_returns and objects[ref._id].result is not None
+            (ready if done else rest).append(ref)
+        if waiter.needed > 0:
+            self._forget_waiter(waiter, rest)
+        return ready, rest
+
+    def _forget_waiter(self, waiter: Waiter, refs: Sequence[ObjectRef[Any]]) -> None:
+        with self.lock:
+            for ref in refs:
+                entry = self.machine.objects.get(ref._id)
+                if entry is not None and entry.waiters and waiter in entry.waiters:
+                    entry.waiters.remove(waiter)
+
+    def value_of(self, ident: bytes, timeout_s: float | None = None) -> Any:
+        """The value of an object that is known to have one; raises if it is an error."""
+        entry = self.machine.objects[ident]
+        result = entry.result
+        assert result is not None
+        return self.load(ident, result, entry, timeout_s)
+
+    def load(self, ident: bytes, result: Result, entry: Entry | None, timeout_s: float | None = None) -> Any:
+        """A result as a value."""
+        kind = result.kind
+        if kind == INLINE:
+            return serialization.loads(result.data, ident if result.inner else None)
+        if kind == STORED:
+            view = self._view(ident, result, entry, timeout_s)
+            return serialization.loads(view, ident if result.inner else None)
+        if kind == ERROR:
+            raise exceptions.unpack_error(result.data)
+        raise exceptions.from_system(result.data)
+
+    def put(self, value: Any) -> ObjectRef[Any]:
+        """Store a value; its pages are shared with all processes of the node if it is large."""
+        data = serialization.dumps(value)
+        inner = [ref._id for ref in data.refs]
+        self._check_lost()
+        if data.size <= INLINE_BYTES:
+            packed = data.to_bytes()
+            with self.lock:
+                ident = self.machine.put_inline(packed, inner)
+                if self.machine.dropped:
+                    self.machine.drain_dropped()
+            return ObjectRef(ident, self)
+        with self.lock:
+            ident = self.machine.new_ids()
+        self.store(ident, data)
+        with self.lock:
+            self.machine.put_stored(ident, data.size, inner)
+            self._flush()
+        return ObjectRef(ident, self)
+
+    # -------------------------------------------------------------- the arena
+
+    def store(self, ident: bytes, data: serialization.Serialized, keep: bool = True) -> None:
+        """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it."""
+        answer = self.request(lambda req: (self.machine.raylet, Alloc(req, data.size)))
+        if answer.offset < 0:
+            raise exceptions.ObjectStoreFullError(answer.why)
+        try:
+            data.write_into(self.arena.writable(answer.offset, data.size), copy)
+        except BaseException as error:
+            with self.lock:
+                self._send(self.machine.raylet, [Abandon(answer.offset)])
+            if isinstance(error, OSError):
+                raise exceptions.ObjectStoreFullError(
+                    f"this node has no memory for {data.size} bytes more in the object store ({error.strerror}); its "
+                    "size is a promise that the machine (or the job's memory limit) did not keep: set a smaller one"
+                ) from None
+            raise
+        with self.lock:
+            messages: list[Message] = [Seal(ident, answer.offset, data.size)]
+            if keep:
+                self.pins[ident] = Pin(ident, answer.offset, data.size, True, True)
+            else:
+                messages.append(Unpin([ident]))
+            self._send(self.machine.raylet, messages)
+
+    def _view(self, ident: bytes, result: Result, entry: Entry | None, timeout_s: float | None) -> memoryview:
+        """A read-only view of a stored object, pinned as long as the view or the entry lives."""
+        pin = self.pins.get(ident)
+        if pin is None:
+            pin = self._fetch(ident, result, entry, timeout_s)
+        pin.views += 1
+        return anchored(self.arena.readable(pin.offset, pin.size), self.unviewed.append, pin)
+
+    def _fetch(self, ident: bytes, result: Result, entry: Entry | None, timeout_s: float | None) -> Pin:
+        waiter = Waiter(1)
+        slot: list[Any] = [waiter, None]
+        with self.lock:
+            self._check_lost()
+            waiting = self.replies.setdefault(("fetch", ident), [Waiter(1), []])
+            waiting[1].append(slot)
+            if len(waiting[1]) == 1:
+                self._send(self.machine.raylet, [Fetch(ident, result.size, list(result.nodes))])
+        if not self.wait_for(waiter, timeout_s):
+            raise exceptions.GetTimeoutError(f"object {ident.hex()} did not arrive on this node within {timeout_s} s")
+        answer = slot[1]
+        if answer is None:
+            raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
+        if isinstance(answer, Fetched):
+            if "no room" in answer.why:
+                raise exceptions.ObjectStoreFullError(answer.why)
+            raise exceptions.ObjectLostError(f"object {ident.hex()} is lost: {answer.why}")
+        assert isinstance(answer, Pin)
+        return answer
+
+    def _fetched(self, msg: Fetched) -> None:
+        waiting = self.replies.pop(("fetch", msg.ident), None)
+        outcome: Any = msg
+        if msg.offset >= 0:
+            entry = self.machine.objects.get(msg.ident)
+            outcome = Pin(msg.ident, msg.offset, msg.size, entry is not None, False)
+            self.pins[msg.ident] = outcome
+            if entry is not None:
+                entry.pinned = True
+        for slot in waiting[1] if waiting else ():
+            slot[1] = outcome
+            slot[0].needed = 0
+            self.machine.woken.append(slot[0])
+
+    # -------------------------------------------------------------- questions
+
+    def request(self, build: Callable[[int], tuple[Address, Message]], timeout_s: float | None = None) -> Any:
+        """Ask the raylet or the head; ``build(req)`` gives (destination, message). Returns the answer."""
+        waiter = Waiter(1)
+        slot: list[Any] = [waiter, None]
+        with self.lock:
+            self._check_lost()
+            self._reqs += 1
+            req = self._reqs
+            self.replies[req] = slot
+            dst, msg = build(req)
+            self._send(dst, [msg])
+        if not self.wait_for(waiter, timeout_s):
+            with self.lock:
+                self.replies.pop(req, None)
+            raise exceptions.GetTimeoutError(f"no answer from {dst} within {timeout_s} s")
+        if slot[1] is None:
+            raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
+        return slot[1]
+
+    def ask_head(self, build: Callable[[int], Message], timeout_s: float | None = 60.0) -> Answer:
+        """A question to the head."""
+        answer = self.request(lambda req: (HEAD, build(req)), timeout_s)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def _reply(self, req: int, msg: Message) -> None:
+        slot = self.replies.pop(req, None)
+        if slot is not None:
+            slot[1] = msg
+            slot[0].needed = 0
+            self.machine.woken.append(slot[0])
+
+    # -------------------------------------------------------------- references
+
+    def adopt(self, ident: bytes) -> ObjectRef[Any]:
+        """A reference was unpickled here: hold the object, and what it came in until its owner knows of us."""
+        outer = serialization.context.outer
+        met = serialization.context.met
+        if met is not None:
+            met.append(ident)
+        with self.lock:
+            self.machine.hold(ident)
+            if outer is not None:
+                self.machine.hold_until_acked(ident, outer)
+            self._flush()
+        self._after()
+        return ObjectRef(ident, self)
+
+    def close(self) -> None:
+        """Say what is left to say and disconnect."""
+        if self.polling.closing:
+            return
+        try:
+            self.flush()
+        except (OSError, ValueError):
+            pass
+        self.lost = self.lost or "it was shut down"
+        self.polling.closing = True
+        self._kick()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=2.0)
+        for stream in [*self.by_fd.values()]:
+            stream.close()
+        self._epoll.close()
+        os.close(self._kick_fd)
+
+
+def pack_job(fields: dict[str, Any]) -> bytes:
+    """What a worker needs to know of the driver whose work it does."""
+    return msgspec.msgpack.encode(fields)
+
+
+def unpack_job(data: bytes) -> dict[str, Any]:
+    """The reverse of `pack_job`."""
+    return msgspec.msgpack.decode(data) if data else {}

@@ -1,0 +1,351 @@
+"""Who keeps an object alive, and who is told when it has a value.
+
+The owner counts its own holds and keeps an idempotent set of the nodes that hold an object; processes count at their
+raylet. Whoever sends a reference keeps it alive until the owner is known to know of the receiver (`when_acked`).
+After Wang et al., "Ownership: A Distributed Futures System for Fine-Grained Tasks", NSDI 2021; counting by node
+instead of by process keeps the sets small and makes a node's death one event.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from hpc.core.ids import Address, make_id, owner_of, raylet_of
+from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec, Waiter
+from hpc.core.wire import (
+    INLINE,
+    STORED,
+    BorrowAcked,
+    BorrowAdd,
+    BorrowDrop,
+    CopyLost,
+    Free,
+    GetObject,
+    HoldAcked,
+    HoldAdd,
+    HoldDrop,
+    Message,
+    ObjectMissing,
+    ObjectValue,
+    Release,
+    Result,
+    system_error,
+)
+
+
+class ObjectTable:
+    """The objects that this process owns or borrows. No I/O: messages to send are left in ``outbox``."""
+
+    def __init__(self, addr: Address) -> None:
+        self.addr = addr
+        self.raylet = raylet_of(addr.node)
+        self.outbox: dict[Address, list[Message]] = {}
+        self.urgent: set[Address] = set()
+        self.woken: list[Waiter] = []
+        self.unpinned: list[bytes] = []
+        self.dropped: deque[bytes] = deque()
+        self.objects: dict[bytes, Entry] = {}
+        self.handed_over: dict[bytes, tuple[Address, list[bytes]]] = {}
+        self.gone: set[Address] = set()
+        self.gone_nodes: dict[int, str] = {}
+        self._counter = 0
+
+    # -------------------------------------------------------------- sending
+
+    def send(self, dst: Address, msg: Message, urgent: bool = True) -> None:
+        """Leave a message for ``dst``; an urgent one is sent at the end of this step."""
+        box = self.outbox.get(dst)
+        if box is None:
+            self.outbox[dst] = [msg]
+        else:
+            box.append(msg)
+        if urgent:
+            self.urgent.add(dst)
+
+    def new_ids(self, count: int = 1) -> bytes:
+        """Reserve ``count`` consecutive ids of our own; the first is returned."""
+        first = self._counter + 1
+        self._counter += count if count > 1 else 1
+        return make_id(self.addr, first)
+
+    # -------------------------------------------------------------- holds
+
+    def own(self, ident: bytes, count: int = 1) -> Entry:
+        """A new object of ours that has no value yet."""
+        entry = self.objects[ident] = Entry(ident, True, count)
+        return entry
+
+    def hold(self, ident: bytes) -> Entry:
+        """One more hold of this process on the object; the first on a stranger's object makes us a borrower."""
+        entry = self.objects.get(ident)
+        if entry is None:
+            owner = owner_of(ident)
+            entry = self.objects[ident] = Entry(ident, owner == self.addr)
+            if entry.owned:
+                entry.result = system_error("ReferenceCountingAssertionError", "the object was freed before this use")
+            elif owner in self.gone or owner.node in self.gone_nodes:
+                entry.acked = True
+                self._owner_died(entry)
+            else:
+                self.send(self.raylet, BorrowAdd([ident]))
+        entry.count += 1
+        return entry
+
+    def let_go(self, ident: bytes) -> None:
+        """One hold less; the object is freed, or given back to its owner, with the last one."""
+        entry = self.objects.get(ident)
+        if entry is not None:
+            entry.count -= 1
+            if entry.count <= 0 and not entry.nodes:
+                self._free(entry)
+
+    def let_go_all(self, idents: Iterable[bytes]) -> None:
+        """``let_go`` for each."""
+        for ident in idents:
+            self.let_go(ident)
+
+    def drain_dropped(self) -> None:
+        """Handle the references that the garbage collector has taken since the last time."""
+        dropped = self.dropped
+        while dropped:
+            self.let_go(dropped.popleft())
+
+    def _free(self, entry: Entry) -> None:
+        del self.objects[entry.ident]
+        result = entry.result
+        if entry.owned:
+            if result is not None and result.kind == STORED:
+                for node in result.nodes:
+                    self.send(raylet_of(node), Free([entry.ident]), urgent=False)
+            self.object_freed(entry)
+        elif not entry.dead:
+            self.send(self.raylet, BorrowDrop([entry.ident]), urgent=False)
+        if entry.pinned:
+            self.unpinned.append(entry.ident)
+        if entry.inner:
+            self.let_go_all(entry.inner)
+
+    def object_freed(self, entry: Entry) -> None:
+        """Hook for the layers above: nobody holds this object of ours any more."""
+
+    def when_acked(self, idents: Iterable[bytes], then: Callable[[], None]) -> None:
+        """Call ``then`` once the owners of all these (those still held here) know that this node holds them."""
+        waiting = [e for i in idents if (e := self.objects.get(i)) is not None and not e.acked]
+        if not waiting:
+            then()
+            return
+        left = len(waiting)
+
+        def one_less() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for entry in waiting:
+            if entry.on_ack is None:
+                entry.on_ack = []
+            entry.on_ack.append(one_less)
+
+    def hold_until_acked(self, inner: bytes, outer: bytes) -> None:
+        """``inner`` was found inside ``outer``: keep the latter until the former's owner knows of us."""
+        if outer in self.objects:
+            self.hold(outer)
+            self.when_acked([inner], lambda: self.let_go(outer))
+
+    # -------------------------------------------------------------- values
+
+    def set_result(self, ident: bytes, result: Result) -> None:
+        """The object has a value: tell everyone who waits. Without holders the value is given up at once."""
+        entry = self.objects.get(ident)
+        if entry is None:
+            if result.kind == STORED:
+                for node in result.nodes:
+                    self.send(raylet_of(node), Free([ident]), urgent=False)
+            return
+        entry.result = result
+        waiters = entry.waiters
+        if waiters is not None:
+            entry.waiters = None
+            for waiter in waiters:
+                self._tell(waiter, entry, result)
+
+    def _tell(self, waiter: Waiter | TaskRec | CallRec | OwnedActor | Address, entry: Entry, result: Result) -> None:
+        if type(waiter) is Waiter:
+            waiter.needed -= 1
+            if waiter.needed <= 0:
+                self.woken.append(waiter)
+        elif type(waiter) is Address:
+            self.send(waiter, ObjectValue(entry.ident, result))
+        else:
+            assert isinstance(waiter, (TaskRec, CallRec, OwnedActor))
+            waiter.unresolved -= 1
+            if not waiter.unresolved:
+                self.resolved(waiter)
+
+    def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
+        """Hook for the layers above: all references among its arguments have values."""
+        raise NotImplementedError
+
+    def await_value(self, entry: Entry, waiter: Waiter | TaskRec | CallRec | OwnedActor | Address) -> None:
+        """``waiter`` is told when the entry has a value; the owner is asked once if it is not us."""
+        if entry.waiters is None:
+            entry.waiters = []
+        entry.waiters.append(waiter)
+        if not entry.owned and not entry.asked:
+            entry.asked = True
+            self.send(owner_of(entry.ident), GetObject(entry.ident))
+
+    def adopt_inner(self, ident: bytes, result: Result, sender: Address, task: bytes) -> None:
+        """A result of ours arrived with references inside: hold them as long as it lives, then release the sender."""
+        entry = self.objects.get(ident)
+        if entry is not None:
+            entry.inner = list(result.inner)
+            for inner in result.inner:
+                self.hold(inner)
+            self.when_acked(result.inner, lambda: self.send(sender, Release(task)))
+        else:
+            self.send(sender, Release(task))
+
+    def hand_over(self, task: bytes, to: Address, idents: list[bytes]) -> None:
+        """References that travel inside results: held here until ``to`` releases them or is gone."""
+        for ident in idents:
+            self.hold(ident)
+        self.handed_over[task] = (to, idents)
+
+    # -------------------------------------------------------------- messages
+
+    def on_release(self, src: Address, msg: Release) -> None:
+        held = self.handed_over.pop(msg.task, None)
+        if held is not None:
+            self.let_go_all(held[1])
+
+    def on_get_object(self, src: Address, msg: GetObject) -> None:
+        entry = self.objects.get(msg.ident)
+        if entry is None or not entry.owned:
+            self.send(src, ObjectMissing(msg.ident, "its owner has freed it"))
+        elif entry.result is not None:
+            self.send(src, ObjectValue(msg.ident, entry.result))
+        else:
+            self.await_value(entry, src)
+
+    def on_object_value(self, src: Address, msg: ObjectValue) -> None:
+        entry = self.objects.get(msg.ident)
+        if entry is not None and not entry.owned:
+            self.set_result(msg.ident, msg.result)
+
+    def on_object_missing(self, src: Address, msg: ObjectMissing) -> None:
+        entry = self.objects.get(msg.ident)
+        if entry is not None and entry.result is None:
+            self.set_result(msg.ident, system_error("ObjectLostError", msg.why, ident=msg.ident.hex()))
+
+    def on_hold_add(self, src: Address, msg: HoldAdd) -> None:
+        for ident in msg.idents:
+            entry = self.objects.get(ident)
+            if entry is not None:
+                if entry.nodes is None:
+                    entry.nodes = set()
+                entry.nodes.add(msg.node)
+        self.send(src, HoldAcked(msg.idents))
+
+    def on_hold_drop(self, src: Address, msg: HoldDrop) -> None:
+        for ident in msg.idents:
+            self._node_lets_go(ident, msg.node)
+
+    def _node_lets_go(self, ident: bytes, node: int) -> None:
+        entry = self.objects.get(ident)
+        if entry is not None and entry.nodes:
+            entry.nodes.discard(node)
+            if not entry.nodes and entry.count <= 0:
+                self._free(entry)
+
+    def on_borrow_acked(self, src: Address, msg: BorrowAcked) -> None:
+        for ident in msg.idents:
+            entry = self.objects.get(ident)
+            if entry is None or entry.acked:
+                continue
+            entry.acked = True
+            callbacks, entry.on_ack = entry.on_ack, None
+            if msg.dead:
+                self._owner_died(entry)
+            for callback in callbacks or ():
+                callback()
+
+    def on_location_added(self, ident: bytes, node: int) -> None:
+        """A node has a copy of an object of ours; if the object is gone already the copy is freed."""
+        entry = self.objects.get(ident)
+        if entry is None or entry.result is None:
+            self.send(raylet_of(node), Free([ident]))
+        elif entry.result.kind == STORED and node not in entry.result.nodes:
+            entry.result.nodes.append(node)
+
+    def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
+        """A reader could not reach copies that it was told of: forget those of nodes that are gone."""
+        entry = self.objects.get(msg.ident)
+        if entry is not None and entry.result is not None and entry.result.kind == STORED:
+            gone = [n for n in msg.nodes if n in self.gone_nodes]
+            self._lose_copies(entry, gone)
+
+    # -------------------------------------------------------------- deaths
+
+    def _owner_died(self, entry: Entry) -> None:
+        entry.dead = True
+        if entry.result is None or entry.result.kind == STORED:
+            owner = owner_of(entry.ident)
+            why = self.gone_nodes.get(owner.node, "")
+            error = system_error(
+                "OwnerDiedError",
+                f"its owner, process {owner}, has died. {why}".strip(),
+                ident=entry.ident.hex(),
+            )
+            self.set_result(entry.ident, error)
+
+    def _lose_copies(self, entry: Entry, nodes: list[int]) -> None:
+        result = entry.result
+        assert result is not None
+        left = [n for n in result.nodes if n not in nodes]
+        if left:
+            entry.result = Result(STORED, b"", result.size, left, result.inner)
+        elif entry.owned:
+            why = "; ".join(f"node {n}: {self.gone_nodes.get(n, 'unreachable')}" for n in nodes)
+            entry.result = system_error("ObjectLostError", f"all copies are lost ({why})", ident=entry.ident.hex())
+
+    def forget_process(self, addr: Address) -> None:
+        """A process is gone: what it owned is lost, what we handed to it is let go."""
+        self.gone.add(addr)
+        self.outbox.pop(addr, None)
+        for entry in [e for e in self.objects.values() if not e.owned and owner_of(e.ident) == addr]:
+            entry.acked = True
+            self._owner_died(entry)
+            callbacks, entry.on_ack = entry.on_ack, None
+            for callback in callbacks or ():
+                callback()
+        for task in [t for t, (to, _) in self.handed_over.items() if to == addr]:
+            self.let_go_all(self.handed_over.pop(task)[1])
+
+    def forget_node(self, node: int, why: str) -> None:
+        """A node is gone with its processes, its copies and its holds."""
+        self.gone_nodes[node] = why
+        strangers = {owner_of(e.ident) for e in self.objects.values() if not e.owned}
+        strangers.update(to for to, _ in self.handed_over.values())
+        for addr in strangers:
+            if addr.node == node:
+                self.forget_process(addr)
+        for entry in list(self.objects.values()):
+            result = entry.result
+            if result is not None and result.kind == STORED and node in result.nodes:
+                self._lose_copies(entry, [node])
+            if entry.nodes and node in entry.nodes:
+                self._node_lets_go(entry.ident, node)
+
+    def put_inline(self, data: bytes, inner: list[bytes]) -> bytes:
+        """A new object of ours with its value at hand; returns its id, held once."""
+        ident = self.new_ids()
+        entry = self.own(ident)
+        entry.result = Result(INLINE, data, inner=inner)
+        if inner:
+            entry.inner = inner
+            for ref in inner:
+                self.hold(ref)
+        return ident

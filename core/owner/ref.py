@@ -1,0 +1,114 @@
+"""ObjectRef: a reference to a value that may not exist yet.
+
+Its end is noticed by the garbage collector in any thread at any time, so ``__del__`` does nothing but append to a
+deque: taking a lock there deadlocks when the collector runs inside a locked region.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hpc.core.ids import owner_of
+from hpc.core.serialization import context
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
+
+T = TypeVar("T")
+
+
+class _Current:
+    """The client of this process, if it is connected."""
+
+    client: Client | None = None
+
+
+current = _Current()
+
+
+def need_client() -> Client:
+    """The client of this process; raises RuntimeError if there is none."""
+    client = current.client
+    if client is None:
+        raise RuntimeError("not connected to a session: call hpc.init() first")
+    return client
+
+
+class ObjectRef(Generic[T]):
+    """A reference to an object. Get its value with ``hpc.get(ref)``, or ``await ref``."""
+
+    __slots__ = ("__weakref__", "_client", "_id")
+
+    def __init__(self, ident: bytes, client: Client) -> None:
+        self._id = ident
+        self._client = client
+
+    def __del__(self) -> None:
+        try:
+            self._client.machine.dropped.append(self._id)
+        except AttributeError:
+            pass
+
+    def binary(self) -> bytes:
+        """The id, 16 bytes."""
+        return self._id
+
+    def hex(self) -> str:
+        """The id in hexadecimal."""
+        return self._id.hex()
+
+    def is_nil(self) -> bool:
+        """Whether this refers to nothing; never so for references that a program gets."""
+        return not any(self._id)
+
+    def task_id(self) -> str:
+        """The id of the task that makes the object, in hexadecimal."""
+        return self._id.hex()
+
+    def owner_address(self) -> str:
+        """Where its owner is: ``node.process``."""
+        return str(owner_of(self._id))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectRef) and other._id == self._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __repr__(self) -> str:
+        return f"ObjectRef({self._id.hex()})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        found = context.found
+        if found is None:
+            raise TypeError(
+                "an ObjectRef can only be pickled inside a task's arguments, a result, hpc.put() or an actor's state: "
+                "elsewhere nobody would keep the object alive"
+            )
+        found.append(self)
+        return (rebuild, (self._id,))
+
+    def future(self) -> concurrent.futures.Future[T]:
+        """A concurrent.futures.Future of the value."""
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        client = self._client
+
+        def ready() -> None:
+            try:
+                future.set_result(client.get([self], None)[0])
+            except BaseException as error:
+                future.set_exception(error)
+
+        client.call_when_ready(self._id, ready)
+        return future
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return asyncio.wrap_future(self.future()).__await__()
+
+
+def rebuild(ident: bytes) -> ObjectRef[Any]:
+    """Unpickle a reference: from now on this process holds the object."""
+    return need_client().adopt(ident)

@@ -1,0 +1,201 @@
+"""What an owner remembers: entries of objects, tasks on their way, leases, actors.
+
+Hot records have slots and no behaviour of their own; the transitions are in objects, tasks and actors.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from hpc.core.ids import Address
+from hpc.core.wire import Call, CreateActor, Result, Task
+
+
+class Waiter:
+    """Somebody who waits until ``needed`` more objects have a value. ``callback`` runs outside the machine; without
+    one the shell wakes the thread that sleeps on ``lock``."""
+
+    __slots__ = ("callback", "lock", "needed")
+
+    def __init__(self, needed: int, callback: Callable[[], None] | None = None) -> None:
+        self.needed = needed
+        self.callback = callback
+        self.lock: threading.Lock | None = None
+
+
+class Entry:
+    """One object as this process knows it: its value when there is one, and who keeps it alive.
+
+    ``count`` are the holds of this process (Python references, tasks in flight, values that contain it); ``nodes`` are
+    the nodes that told the owner that they hold it.
+    """
+
+    __slots__ = (
+        "acked", "asked", "count", "dead", "ident", "inner", "nodes", "on_ack", "owned", "pinned", "result", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, ident: bytes, owned: bool, count: int = 0) -> None:
+        self.ident = ident
+        self.owned = owned
+        self.count = count
+        self.result: Result | None = None
+        self.nodes: set[int] | None = None
+        self.waiters: list[Any] | None = None
+        self.inner: list[bytes] | None = None
+        self.asked = False
+        self.acked = owned
+        self.dead = False
+        self.pinned = False
+        self.on_ack: list[Callable[[], None]] | None = None
+
+
+class TaskRec:
+    """A task that was submitted and is not finished."""
+
+    __slots__ = (
+        "cancelled",
+        "holds",
+        "lease",
+        "msg",
+        "retries",
+        "retry_exceptions",
+        "shape",
+        "size",
+        "unresolved",
+    )
+
+    def __init__(
+        self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes], size: int
+    ) -> None:
+        self.msg = msg
+        self.shape = shape
+        self.retries = retries
+        self.retry_exceptions = retry_exceptions
+        self.holds = holds
+        self.size = size
+        self.unresolved = 0
+        self.lease: Lease | None = None
+        self.cancelled = False
+
+
+class CallRec:
+    """A call to an actor that was submitted and is not finished."""
+
+    __slots__ = ("client", "holds", "msg", "numbered", "retries", "sent", "size", "unresolved")
+
+    def __init__(self, msg: Call, client: ActorClient, retries: int, holds: list[bytes], size: int) -> None:
+        self.msg = msg
+        self.client = client
+        self.retries = retries
+        self.holds = holds
+        self.size = size
+        self.unresolved = 0
+        self.numbered = False
+        self.sent = False
+
+
+class Lease:
+    """A worker that is ours for a while, and the tasks on their way to it, in order."""
+
+    __slots__ = ("actor", "ident", "idle_since", "inflight", "instances", "listed", "lost", "shape", "worker")
+
+    def __init__(self, ident: int, worker: Address, shape: Shape, instances: dict[str, list[str]]) -> None:
+        self.ident = ident
+        self.worker = worker
+        self.shape = shape
+        self.instances = instances
+        self.inflight: dict[bytes, TaskRec] = {}
+        self.listed = False
+        self.lost = False
+        self.idle_since = 0.0
+        self.actor: OwnedActor | None = None
+
+
+class Shape:
+    """Tasks that can use each other's workers: same resources, strategy and environment. One demand at the raylet."""
+
+    __slots__ = (
+        "actor", "actors", "depth", "env", "held", "idle", "infeasible", "leases", "level", "mean_us", "placement",
+        "queue", "req", "resources", "seen", "strategy", "want",
+    )  # fmt: skip
+
+    def __init__(
+        self, held: dict[str, int], placement: dict[str, int], strategy: Any, env: dict[str, str], actor: bool
+    ) -> None:
+        self.held = held
+        self.placement = placement
+        self.strategy = strategy
+        self.env = env
+        self.actor = actor
+        self.req = 0
+        self.queue: deque[TaskRec] = deque()
+        self.actors: deque[OwnedActor] = deque()
+        self.leases: dict[int, Lease] = {}
+        self.idle: list[Lease] = []
+        self.want = 0
+        self.seen = 0
+        self.depth = 1
+        self.mean_us = 0.0
+        self.level = 0
+        self.infeasible = ""
+
+
+class OwnedActor:
+    """An actor that this process created: the truth about where it is and whether it lives."""
+
+    __slots__ = (
+        "cause",
+        "create",
+        "ending",
+        "holds",
+        "incarnation",
+        "lease",
+        "name",
+        "namespace",
+        "path",
+        "restarts",
+        "shape",
+        "state",
+        "unresolved",
+        "watchers",
+        "why",
+        "worker",
+    )  # fmt: skip
+
+    def __init__(self, create: CreateActor, shape: Shape, restarts: int, holds: list[bytes]) -> None:
+        self.create = create
+        self.shape = shape
+        self.restarts = restarts
+        self.holds = holds
+        self.unresolved = 0
+        self.incarnation = 0
+        self.state = "pending"
+        self.lease: Lease | None = None
+        self.worker = Address(0, 0)
+        self.path = ""
+        self.watchers: set[Address] = set()
+        self.name = ""
+        self.namespace = ""
+        self.why = ""
+        self.cause = b""
+        self.ending = False
+
+
+class ActorClient:
+    """An actor as a caller sees it: where it is and the calls that are not finished, in order."""
+
+    __slots__ = ("actor", "calls", "cause", "incarnation", "inflight", "seq", "state", "why", "worker")
+
+    def __init__(self, actor: bytes) -> None:
+        self.actor = actor
+        self.state = "unknown"
+        self.worker = Address(0, 0)
+        self.incarnation = -1
+        self.seq = 0
+        self.calls: dict[bytes, CallRec] = {}
+        self.inflight = 0
+        self.why = ""
+        self.cause = b""

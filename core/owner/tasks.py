@@ -1,0 +1,451 @@
+"""How a submitter gets its tasks run: leases of workers per resource shape, pipelines to them, retries.
+
+The raylet hears an absolute demand per shape, never of single tasks; tasks go straight to leased workers, many per
+message. How many are queued behind one another on a worker follows from how long they run: 2 ms worth of work, one
+at a time above 1 ms, so that a long task never sits behind another while a worker idles elsewhere.
+"""
+
+from __future__ import annotations
+
+from hpc.core.ids import Address, return_id
+from hpc.core.owner.objects import ObjectTable
+from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
+from hpc.core.wire import (
+    ERROR,
+    INLINE,
+    STORED,
+    SYSTEM,
+    Cancel,
+    DefineFunction,
+    Done,
+    Free,
+    GivenBack,
+    KillWorker,
+    LeaseBegin,
+    LeaseGrant,
+    LeaseInfeasible,
+    LeaseLost,
+    LeaseReclaim,
+    LeaseRequest,
+    LeaseReturn,
+    Release,
+    Result,
+    Task,
+    system_error,
+)
+
+#: Work that may be queued at one worker, in µs of its tasks' mean running time.
+PIPELINE_US = 2000.0
+#: Tasks that run longer than this are never queued behind one another.
+LONG_US = 1000.0
+MAX_DEPTH = 512
+#: Messages for one worker that are sent together while it is busy anyway.
+BATCH = 64
+#: The largest demand that is ever made for one shape.
+MAX_WANT = 10_000
+
+
+class TaskSubmitter(ObjectTable):
+    """The tasks that this process has submitted. ``resolve`` order: dependencies, lease, worker, result."""
+
+    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
+        super().__init__(addr)
+        self.job = job
+        self.driver = addr
+        self.idle_lease_s = idle_lease_s
+        self.tasks: dict[bytes, TaskRec] = {}
+        self.shapes: list[Shape] = []
+        self.requests: dict[int, Shape] = {}
+        self._requests = 0
+        self.leases: dict[int, Lease] = {}
+        self.idle_leases: dict[int, Lease] = {}
+        self.functions: dict[bytes, bytes] = {}
+        self.known: dict[Address, set[bytes]] = {}
+        self.paths: dict[Address, str] = {}
+        self.pending_bytes = 0
+        self.warnings: list[str] = []
+        self._dirty: set[Shape] = set()
+        self._settling = False
+
+    # -------------------------------------------------------------- submitting
+
+    def add_shape(self, shape: Shape) -> Shape:
+        """Register a shape; its number names it in messages."""
+        self._requests += 1
+        shape.req = self._requests
+        self.requests[shape.req] = shape
+        self.shapes.append(shape)
+        return shape
+
+    def submit(self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes]) -> None:
+        """A new task of ours. The entries of its return values are made here, each held once by the caller."""
+        rec = TaskRec(msg, shape, retries, retry_exceptions, holds, len(msg.args))
+        task = msg.task
+        self.tasks[task] = rec
+        self.pending_bytes += rec.size
+        if msg.num_returns == 1:
+            self.own(task)
+        else:
+            for index in range(msg.num_returns):
+                self.own(return_id(task, index))
+        if msg.refs or holds:
+            self._take_arguments(rec, msg.refs, holds)
+            if rec.unresolved:
+                return
+        if msg.refs:
+            self.resolved(rec)
+            return
+        self._enqueue(rec)
+
+    def _take_arguments(self, rec: TaskRec | CallRec | OwnedActor, refs: list[bytes], holds: list[bytes]) -> None:
+        """Hold all references among the arguments; those without a value yet will call ``resolved``."""
+        for ident in holds:
+            self.hold(ident)
+        pending = [e for ident in refs if (e := self.hold(ident)).result is None]
+        rec.unresolved = len(pending)
+        for entry in pending:
+            self.await_value(entry, rec)
+
+    def argument_values(self, refs: list[bytes]) -> tuple[list[Result], Result | None]:
+        """What the references resolved to, and the first error among them."""
+        values: list[Result] = []
+        for ident in refs:
+            result = self.objects[ident].result
+            assert result is not None
+            if result.kind == ERROR or result.kind == SYSTEM:
+                return values, result
+            values.append(result)
+        return values, None
+
+    def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
+        assert isinstance(rec, TaskRec)
+        rec.msg.values, error = self.argument_values(rec.msg.refs)
+        if error is not None:
+            self._fail(rec, error)
+        elif not rec.cancelled:
+            self._enqueue(rec)
+
+    def _enqueue(self, rec: TaskRec) -> None:
+        shape = rec.shape
+        if rec.msg.depth > shape.level:
+            shape.level = rec.msg.depth
+        shape.queue.append(rec)
+        if shape.idle:
+            self._pump(shape)
+        else:
+            self._ask(shape)
+
+    # -------------------------------------------------------------- leases
+
+    def _needed(self, shape: Shape) -> int:
+        if shape.actor:
+            return len(shape.actors)
+        return min(MAX_WANT, -(-len(shape.queue) // shape.depth))
+
+    def _ask(self, shape: Shape, exactly: bool = False) -> None:
+        """Tell the raylet how many workers we want, if that changed enough to be worth a message."""
+        needed = self._needed(shape)
+        if needed == shape.want or (not exactly and 0 < needed < 2 * shape.want):
+            return
+        shape.want = needed
+        request = LeaseRequest(
+            shape.req, self.addr, shape.held, shape.placement, needed, shape.seen, shape.actor, shape.strategy,
+            shape.env, shape.level, driver=self.driver,
+        )  # fmt: skip
+        self.send(self.raylet, request)
+
+    def _pump(self, shape: Shape) -> None:
+        """Give queued tasks to leased workers that have room for them."""
+        queue, idle = shape.queue, shape.idle
+        while queue and idle:
+            lease = idle[-1]
+            rec = queue.popleft()
+            if rec.cancelled:
+                continue
+            self._assign(lease, rec)
+            if len(lease.inflight) >= shape.depth:
+                idle.pop()
+                lease.listed = False
+        if queue or shape.want:
+            self._ask(shape)
+
+    def _assign(self, lease: Lease, rec: TaskRec) -> None:
+        worker, msg = lease.worker, rec.msg
+        box = self.outbox.get(worker)
+        if box is None:
+            box = self.outbox[worker] = []
+        known = self.known[worker]
+        if msg.fn not in known:
+            known.add(msg.fn)
+            box.append(DefineFunction(msg.fn, self.functions[msg.fn]))
+        inflight = lease.inflight
+        if not inflight:
+            self.idle_leases.pop(lease.ident, None)
+            lease.idle_since = 0.0
+            self.urgent.add(worker)
+        elif self._settling or len(box) >= BATCH:
+            self.urgent.add(worker)
+        msg.lease = lease.ident
+        rec.lease = lease
+        inflight[msg.task] = rec
+        box.append(msg)
+
+    def on_lease_grant(self, src: Address, msg: LeaseGrant) -> None:
+        shape = self.requests.get(msg.req)
+        if shape is None or msg.worker in self.gone or msg.worker.node in self.gone_nodes:
+            return
+        if msg.req == shape.req:
+            shape.seen += 1
+            shape.want = max(0, shape.want - 1)
+        lease = Lease(msg.lease, msg.worker, shape, msg.instances)
+        self.leases[msg.lease] = shape.leases[msg.lease] = lease
+        self.known.setdefault(msg.worker, set())
+        if msg.path and msg.worker.node == self.addr.node:
+            self.paths[msg.worker] = msg.path
+        begin = LeaseBegin(msg.lease, self.addr, msg.instances, self.job, shape.env, shape.held)
+        self.send(msg.worker, begin, urgent=False)
+        if shape.actor:
+            self.actor_leased(shape, lease)
+            return
+        self._make_idle(lease)
+        self._dirty.add(shape)
+
+    def actor_leased(self, shape: Shape, lease: Lease) -> None:
+        """Hook for the layer above: a worker for one of the shape's actors."""
+        raise NotImplementedError
+
+    def on_lease_infeasible(self, src: Address, msg: LeaseInfeasible) -> None:
+        shape = self.requests.get(msg.req)
+        if shape is not None and shape.infeasible != msg.why:
+            shape.infeasible = msg.why
+            self.warnings.append(msg.why)
+
+    def _make_idle(self, lease: Lease) -> None:
+        if not lease.listed:
+            lease.listed = True
+            lease.shape.idle.append(lease)
+        if not lease.inflight:
+            self.idle_leases[lease.ident] = lease
+
+    def _drop_lease(self, lease: Lease) -> None:
+        self.leases.pop(lease.ident, None)
+        lease.shape.leases.pop(lease.ident, None)
+        self.idle_leases.pop(lease.ident, None)
+        if lease.listed:
+            lease.listed = False
+            lease.shape.idle.remove(lease)
+
+    def return_lease(self, lease: Lease, retire: bool = False) -> None:
+        """The worker is not ours any more."""
+        self._drop_lease(lease)
+        box = self.outbox.get(lease.worker)
+        if box:
+            self.outbox[lease.worker] = [m for m in box if not isinstance(m, LeaseBegin)]
+        self.send(Address(lease.worker.node, 0), LeaseReturn(lease.ident, retire))
+
+    def on_lease_reclaim(self, src: Address, msg: LeaseReclaim) -> None:
+        for lease in list(self.idle_leases.values()):
+            if lease.worker.node == msg.node and not lease.shape.queue:
+                self.return_lease(lease)
+
+    def on_given_back(self, src: Address, msg: GivenBack) -> None:
+        lease = self.leases.get(msg.lease)
+        if lease is None:
+            return
+        recs = [rec for task in msg.tasks if (rec := lease.inflight.pop(task, None)) is not None]
+        if lease.listed:
+            lease.listed = False
+            lease.shape.idle.remove(lease)
+        lease.shape.depth = 1
+        lease.shape.mean_us = max(lease.shape.mean_us, LONG_US)
+        for rec in reversed(recs):
+            rec.lease = None
+            rec.msg.attempt += 1
+            lease.shape.queue.appendleft(rec)
+        if not lease.inflight:
+            self._make_idle(lease)
+        self._dirty.add(lease.shape)
+
+    # -------------------------------------------------------------- results
+
+    def on_done(self, src: Address, msg: Done) -> None:
+        rec = self.tasks.get(msg.task)
+        if rec is None or rec.msg.attempt != msg.attempt:
+            self._discard(src, msg)
+            return
+        lease = rec.lease
+        if lease is not None:
+            shape = lease.shape
+            inflight = lease.inflight
+            inflight.pop(msg.task, None)
+            mean = shape.mean_us = shape.mean_us * 0.75 + msg.run_us * 0.25
+            shape.depth = 1 if mean > LONG_US else min(MAX_DEPTH, int(PIPELINE_US / (mean + 2.0)) + 1)
+            if not lease.listed:
+                lease.listed = True
+                shape.idle.append(lease)
+            if not inflight:
+                self.idle_leases[lease.ident] = lease
+            elif self.outbox.get(lease.worker):
+                self.urgent.add(lease.worker)
+            self._dirty.add(shape)
+            rec.lease = None
+        if msg.retryable and rec.retries and rec.retry_exceptions and not rec.cancelled:
+            self._retry(rec)
+            return
+        self._finish(rec, msg.results, src)
+
+    def _discard(self, src: Address, msg: Done) -> None:
+        """An answer that nobody waits for: a late attempt, or a task that was cancelled."""
+        for index, result in enumerate(msg.results):
+            if result.inner:
+                self.send(src, Release(msg.task))
+            if result.kind == STORED:
+                ident = return_id(msg.task, index)
+                entry = self.objects.get(ident)
+                for node in result.nodes:
+                    if entry is None or entry.result is None or node not in entry.result.nodes:
+                        self.send(Address(node, 0), Free([ident]))
+
+    def _finish(self, rec: TaskRec, results: list[Result], src: Address) -> None:
+        task = rec.msg.task
+        del self.tasks[task]
+        self.pending_bytes -= rec.size
+        for index, result in enumerate(results):
+            ident = return_id(task, index)
+            if result.inner:
+                self.adopt_inner(ident, result, src, task)
+            self.set_result(ident, result)
+        if rec.holds:
+            self.let_go_all(rec.holds)
+        if rec.msg.refs:
+            self.let_go_all(rec.msg.refs)
+
+    def _fail(self, rec: TaskRec, error: Result) -> None:
+        self._finish(rec, [error] * max(1, rec.msg.num_returns), self.addr)
+
+    def _retry(self, rec: TaskRec) -> None:
+        if rec.retries > 0:
+            rec.retries -= 1
+        rec.msg.attempt += 1
+        rec.shape.queue.appendleft(rec)
+        self._dirty.add(rec.shape)
+
+    # -------------------------------------------------------------- losses
+
+    def on_lease_lost(self, src: Address, msg: LeaseLost) -> None:
+        lease = self.leases.get(msg.lease)
+        if lease is not None:
+            self._lose_lease(lease, msg.task, msg.why, msg.oom)
+
+    def _lose_lease(self, lease: Lease, running: bytes | None, why: str, oom: bool = False) -> None:
+        """The worker is gone. Only the task that it was running uses up a retry; ``None``: unknown, so all do."""
+        self._drop_lease(lease)
+        self.outbox.pop(lease.worker, None)
+        self.known.pop(lease.worker, None)
+        self.paths.pop(lease.worker, None)
+        if lease.actor is not None:
+            self.actor_lost(lease.actor, why)
+            return
+        recs = list(lease.inflight.values())
+        lease.inflight.clear()
+        for rec in reversed(recs):
+            rec.lease = None
+            started = running is None or rec.msg.task == running
+            if rec.cancelled:
+                self._fail(rec, system_error("TaskCancelledError", "it was cancelled"))
+            elif not started:
+                rec.msg.attempt += 1
+                rec.shape.queue.appendleft(rec)
+            elif rec.retries:
+                self._retry(rec)
+            else:
+                kind = "OutOfMemoryError" if oom else "WorkerCrashedError"
+                self._fail(rec, system_error(kind, why, task=rec.msg.name))
+        self._dirty.add(lease.shape)
+
+    def actor_lost(self, actor: OwnedActor, why: str) -> None:
+        """Hook for the layer above: the worker that was an actor is gone."""
+        raise NotImplementedError
+
+    def forget_node(self, node: int, why: str) -> None:
+        super().forget_node(node, why)
+        for lease in [le for le in self.leases.values() if le.worker.node == node]:
+            self._lose_lease(lease, None, why)
+        for shape in [s for s in self.shapes if s.want]:
+            self._ask_anew(shape)
+
+    def _ask_anew(self, shape: Shape) -> None:
+        """Parts of a demand may have been forwarded to a node that died: withdraw it and begin a new one."""
+        needed, shape.want = shape.want, 0
+        old = LeaseRequest(
+            shape.req, self.addr, shape.held, shape.placement, 0, shape.seen, shape.actor, shape.strategy, shape.env
+        )
+        self.send(self.raylet, old)
+        self._requests += 1
+        shape.req, shape.seen = self._requests, 0
+        self.requests[shape.req] = shape
+        if needed:
+            self._ask(shape, exactly=True)
+
+    # -------------------------------------------------------------- cancelling
+
+    def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
+        """Cancel the task that makes this object; False if it is not a task of ours that is still unfinished."""
+        rec = self.tasks.get(ident)
+        if rec is None or rec.cancelled:
+            return False
+        rec.cancelled = True
+        if rec.lease is None:
+            self._fail(rec, system_error("TaskCancelledError", "it was cancelled before it started"))
+        elif force:
+            lease = rec.lease
+            self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, "cancelled by force"))
+        else:
+            self.send(rec.lease.worker, Cancel(ident, rec.msg.attempt, force, recursive))
+        return True
+
+    # -------------------------------------------------------------- time
+
+    def settle(self) -> None:
+        """To be called after a batch of messages: refill pipelines, once per shape."""
+        dirty = self._dirty
+        self._settling = True
+        while dirty:
+            self._pump(dirty.pop())
+        self._settling = False
+
+    def tick(self, now: float) -> float:
+        """Return leases that have been idle for long and make demands exact. Returns the time of the next tick."""
+        next_at = now + 1.0
+        for lease in list(self.idle_leases.values()):
+            if lease.inflight:
+                continue
+            if not lease.idle_since:
+                lease.idle_since = now
+            if now - lease.idle_since >= self.idle_lease_s and not lease.shape.queue:
+                self.return_lease(lease)
+            else:
+                next_at = min(next_at, lease.idle_since + self.idle_lease_s)
+        self.ask_exactly()
+        return next_at
+
+    def ask_exactly(self) -> None:
+        """Before the caller waits: let the raylet know all that we want."""
+        for shape in self.shapes:
+            if shape.queue or shape.want or shape.actors:
+                self._ask(shape, exactly=True)
+
+    def put_stored(self, ident: bytes, size: int, inner: list[bytes]) -> Entry:
+        """An object of ours that has been sealed in this node's arena; held once, pinned by this process."""
+        entry = self.own(ident)
+        entry.result = Result(STORED, b"", size, [self.addr.node], inner)
+        entry.pinned = True
+        if inner:
+            entry.inner = inner
+            for ref in inner:
+                self.hold(ref)
+        return entry
+
+    def finish_with(self, ident: bytes, data: bytes) -> None:
+        """Give an object of ours an inline value (used by the shell for its own futures)."""
+        self.set_result(ident, Result(INLINE, data))

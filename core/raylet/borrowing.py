@@ -1,0 +1,105 @@
+"""References that processes of this node hold to objects owned by others, counted once per node.
+
+An owner hears of this node when its first process holds an object and when its last lets go. Acknowledgements are
+counted, because a hold can be dropped and taken again while the first answer is still on its way.
+"""
+
+from __future__ import annotations
+
+from hpc.core.ids import Address, owner_of
+from hpc.core.raylet.tables import Hold
+from hpc.core.wire import BorrowAcked, BorrowAdd, BorrowDrop, HoldAcked, HoldAdd, HoldDrop, Message
+
+
+class Borrowing:
+    """The pure part of a raylet that counts references."""
+
+    def __init__(self, node: int) -> None:
+        self.node = node
+        self.outbox: list[tuple[Address, Message]] = []
+        self.holds: dict[bytes, Hold] = {}
+        self.acks_due: dict[bytes, int] = {}
+        self.dead_owners: set[Address] = set()
+        self.dead_nodes: set[int] = set()
+
+    def _is_dead(self, owner: Address) -> bool:
+        return owner in self.dead_owners or owner.node in self.dead_nodes
+
+    def on_borrow_add(self, src: Address, msg: BorrowAdd) -> None:
+        known: list[bytes] = []
+        dead: list[bytes] = []
+        asked: dict[Address, list[bytes]] = {}
+        for ident in msg.idents:
+            owner = owner_of(ident)
+            if self._is_dead(owner):
+                dead.append(ident)
+                continue
+            hold = self.holds.get(ident)
+            if hold is None:
+                hold = self.holds[ident] = Hold()
+                asked.setdefault(owner, []).append(ident)
+                self.acks_due[ident] = self.acks_due.get(ident, 0) + 1
+            elif hold.acked:
+                known.append(ident)
+            hold.procs.add(src.proc)
+        for owner, idents in asked.items():
+            self.outbox.append((owner, HoldAdd(idents, self.node)))
+        if known:
+            self.outbox.append((src, BorrowAcked(known)))
+        if dead:
+            self.outbox.append((src, BorrowAcked(dead, dead=True)))
+
+    def on_borrow_drop(self, src: Address, msg: BorrowDrop) -> None:
+        for ident in msg.idents:
+            self._drop(ident, src.proc)
+
+    def _drop(self, ident: bytes, proc: int) -> None:
+        hold = self.holds.get(ident)
+        if hold is None:
+            return
+        hold.procs.discard(proc)
+        if not hold.procs:
+            del self.holds[ident]
+            owner = owner_of(ident)
+            if not self._is_dead(owner):
+                self.outbox.append((owner, HoldDrop([ident], self.node)))
+
+    def on_hold_acked(self, src: Address, msg: HoldAcked) -> None:
+        told: dict[int, list[bytes]] = {}
+        for ident in msg.idents:
+            due = self.acks_due.get(ident, 0) - 1
+            if due > 0:
+                self.acks_due[ident] = due
+                continue
+            self.acks_due.pop(ident, None)
+            hold = self.holds.get(ident)
+            if hold is not None and not hold.acked:
+                hold.acked = True
+                for proc in hold.procs:
+                    told.setdefault(proc, []).append(ident)
+        for proc, idents in told.items():
+            self.outbox.append((Address(self.node, proc), BorrowAcked(idents)))
+
+    def proc_gone(self, proc: int) -> None:
+        """A process of this node has ended, and with it its references."""
+        for ident in [i for i, hold in self.holds.items() if proc in hold.procs]:
+            self._drop(ident, proc)
+
+    def owner_gone(self, owner: Address) -> None:
+        """An owner is gone: its borrowers are told."""
+        self.dead_owners.add(owner)
+        self._tell_borrowers([i for i in self.holds if owner_of(i) == owner])
+
+    def forget_node(self, node: int) -> None:
+        """All owners of a node are gone."""
+        self.dead_nodes.add(node)
+        self._tell_borrowers([i for i in self.holds if owner_of(i).node == node])
+
+    def _tell_borrowers(self, idents: list[bytes]) -> None:
+        told: dict[int, list[bytes]] = {}
+        for ident in idents:
+            self.acks_due.pop(ident, None)
+            for proc in self.holds.pop(ident).procs:
+                told.setdefault(proc, []).append(ident)
+        for proc, dead in told.items():
+            self.outbox.append((Address(self.node, proc), BorrowAcked(dead, dead=True)))

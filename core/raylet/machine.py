@@ -1,0 +1,269 @@
+"""The raylet's machine: all messages for the raylet of one node, and what follows from them.
+
+Like the owner's machine it has no I/O: what is to be sent lies in ``outbox``, bulk messages in ``bulk``, processes to
+start or end in ``leasing.to_start`` and ``leasing.to_kill``, links to open or drop in ``links``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hpc.core.ids import HEAD, Address
+from hpc.core.raylet.borrowing import Borrowing
+from hpc.core.raylet.leasing import Leasing
+from hpc.core.raylet.memory import ArenaMemory, Memory
+from hpc.core.raylet.tables import Proc
+from hpc.core.resources import NodeResources
+from hpc.core.store.layout import Layout
+from hpc.core.wire import (
+    WIRE_VERSION,
+    Abandon,
+    Alloc,
+    Blocked,
+    BorrowAdd,
+    BorrowDrop,
+    Chunk,
+    Exiting,
+    Fetch,
+    Free,
+    Heartbeat,
+    HeartbeatAck,
+    HoldAcked,
+    KillWorker,
+    LeaseRefused,
+    LeaseRequest,
+    LeaseReturn,
+    Message,
+    NodeDied,
+    NodeInfo,
+    NodeRegister,
+    NodeTable,
+    ProcessGone,
+    Pull,
+    PullFailed,
+    Seal,
+    Tickets,
+    Unblocked,
+    Unpin,
+    Unroutable,
+)
+
+#: Changes of what is free are told to the head after this time, together.
+REPORT_DELAY_S = 0.01
+
+
+class RayletMachine:
+    """All that a raylet knows and decides."""
+
+    def __init__(
+        self,
+        info: NodeInfo,
+        resources: NodeResources,
+        layout: Layout,
+        arena: ArenaMemory,
+        *,
+        now: float = 0.0,
+        prestart: int = 0,
+        heartbeat_s: float = 1.0,
+        fence_s: float = 45.0,
+    ) -> None:
+        node = info.node
+        self.info = info
+        self.node = node
+        self.now = now
+        self.outbox: list[tuple[Address, Message]] = []
+        self.links: list[tuple[str, NodeInfo]] = []
+        self.leasing = Leasing(node, resources, prestart=prestart, now=now)
+        self.memory = Memory(node, layout, arena)
+        self.borrowing = Borrowing(node)
+        self.leasing.outbox = self.memory.outbox = self.borrowing.outbox = self.outbox
+        self.bulk = self.memory.bulk
+        self.nodes: dict[int, NodeInfo] = {}
+        self.dead: dict[int, str] = {}
+        self.registered = False
+        self.epoch = 0
+        self.time_left_s = -1.0
+        self.heartbeat_s = heartbeat_s
+        self.fence_s = fence_s
+        self.fenced = ""
+        self._last_report = 0.0
+        self._last_free: dict[str, int] = {}
+        self._unacked_since: float | None = None
+        self._changed_at: float | None = None
+        leasing, memory, borrowing = self.leasing, self.memory, self.borrowing
+        self.handlers: dict[type, Callable[[Address, Any], None]] = {
+            Abandon: memory.on_abandon,
+            Alloc: memory.on_alloc,
+            Blocked: leasing.on_blocked,
+            BorrowAdd: borrowing.on_borrow_add,
+            BorrowDrop: borrowing.on_borrow_drop,
+            Exiting: self._on_exiting,
+            Fetch: memory.on_fetch,
+            Free: memory.on_free,
+            HeartbeatAck: self._on_heartbeat_ack,
+            HoldAcked: borrowing.on_hold_acked,
+            KillWorker: leasing.on_kill_worker,
+            LeaseRefused: leasing.on_lease_refused,
+            LeaseRequest: leasing.on_lease_request,
+            LeaseReturn: leasing.on_lease_return,
+            NodeDied: lambda src, m: self.node_died(m.node, m.why),
+            NodeTable: self._on_node_table,
+            ProcessGone: lambda src, m: self._process_gone(m),
+            Seal: memory.on_seal,
+            Tickets: leasing.on_tickets,
+            Unblocked: leasing.on_unblocked,
+            Unpin: memory.on_unpin,
+            Unroutable: self._on_unroutable,
+        }
+
+    def join(self) -> None:
+        """Ask the head to be admitted."""
+        self.outbox.append((HEAD, NodeRegister(self.info, WIRE_VERSION)))
+
+    def handle(self, src: Address, messages: list[Message]) -> None:
+        """Messages from a process of this node, another raylet or the head. Unknown kinds are ignored."""
+        for msg in messages:
+            handler = self.handlers.get(type(msg))
+            if handler is not None:
+                handler(src, msg)
+
+    def handle_bulk(self, node: int, messages: list[Message]) -> None:
+        """Messages of a bulk link."""
+        memory = self.memory
+        for msg in messages:
+            if type(msg) is Chunk:
+                memory.on_chunk(node, msg)
+            elif type(msg) is Pull:
+                memory.on_pull(node, msg)
+            elif type(msg) is PullFailed:
+                memory.on_pull_failed(node, msg)
+
+    # -------------------------------------------------------------- processes of this node
+
+    def driver_joined(self, pid: int, job: bytes) -> Proc:
+        """A driver has connected."""
+        proc = self.leasing.new_proc("driver")
+        proc.pid, proc.job = pid, job
+        return proc
+
+    def worker_joined(self, number: int, pid: int, path: str) -> Proc | None:
+        """A worker has connected; None if it was not expected."""
+        proc = self.leasing.procs.get(number)
+        if proc is None or proc.state != "starting":
+            return None
+        proc.pid, proc.path = pid, path
+        self.leasing.worker_ready(proc)
+        return proc
+
+    def process_gone(self, number: int, why: str, task: bytes = b"", attempt: int = 0, oom: bool = False) -> None:
+        """A process of this node has ended, or has left. Its memory is a matter of its own (`memory_gone`)."""
+        proc = self.leasing.procs.get(number)
+        if proc is None:
+            return
+        addr = Address(self.node, number)
+        self.borrowing.proc_gone(number)
+        if proc.kind == "driver":
+            self.leasing.procs.pop(number, None)
+        else:
+            self.leasing.worker_gone(proc, why, task, attempt, oom)
+        gone = ProcessGone(addr, proc.exit_why or why)
+        self._process_gone(gone)
+        if proc.exposed or proc.kind == "driver":
+            self.outbox.append((HEAD, gone))
+
+    def memory_gone(self, number: int) -> None:
+        """A process and all that inherited its socket have ended: nobody looks at its memory any more."""
+        self.memory.proc_gone(number)
+
+    def _process_gone(self, msg: ProcessGone) -> None:
+        """An owner somewhere has ended: free what was its, tell the processes here."""
+        self.borrowing.owner_gone(msg.addr)
+        self.memory.owner_gone(msg.addr)
+        self.leasing.owner_gone(msg.addr)
+        for proc in self.leasing.procs.values():
+            if proc.state != "starting":
+                self.outbox.append((Address(self.node, proc.proc), msg))
+
+    def _on_exiting(self, src: Address, msg: Exiting) -> None:
+        proc = self.leasing.procs.get(src.proc)
+        if proc is not None:
+            proc.exit_why, proc.exit_intended = msg.why, msg.intended
+
+    def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
+        if msg.dst.proc:
+            self._process_gone(ProcessGone(msg.dst, "it is not there any more"))
+
+    # -------------------------------------------------------------- other nodes
+
+    def _on_node_table(self, src: Address, msg: NodeTable) -> None:
+        self.registered = True
+        self.epoch = msg.epoch
+        for info in msg.nodes:
+            if info.node == self.node or info.node in self.dead:
+                continue
+            if not info.alive:
+                self.node_died(info.node, info.why)
+            elif info.node not in self.nodes:
+                self.nodes[info.node] = info
+                self.links.append(("dial", info))
+
+    def node_died(self, node: int, why: str) -> None:
+        """The head says that a node is gone for good."""
+        if node in self.dead:
+            return
+        if node == self.node:
+            self.fenced = f"the head declared this node dead: {why}"
+            return
+        self.dead[node] = why
+        info = self.nodes.pop(node, None)
+        if info is not None:
+            self.links.append(("forget", info))
+        self.borrowing.forget_node(node)
+        self.memory.forget_node(node)
+        for owner in {le.owner for le in self.leasing.leases.values()} | {k[0] for k in self.leasing.demands}:
+            if owner.node == node:
+                self.leasing.owner_gone(owner)
+        died = NodeDied(node, why)
+        for proc in self.leasing.procs.values():
+            if proc.state != "starting":
+                self.outbox.append((Address(self.node, proc.proc), died))
+
+    def _on_heartbeat_ack(self, src: Address, msg: HeartbeatAck) -> None:
+        self.epoch = msg.epoch
+        self.time_left_s = msg.time_left_s
+        self._unacked_since = None
+
+    # -------------------------------------------------------------- time
+
+    def tick(self, now: float) -> float:
+        """Heartbeats and delayed reports; returns the time of the next tick."""
+        self.now = now
+        next_at = self.leasing.tick(now)
+        if not self.registered:
+            return next_at
+        leasing = self.leasing
+        free = leasing.resources.free
+        due = self._last_report + self.heartbeat_s
+        if free != self._last_free or leasing.spent_tickets:
+            if self._changed_at is None:
+                self._changed_at = now
+            due = min(due, self._changed_at + REPORT_DELAY_S)
+        if now >= due:
+            self._report(now)
+            due = now + self.heartbeat_s
+        if self._unacked_since is not None and now - self._unacked_since > self.fence_s:
+            self.fenced = f"no answer from the head for {now - self._unacked_since:.0f} s"
+        return min(next_at, due)
+
+    def _report(self, now: float) -> None:
+        leasing = self.leasing
+        self._last_free = dict(leasing.resources.free)
+        self._last_report = now
+        self._changed_at = None
+        if self._unacked_since is None:
+            self._unacked_since = now
+        workers = sum(1 for p in leasing.procs.values() if p.kind == "worker")
+        waiting = sum(d.want for d in leasing.demands.values())
+        spent, leasing.spent_tickets = leasing.spent_tickets, []
+        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent)))

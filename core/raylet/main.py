@@ -1,0 +1,561 @@
+"""The raylet's process: sockets, workers and memory around `RayletMachine`.
+
+Frames are routed by their header: those for the raylet itself go to the machine, those for a process of this node to
+its stream, all others to the link of their node, unread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from hpc.core.ids import HEAD_NODE, Address, raylet_of
+from hpc.core.net.curve import AllowList, KeyPair
+from hpc.core.net.links import Links
+from hpc.core.net.reactor import Reactor, Timer
+from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
+from hpc.core.node.control import Control
+from hpc.core.node.spec import NodeSpec
+from hpc.core.raylet.logs import LogTail
+from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.tables import Proc
+from hpc.core.resources import UNIT, NodeResources, to_units
+from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
+from hpc.core.store.layout import ALIGN, Layout
+from hpc.core.wire import (
+    HEADER,
+    HEADER_BYTES,
+    WIRE_VERSION,
+    DecodeError,
+    Message,
+    NodeInfo,
+    Register,
+    Registered,
+    Unroutable,
+    decode_body,
+    encode_body,
+    encode_frame,
+)
+
+log = logging.getLogger("hpc.raylet")
+
+#: Part of the node's memory that objects may take, where the user said nothing.
+STORE_SHARE = 0.3
+MIN_STORE_BYTES = 64 << 20
+LOG_INTERVAL_S = 0.1
+
+
+def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
+    """The resources of a node in units: what was granted, what the user added."""
+    if spec.gateway:
+        return {}
+    totals = {
+        "CPU": to_units("CPU", spec.cpus),
+        "memory": max(0, spec.mem_bytes - store_bytes) * UNIT,
+        "object_store_memory": store_bytes * UNIT,
+        f"node:{spec.interface_addr}": UNIT,
+    }
+    if spec.gpus:
+        totals["GPU"] = len(spec.gpus) * UNIT
+    for name, amount in spec.overrides.resources.items():
+        totals[name] = to_units(name, amount)
+    return totals
+
+
+def store_size(spec: NodeSpec) -> int:
+    """Bytes of the arena, in whole pages."""
+    wanted = spec.overrides.object_store_bytes or int(spec.mem_bytes * STORE_SHARE)
+    if spec.config.get("machine_share"):
+        wanted = spec.overrides.object_store_bytes or wanted // max(1, int(spec.config["machine_share"]))
+    return max(MIN_STORE_BYTES, wanted) // ALIGN * ALIGN
+
+
+class Raylet:
+    """One node's raylet."""
+
+    def __init__(self, spec: NodeSpec, control: socket.socket) -> None:
+        self.spec = spec
+        self.reactor = Reactor()
+        self.control = Control(control)
+        self.keys = KeyPair.make()
+        self.allow = AllowList()
+        self.links = self._open_links(spec.config, self._from_link)
+        self.bulk_links = self._open_links(spec.config, self._from_bulk)
+        size = store_size(spec)
+        self.arena_fd = create_arena(size)
+        self.arena = Arena(self.arena_fd, size)
+        totals = node_totals(spec, size)
+        info = NodeInfo(
+            spec.node, socket.gethostname(), self.links.endpoint, self.keys.public, totals, dict(spec.overrides.labels),
+            spec.gateway, os.getpid(), spec.dir, bulk=self.bulk_links.endpoint,
+        )  # fmt: skip
+        prestart = 0 if spec.gateway else max(1, int(spec.cpus))
+        config = spec.config
+        self.machine = RayletMachine(
+            info,
+            NodeResources(totals, {"GPU": spec.gpus}),
+            Layout(size, SLOTS_BYTES),
+            self.arena,
+            now=self.reactor.now(),
+            prestart=min(prestart, 64),
+            heartbeat_s=float(config.get("heartbeat_s", 1.0)),
+            fence_s=float(config.get("fence_s", 45.0)),
+        )
+        self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
+        self.streams: dict[int, Stream] = {}
+        self.slots: dict[int, int] = {}
+        self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
+        self.exited: dict[int, str] = {}
+        self.pidfds: dict[int, int] = {}
+        self.logs = LogTail(spec, self._send_logs)
+        self.dialed: set[int] = set()
+        self.ready_said = False
+        self.stopping = False
+        self._timer: Timer | None = None
+        self.listener = listen(spec.raylet_sock)
+        reactor = self.reactor
+        reactor.add_reader(self.listener.fileno(), self._accept)
+        reactor.add_reader(self.control.fileno(), self._on_control)
+        if self.zygote is not None:
+            reactor.add_reader(self.zygote.fileno(), self._on_zygote)
+        reactor.at_end_of_turn(self._settle)
+        reactor.call_later(LOG_INTERVAL_S, self._tail_logs)
+
+    def _open_links(self, config: dict[str, Any], deliver: Any) -> Links:
+        return Links(
+            self.reactor,
+            node=self.spec.node,
+            keys=self.keys,
+            allow=self.allow,
+            bind_addr=self.spec.interface_addr,
+            deliver=deliver,
+            config=config,
+        )
+
+    def run(self) -> None:
+        """Until the session ends."""
+        self.control.send(
+            {"op": "bound", "pk": self.keys.public, "ep": self.links.endpoint, "bulk": self.bulk_links.endpoint}
+        )
+        self.machine.leasing.start_workers_ahead()
+        self.reactor.run()
+
+    def close(self) -> None:
+        """Close the links, so that nothing of ZeroMQ outlives the session."""
+        self.links.close()
+        self.bulk_links.close()
+
+    # -------------------------------------------------------------- supervisor
+
+    def _on_control(self) -> None:
+        for message in self.control.receive():
+            op = message.get("op")
+            if op == "welcome":
+                self.allow.add(message["head_pk"], HEAD_NODE)
+                self.links.dial(HEAD_NODE, message["head_ep"], message["head_pk"])
+                self.machine.join()
+            elif op == "stop":
+                self._stop(message.get("why", ""))
+        if self.control.eof:
+            self._stop("the supervisor has ended")
+
+    def _stop(self, why: str) -> None:
+        if not self.stopping:
+            self.stopping = True
+            log.info("stopping: %s", why)
+            self.reactor.stop()
+
+    # -------------------------------------------------------------- workers
+
+    def _on_zygote(self) -> None:
+        assert self.zygote is not None
+        for message in self.zygote.receive():
+            op, number = message.get("op"), int(message.get("proc", 0))
+            proc = self.machine.leasing.procs.get(number)
+            if op == "forked" and proc is not None:
+                proc.pid = message["pid"]
+            elif op == "exited":
+                self._worker_exited(number, message.get("status", 0))
+            elif op == "error":
+                log.error("worker %d was not started: %s", number, message.get("why"))
+                self.machine.process_gone(number, str(message.get("why")))
+        if self.zygote.eof:
+            self.reactor.remove(self.zygote.fileno())
+            self._stop("the zygote has ended")
+
+    def _worker_exited(self, number: int, status: int) -> None:
+        stream = self.streams.get(number)
+        if stream is not None:
+            self._drain(number, stream)
+        slot = self.slots.get(number)
+        task, attempt = self.arena.published(slot) if slot is not None else (b"", 0)
+        why = describe_exit(status)
+        tail = self.logs.last_lines(number)
+        if tail and os.WIFSIGNALED(status) is False and os.waitstatus_to_exitcode(status) != 0:
+            why += "; its last words: " + " | ".join(tail[-3:])
+        self.exited[number] = why
+        self.logs.close(number)
+        self.machine.process_gone(number, f"its process (pid {self._pid(number)}) {why}", task, attempt)
+        if number not in self.streams:
+            self._forget(number)
+
+    def _pid(self, number: int) -> int:
+        proc = self.machine.leasing.procs.get(number)
+        return proc.pid if proc is not None else 0
+
+    def _drain(self, number: int, stream: Stream) -> None:
+        """Read what a process said before it ended."""
+        while not stream.eof:
+            try:
+                frames = stream.receive()
+            except StreamError:
+                break
+            if not frames and not stream.eof:
+                break
+            self._route_all(number, frames)
+        if stream.eof:
+            self._drop_stream(number, stream)
+
+    def _forget(self, number: int) -> None:
+        """The process has ended and nobody holds its socket: its memory and slot can be used again."""
+        self.exited.pop(number, None)
+        self.machine.memory_gone(number)
+        slot = self.slots.pop(number, None)
+        if slot is not None:
+            self.free_slots.append(slot)
+        try:
+            os.unlink(self.spec.worker_sock(number))
+        except OSError:
+            pass
+
+    # -------------------------------------------------------------- processes of this node
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self.listener.accept()
+            pid = check_peer(sock)
+        except (OSError, PermissionError) as error:
+            log.warning("refused a connection: %s", error)
+            return
+        stream = Stream(sock)
+        self.reactor.add_reader(stream.fd, lambda: self._first_frame(stream, pid))
+
+    def _first_frame(self, stream: Stream, pid: int) -> None:
+        try:
+            frames = stream.receive()
+            messages = decode_body(frames[0][2]) if frames else []
+        except (StreamError, DecodeError) as error:
+            log.warning("process %d sent no registration: %s", pid, error)
+            messages, stream.eof = [], True
+        register = messages[0] if messages else None
+        if isinstance(register, Register) and register.version == WIRE_VERSION:
+            self._register(stream, register, pid)
+        elif stream.eof or register is not None:
+            self.reactor.remove(stream.fd)
+            stream.close()
+
+    def _register(self, stream: Stream, msg: Register, pid: int) -> None:
+        machine = self.machine
+        proc: Proc | None
+        if msg.kind == "driver":
+            proc = machine.driver_joined(pid, msg.job)
+        else:
+            proc = machine.leasing.procs.get(msg.proc)
+            if proc is None or proc.state != "starting":
+                self.reactor.remove(stream.fd)
+                stream.close()
+                return
+        slot = self.free_slots.pop() if msg.kind != "driver" and self.free_slots else 0
+        number = proc.proc
+        if msg.kind != "driver":
+            self.slots[number] = slot
+            self.arena.clear_slot(slot)
+        else:
+            self._watch_pid(number, pid)
+        self.streams[number] = stream
+        stream.peer = number
+        config = {k: v for k, v in self.spec.config.items() if isinstance(v, (int, float, str, bool))}
+        answer = Registered(self.spec.node, number, slot, self.arena.size_bytes, self.spec.session, config)
+        me = raylet_of(self.spec.node)
+        stream.sock.setblocking(True)
+        frame = encode_frame(Address(self.spec.node, number), me, [answer])
+        sent = socket.send_fds(stream.sock, [frame], [self.arena_fd])
+        if sent < len(frame):
+            stream.sock.sendall(frame[sent:])
+        stream.sock.setblocking(False)
+        self.reactor.set_reader(stream.fd, lambda: self._read(number, stream))
+        if msg.kind != "driver":
+            machine.worker_joined(number, pid, self.spec.worker_sock(number))
+            self.logs.open(number)
+
+    def _watch_pid(self, number: int, pid: int) -> None:
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            return
+        self.pidfds[number] = fd
+
+        def ended() -> None:
+            self.reactor.remove(fd)
+            os.close(fd)
+            del self.pidfds[number]
+            self.machine.memory_gone(number)
+
+        self.reactor.add_reader(fd, ended)
+
+    def _read(self, number: int, stream: Stream) -> None:
+        try:
+            frames = stream.receive()
+        except StreamError as error:
+            log.warning("process %d broke the framing: %s", number, error)
+            frames, stream.eof = [], True
+        self._route_all(number, frames)
+        if stream.eof:
+            self._drop_stream(number, stream)
+
+    def _drop_stream(self, number: int, stream: Stream) -> None:
+        if self.streams.get(number) is not stream:
+            return
+        del self.streams[number]
+        self.reactor.remove(stream.fd)
+        stream.close()
+        proc = self.machine.leasing.procs.get(number)
+        if proc is not None and proc.kind == "driver":
+            self.machine.process_gone(number, "the driver has ended")
+            if number not in self.pidfds:
+                self._forget(number)
+        elif number in self.exited:
+            self._forget(number)
+        elif proc is not None:
+            proc.exit_why = proc.exit_why or "it closed its connection to the raylet"
+            self._kill(proc, signal.SIGKILL)
+
+    # -------------------------------------------------------------- routing
+
+    def _route_all(self, number: int, frames: list[Frame]) -> None:
+        me = self.spec.node
+        for dst, src, body in frames:
+            if src[0] != me or src[1] != number:
+                log.warning("process %d spoke as %s: dropped", number, src)
+                continue
+            if dst[0] == me and dst[1] == 0:
+                self._handle(src, body)
+            else:
+                self._forward(dst, src, body)
+
+    def _handle(self, src: Address, body: bytes | memoryview) -> None:
+        try:
+            messages = decode_body(body)
+        except DecodeError as error:
+            log.warning("a message of %s could not be decoded: %s", src, error)
+            return
+        self.machine.handle(src, messages)
+        self._send_outbox()
+
+    def _forward(self, dst: Address, src: Address, body: bytes | memoryview) -> None:
+        """Pass a frame on, unread."""
+        frame = HEADER.pack(len(body), dst[0], dst[1], src[0], src[1]) + body
+        if dst[0] == self.spec.node:
+            if src[0] != dst[0]:
+                self._expose(dst[1])
+            self._to_process(dst, src, frame)
+        elif self._dial(dst[0]):
+            self._expose(src[1])
+            self.links.send(dst[0], frame)
+        else:
+            self._bounce(dst, src)
+
+    def _expose(self, number: int) -> None:
+        proc = self.machine.leasing.procs.get(number)
+        if proc is not None:
+            proc.exposed = True
+
+    def _to_process(self, dst: Address, src: Address, frame: bytes) -> None:
+        stream = self.streams.get(dst[1])
+        if stream is None:
+            self._bounce(dst, src)
+            return
+        stream.send(frame)
+        if stream.wants_write:
+            self.reactor.set_writer(stream.fd, lambda: self._flush_stream(stream))
+
+    def _flush_stream(self, stream: Stream) -> None:
+        stream.flush()
+        if not stream.wants_write:
+            self.reactor.set_writer(stream.fd, None)
+
+    def _bounce(self, dst: Address, src: Address) -> None:
+        """Tell the sender that there is nobody; never about a bounced message itself."""
+        if dst[1] == 0 and src[1] == 0:
+            return
+        me = raylet_of(self.spec.node)
+        self._send(src, [Unroutable(dst)], me)
+
+    def _dial(self, node: int) -> bool:
+        """Whether the node can be reached; the link is made when first needed."""
+        if node == HEAD_NODE or node in self.dialed:
+            return True
+        info = self.machine.nodes.get(node)
+        if info is None:
+            return False
+        if info.gateway and not self.spec.gateway:
+            return True
+        self.dialed.add(node)
+        self.links.dial(node, info.endpoint, info.key)
+        self.bulk_links.dial(node, info.bulk, info.key)
+        return True
+
+    def _from_link(self, node: int, body: bytes | memoryview) -> None:
+        if len(body) < HEADER_BYTES:
+            return
+        size, dst_node, dst_proc, src_node, src_proc = HEADER.unpack_from(body)
+        if src_node != node or size != len(body) - HEADER_BYTES or dst_node != self.spec.node:
+            log.warning("node %d sent a frame that is not its own or not for here: dropped", node)
+            return
+        dst, src = Address(dst_node, dst_proc), Address(src_node, src_proc)
+        if dst_proc == 0:
+            self._handle(src, body[HEADER_BYTES:])
+        else:
+            self._expose(dst_proc)
+            self._to_process(dst, src, bytes(body))
+
+    def _from_bulk(self, node: int, body: bytes | memoryview) -> None:
+        try:
+            messages = decode_body(body)
+        except DecodeError as error:
+            log.warning("node %d sent a bulk message that cannot be decoded: %s", node, error)
+            return
+        self.machine.handle_bulk(node, messages)
+        self._send_outbox()
+
+    def _send(self, dst: Address, messages: list[Message], src: Address) -> None:
+        if dst[0] == self.spec.node:
+            if dst[1] == 0:
+                self.machine.handle(src, messages)
+            elif dst[1] in self.streams:
+                self._to_process(dst, src, encode_frame(dst, src, messages))
+            else:
+                self.machine.handle(dst, [Unroutable(dst)])
+        elif self._dial(dst[0]):
+            self.links.send(dst[0], encode_frame(dst, src, messages))
+        elif dst[1]:
+            self.machine.handle(raylet_of(dst[0]), [Unroutable(dst)])
+
+    def _send_outbox(self) -> None:
+        machine = self.machine
+        me = raylet_of(self.spec.node)
+        while machine.outbox:
+            batches: dict[Address, list[Message]] = {}
+            for dst, msg in machine.outbox:
+                batches.setdefault(dst, []).append(msg)
+            machine.outbox.clear()
+            for dst, messages in batches.items():
+                self._send(dst, messages, me)
+        while machine.bulk:
+            bulk, machine.bulk[:] = list(machine.bulk), []
+            for node, msg in bulk:
+                if self._dial(node):
+                    self.bulk_links.send(node, encode_body([msg]))
+
+    def _send_logs(self, dst: Address, msg: Message) -> None:
+        self.machine.outbox.append((dst, msg))
+
+    # -------------------------------------------------------------- turns and time
+
+    def _settle(self) -> None:
+        """At the end of each turn: do what the machine decided, and see when it wants to be asked again."""
+        machine = self.machine
+        next_at = machine.tick(self.reactor.now())
+        self._send_outbox()
+        leasing = machine.leasing
+        if leasing.to_start:
+            self._start_workers()
+        while leasing.to_kill:
+            proc, why = leasing.to_kill.pop()
+            self._kill(proc, signal.SIGTERM if proc.retired else signal.SIGKILL)
+            log.info("ending worker %d (pid %d): %s", proc.proc, proc.pid, why)
+        while machine.links:
+            what, info = machine.links.pop(0)
+            self._link_changed(what, info)
+        if machine.registered and not self.ready_said and self._workers_up():
+            self.ready_said = True
+            self.control.send({"op": "ready"})
+        if machine.fenced:
+            self._stop(machine.fenced)
+        if self._timer is None or not self._timer.active or self._timer.when > next_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.reactor.call_at(next_at, lambda: None)
+
+    def _workers_up(self) -> bool:
+        """The node accepts work as soon as its raylet does: workers follow within milliseconds."""
+        return True
+
+    def _link_changed(self, what: str, info: NodeInfo) -> None:
+        if what == "dial":
+            self.allow.add(info.key, info.node)
+            if self.spec.gateway:
+                self._dial(info.node)
+        else:
+            self.allow.remove(info.key)
+            self.dialed.discard(info.node)
+            self.links.forget(info.node)
+            self.bulk_links.forget(info.node)
+
+    def _start_workers(self) -> None:
+        leasing = self.machine.leasing
+        for proc in leasing.to_start:
+            if self.zygote is None or self.zygote.eof:
+                self.machine.process_gone(proc.proc, "there is no zygote to start it")
+            else:
+                self.zygote.send({"op": "fork", "proc": proc.proc, "env": dict(proc.env)})
+        leasing.to_start.clear()
+
+    def _kill(self, proc: Proc, signum: int) -> None:
+        if not proc.pid or proc.kind == "driver":
+            return
+        try:
+            os.kill(proc.pid, signum)
+        except ProcessLookupError:
+            return
+        if signum == signal.SIGTERM:
+            self.reactor.call_later(5.0, lambda: self._kill_if_there(proc))
+
+    def _kill_if_there(self, proc: Proc) -> None:
+        if proc.proc in self.machine.leasing.procs:
+            self._kill(proc, signal.SIGKILL)
+
+    def _tail_logs(self) -> None:
+        self.logs.poll(self.machine.leasing.procs)
+        self.reactor.call_later(LOG_INTERVAL_S, self._tail_logs)
+
+
+def describe_exit(status: int) -> str:
+    """A wait status in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = str(number)
+        hint = ": the kernel does so when memory runs out" if number == signal.SIGKILL else ""
+        return f"was killed by {name}{hint}"
+    return f"exited with code {os.waitstatus_to_exitcode(status)}"
+
+
+def raylet_main(spec: NodeSpec, control: socket.socket) -> None:
+    """What the supervisor's child runs; returns when the session has ended."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s.%(msecs)03d %(name)s %(message)s", datefmt="%H:%M:%S"
+    )
+    sys.setswitchinterval(0.001)
+    raylet = Raylet(spec, control)
+    try:
+        raylet.run()
+    finally:
+        raylet.close()
+        log.info("raylet of node %d ends", spec.node)

@@ -1,0 +1,152 @@
+"""Values to bytes and back: pickle protocol 5 with large buffers out of band, cloudpickle where pickle is not enough.
+
+Simple values (numbers, strings, bytes and small plain containers of them) take a path of one C call. Everything
+else goes through cloudpickle, with numpy arrays and other buffer providers handed over without a copy. References
+found inside a value are collected, because whoever stores or sends the value must keep them alive.
+
+Layout of a value with buffers, all little-endian: magic byte 1, three zero bytes, u32 number of buffers, u64 length
+of the pickle, u64 length of each buffer, the pickle, then each buffer aligned to 64 bytes. A value without buffers
+is the bare pickle (which begins with 0x80).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+_SIMPLE = frozenset({int, float, str, bytes, bool, type(None)})
+_HEAD = struct.Struct("<B3xIQ")
+_MAGIC = 1
+ALIGN = 64
+#: Buffers below this travel inside the pickle: an aligned piece of their own costs more than the copy.
+MIN_BUFFER_BYTES = 1024
+
+
+class _Context(threading.local):
+    """What the current thread is pickling or unpickling: the references met on the way."""
+
+    found: list[Any] | None = None
+    outer: bytes | None = None
+    met: list[bytes] | None = None
+
+
+context = _Context()
+
+
+def _simple(value: Any) -> bool:
+    kind = type(value)
+    if kind in _SIMPLE:
+        return True
+    if kind is tuple or kind is list:
+        return len(value) <= 16 and all(_simple(v) for v in value)
+    if kind is dict:
+        return len(value) <= 16 and all(type(k) in _SIMPLE and _simple(v) for k, v in value.items())
+    return False
+
+
+class Serialized:
+    """A value as pieces: ``pickled`` and its out-of-band ``buffers``; ``refs`` are the references inside."""
+
+    __slots__ = ("buffers", "pickled", "refs", "size")
+
+    def __init__(self, pickled: bytes, buffers: list[memoryview], refs: list[Any]) -> None:
+        self.pickled = pickled
+        self.buffers = buffers
+        self.refs = refs
+        self.size = len(pickled) if not buffers else _layout(pickled, buffers)[-1]
+
+    def to_bytes(self) -> bytes:
+        """The value in one piece."""
+        if not self.buffers:
+            return self.pickled
+        out = bytearray(self.size)
+        self.write_into(memoryview(out), _copy_slice)
+        return bytes(out)
+
+    def write_into(self, target: memoryview, copy: Callable[[memoryview, memoryview], None]) -> None:
+        """Write the value into ``target`` (of at least ``size`` bytes); ``copy(to, from)`` moves large pieces."""
+        if not self.buffers:
+            target[: len(self.pickled)] = self.pickled
+            return
+        *places, _ = _layout(self.pickled, self.buffers)
+        head = _HEAD.pack(_MAGIC, len(self.buffers), len(self.pickled))
+        head += struct.pack(f"<{len(self.buffers)}Q", *(b.nbytes for b in self.buffers))
+        target[: len(head)] = head
+        target[len(head) : len(head) + len(self.pickled)] = self.pickled
+        for place, buffer in zip(places, self.buffers):
+            copy(target[place : place + buffer.nbytes], buffer)
+
+
+def _copy_slice(to: memoryview, source: memoryview) -> None:
+    to[:] = source
+
+
+def _layout(pickled: bytes, buffers: list[memoryview]) -> list[int]:
+    """Offsets of the buffers, then the total size."""
+    at = _HEAD.size + 8 * len(buffers) + len(pickled)
+    places = []
+    for buffer in buffers:
+        at = (at + ALIGN - 1) // ALIGN * ALIGN
+        places.append(at)
+        at += buffer.nbytes
+    return [*places, at]
+
+
+def dumps(value: Any) -> Serialized:
+    """Serialize any value. Raises whatever the value's own pickling raises, TypeError for what cannot be pickled."""
+    if _simple(value):
+        return Serialized(pickle.dumps(value, 5), [], [])
+    buffers: list[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < MIN_BUFFER_BYTES:
+            return True
+        buffers.append(raw)
+        return False
+
+    outer, context.found = context.found, []
+    try:
+        stream = io.BytesIO()
+        cloudpickle.CloudPickler(stream, protocol=5, buffer_callback=keep).dump(value)
+        return Serialized(stream.getvalue(), buffers, context.found)
+    finally:
+        context.found = outer
+
+
+def loads(data: Any, outer: bytes | None = None) -> Any:
+    """The value again. ``data`` is bytes-like; buffers of the value are views into it, without a copy.
+
+    ``outer`` is the id of the object that the value belongs to: references found inside keep it alive until their
+    owners know of this process.
+    """
+    if data[0] != _MAGIC:
+        if outer is None or len(data) < 64:
+            return pickle.loads(data)
+        return _with_outer(outer, lambda: pickle.loads(data))
+    view = memoryview(data)
+    _, count, length = _HEAD.unpack_from(view)
+    sizes = struct.unpack_from(f"<{count}Q", view, _HEAD.size)
+    start = _HEAD.size + 8 * count
+    at = start + length
+    parts = []
+    for size in sizes:
+        at = (at + ALIGN - 1) // ALIGN * ALIGN
+        parts.append(view[at : at + size])
+        at += size
+    pickled = view[start : start + length]
+    return _with_outer(outer, lambda: pickle.loads(pickled, buffers=parts))
+
+
+def _with_outer(outer: bytes | None, load: Callable[[], Any]) -> Any:
+    before, context.outer = context.outer, outer
+    try:
+        return load()
+    finally:
+        context.outer = before

@@ -1,0 +1,111 @@
+"""The arena as each process sees it: one anonymous memory file per node, mapped by everyone, opened by nobody.
+
+It has no name, so there is nothing to sweep and nothing that another user could open; its descriptor travels over
+the raylet's socket. Mappings are made when first needed. The first pages hold one slot per worker in which it
+publishes the (task, attempt) that it runs.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+SLOT_BYTES = 64
+MAX_SLOTS = 4096
+SLOTS_BYTES = SLOT_BYTES * MAX_SLOTS
+_SLOT = struct.Struct("<16sIB")
+
+
+def create_arena(size_bytes: int) -> int:
+    """A new memory file of this size, with only the slots backed by memory yet. Returns its descriptor."""
+    fd = os.memfd_create("hpc-arena", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, size_bytes)
+        os.posix_fallocate(fd, 0, SLOTS_BYTES)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+class Arena:
+    """A process's view of the memory file. Closed by the end of the process, never before: views may live on."""
+
+    def __init__(self, fd: int, size_bytes: int, slot: int = -1) -> None:
+        self.fd = fd
+        self.size_bytes = size_bytes
+        self._reader: memoryview | None = None
+        self._writer: memoryview | None = None
+        self._slots: mmap.mmap | None = None
+        self._slot_at = slot * SLOT_BYTES
+
+    def _map(self, protection: int) -> memoryview:
+        return memoryview(mmap.mmap(self.fd, self.size_bytes, mmap.MAP_SHARED, protection))
+
+    def writable(self, offset: int, size: int) -> memoryview:
+        """Granted space to write into. Its pages exist afterwards: raises OSError (ENOSPC, ENOMEM), never SIGBUS."""
+        os.posix_fallocate(self.fd, offset, size)
+        if self._writer is None:
+            self._writer = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
+        return self._writer[offset : offset + size]
+
+    def readable(self, offset: int, size: int) -> memoryview:
+        """An object's bytes, read-only."""
+        if self._reader is None:
+            self._reader = self._map(mmap.PROT_READ)
+        return self._reader[offset : offset + size]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Copy ``data`` to ``offset``."""
+        copy(self.writable(offset, len(data)), memoryview(data))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A copy of the bytes at ``offset``."""
+        return bytes(self.readable(offset, size))
+
+    # -------------------------------------------------------------- slots
+
+    def publish(self, task: bytes, attempt: int, running: bool) -> None:
+        """Say in this worker's slot what it runs; the raylet reads it if the worker dies."""
+        if self._slots is None:
+            self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
+        _SLOT.pack_into(self._slots, self._slot_at, task, attempt, running)
+
+    def published(self, slot: int) -> tuple[bytes, int]:
+        """What the worker of the slot said that it runs: (task, attempt), or (b"", 0)."""
+        if self._slots is None:
+            self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
+        task, attempt, running = _SLOT.unpack_from(self._slots, slot * SLOT_BYTES)
+        return (task, attempt) if running else (b"", 0)
+
+    def clear_slot(self, slot: int) -> None:
+        """Make a slot ready for a new worker."""
+        if self._slots is None:
+            self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
+        _SLOT.pack_into(self._slots, slot * SLOT_BYTES, b"", 0, False)
+
+
+def copy(to: memoryview, source: memoryview) -> None:
+    """Copy bytes; large pieces by numpy, which releases the GIL meanwhile."""
+    if len(source) < 1 << 16:
+        to[:] = source
+        return
+    import numpy as np
+
+    np.copyto(np.frombuffer(to, np.uint8), np.frombuffer(source, np.uint8))
+
+
+def anchored(view: memoryview, released: Callable[..., Any], *args: Any) -> memoryview:
+    """The same bytes behind an anchor: ``released(*args)`` is called when the last view made of them is gone.
+
+    The call comes from the garbage collector, in any thread: it must not take locks.
+    """
+    import numpy as np
+
+    base = np.frombuffer(view, np.uint8)
+    weakref.finalize(base, released, *args).atexit = False
+    return memoryview(base)  # type: ignore[arg-type]

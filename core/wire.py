@@ -1,0 +1,697 @@
+"""Every message that crosses a process, and the frames that carry them.
+
+One file, so that the protocol can be read in one sitting and changed in one place. Messages are msgspec Structs
+encoded as arrays (a tag and the fields); a *body* is a msgpack array of messages; a *frame* is a 20-byte header
+(length of the body, destination, source) and the body. Raylets route frames by the header and do not decode
+bodies that are not for them. Everything carries the attempt, incarnation or request it belongs to, so that a
+late message is recognised as such.
+
+JSON and pickle were rejected: JSON cannot hold bytes, and neither head nor raylet may ever unpickle.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Union
+
+import msgspec
+
+from hpc.core.ids import Address
+
+WIRE_VERSION = 1
+HEADER = struct.Struct("<IIIII")
+HEADER_BYTES = HEADER.size
+#: A frame above this size is refused: a peer that sends one is broken or hostile.
+MAX_FRAME_BYTES = 64 << 20
+
+# Kinds of a Result: a value in the message, an object in arenas, a pickled exception, an error of the runtime's own
+# (a msgpack map with "type", "why" and more: head, raylet and the owner's machine never pickle).
+INLINE, STORED, ERROR, SYSTEM = 0, 1, 2, 3
+
+
+class Message(msgspec.Struct, array_like=True, gc=False, frozen=False):
+    """Base of all messages."""
+
+
+# ---------------------------------------------------------------- process <-> its raylet
+
+
+class Register(Message, tag=1):
+    """A process introduces itself to its raylet. ``proc`` is 0 for drivers, which are given a number."""
+
+    kind: str
+    proc: int
+    pid: int
+    version: int
+    job: bytes = b""
+
+
+class Registered(Message, tag=2):
+    """The raylet's answer; the arena's descriptor travels with it (SCM_RIGHTS)."""
+
+    node: int
+    proc: int
+    slot: int
+    arena_bytes: int
+    session: str
+    config: dict[str, Any]
+
+
+class LeaseRequest(Message, tag=3):
+    """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received:
+    an absolute demand, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease lasts;
+    ``placement`` only has to be free at the moment of placement. ``ticket`` is non-zero where the head chose this node."""
+
+    req: int
+    owner: Address
+    held: dict[str, int]
+    placement: dict[str, int]
+    count: int
+    seen: int
+    actor: bool
+    strategy: Any
+    env: dict[str, str]
+    depth: int = 0
+    ticket: int = 0
+    driver: Address = Address(0, 0)
+
+
+class LeaseGrant(Message, tag=5):
+    """A worker is the submitter's until it returns the lease. ``path`` is the worker's socket if on the same node."""
+
+    req: int
+    lease: int
+    worker: Address
+    path: str
+    instances: dict[str, list[str]]
+
+
+class LeaseInfeasible(Message, tag=6):
+    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join)."""
+
+    req: int
+    why: str
+
+
+class LeaseReturn(Message, tag=7):
+    """The submitter is done with a lease. ``retire``: the worker must not be used again."""
+
+    lease: int
+    retire: bool = False
+
+
+class LeaseReclaim(Message, tag=8):
+    """The raylet asks a submitter to return leases that it keeps without using them."""
+
+    node: int
+
+
+class LeaseLost(Message, tag=9):
+    """The worker of a lease is gone. ``task`` and ``attempt`` name what it was running (empty: nothing)."""
+
+    lease: int
+    worker: Address
+    why: str
+    task: bytes = b""
+    attempt: int = 0
+    oom: bool = False
+
+
+class LeaseRefused(Message, tag=10):
+    """A raylet that got a forwarded request has no room after all; back to the raylet that asked."""
+
+    req: int
+    owner: Address
+    ticket: int
+    count: int
+
+
+class Blocked(Message, tag=11):
+    """A worker is about to wait in get or wait: its CPU can be used by others meanwhile."""
+
+
+class Unblocked(Message, tag=12):
+    """The worker goes on; it does not wait for its CPU."""
+
+
+class KillWorker(Message, tag=13):
+    """The owner of a lease (or of an actor) wants its worker ended now."""
+
+    worker: Address
+    lease: int
+    why: str
+
+
+class Exiting(Message, tag=14):
+    """A worker says that it will end by intention (``exit_actor``, last handle gone), and why."""
+
+    why: str
+    intended: bool = True
+
+
+class Alloc(Message, tag=15):
+    """Ask for space in the node's arena."""
+
+    req: int
+    size: int
+
+
+class Allocated(Message, tag=16):
+    """Space was found, at ``offset``; ``offset`` is -1 where there is none, and ``why`` says so."""
+
+    req: int
+    offset: int
+    why: str = ""
+
+
+class Seal(Message, tag=17):
+    """The object at ``offset`` is complete. The sealer keeps a pin on it."""
+
+    ident: bytes
+    offset: int
+    size: int
+
+
+class Abandon(Message, tag=18):
+    """Space that was allocated will not be used after all."""
+
+    offset: int
+
+
+class Unpin(Message, tag=19):
+    """The process has neither views of, nor further use for, these objects' memory."""
+
+    idents: list[bytes]
+
+
+class Free(Message, tag=20):
+    """The owner says that nobody holds these objects any more."""
+
+    idents: list[bytes]
+
+
+class Fetch(Message, tag=21):
+    """Make an object readable on this node: pin it, pulling it from one of ``nodes`` first where needed."""
+
+    ident: bytes
+    size: int
+    nodes: list[int]
+
+
+class Fetched(Message, tag=22):
+    """The answer to Fetch: where it lies; ``offset`` is -1 where it could not be had."""
+
+    ident: bytes
+    offset: int
+    size: int
+    why: str = ""
+    lost: list[int] = []
+
+
+class LocationAdded(Message, tag=23):
+    """A raylet tells the owner that its node has a copy now."""
+
+    ident: bytes
+    node: int
+
+
+class BorrowAdd(Message, tag=24):
+    """This process holds references to objects that it does not own."""
+
+    idents: list[bytes]
+
+
+class BorrowDrop(Message, tag=25):
+    """This process holds them no more."""
+
+    idents: list[bytes]
+
+
+class BorrowAcked(Message, tag=26):
+    """The owners know that this node holds the objects (``dead``: their owner is gone)."""
+
+    idents: list[bytes]
+    dead: bool = False
+
+
+class HoldAdd(Message, tag=27):
+    """Raylet to owner: a process of this node holds references to these objects (idempotent)."""
+
+    idents: list[bytes]
+    node: int
+
+
+class HoldDrop(Message, tag=28):
+    """Raylet to owner: no process of this node holds them any more."""
+
+    idents: list[bytes]
+    node: int
+
+
+class HoldAcked(Message, tag=29):
+    """Owner to raylet: the holds are on record."""
+
+    idents: list[bytes]
+
+
+class Unroutable(Message, tag=30):
+    """The destination does not exist (any more): sent back to the source of a frame."""
+
+    dst: Address
+
+
+class LogLines(Message, tag=32):
+    """What a worker wrote: for the terminal of the driver whose work it does."""
+
+    node: int
+    pid: int
+    name: str
+    lines: list[str]
+    is_err: bool
+
+
+class Event(Message, tag=31):
+    """Something worth showing in the state API; dropping it is allowed."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+# ---------------------------------------------------------------- submitter <-> worker
+
+
+class DefineFunction(Message, tag=40):
+    """A pickled function or class, by the hash of its bytes; sent once to each worker before its first use."""
+
+    fn: bytes
+    blob: bytes
+
+
+class LeaseBegin(Message, tag=41):
+    """First message to a leased worker: on whose behalf it works, and with which accelerator instances."""
+
+    lease: int
+    owner: Address
+    instances: dict[str, list[str]]
+    job: bytes
+    env: dict[str, str]
+    resources: dict[str, int] = {}
+
+
+class Result(Message, tag=42):
+    """One value: bytes in the message (INLINE, ERROR, SYSTEM) or the place of an object in arenas (STORED). ``inner`` are
+    the references inside it."""
+
+    kind: int
+    data: bytes
+    size: int = 0
+    nodes: list[int] = []
+    inner: list[bytes] = []
+
+
+class Task(Message, tag=43):
+    """A task to run. ``args`` is a serialized (args, kwargs); ``refs`` are the top-level references in their order of
+    appearance, ``values`` what they resolved to; ``holds`` are references nested deeper."""
+
+    task: bytes
+    attempt: int
+    fn: bytes
+    name: str
+    args: bytes
+    num_returns: int
+    values: list[Result] = []
+    refs: list[bytes] = []
+    holds: list[bytes] = []
+    lease: int = 0
+    depth: int = 0
+    retry_exceptions: bool = False
+
+
+class Call(Message, tag=44):
+    """A method call on an actor. ``seq`` orders the calls of one caller incarnation to one actor incarnation."""
+
+    task: bytes
+    attempt: int
+    actor: bytes
+    incarnation: int
+    seq: int
+    method: str
+    args: bytes
+    num_returns: int
+    values: list[Result] = []
+    refs: list[bytes] = []
+    holds: list[bytes] = []
+    group: str = ""
+
+
+class Skip(Message, tag=45):
+    """The call with this sequence number will never come (its argument failed, it was cancelled)."""
+
+    actor: bytes
+    incarnation: int
+    seq: int
+    group: str = ""
+
+
+class CreateActor(Message, tag=46):
+    """Make the leased worker the actor. The Done of ``actor`` (its creation task) says that it is ready."""
+
+    actor: bytes
+    incarnation: int
+    fn: bytes
+    name: str
+    args: bytes
+    options: dict[str, Any]
+    values: list[Result] = []
+    refs: list[bytes] = []
+    holds: list[bytes] = []
+    lease: int = 0
+
+
+class Done(Message, tag=47):
+    """A task or call is finished. ``run_us`` is how long its code ran."""
+
+    task: bytes
+    attempt: int
+    results: list[Result]
+    run_us: int = 0
+    retryable: bool = False
+    exiting: bool = False
+
+
+class GivenBack(Message, tag=48):
+    """Tasks that the worker had queued but not started; the submitter sends them elsewhere."""
+
+    lease: int
+    tasks: list[bytes]
+
+
+class Release(Message, tag=49):
+    """The receiver of a result with references inside has registered them: the sender's pins can go."""
+
+    task: bytes
+
+
+class Cancel(Message, tag=50):
+    """Cancel one attempt of a task or call."""
+
+    task: bytes
+    attempt: int
+    force: bool = False
+    recursive: bool = True
+
+
+class EndActor(Message, tag=51):
+    """Finish the calls received so far, then end (the last handle is gone)."""
+
+    actor: bytes
+    incarnation: int
+    why: str = "all handles are out of scope"
+
+
+class Refused(Message, tag=52):
+    """A call for an incarnation of an actor that this worker does not host."""
+
+    task: bytes
+    attempt: int
+    why: str
+
+
+# ---------------------------------------------------------------- holder of a reference <-> its owner
+
+
+class GetObject(Message, tag=60):
+    """Tell me this object's value or places as soon as it has one. ``asker`` also names who asks."""
+
+    ident: bytes
+
+
+class ObjectValue(Message, tag=61):
+    """The answer to GetObject."""
+
+    ident: bytes
+    result: Result
+
+
+class ObjectMissing(Message, tag=62):
+    """Owner's answer: there is no such object (any more)."""
+
+    ident: bytes
+    why: str
+
+
+class WatchActor(Message, tag=63):
+    """Keep me informed about the actor (asked by a holder of a handle; answered at once and on each change)."""
+
+    actor: bytes
+
+
+class ActorState(Message, tag=64):
+    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead"."""
+
+    actor: bytes
+    state: str
+    incarnation: int
+    worker: Address
+    why: str = ""
+    path: str = ""
+    cause: bytes = b""
+
+
+class KillActor(Message, tag=65):
+    """To an actor's owner: end it by force."""
+
+    actor: bytes
+    no_restart: bool = True
+
+
+class CopyLost(Message, tag=66):
+    """To an owner: the object's copies on these nodes could not be reached."""
+
+    ident: bytes
+    nodes: list[int]
+
+
+# ---------------------------------------------------------------- raylet <-> raylet: bulk
+
+
+class Pull(Message, tag=70):
+    """Send me the object in chunks, from ``offset`` on; at most ``window`` chunks without an answer."""
+
+    ident: bytes
+    offset: int
+    window: int
+
+
+class Chunk(Message, tag=71):
+    """A piece of an object."""
+
+    ident: bytes
+    offset: int
+    data: bytes
+    total: int
+
+
+class PullFailed(Message, tag=72):
+    """This node does not have the object."""
+
+    ident: bytes
+    why: str
+
+
+# ---------------------------------------------------------------- raylet, process <-> head
+
+
+class NodeInfo(Message, tag=80):
+    """All that others need to know of a node."""
+
+    node: int
+    host: str
+    endpoint: str
+    key: str
+    totals: dict[str, int]
+    labels: dict[str, str]
+    gateway: bool
+    pid: int
+    dir: str
+    alive: bool = True
+    why: str = ""
+    bulk: str = ""
+
+
+class NodeRegister(Message, tag=81):
+    """A raylet joins. ``version`` is the wire version."""
+
+    info: NodeInfo
+    version: int
+
+
+class NodeTable(Message, tag=82):
+    """The head tells a raylet of nodes: all of them on registration, later what changed."""
+
+    epoch: int
+    nodes: list[NodeInfo]
+
+
+class NodeDied(Message, tag=83):
+    """A node is gone for good; its number will not come back."""
+
+    node: int
+    why: str
+
+
+class Heartbeat(Message, tag=84):
+    """A raylet is alive; what it has free, and how many requests of each shape wait there."""
+
+    node: int
+    free: dict[str, int]
+    workers: int
+    waiting: int
+    tickets: list[int] = []
+
+
+class HeartbeatAck(Message, tag=85):
+    """The head has heard it; ``time_left_s`` is what remains of the walltime (-1: unlimited)."""
+
+    epoch: int
+    time_left_s: float
+
+
+class Demand(Message, tag=86):
+    """A raylet's aggregated demand that it cannot serve itself, per shape: an absolute number, not a change."""
+
+    node: int
+    shape: int
+    held: dict[str, int]
+    placement: dict[str, int]
+    strategy: Any
+    count: int
+
+
+class Tickets(Message, tag=87):
+    """The head's answer to Demand: ``grants`` are (node, count, ticket)."""
+
+    shape: int
+    grants: list[tuple[int, int, int]]
+    infeasible: str = ""
+
+
+class ProcessGone(Message, tag=88):
+    """A driver or worker has ended: who depends on it as an owner can let go."""
+
+    addr: Address
+    why: str
+
+
+class NameRegister(Message, tag=89):
+    """Give an actor a name. Fails when the name is taken by a living actor."""
+
+    req: int
+    namespace: str
+    name: str
+    actor: bytes
+    handle: bytes
+
+
+class NameLookup(Message, tag=90):
+    """Find an actor by its name; an empty name lists all of the namespace."""
+
+    req: int
+    namespace: str
+    name: str
+
+
+class NameRelease(Message, tag=91):
+    """The actor is dead: its name can be used again."""
+
+    namespace: str
+    name: str
+    actor: bytes
+
+
+class Answer(Message, tag=92):
+    """The head's answer to a question."""
+
+    req: int
+    ok: bool
+    data: bytes = b""
+    why: str = ""
+
+
+class KvPut(Message, tag=93):
+    """Set a key. With ``overwrite`` false an existing value stays; the answer's data is b"1" where it was set."""
+
+    req: int
+    namespace: str
+    key: bytes
+    value: bytes
+    overwrite: bool = True
+
+
+class KvGet(Message, tag=94):
+    """Read a key; the answer is not ok where there is none."""
+
+    req: int
+    namespace: str
+    key: bytes
+
+
+class KvDelete(Message, tag=95):
+    """Delete a key, or every key that begins with it; the answer's data is their number."""
+
+    req: int
+    namespace: str
+    key: bytes
+    prefix: bool = False
+
+
+class KvKeys(Message, tag=96):
+    """The keys that begin with ``key``, as a msgpack list of bytes."""
+
+    req: int
+    namespace: str
+    key: bytes
+
+
+class ClusterQuery(Message, tag=97):
+    """Ask the head for a view of the cluster, as JSON: "nodes" or "events"."""
+
+    req: int
+    what: str
+
+
+class Shutdown(Message, tag=98):
+    """End the session (from a driver that started it)."""
+
+    why: str
+
+
+AnyMessage = Union[
+    Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim,
+    LeaseLost, LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free,
+    Fetch, Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable,
+    Event, LogLines, DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
+    Cancel,
+    EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost, Pull,
+    Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
+    ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
+    Shutdown,
+]  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[AnyMessage])
+
+encode_body = _encoder.encode
+decode_body = _decoder.decode
+DecodeError = msgspec.DecodeError
+
+
+def system_error(kind: str, why: str, **more: Any) -> Result:
+    """A result that is an error of the runtime's own; ``kind`` names the exception class."""
+    return Result(SYSTEM, msgspec.msgpack.encode({"type": kind, "why": why, **more}))
+
+
+def encode_frame(dst: Address, src: Address, messages: list[Message]) -> bytes:
+    """One frame with these messages, ready to be written to a stream."""
+    body = encode_body(messages)
+    return HEADER.pack(len(body), dst[0], dst[1], src[0], src[1]) + body

@@ -1,0 +1,40 @@
+"""What the code that runs in this process can ask about itself: its task, its actor, its lease, its node.
+
+A thread of a task's own making sees the process's last values; threads of the runtime have their own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class TaskContext:
+    """The task or call that runs."""
+
+    task: bytes = b""
+    attempt: int = 0
+    name: str = ""
+    depth: int = 0
+
+
+@dataclass
+class ProcessContext:
+    """What all tasks of the process share."""
+
+    actor: bytes = b""
+    actor_name: str = ""
+    namespace: str = ""
+    incarnation: int = 0
+    lease: int = 0
+    instances: dict[str, list[str]] = field(default_factory=dict)
+    resources: dict[str, int] = field(default_factory=dict)
+    job: dict[str, Any] = field(default_factory=dict)
+    job_bytes: bytes = b""
+    env: dict[str, str] = field(default_factory=dict)
+
+
+current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)
+process = ProcessContext()

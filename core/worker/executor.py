@@ -1,0 +1,146 @@
+"""What a worker has been sent and has not run yet: a pure queue with the rules of order.
+
+Tasks run in the order of arrival. Calls of one caller to the actor run in the order of their sequence numbers: one
+that overtook another waits, and a Skip stands for one that will never come.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpc.core.ids import Address
+from hpc.core.wire import (
+    Call,
+    Cancel,
+    CreateActor,
+    DefineFunction,
+    EndActor,
+    GivenBack,
+    LeaseBegin,
+    Message,
+    Refused,
+    Skip,
+    Task,
+)
+
+Item = tuple[Address, Any]
+
+
+@dataclass
+class _Order:
+    """The calls of one caller: the number that runs next, and those that came too early (None: a Skip)."""
+
+    next_seq: int = 0
+    early: dict[int, Call | None] = field(default_factory=dict)
+
+
+class Executor:
+    """The queue of one worker."""
+
+    def __init__(self) -> None:
+        self.ready: deque[Item] = deque()
+        self.functions: dict[bytes, bytes] = {}
+        self.leases: dict[int, LeaseBegin] = {}
+        self.actor: bytes = b""
+        self.incarnation = 0
+        self.cancelled: list[Item] = []
+        self.replies: list[tuple[Address, Message]] = []
+        self._orders: dict[Address, _Order] = {}
+        self._early_calls: list[tuple[Address, Message]] = []
+
+    def handle(self, src: Address, msg: Message) -> bool:
+        """Take a message; False if it is not for an executor."""
+        kind = type(msg)
+        if kind is Task:
+            self.ready.append((src, msg))
+        elif kind is Call:
+            self._call(src, msg)  # type: ignore[arg-type]
+        elif kind is DefineFunction:
+            self.functions[msg.fn] = msg.blob  # type: ignore[attr-defined]
+        elif kind is LeaseBegin:
+            self.leases[msg.lease] = msg  # type: ignore[attr-defined]
+        elif kind is CreateActor:
+            self._create(src, msg)  # type: ignore[arg-type]
+        elif kind is Skip:
+            self._skip(src, msg)  # type: ignore[arg-type]
+        elif kind is EndActor:
+            self.ready.append((src, msg))
+        elif kind is Cancel:
+            self._cancel(src, msg)  # type: ignore[arg-type]
+        else:
+            return False
+        return True
+
+    def _create(self, src: Address, msg: CreateActor) -> None:
+        self.actor, self.incarnation = msg.actor, msg.incarnation
+        self._orders.clear()
+        self.ready.append((src, msg))
+        early, self._early_calls = self._early_calls, []
+        for caller, call in early:
+            self.handle(caller, call)
+
+    def _order(self, src: Address, actor: bytes, incarnation: int) -> _Order | None:
+        if actor != self.actor or incarnation != self.incarnation:
+            return None
+        order = self._orders.get(src)
+        if order is None:
+            order = self._orders[src] = _Order()
+        return order
+
+    def _call(self, src: Address, msg: Call) -> None:
+        order = self._order(src, msg.actor, msg.incarnation)
+        if order is None:
+            self.replies.append((src, Refused(msg.task, msg.attempt, "this worker does not host the actor")))
+            return
+        if msg.seq == order.next_seq:
+            order.next_seq += 1
+            self.ready.append((src, msg))
+            if order.early:
+                self._advance(src, order)
+        elif msg.seq > order.next_seq:
+            order.early[msg.seq] = msg
+
+    def _skip(self, src: Address, msg: Skip) -> None:
+        order = self._order(src, msg.actor, msg.incarnation)
+        if order is not None and msg.seq >= order.next_seq:
+            order.early[msg.seq] = None
+            self._advance(src, order)
+
+    def _advance(self, src: Address, order: _Order) -> None:
+        early = order.early
+        while order.next_seq in early:
+            call = early.pop(order.next_seq)
+            order.next_seq += 1
+            if call is not None:
+                self.ready.append((src, call))
+
+    def _cancel(self, src: Address, msg: Cancel) -> None:
+        """A task that has not started is taken out; one that runs is left to the shell (`cancelled`)."""
+        for item in self.ready:
+            what = item[1]
+            if isinstance(what, (Task, Call)) and what.task == msg.task and what.attempt == msg.attempt:
+                self.ready.remove(item)
+                self.cancelled.append(item)
+                return
+        self.cancelled.append((src, msg))
+
+    def give_back(self) -> list[tuple[Address, Message]]:
+        """Take out the tasks that have not started, as messages to those who sent them."""
+        by_lease: dict[tuple[Address, int], list[bytes]] = {}
+        kept: deque[Item] = deque()
+        for src, msg in self.ready:
+            if type(msg) is Task:
+                by_lease.setdefault((src, msg.lease), []).append(msg.task)
+            else:
+                kept.append((src, msg))
+        if not by_lease:
+            return []
+        self.ready.clear()
+        self.ready.extend(kept)
+        return [(src, GivenBack(lease, tasks)) for (src, lease), tasks in by_lease.items()]
+
+    def has_tasks(self) -> bool:
+        """Whether a task (not a call) waits."""
+        return any(type(msg) is Task for _, msg in self.ready)

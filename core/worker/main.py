@@ -1,0 +1,418 @@
+"""A worker process: it runs tasks, or is an actor. Forked by the zygote, ended by its raylet.
+
+The main thread runs the user's code and, between tasks, polls the sockets itself; while it computes, the client's
+background thread answers for it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from hpc.core import serialization
+from hpc.core.exceptions import TaskCancelledError, pack_error
+from hpc.core.ids import Address, return_id
+from hpc.core.net.stream import Stream, listen
+from hpc.core.owner.client import INLINE_BYTES, Client, unpack_job
+from hpc.core.owner.ref import current
+from hpc.core.owner.tables import Waiter
+from hpc.core.wire import (
+    ERROR,
+    INLINE,
+    STORED,
+    Blocked,
+    Call,
+    Cancel,
+    CreateActor,
+    Done,
+    EndActor,
+    Exiting,
+    Message,
+    Result,
+    Task,
+    Unblocked,
+    system_error,
+)
+from hpc.core.worker.actor import ActorHost
+from hpc.core.worker.context import TaskContext, current_task, process
+from hpc.core.worker.executor import Executor
+
+if TYPE_CHECKING:
+    from hpc.core.node.spec import NodeSpec
+
+#: Replies of tasks shorter than this may wait for the next task's; after longer ones they are sent at once.
+SHORT_US = 200
+REPLY_BATCH = 64
+#: A task that runs longer has the tasks behind it given back.
+GIVE_BACK_S = 0.002
+CANCEL_SIGNAL = signal.SIGRTMIN + 6
+
+
+class ArgSlot:
+    """Stands for a top-level reference among pickled arguments."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ArgSlot, (self.index,))
+
+
+class Worker:
+    """The loop of one worker and all that it needs to run the user's code."""
+
+    def __init__(self, spec: NodeSpec, proc: int) -> None:
+        path = spec.worker_sock(proc)
+        listener = listen(path)
+        self.client = Client(spec.dir, "worker", b"", proc)
+        self.path = path
+        self.executor = Executor()
+        self.functions: dict[bytes, Any] = {}
+        self.actor: ActorHost | None = None
+        self.running: dict[bytes, TaskContext] = {}
+        self.started_at = 0.0
+        self.unsent = 0
+        self.spec = spec
+        self._waiter: Waiter | None = None
+        self._main = threading.main_thread().ident or 0
+        self._main_task = b""
+        self._cancel: bytes = b""
+        self.where = f"pid={os.getpid()}, node={spec.node}"
+        client = self.client
+        client.on_other = self._on_message
+        client.before_wait = self._before_wait
+        client.on_background = self._on_background
+        client.listen(listener)
+        current.client = client
+        signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
+
+    # -------------------------------------------------------------- messages
+
+    def _on_message(self, src: Address, msg: Message, via: Stream) -> None:
+        """Called with the client's lock held, by whoever polls."""
+        executor = self.executor
+        if not executor.handle(src, msg):
+            return
+        if executor.replies:
+            for dst, reply in executor.replies:
+                self.client.machine.send(dst, reply)
+            executor.replies.clear()
+        if executor.cancelled:
+            self._handle_cancelled()
+        waiter = self._waiter
+        if waiter is not None and executor.ready:
+            self._waiter = None
+            waiter.needed = 0
+            self.client.machine.woken.append(waiter)
+
+    def _handle_cancelled(self) -> None:
+        for src, msg in self.executor.cancelled:
+            if isinstance(msg, Cancel):
+                if self.actor is not None:
+                    self.actor.cancel(msg.task)
+                elif self._main_task == msg.task:
+                    self._cancel = msg.task
+                    signal.pthread_kill(self._main, CANCEL_SIGNAL)
+            else:
+                error = system_error("TaskCancelledError", "it was cancelled before it started")
+                done = Done(msg.task, msg.attempt, [error] * max(1, msg.num_returns))
+                self.client.machine.send(src, done)
+        self.executor.cancelled.clear()
+
+    def _on_cancel_signal(self, signum: int, frame: Any) -> None:
+        if self._cancel and self._cancel == self._main_task:
+            self._cancel = b""
+            raise TaskCancelledError("the task was cancelled while it ran")
+
+    def _next(self) -> tuple[Address, Any]:
+        """The next item; waits for one, polling."""
+        client, ready = self.client, self.executor.ready
+        while True:
+            with client.lock:
+                if ready:
+                    return ready.popleft()
+                waiter = self._waiter = Waiter(1)
+                client.machine.drain_dropped()
+                client._flush(everything=True)
+                self.unsent = 0
+            client.wait_for(waiter, None)
+
+    def _before_wait(self) -> Callable[[], None] | None:
+        """User code is about to wait: others may use the CPU, and must not wait for what is queued here."""
+        if not self.running:
+            return None
+        client = self.client
+        with client.lock:
+            for dst, msg in self.executor.give_back():
+                client.machine.send(dst, msg)
+            if threading.get_ident() != self._main:
+                client._flush(everything=True)
+                return None
+            client.machine.send(client.machine.raylet, Blocked())
+            client._flush(everything=True)
+        return self._resume
+
+    def _resume(self) -> None:
+        with self.client.lock:
+            self.client.machine.send(self.client.machine.raylet, Unblocked())
+            self.client._flush()
+
+    def _on_background(self) -> None:
+        """On the background thread, while the main thread computes: a long task gives back those behind it."""
+        if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:
+            client = self.client
+            with client.lock:
+                for dst, msg in self.executor.give_back():
+                    client.machine.send(dst, msg)
+                client._flush(everything=True)
+
+    # -------------------------------------------------------------- running
+
+    def run(self) -> None:
+        """Until the process is ended."""
+        self.client.start()
+        while True:
+            src, msg = self._next()
+            kind = type(msg)
+            if kind is Task:
+                self._run_task(src, msg)
+            elif kind is Call:
+                assert self.actor is not None
+                self.actor.call(src, msg)
+            elif kind is CreateActor:
+                self._create_actor(src, msg)
+            elif kind is EndActor:
+                if self.actor is not None:
+                    self.actor.drain()
+                self.exit(msg.why)
+
+    def use_lease(self, lease: int) -> None:
+        """Take over the environment of the lease under which the next task runs."""
+        if lease == process.lease:
+            return
+        process.lease = lease
+        begin = self.executor.leases.get(lease)
+        if begin is None:
+            return
+        for old in [ident for ident in self.executor.leases if ident != lease]:
+            del self.executor.leases[old]
+        process.instances = begin.instances
+        process.resources = begin.resources
+        show_accelerators(begin.instances, bool(self.spec.gpus))
+        os.environ.update(begin.env)
+        if begin.job != process.job_bytes:
+            process.job_bytes = begin.job
+            process.job = unpack_job(begin.job)
+            self.client.machine.job = begin.job
+            enter_job(process.job)
+
+    def function(self, ident: bytes) -> Any:
+        """The function or class with this id, unpickled once."""
+        function = self.functions.get(ident)
+        if function is None:
+            function = self.functions[ident] = cloudpickle.loads(self.executor.functions[ident])
+        return function
+
+    def arguments(self, msg: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments, with references replaced by what they resolved to."""
+        if not msg.refs:
+            return serialization.loads(msg.args)  # type: ignore[no-any-return]
+        args, kwargs = serialization.loads(msg.args)
+        load = self.client.load
+        values = [
+            load(ident, value, self.client.machine.objects.get(ident)) for ident, value in zip(msg.refs, msg.values)
+        ]
+        args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
+        kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
+        return args, kwargs
+
+    def _run_task(self, src: Address, msg: Task) -> None:
+        self.use_lease(msg.lease)
+        context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth)
+        token = current_task.set(context)
+        arena = self.client.arena
+        arena.publish(msg.task, msg.attempt, True)
+        self.running[msg.task] = context
+        serialization.context.met = met = []
+        start = self.started_at = time.monotonic()
+        retryable = False
+        self._main_task = msg.task
+        try:
+            function, retry_on = self.function(msg.fn)
+            args, kwargs = self.arguments(msg)
+            try:
+                value = function(*args, **kwargs)
+            except Exception as error:
+                retryable = msg.retry_exceptions and (retry_on is None or isinstance(error, retry_on))
+                raise
+            finally:
+                self._main_task = b""
+                args = kwargs = None  # type: ignore[assignment]
+            results = self.results(src, msg.task, msg.num_returns, value)
+            value = None
+        except BaseException as error:
+            self._main_task = b""
+            results = self.failure(msg.name, error, msg.num_returns)
+        finally:
+            serialization.context.met = None
+            current_task.reset(token)
+            self.running.pop(msg.task, None)
+        run_us = int((time.monotonic() - start) * 1e6)
+        self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable), met)
+        arena.publish(msg.task, msg.attempt, False)
+
+    def failure(self, name: str, error: BaseException, num_returns: int) -> list[Result]:
+        """The results of a task that raised."""
+        if isinstance(error, SystemExit):
+            self._say_exit(f"it called exit({error.code})", intended=False)
+            os._exit(error.code if isinstance(error.code, int) else 1)
+        if isinstance(error, TaskCancelledError):
+            return [system_error("TaskCancelledError", str(error), task=name)] * max(1, num_returns)
+        return [Result(ERROR, pack_error(name, error, self.where))] * max(1, num_returns)
+
+    def results(self, src: Address, task: bytes, num_returns: int, value: Any) -> list[Result]:
+        """What a task returned, packed: small values into the message, large ones into the arena."""
+        if num_returns == 1:
+            values = [value]
+        elif num_returns == 0:
+            return []
+        else:
+            try:
+                values = list(value)
+            except TypeError:
+                raise ValueError(
+                    f"the task has num_returns={num_returns} and returned one {type(value).__name__}"
+                ) from None
+            if len(values) != num_returns:
+                raise ValueError(f"the task has num_returns={num_returns} and returned {len(values)} values")
+        packed = []
+        handed: list[bytes] = []
+        for index, one in enumerate(values):
+            data = serialization.dumps(one)
+            inner = [ref._id for ref in data.refs]
+            handed += inner
+            if data.size <= INLINE_BYTES:
+                packed.append(Result(INLINE, data.to_bytes(), inner=inner))
+            else:
+                self.client.store(return_id(task, index), data, keep=False)
+                packed.append(Result(STORED, b"", data.size, [self.client.addr.node], inner))
+        if handed:
+            with self.client.lock:
+                self.client.machine.hand_over(task, src, handed)
+        return packed
+
+    def reply(self, src: Address, done: Done, met: list[bytes]) -> None:
+        """Send the outcome, or keep it for the next one's message; not before the owners of the references that were
+        among the arguments and are still held know of this node."""
+        client = self.client
+        with client.lock:
+            machine = client.machine
+            if met:
+                machine.drain_dropped()
+                machine.when_acked(met, lambda: machine.send(src, done))
+            else:
+                machine.send(src, done, urgent=False)
+            self.unsent += 1
+            if done.run_us > SHORT_US or self.unsent >= REPLY_BATCH:
+                self.unsent = 0
+                client._flush(everything=True)
+
+    # -------------------------------------------------------------- actors
+
+    def _create_actor(self, src: Address, msg: CreateActor) -> None:
+        self.use_lease(msg.lease)
+        process.actor, process.incarnation = msg.actor, msg.incarnation
+        process.actor_name = str(msg.options.get("name") or "")
+        process.namespace = str(msg.options.get("namespace") or "")
+        serialization.context.met = met = []
+        context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__")
+        token = current_task.set(context)
+        self.running[msg.actor] = context
+        self._main_task = msg.actor
+        try:
+            cls, _ = self.function(msg.fn)
+            args, kwargs = self.arguments(msg)
+            self.actor = ActorHost(self, msg, cls)
+            self.actor.construct(args, kwargs)
+            results = [Result(INLINE, serialization.dumps(None).to_bytes())]
+        except BaseException as error:
+            results = self.failure(f"{msg.name}.__init__", error, 1)
+        finally:
+            self._main_task = b""
+            serialization.context.met = None
+            current_task.reset(token)
+            self.running.pop(msg.actor, None)
+        self.reply(src, Done(msg.actor, msg.incarnation, results, SHORT_US + 1), met)
+
+    def _say_exit(self, why: str, intended: bool = True) -> None:
+        client = self.client
+        with client.lock:
+            client.machine.send(client.machine.raylet, Exiting(why, intended))
+            client._flush(everything=True)
+
+    def exit(self, why: str) -> None:
+        """End this process by intention; its raylet is told why first."""
+        self._say_exit(why)
+        deadline = time.monotonic() + 2.0
+        streams = [self.client.raylet, *self.client.streams.values()]
+        while any(s.wants_write for s in streams) and time.monotonic() < deadline:
+            with self.client.lock:
+                for stream in streams:
+                    stream.flush()
+            time.sleep(0.001)
+        try:
+            import atexit
+
+            atexit._run_exitfuncs()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+def show_accelerators(instances: dict[str, list[str]], node_has_gpus: bool) -> None:
+    """Make exactly the lease's accelerators visible to the libraries that will be used."""
+    gpus = instances.get("GPU")
+    if gpus or node_has_gpus:
+        visible = ",".join(gpus or [])
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        if "ROCR_VISIBLE_DEVICES" in os.environ or "HIP_VISIBLE_DEVICES" in os.environ:
+            os.environ["HIP_VISIBLE_DEVICES"] = visible
+    if instances.get("TPU"):
+        os.environ["TPU_VISIBLE_CHIPS"] = ",".join(instances["TPU"])
+
+
+def enter_job(job: dict[str, Any]) -> None:
+    """Make the driver's modules importable here, and work where it works."""
+    for path in reversed(job.get("sys_path", [])):
+        if path not in sys.path:
+            sys.path.insert(0, path)
+    cwd = job.get("cwd")
+    if cwd:
+        try:
+            os.chdir(cwd)
+        except OSError:
+            print(f"hpc: the driver's directory {cwd} does not exist on this node", file=sys.stderr)
+    os.environ.update(job.get("env", {}))
+
+
+def worker_main(spec: NodeSpec, proc: int) -> None:
+    """What the zygote's child runs; never returns."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        Worker(spec, proc).run()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)

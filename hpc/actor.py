@@ -1,0 +1,267 @@
+"""Actors: what ``@hpc.remote`` makes of a class, handles, and their methods."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from hpc import options as opts
+from hpc.core.exceptions import HpcError
+from hpc.core.ids import return_id
+from hpc.core.owner.client import MAX_PENDING_BYTES, Client
+from hpc.core.owner.ref import ObjectRef
+from hpc.core.wire import Call, CreateActor, NameLookup, NameRegister
+from hpc.core.worker.actor import exit_this_actor
+from hpc.session import ensure_client, namespace_of
+from hpc.submit import export, pack_arguments, shape_of
+
+#: Methods that every actor has.
+BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
+METHOD_OPTIONS = ("num_returns", "name", "max_task_retries", "concurrency_group", "enable_task_events", "_metadata")
+
+
+def method(*args: Any, **options: Any) -> Any:
+    """Options of one method of an actor class: ``@hpc.method(num_returns=2)``.
+
+    Raises ValueError for options that methods do not have.
+    """
+    if args or not options:
+        raise ValueError("@hpc.method needs options, as in @hpc.method(num_returns=2)")
+    _check_method_options(options)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.__hpc_method__ = options  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _check_method_options(options: dict[str, Any]) -> None:
+    for name in options:
+        if name not in METHOD_OPTIONS:
+            raise ValueError(f"{name!r} is not an option of a method; there are: {', '.join(METHOD_OPTIONS)}")
+    if options.get("concurrency_group"):
+        raise NotImplementedError("concurrency groups are not supported yet")
+    if "num_returns" in options:
+        opts.check_options({"num_returns": options["num_returns"]}, actor=False)
+
+
+class ActorMethod:
+    """A method of an actor: call it with ``.remote()``."""
+
+    __slots__ = ("_handle", "_name", "_num_returns", "_retries")
+
+    def __init__(self, handle: ActorHandle, name: str, num_returns: int, retries: int) -> None:
+        self._handle = handle
+        self._name = name
+        self._num_returns = num_returns
+        self._retries = retries
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"{self._name}() is a method of an actor: call {self._name}.remote() instead")
+
+    def options(self, **options: Any) -> ActorMethod:
+        """The same method with other options."""
+        _check_method_options(options)
+        count = options.get("num_returns", self._num_returns)
+        return ActorMethod(self._handle, self._name, count, options.get("max_task_retries", self._retries))
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none."""
+        handle = self._handle
+        client = handle._hpc_ref._client
+        data, refs, holds, _alive = pack_arguments(client, args, kwargs)
+        count = self._num_returns
+        machine = client.machine
+        if machine.pending_bytes > MAX_PENDING_BYTES:
+            client.wait_for_room()
+        with client.lock:
+            if machine.dropped:
+                machine.drain_dropped()
+            client._check_lost()
+            task = machine.new_ids(count)
+            msg = Call(task, 0, handle._hpc_ref._id, 0, 0, self._name, data, count, [], refs, holds)
+            machine.submit_call(msg, self._retries, holds)
+            if machine.urgent:
+                client._flush()
+        if machine.woken:
+            client._after()
+        if count == 1:
+            return ObjectRef(task, client)
+        return [ObjectRef(return_id(task, index), client) for index in range(count)] if count else None
+
+
+class ActorHandle:
+    """A handle to an actor. It can be passed anywhere; the actor ends when the last handle is gone."""
+
+    def __init__(self, ref: ObjectRef[Any], class_name: str, methods: dict[str, int], retries: int) -> None:
+        self._hpc_ref = ref
+        self._hpc_class = class_name
+        self._hpc_methods = methods
+        self._hpc_retries = retries
+
+    @property
+    def _actor_id(self) -> str:
+        return self._hpc_ref.hex()
+
+    def __getattr__(self, name: str) -> ActorMethod:
+        count = self._hpc_methods.get(name) if not name.startswith("_hpc") else None
+        if count is None:
+            if name not in BUILT_IN:
+                raise AttributeError(f"actor class {self.__dict__.get('_hpc_class')!r} has no method {name!r}")
+            count = 1
+        bound = ActorMethod(self, name, count, self._hpc_retries)
+        if name in BUILT_IN:
+            return bound
+        return bound
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ActorHandle, (self._hpc_ref, self._hpc_class, self._hpc_methods, self._hpc_retries))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActorHandle) and other._hpc_ref == self._hpc_ref
+
+    def __hash__(self) -> int:
+        return hash(self._hpc_ref)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._hpc_class}, {self._hpc_ref.hex()})"
+
+
+def methods_of(cls: type) -> dict[str, int]:
+    """Names of the methods that can be called remotely, with their numbers of return values."""
+    found: dict[str, int] = {}
+    for name, member in inspect.getmembers(cls, callable):
+        if (name.startswith("__") and name != "__call__") or isinstance(member, type):
+            continue
+        found[name] = int(getattr(member, "__hpc_method__", {}).get("num_returns", 1))
+    if "__call__" in found and "__call__" not in {n for k in cls.__mro__ for n in k.__dict__}:
+        del found["__call__"]
+    return found
+
+
+class ActorClass:
+    """A class whose instances live in processes of their own: ``C.remote(...)`` makes one."""
+
+    def __init__(self, cls: type, options: dict[str, Any]) -> None:
+        self._cls = cls
+        self._options = opts.check_options(options, actor=True)
+        self._client: Client | None = None
+        self.__name__ = cls.__name__
+        self.__doc__ = cls.__doc__
+        self.__module__ = cls.__module__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"{self.__name__} is an actor class: make an actor with {self.__name__}.remote()")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_client": None, "_fn": None, "_shape": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def options(self, **options: Any) -> ActorClass:
+        """The same class with other options; ``self`` stays as it is."""
+        return ActorClass(self._cls, {**self._options, **options})
+
+    def _prepare(self, client: Client) -> None:
+        self._fn = export(client, (self._cls, None), self.__name__)
+        held, placement = opts.amounts(self._options, actor=True)
+        self._shape = shape_of(
+            client, held, placement, opts.strategy(self._options), opts.env_vars(self._options), True
+        )
+        self._methods = methods_of(self._cls)
+        self._client = client
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Make an actor. Returns a handle at once; calls wait until its constructor has run.
+
+        Raises ValueError if the name is taken.
+        """
+        client = ensure_client()
+        if self._client is not client:
+            self._prepare(client)
+        options = self._options
+        name, namespace = options.get("name"), options.get("namespace") or namespace_of(client)
+        if opts.option(options, "get_if_exists"):
+            if not name:
+                raise ValueError("get_if_exists needs a name")
+            found = find_actor(client, name, namespace)
+            if found is not None:
+                return found
+        data, refs, holds, _alive = pack_arguments(client, args, kwargs)
+        with client.lock:
+            ident = client.machine.new_ids()
+        retries = int(opts.option(options, "max_task_retries"))
+        meta = (ident, self.__name__, self._methods, retries)
+        if name and not self._register(client, name, namespace, ident, meta):
+            found = find_actor(client, name, namespace)
+            if found is not None and opts.option(options, "get_if_exists"):
+                return found
+            raise ValueError(
+                f"the name {name!r} is taken by another actor in namespace {namespace!r}; get_if_exists=True uses it"
+            )
+        create = {
+            "name": name or "",
+            "namespace": namespace,
+            "max_concurrency": opts.option(options, "max_concurrency"),
+        }
+        msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, [], refs, holds)
+        with client.lock:
+            client._check_lost()
+            actor = client.machine.create_actor(msg, self._shape, int(opts.option(options, "max_restarts")), holds)
+            if name:
+                actor.name, actor.namespace = name, namespace
+            client._flush()
+        client._after()
+        return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, retries)
+
+    def _register(self, client: Client, name: str, namespace: str, ident: bytes, meta: tuple[Any, ...]) -> bool:
+        data = pickle.dumps(meta)
+        return client.ask_head(lambda req: NameRegister(req, namespace, name, ident, data)).ok
+
+
+def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
+    """A handle to the actor of this name, or None."""
+    answer = client.ask_head(lambda req: NameLookup(req, namespace, name))
+    if not answer.ok:
+        return None
+    ident, class_name, methods, retries = pickle.loads(answer.data)
+    return ActorHandle(client.adopt(ident), class_name, methods, retries)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """A handle to the actor of this name. Raises ValueError if there is none."""
+    if not name:
+        raise ValueError("the name of an actor must not be empty")
+    client = ensure_client()
+    space = namespace or namespace_of(client)
+    handle = find_actor(client, name, space)
+    if handle is None:
+        raise ValueError(f"there is no actor named {name!r} in namespace {space!r}")
+    return handle
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """End an actor at once; calls that run or wait fail with ActorDiedError."""
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(f"hpc.kill takes an actor's handle, not {type(actor).__name__}")
+    client = actor._hpc_ref._client
+    with client.lock:
+        client.machine.kill_actor(actor._hpc_ref._id, no_restart)
+        client._flush()
+    client._after()
+
+
+def exit_actor() -> None:
+    """End the actor in whose method this is called; the call fails with ActorDiedError. Raises HpcError elsewhere."""
+    from hpc.core.worker.context import process
+
+    if not process.actor:
+        raise HpcError("exit_actor() can only be called in a method of an actor")
+    exit_this_actor()
+
+
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "method"]

@@ -1,0 +1,36 @@
+"""Ending a job from outside: by its scheduler when it was submitted, by a signal when it runs on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from hpc.cli.errors import CliError
+from hpc.cli.jobdir import JobDir, over, process_is
+from hpc.launchers.run import run_command
+from hpc.launchers.slurm import cancel_command, no_such_job
+
+
+def cancel_job(job: JobDir) -> str:
+    """End one job; says what was done. CliError when it cannot be reached."""
+    content, status = job.job(), job.status()
+    if status.get("state") == "ended" or over(job):
+        return "has ended already"
+    if content.get("kind") == "submitted":
+        job_id = str(content.get("scheduler_id", ""))
+        answer = run_command(cancel_command(job_id))
+        if not answer.ok and not no_such_job(answer.err):
+            raise CliError("SCHEDULER-DOWN", f"job {job_id} could not be cancelled", why=answer.why())
+        job.event("cancelled")
+        return f"cancelled (Slurm job {job_id})" if answer.ok else "has ended already"
+    host, pid = str(status.get("host", "")), int(status.get("pid", 0))
+    if host != socket.gethostname():
+        raise CliError("NOT-OURS", f"job {job.number} runs on {host}", fix=f"ssh {host} hpc cancel {job.number}")
+    if not process_is(pid, int(status.get("born", 0))):
+        return "has ended already"
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError as error:
+        raise CliError("NOT-OURS", f"process {pid} cannot be signalled", why=str(error)) from None
+    return f"asked to end (process {pid})"

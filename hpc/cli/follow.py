@@ -1,0 +1,316 @@
+"""Following a submitted job from where the user sits: its state, its output, Ctrl-C, its exit code.
+
+The job's own folder tells nearly everything, and costs the scheduler nothing; the scheduler is asked once after the
+start, then every 30 s at most, less often the longer it lasts, and no more while the job shows signs of life.
+Rejected: a connection to the job (compute nodes often cannot be reached from a login node).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hpc.cli import errors
+from hpc.cli.errors import CliError
+from hpc.cli.jobdir import JobDir
+from hpc.cli.report import HEARTBEAT_S
+from hpc.cli.signals import Signals
+from hpc.cli.status import StatusLine, line
+from hpc.launchers.run import Background, run_command
+from hpc.launchers.slurm import (
+    JobInfo,
+    cancel_command,
+    compress_nodes,
+    job_command,
+    no_such_job,
+    parse_job,
+    query_env,
+    queue_command,
+    queue_position,
+    signal_command,
+)  # fmt: skip
+from hpc.launchers.slurm_words import reason_in_words
+
+SECOND_CHANCE_S = 2.0  # a second Ctrl-C counts within this time
+SETTLE_S = 10.0  # a shared file system may show the last words so late
+FAST_TICK_S, SLOW_TICK_S = 0.1, 1.0
+FIRST_POLL_S = 1.0
+POLL_GROWTH, POLL_MOST = 1.3, 4.0
+
+
+class Follower:
+    """One follower of one job. `tail_lines`: begin that far from the end of the output (None: at its beginning)."""
+
+    def __init__(self, job: JobDir, *, quiet: bool = False, interval_s: float = 30.0, tail_lines: int | None = None):
+        self.job = job
+        content = job.job()
+        self.job_id = str(content.get("scheduler_id", ""))
+        self.log = Path(content["log"]) if content.get("log") else None
+        self.line = StatusLine(quiet=quiet)
+        self.terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        self.base_interval_s = self.interval_s = interval_s
+        self.next_poll_s = time.monotonic() + min(FIRST_POLL_S, interval_s)
+        self.query: Background | None = None
+        self.info: JobInfo | None = None
+        self.gone = False  # the scheduler does not know the job any more
+        self.position: int | None = None
+        self.offset = tail_offset(self.log, tail_lines) if tail_lines is not None and self.log else 0
+        self.interrupts = 0
+        self.detach_at_s: float | None = None
+        self.cancelled = False
+        self.ended_since_s: float | None = None
+        self.sign_of_life = (0.0, time.monotonic())
+        self.busy_until_s = time.monotonic() + 5.0
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def follow(self) -> int:
+        """Until the job has ended or the user leaves; returns the exit code."""
+        try:
+            with Signals() as signals:
+                while True:
+                    moved = self._copy_output()
+                    status = self.job.status()
+                    code = self._check_end(status)
+                    if code is not None:
+                        return code
+                    self._poll(status)
+                    self._show(status)
+                    if moved:
+                        self.busy_until_s = time.monotonic() + 5.0
+                    tick = FAST_TICK_S if time.monotonic() < self.busy_until_s else SLOW_TICK_S
+                    select.select([signals.fileno()], [], [], tick)
+                    for signum in signals.take():
+                        self._on_signal(signum, status)
+                    if self.detach_at_s is not None and time.monotonic() >= self.detach_at_s:
+                        return self._detach(errors.EXIT_DETACHED)
+        except _Leave as leave:
+            return self._detach(leave.code)
+        finally:
+            self.line.clear()
+            if self.query is not None:
+                self.query.close()
+
+    def _copy_output(self) -> bool:
+        """Copy what is new in the job's output to ours."""
+        if self.log is None:
+            return False
+        try:
+            with self.log.open("rb") as file:  # opened anew each time: that is when NFS looks for changes
+                file.seek(self.offset)
+                data = file.read(1 << 20)
+        except OSError:
+            return False
+        if not data:
+            return False
+        self.offset += len(data)
+        self.line.clear()
+        write_all(sys.stdout.buffer, data)
+        return True
+
+    def phase(self, status: dict[str, Any]) -> str:
+        if self.info is not None and self.info.pending:
+            return "queued"
+        state = str(status.get("state", "queued"))
+        return "starting" if state == "queued" and self.info is not None and self.info.running else state
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def _check_end(self, status: dict[str, Any]) -> int | None:
+        if status.get("state") == "ended":
+            self._drain(status.get("log_bytes"))
+            code = int(status.get("exit_code", errors.EXIT_OUR_FAULT))
+            self.line.final(str(status.get("text", line("ended"))))
+            return code
+        over = self.gone or (self.info is not None and self.info.ended)
+        if not over:
+            self.ended_since_s = None
+            return None
+        now = time.monotonic()
+        self.ended_since_s = self.ended_since_s or now
+        if now - self.ended_since_s < (SETTLE_S / 4 if status.get("state") != "queued" or not self.cancelled else 0):
+            return None
+        self._drain(None)
+        return self._judge(status)
+
+    def _drain(self, log_bytes: int | None) -> None:
+        """The rest of the output; the file server may be some seconds behind."""
+        end = time.monotonic() + SETTLE_S
+        while self._copy_output() or (log_bytes is not None and self.offset < log_bytes):
+            if time.monotonic() > end:
+                break
+            time.sleep(FAST_TICK_S)
+
+    def _judge(self, status: dict[str, Any]) -> int:
+        """The job is over and its hpc-launch could not say how."""
+        info, began = self.info, status.get("state") not in ("queued", "submitting", None)
+        if info is None:
+            what = f"job {self.job_id} is not known to Slurm any more"
+            raise CliError("SESSION-LOST", what, why=str(status.get("text", "")))
+        if info.state == "CANCELLED":
+            if not began and not info.nodes:
+                raise CliError("CANCELLED", f"job {self.job_id} was cancelled before it started")
+            self.line.final(line("ended", "cancelled"))
+            return 128 + signal.SIGTERM
+        if info.state == "TIMEOUT":
+            raise CliError("WALLTIME", "the job's time was over before the script ended", fix="--time=TIME, longer")
+        if info.state in ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"):
+            raise CliError(
+                "SESSION-LOST", f"job {self.job_id} ended with {info.state}", why=reason_in_words(info.reason)
+            )
+        code = info.exit_code or (128 + info.exit_signal if info.exit_signal else 0)
+        if not began:
+            raise CliError(
+                "JOB-DIR",
+                f"job {self.job_id} ended ({info.state}, exit code {code}) before hpc-launch could write to its folder",
+                where=str(self.job.path),
+                why="the folder, this Python or the script's folder is not on a file system that "
+                f"{compress_nodes(info.nodes) or 'the nodes'} share",
+                fix="--job-dir=DIR, on a shared file system",
+            )
+        self.line.final(line("ended", info.state, f"exit code {code}"))
+        return code if code else errors.EXIT_SESSION_LOST
+
+    # -- asking the scheduler ---------------------------------------------------------------------------
+
+    def _poll(self, status: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if self.query is None:
+            if now < self.next_poll_s or (self._alive(status, now) and not self.cancelled):
+                return
+            self.query = Background(job_command(self.job_id), env=query_env(os.environ))
+        answer = self.query.poll()
+        if answer is None:
+            return
+        if answer.argv[0] == "squeue":
+            self.position = queue_position(answer.out, self.job_id) if answer.ok else None
+        else:
+            info = parse_job(answer.out) if answer.ok else None
+            self.gone = not answer.ok and no_such_job(answer.err)
+            self.info = info or self.info
+        self.query.close()
+        self.query = None
+        if answer.argv[0] == "scontrol" and self.info is not None and self.info.pending and self.line.terminal:
+            self.query = Background(queue_command(self.info.partition), env=query_env(os.environ))
+            return
+        self.next_poll_s = now + (min(1.0, self.base_interval_s) if self.cancelled else self.interval_s)
+        self.interval_s = min(self.interval_s * POLL_GROWTH, POLL_MOST * self.base_interval_s)
+
+    def _alive(self, status: dict[str, Any], now: float) -> bool:
+        """Whether the job's own signs of life make asking needless."""
+        updated = float(status.get("updated", 0.0))
+        if updated != self.sign_of_life[0]:
+            self.sign_of_life = (updated, now)
+            if updated:
+                self.busy_until_s = now + 5.0
+        fresh = now - self.sign_of_life[1] < min(3 * HEARTBEAT_S, 3 * self.base_interval_s)
+        return bool(updated) and fresh and status.get("state") in ("starting", "running")
+
+    def _show(self, status: dict[str, Any]) -> None:
+        phase = self.phase(status)
+        if self.detach_at_s is not None:
+            return
+        if phase != "queued":
+            text = str(status.get("text", "")) if phase == status.get("state") else line("starting", self.job_id)
+            self.line.show(text, key=phase)
+            return
+        info = self.info
+        if info is None:
+            self.line.show(line("queued", self.job_id), key="queued")
+            return
+        place = f"#{self.position} in {info.partition}" if self.position else info.partition
+        start = f"est. start ≈{clock(info.start)}" if info.start else "start not estimated yet"
+        reason = reason_in_words(info.reason)
+        text = line("queued", self.job_id, place, start, f"{info.reason}: {reason}" if info.reason else reason)
+        self.line.show(text, key=f"queued {info.reason}")
+
+    # -- Ctrl-C and its kin -----------------------------------------------------------------------------
+
+    def _on_signal(self, signum: int, status: dict[str, Any]) -> None:
+        if signum == signal.SIGINT:
+            self._on_interrupt(self.phase(status), status)
+        elif signum == signal.SIGHUP or (signum == signal.SIGTERM and self.terminal):
+            raise _Leave(128 + signum)
+        elif signum == signal.SIGTERM:
+            self._cancel()
+
+    def _on_interrupt(self, phase: str, status: dict[str, Any]) -> None:
+        self.interrupts += 1
+        if not self.terminal:
+            self._cancel()
+        elif self.interrupts == 1:
+            again = "sends SIGINT to the script" if phase == "running" else "cancels"
+            missing = "; ".join(status.get("missing") or []) if phase == "starting" else ""
+            said = f"; missing: {missing}" if missing else ""
+            self.line.note(
+                f"still {phase}{said}; Ctrl-C again within {SECOND_CHANCE_S:g} s {again}, else the job goes on alone"
+            )
+            self.detach_at_s = time.monotonic() + SECOND_CHANCE_S
+        elif phase == "running" and self.interrupts == 2:
+            self.detach_at_s = None
+            self.line.note("SIGINT sent to the script; Ctrl-C again ends the job")
+            run_command(signal_command(self.job_id, "INT"))
+        else:
+            self.detach_at_s = None
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self.cancelled:
+            return
+        self.cancelled = True
+        self.line.note(f"cancelling job {self.job_id}")
+        answer = run_command(cancel_command(self.job_id))
+        if not answer.ok:
+            self.line.note(f"hpc: {answer.why()}")
+        self.next_poll_s = time.monotonic()
+
+    def _detach(self, code: int) -> int:
+        number = self.job.number
+        self.line.note(f"detached: job {self.job_id} goes on · hpc attach {number} · hpc cancel {number}")
+        return code
+
+
+class _Leave(Exception):
+    """The terminal is gone or somebody ends us: the job goes on."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def clock(start: str) -> str:
+    """Slurm's `2026-11-21T14:20:04` as 14:20, with the date when it is another day."""
+    try:
+        when = datetime.strptime(start, "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return start
+    return when.strftime("%H:%M" if when.date() == datetime.now().date() else "%a %d %b %H:%M")
+
+
+def tail_offset(path: Path, lines: int) -> int:
+    """Where the last `lines` lines of a file begin."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.seek(max(0, size - 256 * max(1, lines)))
+            block = file.read()
+    except OSError:
+        return 0
+    ends = [i for i, byte in enumerate(block[:-1]) if byte == 0x0A]
+    start = ends[-lines] + 1 if 0 < lines <= len(ends) else (len(block) if lines == 0 else 0)
+    return size - len(block) + start
+
+
+def write_all(stream: BinaryIO, data: bytes) -> None:
+    """Write and flush; a reader that has gone (`| head`) ends us as it would end cat."""
+    try:
+        stream.write(data)
+        stream.flush()
+    except BrokenPipeError:
+        raise _Leave(128 + signal.SIGPIPE) from None

@@ -1,0 +1,347 @@
+"""Running where the nodes are: in an allocation, or on local nodes of this machine.
+
+Starts the session, runs the script when enough nodes are ready, passes signals on, and ends everything, whatever
+happens. One loop, one thread: local supervisors are forked from this very process.
+Rejected: starting the driver while nodes still come up (a start that fails would have run half a script).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hpc.cli import errors
+from hpc.cli.errors import CliError
+from hpc.cli.jobdir import JobDir
+from hpc.cli.options import Settings
+from hpc.cli.report import Reporter
+from hpc.cli.signals import Signals, terminal_sends_to_us
+from hpc.cli.status import StatusLine, line
+from hpc.cli.timefmt import short
+from hpc.cli.values import memory_bytes
+from hpc.cli.work import Driver, Ranks, command
+from hpc.launchers.base import NodeGroup
+from hpc.launchers.pick import Place, make_group, session_options
+from hpc.launchers.session import Event, Session, SessionError
+from hpc.launchers.slurm import compress_nodes
+
+WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end
+TICK_S = 1.0
+LEFTOVERS_S = 5.0
+
+
+class Interrupted(Exception):
+    """A signal came before the script was started."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class Run:
+    """One run, from the first node to the last process."""
+
+    def __init__(self, settings: Settings, place: Place, job: JobDir | None) -> None:
+        self.settings = settings
+        self.place = place
+        self.began_s = process_start_s()
+        submitted = settings["job"] is not None
+        self.status = StatusLine(quiet=settings["quiet"] or submitted)
+        self.reporter = Reporter(self.status, job)
+        self.verbose: bool = settings["verbose"]
+        self.argv = command(settings.script, settings.args, module=settings["module"])
+        self.ranks: int | None = settings["ranks_per_node"]
+        self.group: NodeGroup | None = None
+        self.session: Session | None = None
+        self.signals = Signals()
+        self.end_s: float | None = None  # time.monotonic() of the time limit
+        self.kill_at_s: float | None = None
+        self.cause = ""  # why the script was told to end: "walltime", "lost", "signal"
+        self.interrupts = 0
+        self.lost_nodes: list[str] = []
+
+    # -- the whole --------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        from hpc.core.node.process import become_subreaper
+
+        become_subreaper()  # what the script leaves behind becomes ours to end
+        code = errors.EXIT_OUR_FAULT
+        why = ""
+        with self.signals:
+            try:
+                code = self._run()
+            except CliError as error:
+                self.status.clear()
+                code, why = errors.report(error), error.text()
+            except Interrupted as stop:
+                code, why = 128 + stop.signum, f"signal {stop.signum} before the script was started"
+            except SessionError as error:
+                self.status.clear()
+                code, why = errors.report(self._start_error(error)), str(error)
+            finally:
+                self._stop_session()
+                self._finish(code, why)
+        return code
+
+    def _run(self) -> int:
+        settings = self.settings
+        os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
+        count = node_count(settings, self.place)
+        group = make_group(self.place, count, fork=True, step_args=settings["step_arg"])
+        self.group = group
+        time_left_s = group.start_fields().get("time_left_s")
+        if time_left_s is not None:
+            self.end_s = time.monotonic() + time_left_s
+        self.session = Session(
+            group,
+            mode="ranks" if self.ranks else "cluster",
+            overrides=overrides(settings) if self.place.kind == "local" else None,
+            config=settings.runtime,
+            interface=settings["interface"],
+            base_dir=settings["tmpdir"],
+            min_nodes=settings["min_nodes"],
+            start_timeout_s=settings["start_timeout"],
+            on_event=self._on_event,
+            **session_options(self.place),
+        )
+        self._start(self.session)
+        work = self._start_work(self.session)
+        return self._watch(self.session, work)
+
+    def _start(self, session: Session) -> None:
+        session.start()
+        while session.state == "starting":
+            self._wait(session, 0.25)
+            for signum in self.signals.take():
+                if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                    raise Interrupted(signum)
+            session.pump()
+            self._show_starting(session)
+        ready = session.wait_ready()  # raises when it failed
+        self.reporter.event("ready", nodes=len(ready), seconds=round(self._age_s(), 3))
+
+    def _show_starting(self, session: Session) -> None:
+        came = len(session.ready())
+        size = self.group.size if self.group else 0
+        missing = [info for info in session.missing() if not info.gateway]
+        names = compress_nodes([info.host or f"node {info.node}" for info in missing[:64]])
+        self.reporter.state(
+            "starting", f"{came}/{size} nodes {short(self._age_s())}", f" missing {names}" if missing else "",
+            key=str(came), show=self.status.terminal or self._age_s() > 3.0, nodes=size, nodes_ready=came,
+            missing=[info.problem() for info in missing[:8]],
+        )  # fmt: skip
+
+    def _start_work(self, session: Session) -> Driver | Ranks:
+        ready = session.ready()
+        self.status.clear()
+        if not self.status.terminal:
+            self.status.show(line("running", f"{len(ready)} nodes ready after {short(self._age_s())}"))
+        self._save_running(session)
+        unbuffered = {} if sys.stdout.isatty() or "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}
+        if self.ranks:
+            return Ranks(session, self.argv, self.ranks, unbuffered)
+        here = session.local_dir()
+        if here is None:
+            here = str(session.add_gateway().hello["dir"])
+        head = session.head.hello if session.head is not None else {}
+        return Driver(self.argv, driver_env(here, head, len(ready), self._age_s()) | unbuffered)
+
+    # -- while the script runs --------------------------------------------------------------------------
+
+    def _watch(self, session: Session, work: Driver | Ranks) -> int:
+        while True:
+            self._wait(session, self._timeout_s())
+            session.pump()
+            for signum in self.signals.take():
+                self._on_signal(signum, work)
+            code = work.poll()
+            if code is not None:
+                return self._outcome(session, work, code)
+            self._check_time(session, work)
+            self._save_running(session)
+
+    def _timeout_s(self) -> float:
+        now = time.monotonic()
+        times = [at - now for at in (self.kill_at_s, self.end_s and self.end_s - WALLTIME_MARGIN_S) if at is not None]
+        return max(0.0, min([t for t in times if t > 0] + [TICK_S]))
+
+    def _on_signal(self, signum: int, work: Driver | Ranks) -> None:
+        if signum == signal.SIGCHLD:
+            return
+        self.reporter.event("signal", signal=signal.Signals(signum).name)
+        if signum == signal.SIGINT:
+            self.interrupts += 1
+            if self.interrupts == 1:
+                if self.ranks or not terminal_sends_to_us():  # else the script has it already
+                    work.signal(signal.SIGINT)
+            else:
+                self._end_work(work, "signal", kill=self.interrupts > 2)
+        elif signum in (signal.SIGTERM, signal.SIGHUP):
+            near = self.end_s is not None and time.monotonic() > self.end_s - 3 * WALLTIME_MARGIN_S
+            self._end_work(work, "walltime" if near else "signal", kill=bool(self.cause))
+        else:
+            work.signal(signum)
+
+    def _end_work(self, work: Driver | Ranks, cause: str, *, kill: bool = False) -> None:
+        """SIGTERM, and SIGKILL after the grace period."""
+        self.cause = self.cause or cause
+        if kill:
+            work.signal(signal.SIGKILL)
+        elif self.kill_at_s is None:
+            work.signal(signal.SIGTERM)
+            self.kill_at_s = time.monotonic() + self.settings["grace"]
+
+    def _check_time(self, session: Session, work: Driver | Ranks) -> None:
+        now = time.monotonic()
+        if self.kill_at_s is not None and now >= self.kill_at_s:
+            self.kill_at_s = now + self.settings["grace"]
+            work.signal(signal.SIGKILL)
+        if session.lost and not self.cause:
+            self.status.note(f"hpc: {session.lost}; the script is given {self.settings['grace']:g} s to end")
+            self.cause = "lost"
+            self.kill_at_s = now + self.settings["grace"]
+        if self.end_s is not None and now >= self.end_s - WALLTIME_MARGIN_S and not self.cause:
+            self.status.note(f"hpc: the time limit is {WALLTIME_MARGIN_S:g} s away: the script is asked to end")
+            self._end_work(work, "walltime")
+
+    def _outcome(self, session: Session, work: Driver | Ranks, code: int) -> int:
+        """The exit code: the script's own, unless the nodes or the time went first."""
+        if code and not self.cause:
+            session.pump(0.05)  # the news of a lost head may be on its way
+        words = work.last_words()
+        if words:
+            sys.stdout.flush()
+            self.status.note(f"hpc: {words}")
+        if code and (session.lost or self.cause == "lost") and self.cause != "walltime":
+            raise CliError("SESSION-LOST", "the session was lost while the script was running", why=session.lost)
+        if self.cause == "walltime":
+            raise CliError("WALLTIME", "the job's time was over before the script ended", fix="--time=TIME, longer")
+        return code
+
+    def _save_running(self, session: Session) -> None:
+        left = f"left {short(max(0.0, self.end_s - time.monotonic()))}" if self.end_s is not None else ""
+        ready = len(session.ready())
+        self.reporter.state(
+            "running", f"{ready} nodes", left, key=str(ready), show=False, nodes_ready=ready, missing=[]
+        )
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def _stop_session(self) -> None:
+        """Orderly, and by force when the user cannot wait."""
+        session = self.session
+        if session is None:
+            return
+        session.begin_stop(self.settings["grace"], "the script has ended")
+        while session.state != "ended":
+            self._wait(session, 0.25)
+            for signum in self.signals.take():
+                if signum in (signal.SIGINT, signal.SIGTERM) and self.interrupts + bool(self.cause) > 1:
+                    for group in session.groups:
+                        group.kill()
+            session.pump()
+
+    def _finish(self, code: int, why: str) -> None:
+        from hpc.core.node.reap import end_descendants
+
+        end_descendants(LEFTOVERS_S)
+        elapsed = short(self._age_s())
+        what = f"ok {elapsed}" if code == 0 else f"exit code {code} after {elapsed}"
+        lost = f"· lost: {compress_nodes(self.lost_nodes)}" if self.lost_nodes else ""
+        log_bytes = settled_bytes(1) if self.settings["job"] else None
+        self.reporter.final(code, what, lost, why=why, log_bytes=log_bytes)
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind == "noise":
+            if self.verbose:
+                self.status.note(f"| {event.text}")
+            return
+        name = event.node.name if event.node is not None else ""
+        if event.kind in ("lost", "exit", "error", "refused"):
+            self.reporter.event(event.kind, node=name, text=event.text)
+            if event.kind == "lost" and self.session is not None and self.session.state == "ready":
+                self.lost_nodes.append((event.node.host if event.node else "") or name)
+                self.status.note(f"hpc: lost {event.text}")
+        elif self.verbose and event.kind in ("hello", "ready"):
+            self.status.note(f"| {name} {event.kind} {short(self._age_s())}")
+
+    # -- helpers ----------------------------------------------------------------------------------------
+
+    def _wait(self, session: Session, timeout_s: float) -> None:
+        watched: list[Any] = [self.signals.fileno()]
+        if session.state != "ended":
+            watched.append(session.fileno())
+        select.select(watched, [], [], timeout_s)
+
+    def _age_s(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.began_s
+
+    def _start_error(self, error: SessionError) -> CliError:
+        said = [w for w in getattr(self.group, "last_words", ()) if w not in str(error)]
+        lines = str(error).splitlines()
+        came = len(self.session.ready()) if self.session is not None else 0
+        fix = f"--min-nodes={came} goes on with those that came" if came else ""
+        return CliError("TOO-FEW-NODES", lines[0], why="\n".join([*(x.strip() for x in lines[1:]), *said]), fix=fix)
+
+
+def node_count(settings: Settings, place: Place) -> int | None:
+    """How many nodes to start. In an allocation only the flag counts (a TOML file may speak of another place)."""
+    least, most = settings["nodes"]
+    if place.alloc is None:
+        return int(most)
+    have = len(place.alloc.nodes)
+    if settings.origin("nodes") != "--nodes":
+        return None
+    if least > have:
+        raise CliError(
+            "TOO-MANY-NODES", f"{least} nodes asked for, but this allocation has {have}",
+            where=f"Slurm job {place.alloc.job_id}: {compress_nodes(place.alloc.nodes)}", fix=f"--nodes={have}",
+            exit_code=errors.EXIT_TOO_FEW_NODES,
+        )  # fmt: skip
+    return min(int(most), have)
+
+
+def overrides(settings: Settings) -> dict[str, Any]:
+    """What each local node has, where the user said so by the scheduler's flags."""
+    found: dict[str, Any] = {}
+    if settings["cpus_per_task"] is not None:
+        found["num_cpus"] = settings["cpus_per_task"]
+    if settings["gpus_per_node"] is not None:
+        found["num_gpus"] = int(settings["gpus_per_node"].rpartition(":")[2])
+    if settings["mem"] is not None:
+        found["memory_bytes"] = memory_bytes(settings["mem"])
+    return found
+
+
+def driver_env(node_dir: str, head: Mapping[str, Any], nodes: int, ready_s: float) -> dict[str, str]:
+    """The driver's environment: where its node and its head are, and how long it took until they were ready."""
+    return {
+        **os.environ,
+        "HPC_SESSION_DIR": node_dir,
+        "HPC_ADDRESS": str(head.get("head_ep", "")),
+        "HPC_NUM_NODES": str(nodes),
+        "HPC_READY_S": f"{ready_s:.3f}",
+    }
+
+
+def process_start_s() -> float:
+    """When this process was started, on CLOCK_BOOTTIME: the time to import Python is the user's time too."""
+    with open("/proc/self/stat", "rb") as file:
+        ticks = int(file.read().rpartition(b")")[2].split()[19])
+    return float(ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def settled_bytes(fd: int) -> int | None:
+    """The size of our output file, once it is on the file server for others to read; None if it is no file."""
+    try:
+        sys.stdout.flush()
+        os.fsync(fd)
+        return os.fstat(fd).st_size
+    except (OSError, ValueError):
+        return None

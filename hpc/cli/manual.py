@@ -1,0 +1,99 @@
+"""Texts made from the table of options: `hpc-launch --help` and docs/cli.md."""
+
+from __future__ import annotations
+
+from hpc.cli.errors import CATALOGUE
+from hpc.cli.options import TABLE, Option
+from hpc.cli.values import show_value
+
+USAGE = "hpc-launch [options] SCRIPT [ARGS ...]"
+EXIT_CODES = (
+    ("0-119", "the script's own, as it is"),
+    ("2", "the command line cannot be understood"),
+    ("120", "the scheduler rejected the job"),
+    ("121", "cancelled before it started"),
+    ("122", "too few nodes came up"),
+    ("123", "the session was lost"),
+    ("124", "the time limit was reached"),
+    ("125", "a fault of this program or its surroundings"),
+    ("126, 127", "the script cannot be run, is not there"),
+    ("128+N", "the script was ended by signal N"),
+    ("130", "detached by Ctrl-C: the job goes on"),
+)
+COMMANDS = (
+    ("hpc launch [options] SCRIPT [ARGS ...]", "the same as `hpc-launch`"),
+    ("hpc ps [--json] [--all]", "your jobs"),
+    ("hpc status [JOB] [--json]", "one job: state, reason, nodes, exit code"),
+    ("hpc logs [JOB] [-f] [-n LINES]", "a job's output"),
+    ("hpc attach [JOB]", "follow a job that was left, as if you had never detached"),
+    ("hpc cancel JOB ...", "end jobs"),
+    ("hpc explain CODE", "what an error code means"),
+)
+
+
+def _groups() -> list[str]:
+    return list(dict.fromkeys(option.group for option in TABLE if not option.hidden))
+
+
+def _flags(option: Option) -> str:
+    name = ", ".join(option.flags)
+    return f"{name} {option.metavar}" if option.metavar else name
+
+
+def _default(option: Option) -> str:
+    if option.default in (None, False):
+        return ""
+    return show_value(option.kind, option.default)
+
+
+def help_text() -> str:
+    lines = [f"usage: {USAGE}", "", "Runs SCRIPT on the nodes of an allocation, of a scheduler, or of this machine."]
+    for group in _groups():
+        lines += ["", f"{group}:"]
+        for option in TABLE:
+            if option.group == group and not option.hidden:
+                default = f" [{_default(option)}]" if _default(option) else ""
+                lines.append(f"  {_flags(option):<28} {option.help}{default}")
+    lines += ["", "Each can also come from HPC_<NAME> or a TOML file (hpc.toml); --dry-run shows where from."]
+    lines += ["Exit codes:"] + [f"  {code:<9} {text}" for code, text in EXIT_CODES]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def markdown() -> str:
+    """docs/cli.md, whole."""
+    lines = ["# Commands and options", "", "<!-- made by `python -m hpc.cli.options --markdown`: do not edit -->", ""]
+    lines += ["| command | |", "|---|---|"] + [f"| `{_cell(c)}` | {_cell(t)} |" for c, t in COMMANDS]
+    lines += [
+        "",
+        "`python -m hpc` is the same as `hpc`. JOB is a number of `hpc ps`, a range `1-3`, `last`, `all`, or the",
+    ]
+    lines += ["scheduler's own id (`slurm:4711` where both could be meant); without one, `last`.", ""]
+    lines += ["## Options of hpc-launch", "", f"    {USAGE}", ""]
+    lines += ["A value comes from the command line, else from the variable, else from `./hpc.toml`, else from"]
+    lines += [
+        "`~/.config/hpc/config.toml`, else from the site profile (`--site`), else it is the default. In a TOML file the key"
+    ]
+    lines += [
+        "is the variable's name without `HPC_`, in small letters (`nodes = 4`); switches are turned off by `--no-NAME`."
+    ]
+    for group in _groups():
+        lines += ["", f"### {group}", "", "| option | variable | default | becomes | |", "|---|---|---|---|---|"]
+        for option in TABLE:
+            if option.group != group or option.hidden:
+                continue
+            env = f"`{option.env}`" if option.configurable else ""
+            default = f"`{_cell(_default(option))}`" if _default(option) else ""
+            becomes = f"`sbatch {option.slurm}`" if option.slurm else ""
+            local = f"; on local nodes: {option.local}" if option.local else ""
+            lines.append(
+                f"| `{_cell(_flags(option))}` | {env} | {default} | {becomes} | {_cell(option.help + local)} |"
+            )
+    lines += ["", "## Exit codes", "", "| code | |", "|---|---|"] + [f"| {c} | {t} |" for c, t in EXIT_CODES]
+    lines += ["", "## Error codes", "", "Every error has a code; `hpc explain CODE` prints the text below.", ""]
+    for code, entry in CATALOGUE.items():
+        lines += [f"* **{code}** (exit code {entry.exit_code}): {' '.join(entry.text.split())}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,318 @@
+"""The ONE table of all options of hpc-launch: flags, type, environment variable, TOML key, default, help, and the
+scheduler's flag that each becomes. The parser, --help, --dry-run and docs/cli.md are all made from it.
+
+A value comes from the command line, else HPC_<NAME>, else ./hpc.toml, else ~/.config/hpc/config.toml, else the site
+profile, else the default; each keeps its origin. `python -m hpc.cli.options --markdown` writes docs/cli.md.
+Rejected: argparse (it takes abbreviations, and its usage errors cannot name the fix), click (a dependency, and
+slower to import than everything else that hpc-launch does before the nodes start).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpc.cli.errors import CliError
+from hpc.cli.values import READERS, show_value
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row. `scope` says where it means something: "submit" (to the scheduler), "run" (while nodes run), "both"."""
+
+    name: str
+    flags: tuple[str, ...]
+    kind: str
+    help: str
+    group: str
+    default: Any = None
+    metavar: str = ""
+    slurm: str = ""
+    repeat: bool = False
+    scope: str = "both"
+    configurable: bool = True
+    hidden: bool = False
+    local: str = ""  # what it means on local nodes, when that differs
+
+    @property
+    def env(self) -> str:
+        return f"HPC_{self.name.upper()}"
+
+    @property
+    def long(self) -> str:
+        return self.flags[-1]
+
+    @property
+    def is_switch(self) -> bool:
+        return self.kind == "switch"
+
+
+def _job(name: str, flags: str, kind: str, metavar: str, help: str, **more: Any) -> Option:
+    return Option(name, tuple(flags.split()), kind, help, "What to ask the scheduler for", metavar=metavar, **more)
+
+
+def _run(name: str, flags: str, kind: str, metavar: str, help: str, **more: Any) -> Option:
+    return Option(name, tuple(flags.split()), kind, help, "How to run", metavar=metavar, **more)
+
+
+def _show(name: str, flags: str, help: str, **more: Any) -> Option:
+    more = {"configurable": False, "default": False, **more}
+    return Option(name, tuple(flags.split()), "switch", help, "What to show", **more)
+
+
+TABLE: tuple[Option, ...] = (
+    _job("nodes", "-N --nodes", "nodes", "N|MIN-MAX", "how many nodes", default=(1, 1), slurm="--nodes"),
+    _job("time", "-t --time", "walltime", "TIME", "time limit: 30m, 2h, or any of sbatch's forms (a bare number is minutes)",
+         slurm="--time", scope="submit"),
+    _job("partition", "-p --partition", "text", "NAME", "partition", slurm="--partition", scope="submit"),
+    _job("account", "-A --account", "text", "NAME", "account to charge", slurm="--account", scope="submit"),
+    _job("qos", "-q --qos", "text", "NAME", "quality of service", slurm="--qos", scope="submit"),
+    _job("constraint", "-C --constraint", "text", "LIST", "features that nodes must have", slurm="--constraint", scope="submit"),
+    _job("job_name", "-J --job-name", "text", "NAME", "name of the job (default: the script's name)", slurm="--job-name",
+         scope="submit"),
+    _job("output", "-o --output", "text", "FILE",
+         "where the job's output goes (%j: job id, %x: job name, %u: user); default: driver.log in the job's folder",
+         slurm="--output", scope="submit"),
+    _job("dependency", "-d --dependency", "text", "LIST", "jobs to wait for, e.g. afterok:4711", slurm="--dependency",
+         scope="submit"),
+    _job("gpus", "-G --gpus", "text", "N", "GPUs for the whole job", slurm="--gpus", scope="submit"),
+    _job("gpus_per_node", "--gpus-per-node", "text", "[TYPE:]N", "GPUs on each node", slurm="--gpus-per-node",
+         local="the GPUs that each local node has"),
+    _job("cpus_per_task", "-c --cpus-per-task", "count", "N", "CPUs on each node (one task of ours runs on each)",
+         slurm="--cpus-per-task", local="the CPUs that each local node has"),
+    _job("mem", "--mem", "memory", "SIZE", "memory on each node, e.g. 16G", slurm="--mem",
+         local="the memory that each local node has"),
+    _job("exclusive", "--exclusive", "switch", "", "whole nodes, shared with no other job", slurm="--exclusive",
+         default=False, scope="submit"),
+    _job("reservation", "--reservation", "text", "NAME", "reservation", slurm="--reservation", scope="submit"),
+    _job("signal", "--signal", "text", "[B:]SIG[@SEC]", "signal to send ahead of the time limit; B: reaches the script",
+         slurm="--signal", scope="submit"),
+    _job("mail_type", "--mail-type", "text", "LIST", "when to send mail", slurm="--mail-type", scope="submit"),
+    _job("submit_arg", "--submit-arg", "text", "RAW", "an argument for sbatch as it is; may be repeated", repeat=True,
+         scope="submit"),
+    _run("scheduler", "--scheduler", "scheduler", "slurm|local", "where to run; default: the allocation that we are in, else "
+         "the scheduler of this login node, else local nodes on this machine"),
+    _run("site", "--site", "text", "NAME", "site profile with defaults for a machine"),
+    _run("min_nodes", "--min-nodes", "count", "K", "start when K nodes are ready (default: all)", scope="run"),
+    _run("start_timeout", "--start-timeout", "duration", "TIME", "how long nodes may take to come up", default=120.0, scope="run"),
+    _run("interface", "--interface", "text", "NAME", "network interface, or address, that nodes talk over", scope="run"),
+    _run("ranks_per_node", "--ranks-per-node", "count", "R",
+         "run the script R times on each node, with torchrun's environment, instead of once as a driver", scope="run"),
+    _run("module", "-m --module", "switch", "", "SCRIPT is the name of a module, as in python -m", default=False,
+         scope="run", configurable=False),
+    _run("env", "--env", "env", "KEY[=VALUE]", "set a variable for the script and the workers; may be repeated", repeat=True,
+         scope="run"),
+    _run("setup", "--setup", "text", "CMD", "a line for the job script ahead of ours (module load ...); may be repeated",
+         repeat=True, scope="submit"),
+    _run("step_arg", "--step-arg", "text", "RAW", "an argument for our one srun as it is; may be repeated", repeat=True,
+         scope="run"),
+    _run("job_dir", "--job-dir", "path", "DIR", "where the folders of jobs are, on a file system that all nodes share",
+         default="~/.hpc/jobs"),
+    _run("tmpdir", "--tmpdir", "path", "DIR", "node-local folder for sockets and logs (default: $TMPDIR, else /tmp)", scope="run"),
+    _run("grace", "--grace", "duration", "TIME", "how long processes may take to end after they were asked to", default=5.0,
+         scope="run"),
+    _run("poll_interval", "--poll-interval", "duration", "TIME",
+         "how often to ask the scheduler about a submitted job; less often the longer it lasts", default=30.0, scope="submit"),
+    _show("detach", "--detach", "print the job's id and leave, instead of following it", scope="submit"),
+    _show("dry_run", "--dry-run", "print what would be submitted and run, and where each value came from"),
+    _show("test_only", "--test-only", "like --dry-run, with the scheduler's estimate of the start", scope="submit"),
+    _show("json", "--json", "machine-readable answers on stdout"),
+    _show("quiet", "-Q --quiet", "no status lines; errors only", configurable=True, scope="both"),
+    _show("verbose", "-v --verbose", "show what the nodes and the scheduler say", configurable=True, scope="both"),
+    _show("help", "-h --help", "print this and leave"),
+    _show("version", "--version", "print the version and leave"),
+    Option("job", ("--job",), "path", "the job's folder, given inside a submitted job", "hidden", configurable=False, hidden=True),
+)  # fmt: skip
+
+BY_NAME: dict[str, Option] = {option.name: option for option in TABLE}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value and where it came from; `origin` is "default", "--nodes", "HPC_NODES", "./hpc.toml" ..."""
+
+    value: Any
+    origin: str
+
+
+@dataclass
+class Settings:
+    """Every option's value with its origin, the script and its arguments, and the [runtime] table of the TOML files."""
+
+    values: dict[str, Value]
+    script: str | None = None
+    args: list[str] = field(default_factory=list)
+    runtime: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name].value
+
+    def origin(self, name: str) -> str:
+        return self.values[name].origin
+
+    def given(self, name: str) -> bool:
+        return self.values[name].origin != "default"
+
+
+def parse_words(table: Sequence[Option], argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Read options up to the first word that is none; the rest belongs to the script. CliError for a bad one."""
+    flags = {flag: option for option in table for flag in option.flags}
+    found: dict[str, Any] = {}
+    words = list(argv)
+    while words and words[0].startswith("-") and words[0] != "-":
+        word = words.pop(0)
+        if word == "--":
+            break
+        option, text = _match(flags, word)
+        if option.is_switch:
+            found[option.name] = read_value(option, "yes" if text is None else text, word.split("=")[0])
+            continue
+        if text is None:
+            if not words:
+                raise CliError("USAGE", f"{word} needs a value ({option.metavar})", fix=f"{word} {option.metavar}")
+            text = words.pop(0)
+        value = read_value(option, text, word.split("=")[0])
+        found[option.name] = [*found.get(option.name, []), value] if option.repeat else value
+    return found, words
+
+
+def _match(flags: Mapping[str, Option], word: str) -> tuple[Option, str | None]:
+    name, equals, text = word.partition("=")
+    if word.startswith("--"):
+        if name in flags:
+            return flags[name], text if equals else None
+        if name.startswith("--no-") and flags.get("--" + name[5:], _NONE).is_switch and not equals:
+            return flags["--" + name[5:]], "no"
+    elif word[:2] in flags:
+        rest = word[2:].removeprefix("=")
+        option = flags[word[:2]]
+        if not (option.is_switch and rest):
+            return option, rest or None
+    import difflib
+
+    near = difflib.get_close_matches(name, flags, 1)
+    raw = "" if near else f"if it is one of sbatch's: --submit-arg={word}"
+    raise CliError("USAGE", f"no such option: {name}", fix=near[0] if near else raw)
+
+
+_NONE = Option("", ("",), "text", "", "")
+
+
+def read_value(option: Option, text: str, where: str) -> Any:
+    """One value from its text; CliError naming the flag, variable or file where it stands."""
+    try:
+        return READERS[option.kind](text)
+    except ValueError as error:
+        code = "USAGE" if where.startswith("-") else "CONFIG"
+        raise CliError(code, f"{where}: {error}", where=where, fix=f"{option.long} {option.metavar}".strip()) from None
+
+
+def _from_env(option: Option, text: str) -> Any:
+    if not option.repeat:
+        return read_value(option, text, option.env)
+    parts = text.splitlines() if option.name == "setup" else shlex.split(text)
+    return [read_value(option, part, option.env) for part in parts]
+
+
+def _from_toml(option: Option, raw: Any, where: str) -> Any:
+    items = raw if isinstance(raw, list) else [raw]
+    if isinstance(raw, dict) and option.kind == "env":
+        items = [f"{k}={v}" for k, v in raw.items()]
+    texts = [("yes" if item else "no") if isinstance(item, bool) else str(item) for item in items]
+    values = [read_value(option, text, f"{where}: {option.name}") for text in texts]
+    if not option.repeat and len(values) != 1:
+        raise CliError("CONFIG", f"{where}: {option.name} takes one value", where=where)
+    return values if option.repeat else values[0]
+
+
+def resolve(
+    given: Mapping[str, Any], env: Mapping[str, str], files: Iterable[tuple[str, Mapping[str, Any]]]
+) -> dict[str, Value]:
+    """Put the sources together: flags, environment, then files in the order of their rank."""
+    tables = list(files)
+    for where, content in tables:
+        _check_keys(where, content)
+    values: dict[str, Value] = {}
+    for option in TABLE:
+        default = [] if option.repeat and option.default is None else option.default
+        values[option.name] = Value(default, "default")
+        if option.name in given:
+            values[option.name] = Value(given[option.name], option.long)
+        elif option.configurable and env.get(option.env, "") != "":
+            values[option.name] = Value(_from_env(option, env[option.env]), option.env)
+        elif option.configurable:
+            for where, content in tables:
+                key = next((k for k in content if k.replace("-", "_") == option.name), None)
+                if key is not None:
+                    values[option.name] = Value(_from_toml(option, content[key], where), where)
+                    break
+    return values
+
+
+def _check_keys(where: str, content: Mapping[str, Any]) -> None:
+    for key in content:
+        option = BY_NAME.get(key.replace("-", "_"))
+        if option is None or not option.configurable:
+            import difflib
+
+            near = difflib.get_close_matches(key, [o.name for o in TABLE if o.configurable], 1)
+            raise CliError(
+                "CONFIG", f"no such option in {where}: {key}", where=where, fix=f"{near[0]} = ..." if near else ""
+            )
+
+
+def load(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
+    """Everything that hpc-launch was told, from all sources."""
+    from hpc.cli.config import config_files
+
+    env = os.environ if env is None else env
+    given, words = parse_words(TABLE, argv)
+    site = given.get("site") or env.get(BY_NAME["site"].env)
+    files = config_files(env, site)
+    values = resolve(given, env, [(f.where, f.launch) for f in files])
+    runtime: dict[str, Any] = {}
+    for f in reversed(files):
+        runtime.update(f.runtime)
+    return Settings(values, words[0] if words else None, words[1:], runtime)
+
+
+def pass_on(settings: Settings) -> list[str]:
+    """The flags for the hpc-launch inside the job: what was set, from whatever source, and matters there."""
+    words: list[str] = []
+    for option in TABLE:
+        if option.hidden or option.scope == "submit" or not settings.given(option.name):
+            continue
+        if option.name in ("nodes", "scheduler", "site", "job_dir", "dry_run", "json") or option.slurm:
+            continue
+        value = settings[option.name]
+        if option.is_switch:
+            words.append(option.long if value else f"--no-{option.long[2:]}")
+            continue
+        for item in value if option.repeat else [value]:
+            words.append(f"{option.long}={show_value(option.kind, item)}")
+    return words
+
+
+def directives(settings: Settings) -> list[tuple[str, str | None]]:
+    """(flag, value) of sbatch for every option that was set and has one; --nodes always."""
+    found: list[tuple[str, str | None]] = []
+    for option in TABLE:
+        if not option.slurm or not (settings.given(option.name) or option.name == "nodes"):
+            continue
+        value = settings[option.name]
+        if option.is_switch:
+            if value:
+                found.append((option.slurm, None))
+        else:
+            found.append((option.slurm, show_value(option.kind, value)))
+    return found
+
+
+if __name__ == "__main__":
+    from hpc.cli.manual import markdown
+
+    sys.stdout.write(markdown() if "--markdown" in sys.argv else __doc__ or "")

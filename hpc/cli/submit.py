@@ -1,0 +1,148 @@
+"""From a login node: write the job script, submit it, and follow the job as if it ran here.
+
+The order matters: status.json says "queued" before sbatch is called (the job may start at once and write its own),
+and a refused job leaves no folder behind.
+Rejected: sbatch --wait (says nothing while the job is queued, and dies with the terminal).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import sys
+import time
+
+from hpc.cli import errors, jobdir, plan
+from hpc.cli.errors import CliError
+from hpc.cli.follow import Follower
+from hpc.cli.jobdir import JobDir
+from hpc.cli.options import Settings
+from hpc.cli.status import line
+from hpc.launchers.pick import Place
+from hpc.launchers.run import SUBMIT_TIMEOUT_S, Answer, run_command
+from hpc.launchers.slurm import parse_submitted, parse_test_only, query_env
+from hpc.launchers.slurm_words import Diagnosis, explain_refusal, parse_partitions, partitions_command
+
+
+def submit(settings: Settings, place: Place) -> int:
+    """Submit, then follow or leave; returns the exit code."""
+    base = jobdir.expand(settings["job_dir"])
+    job = jobdir.create(base, settings.origin("job_dir"))
+    try:
+        made = plan.make_plan(settings, job.path)
+        plan.check_outputs(made)
+        if settings["test_only"]:
+            return _test_only(settings, place, made)
+        job_id = _hand_in(settings, made, job)
+    except BaseException:
+        job.remove()
+        raise
+    finally:
+        if settings["test_only"]:
+            job.remove()
+    if settings["detach"]:
+        if settings["json"]:
+            print(json.dumps({"job": job.number, "scheduler_id": job_id, "folder": str(job.path)}))
+        else:
+            print(job_id, flush=True)
+            errors.note(f"job {job.number} submitted · hpc attach {job.number} · hpc cancel {job.number}")
+        return 0
+    return Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"]).follow()
+
+
+def _hand_in(settings: Settings, made: plan.Plan, job: JobDir) -> str:
+    content = {
+        "number": job.number, "name": made.name, "kind": "submitted", "scheduler": "slurm", "scheduler_id": "",
+        "script": settings.script, "args": settings.args, "cwd": os.getcwd(), "nodes": settings["nodes"][1],
+        "argv": sys.argv, "submit": list(made.submit), "created": round(time.time(), 1), "host": socket.gethostname(),
+        "partition": settings["partition"] or "", "log": str(made.log),
+        "options": {name: {"value": value, "origin": origin} for name, value, origin in plan.origins(settings)},
+    }  # fmt: skip
+    made.script.write_text(made.text)
+    made.script.chmod(0o700)
+    job.write("job.json", content)
+    job.write("status.json", {"state": "queued", "text": line("queued", "submitting")})
+    answer = run_command(made.submit, timeout_s=SUBMIT_TIMEOUT_S)
+    if not answer.ok:
+        raise refusal(settings, answer)
+    job_id = parse_submitted(answer.out)
+    log = plan.real_log(made, job_id)
+    job.write("job.json", {**content, "scheduler_id": job_id, "log": str(log) if log is not None else ""})
+    job.event("submitted", scheduler_id=job_id)
+    return job_id
+
+
+def _test_only(settings: Settings, place: Place, made: plan.Plan) -> int:
+    made.script.write_text(made.text)
+    answer = run_command(made.submit, timeout_s=SUBMIT_TIMEOUT_S)
+    if not answer.ok:
+        raise refusal(settings, answer)
+    estimate = parse_test_only(answer.err) or answer.why()
+    if settings["json"]:
+        print(json.dumps({"estimate": estimate}))
+    else:
+        sys.stdout.write(plan.show(settings, place))
+        print(f"# Slurm's estimate: {estimate}")
+    return 0
+
+
+def refusal(settings: Settings, answer: Answer) -> CliError:
+    """sbatch's no, explained: with the limits of the partitions, and a command that would be accepted."""
+    if answer.missing:
+        return CliError("NO-SCHEDULER", "sbatch is not on this machine", fix="--scheduler=local runs on this machine")
+    asked = run_command(partitions_command(), timeout_s=10, env=query_env(os.environ))
+    partitions = parse_partitions(asked.out) if asked.ok else []
+    if answer.timed_out:
+        found = Diagnosis(
+            "SCHEDULER-DOWN", "sbatch did not answer; `hpc ps` and squeue show whether it took the job", {}
+        )
+    else:
+        found = explain_refusal(answer.err, plan.wanted(settings), partitions)
+    flags = set(found.fix)
+    where = " ".join(f"{flag} ({_origin(settings, flag)})" for flag in sorted(flags))
+    why = answer.why() + (f"\n{found.valid}" if found.valid else "")
+    return CliError(found.code, found.what, where=where, why=why, fix=corrected(sys.argv, found.fix))
+
+
+def _origin(settings: Settings, flag: str) -> str:
+    name = flag[2:].replace("-", "_")
+    origin = settings.origin(name)
+    return "from the command line" if origin == flag else "not given" if origin == "default" else f"from {origin}"
+
+
+def corrected(argv: list[str], fix: dict[str, str] | object) -> str:
+    """The user's own command with other values, to paste."""
+    from hpc.cli.options import TABLE
+
+    if not isinstance(fix, dict) or not fix:
+        return ""
+    words = ["hpc-launch", *argv[1:]] if "launch" not in argv[1:2] else ["hpc", *argv[1:]]
+    for flag, value in fix.items():
+        option = next(o for o in TABLE if flag in o.flags)
+        words = _without(words, option.flags)
+        words.insert(2 if words[0] == "hpc" else 1, f"{flag}={value}")
+    return shlex.join(words)
+
+
+def _without(words: list[str], flags: tuple[str, ...]) -> list[str]:
+    """The command without one option, in any of its spellings, ahead of the script."""
+    from hpc.cli.options import TABLE
+
+    kept: list[str] = words[:1]
+    rest = words[1:]
+    if words[:2] == ["hpc", "launch"]:
+        kept, rest = words[:2], words[2:]
+    known = {flag: option for option in TABLE for flag in option.flags}
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
+        name = word.partition("=")[0] if word.startswith("--") else word[:2]
+        option = known.get(name)
+        attached = "=" in word if word.startswith("--") else len(word) > 2
+        group = [word]
+        if option is not None and not option.is_switch and not attached and rest:
+            group.append(rest.pop(0))
+        if name not in flags:
+            kept += group
+    return kept + rest

@@ -1,0 +1,87 @@
+"""Times as people and Slurm write them: reading them into seconds, and writing seconds for either.
+
+Two readings, because one bare number means two things: for a walltime it is minutes, as in sbatch; for a
+duration such as --start-timeout it is seconds. `2h`, `30m`, `1d12h` and `90s` work in both (sbatch itself
+rejects `-t 2h`). Rejected: a library for durations (none reads Slurm's forms).
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_UNIT_FORM = re.compile(
+    r"(?:(?P<d>\d+(?:\.\d+)?)d)?(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<s>\d+(?:\.\d+)?)s)?"
+)
+WALLTIME_FORMS = "30m, 2h, 1d12h, minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
+DURATION_FORMS = "seconds, 30s, 5m, 2h or HH:MM:SS"
+
+
+def _with_units(text: str) -> float | None:
+    match = _UNIT_FORM.fullmatch(text)
+    if match is None or not any(match.groups()):
+        return None
+    return sum(float(n) * _UNITS_S[unit] for unit, n in match.groupdict().items() if n)
+
+
+def parse_walltime(text: str) -> float:
+    """Seconds; ValueError naming the forms that are understood."""
+    text = text.strip().lower()
+    found = _with_units(text)
+    if found is None:
+        found = _slurm_form(text)
+    if found is None or found <= 0:
+        raise ValueError(f"not a time: {text!r} (understood: {WALLTIME_FORMS})")
+    return found
+
+
+def _slurm_form(text: str) -> float | None:
+    """`M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`."""
+    days, dash, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(re.fullmatch(r"\d+", p) for p in parts) or len(parts) > 3 or (dash and not days.isdigit()):
+        return None
+    numbers = [float(p) for p in parts]
+    if dash:
+        hours, minutes, seconds = (numbers + [0.0, 0.0])[:3]
+        return ((float(days) * 24 + hours) * 60 + minutes) * 60 + seconds
+    if len(numbers) == 1:
+        return numbers[0] * 60
+    if len(numbers) == 2:
+        return numbers[0] * 60 + numbers[1]
+    return (numbers[0] * 60 + numbers[1]) * 60 + numbers[2]
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, where a bare number is seconds; ValueError naming the forms."""
+    text = text.strip().lower()
+    found = _with_units(text)
+    if found is None and re.fullmatch(r"\d+(\.\d+)?", text):
+        found = float(text)
+    if found is None and ":" in text and "-" not in text:
+        found = _slurm_form(text)
+    if found is None or found < 0:
+        raise ValueError(f"not a duration: {text!r} (understood: {DURATION_FORMS})")
+    return found
+
+
+def slurm_time(seconds: float) -> str:
+    """For sbatch: HH:MM:SS or D-HH:MM:SS, rounded up to whole seconds."""
+    whole = int(seconds) + (seconds % 1 > 0)
+    minutes, secs = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours:02d}:{minutes:02d}:{secs:02d}"
+    return f"{days}-{clock}" if days else clock
+
+
+def short(seconds: float) -> str:
+    """For the status line: 3.1 s, 47:10, 3:12:44, 1-02:03:04."""
+    if seconds < 60:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, secs = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}-{hours:02d}:{minutes:02d}:{secs:02d}"
+    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"

@@ -1,0 +1,105 @@
+"""How each kind of option value is read from text and written back as text (for a flag, or for Slurm).
+
+Apart from the table so that the table stays readable. Readers raise ValueError with the forms that they take.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hpc.cli.timefmt import parse_duration, parse_walltime, slurm_time
+
+SCHEDULERS = ("slurm", "local")
+
+
+def read_text(text: str) -> str:
+    if not text.strip() or "\n" in text:
+        raise ValueError(f"not a value: {text!r}")
+    return text
+
+
+def read_count(text: str) -> int:
+    if not re.fullmatch(r"\d+", text.strip()) or int(text) < 1:
+        raise ValueError(f"not a count: {text!r} (a whole number from 1)")
+    return int(text)
+
+
+def read_nodes(text: str) -> tuple[int, int]:
+    """`4` or `2-8`, as (least, most)."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    if match is None:
+        raise ValueError(f"not a number of nodes: {text!r} (4, or 2-8)")
+    least, most = int(match.group(1)), int(match.group(2) or match.group(1))
+    if not 1 <= least <= most:
+        raise ValueError(f"not a number of nodes: {text!r} (at least 1, the smaller first)")
+    return least, most
+
+
+def read_switch(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "yes", "true", "on"):
+        return True
+    if word in ("0", "no", "false", "off"):
+        return False
+    raise ValueError(f"neither yes nor no: {text!r}")
+
+
+def read_memory(text: str) -> str:
+    """Slurm's form; a bare number is MiB there."""
+    if not re.fullmatch(r"\d+[KMGTkmgt]?[bB]?", text.strip()):
+        raise ValueError(f"not a size: {text!r} (16G, 500M, or MiB)")
+    return text.strip().rstrip("bB").upper()
+
+
+def memory_bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
+    if match is None:
+        raise ValueError(f"not a size: {text!r}")
+    return int(match.group(1)) * 1024 ** (" KMGT".index(match.group(2)) if match.group(2) else 2)
+
+
+def read_scheduler(text: str) -> str:
+    if text not in SCHEDULERS:
+        raise ValueError(f"no such scheduler: {text!r} (there are: {', '.join(SCHEDULERS)})")
+    return text
+
+
+def read_env(text: str) -> str:
+    """`KEY=VALUE`, or `KEY` to take the value from here."""
+    key, equals, value = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+        raise ValueError(f"not a variable: {text!r} (KEY=VALUE, or KEY)")
+    if not equals and key not in os.environ:
+        raise ValueError(f"the variable {key} is not set here (or give {key}=VALUE)")
+    return text if equals else f"{key}={os.environ[key]}"
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "text": read_text,
+    "path": read_text,
+    "count": read_count,
+    "nodes": read_nodes,
+    "walltime": parse_walltime,
+    "duration": parse_duration,
+    "memory": read_memory,
+    "switch": read_switch,
+    "scheduler": read_scheduler,
+    "env": read_env,
+}
+
+
+def show_value(kind: str, value: Any) -> str:
+    """A value as text that its reader takes."""
+    if kind == "nodes":
+        least, most = value
+        return str(most) if least == most else f"{least}-{most}"
+    if kind == "walltime":
+        return slurm_time(value)
+    if kind == "duration":
+        return f"{value:g}s"
+    if kind == "switch":
+        return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,111 @@
+"""What runs once the nodes are ready: the user's script as a driver, or once per rank. One face for both.
+
+`command()` says what would be executed, without starting anything, so that a missing script is an error before any
+node was started, on the login node too.
+Rejected: running the driver in this process (its crash or its threads would take the launcher with it).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hpc.cli.errors import CliError
+
+if TYPE_CHECKING:
+    from hpc.launchers.ranks import RanksRun
+    from hpc.launchers.session import Session
+
+
+def command(script: str | None, args: Sequence[str], *, module: bool = False) -> list[str]:
+    """The command line of the user's script; CliError when it cannot be run."""
+    if script is None:
+        raise CliError("USAGE", "no script was given", fix="hpc-launch [options] SCRIPT [ARGS ...]")
+    if module:
+        return [sys.executable, "-m", script, *args]
+    if not os.path.exists(script):
+        found = shutil.which(script) if os.sep not in script else None
+        if found:
+            return [found, *args]
+        raise CliError("NO-SCRIPT", f"no such script: {script}", where=os.getcwd(), fix=_similar(script))
+    if os.path.isdir(script):
+        raise CliError("NOT-EXECUTABLE", f"{script} is a folder", fix=f"-m {script.strip('/').replace('/', '.')}")
+    if not os.access(script, os.R_OK):
+        raise CliError("NOT-EXECUTABLE", f"{script} cannot be read", fix=f"chmod +r {script}")
+    if script.endswith(".py"):
+        return [sys.executable, script, *args]
+    if not os.access(script, os.X_OK):
+        raise CliError("NOT-EXECUTABLE", f"{script} is neither executable nor a .py file", fix=f"chmod +x {script}")
+    return [os.path.abspath(script), *args]
+
+
+def _similar(script: str) -> str:
+    import difflib
+
+    folder = os.path.dirname(script) or "."
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    near = difflib.get_close_matches(os.path.basename(script), names, 1)
+    return os.path.join(os.path.dirname(script), near[0]) if near else ""
+
+
+class Driver:
+    """The script as one process on this machine. It gets SIGKILL should this process die without a word."""
+
+    def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        from hpc.core.node.process import die_with
+
+        parent = os.getpid()
+
+        def tie() -> None:
+            die_with(parent, signal.SIGKILL)
+
+        try:
+            self._process = subprocess.Popen(list(argv), env=dict(env), preexec_fn=tie)
+        except FileNotFoundError as error:
+            raise CliError("NO-SCRIPT", f"{argv[0]} cannot be run", why=str(error)) from None
+        except (PermissionError, OSError) as error:
+            raise CliError("NOT-EXECUTABLE", f"{argv[0]} cannot be run", why=str(error)) from None
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, 128+N for a signal."""
+        code = self._process.poll()
+        return 128 - code if code is not None and code < 0 else code
+
+    def signal(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    def last_words(self) -> str:
+        return ""
+
+
+class Ranks:
+    """The script once per rank on every node."""
+
+    def __init__(self, session: Session, argv: Sequence[str], per_node: int, env: Mapping[str, str]) -> None:
+        from hpc.launchers.ranks import RanksRun
+        from hpc.launchers.session import SessionError
+
+        self._session = session
+        self.run: RanksRun = RanksRun(session, list(argv), per_node=per_node, env=dict(env))
+        try:
+            self.run.start()
+        except SessionError as error:
+            raise CliError("TOO-FEW-NODES", "every node must be there for its ranks", why=str(error)) from None
+
+    def poll(self) -> int | None:
+        self.run.check()
+        if self.run.done or self._session.state == "ended":
+            return self.run.exit_code
+        return None
+
+    def signal(self, signum: int) -> None:
+        self.run.signal(signum)
+
+    def last_words(self) -> str:
+        """The first failing rank and what it wrote, to be shown last."""
+        return self.run.failure.text() if self.run.failure is not None else ""

@@ -1,0 +1,60 @@
+"""The exceptions of hpc. Ray's names, with and without its prefix, mean the same classes."""
+
+from hpc.core.exceptions import (
+    ActorDiedError,
+    ActorError,
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    HpcError,
+    NodeDiedError,
+    ObjectFetchTimedOutError,
+    ObjectFreedError,
+    ObjectLostError,
+    ObjectReconstructionFailedError,
+    ObjectStoreFullError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    PendingCallsLimitExceeded,
+    ReferenceCountingAssertionError,
+    RuntimeEnvSetupError,
+    SessionLostError,
+    SessionStartError,
+    TaskCancelledError,
+    TaskError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
+
+RayError = HpcError
+RayTaskError = TaskError
+RayActorError = ActorError
+
+__all__ = [
+    "ActorDiedError",
+    "ActorError",
+    "ActorUnavailableError",
+    "ActorUnschedulableError",
+    "GetTimeoutError",
+    "HpcError",
+    "NodeDiedError",
+    "ObjectFetchTimedOutError",
+    "ObjectFreedError",
+    "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "ObjectStoreFullError",
+    "OutOfMemoryError",
+    "OwnerDiedError",
+    "PendingCallsLimitExceeded",
+    "RayActorError",
+    "RayError",
+    "RayTaskError",
+    "ReferenceCountingAssertionError",
+    "RuntimeEnvSetupError",
+    "SessionLostError",
+    "SessionStartError",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskUnschedulableError",
+    "WorkerCrashedError",
+]

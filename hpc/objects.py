@@ -1,0 +1,76 @@
+"""get, put, wait, cancel: objects as the user meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hpc.core.owner.ref import ObjectRef
+from hpc.session import ensure_client
+
+
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+    """The value of a reference, or the values of a list of references in the same order.
+
+    Waits for them, at most ``timeout`` seconds (then GetTimeoutError). Raises the exception of the task that failed:
+    an instance of both TaskError and the cause's own class. Arrays are read-only views of shared memory.
+    """
+    if isinstance(object_refs, ObjectRef):
+        return object_refs._client.get((object_refs,), timeout)[0]
+    if not isinstance(object_refs, (list, tuple)):
+        raise ValueError(f"hpc.get takes an ObjectRef or a list of them, not {type(object_refs).__name__}")
+    for ref in object_refs:
+        if not isinstance(ref, ObjectRef):
+            raise ValueError(f"hpc.get takes ObjectRefs; the list has an element of type {type(ref).__name__}")
+    if not object_refs:
+        return []
+    return object_refs[0]._client.get(object_refs, timeout)
+
+
+def put(value: Any) -> ObjectRef[Any]:
+    """Store a value and return a reference to it. Large values go into the node's shared memory."""
+    if isinstance(value, ObjectRef):
+        raise TypeError("hpc.put of an ObjectRef is not allowed: it already is a reference. Put it in a list if needed")
+    return ensure_client().put(value)
+
+
+def wait(
+    object_refs: Sequence[ObjectRef[Any]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+    """Wait until ``num_returns`` of the references have values, or the timeout has passed.
+
+    Returns (ready, not ready); the first list has at most ``num_returns`` elements.
+    """
+    if isinstance(object_refs, ObjectRef):
+        raise TypeError("hpc.wait takes a list of ObjectRefs, not a single one")
+    refs = list(object_refs)
+    for ref in refs:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"hpc.wait takes ObjectRefs; the list has an element of type {type(ref).__name__}")
+    if len(set(refs)) != len(refs):
+        raise ValueError("hpc.wait needs a list of unique ObjectRefs")
+    if num_returns <= 0:
+        raise ValueError("num_returns must be at least 1")
+    if num_returns > len(refs):
+        raise ValueError(f"num_returns is {num_returns}, but there are only {len(refs)} references")
+    if timeout is not None and timeout < 0:
+        raise ValueError("timeout must not be negative")
+    return refs[0]._client.wait(refs, num_returns, timeout)
+
+
+def cancel(object_ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that makes the object: getting it then raises TaskCancelledError.
+
+    A task that runs gets a TaskCancelledError raised in its main thread; ``force`` ends its worker.
+    """
+    if not isinstance(object_ref, ObjectRef):
+        raise TypeError(f"hpc.cancel takes an ObjectRef, not {type(object_ref).__name__}")
+    client = object_ref._client
+    with client.lock:
+        client.machine.cancel(object_ref._id, force, recursive)
+        client._flush()
+    client._after()

@@ -1,0 +1,212 @@
+"""The options of tasks and actors: one table, from which validation, defaults and the documentation are made.
+
+Names, defaults and errors follow Ray's documentation. An option that is known but not supported yet raises
+NotImplementedError at decoration time: silently ignoring it would change what a program does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpc.core.resources import to_units
+from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. ``check`` raises ValueError or TypeError for a value that makes no sense."""
+
+    name: str
+    default: Any
+    help: str
+    task: bool = True
+    actor: bool = True
+    supported: bool = True
+    check: Callable[[str, Any], None] = lambda name, value: None
+
+
+def _amount(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    to_units({"num_cpus": "CPU", "num_gpus": "GPU"}.get(name, name), value)
+
+
+def _resources(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError("resources must be a dict of names and amounts")
+    for key, amount in value.items():
+        if key in ("CPU", "GPU", "memory"):
+            other = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}[key]
+            raise ValueError(f"use the option {other} instead of {key!r} in resources")
+        _amount(str(key), amount)
+
+
+def _count(name: str, value: Any, minimum: int = 0, also: int | None = None) -> None:
+    if value is None or value == also:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
+    if value < minimum:
+        extra = f" (or {also})" if also is not None else ""
+        raise ValueError(f"{name} must be at least {minimum}{extra}, not {value}")
+
+
+def _num_returns(name: str, value: Any) -> None:
+    if value in ("streaming", "dynamic"):
+        raise NotImplementedError(f"num_returns={value!r} is not supported yet")
+    if isinstance(value, str):
+        raise ValueError(f"num_returns must be an integer, not {value!r}")
+    _count(name, value)
+
+
+def _retries(name: str, value: Any) -> None:
+    _count(name, value, 0, -1)
+
+
+def _at_least_one(name: str, value: Any) -> None:
+    _count(name, value, 1)
+
+
+def _retry_exceptions(name: str, value: Any) -> None:
+    if isinstance(value, bool):
+        return
+    if not isinstance(value, (list, tuple)) or not all(
+        isinstance(kind, type) and issubclass(kind, Exception) for kind in value
+    ):
+        raise TypeError("retry_exceptions must be a bool or a list of exception classes")
+
+
+def _text(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if name == "name" and value == "":
+        raise ValueError("name must not be empty")
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+
+
+def _strategy(name: str, value: Any) -> None:
+    if value in (None, "DEFAULT", "SPREAD") or isinstance(value, NodeAffinitySchedulingStrategy):
+        return
+    if isinstance(value, str):
+        raise ValueError(f'scheduling_strategy must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
+    raise NotImplementedError(f"the scheduling strategy {type(value).__name__} is not supported yet")
+
+
+def _runtime_env(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError("runtime_env must be a dict")
+    unknown = set(value) - {"env_vars"}
+    if unknown:
+        raise NotImplementedError(f"runtime_env fields {sorted(unknown)} are not supported yet; env_vars is")
+    for key, text in value.get("env_vars", {}).items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError("runtime_env['env_vars'] must map strings to strings")
+
+
+def _lifetime(name: str, value: Any) -> None:
+    if value in (None, "non_detached"):
+        return
+    if value == "detached":
+        raise NotImplementedError('lifetime="detached" is not supported yet')
+    raise ValueError(f'lifetime must be None, "detached" or "non_detached", not {value!r}')
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("num_cpus", None, "CPUs; tasks 1; actors 1 to be placed and 0 to run", check=_amount),
+    Option("num_gpus", None, "GPUs, or a fraction of one", check=_amount),
+    Option("memory", None, "bytes of memory, reserved and not enforced", check=_amount),
+    Option("resources", None, "custom resources by name", check=_resources),
+    Option("accelerator_type", None, "kind of accelerator", supported=False),
+    Option("label_selector", None, "labels that the node must have", supported=False),
+    Option("fallback_strategy", None, "strategies to try when the first does not fit", supported=False),
+    Option("num_returns", 1, "number of return values", actor=False, check=_num_returns),
+    Option("max_retries", 3, "retries after a crash of the worker; -1: without end", actor=False, check=_retries),
+    Option("retry_exceptions", False, "retry on exceptions too: bool or list", actor=False, check=_retry_exceptions),
+    Option("max_calls", 0, "executions after which a worker is ended", actor=False, supported=False),
+    Option("runtime_env", None, "environment of the worker: env_vars", check=_runtime_env),
+    Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
+    Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=_strategy),
+    Option("enable_task_events", True, "whether events are recorded", check=_flag),
+    Option("_metadata", None, "free for extensions"),
+    Option("namespace", None, "namespace of the actor's name", task=False, check=_text),
+    Option("get_if_exists", False, "use the named actor if there is one", task=False, check=_flag),
+    Option("lifetime", None, "None: ends with its last handle", task=False, check=_lifetime),
+    Option("max_restarts", 0, "restarts after a crash; -1: without end", task=False, check=_retries),
+    Option("max_task_retries", 0, "retries of calls that a crash interrupted", task=False, check=_retries),
+    Option("max_concurrency", None, "calls that run at the same time", task=False, check=_at_least_one),
+    Option("max_pending_calls", -1, "calls that may wait per handle", task=False, supported=False),
+    Option("concurrency_groups", None, "separate limits for groups of methods", task=False, supported=False),
+    Option("allow_out_of_order_execution", None, "do not keep the order", task=False, supported=False),
+    Option("object_store_memory", None, "bytes of object store", task=False, supported=False),
+)
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def check_options(given: Mapping[str, Any], actor: bool) -> dict[str, Any]:
+    """The options as given, checked. Raises ValueError, TypeError or NotImplementedError."""
+    kind = "actor" if actor else "task"
+    for name, value in given.items():
+        option = _BY_NAME.get(name)
+        if option is None or not (option.actor if actor else option.task):
+            valid = ", ".join(o.name for o in OPTIONS if (o.actor if actor else o.task))
+            raise ValueError(f"{name!r} is not an option of a {kind}; there are: {valid}")
+        if not option.supported and value != option.default:
+            raise NotImplementedError(f"the option {name} is not supported yet")
+        option.check(name, value)
+    return dict(given)
+
+
+def option(options: Mapping[str, Any], name: str) -> Any:
+    """The value of an option, or its default."""
+    value = options.get(name, _MISSING)
+    return _BY_NAME[name].default if value is _MISSING else value
+
+
+def amounts(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """Resources in units: what is held while it runs, and what must be free when it is placed."""
+    held: dict[str, int] = {}
+    cpus = options.get("num_cpus")
+    if cpus is None:
+        cpus = 0 if actor else 1
+    if cpus:
+        held["CPU"] = to_units("CPU", cpus)
+    if options.get("num_gpus"):
+        held["GPU"] = to_units("GPU", options["num_gpus"])
+    if options.get("memory"):
+        held["memory"] = to_units("memory", options["memory"])
+    for name, amount in (options.get("resources") or {}).items():
+        if amount:
+            held[name] = to_units(name, amount)
+    placement = dict(held)
+    if actor and options.get("num_cpus") is None:
+        placement["CPU"] = to_units("CPU", 1)
+    return held, placement
+
+
+def strategy(options: Mapping[str, Any]) -> Any:
+    """The scheduling strategy as it goes over the wire."""
+    value = options.get("scheduling_strategy")
+    if value is None:
+        return "DEFAULT"
+    if isinstance(value, NodeAffinitySchedulingStrategy):
+        return ["node", int(value.node_id), value.soft]
+    return value
+
+
+def env_vars(options: Mapping[str, Any]) -> dict[str, str]:
+    """Environment variables that the worker must have been started with."""
+    return dict((options.get("runtime_env") or {}).get("env_vars", {}))

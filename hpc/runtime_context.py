@@ -1,0 +1,83 @@
+"""What a program can ask about where it runs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hpc.core.owner.ref import need_client
+from hpc.core.resources import from_units
+from hpc.core.worker.context import current_task, process
+from hpc.session import namespace_of
+
+
+class RuntimeContext:
+    """The job, node, task and actor of the code that asks."""
+
+    def get_job_id(self) -> str:
+        """The session's id."""
+        return need_client().registered.session
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of actors' names."""
+        return namespace_of(need_client())
+
+    def get_node_id(self) -> str:
+        """The number of this node."""
+        return str(need_client().addr.node)
+
+    def get_worker_id(self) -> str:
+        """This process's address: node and process number."""
+        return str(need_client().addr)
+
+    def get_task_id(self) -> str | None:
+        """The id of the task that runs, or None in a driver."""
+        context = current_task.get()
+        return context.task.hex() if context is not None else None
+
+    def get_task_name(self) -> str | None:
+        """The name of the task that runs, or None in a driver."""
+        context = current_task.get()
+        return context.name if context is not None else None
+
+    def get_actor_id(self) -> str | None:
+        """The id of the actor of this process, or None."""
+        return process.actor.hex() if process.actor else None
+
+    def get_actor_name(self) -> str | None:
+        """The name of the actor of this process; None without an actor or a name."""
+        return process.actor_name or None
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether this actor has been restarted."""
+        return process.incarnation > 0
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """What this worker holds for its task or actor."""
+        return from_units(process.resources)
+
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        """The ids of the accelerators that this worker may use, per resource."""
+        return {"GPU": list(process.instances.get("GPU", [])), "TPU": list(process.instances.get("TPU", []))}
+
+    @property
+    def gcs_address(self) -> str:
+        """The session's id (there is no global control store)."""
+        return need_client().registered.session
+
+
+def get_runtime_context() -> RuntimeContext:
+    """What is known about where this code runs."""
+    need_client()
+    return RuntimeContext()
+
+
+def get_gpu_ids() -> list[Any]:
+    """The ids of the GPUs that this worker may use: integers where they are numbers."""
+    ids = process.instances.get("GPU", [])
+    if not ids and not process.lease:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        ids = [part for part in visible.split(",") if part]
+    return [int(i) if i.isdigit() else i for i in ids]

@@ -1,0 +1,58 @@
+"""Views of the cluster: nodes and resources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hpc.core.resources import UNIT
+from hpc.core.wire import ClusterQuery
+from hpc.session import ensure_client
+
+
+def _rows() -> list[dict[str, Any]]:
+    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes"))
+    rows: list[dict[str, Any]] = msgspec.json.decode(answer.data)
+    return rows
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The nodes of the session, those that have died too, as dicts with Ray's keys."""
+    return [
+        {
+            "NodeID": str(row["node"]),
+            "Alive": row["alive"],
+            "NodeManagerAddress": row["endpoint"].removeprefix("tcp://").rpartition(":")[0],
+            "NodeManagerHostname": row["host"],
+            "NodeManagerPort": int(row["endpoint"].rpartition(":")[2] or 0),
+            "NodeName": row["host"],
+            "RayletSocketName": f"{row['dir']}/raylet.sock",
+            "Resources": {name: units / UNIT for name, units in row["totals"].items()},
+            "Labels": row["labels"],
+            "DeathReason": row["why"],
+            "IsGateway": row["gateway"],
+            "alive": row["alive"],
+        }
+        for row in _rows()
+        if not (row["gateway"] and not row["alive"])
+    ]
+
+
+def _sum(column: str) -> dict[str, float]:
+    total: dict[str, int] = {}
+    for row in _rows():
+        if row["alive"]:
+            for name, units in row[column].items():
+                total[name] = total.get(name, 0) + units
+    return {name: units / UNIT for name, units in sorted(total.items()) if units or column == "totals"}
+
+
+def cluster_resources() -> dict[str, float]:
+    """The resources of all living nodes together."""
+    return _sum("totals")
+
+
+def available_resources() -> dict[str, float]:
+    """What is free of them, as the head knew it a moment ago."""
+    return _sum("free")

@@ -1,0 +1,114 @@
+"""What remote functions and actor methods have in common: packing arguments, resource shapes, exported code."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import cloudpickle
+
+from hpc.core import serialization
+from hpc.core.owner.client import INLINE_BYTES, Client
+from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.tables import Shape
+from hpc.core.worker.main import ArgSlot
+
+#: Code larger than this is most likely data that a function has captured.
+LARGE_CODE_BYTES = 1 << 20
+
+Packed = tuple[bytes, list[bytes], list[bytes], list[ObjectRef[Any]]]
+
+
+def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
+    """Arguments as bytes, the top-level references in order, the references deeper inside.
+
+    The last element keeps objects alive until the machine has taken its holds.
+    """
+    refs: list[ObjectRef[Any]] = []
+    for value in args:
+        if type(value) is ObjectRef:
+            args, kwargs = _take_refs(args, kwargs, refs)
+            break
+    else:
+        for value in kwargs.values():
+            if type(value) is ObjectRef:
+                args, kwargs = _take_refs(args, kwargs, refs)
+                break
+    data = serialization.dumps((args, kwargs))
+    if data.size > INLINE_BYTES:
+        args, kwargs = _store_large(client, args, kwargs, refs)
+        data = serialization.dumps((args, kwargs))
+    holds = [ref._id for ref in data.refs]
+    return data.to_bytes(), [ref._id for ref in refs], holds, refs + data.refs
+
+
+def _take_refs(
+    args: tuple[Any, ...], kwargs: dict[str, Any], refs: list[ObjectRef[Any]]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def slot(value: Any) -> Any:
+        if type(value) is not ObjectRef:
+            return value
+        refs.append(value)
+        return ArgSlot(len(refs) - 1)
+
+    return tuple(slot(v) for v in args), {k: slot(v) for k, v in kwargs.items()}
+
+
+def _store_large(
+    client: Client, args: tuple[Any, ...], kwargs: dict[str, Any], refs: list[ObjectRef[Any]]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments that are too large for a message go through the object store."""
+
+    def slot(value: Any) -> Any:
+        if type(value) is ArgSlot or serialization.dumps(value).size <= INLINE_BYTES:
+            return value
+        refs.append(client.put(value))
+        return ArgSlot(len(refs) - 1)
+
+    return tuple(slot(v) for v in args), {k: slot(v) for k, v in kwargs.items()}
+
+
+def shape_of(
+    client: Client,
+    held: dict[str, int],
+    placement: dict[str, int],
+    strategy: Any,
+    env: dict[str, str],
+    actor: bool,
+) -> Shape:
+    """The client's shape for these requirements, made on first use (the client's lock is not held)."""
+    key = (
+        tuple(sorted(held.items())),
+        tuple(sorted(placement.items())),
+        tuple(strategy) if isinstance(strategy, list) else strategy,
+        tuple(sorted(env.items())),
+        actor,
+    )
+    with client.lock:
+        shape = client.shapes.get(key)
+        if shape is None:
+            shape = client.shapes[key] = client.machine.add_shape(Shape(held, placement, strategy, env, actor))
+    return shape
+
+
+def export(client: Client, code: Any, name: str) -> bytes:
+    """Make code known to the session; returns its id. References in it are held until the session ends."""
+    outer, serialization.context.found = serialization.context.found, []
+    try:
+        blob = cloudpickle.dumps(code)
+        found = serialization.context.found
+    except Exception as error:
+        raise TypeError(
+            f"{name} cannot be pickled, so it cannot run in another process: {error}. Look for locks, open files, "
+            "sockets or modules' C objects among what it refers to"
+        ) from error
+    finally:
+        serialization.context.found = outer
+    if len(blob) > LARGE_CODE_BYTES:
+        client.warn(f"{name} takes {len(blob) >> 20} MiB pickled: it has captured data; pass it by hpc.put() instead")
+    ident = hashlib.blake2b(blob, digest_size=16).digest()
+    with client.lock:
+        for ref in found:
+            client.machine.hold(ref._id)
+        client.machine.functions[ident] = blob
+    return ident

@@ -1,0 +1,164 @@
+"""What every way of starting supervisors shares: groups of nodes and the pipes to them.
+
+A *group* is a number of supervisors that were started together and read the same broadcast: the N processes
+of `LocalGroup`, or one srun with a task per node.  A subclass says how to start it, whether it still runs
+and how to end it by force; the pipes, the lines and the pending bytes are handled here, so that
+`launchers.session.Session` sees all schedulers alike.
+
+A subclass has `_launch() -> list[Channel]`, `poll()` and `kill()`, and may override `start_fields()`,
+`host_of()` and `describe()`.  Nothing here blocks.
+
+Rejected: a thread per pipe (the launcher forks, and stays single threaded until it did); asyncio (100 ms
+of imports at the start of every `hpc-launch`).
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from hpc.core.node.bootstrap import Noise, Report, ReportDecoder, encode_command
+
+READ_BYTES = 1 << 16
+GroupState = Literal["new", "running", "ended"]
+
+
+class Channel:
+    """The pipes to one started process: its stdin, where commands go, and its stdout, where reports come from.
+
+    `ranks` are the ranks (numbers in the group) that speak through it: one for a local supervisor, all of
+    the group for srun.  Both descriptors belong to the channel and are made non-blocking.
+    """
+
+    def __init__(self, stdin_fd: int, stdout_fd: int, ranks: Sequence[int]) -> None:
+        self.stdin_fd = stdin_fd
+        self.stdout_fd = stdout_fd
+        self.ranks = ranks
+        self.eof = False
+        self._decoder = ReportDecoder()
+        self._pending = bytearray()
+        os.set_blocking(stdin_fd, False)
+        os.set_blocking(stdout_fd, False)
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether bytes wait for room in the pipe."""
+        return bool(self._pending) and self.stdin_fd >= 0
+
+    def queue(self, data: bytes) -> None:
+        """Sends as much as the pipe takes and keeps the rest for `flush`."""
+        if self.stdin_fd >= 0:
+            self._pending += data
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes pending bytes; a reader that is gone closes this direction."""
+        while self.wants_write:
+            try:
+                written = os.write(self.stdin_fd, self._pending)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close_stdin()
+                return
+            del self._pending[:written]
+
+    def read(self) -> list[Report | Noise]:
+        """What has come; at the end of the stream `eof` becomes true and stdout is closed."""
+        if self.eof:
+            return []
+        try:
+            data = os.read(self.stdout_fd, READ_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            data = b""
+        if data:
+            return self._decoder.feed(data)
+        self.eof = True
+        os.close(self.stdout_fd)
+        self.stdout_fd = -1
+        return self._decoder.finish()
+
+    def close_stdin(self) -> None:
+        """End of file for the supervisors of this channel: they end at once."""
+        if self.stdin_fd >= 0:
+            os.close(self.stdin_fd)
+            self.stdin_fd = -1
+        self._pending.clear()
+
+    def close(self) -> None:
+        """Closes both directions."""
+        self.close_stdin()
+        self.eof = True
+        if self.stdout_fd >= 0:
+            os.close(self.stdout_fd)
+            self.stdout_fd = -1
+
+
+class NodeGroup(ABC):
+    """`size` supervisors, ranks 0 to size-1, that start together and read one broadcast."""
+
+    #: true when all supervisors of the group run on the machine of the launcher
+    local = False
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"a group has at least one node, not {size}")
+        self.size = size
+        self.state: GroupState = "new"
+        self.channels: list[Channel] = []
+
+    # -- what a subclass says ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def _launch(self) -> list[Channel]:
+        """Starts the supervisors and returns the pipes; OSError or RuntimeError when that is impossible."""
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """None while anything that was started runs, then an exit code (-N for a signal).  Never blocks."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Ends by force what still runs; returns at once, `poll` tells the rest."""
+
+    def start_fields(self) -> dict[str, Any]:
+        """What this group adds to the start message: "grant_env", "time_left_s", "config", ..."""
+        return {}
+
+    def host_of(self, rank: int) -> str | None:
+        """The host where `rank` was to start, if the scheduler told: to name nodes that never answered."""
+        return None
+
+    def describe(self) -> str:
+        """Who this is, in an error: "srun of step 4711.0"."""
+        return f"{type(self).__name__} of {self.size}"
+
+    # -- what is the same for all -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the supervisors.  They wait for the start message."""
+        if self.state != "new":
+            raise RuntimeError(f"{self.describe()} was started before")
+        self.channels = self._launch()
+        self.state = "running"
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends a message to all ranks of the group."""
+        data = encode_command(message)
+        for channel in self.channels:
+            channel.queue(data)
+
+    @property
+    def silent(self) -> bool:
+        """Whether every stream has ended: no supervisor of the group is left."""
+        return all(channel.eof for channel in self.channels)
+
+    def close(self) -> None:
+        """Closes the pipes: whatever still listens ends."""
+        for channel in self.channels:
+            channel.close()
+        self.state = "ended"

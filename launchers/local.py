@@ -1,0 +1,131 @@
+"""Supervisors on this machine: the nodes of a laptop, of tests, and the gateway of a driver outside a job.
+
+They are forked from a launcher that has one thread and nothing else to do (hpc-launch), which saves an
+interpreter's start and all imports per node; otherwise (`hpc.init` in a user's process, whose threads a fork
+would break) the node program is executed.
+
+The nodes divide this machine: CPUs, memory and GPUs, unless the user says what each has.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hpc.core.node.process import fork_child, thread_count
+from hpc.core.node.reap import children_of, signal_all
+from hpc.launchers.base import Channel, NodeGroup
+
+#: The node program.  Empty entries leave sys.path, so that a user's core.py beside a script is not imported.
+NODE_PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.core.node.supervisor import main; main()"
+
+SupervisorMain = Callable[[int, int, int], int]
+
+
+def node_command(python: str = sys.executable) -> list[str]:
+    """The command of the node program, without `--rank R` or `--rank-env NAME`."""
+    return [python, "-c", NODE_PROGRAM]
+
+
+class LocalGroup(NodeGroup):
+    """`size` supervisors on this machine.
+
+    fork: fork them from this process, which must have one thread and must not have made a zmq.Context.
+        With more than one thread they are executed after all.
+    command, supervisor: the program, or the function (rank, stdin_fd, stdout_fd), to run instead (tests).
+    share: how many nodes divide this machine; by default those of this group.
+    """
+
+    local = True
+
+    def __init__(
+        self,
+        size: int = 1,
+        *,
+        fork: bool = False,
+        share: int | None = None,
+        command: Sequence[str] | None = None,
+        supervisor: SupervisorMain | None = None,
+    ) -> None:
+        super().__init__(size)
+        self.fork = fork
+        self.share = size if share is None else share
+        self._command = list(command) if command is not None else node_command()
+        self._supervisor = supervisor
+        self._pids: dict[int, int] = {}  # rank → pid of the keeper
+        self._codes: dict[int, int] = {}
+
+    def start_fields(self) -> dict[str, Any]:
+        return {"config": {"machine_share": self.share}}
+
+    def describe(self) -> str:
+        return f"{self.size} local node{'s' if self.size > 1 else ''}"
+
+    @property
+    def forked(self) -> bool:
+        """Whether the supervisors are forked rather than executed."""
+        return self.fork and thread_count() == 1
+
+    def _launch(self) -> list[Channel]:
+        start_one = self._fork_one if self.forked else self._execute_one
+        if self.forked:
+            import hpc.core.node.supervisor  # noqa: F401  once, for all that are forked
+        return [start_one(rank) for rank in range(self.size)]
+
+    def _fork_one(self, rank: int) -> Channel:
+        stdin_read, stdin_write = os.pipe()
+        stdout_read, stdout_write = os.pipe()
+        launcher_pid = os.getpid()
+
+        def body() -> int:
+            os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
+            if self._supervisor is not None:
+                return self._supervisor(rank, stdin_read, stdout_write)
+            from hpc.core.node.supervisor import supervisor_main
+
+            return supervisor_main(rank, stdin_read, stdout_write, launcher_pid=launcher_pid)
+
+        try:
+            pid = fork_child(body, name="hpc-node", keep=(stdin_read, stdout_write), death_signal=None)
+        finally:
+            os.close(stdin_read)
+            os.close(stdout_write)
+        self._pids[rank] = pid
+        return Channel(stdin_write, stdout_read, [rank])
+
+    def _execute_one(self, rank: int) -> Channel:
+        import subprocess  # the forked path does without
+
+        command = [*self._command, "--rank", str(rank), "--launcher-pid", str(os.getpid())]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        assert process.stdin is not None and process.stdout is not None
+        channel = Channel(os.dup(process.stdin.fileno()), os.dup(process.stdout.fileno()), [rank])
+        process.stdin.close()
+        process.stdout.close()
+        process.returncode = 0  # this class waits for it, not subprocess
+        self._pids[rank] = process.pid
+        return channel
+
+    def poll(self) -> int | None:
+        for rank in self._pids.keys() - self._codes.keys():
+            try:
+                pid, status = os.waitpid(self._pids[rank], os.WNOHANG)
+            except ChildProcessError:  # the user's program waited for any child and got ours
+                self._codes[rank] = 0
+                continue
+            if pid:
+                self._codes[rank] = os.waitstatus_to_exitcode(status)
+        if len(self._codes) < len(self._pids):
+            return None
+        return max(self._codes.values(), key=abs, default=0)
+
+    def kill(self) -> None:
+        """Kills the supervisors; their keepers then clear up and end."""
+        self.poll()
+        for rank in self._pids.keys() - self._codes.keys():
+            keeper = self._pids[rank]
+            below = children_of(keeper)
+            signal_all(below or [keeper], signal.SIGKILL)

@@ -1,0 +1,195 @@
+"""The launcher's side of ranks mode: starts the ranks, shows their output, ends all when one fails.
+
+    session = Session(LocalGroup(2), mode="ranks", ...)
+    code = RanksRun(session, ["train.py", "--epochs", "3"], per_node=2).run()
+
+Every line comes with its rank, `[rank 3] text`.  After the first rank that fails the others get SIGTERM and
+5 s later SIGKILL, as under torchrun; `RanksRun.failure` keeps what that first rank last wrote to stderr, so that it
+can be shown last, below the noise of those that only failed after it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hpc.core.node.bootstrap import Message
+from hpc.core.node.reap import describe_code
+from hpc.launchers.session import NodeInfo, Session, SessionError
+
+TERM_GRACE_S = 5.0
+KILLED_WAIT_S = 10.0  # between SIGKILL and the last rank's report
+SESSION_LOST = 123
+
+
+@dataclass(frozen=True, slots=True)
+class RankFailure:
+    """The first rank that failed.  `code` is an exit code, -N for a signal."""
+
+    rank: int
+    node: NodeInfo
+    code: int
+    tail: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell would have it."""
+        return 128 - self.code if self.code < 0 else self.code
+
+    def text(self) -> str:
+        """What to show last: who failed, and the last lines of its stderr."""
+        lines = [f"rank {self.rank} on {self.node.name} {describe_code(self.code)}"]
+        return "\n".join(lines + [f"    | {line}" for line in self.tail])
+
+
+def print_line(fd: int, line: str) -> None:
+    """Writes a line to this process's own stdout or stderr."""
+    stream = sys.stdout if fd == 1 else sys.stderr
+    stream.write(line)
+    stream.flush()
+
+
+@dataclass
+class RanksRun:
+    """One run of a script, once per rank, on all nodes of a session in ranks mode.
+
+    argv: the program; a script that ends in .py is given to this Python.
+    env: variables for the ranks (None unsets).  cwd: on the nodes, by default the current directory.
+    write: gets 1 or 2 and a line with its end.  prefix: whether lines say their rank.
+    """
+
+    session: Session
+    argv: Sequence[str]
+    per_node: int = 1
+    cwd: str | None = None
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    write: Callable[[int, str], None] = print_line
+    prefix: bool = True
+    codes: dict[int, int] = field(default_factory=dict)
+    failure: RankFailure | None = None
+    _nodes: list[NodeInfo] = field(default_factory=list)
+    _partial: dict[tuple[int, int], str] = field(default_factory=dict)
+    _kill_at: float | None = None
+    _give_up_at: float | None = None
+
+    @property
+    def world(self) -> int:
+        """How many ranks there are (0 before the start)."""
+        return len(self._nodes) * self.per_node
+
+    @property
+    def done(self) -> bool:
+        """Whether every rank has ended, or is lost."""
+        return bool(self._nodes) and len(self.codes) == self.world
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the first failing rank's (128+N for a signal, 123 for a lost node)."""
+        return self.failure.exit_code if self.failure else 0
+
+    def start(self) -> None:
+        """Starts the ranks on all nodes; all must be ready, since the ranks are numbered by node."""
+        ready = self.session.wait_ready()
+        missing = [info for info in self.session.missing() if not info.gateway]
+        if missing:
+            raise SessionError("ranks need all nodes", missing)
+        self._nodes = sorted(ready, key=lambda info: info.rank)
+        hello = self._nodes[0].hello
+        argv = list(self.argv)
+        if argv[0].endswith(".py"):
+            argv.insert(0, sys.executable)
+        self.session.on_output = self.on_output
+        self.session.send(
+            {
+                "op": "ranks",
+                "argv": argv,
+                "cwd": self.cwd or os.getcwd(),
+                "env": dict(self.env),
+                "per_node": self.per_node,
+                "nodes": len(self._nodes),
+                "master_addr": hello["addr"],
+                "master_port": hello["free_port"],
+            }
+        )
+
+    def run(self, timeout_s: float | None = None) -> int:
+        """Starts the ranks, waits for all to end and stops the session; returns the exit code.
+
+        At `timeout_s` the ranks are ended as if one had failed (exit code 124).
+        """
+        limit = None if timeout_s is None else time.monotonic() + timeout_s
+        if not self._nodes:
+            self.start()
+        while not self.done and self.session.state != "ended":
+            self.session.pump(self._wait_s(limit))
+            self.check()
+            if limit is not None and time.monotonic() >= limit and self.failure is None:
+                why = (f"the time allowed ({timeout_s:g} s) is over",)
+                self._fail(RankFailure(0, self._nodes[0], 124, why))
+        self.session.stop(why="the ranks have ended")
+        self._flush_partial()
+        return self.exit_code
+
+    def signal(self, signum: int) -> None:
+        """Sends a signal to the process groups of all ranks."""
+        self.session.send({"op": "signal", "sig": signum})
+
+    def check(self) -> None:
+        """Notices lost nodes and kills ranks that outlive their grace period; for use from another loop."""
+        for info in self._nodes:
+            if info.state == "gone":
+                for rank in range(info.rank * self.per_node, (info.rank + 1) * self.per_node):
+                    if rank not in self.codes:
+                        self._ended(rank, info, SESSION_LOST, [info.problem()])
+        now = time.monotonic()
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = None
+            self._give_up_at = now + KILLED_WAIT_S
+            self.signal(signal.SIGKILL)
+        if self._give_up_at is not None and now >= self._give_up_at:
+            self._give_up_at = None
+            self.session.begin_stop(0.0, "ranks could not be ended")
+
+    def _wait_s(self, limit: float | None) -> float:
+        times = [t for t in (limit, self._kill_at, self._give_up_at) if t is not None]
+        return max(0.0, min([t - time.monotonic() for t in times] + [1.0]))
+
+    def on_output(self, info: NodeInfo, message: Message) -> None:
+        """Takes an `out` or `rank_exit` message of the session."""
+        rank = int(message["r"])
+        if message["op"] == "out":
+            self._show(rank, int(message["fd"]), str(message["text"]))
+        else:
+            self._flush_partial(rank)
+            self._ended(rank, info, int(message["code"]), list(message.get("tail", [])))
+
+    def _ended(self, rank: int, info: NodeInfo, code: int, tail: list[str]) -> None:
+        if rank in self.codes:
+            return
+        self.codes[rank] = code
+        if code and self.failure is None:
+            self._fail(RankFailure(rank, info, code, tuple(tail)))
+
+    def _fail(self, failure: RankFailure) -> None:
+        self.failure = failure
+        self._kill_at = time.monotonic() + TERM_GRACE_S
+        self.signal(signal.SIGTERM)
+
+    def _show(self, rank: int, fd: int, text: str) -> None:
+        *lines, rest = (self._partial.pop((rank, fd), "") + text).split("\n")
+        if rest:
+            self._partial[rank, fd] = rest
+        for line in lines:
+            self._line(rank, fd, line)
+
+    def _line(self, rank: int, fd: int, line: str) -> None:
+        self.write(fd, f"[rank {rank}] {line}\n" if self.prefix else f"{line}\n")
+
+    def _flush_partial(self, only: int | None = None) -> None:
+        for rank, fd in sorted(self._partial):
+            if only is None or rank == only:
+                self._line(rank, fd, self._partial.pop((rank, fd)))

@@ -1,0 +1,138 @@
+"""The one place that runs a scheduler's commands: bounded in time, never through a shell.
+
+Everything that may hang (a controller that does not answer, a file system that stalls) gets a time limit here,
+so that no caller can forget it. Rejected: a retry loop inside (callers know whether asking twice is harmless;
+submitting twice is not).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+QUERY_TIMEOUT_S = 20.0
+SUBMIT_TIMEOUT_S = 60.0
+PROBE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said. `code` is None when it did not end in time, 127 when there is no such command."""
+
+    argv: tuple[str, ...]
+    code: int | None
+    out: str
+    err: str
+    timeout_s: float
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+    @property
+    def missing(self) -> bool:
+        return self.code == 127 and not self.out
+
+    @property
+    def timed_out(self) -> bool:
+        return self.code is None
+
+    def why(self) -> str:
+        """The failure in one or two lines, quoting the command."""
+        name = self.argv[0]
+        if self.timed_out:
+            return f"{name} did not answer within {self.timeout_s:g} s"
+        said = "; ".join(line.strip() for line in (self.err or self.out).splitlines() if line.strip())
+        return said[-600:] if said else f"{name} ended with {self.code} and said nothing"
+
+
+def run_command(
+    argv: Sequence[str],
+    *,
+    timeout_s: float = QUERY_TIMEOUT_S,
+    text_in: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> Answer:
+    """Run one command to its end, or to its time limit, when it is killed. Never raises for what the command does."""
+    whole = dict(os.environ if env is None else env)
+    try:
+        done = subprocess.run(
+            list(argv),
+            input=text_in,
+            stdin=subprocess.DEVNULL if text_in is None else None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            env=whole,
+            cwd=cwd,
+            start_new_session=True,  # a Ctrl-C at the terminal is ours to handle, not the command's
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        return Answer(tuple(argv), None, _text(late.stdout), _text(late.stderr), timeout_s)
+    except (FileNotFoundError, PermissionError) as error:
+        return Answer(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}", timeout_s)
+    return Answer(tuple(argv), done.returncode, done.stdout, done.stderr, timeout_s)
+
+
+def _text(raw: bytes | str | None) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw or ""
+
+
+def shown(argv: Sequence[str]) -> str:
+    """A command line as a person would paste it."""
+    return shlex.join(argv)
+
+
+class Background:
+    """A command whose end is not waited for: `poll()` gives its Answer when it is there. Killed at its time limit."""
+
+    def __init__(
+        self, argv: Sequence[str], *, timeout_s: float = QUERY_TIMEOUT_S, env: Mapping[str, str] | None = None
+    ):
+        self.argv, self.timeout_s = tuple(argv), timeout_s
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._end_s = time.monotonic() + timeout_s
+        self._failed: Answer | None = None
+        try:
+            self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err,
+                env=dict(os.environ if env is None else env), start_new_session=True,
+            )  # fmt: skip
+        except (FileNotFoundError, PermissionError) as error:
+            self._process = None
+            self._failed = Answer(self.argv, 127, "", f"{argv[0]}: {error.strerror}", timeout_s)
+
+    def poll(self) -> Answer | None:
+        if self._process is None:
+            return self._failed
+        code = self._process.poll()
+        if code is None and time.monotonic() < self._end_s:
+            return None
+        if code is None:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+        self._failed = Answer(self.argv, code, _whole(self._out), _whole(self._err), self.timeout_s)
+        return self._failed
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._out.close()
+        self._err.close()
+
+
+def _whole(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")

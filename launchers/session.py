@@ -1,0 +1,531 @@
+"""One session, from the start of its supervisors to the end of the last: the launcher's side of bootstrap.
+
+The first group has the head, on its rank 0.  As nodes say hello their versions are compared with this
+process's, their public keys are given to the head's supervisor (`admit`) and the head's address to all
+(`welcome`); a node is ready when its raylet has registered.  Nodes that end, and why, are noticed by the end of
+their streams, which supervisors keep open until nothing of the node is left.
+
+Usable in two ways: blocking (`start`, `wait_ready`, `stop`), and from another loop, which watches `fileno()` and calls
+`pump()` when it is readable.  One thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import selectors
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hpc._version import __version__
+from hpc.core.node.bootstrap import Message, Noise, Report
+from hpc.core.node.detect import boot_id
+from hpc.core.node.reap import describe_code
+from hpc.launchers.base import Channel, NodeGroup
+from hpc.launchers.local import LocalGroup
+
+START_TIMEOUT_S = 300.0
+STOP_GRACE_S = 5.0
+STOP_MARGIN_S = 8.0  # beyond the grace period, for killing and clearing up
+KILL_WAIT_S = 10.0
+TICK_S = 0.05  # while waiting for a process whose stream has ended
+ADMIT_BATCH = 500  # keys a message: the supervisor passes each on as one packet
+TAIL_LINES = 20
+
+NodeState = Literal["starting", "hello", "ready", "gone"]
+SessionState = Literal["new", "starting", "ready", "stopping", "ended"]
+
+
+@dataclass(slots=True)
+class NodeInfo:
+    """A node as the launcher knows it.  `why` and `tail` say what went wrong, if something did."""
+
+    node: int
+    rank: int
+    group: NodeGroup
+    gateway: bool = False
+    state: NodeState = "starting"
+    host: str | None = None
+    hello: Message = field(default_factory=dict)
+    refused: bool = False  # said hello, but does not fit: its key is not given to the head
+    why: str = ""
+    tail: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """For messages: "node 3 (nid0042)"."""
+        return f"node {self.node} ({self.host})" if self.host else f"node {self.node}"
+
+    def problem(self) -> str:
+        """One line: who is missing, and why."""
+        waiting = {
+            "starting": "its supervisor has not answered" if not self.why else "",
+            "hello": "not registered with the head yet",
+        }.get(self.state, "")
+        return f"{self.name}: {self.why or waiting or 'gone'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something for the status line.
+
+    kind: "start" (a group was started), "hello", "ready", "refused", "error", "exit", "lost" (a node is gone that
+    was not told to stop), "noise" (other output of the launch, for -v), "stop", "end".
+    """
+
+    kind: str
+    text: str = ""
+    node: NodeInfo | None = None
+
+
+class SessionError(Exception):
+    """The session cannot start or has been lost.  `nodes` are those that are missing."""
+
+    def __init__(self, what: str, nodes: Sequence[NodeInfo] = ()) -> None:
+        self.what = what
+        self.nodes = list(nodes)
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        lines = [self.what]
+        alike: dict[str, list[NodeInfo]] = {}
+        for info in self.nodes:
+            alike.setdefault(info.problem().partition(": ")[2], []).append(info)
+        for problem, nodes in alike.items():
+            shown = ", ".join(info.name for info in nodes[:4])
+            more = f" and {len(nodes) - 4} more alike" if len(nodes) > 4 else ""
+            lines.append(f"  {shown}{more}: {problem}")
+            lines += [f"    | {line}" for line in nodes[0].tail]
+        return "\n".join(lines)
+
+
+class StartError(SessionError):
+    """Too few nodes came, or the head did not."""
+
+
+def own_versions() -> dict[str, str]:
+    """What must be equal on all nodes: Python's minor version, hpc, and what the wire is made with."""
+    import msgspec
+    import zmq
+
+    return {
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "hpc": __version__,
+        "msgspec": msgspec.__version__,
+        "zmq": zmq.__version__,
+    }
+
+
+def hello_versions(hello: Mapping[str, Any]) -> dict[str, str]:
+    """The same, of a node that said hello."""
+    python = ".".join(str(hello.get("python", "")).split(".")[:2])
+    modules = {str(name): str(version) for name, version in dict(hello.get("modules") or {}).items()}
+    return {"Python": python, "hpc": str(hello.get("hpc", "")), **modules}
+
+
+class Session:
+    """A head and its nodes.
+
+    group: the first nodes; the head is on its rank 0.
+    mode: "cluster", or "ranks" (no runtime: see `launchers.ranks`).
+    overrides, config, interface, base_dir, driver_host: fields of the start message.
+    min_nodes: with fewer ready at `start_timeout_s` the start has failed; None is all of them.
+    on_event: called for the status line.  on_output: given `out` and `rank_exit` messages of ranks mode.
+    """
+
+    def __init__(
+        self,
+        group: NodeGroup,
+        *,
+        mode: Literal["cluster", "ranks"] = "cluster",
+        overrides: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+        interface: str | None = None,
+        base_dir: str | None = None,
+        driver_host: bool = False,
+        min_nodes: int | None = None,
+        start_timeout_s: float = START_TIMEOUT_S,
+        on_event: Callable[[Event], None] | None = None,
+        on_output: Callable[[NodeInfo, Message], None] | None = None,
+    ) -> None:
+        self.id = secrets.token_hex(6)
+        self.mode = mode
+        self.state: SessionState = "new"
+        self.groups: list[NodeGroup] = []
+        self.nodes: dict[int, NodeInfo] = {}
+        self.lost = ""  # why the whole session is lost, if it is
+        self.failure: StartError | None = None  # why the start failed, if it did
+        self.start_timeout_s = start_timeout_s
+        self.min_nodes = group.size if min_nodes is None else min(min_nodes, group.size)
+        self._first = group
+        self._overrides = dict(overrides or {})
+        self._config = dict(config or {})
+        self._config.setdefault("loopback", group.local)
+        self._interface = interface
+        self._base_dir = base_dir
+        self._driver_host = driver_host
+        self._on_event = on_event
+        self.on_output = on_output
+        self._welcome: Message | None = None
+        self._admit: dict[str, str] = {}
+        self._selector = selectors.EpollSelector()
+        self._writing: dict[Channel, int] = {}  # the stdin of channels that have bytes waiting
+        self._first_nodes: dict[NodeGroup, int] = {}
+        self._deadline = 0.0  # of the start, then of the stop
+        self._killed = False
+        self._versions: dict[str, str] | None = None
+
+    # -- blocking use -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the first group; `wait_ready` or `pump` does the rest."""
+        if self.state != "new":
+            raise RuntimeError("a session starts once")
+        self.state = "starting"
+        self._deadline = time.monotonic() + self.start_timeout_s
+        try:
+            self.add_group(self._first, overrides=self._overrides)
+        except OSError as error:
+            self._end()
+            raise StartError(f"cannot start {self._first.describe()}: {error}")
+
+    def wait_ready(self, timeout_s: float | None = None) -> list[NodeInfo]:
+        """Waits until all nodes are ready or have failed, at most until the start timeout.
+
+        Returns the ready nodes; StartError if they are fewer than `min_nodes` (the session is then stopped), or if
+        `timeout_s` is over (it then goes on).
+        """
+        if self.state == "new":
+            self.start()
+        limit = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.state == "starting":
+            now = time.monotonic()
+            if limit is not None and now >= limit:
+                raise StartError(f"not ready after {timeout_s:g} s", self.missing())
+            until = self._deadline if limit is None else min(limit, self._deadline)
+            self.pump(max(0.0, min(until - now, 1.0)))
+        if self.state != "ready":
+            failure = self.failure or StartError(self.lost or "the session was stopped", self.missing())
+            self.stop(grace_s=1.0, why="the session did not start")
+            raise failure
+        return self.ready()
+
+    def wait_node(self, node: int, timeout_s: float) -> NodeInfo:
+        """Waits until one node is ready; SessionError if it does not come."""
+        deadline = time.monotonic() + timeout_s
+        info = self.nodes[node]
+        while info.state != "ready":
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or info.state == "gone" or info.refused or self.state in ("stopping", "ended"):
+                raise SessionError(f"{info.name} is not ready", [info])
+            self.pump(min(left_s, 1.0))
+        return info
+
+    def stop(self, grace_s: float = STOP_GRACE_S, why: str = "") -> None:
+        """Stops all nodes and waits, at most some seconds longer than `grace_s`; may be called again."""
+        self.begin_stop(grace_s, why)
+        while self.state != "ended":
+            self.pump(max(0.0, min(1.0, self._deadline - time.monotonic())))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    # -- use from another loop --------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Readable when `pump` has something to do (and call it once a second in any case)."""
+        return self._selector.fileno()
+
+    def pump(self, timeout_s: float = 0.0) -> None:
+        """Handles what has come, waiting at most `timeout_s` for something."""
+        if self.state == "ended":
+            return
+        if self.state == "stopping" and any(group.silent for group in self.groups):
+            timeout_s = min(timeout_s, TICK_S)  # no stream will tell when its process has ended
+        for key, events in self._selector.select(timeout_s):
+            group, channel = key.data
+            if events & selectors.EVENT_WRITE:
+                channel.flush()
+            if key.fd == channel.stdout_fd:
+                self._read(group, channel)
+        self._send_admits()
+        self._watch_pending()
+        self._check_time()
+
+    def begin_stop(self, grace_s: float = STOP_GRACE_S, why: str = "") -> None:
+        """Tells all nodes to stop; `state` becomes "ended" in some later `pump`."""
+        if self.state in ("stopping", "ended"):
+            return
+        if self.state == "new":
+            self._end()
+            return
+        self.state = "stopping"
+        self._deadline = time.monotonic() + grace_s + STOP_MARGIN_S
+        self._emit("stop", why)
+        self._broadcast({"op": "stop", "grace_s": grace_s, "why": why})
+        self._check_time()
+
+    # -- nodes ------------------------------------------------------------------------------------------
+
+    def add_group(
+        self,
+        group: NodeGroup,
+        *,
+        gateway: bool = False,
+        overrides: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Starts further nodes and returns their numbers; they are never used again."""
+        first = max(self.nodes, default=0) + 1
+        is_first = not self.groups
+        fields = dict(group.start_fields())
+        merged = {**self._config, **dict(fields.pop("config", {})), **dict(config or {})}
+        start: Message = {
+            "op": "start",
+            "session": self.id,
+            "mode": self.mode,
+            "first_node": first,
+            "world": group.size,
+            "head_rank": 0 if is_first and self.mode == "cluster" else None,
+            "interface": self._interface,
+            "base_dir": self._base_dir,
+            "overrides": dict(overrides or {}),
+            "driver_host": self._driver_host and is_first,
+            "gateway": gateway,
+            **fields,
+            "config": merged,
+        }
+        group.start()
+        self.groups.append(group)
+        self._first_nodes[group] = first
+        numbers = list(range(first, first + group.size))
+        for rank, node in enumerate(numbers):
+            self.nodes[node] = NodeInfo(node, rank, group, gateway, host=group.host_of(rank))
+        for channel in group.channels:
+            self._selector.register(channel.stdout_fd, selectors.EVENT_READ, (group, channel))
+        group.send(start)
+        if self._welcome is not None:
+            group.send(self._welcome)
+        self._emit("start", group.describe())
+        if self._versions is None:
+            self._versions = own_versions()  # imports, while the nodes do theirs
+        return numbers
+
+    def add_gateway(self, timeout_s: float = 60.0) -> NodeInfo:
+        """Starts a node without resources on this machine, for a driver outside the allocation."""
+        (node,) = self.add_group(LocalGroup(1), gateway=True)
+        return self.wait_node(node, timeout_s)
+
+    def remove_node(self, node: int, grace_s: float = STOP_GRACE_S) -> None:
+        """Stops one node (not the head's); the others go on."""
+        info = self.nodes[node]
+        info.why = info.why or "removed"
+        info.group.send({"op": "stop", "only": [info.rank], "grace_s": grace_s, "why": "removed"})
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends a message to all nodes (ranks mode: "ranks", "signal")."""
+        self._broadcast(message)
+
+    def ready(self) -> list[NodeInfo]:
+        """The nodes that are ready, gateways left out."""
+        return [info for info in self.nodes.values() if info.state == "ready" and not info.gateway]
+
+    def missing(self) -> list[NodeInfo]:
+        """The nodes that are not ready: still on their way, or gone."""
+        return [info for info in self.nodes.values() if info.state != "ready"]
+
+    def local_dir(self) -> str | None:
+        """The directory of a ready node on this very host, for a driver started here; None if there is none."""
+        host, boot = socket.gethostname(), boot_id()
+        for info in self.nodes.values():
+            path = str(info.hello.get("dir", ""))
+            same = info.hello.get("host") == host and info.hello.get("boot") == boot
+            if info.state == "ready" and same and os.path.isdir(path):
+                return path
+        return None
+
+    @property
+    def head(self) -> NodeInfo | None:
+        """The node with the head (of the first group, in ranks mode: rank 0)."""
+        return self._find(self._first, 0) if self._first in self._first_nodes else None
+
+    # -- what supervisors say ---------------------------------------------------------------------------
+
+    def _read(self, group: NodeGroup, channel: Channel) -> None:
+        fd = channel.stdout_fd
+        for item in channel.read():
+            if isinstance(item, Noise):
+                self._emit("noise", item.text)
+            else:
+                self._on_report(group, item)
+        if channel.eof:
+            self._selector.unregister(fd)
+            for rank in channel.ranks:
+                info = self._find(group, rank)
+                if info is not None:
+                    self._gone(info, "its supervisor ended")
+
+    def _on_report(self, group: NodeGroup, report: Report) -> None:
+        info = self._find(group, report.rank)
+        if info is None:
+            return
+        message = report.message
+        op = message["op"]
+        if op == "hello":
+            self._on_hello(info, message)
+        elif op == "ready":
+            if info.state == "hello" and not info.refused:
+                info.state = "ready"
+                self._emit("ready", node=info)
+        elif op in ("out", "rank_exit"):
+            if self.on_output is not None:
+                self.on_output(info, message)
+        elif op in ("error", "exit"):
+            self._on_trouble(info, message)
+        elif op == "bye":
+            code = message.get("code")
+            self._gone(info, str(message.get("why") or f"its supervisor ended with code {code}"))
+
+    def _on_hello(self, info: NodeInfo, hello: Message) -> None:
+        if info.state != "starting":
+            return
+        info.state = "hello"
+        info.host = str(hello.get("host") or info.host)
+        info.hello = hello
+        problem = self._version_problem(hello)
+        if problem:
+            info.refused = True
+            info.why = problem
+            self._emit("refused", info.problem(), info)
+            info.group.send({"op": "stop", "only": [info.rank], "grace_s": 1.0, "why": problem})
+            return
+        self._emit("hello", node=info)
+        if hello.get("pk"):
+            self._admit[str(info.node)] = str(hello["pk"])
+        if info is self.head and hello.get("head_ep"):
+            self._send_admits()  # first: the head must know the keys when the nodes dial it
+            self._welcome = {"op": "welcome", "head_ep": hello["head_ep"], "head_pk": hello.get("head_pk")}
+            self._broadcast(self._welcome)
+
+    def _version_problem(self, hello: Message) -> str:
+        theirs = hello_versions(hello)
+        differ = [
+            f"{name} {theirs.get(name) or 'missing'} there, {own} here"
+            for name, own in (self._versions or own_versions()).items()
+            if theirs.get(name) != own
+        ]
+        return "; ".join(differ)
+
+    def _send_admits(self) -> None:
+        if not self._admit or self.head is None or self.head.state not in ("hello", "ready"):
+            return
+        keys = list(self._admit.items())
+        self._admit.clear()
+        for at in range(0, len(keys), ADMIT_BATCH):
+            self._first.send({"op": "admit", "keys": dict(keys[at : at + ADMIT_BATCH])})
+
+    def _on_trouble(self, info: NodeInfo, message: Message) -> None:
+        if message["op"] == "exit":
+            code = int(message.get("code", 1))
+            info.tail = [str(line) for line in message.get("tail", [])][-TAIL_LINES:]
+            text = f"its {message.get('what')} {describe_code(code)}"
+        else:
+            text = str(message.get("why", "failed"))
+        info.why = info.why or text
+        self._emit(str(message["op"]), info.problem(), info)
+        if info is self.head and self.mode == "cluster":
+            self._lose(info)
+
+    def _gone(self, info: NodeInfo, why: str) -> None:
+        if info.state == "gone":
+            return
+        expected = self.state == "stopping" or info.refused or info.why == "removed"
+        info.state = "gone"
+        info.why = info.why or why
+        if expected:
+            return
+        self._emit("lost", info.problem(), info)
+        if self.mode == "cluster" and info is self.head:
+            self._lose(info)
+        elif self.mode == "cluster":
+            self._first.send({"op": "lost", "node": info.node, "why": info.why})
+
+    def _lose(self, head: NodeInfo) -> None:
+        """Without the head there is no session."""
+        self.lost = self.lost or f"the head is lost: {head.problem()}"
+        if self.state == "ready":
+            self.begin_stop(1.0, self.lost)
+
+    # -- helpers ----------------------------------------------------------------------------------------
+
+    def _find(self, group: NodeGroup, rank: int) -> NodeInfo | None:
+        return self.nodes.get(self._first_nodes[group] + rank) if 0 <= rank < group.size else None
+
+    def _broadcast(self, message: Mapping[str, Any]) -> None:
+        for group in self.groups:
+            group.send(message)
+
+    def _emit(self, kind: str, text: str = "", node: NodeInfo | None = None) -> None:
+        if self._on_event is not None:
+            self._on_event(Event(kind, text, node))
+
+    def _watch_pending(self) -> None:
+        """Has the selector wait for room in the pipes that have bytes waiting, and only in those."""
+        for group in self.groups:
+            for channel in group.channels:
+                watched = self._writing.get(channel, -1)
+                if watched >= 0 and not channel.wants_write:
+                    self._selector.unregister(watched)  # also when the channel closed it
+                    del self._writing[channel]
+                elif watched < 0 and channel.wants_write:
+                    self._selector.register(channel.stdin_fd, selectors.EVENT_WRITE, (group, channel))
+                    self._writing[channel] = channel.stdin_fd
+
+    def _check_time(self) -> None:
+        if self.state == "starting":
+            self._check_start()
+        elif self.state == "stopping":
+            if all(group.silent and group.poll() is not None for group in self.groups):
+                self._end()
+            elif time.monotonic() >= self._deadline:
+                self._enforce()
+
+    def _check_start(self) -> None:
+        infos = [info for info in self.nodes.values() if info.group is self._first]
+        ready = sum(info.state == "ready" for info in infos)
+        hopeful = sum(info.state in ("starting", "hello") and not info.refused for info in infos)
+        late = time.monotonic() >= self._deadline
+        if ready == len(infos) or (ready >= self.min_nodes and (late or not hopeful)):
+            self.state = "ready"
+        elif late or self.lost or ready + hopeful < self.min_nodes:
+            what = f"{ready} of {len(infos)} nodes came"
+            if self.min_nodes < len(infos):
+                what += f" and at least {self.min_nodes} were asked for"
+            if late:
+                what += f" within {self.start_timeout_s:g} s"
+            self.failure = StartError(what, self.missing())
+            self.begin_stop(1.0, what)
+
+    def _enforce(self) -> None:
+        """The nodes had their time: kills, and at the next deadline leaves what cannot be killed."""
+        if self._killed:
+            self._end()
+            return
+        self._killed = True
+        self._deadline = time.monotonic() + KILL_WAIT_S
+        for group in self.groups:
+            group.kill()
+
+    def _end(self) -> None:
+        self.state = "ended"
+        for group in self.groups:
+            group.close()
+        self._selector.close()
+        self._emit("end", self.lost)

@@ -1,0 +1,191 @@
+"""The nodes of a Slurm allocation: ONE srun, one supervisor per node, and what srun says about their fate.
+
+srun's stdout carries the supervisors' lines; its stderr is read apart, so that a message of srun can never cut a
+line in two, and what it tells of lost tasks and nodes is handed on as if their supervisors had said it.
+Rejected: one srun per node (a centre's complaint, and N times the load on the controller); `srun --multi-prog`
+(a file per step); ssh (often not allowed, and outside of the job's limits).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hpc.core.node.bootstrap import Noise, Report
+from hpc.launchers.base import Channel, NodeGroup
+from hpc.launchers.local import node_command
+from hpc.launchers.run import PROBE_TIMEOUT_S, run_command
+from hpc.launchers.slurm import (
+    Allocation,
+    JobInfo,
+    SrunNews,
+    job_command,
+    parse_job,
+    parse_srun_line,
+    query_env,
+    srun_command,
+    srun_noise,
+    step_env,
+)  # fmt: skip
+
+GRANT_ENV = {
+    "cpus": ["SLURM_CPUS_ON_NODE"],
+    "mem_mb": ["SLURM_MEM_PER_NODE"],
+    "gpus": ["SLURM_STEP_GPUS"],  # not SLURM_JOB_GPUS: those are the batch host's
+}
+KILL_AFTER_S = 3.0  # srun gets so long to end its tasks after SIGTERM
+LAST_WORDS = 12
+
+
+def ask_job(alloc: Allocation, env: Mapping[str, str] | None = None) -> JobInfo | None:
+    """What the controller says about our job (time left, GPUs per node); None when it does not answer at once."""
+    answer = run_command(
+        job_command(alloc.job_id), timeout_s=PROBE_TIMEOUT_S, env=query_env(os.environ if env is None else env)
+    )
+    return parse_job(answer.out) if answer.ok else None
+
+
+class SlurmGroup(NodeGroup):
+    """`nodes` of an allocation (all of them by default), in the order of their ranks.
+
+    job: what `ask_job` answered; without it the time left is unknown and GPUs are as srun gives them.
+    step_args: srun arguments of the user, after ours, so that they win.
+    """
+
+    def __init__(
+        self,
+        alloc: Allocation,
+        *,
+        nodes: int | None = None,
+        job: JobInfo | None = None,
+        step_args: Sequence[str] = (),
+        command: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        count = len(alloc.nodes) if nodes is None else nodes
+        if count > len(alloc.nodes):
+            raise ValueError(f"the allocation has {len(alloc.nodes)} nodes, not {count}")
+        super().__init__(count)
+        self.alloc = alloc
+        self.hosts = alloc.nodes[:count]
+        self.job = job
+        self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._env = dict(os.environ if env is None else env)
+        program = list(command) if command is not None else [*node_command(), "--rank-env", "SLURM_PROCID"]
+        self.argv = srun_command(
+            self.hosts,
+            program,
+            whole_allocation=count == len(alloc.nodes),
+            gpus_per_node=job.step_gpus if job is not None else 0,
+            extra=step_args,
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed_at: float | None = None
+
+    # -- what NodeGroup asks for ------------------------------------------------------------------------
+
+    def start_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {"grant_env": GRANT_ENV}
+        if self.job is not None:
+            fields["time_left_s"] = self.job.time_left_s
+        return fields
+
+    def host_of(self, rank: int) -> str | None:
+        return self.hosts[rank] if rank < len(self.hosts) else None
+
+    def describe(self) -> str:
+        return f"srun on {self.size} node{'s' if self.size > 1 else ''} of Slurm job {self.alloc.job_id}"
+
+    def _launch(self) -> list[Channel]:
+        stdin_read, stdin_write = os.pipe()
+        stdout_read, stdout_write = os.pipe()
+        stderr_read, stderr_write = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                self.argv,
+                stdin=stdin_read,
+                stdout=stdout_write,
+                stderr=stderr_write,
+                env=step_env(self._env),
+                start_new_session=True,  # Ctrl-C must not reach srun: it would end the step
+            )
+        except OSError:
+            for fd in (stdin_write, stdout_read, stderr_read):
+                os.close(fd)
+            raise
+        finally:
+            for fd in (stdin_read, stdout_write, stderr_write):
+                os.close(fd)
+        errors = _SrunErrors(self, stderr_read)
+        return [errors, _SrunOutput(stdin_write, stdout_read, range(self.size), errors)]
+
+    def poll(self) -> int | None:
+        if self._process is None:
+            return 0
+        if self._killed_at is not None and time.monotonic() - self._killed_at > KILL_AFTER_S:
+            self._process.kill()
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """SIGTERM has srun kill the tasks on all nodes; only when that takes too long is srun killed itself."""
+        if self._process is not None and self._process.poll() is None and self._killed_at is None:
+            self._killed_at = time.monotonic()
+            self._process.send_signal(signal.SIGTERM)
+
+    # -- what srun says ---------------------------------------------------------------------------------
+
+    def reports(self, news: SrunNews) -> list[Report]:
+        """One line of srun as the supervisors' own reports."""
+        gone = set(news.ranks) | {r for r, host in enumerate(self.hosts) if host in news.nodes and not news.ranks}
+        found = [Report(rank, {"op": "bye", "code": 1, "why": news.text}) for rank in sorted(gone)]
+        if news.fatal:
+            found += [Report(rank, {"op": "error", "why": news.text}) for rank in range(self.size)]
+        return found
+
+
+def _readable_bytes(fd: int) -> int:
+    """How many bytes wait in a pipe; 0 at its end."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
+class _SrunErrors(Channel):
+    """srun's stderr: lines become news of ranks, the rest is noise. Its other direction leads nowhere."""
+
+    def __init__(self, group: SlurmGroup, stderr_fd: int) -> None:
+        super().__init__(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stderr_fd, ())
+        self.group = group
+
+    def read(self) -> list[Report | Noise]:
+        found: list[Report | Noise] = []
+        for item in super().read():
+            if isinstance(item, Noise) and not srun_noise(item.text):
+                self.group.last_words.append(item.text.strip())
+                found += [*self.group.reports(parse_srun_line(item.text)), item]
+        return found
+
+    def pending(self) -> list[Report | Noise]:
+        """What has been written and not read, without an end of this channel: that is the session's to see."""
+        found: list[Report | Noise] = []
+        while not self.eof and _readable_bytes(self.stdout_fd):
+            found += self.read()
+        return found
+
+
+class _SrunOutput(Channel):
+    """The supervisors' lines. When they end, srun's last words come first: they say why."""
+
+    def __init__(self, stdin_fd: int, stdout_fd: int, ranks: Sequence[int], errors: _SrunErrors) -> None:
+        super().__init__(stdin_fd, stdout_fd, ranks)
+        self.errors = errors
+
+    def read(self) -> list[Report | Noise]:
+        found = super().read()
+        return [*self.errors.pending(), *found] if self.eof else found

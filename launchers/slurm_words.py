@@ -1,0 +1,234 @@
+"""What Slurm's refusals and reasons mean, in words, with the values that would have been valid.
+
+Pure: text and tables in, words out. Slurm's own answers name neither the user's value nor the limit ("Requested
+time limit is invalid (missing or exceeds some limit)"), so the partitions' limits are laid beside the request.
+Rejected: refusing before sbatch is asked (a QOS or a reservation may lift a partition's limit: Slurm decides, we
+only explain).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hpc.launchers.slurm import parse_clock
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One partition, over all kinds of its nodes."""
+
+    name: str
+    default: bool
+    up: bool
+    limit_s: float | None
+    limit: str
+    nodes: int
+    most_nodes: int | None
+    cpus: int
+    mem_mb: int
+    gpus: int
+
+    def shown(self) -> str:
+        gpus = f", {self.gpus} GPUs each" if self.gpus else ""
+        state = "" if self.up else ", down"
+        return f"{self.name} ({self.nodes} nodes, {self.limit}{gpus}{state})"
+
+
+def partitions_command() -> list[str]:
+    return ["sinfo", "-h", "-e", "-a", "-o", "%P|%a|%l|%D|%s|%c|%m|%G"]
+
+
+def parse_partitions(out: str) -> list[Partition]:
+    found: dict[str, Partition] = {}
+    for line in out.splitlines():
+        cells = line.strip().split("|")
+        if len(cells) != 8:
+            continue
+        name, avail, limit, nodes, size, cpus, mem, gres = cells
+        most = size.rpartition("-")[2]
+        one = Partition(
+            name=name.rstrip("*"),
+            default=name.endswith("*"),
+            up=avail == "up",
+            limit_s=parse_clock(limit if limit.count(":") else f"{limit}:00:00"),
+            limit=limit,
+            nodes=_number(nodes),
+            most_nodes=_number(most) if most.isdigit() else None,
+            cpus=_number(cpus),
+            mem_mb=_number(mem),
+            gpus=sum(int(n) for n in re.findall(r"gpu(?::[^:,()]+)?:(\d+)", gres)),
+        )
+        old = found.get(one.name)
+        found[one.name] = one if old is None else _joined(old, one)
+    return list(found.values())
+
+
+def _number(text: str) -> int:
+    match = re.match(r"\d+", text)
+    return int(match.group()) if match else 0
+
+
+def _joined(a: Partition, b: Partition) -> Partition:
+    return Partition(
+        a.name, a.default, a.up, a.limit_s, a.limit, a.nodes + b.nodes, a.most_nodes,
+        max(a.cpus, b.cpus), max(a.mem_mb, b.mem_mb), max(a.gpus, b.gpus),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The part of a request that can be compared with a partition. 0 and None: not asked for."""
+
+    nodes: int = 1
+    time_s: float | None = None
+    partition: str | None = None
+    cpus: int = 0
+    mem_mb: int = 0
+    gpus: int = 0
+    account: str | None = None
+    qos: str | None = None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A refusal explained: an error code, what is wrong, and the flags that would be accepted."""
+
+    code: str
+    what: str
+    fix: Mapping[str, str]
+    valid: str = ""
+
+
+def compare(wanted: Wanted, partitions: Sequence[Partition]) -> Diagnosis | None:
+    """The first thing in the request that its partition cannot give, None when nothing stands out."""
+    if not partitions:
+        return None
+    names = [p.name for p in partitions]
+    all_shown = ", ".join(p.shown() for p in partitions)
+    if wanted.partition is None:
+        chosen = [p for p in partitions if p.default]
+    else:
+        listed = wanted.partition.split(",")
+        for name in listed:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1, 0.4)
+                default = next((p.name for p in partitions if p.default), names[0])
+                fix = {"--partition": near[0] if near else default}
+                return Diagnosis("PARTITION", f"no partition is called {name!r}", fix, f"there are: {all_shown}")
+        chosen = [p for p in partitions if p.name in listed]
+    if not chosen:
+        return None
+    return _compare_one(wanted, max(chosen, key=lambda p: p.nodes), partitions)
+
+
+def _compare_one(wanted: Wanted, one: Partition, partitions: Sequence[Partition]) -> Diagnosis | None:
+    most = min(one.nodes, one.most_nodes if one.most_nodes is not None else one.nodes)
+    if not one.up:
+        open_ones = [p.name for p in partitions if p.up]
+        fix = {"--partition": open_ones[0]} if open_ones else {}
+        return Diagnosis("PARTITION", f"partition {one.name} takes no jobs (it is down)", fix)
+    if wanted.nodes > most:
+        limited = f"allows {most} per job" if most < one.nodes else f"has {most}"
+        what = f"{wanted.nodes} nodes asked for, but partition {one.name} {limited}"
+        bigger = [p.shown() for p in partitions if p.up and min(p.nodes, p.most_nodes or p.nodes) >= wanted.nodes]
+        return Diagnosis(
+            "TOO-MANY-NODES", what, {"--nodes": str(most)}, f"enough in: {', '.join(bigger)}" if bigger else ""
+        )
+    if wanted.time_s is not None and one.limit_s is not None and wanted.time_s > one.limit_s:
+        longer = [p.shown() for p in partitions if p.up and (p.limit_s is None or p.limit_s >= wanted.time_s)]
+        what = f"partition {one.name} allows {one.limit}"
+        return Diagnosis("TIME-LIMIT", what, {"--time": one.limit}, f"longer: {', '.join(longer)}" if longer else "")
+    for code, flag, unit, asked, there in (
+        ("TOO-MANY-GPUS", "--gpus-per-node", "GPUs", wanted.gpus, one.gpus),
+        ("TOO-MANY-CPUS", "--cpus-per-task", "CPUs", wanted.cpus, one.cpus),
+        ("TOO-MUCH-MEMORY", "--mem", "MiB of memory", wanted.mem_mb, one.mem_mb),
+    ):
+        if asked > there:
+            size = f"{there}M" if flag == "--mem" else str(there)
+            return Diagnosis(
+                code, f"nodes of partition {one.name} have {there} {unit}, you asked for {asked}",
+                {flag: size} if there else {},
+            )  # fmt: skip
+    return None
+
+
+_DOWN = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted",
+         "Protocol authentication error", "munge", "Munge", "Could not establish a configuration source",
+         "connect failure", "Unable to establish configuration source")  # fmt: skip
+
+
+def explain_refusal(err: str, wanted: Wanted, partitions: Sequence[Partition]) -> Diagnosis:
+    """Why sbatch said no."""
+    if any(sign in err for sign in _DOWN):
+        return Diagnosis("SCHEDULER-DOWN", "Slurm's controller does not answer; nothing was submitted", {})
+    if "time limit" in err and wanted.time_s is None:
+        chosen = next(
+            (p for p in partitions if p.name == wanted.partition or (p.default and not wanted.partition)), None
+        )
+        known = f"partition {chosen.name} allows up to {chosen.limit}" if chosen else ""
+        return Diagnosis("NO-TIME", "this site wants a time limit, and none was given", {"--time": "30m"}, known)
+    seen = compare(wanted, partitions)
+    if seen is not None:
+        return seen
+    if "account" in err.lower():
+        what = f"the account {wanted.account!r} cannot be charged" if wanted.account else "an account is needed"
+        return Diagnosis("ACCOUNT", what, {} if wanted.account else {"--account": "NAME"})
+    if "qos" in err.lower():
+        return Diagnosis("ACCOUNT", f"the QOS {wanted.qos!r} cannot be used", {})
+    return Diagnosis("REJECTED", "Slurm refused the job", {})
+
+
+_REASONS = {
+    "Priority": "jobs of higher priority are ahead",
+    "Resources": "waiting for nodes to become free",
+    "None": "just submitted",
+    "": "just submitted",
+    "Dependency": "waiting for another job (--dependency)",
+    "DependencyNeverSatisfied": "the job that it waits for failed: this one will never start",
+    "BeginTime": "its earliest start has not come yet",
+    "JobHeldUser": "held by its user (scontrol release frees it)",
+    "JobHeldAdmin": "held by an administrator",
+    "PartitionDown": "the partition is down",
+    "PartitionInactive": "the partition is inactive",
+    "PartitionNodeLimit": "asks for more nodes than the partition allows: will not start as it is",
+    "PartitionTimeLimit": "asks for more time than the partition allows: will not start as it is",
+    "BadConstraints": "no nodes can ever satisfy the request: will not start as it is",
+    "NodeDown": "a node that it needs is down",
+    "ReqNodeNotAvail": "nodes that it needs are not available (down, drained or reserved)",
+    "Reservation": "waiting for its reservation to begin",
+    "InvalidAccount": "the account is not valid: will not start as it is",
+    "InvalidQOS": "the QOS is not valid: will not start as it is",
+    "AccountNotAllowed": "this account may not use the partition: will not start as it is",
+    "QOSNotAllowed": "this QOS may not use the partition: will not start as it is",
+    "Licenses": "waiting for a licence",
+    "Cleaning": "an earlier run of the job is being cleaned up",
+    "JobLaunchFailure": "the job could not be launched and is held",
+    "launch failed requeued held": "a node failed to launch the job; it is held (scontrol release frees it)",
+    "Prolog": "nodes are being prepared",
+    "FrontEndDown": "no front end is up",
+    "TimeLimit": "its time limit was reached",
+    "NonZeroExitCode": "it ended with a non-zero exit code",
+    "NodeFailure": "a node failed",
+    "OutOfMemory": "it ran out of memory",
+}
+
+
+def reason_in_words(reason: str) -> str:
+    """Slurm's reason for a pending job, for people; unknown ones as they are."""
+    plain = reason.strip("() ").split(",")[0].split(":")[0].strip()
+    if plain in _REASONS:
+        return _REASONS[plain]
+    limit = re.match(r"(QOS|Assoc|Association)(Grp|Max)?(\w*?)(Limit)?$", plain)
+    if limit and (limit.group(2) or limit.group(4)):
+        whose = "the QOS's" if limit.group(1) == "QOS" else "the account's"
+        return f"{whose} limit is used up for now ({plain})"
+    return plain
+
+
+def never_starts(reason: str) -> bool:
+    """Whether waiting is pointless."""
+    words = reason_in_words(reason)
+    return "will not start" in words or "never start" in words

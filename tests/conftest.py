@@ -1,0 +1,135 @@
+"""Every test that starts processes ends them: a leak fails the test that made it.
+
+After each test in runtime/, schedulers/ and faults/ there is no new process below this one, no node directory, no
+entry in /dev/shm and no network namespace; things get a bounded time to end.  This process becomes a subreaper, so that
+orphans stay below it and count.  Node directories go to a base directory of this run (HPC_TMPDIR), so that other
+people's sessions on the machine do not.  /dev/shm and namespaces are the machine's: where other test runs go on beside this
+one, HPC_TEST_SHARED_MACHINE=1 leaves those two out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hpc.core.node.process import become_subreaper
+from hpc.core.node.reap import descendants, is_running, signal_all
+
+WATCHED = {"runtime", "schedulers", "faults"}
+PATIENCE_S = 10.0
+LOOK_AGAIN_S = 0.05
+SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
+
+_base = ""
+_at_start: Belongings | None = None
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What could leak, at one moment."""
+
+    processes: frozenset[int]
+    directories: frozenset[str]
+    shared_memory: frozenset[str]
+    namespaces: frozenset[str]
+
+    def beyond(self, before: Belongings) -> list[str]:
+        """What there is more than before, in words."""
+        return [
+            *(f"process {pid}: {_command(pid)}" for pid in sorted(self.processes - before.processes)),
+            *(f"directory {name}" for name in sorted(self.directories - before.directories)),
+            *(f"/dev/shm/{name}" for name in sorted(self.shared_memory - before.shared_memory)),
+            *(f"network namespace {name}" for name in sorted(self.namespaces - before.namespaces)),
+        ]
+
+
+def look() -> Belongings:
+    """What there is now."""
+    return Belongings(
+        processes=frozenset(pid for pid in descendants(os.getpid()) if is_running(pid)),
+        directories=frozenset(str(path) for path in Path(_base).glob("hpc-*")) if _base else frozenset(),
+        shared_memory=frozenset() if SHARED else _names("/dev/shm"),
+        namespaces=frozenset() if SHARED else _names("/run/netns"),
+    )
+
+
+def _names(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:200]
+    except OSError:
+        return "(gone)"
+
+
+def wait_for_leaks(before: Belongings) -> list[str]:
+    """What is still there after the time that things may take to end."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        leaks = look().beyond(before)
+        if not leaks or time.monotonic() >= deadline:
+            return leaks
+        time.sleep(LOOK_AGAIN_S)
+
+
+def end_leaks(before: Belongings) -> None:
+    """Ends what a test left, so that the next ones are judged by their own."""
+    now = look()
+    signal_all(now.processes - before.processes, 9)
+    for path in now.directories - before.directories:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    global _base, _at_start
+    become_subreaper()
+    if "HPC_TMPDIR" not in os.environ:
+        _base = tempfile.mkdtemp(prefix="hpct", dir="/tmp")
+        os.chmod(_base, 0o1777)  # tests on real schedulers run as ordinary users
+        os.environ["HPC_TMPDIR"] = _base
+    else:
+        _base = os.environ["HPC_TMPDIR"]
+    _at_start = look()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if _at_start is None:
+        return
+    leaks = wait_for_leaks(_at_start)
+    if leaks:
+        print("\nleft behind by the whole run:\n  " + "\n  ".join(leaks))
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if _base.startswith("/tmp/hpct"):
+        shutil.rmtree(_base, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves something behind."""
+    if WATCHED.isdisjoint(Path(str(request.node.path)).parts):
+        yield
+        return
+    before = look()
+    yield
+    leaks = wait_for_leaks(before)
+    if leaks:
+        end_leaks(before)
+        pytest.fail("left behind:\n  " + "\n  ".join(leaks))
+
+
+@pytest.fixture(scope="session")
+def base_dir() -> str:
+    """Where the node directories of this run are made."""
+    return _base

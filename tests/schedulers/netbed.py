@@ -1,0 +1,272 @@
+"""Several "machines" on one: a bridge, and network + host name namespaces behind it, for real schedulers.
+
+The one reason to exist: each test bed (Slurm now, others later) needs nodes that have their own host name and
+their own address, and must leave nothing behind. A bed takes a *slot*: the slot's number names its bridge,
+namespaces and scratch folder and picks its subnet, and is held by an abstract Unix socket, which the kernel
+gives back when the holder dies. So two beds can live side by side, and what a killed one left is recognised
+(its slot is free but its things are there) and swept by the next.
+Rejected: containers (not on every machine), `ip netns exec` (it mounts /sys anew and slurmd then finds no
+cgroup file system), names from the process id alone (says nothing about whether the owner still lives).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SLOTS = 40
+PREFIX = "hbed"  # bridges hbed<slot>, namespaces hbed<slot>n<i>; an interface name has at most 15 letters
+SCRATCH = "bed-"  # scratch folders /tmp/bed-<slot>
+
+
+class BedError(RuntimeError):
+    """The bed could not be made; says what was awaited and what the daemons wrote last."""
+
+
+def missing(programs: Sequence[str]) -> str | None:
+    """Why no bed can be made here, in words, or None."""
+    if not sys.platform.startswith("linux"):
+        return "needs Linux"
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    lacking = [p for p in ("ip", "nsenter", "unshare", "setpriv", *programs) if shutil.which(p, path=path) is None]
+    if lacking:
+        return "not installed: " + ", ".join(lacking)
+    if os.geteuid() != 0:
+        return "needs root to make network namespaces"
+    probe = subprocess.run(["unshare", "--net", "--uts", "true"], capture_output=True, text=True, timeout=20)
+    if probe.returncode != 0:
+        return "network namespaces are not allowed here: " + probe.stderr.strip()
+    return None
+
+
+def wait_for(what: str, check: Callable[[], bool], timeout_s: float, tick_s: float = 0.02) -> None:
+    """Wait, bounded, until `check` says yes."""
+    end = time.monotonic() + timeout_s
+    while not check():
+        if time.monotonic() > end:
+            raise BedError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(tick_s)
+
+
+def start_time(pid: int) -> int | None:
+    """The kernel's start time of a process (ticks), which with the pid names it for good; None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rsplit(")", 1)[1].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def end_processes(pids: Sequence[tuple[int, int | None]], grace_s: float) -> None:
+    """SIGTERM, wait, SIGKILL, for exactly these processes (pid and start time)."""
+
+    def alive() -> list[int]:
+        return [pid for pid, born in pids if born is not None and start_time(pid) == born]
+
+    for sig, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        for pid in alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sig)
+        end = time.monotonic() + wait_s
+        while alive() and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+def _ip(*args: str, batch: str | None = None) -> str:
+    command = ["ip", *args] if batch is None else ["ip", *args, "-batch", "-"]
+    done = subprocess.run(command, input=batch, capture_output=True, text=True, timeout=60)
+    if done.returncode != 0:
+        raise BedError(f"{' '.join(command)}: {done.stderr.strip()}\n{batch or ''}")
+    return done.stdout
+
+
+def _hold(slot: int) -> socket.socket | None:
+    """Take a slot: bind its abstract address, or None when somebody has it."""
+    holder = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        holder.bind(f"\0{PREFIX}-slot-{slot}")
+    except OSError:
+        holder.close()
+        return None
+    return holder
+
+
+def _namespaces(slot: int) -> list[str]:
+    folder = Path("/run/netns")
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    return [n for n in names if n.startswith(f"{PREFIX}{slot}n")]
+
+
+def _left_over(slot: int) -> bool:
+    return (
+        Path(f"/tmp/{SCRATCH}{slot}").exists()
+        or Path(f"/sys/class/net/{PREFIX}{slot}").exists()
+        or bool(_namespaces(slot))
+    )
+
+
+def _demolish(slot: int) -> None:
+    """Remove everything that a slot may have: processes, namespaces, bridge, folder."""
+    scratch = Path(f"/tmp/{SCRATCH}{slot}")
+    recorded: list[tuple[int, int | None]] = []
+    with contextlib.suppress(OSError, ValueError):
+        recorded = [
+            (int(p), int(b)) for p, b in map(str.split, (scratch / "pids").read_text().splitlines()) if b != "None"
+        ]
+    end_processes(recorded, 3.0)
+    for name in _namespaces(slot):
+        inside = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, timeout=20)
+        end_processes([(int(p), start_time(int(p))) for p in inside.stdout.split()], 0.5)
+        _ip("netns", "del", name)
+    if Path(f"/sys/class/net/{PREFIX}{slot}").exists():
+        _ip("link", "del", f"{PREFIX}{slot}")
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep() -> list[int]:
+    """Remove what killed beds left; returns their slots."""
+    swept = []
+    for slot in range(SLOTS):
+        if not _left_over(slot):
+            continue
+        holder = _hold(slot)
+        if holder is not None:
+            with contextlib.closing(holder):
+                _demolish(slot)
+                swept.append(slot)
+    return swept
+
+
+@dataclass
+class NetBed:
+    """N namespaces `<node>` with addresses 10.77.<slot>.1..N, joined by a bridge that has 10.77.<slot>.254."""
+
+    names: list[str]
+    slot: int = -1
+    scratch: Path = Path()
+    daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _holder: socket.socket | None = None
+
+    def __enter__(self) -> NetBed:
+        sweep()
+        first = os.getpid() % SLOTS
+        for slot in (*range(first, SLOTS), *range(first)):
+            self._holder = None if _left_over(slot) else _hold(slot)
+            if self._holder is not None:
+                self.slot = slot
+                break
+        else:
+            raise BedError(f"all {SLOTS} slots for test beds are taken")
+        self.scratch = Path(f"/tmp/{SCRATCH}{self.slot}")
+        try:
+            self.scratch.mkdir(mode=0o755)
+            self._wire()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def gateway(self) -> str:
+        return f"10.77.{self.slot}.254"
+
+    def address(self, name: str) -> str:
+        return f"10.77.{self.slot}.{self.names.index(name) + 1}"
+
+    def _space(self, name: str) -> str:
+        return f"{PREFIX}{self.slot}n{self.names.index(name) + 1}"
+
+    def _wire(self) -> None:
+        bridge = f"{PREFIX}{self.slot}"
+        lines = [f"link add {bridge} type bridge", f"addr add {self.gateway}/24 dev {bridge}", f"link set {bridge} up"]
+        for i, name in enumerate(self.names, 1):
+            space = self._space(name)
+            lines += [
+                f"netns add {space}",
+                f"link add {bridge}v{i} type veth peer name eth0 netns {space}",
+                f"link set {bridge}v{i} master {bridge} up",
+            ]
+        _ip(batch="\n".join(lines) + "\n")
+        for name in self.names:
+            inner = ["link set lo up", f"addr add {self.address(name)}/24 dev eth0", "link set eth0 up"]
+            inner.append(f"route add default via {self.gateway}")
+            _ip("-n", self._space(name), batch="\n".join(inner) + "\n")
+
+    def inside(self, name: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` on the node `name`."""
+        renamed = 'hostname "$0" && exec "$@"'
+        return [
+            "nsenter", f"--net=/run/netns/{self._space(name)}", "unshare", "--uts", "bash", "-c", renamed, name, *argv
+        ]  # fmt: skip
+
+    def daemon(self, argv: Sequence[str], node: str | None, host: str, env: Mapping[str, str]) -> None:
+        """Start a daemon in the foreground on `node` (None: here, under the host name `host`); it ends with us."""
+        if node is None:
+            command = ["unshare", "--uts", "bash", "-c", 'hostname "$0" && exec "$@"', host, *argv]
+        else:
+            command = self.inside(node, argv)
+        log = self.scratch / f"{Path(argv[0]).name}-{host}.out"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", *command],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=dict(env), cwd=self.scratch,
+                start_new_session=True,
+            )  # fmt: skip
+        self.daemons.append(process)
+        with (self.scratch / "pids").open("a") as pids:
+            pids.write(f"{process.pid} {start_time(process.pid)}\n")
+
+    def check_daemons(self) -> None:
+        """Raise with the last words of a daemon that has ended."""
+        for process in self.daemons:
+            if process.poll() is not None:
+                outs = sorted(self.scratch.glob("*.out")) + sorted(self.scratch.glob("*.log"))
+                tails = "\n".join(f"{p.name}: {p.read_text(errors='replace')[-600:]}" for p in outs)
+                raise BedError(f"{process.args!r} ended with {process.returncode}\n{tails}")
+
+    def pids(self, name: str) -> list[int]:
+        """Processes on a node."""
+        out = subprocess.run(["ip", "netns", "pids", self._space(name)], capture_output=True, text=True, timeout=20)
+        return [int(p) for p in out.stdout.split()]
+
+    def stop_daemons(self, which: Iterator[subprocess.Popen[bytes]] | None = None, grace_s: float = 5.0) -> None:
+        """Stop daemons in the reverse order of their start (SIGTERM, then SIGKILL) and reap them."""
+        chosen = list(self.daemons if which is None else which)
+        for process in reversed(chosen):
+            process.terminate()
+        end = time.monotonic() + grace_s
+        for process in reversed(chosen):
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+            self.daemons.remove(process)
+
+    def close(self) -> None:
+        """Take everything down; safe to call twice."""
+        self.stop_daemons()
+        if self._holder is not None:
+            _demolish(self.slot)
+            self._holder.close()
+            self._holder = None
+
+
+def describe() -> str:
+    """The beds that are there now, as JSON (for people who wonder what these bridges are)."""
+    slots = [slot for slot in range(SLOTS) if _left_over(slot)]
+    return json.dumps([{"slot": s, "namespaces": _namespaces(s), "folder": f"/tmp/{SCRATCH}{s}"} for s in slots])

@@ -1,0 +1,283 @@
+"""A real Slurm on one machine: munged, slurmctld and one slurmd per "machine" of a NetBed, all in a scratch folder.
+
+The one reason to exist: what we say about Slurm is tested against Slurm, not against a fake of it.
+By hand, and for benchmarks:
+
+    python tests/schedulers/slurm_bed.py --nodes 4 -- sinfo -N
+    python tests/schedulers/slurm_bed.py --nodes 4 -- bash        # a shell on the "login node"
+
+Nothing of the machine's own Slurm or munge is read or touched; SLURM_CONF points everything to the scratch
+folder. Rejected: the daemons' ordinary folders and ports (collide with a real installation), a mocked sbatch
+(it would agree with our mistakes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from netbed import BedError, NetBed, missing, wait_for
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "salloc", "squeue", "scontrol", "sinfo", "scancel")
+SBIN = "/usr/sbin:/sbin"
+
+CONF = """\
+ClusterName={cluster}
+SlurmctldHost={control_host}({control_addr})
+SlurmctldPort={port}
+SlurmdPort=6818
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={root}/munge/socket
+CredType=cred/munge
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool/%n
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/slurmd-%n.pid
+SlurmctldLogFile={root}/slurmctld.log
+SlurmdLogFile={root}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+TopologyPlugin=topology/tree
+MpiDefault=none
+ReturnToService=2
+JobCompType=jobcomp/none
+AccountingStorageType=accounting_storage/none
+EnforcePartLimits=ALL
+{job_submit}
+KillWait=5
+SlurmctldTimeout=10
+SlurmdTimeout={slurmd_timeout_s}
+MessageTimeout=10
+BatchStartTimeout=10
+CompleteWait=0
+MinJobAge=600
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=1,batch_sched_delay=0,sched_min_interval=100000
+{gres_types}
+NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory={mem_mb} State=UNKNOWN
+{nodes}
+PartitionName=batch Nodes=ALL Default=YES MaxTime=1:00:00 State=UP
+PartitionName=debug Nodes={first} MaxTime=10:00 MaxNodes=1 State=UP
+PartitionName=closed Nodes=ALL MaxTime=1:00:00 State=DOWN
+"""
+
+
+@dataclass
+class SlurmBed:
+    """`with SlurmBed() as bed:` - then `bed.env` is the login node's environment and `bed.run(...)` runs a command there."""
+
+    nodes: int = 4
+    cpus: int = 2
+    mem_mb: int = 2000
+    gpus: int = 0
+    require_time: bool = False
+    slurmd_timeout_s: int = 20
+    net: NetBed = field(init=False)
+    env: dict[str, str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.net = NetBed([f"nid{i:04d}" for i in range(1, self.nodes + 1)])
+
+    @property
+    def scratch(self) -> Path:
+        return self.net.scratch
+
+    @property
+    def hosts(self) -> list[str]:
+        return self.net.names
+
+    def __enter__(self) -> SlurmBed:
+        why = missing(PROGRAMS)
+        if why:
+            raise BedError(f"no Slurm test bed: {why}")
+        self.net.__enter__()
+        try:
+            self._configure()
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- making it ---------------------------------------------------------------------------------
+
+    def _configure(self) -> None:
+        root = self.scratch
+        for name in ("munge", "state", "spool", "work"):
+            (root / name).mkdir()
+        (root / "work").chmod(0o1777)
+        key = root / "munge" / "key"
+        key.touch(0o600)
+        key.write_bytes(secrets.token_bytes(128))
+        half = max(1, len(self.hosts) // 2)
+        halves = [h for h in (self.hosts[:half], self.hosts[half:]) if h]
+        names = [f"s{i}" for i in range(1, len(halves) + 1)]
+        switches = [f"SwitchName={n} Nodes={','.join(h)}" for n, h in zip(names, halves, strict=True)]
+        (root / "topology.conf").write_text(
+            "\n".join([*switches, f"SwitchName=root Switches={','.join(names)}"]) + "\n"
+        )
+        (root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainCores=no\n")
+        if self.gpus:
+            files = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"][: self.gpus]
+            (root / "gres.conf").write_text(f"Name=gpu File={','.join(files)}\n")
+        gres = f" Gres=gpu:{self.gpus}" if self.gpus else ""
+        conf = CONF.format(
+            cluster=f"bed{self.net.slot}",
+            control_host=self._control_host(), control_addr=self.net.gateway, port=_free_port(self.net.gateway),
+            root=root, cpus=self.cpus, mem_mb=self.mem_mb, first=self.hosts[0],
+            slurmd_timeout_s=self.slurmd_timeout_s,
+            job_submit="JobSubmitPlugins=require_timelimit" if self.require_time else "",
+            gres_types="GresTypes=gpu" if self.gpus else "",
+            nodes="\n".join(f"NodeName={h} NodeAddr={self.net.address(h)}{gres}" for h in self.hosts),
+        )  # fmt: skip
+        (root / "slurm.conf").write_text(conf)
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SALLOC_"))}
+        self.env = {**kept, "SLURM_CONF": str(root / "slurm.conf"), "PATH": f"{kept.get('PATH', '')}:{SBIN}"}
+
+    def _control_host(self) -> str:
+        return f"bed{self.net.slot}-ctl"
+
+    def _start(self) -> None:
+        root, munge = self.scratch, self.scratch / "munge"
+        argv = ["munged", "--foreground", f"--key-file={munge}/key", f"--socket={munge}/socket"]
+        argv += [f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"]
+        self.net.daemon(argv, None, self._control_host(), self.env)
+        self._await("munge's socket", (munge / "socket").exists, 10)
+        conf = str(root / "slurm.conf")
+        self.net.daemon(["slurmctld", "-D", "-c", "-f", conf], None, self._control_host(), self.env)
+        for host in self.hosts:
+            self.start_slurmd(host)
+        self.wait_idle(30)
+
+    def _await(self, what: str, check: Any, timeout_s: float) -> None:
+        def look() -> bool:
+            self.net.check_daemons()
+            return bool(check())
+
+        wait_for(what, look, timeout_s)
+
+    def start_slurmd(self, host: str) -> None:
+        (self.scratch / "spool" / host).mkdir(exist_ok=True)
+        conf = str(self.scratch / "slurm.conf")
+        self.net.daemon(["slurmd", "-D", "-N", host, "-f", conf], host, host, self.env)
+
+    # -- using it ----------------------------------------------------------------------------------
+
+    def run(
+        self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the "login node"."""
+        argv = shlex.split(argv) if isinstance(argv, str) else list(argv)
+        env = {**self.env, **more.pop("env", {})}
+        done = subprocess.run(
+            argv, env=env, cwd=more.pop("cwd", self.scratch / "work"), capture_output=True, text=True,
+            timeout=timeout_s, stdin=subprocess.DEVNULL, **more,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise BedError(f"{shlex.join(argv)} ended with {done.returncode}: {done.stderr[-2000:]}")
+        return done
+
+    def on_node(self, host: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` on a compute node, outside of any job (as ssh would)."""
+        return self.net.inside(host, argv)
+
+    def wait_idle(self, timeout_s: float = 30.0) -> None:
+        """Wait until every node is idle: nothing of any job is left on any of them."""
+
+        def idle() -> bool:
+            out = self.run(["sinfo", "-h", "-N", "-o", "%N %T"], timeout_s=20)
+            states = dict(line.split() for line in out.stdout.splitlines())
+            return out.returncode == 0 and len(states) == self.nodes and set(states.values()) == {"idle"}
+
+        self._await("every Slurm node idle", idle, timeout_s)
+
+    def jobs(self) -> list[str]:
+        """Ids of jobs that are pending, running or completing."""
+        return self.run(["squeue", "-h", "-o", "%i"]).stdout.split()
+
+    def job_field(self, job: str, name: str) -> str:
+        """One field of `scontrol show job`, e.g. JobState."""
+        out = self.run(["scontrol", "-o", "show", "job", job]).stdout
+        for word in out.split():
+            key, _, value = word.partition("=")
+            if key == name:
+                return value
+        return ""
+
+    def wait_job(self, job: str, states: Sequence[str], timeout_s: float = 30.0) -> str:
+        """Wait until a job is in one of the states; returns it."""
+        wait_for(f"job {job} in {states}", lambda: self.job_field(job, "JobState") in states, timeout_s, 0.05)
+        return self.job_field(job, "JobState")
+
+    def cancel_all(self, timeout_s: float = 30.0) -> None:
+        """Cancel what is left and wait until the nodes are idle again."""
+        left = self.jobs()
+        if left:
+            self.run(["scancel", *left])
+            wait_for("no job left", lambda: not self.jobs(), timeout_s, 0.05)
+        self.wait_idle(timeout_s)
+
+    def close(self) -> None:
+        """End jobs, daemons, namespaces; safe to call twice."""
+        if self.env:
+            with contextlib.suppress(BedError, subprocess.SubprocessError, OSError):
+                self.cancel_all(15)
+        self.net.close()
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def reason_to_skip() -> str | None:
+    """Why there can be no Slurm here (in words), or None."""
+    why = missing(PROGRAMS)
+    return f"no Slurm test bed: {why}" if why else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--mem-mb", type=int, default=2000)
+    parser.add_argument("--gpus", type=int, default=0, help="pretended GPUs per node, at most 4")
+    parser.add_argument("--require-time", action="store_true", help="refuse jobs without --time")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD ARGS...")
+    args = parser.parse_args()
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    why = reason_to_skip()
+    if why:
+        print(why, file=sys.stderr)
+        return 77
+    started = time.monotonic()
+    with SlurmBed(args.nodes, args.cpus, args.mem_mb, args.gpus, args.require_time) as bed:
+        print(f"slurm bed: {args.nodes} nodes idle after {time.monotonic() - started:.2f} s", file=sys.stderr)
+        try:
+            return subprocess.run(command or ["bash"], env=bed.env).returncode
+        except KeyboardInterrupt:
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

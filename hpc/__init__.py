@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from hpc import exceptions
 from hpc._version import __version__
 from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
 from hpc.core.owner.ref import ObjectRef
@@ -45,6 +46,15 @@ def _make(target: Any, options: dict[str, Any]) -> Any:
     raise TypeError(f"@hpc.remote is for functions and classes, not for {type(target).__name__}")
 
 
+def __getattr__(name: str) -> Any:
+    """Subpackages that programs reach as attributes (``hpc.util``, ``hpc.train``) are imported when first used."""
+    if name in ("util", "train", "actor"):
+        import importlib
+
+        return importlib.import_module(f"hpc.{name}")
+    raise AttributeError(f"module 'hpc' has no attribute {name!r}")
+
+
 __all__ = [
     "ActorClass",
     "ActorHandle",
@@ -54,6 +64,7 @@ __all__ = [
     "available_resources",
     "cancel",
     "cluster_resources",
+    "exceptions",
     "get",
     "get_actor",
     "get_gpu_ids",

@@ -72,7 +72,9 @@ class LocalGroup(NodeGroup):
     def _launch(self) -> list[Channel]:
         start_one = self._fork_one if self.forked else self._execute_one
         if self.forked:
-            import hpc.core.node.supervisor  # noqa: F401  once, for all that are forked
+            from hpc.core.node.supervisor import CHILDREN
+
+            CHILDREN.preload()  # once, for all that are forked
         return [start_one(rank) for rank in range(self.size)]
 
     def _fork_one(self, rank: int) -> Channel:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,11 +60,16 @@ class AllowList:
 
     def __init__(self, entries: Mapping[str, int | None] | None = None) -> None:
         self._nodes: dict[str, int | None] = {}
+        # called with the user id of each key that is added: a connection may be waiting for it
+        self.listeners: list[Callable[[str], object]] = []
         for key, node in (entries or {}).items():
             self.add(key, node)
 
     def add(self, key: str | bytes, node: int | None = None) -> None:
-        self._nodes[key_to_user_id(key)] = node
+        user_id = key_to_user_id(key)
+        self._nodes[user_id] = node
+        for listener in self.listeners:
+            listener(user_id)
 
     def remove(self, key: str | bytes) -> None:
         """Refuse the key from now on; packets on its open connections are refused too."""
@@ -105,10 +110,21 @@ class LogLimit:
             logger.warning(text, *values)
 
 
+#: How long the question about an unknown key stays open; below the links' handshake timeout.
+HOLD_S = 5.0
+#: Questions held at the same time, at most.
+MAX_HELD = 4096
+UNKNOWN_KEY = "unknown key"
+
+
 class ZapHandler:
     """Answers ZeroMQ's question for each new connection of the context: is this key allowed?
 
     One per context, made before the sockets that it guards; those set CURVE_SERVER and ZAP_DOMAIN.
+
+    Nodes dial each other while their keys are still being told around, so a connection with an unknown key is not
+    refused at once: its question stays open for HOLD_S and is answered when the key is added meanwhile. The refusal is
+    a 300, "try again later": after a 400 libzmq never dials again.
     """
 
     def __init__(self, context: zmq.Context[Any], reactor: Reactor, allow: AllowList) -> None:
@@ -123,6 +139,9 @@ class ZapHandler:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.bind(ZAP_ENDPOINT)
         reactor.add_zmq(self._socket, self._on_request)
+        self._held: dict[str, list[list[bytes]]] = {}
+        self._held_count = 0
+        allow.listeners.append(self._on_key)
 
     def _on_request(self) -> None:
         try:
@@ -133,31 +152,55 @@ class ZapHandler:
         if len(frames) < 8:
             self.rejected += 1
             return
-        request, domain, address, mechanism = frames[3], frames[4], frames[5], frames[7]
-        user_id = self._judge(domain, address, mechanism, frames[8:])
-        verdict = (b"200", b"OK") if user_id else (b"400", b"key not allowed")
-        answer = [*frames[:3], request, *verdict, user_id.encode("ascii"), b""]
+        user_id, why = self._judge(frames[4], frames[7], frames[8:])
+        if why == UNKNOWN_KEY and self._held_count < MAX_HELD:
+            self._held.setdefault(user_id, []).append(frames)
+            self._held_count += 1
+            self._reactor.call_later(HOLD_S, lambda: self._give_up(user_id, frames))
+        else:
+            self._answer(frames, user_id, why)
+
+    def _on_key(self, user_id: str) -> None:
+        held = self._held.pop(user_id, [])
+        self._held_count -= len(held)
+        for frames in held:
+            self._answer(frames, user_id, "")
+
+    def _give_up(self, user_id: str, frames: list[bytes]) -> None:
+        held = self._held.get(user_id, [])
+        if frames in held:
+            held.remove(frames)
+            self._held_count -= 1
+            if not held:
+                del self._held[user_id]
+            self._answer(frames, user_id, UNKNOWN_KEY)
+
+    def _answer(self, frames: list[bytes], user_id: str, why: str) -> None:
+        if self._socket.closed:
+            return
+        if why:
+            self.rejected += 1
+            shown = frames[5].decode("ascii", "replace")
+            self._limit.warn(log, "refused a connection from %s: %s (%d so far)", shown, why, self.rejected)
+        else:
+            self.accepted += 1
+        verdict = (b"300", b"key not known") if why else (b"200", b"OK")
+        answer = [*frames[:3], frames[3], *verdict, b"" if why else user_id.encode("ascii"), b""]
         self._socket.send_multipart(answer, zmq.NOBLOCK)
         self._reactor.touch(self._socket)
 
-    def _judge(self, domain: bytes, address: bytes, mechanism: bytes, credentials: list[bytes]) -> str:
-        """The user id to give to the connection, empty when it is refused."""
-        why = "unknown key"
+    def _judge(self, domain: bytes, mechanism: bytes, credentials: list[bytes]) -> tuple[str, str]:
+        """The user id of the connection, and why it is refused (empty: it is not)."""
         if domain != ZAP_DOMAIN:
-            why = "unknown domain"
-        elif mechanism != b"CURVE" or len(credentials) != 1 or len(credentials[0]) != KEY_BYTES:
-            why = "no CURVE key"
-        else:
-            user_id = credentials[0].hex()
-            if self._allow.knows(user_id):
-                self.accepted += 1
-                return user_id
-        self.rejected += 1
-        shown = address.decode("ascii", "replace")
-        self._limit.warn(log, "refused a connection from %s: %s (%d so far)", shown, why, self.rejected)
-        return ""
+            return "", "unknown domain"
+        if mechanism != b"CURVE" or len(credentials) != 1 or len(credentials[0]) != KEY_BYTES:
+            return "", "no CURVE key"
+        user_id = credentials[0].hex()
+        return user_id, "" if self._allow.knows(user_id) else UNKNOWN_KEY
 
     def close(self) -> None:
+        self._allow.listeners.remove(self._on_key)
+        self._held.clear()
         self._reactor.remove_zmq(self._socket)
         self._socket.close(0)
 

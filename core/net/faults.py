@@ -85,7 +85,9 @@ class Proxy:
         """Reset one side of each connection; the kept one ("client" or "target") hears nothing of it."""
         if keep not in ("client", "target"):
             raise ValueError(f"keep is client or target, not {keep!r}")
-        for end in [e for e in self._ends if not e.dead]:
+        for end in list(self._ends):
+            if end.dead:
+                continue
             is_client = end.sock.getsockname()[1] == self.port
             if is_client == (keep == "client"):
                 end.silent = True

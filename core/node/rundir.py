@@ -11,6 +11,7 @@ the next supervisor of the same user removes it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -22,8 +23,9 @@ from dataclasses import dataclass
 
 MAX_SOCKET_PATH = 99
 LONGEST_SOCKET = "w9999999.sock"
-UNLOCKED_AGE_S = 3600.0  # a directory without a lock file is being made; after an hour it is not
-_NAME = re.compile(r"hpc-(\d+)-([0-9A-Za-z]+)-(\d+)\Z")
+UNNAMED = ".new"  # at the end of the name while the directory is made
+UNNAMED_AGE_S = 3600.0  # after that nobody is making it any more
+_NAME = re.compile(r"hpc-(\d+)-[0-9A-Za-z]+-\d+(\.new)?\Z")
 
 
 class RunDirError(Exception):
@@ -77,20 +79,25 @@ def _problem(base: str, name: str) -> str | None:
 
 
 def make(base: str, session: str, node: int) -> RunDir:
-    """Makes the directory with its logs folder, checks that it is ours, and takes the lock."""
+    """Makes the directory with its lock and logs folder, and checks that it is ours.
+
+    It gets its name when the lock is held: a sweep that sees the name never finds the lock free while we live.
+    """
     path = os.path.join(base, dir_name(session, node))
+    unnamed = path + UNNAMED
     try:
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)
-        found = os.lstat(path)
+        os.mkdir(unnamed, 0o700)
+        os.chmod(unnamed, 0o700)
+        found = os.lstat(unnamed)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise RunDirError(f"{path}: owner or mode changed under us; is its parent safe?")
-        lock_fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            raise RunDirError(f"{unnamed}: owner or mode changed under us; is its parent safe?")
+        lock_fd = os.open(os.path.join(unnamed, "lock"), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.mkdir(os.path.join(path, "logs"), 0o700)
-    except FileExistsError:
-        raise RunDirError(f"{path} exists: a session of that name runs here")
+        os.mkdir(os.path.join(unnamed, "logs"), 0o700)
+        os.rename(unnamed, path)
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise RunDirError(f"{path} exists: a session of that name runs here")
         raise RunDirError(f"{path}: {error.strerror}")
     return RunDir(path, lock_fd)
 
@@ -151,12 +158,9 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 
 def _is_dead(path: str) -> bool:
     try:
+        if path.endswith(UNNAMED):
+            return time.time() - os.stat(path).st_mtime > UNNAMED_AGE_S
         fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        try:
-            return time.time() - os.stat(path).st_mtime > UNLOCKED_AGE_S
-        except OSError:
-            return False
     except OSError:
         return False
     try:

@@ -15,7 +15,9 @@ have no descriptor, and one way to learn of an end is simpler than two.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
 import os
 import selectors
 import signal
@@ -54,11 +56,21 @@ ChildMain = Callable[[NodeSpec, socket.socket], None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Children:
-    """The programs of a node's children; tests put theirs in place."""
+    """The programs of a node's children; tests put theirs in place.
+
+    `modules` are imported before the fork, so that the children share them.  They must start no threads.
+    """
 
     raylet: ChildMain
     head: ChildMain
     zygote: ChildMain
+    modules: tuple[str, ...] = ()
+
+    def preload(self) -> None:
+        """Imports `modules`.  A child that needs one that is not there says so in its log and ends."""
+        for module in self.modules:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
 
 
 def _raylet(spec: NodeSpec, sock: socket.socket) -> None:
@@ -79,7 +91,12 @@ def _zygote(spec: NodeSpec, sock: socket.socket) -> None:
     zygote_main(spec, sock)
 
 
-CHILDREN = Children(raylet=_raylet, head=_head, zygote=_zygote)
+CHILDREN = Children(
+    raylet=_raylet,
+    head=_head,
+    zygote=_zygote,
+    modules=("hpc.core.raylet.main", "hpc.core.head.main"),
+)
 
 
 @dataclasses.dataclass(slots=True)
@@ -248,6 +265,7 @@ class Supervisor:
             return
         self.deadline = time.monotonic() + start.option("bind_timeout_s", BIND_TIMEOUT_S)
         try:
+            self.programs.preload()
             self._fork_children(spec)
         except OSError as error:
             self._fail(f"cannot start the processes of the node: {error}")

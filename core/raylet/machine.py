@@ -177,7 +177,9 @@ class RayletMachine:
         self.memory.proc_gone(number)
 
     def _process_gone(self, msg: ProcessGone) -> None:
-        """An owner somewhere has ended: free what was its, tell the processes here."""
+        """An owner somewhere has ended: free what was its, tell the processes here. Hearing it again changes nothing."""
+        if msg.addr in self.borrowing.dead_owners:
+            return
         self.borrowing.owner_gone(msg.addr)
         self.memory.owner_gone(msg.addr)
         self.leasing.owner_gone(msg.addr)

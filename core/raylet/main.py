@@ -331,8 +331,8 @@ class Raylet:
         elif number in self.exited:
             self._forget(number)
         elif proc is not None:
-            proc.exit_why = proc.exit_why or "it closed its connection to the raylet"
-            self._kill(proc, signal.SIGKILL)
+            # Most likely it has just ended; the zygote will say how. A process that lives on without us is ended.
+            self.reactor.call_later(1.0, lambda: self._kill_if_there(proc))
 
     # -------------------------------------------------------------- routing
 
@@ -438,7 +438,7 @@ class Raylet:
                 self.machine.handle(src, messages)
             elif dst[1] in self.streams:
                 self._to_process(dst, src, encode_frame(dst, src, messages))
-            else:
+            elif dst[1] not in self.machine.leasing.procs:
                 self.machine.handle(dst, [Unroutable(dst)])
         elif self._dial(dst[0]):
             self.links.send(dst[0], encode_frame(dst, src, messages))

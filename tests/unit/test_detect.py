@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -254,13 +255,36 @@ def test_only_directories_of_dead_supervisors_are_swept(tmp_path):
     dead = make(str(tmp_path), "dead", 1)
     os.symlink("/etc", os.path.join(dead.path, "logs", "link"))
     os.close(dead.lock_fd)
-    (tmp_path / f"hpc-{os.getuid()}-young-1").mkdir()
+    (tmp_path / f"hpc-{os.getuid()}-young-1.new").mkdir()
+    old = tmp_path / f"hpc-{os.getuid()}-old-1.new"
+    old.mkdir()
+    os.utime(old, (1, 1))
     (tmp_path / "hpc-999999-other-1").mkdir()
     (tmp_path / f"hpc-{os.getuid()}-notes").mkdir()
-    assert sweep(str(tmp_path)) == [dead.path]
+    assert sorted(sweep(str(tmp_path))) == [dead.path, str(old)]
     assert not os.path.exists(dead.path)
     assert os.path.isdir("/etc")
     assert len(os.listdir(tmp_path)) == 4
     os.close(alive.lock_fd)
     remove(alive.path)
     remove(alive.path)
+
+
+def test_a_sweep_never_takes_a_directory_that_is_being_made(tmp_path):
+    """Many supervisors start at once on one machine, and each sweeps."""
+    stop = threading.Event()
+
+    def sweeping() -> None:
+        while not stop.is_set():
+            sweep(str(tmp_path))
+
+    sweeper = threading.Thread(target=sweeping)
+    sweeper.start()
+    try:
+        for node in range(300):
+            made = make(str(tmp_path), "abc", node)
+            assert os.path.isdir(os.path.join(made.path, "logs"))
+            os.close(made.lock_fd)
+    finally:
+        stop.set()
+        sweeper.join()

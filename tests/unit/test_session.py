@@ -222,6 +222,18 @@ def test_restart_of_the_peer_drops_and_counts_what_waited() -> None:
     assert world.ends[1].got == {}
 
 
+def test_a_challenged_stranger_does_not_hear_the_peers_numbers() -> None:
+    world = met()
+    world.do(("send", 1, 9))
+    world.arrive(0, 0)
+    stranger = Session(1, 4000)
+    hello = stranger.open(world.now)
+    (challenge,) = world.ends[0].receive(hello, world.now)
+    kind, to, ack = (parse_header(challenge)[i] for i in (1, 6, 8))
+    assert (kind, to, ack) == (wire.HELLO, 4000, 1)
+    assert world.ends[0].session.peer == 2000
+
+
 def test_late_duplicates_do_not_turn_the_receiver_back() -> None:
     world = met()
     for _ in range(3):

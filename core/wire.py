@@ -558,7 +558,8 @@ class HeartbeatAck(Message, tag=85):
 
 
 class Demand(Message, tag=86):
-    """A raylet's aggregated demand that it cannot serve itself, per shape: an absolute number, not a change."""
+    """A raylet's aggregated demand that it cannot serve itself, per shape: an absolute number beyond the ``seen`` that
+    it has had tickets for, so that repeating it or crossing an answer does no harm."""
 
     node: int
     shape: int
@@ -566,6 +567,7 @@ class Demand(Message, tag=86):
     placement: dict[str, int]
     strategy: Any
     count: int
+    seen: int = 0
 
 
 class Tickets(Message, tag=87):

@@ -4,7 +4,8 @@ They are forked from a launcher that has one thread and nothing else to do (hpc-
 interpreter's start and all imports per node; otherwise (`hpc.init` in a user's process, whose threads a fork
 would break) the node program is executed.
 
-The nodes divide this machine: CPUs, memory and GPUs, unless the user says what each has.
+The nodes divide this machine: CPUs, memory and GPUs, unless the user says what each has.  What a supervisor writes to
+stderr (only if it fails) goes the way of its reports, so that the error can quote it and no terminal is written to.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class LocalGroup(NodeGroup):
 
         def body() -> int:
             os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
+            os.dup2(stdout_write, 2)
             if self._supervisor is not None:
                 return self._supervisor(rank, stdin_read, stdout_write)
             from hpc.core.node.supervisor import supervisor_main
@@ -102,7 +104,9 @@ class LocalGroup(NodeGroup):
         import subprocess  # the forked path does without
 
         command = [*self._command, "--rank", str(rank), "--launcher-pid", str(os.getpid())]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+        )
         assert process.stdin is not None and process.stdout is not None
         channel = Channel(os.dup(process.stdin.fileno()), os.dup(process.stdout.fileno()), [rank])
         process.stdin.close()

@@ -1,7 +1,7 @@
 """One session, from the start of its supervisors to the end of the last: the launcher's side of bootstrap.
 
 The first group has the head, on its rank 0.  As nodes say hello their versions are compared with this
-process's, their public keys are given to the head's supervisor (`admit`) and the head's address to all
+process's, their public keys are given to the head's supervisor (`admit`), then the head's address to them
 (`welcome`); a node is ready when its raylet has registered.  Nodes that end, and why, are noticed by the end of
 their streams, which supervisors keep open until nothing of the node is left.
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpc._version import __version__
-from hpc.core.node.bootstrap import Message, Noise, Report
+from hpc.core.node.bootstrap import Message, Report
 from hpc.core.node.detect import boot_id
 from hpc.core.node.reap import describe_code
 from hpc.launchers.base import Channel, NodeGroup
@@ -171,7 +171,7 @@ class Session:
         self._on_event = on_event
         self.on_output = on_output
         self._welcome: Message | None = None
-        self._admit: dict[str, str] = {}
+        self._arrived: list[NodeInfo] = []  # said hello, and not admitted and welcomed yet
         self._selector = selectors.EpollSelector()
         self._writing: dict[Channel, int] = {}  # the stdin of channels that have bytes waiting
         self._first_nodes: dict[NodeGroup, int] = {}
@@ -255,7 +255,7 @@ class Session:
                 channel.flush()
             if key.fd == channel.stdout_fd:
                 self._read(group, channel)
-        self._send_admits()
+        self._welcome_arrived()
         self._watch_pending()
         self._check_time()
 
@@ -311,8 +311,6 @@ class Session:
         for channel in group.channels:
             self._selector.register(channel.stdout_fd, selectors.EVENT_READ, (group, channel))
         group.send(start)
-        if self._welcome is not None:
-            group.send(self._welcome)
         self._emit("start", group.describe())
         if self._versions is None:
             self._versions = own_versions()  # imports, while the nodes do theirs
@@ -361,10 +359,13 @@ class Session:
     def _read(self, group: NodeGroup, channel: Channel) -> None:
         fd = channel.stdout_fd
         for item in channel.read():
-            if isinstance(item, Noise):
-                self._emit("noise", item.text)
-            else:
+            if isinstance(item, Report):
                 self._on_report(group, item)
+                continue
+            self._emit("noise", item.text)
+            info = self._find(group, channel.ranks[0]) if len(channel.ranks) == 1 else None
+            if info is not None:  # a supervisor's own last words
+                info.tail = [*info.tail[1 - TAIL_LINES :], item.text.rstrip()]
         if channel.eof:
             self._selector.unregister(fd)
             for rank in channel.ranks:
@@ -407,12 +408,10 @@ class Session:
             info.group.send({"op": "stop", "only": [info.rank], "grace_s": 1.0, "why": problem})
             return
         self._emit("hello", node=info)
-        if hello.get("pk"):
-            self._admit[str(info.node)] = str(hello["pk"])
+        if self.mode == "cluster":
+            self._arrived.append(info)
         if info is self.head and hello.get("head_ep"):
-            self._send_admits()  # first: the head must know the keys when the nodes dial it
             self._welcome = {"op": "welcome", "head_ep": hello["head_ep"], "head_pk": hello.get("head_pk")}
-            self._broadcast(self._welcome)
 
     def _version_problem(self, hello: Message) -> str:
         theirs = hello_versions(hello)
@@ -423,13 +422,18 @@ class Session:
         ]
         return "; ".join(differ)
 
-    def _send_admits(self) -> None:
-        if not self._admit or self.head is None or self.head.state not in ("hello", "ready"):
+    def _welcome_arrived(self) -> None:
+        """Gives the head the keys of new nodes, and then these nodes the head: who dials too early is turned away."""
+        if not self._arrived or self._welcome is None:
             return
-        keys = list(self._admit.items())
-        self._admit.clear()
+        arrived, self._arrived = self._arrived, []
+        keys = [(str(info.node), str(info.hello.get("pk"))) for info in arrived]
         for at in range(0, len(keys), ADMIT_BATCH):
             self._first.send({"op": "admit", "keys": dict(keys[at : at + ADMIT_BATCH])})
+        for group in self.groups:
+            ranks = [info.rank for info in arrived if info.group is group]
+            if ranks:
+                group.send({**self._welcome, "only": ranks})
 
     def _on_trouble(self, info: NodeInfo, message: Message) -> None:
         if message["op"] == "exit":

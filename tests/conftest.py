@@ -1,14 +1,15 @@
 """Every test that starts processes ends them: a leak fails the test that made it.
 
-After each test in runtime/, schedulers/ and faults/ there is no new process below this one, no node directory, no
-entry in /dev/shm and no network namespace; things get a bounded time to end.  This process becomes a subreaper, so that
-orphans stay below it and count.  Node directories go to a base directory of this run (HPC_TMPDIR), so that other
-people's sessions on the machine do not.  /dev/shm and namespaces are the machine's: where other test runs go on beside this
-one, HPC_TEST_SHARED_MACHINE=1 leaves those two out.
+After each test in runtime/, schedulers/ and faults/ there is no new process below this one, no node directory,
+no entry in /dev/shm and no network namespace; things get a bounded time to end.  This process becomes a
+subreaper, so that orphans stay below it and count.  Node directories go to a base directory of this run
+(HPC_TMPDIR), so that other people's sessions on the machine do not count.  /dev/shm and namespaces are the
+machine's: where other test runs go on beside this one, HPC_TEST_SHARED_MACHINE=1 leaves those two out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -19,12 +20,14 @@ from pathlib import Path
 
 import pytest
 
+from hpc.core.node import rundir
 from hpc.core.node.process import become_subreaper
 from hpc.core.node.reap import descendants, is_running, signal_all
 
 WATCHED = {"runtime", "schedulers", "faults"}
 PATIENCE_S = 10.0
 LOOK_AGAIN_S = 0.05
+BASE_PREFIX = "hpct-"
 SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
 
 _base = ""
@@ -92,11 +95,22 @@ def end_leaks(before: Belongings) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _sweep_killed_runs() -> None:
+    """Removes the base directories of test runs that were killed, unless something in them is alive."""
+    for path in Path("/tmp").glob(f"{BASE_PREFIX}*"):
+        pid = path.name[len(BASE_PREFIX) :].partition("-")[0]
+        if pid.isdigit() and not is_running(int(pid)):
+            rundir.sweep(str(path))
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     global _base, _at_start
     become_subreaper()
     if "HPC_TMPDIR" not in os.environ:
-        _base = tempfile.mkdtemp(prefix="hpct", dir="/tmp")
+        _sweep_killed_runs()
+        _base = tempfile.mkdtemp(prefix=f"{BASE_PREFIX}{os.getpid()}-", dir="/tmp")
         os.chmod(_base, 0o1777)  # tests on real schedulers run as ordinary users
         os.environ["HPC_TMPDIR"] = _base
     else:
@@ -111,7 +125,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if leaks:
         print("\nleft behind by the whole run:\n  " + "\n  ".join(leaks))
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if _base.startswith("/tmp/hpct"):
+    if _base.startswith(f"/tmp/{BASE_PREFIX}{os.getpid()}-"):
         shutil.rmtree(_base, ignore_errors=True)
 
 

@@ -78,6 +78,7 @@ class HeadMachine:
         self.nodes: dict[int, Node] = {}
         self.dead: dict[int, NodeInfo] = {}
         self.demands: dict[tuple[int, int], Demand] = {}
+        self.tickets_sent: dict[tuple[int, int], int] = {}
         self.names: dict[tuple[str, str], Named] = {}
         self.kv: dict[tuple[str, bytes], bytes] = {}
         self.kv_bytes = 0
@@ -152,6 +153,8 @@ class HeadMachine:
         self.cut.append(number)
         for key in [k for k in self.demands if k[0] == number]:
             del self.demands[key]
+        for key in [k for k in self.tickets_sent if k[0] == number]:
+            del self.tickets_sent[key]
         for name in [k for k, n in self.names.items() if owner_of(n.actor).node == number]:
             del self.names[name]
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
@@ -176,6 +179,7 @@ class HeadMachine:
 
     def _on_demand(self, src: Address, msg: Demand) -> None:
         key = (src.node, msg.shape)
+        msg.count -= self.tickets_sent.get(key, 0) - msg.seen
         if msg.count > 0:
             self.demands[key] = msg
         else:
@@ -220,6 +224,7 @@ class HeadMachine:
                         snapshot.free[name][at] -= units
                 grants.append((number, count, self._next_ticket))
                 demand.count -= count
+                self.tickets_sent[key] = self.tickets_sent.get(key, 0) + count
             why = ""
             if not grants and key not in self._told_infeasible:
                 why = why_infeasible(snapshot, demand.placement, demand.strategy)

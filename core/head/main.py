@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import threading
 
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address
@@ -47,6 +48,7 @@ class Head:
         self._timer: Timer | None = None
         self.reactor.add_reader(self.control.fileno(), self._on_control)
         self.reactor.at_end_of_turn(self._settle)
+        self._importing = False
 
     def run(self) -> None:
         """Until the session ends."""
@@ -93,6 +95,9 @@ class Head:
 
     def _settle(self) -> None:
         machine = self.machine
+        if machine.nodes and not self._importing:
+            self._importing = True
+            threading.Thread(target=_import_policy, name="hpc-import", daemon=True).start()
         next_at = machine.tick(self.reactor.now())
         self._send_outbox()
         while machine.cut:
@@ -112,6 +117,11 @@ class Head:
         if key is not None:
             self.allow.remove(key)
         self.links.forget(node)
+
+
+def _import_policy() -> None:
+    """Placement needs numpy, whose import takes 0.1 s: neither the start nor the first placement waits for it."""
+    import hpc.core.policy.placement  # noqa: F401
 
 
 def head_main(spec: NodeSpec, control: socket.socket) -> None:

@@ -27,6 +27,9 @@ ZAP_DOMAIN = b"hpc"
 KEY_BYTES = 32
 MAX_LOGGED_REJECTIONS = 5  # per LOG_WINDOW_S
 LOG_WINDOW_S = 10.0
+HOLD_S = 9.5  # how long the question about an unknown key stays open; just below the links' handshake timeout
+MAX_HELD = 4096  # questions held at the same time; above that unknown keys are refused at once
+UNKNOWN_KEY = "unknown key"
 _UNKNOWN = -1
 
 
@@ -68,7 +71,7 @@ class AllowList:
     def add(self, key: str | bytes, node: int | None = None) -> None:
         user_id = key_to_user_id(key)
         self._nodes[user_id] = node
-        for listener in self.listeners:
+        for listener in tuple(self.listeners):
             listener(user_id)
 
     def remove(self, key: str | bytes) -> None:
@@ -110,27 +113,23 @@ class LogLimit:
             logger.warning(text, *values)
 
 
-#: How long the question about an unknown key stays open; below the links' handshake timeout.
-HOLD_S = 5.0
-#: Questions held at the same time, at most.
-MAX_HELD = 4096
-UNKNOWN_KEY = "unknown key"
-
-
 class ZapHandler:
     """Answers ZeroMQ's question for each new connection of the context: is this key allowed?
 
     One per context, made before the sockets that it guards; those set CURVE_SERVER and ZAP_DOMAIN.
 
     Nodes dial each other while their keys are still being told around, so a connection with an unknown key is not
-    refused at once: its question stays open for HOLD_S and is answered when the key is added meanwhile. The refusal is
-    a 300, "try again later": after a 400 libzmq never dials again.
+    refused at once: its question stays open for `hold_s`, and is answered when the key is added meanwhile. The
+    refusal is a 300, "try again later": after a 400 libzmq never dials again.
     """
 
-    def __init__(self, context: zmq.Context[Any], reactor: Reactor, allow: AllowList) -> None:
+    def __init__(self, context: zmq.Context[Any], reactor: Reactor, allow: AllowList, hold_s: float = HOLD_S) -> None:
         self._reactor = reactor
         self._allow = allow
+        self._hold_s = hold_s
         self._limit = LogLimit()
+        self._held: dict[str, list[list[bytes]]] = {}
+        self._held_count = 0
         self.accepted = 0
         self.rejected = 0
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
@@ -139,9 +138,12 @@ class ZapHandler:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.bind(ZAP_ENDPOINT)
         reactor.add_zmq(self._socket, self._on_request)
-        self._held: dict[str, list[list[bytes]]] = {}
-        self._held_count = 0
         allow.listeners.append(self._on_key)
+
+    @property
+    def held(self) -> int:
+        """Connections whose key is not known yet."""
+        return self._held_count
 
     def _on_request(self) -> None:
         try:
@@ -156,7 +158,7 @@ class ZapHandler:
         if why == UNKNOWN_KEY and self._held_count < MAX_HELD:
             self._held.setdefault(user_id, []).append(frames)
             self._held_count += 1
-            self._reactor.call_later(HOLD_S, lambda: self._give_up(user_id, frames))
+            self._reactor.call_later(self._hold_s, lambda: self._give_up(user_id, frames))
         else:
             self._answer(frames, user_id, why)
 

@@ -60,6 +60,11 @@ class Proxy:
     def connections(self) -> int:
         return len(self._ends) // 2
 
+    @property
+    def armed(self) -> bool:
+        """Whether cut_after() still waits for its bytes."""
+        return self._cut_in_bytes is not None
+
     # ---- faults
 
     def cut(self) -> None:

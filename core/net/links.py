@@ -145,7 +145,7 @@ class Links:
         self._closed = False
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(self.config.io_threads)
         self.context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
-        self.zap = ZapHandler(self.context, reactor, allow)
+        self.zap = ZapHandler(self.context, reactor, allow, hold_s=0.95 * self.config.handshake_s)
         self._router: zmq.Socket[bytes] | None = None
         if bind_addr is not None:
             self._router = self._listen(bind_addr, listen_fd)

@@ -13,6 +13,7 @@ preexec_fn (starts a new interpreter: 100 ms, and a storm of imports on a parall
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -23,9 +24,11 @@ from contextlib import contextmanager
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
+NR_PIDFD_OPEN = 434  # the same on every architecture
 LOST_PARENT = 81  # exit code of a child whose parent was gone before it was tied to it
 
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
 _prctl.restype = ctypes.c_int
 _prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
 
@@ -52,6 +55,21 @@ def _call_prctl(option: int, value: int) -> None:
     if _prctl(option, value, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that is readable once the process has ended; None on a kernel before 5.3.
+
+    ProcessLookupError if there is no such process.  By the system call: Pythons built for old systems (conda's)
+    have no os.pidfd_open.
+    """
+    fd: int = _libc.syscall(NR_PIDFD_OPEN, pid, 0)
+    if fd >= 0:
+        os.set_inheritable(fd, False)
+        return fd
+    if ctypes.get_errno() == errno.ESRCH:
+        raise ProcessLookupError(errno.ESRCH, "no such process")
+    return None
 
 
 def thread_count() -> int:

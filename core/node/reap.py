@@ -17,6 +17,8 @@ import signal
 import time
 from collections.abc import Iterable
 
+from hpc.core.node.process import open_pidfd
+
 POLL_S = 0.05
 
 
@@ -123,11 +125,12 @@ def _wait_for_one(pids: Iterable[int], timeout_s: float) -> None:
     try:
         for pid in pids:
             try:
-                fd = os.pidfd_open(pid)
-            except OSError:  # ended meanwhile, or a kernel before 5.3: then this is a short sleep
+                fd = open_pidfd(pid)
+            except ProcessLookupError:
                 continue
-            fds.append(fd)
-            poll.register(fd, select.POLLIN)
+            if fd is not None:  # without one this is a short sleep
+                fds.append(fd)
+                poll.register(fd, select.POLLIN)
         poll.poll(timeout_s * 1000)
     finally:
         for fd in fds:

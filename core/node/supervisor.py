@@ -35,7 +35,7 @@ from hpc.core.node import rundir, survey
 from hpc.core.node.address import InterfaceError
 from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.keeper import keep
-from hpc.core.node.process import fork_child
+from hpc.core.node.process import fork_child, open_pidfd
 from hpc.core.node.ranks import Order, Ranks, without_ranks
 from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
 from hpc.core.node.spec import NodeSpec, Start, parse_start
@@ -46,7 +46,7 @@ OUTPUT_LOW_BYTES = 1 << 18
 EOF_GRACE_S = 1.0
 FAILURE_GRACE_S = 2.0
 KILL_TIMEOUT_S = 15.0
-KILL_TICK_S = 0.05
+TICK_S = 0.05
 BIND_TIMEOUT_S = 120.0
 TAIL_BYTES = 8192
 TAIL_LINES = 20
@@ -187,11 +187,14 @@ class Supervisor:
 
     def _turn(self) -> None:
         timeout = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-        if self.killing:
-            timeout = KILL_TICK_S
+        waiting = [child.control for child in self.children.values() if child.control.wants_write]
+        if self.killing or waiting:
+            timeout = TICK_S
         for key, _events in self._selector.select(timeout):
             if self._selector.get_map().get(key.fd) == key:  # an earlier callback may have closed it
                 key.data()
+        for control in waiting:  # rare: a child that has not read for 200 KB
+            control.flush()
         if self.ranks is not None:
             self._pause_ranks(self.ranks)
         if self.killing:
@@ -217,12 +220,11 @@ class Supervisor:
     def _watch_launcher(self, pid: int) -> None:
         """Its end of stdin may live on in a process that it forked, so its death is watched as well."""
         try:
-            fd = os.pidfd_open(pid)
+            fd = open_pidfd(pid)
         except ProcessLookupError:
             self._begin_stop(EOF_GRACE_S, "the launcher is gone")
-        except OSError:  # a kernel before 5.3: end of file has to do
             return
-        else:
+        if fd is not None:  # without one, end of file has to do
             self._watch(fd, lambda: self._launcher_gone(fd))
 
     def _launcher_gone(self, fd: int) -> None:
@@ -232,6 +234,9 @@ class Supervisor:
 
     def _on_stdin(self) -> None:
         for message in self.uplink.read():
+            only = message.get("only")  # some ranks of the group, not all
+            if isinstance(only, list) and self.rank not in only:
+                continue
             handler = self._handlers.get(message["op"])
             if handler is not None:
                 try:
@@ -375,9 +380,6 @@ class Supervisor:
         self._begin_stop(FAILURE_GRACE_S, why)
 
     def _on_stop_message(self, message: dict[str, Any]) -> None:
-        only = message.get("only")  # some ranks of the group, not all
-        if isinstance(only, list) and self.rank not in only:
-            return
         self._begin_stop(float(message.get("grace_s", FAILURE_GRACE_S)), str(message.get("why", "")))
 
     def _begin_stop(self, grace_s: float, why: str) -> None:

@@ -56,6 +56,8 @@ INLINE_BYTES = 100 * 1024
 SPIN_S = 50e-6
 #: Messages in one frame, at most.
 FRAME_MESSAGES = 256
+#: How long a full object store is asked again before that is an error.
+FULL_STORE_S = 1.0
 #: `.remote()` waits while more than this is pending in arguments.
 MAX_PENDING_BYTES = 1 << 30
 
@@ -536,9 +538,7 @@ class Client:
 
     def store(self, ident: bytes, data: serialization.Serialized, keep: bool = True) -> None:
         """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it."""
-        answer = self.request(lambda req: (self.machine.raylet, Alloc(req, data.size)))
-        if answer.offset < 0:
-            raise exceptions.ObjectStoreFullError(answer.why)
+        answer = self._alloc(data.size)
         try:
             data.write_into(self.arena.writable(answer.offset, data.size), copy)
         except BaseException as error:
@@ -557,6 +557,18 @@ class Client:
             else:
                 messages.append(Unpin([ident]))
             self._send(self.machine.raylet, messages)
+
+    def _alloc(self, size: int) -> Allocated:
+        """Space in the arena. When it is full, references that were just dropped get a moment to be noticed."""
+        deadline = time.monotonic() + FULL_STORE_S
+        while True:
+            self.flush()
+            answer: Allocated = self.request(lambda req: (self.machine.raylet, Alloc(req, size)))
+            if answer.offset >= 0:
+                return answer
+            if time.monotonic() > deadline:
+                raise exceptions.ObjectStoreFullError(answer.why)
+            self.wait_for(Waiter(1), 0.02)
 
     def _view(self, ident: bytes, result: Result, entry: Entry | None, timeout_s: float | None) -> memoryview:
         """A read-only view of a stored object, pinned as long as the view or the entry lives."""

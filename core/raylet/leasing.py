@@ -30,6 +30,8 @@ from hpc.core.wire import Demand as DemandMsg
 
 #: Demand that could not be served here is told to the head after this time: a burst of short tasks is over by then.
 DEMAND_DELAY_S = 0.005
+#: Demand that stays is repeated to the head this often.
+REPEAT_DEMAND_S = 1.0
 #: Workers that are being started at the same time, at most.
 MAX_STARTING = 16
 #: An idle worker beyond the node's CPUs is ended after this time.
@@ -169,8 +171,10 @@ class Leasing:
             self._send(demand.owner, LeaseInfeasible(demand.req, msg.infeasible))
         for node, count, ticket in msg.grants:
             demand.told_head -= count
+            demand.tickets_seen += count
             take = min(count, demand.want)
             if not take:
+                self.spent_tickets.append(ticket)
                 continue
             if node == self.node:
                 self.spent_tickets.append(ticket)
@@ -185,6 +189,10 @@ class Leasing:
             self._send(raylet_of(node), request)
         demand.told_head = max(0, demand.told_head)
         self.schedule()
+        if demand.here:
+            # The head's view of this node was too old: there is no room after all, so it is asked again.
+            demand.here = 0
+            demand.since = self.now
 
     def _may_stay(self, demand: Demand) -> bool:
         """Whether the demand can be served here without asking the head."""
@@ -328,7 +336,14 @@ class Leasing:
         next_at = now + 1.0
         for demand in self.demands.values():
             target = demand.want - demand.here if demand.want else 0
-            if target != demand.told_head:
+            if target and target == demand.told_head:
+                # Saying it again costs little and heals whatever went wrong.
+                due = demand.told_at + REPEAT_DEMAND_S
+                if due <= now:
+                    self._tell_head(demand)
+                    due = now + REPEAT_DEMAND_S
+                next_at = min(next_at, due)
+            elif target != demand.told_head:
                 due = demand.since + DEMAND_DELAY_S
                 if target < demand.told_head or due <= now:
                     self._tell_head(demand)
@@ -343,9 +358,18 @@ class Leasing:
 
     def _tell_head(self, demand: Demand) -> None:
         demand.told_head = max(0, demand.want - demand.here)
+        demand.told_at = self.now
         self._send(
             HEAD,
-            DemandMsg(self.node, demand.shape, demand.held, demand.placement, demand.strategy, demand.told_head),
+            DemandMsg(
+                self.node,
+                demand.shape,
+                demand.held,
+                demand.placement,
+                demand.strategy,
+                demand.told_head,
+                demand.tickets_seen,
+            ),
         )
 
     def start_workers_ahead(self) -> None:

@@ -62,6 +62,8 @@ class Demand:
     sent: int = 0
     here: int = 0
     told_head: int = 0
+    told_at: float = 0.0
+    tickets_seen: int = 0
     since: float = 0.0
 
 

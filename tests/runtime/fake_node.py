@@ -59,7 +59,9 @@ def fake_raylet(spec: NodeSpec, sock: socket.socket) -> None:
     if mode == "refuse":
         control.send({"op": "error", "why": "no socket today"})
     elif mode != "silent":
-        control.send({"op": "bound", "pk": f"key-of-{spec.node}", "ep": f"tcp://{spec.interface_addr}:{9000 + spec.node}"})
+        control.send(
+            {"op": "bound", "pk": f"key-of-{spec.node}", "ep": f"tcp://{spec.interface_addr}:{9000 + spec.node}"}
+        )
     for proc in range(int(spec.config.get("fake_workers", 0))):
         others[0].send({"op": "fork", "proc": proc, "env": {"HPC_FAKE": str(proc), "HOME": None}})
 

@@ -19,11 +19,11 @@ from hpc.launchers.ranks import RanksRun
 from hpc.launchers.session import Session
 
 LIMIT_S = 30.0
-EXPECTED = (
-    "RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE NODE_RANK GROUP_RANK GROUP_WORLD_SIZE ROLE_NAME ROLE_RANK "
-    "ROLE_WORLD_SIZE MASTER_ADDR MASTER_PORT TORCHELASTIC_RUN_ID TORCHELASTIC_RESTART_COUNT "
-    "TORCHELASTIC_MAX_RESTARTS TORCHELASTIC_ERROR_FILE OMP_NUM_THREADS"
-).split()
+EXPECTED = {
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "GROUP_WORLD_SIZE"),
+    *("ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS"),
+    *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS", "TORCHELASTIC_ERROR_FILE"),
+}
 
 
 class Outcome:
@@ -34,7 +34,11 @@ class Outcome:
 
     def of(self, rank: int, fd: int = 1) -> list[str]:
         prefix = f"[rank {rank}] "
-        return [line[len(prefix) :].rstrip("\n") for number, line in self.written if number == fd and line.startswith(prefix)]
+        return [
+            line[len(prefix) :].rstrip("\n")
+            for number, line in self.written
+            if number == fd and line.startswith(prefix)
+        ]
 
 
 Launch = Callable[..., Outcome]
@@ -45,7 +49,9 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
     """launch(code, nodes=, per_node=, ...) runs a Python program as ranks."""
     sessions: list[Session] = []
 
-    def run(code: str, *args: str, nodes: int = 2, per_node: int = 2, during=None, timeout_s=LIMIT_S, **options) -> Outcome:
+    def run(
+        code: str, *args: str, nodes: int = 2, per_node: int = 2, during=None, timeout_s=LIMIT_S, **options
+    ) -> Outcome:
         script = tmp_path / "script.py"
         script.write_text(code)
         session = Session(LocalGroup(nodes), mode="ranks", start_timeout_s=LIMIT_S)
@@ -71,11 +77,13 @@ def test_every_rank_has_torchruns_environment(launch: Launch, monkeypatch: pytes
     monkeypatch.setenv("SLURM_PROCID", "7")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     monkeypatch.setenv("WORLD_SIZE", "99")
-    outcome = launch("import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:], os.getcwd()]))", "--x", "1")
+    outcome = launch(
+        "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv[1:], os.getcwd()]))", "--x", "1"
+    )
     assert outcome.code == 0
     facts = [json.loads(outcome.of(rank)[0]) for rank in range(4)]
     envs = [fact[0] for fact in facts]
-    assert [set(EXPECTED) - set(env) for env in envs] == [set()] * 4
+    assert [EXPECTED - set(env) for env in envs] == [set()] * 4
     assert [env["RANK"] for env in envs] == ["0", "1", "2", "3"]
     assert [env["LOCAL_RANK"] for env in envs] == ["0", "1", "0", "1"]
     assert [env["NODE_RANK"] for env in envs] == ["0", "0", "1", "1"]
@@ -210,12 +218,7 @@ def test_signals_reach_whole_process_groups(launch: Launch):
 
 def test_what_ranks_leave_behind_ends_with_the_run(launch: Launch):
     outcome = launch(
-        "import os, time\n"
-        "pid = os.fork()\n"
-        "if pid == 0:\n"
-        "    os.setsid()\n"
-        "    time.sleep(600)\n"
-        "print(pid)\n"
+        "import os, time\npid = os.fork()\nif pid == 0:\n    os.setsid()\n    time.sleep(600)\nprint(pid)\n"
     )
     assert outcome.code == 0
     left = [int(outcome.of(rank)[0]) for rank in range(4)]

@@ -16,7 +16,7 @@ import pytest
 
 from hpc.core.node.reap import children_of, descendants, is_running
 from hpc.launchers.local import LocalGroup
-from hpc.launchers.session import Event, Session, SessionError, StartError
+from hpc.launchers.session import Event, Session, StartError
 
 FAKE_NODE = str(Path(__file__).with_name("fake_node.py"))
 LIMIT_S = 20.0
@@ -200,8 +200,9 @@ def test_the_last_lines_of_a_crashed_child_are_in_the_error(make: Make):
 def test_a_node_program_that_is_not_there(make: Make):
     with pytest.raises(StartError, match="cannot start 1 local node"):
         make(group=LocalGroup(1, command=["/no/such/python"])).wait_ready()
-    with pytest.raises(StartError, match="its supervisor ended"):
-        make(group=LocalGroup(1, command=[sys.executable, "-c", "pass"])).wait_ready()
+    with pytest.raises(StartError, match="its supervisor ended") as caught:
+        make(group=LocalGroup(1, command=[sys.executable, "-c", "import no_such_module"])).wait_ready()
+    assert "| ModuleNotFoundError: No module named 'no_such_module'" in str(caught.value)
 
 
 def test_another_version_is_refused_and_named(make: Make, monkeypatch: pytest.MonkeyPatch):
@@ -232,8 +233,8 @@ def test_wait_ready_can_be_bounded_and_repeated(make: Make):
 # -- ends -----------------------------------------------------------------------------------------------
 
 
-def everything(session: Session, group: LocalGroup | None = None) -> list[int]:
-    """All processes of the session."""
+def everything() -> list[int]:
+    """All processes below this one: those of the session under test."""
     return [pid for pid in descendants(os.getpid()) if is_running(pid)]
 
 
@@ -242,7 +243,7 @@ def test_stop_is_told_to_the_children_and_leaves_nothing(make: Make):
     session.wait_ready()
     worker_facts(session, 2)
     directory = node_dir(session)
-    pids = everything(session)
+    pids = everything()
     assert len(pids) >= 9  # keeper, supervisor, raylet, head, zygote, two workers and their daemons
     began = time.monotonic()
     session.stop(grace_s=5.0)
@@ -254,7 +255,7 @@ def test_stop_is_told_to_the_children_and_leaves_nothing(make: Make):
 def test_a_child_that_does_not_stop_is_killed_after_the_grace_period(make: Make):
     session = make(fake_raylet="stubborn")
     session.wait_ready()
-    pids = everything(session)
+    pids = everything()
     began = time.monotonic()
     session.stop(grace_s=0.5)
     assert 0.4 < time.monotonic() - began < 5.0
@@ -283,7 +284,7 @@ def test_a_node_whose_child_is_killed_ends_and_says_so(make: Make, name: str):
 def test_the_death_of_the_head_ends_the_session(make: Make):
     session = make(2)
     session.wait_ready()
-    pids = everything(session)
+    pids = everything()
     os.kill(process_named(session, "hpc-head"), signal.SIGKILL)
     pump_until(session, lambda: session.state == "ended", "the session's end")
     assert "its head was killed by SIGKILL" in session.lost
@@ -407,7 +408,7 @@ def test_a_stopped_supervisor_is_ended_by_force(make: Make, monkeypatch: pytest.
     session = make(fake_workers=1, fake_worker="daemon")
     session.wait_ready()
     worker_facts(session, 1)
-    pids = everything(session)
+    pids = everything()
     directory = node_dir(session)
     os.kill(session.nodes[1].hello["pid"], signal.SIGSTOP)
     session.stop(grace_s=0.2)

@@ -85,7 +85,7 @@ def test_noise_is_handed_on_and_hides_nothing():
 
 
 def test_text_that_looks_like_a_report_inside_a_report_is_only_text():
-    message = {"op": "out", "text": "@hpc 0 1 1/1 {\"op\":\"bye\"}\n"}
+    message = {"op": "out", "text": '@hpc 0 1 1/1 {"op":"bye"}\n'}
     assert decode(encode_report(3, 9, message)) == [Report(3, message)]
 
 

@@ -1,0 +1,91 @@
+"""Sessions for tests: one node by hpc.init, or several local nodes with this process as the driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hpc
+from hpc.launchers.local import LocalGroup
+from hpc.launchers.session import Session
+
+
+@contextmanager
+def one_node(**options: Any) -> Iterator[None]:
+    """A session of one node that ends with the block."""
+    options.setdefault("num_cpus", 2)
+    options.setdefault("object_store_memory", 128 << 20)
+    hpc.init(address="local", **options)
+    try:
+        yield
+    finally:
+        hpc.shutdown()
+
+
+@contextmanager
+def local_nodes(count: int, *, config: dict[str, Any] | None = None, **overrides: Any) -> Iterator[Session]:
+    """A session of several local nodes; the driver is on node 1."""
+    overrides.setdefault("num_cpus", 1)
+    overrides.setdefault("object_store_bytes", 64 << 20)
+    session = Session(LocalGroup(count), overrides=overrides, config={"loopback": True, **(config or {})})
+    session.start()
+    try:
+        session.wait_ready(30.0)
+        hpc.init(address=session.local_dir())
+        yield session
+    finally:
+        hpc.shutdown()
+        session.stop(2.0)
+
+
+def pid_of(session_dir: str, what: str) -> int:
+    """The process id of a node's "raylet", "head" or "zygote", found by its name below the node's supervisor."""
+    supervisor = int(hpc_json(session_dir)["pid"])
+    for pid in children(supervisor):
+        if Path(f"/proc/{pid}/comm").read_text().strip() == f"hpc-{what}":
+            return pid
+    raise LookupError(f"no {what} below process {supervisor}")
+
+
+def hpc_json(session_dir: str) -> dict[str, Any]:
+    """session.json of a node directory."""
+    import json
+
+    data: dict[str, Any] = json.loads(Path(session_dir, "session.json").read_text())
+    return data
+
+
+def children(pid: int) -> list[int]:
+    """The processes whose parent is ``pid``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def kill9(pid: int) -> None:
+    """SIGKILL."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def eventually(check: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+    """What ``check`` gives once it is true; fails after the timeout. For states that nothing announces."""
+    import time
+
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = check()
+        if value or time.monotonic() > deadline:
+            assert value, f"not within {timeout_s} s"
+            return value
+        time.sleep(0.01)

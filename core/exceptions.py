@@ -193,7 +193,7 @@ def pack_error(name: str, error: BaseException, where: str) -> bytes:
         except Exception:
             continue
         return data
-    return cloudpickle.dumps(TaskError(name, text, RuntimeError(str(type(error))), where))  # type: ignore[no-any-return]
+    return cloudpickle.dumps(TaskError(name, text, RuntimeError(str(type(error))), where))
 
 
 def unpack_error(data: bytes) -> BaseException:

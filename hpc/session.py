@@ -165,7 +165,7 @@ def _find_live(address: str) -> str:
         live = [one for one in live if one["session"] == address]
     sessions = sorted({str(one["session"]) for one in live})
     if len(sessions) == 1:
-        return str(min(live, key=lambda one: int(one["node"]))["dir"])
+        return str(min(live, key=lambda one: str(one["node"]).zfill(9))["dir"])
     if not sessions:
         what = "no session of yours runs" if address == "auto" else f"no session {address!r} of yours runs"
         raise ConnectionError(f"{what} on this machine; hpc.init() without an address starts one")

@@ -22,7 +22,7 @@ import pytest
 
 from hpc.core.node import rundir
 from hpc.core.node.process import become_subreaper
-from hpc.core.node.reap import descendants, is_running, signal_all
+from hpc.core.node.reap import descendants, is_running, reap_ended, signal_all
 
 WATCHED = {"runtime", "schedulers", "faults"}
 PATIENCE_S = 10.0
@@ -122,6 +122,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if _at_start is None:
         return
     leaks = wait_for_leaks(_at_start)
+    reap_ended()  # orphans that came to this process; in a container the first process may never do it
     if leaks:
         print("\nleft behind by the whole run:\n  " + "\n  ".join(leaks))
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -5,7 +5,7 @@ No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +102,7 @@ class HeadMachine:
             Shutdown: self._on_shutdown,
         }
 
-    def handle(self, src: Address, messages: list[Message], now: float) -> None:
+    def handle(self, src: Address, messages: Sequence[Message], now: float) -> None:
         """Messages from a raylet or from a process behind it. Those of a node declared dead are not believed."""
         self.now = now
         if src.node in self.dead:

@@ -170,3 +170,25 @@ def _is_dead(path: str) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+def live_sessions(environ: Mapping[str, str] | None = None) -> list[dict[str, object]]:
+    """What session.json says of each node of this user's whose raylet listens on this machine, with its "dir"."""
+    environ = os.environ if environ is None else environ
+    found: list[dict[str, object]] = []
+    for base in sorted({environ.get(name) or "/tmp" for name in ("HPC_TMPDIR", "TMPDIR")} | {"/tmp"}):
+        try:
+            entries = list(os.scandir(base))
+        except OSError:
+            continue
+        for entry in entries:
+            if not _is_ours(entry) or _is_dead(entry.path):
+                continue
+            try:
+                with open(os.path.join(entry.path, "session.json"), encoding="utf-8") as file:
+                    facts = json.load(file)
+            except (OSError, ValueError):
+                continue
+            if os.path.exists(os.path.join(entry.path, "raylet.sock")):
+                found.append({**facts, "dir": entry.path})
+    return found

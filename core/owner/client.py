@@ -227,7 +227,7 @@ class Client:
             self._flush()
         self._after()
 
-    def _drain_dead(self, messages: list[Message]) -> None:
+    def _drain_dead(self, messages: Sequence[Message]) -> None:
         """Read what a dead worker said before it died, ahead of the news of its death."""
         for msg in messages:
             if type(msg) is LeaseLost:

@@ -7,7 +7,7 @@ There is no I/O, clock or thread in here; the shell (`client.Client`) and the si
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpc.core.ids import Address
@@ -69,7 +69,7 @@ class OwnerMachine(ActorSubmitter):
             WatchActor: self.on_watch_actor,
         }
 
-    def handle(self, src: Address, messages: list[Message]) -> list[Message]:
+    def handle(self, src: Address, messages: Sequence[Message]) -> list[Message]:
         """Take the messages of one frame; those that are not for an owner are returned, in order."""
         handlers = self.handlers
         others: list[Message] = []

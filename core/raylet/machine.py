@@ -6,7 +6,7 @@ start or end in ``leasing.to_start`` and ``leasing.to_kill``, links to open or d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpc.core.ids import HEAD, Address
@@ -121,14 +121,14 @@ class RayletMachine:
         """Ask the head to be admitted."""
         self.outbox.append((HEAD, NodeRegister(self.info, WIRE_VERSION)))
 
-    def handle(self, src: Address, messages: list[Message]) -> None:
+    def handle(self, src: Address, messages: Sequence[Message]) -> None:
         """Messages from a process of this node, another raylet or the head. Unknown kinds are ignored."""
         for msg in messages:
             handler = self.handlers.get(type(msg))
             if handler is not None:
                 handler(src, msg)
 
-    def handle_bulk(self, node: int, messages: list[Message]) -> None:
+    def handle_bulk(self, node: int, messages: Sequence[Message]) -> None:
         """Messages of a bulk link."""
         memory = self.memory
         for msg in messages:
@@ -177,7 +177,7 @@ class RayletMachine:
         self.memory.proc_gone(number)
 
     def _process_gone(self, msg: ProcessGone) -> None:
-        """An owner somewhere has ended: free what was its, tell the processes here. Hearing it again changes nothing."""
+        """An owner somewhere has ended: free what was its, tell the processes here. Said again it changes nothing."""
         if msg.addr in self.borrowing.dead_owners:
             return
         self.borrowing.owner_gone(msg.addr)

@@ -121,7 +121,8 @@ class ActorHost:
         context = TaskContext(msg.task, msg.attempt, f"{self.name}.{msg.method}")
         token = current_task.set(context)
         worker.running[msg.task] = context
-        serialization.context.met = met = []
+        met: list[bytes] = []
+        serialization.context.met = met
         start = time.monotonic()
         if main:
             worker.started_at = start

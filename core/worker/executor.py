@@ -60,7 +60,7 @@ class Executor:
         elif kind is DefineFunction:
             self.functions[msg.fn] = msg.blob  # type: ignore[attr-defined]
         elif kind is LeaseBegin:
-            self.leases[msg.lease] = msg  # type: ignore[attr-defined]
+            self.leases[msg.lease] = msg  # type: ignore[attr-defined, assignment]
         elif kind is CreateActor:
             self._create(src, msg)  # type: ignore[arg-type]
         elif kind is Skip:

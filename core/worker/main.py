@@ -225,7 +225,7 @@ class Worker:
     def arguments(self, msg: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments, with references replaced by what they resolved to."""
         if not msg.refs:
-            return serialization.loads(msg.args)  # type: ignore[no-any-return]
+            return serialization.loads(msg.args)
         args, kwargs = serialization.loads(msg.args)
         load = self.client.load
         values = [
@@ -242,7 +242,8 @@ class Worker:
         arena = self.client.arena
         arena.publish(msg.task, msg.attempt, True)
         self.running[msg.task] = context
-        serialization.context.met = met = []
+        met: list[bytes] = []
+        serialization.context.met = met
         start = self.started_at = time.monotonic()
         retryable = False
         self._main_task = msg.task
@@ -333,7 +334,8 @@ class Worker:
         process.actor, process.incarnation = msg.actor, msg.incarnation
         process.actor_name = str(msg.options.get("name") or "")
         process.namespace = str(msg.options.get("namespace") or "")
-        serialization.context.met = met = []
+        met: list[bytes] = []
+        serialization.context.met = met
         context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__")
         token = current_task.set(context)
         self.running[msg.actor] = context

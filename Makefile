@@ -1,0 +1,67 @@
+# Two commands are enough: `make demo` and `make test`. Both make .venv when it is missing.
+PYTHON   ?= python3
+VENV     ?= .venv
+PIP_ARGS ?=
+NODES    ?= 4
+BIN      := $(VENV)/bin
+PIP      := $(BIN)/python -m pip --disable-pip-version-check install -q $(PIP_ARGS)
+
+.PHONY: help demo test lint types bench docs clean
+
+help:
+	@echo "make demo    install into $(VENV) and train a model on $(NODES) local nodes"
+	@echo "make test    install and run all tests that this machine can run"
+	@echo "make lint types    ruff, import rules, mypy"
+	@echo "make bench   microbenchmarks, beside Ray and concurrent.futures (QUICK=1: a few minutes)"
+	@echo "options: PYTHON=python3.12  VENV=dir  PIP_ARGS='--index-url ...'"
+
+# A Python that has torch already (a module on a cluster) lends it to the venv: nothing is downloaded again.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "hpc needs Python 3.10 or newer; PYTHON=... names one ($(PYTHON) is older)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $$($(PYTHON) -c 'import importlib.util as u; print("--system-site-packages" if u.find_spec("torch") else "")') $(VENV)
+
+$(VENV)/.hpc: $(BIN)/python pyproject.toml
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.hpc
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.hpc
+	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.test
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.hpc
+	$(PIP) -e '.[bench]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/hpc-launch --nodes $(NODES) examples/train_digits.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/tidy/static.py imports
+
+types: $(VENV)/.dev
+	$(BIN)/python tests/tidy/static.py types
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+docs: $(VENV)/.hpc
+	$(BIN)/python -m hpc.cli.options --markdown > docs/cli.md
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

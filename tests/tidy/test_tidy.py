@@ -1,0 +1,103 @@
+"""The style rules as a test, so that they stay true.
+
+Lengths are ratchets: the limits may only be lowered. Pure files decide; they have no clocks, sockets, random numbers,
+processes or threads.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("hpc", "core", "launchers", "templates")
+FILES = sorted(p for part in (*PARTS, "bench", "examples", "tests") for p in (ROOT / part).rglob("*.py"))
+
+MAX_FILE_LINES = 700
+MAX_FUNCTION_LINES = 85
+
+PURE = (
+    "core/ids.py",
+    "core/wire.py",
+    "core/resources.py",
+    "core/store/layout.py",
+    "core/net/session.py",
+    "core/owner/objects.py",
+    "core/owner/tasks.py",
+    "core/owner/actors.py",
+    "core/owner/machine.py",
+    "core/worker/executor.py",
+    "core/raylet/tables.py",
+    "core/raylet/leasing.py",
+    "core/raylet/memory.py",
+    "core/raylet/borrowing.py",
+    "core/raylet/machine.py",
+    "core/head/machine.py",
+    "core/policy/placement.py",
+    "core/node/bootstrap.py",
+)
+IMPURE_MODULES = {
+    "asyncio", "ctypes", "mmap", "multiprocessing", "os", "random", "secrets", "select", "selectors", "signal", "socket",
+    "subprocess", "threading", "time", "zmq",
+}  # fmt: skip
+
+#: Who may import whom inside the package: core knows nothing of the others, launchers nothing of the API and CLI.
+FORBIDDEN = {"core", "launchers"}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}:{node.lineno}: relative imports are not used here"
+            yield node.module or "", node.lineno
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_and_functions_fit_in_the_head(path):
+    text = path.read_text()
+    lines = text.count("\n")
+    assert lines <= MAX_FILE_LINES, f"{name(path)} has {lines} lines: it is asking to be two things"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MAX_FUNCTION_LINES, f"{name(path)}:{node.lineno}: {node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name != "__init__.py" or p.read_text()], ids=name)
+def test_every_file_says_why_it_exists(path):
+    assert ast.get_docstring(ast.parse(path.read_text())), f"{name(path)} has no docstring"
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_pure_files_are_pure(file):
+    for module, line in imported(ROOT / file):
+        assert module.split(".")[0] not in IMPURE_MODULES, f"{file}:{line} imports {module}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name(p).split("/")[0] in FORBIDDEN], ids=name)
+def test_imports_point_one_way(path):
+    part = name(path).split("/")[0]
+    own = {"core": {"hpc.core", "hpc._version"}, "launchers": {"hpc.core", "hpc.launchers", "hpc._version"}}[part]
+    for module, line in imported(path):
+        if module == "hpc" or module.startswith("hpc."):
+            allowed = any(module == o or module.startswith(o + ".") for o in own)
+            assert allowed, f"{name(path)}:{line} imports {module}"
+
+
+def test_every_subpackage_is_listed_for_the_wheel():
+    listed = (ROOT / "pyproject.toml").read_text()
+    for part in PARTS:
+        for init in (ROOT / part).rglob("__init__.py"):
+            package = ".".join(init.parent.relative_to(ROOT).parts)
+            package = package if part == "hpc" else f"hpc.{package}"
+            assert f'"{package}"' in listed, f"{package} is not in pyproject.toml's packages"

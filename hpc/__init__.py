@@ -1,58 +1,74 @@
 """hpc: tasks, actors and shared objects on the nodes of a batch job, with Ray's API.
 
-import hpc as ray
+    import hpc as ray
 
-@ray.remote
-def square(x):
-    return x * x
+    @ray.remote
+    def square(x):
+        return x * x
 
-print(ray.get([square.remote(i) for i in range(4)]))
+    print(ray.get([square.remote(i) for i in range(4)]))
+
+Names are imported when first used: the processes of a node import ``hpc.core`` only, and on a parallel file system
+every module that is not read counts.
 """
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from hpc import exceptions
 from hpc._version import __version__
-from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
-from hpc.core.owner.ref import ObjectRef
-from hpc.objects import cancel, get, put, wait
-from hpc.remote_function import RemoteFunction
-from hpc.runtime_context import get_gpu_ids, get_runtime_context
-from hpc.session import init, is_initialized, shutdown
-from hpc.state import available_resources, cluster_resources, nodes
 
+if TYPE_CHECKING:
+    from hpc import actor, exceptions, train, util
+    from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
+    from hpc.api import remote
+    from hpc.core.owner.ref import ObjectRef
+    from hpc.objects import cancel, get, put, wait
+    from hpc.remote_function import RemoteFunction
+    from hpc.runtime_context import get_gpu_ids, get_runtime_context
+    from hpc.session import init, is_initialized, shutdown
+    from hpc.state import available_resources, cluster_resources, nodes
 
-def remote(*args: Any, **options: Any) -> Any:
-    """Make a function a remote function, or a class an actor class.
-
-    ``@hpc.remote``, or with options ``@hpc.remote(num_cpus=2)``. Raises TypeError for anything that is neither a
-    function nor a class, ValueError or TypeError for options that make no sense.
-    """
-    if len(args) == 1 and not options:
-        return _make(args[0], {})
-    if args:
-        raise TypeError("@hpc.remote takes keyword options only, as in @hpc.remote(num_cpus=2)")
-    return lambda target: _make(target, options)
-
-
-def _make(target: Any, options: dict[str, Any]) -> Any:
-    if inspect.isclass(target):
-        return ActorClass(target, options)
-    if callable(target):
-        return RemoteFunction(target, options)
-    raise TypeError(f"@hpc.remote is for functions and classes, not for {type(target).__name__}")
+_HOME = {
+    "ActorClass": "hpc.actor",
+    "ActorHandle": "hpc.actor",
+    "ObjectRef": "hpc.core.owner.ref",
+    "RemoteFunction": "hpc.remote_function",
+    "available_resources": "hpc.state",
+    "cancel": "hpc.objects",
+    "cluster_resources": "hpc.state",
+    "get": "hpc.objects",
+    "get_actor": "hpc.actor",
+    "get_gpu_ids": "hpc.runtime_context",
+    "get_runtime_context": "hpc.runtime_context",
+    "init": "hpc.session",
+    "is_initialized": "hpc.session",
+    "kill": "hpc.actor",
+    "method": "hpc.actor",
+    "nodes": "hpc.state",
+    "put": "hpc.objects",
+    "remote": "hpc.api",
+    "shutdown": "hpc.session",
+    "wait": "hpc.objects",
+}
+_SUBPACKAGES = ("actor", "exceptions", "train", "util")
 
 
 def __getattr__(name: str) -> Any:
-    """Subpackages that programs reach as attributes (``hpc.util``, ``hpc.train``) are imported when first used."""
-    if name in ("util", "train", "actor"):
-        import importlib
+    home = _HOME.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+    elif name in _SUBPACKAGES:
+        value = importlib.import_module(f"hpc.{name}")
+    else:
+        raise AttributeError(f"module 'hpc' has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
-        return importlib.import_module(f"hpc.{name}")
-    raise AttributeError(f"module 'hpc' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [
@@ -61,6 +77,7 @@ __all__ = [
     "ObjectRef",
     "RemoteFunction",
     "__version__",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
@@ -77,5 +94,7 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "train",
+    "util",
     "wait",
 ]

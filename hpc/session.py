@@ -175,10 +175,12 @@ def _find_live(address: str) -> str:
 
 def _start(local: bool, overrides: dict[str, Any], timeout_s: float) -> str:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
-    from hpc.launchers.here import session_here
-    from hpc.launchers.session import SessionError
+    from hpc.launchers.pick import find_place, make_group, session_options
+    from hpc.launchers.session import Session, SessionError
 
-    session = session_here(local=local, overrides={k: v for k, v in overrides.items() if v not in (None, {})})
+    place = find_place(wanted="local" if local else None)
+    given = {name: value for name, value in overrides.items() if value not in (None, {})}
+    session = Session(make_group(place), overrides=given, start_timeout_s=timeout_s, **session_options(place))
     try:
         session.start()
         session.wait_ready(timeout_s)

@@ -1,0 +1,152 @@
+"""Starting, finding and leaving sessions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import hpc
+from runtime.running import local_nodes
+
+
+@hpc.remote
+def double(x):
+    return 2 * x
+
+
+def run_script(text: str, **env: str) -> subprocess.CompletedProcess[str]:
+    code = textwrap.dedent(text)
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("HPC_SESSION", "HPC_ADDRESS"))}
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**environ, **env}, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_session_ends_with_shutdown_and_another_can_follow():
+    for value in (1, 2):
+        with hpc.init(address="local", num_cpus=1) as context:
+            assert hpc.is_initialized()
+            node_dir = context["node_dir"]
+            assert hpc.get(double.remote(value)) == 2 * value
+        assert not hpc.is_initialized()
+        assert not os.path.exists(node_dir)
+    hpc.shutdown()
+
+
+def test_init_twice_is_an_error_unless_allowed():
+    with hpc.init(address="local", num_cpus=1) as first:
+        with pytest.raises(RuntimeError, match="ignore_reinit_error"):
+            hpc.init()
+        assert hpc.init(ignore_reinit_error=True) is first
+
+
+def test_first_use_connects_by_itself_and_the_session_ends_with_the_interpreter():
+    result = run_script("""
+        import hpc as ray
+        f = ray.remote(lambda x: x + 1)
+        print(ray.get(f.remote(1)), ray.get_runtime_context().get_node_id())
+    """)
+    assert result.stdout.split() == ["2", "1"], result.stderr
+
+
+def test_an_exception_at_the_top_of_a_script_ends_the_session_too():
+    result = run_script("""
+        import hpc
+        hpc.init(address="local", num_cpus=1)
+        raise SystemExit(7)
+    """)
+    assert result.returncode == 7
+
+
+def test_resources_of_a_new_session():
+    with hpc.init(address="local", num_cpus=3, num_gpus=2, resources={"widget": 1.5}, labels={"rack": "a"}):
+        resources = hpc.cluster_resources()
+        assert (resources["CPU"], resources["GPU"], resources["widget"]) == (3, 2, 1.5)
+        assert hpc.nodes()[0]["Labels"] == {"rack": "a"}
+
+
+def test_gpus_are_handed_out_by_number_and_not_twice():
+    @hpc.remote(num_gpus=1)
+    class Holder:
+        def gpus(self):
+            return hpc.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    @hpc.remote(num_gpus=0.5)
+    def half():
+        return hpc.get_gpu_ids()
+
+    @hpc.remote
+    def none():
+        return hpc.get_gpu_ids()
+
+    with hpc.init(address="local", num_cpus=2, num_gpus=2):
+        holder = Holder.remote()
+        ids, visible = hpc.get(holder.gpus.remote())
+        assert len(ids) == 1
+        assert visible == str(ids[0])
+        others = hpc.get([half.remote(), half.remote()])
+        assert others[0] == others[1] == [1 - ids[0]]
+        assert hpc.get(none.remote()) == []
+
+
+def test_a_second_driver_joins_by_the_address_of_the_first():
+    with hpc.init(address="local", num_cpus=2) as context:
+        script = """
+            import hpc, sys
+            hpc.init(address={!r})
+            f = hpc.remote(lambda: "from the second driver")
+            print(hpc.get(f.remote()))
+        """
+        for address in (context["session"], context["node_dir"]):
+            result = run_script(script.format(address))
+            assert result.stdout.strip() == "from the second driver", result.stderr
+        assert hpc.get(double.remote(4)) == 8
+
+
+def test_addresses_that_lead_nowhere_say_what_there_is():
+    with pytest.raises(ConnectionError, match="no session of yours runs"):
+        hpc.init(address="auto")
+    with pytest.raises(ConnectionError, match="the session has ended"):
+        hpc.init(address="/nonexistent/hpc-0-0-1")
+    with hpc.init(address="local", num_cpus=1) as context:
+        result = run_script("import hpc; hpc.init(address='0123456789ab')")
+        assert "no session '0123456789ab' of yours runs" in result.stderr
+        result = run_script("import hpc; print(hpc.init(address='auto')['session'])")
+        assert result.stdout.strip() == context["session"], result.stderr
+
+
+def test_resources_belong_to_the_start_of_a_session():
+    with local_nodes(1) as session:
+        hpc.shutdown()
+        with pytest.raises(ValueError, match="belong to a session's start"):
+            hpc.init(address=session.local_dir(), num_cpus=4)
+
+
+def test_runtime_context_says_where_code_runs():
+    @hpc.remote
+    class Named:
+        def who(self):
+            context = hpc.get_runtime_context()
+            return context.get_actor_name(), context.get_actor_id(), context.get_node_id(), context.namespace
+
+    @hpc.remote(num_cpus=2)
+    def task():
+        context = hpc.get_runtime_context()
+        return context.get_task_name(), context.get_assigned_resources(), context.get_actor_id()
+
+    with hpc.init(address="local", num_cpus=2, namespace="lab"):
+        context = hpc.get_runtime_context()
+        assert context.get_task_id() is None
+        assert context.namespace == "lab"
+        name, resources, actor = hpc.get(task.remote())
+        assert name.endswith("task")
+        assert resources == {"CPU": 2.0}
+        assert actor is None
+        named = Named.options(name="n").remote()
+        who = hpc.get(named.who.remote())
+        assert (who[0], who[2], who[3]) == ("n", "1", "lab")
+        assert who[1] == named._actor_id

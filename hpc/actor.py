@@ -80,7 +80,7 @@ class ActorMethod:
         with client.lock:
             if machine.dropped:
                 machine.drain_dropped()
-            client._check_lost()
+            client.check_lost()
             task = machine.new_ids(count)
             msg = Call(task, 0, handle._hpc_ref._id, 0, 0, self._name, data, count, [], refs, holds)
             machine.submit_call(msg, self._retries, holds)
@@ -210,7 +210,7 @@ class ActorClass:
         }
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, [], refs, holds)
         with client.lock:
-            client._check_lost()
+            client.check_lost()
             actor = client.machine.create_actor(msg, self._shape, int(opts.option(options, "max_restarts")), holds)
             if name:
                 actor.name, actor.namespace = name, namespace

@@ -21,10 +21,11 @@ from hpc.core import exceptions, serialization
 from hpc.core.ids import HEAD, Address
 from hpc.core.net.stream import Stream, StreamError, connect
 from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.memory import Memory
 from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.tables import Entry, Shape, Waiter
-from hpc.core.store.arena import Arena, anchored, copy
+from hpc.core.store.arena import Arena
 from hpc.core.wire import (
     ERROR,
     HEADER,
@@ -32,19 +33,14 @@ from hpc.core.wire import (
     INLINE,
     STORED,
     WIRE_VERSION,
-    Abandon,
-    Alloc,
     Allocated,
     Answer,
-    Fetch,
     Fetched,
     LeaseLost,
     Message,
     Register,
     Registered,
     Result,
-    Seal,
-    Unpin,
     decode_body,
     encode_frame,
     system_error,
@@ -56,24 +52,8 @@ INLINE_BYTES = 100 * 1024
 SPIN_S = 50e-6
 #: Messages in one frame, at most.
 FRAME_MESSAGES = 256
-#: How long a full object store is asked again before that is an error.
-FULL_STORE_S = 1.0
 #: `.remote()` waits while more than this is pending in arguments.
 MAX_PENDING_BYTES = 1 << 30
-
-
-class Pin:
-    """An object of the arena that this process may read. It is let go when no entry and no view needs it."""
-
-    __slots__ = ("entry", "ident", "offset", "size", "views", "written")
-
-    def __init__(self, ident: bytes, offset: int, size: int, entry: bool, written: bool) -> None:
-        self.ident = ident
-        self.offset = offset
-        self.size = size
-        self.entry = entry
-        self.written = written
-        self.views = 0
 
 
 class Client:
@@ -90,10 +70,8 @@ class Client:
         self.on_background: Callable[[], None] = lambda: None
         self.streams: dict[Address, Stream] = {}
         self.by_fd: dict[int, Stream] = {}
-        self.replies: dict[Any, list[Any]] = {}
-        self.pins: dict[bytes, Pin] = {}
+        self.replies: dict[int, list[Any]] = {}
         self.shapes: dict[Any, Shape] = {}
-        self.unviewed: deque[Pin] = deque()
         self.callbacks: deque[Callable[[], None]] = deque()
         self.listener: socket.socket | None = None
         self._next_tick = 0.0
@@ -103,6 +81,7 @@ class Client:
         self.registered = registered
         self.addr = Address(registered.node, registered.proc)
         self.arena = Arena(arena_fd, registered.arena_bytes, registered.slot)
+        self.memory = Memory(self, self.arena)
         self.machine = OwnerMachine(self.addr, job)
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -247,7 +226,7 @@ class Client:
         if kind is Allocated or kind is Answer:
             self._reply(msg.req, msg)  # type: ignore[attr-defined]
         elif kind is Fetched:
-            self._fetched(msg)  # type: ignore[arg-type]
+            self.memory.fetched(msg)  # type: ignore[arg-type]
         else:
             self.on_other(src, msg, via)
 
@@ -289,11 +268,11 @@ class Client:
         for entry in list(self.machine.objects.values()):
             if entry.result is None:
                 self.machine.set_result(entry.ident, system_error("SessionLostError", why))
-        for key, slot in self.replies.items():
-            for one in slot[1] if isinstance(key, tuple) else (slot,):
-                one[1] = None
-                one[0].needed = 0
-                self.machine.woken.append(one[0])
+        for slot in self.replies.values():
+            slot[1] = None
+            slot[0].needed = 0
+            self.machine.woken.append(slot[0])
+        self.memory.lose()
         self.replies.clear()
         if self.kind == "worker":
             os._exit(0)
@@ -318,11 +297,12 @@ class Client:
     def _flush(self, everything: bool = False) -> None:
         """Send what the machine left (the lock is held)."""
         for dst, messages in self.machine.take_outbox(everything):
-            self._send(dst, messages)
-        if self.machine.unpinned or self.unviewed:
-            self._unpin()
+            self.send_now(dst, messages)
+        if self.machine.unpinned or self.memory.unviewed:
+            self.memory.let_go()
 
-    def _send(self, dst: Address, messages: list[Message]) -> None:
+    def send_now(self, dst: Address, messages: list[Message]) -> None:
+        """Send to a process, directly or by the raylet (the lock is held)."""
         stream = self.streams.get(dst)
         if stream is None:
             stream = self._route(dst)
@@ -337,26 +317,6 @@ class Client:
             except (OSError, ValueError):
                 pass
 
-    def _unpin(self) -> None:
-        machine, pins = self.machine, self.pins
-        gone: list[bytes] = []
-        for ident in machine.unpinned:
-            pin = pins.get(ident)
-            if pin is not None:
-                pin.entry = False
-                if not pin.views:
-                    gone.append(ident)
-        machine.unpinned.clear()
-        while self.unviewed:
-            pin = self.unviewed.popleft()
-            pin.views -= 1
-            if not pin.views and not pin.entry and pins.get(pin.ident) is pin:
-                gone.append(pin.ident)
-        if gone:
-            for ident in gone:
-                pins.pop(ident, None)
-            self._send(machine.raylet, [Unpin(gone)])
-
     def flush(self) -> None:
         """Send everything that waits to be sent."""
         with self.lock:
@@ -370,7 +330,7 @@ class Client:
 
     def _background_tick(self) -> None:
         now = time.monotonic()
-        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.unviewed:
+        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.memory.unviewed:
             self._tick(now)
         self.on_background()
         if self.callbacks:
@@ -423,7 +383,7 @@ class Client:
         machine = self.machine
         with self.lock:
             machine.drain_dropped()
-            self._check_lost()
+            self.check_lost()
             pending: dict[bytes, Entry] = {}
             ready: set[bytes] = set()
             for ref in refs:
@@ -456,7 +416,7 @@ class Client:
                 self._flush(everything=True)
             self.wait_for(waiter, 1.0)
 
-    def _check_lost(self) -> None:
+    def check_lost(self) -> None:
         if self.lost:
             raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
 
@@ -500,15 +460,15 @@ class Client:
         entry = self.machine.objects[ident]
         result = entry.result
         assert result is not None
-        return self.load(ident, result, entry, timeout_s)
+        return self.load(ident, result, timeout_s)
 
-    def load(self, ident: bytes, result: Result, entry: Entry | None, timeout_s: float | None = None) -> Any:
+    def load(self, ident: bytes, result: Result, timeout_s: float | None = None) -> Any:
         """A result as a value."""
         kind = result.kind
         if kind == INLINE:
             return serialization.loads(result.data, ident if result.inner else None)
         if kind == STORED:
-            view = self._view(ident, result, entry, timeout_s)
+            view = self.memory.view(ident, result, timeout_s)
             return serialization.loads(view, ident if result.inner else None)
         if kind == ERROR:
             raise exceptions.unpack_error(result.data)
@@ -518,7 +478,7 @@ class Client:
         """Store a value; its pages are shared with all processes of the node if it is large."""
         data = serialization.dumps(value)
         inner = [ref._id for ref in data.refs]
-        self._check_lost()
+        self.check_lost()
         if data.size <= INLINE_BYTES:
             packed = data.to_bytes()
             with self.lock:
@@ -528,90 +488,11 @@ class Client:
             return ObjectRef(ident, self)
         with self.lock:
             ident = self.machine.new_ids()
-        self.store(ident, data)
+        self.memory.store(ident, data)
         with self.lock:
             self.machine.put_stored(ident, data.size, inner)
             self._flush()
         return ObjectRef(ident, self)
-
-    # -------------------------------------------------------------- the arena
-
-    def store(self, ident: bytes, data: serialization.Serialized, keep: bool = True) -> None:
-        """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it."""
-        answer = self._alloc(data.size)
-        try:
-            data.write_into(self.arena.writable(answer.offset, data.size), copy)
-        except BaseException as error:
-            with self.lock:
-                self._send(self.machine.raylet, [Abandon(answer.offset)])
-            if isinstance(error, OSError):
-                raise exceptions.ObjectStoreFullError(
-                    f"this node has no memory for {data.size} bytes more in the object store ({error.strerror}); its "
-                    "size is a promise that the machine (or the job's memory limit) did not keep: set a smaller one"
-                ) from None
-            raise
-        with self.lock:
-            messages: list[Message] = [Seal(ident, answer.offset, data.size)]
-            if keep:
-                self.pins[ident] = Pin(ident, answer.offset, data.size, True, True)
-            else:
-                messages.append(Unpin([ident]))
-            self._send(self.machine.raylet, messages)
-
-    def _alloc(self, size: int) -> Allocated:
-        """Space in the arena. When it is full, references that were just dropped get a moment to be noticed."""
-        deadline = time.monotonic() + FULL_STORE_S
-        while True:
-            self.flush()
-            answer: Allocated = self.request(lambda req: (self.machine.raylet, Alloc(req, size)))
-            if answer.offset >= 0:
-                return answer
-            if time.monotonic() > deadline:
-                raise exceptions.ObjectStoreFullError(answer.why)
-            self.wait_for(Waiter(1), 0.02)
-
-    def _view(self, ident: bytes, result: Result, entry: Entry | None, timeout_s: float | None) -> memoryview:
-        """A read-only view of a stored object, pinned as long as the view or the entry lives."""
-        pin = self.pins.get(ident)
-        if pin is None:
-            pin = self._fetch(ident, result, entry, timeout_s)
-        pin.views += 1
-        return anchored(self.arena.readable(pin.offset, pin.size), self.unviewed.append, pin)
-
-    def _fetch(self, ident: bytes, result: Result, entry: Entry | None, timeout_s: float | None) -> Pin:
-        waiter = Waiter(1)
-        slot: list[Any] = [waiter, None]
-        with self.lock:
-            self._check_lost()
-            waiting = self.replies.setdefault(("fetch", ident), [Waiter(1), []])
-            waiting[1].append(slot)
-            if len(waiting[1]) == 1:
-                self._send(self.machine.raylet, [Fetch(ident, result.size, list(result.nodes))])
-        if not self.wait_for(waiter, timeout_s):
-            raise exceptions.GetTimeoutError(f"object {ident.hex()} did not arrive on this node within {timeout_s} s")
-        answer = slot[1]
-        if answer is None:
-            raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
-        if isinstance(answer, Fetched):
-            if "no room" in answer.why:
-                raise exceptions.ObjectStoreFullError(answer.why)
-            raise exceptions.ObjectLostError(f"object {ident.hex()} is lost: {answer.why}")
-        assert isinstance(answer, Pin)
-        return answer
-
-    def _fetched(self, msg: Fetched) -> None:
-        waiting = self.replies.pop(("fetch", msg.ident), None)
-        outcome: Any = msg
-        if msg.offset >= 0:
-            entry = self.machine.objects.get(msg.ident)
-            outcome = Pin(msg.ident, msg.offset, msg.size, entry is not None, False)
-            self.pins[msg.ident] = outcome
-            if entry is not None:
-                entry.pinned = True
-        for slot in waiting[1] if waiting else ():
-            slot[1] = outcome
-            slot[0].needed = 0
-            self.machine.woken.append(slot[0])
 
     # -------------------------------------------------------------- questions
 
@@ -620,12 +501,12 @@ class Client:
         waiter = Waiter(1)
         slot: list[Any] = [waiter, None]
         with self.lock:
-            self._check_lost()
+            self.check_lost()
             self._reqs += 1
             req = self._reqs
             self.replies[req] = slot
             dst, msg = build(req)
-            self._send(dst, [msg])
+            self.send_now(dst, [msg])
         if not self.wait_for(waiter, timeout_s):
             with self.lock:
                 self.replies.pop(req, None)

@@ -228,9 +228,7 @@ class Worker:
             return serialization.loads(msg.args)
         args, kwargs = serialization.loads(msg.args)
         load = self.client.load
-        values = [
-            load(ident, value, self.client.machine.objects.get(ident)) for ident, value in zip(msg.refs, msg.values)
-        ]
+        values = [load(ident, value) for ident, value in zip(msg.refs, msg.values)]
         args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
         kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
         return args, kwargs
@@ -304,7 +302,7 @@ class Worker:
             if data.size <= INLINE_BYTES:
                 packed.append(Result(INLINE, data.to_bytes(), inner=inner))
             else:
-                self.client.store(return_id(task, index), data, keep=False)
+                self.client.memory.store(return_id(task, index), data, keep=False)
                 packed.append(Result(STORED, b"", data.size, [self.client.addr.node], inner))
         if handed:
             with self.client.lock:

@@ -180,7 +180,8 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float) -> str:
 
     place = find_place(wanted="local" if local else None)
     given = {name: value for name, value in overrides.items() if value not in (None, {})}
-    session = Session(make_group(place), overrides=given, start_timeout_s=timeout_s, **session_options(place))
+    alone = session_options(place)["driver_host"]
+    session = Session(make_group(place), overrides=given, start_timeout_s=timeout_s, driver_host=alone)
     try:
         session.start()
         session.wait_ready(timeout_s)

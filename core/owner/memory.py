@@ -1,7 +1,7 @@
 """A process's use of its node's arena: storing values, reading them without a copy, and letting them go.
 
 A pin keeps an object where it is. This process has at most one pin per object at its raylet; it is given back when
-neither an entry of the owner's machine nor any view needs it. Views end in the garbage collector, at any time and in any
+neither an entry of the owner's machine nor any view needs it. Views end in the garbage collector, at any time, in any
 thread, so their end only appends to a deque.
 """
 

@@ -47,6 +47,8 @@ log = logging.getLogger("hpc.raylet")
 STORE_SHARE = 0.3
 MIN_STORE_BYTES = 64 << 20
 LOG_INTERVAL_S = 0.1
+#: Workers that may end before they are ready, one after the other, before the node gives up.
+MAX_START_FAILURES = 5
 
 
 def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
@@ -115,6 +117,7 @@ class Raylet:
         self.dialed: set[int] = set()
         self.ready_said = False
         self.stopping = False
+        self.start_failures = 0
         self._timer: Timer | None = None
         self.listener = listen(spec.raylet_sock)
         reactor = self.reactor
@@ -198,10 +201,22 @@ class Raylet:
         if tail and os.WIFSIGNALED(status) is False and os.waitstatus_to_exitcode(status) != 0:
             why += "; its last words: " + " | ".join(tail[-3:])
         self.exited[number] = why
+        proc = self.machine.leasing.procs.get(number)
+        if proc is not None and proc.state == "starting":
+            self._start_failed(number, why)
         self.logs.close(number)
         self.machine.process_gone(number, f"its process (pid {self._pid(number)}) {why}", task, attempt)
         if number not in self.streams:
             self._forget(number)
+
+    def _start_failed(self, number: int, why: str) -> None:
+        """A worker ended before it was ready. When that happens again and again the node is of no use: say so."""
+        self.start_failures += 1
+        log.error("worker %d ended before it was ready: it %s", number, why)
+        if self.start_failures >= MAX_START_FAILURES and not self.stopping:
+            problem = f"{self.start_failures} workers in a row ended before they were ready; the last one {why}"
+            self.control.send({"op": "error", "why": problem})
+            self._stop(problem)
 
     def _pid(self, number: int) -> int:
         proc = self.machine.leasing.procs.get(number)
@@ -291,6 +306,7 @@ class Raylet:
         if msg.kind != "driver":
             machine.worker_joined(number, pid, self.spec.worker_sock(number))
             self.logs.open(number)
+            self.start_failures = 0
 
     def _watch_pid(self, number: int, pid: int) -> None:
         try:

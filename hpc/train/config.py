@@ -153,9 +153,7 @@ class RunConfig:
         self.checkpoint_config = self.checkpoint_config or CheckpointConfig()
         for name, kind in (("failure_config", FailureConfig), ("checkpoint_config", CheckpointConfig)):
             if not isinstance(getattr(self, name), kind):
-                raise TypeError(
-                    f"RunConfig.{name} must be a {kind.__name__}, not {type(getattr(self, name)).__name__}"
-                )
+                raise TypeError(f"RunConfig.{name} must be a {kind.__name__}, not {type(getattr(self, name)).__name__}")
         if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name):
             raise ValueError(f"RunConfig.name must be the name of a directory, not {self.name!r}")
         for callback in self.callbacks or ():

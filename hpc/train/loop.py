@@ -48,7 +48,6 @@ class Returned:
     """The rank's function has returned. The value is rank 0's; other ranks send none."""
 
     value: Any
-    reports: int
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,10 @@ class Loop:
             value = call_loop(function, config)
             if self.identity.world_rank == 0:
                 cloudpickle.dumps(value)
-            event: Event = Returned(value if self.identity.world_rank == 0 else None, self.reports)
+            event: Event = Returned(value if self.identity.world_rank == 0 else None)
         except BaseException as error:
-            event = describe_error(error)
+            left = isinstance(error, SystemExit) and error.code in (0, None)
+            event = Returned(None) if left else describe_error(error)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self.events.put(event)
@@ -165,10 +165,8 @@ def parameter_count(function: Callable[..., Any]) -> int:
     return sum(p.kind in kinds for p in inspect.signature(function).parameters.values())
 
 
-def describe_error(error: BaseException) -> Event:
+def describe_error(error: BaseException) -> Raised:
     """What the driver is told of an exception: its traceback from the user's first frame, and itself if it pickles."""
-    if isinstance(error, SystemExit) and error.code in (0, None):
-        return Returned(None, -1)
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename == __file__ and frame.tb_next is not None:
         frame = frame.tb_next

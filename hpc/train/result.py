@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,7 @@ class Result:
 def as_table(history: list[dict[str, Any]]) -> Any:
     """All reports, as a DataFrame where pandas is installed."""
     try:
-        import pandas
+        pandas = importlib.import_module("pandas")
     except ImportError:
         return history
     return pandas.DataFrame(history)

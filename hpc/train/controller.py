@@ -1,0 +1,178 @@
+"""One run, from the driver: starts the workers, takes their reports, stores checkpoints, starts again after failures.
+
+It runs in the process that called ``fit``, which waits for it anyway: an actor of its own would be one more process
+to place and to lose. The way through is the same for every rank: a call that waits for the rank's next event.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import hpc
+from hpc.train.callback import TrainRunContext, UserCallback
+from hpc.train.checkpoint import Checkpoint
+from hpc.train.config import RunConfig, ScalingConfig
+from hpc.train.errors import ControllerError, WorkerGroupError
+from hpc.train.group import WorkerGroup
+from hpc.train.loop import Reported, Returned
+from hpc.train.ranks import Identity, NoRoom, plan, torchrun_environment
+from hpc.train.result import Result
+from hpc.train.storage import RunStorage
+
+
+class Backend(Protocol):
+    """What makes the workers one group: torch's process group, for example."""
+
+    def on_start(self, group: WorkerGroup) -> None:
+        """The ranks are known and have their environment; the training function has not started."""
+
+    def on_end(self, group: WorkerGroup) -> None:
+        """All ranks' functions have returned."""
+
+
+class Controller:
+    """One call of ``fit``."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        config: dict[str, Any] | None,
+        scaling: ScalingConfig,
+        run: RunConfig,
+        backend: Backend,
+        watchers: Sequence[UserCallback],
+    ) -> None:
+        self.scaling = scaling
+        self.backend = backend
+        name = run.name or _new_name()
+        self.run_config = replace(run, name=name)
+        self.context = TrainRunContext(self.run_config, scaling, config)
+        self.watchers = [*(run.callbacks or ()), *watchers]
+        self.storage = RunStorage(self.run_config.storage_root, name, self.run_config.checkpoint_config)
+        self.attempt = 0
+        self._work = (function, config)
+
+    def run(self) -> Result:
+        """Until all ranks have returned. Raises TrainingFailedError when they fail once too often."""
+        try:
+            self.storage.open()
+        except OSError as error:
+            raise ControllerError(f"the run's directory {self.storage.path} cannot be used: {error}") from error
+        work = hpc.put(self._work)
+        try:
+            while True:
+                try:
+                    return self.storage.result(self._attempt(work))
+                except WorkerGroupError as error:
+                    self._on_failure(error)
+                self.attempt += 1
+        finally:
+            self.storage.close()
+
+    def _on_failure(self, error: WorkerGroupError) -> None:
+        """Raise the error, or return to start again."""
+        for watcher in self.watchers:
+            watcher.after_exception(self.context, error.worker_failures)
+        most = self.run_config.failure_config.max_failures
+        if 0 <= most <= self.attempt:
+            raise error
+        self.storage.clear_staging()
+        latest = self.storage.latest
+        start = f"from {os.path.basename(latest.path)}" if latest is not None else "from the beginning"
+        print(
+            f"train: {error}\ntrain: starting again {start} "
+            f"(failure {self.attempt + 1}{f' of at most {most}' if most > 0 else ''})",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _attempt(self, work: Any) -> Any:
+        """Start the workers and follow them to their end; rank 0's return value."""
+        each = self.scaling.worker_resources
+        nodes = hpc.nodes()
+        try:
+            slots = plan(nodes, self.scaling.world_size, each, self.scaling.placement_strategy)
+        except NoRoom as error:
+            raise ControllerError(str(error)) from None
+        directories = {str(node["NodeID"]): os.path.dirname(node["RayletSocketName"]) for node in nodes}
+        latest = self.storage.latest
+        group = WorkerGroup(slots, each, self.run_config.worker_runtime_env)
+        try:
+            group.start(
+                lambda rank: self._environment(rank, directories.get(rank.node, "/tmp")),
+                self.storage.place,
+                self.attempt,
+                latest.path if latest is not None else None,
+            )
+            self.backend.on_start(group)
+            group.gather([actor.start.remote(work) for actor in group.actors])
+            value = self._follow(group)
+            self.backend.on_end(group)
+            group.end()
+        except BaseException:
+            group.kill()
+            raise
+        return value
+
+    def _environment(self, rank: Identity, directory: str) -> dict[str, str]:
+        run_id = str(self.run_config.name)
+        error_file = os.path.join(directory, f"train-{self.storage.place.token}-{self.attempt}-{rank.world_rank}.json")
+        return torchrun_environment(rank, run_id, self.attempt, self.run_config.failure_config.max_failures, error_file)
+
+    def _follow(self, group: WorkerGroup) -> Any:
+        """Take what the ranks report until all have returned; rank 0's return value."""
+        world = len(group.actors)
+        pending = {actor.next.remote(0, None): rank for rank, actor in enumerate(group.actors)}
+        waiting: dict[int, Reported] = {}
+        returned: dict[int, Returned] = {}
+        while len(returned) < world:
+            for rank, event in group.events(pending):
+                if isinstance(event, Reported):
+                    waiting[rank] = event
+                elif isinstance(event, Returned):
+                    returned[rank] = event
+            if waiting and len(waiting) + len(returned) == world:
+                if returned:
+                    raise _uneven(waiting, returned)
+                number = waiting[0].number
+                stored = self._accept([waiting[rank] for rank in range(world)])
+                waiting.clear()
+                path = stored.path if stored is not None else None
+                pending = {actor.next.remote(number, path): rank for rank, actor in enumerate(group.actors)}
+        return returned[0].value
+
+    def _accept(self, reports: list[Reported]) -> Checkpoint | None:
+        """All ranks have reported: keep the metrics, make the checkpoint, tell the watchers."""
+        metrics = reports[0].metrics
+        self.storage.history.append(metrics)
+        staging = next((r.staging for r in reports if r.staging is not None), None)
+        checkpoint = None
+        if staging is not None:
+            names = {r.dir_name for r in reports if r.staging is not None}
+            if len(names) > 1:
+                raise ControllerError(f"the ranks gave different values of checkpoint_dir_name: {names}")
+            try:
+                checkpoint = self.storage.commit(staging, names.pop(), metrics)
+            except OSError as error:
+                raise ControllerError(f"the checkpoint cannot be stored: {error}") from error
+        for watcher in self.watchers:
+            watcher.after_report(self.context, [r.metrics for r in reports], checkpoint)
+        return checkpoint
+
+
+def _uneven(waiting: dict[int, Reported], returned: dict[int, Returned]) -> WorkerGroupError:
+    rank, number = min(waiting), waiting[min(waiting)].number
+    message = (
+        f"rank {rank} waits in its report number {number}, but rank {min(returned)} has returned: report() is a "
+        "barrier, which every rank must call equally often"
+    )
+    return WorkerGroupError(message, {rank: RuntimeError(message)})
+
+
+def _new_name() -> str:
+    return f"train-{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.urandom(2).hex()}"

@@ -1,0 +1,212 @@
+"""Training with PyTorch: TorchTrainer, and what its training functions call.
+
+torch is imported in the workers, and here only by what needs it: a driver that only calls ``fit`` never loads it, and
+without torch this module can be imported all the same.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hpc.train.config import RunConfig, ScalingConfig
+from hpc.train.controller import Backend
+from hpc.train.group import WorkerGroup
+from hpc.train.loop import current_loop
+from hpc.train.trainer import DataParallelTrainer
+
+if TYPE_CHECKING:
+    import torch
+
+NO_TORCH = "PyTorch is not installed for this Python; `pip install hpc[train]` installs it"
+
+
+@dataclass
+class TorchConfig:
+    """How the process group is made. backend: "nccl" or "gloo", ...; None: nccl with GPUs, else gloo."""
+
+    backend: str | None = None
+    init_method: str = "env"
+    timeout_s: float = 1800
+
+    def __post_init__(self) -> None:
+        if self.backend is not None and not isinstance(self.backend, str):
+            raise TypeError(f"TorchConfig.backend must be a string, not {type(self.backend).__name__}")
+        if self.init_method not in ("env", "tcp"):
+            raise ValueError(f'TorchConfig.init_method must be "env" or "tcp", not {self.init_method!r}')
+        if self.timeout_s <= 0:
+            raise ValueError(f"TorchConfig.timeout_s must be above 0, not {self.timeout_s}")
+
+
+class TorchTrainer(DataParallelTrainer):
+    """Runs a function on every rank of a torch process group.
+
+    The function takes its configuration, or nothing. On every rank torchrun's environment is set and the process group
+    initialized before it starts. ``fit`` runs it and returns a Result.
+    """
+
+    def __init__(
+        self,
+        train_loop_per_worker: Callable[..., Any],
+        *,
+        train_loop_config: dict[str, Any] | None = None,
+        torch_config: TorchConfig | None = None,
+        scaling_config: ScalingConfig | None = None,
+        run_config: RunConfig | None = None,
+        datasets: dict[str, Any] | None = None,
+        dataset_config: Any = None,
+        validation_config: Any = None,
+    ) -> None:
+        if importlib.util.find_spec("torch") is None:
+            raise ImportError(NO_TORCH, name="torch")
+        if torch_config is not None and not isinstance(torch_config, TorchConfig):
+            raise TypeError(f"torch_config must be a TorchConfig, not {type(torch_config).__name__}")
+        self.torch_config = torch_config or TorchConfig()
+        super().__init__(
+            train_loop_per_worker,
+            train_loop_config=train_loop_config,
+            scaling_config=scaling_config,
+            run_config=run_config,
+            datasets=datasets,
+            dataset_config=dataset_config,
+            validation_config=validation_config,
+        )
+
+    def backend(self) -> Backend:
+        """torch.distributed."""
+        return TorchBackend(self.torch_config, self.scaling_config.use_gpu)
+
+
+class TorchBackend:
+    """Makes the process group. As under torchrun a store outlives it, which rank 0's process serves.
+
+    The store takes a free port by itself (a port that is looked for first may be taken by the time that it is used),
+    and TORCHELASTIC_USE_AGENT_STORE makes init_process_group join it.
+    """
+
+    def __init__(self, config: TorchConfig, use_gpu: bool) -> None:
+        self.config = config
+        self.name = config.backend or ("nccl" if use_gpu else "gloo")
+        self.use_gpu = use_gpu
+
+    def on_start(self, group: WorkerGroup) -> None:
+        """Import torch everywhere, then make the group."""
+        ports = group.run(_load_torch, self.use_gpu, self.config.timeout_s)
+        address = group.identities[0].address
+        group.run(_join, self.name, self.config.init_method, address, ports[0], self.config.timeout_s)
+
+    def on_end(self, group: WorkerGroup) -> None:
+        """Leave the group, all ranks at the same time."""
+        group.run(_leave)
+
+
+_store: Any = None
+
+
+def _load_torch(use_gpu: bool, timeout_s: float) -> int:
+    """In a worker: import torch, with the threads that this worker has; rank 0 returns the port of the store."""
+    global _store
+    identity = current_loop("_load_torch").identity
+    try:
+        import torch
+        from torch import distributed
+    except ImportError as error:
+        raise ImportError(f"{NO_TORCH} (on node {identity.node}: {error})", name="torch") from error
+    threads = os.environ["OMP_NUM_THREADS"].split(",")[0]
+    if threads.isdigit() and int(threads) > 0:
+        torch.set_num_threads(int(threads))
+    if use_gpu and not torch.cuda.is_available():
+        raise RuntimeError(f"use_gpu=True, but torch {torch.__version__} on node {identity.node} finds no GPU")
+    dist: Any = distributed
+    if not dist.is_available():
+        raise RuntimeError(f"torch {torch.__version__} on node {identity.node} has no torch.distributed")
+    if identity.world_rank != 0:
+        return 0
+    limit = datetime.timedelta(seconds=timeout_s)
+    _store = dist.TCPStore(identity.address, 0, None, True, limit, wait_for_workers=False)
+    return int(_store.port)
+
+
+def _join(backend: str, init_method: str, address: str, port: int, timeout_s: float) -> None:
+    """In a worker: join the process group."""
+    import torch
+    import torch.distributed as dist
+
+    identity = current_loop("_join").identity
+    os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port), TORCHELASTIC_USE_AGENT_STORE="True")
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    if identity.devices:
+        torch.cuda.set_device(identity.devices[0])
+    dist.init_process_group(
+        backend,
+        init_method="env://" if init_method == "env" else f"tcp://{address}:{port}",
+        rank=identity.world_rank,
+        world_size=identity.world_size,
+        timeout=datetime.timedelta(seconds=timeout_s),
+    )
+
+
+def _leave() -> None:
+    """In a worker: leave the process group, unless the training function has done so."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def get_device() -> torch.device:
+    """This rank's device: its first GPU, else the CPU."""
+    return get_devices()[0]
+
+
+def get_devices() -> list[torch.device]:
+    """This rank's devices: its GPUs, else the CPU."""
+    import torch
+
+    identity = current_loop("torch.get_devices").identity
+    return [torch.device("cuda", index) for index in identity.devices] or [torch.device("cpu")]
+
+
+def prepare_model(
+    model: torch.nn.Module,
+    move_to_device: bool | torch.device = True,
+    parallel_strategy: str | None = "ddp",
+    parallel_strategy_kwargs: dict[str, Any] | None = None,
+) -> torch.nn.Module:
+    """The model on this rank's device, wrapped in DistributedDataParallel when there are several ranks.
+
+    parallel_strategy_kwargs go to DistributedDataParallel. parallel_strategy=None leaves the model as it is.
+    """
+    from hpc.train.torch_loop import prepare_model as prepare
+
+    return prepare(model, move_to_device, parallel_strategy, parallel_strategy_kwargs)
+
+
+def prepare_data_loader(
+    data_loader: torch.utils.data.DataLoader[Any],
+    add_dist_sampler: bool = True,
+    move_to_device: bool = True,
+    auto_transfer: bool = True,
+) -> torch.utils.data.DataLoader[Any]:
+    """The loader with this rank's share of the data (a DistributedSampler), its batches on this rank's device.
+
+    With shuffling, call ``loader.sampler.set_epoch(epoch)`` before each epoch. auto_transfer: batches are copied to
+    the GPU while it computes.
+    """
+    from hpc.train.torch_loop import prepare_data_loader as prepare
+
+    return prepare(data_loader, add_dist_sampler, move_to_device, auto_transfer)
+
+
+__all__ = [
+    "TorchConfig",
+    "TorchTrainer",
+    "get_device",
+    "get_devices",
+    "prepare_data_loader",
+    "prepare_model",
+]

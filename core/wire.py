@@ -270,6 +270,12 @@ class LogLines(Message, tag=32):
     is_err: bool
 
 
+class FlushLogs(Message, tag=33):
+    """A driver is about to leave: send it what its workers have printed, then an Answer."""
+
+    req: int
+
+
 class Event(Message, tag=31):
     """Something worth showing in the state API; dropping it is allowed."""
 
@@ -672,7 +678,7 @@ AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim,
     LeaseLost, LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free,
     Fetch, Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable,
-    Event, LogLines, DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
+    Event, LogLines, FlushLogs, DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
     Cancel,
     EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost, Pull,
     Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,

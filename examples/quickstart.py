@@ -6,23 +6,21 @@ import hpc
 
 
 @hpc.remote
-def row_sum(matrix, row):  # matrix is a view of the node's shared memory: no copy for each task
-    return float(matrix[row].sum())
+def row_sum(matrix, row):  # the matrix is a view of the node's shared memory, not a copy
+    return matrix[row].sum()
 
 
 @hpc.remote
 class Total:
-    def __init__(self):
-        self.value = 0.0
+    value = 0
 
     def add(self, amount):
         self.value += amount
         return self.value
 
 
-if __name__ == "__main__":
-    hpc.init()
-    matrix = hpc.put(np.ones((100, 100_000)))
-    sums = [row_sum.remote(matrix, row) for row in range(100)]
-    total = Total.remote()
-    print(hpc.get([total.add.remote(amount) for amount in sums])[-1])
+hpc.init()
+matrix = hpc.put(np.ones((100, 100_000)))
+total = Total.remote()
+totals = [total.add.remote(row_sum.remote(matrix, row)) for row in range(100)]
+print("the sum is", hpc.get(totals)[-1])

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from hpc.core import exceptions, serialization
-from hpc.core.ids import HEAD, Address
+from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.net.stream import Stream, StreamError, connect
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
@@ -36,6 +36,7 @@ from hpc.core.wire import (
     Allocated,
     Answer,
     Fetched,
+    FlushLogs,
     LeaseLost,
     Message,
     Register,
@@ -525,8 +526,9 @@ class Client:
         slot = self.replies.pop(req, None)
         if slot is not None:
             slot[1] = msg
-            slot[0].needed = 0
-            self.machine.woken.append(slot[0])
+            slot[0].needed -= 1
+            if slot[0].needed <= 0:
+                self.machine.woken.append(slot[0])
 
     # -------------------------------------------------------------- references
 
@@ -544,12 +546,33 @@ class Client:
         self._after()
         return ObjectRef(ident, self)
 
+    def flush_logs(self, timeout_s: float = 0.5) -> None:
+        """Have what our workers printed sent here, on the nodes that we used."""
+        waiter = Waiter(0)
+        reqs = []
+        with self.lock:
+            nodes = self.machine.nodes_used - set(self.machine.gone_nodes)
+            if self.lost or not nodes:
+                return
+            for node in nodes:
+                self._reqs += 1
+                reqs.append(self._reqs)
+                waiter.needed += 1
+                self.replies[self._reqs] = [waiter, None]
+                self.send_now(raylet_of(node), [FlushLogs(self._reqs)])
+        self.wait_for(waiter, timeout_s)
+        with self.lock:
+            for req in reqs:
+                self.replies.pop(req, None)
+
     def close(self) -> None:
         """Say what is left to say and disconnect."""
         if self.polling.closing:
             return
         try:
             self.flush()
+            if self.kind == "driver":
+                self.flush_logs()
         except (OSError, ValueError):
             pass
         self.lost = self.lost or "it was shut down"

@@ -63,6 +63,7 @@ class TaskSubmitter(ObjectTable):
         self.known: dict[Address, set[bytes]] = {}
         self.paths: dict[Address, str] = {}
         self.pending_bytes = 0
+        self.nodes_used: set[int] = set()
         self.warnings: list[str] = []
         self._dirty: set[Shape] = set()
         self._settling = False
@@ -199,6 +200,7 @@ class TaskSubmitter(ObjectTable):
             shape.want = max(0, shape.want - 1)
         lease = Lease(msg.lease, msg.worker, shape, msg.instances)
         self.leases[msg.lease] = shape.leases[msg.lease] = lease
+        self.nodes_used.add(msg.worker.node)
         self.known.setdefault(msg.worker, set())
         if msg.path and msg.worker.node == self.addr.node:
             self.paths[msg.worker] = msg.path

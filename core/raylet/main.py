@@ -30,7 +30,9 @@ from hpc.core.wire import (
     HEADER,
     HEADER_BYTES,
     WIRE_VERSION,
+    Answer,
     DecodeError,
+    FlushLogs,
     Message,
     NodeInfo,
     Register,
@@ -108,6 +110,7 @@ class Raylet:
             fence_s=float(config.get("fence_s", 45.0)),
         )
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
+        self.machine.handlers[FlushLogs] = self._on_flush_logs
         self.streams: dict[int, Stream] = {}
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
@@ -476,6 +479,10 @@ class Raylet:
             for node, msg in bulk:
                 if self._dial(node):
                     self.bulk_links.send(node, encode_body([msg]))
+
+    def _on_flush_logs(self, src: Address, msg: FlushLogs) -> None:
+        self.logs.poll(self.machine.leasing.procs)
+        self.machine.outbox.append((src, Answer(msg.req, True)))
 
     def _send_logs(self, dst: Address, msg: Message) -> None:
         self.machine.outbox.append((dst, msg))

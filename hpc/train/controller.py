@@ -20,7 +20,7 @@ from hpc.train.config import RunConfig, ScalingConfig
 from hpc.train.errors import ControllerError, WorkerGroupError
 from hpc.train.group import WorkerGroup
 from hpc.train.loop import Reported, Returned
-from hpc.train.ranks import Identity, NoRoom, plan, torchrun_environment
+from hpc.train.ranks import Identity, NoRoom, Slot, plan, torchrun_environment
 from hpc.train.result import Result
 from hpc.train.storage import RunStorage
 
@@ -59,6 +59,7 @@ class Controller:
 
     def run(self) -> Result:
         """Until all ranks have returned. Raises TrainingFailedError when they fail once too often."""
+        self._plan(hpc.nodes())  # what can never fit leaves nothing behind
         try:
             self.storage.open()
         except OSError as error:
@@ -95,10 +96,7 @@ class Controller:
         """Start the workers and follow them to their end; rank 0's return value."""
         each = self.scaling.worker_resources
         nodes = hpc.nodes()
-        try:
-            slots = plan(nodes, self.scaling.world_size, each, self.scaling.placement_strategy)
-        except NoRoom as error:
-            raise ControllerError(str(error)) from None
+        slots = self._plan(nodes)
         directories = {str(node["NodeID"]): os.path.dirname(node["RayletSocketName"]) for node in nodes}
         latest = self.storage.latest
         group = WorkerGroup(slots, each, self.run_config.worker_runtime_env)
@@ -118,6 +116,13 @@ class Controller:
             group.kill()
             raise
         return value
+
+    def _plan(self, nodes: list[dict[str, Any]]) -> list[Slot]:
+        scaling = self.scaling
+        try:
+            return plan(nodes, scaling.world_size, scaling.worker_resources, scaling.placement_strategy)
+        except NoRoom as error:
+            raise ControllerError(str(error)) from None
 
     def _environment(self, rank: Identity, directory: str) -> dict[str, str]:
         run_id = str(self.run_config.name)

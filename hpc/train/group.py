@@ -29,6 +29,8 @@ PATIENCE_S = 10.0
 #: When a rank has failed, so long others may fail too: the first report need not be the cause.
 GRACE_S = 0.5
 END_TIMEOUT_S = 10.0
+#: Of the errors of further ranks so much is shown.
+BRIEF_CHARS = 100
 
 
 class TrainWorker:
@@ -137,7 +139,7 @@ class WorkerGroup:
                 except SessionLostError:
                     raise
                 except Exception as error:
-                    raise failure({rank: (error, str(error))}) from error
+                    raise failure({rank: (error, str(error))}, self.identities) from error
             if patient_until is not None and ranks and time.monotonic() > patient_until:
                 patient_until += 6 * PATIENCE_S
                 _say(f"waiting for resources: {len(values)} of {len(refs)} workers have been placed")
@@ -168,7 +170,7 @@ class WorkerGroup:
                 break
             ready = hpc.wait(list(pending), num_returns=1, timeout=left)[0]
         if failed:
-            raise failure(failed)
+            raise failure(failed, self.identities)
         yield from good
 
     def end(self) -> None:
@@ -230,18 +232,24 @@ def _take(ref: Any) -> tuple[Event | None, tuple[Exception, str] | None]:
     return None, (cause, event.traceback)
 
 
-def failure(failed: Mapping[int, tuple[Exception, str]]) -> WorkerGroupError:
+def failure(failed: Mapping[int, tuple[Exception, str]], identities: Sequence[Identity] = ()) -> WorkerGroupError:
     """The error for these ranks' failures. A process that died comes first: what others saw may follow from it."""
     order = sorted(failed, key=lambda rank: not isinstance(failed[rank][0], HpcError))
     first = order[0]
-    text = f"rank {first} failed:\n{failed[first][1].rstrip()}"
+    where = f" on node {identities[first].node}" if first < len(identities) else ""
+    text = f"rank {first}{where} failed:\n{failed[first][1].rstrip()}"
     if len(order) > 1:
-        others = "; ".join(f"rank {rank}: {str(failed[rank][0]).splitlines()[:1]}" for rank in order[1:4])
+        others = "; ".join(f"rank {rank}: {_brief(failed[rank][0])}" for rank in order[1:4])
         more = f"; and {len(order) - 4} more" if len(order) > 4 else ""
         text += f"\n{len(order) - 1} other rank{'s' if len(order) > 2 else ''} failed as well ({others}{more})"
     error = WorkerGroupError(text, {rank: failed[rank][0] for rank in sorted(failed)})
     error.__cause__ = failed[first][0]
     return error
+
+
+def _brief(error: Exception) -> str:
+    first, _, _ = str(error).strip().partition("\n")
+    return f"{type(error).__name__}: {first[:BRIEF_CHARS]}{'...' if len(first) > BRIEF_CHARS else ''}"
 
 
 def _say(text: str) -> None:

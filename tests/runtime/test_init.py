@@ -8,9 +8,9 @@ import sys
 import textwrap
 
 import pytest
+from runtime.running import local_nodes
 
 import hpc
-from runtime.running import local_nodes
 
 
 @hpc.remote
@@ -51,6 +51,20 @@ def test_first_use_connects_by_itself_and_the_session_ends_with_the_interpreter(
         print(ray.get(f.remote(1)), ray.get_runtime_context().get_node_id())
     """)
     assert result.stdout.split() == ["2", "1"], result.stderr
+
+
+def test_what_actors_printed_last_is_shown_before_the_driver_ends():
+    result = run_script("""
+        import hpc
+        hpc.init(num_cpus=2, address="local")
+        @hpc.remote
+        class A:
+            def say(self):
+                print("hello from the actor")
+        a = A.remote()
+        hpc.get(a.say.remote())
+    """)
+    assert "hello from the actor" in result.stdout, result.stderr
 
 
 def test_an_exception_at_the_top_of_a_script_ends_the_session_too():

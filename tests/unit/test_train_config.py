@@ -1,0 +1,90 @@
+"""Configuration of training: Ray's names and defaults, and no field that is silently ignored."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+import hpc.train.torch
+from hpc.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from hpc.train.torch import TorchConfig, TorchTrainer
+
+
+def test_defaults_are_rays():
+    scaling, run, torch = ScalingConfig(), RunConfig(), TorchConfig()
+    assert (scaling.num_workers, scaling.use_gpu, scaling.placement_strategy) == (1, False, "PACK")
+    assert (run.name, run.storage_path, run.failure_config.max_failures) == (None, None, 0)
+    assert (run.checkpoint_config.num_to_keep, run.checkpoint_config.checkpoint_score_order) == (None, "max")
+    assert (torch.backend, torch.init_method, torch.timeout_s) == (None, "env", 1800)
+    assert run.storage_root.endswith("/hpc_results")
+
+
+@pytest.mark.parametrize(
+    ("given", "resources"),
+    [
+        ({}, {"CPU": 1}),
+        ({"use_gpu": True}, {"GPU": 1}),
+        ({"resources_per_worker": {"CPU": 2, "special": 0}}, {"CPU": 2}),
+        ({"use_gpu": True, "resources_per_worker": {"CPU": 4}}, {"CPU": 4, "GPU": 1}),
+        ({"use_gpu": True, "resources_per_worker": {"GPU": 2}}, {"GPU": 2}),
+    ],
+)
+def test_what_a_worker_holds(given, resources):
+    assert ScalingConfig(**given).worker_resources == resources
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: ScalingConfig(num_workers=0), ValueError, "at least 1"),
+        (lambda: ScalingConfig(num_workers=2.0), TypeError, "integer"),
+        (lambda: ScalingConfig(num_workers=(1, 2)), NotImplementedError, r"\(min, max\)"),
+        (lambda: ScalingConfig(use_tpu=True), NotImplementedError, "use_tpu"),
+        (lambda: ScalingConfig(accelerator_type="H100"), NotImplementedError, "accelerator_type"),
+        (lambda: ScalingConfig(placement_strategy="WIDE"), ValueError, "STRICT_SPREAD"),
+        (lambda: ScalingConfig(resources_per_worker={"GPU": 1}), ValueError, "use_gpu"),
+        (lambda: ScalingConfig(use_gpu=True, resources_per_worker={"GPU": 0}), ValueError, "0 GPUs"),
+        (lambda: ScalingConfig(resources_per_worker={"CPU": -1}), ValueError, "negative"),
+        (lambda: ScalingConfig(trainer_resources={}), TypeError, "trainer_resources"),
+        (lambda: FailureConfig(max_failures=-2), ValueError, "at least -1"),
+        (lambda: FailureConfig(controller_failure_limit=3), NotImplementedError, "controller_failure_limit"),
+        (lambda: CheckpointConfig(num_to_keep=0), ValueError, "at least 1"),
+        (lambda: CheckpointConfig(checkpoint_score_order="best"), ValueError, "min"),
+        (lambda: CheckpointConfig(checkpoint_frequency=1), TypeError, "checkpoint_frequency"),
+        (lambda: RunConfig(name="a/b"), ValueError, "directory"),
+        (lambda: RunConfig(storage_path="s3://bucket"), NotImplementedError, "URLs"),
+        (lambda: RunConfig(logging_config=object()), NotImplementedError, "logging_config"),
+        (lambda: RunConfig(callbacks=[print]), TypeError, "UserCallback"),
+        (lambda: RunConfig(failure_config=3), TypeError, "FailureConfig"),
+        (lambda: TorchConfig(init_method="file"), ValueError, "tcp"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+def test_a_missing_torch_is_named_with_its_remedy(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install hpc\[train\]"):
+        TorchTrainer(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "error", "text"),
+    [
+        (3, {}, TypeError, "function"),
+        (lambda a, b: None, {}, ValueError, "one argument"),
+        (lambda: None, {"train_loop_config": {"lr": 1}}, ValueError, "no argument"),
+        (lambda c: None, {"train_loop_config": [1]}, TypeError, "dict"),
+        (lambda: None, {"datasets": {"train": []}}, NotImplementedError, "hpc.data"),
+        (lambda: None, {"validation_config": 1}, NotImplementedError, "validation_config"),
+        (lambda: None, {"scaling_config": {"num_workers": 2}}, TypeError, "ScalingConfig"),
+        (lambda: None, {"torch_config": {}}, TypeError, "TorchConfig"),
+    ],
+)
+def test_a_trainer_checks_what_it_is_given(monkeypatch, function, options, error, text):
+    monkeypatch.setattr(hpc.train.torch.importlib.util, "find_spec", lambda name: object())
+    with pytest.raises(error, match=text):
+        TorchTrainer(function, **options)

@@ -1,0 +1,170 @@
+"""One rank's loop without a session: events, the barrier, errors; and what the driver shows."""
+
+from __future__ import annotations
+
+import cloudpickle
+import pytest
+
+import hpc.train
+from hpc.exceptions import ActorDiedError
+from hpc.train import CheckpointUploadMode, Progress, RunConfig, ScalingConfig, TrainRunContext
+from hpc.train.group import failure, interface_of
+from hpc.train.loop import Loop, Raised, Reported, Returned, state
+from hpc.train.ranks import Identity
+from hpc.train.storage import Place
+
+
+@pytest.fixture
+def loop(monkeypatch, tmp_path):
+    identity = Identity(0, 2, 0, 1, 0, 2, "1", "127.0.0.1")
+    loop = Loop(identity, Place(str(tmp_path), "run", "token"), 0, None)
+    monkeypatch.setattr(state, "loop", loop)
+    return loop
+
+
+def take(loop):
+    return loop.events.get(timeout=10)
+
+
+def test_a_report_returns_when_the_driver_accepts_it(loop):
+    order = []
+
+    def function():
+        hpc.train.report({"a": 1})
+        order.append("reported")
+        return "value"
+
+    loop.start(function, None)
+    assert take(loop) == Reported(1, {"a": 1}, None, None)
+    assert order == []
+    loop.accept(1, None)
+    assert take(loop) == Returned("value")
+    assert order == ["reported"]
+
+
+def test_the_checkpoint_that_was_made_is_the_one_to_go_on_from(loop):
+    def function():
+        assert hpc.train.get_checkpoint() is None
+        hpc.train.report({})
+        return hpc.train.get_checkpoint()
+
+    loop.start(function, None)
+    take(loop)
+    loop.accept(1, "/somewhere/checkpoint_000000")
+    assert take(loop).value.path == "/somewhere/checkpoint_000000"
+
+
+def test_the_configuration_is_given_to_those_who_take_it(loop):
+    for function, config, value in (
+        (lambda: 1, None, 1),
+        (lambda config: config, {"lr": 2}, {"lr": 2}),
+        (lambda config: config, None, {}),
+        (lambda config=None: config, None, {}),
+    ):
+        loop.start(function, config)
+        assert take(loop) == Returned(value)
+
+
+def test_an_exception_comes_with_the_users_frames_only(loop):
+    def function():
+        raise KeyError("lost")
+
+    loop.start(function, None)
+    event = take(loop)
+    assert isinstance(event, Raised)
+    assert "KeyError: 'lost'" in event.traceback
+    assert "in function" in event.traceback
+    assert "loop.py" not in event.traceback.replace("test_train_loop.py", "")
+    assert isinstance(cloudpickle.loads(event.error), KeyError)
+
+
+def test_an_exception_that_does_not_pickle_comes_as_text(loop):
+    def function():
+        raise RuntimeError(lambda: None, (i for i in ()))
+
+    loop.start(function, None)
+    event = take(loop)
+    assert event.error is None
+    assert "RuntimeError" in event.text
+
+
+@pytest.mark.parametrize(("code", "kind"), [(0, Returned), (None, Returned), (3, Raised)])
+def test_exit_codes(loop, code, kind):
+    def function():
+        raise SystemExit(code)
+
+    loop.start(function, None)
+    assert isinstance(take(loop), kind)
+
+
+def test_a_value_that_does_not_pickle_is_a_failure(loop):
+    loop.start(lambda: (i for i in ()), None)
+    assert "pickle" in take(loop).text
+
+
+def test_context(loop):
+    context = hpc.train.get_context()
+    assert (context.get_world_size(), context.get_world_rank(), context.get_local_rank()) == (2, 0, 0)
+    assert (context.get_local_world_size(), context.get_node_rank(), context.get_experiment_name()) == (1, 0, "run")
+    assert context.get_storage().experiment_fs_path.endswith("/run")
+
+
+def test_outside_of_a_training_function():
+    for call in (hpc.train.get_context, hpc.train.get_checkpoint, lambda: hpc.train.report({})):
+        with pytest.raises(RuntimeError, match="training function"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: hpc.train.report([1]), TypeError, "dict"),
+        (lambda: hpc.train.report({}, checkpoint="/tmp"), TypeError, "Checkpoint"),
+        (
+            lambda: hpc.train.report({}, checkpoint_upload_mode=CheckpointUploadMode.ASYNC),
+            NotImplementedError,
+            "SYNC",
+        ),
+        (lambda: hpc.train.report({}, checkpoint_upload_fn=print), NotImplementedError, "upload_fn"),
+        (lambda: hpc.train.report({}, validation=True), NotImplementedError, "validation"),
+        (lambda: hpc.train.report({}, checkpoint_dir_name="../x"), ValueError, "name of a directory"),
+        (lambda: hpc.train.get_dataset_shard("train"), NotImplementedError, "train_loop_config"),
+    ],
+)
+def test_what_cannot_be_done_is_said(loop, call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_tensors_are_no_metrics(loop):
+    fake = type("Tensor", (), {"__module__": "torch"})()
+    with pytest.raises(ValueError, match=r"metrics\['loss'\]\[1\] is a Tensor: .*item"):
+        hpc.train.report({"loss": [1.0, fake]})
+
+
+def test_the_process_that_died_is_named_first():
+    error = failure({0: (ConnectionError("reset by peer"), "trace of 0"), 3: (ActorDiedError("killed"), "it died")})
+    assert str(error).startswith("rank 3 failed:\nit died")
+    assert "1 other rank failed as well (rank 0: ConnectionError: reset by peer)" in str(error)
+    assert set(error.worker_failures) == {0, 3}
+    assert isinstance(error.__cause__, ActorDiedError)
+
+
+def test_the_interface_of_an_address():
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("203.0.113.77") is None
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: False, raising=False)
+    context = TrainRunContext(RunConfig(), ScalingConfig(), None)
+    progress = Progress(total=9, key="step", description="steps")
+    progress.start()
+    for step in (3, 6, 9):
+        progress.after_report(context, [{"step": step, "loss": 1 / step, "list": [1]}], None)
+    progress.stop()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("  (")[0] for line in lines] == [
+        "steps: step 3/9  loss=0.3333",
+        "steps: step 9/9  loss=0.1111",
+    ]

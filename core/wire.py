@@ -60,7 +60,8 @@ class Registered(Message, tag=2):
 class LeaseRequest(Message, tag=3):
     """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received:
     an absolute demand, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease lasts;
-    ``placement`` only has to be free at the moment of placement. ``ticket`` is non-zero where the head chose this node."""
+    ``placement`` only has to be free at the moment of placement. ``ticket`` is non-zero where the head chose the node.
+    """
 
     req: int
     owner: Address
@@ -305,8 +306,8 @@ class LeaseBegin(Message, tag=41):
 
 
 class Result(Message, tag=42):
-    """One value: bytes in the message (INLINE, ERROR, SYSTEM) or the place of an object in arenas (STORED). ``inner`` are
-    the references inside it."""
+    """One value: bytes in the message (INLINE, ERROR, SYSTEM) or the place of an object in arenas (STORED). ``inner``
+    are the references inside it."""
 
     kind: int
     data: bytes
@@ -675,13 +676,12 @@ class Shutdown(Message, tag=98):
 
 
 AnyMessage = Union[
-    Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim,
-    LeaseLost, LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free,
-    Fetch, Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable,
-    Event, LogLines, FlushLogs, DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
-    Cancel,
-    EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost, Pull,
-    Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
+    Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
+    LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
+    Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, Event,
+    LogLines, FlushLogs, DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
+    Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
+    Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
     Shutdown,
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hpc.core.owner.ref import need_client
+from hpc.core.owner.current import need_client
 from hpc.core.resources import from_units
 from hpc.core.worker.context import current_task, process
 from hpc.session import namespace_of

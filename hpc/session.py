@@ -11,12 +11,13 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpc.core.exceptions import SessionLostError, SessionStartError
-from hpc.core.owner.client import SPIN_S, Client, pack_job
-from hpc.core.owner.ref import current
+from hpc.core.owner.current import current
 from hpc.core.worker.context import process
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
 
 _lock = threading.RLock()
 
@@ -180,10 +181,14 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float) -> str:
 
     place = find_place(wanted="local" if local else None)
     given = {name: value for name, value in overrides.items() if value not in (None, {})}
+    from hpc.core.exceptions import SessionStartError
+
     alone = session_options(place)["driver_host"]
     session = Session(make_group(place), overrides=given, start_timeout_s=timeout_s, driver_host=alone)
     try:
         session.start()
+        import hpc.core.owner.client  # noqa: F401  while the nodes come up
+
         session.wait_ready(timeout_s)
         node_dir = session.local_dir()
         if node_dir is None:
@@ -216,6 +221,8 @@ def _pump(session: Any) -> None:
 
 
 def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_driver: bool) -> Context:
+    from hpc.core.owner.client import SPIN_S, Client, pack_job
+
     main = sys.modules.get("__main__")
     path = [p for p in sys.path if p and "site-packages" not in p and not p.endswith(".zip")]
     if getattr(main, "__file__", None) is None:
@@ -253,7 +260,7 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
         if client is not None and client.kind == "driver":
             try:
                 client.close()
-            except (OSError, SessionLostError):
+            except OSError:
                 pass
         elif client is not None:
             current.client = client

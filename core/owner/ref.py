@@ -6,35 +6,19 @@ deque: taking a lock there deadlocks when the collector runs inside a locked reg
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpc.core.ids import owner_of
+from hpc.core.owner.current import current, need_client
 from hpc.core.serialization import context
 
 if TYPE_CHECKING:
+    import concurrent.futures
+
     from hpc.core.owner.client import Client
 
 T = TypeVar("T")
-
-
-class _Current:
-    """The client of this process, if it is connected."""
-
-    client: Client | None = None
-
-
-current = _Current()
-
-
-def need_client() -> Client:
-    """The client of this process; raises RuntimeError if there is none."""
-    client = current.client
-    if client is None:
-        raise RuntimeError("not connected to a session: call hpc.init() first")
-    return client
 
 
 class ObjectRef(Generic[T]):
@@ -93,7 +77,9 @@ class ObjectRef(Generic[T]):
 
     def future(self) -> concurrent.futures.Future[T]:
         """A concurrent.futures.Future of the value."""
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        from concurrent.futures import Future
+
+        future: Future[T] = Future()
         client = self._client
 
         def ready() -> None:
@@ -106,9 +92,14 @@ class ObjectRef(Generic[T]):
         return future
 
     def __await__(self) -> Generator[Any, None, T]:
+        import asyncio
+
         return asyncio.wrap_future(self.future()).__await__()
 
 
 def rebuild(ident: bytes) -> ObjectRef[Any]:
     """Unpickle a reference: from now on this process holds the object."""
     return need_client().adopt(ident)
+
+
+__all__ = ["ObjectRef", "current", "need_client", "rebuild"]

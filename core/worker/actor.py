@@ -6,8 +6,6 @@ threads; a class with coroutine methods gets an event loop on a thread of its ow
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import inspect
 import threading
 import time
@@ -19,6 +17,9 @@ from hpc.core.wire import Call, CreateActor, Done, Result, system_error
 from hpc.core.worker.context import TaskContext, current_task
 
 if TYPE_CHECKING:
+    import asyncio
+    import concurrent.futures
+
     from hpc.core.worker.main import Worker
 
 ASYNC_CONCURRENCY = 1000
@@ -49,7 +50,10 @@ class ActorHost:
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Make the object; the event loop or the threads first, because the constructor may want them."""
+        # asyncio takes 18 ms to import, which is for the actors that need it and not for the zygote to wait for.
         if self.is_async:
+            import asyncio
+
             started = threading.Event()
             self.loop = asyncio.new_event_loop()
 
@@ -63,12 +67,16 @@ class ActorHost:
             threading.Thread(target=run, name="hpc-actor-loop", daemon=True).start()
             started.wait()
         elif self.concurrency > 1:
+            import concurrent.futures
+
             self.pool = concurrent.futures.ThreadPoolExecutor(self.concurrency, thread_name_prefix="hpc-actor")
         self.instance = self.cls(*args, **kwargs)
 
     def call(self, src: Address, msg: Call) -> None:
         """Run a call, here or on the actor's own threads."""
         if self.loop is not None:
+            import asyncio
+
             self._enter()
             future = asyncio.run_coroutine_threadsafe(self._run_async(src, msg), self.loop)
             self._futures[msg.task] = future
@@ -144,6 +152,8 @@ class ActorHost:
         self._reply(src, msg, results, met, start, exiting)
 
     async def _run_async(self, src: Address, msg: Call) -> None:
+        import asyncio
+
         worker = self.worker
         context = TaskContext(msg.task, msg.attempt, f"{self.name}.{msg.method}")
         assert self._limit is not None

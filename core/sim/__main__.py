@@ -1,0 +1,40 @@
+"""Replay seeds: ``python -m hpc.core.sim --seed 17 --story`` or ``--seeds 0:1000``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from hpc.core.sim.run import run
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; 1 if a seed broke a promise."""
+    parser = argparse.ArgumentParser(prog="python -m hpc.core.sim", description="Simulate a cluster, by seed.")
+    parser.add_argument("--seed", type=int, default=None, help="one seed")
+    parser.add_argument("--seeds", default="0:100", help="a range, A:B")
+    parser.add_argument("--story", action="store_true", help="print what happened")
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--operations", type=int, default=30)
+    given = parser.parse_args(argv)
+    first, _, last = given.seeds.partition(":")
+    seeds = [given.seed] if given.seed is not None else range(int(first), int(last))
+    start = time.perf_counter()
+    bad = tasks = deaths = 0
+    for seed in seeds:
+        report = run(seed, nodes=given.nodes, operations=given.operations)
+        tasks += report.tasks
+        deaths += report.deaths
+        if given.story:
+            print("\n".join(report.story))
+        if report.problems:
+            bad += 1
+            print(f"seed {seed}: " + "; ".join(report.problems[:3]))
+    seconds = time.perf_counter() - start
+    print(f"{len(seeds)} seeds, {tasks} tasks, {deaths} deaths, {bad} bad, {seconds:.1f} s")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

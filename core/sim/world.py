@@ -1,0 +1,313 @@
+"""A whole cluster in one process: one head, raylets, drivers and workers as machines, under virtual time.
+
+Everything that happens follows from the seed. Tasks are little programs (see `programs`); faults are deaths of workers,
+nodes and drivers, lossy links and delays. The machines are the ones that run in production; only their shells are
+replaced.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hpc.core.head.machine import HeadMachine
+from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
+from hpc.core.owner.machine import OwnerMachine
+from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.tables import Proc
+from hpc.core.resources import UNIT, NodeResources
+from hpc.core.sim.network import Clock, LossyLink, Streams
+from hpc.core.store.layout import Layout
+from hpc.core.wire import HEADER, LeaseLost, Message, NodeInfo, Unroutable, decode_body, encode_body
+
+TICK_S = 0.005
+ARENA_BYTES = 64 << 20
+
+
+class NoMemory:
+    """An arena without bytes."""
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Nothing to remember."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """As many zeros as were asked for."""
+        return bytes(size)
+
+
+@dataclass
+class Process:
+    """A driver or worker: its machine, and what its shell would remember."""
+
+    addr: Address
+    machine: OwnerMachine
+    on_message: Callable[[Address, Message], None]
+    alive: bool = True
+    direct: set[Address] = field(default_factory=set)
+
+
+@dataclass
+class NodeSim:
+    """One node."""
+
+    number: int
+    machine: RayletMachine
+    alive: bool = True
+    processes: dict[int, Process] = field(default_factory=dict)
+
+
+class World:
+    """The cluster. ``make_worker(process)`` is called for each worker that starts."""
+
+    def __init__(
+        self, seed: int, nodes: int, cpus: int, loss: float, make_worker: Callable[[World, Process], None]
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.clock = Clock()
+        self.streams = Streams(self.clock, self.rng)
+        self.head = HeadMachine()
+        self.nodes: dict[int, NodeSim] = {}
+        self.links: dict[tuple[int, int], LossyLink] = {}
+        self.loss = loss
+        self.boxes: dict[tuple[Address, Address], deque[bytes]] = defaultdict(deque)
+        self.story: list[str] = []
+        self.make_worker = make_worker
+        self.quiet = False
+        for number in range(1, nodes + 1):
+            self._add_node(number, cpus)
+        self.clock.after(TICK_S, self._tick)
+
+    def tell(self, text: str) -> None:
+        """A line of the story."""
+        self.story.append(f"{self.clock.now:9.4f}  {text}")
+
+    # -------------------------------------------------------------- nodes and processes
+
+    def _add_node(self, number: int, cpus: int) -> None:
+        totals = {"CPU": cpus * UNIT}
+        info = NodeInfo(number, f"n{number}", "", "", totals, {}, False, 0, "")
+        machine = RayletMachine(info, NodeResources(totals), Layout(ARENA_BYTES), NoMemory(), prestart=cpus)
+        self.nodes[number] = NodeSim(number, machine)
+        machine.leasing.start_workers_ahead()
+        machine.join()
+        self._flush_raylet(number)
+
+    def new_driver(self, number: int, on_message: Callable[[Address, Message], None]) -> Process:
+        """A driver on a node."""
+        node = self.nodes[number]
+        proc = node.machine.driver_joined(0, b"")
+        return self._connect(node, proc, on_message)
+
+    def _connect(self, node: NodeSim, proc: Proc, on_message: Callable[[Address, Message], None]) -> Process:
+        addr = Address(node.number, proc.proc)
+        process = Process(addr, OwnerMachine(addr, idle_lease_s=0.02), on_message)
+        node.processes[proc.proc] = process
+        return process
+
+    def _start_worker(self, node: NodeSim, proc: Proc) -> None:
+        def born() -> None:
+            if not node.alive or proc.proc not in node.machine.leasing.procs:
+                return
+            process = self._connect(node, proc, lambda src, msg: None)
+            self.make_worker(self, process)
+            node.machine.worker_joined(proc.proc, 0, f"w{proc.proc}")
+            self._flush_raylet(node.number)
+
+        self.clock.after(0.003 + self.rng.random() * 0.01, born)
+
+    def kill_process(
+        self, process: Process, why: str = "was killed by SIGKILL", task: tuple[bytes, int] = (b"", 0)
+    ) -> None:
+        """A process ends; what it wrote to its sockets before is still read, then its raylet notices."""
+        if not process.alive:
+            return
+        process.alive = False
+        self.tell(f"process {process.addr} ends")
+        node = self.nodes[process.addr.node]
+
+        def noticed() -> None:
+            if node.alive:
+                node.processes.pop(process.addr.proc, None)
+                node.machine.process_gone(process.addr.proc, why, *task)
+                node.machine.memory_gone(process.addr.proc)
+                self._flush_raylet(node.number)
+
+        self.streams.send(("up", process.addr), noticed)
+
+    def kill_node(self, number: int, silently: bool = False) -> None:
+        """A node ends with all its processes; the head is told, or has to find out."""
+        node = self.nodes[number]
+        if not node.alive:
+            return
+        self.tell(f"node {number} dies{' silently' if silently else ''}")
+        node.alive = False
+        for process in node.processes.values():
+            process.alive = False
+        for ends, link in self.links.items():
+            if number in ends:
+                link.cut = True
+        if not silently:
+            self.clock.after(0.02, lambda: self._head_loses(number))
+
+    def _head_loses(self, number: int) -> None:
+        self.head.now = self.clock.now
+        self.head.lose_node(number, "its supervisor has ended")
+        self._flush_head()
+
+    # -------------------------------------------------------------- sending
+
+    def flush(self, process: Process, everything: bool = False) -> None:
+        """What a process's shell does after each step: send, wake, forget pins."""
+        if not process.alive:
+            return
+        machine = process.machine
+        machine.unpinned.clear()
+        for dst, messages in machine.take_outbox(everything):
+            self._from_process(process, dst, messages)
+        woken, machine.woken = machine.woken, []
+        for waiter in woken:
+            if waiter.callback is not None:
+                waiter.callback()
+
+    def _from_process(self, process: Process, dst: Address, messages: list[Message]) -> None:
+        body = encode_body(messages)
+        src = process.addr
+        node = self.nodes[src.node]
+        other = node.processes.get(dst.proc) if dst.node == src.node and dst.proc else None
+        if other is not None and (dst in process.machine.paths or dst in process.direct):
+            other.direct.add(src)
+            self.boxes[(src, dst)].append(body)
+            self.streams.send((src, dst), lambda: self._read_direct(other, src))
+        else:
+            self.streams.send(("up", src), lambda: self._route(src.node, dst, src, body))
+
+    def _route(self, at: int, dst: Address, src: Address, body: bytes) -> None:
+        """A raylet routes a frame by its header, unread."""
+        node = self.nodes[at]
+        if not node.alive:
+            return
+        if dst.node != at:
+            if src.node == at and src.proc in node.machine.leasing.procs:
+                node.machine.leasing.procs[src.proc].exposed = True
+            if dst.node != HEAD_NODE and dst.node not in node.machine.nodes:
+                self._bounce(at, dst, src)
+                return
+            self._between(at, dst.node, HEADER.pack(len(body), *dst, *src) + body)
+        elif dst.proc == 0:
+            node.machine.handle(src, decode_body(body))
+            self._flush_raylet(at)
+        else:
+            process = node.processes.get(dst.proc)
+            if process is None or not process.alive:
+                if process is None:
+                    self._bounce(at, dst, src)
+                return
+            if src.node != at and dst.proc in node.machine.leasing.procs:
+                node.machine.leasing.procs[dst.proc].exposed = True
+            self.streams.send(("down", dst), lambda: self._to_process(process, src, body))
+
+    def _bounce(self, at: int, dst: Address, src: Address) -> None:
+        if dst.proc == 0 and src.proc == 0:
+            return
+        if src.node == at and src.proc == 0:
+            self.nodes[at].machine.handle(dst, [Unroutable(dst)])
+            self._flush_raylet(at)
+        else:
+            self._route(at, src, raylet_of(at), encode_body([Unroutable(dst)]))
+
+    def _between(self, a: int, b: int, frame: bytes) -> None:
+        key = (min(a, b), max(a, b))
+        link = self.links.get(key)
+        if link is None:
+            link = self.links[key] = LossyLink(self.clock, self.rng, key, self._arrived)
+            link.loss = 0.0 if self.quiet else self.loss
+        link.send(a, frame)
+
+    def _arrived(self, src_node: int, dst_node: int, frame: bytes) -> None:
+        _, dn, dp, sn, sp = HEADER.unpack_from(frame)
+        dst, src, body = Address(dn, dp), Address(sn, sp), frame[HEADER.size :]
+        if dst_node == HEAD_NODE:
+            self.head.handle(src, decode_body(body), self.clock.now)
+            self._flush_head()
+        else:
+            self._route(dst_node, dst, src, body)
+
+    def _flush_raylet(self, number: int) -> None:
+        machine = self.nodes[number].machine
+        while machine.outbox:
+            (dst, msg), *rest = machine.outbox
+            machine.outbox[:] = rest
+            if dst == raylet_of(number):
+                machine.handle(dst, [msg])
+            else:
+                self._route(number, dst, raylet_of(number), encode_body([msg]))
+        bulk, machine.bulk[:] = list(machine.bulk), []
+        for node, msg in bulk:
+            delay = self.rng.random() * 0.004
+            body = encode_body([msg])
+            self.clock.after(delay, lambda node=node, body=body: self._bulk(number, node, body))  # type: ignore[misc]
+        leasing = machine.leasing
+        starting, leasing.to_start[:] = list(leasing.to_start), []
+        for proc in starting:
+            self._start_worker(self.nodes[number], proc)
+        killing, leasing.to_kill[:] = list(leasing.to_kill), []
+        for proc, why in killing:
+            process = self.nodes[number].processes.get(proc.proc)
+            if process is not None:
+                self.kill_process(process, why)
+        machine.links.clear()
+
+    def _bulk(self, src: int, dst: int, body: bytes) -> None:
+        node = self.nodes[dst]
+        if node.alive and self.nodes[src].alive:
+            node.machine.handle_bulk(src, decode_body(body))
+            self._flush_raylet(dst)
+
+    def _flush_head(self) -> None:
+        outbox, self.head.outbox = self.head.outbox, []
+        self.head.cut.clear()
+        for dst, msg in outbox:
+            if self.nodes[dst.node].alive:
+                self._between(HEAD_NODE, dst.node, HEADER.pack(0, *dst, *HEAD) + encode_body([msg]))
+
+    def _to_process(self, process: Process, src: Address, body: bytes) -> None:
+        if not process.alive:
+            return
+        messages = decode_body(body)
+        for msg in messages:
+            if type(msg) is LeaseLost:
+                self._drain(process, msg.worker)
+        for msg in process.machine.handle(src, messages):
+            process.on_message(src, msg)
+        self.flush(process)
+
+    def _read_direct(self, process: Process, src: Address) -> None:
+        box = self.boxes[(src, process.addr)]
+        if box:
+            self._to_process(process, src, box.popleft())
+
+    def _drain(self, process: Process, worker: Address) -> None:
+        """A dead worker's stream is read to its end before the death is believed in."""
+        box = self.boxes[(worker, process.addr)]
+        while box:
+            process.machine.handle(worker, decode_body(box.popleft()))
+        process.direct.discard(worker)
+
+    # -------------------------------------------------------------- time
+
+    def _tick(self) -> None:
+        now = self.clock.now
+        for node in self.nodes.values():
+            if node.alive:
+                node.machine.tick(now)
+                self._flush_raylet(node.number)
+                for process in list(node.processes.values()):
+                    if process.alive:
+                        process.machine.drain_dropped()
+                        process.machine.tick(now)
+                        self.flush(process, everything=True)
+        self.head.tick(now)
+        self._flush_head()
+        self.clock.after(TICK_S, self._tick)

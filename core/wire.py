@@ -397,6 +397,7 @@ class Release(Message, tag=49):
     """The receiver of a result with references inside has registered them: the sender's pins can go."""
 
     task: bytes
+    attempt: int
 
 
 class Cancel(Message, tag=50):

@@ -157,38 +157,15 @@ def allocation(env: Mapping[str, str]) -> Allocation | None:
 # (SLURM_NTASKS, SLURM_GPUS_PER_TASK, SLURM_CPU_BIND, SLURM_HINT ...) though they describe the user's job, or are
 # true on the batch host only (SLURM_JOB_GPUS), so the step does not get them. [seen on 22.05]
 _STEP_KEEPS = frozenset(
-    [
-        "SLURM_CONF",
-        "SLURM_JOB_ID",
-        "SLURM_JOBID",
-        "SLURM_CLUSTER_NAME",
-        "SLURM_CLUSTERS",
-        "SLURM_WORKING_CLUSTER",
-        "SLURM_JOB_NODELIST",
-        "SLURM_NODELIST",
-        "SLURM_JOB_NUM_NODES",
-        "SLURM_NNODES",
-        "SLURM_JOB_CPUS_PER_NODE",
-        "SLURM_NODE_ALIASES",
-        "SLURM_JOB_NAME",
-        "SLURM_JOB_PARTITION",
-        "SLURM_JOB_END_TIME",
-        "SLURM_JOB_START_TIME",
-        "SLURM_MEM_PER_NODE",
-        "SLURM_SUBMIT_DIR",
-        "SLURM_SUBMIT_HOST",
-        "SLURM_JOB_ACCOUNT",
-        "SLURM_JOB_QOS",
-        "SLURM_NETWORK",
-        "SLURM_JWT",
-        "SLURM_RESTART_COUNT",
-        "SLURM_ARRAY_JOB_ID",
-        "SLURM_ARRAY_TASK_ID",
-        "SLURM_JOB_RESERVATION",
-        "SLURM_JOB_USER",
-        "SLURM_JOB_UID",
-    ]
-)
+    f"SLURM_{name}"
+    for name in (
+        "CONF", "JOB_ID", "JOBID", "CLUSTER_NAME", "CLUSTERS", "WORKING_CLUSTER", "JOB_NODELIST", "NODELIST",
+        "JOB_NUM_NODES", "NNODES", "JOB_CPUS_PER_NODE", "NODE_ALIASES", "JOB_NAME", "JOB_PARTITION",
+        "JOB_END_TIME", "JOB_START_TIME", "MEM_PER_NODE", "SUBMIT_DIR", "SUBMIT_HOST", "JOB_ACCOUNT", "JOB_QOS",
+        "NETWORK", "JWT", "RESTART_COUNT", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_RESERVATION", "JOB_USER",
+        "JOB_UID",
+    )
+)  # fmt: skip
 
 
 def step_env(env: Mapping[str, str]) -> dict[str, str]:
@@ -247,7 +224,7 @@ class SrunNews:
 
 
 def parse_srun_line(line: str) -> SrunNews:
-    """`srun: error: nid0002: task 1: Killed`, `srun: error: Node failure on nid0003`, `... Unable to create step ...`."""
+    """`srun: error: nid0002: task 1: Killed`, `... Node failure on nid0003`, `... Unable to create step ...`."""
     text = line.strip()
     ended = re.search(
         r"srun: error: (\S+): tasks? ([\d,\-\[\]]+): (Killed|Terminated|Aborted|Segm|Exited|Bus|Out)", text

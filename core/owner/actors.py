@@ -22,6 +22,7 @@ from hpc.core.wire import (
     KillWorker,
     NameRelease,
     Refused,
+    Release,
     Result,
     Skip,
     Unroutable,
@@ -308,7 +309,7 @@ class ActorSubmitter(TaskSubmitter):
         for index, result in enumerate(results):
             ident = return_id(task, index)
             if result.inner:
-                self.adopt_inner(ident, result, src, task)
+                self.adopt_inner(ident, result, src, Release(task, rec.msg.attempt))
             self.set_result(ident, result)
         if rec.holds:
             self.let_go_all(rec.holds)

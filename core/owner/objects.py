@@ -46,7 +46,7 @@ class ObjectTable:
         self.unpinned: list[bytes] = []
         self.dropped: deque[bytes] = deque()
         self.objects: dict[bytes, Entry] = {}
-        self.handed_over: dict[bytes, tuple[Address, list[bytes]]] = {}
+        self.handed_over: dict[tuple[bytes, int], tuple[Address, list[bytes]]] = {}
         self.gone: set[Address] = set()
         self.gone_nodes: dict[int, str] = {}
         self._counter = 0
@@ -125,6 +125,10 @@ class ObjectTable:
             self.unpinned.append(entry.ident)
         if entry.inner:
             self.let_go_all(entry.inner)
+        # Whoever keeps it alive until our hold is known need not wait any longer: we hold it no more.
+        callbacks, entry.on_ack = entry.on_ack, None
+        for callback in callbacks or ():
+            callback()
 
     def object_freed(self, entry: Entry) -> None:
         """Hook for the layers above: nobody holds this object of ours any more."""
@@ -197,27 +201,29 @@ class ObjectTable:
             entry.asked = True
             self.send(owner_of(entry.ident), GetObject(entry.ident))
 
-    def adopt_inner(self, ident: bytes, result: Result, sender: Address, task: bytes) -> None:
+    def adopt_inner(self, ident: bytes, result: Result, sender: Address, release: Release) -> None:
         """A result of ours arrived with references inside: hold them as long as it lives, then release the sender."""
         entry = self.objects.get(ident)
         if entry is not None:
             entry.inner = list(result.inner)
             for inner in result.inner:
                 self.hold(inner)
-            self.when_acked(result.inner, lambda: self.send(sender, Release(task)))
+            self.when_acked(result.inner, lambda: self.send(sender, release))
         else:
-            self.send(sender, Release(task))
+            self.send(sender, release)
 
-    def hand_over(self, task: bytes, to: Address, idents: list[bytes]) -> None:
+    def hand_over(self, task: bytes, attempt: int, to: Address, idents: list[bytes]) -> None:
         """References that travel inside results: held here until ``to`` releases them or is gone."""
+        if to in self.gone or to.node in self.gone_nodes:
+            return
         for ident in idents:
             self.hold(ident)
-        self.handed_over[task] = (to, idents)
+        self.handed_over[(task, attempt)] = (to, idents)
 
     # -------------------------------------------------------------- messages
 
     def on_release(self, src: Address, msg: Release) -> None:
-        held = self.handed_over.pop(msg.task, None)
+        held = self.handed_over.pop((msg.task, msg.attempt), None)
         if held is not None:
             self.let_go_all(held[1])
 

@@ -300,7 +300,7 @@ class TaskSubmitter(ObjectTable):
         """An answer that nobody waits for: a late attempt, or a task that was cancelled."""
         for index, result in enumerate(msg.results):
             if result.inner:
-                self.send(src, Release(msg.task))
+                self.send(src, Release(msg.task, msg.attempt))
             if result.kind == STORED:
                 ident = return_id(msg.task, index)
                 entry = self.objects.get(ident)
@@ -315,7 +315,7 @@ class TaskSubmitter(ObjectTable):
         for index, result in enumerate(results):
             ident = return_id(task, index)
             if result.inner:
-                self.adopt_inner(ident, result, src, task)
+                self.adopt_inner(ident, result, src, Release(task, rec.msg.attempt))
             self.set_result(ident, result)
         if rec.holds:
             self.let_go_all(rec.holds)
@@ -373,11 +373,12 @@ class TaskSubmitter(ObjectTable):
         super().forget_node(node, why)
         for lease in [le for le in self.leases.values() if le.worker.node == node]:
             self._lose_lease(lease, None, why)
-        for shape in [s for s in self.shapes if s.want]:
+        for shape in self.shapes:
             self._ask_anew(shape)
 
     def _ask_anew(self, shape: Shape) -> None:
-        """Parts of a demand may have been forwarded to a node that died: withdraw it and begin a new one."""
+        """Parts of a demand, even of one that was withdrawn since, may have been forwarded to a node that died and be
+        counted as sent for ever: begin a new one."""
         needed, shape.want = shape.want, 0
         old = LeaseRequest(
             shape.req, self.addr, shape.held, shape.placement, 0, shape.seen, shape.actor, shape.strategy, shape.env

@@ -67,6 +67,8 @@ class LossyLink:
         self._deliver = deliver
         self.loss = 0.0
         self.cut = False
+        #: whether a node's key is known to the other: as in production nothing is heard of it before
+        self.admits: Callable[[int, int], bool] = lambda receiver, sender: True
         a, b = ends
         self.sessions = {node: Session(node, rng.getrandbits(63) | 1 << 62) for node in ends}
         self._peer = {a: b, b: a}
@@ -96,7 +98,7 @@ class LossyLink:
             self._clock.after(self._rng.random() * 0.004, lambda: self._arrive(self._peer[node], packet))
 
     def _arrive(self, node: int, packet: bytes) -> None:
-        if self.cut:
+        if self.cut or not self.admits(node, self._peer[node]):
             return
         session = self.sessions[node]
         try:

@@ -199,7 +199,7 @@ class WorkerSim:
             results = [Result(ERROR, b"failed")]
         elif program.returns_refs:
             inner = [machine.put_inline(msgspec.msgpack.encode(value), []) for _ in range(program.returns_refs)]
-            machine.hand_over(msg.task, src, inner)
+            machine.hand_over(msg.task, msg.attempt, src, inner)
             self.submitter.drop(inner)
             results = [Result(INLINE, msgspec.msgpack.encode(value), inner=inner)]
         elif program.large:

@@ -223,7 +223,11 @@ class World:
         if link is None:
             link = self.links[key] = LossyLink(self.clock, self.rng, key, self._arrived)
             link.loss = 0.0 if self.quiet else self.loss
+            link.admits = self._admits
         link.send(a, frame)
+
+    def _admits(self, receiver: int, sender: int) -> bool:
+        return HEAD_NODE in (receiver, sender) or sender in self.nodes[receiver].machine.nodes
 
     def _arrived(self, src_node: int, dst_node: int, frame: bytes) -> None:
         _, dn, dp, sn, sp = HEADER.unpack_from(frame)

@@ -139,7 +139,7 @@ class ActorHost:
             args, kwargs = worker.arguments(msg)
             value = self.method(msg.method)(*args, **kwargs)
             args = kwargs = None  # type: ignore[assignment]
-            results = worker.results(src, msg.task, msg.num_returns, value)
+            results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
             value = None
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
@@ -172,7 +172,7 @@ class ActorHost:
                 value = self.method(msg.method)(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = await value
-                results = worker.results(src, msg.task, msg.num_returns, value)
+                results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
         except asyncio.CancelledError:

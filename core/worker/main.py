@@ -256,7 +256,7 @@ class Worker:
             finally:
                 self._main_task = b""
                 args = kwargs = None  # type: ignore[assignment]
-            results = self.results(src, msg.task, msg.num_returns, value)
+            results = self.results(src, msg.task, msg.attempt, msg.num_returns, value)
             value = None
         except BaseException as error:
             self._main_task = b""
@@ -278,7 +278,7 @@ class Worker:
             return [system_error("TaskCancelledError", str(error), task=name)] * max(1, num_returns)
         return [Result(ERROR, pack_error(name, error, self.where))] * max(1, num_returns)
 
-    def results(self, src: Address, task: bytes, num_returns: int, value: Any) -> list[Result]:
+    def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]:
         """What a task returned, packed: small values into the message, large ones into the arena."""
         if num_returns == 1:
             values = [value]
@@ -306,7 +306,7 @@ class Worker:
                 packed.append(Result(STORED, b"", data.size, [self.client.addr.node], inner))
         if handed:
             with self.client.lock:
-                self.client.machine.hand_over(task, src, handed)
+                self.client.machine.hand_over(task, attempt, src, handed)
         return packed
 
     def reply(self, src: Address, done: Done, met: list[bytes]) -> None:

@@ -26,7 +26,7 @@ from hpc.cli.timefmt import short
 from hpc.cli.values import memory_bytes
 from hpc.cli.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
-from hpc.launchers.pick import Place, make_group, session_options
+from hpc.launchers.pick import Place, driver_on_node, make_group
 from hpc.launchers.session import Event, Session, SessionError
 from hpc.launchers.slurm import compress_nodes
 
@@ -64,6 +64,7 @@ class Run:
         self.cause = ""  # why the script was told to end: "walltime", "lost", "signal"
         self.interrupts = 0
         self.lost_nodes: list[str] = []
+        self.ready_s = 0.0  # from the start of this process until the nodes were ready
 
     # -- the whole --------------------------------------------------------------------------------------
 
@@ -108,7 +109,7 @@ class Run:
             min_nodes=settings["min_nodes"],
             start_timeout_s=settings["start_timeout"],
             on_event=self._on_event,
-            **session_options(self.place),
+            driver_host=driver_on_node(self.place),
         )
         self._start(self.session)
         work = self._start_work(self.session)
@@ -124,7 +125,8 @@ class Run:
             session.pump()
             self._show_starting(session)
         ready = session.wait_ready()  # raises when it failed
-        self.reporter.event("ready", nodes=len(ready), seconds=round(self._age_s(), 3))
+        self.ready_s = self._age_s()
+        self.reporter.event("ready", nodes=len(ready), seconds=round(self.ready_s, 3))
 
     def _show_starting(self, session: Session) -> None:
         came = len(session.ready())
@@ -141,7 +143,7 @@ class Run:
         ready = session.ready()
         self.status.clear()
         if not self.status.terminal:
-            self.status.show(line("running", f"{len(ready)} nodes ready after {short(self._age_s())}"))
+            self.status.show(line("running", f"{len(ready)} nodes ready after {short(self.ready_s)}"))
         self._save_running(session)
         unbuffered = {} if sys.stdout.isatty() or "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}
         if self.ranks:
@@ -150,7 +152,7 @@ class Run:
         if here is None:
             here = str(session.add_gateway().hello["dir"])
         head = session.head.hello if session.head is not None else {}
-        return Driver(self.argv, driver_env(here, head, len(ready), self._age_s()) | unbuffered)
+        return Driver(self.argv, driver_env(here, head, len(ready), self.ready_s) | unbuffered)
 
     # -- while the script runs --------------------------------------------------------------------------
 

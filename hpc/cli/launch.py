@@ -79,7 +79,8 @@ def own_folder(settings: Settings, scheduler_id: str) -> JobDir | None:
                 "number": job.number, "name": os.path.basename(str(settings.script)), "kind": "here",
                 "scheduler": "slurm" if scheduler_id else "local", "scheduler_id": scheduler_id,
                 "script": settings.script, "args": settings.args, "cwd": os.getcwd(), "argv": sys.argv,
-                "nodes": settings["nodes"][1], "created": round(time.time(), 1), "host": socket.gethostname(), "log": "",
+                "nodes": settings["nodes"][1], "created": round(time.time(), 1),
+                "host": socket.gethostname(), "log": "",
             },
         )  # fmt: skip
     except (CliError, OSError) as error:

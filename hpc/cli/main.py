@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hpc.cli import errors, jobdir
@@ -200,7 +201,7 @@ def logs(options: dict[str, Any], rest: list[str]) -> int:
         log = job.job().get("log")
         if not log:
             raise CliError("NO-JOB", f"job {job.number} wrote to the terminal where it ran: nothing is kept")
-        path = jobdir.Path(log)
+        path = Path(log)
         if options["follow"] and len(jobs) == 1 and job.status().get("state") != "ended":
             return Follower(job, quiet=True, tail_lines=options["lines"]).follow()
         try:

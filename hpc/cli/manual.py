@@ -75,10 +75,10 @@ def markdown() -> str:
     lines += ["## Options of hpc-launch", "", f"    {USAGE}", ""]
     lines += ["A value comes from the command line, else from the variable, else from `./hpc.toml`, else from"]
     lines += [
-        "`~/.config/hpc/config.toml`, else from the site profile (`--site`), else it is the default. In a TOML file the key"
+        "`~/.config/hpc/config.toml`, else from the site profile (`--site`), else it is the default. In a TOML file"
     ]
     lines += [
-        "is the variable's name without `HPC_`, in small letters (`nodes = 4`); switches are turned off by `--no-NAME`."
+        "the key is the variable's name without `HPC_`, in small letters (`nodes = 4`); `--no-NAME` turns a switch off."
     ]
     for group in _groups():
         lines += ["", f"### {group}", "", "| option | variable | default | becomes | |", "|---|---|---|---|---|"]

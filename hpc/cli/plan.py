@@ -163,7 +163,8 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
         from hpc.cli.inside import node_count
 
         hosts = place.alloc.nodes[: node_count(settings, place) or len(place.alloc.nodes)]
-        where = f"in Slurm job {place.alloc.job_id}, on {len(hosts)} of its {len(place.alloc.nodes)} nodes; the script {runs}"
+        have = len(place.alloc.nodes)
+        where = f"in Slurm job {place.alloc.job_id}, on {len(hosts)} of its {have} nodes; the script {runs}"
         content |= {"where": where, "run": [_srun(hosts, settings, len(hosts) == len(place.alloc.nodes)), driver]}
     else:
         where = f"{settings['nodes'][1]} local nodes on this machine; the script {runs}"

@@ -58,7 +58,7 @@ def memory_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+)([KMGT]?)", text)
     if match is None:
         raise ValueError(f"not a size: {text!r}")
-    return int(match.group(1)) * 1024 ** (" KMGT".index(match.group(2)) if match.group(2) else 2)
+    return int(int(match.group(1)) * 1024 ** (" KMGT".index(match.group(2)) if match.group(2) else 2))
 
 
 def read_scheduler(text: str) -> str:
@@ -69,7 +69,7 @@ def read_scheduler(text: str) -> str:
 
 def read_env(text: str) -> str:
     """`KEY=VALUE`, or `KEY` to take the value from here."""
-    key, equals, value = text.partition("=")
+    key, equals, _ = text.partition("=")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
         raise ValueError(f"not a variable: {text!r} (KEY=VALUE, or KEY)")
     if not equals and key not in os.environ:

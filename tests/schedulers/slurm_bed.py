@@ -70,7 +70,8 @@ MinJobAge=600
 SchedulerType=sched/backfill
 SchedulerParameters=bf_interval=1,batch_sched_delay=0,sched_min_interval=100000
 {gres_types}
-NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory={mem_mb} State=UNKNOWN
+NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 \\
+  RealMemory={mem_mb} State=UNKNOWN
 {nodes}
 PartitionName=batch Nodes=ALL Default=YES MaxTime=1:00:00 State=UP
 PartitionName=debug Nodes={first} MaxTime=10:00 MaxNodes=1 State=UP
@@ -80,7 +81,7 @@ PartitionName=closed Nodes=ALL MaxTime=1:00:00 State=DOWN
 
 @dataclass
 class SlurmBed:
-    """`with SlurmBed() as bed:` - then `bed.env` is the login node's environment and `bed.run(...)` runs a command there."""
+    """`with SlurmBed() as bed:`: `bed.env` is the login node's environment, `bed.run(...)` runs a command there."""
 
     nodes: int = 4
     cpus: int = 2

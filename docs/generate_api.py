@@ -1,0 +1,244 @@
+"""Writes docs/api.md from the code: signatures and docstrings of the public names, and the one table of options.
+
+    python docs/generate_api.py            write docs/api.md
+    python docs/generate_api.py --check    exit with 1 if docs/api.md is not what the code says
+
+The lists of what Ray's Core has and this package has not are kept here by hand: nothing in the code knows them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import hpc
+from hpc import actor, exceptions, options, runtime_context, session
+from hpc.core.owner.ref import ObjectRef
+from hpc.util import scheduling_strategies
+
+TARGET = Path(__file__).with_name("api.md")
+
+LIFECYCLE = ("init", "shutdown", "is_initialized")
+WORK = ("remote", "method", "get", "put", "wait", "cancel", "kill", "get_actor")
+VIEWS = ("nodes", "cluster_resources", "available_resources", "get_gpu_ids", "get_runtime_context")
+MADE = ("RemoteFunction", "ActorClass", "ActorHandle", "ObjectRef")
+MODULES = {
+    "actor": "`exit_actor`, and the classes behind `remote` and `method`",
+    "exceptions": "the exceptions above",
+    "train": "see [train.md](train.md)",
+    "util": "`hpc.util.scheduling_strategies`",
+}
+#: Classes that exist so that programs can name them; nothing raises them yet.
+NEVER_RAISED = (
+    "ActorUnavailableError",
+    "ActorUnschedulableError",
+    "NodeDiedError",
+    "ObjectFetchTimedOutError",
+    "ObjectFreedError",
+    "ObjectReconstructionFailedError",
+    "OutOfMemoryError",
+    "PendingCallsLimitExceeded",
+    "RuntimeEnvSetupError",
+    "TaskUnschedulableError",
+)
+
+MISSING = {
+    "session": """`address=` of a session on another machine, `ray.client`, `local_mode`, `LoggingConfig`,
+        `include_dashboard`""",
+    "tasks": """`num_returns="streaming"` and `"dynamic"`, `ObjectRefGenerator`, `DynamicObjectRefGenerator`, `.bind()`,
+        `ray.dag`, and the options marked *not yet* above""",
+    "objects": """spilling, computing lost objects again from lineage, `ray.internal.free`, custom serializers
+        (`ray.util.register_serializer`), `ray.util.inspect_serializability`""",
+    "actors": """`lifetime="detached"`, concurrency groups, `max_pending_calls`, `allow_out_of_order_execution`,
+        generator methods""",
+    "cancel": """cancelling calls of actors, and the children of a task (`recursive`)""",
+    "placement": """`ray.util.placement_group` and all that belongs to it, `PlacementGroupSchedulingStrategy`,
+        `NodeLabelSchedulingStrategy`, label selectors, `accelerator_type`""",
+    "introspection": """`ray.timeline`, `ray.util.state`, `ray.util.metrics`, `ray.util.accelerators`; of the runtime
+        context what is not listed above""",
+    "helpers": """`ray.util.ActorPool`, `ray.util.queue.Queue`, `ray.util.multiprocessing.Pool`, `ray.util.joblib`,
+        `ray.util.as_completed`, `ray.util.map_unordered`, `ray.util.collective`, `ray.cluster_utils.Cluster`""",
+    "runtime_env": """everything but `env_vars`""",
+    "command line": """`ray start`, `stop`, `list`, `summary`, `memory`, `stack`, `timeline`, `job`,
+        `microbenchmark`""",
+}
+
+#: Where a name is there and does less, or something else, than Ray's.
+DIFFERENCES = (
+    """Keywords of `init` that it does not know are accepted and ignored, as are `logging_level`, `configure_logging`,
+    `job_config` and `include_dashboard`. `labels` and `object_store_memory` are ignored when the session runs
+    already.""",
+    """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
+    login node itself; `hpc-launch` submits a job there.""",
+    """`cancel` does nothing for a call of an actor, for the second and later return values of a task, and for
+    references that this process does not own. `recursive` is accepted and has no effect: children go on.""",
+    """`wait(fetch_local=...)` has no effect: a reference is ready when its value exists somewhere.""",
+    """`@method(max_task_retries=...)` has no effect; `max_task_retries` of the class, or of `handle.method.options()`,
+    does. `name`, `enable_task_events` and `_metadata` of methods are accepted and not used.""",
+    """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,
+    the actor ends.""",
+    """A soft `NodeAffinitySchedulingStrategy` takes another node also when the named one is merely busy.""",
+    """`nodes()` lists a gateway (`IsGateway`: a node without resources, for a driver that runs outside the nodes of
+    the allocation) too.""",
+    """`get` inside a coroutine of an async actor blocks its event loop; `await ref` does not.""",
+    """`NodeID` is a small number; `get_job_id()` and `gcs_address` are the session's id.""",
+)
+
+
+def one_line(text: str) -> str:
+    """The text with all white space between words as one space."""
+    return " ".join(text.split())
+
+
+def signature(value: Any, name: str) -> str:
+    """`name(...)` as one would call it; one parameter a line where it is long."""
+    parts = [shown(p) for p in parameters(value)]
+    star = next((i for i, p in enumerate(parameters(value)) if p.kind is p.KEYWORD_ONLY), None)
+    if star is not None and not any(p.kind is p.VAR_POSITIONAL for p in parameters(value)):
+        parts.insert(star, "*")
+    line = f"{name}({', '.join(parts)})"
+    return line if len(line) <= 100 else f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + ")"
+
+
+def shown(parameter: inspect.Parameter) -> str:
+    """A parameter as in the source: annotations are strings there, and need no quotes here."""
+    if parameter.annotation in ("Any", inspect.Parameter.empty):
+        return str(parameter.replace(annotation=inspect.Parameter.empty))
+    bare = parameter.replace(annotation=inspect.Parameter.empty, default=inspect.Parameter.empty)
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    return f"{bare}: {parameter.annotation}{default}"
+
+
+def parameters(value: Any) -> list[inspect.Parameter]:
+    """The parameters, without self and without annotations that only repeat themselves."""
+    found = inspect.signature(value).parameters.values()
+    return [p for p in found if p.name not in ("self", "_ignored", "_exiting_interpreter")]
+
+
+def described(value: Any, name: str) -> list[str]:
+    text = inspect.getdoc(value) or ""
+    first, _, rest = (part.strip() for part in text.partition("\n\n"))
+    lines = [f"### `{name}`", "", "```python", signature(value, f"hpc.{name}"), "```", "", first]
+    if rest:
+        lines += ["", "```text", rest, "```"]
+    return [*lines, ""]
+
+
+def members(cls: type) -> list[str]:
+    """A list of the public methods and properties of a class."""
+    lines = []
+    for name, member in vars(cls).items():
+        if name.startswith("_"):
+            continue
+        text = one_line(inspect.getdoc(member) or "")
+        if isinstance(member, property):
+            lines.append(f"* `.{name}`: {text}")
+        elif callable(member):
+            lines.append(f"* `.{signature(member, name)}`: {text}")
+    return lines
+
+
+def option_rows(kind: str) -> list[str]:
+    rows = ["| option | default | what it is | |", "|---|---|---|---|"]
+    for option in options.OPTIONS:
+        if getattr(option, kind):
+            state = "" if option.supported else "*not yet*"
+            rows.append(f"| `{option.name}` | `{option.default!r}` | {option.help} | {state} |")
+    return rows
+
+
+def exception_rows() -> list[str]:
+    rows = ["| exception | is also | meaning | |", "|---|---|---|---|"]
+    for name in exceptions.__all__:
+        kind = getattr(exceptions, name)
+        if kind.__name__ != name:
+            rows.append(f"| `{name}` | | the same class as `{kind.__name__}` | |")
+            continue
+        bases = ", ".join(f"`{base.__name__}`" for base in kind.__bases__)
+        meaning = one_line(inspect.getdoc(kind) or "")
+        rows.append(f"| `{name}` | {bases} | {meaning} | {'*not raised yet*' if name in NEVER_RAISED else ''} |")
+    return rows
+
+
+def page() -> str:
+    """The whole of docs/api.md."""
+    unknown = set(hpc.__all__) - {*LIFECYCLE, *WORK, *VIEWS, *MADE, *MODULES, "__version__"}
+    if unknown:
+        raise SystemExit(f"docs/generate_api.py has no place for {', '.join(sorted(unknown))}")
+    lines = [
+        "# API",
+        "",
+        "<!-- Generated by docs/generate_api.py: change that, or the docstrings, and run it again. -->",
+        "",
+        "The names and meanings are Ray's: `import hpc as ray`. Where nothing else is said here, Ray's documentation",
+        "of a name holds for it. What is not supported yet raises `NotImplementedError`, apart from the",
+        "[differences](#differences-from-ray) listed at the end.",
+        "",
+        "## Session",
+        "",
+    ]
+    for names, title in ((LIFECYCLE, ""), (WORK, "## Tasks, actors, objects"), (VIEWS, "## Views")):
+        lines += [title, ""] if title else []
+        for name in names:
+            lines += described(getattr(hpc, name), name)
+    lines += ["### `hpc.session.Context`", "", inspect.getdoc(session.Context) or "", "", *members(session.Context), ""]
+    lines += ["### `RuntimeContext`", "", inspect.getdoc(runtime_context.RuntimeContext) or "", ""]
+    lines += [*members(runtime_context.RuntimeContext), "", "## Classes", ""]
+    for name, cls in (
+        ("RemoteFunction", hpc.RemoteFunction),
+        ("ActorClass", hpc.ActorClass),
+        ("ActorHandle", hpc.ActorHandle),
+        ("hpc.actor.ActorMethod", actor.ActorMethod),
+        ("ObjectRef", ObjectRef),
+    ):
+        lines += [f"### `{name}`", "", inspect.getdoc(cls) or "", "", *members(cls), ""]
+    lines += ["Every actor also has the methods " + ", ".join(f"`{name}`" for name in actor.BUILT_IN) + ".", ""]
+    lines += ["## Options of tasks", "", "For `@hpc.remote(...)` and `.options(...)`.", "", *option_rows("task"), ""]
+    lines += ["## Options of actors", "", *option_rows("actor"), ""]
+    lines += ["Methods (`@hpc.method(...)`, `handle.method.options(...)`) take: "]
+    lines[-1] += ", ".join(f"`{name}`" for name in actor.METHOD_OPTIONS)
+    lines[-1] += ". `concurrency_group` is *not yet* supported."
+    strategy = scheduling_strategies.NodeAffinitySchedulingStrategy
+    lines += [
+        "",
+        "## Scheduling strategies",
+        "",
+        '`"DEFAULT"` stays on the submitter\'s node while it has room, then fills',
+    ]
+    lines += [
+        'nodes one after the other, those with most room first. `"SPREAD"` deals out one by one over the nodes.',
+        "",
+    ]
+    lines += ["```python", signature(strategy, "hpc.util.scheduling_strategies." + strategy.__name__), "```", ""]
+    lines += [
+        (inspect.getdoc(strategy) or ""),
+        "",
+        "## Exceptions",
+        "",
+        "In `hpc.exceptions`.",
+        "",
+        *exception_rows(),
+        "",
+    ]
+    lines += ["## Modules", ""] + [f"* `hpc.{name}`: {what}" for name, what in MODULES.items()]
+    lines += ["", "## Differences from Ray", ""] + [f"* {one_line(text)}" for text in DIFFERENCES]
+    lines += ["", "## Not there yet", "", "Of Ray's Core API:", "", "| area | names |", "|---|---|"]
+    lines += [f"| {area} | {one_line(names)} |" for area, names in MISSING.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    text = page()
+    if "--check" not in sys.argv:
+        TARGET.write_text(text)
+        return 0
+    old = TARGET.read_text() if TARGET.exists() else ""
+    sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), text.splitlines(True), "docs/api.md", "the code"))
+    return int(old != text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -56,9 +56,9 @@ def find_place(env: Mapping[str, str] | None = None, wanted: str | None = None) 
     return Place("local", "local")
 
 
-def driver_on_node(place: Place) -> bool:
-    """Whether a driver started by this process runs on one of the nodes."""
-    return place.alloc is None or place.alloc.runs_here(os.uname().nodename)
+def session_options(place: Place) -> dict[str, bool]:
+    """What `Session` is told about a driver that this process starts: whether it runs on one of the nodes."""
+    return {"driver_host": place.alloc is None or place.alloc.runs_here(os.uname().nodename)}
 
 
 def make_group(

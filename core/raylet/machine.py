@@ -179,6 +179,8 @@ class RayletMachine:
     def _process_gone(self, msg: ProcessGone) -> None:
         """An owner somewhere has ended: free what was its, tell the processes here. Said again it changes nothing."""
         if msg.addr in self.borrowing.dead_owners:
+            # A request of its that came late may have been granted since.
+            self.leasing.owner_gone(msg.addr)
             return
         self.borrowing.owner_gone(msg.addr)
         self.memory.owner_gone(msg.addr)

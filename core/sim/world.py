@@ -199,13 +199,12 @@ class World:
             node.machine.handle(src, decode_body(body))
             self._flush_raylet(at)
         else:
-            process = node.processes.get(dst.proc)
-            if process is None or not process.alive:
-                if process is None:
-                    self._bounce(at, dst, src)
-                return
             if src.node != at and dst.proc in node.machine.leasing.procs:
                 node.machine.leasing.procs[dst.proc].exposed = True
+            process = node.processes.get(dst.proc)
+            if process is None:
+                self._bounce(at, dst, src)
+                return
             self.streams.send(("down", dst), lambda: self._to_process(process, src, body))
 
     def _bounce(self, at: int, dst: Address, src: Address) -> None:

@@ -26,7 +26,7 @@ from hpc.cli.timefmt import short
 from hpc.cli.values import memory_bytes
 from hpc.cli.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
-from hpc.launchers.pick import Place, driver_on_node, make_group
+from hpc.launchers.pick import Place, make_group, session_options
 from hpc.launchers.session import Event, Session, SessionError
 from hpc.launchers.slurm import compress_nodes
 
@@ -109,7 +109,7 @@ class Run:
             min_nodes=settings["min_nodes"],
             start_timeout_s=settings["start_timeout"],
             on_event=self._on_event,
-            driver_host=driver_on_node(self.place),
+            driver_host=session_options(self.place)["driver_host"],
         )
         self._start(self.session)
         work = self._start_work(self.session)

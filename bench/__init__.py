@@ -1,0 +1,1 @@
+"""Benchmarks of hpc beside its peers: `python -m bench`, or `make bench`."""

@@ -1,0 +1,66 @@
+"""The microbenchmarks as bars on a logarithmic axis. Needs matplotlib (the extra `bench`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.metrics import FUTURES, HPC, MICRO, RATE, RAY, TITLES
+from bench.stats import Line, lines
+from bench.table import number
+
+COLORS = {HPC: "#1f6fb4", RAY: "#e08a1e", FUTURES: "#9a9a9a"}
+ORDER = (HPC, RAY, FUTURES)
+BAR = 0.27
+
+
+class NoPlot(Exception):
+    """The plot cannot be made; the text says why."""
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Write the plot of a result as SVG."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise NoPlot("matplotlib is not installed (pip install 'hpc[bench]')") from None
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    shown = [x for x in lines(result["values"], MICRO) if x.metric.unit == RATE]
+    if not shown:
+        raise NoPlot("no rate was measured")
+    # Text stays text (small file), and the same figures give the same file.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "hpc", "font.size": 9})
+    figure, axes = plt.subplots(figsize=(9, 0.55 * len(shown) + 1.0), facecolor="white")
+    for peer in ORDER:
+        _bars(axes, shown, peer)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(shown)), [x.metric.name for x in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel("operations per second (logarithmic; median of the rounds, line: worst to best round)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * 3)  # room for the numbers
+    axes.legend(loc="lower right", frameon=False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+
+
+def _bars(axes: Any, shown: list[Line], peer: str) -> None:
+    found = [(at, x.peers[peer]) for at, x in enumerate(shown) if peer in x.peers]
+    if not found:
+        return
+    middle = (ORDER.index(peer) - 1) * BAR
+    places = [at + middle for at, _ in found]
+    medians = [s.median for _, s in found]
+    errors = [[s.median - s.low for _, s in found], [s.high - s.median for _, s in found]]
+    axes.barh(places, medians, BAR * 0.92, color=COLORS[peer], label=TITLES[peer])
+    axes.errorbar(medians, places, xerr=errors, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
+    for place, (_, s) in zip(places, found):
+        axes.annotate(number(s.median), (s.high, place), (4, 0), textcoords="offset points", va="center", fontsize=7)

@@ -1,0 +1,220 @@
+"""The rounds: who is measured when. Peers alternate within each metric, so that a machine's mood hits all alike.
+
+Every metric is measured in a fresh process; --quick measures those of a group in one process (as ``ray
+microbenchmark`` does), because most of the time would else go into starting Ray.
+Rejected: all rounds of one metric in a row (a minute of noise would spoil all of them and show no spread).
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import machine, slurm
+from bench.children import PROBES, Children, MeasureError, hpc_launch
+from bench.metrics import (
+    FROM_EXEC,
+    HPC,
+    IMPORT,
+    INIT,
+    INIT_GROUP,
+    MICRO,
+    NODES_GROUP,
+    NODES_LINE,
+    NODES_READY,
+    NODES_WHOLE,
+    SHUTDOWN,
+    SLURM_GROUP,
+    TITLES,
+    Metric,
+)
+from bench.peers import Peer, PeerError, find
+from bench.table import number
+
+START_S = 60.0  # a peer's start and end may take so long, beside what is measured
+STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
+NODES = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    metrics: list[Metric]
+    rounds: int
+    seconds: float
+    quick: bool
+    peers: bool
+
+    def units(self) -> Iterator[list[Metric]]:
+        """What is measured in one process: a metric, or with --quick a group."""
+        micro = [m for m in self.metrics if m in MICRO]
+        if not self.quick:
+            yield from ([m] for m in micro)
+            return
+        for key in dict.fromkeys((m.group, m.peers) for m in micro):
+            yield [m for m in micro if (m.group, m.peers) == key]
+
+    def group(self, name: str) -> list[str]:
+        """Names of the chosen metrics of a group."""
+        return [m.name for m in self.metrics if m.group == name]
+
+
+@dataclass
+class Run:
+    """One run of the benchmarks and what it has found so far."""
+
+    plan: Plan
+    children: Children
+    peers: dict[str, Peer] = field(default_factory=dict)
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    extras: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self.before = machine.noise()
+
+    def find_peers(self) -> None:
+        """hpc, and the peers that the chosen metrics are compared with."""
+        for name in dict.fromkeys(peer for m in self.plan.metrics for peer in m.peers):
+            if name != HPC and not self.plan.peers:
+                self.skipped[name] = "--no-peers was given"
+                continue
+            try:
+                self.peers[name] = find(name)
+            except PeerError as error:
+                self.skipped[name] = str(error)
+                say(f"{TITLES[name]}: {error}")
+
+    def measure(self) -> None:
+        """All rounds of everything."""
+        for turn in range(self.plan.rounds):
+            say(f"round {turn + 1} of {self.plan.rounds}")
+            for metrics in self.plan.units():
+                for peer in metrics[0].peers:
+                    if peer in self.peers:
+                        self._micro(self.peers[peer], metrics)
+            if self.plan.group(INIT_GROUP):
+                for peer in self.peers.values():
+                    if peer.name != "futures":
+                        self._init(peer)
+            if self.plan.group(NODES_GROUP):
+                self._nodes()
+        names = self.plan.group(SLURM_GROUP)
+        if names:
+            self._slurm(names)
+
+    def add(self, name: str, peer: str, value: float) -> None:
+        self.values.setdefault(name, {}).setdefault(peer, []).append(value)
+
+    def _micro(self, peer: Peer, metrics: list[Metric]) -> None:
+        names = [m.name for m in metrics]
+        limit = START_S + self.plan.seconds * STUCK * len(names)
+        try:
+            outcome = self.children.probe(
+                peer.python, "micro.py", peer.name, str(self.plan.seconds), *names, timeout_s=limit
+            )
+        except MeasureError as error:
+            self._failed(f"{', '.join(names)} with {TITLES[peer.name]}: {error}")
+            return
+        self.failures += [f"{names[0]} with {TITLES[peer.name]}: {text}" for text in outcome.problems]
+        for metric, record in zip(metrics, outcome.records):
+            value = metric.value(record["rate"])
+            self.add(metric.name, peer.name, value)
+            for what, found in record["extra"].items():
+                kept = self.extras.setdefault(metric.name, {}).setdefault(peer.name, {})
+                kept.setdefault(what, []).append(found)
+            say(f"  {metric.name:38} {TITLES[peer.name]:12} {number(value):>10} {metric.unit}")
+
+    def _init(self, peer: Peer) -> None:
+        try:
+            outcome = self.children.probe(peer.python, "first_result.py", peer.name, timeout_s=START_S)
+        except MeasureError as error:
+            self._failed(f"{INIT} with {TITLES[peer.name]}: {error}")
+            return
+        record = outcome.records[0]
+        self._add_all(
+            peer.name, {
+                IMPORT: record["import_s"],
+                INIT: record["first_s"],
+                FROM_EXEC: record["first_at"] - outcome.started_at,
+                SHUTDOWN: record["shutdown_s"],
+            },
+        )  # fmt: skip
+
+    def _nodes(self) -> None:
+        try:
+            command = [*hpc_launch(), "--nodes", str(NODES), str(PROBES / "ready.py")]
+            outcome = self.children.run(command, START_S)
+        except MeasureError as error:
+            self._failed(f"{NODES_READY}: {error}")
+            return
+        record = outcome.records[0]
+        found = {
+            NODES_LINE: record["at"] - outcome.started_at,
+            NODES_WHOLE: outcome.ended_at - outcome.started_at,
+        }
+        if record["ready_s"] is not None:
+            found[NODES_READY] = float(record["ready_s"])
+        self._add_all(HPC, found)
+
+    def _add_all(self, peer: str, found: dict[str, float]) -> None:
+        chosen = {m.name for m in self.plan.metrics}
+        for name, value in found.items():
+            if name in chosen:
+                self.add(name, peer, value)
+                say(f"  {name:38} {TITLES[peer]:12} {number(value):>10} s")
+
+    def _slurm(self, names: list[str]) -> None:
+        try:
+            with slurm.bed() as bed:
+                for _ in range(self.plan.rounds):
+                    for name in names:
+                        self._in_allocation(bed, name)
+        except slurm.NoSlurm as error:
+            self.skipped["Slurm"] = str(error)
+            say(f"Slurm: {error}")
+        except Exception as error:  # the bed is a test's: whatever it raises must not lose the other figures
+            self._failed(f"Slurm: {type(error).__name__}: {error}")
+
+    def _in_allocation(self, bed: Any, name: str) -> None:
+        try:
+            self._add_all(HPC, {name: slurm.ready_s(bed, name)})
+        except MeasureError as error:
+            self._failed(f"{name}: {error}")
+
+    def _failed(self, text: str) -> None:
+        self.failures.append(text)
+        say(f"  failed: {text}")
+
+    def result(self) -> dict[str, Any]:
+        """All of it, as it is written to the file."""
+        after = machine.noise()
+        ticks = after["all_ticks"] - self.before["all_ticks"]
+        return {
+            "started": self.started,
+            "machine": machine.describe(),
+            "versions": {name: peer.versions for name, peer in self.peers.items()},
+            "rounds": self.plan.rounds,
+            "seconds": self.plan.seconds,
+            "quick": self.plan.quick,
+            "noise": {
+                "load before": self.before["load"],
+                "stolen share": (after["steal_ticks"] - self.before["steal_ticks"]) / ticks if ticks else 0.0,
+            },
+            "units": {m.name: m.unit for m in self.plan.metrics},
+            "values": self.values,
+            "extras": self.extras,
+            "skipped": self.skipped,
+            "failures": self.failures,
+        }
+
+
+def say(text: str) -> None:
+    """Progress, on stderr: stdout is for the table."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,292 @@
+"""hpc-launch inside a real allocation: sbatch scripts, salloc shells, ranks, and every way that it can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from desk import Desk, launcher
+from netbed import start_time, wait_for
+
+pytestmark = pytest.mark.slurm
+
+ROOT = Path(__file__).resolve().parents[2]
+
+HOSTS = """
+    import json, os, socket, sys, time
+    import hpc as ray
+
+    ray.init()
+
+    @ray.remote
+    def host():
+        time.sleep(0.1)
+        return socket.gethostname()
+
+    seen = set()
+    end = time.monotonic() + 20
+    while len(seen) < int(sys.argv[1]) and time.monotonic() < end:
+        seen |= set(ray.get([host.remote() for _ in range(16)]))
+    print(json.dumps({"hosts": sorted(seen), "cpus": ray.cluster_resources()["CPU"], "here": socket.gethostname()}))
+"""
+PLAIN = """
+    import os, sys
+    print("ran on", os.uname().nodename, sys.argv[1:], flush=True)
+    sys.exit(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+"""
+WAITS = """
+    import os, signal, sys, time
+    print("driver", os.getpid(), flush=True)
+    while True:
+        time.sleep(0.1)
+"""
+
+
+def answer(text: str) -> dict[str, object]:
+    return json.loads(next(line for line in text.splitlines() if line.startswith("{")))
+
+
+def batch(desk: Desk, nodes: int, command: list[str], *options: str) -> subprocess.CompletedProcess[str]:
+    """sbatch --wait of a script of the user's own; its output is returned as stdout."""
+    desk.script("own.sbatch", "#!/bin/bash\nexec " + subprocess.list2cmdline(command) + "\n")
+    done = desk.run("sbatch", "--wait", f"-N{nodes}", "-c2", "-t5", "-o", "own.out", *options, "own.sbatch")
+    return subprocess.CompletedProcess(command, done.returncode, (desk.folder / "own.out").read_text(), done.stderr)
+
+
+def test_in_an_sbatch_script_the_driver_runs_on_the_first_node(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    done = batch(desk, 4, [*launcher(), "hosts.py", "4"])
+    said = answer(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert said == {"hosts": desk.bed.hosts, "cpus": 8.0, "here": "nid0001"}
+    assert "running   4 nodes ready" in done.stdout
+
+
+def test_in_a_salloc_shell_the_driver_runs_at_the_login_node(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    done = desk.salloc(3, *launcher(), "hosts.py", "3")
+    assert done.returncode == 0, done.stderr
+    said = answer(done.stdout)
+    assert len(said["hosts"]) == 3 and said["cpus"] == 6.0 and said["here"] == os.uname().nodename
+
+
+def test_init_at_a_prompt_in_a_salloc_shell_uses_the_allocation(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    done = desk.salloc(4, sys.executable, "hosts.py", "4")
+    assert done.returncode == 0, done.stderr
+    assert answer(done.stdout)["hosts"] == desk.bed.hosts
+
+
+def test_the_template_runs_as_it_is(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    template = ROOT / "templates" / "slurm" / "train.sbatch"
+    done = desk.run("sbatch", "--wait", "-o", "out.txt", str(template), "hosts.py", "4")
+    out = (desk.folder / "out.txt").read_text()
+    assert done.returncode == 0, out
+    assert answer(out)["hosts"] == desk.bed.hosts
+
+
+def test_the_scripts_exit_code_is_the_jobs(desk: Desk) -> None:
+    desk.script("plain.py", PLAIN)
+    done = batch(desk, 2, [*launcher(), "-Q", "plain.py", "7"])
+    assert done.returncode == 7
+    assert done.stdout == "ran on nid0001 ['7']\n"
+
+
+def test_fewer_nodes_than_the_allocation_has(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    done = desk.salloc(4, *launcher(), "--nodes=2", "hosts.py", "2")
+    assert done.returncode == 0, done.stderr
+    assert answer(done.stdout)["hosts"] == desk.bed.hosts[:2]
+
+
+def test_more_nodes_than_the_allocation_has(desk: Desk) -> None:
+    desk.script("plain.py", PLAIN)
+    done = desk.salloc(2, *launcher(), "--nodes=3", "plain.py")
+    assert done.returncode == 122
+    assert "error[TOO-MANY-NODES]: 3 nodes asked for, but this allocation has 2" in done.stderr
+    assert "fix:   --nodes=2" in done.stderr
+
+
+def test_ranks_over_nodes_with_torchruns_environment(desk: Desk) -> None:
+    desk.script("rank.py", """
+        import os, socket
+        e = os.environ
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+        print(*(e[name] for name in names), socket.gethostname())
+    """)  # fmt: skip
+    done = batch(desk, 4, [*launcher(), "-Q", "--ranks-per-node", "2", "rank.py"])
+    assert done.returncode == 0, done.stdout
+    expected = {f"[rank {r}] {r} {r % 2} 8 2 {r // 2} {desk.bed.hosts[r // 2]}" for r in range(8)}
+    assert set(done.stdout.splitlines()) == expected
+
+
+def test_the_first_failing_rank_is_shown_last_and_ends_the_others(desk: Desk) -> None:
+    desk.script("rank.py", """
+        import os, time
+        if os.environ["RANK"] == "3":
+            raise RuntimeError("rank three gives up")
+        time.sleep(300)
+    """)  # fmt: skip
+    done = batch(desk, 2, [*launcher(), "--ranks-per-node", "2", "rank.py"])
+    assert done.returncode == 1
+    assert "hpc: rank 3 on node 2 (nid0002)" in done.stdout
+    last = done.stdout.splitlines()[-2:]
+    assert "RuntimeError: rank three gives up" in last[0] and last[1].startswith("ended")
+
+
+def test_an_unknown_interface_lists_those_there_are(desk: Desk) -> None:
+    desk.script("plain.py", PLAIN)
+    done = desk.salloc(2, *launcher(), "--interface=ib7", "plain.py")
+    assert done.returncode == 122
+    assert "error[TOO-FEW-NODES]" in done.stderr and "ib7" in done.stderr and "eth0" in done.stderr
+
+
+def test_a_step_that_slurm_refuses_is_quoted(desk: Desk) -> None:
+    desk.script("plain.py", PLAIN)
+    done = desk.salloc(2, *launcher(), "--step-arg=--gres=gpu:9", "plain.py")
+    assert done.returncode == 122
+    assert "Invalid generic resource" in done.stderr
+
+
+def test_nodes_that_cannot_run_python_are_named(desk: Desk) -> None:
+    desk.script("plain.py", PLAIN)
+    done = desk.salloc(2, *launcher(), "--start-timeout=20", "--step-arg=/nowhere/python", "plain.py")
+    assert done.returncode == 122
+    assert "nid0001" in done.stderr and "/nowhere/python" in done.stderr
+
+
+# ---------------------------------------------------------------- sudden deaths
+
+
+def node_processes(desk: Desk, host: str) -> dict[str, list[int]]:
+    """Our processes on a node by the name that ps shows."""
+    found: dict[str, list[int]] = {}
+    for pid in desk.bed.net.pids(host):
+        try:
+            found.setdefault(Path(f"/proc/{pid}/comm").read_text().strip(), []).append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def started(desk: Desk, nodes: int, *options: str) -> tuple[subprocess.Popen[str], int]:
+    """A driver that waits, in an allocation at the login node; returns hpc-launch's salloc and the driver's pid."""
+    desk.script("waits.py", WAITS)
+    process = desk.start("salloc", "-Q", f"-N{nodes}", "-c2", "-t5", *launcher(), "--grace=2", *options, "waits.py")
+    assert process.stdout is not None
+    word, _, pid = process.stdout.readline().partition(" ")
+    assert word == "driver", process.communicate(timeout=30)
+    return process, int(pid)
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 30.0) -> tuple[int, str]:
+    _, err = process.communicate(timeout=timeout_s)
+    return process.returncode, err
+
+
+def nothing_left(desk: Desk) -> None:
+    """No process of ours on any node and no directory of a session."""
+    desk.bed.wait_idle(20)
+
+    def clean() -> bool:
+        names = {name for host in desk.bed.hosts for name in node_processes(desk, host)}
+        return names <= {"slurmd", "slurmstepd"} and not list(Path(os.environ["HPC_TMPDIR"]).glob("hpc-*"))
+
+    wait_for("no process and no directory is left", clean, 15)
+
+
+def test_the_driver_killed(desk: Desk) -> None:
+    process, driver = started(desk, 2)
+    os.kill(driver, signal.SIGKILL)
+    code, _ = finish(process)
+    assert code == 128 + signal.SIGKILL
+    nothing_left(desk)
+
+
+def test_the_head_killed_is_a_lost_session(desk: Desk) -> None:
+    process, _ = started(desk, 2)
+    os.kill(node_processes(desk, "nid0001")["hpc-head"][0], signal.SIGKILL)
+    code, err = finish(process)
+    assert code == 123, err
+    assert "error[SESSION-LOST]" in err and "head" in err
+    nothing_left(desk)
+
+
+def test_a_raylet_killed_loses_its_node_only(desk: Desk) -> None:
+    process, driver = started(desk, 3)
+    os.kill(node_processes(desk, "nid0003")["hpc-raylet"][0], signal.SIGKILL)
+    status = desk.jobs / "1" / "status.json"
+    wait_for("the node is lost", lambda: json.loads(status.read_text())["nodes_ready"] == 2, 15)
+    assert process.poll() is None
+    os.kill(driver, signal.SIGTERM)
+    code, err = finish(process)
+    assert code == 128 + signal.SIGTERM
+    assert "lost node 3 (nid0003)" in err
+    nothing_left(desk)
+
+
+def test_a_supervisor_killed_loses_its_node_only(desk: Desk) -> None:
+    process, driver = started(desk, 3)
+    for name, pids in node_processes(desk, "nid0002").items():
+        if name == "hpc-node":
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+    status = desk.jobs / "1" / "status.json"
+    wait_for("the node is lost", lambda: json.loads(status.read_text())["nodes_ready"] == 2, 15)
+    os.kill(driver, signal.SIGTERM)
+    code, err = finish(process)
+    assert code == 128 + signal.SIGTERM and "lost node 2 (nid0002)" in err
+    nothing_left(desk)
+
+
+def test_hpc_launch_killed_leaves_nothing(desk: Desk) -> None:
+    process, driver = started(desk, 2)
+    launch = int(Path(f"/proc/{driver}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(launch, signal.SIGKILL)
+    finish(process)
+    wait_for("the driver has ended", lambda: start_time(driver) is None, 10)
+    nothing_left(desk)
+
+
+def test_srun_killed_is_a_lost_session(desk: Desk) -> None:
+    process, driver = started(desk, 2)
+    launch = int(Path(f"/proc/{driver}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    children = Path(f"/proc/{launch}/task/{launch}/children").read_text().split()
+    (srun,) = [int(p) for p in children if Path(f"/proc/{p}/comm").read_text().strip() == "srun"]
+    os.kill(srun, signal.SIGKILL)
+    code, err = finish(process)
+    assert code == 123, err
+    nothing_left(desk)
+
+
+def test_sigterm_ends_the_script_and_everything(desk: Desk) -> None:
+    process, driver = started(desk, 2)
+    launch = int(Path(f"/proc/{driver}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(launch, signal.SIGTERM)
+    code, _ = finish(process)
+    assert code == 128 + signal.SIGTERM
+    nothing_left(desk)
+
+
+def test_a_node_that_slurm_declares_down_does_not_end_the_others(desk: Desk) -> None:
+    desk.script("waits.py", WAITS)
+    process = desk.start(*launcher(), "-N3", "-c2", "-t5", "waits.py")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("driver")
+    try:
+        desk.run("scontrol", "update", "nodename=nid0003", "state=down", "reason=test", check=True)
+        status = desk.jobs / "1" / "status.json"
+        wait_for("the node is lost", lambda: json.loads(status.read_text())["nodes_ready"] == 2, 20)
+        assert process.poll() is None
+        desk.hpc("cancel", "last", check=True)
+        code, _ = finish(process)
+        assert code == 128 + signal.SIGTERM
+    finally:
+        desk.run("scontrol", "update", "nodename=nid0003", "state=resume")
+    nothing_left(desk)

@@ -1,0 +1,41 @@
+"""The whole protocol under the simulator: fixed seeds, all promises kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpc.core.sim.run import run
+
+
+@pytest.mark.parametrize("first", range(0, 500, 50))
+def test_seeds_keep_all_promises(first):
+    for seed in range(first, first + 50):
+        report = run(seed)
+        assert not report.problems, f"python -m hpc.core.sim --seed {seed} --story: {report.problems}"
+        assert report.tasks > 0
+
+
+def test_larger_clusters_and_longer_programs():
+    for seed in range(20):
+        report = run(seed, nodes=6, operations=120)
+        assert not report.problems, f"--seed {seed} --nodes 6 --operations 120: {report.problems}"
+
+
+def test_a_seed_tells_the_same_story_each_time():
+    assert run(17).story == run(17).story
+    assert run(17).virtual_s == run(17).virtual_s
+
+
+def test_the_checks_can_fail(monkeypatch):
+    """A machine that forgets to send what was let go is noticed."""
+    from hpc.core.owner.objects import ObjectTable
+
+    monkeypatch.setattr(ObjectTable, "on_release", lambda self, src, msg: None)
+    assert any(run(seed).problems for seed in range(40))
+
+
+def test_nothing_dies_without_faults():
+    for seed in range(20):
+        report = run(seed, faults=False)
+        assert not report.problems
+        assert report.deaths == 0

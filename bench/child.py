@@ -1,7 +1,7 @@
 """One round of microbenchmarks against one library, in a process and environment of its own; prints JSON.
 
-The same code runs against every module with Ray's API. Names are those of `ray microbenchmark`. This file imports nothing
-of the project besides what is measured.
+The same code runs against every module with Ray's API. Names are those of `ray microbenchmark`. This file imports
+nothing of the project besides what is measured.
 
     python child.py hpc|ray|futures SECONDS [NAME ...]
 """

@@ -70,7 +70,7 @@ MICRO = (
     Metric("actors created until first reply", RATE, "multi", "one after another: made, called once, dropped"),
     Metric("single client put calls", RATE, "objects", "put(0)"),
     Metric("single client get calls", RATE, "objects", "get of a small object that was put"),
-    Metric("single client wait 1k refs", RATE, "objects", "1,000 tasks, then wait for one until none is left; whole turns"),
+    Metric("single client wait 1k refs", RATE, "objects", "1,000 tasks, then wait for one until none is left"),
     Metric("single client put gigabytes", GB_S, "objects", "a 100 MB numpy array, in a loop, each dropped at once"),
     Metric("get 10 MB numpy on the node", US, "objects", "an array that a task of this node made, each view dropped"),
 )  # fmt: skip

@@ -151,10 +151,11 @@ class Exiting(Message, tag=14):
 
 
 class Alloc(Message, tag=15):
-    """Ask for space in the node's arena."""
+    """Ask for space in the node's arena, for the object ``ident``."""
 
     req: int
     size: int
+    ident: bytes
 
 
 class Allocated(Message, tag=16):

@@ -80,6 +80,8 @@ DIFFERENCES = (
     does. `name`, `enable_task_events` and `_metadata` of methods are accepted and not used.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,
     the actor ends.""",
+    """`"SPREAD"` deals out workers, not tasks: tasks of a few milliseconds are all done by the first workers
+    that come.""",
     """A soft `NodeAffinitySchedulingStrategy` takes another node also when the named one is merely busy.""",
     """`nodes()` lists a gateway (`IsGateway`: a node without resources, for a driver that runs outside the nodes of
     the allocation) too.""",

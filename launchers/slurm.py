@@ -188,6 +188,7 @@ def srun_command(
     nodes: Sequence[str],
     program: Sequence[str],
     *,
+    name: str = "hpc",
     whole_allocation: bool = True,
     gpus_per_node: int = 0,
     extra: Sequence[str] = (),
@@ -200,7 +201,7 @@ def srun_command(
     --wait=0, --kill-on-bad-exit=0: the end of one supervisor must not end the others.
     """
     argv = ["srun", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1", "--overlap"]
-    argv += ["--cpu-bind=none", "--mpi=none", "--kill-on-bad-exit=0", "--wait=0", "--no-kill", "--job-name=hpc"]
+    argv += ["--cpu-bind=none", "--mpi=none", "--kill-on-bad-exit=0", "--wait=0", "--no-kill", f"--job-name={name}"]
     if not whole_allocation:
         argv.append(f"--nodelist={','.join(nodes)}")
     if gpus_per_node:
@@ -399,8 +400,14 @@ def signal_command(job_id: str, name: str) -> list[str]:
     return ["scancel", "--batch", f"--signal={name}", job_id]
 
 
-def ping_command() -> list[str]:
-    return ["scontrol", "ping"]
+def steps_command(job_id: str) -> list[str]:
+    return ["squeue", "-h", "--steps", f"--jobs={job_id}", "-o", "%i|%j"]
+
+
+def parse_steps(out: str, name: str) -> list[str]:
+    """The ids (4711.0) of the job's steps that are called `name`."""
+    rows = [line.strip().split("|") for line in out.splitlines()]
+    return [row[0] for row in rows if len(row) == 2 and row[1] == name]
 
 
 CONFIG_FILES = (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import Any
 from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.base import Channel, NodeGroup
 from hpc.launchers.local import node_command
-from hpc.launchers.run import PROBE_TIMEOUT_S, run_command
+from hpc.launchers.run import PROBE_TIMEOUT_S, Background, run_command
 from hpc.launchers.slurm import (
     Allocation,
     JobInfo,
@@ -30,10 +31,12 @@ from hpc.launchers.slurm import (
     job_command,
     parse_job,
     parse_srun_line,
+    parse_steps,
     query_env,
     srun_command,
     srun_noise,
     step_env,
+    steps_command,
 )  # fmt: skip
 
 GRANT_ENV = {
@@ -43,6 +46,8 @@ GRANT_ENV = {
 }
 KILL_AFTER_S = 3.0  # srun gets so long to end its tasks after SIGTERM
 LAST_WORDS = 12
+STEP_END_S = 15.0  # how long the step of a killed srun may take to end
+STEP_LOOK_S = 0.25
 
 
 def ask_job(alloc: Allocation, env: Mapping[str, str] | None = None) -> JobInfo | None:
@@ -79,16 +84,19 @@ class SlurmGroup(NodeGroup):
         self.job = job
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._env = dict(os.environ if env is None else env)
+        self.step_name = f"hpc-{secrets.token_hex(4)}"
         program = list(command) if command is not None else [*node_command(), "--rank-env", "SLURM_PROCID"]
         self.argv = srun_command(
             self.hosts,
             program,
+            name=self.step_name,
             whole_allocation=count == len(alloc.nodes),
             gpus_per_node=job.step_gpus if job is not None else 0,
             extra=step_args,
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._killed_at: float | None = None
+        self._ending: _StepEnd | None = None
 
     # -- what NodeGroup asks for ------------------------------------------------------------------------
 
@@ -132,7 +140,12 @@ class SlurmGroup(NodeGroup):
             return 0
         if self._killed_at is not None and time.monotonic() - self._killed_at > KILL_AFTER_S:
             self._process.kill()
-        return self._process.poll()
+        code = self._process.poll()
+        if code is None or code >= 0:
+            return code
+        if self._ending is None:
+            self._ending = _StepEnd(self.alloc.job_id, self.step_name, self._env)
+        return code if self._ending.over() else None
 
     def kill(self) -> None:
         """SIGTERM has srun kill the tasks on all nodes; only when that takes too long is srun killed itself."""
@@ -149,6 +162,43 @@ class SlurmGroup(NodeGroup):
         if news.fatal:
             found += [Report(rank, {"op": "error", "why": news.text}) for rank in range(self.size)]
         return found
+
+
+class _StepEnd:
+    """Ends the tasks of an srun that was killed: slurmstepd tells them nothing, no end of file either, and they would
+    go on as long as the job does. scancel sends the supervisors SIGTERM, and SIGKILL after the site's KillWait."""
+
+    def __init__(self, job_id: str, step_name: str, env: Mapping[str, str]) -> None:
+        self._job_id, self._name, self._env = job_id, step_name, query_env(env)
+        self._give_up_at = time.monotonic() + STEP_END_S
+        self._asked_at = 0.0
+        self._cancelled = False
+        self._command: Background | None = None
+        self._done = False
+
+    def over(self) -> bool:
+        """Whether the step is gone, or cannot be ended within the time for it. Never blocks."""
+        now = time.monotonic()
+        if self._done or now > self._give_up_at:
+            self._done = True
+            return True
+        if self._command is None:
+            if now - self._asked_at > STEP_LOOK_S:
+                self._asked_at = now
+                self._command = Background(steps_command(self._job_id), timeout_s=PROBE_TIMEOUT_S, env=self._env)
+            return False
+        answer = self._command.poll()
+        if answer is None:
+            return False
+        self._command.close()
+        self._command = None
+        if answer.argv[0] == "squeue" and answer.ok:
+            steps = parse_steps(answer.out, self._name)
+            self._done = not steps
+            if steps and not self._cancelled:
+                self._cancelled = True
+                self._command = Background(["scancel", *steps], timeout_s=PROBE_TIMEOUT_S, env=self._env)
+        return self._done
 
 
 def _readable_bytes(fd: int) -> int:

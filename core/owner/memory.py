@@ -52,7 +52,7 @@ class Memory:
         """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it."""
         client = self.client
         raylet = client.machine.raylet
-        offset = self._alloc(data.size)
+        offset = self._alloc(ident, data.size)
         try:
             data.write_into(self.arena.writable(offset, data.size), copy)
         except BaseException as error:
@@ -72,13 +72,13 @@ class Memory:
                 messages.append(Unpin([ident]))
             client.send_now(raylet, messages)
 
-    def _alloc(self, size: int) -> int:
+    def _alloc(self, ident: bytes, size: int) -> int:
         """Space in the arena. When it is full, references that were just dropped get a moment to be noticed."""
         client = self.client
         deadline = time.monotonic() + FULL_STORE_S
         while True:
             client.flush()
-            answer: Allocated = client.request(lambda req: (client.machine.raylet, Alloc(req, size)))
+            answer: Allocated = client.request(lambda req: (client.machine.raylet, Alloc(req, size, ident)))
             if answer.offset >= 0:
                 return answer.offset
             if time.monotonic() > deadline:

@@ -193,11 +193,15 @@ class TaskSubmitter(ObjectTable):
 
     def on_lease_grant(self, src: Address, msg: LeaseGrant) -> None:
         shape = self.requests.get(msg.req)
-        if shape is None or msg.worker in self.gone or msg.worker.node in self.gone_nodes:
+        if shape is None:
             return
         if msg.req == shape.req:
             shape.seen += 1
             shape.want = max(0, shape.want - 1)
+        if msg.worker in self.gone or msg.worker.node in self.gone_nodes:
+            # The news of the worker's death was faster. The grant counts as seen, so that we ask for another.
+            self._dirty.add(shape)
+            return
         lease = Lease(msg.lease, msg.worker, shape, msg.instances)
         self.leases[msg.lease] = shape.leases[msg.lease] = lease
         self.nodes_used.add(msg.worker.node)

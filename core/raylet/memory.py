@@ -50,7 +50,8 @@ class Memory:
         self.outbox: list[tuple[Address, Message]] = []
         self.bulk: list[tuple[int, Message]] = []
         self.stored: dict[bytes, Stored] = {}
-        self.writing: dict[int, int] = {}
+        self.writing: dict[int, tuple[int, bytes]] = {}
+        self.freed_early: set[bytes] = set()
         self.incoming: dict[bytes, Incoming] = {}
         self.dead_nodes: set[int] = set()
 
@@ -86,22 +87,30 @@ class Memory:
         except OutOfSpace:
             self._reply(src, Allocated(msg.req, -1, self._why_full(msg.size)))
             return
-        self.writing[offset] = src.proc
+        self.writing[offset] = (src.proc, msg.ident)
         self._reply(src, Allocated(msg.req, offset))
 
     def on_abandon(self, src: Address, msg: Abandon) -> None:
-        if self.writing.get(msg.offset) == src.proc:
-            del self.writing[msg.offset]
+        if self._written_by(msg.offset, src.proc):
             self.layout.free(msg.offset)
 
+    def _written_by(self, offset: int, proc: int) -> bool:
+        """Whether the process is writing there; it is done with it now."""
+        writer, _ = self.writing.get(offset, (0, b""))
+        if writer != proc or not proc:
+            return False
+        del self.writing[offset]
+        return True
+
     def on_seal(self, src: Address, msg: Seal) -> None:
-        if self.writing.get(msg.offset) != src.proc:
+        if not self._written_by(msg.offset, src.proc):
             return
-        del self.writing[msg.offset]
         if msg.ident in self.stored:
             self.layout.free(msg.offset)
             return
-        self.stored[msg.ident] = Stored(msg.ident, msg.offset, msg.size, pins={src.proc: 1})
+        freed = msg.ident in self.freed_early
+        self.freed_early.discard(msg.ident)
+        self.stored[msg.ident] = Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1})
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
         for ident in msg.idents:
@@ -118,6 +127,9 @@ class Memory:
             if obj is not None:
                 obj.freed = True
                 self._maybe_drop(obj)
+            elif any(being_written == ident for _, being_written in self.writing.values()):
+                # A worker's result reached its owner, and was dropped there, before the worker's Seal came here.
+                self.freed_early.add(ident)
 
     def _maybe_drop(self, obj: Stored) -> None:
         if obj.freed and not obj.pins:
@@ -129,8 +141,8 @@ class Memory:
 
     def proc_gone(self, proc: int) -> None:
         """A process has ended (its descriptor and its socket): what it pinned or was writing is given back."""
-        for offset in [o for o, writer in self.writing.items() if writer == proc]:
-            del self.writing[offset]
+        for offset in [o for o, (writer, _) in self.writing.items() if writer == proc]:
+            self.freed_early.discard(self.writing.pop(offset)[1])
             self.layout.free(offset)
         for obj in list(self.stored.values()):
             if obj.pins.pop(proc, 0):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hpc.core.ids import Address, make_id
+from hpc.core.ids import Address
 from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.resources import UNIT
 from hpc.core.sim.world import Process, World
@@ -143,6 +143,11 @@ class WorkerSim:
             self.executor.replies.clear()
             self.next()
 
+    def published(self) -> tuple[bytes, int]:
+        """What the worker's slot says that it runs."""
+        busy = self.busy
+        return (busy.task, busy.attempt) if isinstance(busy, (Task, Call)) else (b"", 0)
+
     def next(self) -> None:
         """Begin the next item if idle."""
         if self.busy is not None or not self.executor.ready or not self.process.alive:
@@ -213,7 +218,7 @@ class WorkerSim:
         memory = self.world.nodes[self.process.addr.node].machine.memory
         size = max(1, size)
         offset = memory.layout.alloc(size)
-        memory.writing[offset] = self.process.addr.proc
+        memory.writing[offset] = (self.process.addr.proc, ident)
         self.process.machine.send(self.process.machine.raylet, Seal(ident, offset, size))
         self.process.machine.send(self.process.machine.raylet, Unpin([ident]))
         return Result(STORED, b"", size, [self.process.addr.node])
@@ -224,11 +229,3 @@ class WorkerSim:
         self.process.machine.send(src, Done(task, attempt, results, 500))
         self.world.flush(self.process, everything=True)
         self.next()
-
-
-def started(process: Process, worker: WorkerSim) -> tuple[bytes, int]:
-    """What the worker's slot says that it runs."""
-    busy = worker.busy
-    if isinstance(busy, (Task, Call)):
-        return busy.task, busy.attempt
-    return make_id(Address(0, 0), 0), 0

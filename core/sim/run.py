@@ -7,6 +7,7 @@ that the faults explain, calls ran in order, and all tables are empty.
 from __future__ import annotations
 
 import random
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,10 +123,9 @@ class Simulation:
         alive = [w for w in self.workers.values() if w.process.alive]
         if self.rng.random() < 0.7 and alive:
             worker = self.rng.choice(alive)
-            busy = worker.busy
-            task = (busy.task, busy.attempt) if hasattr(busy, "task") else (b"", 0)
+            task = worker.published()
             self.report.deaths += 1
-            self.world.kill_process(worker.process, task=task)  # type: ignore[arg-type]
+            self.world.kill_process(worker.process, task=task)
         else:
             others = [n for n in self.world.nodes.values() if n.alive and n.number != 1]
             if len(others) > 1:
@@ -153,7 +153,7 @@ class Simulation:
 
     def _check_empty(self) -> None:
         machine = self.driver.machine
-        tables = {
+        tables: dict[str, Sized] = {
             "objects": machine.objects,
             "tasks": machine.tasks,
             "calls": machine.calls,
@@ -162,13 +162,15 @@ class Simulation:
         }
         for name, table in tables.items():
             if table:
-                self._problem(f"the driver's table of {name} still has {len(table)}: {list(table)[:2]}")
+                self._problem(
+                    f"the driver's table of {name} still has {len(table)}")
+                )
         for node in self.world.nodes.values():
             if not node.alive:
                 continue
             raylet = node.machine
             raylet.memory.layout.check()
-            left = {
+            left: dict[str, Sized] = {
                 "leases": raylet.leasing.leases,
                 "holds": raylet.borrowing.holds,
                 "objects": raylet.memory.stored,

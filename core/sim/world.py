@@ -282,8 +282,8 @@ class World:
         for msg in messages:
             if type(msg) is LeaseLost:
                 self._drain(process, msg.worker)
-        for msg in process.machine.handle(src, messages):
-            process.on_message(src, msg)
+        for other in process.machine.handle(src, messages):
+            process.on_message(src, other)
         self.flush(process)
 
     def _read_direct(self, process: Process, src: Address) -> None:

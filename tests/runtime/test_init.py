@@ -8,9 +8,9 @@ import sys
 import textwrap
 
 import pytest
-from runtime.running import local_nodes
 
 import hpc
+from runtime.running import local_nodes
 
 
 @hpc.remote

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -201,7 +202,7 @@ def test_resources_limit_what_runs_at_the_same_time():
         return start, time.monotonic()
 
     spans = sorted(hpc.get([alone.remote() for _ in range(3)]))
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:]))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_what_can_never_run_is_said_and_waits(capfd):

@@ -40,8 +40,8 @@ PURE = (
     "core/node/bootstrap.py",
 )
 IMPURE_MODULES = {
-    "asyncio", "ctypes", "mmap", "multiprocessing", "os", "random", "secrets", "select", "selectors", "signal", "socket",
-    "subprocess", "threading", "time", "zmq",
+    "asyncio", "ctypes", "mmap", "multiprocessing", "os", "random", "secrets", "select", "selectors", "signal",
+    "socket", "subprocess", "threading", "time", "zmq",
 }  # fmt: skip
 
 #: Who may import whom inside the package: core knows nothing of the others, launchers nothing of the API and CLI.

@@ -1,0 +1,74 @@
+"""python -m bench.cli: measures hpc beside its peers, prints a table, writes JSON, a plot and docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from bench import page
+from bench.children import Children
+from bench.metrics import METRICS, chosen
+from bench.run import Plan, Run
+
+FULL_ROUNDS, QUICK_ROUNDS = 5, 2
+FULL_S, QUICK_S = 1.5, 0.5
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.cli", description=__doc__)
+    groups = ", ".join(dict.fromkeys(m.group for m in METRICS))
+    add = parser.add_argument
+    add("--quick", action="store_true", help="two short rounds, several figures in one process")
+    add("--only", nargs="+", default=[], metavar="NAME", help=f"whose name contains this, or groups: {groups}")
+    add("--no-peers", action="store_true", help="only hpc")
+    add("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}")
+    add("--seconds", type=float, help=f"of each measurement; {FULL_S}, with --quick {QUICK_S}")
+    add("--out", type=Path, default=page.ROOT / "bench" / "results", metavar="DIR", help="where the JSON goes")
+    docs_help = "write docs/performance.md and docs/plots (default: after a whole run only)"
+    add("--docs", action=argparse.BooleanOptionalAction, default=None, help=docs_help)
+    add("--render", type=Path, metavar="FILE", help="measure nothing: show this result; --docs writes it")
+    add("--list", action="store_true", help="say what there is")
+    args = parser.parse_args()
+    try:
+        args.metrics = chosen(args.only)
+    except ValueError as error:
+        parser.error(str(error))
+    return args
+
+
+def main() -> int:
+    """Measure, show, keep."""
+    args = arguments()
+    if args.list:
+        print("\n".join(f"{m.name:40} {m.group:8} {m.what}" for m in args.metrics))
+        return 0
+    whole = not (args.quick or args.only or args.no_peers or args.render)
+    if args.render:
+        result = json.loads(args.render.read_text())
+    else:
+        rounds = args.rounds or (QUICK_ROUNDS if args.quick else FULL_ROUNDS)
+        seconds = args.seconds or (QUICK_S if args.quick else FULL_S)
+        children = Children()
+        run = Run(Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers), children)
+        try:
+            run.find_peers()
+            run.measure()
+        except KeyboardInterrupt:
+            whole = False
+            print("bench: interrupted; this is what there is", file=sys.stderr)
+        finally:
+            children.close()
+        result = run.result()
+        print(f"bench: wrote {page.write_json(result, args.out)}", file=sys.stderr)
+    print(page.terminal(result), flush=True)
+    if args.docs or (args.docs is None and whole):
+        for text in page.write_docs(result):
+            print(f"bench: {text}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Shows and keeps a result: the terminal's text, JSON, and docs/performance.md between its markers with the plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.metrics import METRICS, TITLES
+from bench.plot import NoPlot, draw
+from bench.stats import lines, missed, unjudged
+from bench.table import HEAD, absent, as_markdown, as_text, extras, rows
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+PLOTS = ROOT / "docs" / "plots"
+BEGIN, END = "<!-- begin: written by bench -->", "<!-- end: written by bench -->"
+
+
+def to_json(result: Mapping[str, Any]) -> str:
+    """Rounded to what was measured, so that a diff can be read."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.5g}")
+        if isinstance(value, Mapping):
+            return {k: short(v) for k, v in value.items()}
+        return [short(v) for v in value] if isinstance(value, list) else value
+
+    return json.dumps(short(result), indent=1, ensure_ascii=False) + "\n"
+
+
+def environment(result: Mapping[str, Any]) -> list[str]:
+    """Where and how it was measured, in lines."""
+    on, noise = result["machine"], result["noise"]
+    kind = "virtual " if on["virtual"] else ""
+    out = [
+        f"Machine: {on['cpu']}, {on['cores']} {kind}cores, {on['memory_gb']} GB, {on['kernel']}",
+        f"Date: {result['started']}, commit {on['commit'] or 'unknown'}",
+    ]
+    for name, found in result["versions"].items():
+        out.append(f"{TITLES[name]}: " + ", ".join(f"{what} {version}" for what, version in found.items()))
+    how = "each group in one process" if result["quick"] else "each figure in a fresh process"
+    out.append(
+        f"{result['rounds']} alternating rounds of {result['seconds']:g} s, {how}; load before the run "
+        f"{noise['load before']:.2f}, CPU time taken by the hypervisor {noise['stolen share']:.1%}"
+    )
+    return out
+
+
+def verdict(result: Mapping[str, Any]) -> str:
+    """The targets in one sentence."""
+    judged = [x for x in lines(result["values"]) if x.reached is not None]
+    if not judged:
+        return "No target was measured."
+    bad, unknown = missed(result), unjudged(result)
+    text = f"{len(judged) - len(bad)} of {len(judged)} measured targets reached."
+    if bad:
+        text += f" Not reached: {'; '.join(bad)}."
+    if unknown:
+        text += f" Not measured in this run: {'; '.join(unknown)}."
+    return text
+
+
+def terminal(result: Mapping[str, Any]) -> str:
+    """All of a result as text."""
+    parts = [*environment(result), "", as_text(HEAD, rows(result)), ""]
+    parts += [*extras(result), *absent(result), verdict(result)]
+    return "\n".join(parts)
+
+
+def markdown(result: Mapping[str, Any], plot: str | None) -> str:
+    """What stands between the markers."""
+    parts = ["\n".join(f"* {text}" for text in environment(result)), as_markdown(HEAD, rows(result))]
+    parts.append(
+        "Each cell: the median of the rounds (lowest…highest round). hpc / Ray: the quotient of the medians, above 1 "
+        "where hpc is the better one, whatever the unit (lowest…highest among rounds that were measured side by side)."
+    )
+    beside = [*extras(result), *absent(result)]
+    if beside:
+        parts.append("\n".join(f"* {text}" for text in beside))
+    parts.append(f"**{verdict(result)}**")
+    if plot:
+        parts.append(f"![operations per second, hpc beside its peers]({plot})")
+    found = {x.metric.name for x in lines(result["values"])}
+    what = [(m.name, m.what) for m in METRICS if m.name in found]
+    parts.append("What each line does:\n\n" + as_markdown(("benchmark", "what is done"), what))
+    return "\n\n".join(parts)
+
+
+def replace(page: str, text: str) -> str:
+    """The page with new text between the markers; ValueError if it has none."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks its markers {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def write_json(result: Mapping[str, Any], folder: Path) -> Path:
+    """Keep a result; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{str(result['started'])[:19].replace(':', '')}.json"
+    path.write_text(to_json(result))
+    return path
+
+
+def write_docs(result: Mapping[str, Any]) -> list[str]:
+    """The page, the plot and the committed copy; returns what there is to say about it."""
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    (PLOTS / "bench.json").write_text(to_json(result))
+    said, plot = [], PLOTS / "bench.svg"
+    drawn = True
+    try:
+        draw(result, plot)
+    except NoPlot as why:
+        said.append(f"no plot: {why}")
+        drawn = False  # and no link: an older plot would show other figures than the page
+    link = plot.relative_to(PAGE.parent).as_posix() if drawn else None
+    PAGE.write_text(replace(PAGE.read_text(), markdown(result, link)))
+    return [*said, f"wrote {PAGE.relative_to(ROOT)} and {PLOTS.relative_to(ROOT)}/"]

@@ -410,6 +410,11 @@ def parse_steps(out: str, name: str) -> list[str]:
     return [row[0] for row in rows if len(row) == 2 and row[1] == name]
 
 
+def end_steps_command(steps: Sequence[str], *, kill: bool) -> list[str]:
+    """To a step scancel sends SIGKILL at once, unless another signal is named."""
+    return ["scancel", *([] if kill else ["--signal=TERM"]), *steps]
+
+
 CONFIG_FILES = (
     "/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/opt/slurm/etc/slurm.conf",
     "/usr/local/etc/slurm.conf", "/cm/shared/apps/slurm/var/etc/slurm/slurm.conf",

@@ -28,6 +28,7 @@ from hpc.launchers.slurm import (
     Allocation,
     JobInfo,
     SrunNews,
+    end_steps_command,
     job_command,
     parse_job,
     parse_srun_line,
@@ -47,6 +48,7 @@ GRANT_ENV = {
 KILL_AFTER_S = 3.0  # srun gets so long to end its tasks after SIGTERM
 LAST_WORDS = 12
 STEP_END_S = 15.0  # how long the step of a killed srun may take to end
+STEP_TERM_S = 8.0  # of that, until SIGKILL
 STEP_LOOK_S = 0.25
 
 
@@ -166,13 +168,14 @@ class SlurmGroup(NodeGroup):
 
 class _StepEnd:
     """Ends the tasks of an srun that was killed: slurmstepd tells them nothing, no end of file either, and they would
-    go on as long as the job does. scancel sends the supervisors SIGTERM, and SIGKILL after the site's KillWait."""
+    go on as long as the job does. The supervisors get SIGTERM, and clear up; what is left gets SIGKILL."""
 
     def __init__(self, job_id: str, step_name: str, env: Mapping[str, str]) -> None:
         self._job_id, self._name, self._env = job_id, step_name, query_env(env)
         self._give_up_at = time.monotonic() + STEP_END_S
         self._asked_at = 0.0
-        self._cancelled = False
+        self._asks = 0  # first SIGTERM, then SIGKILL
+        self._last_ask_at = 0.0
         self._command: Background | None = None
         self._done = False
 
@@ -195,9 +198,12 @@ class _StepEnd:
         if answer.argv[0] == "squeue" and answer.ok:
             steps = parse_steps(answer.out, self._name)
             self._done = not steps
-            if steps and not self._cancelled:
-                self._cancelled = True
-                self._command = Background(["scancel", *steps], timeout_s=PROBE_TIMEOUT_S, env=self._env)
+            due = STEP_TERM_S if self._asks else 0.0
+            if steps and self._asks < 2 and now > self._last_ask_at + due:
+                self._last_ask_at = now
+                self._asks += 1
+                command = end_steps_command(steps, kill=self._asks == 2)
+                self._command = Background(command, timeout_s=PROBE_TIMEOUT_S, env=self._env)
         return self._done
 
 

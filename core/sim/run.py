@@ -162,9 +162,7 @@ class Simulation:
         }
         for name, table in tables.items():
             if table:
-                self._problem(
-                    f"the driver's table of {name} still has {len(table)}")
-                )
+                self._problem(f"the driver's table of {name} still has {len(table)}")
         for node in self.world.nodes.values():
             if not node.alive:
                 continue

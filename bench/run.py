@@ -17,6 +17,7 @@ from bench import machine, slurm
 from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.metrics import (
     FROM_EXEC,
+    FUTURES,
     HPC,
     IMPORT,
     INIT,
@@ -100,9 +101,9 @@ class Run:
                     if peer in self.peers:
                         self._micro(self.peers[peer], metrics)
             if self.plan.group(INIT_GROUP):
-                for peer in self.peers.values():
-                    if peer.name != "futures":
-                        self._init(peer)
+                for each in self.peers.values():
+                    if each.name != FUTURES:
+                        self._init(each)
             if self.plan.group(NODES_GROUP):
                 self._nodes()
         names = self.plan.group(SLURM_GROUP)

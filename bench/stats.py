@@ -45,9 +45,12 @@ def ratio(ours: float, theirs: float, higher_is_better: bool) -> float:
 
 
 def ratio_range(ours: Sequence[float], theirs: Sequence[float], higher_is_better: bool) -> tuple[float, float] | None:
-    """The smallest and largest ratio among rounds measured beside each other."""
+    """The smallest and largest ratio among rounds measured beside each other; None where a round is missing, because
+    then values of different rounds would be paired."""
+    if not ours or len(ours) != len(theirs):
+        return None
     pairs = [ratio(a, b, higher_is_better) for a, b in zip(ours, theirs)]
-    return (min(pairs), max(pairs)) if pairs else None
+    return min(pairs), max(pairs)
 
 
 def reached(metric: Metric, medians: Mapping[str, float]) -> bool | None:

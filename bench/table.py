@@ -38,8 +38,10 @@ def cell(found: Summary | None) -> str:
 def row(found: Line) -> tuple[str, ...]:
     """One line as text."""
     metric, times = found.metric, NOTHING
-    if found.ratio is not None and found.ratio_low is not None and found.ratio_high is not None:
-        times = f"{number(found.ratio)}× ({number(found.ratio_low)}…{number(found.ratio_high)})"
+    if found.ratio is not None:
+        times = f"{number(found.ratio)}×"
+        if found.ratio_low is not None and found.ratio_high is not None and found.ratio_low != found.ratio_high:
+            times += f" ({number(found.ratio_low)}…{number(found.ratio_high)})"
     verdict = {True: "yes", False: "NO", None: NOTHING if metric.target is None else "not measured"}[found.reached]
     target = metric.target.text() if metric.target is not None else NOTHING
     cells = [cell(found.peers.get(peer)) for peer in (HPC, RAY, FUTURES)]

@@ -278,6 +278,10 @@ class FlushLogs(Message, tag=33):
     req: int
 
 
+class Retire(Message, tag=34):
+    """A worker is not needed any more: it ends once nobody needs the objects that it owns."""
+
+
 class Event(Message, tag=31):
     """Something worth showing in the state API; dropping it is allowed."""
 
@@ -681,7 +685,8 @@ AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
     Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, Event,
-    LogLines, FlushLogs, DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
+    LogLines, FlushLogs, Retire,
+    DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,

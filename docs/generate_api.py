@@ -82,6 +82,9 @@ DIFFERENCES = (
     the actor ends.""",
     """`"SPREAD"` deals out workers, not tasks: tasks of a few milliseconds are all done by the first workers
     that come.""",
+    """What a task makes with `put` or `.remote()` and returns a reference or handle to belongs to its worker, and ends
+    with it. A worker that had GPUs is ended after its task; of idle workers, those beyond the node's CPUs after
+    30 s.""",
     """A soft `NodeAffinitySchedulingStrategy` takes another node also when the named one is merely busy.""",
     """`nodes()` lists a gateway (`IsGateway`: a node without resources, for a driver that runs outside the nodes of
     the allocation) too.""",

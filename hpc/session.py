@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 
+#: Options of Ray's init that are accepted and mean nothing here.
+MEANINGLESS_HERE = {
+    "dashboard_host", "dashboard_port", "log_to_driver", "logging_config", "logging_format", "allow_multiple",
+    "storage", "_enable_object_reconstruction", "_memory", "_metrics_export_port", "_node_ip_address", "_node_name",
+    "_plasma_directory", "_redis_max_memory", "_redis_password", "_redis_username", "_system_config", "_temp_dir",
+    "_tracing_startup_hook",
+}  # fmt: skip
+
 
 class _State:
     """What init made in this process."""
@@ -96,7 +104,7 @@ def init(
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
     start_timeout_s: float = 120.0,
-    **_ignored: Any,
+    **other: Any,
 ) -> Context:
     """Connect this process to a session, starting one where none is given.
 
@@ -114,6 +122,9 @@ def init(
             if ignore_reinit_error and _state.context is not None:
                 return _state.context
             raise RuntimeError("hpc.init() was called twice; ignore_reinit_error=True allows that")
+        unknown = sorted(set(other) - MEANINGLESS_HERE)
+        if unknown:
+            raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
         if local_mode:
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
         env = _env_vars(runtime_env)
@@ -148,8 +159,8 @@ def _find(address: str | None) -> str | None:
     if address == "local":
         return None
     if address is None:
-        address = os.environ.get("HPC_SESSION_DIR") or os.environ.get("HPC_ADDRESS")
-        if not address:
+        address = os.environ.get("HPC_SESSION_DIR") or os.environ.get("HPC_ADDRESS", "")
+        if not address or address.startswith("tcp://"):
             return None
     if os.path.isabs(address):
         if not os.path.exists(os.path.join(address, "raylet.sock")):

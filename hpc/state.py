@@ -18,7 +18,8 @@ def _rows() -> list[dict[str, Any]]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The nodes of the session, those that have died too, as dicts with Ray's keys."""
+    """The nodes of the session, those that have died too, as dicts with Ray's keys. The gateway of a driver that runs
+    outside the allocation is none of them."""
     return [
         {
             "NodeID": str(row["node"]),
@@ -31,11 +32,10 @@ def nodes() -> list[dict[str, Any]]:
             "Resources": {name: units / UNIT for name, units in row["totals"].items()},
             "Labels": row["labels"],
             "DeathReason": row["why"],
-            "IsGateway": row["gateway"],
             "alive": row["alive"],
         }
         for row in _rows()
-        if not (row["gateway"] and not row["alive"])
+        if not row["gateway"]
     ]
 
 

@@ -15,6 +15,7 @@ from hpc.core.worker.main import ArgSlot
 
 #: Code larger than this is most likely data that a function has captured.
 LARGE_CODE_BYTES = 1 << 20
+MAX_CODE_BYTES = 48 << 20
 
 Packed = tuple[bytes, list[bytes], list[bytes], list[ObjectRef[Any]]]
 
@@ -104,6 +105,11 @@ def export(client: Client, code: Any, name: str) -> bytes:
         ) from error
     finally:
         serialization.context.found = outer
+    if len(blob) > MAX_CODE_BYTES:
+        raise ValueError(
+            f"{name} takes {len(blob) >> 20} MiB pickled, more than fits into a message: it has captured data. Put "
+            "that into the object store with hpc.put() and pass the reference as an argument"
+        )
     if len(blob) > LARGE_CODE_BYTES:
         client.warn(f"{name} takes {len(blob) >> 20} MiB pickled: it has captured data; pass it by hpc.put() instead")
     ident = hashlib.blake2b(blob, digest_size=16).digest()

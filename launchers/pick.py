@@ -62,7 +62,12 @@ def session_options(place: Place) -> dict[str, bool]:
 
 
 def make_group(
-    place: Place, nodes: int | None = None, *, fork: bool = False, step_args: Sequence[str] = ()
+    place: Place,
+    nodes: int | None = None,
+    *,
+    fork: bool = False,
+    step_args: Sequence[str] = (),
+    base_dir: str | None = None,
 ) -> LocalGroup | SlurmGroup:
     """The group of nodes for a session at this place; in an allocation `nodes` defaults to all of it."""
     if place.alloc is None:
@@ -71,4 +76,4 @@ def make_group(
         return LocalGroup(nodes or 1, fork=fork)
     from hpc.launchers.slurm_group import SlurmGroup, ask_job
 
-    return SlurmGroup(place.alloc, nodes=nodes, job=ask_job(place.alloc), step_args=step_args)
+    return SlurmGroup(place.alloc, nodes=nodes, job=ask_job(place.alloc), step_args=step_args, base_dir=base_dir)

@@ -23,7 +23,7 @@ from typing import Any
 from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.base import Channel, NodeGroup
 from hpc.launchers.local import node_command
-from hpc.launchers.run import PROBE_TIMEOUT_S, Background, run_command
+from hpc.launchers.run import PROBE_TIMEOUT_S, Answer, Background, run_command
 from hpc.launchers.slurm import (
     Allocation,
     JobInfo,
@@ -47,8 +47,12 @@ GRANT_ENV = {
 }
 KILL_AFTER_S = 3.0  # srun gets so long to end its tasks after SIGTERM
 LAST_WORDS = 12
+SWEEP = (
+    "import os, sys; sys.path[:]=[p for p in sys.path if p]; from hpc.core.node import rundir; "
+    "[rundir.sweep(b) for b in {*sys.argv[1:], '/tmp', *map(os.environ.get, ('HPC_TMPDIR', 'TMPDIR'))} if b]"
+)
 STEP_END_S = 15.0  # how long the step of a killed srun may take to end
-STEP_TERM_S = 8.0  # of that, until SIGKILL
+STEP_TERM_S = 6.0  # of that, until SIGKILL
 STEP_LOOK_S = 0.25
 
 
@@ -65,6 +69,7 @@ class SlurmGroup(NodeGroup):
 
     job: what `ask_job` answered; without it the time left is unknown and GPUs are as srun gives them.
     step_args: srun arguments of the user, after ours, so that they win.
+    base_dir: where node directories are, if not in the usual places: to clear up after sudden ends.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class SlurmGroup(NodeGroup):
         job: JobInfo | None = None,
         step_args: Sequence[str] = (),
         command: Sequence[str] | None = None,
+        base_dir: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         count = len(alloc.nodes) if nodes is None else nodes
@@ -96,6 +102,7 @@ class SlurmGroup(NodeGroup):
             gpus_per_node=job.step_gpus if job is not None else 0,
             extra=step_args,
         )
+        self._bases = [base_dir] if base_dir else []
         self._process: subprocess.Popen[bytes] | None = None
         self._killed_at: float | None = None
         self._ending: _StepEnd | None = None
@@ -143,10 +150,11 @@ class SlurmGroup(NodeGroup):
         if self._killed_at is not None and time.monotonic() - self._killed_at > KILL_AFTER_S:
             self._process.kill()
         code = self._process.poll()
-        if code is None or code >= 0:
+        if code is None or (code >= 0 and self._killed_at is None):
             return code
         if self._ending is None:
-            self._ending = _StepEnd(self.alloc.job_id, self.step_name, self._env)
+            sweep = srun_command(self.hosts, [sys.executable, "-c", SWEEP, *self._bases], extra=["--quiet"])
+            self._ending = _StepEnd(self.alloc.job_id, self.step_name, self._env, sweep)
         return code if self._ending.over() else None
 
     def kill(self) -> None:
@@ -167,23 +175,27 @@ class SlurmGroup(NodeGroup):
 
 
 class _StepEnd:
-    """Ends the tasks of an srun that was killed: slurmstepd tells them nothing, no end of file either, and they would
-    go on as long as the job does. The supervisors get SIGTERM, and clear up; what is left gets SIGKILL."""
+    """Clears up after an srun that was killed, or that had to kill.
 
-    def __init__(self, job_id: str, step_name: str, env: Mapping[str, str]) -> None:
+    Its helper process has the tasks killed then, supervisors and their keepers alike, so directories stay; and where
+    the helper is gone too, slurmstepd tells the tasks nothing and they go on as long as the job does. So: end what is
+    left of the step (SIGTERM, then SIGKILL), then remove the directories by one more step.
+    """
+
+    def __init__(self, job_id: str, step_name: str, env: Mapping[str, str], sweep: Sequence[str]) -> None:
         self._job_id, self._name, self._env = job_id, step_name, query_env(env)
+        self._sweep, self._sweep_env = list(sweep), step_env(env)
         self._give_up_at = time.monotonic() + STEP_END_S
-        self._asked_at = 0.0
-        self._asks = 0  # first SIGTERM, then SIGKILL
-        self._last_ask_at = 0.0
+        self._asked_at = self._term_at = 0.0
+        self._signals = 0  # first SIGTERM, then SIGKILL
         self._command: Background | None = None
         self._done = False
 
     def over(self) -> bool:
-        """Whether the step is gone, or cannot be ended within the time for it. Never blocks."""
+        """Whether all is cleared up, or cannot be within the time for it. Never blocks."""
         now = time.monotonic()
         if self._done or now > self._give_up_at:
-            self._done = True
+            self._close()
             return True
         if self._command is None:
             if now - self._asked_at > STEP_LOOK_S:
@@ -191,20 +203,28 @@ class _StepEnd:
                 self._command = Background(steps_command(self._job_id), timeout_s=PROBE_TIMEOUT_S, env=self._env)
             return False
         answer = self._command.poll()
-        if answer is None:
-            return False
-        self._command.close()
-        self._command = None
+        if answer is not None:
+            self._close()
+            self._next(answer, now)
+        return self._done
+
+    def _next(self, answer: Answer, now: float) -> None:
         if answer.argv[0] == "squeue" and answer.ok:
             steps = parse_steps(answer.out, self._name)
-            self._done = not steps
-            due = STEP_TERM_S if self._asks else 0.0
-            if steps and self._asks < 2 and now > self._last_ask_at + due:
-                self._last_ask_at = now
-                self._asks += 1
-                command = end_steps_command(steps, kill=self._asks == 2)
+            if not steps:
+                self._command = Background(self._sweep, timeout_s=PROBE_TIMEOUT_S, env=self._sweep_env)
+            elif self._signals == 0 or (self._signals == 1 and now > self._term_at + STEP_TERM_S):
+                self._signals += 1
+                self._term_at = now
+                command = end_steps_command(steps, kill=self._signals == 2)
                 self._command = Background(command, timeout_s=PROBE_TIMEOUT_S, env=self._env)
-        return self._done
+        elif answer.argv[0] == "srun":
+            self._done = True
+
+    def _close(self) -> None:
+        if self._command is not None:
+            self._command.close()
+            self._command = None
 
 
 def _readable_bytes(fd: int) -> int:

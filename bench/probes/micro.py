@@ -73,12 +73,12 @@ def tasks_with_bytes(size: int) -> Callable[[Any], Prepared]:
 def multi_client_tasks(ray: Any) -> Prepared:
     task = ray.remote(small_value)
 
-    @ray.remote(num_cpus=0)
     class Submitter:
         def batch(self, n: int) -> None:
             ray.get([task.remote() for _ in range(n)])
 
-    clients = [Submitter.remote() for _ in range(CLIENTS)]
+    remote = ray.remote(num_cpus=0)(Submitter)
+    clients = [remote.remote() for _ in range(CLIENTS)]
     return Prepared(lambda: ray.get([c.batch.remote(BATCH) for c in clients]), BATCH * CLIENTS)
 
 
@@ -109,11 +109,11 @@ def n_n_actor_calls(ray: Any) -> Prepared:
     count = max(2, cores() // 2)
     actors = [ray.remote(num_cpus=0)(Actor).remote() for _ in range(count)]
 
-    @ray.remote
     def work(actors: list[Any]) -> None:
         ray.get([actors[i % count].small_value.remote() for i in range(BATCH)])
 
-    return Prepared(lambda: ray.get([work.remote(actors) for _ in range(CLIENTS)]), BATCH * CLIENTS)
+    task = ray.remote(work)
+    return Prepared(lambda: ray.get([task.remote(actors) for _ in range(CLIENTS)]), BATCH * CLIENTS)
 
 
 def actors_created(ray: Any) -> Prepared:

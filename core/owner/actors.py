@@ -14,6 +14,7 @@ from hpc.core.owner.tasks import BATCH, TaskSubmitter
 from hpc.core.wire import (
     ActorState,
     Call,
+    Cancel,
     CreateActor,
     DefineFunction,
     Done,
@@ -324,6 +325,16 @@ class ActorSubmitter(TaskSubmitter):
         if rec.sent:
             client.inflight -= 1
         self._finish_call(rec, [error] * max(1, rec.msg.num_returns), self.addr)
+
+    def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
+        rec = self.calls.get(ident)
+        if rec is None:
+            return super().cancel(ident, force, recursive)
+        if not rec.sent:
+            self._fail_call(rec, system_error("TaskCancelledError", "it was cancelled before it started"))
+        else:
+            self.send(rec.client.worker, Cancel(ident, rec.msg.attempt, False, recursive))
+        return True
 
     def on_refused(self, src: Address, msg: Refused) -> None:
         """The worker does not host the actor (any more); its owner will say what became of it."""

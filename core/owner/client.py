@@ -35,6 +35,7 @@ from hpc.core.wire import (
     WIRE_VERSION,
     Allocated,
     Answer,
+    DecodeError,
     Fetched,
     FlushLogs,
     LeaseLost,
@@ -191,7 +192,13 @@ class Client:
             self._closed(stream)
 
     def _dispatch(self, stream: Stream, frames: list[tuple[Address, Address, bytes]]) -> None:
-        decoded = [(src, decode_body(body)) for _, src, body in frames]
+        try:
+            decoded = [(src, decode_body(body)) for _, src, body in frames]
+        except DecodeError:
+            # Nothing of ours: a broken peer loses its connection, and its raylet will say if it has died.
+            if stream is not self.raylet:
+                self._closed(stream)
+            return
         machine = self.machine
         with self.lock:
             if stream is not self.raylet and stream.peer is None:
@@ -345,13 +352,13 @@ class Client:
             warnings, self.machine.warnings = self.machine.warnings, []
         self._after()
         for warning in warnings:
-            self.warn(warning)
+            self.warn(f"{warning}; it keeps waiting, in case such a node joins")
 
     def warn(self, text: str) -> None:
         """Show a warning of the runtime to the user."""
         import sys
 
-        print(f"hpc: {text}; it keeps waiting, in case such a node joins", file=sys.stderr, flush=True)
+        print(f"hpc: {text}", file=sys.stderr, flush=True)
 
     # -------------------------------------------------------------- waiting
 

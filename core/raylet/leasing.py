@@ -51,6 +51,7 @@ class Leasing:
         self.outbox: list[tuple[Address, Message]] = []
         self.to_start: list[Proc] = []
         self.to_kill: list[tuple[Proc, str]] = []
+        self.to_retire: list[Proc] = []
         self.procs: dict[int, Proc] = {}
         self.idle: list[Proc] = []
         self.starting: dict[int, Proc] = {}
@@ -298,10 +299,14 @@ class Leasing:
         if worker is None:
             return
         worker.lease = None
-        if retire or used_instances or lease.actor:
-            # A process that has seen one set of accelerators cannot be shown another.
+        if retire or lease.actor:
             worker.retired = True
             self.to_kill.append((worker, "its lease has ended"))
+            return
+        if used_instances:
+            # A process that has seen one set of accelerators cannot be shown another; what it owns may be needed yet.
+            worker.retired = True
+            self.to_retire.append(worker)
             return
         worker.state = "idle"
         worker.idle_since = self.now
@@ -353,7 +358,7 @@ class Leasing:
         while len(self.idle) > keep and now - self.idle[0].idle_since > IDLE_WORKER_S:
             worker = self.idle.pop(0)
             worker.retired = True
-            self.to_kill.append((worker, "idle"))
+            self.to_retire.append(worker)
         return next_at
 
     def _tell_head(self, demand: Demand) -> None:

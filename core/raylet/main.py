@@ -37,6 +37,7 @@ from hpc.core.wire import (
     NodeInfo,
     Register,
     Registered,
+    Retire,
     Unroutable,
     decode_body,
     encode_body,
@@ -73,8 +74,6 @@ def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
 def store_size(spec: NodeSpec) -> int:
     """Bytes of the arena, in whole pages."""
     wanted = spec.overrides.object_store_bytes or int(spec.mem_bytes * STORE_SHARE)
-    if spec.config.get("machine_share"):
-        wanted = spec.overrides.object_store_bytes or wanted // max(1, int(spec.config["machine_share"]))
     return max(MIN_STORE_BYTES, wanted) // ALIGN * ALIGN
 
 
@@ -497,6 +496,10 @@ class Raylet:
         leasing = machine.leasing
         if leasing.to_start:
             self._start_workers()
+        while leasing.to_retire:
+            proc = leasing.to_retire.pop()
+            me = raylet_of(self.spec.node)
+            self._send(Address(self.spec.node, proc.proc), [Retire()], me)
         while leasing.to_kill:
             proc, why = leasing.to_kill.pop()
             self._kill(proc, signal.SIGTERM if proc.retired else signal.SIGKILL)

@@ -36,6 +36,7 @@ from hpc.core.wire import (
     Exiting,
     Message,
     Result,
+    Retire,
     Task,
     Unblocked,
     system_error,
@@ -52,6 +53,8 @@ SHORT_US = 200
 REPLY_BATCH = 64
 #: A task that runs longer has the tasks behind it given back.
 GIVE_BACK_S = 0.002
+#: A worker that is to end looks this often whether the objects that it owns are still needed.
+RETIRE_LOOK_S = 1.0
 CANCEL_SIGNAL = signal.SIGRTMIN + 6
 
 
@@ -81,6 +84,7 @@ class Worker:
         self.running: dict[bytes, TaskContext] = {}
         self.started_at = 0.0
         self.unsent = 0
+        self.retiring = False
         self.spec = spec
         self._waiter: Waiter | None = None
         self._main = threading.main_thread().ident or 0
@@ -100,7 +104,9 @@ class Worker:
     def _on_message(self, src: Address, msg: Message, via: Stream) -> None:
         """Called with the client's lock held, by whoever polls."""
         executor = self.executor
-        if not executor.handle(src, msg):
+        if isinstance(msg, Retire):
+            self.retiring = True
+        elif not executor.handle(src, msg):
             return
         if executor.replies:
             for dst, reply in executor.replies:
@@ -109,7 +115,7 @@ class Worker:
         if executor.cancelled:
             self._handle_cancelled()
         waiter = self._waiter
-        if waiter is not None and executor.ready:
+        if waiter is not None and (executor.ready or self.retiring):
             self._waiter = None
             waiter.needed = 0
             self.client.machine.woken.append(waiter)
@@ -140,11 +146,15 @@ class Worker:
             with client.lock:
                 if ready:
                     return ready.popleft()
+                client.machine.drain_dropped()
+                done = self.retiring and not client.machine.objects
                 waiter = self._waiter = Waiter(1)
                 client.machine.drain_dropped()
                 client._flush(everything=True)
                 self.unsent = 0
-            client.wait_for(waiter, None)
+            if done:
+                self.exit("it was not needed any more")
+            client.wait_for(waiter, RETIRE_LOOK_S if self.retiring else None)
 
     def _before_wait(self) -> Callable[[], None] | None:
         """User code is about to wait: others may use the CPU, and must not wait for what is queued here."""

@@ -33,6 +33,7 @@ from hpc.launchers.slurm import compress_nodes
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end
 TICK_S = 1.0
 LEFTOVERS_S = 5.0
+CANCEL_NEWS_S = 1.5
 
 
 class Interrupted(Exception):
@@ -94,7 +95,8 @@ class Run:
         settings = self.settings
         os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
         count = node_count(settings, self.place)
-        group = make_group(self.place, count, fork=True, step_args=settings["step_arg"])
+        base_dir = settings["tmpdir"]
+        group = make_group(self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir)
         self.group = group
         time_left_s = group.start_fields().get("time_left_s")
         if time_left_s is not None:
@@ -105,7 +107,7 @@ class Run:
             overrides=overrides(settings) if self.place.kind == "local" else None,
             config=settings.runtime,
             interface=settings["interface"],
-            base_dir=settings["tmpdir"],
+            base_dir=base_dir,
             min_nodes=settings["min_nodes"],
             start_timeout_s=settings["start_timeout"],
             on_event=self._on_event,
@@ -186,7 +188,9 @@ class Run:
                 self._end_work(work, "signal", kill=self.interrupts > 2)
         elif signum in (signal.SIGTERM, signal.SIGHUP):
             near = self.end_s is not None and time.monotonic() > self.end_s - 3 * WALLTIME_MARGIN_S
-            self._end_work(work, "walltime" if near else "signal", kill=bool(self.cause))
+            again = self.cause in ("walltime", "signal")
+            self.cause = "walltime" if near or self.cause == "walltime" else "signal"
+            self._end_work(work, self.cause, kill=again)
         else:
             work.signal(signum)
 
@@ -216,12 +220,19 @@ class Run:
         """The exit code: the script's own, unless the nodes or the time went first."""
         if code and not self.cause:
             session.pump(0.05)  # the news of a lost head may be on its way
+        end_s = time.monotonic() + CANCEL_NEWS_S
+        while code and session.lost and self.cause in ("", "lost") and time.monotonic() < end_s:
+            self._wait(session, 0.1)  # the scheduler ends nodes and us at once: who it was shows in a moment
+            for signum in self.signals.take():
+                self._on_signal(signum, work)
         words = work.last_words()
         if words:
             sys.stdout.flush()
             self.status.note(f"hpc: {words}")
-        if code and (session.lost or self.cause == "lost") and self.cause != "walltime":
+        if code and self.cause in ("", "lost") and session.lost:
             raise CliError("SESSION-LOST", "the session was lost while the script was running", why=session.lost)
+        if code and self.cause == "signal" and session.lost:
+            return 128 + signal.SIGTERM
         if self.cause == "walltime":
             raise CliError("WALLTIME", "the job's time was over before the script ended", fix="--time=TIME, longer")
         return code

@@ -45,6 +45,13 @@ class Desk:
         """A command in an allocation, run at the login node as salloc's shell would."""
         return self.run("salloc", "-Q", f"-N{nodes}", "-c2", "-t5", *options, *argv, **more)
 
+    def batch(self, *argv: str, timeout_s: float = 60.0) -> tuple[int, str]:
+        """Submit a batch script and wait for its end; returns its exit code and its output."""
+        out = self.folder / "batch.out"
+        job = self.run("sbatch", "--parsable", "-o", str(out), *argv, check=True).stdout.strip()
+        self.bed.wait_job(job, ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"], timeout_s)
+        return int(self.bed.job_field(job, "ExitCode").split(":")[0]), out.read_text()
+
     def start(self, *argv: str, **more: Any) -> subprocess.Popen[str]:
         """A command that goes on; the test ends it."""
         return subprocess.Popen(

@@ -13,6 +13,8 @@ import pytest
 from desk import Desk, launcher
 from netbed import start_time, wait_for
 
+from hpc.core.node import rundir
+
 pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,10 +54,10 @@ def answer(text: str) -> dict[str, object]:
 
 
 def batch(desk: Desk, nodes: int, command: list[str], *options: str) -> subprocess.CompletedProcess[str]:
-    """sbatch --wait of a script of the user's own; its output is returned as stdout."""
+    """A batch script of the user's own; its output is returned as stdout."""
     desk.script("own.sbatch", "#!/bin/bash\nexec " + subprocess.list2cmdline(command) + "\n")
-    done = desk.run("sbatch", "--wait", f"-N{nodes}", "-c2", "-t5", "-o", "own.out", *options, "own.sbatch")
-    return subprocess.CompletedProcess(command, done.returncode, (desk.folder / "own.out").read_text(), done.stderr)
+    code, out = desk.batch(f"-N{nodes}", "-c2", "-t5", *options, "own.sbatch")
+    return subprocess.CompletedProcess(command, code, out, "")
 
 
 def test_in_an_sbatch_script_the_driver_runs_on_the_first_node(desk: Desk) -> None:
@@ -85,9 +87,8 @@ def test_init_at_a_prompt_in_a_salloc_shell_uses_the_allocation(desk: Desk) -> N
 def test_the_template_runs_as_it_is(desk: Desk) -> None:
     desk.script("hosts.py", HOSTS)
     template = ROOT / "templates" / "slurm" / "train.sbatch"
-    done = desk.run("sbatch", "--wait", "-o", "out.txt", str(template), "hosts.py", "4")
-    out = (desk.folder / "out.txt").read_text()
-    assert done.returncode == 0, out
+    code, out = desk.batch(str(template), "hosts.py", "4")
+    assert code == 0, out
     assert answer(out)["hosts"] == desk.bed.hosts
 
 
@@ -289,4 +290,6 @@ def test_a_node_that_slurm_declares_down_does_not_end_the_others(desk: Desk) -> 
         assert code == 128 + signal.SIGTERM
     finally:
         desk.run("scontrol", "update", "nodename=nid0003", "state=resume")
+        desk.bed.wait_idle(20)
+        rundir.sweep(os.environ["HPC_TMPDIR"])  # what Slurm's SIGKILL left on that node, as the next start would
     nothing_left(desk)

@@ -1,0 +1,163 @@
+"""The pure parts of the bench: medians, ratios, verdicts, the table, the page. Nothing here is timed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from bench import page, table
+from bench.children import parse
+from bench.metrics import HPC, METRICS, MICRO, RAY, US, Metric, Target, chosen
+from bench.peers import reason
+from bench.run import Plan
+from bench.stats import line, lines, ratio, ratio_range, reached, summary, unjudged
+
+ROOT = Path(__file__).resolve().parents[2]
+SYNC, INIT = "single client tasks sync", "init to first result"
+RATE = Metric("r", "1/s", "g", "", Target(times=5.0))
+LIMIT = Metric("l", "s", "g", "", Target(at_most=0.5))
+
+
+def result(values):
+    return {
+        "started": "2026-01-02T03:04:05+00:00",
+        "machine": {
+            "cpu": "a CPU", "cores": 2, "memory_gb": 8.0, "kernel": "Linux 6", "virtual": True, "commit": "abc"
+        },
+        "versions": {HPC: {"python": "3.11", "hpc": "0.1"}},
+        "rounds": 2, "seconds": 1.0, "quick": False,
+        "noise": {"load before": 0.1, "stolen share": 0.002},
+        "values": values, "extras": {SYNC: {HPC: {"first": [1.0, 3.0]}}},
+        "skipped": {RAY: "no wheel"}, "failures": ["x: it hung"],
+    }  # fmt: skip
+
+
+def micro():
+    spec = importlib.util.spec_from_file_location("bench_micro_probe", ROOT / "bench" / "probes" / "micro.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_summary_has_median_and_range():
+    found = summary([3.0, 1.0, 2.0, 10.0])
+    assert (found.median, found.low, found.high, found.rounds) == (2.5, 1.0, 10.0, 4)
+    assert found.spread == pytest.approx(3.6)
+    assert summary([]) is None
+
+
+def test_a_ratio_above_one_is_better_whatever_the_unit():
+    assert ratio(10.0, 2.0, True) == 5.0
+    assert ratio(0.5, 4.0, False) == 8.0
+    assert ratio(1.0, 0.0, True) == float("inf")
+
+
+def test_rounds_are_paired_only_when_none_is_missing():
+    assert ratio_range([10.0, 30.0], [2.0, 3.0], True) == (5.0, 10.0)
+    assert ratio_range([10.0, 30.0], [3.0], True) is None
+    assert ratio_range([], [], True) is None
+
+
+def test_verdicts_need_the_figures_they_speak_of():
+    assert reached(RATE, {HPC: 50.0, RAY: 10.0}) is True
+    assert reached(RATE, {HPC: 49.0, RAY: 10.0}) is False
+    assert reached(RATE, {HPC: 50.0}) is None
+    assert reached(LIMIT, {HPC: 0.5}) is True
+    assert reached(LIMIT, {HPC: 0.51}) is False
+    assert reached(Metric("n", "s", "g", ""), {HPC: 1.0}) is None
+
+
+def test_microseconds_come_from_rates():
+    assert Metric("m", US, "g", "").value(10_000.0) == 100.0
+    assert RATE.value(7.0) == 7.0
+
+
+def test_every_microbenchmark_has_its_operation_and_the_other_way_round():
+    operations = set(micro().OPERATIONS)
+    assert operations == {m.name for m in MICRO}
+    assert len({m.name for m in METRICS}) == len(METRICS)
+
+
+def test_names_choose_by_part_and_by_group():
+    assert [m.name for m in chosen(["tasks SYNC"])] == [SYNC]
+    assert {m.group for m in chosen(["objects"])} == {"objects"}
+    assert chosen([]) == list(METRICS)
+    with pytest.raises(ValueError, match="no benchmark is called 'nonsense'"):
+        chosen(["nonsense"])
+
+
+def test_quick_measures_groups_in_one_process_and_loses_none():
+    for quick in (False, True):
+        units = list(Plan(list(METRICS), 1, 1.0, quick, True).units())
+        assert sorted(m.name for unit in units for m in unit) == sorted(m.name for m in MICRO)
+        assert all(len({m.peers for m in unit}) == 1 for unit in units)
+        assert all(len(unit) == 1 for unit in units) is not quick
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(31204.4, "31,204"), (854.6, "855"), (10.84, "10.8"), (0.352, "0.352"), (0.00431, "0.0043"), (0.0, "0")],
+)
+def test_numbers_have_the_digits_that_mean_something(value, text):
+    assert table.number(value) == text
+
+
+def test_a_row_says_all():
+    name, unit, ours, theirs, pool, times, target, verdict = table.row(
+        line(chosen([SYNC])[0], {HPC: [10_000.0, 12_000.0], RAY: [1_000.0, 1_000.0]})
+    )
+    assert (name, unit) == (SYNC, "1/s")
+    assert (ours, theirs, pool) == ("11,000 (10,000…12,000)", "1,000 (1,000…1,000)", table.NOTHING)
+    assert (times, target, verdict) == ("11.0× (10.0…12.0)", "≥ 5× Ray", "yes")
+
+
+def test_a_target_without_its_peer_is_not_called_reached():
+    assert table.row(line(chosen([SYNC])[0], {HPC: [10_000.0]}))[-1] == "not measured"
+
+
+def test_lines_leave_out_what_was_not_measured():
+    assert [x.metric.name for x in lines({SYNC: {HPC: [1.0]}, INIT: {HPC: []}})] == [SYNC]
+
+
+def test_terminal_and_page_name_what_is_absent_and_what_was_missed():
+    found = result({SYNC: {HPC: [10.0, 10.0], RAY: [4.0, 4.0]}, INIT: {HPC: [0.3, 0.4]}})
+    for text in (page.terminal(found), page.markdown(found, None)):
+        assert "Ray: not measured: no wheel" in text
+        assert "failed: x: it hung" in text
+        assert f"1 of 2 measured targets reached. Not reached: {SYNC}." in text
+        assert "Not measured in this run:" in text
+        assert "first 2 (1…3)" in text
+    assert SYNC not in unjudged(found)
+
+
+def test_the_page_keeps_its_prose():
+    before = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
+    new = page.replace(before, "figures")
+    assert new.startswith("before\n")
+    assert new.endswith("after\n")
+    assert "old" not in new
+    assert page.replace(new, "figures") == new
+    with pytest.raises(ValueError, match="markers"):
+        page.replace("no markers", "figures")
+
+
+def test_the_page_in_docs_has_its_markers():
+    assert "x" in page.replace(page.PAGE.read_text(), "x")
+
+
+def test_json_is_rounded_and_complete():
+    text = page.to_json({"a": [1.23456789], "b": {"c": "µs"}, "n": 3})
+    assert "1.2346" in text
+    assert "µs" in text
+
+
+def test_records_are_found_among_noise():
+    assert parse('noise\n@bench {"a": 1}\nmore\n@bench {"b": 2}\n') == [{"a": 1}, {"b": 2}]
+
+
+def test_pip_errors_give_their_reason():
+    said = "WARNING: x\nERROR: No matching distribution found for ray\n\n[notice] a new release"
+    assert reason(said) == "No matching distribution found for ray"
+    assert reason("") == "no reason given"

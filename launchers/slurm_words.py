@@ -164,7 +164,7 @@ def explain_refusal(err: str, wanted: Wanted, partitions: Sequence[Partition]) -
     """Why sbatch said no."""
     if any(sign in err for sign in _DOWN):
         return Diagnosis("SCHEDULER-DOWN", "Slurm's controller does not answer; nothing was submitted", {})
-    if "time limit" in err and wanted.time_s is None:
+    if "time limit" in err.lower() and wanted.time_s is None:
         chosen = next(
             (p for p in partitions if p.name == wanted.partition or (p.default and not wanted.partition)), None
         )

@@ -33,7 +33,7 @@ def read_config(path: Path, where: str) -> ConfigFile:
     try:
         import tomllib
     except ImportError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[import-not-found, no-redef]
+        import tomli as tomllib
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:

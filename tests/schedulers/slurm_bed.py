@@ -144,7 +144,7 @@ class SlurmBed:
         conf = CONF.format(
             cluster=f"bed{self.net.slot}",
             control_host=self._control_host(), control_addr=self.net.gateway, port=_free_port(self.net.gateway),
-            root=root, cpus=self.cpus, mem_mb=self.mem_mb, first=self.hosts[0],
+            root=root, cpus=self.cpus, mem_mb=self.mem_mb, first=",".join(self.hosts[:2]),
             slurmd_timeout_s=self.slurmd_timeout_s,
             job_submit="JobSubmitPlugins=require_timelimit" if self.require_time else "",
             gres_types="GresTypes=gpu" if self.gpus else "",

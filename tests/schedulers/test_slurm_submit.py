@@ -253,7 +253,6 @@ def test_a_job_killed_without_a_word_is_noticed(plain: Desk) -> None:
     ("options", "code", "words", "fix"),
     [
         (["-p", "bach"], "PARTITION", "no partition is called 'bach'", "--partition=batch"),
-        (["-p", "closed"], "", "", ""),
         (["-N", "9"], "TOO-MANY-NODES", "9 nodes asked for, but partition batch has 4", "--nodes=4"),
         (["-N2", "-p", "debug"], "TOO-MANY-NODES", "partition debug allows 1 per job", "--nodes=1"),
         (["-t", "2h"], "TIME-LIMIT", "partition batch allows 1:00:00", "--time=1:00:00"),
@@ -267,8 +266,6 @@ def test_a_job_killed_without_a_word_is_noticed(plain: Desk) -> None:
 def test_refusals_name_the_value_the_limit_and_the_fix(
     plain: Desk, options: list[str], code: str, words: str, fix: str
 ) -> None:
-    if not code:
-        pytest.skip("accepted by Slurm, and waits")
     done = plain.launch("-t5", *options, "plain.py", "1")
     assert done.returncode == 120, done.stderr
     assert f"error[{code}]" in done.stderr and words in done.stderr

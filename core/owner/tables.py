@@ -100,7 +100,18 @@ class CallRec:
 class Lease:
     """A worker that is ours for a while, and the tasks on their way to it, in order."""
 
-    __slots__ = ("actor", "ident", "idle_since", "inflight", "instances", "listed", "lost", "shape", "worker")
+    __slots__ = (
+        "actor",
+        "ident",
+        "idle_since",
+        "inflight",
+        "instances",
+        "listed",
+        "lost",
+        "recalled",
+        "shape",
+        "worker",
+    )
 
     def __init__(self, ident: int, worker: Address, shape: Shape, instances: dict[str, list[str]]) -> None:
         self.ident = ident
@@ -110,6 +121,7 @@ class Lease:
         self.inflight: dict[bytes, TaskRec] = {}
         self.listed = False
         self.lost = False
+        self.recalled = False
         self.idle_since = 0.0
         self.actor: OwnedActor | None = None
 

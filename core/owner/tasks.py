@@ -250,9 +250,11 @@ class TaskSubmitter(ObjectTable):
         self.send(Address(lease.worker.node, 0), LeaseReturn(lease.ident, retire))
 
     def on_lease_reclaim(self, src: Address, msg: LeaseReclaim) -> None:
-        for lease in list(self.idle_leases.values()):
-            if lease.worker.node == msg.node and not lease.shape.queue:
-                self.return_lease(lease)
+        for lease in list(self.leases.values()):
+            if lease.worker.node == msg.node and lease.actor is None:
+                lease.recalled = True
+                if lease.ident in self.idle_leases and not lease.shape.queue:
+                    self.return_lease(lease)
 
     def on_given_back(self, src: Address, msg: GivenBack) -> None:
         lease = self.leases.get(msg.lease)
@@ -291,6 +293,9 @@ class TaskSubmitter(ObjectTable):
                 shape.idle.append(lease)
             if not inflight:
                 self.idle_leases[lease.ident] = lease
+                if lease.recalled and not shape.queue:
+                    # Somebody waits for it: it is returned now, not after the usual while.
+                    self.return_lease(lease)
             elif self.outbox.get(lease.worker):
                 self.urgent.add(lease.worker)
             self._dirty.add(shape)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hpc.core.worker.main import Worker
 
 ASYNC_CONCURRENCY = 1000
+#: A reply with this running time is sent at once (nobody else would send it for a thread).
+FLUSH_US = 1000
 
 
 class ActorExit(BaseException):
@@ -46,6 +48,7 @@ class ActorHost:
         self._limit: asyncio.Semaphore | None = None
         self._futures: dict[bytes, concurrent.futures.Future[Any]] = {}
         self._pending = 0
+        self._flush_due = False
         self._idle = threading.Condition()
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -189,11 +192,23 @@ class ActorHost:
         self, src: Address, msg: Call, results: list[Result], met: list[bytes], start: float, exiting: bool
     ) -> None:
         run_us = int((time.monotonic() - start) * 1e6)
-        if self.loop is not None or self.pool is not None:
-            run_us = max(run_us, 1000)
-        self.worker.reply(src, Done(msg.task, msg.attempt, results, run_us, exiting=exiting), met)
+        done = Done(msg.task, msg.attempt, results, run_us, exiting=exiting)
+        if self.loop is not None and not exiting:
+            # All replies of one turn of the event loop travel together.
+            self.worker.reply(src, done, met, later=True)
+            if not self._flush_due:
+                self._flush_due = True
+                self.loop.call_soon(self._flush)
+            return
+        if self.pool is not None:
+            done.run_us = max(run_us, FLUSH_US)
+        self.worker.reply(src, done, met)
         if exiting:
             self.worker.exit("exit_actor() was called")
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self.worker.client.flush()
 
 
 def exit_this_actor() -> None:

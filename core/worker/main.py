@@ -319,9 +319,9 @@ class Worker:
                 self.client.machine.hand_over(task, attempt, src, handed)
         return packed
 
-    def reply(self, src: Address, done: Done, met: list[bytes]) -> None:
+    def reply(self, src: Address, done: Done, met: list[bytes], later: bool = False) -> None:
         """Send the outcome, or keep it for the next one's message; not before the owners of the references that were
-        among the arguments and are still held know of this node."""
+        among the arguments and are still held know of this node. With ``later`` the caller flushes."""
         client = self.client
         with client.lock:
             machine = client.machine
@@ -331,7 +331,7 @@ class Worker:
             else:
                 machine.send(src, done, urgent=False)
             self.unsent += 1
-            if done.run_us > SHORT_US or self.unsent >= REPLY_BATCH:
+            if not later and (done.run_us > SHORT_US or self.unsent >= REPLY_BATCH):
                 self.unsent = 0
                 client._flush(everything=True)
 

@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("hpc", "core", "launchers", "templates")
 FILES = sorted(p for part in (*PARTS, "bench", "examples", "tests") for p in (ROOT / part).rglob("*.py"))
 
-MAX_FILE_LINES = 700
+MAX_FILE_LINES = 605
+#: The wire is one list of declarations, meant to be read as one; the tests of links are one table of faults.
+LONGER = {"core/wire.py": 720, "tests/runtime/test_links.py": 690}
 MAX_FUNCTION_LINES = 85
 
 PURE = (
@@ -66,7 +68,9 @@ def imported(path: Path) -> Iterator[tuple[str, int]]:
 def test_files_and_functions_fit_in_the_head(path):
     text = path.read_text()
     lines = text.count("\n")
-    assert lines <= MAX_FILE_LINES, f"{name(path)} has {lines} lines: it is asking to be two things"
+    assert lines <= LONGER.get(name(path), MAX_FILE_LINES), (
+        f"{name(path)} has {lines} lines: it is asking to be two things"
+    )
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -87,8 +87,9 @@ def script_words(settings: Settings) -> list[str]:
 def real_log(plan: Plan, job_id: str) -> Path | None:
     """The output file once the job's id is known; None when the name has patterns that only Slurm can fill."""
     known = {"%j": job_id, "%A": job_id, "%x": plan.name, "%u": getpass.getuser(), "%%": "%"}
-    text = re.sub(r"%[jAxu%]", lambda m: known[m.group()], str(plan.log))
-    return None if re.search(r"%\d*[a-zA-Z]", text.replace("%%", "")) else Path(text)
+    if "%" in re.sub(r"%[jAxu%]", "", str(plan.log)):
+        return None
+    return Path(re.sub(r"%[jAxu%]", lambda m: known[m.group()], str(plan.log)))
 
 
 def wanted(settings: Settings) -> Wanted:

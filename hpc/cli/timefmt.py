@@ -11,7 +11,7 @@ import re
 
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _UNIT_FORM = re.compile(
-    r"(?:(?P<d>\d+(?:\.\d+)?)d)?(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m(?:in)?)?(?:(?P<s>\d+(?:\.\d+)?)s)?"
+    r"(?:(?P<d>[0-9]+(?:\.[0-9]+)?)d)?(?:(?P<h>[0-9]+(?:\.[0-9]+)?)h)?(?:(?P<m>[0-9]+(?:\.[0-9]+)?)m(?:in)?)?(?:(?P<s>[0-9]+(?:\.[0-9]+)?)s)?"
 )
 WALLTIME_FORMS = "30m, 2h, 1d12h, minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
 DURATION_FORMS = "seconds, 30s, 5m, 2h or HH:MM:SS"
@@ -39,7 +39,11 @@ def _slurm_form(text: str) -> float | None:
     """`M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`."""
     days, dash, clock = text.rpartition("-")
     parts = clock.split(":")
-    if not all(re.fullmatch(r"\d+", p) for p in parts) or len(parts) > 3 or (dash and not days.isdigit()):
+    if (
+        not all(re.fullmatch(r"[0-9]+", p) for p in parts)
+        or len(parts) > 3
+        or (dash and not re.fullmatch(r"[0-9]+", days))
+    ):
         return None
     numbers = [float(p) for p in parts]
     if dash:
@@ -56,7 +60,7 @@ def parse_duration(text: str) -> float:
     """Seconds, where a bare number is seconds; ValueError naming the forms."""
     text = text.strip().lower()
     found = _with_units(text)
-    if found is None and re.fullmatch(r"\d+(\.\d+)?", text):
+    if found is None and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         found = float(text)
     if found is None and ":" in text and "-" not in text:
         found = _slurm_form(text)

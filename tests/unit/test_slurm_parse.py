@@ -1,0 +1,337 @@
+"""What we say to Slurm and how we read its answers, word by word (answers as Slurm 22.05 gave them)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpc.launchers import slurm, slurm_words
+from hpc.launchers.slurm_words import Partition, Wanted
+
+# ---------------------------------------------------------------- names of nodes
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("n1", ["n1"]),
+        ("nid[0001-0003,7],login1", ["nid0001", "nid0002", "nid0003", "nid7", "login1"]),
+        ("a[1-2]b[3-4]", ["a1b3", "a1b4", "a2b3", "a2b4"]),
+        (
+            "rack[01-02]-node[9-10].site.org",
+            ["rack01-node9.site.org", "rack01-node10.site.org", "rack02-node9.site.org", "rack02-node10.site.org"],
+        ),
+        ("n[098-101]", ["n098", "n099", "n100", "n101"]),
+        ("", []),
+    ],
+)
+def test_node_lists(text: str, names: list[str]) -> None:
+    assert slurm.expand_nodes(text) == names
+
+
+@pytest.mark.parametrize("text", ["n[1-", "n1]", "n[a-b]", "n[1-2-3]", "n[[1]]", "n[1-999999999]"])
+def test_what_is_no_node_list(text: str) -> None:
+    with pytest.raises(ValueError, match="not a node list"):
+        slurm.expand_nodes(text)
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, unique=True), st.integers(1, 5))
+def test_short_forms_read_back(numbers: list[int], width: int) -> None:
+    names = [f"nid{n:0{width}d}" for n in numbers]
+    assert sorted(slurm.expand_nodes(slurm.compress_nodes(names))) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["nid0001", "nid0002", "nid0003"], "nid[0001-0003]"),
+        (["nid0042"], "nid0042"),
+        (["n1", "n3", "login"], "n[1,3],login"),
+        ([], ""),
+    ],
+)
+def test_short_forms(names: list[str], text: str) -> None:
+    assert slurm.compress_nodes(names) == text
+
+
+def test_counts_per_node() -> None:
+    assert slurm.parse_counts("2(x3),1") == [2, 2, 2, 1]
+    with pytest.raises(ValueError, match="not a list of counts"):
+        slurm.parse_counts("2(x")
+
+
+# ---------------------------------------------------------------- inside
+
+
+ENV = {
+    "SLURM_JOB_ID": "4711",
+    "SLURM_JOB_NODELIST": "nid[0001-0002]",
+    "SLURM_JOB_CPUS_PER_NODE": "2(x2)",
+    "SLURM_JOB_PARTITION": "batch",
+    "SLURMD_NODENAME": "nid0001",
+    "PATH": "/bin",
+    "HOME": "/home/u",
+}
+
+
+def test_an_allocation_is_read_from_the_environment() -> None:
+    alloc = slurm.allocation(ENV)
+    assert alloc is not None
+    assert alloc.nodes == ("nid0001", "nid0002") and alloc.cpus_per_node == (2, 2) and alloc.job_id == "4711"
+    assert alloc.runs_here("anything") and not alloc.gpus_hinted
+
+
+def test_a_salloc_shell_runs_elsewhere() -> None:
+    alloc = slurm.allocation({k: v for k, v in ENV.items() if k != "SLURMD_NODENAME"})
+    assert alloc is not None
+    assert not alloc.runs_here("login1") and alloc.runs_here("nid0002.site.org")
+
+
+@pytest.mark.parametrize("missing", ["SLURM_JOB_ID", "SLURM_JOB_NODELIST"])
+def test_half_an_allocation_is_none(missing: str) -> None:
+    assert slurm.allocation({k: v for k, v in ENV.items() if k != missing}) is None
+
+
+def test_the_step_does_not_inherit_the_jobs_wishes() -> None:
+    wishes = {
+        "SLURM_NTASKS": "8",
+        "SLURM_NTASKS_PER_NODE": "4",
+        "SLURM_CPUS_PER_TASK": "2",
+        "SLURM_GPUS_PER_TASK": "1",
+        "SLURM_HINT": "x",
+        "SLURM_CPU_BIND": "y",
+        "SRUN_CPUS_PER_TASK": "2",
+        "SLURM_JOB_GPUS": "0,1",
+        "PMI_RANK": "0",
+        "SLURM_MEM_PER_NODE": "500",
+    }
+    kept = slurm.step_env({**ENV, **wishes})
+    assert kept == {
+        **{k: v for k, v in ENV.items() if k != "SLURMD_NODENAME"},
+        "SLURMD_NODENAME": "nid0001",
+        "SLURM_MEM_PER_NODE": "500",
+    }
+
+
+def test_questions_are_not_filtered_by_the_users_settings() -> None:
+    kept = slurm.query_env(
+        {"SQUEUE_FORMAT": "%i", "SINFO_PARTITION": "x", "SLURM_CONF": "/c", "SLURM_TIME_FORMAT": "relative"}
+    )
+    assert kept == {"SLURM_CONF": "/c", "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"}
+
+
+def test_the_one_srun() -> None:
+    argv = slurm.srun_command(["a", "b"], ["/py", "-c", "x"], gpus_per_node=2, extra=["--network=hsn"])
+    assert argv[0] == "srun" and argv[-3:] == ["/py", "-c", "x"] and "--network=hsn" in argv
+    for wanted in (
+        "--nodes=2",
+        "--ntasks=2",
+        "--ntasks-per-node=1",
+        "--overlap",
+        "--wait=0",
+        "--kill-on-bad-exit=0",
+        "--no-kill",
+        "--gres=gpu:2",
+        "--cpu-bind=none",
+        "--mpi=none",
+    ):
+        assert wanted in argv
+    assert "--unbuffered" not in argv and not any(a.startswith("--nodelist") for a in argv)
+    assert "--nodelist=a" in slurm.srun_command(["a"], ["x"], whole_allocation=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "ranks", "nodes", "fatal"),
+    [
+        ("srun: error: nid0002: task 1: Killed", (1,), ("nid0002",), False),
+        ("srun: error: nid[0002-0003]: tasks 1-2: Exited with exit code 2", (1, 2), ("nid0002", "nid0003"), False),
+        ("srun: error: Node failure on nid0003", (), ("nid0003",), False),
+        ("srun: error: Unable to create step for job 1: Invalid generic resource (gres)", (), (), True),
+        ("srun: unrecognized option '--bogus'", (), (), True),
+        ("srun: Job step creation temporarily disabled, retrying (Requested nodes are busy)", (), (), False),
+        ("srun: Job step aborted: Waiting up to 7 seconds for job step to finish.", (), (), False),
+        ("anything else", (), (), False),
+    ],
+)
+def test_what_srun_says(text: str, ranks: tuple[int, ...], nodes: tuple[str, ...], fatal: bool) -> None:
+    news = slurm.parse_srun_line(text + "\n")
+    assert (news.ranks, news.nodes, news.fatal, news.text) == (ranks, nodes, fatal, text)
+
+
+# ---------------------------------------------------------------- one job
+
+RUNNING = (
+    "JobId=11 JobName=x UserId=root(0) GroupId=root(0) MCS_label=N/A Priority=42 Nice=0 "
+    "Account=(null) JobState=RUNNING Reason=None Dependency=(null) Requeue=1 Restarts=2 BatchFlag=1 Reboot=0 ExitCode=0:0 "
+    "RunTime=00:01:05 TimeLimit=00:05:00 TimeMin=N/A StartTime=2026-11-21T03:58:04 EndTime=2026-11-21T04:03:04 "
+    "Partition=batch NodeList=nid[0002-0003] BatchHost=nid0002 NumNodes=2 NumCPUs=2 JOB_GRES=gpu:3 "
+    "  Nodes=nid0002 CPU_IDs=0 Mem=0 GRES=gpu:2(IDX:0-1)   Nodes=nid0003 CPU_IDs=0 Mem=0 GRES=gpu:a100:1(IDX:0) "
+    "Command=/tmp/a b WorkDir=/tmp\n"
+)
+PENDING = (
+    "JobId=12 JobName=wrap JobState=PENDING Reason=Priority Dependency=(null) Restarts=0 ExitCode=0:0 RunTime=00:00:00 "
+    "TimeLimit=UNLIMITED StartTime=Unknown EndTime=Unknown Partition=batch NodeList= "
+    "SchedNodeList=nid[0001-0004] NumNodes=4-4 "
+)
+
+
+def test_a_running_job() -> None:
+    job = slurm.parse_job(RUNNING)
+    assert job is not None and job.running and not job.pending and not job.ended
+    assert job.nodes == ("nid0002", "nid0003") and job.gpus_by_node == (2, 1) and job.step_gpus == 1
+    assert job.time_left_s == 235 and job.restarts == 2
+
+
+def test_a_pending_job_without_an_estimate() -> None:
+    job = slurm.parse_job(PENDING)
+    assert job is not None and job.pending
+    assert (job.reason, job.start, job.nodes, job.num_nodes, job.time_left_s, job.step_gpus) == (
+        "Priority",
+        "",
+        (),
+        4,
+        None,
+        0,
+    )
+
+
+def test_a_job_that_was_killed() -> None:
+    job = slurm.parse_job(
+        "JobId=3 JobName=x JobState=FAILED Reason=None ExitCode=0:9 RunTime=00:00:01 TimeLimit=00:05:00"
+    )
+    assert job is not None and job.ended and (job.exit_code, job.exit_signal) == (0, 9)
+
+
+def test_no_job() -> None:
+    assert slurm.parse_job("") is None
+    assert slurm.no_such_job("slurm_load_jobs error: Invalid job id specified")
+
+
+def test_our_place_in_the_queue() -> None:
+    out = "11|100\n12|90\n13_[1-4]|95\nbanner\n14|90\n"
+    assert slurm.queue_position(out, "12") == 3
+    assert slurm.queue_position(out, "99") is None
+
+
+def test_lists_and_steps() -> None:
+    assert slurm.parse_list("11|RUNNING|None|4:59|2\n12|PENDING|(Resources)|5:00|1\nbad\n") == {
+        "11": ("RUNNING", "None", "4:59"),
+        "12": ("PENDING", "(Resources)", "5:00"),
+    }
+    assert slurm.parse_steps("7.batch|batch\n7.0|hpc-ab\n7.1|other\n", "hpc-ab") == ["7.0"]
+    assert slurm.end_steps_command(["7.0"], kill=False) == ["scancel", "--signal=TERM", "7.0"]
+
+
+# ---------------------------------------------------------------- submitting
+
+
+def test_the_job_script() -> None:
+    text = slurm.job_script(
+        ["--nodes=2", slurm.directive("--job-name", "my job")],
+        cwd="/a b",
+        exports={"X": "1 2"},
+        setup=["module load y"],
+        command=["/py", "-c", "print(1)"],
+    )
+    assert text == (
+        "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --job-name=\"my job\"\n\ncd '/a b'\nexport X='1 2'\nmodule load y\n"
+        "exec /py -c 'print(1)'\n"
+    )
+
+
+def test_answers_of_sbatch() -> None:
+    assert slurm.parse_submitted("4711\n") == "4711"
+    assert slurm.parse_submitted("*** maintenance on Monday 12 ***\n4711;cluster\n") == "4711"
+    with pytest.raises(ValueError, match="no job id"):
+        slurm.parse_submitted("hello")
+    said = (
+        "sbatch: Job 8 to start at 2026-11-21T03:54:03 using 4 processors on nodes nid[0001-0004] in partition batch\n"
+    )
+    assert (slurm.parse_test_only(said) or "").startswith("to start at 2026-11-21T03:54:03")
+
+
+# ---------------------------------------------------------------- refusals and reasons
+
+SINFO = (
+    "batch*|up|1:00:00|3|1-infinite|2|2000|gpu:2\n"
+    "batch*|up|1:00:00|1|1-infinite|4|4000+|gpu:a100:4(S:0-1)\n"
+    "debug|up|10:00|2|1|2|2000|(null)\n"
+    "long|up|infinite|8|1-infinite|2|2000|(null)\n"
+    "closed|down|1-00:00:00|4|1-infinite|2|2000|(null)\n"
+)
+
+
+def test_partitions_over_kinds_of_nodes() -> None:
+    batch, debug, long, closed = slurm_words.parse_partitions(SINFO)
+    assert batch == Partition("batch", True, True, 3600.0, "1:00:00", 4, None, 4, 4000, 4)
+    assert (debug.most_nodes, debug.limit_s) == (1, 600) and long.limit_s is None and not closed.up
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "words", "fix"),
+    [
+        (Wanted(partition="bacth"), "PARTITION", "'bacth'", {"--partition": "batch"}),
+        (Wanted(partition="closed"), "PARTITION", "takes no jobs", {"--partition": "batch"}),
+        (Wanted(nodes=9), "TOO-MANY-NODES", "9 nodes asked for, but partition batch has 4", {"--nodes": "4"}),
+        (Wanted(nodes=2, partition="debug"), "TOO-MANY-NODES", "allows 1 per job", {"--nodes": "1"}),
+        (Wanted(time_s=7200), "TIME-LIMIT", "batch allows 1:00:00", {"--time": "1:00:00"}),
+        (Wanted(gpus=5), "TOO-MANY-GPUS", "have 4 GPUs, you asked for 5", {"--gpus-per-node": "4"}),
+        (Wanted(cpus=5), "TOO-MANY-CPUS", "have 4 CPUs", {"--cpus-per-task": "4"}),
+        (Wanted(mem_mb=9999), "TOO-MUCH-MEMORY", "have 4000 MiB", {"--mem": "4000M"}),
+    ],
+)
+def test_a_request_beside_the_limits(wanted: Wanted, code: str, words: str, fix: dict[str, str]) -> None:
+    found = slurm_words.compare(wanted, slurm_words.parse_partitions(SINFO))
+    assert found is not None
+    assert found.code == code and words in found.what and dict(found.fix) == fix
+
+
+def test_what_fits_is_not_blamed() -> None:
+    partitions = slurm_words.parse_partitions(SINFO)
+    assert slurm_words.compare(Wanted(nodes=4, time_s=3600, cpus=4), partitions) is None
+    assert slurm_words.compare(Wanted(nodes=8, time_s=1e7, partition="long"), partitions) is None
+    assert slurm_words.compare(Wanted(nodes=99), []) is None
+
+
+@pytest.mark.parametrize(
+    ("err", "wanted", "code"),
+    [
+        (
+            "sbatch: error: ... Time limit specification required, but not provided",
+            Wanted(),
+            "NO-TIME",
+        ),
+        ("sbatch: error: ... Requested time limit is invalid (missing or exceeds some limit)", Wanted(), "NO-TIME"),
+        ("sbatch: error: ... Unable to contact slurm controller (connect failure)", Wanted(nodes=99), "SCHEDULER-DOWN"),
+        (
+            "sbatch: error: ... Invalid account or account/partition combination specified",
+            Wanted(account="x"),
+            "ACCOUNT",
+        ),
+        ("sbatch: error: ... Invalid qos specification", Wanted(qos="x"), "ACCOUNT"),
+        ("sbatch: error: ... No error", Wanted(), "REJECTED"),
+    ],
+)
+def test_refusals(err: str, wanted: Wanted, code: str) -> None:
+    assert slurm_words.explain_refusal(err, wanted, slurm_words.parse_partitions(SINFO)).code == code
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("(Priority)", "higher priority"),
+        ("Resources", "nodes to become free"),
+        ("None", "just submitted"),
+        ("QOSMaxJobsPerUserLimit", "the QOS's limit"),
+        ("AssocGrpCPUMinutesLimit", "the account's limit"),
+        ("ReqNodeNotAvail, UnavailableNodes:nid0001", "not available"),
+        ("SomethingNew", "SomethingNew"),
+    ],
+)
+def test_reasons_in_words(reason: str, words: str) -> None:
+    assert words in slurm_words.reason_in_words(reason)
+
+
+def test_what_will_never_start() -> None:
+    assert slurm_words.never_starts("PartitionTimeLimit") and not slurm_words.never_starts("Priority")

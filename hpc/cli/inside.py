@@ -27,13 +27,14 @@ from hpc.cli.values import memory_bytes
 from hpc.cli.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
 from hpc.launchers.pick import Place, make_group, session_options
-from hpc.launchers.session import Event, Session, SessionError
+from hpc.launchers.session import Event, Session, SessionError, StartError
 from hpc.launchers.slurm import compress_nodes
 
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end
 TICK_S = 1.0
 LEFTOVERS_S = 5.0
 CANCEL_NEWS_S = 1.5
+DEAF_S = 1.0  # when the session stops, nodes that never answered get so long
 
 
 class Interrupted(Exception):
@@ -126,7 +127,9 @@ class Run:
                     raise Interrupted(signum)
             session.pump()
             self._show_starting(session)
-        ready = session.wait_ready()  # raises when it failed
+        if session.state != "ready":
+            raise session.failure or StartError(session.lost or "the session ended", session.missing())
+        ready = session.ready()
         self.ready_s = self._age_s()
         self.reporter.event("ready", nodes=len(ready), seconds=round(self.ready_s, 3))
 
@@ -252,6 +255,7 @@ class Run:
         if session is None:
             return
         session.begin_stop(self.settings["grace"], "the script has ended")
+        deaf_at_s = time.monotonic() + DEAF_S
         while session.state != "ended":
             self._wait(session, 0.25)
             for signum in self.signals.take():
@@ -259,6 +263,10 @@ class Run:
                     for group in session.groups:
                         group.kill()
             session.pump()
+            answering = any(info.hello and info.state != "gone" for info in session.nodes.values())
+            if not answering and time.monotonic() > deaf_at_s:
+                for group in session.groups:
+                    group.kill()  # what is left never spoke to us: it will not hear us either
 
     def _finish(self, code: int, why: str) -> None:
         from hpc.core.node.reap import end_descendants
@@ -298,7 +306,7 @@ class Run:
     def _start_error(self, error: SessionError) -> CliError:
         said = [w for w in getattr(self.group, "last_words", ()) if w not in str(error)]
         lines = str(error).splitlines()
-        came = len(self.session.ready()) if self.session is not None else 0
+        came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0
         fix = f"--min-nodes={came} goes on with those that came" if came else ""
         return CliError("TOO-FEW-NODES", lines[0], why="\n".join([*(x.strip() for x in lines[1:]), *said]), fix=fix)
 

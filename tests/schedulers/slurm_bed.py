@@ -58,7 +58,7 @@ MpiDefault=none
 ReturnToService=2
 JobCompType=jobcomp/none
 AccountingStorageType=accounting_storage/none
-EnforcePartLimits=ALL
+EnforcePartLimits={enforce}
 {job_submit}
 KillWait=5
 SlurmctldTimeout=10
@@ -88,6 +88,7 @@ class SlurmBed:
     mem_mb: int = 2000
     gpus: int = 0
     require_time: bool = False
+    enforce_limits: bool = True  # whether sbatch refuses what a partition cannot give; Slurm's default is not to
     slurmd_timeout_s: int = 20
     net: NetBed = field(init=False)
     env: dict[str, str] = field(init=False, default_factory=dict)
@@ -145,7 +146,7 @@ class SlurmBed:
             cluster=f"bed{self.net.slot}",
             control_host=self._control_host(), control_addr=self.net.gateway, port=_free_port(self.net.gateway),
             root=root, cpus=self.cpus, mem_mb=self.mem_mb, first=",".join(self.hosts[:2]),
-            slurmd_timeout_s=self.slurmd_timeout_s,
+            slurmd_timeout_s=self.slurmd_timeout_s, enforce="ALL" if self.enforce_limits else "NO",
             job_submit="JobSubmitPlugins=require_timelimit" if self.require_time else "",
             gres_types="GresTypes=gpu" if self.gpus else "",
             nodes="\n".join(f"NodeName={h} NodeAddr={self.net.address(h)}{gres}" for h in self.hosts),

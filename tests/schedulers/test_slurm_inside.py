@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from desk import Desk, launcher
 from netbed import start_time, wait_for
+from slurm_bed import SlurmBed, reason_to_skip
 
 from hpc.core.node import rundir
 
@@ -160,6 +161,61 @@ def test_nodes_that_cannot_run_python_are_named(desk: Desk) -> None:
     done = desk.salloc(2, *launcher(), "--start-timeout=20", "--step-arg=/nowhere/python", "plain.py")
     assert done.returncode == 122
     assert "nid0001" in done.stderr and "/nowhere/python" in done.stderr
+
+
+def test_inside_a_step_the_driver_runs_on_its_node(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    step = ["srun", "--overlap", "-N1", "-n1", "-w", "nid0002"]
+    done = desk.salloc(3, *step, *launcher(), "hosts.py", "3")
+    assert done.returncode == 0, done.stderr
+    said = answer(done.stdout)
+    assert said["hosts"] == desk.bed.hosts[:3] and said["here"] == "nid0002"
+
+
+def test_the_wishes_of_a_job_do_not_shrink_the_nodes(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    done = desk.run("salloc", "-Q", "-N2", "--ntasks-per-node=2", "-c1", "-t5", *launcher(), "hosts.py", "2")
+    assert done.returncode == 0, done.stderr
+    assert answer(done.stdout)["cpus"] == 4.0
+
+
+def test_a_node_that_does_not_come_is_named_and_can_be_done_without(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    broken = desk.script("site.sh", """\
+        #!/bin/bash
+        if [ "$(hostname)" = nid0002 ]; then echo "no license for this node" >&2; exec sleep 60; fi
+        exec "$@"
+    """)  # fmt: skip
+    options = ["--start-timeout=4", f"--step-arg={desk.folder}/{broken}"]
+    done = desk.salloc(3, *launcher(), *options, "hosts.py", "2")
+    assert done.returncode == 122
+    assert "2 of 3 nodes came" in done.stderr and "nid0002" in done.stderr and "--min-nodes=2" in done.stderr
+    assert "no license for this node" in done.stderr
+    done = desk.salloc(3, *launcher(), *options, "--min-nodes=2", "hosts.py", "2")
+    assert done.returncode == 0, done.stderr
+    assert answer(done.stdout)["hosts"] == ["nid0001", "nid0003"]
+
+
+def test_every_gpu_of_the_job_reaches_its_node() -> None:
+    why = reason_to_skip()
+    if why:
+        pytest.skip(why)
+    with SlurmBed(nodes=2, gpus=2) as bed:
+        desk = Desk(bed, bed.scratch / "work", {"HPC_JOB_DIR": str(bed.scratch / "jobs")})
+        desk.script("gpus.py", """
+            import hpc as ray
+            ray.init()
+
+            @ray.remote(num_gpus=2)
+            def mine():
+                import os
+                return os.environ["CUDA_VISIBLE_DEVICES"], sorted(map(str, ray.get_gpu_ids()))
+
+            print(ray.cluster_resources().get("GPU"), ray.get(mine.remote()))
+        """)  # fmt: skip
+        for options in (["--gpus=4"], ["--gpus-per-node=2"], ["--ntasks-per-node=2", "--gpus-per-task=1"]):
+            done = desk.salloc(2, *launcher(), "gpus.py", options=["-c1", *options])
+            assert done.stdout == "4.0 ('0,1', ['0', '1'])\n", (options, done.stdout, done.stderr)
 
 
 # ---------------------------------------------------------------- sudden deaths

@@ -288,6 +288,23 @@ def test_a_site_that_wants_a_time_limit() -> None:
         assert desk.launch("--time=2m", "plain.py").returncode == 0
 
 
+def test_a_site_that_queues_what_can_never_run() -> None:
+    why = reason_to_skip()
+    if why:
+        pytest.skip(why)
+    with SlurmBed(nodes=1, enforce_limits=False) as bed:
+        desk = Desk(bed, bed.scratch / "work", {"HPC_JOB_DIR": str(bed.scratch / "jobs"), "HPC_POLL_INTERVAL": "0.3"})
+        desk.script("plain.py", PLAIN)
+        process = desk.start(*launcher(), "--time=2h", "plain.py")
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        said = next(line for line in lines if "PartitionTimeLimit" in line)
+        assert "more time than the partition allows: will not start as it is" in said
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert process.returncode == 121
+
+
 def test_a_partition_that_is_down_says_so_while_it_waits(plain: Desk) -> None:
     done = plain.launch("-t5", "-p", "closed", "--detach", "plain.py")
     assert done.returncode == 0

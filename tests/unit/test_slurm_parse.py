@@ -163,7 +163,7 @@ def test_what_srun_says(text: str, ranks: tuple[int, ...], nodes: tuple[str, ...
 
 RUNNING = (
     "JobId=11 JobName=x UserId=root(0) GroupId=root(0) MCS_label=N/A Priority=42 Nice=0 "
-    "Account=(null) JobState=RUNNING Reason=None Dependency=(null) Requeue=1 Restarts=2 BatchFlag=1 Reboot=0 ExitCode=0:0 "
+    "Account=(null) JobState=RUNNING Reason=None Dependency=(null) Requeue=1 Restarts=2 BatchFlag=1 ExitCode=0:0 "
     "RunTime=00:01:05 TimeLimit=00:05:00 TimeMin=N/A StartTime=2026-11-21T03:58:04 EndTime=2026-11-21T04:03:04 "
     "Partition=batch NodeList=nid[0002-0003] BatchHost=nid0002 NumNodes=2 NumCPUs=2 JOB_GRES=gpu:3 "
     "  Nodes=nid0002 CPU_IDs=0 Mem=0 GRES=gpu:2(IDX:0-1)   Nodes=nid0003 CPU_IDs=0 Mem=0 GRES=gpu:a100:1(IDX:0) "

@@ -1,0 +1,281 @@
+"""hpc-launch on local nodes: the script's exit code, signals, Ctrl-C, leftovers, and its folder of a job."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+LAUNCH = [sys.executable, "-m", "hpc.cli.launch", "--scheduler=local"]
+WAITS = """
+    import os, signal, sys, time
+    print("up", os.getpid(), os.getppid(), flush=True)
+    try:
+        while True:
+            time.sleep(0.05)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        sys.exit(5)
+"""
+
+
+class Place:
+    """A folder with scripts, and hpc-launch in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+        self.env |= {"HPC_JOB_DIR": str(folder / "jobs"), "XDG_CONFIG_HOME": str(folder / "config")}
+
+    def script(self, name: str, body: str) -> None:
+        (self.folder / name).write_text(textwrap.dedent(body))
+
+    def run(self, *argv: str, **more: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*LAUNCH, *argv], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60,
+            stdin=subprocess.DEVNULL, **more,  # type: ignore[call-overload]
+        )  # fmt: skip
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*LAUNCH, *argv], cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def hpc(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "hpc", *argv],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def up(process: subprocess.Popen[str]) -> int:
+    """The pid of the script, once it runs."""
+    assert process.stdout is not None
+    word, pid, _ = process.stdout.readline().split()
+    assert word == "up"
+    return int(pid)
+
+
+def eventually(check: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not check():
+        assert time.monotonic() < end, "not within the time"
+        time.sleep(0.02)
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("code", [0, 3, 250])
+def test_the_scripts_exit_code_is_ours(place: Place, code: int) -> None:
+    place.script("x.py", f"import sys; print(sys.argv[1:]); sys.exit({code})")
+    done = place.run("-N2", "x.py", "-N", "a b")
+    assert (done.returncode, done.stdout) == (code, "['-N', 'a b']\n")
+    status = json.loads((place.folder / "jobs" / "1" / "status.json").read_text())
+    assert (status["state"], status["exit_code"], status["nodes"]) == ("ended", code, 2)
+
+
+def test_a_script_that_a_signal_ends(place: Place) -> None:
+    place.script("x.py", "import os; os.kill(os.getpid(), 6)")
+    assert place.run("x.py").returncode == 128 + 6
+
+
+def test_a_users_own_modules_do_not_shadow_ours_or_pythons(place: Place) -> None:
+    for name in ("core", "launchers", "json", "select", "queue", "signal"):
+        place.script(f"{name}.py", "raise SystemExit('shadowed')")
+    place.script("x.sh", "#!/bin/sh\necho fine\n")
+    (place.folder / "x.sh").chmod(0o755)
+    installed = Path(sys.executable).parent / "hpc-launch"
+    if not installed.exists():
+        pytest.skip("hpc-launch is not installed beside this Python")
+    done = subprocess.run(
+        [str(installed), "--scheduler=local", "-N2", "x.sh"], cwd=place.folder, env=place.env, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
+
+
+def test_the_scripts_environment(place: Place) -> None:
+    place.script("x.py", """
+        import os
+        e = os.environ
+        assert os.path.exists(e["HPC_SESSION_DIR"] + "/raylet.sock") and e["HPC_ADDRESS"].startswith("tcp://")
+        print(e["HPC_NUM_NODES"], 0 < float(e["HPC_READY_S"]) < 30, e["GIVEN"])
+    """)  # fmt: skip
+    assert place.run("-N2", "--env=GIVEN=a b", "x.py").stdout == "2 True a b\n"
+
+
+def test_resources_of_local_nodes_by_the_schedulers_own_flags(place: Place) -> None:
+    place.script("x.py", """
+        import hpc as ray
+        ray.init()
+        have = ray.cluster_resources()
+        print(have["CPU"], have["GPU"], 2**30 < have["memory"] <= 2 * 2**30)
+    """)  # fmt: skip
+    done = place.run("-N2", "-c3", "--gpus-per-node=a100:1", "--mem=1G", "x.py")
+    assert done.stdout == "6.0 2.0 True\n", done.stderr
+
+
+@pytest.mark.parametrize("argv", [["y.py"], ["-N2", "y.py"]])
+def test_a_missing_script_starts_nothing(place: Place, argv: list[str]) -> None:
+    done = place.run(*argv)
+    assert done.returncode == 127 and "error[NO-SCRIPT]" in done.stderr and not (place.folder / "jobs").exists()
+
+
+def test_a_job_folder_that_cannot_be_made_does_not_stop_a_local_run(place: Place) -> None:
+    place.script("x.py", "print('ran')")
+    assert place.run("--job-dir=/proc/no", "x.py").stdout == "ran\n"
+
+
+# ---------------------------------------------------------------- signals
+
+
+def test_sigterm_reaches_the_script(place: Place) -> None:
+    place.script("x.py", "import signal, sys\nsignal.signal(15, lambda *_: sys.exit(9))\n" + textwrap.dedent(WAITS))
+    process = place.start("x.py")
+    up(process)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 9
+
+
+def test_a_script_that_ignores_sigterm_is_killed_after_the_grace_period(place: Place) -> None:
+    place.script("x.py", "import signal\nsignal.signal(15, signal.SIG_IGN)\n" + textwrap.dedent(WAITS))
+    process = place.start("--grace=0.5", "x.py")
+    script = up(process)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + 9 and not running(script)
+
+
+def test_user_signals_are_passed_on(place: Place) -> None:
+    place.script("x.py", "import signal, sys\nsignal.signal(12, lambda *_: sys.exit(8))\n" + textwrap.dedent(WAITS))
+    process = place.start("x.py")
+    up(process)
+    process.send_signal(signal.SIGUSR2)
+    process.communicate(timeout=20)
+    assert process.returncode == 8
+
+
+def test_sigint_without_a_terminal_reaches_the_script_once(place: Place) -> None:
+    place.script("x.py", WAITS)
+    process = place.start("x.py")
+    up(process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (5, "interrupted\n")
+
+
+def test_ctrl_c_at_a_terminal_is_a_keyboard_interrupt_in_the_script(place: Place) -> None:
+    place.script("x.py", WAITS)
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(place.folder)
+        os.execve(sys.executable, [*LAUNCH, "-N2", "x.py"], place.env)
+    text = b""
+    try:
+        while b"up" not in text:
+            text += os.read(master, 4096)
+        os.write(master, b"\x03")
+        while True:
+            text += os.read(master, 4096)
+    except OSError:  # the terminal's other end is closed
+        pass
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    assert os.waitstatus_to_exitcode(status) == 5
+    assert text.count(b"interrupted") == 1
+
+
+def test_a_second_sigint_ends_a_script_that_ignores_the_first(place: Place) -> None:
+    place.script("x.py", "import signal\nsignal.signal(2, signal.SIG_IGN)\n" + textwrap.dedent(WAITS))
+    process = place.start("x.py")
+    up(process)
+    process.send_signal(signal.SIGINT)
+    eventually(lambda: "SIGINT" in (place.folder / "jobs" / "1" / "events.jsonl").read_text())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + 15
+
+
+def test_hpc_launch_killed_takes_everything_with_it(place: Place) -> None:
+    place.script("x.py", WAITS)
+    process = place.start("-N2", "x.py")
+    script = up(process)
+    process.kill()
+    process.wait(10)
+    eventually(lambda: not running(script))
+    rows = json.loads(place.hpc("ps", "--json").stdout)
+    assert rows[0]["state"] == "lost"
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_what_the_script_leaves_behind_is_ended(place: Place) -> None:
+    place.script("x.py", """
+        import subprocess
+        null = subprocess.DEVNULL
+        child = subprocess.Popen(["sleep", "300"], start_new_session=True, stdout=null, stderr=null)
+        print(child.pid, flush=True)
+    """)  # fmt: skip
+    done = place.run("x.py")
+    assert done.returncode == 0 and not running(int(done.stdout))
+
+
+# ---------------------------------------------------------------- hpc ps, status, cancel
+
+
+def test_a_local_run_is_listed_and_can_be_cancelled(place: Place) -> None:
+    place.script("x.py", WAITS)
+    process = place.start("x.py")
+    up(process)
+    eventually(lambda: json.loads(place.hpc("ps", "--json").stdout)[0]["state"] == "running")
+    assert "running" in place.hpc("status").stdout
+    assert "asked to end" in place.hpc("cancel", "last").stdout
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + 15
+    assert "has ended already" in place.hpc("cancel", "1").stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["pss"], 2, "fix:   hpc ps"),
+        (["status", "7"], 2, "error[NO-JOB]: no job matches '7'"),
+        (["cancel"], 2, "which job?"),
+        (["explain", "NOPE"], 2, "TIME-LIMIT"),
+    ],
+)  # fmt: skip
+def test_what_hpc_says_to_mistakes(place: Place, argv: list[str], code: int, words: str) -> None:
+    done = place.hpc(*argv)
+    assert done.returncode == code and words in done.stderr
+
+
+def test_help_and_explanations(place: Place) -> None:
+    assert "hpc attach" in place.hpc().stdout
+    assert "--min-nodes" in place.run("--help").stdout and place.run("--version").stdout.startswith("hpc ")
+    assert "exit code 120" in place.hpc("explain", "time-limit").stdout

@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpc.cli import errors
@@ -27,10 +27,10 @@ from hpc.cli.values import memory_bytes
 from hpc.cli.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
 from hpc.launchers.pick import Place, make_group, session_options
-from hpc.launchers.session import Event, Session, SessionError, StartError
+from hpc.launchers.session import Event, NodeInfo, Session, SessionError, StartError
 from hpc.launchers.slurm import compress_nodes
 
-WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end
+WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
 TICK_S = 1.0
 LEFTOVERS_S = 5.0
 CANCEL_NEWS_S = 1.5
@@ -62,6 +62,7 @@ class Run:
         self.session: Session | None = None
         self.signals = Signals()
         self.end_s: float | None = None  # time.monotonic() of the time limit
+        self.margin_s = WALLTIME_MARGIN_S
         self.kill_at_s: float | None = None
         self.cause = ""  # why the script was told to end: "walltime", "lost", "signal"
         self.interrupts = 0
@@ -102,6 +103,7 @@ class Run:
         time_left_s = group.start_fields().get("time_left_s")
         if time_left_s is not None:
             self.end_s = time.monotonic() + time_left_s
+            self.margin_s = min(WALLTIME_MARGIN_S, max(3.0, 0.05 * time_left_s))
         self.session = Session(
             group,
             mode="ranks" if self.ranks else "cluster",
@@ -148,7 +150,7 @@ class Run:
         ready = session.ready()
         self.status.clear()
         if not self.status.terminal:
-            self.status.show(line("running", f"{len(ready)} nodes ready after {short(self.ready_s)}"))
+            self.status.show(line("running", f"{granted(ready)} ready after {short(self.ready_s)}"))
         self._save_running(session)
         unbuffered = {} if sys.stdout.isatty() or "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}
         if self.ranks:
@@ -175,7 +177,7 @@ class Run:
 
     def _timeout_s(self) -> float:
         now = time.monotonic()
-        times = [at - now for at in (self.kill_at_s, self.end_s and self.end_s - WALLTIME_MARGIN_S) if at is not None]
+        times = [at - now for at in (self.kill_at_s, self.end_s and self.end_s - self.margin_s) if at is not None]
         return max(0.0, min([t for t in times if t > 0] + [TICK_S]))
 
     def _on_signal(self, signum: int, work: Driver | Ranks) -> None:
@@ -190,7 +192,7 @@ class Run:
             else:
                 self._end_work(work, "signal", kill=self.interrupts > 2)
         elif signum in (signal.SIGTERM, signal.SIGHUP):
-            near = self.end_s is not None and time.monotonic() > self.end_s - 3 * WALLTIME_MARGIN_S
+            near = self.end_s is not None and time.monotonic() > self.end_s - 3 * self.margin_s
             again = self.cause in ("walltime", "signal")
             self.cause = "walltime" if near or self.cause == "walltime" else "signal"
             self._end_work(work, self.cause, kill=again)
@@ -215,8 +217,8 @@ class Run:
             self.status.note(f"hpc: {session.lost}; the script is given {self.settings['grace']:g} s to end")
             self.cause = "lost"
             self.kill_at_s = now + self.settings["grace"]
-        if self.end_s is not None and now >= self.end_s - WALLTIME_MARGIN_S and not self.cause:
-            self.status.note(f"hpc: the time limit is {WALLTIME_MARGIN_S:g} s away: the script is asked to end")
+        if self.end_s is not None and now >= self.end_s - self.margin_s and not self.cause:
+            self.status.note(f"hpc: the time limit is {self.margin_s:g} s away: the script is asked to end")
             self._end_work(work, "walltime")
 
     def _outcome(self, session: Session, work: Driver | Ranks, code: int) -> int:
@@ -309,6 +311,14 @@ class Run:
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0
         fix = f"--min-nodes={came} goes on with those that came" if came else ""
         return CliError("TOO-FEW-NODES", lines[0], why="\n".join([*(x.strip() for x in lines[1:]), *said]), fix=fix)
+
+
+def granted(nodes: Sequence[NodeInfo]) -> str:
+    """`4 nodes, 8 CPUs, 16 GPUs`: what there is to work with, so that a stingy grant is seen at once."""
+    cpus = sum(float(info.hello.get("cpus") or 0) for info in nodes)
+    gpus = sum(len(info.hello.get("gpus") or ()) for info in nodes)
+    words = [(len(nodes), "node"), (cpus, "CPU"), *([(gpus, "GPU")] if gpus else [])]
+    return ", ".join(f"{n:g} {word}{'' if n == 1 else 's'}" for n, word in words)
 
 
 def node_count(settings: Settings, place: Place) -> int | None:

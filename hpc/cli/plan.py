@@ -62,9 +62,10 @@ def make_plan(settings: Settings, folder: Path) -> Plan:
     command(settings.script, settings.args, module=settings["module"])  # a missing script is found here, not in the job
     name = job_name(settings)
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
+    least, most = settings["nodes"]
     own: list[tuple[str, str | None]] = [
         ("--job-name", name),
-        ("--ntasks-per-node", "1"),
+        *([("--ntasks-per-node", "1")] if least == most else []),  # for a range it would make Slurm give the least
         ("--output", str(log)),
         ("--no-requeue", None),
         ("--no-kill", None),

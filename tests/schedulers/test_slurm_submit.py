@@ -149,6 +149,14 @@ def test_ranks_from_the_login_node(plain: Desk) -> None:
     assert sorted(done.stdout.splitlines()) == [f"[rank {r}] {r} 4" for r in range(4)]
 
 
+def test_a_range_of_nodes_takes_what_is_free(plain: Desk) -> None:
+    plain.script("count.py", "import os; print(os.environ['HPC_NUM_NODES'])")
+    assert plain.launch("-N2-4", "-c2", "-t5", "count.py").stdout == "4\n"
+    blocker = plain.run("sbatch", "--parsable", "-N1", "--exclusive", "-t5", "-o", "/dev/null", "--wrap", "sleep 300")
+    plain.bed.wait_job(blocker.stdout.strip(), ["RUNNING"])
+    assert plain.launch("-N2-4", "-c2", "-t5", "count.py").stdout == "3\n"
+
+
 def test_an_ordinary_user(plain: Desk) -> None:
     user = pwd.getpwnam("nobody")
     can = "import os, sys; os.setuid(65534); os.execv(sys.executable, [sys.executable, '-c', 'import hpc'])"

@@ -34,6 +34,7 @@ WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to
 TICK_S = 1.0
 LEFTOVERS_S = 5.0
 CANCEL_NEWS_S = 1.5
+LAST_WORDS_S = 0.3  # what a scheduler has to say about a start that failed comes a little later
 DEAF_S = 1.0  # when the session stops, nodes that never answered get so long
 
 
@@ -306,6 +307,10 @@ class Run:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.began_s
 
     def _start_error(self, error: SessionError) -> CliError:
+        end_s = time.monotonic() + LAST_WORDS_S
+        while self.session is not None and self.session.state != "ended" and time.monotonic() < end_s:
+            self._wait(self.session, 0.05)
+            self.session.pump()
         said = [w for w in getattr(self.group, "last_words", ()) if w not in str(error)]
         lines = str(error).splitlines()
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0

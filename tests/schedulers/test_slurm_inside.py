@@ -67,7 +67,7 @@ def test_in_an_sbatch_script_the_driver_runs_on_the_first_node(desk: Desk) -> No
     said = answer(done.stdout)
     assert done.returncode == 0, done.stdout
     assert said == {"hosts": desk.bed.hosts, "cpus": 8.0, "here": "nid0001"}
-    assert "running   4 nodes ready" in done.stdout
+    assert "running   4 nodes, 8 CPUs ready" in done.stdout
 
 
 def test_in_a_salloc_shell_the_driver_runs_at_the_login_node(desk: Desk) -> None:
@@ -346,6 +346,6 @@ def test_a_node_that_slurm_declares_down_does_not_end_the_others(desk: Desk) -> 
         assert code == 128 + signal.SIGTERM
     finally:
         desk.run("scontrol", "update", "nodename=nid0003", "state=resume")
-        desk.bed.wait_idle(20)
+        wait_for("that node is empty", lambda: set(node_processes(desk, "nid0003")) <= {"slurmd"}, 15)
         rundir.sweep(os.environ["HPC_TMPDIR"])  # what Slurm's SIGKILL left on that node, as the next start would
     nothing_left(desk)

@@ -237,7 +237,7 @@ def test_ctrl_c_twice_in_the_queue_cancels(plain: Desk) -> None:
 def test_ctrl_c_twice_while_it_runs_interrupts_the_script(plain: Desk) -> None:
     shell = Terminal(plain, *launcher(), "-N1", "-t5", "waits.py")
     shell.see("driver waits")
-    shell.see(r"running +1 nodes")
+    shell.see(r"running +1 node,")
     shell.interrupt()
     shell.see("sends SIGINT to the script")
     shell.interrupt()

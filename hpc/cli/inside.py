@@ -247,7 +247,7 @@ class Run:
         left = f"left {short(max(0.0, self.end_s - time.monotonic()))}" if self.end_s is not None else ""
         ready = len(session.ready())
         self.reporter.state(
-            "running", f"{ready} nodes", left, key=str(ready), show=False, nodes_ready=ready, missing=[]
+            "running", granted(session.ready()), left, key=str(ready), show=False, nodes_ready=ready, missing=[]
         )
 
     # -- the end ----------------------------------------------------------------------------------------

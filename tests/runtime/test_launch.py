@@ -18,8 +18,8 @@ import pytest
 LAUNCH = [sys.executable, "-m", "hpc.cli.launch", "--scheduler=local"]
 WAITS = """
     import os, signal, sys, time
-    print("up", os.getpid(), os.getppid(), flush=True)
     try:
+        print("up", os.getpid(), os.getppid(), flush=True)
         while True:
             time.sleep(0.05)
     except KeyboardInterrupt:

@@ -255,7 +255,7 @@ def nothing_left(desk: Desk) -> None:
         names = {name for host in desk.bed.hosts for name in node_processes(desk, host)}
         return names <= {"slurmd", "slurmstepd"} and not list(Path(os.environ["HPC_TMPDIR"]).glob("hpc-*"))
 
-    wait_for("no process and no directory is left", clean, 15)
+    wait_for("no process and no directory is left", clean, 40)
 
 
 def test_the_driver_killed(desk: Desk) -> None:

@@ -27,8 +27,8 @@ PLAIN = """
 """
 WAITS = """
     import signal, sys, time
-    print("driver waits", flush=True)
     try:
+        print("driver waits", flush=True)
         while True:
             time.sleep(0.05)
     except KeyboardInterrupt:

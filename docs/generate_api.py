@@ -86,8 +86,7 @@ DIFFERENCES = (
     with it. A worker that had GPUs is ended after its task; of idle workers, those beyond the node's CPUs after
     30 s.""",
     """A soft `NodeAffinitySchedulingStrategy` takes another node also when the named one is merely busy.""",
-    """`nodes()` lists a gateway (`IsGateway`: a node without resources, for a driver that runs outside the nodes of
-    the allocation) too.""",
+    """`nodes()` leaves out the gateway (a node without resources, for a driver that runs outside the allocation).""",
     """`get` inside a coroutine of an async actor blocks its event loop; `await ref` does not.""",
     """`NodeID` is a small number; `get_job_id()` and `gcs_address` are the session's id.""",
 )

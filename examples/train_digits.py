@@ -110,7 +110,7 @@ def main():
     before = time.monotonic()
     hpc.init()
     ready_s = float(os.environ.get("HPC_READY_S") or time.monotonic() - before)
-    nodes = [node for node in hpc.nodes() if node["Alive"] and not node["IsGateway"]]
+    nodes = [node for node in hpc.nodes() if node["Alive"]]
     world = args.workers or len(nodes)
     trainer = TorchTrainer(
         train,

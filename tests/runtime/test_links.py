@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import socket
@@ -475,6 +476,7 @@ class Raw:
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.set_hwm(0)
+        self.socket.setsockopt(zmq.SNDTIMEO, 1000)
         if keys is not None:
             guard_client(self.socket, keys, peer.keys.public)
         self.monitor = self.socket.get_monitor_socket(
@@ -487,7 +489,9 @@ class Raw:
         bed.closing.append(lambda: self.context.destroy(0))
 
     def say(self, kind: int, node: int, *, inc: int = 5, to: int = 0, version: int = wire.WIRE_VERSION) -> None:
-        self.socket.send(wire.HEADER.pack(wire.MAGIC, kind, version, node, 0, inc, to, 1, 1))
+        # After a failed handshake libzmq gives up the pipe, and a send would wait for ever: the refusal may be faster.
+        with contextlib.suppress(zmq.Again):
+            self.socket.send(wire.HEADER.pack(wire.MAGIC, kind, version, node, 0, inc, to, 1, 1))
 
 
 @pytest.mark.parametrize("has_keys", [False, True])
@@ -500,8 +504,9 @@ def test_a_stranger_gets_nothing(bed: Bed, has_keys: bool, caplog: pytest.LogCap
     assert event["event"] != zmq.EVENT_HANDSHAKE_SUCCEEDED
     assert not raw.socket.poll(50)
     assert peer.links.counters.packets_received == 0 and not peer.links.nodes()
-    if has_keys:
-        assert peer.links.zap.rejected >= 1 and peer.links.zap.accepted == 0
+    if has_keys:  # the server may cut the connection for its silence before the question about the key is answered
+        bed.until(lambda: peer.links.zap.rejected >= 1)
+        assert peer.links.zap.accepted == 0
         assert "unknown key" in caplog.text
 
 

@@ -28,6 +28,12 @@ MAX_FRAME_BYTES = 64 << 20
 # (a msgpack map with "type", "why" and more: head, raylet and the owner's machine never pickle).
 INLINE, STORED, ERROR, SYSTEM = 0, 1, 2, 3
 
+# Numbers of return values that are not numbers: a generator whose items are told one by one, and one whose items
+# become the value of a single reference.
+STREAMING, DYNAMIC = -1, -2
+#: Ids that a generator's task reserves: its own and those of its items.
+STREAM_IDS = 1 << 32
+
 
 class Message(msgspec.Struct, array_like=True, gc=False, frozen=False):
     """Base of all messages."""
@@ -323,7 +329,8 @@ class Result(Message, tag=42):
 
 class Task(Message, tag=43):
     """A task to run. ``args`` is a serialized (args, kwargs); ``refs`` are the top-level references in their order of
-    appearance, ``values`` what they resolved to; ``holds`` are references nested deeper."""
+    appearance, ``values`` what they resolved to; ``holds`` are references nested deeper. ``num_returns`` may be
+    STREAMING or DYNAMIC; ``window`` is how many items of a generator may wait to be taken (0: any number)."""
 
     task: bytes
     attempt: int
@@ -337,10 +344,12 @@ class Task(Message, tag=43):
     lease: int = 0
     depth: int = 0
     retry_exceptions: bool = False
+    window: int = 0
 
 
 class Call(Message, tag=44):
-    """A method call on an actor. ``seq`` orders the calls of one caller incarnation to one actor incarnation."""
+    """A method call on an actor. ``seq`` orders the calls of one caller incarnation to one actor incarnation and
+    concurrency group; it is negative where no order was asked for."""
 
     task: bytes
     attempt: int
@@ -354,6 +363,8 @@ class Call(Message, tag=44):
     refs: list[bytes] = []
     holds: list[bytes] = []
     group: str = ""
+    retry_exceptions: bool = False
+    window: int = 0
 
 
 class Skip(Message, tag=45):
@@ -420,6 +431,23 @@ class EndActor(Message, tag=51):
     actor: bytes
     incarnation: int
     why: str = "all handles are out of scope"
+
+
+class Yielded(Message, tag=140):
+    """Item number ``index`` of a task or call that is a generator."""
+
+    task: bytes
+    attempt: int
+    index: int
+    result: Result
+
+
+class Consumed(Message, tag=141):
+    """``count`` items of a generator have been taken: it may go on."""
+
+    task: bytes
+    attempt: int
+    count: int
 
 
 class Refused(Message, tag=52):
@@ -690,7 +718,7 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown,
+    Shutdown, Yielded, Consumed,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

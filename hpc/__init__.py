@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hpc import actor, exceptions, train, util
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
+    from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
     from hpc.core.owner.ref import ObjectRef
     from hpc.objects import cancel, get, put, wait
     from hpc.remote_function import RemoteFunction
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 _HOME = {
     "ActorClass": "hpc.actor",
     "ActorHandle": "hpc.actor",
+    "DynamicObjectRefGenerator": "hpc.core.owner.generator",
     "ObjectRef": "hpc.core.owner.ref",
+    "ObjectRefGenerator": "hpc.core.owner.generator",
     "RemoteFunction": "hpc.remote_function",
     "available_resources": "hpc.state",
     "cancel": "hpc.objects",
@@ -74,7 +77,9 @@ def __dir__() -> list[str]:
 __all__ = [
     "ActorClass",
     "ActorHandle",
+    "DynamicObjectRefGenerator",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RemoteFunction",
     "__version__",
     "actor",

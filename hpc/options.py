@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc.core.resources import to_units
+from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _MISSING = object()
@@ -61,9 +62,9 @@ def _count(name: str, value: Any, minimum: int = 0, also: int | None = None) -> 
 
 def _num_returns(name: str, value: Any) -> None:
     if value in ("streaming", "dynamic"):
-        raise NotImplementedError(f"num_returns={value!r} is not supported yet")
+        return
     if isinstance(value, str):
-        raise ValueError(f"num_returns must be an integer, not {value!r}")
+        raise ValueError(f'num_returns must be an integer, "streaming" or "dynamic", not {value!r}')
     _count(name, value)
 
 
@@ -117,6 +118,32 @@ def _runtime_env(name: str, value: Any) -> None:
             raise TypeError("runtime_env['env_vars'] must map strings to strings")
 
 
+def _groups(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, Mapping):
+        raise TypeError("concurrency_groups must be a dict of names and limits, as in {'io': 2}")
+    for group, limit in value.items():
+        if not isinstance(group, str) or not group:
+            raise TypeError(f"the name of a concurrency group must be a string, not {group!r}")
+        _count(f"the limit of concurrency group {group!r}", limit, 1)
+        if limit is None:
+            raise TypeError(f"concurrency group {group!r} needs a limit")
+
+
+def _optional_flag(name: str, value: Any) -> None:
+    if value is not None:
+        _flag(name, value)
+
+
+def _pending(name: str, value: Any) -> None:
+    _count(name, value, 1, -1)
+
+
+def _window(name: str, value: Any) -> None:
+    _count(name, value, 1, -1)
+
+
 def _lifetime(name: str, value: Any) -> None:
     if value in (None, "non_detached"):
         return
@@ -133,10 +160,23 @@ OPTIONS: tuple[Option, ...] = (
     Option("accelerator_type", None, "kind of accelerator", supported=False),
     Option("label_selector", None, "labels that the node must have", supported=False),
     Option("fallback_strategy", None, "strategies to try when the first does not fit", supported=False),
-    Option("num_returns", 1, "number of return values", actor=False, check=_num_returns),
+    Option(
+        "num_returns",
+        1,
+        'number of return values; "streaming" for generators (their default), "dynamic"',
+        actor=False,
+        check=_num_returns,
+    ),
     Option("max_retries", 3, "retries after a crash of the worker; -1: without end", actor=False, check=_retries),
     Option("retry_exceptions", False, "retry on exceptions too: bool or list", actor=False, check=_retry_exceptions),
-    Option("max_calls", 0, "executions after which a worker is ended", actor=False, supported=False),
+    Option("max_calls", 0, "executions after which a worker is ended; 0: never", actor=False, check=_count),
+    Option(
+        "_generator_backpressure_num_objects",
+        None,
+        "items of a generator that may wait to be taken before it pauses; -1 or None: any number",
+        actor=False,
+        check=_window,
+    ),
     Option("runtime_env", None, "environment of the worker: env_vars", check=_runtime_env),
     Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
     Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=_strategy),
@@ -148,9 +188,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_restarts", 0, "restarts after a crash; -1: without end", task=False, check=_retries),
     Option("max_task_retries", 0, "retries of calls that a crash interrupted", task=False, check=_retries),
     Option("max_concurrency", None, "calls that run at the same time", task=False, check=_at_least_one),
-    Option("max_pending_calls", -1, "calls that may wait per handle", task=False, supported=False),
-    Option("concurrency_groups", None, "separate limits for groups of methods", task=False, supported=False),
-    Option("allow_out_of_order_execution", None, "do not keep the order", task=False, supported=False),
+    Option("max_pending_calls", -1, "calls of one process that may wait; -1: any number", task=False, check=_pending),
+    Option("concurrency_groups", None, "separate limits for groups of methods", task=False, check=_groups),
+    Option(
+        "allow_out_of_order_execution",
+        None,
+        "calls whose arguments are ready do not wait for earlier ones",
+        task=False,
+        check=_optional_flag,
+    ),
     Option("object_store_memory", None, "bytes of object store", task=False, supported=False),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -174,6 +220,21 @@ def option(options: Mapping[str, Any], name: str) -> Any:
     """The value of an option, or its default."""
     value = options.get(name, _MISSING)
     return _BY_NAME[name].default if value is _MISSING else value
+
+
+def returns(value: Any) -> int:
+    """``num_returns`` as it goes over the wire."""
+    return {"streaming": STREAMING, "dynamic": DYNAMIC}[value] if isinstance(value, str) else int(value)
+
+
+def ids_for(num_returns: int) -> int:
+    """How many ids a task reserves."""
+    return STREAM_IDS if num_returns < 0 else num_returns
+
+
+def window(value: int | None) -> int:
+    """``_generator_backpressure_num_objects`` as it goes over the wire: 0 for any number."""
+    return value if value is not None and value > 0 else 0
 
 
 def amounts(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], dict[str, int]]:

@@ -8,9 +8,10 @@ from typing import Any
 import cloudpickle
 
 from hpc.core import serialization
-from hpc.core.owner.client import INLINE_BYTES, Client
+from hpc.core.owner.client import Client
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.tables import Shape
+from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.worker.main import ArgSlot
 
 #: Code larger than this is most likely data that a function has captured.

@@ -36,6 +36,7 @@ from hpc.core.wire import (
     Release,
     Unroutable,
     WatchActor,
+    Yielded,
 )
 
 
@@ -67,6 +68,7 @@ class OwnerMachine(ActorSubmitter):
             Release: self.on_release,
             Unroutable: self.on_unroutable,
             WatchActor: self.on_watch_actor,
+            Yielded: self.on_yielded,
         }
 
     def handle(self, src: Address, messages: Sequence[Message]) -> list[Message]:

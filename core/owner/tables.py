@@ -60,6 +60,7 @@ class TaskRec:
         "holds",
         "lease",
         "msg",
+        "parent",
         "retries",
         "retry_exceptions",
         "shape",
@@ -79,12 +80,13 @@ class TaskRec:
         self.unresolved = 0
         self.lease: Lease | None = None
         self.cancelled = False
+        self.parent = b""
 
 
 class CallRec:
     """A call to an actor that was submitted and is not finished."""
 
-    __slots__ = ("client", "holds", "msg", "numbered", "retries", "sent", "size", "unresolved")
+    __slots__ = ("client", "holds", "msg", "numbered", "parent", "retries", "sent", "size", "unresolved")
 
     def __init__(self, msg: Call, client: ActorClient, retries: int, holds: list[bytes], size: int) -> None:
         self.msg = msg
@@ -95,6 +97,7 @@ class CallRec:
         self.unresolved = 0
         self.numbered = False
         self.sent = False
+        self.parent = b""
 
 
 class Lease:
@@ -199,7 +202,7 @@ class OwnedActor:
 class ActorClient:
     """An actor as a caller sees it: where it is and the calls that are not finished, in order."""
 
-    __slots__ = ("actor", "calls", "cause", "incarnation", "inflight", "seq", "state", "why", "worker")
+    __slots__ = ("actor", "calls", "cause", "groups", "incarnation", "inflight", "seq", "state", "why", "worker")
 
     def __init__(self, actor: bytes) -> None:
         self.actor = actor
@@ -207,6 +210,7 @@ class ActorClient:
         self.worker = Address(0, 0)
         self.incarnation = -1
         self.seq = 0
+        self.groups: dict[str, int] = {}
         self.calls: dict[bytes, CallRec] = {}
         self.inflight = 0
         self.why = ""

@@ -8,7 +8,7 @@ at a time above 1 ms, so that a long task never sits behind another while a work
 from __future__ import annotations
 
 from hpc.core.ids import Address, return_id
-from hpc.core.owner.objects import ObjectTable
+from hpc.core.owner.streams import StreamTable
 from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.wire import (
     ERROR,
@@ -18,7 +18,6 @@ from hpc.core.wire import (
     Cancel,
     DefineFunction,
     Done,
-    Free,
     GivenBack,
     KillWorker,
     LeaseBegin,
@@ -45,7 +44,7 @@ BATCH = 64
 MAX_WANT = 10_000
 
 
-class TaskSubmitter(ObjectTable):
+class TaskSubmitter(StreamTable):
     """The tasks that this process has submitted. ``resolve`` order: dependencies, lease, worker, result."""
 
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
@@ -68,6 +67,9 @@ class TaskSubmitter(ObjectTable):
         self._dirty: set[Shape] = set()
         self._settling = False
 
+    def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
+        return self.tasks.get(task)
+
     # -------------------------------------------------------------- submitting
 
     def add_shape(self, shape: Shape) -> Shape:
@@ -78,17 +80,20 @@ class TaskSubmitter(ObjectTable):
         self.shapes.append(shape)
         return shape
 
-    def submit(self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes]) -> None:
-        """A new task of ours. The entries of its return values are made here, each held once by the caller."""
+    def submit(
+        self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes], parent: bytes = b""
+    ) -> None:
+        """A new task of ours. The entries of its return values are made here, each held once by the caller. ``parent``
+        is the task that submits it."""
         rec = TaskRec(msg, shape, retries, retry_exceptions, holds, len(msg.args))
+        rec.parent = parent
         task = msg.task
         self.tasks[task] = rec
         self.pending_bytes += rec.size
         if msg.num_returns == 1:
             self.own(task)
         else:
-            for index in range(msg.num_returns):
-                self.own(return_id(task, index))
+            self.own_returns(task, msg.num_returns, msg.window)
         if msg.refs or holds:
             self._take_arguments(rec, msg.refs, holds)
             if rec.unresolved:
@@ -283,49 +288,53 @@ class TaskSubmitter(ObjectTable):
             return
         lease = rec.lease
         if lease is not None:
+            rec.lease = None
             shape = lease.shape
             inflight = lease.inflight
             inflight.pop(msg.task, None)
+            self._dirty.add(shape)
             mean = shape.mean_us = shape.mean_us * 0.75 + msg.run_us * 0.25
             shape.depth = 1 if mean > LONG_US else min(MAX_DEPTH, int(PIPELINE_US / (mean + 2.0)) + 1)
-            if not lease.listed:
-                lease.listed = True
-                shape.idle.append(lease)
-            if not inflight:
-                self.idle_leases[lease.ident] = lease
-                if lease.recalled and not shape.queue:
-                    # Somebody waits for it: it is returned now, not after the usual while.
-                    self.return_lease(lease)
-            elif self.outbox.get(lease.worker):
-                self.urgent.add(lease.worker)
-            self._dirty.add(shape)
-            rec.lease = None
+            if msg.exiting:
+                self._leave_worker(lease)
+            else:
+                if not lease.listed:
+                    lease.listed = True
+                    shape.idle.append(lease)
+                if not inflight:
+                    self.idle_leases[lease.ident] = lease
+                    if lease.recalled and not shape.queue:
+                        # Somebody waits for it: it is returned now, not after the usual while.
+                        self.return_lease(lease)
+                elif self.outbox.get(lease.worker):
+                    self.urgent.add(lease.worker)
         if msg.retryable and rec.retries and rec.retry_exceptions and not rec.cancelled:
             self._retry(rec)
             return
         self._finish(rec, msg.results, src)
 
+    def _leave_worker(self, lease: Lease) -> None:
+        """The worker ends after this task by its own will; what was queued behind it goes elsewhere."""
+        recs = list(lease.inflight.values())
+        lease.inflight.clear()
+        for rec in reversed(recs):
+            rec.lease = None
+            rec.msg.attempt += 1
+            lease.shape.queue.appendleft(rec)
+        self.outbox.pop(lease.worker, None)
+        self.return_lease(lease, retire=True)
+
     def _discard(self, src: Address, msg: Done) -> None:
         """An answer that nobody waits for: a late attempt, or a task that was cancelled."""
+        if any(result.inner for result in msg.results):
+            self.send(src, Release(msg.task, msg.attempt))
         for index, result in enumerate(msg.results):
-            if result.inner:
-                self.send(src, Release(msg.task, msg.attempt))
-            if result.kind == STORED:
-                ident = return_id(msg.task, index)
-                entry = self.objects.get(ident)
-                for node in result.nodes:
-                    if entry is None or entry.result is None or node not in entry.result.nodes:
-                        self.send(Address(node, 0), Free([ident]))
+            self.free_copies(return_id(msg.task, index), result)
 
     def _finish(self, rec: TaskRec, results: list[Result], src: Address) -> None:
-        task = rec.msg.task
-        del self.tasks[task]
+        del self.tasks[rec.msg.task]
         self.pending_bytes -= rec.size
-        for index, result in enumerate(results):
-            ident = return_id(task, index)
-            if result.inner:
-                self.adopt_inner(ident, result, src, Release(task, rec.msg.attempt))
-            self.set_result(ident, result)
+        self.set_results(rec, results, src)
         if rec.holds:
             self.let_go_all(rec.holds)
         if rec.msg.refs:
@@ -403,18 +412,23 @@ class TaskSubmitter(ObjectTable):
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
         """Cancel the task that makes this object; False if it is not a task of ours that is still unfinished."""
-        rec = self.tasks.get(ident)
+        rec = self.tasks.get(self.task_of.get(ident, ident))
         if rec is None or rec.cancelled:
             return False
         rec.cancelled = True
         if rec.lease is None:
-            self._fail(rec, system_error("TaskCancelledError", "it was cancelled before it started"))
+            self._fail(rec, system_error("TaskCancelledError", "it was cancelled before it started", task=rec.msg.name))
         elif force:
             lease = rec.lease
             self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, "cancelled by force"))
         else:
-            self.send(rec.lease.worker, Cancel(ident, rec.msg.attempt, force, recursive))
+            self.send(rec.lease.worker, Cancel(rec.msg.task, rec.msg.attempt, force, recursive))
         return True
+
+    def cancel_children(self, parent: bytes) -> None:
+        """Cancel what a task or call of this process has submitted and is not finished, and their children."""
+        for task in [t for t, rec in self.tasks.items() if rec.parent == parent]:
+            self.cancel(task, False, True)
 
     # -------------------------------------------------------------- time
 

@@ -52,6 +52,8 @@ class Memory:
         self.stored: dict[bytes, Stored] = {}
         self.writing: dict[int, tuple[int, bytes]] = {}
         self.freed_early: set[bytes] = set()
+        #: Readers that were told of an object before its writer's Seal came here: another stream, no common order.
+        self.early_readers: dict[bytes, list[int]] = {}
         self.incoming: dict[bytes, Incoming] = {}
         self.dead_nodes: set[int] = set()
 
@@ -110,7 +112,10 @@ class Memory:
             return
         freed = msg.ident in self.freed_early
         self.freed_early.discard(msg.ident)
-        self.stored[msg.ident] = Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1})
+        obj = self.stored[msg.ident] = Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1})
+        for proc in self.early_readers.pop(msg.ident, ()):
+            obj.pins[proc] = obj.pins.get(proc, 0) + 1
+            self._reply(Address(self.node, proc), Fetched(obj.ident, obj.offset, obj.size))
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
         for ident in msg.idents:
@@ -142,8 +147,14 @@ class Memory:
     def proc_gone(self, proc: int) -> None:
         """A process has ended (its descriptor and its socket): what it pinned or was writing is given back."""
         for offset in [o for o, (writer, _) in self.writing.items() if writer == proc]:
-            self.freed_early.discard(self.writing.pop(offset)[1])
+            ident = self.writing.pop(offset)[1]
+            self.freed_early.discard(ident)
             self.layout.free(offset)
+            for reader in self.early_readers.pop(ident, ()):
+                self._reply(Address(self.node, reader), Fetched(ident, -1, 0, "its writer has died", [self.node]))
+        for readers in self.early_readers.values():
+            if proc in readers:
+                readers.remove(proc)
         for obj in list(self.stored.values()):
             if obj.pins.pop(proc, 0):
                 self._maybe_drop(obj)
@@ -164,6 +175,9 @@ class Memory:
         if obj is not None:
             obj.pins[src.proc] = obj.pins.get(src.proc, 0) + 1
             self._reply(src, Fetched(msg.ident, obj.offset, obj.size))
+            return
+        if any(ident == msg.ident for _, ident in self.writing.values()):
+            self.early_readers.setdefault(msg.ident, []).append(src.proc)
             return
         pull = self.incoming.get(msg.ident)
         if pull is None:

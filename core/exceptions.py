@@ -105,6 +105,14 @@ class ObjectLostError(HpcError):
     """The object's value cannot be had any more."""
 
 
+class CopiesLost(ObjectLostError):
+    """Inside the runtime: an object could not be read at the places that were known (``nodes``)."""
+
+    def __init__(self, text: str, nodes: list[int]) -> None:
+        super().__init__(text)
+        self.nodes = nodes
+
+
 class ReferenceCountingAssertionError(ObjectLostError):
     """The object was freed before this use of it."""
 

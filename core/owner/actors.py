@@ -9,8 +9,9 @@ leaves a Skip, so that later ones do not wait for it.
 from __future__ import annotations
 
 from hpc.core.ids import HEAD, Address, owner_of
+from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
-from hpc.core.owner.tasks import BATCH, TaskSubmitter
+from hpc.core.owner.tasks import BATCH
 from hpc.core.wire import (
     ERROR,
     ActorState,
@@ -32,7 +33,7 @@ from hpc.core.wire import (
 )
 
 
-class ActorSubmitter(TaskSubmitter):
+class ActorSubmitter(LineageTable):
     """The owner's and the caller's side of actors."""
 
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:

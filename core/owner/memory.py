@@ -121,7 +121,7 @@ class Memory:
         if isinstance(answer, Fetched):
             if "no room" in answer.why:
                 raise exceptions.ObjectStoreFullError(answer.why)
-            raise exceptions.ObjectLostError(f"object {ident.hex()} is lost: {answer.why}")
+            raise exceptions.CopiesLost(f"object {ident.hex()} is lost: {answer.why}", answer.lost)
         assert isinstance(answer, Pin)
         return answer
 

@@ -78,22 +78,20 @@ class StreamTable(ObjectTable):
     def on_yielded(self, src: Address, msg: Yielded) -> None:
         rec, stream = self.unfinished(msg.task), self.streams.get(msg.task)
         ident = item_id(msg.task, msg.index)
-        if rec is None or rec.msg.attempt != msg.attempt or stream is None:
+        if rec is None or rec.msg.attempt != msg.attempt:
             self.discard(src, ident, msg.attempt, msg.result)
-            if rec is not None and rec.msg.window:
-                self.send(src, Consumed(msg.task, msg.attempt, ALL_ITEMS))
             return
-        stream.worker = src
-        if stream.window and stream.taken and not msg.index:
-            self._tell_taken(msg.task, stream, stream.taken)  # a new attempt begins to count anew
+        if stream is not None:
+            stream.worker = src
+            if stream.window and stream.taken and not msg.index:
+                self._tell_taken(msg.task, stream, stream.taken)  # a new attempt begins to count anew
+            if msg.index >= stream.received:
+                stream.received = msg.index + 1
+                self.own(ident if rec.msg.num_returns == DYNAMIC else item_id(msg.task, stream.received))
+        elif rec.msg.window:
+            self.send(src, Consumed(msg.task, msg.attempt, ALL_ITEMS))
         entry = self.objects.get(ident)
-        if msg.index >= stream.received:
-            stream.received = msg.index + 1
-            if rec.msg.num_returns == DYNAMIC:
-                self.own(ident)
-            else:
-                self.own(item_id(msg.task, stream.received))
-        elif entry is None or entry.result is not None:
+        if entry is None or entry.result is not None:
             self.discard(src, ident, msg.attempt, msg.result)
             return
         if msg.result.inner:
@@ -104,13 +102,25 @@ class StreamTable(ObjectTable):
         """A task or call has ended: its return values have these results."""
         msg = rec.msg
         task = msg.task
+        inner: list[bytes] = []
         for index, result in enumerate(results):
-            ident = return_id(task, index)
-            if result.inner:
-                self.adopt_inner(ident, result, src, Release(task, msg.attempt))
-            self.set_result(ident, result)
+            ident = return_id(task, index) if index else task
             if index:
                 self.task_of.pop(ident, None)
+            entry = self.objects.get(ident)
+            if entry is not None and entry.result is not None:
+                self.free_copies(ident, result)  # it has run again for the sake of another of its values
+                inner += result.inner
+                continue
+            if result.inner and entry is not None:
+                entry.inner = list(result.inner)
+                for one in result.inner:
+                    self.hold(one)
+            inner += result.inner
+            self.set_result(ident, result)
+        if inner:
+            release = Release(task, msg.attempt)
+            self.when_acked(inner, lambda: self.send(src, release))
         if msg.num_returns < 0:
             self.end_stream(task, msg.num_returns, results[0])
 

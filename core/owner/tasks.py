@@ -388,9 +388,10 @@ class TaskSubmitter(StreamTable):
         raise NotImplementedError
 
     def forget_node(self, node: int, why: str) -> None:
-        super().forget_node(node, why)
+        self.gone_nodes[node] = why
         for lease in [le for le in self.leases.values() if le.worker.node == node]:
             self._lose_lease(lease, None, why)
+        super().forget_node(node, why)
         for shape in self.shapes:
             self._ask_anew(shape)
 

@@ -141,11 +141,39 @@ class Values:
         if kind == INLINE:
             return serialization.loads(result.data, ident if result.inner else None)
         if kind == STORED:
-            view = self.memory.view(ident, result, timeout_s)
+            try:
+                view = self.memory.view(ident, result, timeout_s)
+            except exceptions.CopiesLost as lost:
+                return self.load(ident, self._result_anew(ident, lost, timeout_s), timeout_s)
             return serialization.loads(view, ident if result.inner else None)
         if kind == ERROR:
             raise exceptions.unpack_error(result.data)
         raise exceptions.from_system(result.data)
+
+    def _result_anew(self, ident: bytes, lost: exceptions.CopiesLost, timeout_s: float | None) -> Result:
+        """An object's copies could not be read: its owner is told, and has it made again or says that it is lost."""
+        if not lost.nodes:
+            raise lost
+        waiter = Waiter(1)
+        with self.lock:
+            entry = self.machine.hold(ident)
+            self.machine.copies_lost(ident, lost.nodes)
+            if entry.result is None:
+                self.machine.await_value(entry, waiter)
+                self.machine.ask_exactly()
+            else:
+                waiter.needed = 0
+            self._flush(everything=True)
+        self._after()
+        try:
+            if not self.wait_for(waiter, timeout_s, for_others=True):
+                raise exceptions.GetTimeoutError(f"object {ident.hex()} was not there again after {timeout_s} s")
+            result = entry.result
+            assert result is not None
+            return result
+        finally:
+            with self.lock:
+                self.machine.let_go(ident)
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value; its pages are shared with all processes of the node if it is large."""

@@ -111,6 +111,10 @@ class Submitter:
         machine.ask_exactly()
         self.world.flush(self.process, everything=True)
 
+    def has_value(self, ident: bytes) -> bool:
+        """Whether the object has a value at the moment."""
+        return self.process.machine.objects[ident].result is not None
+
     def result(self, ident: bytes) -> Any:
         """The value of an object that has one."""
         result = self.process.machine.objects[ident].result

@@ -96,8 +96,8 @@ class Simulation:
             refs = [ref]
             total += self.expected[ref][0]
         ident = self.submitter.submit(program, refs)
-        # A value that was only on a node that died is lost, and with it what depends on it.
-        self.expected[ident] = (total, program.large or any(self.expected[r][1] for r in refs))
+        # What an actor returned may be lost with it, and with that what depends on it; all else is computed again.
+        self.expected[ident] = (total, any(self.expected[r][1] for r in refs))
         self._watch(ident)
 
     def _call(self) -> None:
@@ -112,7 +112,7 @@ class Simulation:
         self.submitter.when_all([ident], lambda: self.done.add(ident))
 
     def _drop_one(self) -> None:
-        finished = [i for i in self.expected if i in self.done]
+        finished = [i for i in self.expected if i in self.done and self.submitter.has_value(i)]
         if finished:
             ident = self.rng.choice(finished)
             self._check_value(ident)
@@ -159,6 +159,8 @@ class Simulation:
             "calls": machine.calls,
             "leases": machine.leases,
             "handed over": machine.handed_over,
+            "origins": machine.origins,
+            "values with an origin": machine.made_by,
         }
         for name, table in tables.items():
             if table:
@@ -182,6 +184,10 @@ class Simulation:
                 if process.alive and process is not self.driver and process.machine.objects:
                     self._problem(f"worker {process.addr} still has {len(process.machine.objects)} objects")
 
+    def _all_there(self) -> bool:
+        """Whether all values are there: a lost one may be being computed again."""
+        return all(i in self.done for i in self.expected) and all(map(self.submitter.has_value, self.expected))
+
     def run(self) -> Report:
         """Run to the end and check."""
         world = self.world
@@ -197,7 +203,7 @@ class Simulation:
                 world.quiet = True
                 for link in world.links.values():
                     link.loss = 0.0
-            if world.quiet and not ending and len(self.done & set(self.expected)) == len(self.expected):
+            if world.quiet and not ending and self._all_there():
                 ending = True
                 for ident in list(self.expected):
                     self._check_value(ident)

@@ -513,6 +513,33 @@ class CopyLost(Message, tag=66):
     nodes: list[int]
 
 
+class KeeperQuery(Message, tag=142):
+    """To the head: which process owns detached actors? The answer's data is its address."""
+
+    req: int
+
+
+class NewActor(Message, tag=143):
+    """To the keeper: an id for a detached actor (the answer's data)."""
+
+    req: int
+
+
+class KeepActor(Message, tag=144):
+    """To the keeper: make this actor, and own it. ``code`` is its class; ``job``, ``driver``: whose work it is."""
+
+    req: int
+    create: CreateActor
+    held: dict[str, int]
+    placement: dict[str, int]
+    strategy: Any
+    env: dict[str, str]
+    restarts: int
+    code: bytes
+    job: bytes
+    driver: Address
+
+
 # ---------------------------------------------------------------- raylet <-> raylet: bulk
 
 
@@ -718,7 +745,7 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed,
+    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

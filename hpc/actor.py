@@ -7,13 +7,26 @@ import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from hpc import options as opts
 from hpc.core.exceptions import HpcError, PendingCallsLimitExceeded
-from hpc.core.ids import return_id
+from hpc.core.ids import Address, return_id
 from hpc.core.owner.client import MAX_PENDING_BYTES, Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Call, CreateActor, NameLookup, NameRegister
+from hpc.core.wire import (
+    DYNAMIC,
+    STREAM_IDS,
+    STREAMING,
+    Call,
+    CreateActor,
+    KeepActor,
+    KeeperQuery,
+    NameLookup,
+    NameRegister,
+    NewActor,
+)
 from hpc.core.worker.actor import exit_this_actor
 from hpc.core.worker.context import current_task
 from hpc.remote_function import is_generator
@@ -26,6 +39,10 @@ METHOD_OPTIONS = (
     "num_returns", "name", "max_task_retries", "retry_exceptions", "concurrency_group", "enable_task_events",
     "_metadata", "_generator_backpressure_num_objects",
 )  # fmt: skip
+
+
+#: How long the keeper of detached actors may take to answer.
+ASK_S = 60.0
 
 
 class MethodOptions(NamedTuple):
@@ -280,8 +297,12 @@ class ActorClass:
             if found is not None:
                 return found
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-        with client.lock:
-            ident = client.machine.new_ids()
+        keeper = find_keeper(client) if options.get("lifetime") == "detached" else None
+        if keeper is not None:
+            ident = client.request(lambda req: (keeper, NewActor(req)), ASK_S).data
+        else:
+            with client.lock:
+                ident = client.machine.new_ids()
         meta = (ident, self.__name__, self._methods, self._shared)
         if name and not self._register(client, name, namespace, ident, meta):
             found = find_actor(client, name, namespace)
@@ -297,18 +318,42 @@ class ActorClass:
             "concurrency_groups": dict(opts.option(options, "concurrency_groups") or {}),
         }
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, [], refs, holds)
+        restarts = int(opts.option(options, "max_restarts"))
+        if keeper is not None:
+            self._keep(client, keeper, msg, restarts)
+            return ActorHandle(client.adopt(ident), self.__name__, self._methods, self._shared)
         with client.lock:
             client.check_lost()
-            actor = client.machine.create_actor(msg, self._shape, int(opts.option(options, "max_restarts")), holds)
+            actor = client.machine.create_actor(msg, self._shape, restarts, holds)
             if name:
                 actor.name, actor.namespace = name, namespace
             client._flush()
         client._after()
         return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, self._shared)
 
+    def _keep(self, client: Client, keeper: Address, create: CreateActor, restarts: int) -> None:
+        """Have the keeper make the actor: it will not end with this process."""
+        shape, machine = self._shape, client.machine
+        code = machine.functions[create.fn]
+        client.request(
+            lambda req: (
+                keeper,
+                KeepActor(
+                    req, create, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.job,
+                    machine.driver,
+                ),
+            ),
+            ASK_S,
+        )  # fmt: skip
+
     def _register(self, client: Client, name: str, namespace: str, ident: bytes, meta: tuple[Any, ...]) -> bool:
         data = pickle.dumps(meta)
         return client.ask_head(lambda req: NameRegister(req, namespace, name, ident, data)).ok
+
+
+def find_keeper(client: Client) -> Address:
+    """The process that owns detached actors; it is made when first asked for."""
+    return Address(*msgspec.msgpack.decode(client.ask_head(lambda req: KeeperQuery(req)).data))
 
 
 def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:

@@ -145,10 +145,8 @@ def _window(name: str, value: Any) -> None:
 
 
 def _lifetime(name: str, value: Any) -> None:
-    if value in (None, "non_detached"):
+    if value in (None, "non_detached", "detached"):
         return
-    if value == "detached":
-        raise NotImplementedError('lifetime="detached" is not supported yet')
     raise ValueError(f'lifetime must be None, "detached" or "non_detached", not {value!r}')
 
 
@@ -184,7 +182,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("_metadata", None, "free for extensions"),
     Option("namespace", None, "namespace of the actor's name", task=False, check=_text),
     Option("get_if_exists", False, "use the named actor if there is one", task=False, check=_flag),
-    Option("lifetime", None, "None: ends with its last handle", task=False, check=_lifetime),
+    Option(
+        "lifetime",
+        None,
+        'None: ends with its last handle or its creator; "detached": by hpc.kill() or with the session',
+        task=False,
+        check=_lifetime,
+    ),
     Option("max_restarts", 0, "restarts after a crash; -1: without end", task=False, check=_retries),
     Option("max_task_retries", 0, "retries of calls that a crash interrupted", task=False, check=_retries),
     Option("max_concurrency", None, "calls that run at the same time", task=False, check=_at_least_one),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hpc.core.head.keeper import Keeper
 from hpc.core.ids import Address, owner_of, raylet_of
 from hpc.core.wire import (
     WIRE_VERSION,
@@ -19,10 +20,13 @@ from hpc.core.wire import (
     Demand,
     Heartbeat,
     HeartbeatAck,
+    KeeperQuery,
     KvDelete,
     KvGet,
     KvKeys,
     KvPut,
+    LeaseGrant,
+    LeaseLost,
     Message,
     NameLookup,
     NameRegister,
@@ -84,16 +88,20 @@ class HeadMachine:
         self.kv_bytes = 0
         self.ends_at: float | None = None
         self.shutdown_why = ""
+        self.keeper = Keeper(epoch, lambda dst, msg: self.outbox.append((dst, msg)), self._working_nodes)
         self._told_infeasible: set[tuple[int, int]] = set()
         self._next_ticket = 0
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ClusterQuery: self._on_query,
             Demand: self._on_demand,
             Heartbeat: self._on_heartbeat,
+            KeeperQuery: self.keeper.on_query,
             KvDelete: self._on_kv_delete,
             KvGet: self._on_kv_get,
             KvKeys: self._on_kv_keys,
             KvPut: self._on_kv_put,
+            LeaseGrant: self.keeper.on_grant,
+            LeaseLost: self._on_lease_lost,
             NameLookup: self._on_name_lookup,
             NameRegister: self._on_name_register,
             NameRelease: self._on_name_release,
@@ -159,8 +167,17 @@ class HeadMachine:
             del self.names[name]
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
+        self.keeper.forget_node(number)
         self._told_infeasible.clear()
         self._serve()
+
+    def _working_nodes(self) -> list[int]:
+        return [number for number, node in self.nodes.items() if not node.info.gateway and not node.suspect]
+
+    def _on_lease_lost(self, src: Address, msg: LeaseLost) -> None:
+        gone = self.keeper.on_lost(msg)
+        if gone is not None:
+            self._on_process_gone(src, ProcessGone(gone, msg.why))
 
     def _tell_all(self, msg: Message, but: int = -1) -> None:
         for number in self.nodes:

@@ -139,10 +139,18 @@ class ActorSubmitter(LineageTable):
         if actor is None:
             return
         actor.ending = True
-        if actor.state == "alive":
+        if actor.state == "dead":
+            del self.owned_actors[entry.ident]
+        elif actor.state == "alive":
             self._end_actor(actor)
         elif actor.state == "pending" and actor.lease is None:
             self._actor_died(actor, "all handles went out of scope before it was created", None)
+
+    def _free(self, entry: Entry) -> None:
+        super()._free(entry)
+        client = self.clients.get(entry.ident)
+        if client is not None and client.state == "dead" and not client.calls:
+            del self.clients[entry.ident]  # a living actor's stays: its calls are numbered on if a handle comes again
 
     def _end_actor(self, actor: OwnedActor) -> None:
         self.send(actor.worker, EndActor(actor.create.actor, actor.incarnation))
@@ -203,6 +211,8 @@ class ActorSubmitter(LineageTable):
         self.let_go_all(actor.create.refs)
         if entry is None:
             self.owned_actors.pop(ident, None)
+        elif actor.detached:
+            self.let_go(ident)
 
     # -------------------------------------------------------------- calling
 

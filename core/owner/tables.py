@@ -133,8 +133,8 @@ class Shape:
     """Tasks that can use each other's workers: same resources, strategy and environment. One demand at the raylet."""
 
     __slots__ = (
-        "actor", "actors", "depth", "env", "held", "idle", "infeasible", "leases", "level", "mean_us", "placement",
-        "queue", "req", "resources", "seen", "strategy", "want",
+        "actor", "actors", "depth", "driver", "env", "held", "idle", "infeasible", "job", "leases", "level", "mean_us",
+        "placement", "queue", "req", "resources", "seen", "strategy", "want",
     )  # fmt: skip
 
     def __init__(
@@ -156,6 +156,9 @@ class Shape:
         self.mean_us = 0.0
         self.level = 0
         self.infeasible = ""
+        #: Whose work it is, where that is not this process's own.
+        self.job: bytes | None = None
+        self.driver: Address | None = None
 
 
 class OwnedActor:
@@ -164,6 +167,7 @@ class OwnedActor:
     __slots__ = (
         "cause",
         "create",
+        "detached",
         "ending",
         "holds",
         "incarnation",
@@ -197,6 +201,7 @@ class OwnedActor:
         self.why = ""
         self.cause = b""
         self.ending = False
+        self.detached = False
 
 
 class ActorClient:

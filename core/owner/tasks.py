@@ -156,7 +156,7 @@ class TaskSubmitter(StreamTable):
         shape.want = needed
         request = LeaseRequest(
             shape.req, self.addr, shape.held, shape.placement, needed, shape.seen, shape.actor, shape.strategy,
-            shape.env, shape.level, driver=self.driver,
+            shape.env, shape.level, driver=shape.driver or self.driver,
         )  # fmt: skip
         self.send(self.raylet, request)
 
@@ -213,7 +213,8 @@ class TaskSubmitter(StreamTable):
         self.known.setdefault(msg.worker, set())
         if msg.path and msg.worker.node == self.addr.node:
             self.paths[msg.worker] = msg.path
-        begin = LeaseBegin(msg.lease, self.addr, msg.instances, self.job, shape.env, shape.held)
+        job = self.job if shape.job is None else shape.job
+        begin = LeaseBegin(msg.lease, self.addr, msg.instances, job, shape.env, shape.held)
         self.send(msg.worker, begin, urgent=False)
         if shape.actor:
             self.actor_leased(shape, lease)

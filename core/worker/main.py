@@ -43,6 +43,7 @@ from hpc.core.wire import (
     Unblocked,
     system_error,
 )
+from hpc.core.worker import keeper
 from hpc.core.worker.actor import ActorHost
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.executor import Executor
@@ -114,6 +115,7 @@ class Worker:
             self._consumed(msg)
             return
         elif not executor.handle(src, msg):
+            keeper.handle(self.client.machine, src, msg)
             return
         if executor.replies:
             for dst, reply in executor.replies:

@@ -125,10 +125,12 @@ class TaskSubmitter(StreamTable):
 
     def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
         assert isinstance(rec, TaskRec)
+        if rec.msg.task not in self.tasks:
+            return  # it was cancelled while it waited for its arguments
         rec.msg.values, error = self.argument_values(rec.msg.refs)
         if error is not None:
             self._fail(rec, error)
-        elif not rec.cancelled:
+        else:
             self._enqueue(rec)
 
     def _enqueue(self, rec: TaskRec) -> None:
@@ -167,6 +169,8 @@ class TaskSubmitter(StreamTable):
             lease = idle[-1]
             rec = queue.popleft()
             if rec.cancelled:
+                if rec.msg.task in self.tasks:  # a worker gave it back before it heard of the cancelling
+                    self._fail(rec, system_error("TaskCancelledError", "it was cancelled", task=rec.msg.name))
                 continue
             self._assign(lease, rec)
             if len(lease.inflight) >= shape.depth:

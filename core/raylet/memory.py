@@ -56,6 +56,7 @@ class Memory:
         self.early_readers: dict[bytes, list[int]] = {}
         self.incoming: dict[bytes, Incoming] = {}
         self.dead_nodes: set[int] = set()
+        self.dead_owners: set[Address] = set()
 
     def _reply(self, src: Address, msg: Message) -> None:
         self.outbox.append((src, msg))
@@ -110,12 +111,17 @@ class Memory:
         if msg.ident in self.stored:
             self.layout.free(msg.offset)
             return
-        freed = msg.ident in self.freed_early
+        freed = msg.ident in self.freed_early or self._is_orphan(msg.ident)
         self.freed_early.discard(msg.ident)
         obj = self.stored[msg.ident] = Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1})
         for proc in self.early_readers.pop(msg.ident, ()):
             obj.pins[proc] = obj.pins.get(proc, 0) + 1
             self._reply(Address(self.node, proc), Fetched(obj.ident, obj.offset, obj.size))
+
+    def _is_orphan(self, ident: bytes) -> bool:
+        """Whether the object's owner is gone: its last workers may still be writing for it."""
+        owner = owner_of(ident)
+        return owner in self.dead_owners or owner.node in self.dead_nodes
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
         for ident in msg.idents:
@@ -164,6 +170,7 @@ class Memory:
 
     def owner_gone(self, owner: Address) -> None:
         """Nobody can hold the objects of an owner that is gone."""
+        self.dead_owners.add(owner)
         for obj in [o for o in self.stored.values() if owner_of(o.ident) == owner]:
             obj.freed = True
             self._maybe_drop(obj)
@@ -246,7 +253,7 @@ class Memory:
 
     def _arrived(self, pull: Incoming) -> None:
         del self.incoming[pull.ident]
-        obj = Stored(pull.ident, pull.offset, pull.size, copy=True)
+        obj = Stored(pull.ident, pull.offset, pull.size, copy=True, freed=self._is_orphan(pull.ident))
         self.stored[pull.ident] = obj
         for proc in pull.waiters:
             obj.pins[proc] = obj.pins.get(proc, 0) + 1

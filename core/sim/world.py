@@ -67,7 +67,9 @@ class World:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.streams = Streams(self.clock, self.rng)
-        self.head = HeadMachine()
+        self.head = HeadMachine(suspect_s=2.0, dead_s=5.0)
+        #: Promises that were seen to be broken on the way.
+        self.broken: list[str] = []
         self.nodes: dict[int, NodeSim] = {}
         self.links: dict[tuple[int, int], LossyLink] = {}
         self.loss = loss
@@ -306,6 +308,9 @@ class World:
             if node.alive:
                 node.machine.tick(now)
                 self._flush_raylet(node.number)
+                if node.machine.fenced:
+                    self.kill_node(node.number)
+                    continue
                 for process in list(node.processes.values()):
                     if process.alive:
                         process.machine.drain_dropped()

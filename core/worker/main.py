@@ -90,6 +90,7 @@ class Worker:
         self.started_at = 0.0
         self.unsent = 0
         self.retiring = False
+        self.blocked = 0
         self.spec = spec
         self._waiter: Waiter | None = None
         self._main = threading.main_thread().ident or 0
@@ -121,6 +122,9 @@ class Worker:
             for dst, reply in executor.replies:
                 self.client.machine.send(dst, reply)
             executor.replies.clear()
+        if self.blocked and type(msg) is Task:
+            # Sent before its owner knew that we wait: it must not wait for us, who may be waiting for it.
+            self._give_back()
         if executor.cancelled:
             self._handle_cancelled()
         waiter = self._waiter
@@ -186,17 +190,23 @@ class Worker:
                 "`await ref`, or `await asyncio.gather(*refs)`, instead of hpc.get() and hpc.wait()"
             )
         with client.lock:
-            for dst, msg in self.executor.give_back():
-                client.machine.send(dst, msg)
+            self._give_back()
             if me != self._main:
                 client._flush(everything=True)
                 return None
+            self.blocked += 1
             client.machine.send(client.machine.raylet, Blocked())
             client._flush(everything=True)
         return self._resume
 
+    def _give_back(self) -> None:
+        """Tasks that wait here go elsewhere (the lock is held)."""
+        for dst, msg in self.executor.give_back():
+            self.client.machine.send(dst, msg)
+
     def _resume(self) -> None:
         with self.client.lock:
+            self.blocked -= 1
             self.client.machine.send(self.client.machine.raylet, Unblocked())
             self.client._flush()
 
@@ -205,8 +215,7 @@ class Worker:
         if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:
             client = self.client
             with client.lock:
-                for dst, msg in self.executor.give_back():
-                    client.machine.send(dst, msg)
+                self._give_back()
                 client._flush(everything=True)
 
     # -------------------------------------------------------------- running

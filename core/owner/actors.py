@@ -11,7 +11,7 @@ from __future__ import annotations
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
-from hpc.core.owner.tasks import BATCH
+from hpc.core.owner.tasks import BATCH, TASK_BYTES
 from hpc.core.wire import (
     ERROR,
     ActorState,
@@ -235,7 +235,7 @@ class ActorSubmitter(LineageTable):
         client = self.clients.get(msg.actor)
         if client is None:
             client = self._client(msg.actor)
-        rec = CallRec(msg, client, retries, holds, len(msg.args))
+        rec = CallRec(msg, client, retries, holds, len(msg.args) + TASK_BYTES)
         rec.parent = parent
         task = msg.task
         self.calls[task] = rec

@@ -18,8 +18,8 @@ from hpc.core.wire import INLINE, STORED, Result, system_error
 
 #: What the arguments of remembered tasks may take, in bytes; above that the oldest are forgotten.
 MAX_LINEAGE_BYTES = 1 << 30
-#: Roughly what a remembered task takes beside its arguments.
-RECORD_BYTES = 1000
+#: Roughly what a remembered task takes beside the task itself.
+RECORD_BYTES = 500
 
 
 class Origin:

@@ -246,6 +246,7 @@ class Leasing:
     def _hand_out(self, lease: Lease, worker: Proc) -> None:
         worker.state = "leased"
         worker.lease = lease
+        worker.driver = lease.driver
         lease.worker = worker
         addr = Address(self.node, worker.proc)
         path = worker.path if lease.owner.node == self.node else ""

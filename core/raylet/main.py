@@ -22,7 +22,7 @@ from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
-from hpc.core.raylet.tables import Proc
+from hpc.core.raylet.tables import NOBODY, Proc
 from hpc.core.resources import UNIT, NodeResources, to_units
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
 from hpc.core.store.layout import ALIGN, Layout
@@ -206,7 +206,7 @@ class Raylet:
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
             self._start_failed(number, why)
-        self.logs.close(number)
+        self.logs.close(number, proc.driver if proc is not None else NOBODY)
         self.machine.process_gone(number, f"its process (pid {self._pid(number)}) {why}", task, attempt)
         if number not in self.streams:
             self._forget(number)

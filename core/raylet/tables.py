@@ -8,6 +8,8 @@ from typing import Any
 from hpc.core.ids import Address
 from hpc.core.resources import Amounts, Grant
 
+NOBODY = Address(0, 0)
+
 
 @dataclass
 class Proc:
@@ -27,6 +29,8 @@ class Proc:
     exit_why: str = ""
     exit_intended: bool = False
     job: bytes = b""
+    #: Whose work it does, or did last.
+    driver: Address = NOBODY
 
 
 @dataclass

@@ -513,6 +513,12 @@ class CopyLost(Message, tag=66):
     nodes: list[int]
 
 
+class FreeValues(Message, tag=145):
+    """To an owner: give up the values of these objects, whoever holds them (``internal.free``)."""
+
+    idents: list[bytes]
+
+
 class KeeperQuery(Message, tag=142):
     """To the head: which process owns detached actors? The answer's data is its address."""
 
@@ -745,7 +751,7 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor,
+    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

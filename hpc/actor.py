@@ -377,6 +377,16 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     return handle
 
 
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """The names of the living named actors of this namespace, or {"name", "namespace"} of those of all."""
+    client = ensure_client()
+    space = "" if all_namespaces else namespace_of(client)
+    found = msgspec.json.decode(client.ask_head(lambda req: NameLookup(req, space, "")).data)
+    if all_namespaces:
+        return [{"name": name, "namespace": where} for where, name in sorted(found)]
+    return sorted(name for _, name in found)
+
+
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once; calls that run or wait fail with ActorDiedError."""
     if not isinstance(actor, ActorHandle):
@@ -397,4 +407,4 @@ def exit_actor() -> None:
     exit_this_actor()
 
 
-__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "method"]
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "list_named_actors", "method"]

@@ -45,9 +45,7 @@ class Culprit:
         return f"{' -> '.join(self.path)} (a {kind.__module__}.{kind.__qualname__})"
 
 
-def find(
-    value: Any, name: str, can_pickle: CanPickle, *, depth: int = DEPTH, most: int | None = None
-) -> list[Culprit]:
+def find(value: Any, name: str, can_pickle: CanPickle, *, depth: int = DEPTH, most: int | None = None) -> list[Culprit]:
     """The culprits in a value that cannot be pickled, at most ``most`` of them, looking ``depth`` levels deep.
 
     Below that depth the part that was reached is named. ``can_pickle`` tells of any value whether it can be pickled.

@@ -110,10 +110,10 @@ _BUILT_IN = _SIMPLE | {tuple, list, dict, set, frozenset, bytearray, pickle.Pick
 _PLAIN_ERRORS = frozenset({TypeError, AttributeError, pickle.PicklingError, NotImplementedError})
 
 
-class _OwnPickler(cloudpickle.CloudPickler):
+class _OwnPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
     """The pickler where serializers are registered: they come before all others."""
 
-    dispatch_table = ChainMap(reducers, cloudpickle.CloudPickler.dispatch_table)  # type: ignore[arg-type]
+    dispatch_table = ChainMap(reducers, cloudpickle.CloudPickler.dispatch_table)
 
 
 def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:

@@ -92,12 +92,12 @@ def shape_of(
     return shape
 
 
-def export(client: Client, code: tuple[Any, ...], name: str) -> bytes:
+def export(client: Client, code: Any, name: str) -> bytes:
     """Make code known to the session; returns its id. References in it are held until the session ends."""
     try:
         blob, found = serialization.dump_code(code)
     except Exception as error:
-        text = explain(code[0], name, error, serialization.can_pickle)
+        text = explain(code[0] if isinstance(code, tuple) else code, name, error, serialization.can_pickle)
         raise TypeError(
             f"{name} cannot be pickled, so it cannot run in another process: {text}. "
             "hpc.util.inspect_serializability() shows all of what is in the way"

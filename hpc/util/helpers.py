@@ -69,9 +69,7 @@ def _submit(
     yield from _drain(refs, chunk_size, as_refs, options)
 
 
-def _drain(
-    refs: list[hpc.ObjectRef[Any]], chunk_size: int, as_refs: bool, options: dict[str, Any]
-) -> Iterator[Any]:
+def _drain(refs: list[hpc.ObjectRef[Any]], chunk_size: int, as_refs: bool, options: dict[str, Any]) -> Iterator[Any]:
     while refs:
         ready, refs = hpc.wait(refs, num_returns=min(chunk_size, len(refs)), **options)
         yield from ready if as_refs else hpc.get(ready)

@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 Tags = tuple[tuple[str, str], ...]
@@ -176,7 +177,7 @@ class Histogram(Metric):
         for boundary in boundaries:
             if _number(boundary) <= 0:
                 raise ValueError(f"boundaries must be above 0, which {boundary} is not")
-        if any(low >= high for low, high in zip(boundaries, boundaries[1:])):
+        if any(low >= high for low, high in pairwise(boundaries)):
             raise ValueError(f"boundaries must ascend, which {list(boundaries)} do not")
         super().__init__(name, description, tag_keys, _boundaries=tuple(float(b) for b in boundaries))
 

@@ -8,10 +8,8 @@ from typing import Any
 from hpc.core import serialization
 
 
-def register_serializer(
-    cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]
-) -> None:
-    """Use ``serializer(instance)`` for instances of exactly this class, and ``deserializer`` of that to make them again.
+def register_serializer(cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
+    """Send ``serializer(instance)`` for instances of exactly this class; ``deserializer`` makes them of that again.
 
     Holds in this process: register it in every process (task, actor) that sends such values. The deserializer travels
     with each value, so it need not be registered where the value is read. Registering again replaces.

@@ -151,9 +151,7 @@ class Pool:
             self._dispatcher.submit(Chunk(shared.hex(), shared, how, chunk, partial(result._finish, part)))
         return result
 
-    def imap(
-        self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1
-    ) -> ResultIterator:
+    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1) -> ResultIterator:
         """An iterator over the results in the order of the items, which are taken from the iterable step by step: no
         more than two chunks for each process are ahead of the results that were taken."""
         return self._imap(func, iterable, chunksize, True)

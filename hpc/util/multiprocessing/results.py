@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from multiprocessing import TimeoutError
 from typing import Any
@@ -121,7 +122,7 @@ class ResultIterator:
                     return
                 number = self._sent
                 self._add()
-                self._send(items, lambda outcomes, error, number=number: self._finish(number, outcomes, error))
+                self._send(items, partial(self._finish, number))
 
     def _add(self, error: Exception | None = None) -> None:
         with self._changed:

@@ -155,6 +155,19 @@ def test_large_items():
     assert (q.get()[0] == array).all()
 
 
+def test_references_among_items_keep_their_objects():
+    q = Queue()
+    q.put([hpc.put(np.arange(1 << 18))])
+
+    @hpc.remote(num_cpus=0)
+    def last(q):
+        return int(hpc.get(q.get()[0])[-1])
+
+    assert hpc.get(last.remote(q), timeout=30) == (1 << 18) - 1
+    q.put(hpc.put("a bare reference is replaced by its value"))
+    assert "replaced" in q.get()
+
+
 def test_options_of_the_actor():
     q = Queue(actor_options={"name": "a queue", "num_cpus": 1})
     q.put(1)

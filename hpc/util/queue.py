@@ -7,11 +7,13 @@ actor: large ones by the object store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections.abc import Iterable
 from typing import Any
 
 import hpc
+from hpc.exceptions import HpcError
 
 #: Waiting calls at the same time; far above the default, or those who wait to get keep out those who put.
 MAX_WAITING = 1_000_000
@@ -65,20 +67,20 @@ class Queue:
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         """Append an item. Waits while the queue is full, at most ``timeout`` seconds; then raises Full, and without
         ``block`` at once. Raises ValueError for a negative timeout."""
-        _unwrap(hpc.get(self._there().put.remote(item, _wait_s(block, timeout))))
+        _answer(self._there().put.remote(item, _wait_s(block, timeout)))
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Take the first item. Waits for one, at most ``timeout`` seconds; then raises Empty, and without ``block`` at
         once. Raises ValueError for a negative timeout."""
-        return _unwrap(hpc.get(self._there().get.remote(_wait_s(block, timeout))))
+        return _answer(self._there().get.remote(_wait_s(block, timeout)))
 
     async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """`put` for coroutines."""
-        _unwrap(await self._there().put.remote(item, _wait_s(block, timeout)))
+        """`put` for coroutines. When it is cancelled, the item is not put later."""
+        await _answer_async(self._there().put.remote(item, _wait_s(block, timeout)))
 
     async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
-        """`get` for coroutines."""
-        return _unwrap(await self._there().get.remote(_wait_s(block, timeout)))
+        """`get` for coroutines. When it is cancelled, it takes no item later."""
+        return await _answer_async(self._there().get.remote(_wait_s(block, timeout)))
 
     def put_nowait(self, item: Any) -> None:
         """``put(item, block=False)``."""
@@ -92,7 +94,7 @@ class Queue:
         """Append all the items, or none and raise Full if they do not all have room."""
         if not isinstance(items, Iterable):
             raise TypeError(f"items must be an iterable, not {type(items).__name__}")
-        _unwrap(hpc.get(self._there().put_batch.remote(list(items))))
+        _answer(self._there().put_batch.remote(list(items)))
 
     def get_nowait_batch(self, num_items: int) -> list[Any]:
         """Take the first ``num_items`` items, or none and raise Empty if there are fewer."""
@@ -100,7 +102,7 @@ class Queue:
             raise TypeError(f"num_items must be an integer, not {type(num_items).__name__}")
         if num_items < 0:
             raise ValueError(f"num_items must not be negative, as {num_items} is")
-        items: list[Any] = _unwrap(hpc.get(self._there().get_batch.remote(num_items)))
+        items: list[Any] = _answer(self._there().get_batch.remote(num_items))
         return items
 
     def shutdown(self, force: bool = False, grace_period_s: float = 5) -> None:
@@ -139,8 +141,33 @@ class _Refused:
         self.error = error
 
 
+def _answer(ref: Any) -> Any:
+    """Wait for the actor's answer. Who is interrupted withdraws the call: waiting on, it would take an item from those
+    who come after."""
+    try:
+        answer = hpc.get(ref)
+    except BaseException:
+        _withdraw(ref)
+        raise
+    return _unwrap(answer)
+
+
+async def _answer_async(ref: Any) -> Any:
+    try:
+        answer = await ref
+    except BaseException:
+        _withdraw(ref)
+        raise
+    return _unwrap(answer)
+
+
+def _withdraw(ref: Any) -> None:
+    with contextlib.suppress(HpcError, OSError):  # what went wrong first is what the caller should see
+        hpc.cancel(ref)
+
+
 def _unwrap(answer: Any) -> Any:
-    """What the actor answered with `Items`' methods: a one-element list with the value, or a refusal."""
+    """What methods of `_Items` answer: a list with the value, or a refusal."""
     if isinstance(answer, _Refused):
         raise answer.error
     return answer[0]

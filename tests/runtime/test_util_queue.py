@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.exceptions import ActorDiedError
+from hpc.exceptions import ActorDiedError, TaskCancelledError
 from hpc.util.multiprocessing import JoinableQueue
 from hpc.util.queue import Empty, Full, Queue
-from runtime.running import one_node
+from runtime.running import eventually, one_node
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,43 @@ def test_coroutines():
         assert sorted(await getting) == ["a", "b"]
 
     asyncio.run(work())
+
+
+def test_a_get_that_was_given_up_takes_nothing_later():
+    q = Queue(maxsize=1)
+
+    async def give_up(awaitable):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(awaitable, 0.05)
+
+    asyncio.run(give_up(q.get_async()))
+    asyncio.run(give_up(q.get_async()))
+    q.put("for who comes after")
+    asyncio.run(give_up(q.put_async("not any more")))
+    assert q.get(timeout=10) == "for who comes after"
+    with pytest.raises(Empty):
+        q.get(timeout=0.05)
+
+
+def test_an_interrupted_get_takes_nothing_later():
+    q = Queue()
+
+    @hpc.remote(num_cpus=0)
+    def take(q):
+        return q.get()
+
+    taking = take.remote(q)
+    eventually(lambda: hpc.get(q.actor.__ray_call__.remote(waiting_to_get)))
+    hpc.cancel(taking)
+    with pytest.raises(TaskCancelledError):
+        hpc.get(taking, timeout=10)
+    eventually(lambda: not hpc.get(q.actor.__ray_call__.remote(waiting_to_get)))
+    q.put(1)
+    assert q.get(timeout=10) == 1
+
+
+def waiting_to_get(actor):
+    return len([getter for getter in actor.items._getters if not getter.done()])
 
 
 def test_large_items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import hpc
-from hpc.util.queue import Queue, _Items, _Refused, _unwrap
+from hpc.util.queue import Queue, _answer, _Items, _Refused
 
 
 class JoinableQueue(Queue):
@@ -16,11 +16,11 @@ class JoinableQueue(Queue):
 
     def task_done(self) -> None:
         """One item that was taken is worked off. Raises ValueError when called more often than items were put."""
-        _unwrap(hpc.get(self._there().task_done.remote()))
+        _answer(self._there().task_done.remote())
 
     def join(self) -> None:
         """Wait until every item that was put has been worked off."""
-        hpc.get(self._there().join.remote())
+        _answer(self._there().join.remote())
 
 
 class _JoinableItems(_Items):
@@ -33,8 +33,9 @@ class _JoinableItems(_Items):
             return _Refused(ValueError("task_done() was called more often than items were put"))
         return [None]
 
-    async def join(self) -> None:
+    async def join(self) -> Any:
         await self.items.join()
+        return [None]
 
 
 __all__ = ["JoinableQueue"]

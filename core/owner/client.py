@@ -475,6 +475,11 @@ class Client(Values):
         self._kick()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
+        if self.kind == "driver":
+            with self.lock:
+                self._lose(self.lost)
+            self._after()
+            self._run_callbacks()  # futures that are still awaited: nobody will poll for them again
         for stream in [*self.by_fd.values()]:
             stream.close()
         self._epoll.close()

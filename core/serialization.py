@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import sys
 import threading
 from collections import ChainMap
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from typing import Any
 import cloudpickle
 
 from hpc.core.serializability import explain, reducers
+from hpc.core.tensors import add_reducer
 
 _SIMPLE = frozenset({int, float, str, bytes, bool, type(None)})
 _HEAD = struct.Struct("<B3xIQ")
@@ -146,6 +148,8 @@ def _dump(value: Any, keep: Callable[[pickle.PickleBuffer], Any] | None) -> tupl
     outer, context.found = context.found, []
     try:
         stream = io.BytesIO()
+        if "torch" in sys.modules:
+            add_reducer(reducers)
         pickler = _OwnPickler if reducers else cloudpickle.CloudPickler
         pickler(stream, protocol=5, buffer_callback=keep).dump(value)
         return stream.getvalue(), context.found

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hpc.actor import list_named_actors
     from hpc.util import joblib, metrics, multiprocessing, queue, scheduling_strategies
     from hpc.util.actor_pool import ActorPool
     from hpc.util.check_serialize import inspect_serializability
@@ -20,6 +21,7 @@ _HOME = {
     "as_completed": "hpc.util.helpers",
     "deregister_serializer": "hpc.util.serialization",
     "inspect_serializability": "hpc.util.check_serialize",
+    "list_named_actors": "hpc.actor",
     "map_unordered": "hpc.util.helpers",
     "register_serializer": "hpc.util.serialization",
 }
@@ -48,6 +50,7 @@ __all__ = [
     "deregister_serializer",
     "inspect_serializability",
     "joblib",
+    "list_named_actors",
     "map_unordered",
     "metrics",
     "multiprocessing",

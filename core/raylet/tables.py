@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
-from hpc.core.resources import Amounts, Grant
+from hpc.core.resources import Amounts, Grant, NodeResources
+
+if TYPE_CHECKING:
+    from hpc.core.raylet.bundles import Bundle
 
 
 @dataclass
@@ -31,7 +34,8 @@ class Proc:
 
 @dataclass
 class Lease:
-    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting."""
+    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting. ``pool`` is
+    what the grant came from: the node, or a bundle of a placement group. ``recalled_at``: others wait for it."""
 
     ident: int
     owner: Address
@@ -40,8 +44,11 @@ class Lease:
     actor: bool
     env: tuple[tuple[str, str], ...]
     driver: Address
+    pool: NodeResources
     worker: Proc | None = None
     reclaim_asked: bool = False
+    recalled_at: float = -1.0
+    bundle: Bundle | None = None
 
 
 @dataclass

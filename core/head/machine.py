@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hpc.core.head.groups import Groups
+from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.keeper import Keeper
 from hpc.core.ids import Address, owner_of, raylet_of
 from hpc.core.resources import Amounts, fits, how_many, show
@@ -97,6 +97,7 @@ class HeadMachine:
         self._next_ticket = 0
         self._spread_at = 0
         self._replan = False
+        self._plan_at = 0.0
         self.groups = Groups(self.outbox, self._ticket)
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ClusterQuery: self._on_query,
@@ -437,8 +438,10 @@ class HeadMachine:
             elif silent > self.suspect_s and not node.suspect:
                 node.suspect = True
         unplaced = self.groups.unplaced
-        self._replan = bool(unplaced)
+        if unplaced and now >= self._plan_at:
+            # Reports make it plan again at once; this is for raylets that refused, and tickets that lapse.
+            self._replan = True
+            self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
         self._serve()
-        if any(group.refused for group in unplaced):
-            return now + 0.05
-        return now + (0.25 if self.demands or unplaced else 1.0)
+        next_at = now + (0.25 if self.demands else 1.0)
+        return min(next_at, self._plan_at) if unplaced else next_at

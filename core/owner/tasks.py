@@ -266,7 +266,7 @@ class TaskSubmitter(StreamTable):
         queue = list(shape.queue)
         shape.queue.clear()
         for rec in queue:
-            if not rec.cancelled:
+            if rec.msg.task in self.tasks:
                 self._fail(rec, system_error(FINAL[kind][0], why, task=rec.msg.name))
         self.actors_unplaced(shape, FINAL[kind][1], why)
         self._ask(shape, exactly=True)

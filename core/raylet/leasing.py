@@ -149,7 +149,8 @@ class Leasing:
         demand.depth = msg.depth
         if not demand.want:
             demand.since = self.now
-        demand.want = max(0, msg.count - (demand.sent - msg.seen))
+        demand.target = msg.count + msg.seen
+        demand.want = max(0, demand.target - demand.sent)
         self.schedule()
 
     def _forwarded(self, src: Address, msg: LeaseRequest) -> None:
@@ -168,7 +169,7 @@ class Leasing:
         demand = self.demands.get((msg.owner, msg.req))
         if demand is not None:
             demand.sent -= msg.count
-            demand.want += msg.count
+            demand.want = max(0, demand.target - demand.sent)
             demand.told_head = 0
             demand.since = self.now + DEMAND_DELAY_S
             self.schedule()
@@ -343,7 +344,8 @@ class Leasing:
         worker = lease.worker
         if worker is None:
             self._release(lease)
-            self._send(lease.owner, LeaseLost(ident, Address(self.node, 0), why))
+            # Its owner does not know of it yet: it is as if there had been no room.
+            self._send(raylet_of(lease.owner.node), LeaseRefused(lease.req, lease.owner, 0, 1))
         else:
             worker.exit_why, worker.exit_intended = why, False
             self.to_kill.append((worker, why))

@@ -53,7 +53,8 @@ class Lease:
 
 @dataclass
 class Demand:
-    """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far."""
+    """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far, of
+    ``target`` that it has ever wanted."""
 
     owner: Address
     req: int
@@ -65,6 +66,7 @@ class Demand:
     actor: bool
     driver: Address
     depth: int = 0
+    target: int = 0
     want: int = 0
     sent: int = 0
     here: int = 0

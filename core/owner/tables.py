@@ -135,8 +135,8 @@ class Shape:
     """Tasks that can use each other's workers: same resources, strategy and environment. One demand at the raylet."""
 
     __slots__ = (
-        "actor", "actors", "depth", "driver", "env", "held", "idle", "infeasible", "job", "leases", "level", "max_depth",
-        "mean_us", "near", "placement", "queue", "req", "resources", "seen", "strategy", "want",
+        "actor", "actors", "depth", "driver", "env", "held", "idle", "infeasible", "job", "leases", "level",
+        "max_depth", "mean_us", "near", "placement", "queue", "req", "resources", "seen", "strategy", "want",
     )  # fmt: skip
 
     def __init__(

@@ -66,7 +66,7 @@ def place_bundles(
 ) -> list[int] | None:
     """The node of each bundle, or None where they do not all fit now.
 
-    ``taken`` are the nodes of the group's bundles that stay where they are; ``avoid`` are nodes that are not to be used.
+    ``taken`` are the nodes of the group's bundles that stay where they are; ``avoid`` are nodes that are not used.
     """
     room = _Room(snapshot, bundles, avoid)
     if not room.size:

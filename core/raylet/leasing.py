@@ -247,14 +247,17 @@ class Leasing:
 
     def _grant(self, demand: Demand) -> bool:
         """Take the resources for one lease, and a worker as soon as there is one."""
-        for pool, bundle in self.bundles.pools(demand):
-            if not fits(pool.free, demand.placement) or not pool.fits(demand.held):
-                continue
-            grant = pool.acquire(demand.held)
-            if grant is not None:
-                break
-        else:
+        found = next(
+            (
+                (pool, bundle, grant)
+                for pool, bundle in self.bundles.pools(demand)
+                if fits(pool.free, demand.placement) and (grant := pool.acquire(demand.held)) is not None
+            ),
+            None,
+        )
+        if found is None:
             return False
+        pool, bundle, grant = found
         self._next_lease += 1
         ident = self.node << 32 | self._next_lease
         lease = Lease(ident, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver, pool)

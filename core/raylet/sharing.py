@@ -1,9 +1,9 @@
 """Who gets the next worker, and who has to give one back, when several want more than there is.
 
-Shares are equal between drivers; then between the submitters of one driver (the driver itself, tasks that submit tasks);
-then between the demands of one submitter. What counts is the number of workers that hold resources now: those that have
-lent their CPU do not. Actors count, but their place is theirs. Weighing by amounts was rejected: a task with a whole GPU
-cannot give back a part of it.
+Shares are equal between drivers; then between the submitters of one driver (itself, and tasks that submit tasks); then
+between the demands of one submitter. What counts is the number of workers that hold resources now: those that have
+lent their CPU do not. Actors count, but their place is theirs. Weighing by amounts was rejected: a task with a whole
+GPU cannot give back a part of it.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class Proc:
 
 @dataclass
 class Lease:
-    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting. ``pool`` is
-    what the grant came from: the node, or a bundle of a placement group. ``recalled_at``: others wait for it."""
+    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting. ``pool``
+    is what the grant came from: the node, or a bundle of a placement group. ``recalled_at``: others wait for it."""
 
     ident: int
     owner: Address

@@ -18,6 +18,8 @@ from hpc.core.sim.users import User
 from hpc.core.sim.world import Process, World
 
 MAX_VIRTUAL_S = 120.0
+#: In this time after the last death is known, groups are reserved anew.
+REPAIR_S = 0.5
 #: A node that ended silently is declared dead after seconds; what it held is let go then.
 SETTLE_S = 10.0
 
@@ -95,7 +97,9 @@ class Simulation:
 
     def _end_groups(self) -> None:
         """Once all deaths are known, whatever has room is reserved; then the groups are removed."""
-        if all(node.alive or node.number in self.world.head.dead for node in self.world.nodes.values()):
+        if not all(node.alive or node.number not in self.world.head.nodes for node in self.world.nodes.values()):
+            self.groups_end_at = self.world.clock.now + REPAIR_S
+        else:
             self.groups_ended = True
             self.groups[0].check_placed()
             for one in self.groups:
@@ -109,7 +113,6 @@ class Simulation:
 
     def _problem(self, text: str) -> None:
         self.report.problems.append(f"{self.world.clock.now:.4f}: {text}")
-
 
     def _check_empty(self) -> None:
         for user in self._living():

@@ -124,6 +124,7 @@ class Leasing:
                 self._tell_head(demand)
         for lease in [le for le in self.leases.values() if le.owner == owner]:
             self._end_lease(lease, retire=True)
+        self.sharing.forget(owner)
         self.schedule()
 
     def _send(self, dst: Address, msg: Message) -> None:
@@ -239,7 +240,8 @@ class Leasing:
                 demand.want -= 1
                 demand.sent += 1
                 demand.here = max(0, demand.here - 1)
-                if demand.want and any(demand.held.values()) and self.sharing.contested(waiting):
+                self.sharing.granted(demand)
+                if demand.want and len(waiting) > 1 and any(demand.held.values()):
                     return True
             if demand.want:
                 self._reclaim(demand)
@@ -350,7 +352,7 @@ class Leasing:
             # Its owner does not know of it yet: it is as if there had been no room.
             self._send(raylet_of(lease.owner.node), LeaseRefused(lease.req, lease.owner, 0, 1))
         else:
-            worker.exit_why, worker.exit_intended = why, False
+            worker.exit_why, worker.exit_intended, worker.doomed = why, False, True
             self.to_kill.append((worker, why))
 
     # -------------------------------------------------------------- leases
@@ -368,6 +370,8 @@ class Leasing:
         if worker is None:
             return
         worker.lease = None
+        if worker.doomed:
+            return
         if retire or lease.actor:
             worker.retired = True
             self.to_kill.append((worker, "its lease has ended"))
@@ -403,7 +407,7 @@ class Leasing:
     def on_kill_worker(self, src: Address, msg: KillWorker) -> None:
         lease = self.leases.get(msg.lease)
         if lease is not None and lease.owner == src and lease.worker is not None:
-            lease.worker.exit_why = msg.why
+            lease.worker.exit_why, lease.worker.doomed = msg.why, True
             self.to_kill.append((lease.worker, msg.why))
 
     def unreachable_owner(self, owner: Address) -> None:

@@ -30,20 +30,28 @@ class Sharing:
     def __init__(self) -> None:
         self._since: dict[Key, float] = {}
         self._look_at = 0.0
+        self._grants = 0
+        self._last: dict[Address, int] = {}
+
+    def granted(self, demand: Demand) -> None:
+        """Among equals the one goes first whose last turn is longest ago."""
+        self._grants += 1
+        demand.served = self._last[demand.driver] = self._last[demand.owner] = self._grants
+
+    def forget(self, owner: Address) -> None:
+        """A driver or submitter has ended."""
+        self._last.pop(owner, None)
 
     def order(self, waiting: list[Demand], leases: Collection[Lease]) -> None:
         """Sort demands: drivers that have least first, then children of blocked tasks, then who has least."""
-        if all(d.owner == waiting[0].owner for d in waiting):
-            waiting.sort(key=lambda d: -d.depth)
-            return
-        held = _held(leases)
-        waiting.sort(key=lambda d: (held[d.driver], -d.depth, held[(d.driver, d.owner)]))
-
-    @staticmethod
-    def contested(waiting: Sequence[Demand]) -> bool:
-        """Whether more than one driver waits."""
-        first = waiting[0].driver
-        return any(d.driver != first for d in waiting)
+        held, last = _held(leases), self._last
+        waiting.sort(
+            key=lambda d: (
+                (held[d.driver], last.get(d.driver, 0), d.driver),
+                (-d.depth, held[(d.driver, d.owner)], last.get(d.owner, 0), d.owner),
+                (held[(d.driver, d.owner, d.req)], d.served),
+            )
+        )
 
     def recalls(
         self, waiting: Sequence[Demand], leases: Mapping[int, Lease], now: float

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Proc:
-    """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver"."""
+    """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
+    being killed: it is not leased again."""
 
     proc: int
     kind: str
@@ -27,6 +28,7 @@ class Proc:
     started: float = 0.0
     exposed: bool = False
     retired: bool = False
+    doomed: bool = False
     exit_why: str = ""
     exit_intended: bool = False
     job: bytes = b""
@@ -74,6 +76,7 @@ class Demand:
     told_at: float = 0.0
     tickets_seen: int = 0
     since: float = 0.0
+    served: int = 0
 
 
 @dataclass

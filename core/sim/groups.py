@@ -118,17 +118,18 @@ class GroupSim:
                 if held + free + out != total:
                     self.problem(f"node {node.number}, {name}: {held} leased, {free} free, {out} reserved of {total}")
 
-    def check_placed(self) -> None:
-        """Without faults, a group that has room is reserved, and nobody is in the middle of it."""
+    def unplaced(self) -> set[str]:
+        """Groups that are not reserved although the head sees room for them, or that are in the middle of it."""
         snapshot = self.world.head._snapshot()
+        found = set()
         for group in self.world.head.groups.table.values():
             if group.state in (CREATED, REMOVED):
                 continue
             missing = [group.bundles[i] for i in group.missing]
             taken = [n for n in group.nodes if n]
-            name = f"group {group.group.hex()[16:]} ({group.strategy}, {group.state})"
             if group.awaited or place_bundles(snapshot, missing, group.strategy, taken=taken) is not None:
-                self.problem(f"{name} is not reserved, although there is room: {group}")
+                found.add(f"group {group.group.hex()[16:]} ({group.strategy}, {group.state})")
+        return found
 
     def end(self) -> None:
         """No more groups are needed."""

@@ -61,7 +61,8 @@ class Simulation:
                 self.world.clock.after(one.rng.random() * at, one.operate)
         self.quiet_at = at + 0.5
         self.groups_end_at = at + 1.2
-        self.groups_ended = False
+        self.groups_ended = self.deaths_known = False
+        self.unplaced: set[str] = set()
 
     def _user(self, node: int, numbers: list[int]) -> User:
         return User(self.world, self.world.new_driver(node, lambda src, msg: None), self.rng, numbers)
@@ -96,14 +97,22 @@ class Simulation:
                 self.world.kill_node(self.rng.choice(others).number, silently=self.rng.random() < 0.3)
 
     def _end_groups(self) -> None:
-        """Once all deaths are known, whatever has room is reserved; then the groups are removed."""
-        if not all(node.alive or node.number not in self.world.head.nodes for node in self.world.nodes.values()):
+        """Some time after all deaths are known, whatever has room is reserved; then the groups are removed."""
+        known = all(node.alive or node.number not in self.world.head.nodes for node in self.world.nodes.values())
+        if not known or not self.deaths_known:
+            self.deaths_known = known
             self.groups_end_at = self.world.clock.now + REPAIR_S
-        else:
-            self.groups_ended = True
-            self.groups[0].check_placed()
-            for one in self.groups:
-                one.end()
+            return
+        unplaced = self.groups[0].unplaced()
+        if unplaced and not self.unplaced:
+            self.unplaced = unplaced
+            self.groups_end_at = self.world.clock.now + REPAIR_S
+            return
+        for name in unplaced & self.unplaced:
+            self._problem(f"{name} is not reserved, although there is room")
+        self.groups_ended = True
+        for one in self.groups:
+            one.end()
 
     def _all_there(self) -> bool:
         waiting = [one.waiting for one in self.groups if one.submitter.process.alive]

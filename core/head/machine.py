@@ -95,6 +95,7 @@ class HeadMachine:
         self.keeper = Keeper(epoch, lambda dst, msg: self.outbox.append((dst, msg)), self._working_nodes)
         self._told_infeasible: set[tuple[int, int]] = set()
         self._next_ticket = 0
+        self._ticket_at: dict[int, int] = {}
         self._spread_at = 0
         self._replan = False
         self._plan_at = 0.0
@@ -160,8 +161,10 @@ class HeadMachine:
         node.free, node.workers, node.waiting = msg.free, msg.workers, msg.waiting
         node.bundles = {(group, index): free for group, index, free in msg.bundles}
         for ticket in msg.tickets:
-            node.tickets.pop(ticket, None)
-            node.bundle_tickets.pop(ticket, None)
+            holder = self.nodes.get(self._ticket_at.pop(ticket, 0))
+            if holder is not None:
+                holder.tickets.pop(ticket, None)
+                holder.bundle_tickets.pop(ticket, None)
         left = -1.0 if self.ends_at is None else max(0.0, self.ends_at - self.now)
         self.outbox.append((src, HeartbeatAck(self.epoch, left)))
 
@@ -223,8 +226,13 @@ class HeadMachine:
 
     def _ticket(self, number: int, amounts: Amounts) -> int:
         """A number under which these amounts count as used on a node until its report shows it."""
+        ticket = self._new_ticket(number)
+        self.nodes[number].tickets[ticket] = (amounts, self.now + TICKET_S)
+        return ticket
+
+    def _new_ticket(self, number: int) -> int:
         self._next_ticket += 1
-        self.nodes[number].tickets[self._next_ticket] = (amounts, self.now + TICKET_S)
+        self._ticket_at[self._next_ticket] = number
         return self._next_ticket
 
     def _snapshot(self) -> Snapshot:
@@ -239,6 +247,7 @@ class HeadMachine:
             for ticket, (amounts, expires) in list(node.tickets.items()):
                 if expires < self.now:
                     del node.tickets[ticket]
+                    self._ticket_at.pop(ticket, None)
                     continue
                 for name, units in amounts.items():
                     free[name] = free.get(name, 0) - units
@@ -320,16 +329,17 @@ class HeadMachine:
             for ticket, (bundle, amounts, expires) in list(node.bundle_tickets.items()):
                 if expires < self.now:
                     del node.bundle_tickets[ticket]
+                    self._ticket_at.pop(ticket, None)
                 elif bundle == key:
                     for name, units in amounts.items():
                         free[name] = free.get(name, 0) - units
             count = how_many(free, demand.placement, left)
             if count > 0:
                 left -= count
-                self._next_ticket += 1
+                ticket = self._new_ticket(number)
                 used = {name: units * count for name, units in demand.placement.items()}
-                node.bundle_tickets[self._next_ticket] = (key, used, self.now + TICKET_S)
-                grants.append((number, count, self._next_ticket))
+                node.bundle_tickets[ticket] = (key, used, self.now + TICKET_S)
+                grants.append((number, count, ticket))
         return grants
 
     # -------------------------------------------------------------- names and keys

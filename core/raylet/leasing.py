@@ -178,6 +178,7 @@ class Leasing:
     def on_tickets(self, src: Address, msg: Tickets) -> None:
         demand = self.by_shape.get(msg.shape)
         if demand is None:
+            self.spent_tickets += [ticket for _, _, ticket in msg.grants]
             return
         if msg.infeasible:
             self._send(demand.owner, LeaseInfeasible(demand.req, msg.infeasible, msg.final))

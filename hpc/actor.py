@@ -28,7 +28,7 @@ from hpc.core.wire import (
     NewActor,
 )
 from hpc.core.worker.actor import exit_this_actor
-from hpc.core.worker.context import current_task
+from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
 from hpc.session import ensure_client, namespace_of
 from hpc.submit import export, pack_arguments, shape_of
@@ -274,10 +274,9 @@ class ActorClass:
 
     def _prepare(self, client: Client) -> None:
         self._fn = export(client, self._cls, self.__name__)
-        held, placement = opts.amounts(self._options, actor=True)
-        self._shape = shape_of(
-            client, held, placement, opts.strategy(self._options), opts.env_vars(self._options), True
-        )
+        held, placement, strategy = opts.placement(self._options, actor=True)
+        self._shape = shape_of(client, held, placement, strategy, opts.env_vars(self._options), True)
+        self._group = process.group
         self._client = client
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
@@ -286,7 +285,7 @@ class ActorClass:
         Raises ValueError if the name is taken.
         """
         client = ensure_client()
-        if self._client is not client:
+        if self._client is not client or self._group is not process.group:
             self._prepare(client)
         options = self._options
         name, namespace = options.get("name"), options.get("namespace") or namespace_of(client)
@@ -400,8 +399,6 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 def exit_actor() -> None:
     """End the actor in whose method this is called; the call fails with ActorDiedError. Raises HpcError elsewhere."""
-    from hpc.core.worker.context import process
-
     if not process.actor:
         raise HpcError("exit_actor() can only be called in a method of an actor")
     exit_this_actor()

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.current import current
+from hpc.core.policy.labels import check_key, check_value
 from hpc.core.worker.context import process
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def init(
         if node_dir is not None and (num_cpus is not None or num_gpus is not None or resources):
             raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
         if node_dir is None:
+            for key, value in (labels or {}).items():
+                check_key(key), check_value(value)
             overrides = {
                 "num_cpus": num_cpus,
                 "num_gpus": num_gpus,

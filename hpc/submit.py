@@ -81,7 +81,7 @@ def shape_of(
     key = (
         tuple(sorted(held.items())),
         tuple(sorted(placement.items())),
-        tuple(strategy) if isinstance(strategy, list) else strategy,
+        repr(strategy),
         tuple(sorted(env.items())),
         actor,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
-from hpc.core.owner.tasks import BATCH, TASK_BYTES
+from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.wire import (
     ERROR,
     ActorState,
@@ -31,6 +31,9 @@ from hpc.core.wire import (
     WatchActor,
     system_error,
 )
+
+#: Reasons that begin with one of these names are errors of this kind.
+UNPLACED = {actors for _, actors in FINAL.values()}
 
 
 class ActorSubmitter(LineageTable):
@@ -179,7 +182,7 @@ class ActorSubmitter(LineageTable):
         if actor.state == "dead":
             return
         intended = why.startswith("exit:")
-        if actor.restarts and not actor.ending and not intended:
+        if actor.restarts and not actor.ending and not intended and not why.startswith(GROUP_GONE):
             if actor.restarts > 0:
                 actor.restarts -= 1
             actor.incarnation += 1
@@ -189,6 +192,14 @@ class ActorSubmitter(LineageTable):
             self._place_actor(actor)
         else:
             self._actor_died(actor, why.removeprefix("exit:"), None)
+
+    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+        actors = list(shape.actors)
+        shape.actors.clear()
+        for actor in actors:
+            if actor.state != "dead":
+                self.set_result(actor.create.actor, system_error(kind, why, actor=actor.create.name))
+                self._actor_died(actor, f"{kind}: {why}", None)
 
     def _actor_died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
         if actor.state == "dead":
@@ -377,7 +388,10 @@ class ActorSubmitter(LineageTable):
         if client.state == "restarting":
             why = f"{client.why}; it is being restarted, and this call, which may have begun, is not retried"
             return system_error("ActorUnavailableError", why, actor=client.actor.hex())
-        return system_error("ActorDiedError", client.why, actor=client.actor.hex())
+        kind, _, why = client.why.partition(": ")
+        if kind not in UNPLACED:
+            kind, why = "ActorDiedError", client.why
+        return system_error(kind, why, actor=client.actor.hex())
 
     def on_actor_state(self, src: Address, msg: ActorState) -> None:
         if msg.actor in self.clients:

@@ -37,6 +37,8 @@ class ProcessContext:
     job: dict[str, Any] = field(default_factory=dict)
     job_bytes: bytes = b""
     env: dict[str, str] = field(default_factory=dict)
+    #: the placement group of the lease and whether children belong there too; empty without one
+    group: tuple[Any, ...] = ()
 
 
 current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)

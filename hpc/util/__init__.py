@@ -1,12 +1,22 @@
 """Helpers on top of the API: pools, queues, iteration over results, serialization, metrics. Twin of ``ray.util``.
 
-Names are imported when first used: ``import hpc`` and the processes of a node read none of this.
+Names are imported when first used: ``import hpc`` and the processes of a node read none of this. Those of placement
+groups are imported at once: `hpc.util.placement_group` is the function, although there is a module of that name to
+import from.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from hpc.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 if TYPE_CHECKING:
     from hpc.actor import list_named_actors
@@ -48,13 +58,18 @@ __all__ = [
     "ActorPool",
     "as_completed",
     "deregister_serializer",
+    "get_current_placement_group",
+    "get_placement_group",
     "inspect_serializability",
     "joblib",
     "list_named_actors",
     "map_unordered",
     "metrics",
     "multiprocessing",
+    "placement_group",
+    "placement_group_table",
     "queue",
     "register_serializer",
+    "remove_placement_group",
     "scheduling_strategies",
 ]

@@ -52,6 +52,7 @@ class NodeInfo:
     host: str | None = None
     hello: Message = field(default_factory=dict)
     refused: bool = False  # said hello, but does not fit: its key is not given to the head
+    removed: bool = False  # told to leave: its end is no loss
     why: str = ""
     tail: list[str] = field(default_factory=list)
 
@@ -324,8 +325,16 @@ class Session:
     def remove_node(self, node: int, grace_s: float = STOP_GRACE_S) -> None:
         """Stops one node (not the head's); the others go on."""
         info = self.nodes[node]
+        info.removed = True
         info.why = info.why or "removed"
         info.group.send({"op": "stop", "only": [info.rank], "grace_s": grace_s, "why": "removed"})
+
+    def kill_node(self, node: int) -> None:
+        """Ends the group of a node by force, as a crash of its machine would; the others go on."""
+        info = self.nodes[node]
+        info.removed = True
+        info.why = info.why or "killed"
+        info.group.kill()
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Sends a message to all nodes (ranks mode: "ranks", "signal")."""
@@ -450,12 +459,13 @@ class Session:
     def _gone(self, info: NodeInfo, why: str) -> None:
         if info.state == "gone":
             return
-        expected = self.state == "stopping" or info.refused or info.why == "removed"
+        expected = self.state == "stopping" or info.refused
         info.state = "gone"
         info.why = info.why or why
         if expected:
             return
-        self._emit("lost", info.problem(), info)
+        if not info.removed:
+            self._emit("lost", info.problem(), info)
         if self.mode == "cluster" and info is self.head:
             self._lose(info)
         elif self.mode == "cluster":
@@ -495,6 +505,8 @@ class Session:
     def _check_time(self) -> None:
         if self.state == "starting":
             self._check_start()
+        elif self.state == "ready":
+            self._forget_ended()
         elif self.state == "stopping":
             if all(group.silent and group.poll() is not None for group in self.groups):
                 self._end()
@@ -516,6 +528,13 @@ class Session:
                 what += f" within {self.start_timeout_s:g} s"
             self.failure = StartError(what, self.missing())
             self.begin_stop(1.0, what)
+
+    def _forget_ended(self) -> None:
+        """Waits for the processes of further groups that have left, so that a long session keeps none of them."""
+        for group in [group for group in self.groups if group.silent and group is not self._first]:
+            if group.poll() is not None:
+                group.close()
+                self.groups.remove(group)
 
     def _enforce(self) -> None:
         """The nodes had their time: kills, and at the next deadline leaves what cannot be killed."""

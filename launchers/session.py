@@ -169,7 +169,7 @@ class Session:
         self._interface = interface
         self._base_dir = base_dir
         self._driver_host = driver_host
-        self._on_event = on_event
+        self.on_event = on_event
         self.on_output = on_output
         self._welcome: Message | None = None
         self._arrived: list[NodeInfo] = []  # said hello, and not admitted and welcomed yet
@@ -179,6 +179,10 @@ class Session:
         self._deadline = 0.0  # of the start, then of the stop
         self._killed = False
         self._versions: dict[str, str] | None = None
+
+    def use_base_dir(self, path: str) -> None:
+        """Where the directories of all nodes go; before the start."""
+        self._base_dir = path
 
     # -- blocking use -----------------------------------------------------------------------------------
 
@@ -487,8 +491,8 @@ class Session:
             group.send(message)
 
     def _emit(self, kind: str, text: str = "", node: NodeInfo | None = None) -> None:
-        if self._on_event is not None:
-            self._on_event(Event(kind, text, node))
+        if self.on_event is not None:
+            self.on_event(Event(kind, text, node))
 
     def _watch_pending(self) -> None:
         """Has the selector wait for room in the pipes that have bytes waiting, and only in those."""

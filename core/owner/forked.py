@@ -32,7 +32,6 @@ class _Nothing:
 
     def __init__(self) -> None:
         self.dropped: deque[Any] = deque(maxlen=0)
-        self.dropped_actors: deque[Any] = deque(maxlen=0)
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(WHAT_TO_DO)
@@ -49,9 +48,10 @@ def _refuse(self: Any, *_args: Any, **_options: Any) -> Any:
     raise RuntimeError(WHAT_TO_DO)
 
 
-for _name, _method in list(vars(Client).items()):
-    if callable(_method) and not _name.startswith("__"):
-        setattr(ForkedClient, _name, _refuse)
+for _kind in (Client, *Client.__bases__):
+    for _name, _method in list(vars(_kind).items()):
+        if callable(_method) and not _name.startswith("__"):
+            setattr(ForkedClient, _name, _refuse)
 
 
 def watch_forks() -> None:

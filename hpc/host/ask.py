@@ -15,7 +15,7 @@ from hpc.core.owner.client import Client, pack_job
 from hpc.core.wire import Answer, ClusterQuery, KvDelete, KvGet, KvKeys, KvPut, Message
 
 
-def ask_head(node_dir: str, build: Callable[[int], Message], timeout_s: float = 5.0) -> Answer:
+def ask_head(node_dir: str, build: Callable[[int], Message], timeout_s: float = 2.0) -> Answer:
     """The head's answer. OSError or an exception of `hpc.exceptions` when there is none."""
     client = Client(node_dir, "driver", pack_job({}), spin_s=0.0)
     try:

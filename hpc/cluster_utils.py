@@ -146,7 +146,8 @@ class Cluster:
         """Start a node; the first one has the head, too.
 
         node_args: num_cpus (1), num_gpus (0), memory, object_store_memory (150 MiB), resources, labels.
-        wait: return when it accepts work. SessionStartError when it does not come up, TypeError for an unknown argument.
+        wait: return when it accepts work. SessionStartError when it does not come up, TypeError for arguments that no
+        node has.
         """
         overrides = _overrides(node_args)
         try:
@@ -191,8 +192,8 @@ class Cluster:
     def remove_node(self, node: ClusterNode, allow_graceful: bool = True) -> None:
         """End a node and wait until nothing of it is left.
 
-        allow_graceful: False kills its processes with SIGKILL, as a crash would. Its number is not used again. The end of
-        the head's node is the end of the session.
+        allow_graceful: False kills its processes with SIGKILL, as a crash would. Its number is not used again. The end
+        of the head's node is the end of the session.
         """
         pumped = self._need()
         if node is self.head_node and allow_graceful:

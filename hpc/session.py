@@ -1,7 +1,8 @@
 """This process's connection to a session: init, shutdown, and finding the session that is meant.
 
 ``init()`` looks at HPC_SESSION_DIR and HPC_ADDRESS (set by hpc-launch for its script), then for a session that
-``hpc start`` began here; then it starts a session: on the nodes of the allocation that it runs in, else on this machine.
+``hpc start`` began here; then it starts a session: on the nodes of the allocation that it runs in, else on this
+machine.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class JobError(Exception):
 
 @dataclass
 class Job:
-    """One job; `message` says how it stands, after a failure with the last lines that it wrote. Times are milliseconds since 1970, as in Ray's job API; 0 is "not yet"."""
+    """One job. `message` says how it stands, after a failure with the last lines that it wrote. Times are milliseconds
+    since 1970, as in Ray's job API; 0 is "not yet"."""
 
     submission_id: str
     entrypoint: str

@@ -204,9 +204,10 @@ class Host:
     def _check_stop(self) -> None:
         if self.session.state in ("stopping", "ended") and self.stop_at is None:
             self.begin_stop(1.0, self.session.lost or "the session has ended")
-        if self.stop_at is not None and self.session.state in ("starting", "ready"):
-            if not self.jobs.running or time.monotonic() >= self.stop_at:
-                self.session.begin_stop(self.grace_s, self.why)
+        if self.stop_at is None or self.session.state not in ("starting", "ready"):
+            return
+        if not self.jobs.running or time.monotonic() >= self.stop_at:
+            self.session.begin_stop(self.grace_s, self.why)
 
     def _end(self) -> None:
         if self.session.state != "ended":

@@ -150,6 +150,29 @@ def test_an_actor_of_a_driver_that_left_is_dead_for_those_who_still_have_its_han
             eventually(lambda: hpc.get(a.value.remote(), timeout=10) is None)
 
 
+def test_objects_of_a_driver_that_left_are_lost_for_those_who_still_have_a_reference():
+    @hpc.remote(num_cpus=0)
+    class Box:
+        def keep(self, refs):
+            self.refs = refs
+
+        def take(self):
+            return self.refs
+
+    with one_node(num_cpus=2, namespace="lab"):
+        box = Box.options(name="box").remote()
+        assert hpc.get(box.keep.remote([])) is None
+        other = Other(f"""
+            hpc.init(address={hpc.get_runtime_context().get_job_id()!r}, namespace="lab")
+            kept = hpc.put(bytes(1 << 20))
+            hpc.get(hpc.get_actor("box").keep.remote([kept]))
+        """)
+        (ref,) = hpc.get(box.take.remote())
+        other.leave()
+        with pytest.raises(hpc.exceptions.OwnerDiedError):
+            eventually(lambda: hpc.get(ref, timeout=10) is None)
+
+
 def test_drivers_that_come_and_go_leave_the_session_as_it_was():
     with one_node(num_cpus=2):
         address = hpc.get_runtime_context().get_job_id()

@@ -166,7 +166,7 @@ class Session:
         self._overrides = dict(overrides or {})
         self._config = dict(config or {})
         self._config.setdefault("loopback", group.local)
-        self._interface = interface
+        self.interface = interface
         self._base_dir = base_dir
         self._driver_host = driver_host
         self.on_event = on_event
@@ -299,7 +299,7 @@ class Session:
             "first_node": first,
             "world": group.size,
             "head_rank": 0 if is_first and self.mode == "cluster" else None,
-            "interface": self._interface,
+            "interface": self.interface,
             "base_dir": self._base_dir,
             "overrides": dict(overrides or {}),
             "driver_host": self._driver_host and is_first,

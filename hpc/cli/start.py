@@ -36,7 +36,10 @@ _HEAD = (
     Option("start_timeout", ("--start-timeout",), "duration", "how long it may take", "", metavar="TIME"),
 )
 _ADDRESS = Option("address", ("--address",), "text", "add a node to this session (or auto)", "", metavar="ADDR")
-_START = (*_HEAD, _ADDRESS, *_NODE)
+_JOIN = Option(
+    "join_file", ("--join-file",), "path", "with --head: write here what other machines join by", "", metavar="FILE"
+)
+_START = (*_HEAD, _ADDRESS, _JOIN, *_NODE)
 _STOP = (
     Option("session", ("--session",), "text", "the session's id (default: the only one)", "", metavar="ID"),
     Option("node", ("--node",), "count", "end this node only", "", metavar="N"),
@@ -75,13 +78,16 @@ def help_text(command: str) -> str:
 
 def start(given: Mapping[str, Any]) -> int:
     """Begin a session, or add a node to one."""
-    if bool(given.get("head")) == ("address" in given):
+    joins = "address" in given or ("join_file" in given and not given.get("head"))
+    if bool(given.get("head")) == joins:
         raise CliError(
-            "USAGE", "one of --head (begin a session) and --address (add a node to one) is needed",
+            "USAGE", "one of --head (begin a session), --address and --join-file (add a node to one) is needed",
             fix="hpc start --head",
         )  # fmt: skip
     if given.get("head"):
         return _begin(given)
+    if "join_file" in given:
+        return _join(given)
     wrong = [option.long for option in _HEAD if option.name in given]
     if wrong:
         raise CliError("USAGE", f"{', '.join(wrong)} belongs to the session's start: only with --head")
@@ -151,6 +157,7 @@ def _begin(given: Mapping[str, Any]) -> int:
         base_dir=given.get("tmpdir") or settings["tmpdir"],
         namespace=given.get("namespace", ""),
         start_timeout_s=given.get("start_timeout") or settings["start_timeout"],
+        join_path=os.path.abspath(given["join_file"]) if "join_file" in given else None,
     )
     as_json = bool(given.get("json"))
     if not given.get("block"):
@@ -223,6 +230,56 @@ def _add(given: Mapping[str, Any]) -> int:
     except (HostError, ConnectionError) as error:
         lines = str(error).splitlines()
         raise CliError("REFUSED", f"no node was added: {lines[0]}", why="\n".join(lines[1:])) from None
+
+
+def _join(given: Mapping[str, Any]) -> int:
+    """Add a node on this machine to a session that was begun on another."""
+    from hpc.host.daemon import in_background
+    from hpc.host.joiner import join_session
+    from hpc.host.joinfile import JoinFileError, read_join_file
+
+    try:
+        join = read_join_file(given["join_file"])
+    except JoinFileError as error:
+        raise CliError("NO-SESSION", str(error)) from None
+    if given.get("address") not in (None, "auto", join.session):
+        raise CliError("USAGE", f"the join file is that of session {join.session}, not of {given['address']}")
+    wrong = [option.long for option in _HEAD if option.name in given and option.name in ("namespace", "tmpdir")]
+    if wrong:
+        raise CliError("USAGE", f"{', '.join(wrong)} does not go with --join-file")
+    settings = load([])
+    interface = given.get("interface") or settings["interface"]
+    wishes = {"overrides": node_overrides(given), "interface": interface}
+    timeout_s = given.get("start_timeout") or settings["start_timeout"]
+    as_json = bool(given.get("json"))
+    if not given.get("block"):
+        _tell_join(in_background(lambda tell: join_session(join, wishes, tell, timeout_s, quiet=True)), as_json)
+        return 0
+    heard: list[CliError] = []
+
+    def tell(news: dict[str, Any]) -> None:
+        try:
+            _tell_join(news, as_json)
+        except CliError as error:
+            heard.append(error)
+
+    code = join_session(join, wishes, tell, timeout_s)
+    if heard:
+        raise heard[0]
+    return code
+
+
+def _tell_join(news: Mapping[str, Any], as_json: bool) -> None:
+    if not news["ok"]:
+        lines = str(news["why"]).splitlines() or ["no reason is known"]
+        raise CliError("REFUSED", f"no node was added: {lines[0]}", why="\n".join(lines[1:]))
+    if as_json:
+        print(json.dumps({key: value for key, value in news.items() if key != "ok"}), flush=True)
+    else:
+        where = f'hpc.init(address="{news["session"]}")'
+        print(
+            f"node {news['node']} joined session {news['session']}; here: {where}; logs: {news['dir']}/logs", flush=True
+        )
 
 
 def _stay(talk: Any, node: int) -> int:

@@ -37,15 +37,17 @@ class Begin:
     base_dir: str | None = None
     namespace: str = ""
     start_timeout_s: float = 120.0
+    join_path: str | None = None  # where the join file is written, if nodes on other machines may join
 
 
 def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
     """Be the host until the session has ended; `tell` hears once how the start went. Returns an exit code."""
     for name in ("HPC_SESSION_DIR", "HPC_ADDRESS", "HPC_JOB_ID", "HPC_JOB_RUNTIME_ENV"):
         os.environ.pop(name, None)  # of a session that this command was started in
+    reachable = {} if begin.join_path is None else {"loopback": False}
     session = Session(
-        LocalGroup(1, fork=True), overrides=begin.overrides, config=begin.config, interface=begin.interface,
-        start_timeout_s=begin.start_timeout_s,
+        LocalGroup(1, fork=True), overrides=begin.overrides, config={**begin.config, **reachable},
+        interface=begin.interface, start_timeout_s=begin.start_timeout_s,
     )  # fmt: skip
     try:
         base = rundir.choose_base(session.id, 0, begin.base_dir, os.environ)
@@ -57,7 +59,7 @@ def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
     if log_to_file:
         path = os.path.join(directory.path, "logs", "host.log")
         redirect(path, path)
-    failure = Host(session, directory.path, begin.namespace, tell).run()
+    failure = Host(session, directory.path, begin.namespace, tell, begin.join_path).run()
     os.close(directory.lock_fd)
     if failure:
         tell({"ok": False, "why": failure})
@@ -66,6 +68,11 @@ def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
 
 def serve_in_background(begin: Begin) -> dict[str, Any]:
     """Fork a host; returns what it tells about its start: {"ok": True, "session", ...} or {"ok": False, "why"}."""
+    return in_background(lambda tell: serve(begin, tell, log_to_file=True))
+
+
+def in_background(program: Callable[[Tell], int]) -> dict[str, Any]:
+    """Run a program that outlives this command; returns the first thing that it tells."""
     read_fd, write_fd = os.pipe()
     flush_output()
     child = os.fork()
@@ -74,7 +81,7 @@ def serve_in_background(begin: Begin) -> dict[str, Any]:
             os.setsid()
             if os.fork():
                 os._exit(0)
-            _be_daemon(begin, write_fd)
+            _be_daemon(program, write_fd)
         finally:
             os._exit(1)
     os.close(write_fd)
@@ -82,7 +89,7 @@ def serve_in_background(begin: Begin) -> dict[str, Any]:
     return _hear(read_fd)
 
 
-def _be_daemon(begin: Begin, write_fd: int) -> None:
+def _be_daemon(program: Callable[[Tell], int], write_fd: int) -> None:
     code = 1
     try:
         close_all_but([write_fd])
@@ -105,10 +112,10 @@ def _be_daemon(begin: Begin, write_fd: int) -> None:
                 write_fd = -1
 
         try:
-            code = serve(begin, tell_last, log_to_file=True)
+            code = program(tell_last)
         except BaseException as error:
             traceback.print_exc()
-            tell_last({"ok": False, "why": f"the host failed: {type(error).__name__}: {error}"})
+            tell_last({"ok": False, "why": f"it failed: {type(error).__name__}: {error}"})
     finally:
         flush_output()
         os._exit(code)
@@ -129,4 +136,4 @@ def _hear(read_fd: int) -> dict[str, Any]:
             os.kill(pid, signal.SIGTERM)
         print("hpc: interrupted; the session is not started", file=sys.stderr)
         raise
-    return {"ok": False, "why": "the host ended without a word (was it killed?)"}
+    return {"ok": False, "why": "the process ended without a word (was it killed?)"}

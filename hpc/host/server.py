@@ -27,8 +27,11 @@ from hpc.core.node import rundir
 from hpc.core.node.detect import boot_id
 from hpc.core.node.process import become_subreaper, set_name
 from hpc.core.node.reap import end_descendants
+from hpc.host.attached import AttachedGroup
+from hpc.host.door import start_door
 from hpc.host.find import SOCKET, allocation_of
 from hpc.host.jobs import JobError, Jobs
+from hpc.host.joinfile import remove_join_file
 from hpc.launchers.local import LocalGroup
 from hpc.launchers.session import Event, NodeInfo, Session
 
@@ -68,20 +71,26 @@ class _Caller:
 
 
 def refusal(why: str) -> Reply:
-    """A reply that says no."""
-    return {"ok": False, "why": why}
+    """A reply that says no; "op" is for supervisors' starters, who read launchers' messages."""
+    return {"ok": False, "op": "refused", "why": why}
 
 
 class Host:
     """A session's host. `on_ready` is called once, when the session accepts work."""
 
     def __init__(
-        self, session: Session, directory: str, namespace: str, on_ready: Callable[[dict[str, Any]], None]
+        self,
+        session: Session,
+        directory: str,
+        namespace: str,
+        on_ready: Callable[[dict[str, Any]], None],
+        join_path: str | None = None,
     ) -> None:
         self.session = session
         self.dir = directory
         self.namespace = namespace
         self.on_ready = on_ready
+        self.join_path = join_path
         self.jobs = Jobs(session.id, os.path.join(directory, "logs"))
         self.ready = False
         self.stop_at: float | None = None  # when the session is ended, jobs or not
@@ -95,6 +104,7 @@ class Host:
         self._handlers: dict[str, Callable[[_Caller, dict[str, Any]], Reply | None]] = {
             "info": lambda caller, request: self._info(),
             "add_node": self._on_add_node,
+            "attach": self._on_attach,
             "remove_node": self._on_remove_node,
             "stop": self._on_stop,
             "job_submit": lambda caller, request: {"ok": True, "job": asdict(self.jobs.submit(request))},
@@ -139,7 +149,7 @@ class Host:
                 self.begin_stop(STOP_GRACE_S, signal.Signals(signum).name)
         self.session.pump()
         self._wait_for_children()
-        if not self.ready and self.session.state == "ready":
+        if not self.ready and self.session.state == "ready" and self.stop_at is None:
             self._become_ready()
         if self._listener.fileno() in came:
             self._accept()
@@ -158,10 +168,23 @@ class Host:
         self._check_stop()
 
     def _become_ready(self) -> None:
+        if self.join_path is not None and not self._open_door(self.join_path):
+            return
         self.ready = True
         self.jobs.node_dir = str(self.session.local_dir() or "")
         self._describe()
         self.on_ready({"ok": True, **self._info()})
+
+    def _open_door(self, join_path: str) -> bool:
+        """Lets nodes on other machines join; where that is impossible the start has failed."""
+        address = str(self.session.head.hello.get("addr", "")) if self.session.head is not None else ""
+        if address.startswith("127.") and self.session.interface is None:
+            problem = "this machine has no network that others could reach it by; say which with --interface"
+        else:
+            problem = start_door(self.session.id, self.dir, os.path.join(self.dir, SOCKET), address, join_path)
+        if problem:
+            self.begin_stop(1.0, problem)
+        return not problem
 
     def _describe(self) -> None:
         facts = {
@@ -215,6 +238,8 @@ class Host:
         self._listener.close()
         left = end_descendants(END_TIMEOUT_S)
         rundir.remove(self.dir)
+        if self.join_path is not None:
+            remove_join_file(self.join_path, self.session.id)
         for caller in self.callers.values():
             if caller.waits_for_end:
                 caller.reply(refusal(f"processes that could not be ended: {left}") if left else {"ok": True})
@@ -311,6 +336,13 @@ class Host:
 
         caller.waits_for = outcome
         return outcome()
+
+    def _on_attach(self, caller: _Caller, request: dict[str, Any]) -> Reply | None:
+        """The rest of this connection is the pipe to a supervisor that was started on another machine."""
+        group = AttachedGroup(caller.sock.dup(), request.get("interface"))
+        self.session.add_group(group, overrides=request.get("overrides"))
+        caller.done = True
+        return None
 
     def _on_remove_node(self, caller: _Caller, request: dict[str, Any]) -> Reply | None:
         number = int(request["node"])

@@ -29,6 +29,7 @@ COMMANDS = (
     ("hpc cancel JOB ...", "end jobs"),
     ("hpc start --head [--num-cpus N] [--block] ...", "begin a session that outlives this command"),
     ("hpc start --address=ADDR [--num-cpus N] ...", "add a node to it, on the same machine"),
+    ("hpc start --join-file=FILE [--num-cpus N] ...", "add a node on another machine (--head --join-file wrote FILE)"),
     ("hpc stop [--session=ID] [--node=N] [--grace=TIME]", "end such a session, or one of its added nodes"),
     ("hpc job submit [options] -- CMD ...", "run a command in such a session"),
     ("hpc job list | status | logs [-f] | stop | delete", "the commands that were submitted to it"),

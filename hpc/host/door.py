@@ -26,7 +26,7 @@ log = logging.getLogger("hpc.door")
 
 DOOR_NODE = 1  # in these links only; joiners take numbers from JOINER_NODES on
 JOINER_NODES = 1 << 20
-PING_S = 2.0
+PING_S = 1.0
 SILENT_S = 30.0
 READ_BYTES = 1 << 16
 WRITE_TIMEOUT_S = 10.0

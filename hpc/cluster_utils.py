@@ -206,9 +206,15 @@ class Cluster:
                 session.remove_node(node.number, REMOVE_GRACE_S)
             else:
                 session.kill_node(node.number)
-        over = pumped.wait_until(lambda s: node._info.state == "gone", REMOVE_TIMEOUT_S)
-        if not over:
-            raise RuntimeError(f"{node!r} did not end within {REMOVE_TIMEOUT_S:g} s")
+        deadline = time.monotonic() + REMOVE_TIMEOUT_S
+        pumped.wait_until(lambda s: node._info.state == "gone", REMOVE_TIMEOUT_S)
+        while True:  # its last words are said; its process ends a moment later
+            with pumped.hold():
+                if node._info.group.poll() is not None:
+                    break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{node!r} did not end within {REMOVE_TIMEOUT_S:g} s")
+            time.sleep(POLL_S / 4)
         if node is self.head_node:
             self.shutdown()
         self.worker_nodes.discard(node)
@@ -256,12 +262,10 @@ class Cluster:
         pumped, self._pumped = self._pumped, None
         if pumped is None:
             return
-        from hpc.core.owner.current import current
+        import hpc
+        from hpc.core.owner.current import need_client
 
-        client = current.client
-        if client is not None and client.kind == "driver" and client.registered.session == pumped.session.id:
-            import hpc
-
+        if hpc.is_initialized() and need_client().registered.session == pumped.session.id:
             hpc.shutdown()
         self.connected = False
         self.head_node = None

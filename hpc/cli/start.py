@@ -6,6 +6,7 @@ The options of a node have Ray's names. What is not given comes from HPC_<NAME> 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -17,6 +18,7 @@ from hpc.cli.errors import CliError
 from hpc.cli.options import Option, load, parse_words
 from hpc.host.find import HostInfo, find_host
 
+END_S = 5.0  # between the last word of a host and its end
 _NODE = (
     Option("num_cpus", ("--num-cpus",), "text", "CPUs that the node offers (default: what there is)", "", metavar="N"),
     Option("num_gpus", ("--num-gpus",), "text", "GPUs that the node offers (default: what there is)", "", metavar="N"),
@@ -300,6 +302,9 @@ def _stay(talk: Any, node: int) -> int:
 
 def stop(given: Mapping[str, Any]) -> int:
     """End a session that `hpc start` began, or one of its nodes."""
+    import select
+
+    from hpc.core.node.process import open_pidfd
     from hpc.host.talk import HostError, ask_host
 
     info = _host(given.get("session") or "auto")
@@ -308,7 +313,12 @@ def stop(given: Mapping[str, Any]) -> int:
     if "node" in given:
         request = {"op": "remove_node", "node": given["node"], "grace_s": grace_s}
     try:
+        ended = None
+        with contextlib.suppress(ProcessLookupError):  # a host in another container, say
+            ended = open_pidfd(info.pid)
         ask_host(info, request, timeout_s=2 * grace_s + 60.0)
+        if ended is not None and "node" not in given:
+            select.select([ended], [], [], END_S)
     except (HostError, ConnectionError) as error:
         raise CliError("REFUSED", f"session {info.session} was not stopped: {error}") from None
     print(

@@ -353,7 +353,11 @@ class Host:
         if info is self.session.head:
             return refusal(f"node {number} has the head: its end is the end of the session (hpc stop)")
         self._remove(number, float(request.get("grace_s", STOP_GRACE_S)))
-        caller.waits_for = lambda: {"ok": True} if info.state == "gone" else None
+
+        def outcome() -> Reply | None:
+            return {"ok": True} if info.state == "gone" and info.group.poll() is not None else None
+
+        caller.waits_for = outcome
         return None
 
     def _remove(self, number: int, grace_s: float) -> None:

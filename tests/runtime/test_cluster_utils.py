@@ -109,6 +109,20 @@ def test_the_end_of_the_heads_node_is_the_end_of_the_session():
         assert not hpc.is_initialized()
 
 
+def test_a_forked_child_does_not_end_its_parents_cluster(cluster: Cluster):
+    cluster.connect()
+    pid = os.fork()
+    if not pid:
+        try:
+            cluster.shutdown()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert hpc.get(where.remote(), timeout=20) == "1"
+    assert cluster.add_node(object_store_memory=STORE).node_id == "2"
+
+
 def test_errors_say_what_to_do(cluster: Cluster):
     with pytest.raises(TypeError, match="num_gpu; there are: num_cpus"):
         cluster.add_node(num_gpu=1)

@@ -54,6 +54,12 @@ def test_a_job_is_a_driver_of_the_session(client: JobSubmissionClient, tmp_path:
     assert info.start_time and info.end_time and info.start_time <= info.end_time <= time.time() * 1000
 
 
+def test_a_job_may_submit_jobs(client: JobSubmissionClient):
+    code = "from hpc.job_submission import *; JobSubmissionClient().submit_job(entrypoint='true', submission_id='b')"
+    assert client.wait_until_ended(client.submit_job(entrypoint=command(code)), 20).status == JobStatus.SUCCEEDED
+    assert client.wait_until_ended("b", 20).status == JobStatus.SUCCEEDED
+
+
 def test_failures_say_how_and_what_was_written_last(client: JobSubmissionClient):
     failing = client.submit_job(entrypoint="echo first; echo last >&2; exit 3", submission_id="failing")
     info = client.wait_until_ended(failing, 20)

@@ -203,6 +203,15 @@ def test_the_default_namespace_of_a_session():
         assert facts["namespace"] == "lab"
 
 
+def test_what_is_not_given_comes_from_files_and_variables(tmp_path: Path):
+    (tmp_path / "hpc.toml").write_text("cpus_per_task = 3\ngpus_per_node = 2\n")
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "none"), "HPC_GPUS_PER_NODE": "1"}
+    result = hpc_command("start", "--head", "--json", cwd=tmp_path, env=env)
+    facts = json.loads(result.stdout)
+    assert (facts["nodes"][0]["cpus"], facts["nodes"][0]["gpus"]) == (3, 1)
+    assert hpc_command("stop", f"--session={facts['session']}").returncode == 0
+
+
 def test_where_hosts_are_looked_for():
     assert bases({"HPC_TMPDIR": "/a", "TMPDIR": "/b"}) == ["/a"]
     assert bases({"TMPDIR": "/b"}) == ["/b", "/tmp"]

@@ -43,7 +43,7 @@ def allocation_of(environ: Mapping[str, str]) -> str:
 
 
 def bases(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Where directories of hosts are: $HPC_TMPDIR if it is set, else $TMPDIR and /tmp."""
+    """Where sessions are looked for that are not named: in $HPC_TMPDIR if it is set, else in $TMPDIR and /tmp."""
     environ = os.environ if environ is None else environ
     if environ.get("HPC_TMPDIR"):
         return [os.path.abspath(environ["HPC_TMPDIR"])]
@@ -148,7 +148,10 @@ def find_node_dir(address: str | None) -> str | None:
 
 def _find_live(address: str) -> str:
     live = rundir.live_sessions()
-    if address != "auto":
+    if address == "auto":
+        places = bases()
+        live = [one for one in live if os.path.dirname(str(one["dir"])) in places]
+    else:
         live = [one for one in live if one["session"] == address]
     sessions = sorted({str(one["session"]) for one in live})
     if len(sessions) == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any
 from hpc.cli import errors
 from hpc.cli.errors import CliError
 from hpc.cli.options import Option, load, parse_words
-from hpc.host.find import HostInfo, find_host
+from hpc.host.find import HostInfo, bases, find_host
 
 END_S = 5.0  # between the last word of a host and its end
 _NODE = (
@@ -145,8 +146,6 @@ def _labels(text: str) -> dict[str, str]:
 
 
 def _begin(given: Mapping[str, Any]) -> int:
-    import os
-
     from hpc.host.daemon import Begin, serve, serve_in_background
     from hpc.host.wishes import wanted_of_each
 
@@ -186,15 +185,16 @@ def _tell_start(news: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({key: value for key, value in news.items() if key != "ok"}), flush=True)
         return
-    session = news["session"]
     first = news["nodes"][0]
+    found_by_id = os.path.dirname(str(news["dir"])) in bases()  # else --tmpdir has put it where nobody looks
+    address = news["session"] if found_by_id else first["dir"]
     print(
-        f"session {session} runs: {_describe(first)}, host process {news['pid']}\n"
-        f'  connect   hpc.init(address="{session}"), or HPC_ADDRESS={session}\n'
-        f"  a node    hpc start --address={session} --num-cpus=N\n"
-        f"  a job     hpc job submit --address={session} -- python script.py\n"
+        f"session {news['session']} runs: {_describe(first)}, host process {news['pid']}\n"
+        f'  connect   hpc.init(address="{address}"), or HPC_ADDRESS={address}\n'
+        f"  a node    hpc start --address={address} --num-cpus=N\n"
+        f"  a job     hpc job submit --address={address} -- python script.py\n"
         f"  logs      {news['dir']}/logs/host.log, {first['dir']}/logs\n"
-        f"  stop      hpc stop --session={session}",
+        f"  stop      hpc stop --session={address}",
         flush=True,
     )
 

@@ -150,7 +150,7 @@ def _find_live(address: str) -> str:
     live = rundir.live_sessions()
     if address == "auto":
         places = bases()
-        live = [one for one in live if os.path.dirname(str(one["dir"])) in places]
+        live = [one for one in live if os.path.dirname(os.path.abspath(str(one["dir"]))) in places]
     else:
         live = [one for one in live if one["session"] == address]
     sessions = sorted({str(one["session"]) for one in live})

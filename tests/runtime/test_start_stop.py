@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,20 @@ def test_requests_that_make_no_sense_do_not_disturb_the_host():
                 reply = json.loads(sock.makefile().readline())
                 assert reply["ok"] is False and reply["why"]
         assert is_running(facts["pid"])
+
+
+def test_a_session_in_another_folder_is_named_by_its_directory():
+    folder = tempfile.mkdtemp(prefix="hpcs-", dir="/tmp")
+    result = hpc_command("start", "--head", "--num-cpus=1", f"--tmpdir={folder}")
+    address = next(line.split("=")[1] for line in result.stdout.splitlines() if "hpc stop" in line)
+    assert address.startswith(f"{folder}/hpc-"), result.stderr
+    try:
+        for env in ({"HPC_ADDRESS": address}, {"HPC_SESSION_DIR": address}):
+            assert python_script(READY.format(""), **env).stdout.endswith(" 42\n")
+        assert hpc_command("job", "submit", f"--address={address}", "--", "echo", "hi").stdout == "hi\n"
+    finally:
+        assert hpc_command("stop", f"--session={address}").returncode == 0
+    os.rmdir(folder)
 
 
 def test_the_default_namespace_of_a_session():

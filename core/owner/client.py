@@ -91,6 +91,9 @@ class Client(Values):
 
     def start(self) -> None:
         """Start the background thread."""
+        from hpc.core.owner.forked import watch_forks
+
+        watch_forks()
         self._thread.start()
 
     def _register(self, kind: str, job: bytes, proc: int) -> tuple[Registered, int]:
@@ -484,6 +487,7 @@ class Client(Values):
             stream.close()
         self._epoll.close()
         os.close(self._kick_fd)
+        self.arena.close()
 
 
 def pack_job(fields: dict[str, Any]) -> bytes:

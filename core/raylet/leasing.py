@@ -263,7 +263,9 @@ class Leasing:
         pool, bundle, grant = found
         self._next_lease += 1
         ident = self.node << 32 | self._next_lease
-        lease = Lease(ident, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver, pool)
+        lease = Lease(
+            ident, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver, pool, since=self.now
+        )
         self.bundles.leased(bundle, lease)
         self.leases[lease.ident] = lease
         worker = self._idle_worker(demand.env)

@@ -53,6 +53,7 @@ class Lease:
     pool: NodeResources
     worker: Proc | None = None
     reclaim_asked: bool = False
+    since: float = 0.0
     recalled_at: float = -1.0
     bundle: Bundle | None = None
 

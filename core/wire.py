@@ -67,6 +67,7 @@ class LeaseRequest(Message, tag=3):
     """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received:
     an absolute demand, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease lasts;
     ``placement`` only has to be free at the moment of placement. ``ticket`` is non-zero where the head chose the node.
+    One that is ``patient`` waits there for its share instead of being refused at once.
     """
 
     req: int
@@ -81,6 +82,7 @@ class LeaseRequest(Message, tag=3):
     depth: int = 0
     ticket: int = 0
     driver: Address = Address(0, 0)
+    patient: bool = False
 
 
 class LeaseGrant(Message, tag=5):
@@ -670,12 +672,14 @@ class Demand(Message, tag=86):
 
 
 class Tickets(Message, tag=87):
-    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible."""
+    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible. With
+    ``patient`` the nodes are full, and the request is to wait there."""
 
     shape: int
     grants: list[tuple[int, int, int]]
     infeasible: str = ""
     final: str = ""
+    patient: bool = False
 
 
 class ProcessGone(Message, tag=88):

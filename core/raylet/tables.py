@@ -53,6 +53,7 @@ class Lease:
     pool: NodeResources
     worker: Proc | None = None
     reclaim_asked: bool = False
+    since: float = 0.0
     recalled_at: float = -1.0
     bundle: Bundle | None = None
 
@@ -60,7 +61,7 @@ class Lease:
 @dataclass
 class Demand:
     """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far, of
-    ``target`` that it has ever wanted."""
+    ``target`` that it has ever wanted. One of another node that waits here, ``until`` then, has an ``asker``."""
 
     owner: Address
     req: int
@@ -81,6 +82,8 @@ class Demand:
     tickets_seen: int = 0
     since: float = 0.0
     served: int = 0
+    asker: Address | None = None
+    until: float = 0.0
 
 
 @dataclass

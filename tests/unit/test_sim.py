@@ -34,6 +34,14 @@ def test_the_checks_can_fail(monkeypatch):
     assert any(run(seed).problems for seed in range(40))
 
 
+def test_the_checks_of_groups_can_fail(monkeypatch):
+    """A raylet that gives back the resources of a bundle, but forgets the bundle's workers, is noticed."""
+    from hpc.core.raylet.bundles import Bundles
+
+    monkeypatch.setattr(Bundles, "_free", lambda self, bundle: self.resources.release(bundle.grant))
+    assert any(run(seed).problems for seed in range(40))
+
+
 def test_nothing_dies_without_faults():
     for seed in range(20):
         report = run(seed, faults=False)

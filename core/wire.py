@@ -337,6 +337,7 @@ class Task(Message, tag=43):
     lease: int = 0
     depth: int = 0
     retry_exceptions: bool = False
+    retriable: bool = True
 
 
 class Call(Message, tag=44):
@@ -489,11 +490,13 @@ class CopyLost(Message, tag=66):
 
 
 class Pull(Message, tag=70):
-    """Send me the object in chunks, from ``offset`` on; at most ``window`` chunks without an answer."""
+    """Send me the object in chunks, from ``offset`` on; at most ``window`` chunks without an answer. ``whole``: only a
+    node that has all of it may serve this, and must."""
 
     ident: bytes
     offset: int
     window: int
+    whole: bool = False
 
 
 class Chunk(Message, tag=71):
@@ -501,7 +504,7 @@ class Chunk(Message, tag=71):
 
     ident: bytes
     offset: int
-    data: bytes
+    data: memoryview
     total: int
 
 
@@ -681,6 +684,46 @@ class Shutdown(Message, tag=98):
     why: str
 
 
+# ---------------------------------------------------------------- the object store under pressure
+
+
+class PleaseUnpin(Message, tag=110):
+    """The raylet needs room: give back the pins that no view needs, with an Unpin (which may be empty)."""
+
+
+class StoreStats(Message, tag=111):
+    """Ask a raylet what is in its object store and what it has moved; the Answer is JSON."""
+
+    req: int
+
+
+class FetchAll(Message, tag=112):
+    """Make a set of objects readable on this node, all or none: the arguments of one task."""
+
+    req: int
+    idents: list[bytes]
+    sizes: list[int]
+    nodes: list[list[int]]
+
+
+class FetchedAll(Message, tag=113):
+    """The answer to FetchAll: where they lie, each pinned once; or ``why`` not, and which object is to blame."""
+
+    req: int
+    idents: list[bytes]
+    sizes: list[int]
+    offsets: list[int]
+    why: str = ""
+    bad: bytes = b""
+
+
+class PullBusy(Message, tag=114):
+    """This node serves the object to enough others at the moment; ``others`` have it, or are getting it."""
+
+    ident: bytes
+    others: list[int]
+
+
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
@@ -691,6 +734,7 @@ AnyMessage = Union[
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
     Shutdown,
+    PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -187,6 +187,7 @@ class TaskSubmitter(ObjectTable):
         elif self._settling or len(box) >= BATCH:
             self.urgent.add(worker)
         msg.lease = lease.ident
+        msg.retriable = rec.retries != 0
         rec.lease = lease
         inflight[msg.task] = rec
         box.append(msg)

@@ -20,17 +20,23 @@ from hpc.core.wire import (
     INLINE,
     STORED,
     SYSTEM,
+    Alloc,
+    Allocated,
     Blocked,
     Call,
     CreateActor,
     Done,
     EndActor,
+    FetchAll,
+    FetchedAll,
     Message,
+    PleaseUnpin,
     Result,
     Seal,
     Task,
     Unblocked,
     Unpin,
+    system_error,
 )
 from hpc.core.worker.executor import Executor
 
@@ -133,10 +139,20 @@ class WorkerSim:
         self.blocked = False
         self.seen: list[tuple[Address, int]] = []
         self.submitter = Submitter(world, process)
+        #: What goes on when the raylet has answered a question about memory, by its number.
+        self.asked: dict[int, Any] = {}
+        self._questions = 0
         process.on_message = self.on_message
 
     def on_message(self, src: Address, msg: Message) -> None:
         """A message that is not for the owner's machine."""
+        if isinstance(msg, (Allocated, FetchedAll)):
+            if self.process.alive:
+                self.asked.pop(msg.req)(msg)
+            return
+        if isinstance(msg, PleaseUnpin):
+            self.process.machine.send(self.process.machine.raylet, Unpin([]))
+            return
         if self.executor.handle(src, msg):
             for dst, reply in self.executor.replies:
                 self.process.machine.send(dst, reply)
@@ -165,13 +181,38 @@ class WorkerSim:
         if isinstance(msg, Call):
             self.seen.append((src, msg.seq))
         program = msgspec.msgpack.decode(msg.args, type=Program)
-        self.world.clock.after(program.run_s, lambda: self._children(src, msg, program))
+        stored = {ref: value for ref, value in zip(msg.refs, msg.values) if value.kind == STORED}
+        if stored:
+            self._admit(src, msg, program, stored)
+        else:
+            self.world.clock.after(program.run_s, lambda: self._children(src, msg, program, []))
 
-    def _children(self, src: Address, msg: Task | Call, program: Program) -> None:
+    def _ask(self, build: Any, then: Any) -> None:
+        """A question about memory to the raylet; ``then`` is called with the answer."""
+        self._questions += 1
+        self.asked[self._questions] = then
+        self.process.machine.send(self.process.machine.raylet, build(self._questions))
+        self.world.flush(self.process, everything=True)
+
+    def _admit(self, src: Address, msg: Task | Call, program: Program, stored: dict[bytes, Result]) -> None:
+        """The task's arguments are read, all of them, while it runs."""
+
+        def admitted(answer: FetchedAll) -> None:
+            if answer.why:
+                kind = "ObjectStoreFullError" if "has no room" in answer.why else "ObjectLostError"
+                self._finish(src, msg.task, msg.attempt, [system_error(kind, answer.why)])
+            else:
+                self.world.clock.after(program.run_s, lambda: self._children(src, msg, program, answer.idents))
+
+        values = stored.values()
+        sizes, nodes = [v.size for v in values], [list(v.nodes) for v in values]
+        self._ask(lambda req: FetchAll(req, list(stored), sizes, nodes), admitted)
+
+    def _children(self, src: Address, msg: Task | Call, program: Program, pinned: list[bytes]) -> None:
         if not self.process.alive:
             return
         if not program.children:
-            self._compute(src, msg, program, [])
+            self._compute(src, msg, program, [], pinned)
             return
         depth = getattr(msg, "depth", 0) + 1
         refs = [self.submitter.submit(child, [], depth=depth) for child in program.children]
@@ -186,11 +227,13 @@ class WorkerSim:
             if self.process.alive:
                 self.blocked = False
                 machine.send(machine.raylet, Unblocked())
-                self._compute(src, msg, program, refs)
+                self._compute(src, msg, program, refs, pinned)
 
         self.submitter.when_all(refs, resume)
 
-    def _compute(self, src: Address, msg: Task | Call, program: Program, refs: list[bytes]) -> None:
+    def _compute(
+        self, src: Address, msg: Task | Call, program: Program, refs: list[bytes], pinned: list[bytes]
+    ) -> None:
         if not self.process.alive:
             return
         machine = self.process.machine
@@ -199,6 +242,10 @@ class WorkerSim:
             one = value_of(result) if result is not None else 0
             value = value + one if isinstance(one, int) and isinstance(value, int) else value
         self.submitter.drop(refs)
+        if program.large:
+            self._store(src, msg, value, pinned)
+            return
+        self._unpin(pinned)
         results: list[Result]
         if program.fails:
             results = [Result(ERROR, b"failed")]
@@ -207,21 +254,30 @@ class WorkerSim:
             machine.hand_over(msg.task, msg.attempt, src, inner)
             self.submitter.drop(inner)
             results = [Result(INLINE, msgspec.msgpack.encode(value), inner=inner)]
-        elif program.large:
-            results = [self._store(msg.task, value)]
         else:
             results = [Result(INLINE, msgspec.msgpack.encode(value))]
         self._finish(src, msg.task, msg.attempt, results)
 
-    def _store(self, ident: bytes, size: int) -> Result:
-        """Put a value into the arena as `size` bytes: the raylet's part without the round trip."""
-        memory = self.world.nodes[self.process.addr.node].machine.memory
-        size = max(1, size)
-        offset = memory.layout.alloc(size)
-        memory.writing[offset] = (self.process.addr.proc, ident)
-        self.process.machine.send(self.process.machine.raylet, Seal(ident, offset, size))
-        self.process.machine.send(self.process.machine.raylet, Unpin([ident]))
-        return Result(STORED, b"", size, [self.process.addr.node])
+    def _unpin(self, pinned: list[bytes]) -> None:
+        if pinned:
+            self.process.machine.send(self.process.machine.raylet, Unpin(pinned))
+
+    def _store(self, src: Address, msg: Task | Call, size: int, pinned: list[bytes]) -> None:
+        """Put a value into the arena as `size` bytes, and end the task with it; the arguments are read until then."""
+        size = max(1, size) if isinstance(size, int) else 1
+        raylet = self.process.machine.raylet
+
+        def allocated(answer: Allocated) -> None:
+            if answer.offset < 0:
+                self._unpin(pinned)
+                self._finish(src, msg.task, msg.attempt, [system_error("ObjectStoreFullError", answer.why)])
+                return
+            self.process.machine.send(raylet, Seal(msg.task, answer.offset, size))
+            self.process.machine.send(raylet, Unpin([msg.task, *pinned]))
+            result = Result(STORED, b"", size, [self.process.addr.node])
+            self._finish(src, msg.task, msg.attempt, [result])
+
+        self._ask(lambda req: Alloc(req, size, msg.task), allocated)
 
     def _finish(self, src: Address, task: bytes, attempt: int, results: list[Result]) -> None:
         self.busy = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.core.sim.programs import Program, Submitter, WorkerSim
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.world import ARENA_BYTES, SMALL_ARENA_BYTES, Process, World
 
 MAX_VIRTUAL_S = 120.0
 
@@ -26,6 +26,8 @@ class Report:
     story: list[str] = field(default_factory=list)
     tasks: int = 0
     deaths: int = 0
+    spilled: int = 0
+    restored: int = 0
     virtual_s: float = 0.0
 
 
@@ -37,7 +39,10 @@ class Simulation:
         self.report = Report(seed)
         self.workers: dict[Any, WorkerSim] = {}
         loss = self.rng.choice([0.0, 0.05, 0.3])
-        self.world = World(seed, nodes, self.rng.randint(1, 3), loss, self._worker_started)
+        cpus = self.rng.randint(1, 3)
+        self.small = self.rng.random() < 0.5
+        arena_bytes = SMALL_ARENA_BYTES if self.small else ARENA_BYTES
+        self.world = World(seed, nodes, cpus, loss, self._worker_started, arena_bytes)
         self.faults = faults
         self.driver = self.world.new_driver(1, lambda src, msg: None)
         self.submitter = Submitter(self.world, self.driver)
@@ -85,16 +90,15 @@ class Simulation:
     def _submit(self) -> None:
         program, total = self._program()
         kind = self.rng.random()
-        if not program.children and kind < 0.2:
+        if not program.children and kind < (0.5 if self.small else 0.2):
             program.large = True
             program.number = total = 200_000 + program.number
         elif kind < 0.35:
             program.returns_refs = self.rng.randint(1, 3)
         refs: list[bytes] = []
         if self.expected and self.rng.random() < 0.4:
-            ref = self.rng.choice(list(self.expected))
-            refs = [ref]
-            total += self.expected[ref][0]
+            refs = self.rng.sample(list(self.expected), min(len(self.expected), self.rng.randint(1, 2)))
+            total += sum(self.expected[ref][0] for ref in refs)
         ident = self.submitter.submit(program, refs)
         # A value that was only on a node that died is lost, and with it what depends on it.
         self.expected[ident] = (total, program.large or any(self.expected[r][1] for r in refs))
@@ -168,11 +172,20 @@ class Simulation:
                 continue
             raylet = node.machine
             raylet.memory.layout.check()
+            if raylet.memory.layout.used_bytes or raylet.memory.spiller.used_bytes:
+                self._problem(f"node {node.number} still uses memory or disk: {raylet.memory.stats()}")
+            self.report.spilled += raylet.memory.spiller.spilled_objects
+            self.report.restored += raylet.memory.spiller.restored_objects
             left: dict[str, Sized] = {
                 "leases": raylet.leasing.leases,
                 "holds": raylet.borrowing.holds,
                 "objects": raylet.memory.stored,
                 "pulls": raylet.memory.incoming,
+                "readers waiting for room": raylet.memory.sets,
+                "writers waiting for room": raylet.memory.wanted,
+                "objects being written": raylet.memory.writing,
+                "files": raylet.memory.spiller.files,
+                "nodes asked for bytes": raylet.memory.pulls.asked_bytes,
                 "waiting": [d for d in raylet.leasing.demands.values() if d.want],
             }
             for name, what in left.items():

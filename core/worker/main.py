@@ -238,7 +238,10 @@ class Worker:
             return serialization.loads(msg.args)
         args, kwargs = serialization.loads(msg.args)
         load = self.client.load
+        stored = {ident: value for ident, value in zip(msg.refs, msg.values) if value.kind == STORED}
+        pins = self.client.memory.admit(stored) if len(stored) > 1 else []
         values = [load(ident, value) for ident, value in zip(msg.refs, msg.values)]
+        self.client.memory.unviewed.extend(pins)
         args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
         kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
         return args, kwargs
@@ -248,11 +251,11 @@ class Worker:
         context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth)
         token = current_task.set(context)
         arena = self.client.arena
-        arena.publish(msg.task, msg.attempt, True)
+        start = self.started_at = time.monotonic()
+        arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
         self.running[msg.task] = context
         met: list[bytes] = []
         serialization.context.met = met
-        start = self.started_at = time.monotonic()
         retryable = False
         self._main_task = msg.task
         try:

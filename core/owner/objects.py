@@ -279,11 +279,11 @@ class ObjectTable:
                 callback()
 
     def on_location_added(self, ident: bytes, node: int) -> None:
-        """A node has a copy of an object of ours; if the object is gone already the copy is freed."""
+        """A node has a copy of an object of ours; if the object is gone, or was given up as lost, the copy is freed."""
         entry = self.objects.get(ident)
-        if entry is None or entry.result is None:
+        if entry is None or entry.result is None or entry.result.kind != STORED:
             self.send(raylet_of(node), Free([ident]))
-        elif entry.result.kind == STORED and node not in entry.result.nodes:
+        elif node not in entry.result.nodes:
             entry.result.nodes.append(node)
 
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:

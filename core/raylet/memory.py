@@ -6,7 +6,8 @@ dropped, others are written to disk (`spill`) and come back when they are read.
 
 Who waits for room waits here, not by asking again. Reads come first: sets of objects (the arguments of a task) in the
 order of arrival. Only the oldest set that lacks room keeps what it has pinned already while it waits, so two sets can
-not wait for each other; the others take nothing until it has all. Who can be helped by the disk alone holds up those
+not wait for each other; the others take nothing until it has all. (A single object that is in memory is never refused:
+its reader may be a task that runs, and whose end others wait for.) Who can be helped by the disk alone holds up those
 behind it; who waits for other processes to let go does not.
 """
 
@@ -389,7 +390,7 @@ class Memory:
             if waiting not in self.sets:
                 continue
             missing = [ident for ident in waiting.items if not self._there(ident)]
-            if not missing:
+            if not missing and (waiting.alone or not lacking):
                 self._complete(waiting)
             elif lacking:
                 self._let_go_held(waiting)
@@ -528,7 +529,7 @@ class Memory:
 
     def _hopeless(self, procs: set[int]) -> bool:
         """Whether nobody who reads objects here is at work: those who wait cannot let go of what they have."""
-        if self._asking or self.spiller.writing_bytes and not self.spiller.problem:
+        if self._asking or (self.spiller.writing_bytes and not self.spiller.problem):
             return False
         holders = {proc for obj in self.lru.values() for proc in obj.pins} - procs
         return not any(self.is_running(proc) for proc in holders)

@@ -90,7 +90,7 @@ class Simulation:
     def _submit(self) -> None:
         program, total = self._program()
         kind = self.rng.random()
-        if not program.children and kind < (0.5 if self.small else 0.2):
+        if not program.children and kind < (0.7 if self.small else 0.2):
             program.large = True
             program.number = total = 200_000 + program.number
         elif kind < 0.35:

@@ -26,7 +26,7 @@ from hpc.core.wire import HEADER, LeaseLost, Message, NodeInfo, Unroutable, deco
 TICK_S = 0.005
 ARENA_BYTES = 64 << 20
 #: In some seeds the arena has room for a few objects only, so that they move to disk and back.
-SMALL_ARENA_BYTES = 1280 << 10
+SMALL_ARENA_BYTES = 900 << 10
 DISK_BYTES = 1 << 40
 
 

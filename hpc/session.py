@@ -94,6 +94,7 @@ def init(
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
+    object_spilling_directory: str | None = None,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
@@ -113,6 +114,8 @@ def init(
         an error if there is none), or a session's id or node directory.
     num_cpus, num_gpus, resources, labels, object_store_memory: of each node of a new session; by default what the
         scheduler granted, or what this machine has.
+    object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
+        default the node's own directory, if that is on a disk (see docs/memory.md).
     runtime_env: {"env_vars": {...}} for all tasks and actors of this driver.
     Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
     SessionStartError when nodes do not come up.
@@ -131,6 +134,8 @@ def init(
         node_dir = _find(address)
         if node_dir is not None and (num_cpus is not None or num_gpus is not None or resources):
             raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
+        if node_dir is not None and object_spilling_directory is not None:
+            raise ValueError("object_spilling_directory belongs to a session's start; this one runs already")
         if node_dir is None:
             overrides = {
                 "num_cpus": num_cpus,
@@ -139,7 +144,10 @@ def init(
                 "labels": dict(labels or {}),
                 "object_store_bytes": object_store_memory,
             }
-            node_dir = _start(address == "local", overrides, start_timeout_s)
+            config = (
+                {} if object_spilling_directory is None else {"spill_dir": os.path.abspath(object_spilling_directory)}
+            )
+            node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
             return _connect(node_dir, namespace, env, log_to_driver)
         except BaseException:
@@ -185,7 +193,7 @@ def _find_live(address: str) -> str:
     raise ConnectionError(f"several sessions of yours run here, name one of them as the address: {listed}")
 
 
-def _start(local: bool, overrides: dict[str, Any], timeout_s: float) -> str:
+def _start(local: bool, overrides: dict[str, Any], timeout_s: float, config: dict[str, Any]) -> str:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
     from hpc.launchers.pick import find_place, make_group, session_options
     from hpc.launchers.session import Session, SessionError
@@ -195,7 +203,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float) -> str:
     from hpc.core.exceptions import SessionStartError
 
     alone = session_options(place)["driver_host"]
-    session = Session(make_group(place), overrides=given, start_timeout_s=timeout_s, driver_host=alone)
+    session = Session(make_group(place), overrides=given, config=config, start_timeout_s=timeout_s, driver_host=alone)
     try:
         session.start()
         import hpc.core.owner.client  # noqa: F401  while the nodes come up

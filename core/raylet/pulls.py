@@ -27,6 +27,7 @@ MAX_READERS = 2
 TREE_BYTES = 4 << 20
 #: A pull without progress begins anew with a node that has all of the object.
 STALLED_S = 15.0
+LOOK_EVERY_S = 1.0
 
 
 class ArenaMemory(Protocol):
@@ -49,6 +50,7 @@ class Pulls:
     ) -> None:
         self.node = node
         self.now = 0.0
+        self._look_at = 0.0
         self.arena = arena
         self.bulk: list[tuple[int, Message]] = []
         self.incoming: dict[bytes, Incoming] = {}
@@ -280,6 +282,9 @@ class Pulls:
     def tick(self, now: float) -> None:
         """Begin pulls anew that have not moved for long."""
         self.now = now
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
         for pull in list(self.incoming.values()):
             if now - pull.moved_at > STALLED_S:
                 pull.moved_at = now

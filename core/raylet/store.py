@@ -28,7 +28,8 @@ MIN_STORE_BYTES = 64 << 20
 #: Pages of the arena that are made ready while the node is idle: the first values that are put find them.
 PREFAULT_BYTES = 256 << 20
 PREFAULT_AFTER_S = 1.0
-PREFAULT_STEP_BYTES = 2 << 20
+PREFAULT_STEP_BYTES = 1 << 20
+PREFAULT_PAUSE_S = 0.003
 #: Only where the store is this large, and so much memory is free, that it does not matter.
 PREFAULT_STORE_BYTES = 1 << 30
 PREFAULT_FREE_BYTES = 4 << 30
@@ -104,14 +105,14 @@ class StoreShell:
             self._thread.start()
 
     def _prefault(self) -> None:
-        """On a thread of the lowest priority, in small steps."""
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        """On a thread that only runs where nobody else wants to, in small steps."""
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
         at = SLOTS_BYTES
         while at < SLOTS_BYTES + PREFAULT_BYTES and not self._closing:
             if not self._arena.prefault(at, PREFAULT_STEP_BYTES):
                 return
             at += PREFAULT_STEP_BYTES
-            time.sleep(0.001)
+            time.sleep(PREFAULT_PAUSE_S)
 
     def close(self) -> None:
         """Stop the threads; no file is left."""

@@ -184,7 +184,7 @@ class Disk:
             os.close(fd)
 
     def _write(self, fd: int, offset: int, size: int) -> None:
-        while size:
+        while size and not self._closed:
             sent = os.sendfile(fd, self._arena.fd, offset, min(size, STEP_BYTES))
             if not sent:
                 raise OSError(5, "the arena ended early")
@@ -193,7 +193,7 @@ class Disk:
 
     def _read(self, fd: int, at: int, offset: int, size: int) -> None:
         target = self._arena.writable(offset, size)
-        while len(target):
+        while len(target) and not self._closed:
             got = os.preadv(fd, [target[:STEP_BYTES]], at)
             if not got:
                 raise OSError(5, "the spill file is shorter than it was")

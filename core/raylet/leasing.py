@@ -299,6 +299,7 @@ class Leasing:
         if worker is None:
             return
         worker.lease = None
+        worker.blocked = False
         if retire or lease.actor:
             worker.retired = True
             self.to_kill.append((worker, "its lease has ended"))
@@ -315,12 +316,14 @@ class Leasing:
     def on_blocked(self, src: Address, msg: Blocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
+            proc.blocked = True
             self.resources.lend_cpu(proc.lease.grant)
             self.schedule()
 
     def on_unblocked(self, src: Address, msg: Unblocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
+            proc.blocked = False
             self.resources.resume_cpu(proc.lease.grant)
 
     def on_kill_worker(self, src: Address, msg: KillWorker) -> None:

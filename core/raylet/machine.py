@@ -152,8 +152,7 @@ class RayletMachine:
     def _is_running(self, number: int) -> bool:
         """Whether the process runs a task at the moment: it will let go of its arguments by itself."""
         proc = self.leasing.procs.get(number)
-        lease = proc.lease if proc is not None else None
-        return lease is not None and not lease.actor and not lease.grant.cpu_lent
+        return proc is not None and proc.lease is not None and not proc.lease.actor and not proc.blocked
 
     def _describe(self, number: int) -> str:
         proc = self.leasing.procs.get(number)

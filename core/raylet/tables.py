@@ -25,6 +25,7 @@ class Proc:
     started: float = 0.0
     exposed: bool = False
     retired: bool = False
+    blocked: bool = False
     exit_why: str = ""
     exit_intended: bool = False
     job: bytes = b""

@@ -105,6 +105,15 @@ class ObjectLostError(HpcError):
     """The object's value cannot be had any more."""
 
 
+class CopiesLost(ObjectLostError):
+    """Inside the runtime: an object could not be read at the places that were known (``nodes``)."""
+
+    def __init__(self, text: str, nodes: list[int], ident: bytes = b"") -> None:
+        super().__init__(text)
+        self.nodes = nodes
+        self.ident = ident
+
+
 class ReferenceCountingAssertionError(ObjectLostError):
     """The object was freed before this use of it."""
 
@@ -135,6 +144,14 @@ class TaskCancelledError(HpcError):
 
 class TaskUnschedulableError(HpcError):
     """The task cannot be placed."""
+
+
+class TaskPlacementGroupRemoved(HpcError):
+    """The placement group in which the task ran, or was to run, was removed."""
+
+
+class ActorPlacementGroupRemoved(HpcError):
+    """The placement group in which the actor was to run was removed."""
 
 
 class PendingCallsLimitExceeded(HpcError):

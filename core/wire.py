@@ -28,6 +28,12 @@ MAX_FRAME_BYTES = 64 << 20
 # (a msgpack map with "type", "why" and more: head, raylet and the owner's machine never pickle).
 INLINE, STORED, ERROR, SYSTEM = 0, 1, 2, 3
 
+# Numbers of return values that are not numbers: a generator whose items are told one by one, and one whose items
+# become the value of a single reference.
+STREAMING, DYNAMIC = -1, -2
+#: Ids that a generator's task reserves: its own and those of its items.
+STREAM_IDS = 1 << 32
+
 
 class Message(msgspec.Struct, array_like=True, gc=False, frozen=False):
     """Base of all messages."""
@@ -88,10 +94,12 @@ class LeaseGrant(Message, tag=5):
 
 
 class LeaseInfeasible(Message, tag=6):
-    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join)."""
+    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join). With ``final`` it never
+    will be: "unschedulable" (its node is dead), "removed" (its placement group is)."""
 
     req: int
     why: str
+    final: str = ""
 
 
 class LeaseReturn(Message, tag=7):
@@ -102,9 +110,11 @@ class LeaseReturn(Message, tag=7):
 
 
 class LeaseReclaim(Message, tag=8):
-    """The raylet asks a submitter to return leases that it keeps without using them."""
+    """The raylet asks a submitter to return leases that it keeps without using them; those named in ``leases`` as soon
+    as what is queued at them is done, even if it has more to do: others wait for their share."""
 
     node: int
+    leases: list[int] = []
 
 
 class LeaseLost(Message, tag=9):
@@ -300,7 +310,9 @@ class DefineFunction(Message, tag=40):
 
 
 class LeaseBegin(Message, tag=41):
-    """First message to a leased worker: on whose behalf it works, and with which accelerator instances."""
+    """First message to a leased worker: on whose behalf it works, and with which accelerator instances.
+    ``group`` is (placement group, whether its tasks' children belong there too), or empty; ``driver`` is the one whose
+    work it is."""
 
     lease: int
     owner: Address
@@ -308,6 +320,8 @@ class LeaseBegin(Message, tag=41):
     job: bytes
     env: dict[str, str]
     resources: dict[str, int] = {}
+    group: list[Any] = []
+    driver: Address = Address(0, 0)
 
 
 class Result(Message, tag=42):
@@ -323,7 +337,8 @@ class Result(Message, tag=42):
 
 class Task(Message, tag=43):
     """A task to run. ``args`` is a serialized (args, kwargs); ``refs`` are the top-level references in their order of
-    appearance, ``values`` what they resolved to; ``holds`` are references nested deeper."""
+    appearance, ``values`` what they resolved to; ``holds`` are references nested deeper. ``num_returns`` may be
+    STREAMING or DYNAMIC; ``window`` is how many items of a generator may wait to be taken (0: any number)."""
 
     task: bytes
     attempt: int
@@ -337,11 +352,13 @@ class Task(Message, tag=43):
     lease: int = 0
     depth: int = 0
     retry_exceptions: bool = False
+    window: int = 0
     retriable: bool = True
 
 
 class Call(Message, tag=44):
-    """A method call on an actor. ``seq`` orders the calls of one caller incarnation to one actor incarnation."""
+    """A method call on an actor. ``seq`` orders the calls of one caller incarnation to one actor incarnation and
+    concurrency group; it is negative where no order was asked for."""
 
     task: bytes
     attempt: int
@@ -355,6 +372,8 @@ class Call(Message, tag=44):
     refs: list[bytes] = []
     holds: list[bytes] = []
     group: str = ""
+    retry_exceptions: bool = False
+    window: int = 0
 
 
 class Skip(Message, tag=45):
@@ -423,6 +442,23 @@ class EndActor(Message, tag=51):
     why: str = "all handles are out of scope"
 
 
+class Yielded(Message, tag=140):
+    """Item number ``index`` of a task or call that is a generator."""
+
+    task: bytes
+    attempt: int
+    index: int
+    result: Result
+
+
+class Consumed(Message, tag=141):
+    """``count`` items of a generator have been taken: it may go on."""
+
+    task: bytes
+    attempt: int
+    count: int
+
+
 class Refused(Message, tag=52):
     """A call for an incarnation of an actor that this worker does not host."""
 
@@ -484,6 +520,39 @@ class CopyLost(Message, tag=66):
 
     ident: bytes
     nodes: list[int]
+
+
+class FreeValues(Message, tag=145):
+    """To an owner: give up the values of these objects, whoever holds them (``internal.free``)."""
+
+    idents: list[bytes]
+
+
+class KeeperQuery(Message, tag=142):
+    """To the head: which process owns detached actors? The answer's data is its address."""
+
+    req: int
+
+
+class NewActor(Message, tag=143):
+    """To the keeper: an id for a detached actor (the answer's data)."""
+
+    req: int
+
+
+class KeepActor(Message, tag=144):
+    """To the keeper: make this actor, and own it. ``code`` is its class; ``job``, ``driver``: whose work it is."""
+
+    req: int
+    create: CreateActor
+    held: dict[str, int]
+    placement: dict[str, int]
+    strategy: Any
+    env: dict[str, str]
+    restarts: int
+    code: bytes
+    job: bytes
+    driver: Address
 
 
 # ---------------------------------------------------------------- raylet <-> raylet: bulk
@@ -557,13 +626,15 @@ class NodeDied(Message, tag=83):
 
 
 class Heartbeat(Message, tag=84):
-    """A raylet is alive; what it has free, and how many requests of each shape wait there."""
+    """A raylet is alive; what it has free, how many requests wait there, and what is free in each bundle of placement
+    groups that it holds: (group, index, free)."""
 
     node: int
     free: dict[str, int]
     workers: int
     waiting: int
     tickets: list[int] = []
+    bundles: list[tuple[bytes, int, dict[str, int]]] = []
 
 
 class HeartbeatAck(Message, tag=85):
@@ -587,11 +658,12 @@ class Demand(Message, tag=86):
 
 
 class Tickets(Message, tag=87):
-    """The head's answer to Demand: ``grants`` are (node, count, ticket)."""
+    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible."""
 
     shape: int
     grants: list[tuple[int, int, int]]
     infeasible: str = ""
+    final: str = ""
 
 
 class ProcessGone(Message, tag=88):
@@ -684,6 +756,93 @@ class Shutdown(Message, tag=98):
     why: str
 
 
+# ---------------------------------------------------------------- placement groups, fair shares
+
+
+class PgCreate(Message, tag=100):
+    """Make a placement group. ``selectors`` has the label selector of each bundle (or is empty). ``creator`` is the
+    process whose end removes the group unless it is ``detached``. Answered at once; PgWait tells when it is there."""
+
+    req: int
+    group: bytes
+    name: str
+    namespace: str
+    strategy: str
+    bundles: list[dict[str, int]]
+    selectors: list[Any]
+    detached: bool
+    creator: Address
+
+
+class PgRemove(Message, tag=101):
+    """Remove a group: what runs in it is ended. Removing it again, or one that never was, changes nothing."""
+
+    req: int
+    group: bytes
+
+
+class PgTable(Message, tag=102):
+    """Ask for one group (by id, or by namespace and name), or for all; the answer's data is JSON."""
+
+    req: int
+    group: bytes = b""
+    namespace: str = ""
+    name: str = ""
+
+
+class PgWait(Message, tag=103):
+    """Answered when the group is reserved completely, or is removed (not ok)."""
+
+    req: int
+    group: bytes
+
+
+class BundlePrepare(Message, tag=104):
+    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none."""
+
+    group: bytes
+    attempt: int
+    ticket: int
+    bundles: list[tuple[int, dict[str, int]]]
+
+
+class BundlePrepared(Message, tag=105):
+    """The raylet's answer. Nothing was taken unless ``ok``."""
+
+    group: bytes
+    attempt: int
+    ok: bool
+    why: str = ""
+
+
+class BundleCommit(Message, tag=106):
+    """Phase two: all nodes have said yes, the bundles of this attempt can be used."""
+
+    group: bytes
+    attempt: int
+
+
+class BundleReturn(Message, tag=107):
+    """Give the group's bundles back; what runs in them is ended. ``attempt`` 0: whichever there are."""
+
+    group: bytes
+    attempt: int
+    why: str
+
+
+class BundlesHeld(Message, tag=108):
+    """A raylet that registers (again) says which bundles it holds: (group, index, attempt, committed)."""
+
+    bundles: list[tuple[bytes, int, int, bool]]
+
+
+class PgWarning(Message, tag=109):
+    """To the creator: why the group cannot be placed on any set of nodes that exists."""
+
+    group: bytes
+    why: str
+
+
 # ---------------------------------------------------------------- the object store under pressure
 
 
@@ -715,6 +874,7 @@ class FetchedAll(Message, tag=113):
     offsets: list[int]
     why: str = ""
     bad: bytes = b""
+    lost: list[int] = []
 
 
 class PullBusy(Message, tag=114):
@@ -733,8 +893,9 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown,
-    PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy,
+    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
+    PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
+    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

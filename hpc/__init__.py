@@ -20,9 +20,12 @@ from typing import TYPE_CHECKING, Any
 from hpc._version import __version__
 
 if TYPE_CHECKING:
-    from hpc import actor, exceptions, train, util
+    import cloudpickle
+
+    from hpc import actor, exceptions, internal, train, util
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
+    from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
     from hpc.core.owner.ref import ObjectRef
     from hpc.objects import cancel, get, put, wait
     from hpc.remote_function import RemoteFunction
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
 _HOME = {
     "ActorClass": "hpc.actor",
     "ActorHandle": "hpc.actor",
+    "DynamicObjectRefGenerator": "hpc.core.owner.generator",
     "ObjectRef": "hpc.core.owner.ref",
+    "ObjectRefGenerator": "hpc.core.owner.generator",
     "RemoteFunction": "hpc.remote_function",
     "available_resources": "hpc.state",
     "cancel": "hpc.objects",
@@ -52,7 +57,7 @@ _HOME = {
     "shutdown": "hpc.session",
     "wait": "hpc.objects",
 }
-_SUBPACKAGES = ("actor", "exceptions", "train", "util")
+_SUBPACKAGES = ("actor", "exceptions", "internal", "train", "util")
 
 
 def __getattr__(name: str) -> Any:
@@ -61,6 +66,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
     elif name in _SUBPACKAGES:
         value = importlib.import_module(f"hpc.{name}")
+    elif name == "cloudpickle":
+        value = importlib.import_module(name)
     else:
         raise AttributeError(f"module 'hpc' has no attribute {name!r}")
     globals()[name] = value
@@ -74,12 +81,15 @@ def __dir__() -> list[str]:
 __all__ = [
     "ActorClass",
     "ActorHandle",
+    "DynamicObjectRefGenerator",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RemoteFunction",
     "__version__",
     "actor",
     "available_resources",
     "cancel",
+    "cloudpickle",
     "cluster_resources",
     "exceptions",
     "get",
@@ -87,6 +97,7 @@ __all__ = [
     "get_gpu_ids",
     "get_runtime_context",
     "init",
+    "internal",
     "is_initialized",
     "kill",
     "method",

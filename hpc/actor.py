@@ -5,25 +5,67 @@ from __future__ import annotations
 import inspect
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from hpc import options as opts
-from hpc.core.exceptions import HpcError
-from hpc.core.ids import return_id
+from hpc.core.exceptions import HpcError, PendingCallsLimitExceeded
+from hpc.core.ids import Address, return_id
 from hpc.core.owner.client import MAX_PENDING_BYTES, Client
+from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.wire import Call, CreateActor, NameLookup, NameRegister
+from hpc.core.wire import (
+    DYNAMIC,
+    STREAM_IDS,
+    STREAMING,
+    Call,
+    CreateActor,
+    KeepActor,
+    KeeperQuery,
+    NameLookup,
+    NameRegister,
+    NewActor,
+)
 from hpc.core.worker.actor import exit_this_actor
+from hpc.core.worker.context import current_task, process
+from hpc.remote_function import is_generator
 from hpc.session import ensure_client, namespace_of
 from hpc.submit import export, pack_arguments, shape_of
 
 #: Methods that every actor has.
 BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
-METHOD_OPTIONS = ("num_returns", "name", "max_task_retries", "concurrency_group", "enable_task_events", "_metadata")
+METHOD_OPTIONS = (
+    "num_returns", "name", "max_task_retries", "retry_exceptions", "concurrency_group", "enable_task_events",
+    "_metadata", "_generator_backpressure_num_objects",
+)  # fmt: skip
+
+
+#: How long the keeper of detached actors may take to answer.
+ASK_S = 60.0
+
+
+class MethodOptions(NamedTuple):
+    """What is known of one method: it travels with every handle. ``retries`` None: what the actor's option says."""
+
+    num_returns: int = 1
+    retries: int | None = None
+    group: str = ""
+    window: int = 0
+    retry_exceptions: bool = False
+
+
+class HandleOptions(NamedTuple):
+    """What is known of an actor by all its handles."""
+
+    retries: int = 0
+    max_pending: int = -1
+    out_of_order: bool = False
+    groups: tuple[str, ...] = ()
 
 
 def method(*args: Any, **options: Any) -> Any:
-    """Options of one method of an actor class: ``@hpc.method(num_returns=2)``.
+    """Options of one method of an actor class: ``@hpc.method(num_returns=2, concurrency_group="io")``.
 
     Raises ValueError for options that methods do not have.
     """
@@ -42,22 +84,43 @@ def _check_method_options(options: dict[str, Any]) -> None:
     for name in options:
         if name not in METHOD_OPTIONS:
             raise ValueError(f"{name!r} is not an option of a method; there are: {', '.join(METHOD_OPTIONS)}")
-    if options.get("concurrency_group"):
-        raise NotImplementedError("concurrency groups are not supported yet")
-    if "num_returns" in options:
-        opts.check_options({"num_returns": options["num_returns"]}, actor=False)
+    group = options.get("concurrency_group")
+    if group is not None and not isinstance(group, str):
+        raise TypeError(f"concurrency_group must be a string, not {type(group).__name__}")
+    for name in ("num_returns", "retry_exceptions", "_generator_backpressure_num_objects"):
+        if name in options:
+            opts.check_options({name: options[name]}, actor=False)
+    if "max_task_retries" in options:
+        opts.check_options({"max_task_retries": options["max_task_retries"]}, actor=True)
+
+
+def _with_options(known: MethodOptions, options: dict[str, Any]) -> MethodOptions:
+    changes: dict[str, Any] = {}
+    if options.get("num_returns") is not None:
+        changes["num_returns"] = opts.returns(options["num_returns"])
+    if "max_task_retries" in options:
+        changes["retries"] = options["max_task_retries"]
+    if "concurrency_group" in options:
+        changes["group"] = options["concurrency_group"] or ""
+    if "_generator_backpressure_num_objects" in options:
+        changes["window"] = opts.window(options["_generator_backpressure_num_objects"])
+    if "retry_exceptions" in options:
+        changes["retry_exceptions"] = bool(options["retry_exceptions"])
+    return known._replace(**changes)
 
 
 class ActorMethod:
     """A method of an actor: call it with ``.remote()``."""
 
-    __slots__ = ("_handle", "_name", "_num_returns", "_retries")
+    __slots__ = ("_count", "_group", "_handle", "_name", "_options", "_retries")
 
-    def __init__(self, handle: ActorHandle, name: str, num_returns: int, retries: int) -> None:
+    def __init__(self, handle: ActorHandle, name: str, options: MethodOptions) -> None:
         self._handle = handle
         self._name = name
-        self._num_returns = num_returns
-        self._retries = retries
+        self._options = options
+        self._count = options.num_returns
+        self._retries = handle._hpc_options.retries if options.retries is None else options.retries
+        self._group = options.group
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._name}() is a method of an actor: call {self._name}.remote() instead")
@@ -65,60 +128,88 @@ class ActorMethod:
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options."""
         _check_method_options(options)
-        count = options.get("num_returns", self._num_returns)
-        return ActorMethod(self._handle, self._name, count, options.get("max_task_retries", self._retries))
+        changed = _with_options(self._options, options)
+        self._handle._check_group(changed.group)
+        return ActorMethod(self._handle, self._name, changed)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Not supported: task graphs are no part of this runtime."""
+        raise NotImplementedError("task graphs (bind) are not supported")
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none."""
+        """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
+        generator an ObjectRefGenerator. Raises PendingCallsLimitExceeded if the actor's max_pending_calls wait."""
         handle = self._handle
-        client = handle._hpc_ref._client
+        ref = handle._hpc_ref
+        client = ref._client
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-        count = self._num_returns
+        count = self._count
         machine = client.machine
         if machine.pending_bytes > MAX_PENDING_BYTES:
             client.wait_for_room()
+        shared = handle._hpc_options
         with client.lock:
             if machine.dropped:
                 machine.drain_dropped()
             client.check_lost()
-            task = machine.new_ids(count)
-            msg = Call(task, 0, handle._hpc_ref._id, 0, 0, self._name, data, count, [], refs, holds)
-            machine.submit_call(msg, self._retries, holds)
+            if shared.max_pending > 0:
+                _check_pending(machine.pending_calls(ref._id), shared.max_pending, handle)
+            task = machine.new_ids(count if count >= 0 else STREAM_IDS)
+            msg = Call(
+                task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, [], refs, holds,
+                self._group, self._options.retry_exceptions, self._options.window,
+            )  # fmt: skip
+            context = current_task.get()
+            machine.submit_call(msg, self._retries, holds, b"" if context is None else context.task)
             if machine.urgent:
                 client._flush()
         if machine.woken:
             client._after()
-        if count == 1:
+        if count == 1 or count == DYNAMIC:
             return ObjectRef(task, client)
+        if count == STREAMING:
+            return ObjectRefGenerator(task, client)
         return [ObjectRef(return_id(task, index), client) for index in range(count)] if count else None
+
+
+def _check_pending(waiting: int, limit: int, handle: ActorHandle) -> None:
+    if waiting >= limit:
+        raise PendingCallsLimitExceeded(
+            f"{waiting} calls of this process to {handle!r} are not finished, and its max_pending_calls is {limit}: "
+            "get some of their results first"
+        )
 
 
 class ActorHandle:
     """A handle to an actor. It can be passed anywhere; the actor ends when the last handle is gone."""
 
-    def __init__(self, ref: ObjectRef[Any], class_name: str, methods: dict[str, int], retries: int) -> None:
+    def __init__(
+        self, ref: ObjectRef[Any], class_name: str, methods: dict[str, MethodOptions], options: HandleOptions
+    ) -> None:
         self._hpc_ref = ref
         self._hpc_class = class_name
         self._hpc_methods = methods
-        self._hpc_retries = retries
+        self._hpc_options = options
 
     @property
     def _actor_id(self) -> str:
         return self._hpc_ref.hex()
 
+    def _check_group(self, group: str) -> None:
+        if group and group not in self._hpc_options.groups:
+            known = ", ".join(self._hpc_options.groups) or "none"
+            raise ValueError(f"actor class {self._hpc_class!r} has no concurrency group {group!r}; it has: {known}")
+
     def __getattr__(self, name: str) -> ActorMethod:
-        count = self._hpc_methods.get(name) if not name.startswith("_hpc") else None
-        if count is None:
+        known = self._hpc_methods.get(name) if not name.startswith("_hpc") else None
+        if known is None:
             if name not in BUILT_IN:
                 raise AttributeError(f"actor class {self.__dict__.get('_hpc_class')!r} has no method {name!r}")
-            count = 1
-        bound = ActorMethod(self, name, count, self._hpc_retries)
-        if name in BUILT_IN:
-            return bound
-        return bound
+            known = MethodOptions()
+        return ActorMethod(self, name, known)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (ActorHandle, (self._hpc_ref, self._hpc_class, self._hpc_methods, self._hpc_retries))
+        return (ActorHandle, (self._hpc_ref, self._hpc_class, self._hpc_methods, self._hpc_options))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActorHandle) and other._hpc_ref == self._hpc_ref
@@ -130,13 +221,14 @@ class ActorHandle:
         return f"Actor({self._hpc_class}, {self._hpc_ref.hex()})"
 
 
-def methods_of(cls: type) -> dict[str, int]:
-    """Names of the methods that can be called remotely, with their numbers of return values."""
-    found: dict[str, int] = {}
+def methods_of(cls: type) -> dict[str, MethodOptions]:
+    """Names of the methods that can be called remotely, with their options."""
+    found: dict[str, MethodOptions] = {}
     for name, member in inspect.getmembers(cls, callable):
         if (name.startswith("__") and name != "__call__") or isinstance(member, type):
             continue
-        found[name] = int(getattr(member, "__hpc_method__", {}).get("num_returns", 1))
+        known = MethodOptions(STREAMING) if is_generator(member) else MethodOptions()
+        found[name] = _with_options(known, getattr(member, "__hpc_method__", {}))
     if "__call__" in found and "__call__" not in {n for k in cls.__mro__ for n in k.__dict__}:
         del found["__call__"]
     return found
@@ -148,6 +240,20 @@ class ActorClass:
     def __init__(self, cls: type, options: dict[str, Any]) -> None:
         self._cls = cls
         self._options = opts.check_options(options, actor=True)
+        self._methods = methods_of(cls)
+        groups = tuple(self._options.get("concurrency_groups") or ())
+        self._shared = HandleOptions(
+            int(opts.option(self._options, "max_task_retries")),
+            int(opts.option(self._options, "max_pending_calls")),
+            bool(opts.option(self._options, "allow_out_of_order_execution")),
+            groups,
+        )
+        for name, known in self._methods.items():
+            if known.group and known.group not in groups:
+                raise ValueError(
+                    f"method {name!r} is in the concurrency group {known.group!r}, which the actor's "
+                    "concurrency_groups do not have"
+                )
         self._client: Client | None = None
         self.__name__ = cls.__name__
         self.__doc__ = cls.__doc__
@@ -167,12 +273,10 @@ class ActorClass:
         return ActorClass(self._cls, {**self._options, **options})
 
     def _prepare(self, client: Client) -> None:
-        self._fn = export(client, (self._cls, None), self.__name__)
-        held, placement = opts.amounts(self._options, actor=True)
-        self._shape = shape_of(
-            client, held, placement, opts.strategy(self._options), opts.env_vars(self._options), True
-        )
-        self._methods = methods_of(self._cls)
+        self._fn = export(client, self._cls, self.__name__)
+        held, placement, strategy = opts.placement(self._options, actor=True)
+        self._shape = shape_of(client, held, placement, strategy, opts.env_vars(self._options), True)
+        self._group = process.group
         self._client = client
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
@@ -181,7 +285,7 @@ class ActorClass:
         Raises ValueError if the name is taken.
         """
         client = ensure_client()
-        if self._client is not client:
+        if self._client is not client or self._group is not process.group:
             self._prepare(client)
         options = self._options
         name, namespace = options.get("name"), options.get("namespace") or namespace_of(client)
@@ -192,10 +296,13 @@ class ActorClass:
             if found is not None:
                 return found
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-        with client.lock:
-            ident = client.machine.new_ids()
-        retries = int(opts.option(options, "max_task_retries"))
-        meta = (ident, self.__name__, self._methods, retries)
+        keeper = find_keeper(client) if options.get("lifetime") == "detached" else None
+        if keeper is not None:
+            ident = client.request(lambda req: (keeper, NewActor(req)), ASK_S).data
+        else:
+            with client.lock:
+                ident = client.machine.new_ids()
+        meta = (ident, self.__name__, self._methods, self._shared)
         if name and not self._register(client, name, namespace, ident, meta):
             found = find_actor(client, name, namespace)
             if found is not None and opts.option(options, "get_if_exists"):
@@ -207,20 +314,45 @@ class ActorClass:
             "name": name or "",
             "namespace": namespace,
             "max_concurrency": opts.option(options, "max_concurrency"),
+            "concurrency_groups": dict(opts.option(options, "concurrency_groups") or {}),
         }
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, [], refs, holds)
+        restarts = int(opts.option(options, "max_restarts"))
+        if keeper is not None:
+            self._keep(client, keeper, msg, restarts)
+            return ActorHandle(client.adopt(ident), self.__name__, self._methods, self._shared)
         with client.lock:
             client.check_lost()
-            actor = client.machine.create_actor(msg, self._shape, int(opts.option(options, "max_restarts")), holds)
+            actor = client.machine.create_actor(msg, self._shape, restarts, holds)
             if name:
                 actor.name, actor.namespace = name, namespace
             client._flush()
         client._after()
-        return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, retries)
+        return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, self._shared)
+
+    def _keep(self, client: Client, keeper: Address, create: CreateActor, restarts: int) -> None:
+        """Have the keeper make the actor: it will not end with this process."""
+        shape, machine = self._shape, client.machine
+        code = machine.functions[create.fn]
+        client.request(
+            lambda req: (
+                keeper,
+                KeepActor(
+                    req, create, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.job,
+                    machine.driver,
+                ),
+            ),
+            ASK_S,
+        )  # fmt: skip
 
     def _register(self, client: Client, name: str, namespace: str, ident: bytes, meta: tuple[Any, ...]) -> bool:
         data = pickle.dumps(meta)
         return client.ask_head(lambda req: NameRegister(req, namespace, name, ident, data)).ok
+
+
+def find_keeper(client: Client) -> Address:
+    """The process that owns detached actors; it is made when first asked for."""
+    return Address(*msgspec.msgpack.decode(client.ask_head(lambda req: KeeperQuery(req)).data))
 
 
 def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
@@ -228,8 +360,8 @@ def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
     answer = client.ask_head(lambda req: NameLookup(req, namespace, name))
     if not answer.ok:
         return None
-    ident, class_name, methods, retries = pickle.loads(answer.data)
-    return ActorHandle(client.adopt(ident), class_name, methods, retries)
+    ident, class_name, methods, shared = pickle.loads(answer.data)
+    return ActorHandle(client.adopt(ident), class_name, methods, shared)
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
@@ -242,6 +374,16 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     if handle is None:
         raise ValueError(f"there is no actor named {name!r} in namespace {space!r}")
     return handle
+
+
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """The names of the living named actors of this namespace, or {"name", "namespace"} of those of all."""
+    client = ensure_client()
+    space = "" if all_namespaces else namespace_of(client)
+    found = msgspec.json.decode(client.ask_head(lambda req: NameLookup(req, space, "")).data)
+    if all_namespaces:
+        return [{"name": name, "namespace": where} for where, name in sorted(found)]
+    return sorted(name for _, name in found)
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
@@ -257,11 +399,9 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 def exit_actor() -> None:
     """End the actor in whose method this is called; the call fails with ActorDiedError. Raises HpcError elsewhere."""
-    from hpc.core.worker.context import process
-
     if not process.actor:
         raise HpcError("exit_actor() can only be called in a method of an actor")
     exit_this_actor()
 
 
-__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "method"]
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "list_named_actors", "method"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.session import ensure_client
 
@@ -48,8 +49,11 @@ def wait(
     if isinstance(object_refs, ObjectRef):
         raise TypeError("hpc.wait takes a list of ObjectRefs, not a single one")
     refs = list(object_refs)
+    generators = False
     for ref in refs:
-        if not isinstance(ref, ObjectRef):
+        if isinstance(ref, ObjectRefGenerator):
+            generators = True
+        elif not isinstance(ref, ObjectRef):
             raise TypeError(f"hpc.wait takes ObjectRefs; the list has an element of type {type(ref).__name__}")
     if len(set(refs)) != len(refs):
         raise ValueError("hpc.wait needs a list of unique ObjectRefs")
@@ -59,14 +63,25 @@ def wait(
         raise ValueError(f"num_returns is {num_returns}, but there are only {len(refs)} references")
     if timeout is not None and timeout < 0:
         raise ValueError("timeout must not be negative")
-    return refs[0]._client.wait(refs, num_returns, timeout)
+    client = refs[0]._client
+    if not generators:
+        return client.wait(refs, num_returns, timeout)
+    by_id = {(ref.peek() if isinstance(ref, ObjectRefGenerator) else ref)._id: ref for ref in refs}
+    peeks = [Peek(ident) for ident in by_id]
+    ready, rest = client.wait(peeks, num_returns, timeout)  # type: ignore[arg-type]
+    return [by_id[one._id] for one in ready], [by_id[one._id] for one in rest]
 
 
-def cancel(object_ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) -> None:
-    """Cancel the task that makes the object: getting it then raises TaskCancelledError.
+def cancel(object_ref: ObjectRef[Any] | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel the task that makes the object (any of its return values, or its generator): getting it then raises
+    TaskCancelledError.
 
-    A task that runs gets a TaskCancelledError raised in its main thread; ``force`` ends its worker.
+    A task that runs gets a TaskCancelledError raised in its main thread; ``force`` ends its worker. ``recursive``
+    cancels the tasks that it has submitted too. Calls of actors that wait or are coroutines are cancelled, others run
+    to their end. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call.
     """
+    if isinstance(object_ref, ObjectRefGenerator):
+        object_ref = object_ref.completed()
     if not isinstance(object_ref, ObjectRef):
         raise TypeError(f"hpc.cancel takes an ObjectRef, not {type(object_ref).__name__}")
     client = object_ref._client

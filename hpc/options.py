@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc.core.resources import to_units
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
+from hpc.scheduling import check_accelerator, check_fallback, check_label_selector, check_strategy, requirements
 
 _MISSING = object()
 
@@ -61,9 +62,9 @@ def _count(name: str, value: Any, minimum: int = 0, also: int | None = None) -> 
 
 def _num_returns(name: str, value: Any) -> None:
     if value in ("streaming", "dynamic"):
-        raise NotImplementedError(f"num_returns={value!r} is not supported yet")
+        return
     if isinstance(value, str):
-        raise ValueError(f"num_returns must be an integer, not {value!r}")
+        raise ValueError(f'num_returns must be an integer, "streaming" or "dynamic", not {value!r}')
     _count(name, value)
 
 
@@ -96,14 +97,6 @@ def _flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
 
 
-def _strategy(name: str, value: Any) -> None:
-    if value in (None, "DEFAULT", "SPREAD") or isinstance(value, NodeAffinitySchedulingStrategy):
-        return
-    if isinstance(value, str):
-        raise ValueError(f'scheduling_strategy must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
-    raise NotImplementedError(f"the scheduling strategy {type(value).__name__} is not supported yet")
-
-
 def _runtime_env(name: str, value: Any) -> None:
     if value is None:
         return
@@ -117,11 +110,35 @@ def _runtime_env(name: str, value: Any) -> None:
             raise TypeError("runtime_env['env_vars'] must map strings to strings")
 
 
-def _lifetime(name: str, value: Any) -> None:
-    if value in (None, "non_detached"):
+def _groups(name: str, value: Any) -> None:
+    if value is None:
         return
-    if value == "detached":
-        raise NotImplementedError('lifetime="detached" is not supported yet')
+    if not isinstance(value, Mapping):
+        raise TypeError("concurrency_groups must be a dict of names and limits, as in {'io': 2}")
+    for group, limit in value.items():
+        if not isinstance(group, str) or not group:
+            raise TypeError(f"the name of a concurrency group must be a string, not {group!r}")
+        _count(f"the limit of concurrency group {group!r}", limit, 1)
+        if limit is None:
+            raise TypeError(f"concurrency group {group!r} needs a limit")
+
+
+def _optional_flag(name: str, value: Any) -> None:
+    if value is not None:
+        _flag(name, value)
+
+
+def _pending(name: str, value: Any) -> None:
+    _count(name, value, 1, -1)
+
+
+def _window(name: str, value: Any) -> None:
+    _count(name, value, 1, -1)
+
+
+def _lifetime(name: str, value: Any) -> None:
+    if value in (None, "non_detached", "detached"):
+        return
     raise ValueError(f'lifetime must be None, "detached" or "non_detached", not {value!r}')
 
 
@@ -130,27 +147,52 @@ OPTIONS: tuple[Option, ...] = (
     Option("num_gpus", None, "GPUs, or a fraction of one", check=_amount),
     Option("memory", None, "bytes of memory, reserved and not enforced", check=_amount),
     Option("resources", None, "custom resources by name", check=_resources),
-    Option("accelerator_type", None, "kind of accelerator", supported=False),
-    Option("label_selector", None, "labels that the node must have", supported=False),
-    Option("fallback_strategy", None, "strategies to try when the first does not fit", supported=False),
-    Option("num_returns", 1, "number of return values", actor=False, check=_num_returns),
+    Option("accelerator_type", None, "kind of accelerator, like 'A100'", check=check_accelerator),
+    Option("label_selector", None, "labels that the node must have", check=check_label_selector),
+    Option("fallback_strategy", None, "label selectors to try when the first finds no room", check=check_fallback),
+    Option(
+        "num_returns",
+        1,
+        'number of return values; "streaming" for generators (their default), "dynamic"',
+        actor=False,
+        check=_num_returns,
+    ),
     Option("max_retries", 3, "retries after a crash of the worker; -1: without end", actor=False, check=_retries),
     Option("retry_exceptions", False, "retry on exceptions too: bool or list", actor=False, check=_retry_exceptions),
-    Option("max_calls", 0, "executions after which a worker is ended", actor=False, supported=False),
+    Option("max_calls", 0, "executions after which a worker is ended; 0: never", actor=False, check=_count),
+    Option(
+        "_generator_backpressure_num_objects",
+        None,
+        "items of a generator that may wait to be taken before it pauses; -1 or None: any number",
+        actor=False,
+        check=_window,
+    ),
     Option("runtime_env", None, "environment of the worker: env_vars", check=_runtime_env),
     Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
-    Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=_strategy),
+    Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=check_strategy),
     Option("enable_task_events", True, "whether events are recorded", check=_flag),
     Option("_metadata", None, "free for extensions"),
     Option("namespace", None, "namespace of the actor's name", task=False, check=_text),
     Option("get_if_exists", False, "use the named actor if there is one", task=False, check=_flag),
-    Option("lifetime", None, "None: ends with its last handle", task=False, check=_lifetime),
+    Option(
+        "lifetime",
+        None,
+        'None: ends with its last handle or its creator; "detached": by hpc.kill() or with the session',
+        task=False,
+        check=_lifetime,
+    ),
     Option("max_restarts", 0, "restarts after a crash; -1: without end", task=False, check=_retries),
     Option("max_task_retries", 0, "retries of calls that a crash interrupted", task=False, check=_retries),
     Option("max_concurrency", None, "calls that run at the same time", task=False, check=_at_least_one),
-    Option("max_pending_calls", -1, "calls that may wait per handle", task=False, supported=False),
-    Option("concurrency_groups", None, "separate limits for groups of methods", task=False, supported=False),
-    Option("allow_out_of_order_execution", None, "do not keep the order", task=False, supported=False),
+    Option("max_pending_calls", -1, "calls of one process that may wait; -1: any number", task=False, check=_pending),
+    Option("concurrency_groups", None, "separate limits for groups of methods", task=False, check=_groups),
+    Option(
+        "allow_out_of_order_execution",
+        None,
+        "calls whose arguments are ready do not wait for earlier ones",
+        task=False,
+        check=_optional_flag,
+    ),
     Option("object_store_memory", None, "bytes of object store", task=False, supported=False),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
@@ -176,6 +218,21 @@ def option(options: Mapping[str, Any], name: str) -> Any:
     return _BY_NAME[name].default if value is _MISSING else value
 
 
+def returns(value: Any) -> int:
+    """``num_returns`` as it goes over the wire."""
+    return {"streaming": STREAMING, "dynamic": DYNAMIC}[value] if isinstance(value, str) else int(value)
+
+
+def ids_for(num_returns: int) -> int:
+    """How many ids a task reserves."""
+    return STREAM_IDS if num_returns < 0 else num_returns
+
+
+def window(value: int | None) -> int:
+    """``_generator_backpressure_num_objects`` as it goes over the wire: 0 for any number."""
+    return value if value is not None and value > 0 else 0
+
+
 def amounts(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], dict[str, int]]:
     """Resources in units: what is held while it runs, and what must be free when it is placed."""
     held: dict[str, int] = {}
@@ -197,14 +254,10 @@ def amounts(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], di
     return held, placement
 
 
-def strategy(options: Mapping[str, Any]) -> Any:
-    """The scheduling strategy as it goes over the wire."""
-    value = options.get("scheduling_strategy")
-    if value is None:
-        return "DEFAULT"
-    if isinstance(value, NodeAffinitySchedulingStrategy):
-        return ["node", int(value.node_id), value.soft]
-    return value
+def placement(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], dict[str, int], Any]:
+    """Resources that are held, resources for placement, and the strategy as it goes over the wire."""
+    held, needed = amounts(options, actor)
+    return requirements(options, held, needed, actor)
 
 
 def env_vars(options: Mapping[str, Any]) -> dict[str, str]:

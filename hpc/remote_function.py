@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpc import options as opts
 from hpc.core.ids import return_id
 from hpc.core.owner.client import MAX_PENDING_BYTES, Client
+from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.wire import Task
-from hpc.core.worker.context import current_task
+from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Task
+from hpc.core.worker.context import current_task, process
 from hpc.session import ensure_client
 from hpc.submit import export, pack_arguments, shape_of
+
+
+def default_returns(function: Callable[..., Any], options: Mapping[str, Any]) -> int:
+    """The number of return values as it goes over the wire: what was said, else "streaming" for generators."""
+    if options.get("num_returns") is None and is_generator(function):
+        return STREAMING
+    return opts.returns(opts.option(options, "num_returns") if options.get("num_returns") is not None else 1)
+
+
+def is_generator(function: Any) -> bool:
+    """Whether calling the function gives a generator, plain or asynchronous."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 class RemoteFunction:
@@ -47,18 +61,22 @@ class RemoteFunction:
         options = self._options
         retry = opts.option(options, "retry_exceptions")
         kinds = tuple(retry) if isinstance(retry, (list, tuple)) else None
-        self._fn = export(client, (self._function, kinds), self._name)
-        held, placement = opts.amounts(options, actor=False)
-        self._shape = shape_of(client, held, placement, opts.strategy(options), opts.env_vars(options), False)
-        self._num_returns = int(opts.option(options, "num_returns"))
+        code = (self._function, kinds, int(opts.option(options, "max_calls") or 0))
+        self._fn = export(client, code, self._name)
+        held, placement, strategy = opts.placement(options, actor=False)
+        self._shape = shape_of(client, held, placement, strategy, opts.env_vars(options), False)
+        self._group = process.group
+        self._num_returns = default_returns(self._function, options)
+        self._window = opts.window(opts.option(options, "_generator_backpressure_num_objects"))
         self._retries = int(opts.option(options, "max_retries"))
         self._retry_exceptions = bool(retry)
         self._client = client
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none."""
+        """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
+        generator an ObjectRefGenerator."""
         client = ensure_client()
-        if self._client is not client:
+        if self._client is not client or self._group is not process.group:
             self._prepare(client)
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
         context = current_task.get()
@@ -69,7 +87,7 @@ class RemoteFunction:
         with client.lock:
             if machine.dropped:
                 machine.drain_dropped()
-            task = machine.new_ids(count)
+            task = machine.new_ids(count if count >= 0 else STREAM_IDS)
             msg = Task(
                 task,
                 0,
@@ -83,12 +101,16 @@ class RemoteFunction:
                 0,
                 0 if context is None else context.depth + 1,
                 self._retry_exceptions,
+                self._window,
             )
-            machine.submit(msg, self._shape, self._retries, self._retry_exceptions, holds)
+            parent = b"" if context is None else context.task
+            machine.submit(msg, self._shape, self._retries, self._retry_exceptions, holds, parent)
             if machine.urgent:
                 client._flush()
         if machine.woken:
             client._after()
-        if count == 1:
+        if count == 1 or count == DYNAMIC:
             return ObjectRef(task, client)
+        if count == STREAMING:
+            return ObjectRefGenerator(task, client)
         return [ObjectRef(return_id(task, index), client) for index in range(count)] if count else None

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.current import current
+from hpc.core.policy.labels import check_key, check_value
 from hpc.core.worker.context import process
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def init(
         if node_dir is not None and object_spilling_directory is not None:
             raise ValueError("object_spilling_directory belongs to a session's start; this one runs already")
         if node_dir is None:
+            for key, value in (labels or {}).items():
+                check_key(key), check_value(value)
             overrides = {
                 "num_cpus": num_cpus,
                 "num_gpus": num_gpus,

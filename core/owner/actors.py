@@ -8,10 +8,12 @@ leaves a Skip, so that later ones do not wait for it.
 
 from __future__ import annotations
 
-from hpc.core.ids import HEAD, Address, owner_of, return_id
+from hpc.core.ids import HEAD, Address, owner_of
+from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
-from hpc.core.owner.tasks import BATCH, TaskSubmitter
+from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.wire import (
+    ERROR,
     ActorState,
     Call,
     Cancel,
@@ -23,7 +25,6 @@ from hpc.core.wire import (
     KillWorker,
     NameRelease,
     Refused,
-    Release,
     Result,
     Skip,
     Unroutable,
@@ -31,8 +32,11 @@ from hpc.core.wire import (
     system_error,
 )
 
+#: Reasons that begin with one of these names are errors of this kind.
+UNPLACED = {actors for _, actors in FINAL.values()}
 
-class ActorSubmitter(TaskSubmitter):
+
+class ActorSubmitter(LineageTable):
     """The owner's and the caller's side of actors."""
 
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
@@ -40,6 +44,9 @@ class ActorSubmitter(TaskSubmitter):
         self.owned_actors: dict[bytes, OwnedActor] = {}
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, CallRec] = {}
+
+    def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
+        return self.tasks.get(task) or self.calls.get(task)
 
     # -------------------------------------------------------------- creating (owner)
 
@@ -130,14 +137,23 @@ class ActorSubmitter(TaskSubmitter):
     # -------------------------------------------------------------- ending (owner)
 
     def object_freed(self, entry: Entry) -> None:
+        super().object_freed(entry)
         actor = self.owned_actors.get(entry.ident)
         if actor is None:
             return
         actor.ending = True
-        if actor.state == "alive":
+        if actor.state == "dead":
+            del self.owned_actors[entry.ident]
+        elif actor.state == "alive":
             self._end_actor(actor)
         elif actor.state == "pending" and actor.lease is None:
             self._actor_died(actor, "all handles went out of scope before it was created", None)
+
+    def _free(self, entry: Entry) -> None:
+        super()._free(entry)
+        client = self.clients.get(entry.ident)
+        if client is not None and client.state == "dead" and not client.calls:
+            del self.clients[entry.ident]  # a living actor's stays: its calls are numbered on if a handle comes again
 
     def _end_actor(self, actor: OwnedActor) -> None:
         self.send(actor.worker, EndActor(actor.create.actor, actor.incarnation))
@@ -166,7 +182,7 @@ class ActorSubmitter(TaskSubmitter):
         if actor.state == "dead":
             return
         intended = why.startswith("exit:")
-        if actor.restarts and not actor.ending and not intended:
+        if actor.restarts and not actor.ending and not intended and not why.startswith(GROUP_GONE):
             if actor.restarts > 0:
                 actor.restarts -= 1
             actor.incarnation += 1
@@ -176,6 +192,14 @@ class ActorSubmitter(TaskSubmitter):
             self._place_actor(actor)
         else:
             self._actor_died(actor, why.removeprefix("exit:"), None)
+
+    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+        actors = list(shape.actors)
+        shape.actors.clear()
+        for actor in actors:
+            if actor.state != "dead":
+                self.set_result(actor.create.actor, system_error(kind, why, actor=actor.create.name))
+                self._actor_died(actor, f"{kind}: {why}", None)
 
     def _actor_died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
         if actor.state == "dead":
@@ -198,6 +222,8 @@ class ActorSubmitter(TaskSubmitter):
         self.let_go_all(actor.create.refs)
         if entry is None:
             self.owned_actors.pop(ident, None)
+        elif actor.detached:
+            self.let_go(ident)
 
     # -------------------------------------------------------------- calling
 
@@ -215,20 +241,20 @@ class ActorSubmitter(TaskSubmitter):
                 self.send(owner, WatchActor(actor))
         return client
 
-    def submit_call(self, msg: Call, retries: int, holds: list[bytes]) -> None:
+    def submit_call(self, msg: Call, retries: int, holds: list[bytes], parent: bytes = b"") -> None:
         """A call of ours to an actor; the entries of its return values are made here, each held once."""
         client = self.clients.get(msg.actor)
         if client is None:
             client = self._client(msg.actor)
-        rec = CallRec(msg, client, retries, holds, len(msg.args))
+        rec = CallRec(msg, client, retries, holds, len(msg.args) + TASK_BYTES)
+        rec.parent = parent
         task = msg.task
         self.calls[task] = rec
         self.pending_bytes += rec.size
         if msg.num_returns == 1:
             self.own(task)
         else:
-            for index in range(msg.num_returns):
-                self.own(return_id(task, index))
+            self.own_returns(task, msg.num_returns, msg.window)
         self.hold(msg.actor)
         if msg.refs or holds:
             self._take_arguments(rec, msg.refs, holds)
@@ -245,11 +271,23 @@ class ActorSubmitter(TaskSubmitter):
         elif not rec.unresolved and msg.refs:
             self._call_resolved(rec)
 
+    def pending_calls(self, actor: bytes) -> int:
+        """How many calls of this process to the actor are not finished."""
+        client = self.clients.get(actor)
+        return len(client.calls) if client is not None else 0
+
     def _number(self, client: ActorClient, rec: CallRec) -> None:
-        rec.msg.seq = client.seq
-        rec.msg.incarnation = client.incarnation
+        msg = rec.msg
+        msg.incarnation = client.incarnation
         rec.numbered = True
-        client.seq += 1
+        if msg.seq < 0:
+            return  # no order was asked for
+        if msg.group:
+            msg.seq = client.groups.get(msg.group, 0)
+            client.groups[msg.group] = msg.seq + 1
+        else:
+            msg.seq = client.seq
+            client.seq += 1
 
     def _call_resolved(self, rec: CallRec) -> None:
         if rec.msg.task not in self.calls:
@@ -307,11 +345,7 @@ class ActorSubmitter(TaskSubmitter):
         del self.calls[task]
         rec.client.calls.pop(task, None)
         self.pending_bytes -= rec.size
-        for index, result in enumerate(results):
-            ident = return_id(task, index)
-            if result.inner:
-                self.adopt_inner(ident, result, src, Release(task, rec.msg.attempt))
-            self.set_result(ident, result)
+        self.set_results(rec, results, src)
         if rec.holds:
             self.let_go_all(rec.holds)
         if rec.msg.refs:
@@ -320,21 +354,28 @@ class ActorSubmitter(TaskSubmitter):
 
     def _fail_call(self, rec: CallRec, error: Result) -> None:
         client = rec.client
-        if rec.numbered and not rec.sent and client.state == "alive":
+        if rec.numbered and not rec.sent and client.state == "alive" and rec.msg.seq >= 0:
             self.send(client.worker, Skip(client.actor, client.incarnation, rec.msg.seq, rec.msg.group))
         if rec.sent:
             client.inflight -= 1
         self._finish_call(rec, [error] * max(1, rec.msg.num_returns), self.addr)
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
-        rec = self.calls.get(ident)
+        rec = self.calls.get(self.task_of.get(ident, ident))
         if rec is None:
             return super().cancel(ident, force, recursive)
+        if force:
+            raise ValueError("force=True would end the actor: use hpc.kill() for that, or cancel without force")
         if not rec.sent:
             self._fail_call(rec, system_error("TaskCancelledError", "it was cancelled before it started"))
         else:
-            self.send(rec.client.worker, Cancel(ident, rec.msg.attempt, False, recursive))
+            self.send(rec.client.worker, Cancel(rec.msg.task, rec.msg.attempt, False, recursive))
         return True
+
+    def cancel_children(self, parent: bytes) -> None:
+        super().cancel_children(parent)
+        for task in [t for t, rec in self.calls.items() if rec.parent == parent]:
+            self.cancel(task, False, True)
 
     def on_refused(self, src: Address, msg: Refused) -> None:
         """The worker does not host the actor (any more); its owner will say what became of it."""
@@ -343,8 +384,14 @@ class ActorSubmitter(TaskSubmitter):
 
     def _dead_error(self, client: ActorClient) -> Result:
         if client.cause:
-            return Result(2, client.cause)
-        return system_error("ActorDiedError", client.why, actor=client.actor.hex())
+            return Result(ERROR, client.cause)
+        if client.state == "restarting":
+            why = f"{client.why}; it is being restarted, and this call, which may have begun, is not retried"
+            return system_error("ActorUnavailableError", why, actor=client.actor.hex())
+        kind, _, why = client.why.partition(": ")
+        if kind not in UNPLACED:
+            kind, why = "ActorDiedError", client.why
+        return system_error(kind, why, actor=client.actor.hex())
 
     def on_actor_state(self, src: Address, msg: ActorState) -> None:
         if msg.actor in self.clients:
@@ -366,6 +413,7 @@ class ActorSubmitter(TaskSubmitter):
             return
         client.state, client.incarnation, client.worker = "alive", msg.incarnation, msg.worker
         client.seq, client.inflight = 0, 0
+        client.groups.clear()
         if msg.path and msg.worker.node == self.addr.node:
             self.paths[msg.worker] = msg.path
         for rec in list(client.calls.values()):

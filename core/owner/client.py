@@ -17,20 +17,17 @@ from typing import Any
 
 import msgspec
 
-from hpc.core import exceptions, serialization
+from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.net.stream import Stream, StreamError, connect
 from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
-from hpc.core.owner.polling import PollLock
-from hpc.core.owner.ref import ObjectRef
-from hpc.core.owner.tables import Entry, Shape, Waiter
+from hpc.core.owner.polling import IDLE_TICK_S, PollLock
+from hpc.core.owner.tables import Shape, Waiter
+from hpc.core.owner.values import Values
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
-    ERROR,
-    INLINE,
-    STORED,
     Abandon,
     Allocated,
     Answer,
@@ -41,23 +38,23 @@ from hpc.core.wire import (
     LeaseLost,
     Message,
     PleaseUnpin,
-    Result,
     decode_body,
     encode_frame,
     system_error,
 )
 
-#: Values up to this size travel inside messages; larger ones go through the arena.
-INLINE_BYTES = 100 * 1024
 #: How long a waiting thread spins before it sleeps.
 SPIN_S = 50e-6
+#: A process that has no more threads than these, and nothing to do, looks after timers only so often.
+QUIET_THREADS = 2
+QUIET_TICK_S = 5.0
 #: Messages in one frame, at most.
 FRAME_MESSAGES = 256
 #: `.remote()` waits while more than this is pending in arguments.
 MAX_PENDING_BYTES = 1 << 30
 
 
-class Client:
+class Client(Values):
     """A process's connection to its session."""
 
     def __init__(self, node_dir: str, kind: str, job: bytes, proc: int = 0, spin_s: float = SPIN_S) -> None:
@@ -88,7 +85,7 @@ class Client:
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)
         self._watch(self.raylet)
-        self.polling = PollLock(self._poll_once, self._kick)
+        self.polling = PollLock(self._poll_once, self._kick, self._tick_s)
         self._thread = threading.Thread(target=self._background, name="hpc-background", daemon=True)
 
     def start(self) -> None:
@@ -308,6 +305,18 @@ class Client:
 
     # -------------------------------------------------------------- time
 
+    def _tick_s(self) -> float:
+        """How long a poll may last. A process in which nothing can happen by itself (a worker or an actor that waits
+        for work, alone with its background thread) sleeps long: a node has a thousand of them."""
+        machine = self.machine
+        still = (
+            self.kind == "worker"
+            and not (machine.tasks or machine.calls or machine.leases or machine.dropped or self.replies)
+            and not (machine.outbox or self.memory.unviewed)
+            and threading.active_count() <= QUIET_THREADS
+        )
+        return QUIET_TICK_S if still else IDLE_TICK_S
+
     def _background(self) -> None:
         self.polling.run_background(self._background_tick)
 
@@ -343,45 +352,12 @@ class Client:
         if waiter.needed <= 0:
             return True
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        resume = self.before_wait() if for_others else None
+        resume = self.before_wait() if for_others and timeout_s != 0 else None
         try:
             return self.polling.wait(waiter, deadline)
         finally:
             if resume is not None:
                 resume()
-
-    def call_when_ready(self, ident: bytes, callback: Callable[[], None]) -> None:
-        """Call ``callback`` once the object has a value: from a thread of the runtime, or at once."""
-        with self.lock:
-            entry = self.machine.objects[ident]
-            ready = entry.result is not None
-            if not ready:
-                self.machine.await_value(entry, Waiter(1, callback))
-                self._flush()
-        if ready:
-            callback()
-
-    def _need(self, refs: Sequence[ObjectRef[Any]], at_least: int) -> Waiter:
-        """A waiter for ``at_least`` of the references to have values."""
-        machine = self.machine
-        with self.lock:
-            machine.drain_dropped()
-            self.check_lost()
-            pending: dict[bytes, Entry] = {}
-            ready: set[bytes] = set()
-            for ref in refs:
-                entry = machine.objects[ref._id]
-                if entry.result is None:
-                    pending[ref._id] = entry
-                else:
-                    ready.add(ref._id)
-            waiter = Waiter(at_least - len(ready))
-            if waiter.needed > 0:
-                for entry in pending.values():
-                    machine.await_value(entry, waiter)
-                machine.ask_exactly()
-            self._flush(everything=True)
-        return waiter
 
     def wait_for_room(self) -> None:
         """Until the arguments that are pending take less than the limit: a submitter may not run ahead for ever."""
@@ -402,80 +378,6 @@ class Client:
     def check_lost(self) -> None:
         if self.lost:
             raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
-
-    # -------------------------------------------------------------- get, wait, put
-
-    def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
-        """The values of the references, in order. Raises GetTimeoutError, or what the first failed one holds."""
-        objects = self.machine.objects
-        if not all(objects[ref._id].result is not None for ref in refs):
-            waiter = self._need(refs, len({ref._id for ref in refs}))
-            if not self.wait_for(waiter, timeout_s, for_others=True):
-                left = sum(1 for ref in refs if objects[ref._id].result is None)
-                raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
-        return [self.value_of(ref._id, timeout_s) for ref in refs]
-
-    def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
-    ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """Split the references in those with a value (at most ``num_returns``) and the rest, in their order."""
-        waiter = self._need(refs, num_returns)
-        self.wait_for(waiter, timeout_s, for_others=True)
-        objects = self.machine.objects
-        ready: list[ObjectRef[Any]] = []
-        rest: list[ObjectRef[Any]] = []
-        for ref in refs:
-            done = len(ready) < num_returns and objects[ref._id].result is not None
-            (ready if done else rest).append(ref)
-        if waiter.needed > 0:
-            self._forget_waiter(waiter, rest)
-        return ready, rest
-
-    def _forget_waiter(self, waiter: Waiter, refs: Sequence[ObjectRef[Any]]) -> None:
-        with self.lock:
-            for ref in refs:
-                entry = self.machine.objects.get(ref._id)
-                if entry is not None and entry.waiters and waiter in entry.waiters:
-                    entry.waiters.remove(waiter)
-
-    def value_of(self, ident: bytes, timeout_s: float | None = None) -> Any:
-        """The value of an object that is known to have one; raises if it is an error."""
-        entry = self.machine.objects[ident]
-        result = entry.result
-        assert result is not None
-        return self.load(ident, result, timeout_s)
-
-    def load(self, ident: bytes, result: Result, timeout_s: float | None = None) -> Any:
-        """A result as a value."""
-        kind = result.kind
-        if kind == INLINE:
-            return serialization.loads(result.data, ident if result.inner else None)
-        if kind == STORED:
-            view = self.memory.view(ident, result, timeout_s)
-            return serialization.loads(view, ident if result.inner else None)
-        if kind == ERROR:
-            raise exceptions.unpack_error(result.data)
-        raise exceptions.from_system(result.data)
-
-    def put(self, value: Any) -> ObjectRef[Any]:
-        """Store a value; its pages are shared with all processes of the node if it is large."""
-        data = serialization.dumps(value)
-        inner = [ref._id for ref in data.refs]
-        self.check_lost()
-        if data.size <= INLINE_BYTES:
-            packed = data.to_bytes()
-            with self.lock:
-                ident = self.machine.put_inline(packed, inner)
-                if self.machine.dropped:
-                    self.machine.drain_dropped()
-            return ObjectRef(ident, self)
-        with self.lock:
-            ident = self.machine.new_ids()
-        self.memory.store(ident, data)
-        with self.lock:
-            self.machine.put_stored(ident, data.size, inner)
-            self._flush()
-        return ObjectRef(ident, self)
 
     # -------------------------------------------------------------- questions
 
@@ -521,21 +423,7 @@ class Client:
             # Who asked for the room was interrupted.
             self.send_now(self.machine.raylet, [Abandon(msg.offset)])
 
-    # -------------------------------------------------------------- references
-
-    def adopt(self, ident: bytes) -> ObjectRef[Any]:
-        """A reference was unpickled here: hold the object, and what it came in until its owner knows of us."""
-        outer = serialization.context.outer
-        met = serialization.context.met
-        if met is not None:
-            met.append(ident)
-        with self.lock:
-            self.machine.hold(ident)
-            if outer is not None:
-                self.machine.hold_until_acked(ident, outer)
-            self._flush()
-        self._after()
-        return ObjectRef(ident, self)
+    # -------------------------------------------------------------- leaving
 
     def flush_logs(self, timeout_s: float = 0.5) -> None:
         """Have what our workers printed sent here, on the nodes that we used."""
@@ -571,6 +459,11 @@ class Client:
         self._kick()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
+        if self.kind == "driver":
+            with self.lock:
+                self._lose(self.lost)
+            self._after()
+            self._run_callbacks()  # futures that are still awaited: nobody will poll for them again
         for stream in [*self.by_fd.values()]:
             stream.close()
         self._epoll.close()

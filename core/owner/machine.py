@@ -17,6 +17,7 @@ from hpc.core.wire import (
     BorrowAcked,
     CopyLost,
     Done,
+    FreeValues,
     GetObject,
     GivenBack,
     HoldAdd,
@@ -31,11 +32,13 @@ from hpc.core.wire import (
     NodeDied,
     ObjectMissing,
     ObjectValue,
+    PgWarning,
     ProcessGone,
     Refused,
     Release,
     Unroutable,
     WatchActor,
+    Yielded,
 )
 
 
@@ -49,6 +52,7 @@ class OwnerMachine(ActorSubmitter):
             BorrowAcked: self.on_borrow_acked,
             CopyLost: self.on_copy_lost,
             Done: self.on_done,
+            FreeValues: self.on_free_values,
             GetObject: self.on_get_object,
             GivenBack: self.on_given_back,
             HoldAdd: self.on_hold_add,
@@ -62,11 +66,13 @@ class OwnerMachine(ActorSubmitter):
             NodeDied: lambda src, m: self.forget_node(m.node, m.why),
             ObjectMissing: self.on_object_missing,
             ObjectValue: self.on_object_value,
+            PgWarning: lambda src, m: self.warnings.append(m.why),
             ProcessGone: lambda src, m: self.forget_process(m.addr),
             Refused: self.on_refused,
             Release: self.on_release,
             Unroutable: self.on_unroutable,
             WatchActor: self.on_watch_actor,
+            Yielded: self.on_yielded,
         }
 
     def handle(self, src: Address, messages: Sequence[Message]) -> list[Message]:

@@ -133,7 +133,7 @@ class Memory:
         if answer is None:
             raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
         if isinstance(answer, Fetched):
-            raise _failure(ident, answer.why)
+            raise _failure(ident, answer.why, answer.lost)
         assert isinstance(answer, Pin)
         return answer
 
@@ -164,7 +164,7 @@ class Memory:
                     self._admitting.pop(number, None)
                     self.unviewed.extend(slot[1] if isinstance(slot[1], list) else ())
         if isinstance(slot[1], FetchedAll):
-            raise _failure(slot[1].bad, slot[1].why)
+            raise _failure(slot[1].bad, slot[1].why, slot[1].lost)
         if slot[1] is None:
             raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
         pins: list[Pin] = slot[1]
@@ -258,7 +258,7 @@ class Memory:
         self.client.send_now(self.client.machine.raylet, [Unpin(idents)])
 
 
-def _failure(ident: bytes, why: str) -> exceptions.HpcError:
+def _failure(ident: bytes, why: str, lost: list[int]) -> exceptions.HpcError:
     if "has no room" in why:
         return exceptions.ObjectStoreFullError(why)
-    return exceptions.ObjectLostError(f"object {ident.hex()} is lost: {why}")
+    return exceptions.CopiesLost(f"object {ident.hex()} is lost: {why}", lost, ident)

@@ -185,8 +185,17 @@ class ObjectTable:
         else:
             assert isinstance(waiter, (TaskRec, CallRec, OwnedActor))
             waiter.unresolved -= 1
-            if not waiter.unresolved:
+            if not waiter.unresolved and not self._lost_meanwhile(waiter):
                 self.resolved(waiter)
+
+    def _lost_meanwhile(self, rec: TaskRec | CallRec | OwnedActor) -> bool:
+        """Arguments that had values may have lost them while others were waited for: wait for those again."""
+        refs = rec.create.refs if isinstance(rec, OwnedActor) else rec.msg.refs
+        lost = [entry for ident in refs if (entry := self.objects.get(ident)) is not None and entry.result is None]
+        rec.unresolved = len(lost)
+        for entry in lost:
+            self.await_value(entry, rec)
+        return bool(lost)
 
     def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
         """Hook for the layers above: all references among its arguments have values."""
@@ -287,11 +296,25 @@ class ObjectTable:
             entry.result.nodes.append(node)
 
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
-        """A reader could not reach copies that it was told of: forget those of nodes that are gone."""
+        """A reader could not reach copies that it was told of."""
         entry = self.objects.get(msg.ident)
-        if entry is not None and entry.result is not None and entry.result.kind == STORED:
-            gone = [n for n in msg.nodes if n in self.gone_nodes]
-            self._lose_copies(entry, gone)
+        if entry is not None and entry.owned:
+            self._report_lost(entry, msg.nodes)
+
+    def _report_lost(self, entry: Entry, nodes: list[int]) -> None:
+        for node in nodes:
+            if node not in self.gone_nodes:
+                self.send(raylet_of(node), Free([entry.ident]))
+        self._lose_copies(entry, nodes)
+
+    def copies_lost(self, ident: bytes, nodes: list[int]) -> None:
+        """This process could not read an object that it holds at the nodes where it should be."""
+        entry = self.objects[ident]
+        if entry.owned:
+            self._report_lost(entry, nodes)
+        elif not entry.dead:
+            self.send(owner_of(ident), CopyLost(ident, nodes))
+            entry.result, entry.asked = None, False
 
     # -------------------------------------------------------------- deaths
 
@@ -309,13 +332,19 @@ class ObjectTable:
 
     def _lose_copies(self, entry: Entry, nodes: list[int]) -> None:
         result = entry.result
-        assert result is not None
+        if result is None or result.kind != STORED or not any(n in nodes for n in result.nodes):
+            return
         left = [n for n in result.nodes if n not in nodes]
         if left:
             entry.result = Result(STORED, b"", result.size, left, result.inner)
         elif entry.owned:
-            why = "; ".join(f"node {n}: {self.gone_nodes.get(n, 'unreachable')}" for n in nodes)
-            entry.result = system_error("ObjectLostError", f"all copies are lost ({why})", ident=entry.ident.hex())
+            lost = [n for n in nodes if n in result.nodes]
+            why = "; ".join(f"node {n}: {self.gone_nodes.get(n, 'it is not there any more')}" for n in lost)
+            self.all_copies_lost(entry, why)
+
+    def all_copies_lost(self, entry: Entry, why: str) -> None:
+        """Hook for the layers above: an object of ours has a value no more."""
+        entry.result = system_error("ObjectLostError", f"all copies are lost ({why})", ident=entry.ident.hex())
 
     def forget_process(self, addr: Address) -> None:
         """A process is gone: what it owned is lost, what we handed to it is let go."""
@@ -339,11 +368,11 @@ class ObjectTable:
             if addr.node == node:
                 self.forget_process(addr)
         for entry in list(self.objects.values()):
-            result = entry.result
-            if result is not None and result.kind == STORED and node in result.nodes:
-                self._lose_copies(entry, [node])
             if entry.nodes and node in entry.nodes:
                 self._node_lets_go(entry.ident, node)
+        lost = [e for e in self.objects.values() if e.result is not None and e.result.kind == STORED]
+        for entry in [e for e in lost if e.result is not None and node in e.result.nodes]:
+            self._lose_copies(entry, [node])
 
     def put_inline(self, data: bytes, inner: list[bytes]) -> bytes:
         """A new object of ours with its value at hand; returns its id, held once."""

@@ -60,6 +60,7 @@ class TaskRec:
         "holds",
         "lease",
         "msg",
+        "parent",
         "retries",
         "retry_exceptions",
         "shape",
@@ -79,12 +80,13 @@ class TaskRec:
         self.unresolved = 0
         self.lease: Lease | None = None
         self.cancelled = False
+        self.parent = b""
 
 
 class CallRec:
     """A call to an actor that was submitted and is not finished."""
 
-    __slots__ = ("client", "holds", "msg", "numbered", "retries", "sent", "size", "unresolved")
+    __slots__ = ("client", "holds", "msg", "numbered", "parent", "retries", "sent", "size", "unresolved")
 
     def __init__(self, msg: Call, client: ActorClient, retries: int, holds: list[bytes], size: int) -> None:
         self.msg = msg
@@ -95,6 +97,7 @@ class CallRec:
         self.unresolved = 0
         self.numbered = False
         self.sent = False
+        self.parent = b""
 
 
 class Lease:
@@ -106,6 +109,7 @@ class Lease:
         "idle_since",
         "inflight",
         "instances",
+        "leaving",
         "listed",
         "lost",
         "recalled",
@@ -122,6 +126,7 @@ class Lease:
         self.listed = False
         self.lost = False
         self.recalled = False
+        self.leaving = False
         self.idle_since = 0.0
         self.actor: OwnedActor | None = None
 
@@ -130,8 +135,8 @@ class Shape:
     """Tasks that can use each other's workers: same resources, strategy and environment. One demand at the raylet."""
 
     __slots__ = (
-        "actor", "actors", "depth", "env", "held", "idle", "infeasible", "leases", "level", "mean_us", "placement",
-        "queue", "req", "resources", "seen", "strategy", "want",
+        "actor", "actors", "depth", "driver", "env", "held", "idle", "infeasible", "job", "leases", "level",
+        "max_depth", "mean_us", "near", "placement", "queue", "req", "resources", "seen", "strategy", "want",
     )  # fmt: skip
 
     def __init__(
@@ -153,6 +158,12 @@ class Shape:
         self.mean_us = 0.0
         self.level = 0
         self.infeasible = ""
+        #: Whose work it is, where that is not this process's own.
+        self.job: bytes | None = None
+        self.driver: Address | None = None
+        self.near: dict[int, Shape] | None = None
+        #: tasks that may be queued behind one another at one worker; what is to be spread is never queued
+        self.max_depth = 1 if strategy == "SPREAD" else 512
 
 
 class OwnedActor:
@@ -161,6 +172,7 @@ class OwnedActor:
     __slots__ = (
         "cause",
         "create",
+        "detached",
         "ending",
         "holds",
         "incarnation",
@@ -194,12 +206,13 @@ class OwnedActor:
         self.why = ""
         self.cause = b""
         self.ending = False
+        self.detached = False
 
 
 class ActorClient:
     """An actor as a caller sees it: where it is and the calls that are not finished, in order."""
 
-    __slots__ = ("actor", "calls", "cause", "incarnation", "inflight", "seq", "state", "why", "worker")
+    __slots__ = ("actor", "calls", "cause", "groups", "incarnation", "inflight", "seq", "state", "why", "worker")
 
     def __init__(self, actor: bytes) -> None:
         self.actor = actor
@@ -207,6 +220,7 @@ class ActorClient:
         self.worker = Address(0, 0)
         self.incarnation = -1
         self.seq = 0
+        self.groups: dict[str, int] = {}
         self.calls: dict[bytes, CallRec] = {}
         self.inflight = 0
         self.why = ""

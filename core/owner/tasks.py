@@ -8,7 +8,8 @@ at a time above 1 ms, so that a long task never sits behind another while a work
 from __future__ import annotations
 
 from hpc.core.ids import Address, return_id
-from hpc.core.owner.objects import ObjectTable
+from hpc.core.owner.locality import best_node, near_shape
+from hpc.core.owner.streams import StreamTable
 from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.wire import (
     ERROR,
@@ -18,7 +19,6 @@ from hpc.core.wire import (
     Cancel,
     DefineFunction,
     Done,
-    Free,
     GivenBack,
     KillWorker,
     LeaseBegin,
@@ -38,14 +38,22 @@ from hpc.core.wire import (
 PIPELINE_US = 2000.0
 #: Tasks that run longer than this are never queued behind one another.
 LONG_US = 1000.0
-MAX_DEPTH = 512
 #: Messages for one worker that are sent together while it is busy anyway.
 BATCH = 64
+#: What a submitted task takes here beside its arguments, in bytes: measured, 750 with its reference.
+TASK_BYTES = 700
 #: The largest demand that is ever made for one shape.
 MAX_WANT = 10_000
+#: A reason for a worker's end that begins so says that trying again is no use.
+GROUP_GONE = "its placement group was removed"
+#: What waits gets these errors (tasks, actors) when it can never be served.
+FINAL = {
+    "unschedulable": ("TaskUnschedulableError", "ActorUnschedulableError"),
+    "removed": ("TaskPlacementGroupRemoved", "ActorPlacementGroupRemoved"),
+}
 
 
-class TaskSubmitter(ObjectTable):
+class TaskSubmitter(StreamTable):
     """The tasks that this process has submitted. ``resolve`` order: dependencies, lease, worker, result."""
 
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
@@ -68,6 +76,9 @@ class TaskSubmitter(ObjectTable):
         self._dirty: set[Shape] = set()
         self._settling = False
 
+    def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
+        return self.tasks.get(task)
+
     # -------------------------------------------------------------- submitting
 
     def add_shape(self, shape: Shape) -> Shape:
@@ -78,17 +89,20 @@ class TaskSubmitter(ObjectTable):
         self.shapes.append(shape)
         return shape
 
-    def submit(self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes]) -> None:
-        """A new task of ours. The entries of its return values are made here, each held once by the caller."""
-        rec = TaskRec(msg, shape, retries, retry_exceptions, holds, len(msg.args))
+    def submit(
+        self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes], parent: bytes = b""
+    ) -> None:
+        """A new task of ours. The entries of its return values are made here, each held once by the caller. ``parent``
+        is the task that submits it."""
+        rec = TaskRec(msg, shape, retries, retry_exceptions, holds, len(msg.args) + TASK_BYTES)
+        rec.parent = parent
         task = msg.task
         self.tasks[task] = rec
         self.pending_bytes += rec.size
         if msg.num_returns == 1:
             self.own(task)
         else:
-            for index in range(msg.num_returns):
-                self.own(return_id(task, index))
+            self.own_returns(task, msg.num_returns, msg.window)
         if msg.refs or holds:
             self._take_arguments(rec, msg.refs, holds)
             if rec.unresolved:
@@ -120,10 +134,18 @@ class TaskSubmitter(ObjectTable):
 
     def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
         assert isinstance(rec, TaskRec)
+        if rec.msg.task not in self.tasks:
+            return  # it was cancelled while it waited for its arguments
         rec.msg.values, error = self.argument_values(rec.msg.refs)
         if error is not None:
             self._fail(rec, error)
-        elif not rec.cancelled:
+        else:
+            if rec.shape.strategy == "DEFAULT":
+                node = best_node(rec.msg.values)
+                if node:
+                    rec.shape, new = near_shape(rec.shape, node)
+                    if new:
+                        self.add_shape(rec.shape)
             self._enqueue(rec)
 
     def _enqueue(self, rec: TaskRec) -> None:
@@ -151,21 +173,25 @@ class TaskSubmitter(ObjectTable):
         shape.want = needed
         request = LeaseRequest(
             shape.req, self.addr, shape.held, shape.placement, needed, shape.seen, shape.actor, shape.strategy,
-            shape.env, shape.level, driver=self.driver,
+            shape.env, shape.level, driver=shape.driver or self.driver,
         )  # fmt: skip
         self.send(self.raylet, request)
 
     def _pump(self, shape: Shape) -> None:
         """Give queued tasks to leased workers that have room for them."""
         queue, idle = shape.queue, shape.idle
+        # The worker that is warm comes first, but what is to be spread goes to the one that was idle for longest.
+        at = 0 if shape.strategy == "SPREAD" else -1
         while queue and idle:
-            lease = idle[-1]
+            lease = idle[at]
             rec = queue.popleft()
             if rec.cancelled:
+                if rec.msg.task in self.tasks:  # a worker gave it back before it heard of the cancelling
+                    self._fail(rec, system_error("TaskCancelledError", "it was cancelled", task=rec.msg.name))
                 continue
             self._assign(lease, rec)
             if len(lease.inflight) >= shape.depth:
-                idle.pop()
+                idle.pop(at)
                 lease.listed = False
         if queue or shape.want:
             self._ask(shape)
@@ -209,11 +235,16 @@ class TaskSubmitter(ObjectTable):
         self.known.setdefault(msg.worker, set())
         if msg.path and msg.worker.node == self.addr.node:
             self.paths[msg.worker] = msg.path
-        begin = LeaseBegin(msg.lease, self.addr, msg.instances, self.job, shape.env, shape.held)
+        job = self.job if shape.job is None else shape.job
+        driver = shape.driver or self.driver
+        group = [shape.strategy[1], shape.strategy[3]] if shape.strategy[0] == "pg" else []
+        begin = LeaseBegin(msg.lease, self.addr, msg.instances, job, shape.env, shape.held, group, driver)
         self.send(msg.worker, begin, urgent=False)
         if shape.actor:
             self.actor_leased(shape, lease)
             return
+        # A worker on which nothing waits is returned at once where tasks are spread: the next one goes elsewhere.
+        lease.recalled = shape.strategy == "SPREAD"
         self._make_idle(lease)
         self._dirty.add(shape)
 
@@ -223,9 +254,27 @@ class TaskSubmitter(ObjectTable):
 
     def on_lease_infeasible(self, src: Address, msg: LeaseInfeasible) -> None:
         shape = self.requests.get(msg.req)
-        if shape is not None and shape.infeasible != msg.why:
+        if shape is None:
+            return
+        if msg.final:
+            self._fail_shape(shape, msg.final, msg.why)
+        elif shape.infeasible != msg.why:
             shape.infeasible = msg.why
             self.warnings.append(msg.why)
+
+    def _fail_shape(self, shape: Shape, kind: str, why: str) -> None:
+        """Nothing that waits for this shape will ever run."""
+        queue = list(shape.queue)
+        shape.queue.clear()
+        for rec in queue:
+            if rec.msg.task in self.tasks:
+                self._fail(rec, system_error(FINAL[kind][0], why, task=rec.msg.name))
+        self.actors_unplaced(shape, FINAL[kind][1], why)
+        self._ask(shape, exactly=True)
+
+    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+        """Hook for the layer above: the shape's actors will never be placed."""
+        raise NotImplementedError
 
     def _make_idle(self, lease: Lease) -> None:
         if not lease.listed:
@@ -238,7 +287,10 @@ class TaskSubmitter(ObjectTable):
         self.leases.pop(lease.ident, None)
         lease.shape.leases.pop(lease.ident, None)
         self.idle_leases.pop(lease.ident, None)
-        if lease.listed:
+        self._unlist(lease)
+
+    def _unlist(self, lease: Lease) -> None:
+        if lease.listed and not lease.leaving:
             lease.listed = False
             lease.shape.idle.remove(lease)
 
@@ -256,15 +308,23 @@ class TaskSubmitter(ObjectTable):
                 lease.recalled = True
                 if lease.ident in self.idle_leases and not lease.shape.queue:
                     self.return_lease(lease)
+        for ident in msg.leases:
+            # Others wait for their share: nothing more is queued there, and it goes back when it is empty. (It says
+            # that it is listed, so that nobody lists it.)
+            leaving = self.leases.get(ident)
+            if leaving is not None and leaving.actor is None and not leaving.leaving:
+                self._unlist(leaving)
+                leaving.recalled = leaving.leaving = leaving.listed = True
+                if not leaving.inflight:
+                    self.return_lease(leaving)
+                self._dirty.add(leaving.shape)
 
     def on_given_back(self, src: Address, msg: GivenBack) -> None:
         lease = self.leases.get(msg.lease)
         if lease is None:
             return
         recs = [rec for task in msg.tasks if (rec := lease.inflight.pop(task, None)) is not None]
-        if lease.listed:
-            lease.listed = False
-            lease.shape.idle.remove(lease)
+        self._unlist(lease)
         lease.shape.depth = 1
         lease.shape.mean_us = max(lease.shape.mean_us, LONG_US)
         for rec in reversed(recs):
@@ -272,7 +332,10 @@ class TaskSubmitter(ObjectTable):
             rec.msg.attempt += 1
             lease.shape.queue.appendleft(rec)
         if not lease.inflight:
-            self._make_idle(lease)
+            if lease.leaving:
+                self.return_lease(lease)
+            else:
+                self._make_idle(lease)
         self._dirty.add(lease.shape)
 
     # -------------------------------------------------------------- results
@@ -284,49 +347,53 @@ class TaskSubmitter(ObjectTable):
             return
         lease = rec.lease
         if lease is not None:
+            rec.lease = None
             shape = lease.shape
             inflight = lease.inflight
             inflight.pop(msg.task, None)
-            mean = shape.mean_us = shape.mean_us * 0.75 + msg.run_us * 0.25
-            shape.depth = 1 if mean > LONG_US else min(MAX_DEPTH, int(PIPELINE_US / (mean + 2.0)) + 1)
-            if not lease.listed:
-                lease.listed = True
-                shape.idle.append(lease)
-            if not inflight:
-                self.idle_leases[lease.ident] = lease
-                if lease.recalled and not shape.queue:
-                    # Somebody waits for it: it is returned now, not after the usual while.
-                    self.return_lease(lease)
-            elif self.outbox.get(lease.worker):
-                self.urgent.add(lease.worker)
             self._dirty.add(shape)
-            rec.lease = None
+            mean = shape.mean_us = shape.mean_us * 0.75 + msg.run_us * 0.25
+            shape.depth = 1 if mean > LONG_US else min(shape.max_depth, int(PIPELINE_US / (mean + 2.0)) + 1)
+            if msg.exiting:
+                self._leave_worker(lease)
+            else:
+                if not lease.listed:
+                    lease.listed = True
+                    shape.idle.append(lease)
+                if not inflight:
+                    self.idle_leases[lease.ident] = lease
+                    if lease.recalled and (lease.leaving or not shape.queue):
+                        # Somebody waits for it: it is returned now, not after the usual while.
+                        self.return_lease(lease)
+                elif self.outbox.get(lease.worker):
+                    self.urgent.add(lease.worker)
         if msg.retryable and rec.retries and rec.retry_exceptions and not rec.cancelled:
             self._retry(rec)
             return
         self._finish(rec, msg.results, src)
 
+    def _leave_worker(self, lease: Lease) -> None:
+        """The worker ends after this task by its own will; what was queued behind it goes elsewhere."""
+        recs = list(lease.inflight.values())
+        lease.inflight.clear()
+        for rec in reversed(recs):
+            rec.lease = None
+            rec.msg.attempt += 1
+            lease.shape.queue.appendleft(rec)
+        self.outbox.pop(lease.worker, None)
+        self.return_lease(lease, retire=True)
+
     def _discard(self, src: Address, msg: Done) -> None:
         """An answer that nobody waits for: a late attempt, or a task that was cancelled."""
+        if any(result.inner for result in msg.results):
+            self.send(src, Release(msg.task, msg.attempt))
         for index, result in enumerate(msg.results):
-            if result.inner:
-                self.send(src, Release(msg.task, msg.attempt))
-            if result.kind == STORED:
-                ident = return_id(msg.task, index)
-                entry = self.objects.get(ident)
-                for node in result.nodes:
-                    if entry is None or entry.result is None or node not in entry.result.nodes:
-                        self.send(Address(node, 0), Free([ident]))
+            self.free_copies(return_id(msg.task, index), result)
 
     def _finish(self, rec: TaskRec, results: list[Result], src: Address) -> None:
-        task = rec.msg.task
-        del self.tasks[task]
+        del self.tasks[rec.msg.task]
         self.pending_bytes -= rec.size
-        for index, result in enumerate(results):
-            ident = return_id(task, index)
-            if result.inner:
-                self.adopt_inner(ident, result, src, Release(task, rec.msg.attempt))
-            self.set_result(ident, result)
+        self.set_results(rec, results, src)
         if rec.holds:
             self.let_go_all(rec.holds)
         if rec.msg.refs:
@@ -365,6 +432,8 @@ class TaskSubmitter(ObjectTable):
             started = running is None or rec.msg.task == running
             if rec.cancelled:
                 self._fail(rec, system_error("TaskCancelledError", "it was cancelled"))
+            elif why.startswith(GROUP_GONE):
+                self._fail(rec, system_error("TaskPlacementGroupRemoved", why, task=rec.msg.name))
             elif not started:
                 rec.msg.attempt += 1
                 rec.shape.queue.appendleft(rec)
@@ -380,9 +449,10 @@ class TaskSubmitter(ObjectTable):
         raise NotImplementedError
 
     def forget_node(self, node: int, why: str) -> None:
-        super().forget_node(node, why)
+        self.gone_nodes[node] = why
         for lease in [le for le in self.leases.values() if le.worker.node == node]:
             self._lose_lease(lease, None, why)
+        super().forget_node(node, why)
         for shape in self.shapes:
             self._ask_anew(shape)
 
@@ -404,18 +474,23 @@ class TaskSubmitter(ObjectTable):
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
         """Cancel the task that makes this object; False if it is not a task of ours that is still unfinished."""
-        rec = self.tasks.get(ident)
+        rec = self.tasks.get(self.task_of.get(ident, ident))
         if rec is None or rec.cancelled:
             return False
         rec.cancelled = True
         if rec.lease is None:
-            self._fail(rec, system_error("TaskCancelledError", "it was cancelled before it started"))
+            self._fail(rec, system_error("TaskCancelledError", "it was cancelled before it started", task=rec.msg.name))
         elif force:
             lease = rec.lease
             self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, "cancelled by force"))
         else:
-            self.send(rec.lease.worker, Cancel(ident, rec.msg.attempt, force, recursive))
+            self.send(rec.lease.worker, Cancel(rec.msg.task, rec.msg.attempt, force, recursive))
         return True
+
+    def cancel_children(self, parent: bytes) -> None:
+        """Cancel what a task or call of this process has submitted and is not finished, and their children."""
+        for task in [t for t, rec in self.tasks.items() if rec.parent == parent]:
+            self.cancel(task, False, True)
 
     # -------------------------------------------------------------- time
 

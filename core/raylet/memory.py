@@ -14,7 +14,7 @@ behind it; who waits for other processes to let go does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hpc.core.ids import Address, owner_of
 from hpc.core.raylet.pulls import ArenaMemory, Pulls
@@ -76,6 +76,7 @@ class Memory:
         self._asking: set[int] = set()
         self._asked: set[int] = set()
         self._moved_at = 0.0
+        self._dead_owners: set[Address] = set()
         self._pumping = False
         self._again = False
 
@@ -223,7 +224,7 @@ class Memory:
         if msg.ident in self.stored:
             self._free(msg.offset)
             return
-        freed = msg.ident in self.freed_early
+        freed = msg.ident in self.freed_early or self._is_orphan(msg.ident)
         self.freed_early.discard(msg.ident)
         self._asked.discard(src.proc)
         self._keep(Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1}))
@@ -240,6 +241,11 @@ class Memory:
         self._moved_at = self.now
         if self.wanted or self.sets:
             self.pump()
+
+    def _is_orphan(self, ident: bytes) -> bool:
+        """Whether the object's owner is gone: its last workers may still be writing for it."""
+        owner = owner_of(ident)
+        return owner in self._dead_owners or owner.node in self.pulls.dead_nodes
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
         self._asking.discard(src.proc)
@@ -315,6 +321,7 @@ class Memory:
 
     def owner_gone(self, owner: Address) -> None:
         """Nobody can hold the objects of an owner that is gone."""
+        self._dead_owners.add(owner)
         for obj in [o for o in self.stored.values() if owner_of(o.ident) == owner]:
             obj.freed = True
             self._maybe_drop(obj)
@@ -431,7 +438,7 @@ class Memory:
             if (obj is not None and obj.busy == "restoring") or self._being_written(ident):
                 continue
             if obj is None and not any(n != self.node and n not in self.pulls.dead_nodes for n in nodes):
-                self._fail(waiting, ident, "no node that is alive has a copy")
+                self._fail(waiting, ident, "no node that is alive has a copy", nodes)
                 return True, False
             offset, coming = self._take(size if obj is None else obj.size, True)
             if offset < 0:
@@ -468,30 +475,32 @@ class Memory:
             idents, sizes, offsets = zip(*((o.ident, o.size, o.offset) for o in objects))
             self._reply(waiting.src, FetchedAll(waiting.req, list(idents), list(sizes), list(offsets)))
 
-    def _fail(self, waiting: FetchSet, ident: bytes, why: str) -> None:
+    def _fail(self, waiting: FetchSet, ident: bytes, why: str, lost: Sequence[int] = ()) -> None:
+        """A set cannot be had: because of ``ident``, which the nodes ``lost`` should have and have not."""
         self._end_set(waiting)
-        size, nodes = waiting.items[ident]
+        size = waiting.items[ident][0]
         if waiting.pull is not None:
             self.bulk.append((waiting.pull[0], PullFailed(ident, why)))
         elif waiting.alone:
-            self._reply(waiting.src, Fetched(ident, -1, size, why, list(nodes)))
+            self._reply(waiting.src, Fetched(ident, -1, size, why, list(lost)))
         else:
-            self._reply(waiting.src, FetchedAll(waiting.req, [], [], [], why, ident))
+            self._reply(waiting.src, FetchedAll(waiting.req, [], [], [], why, ident, list(lost)))
 
-    def _fail_all_with(self, ident: bytes, why: str) -> None:
+    def _fail_all_with(self, ident: bytes, why: str, lost: Sequence[int]) -> None:
         for waiting in [s for s in self.sets if ident in s.items]:
-            self._fail(waiting, ident, why)
+            self._fail(waiting, ident, why, lost)
 
     def _arrived(self, pull: Incoming) -> None:
         """A copy of another node's object is complete."""
-        obj = Stored(pull.ident, pull.offset, pull.size, copy=True, origin=pull.origin)
+        freed = self._is_orphan(pull.ident)
+        obj = Stored(pull.ident, pull.offset, pull.size, copy=True, freed=freed, origin=pull.origin)
         self.outbox.append((owner_of(pull.ident), LocationAdded(pull.ident, self.node)))
         self.pulls.hand_readers(pull, obj)
         self._keep(obj)
 
     def _pull_failed(self, pull: Incoming, why: str) -> None:
         self._free(pull.offset)
-        self._fail_all_with(pull.ident, why)
+        self._fail_all_with(pull.ident, why, pull.failed)
 
     def _pump_wanted(self) -> None:
         """Give room to those who want to write. Whom the disk will help holds up those behind."""
@@ -521,7 +530,7 @@ class Memory:
                 why = f"it could not be read back from disk: {error}"
                 for waiting in [s for s in self.sets if obj.ident in s.items]:
                     if set(waiting.items[obj.ident][1]) <= {self.node}:
-                        self._fail(waiting, obj.ident, why)
+                        self._fail(waiting, obj.ident, why, [self.node])
                 self._drop(obj)
         self.pump()
 

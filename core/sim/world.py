@@ -77,11 +77,14 @@ class World:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.streams = Streams(self.clock, self.rng)
-        self.head = HeadMachine()
+        self.head = HeadMachine(suspect_s=2.0, dead_s=5.0)
+        #: Promises that were seen to be broken on the way.
+        self.broken: list[str] = []
         self.nodes: dict[int, NodeSim] = {}
         self.links: dict[tuple[int, int], LossyLink] = {}
         self.loss = loss
         self.arena_bytes = arena_bytes
+        self.small = arena_bytes < ARENA_BYTES
         self.boxes: dict[tuple[Address, Address], deque[bytes]] = defaultdict(deque)
         self.story: list[str] = []
         self.make_worker = make_worker
@@ -302,7 +305,8 @@ class World:
             self._flush_raylet(dst)
 
     def _flush_head(self) -> None:
-        outbox, self.head.outbox = self.head.outbox, []
+        outbox = list(self.head.outbox)
+        self.head.outbox.clear()
         self.head.cut.clear()
         for dst, msg in outbox:
             if self.nodes[dst.node].alive:
@@ -339,6 +343,9 @@ class World:
             if node.alive:
                 node.machine.tick(now)
                 self._flush_raylet(node.number)
+                if node.machine.fenced:
+                    self.kill_node(node.number)
+                    continue
                 for process in list(node.processes.values()):
                     if process.alive:
                         process.machine.drain_dropped()

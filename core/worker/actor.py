@@ -1,7 +1,8 @@
 """The actor that a worker hosts: its object, and on which threads its methods run.
 
 Without further options calls run one after the other on the main thread. With max_concurrency they run on that many
-threads; a class with coroutine methods gets an event loop on a thread of its own, and then they interleave.
+threads; a class with coroutine methods gets an event loop on a thread of its own, and then they interleave. Each
+concurrency group has threads, or a limit of coroutines, of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hpc.core import serialization
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, Result, system_error
 from hpc.core.worker.context import TaskContext, current_task
+from hpc.core.worker.generators import ItemSender, run_async_generator, run_generator
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,11 +43,18 @@ class ActorHost:
         self.name = create.name
         self.ident = create.actor
         options = create.options
-        self.is_async = any(inspect.iscoroutinefunction(m) for _, m in inspect.getmembers(cls, inspect.isfunction))
+        self.is_async = any(
+            inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m)
+            for _, m in inspect.getmembers(cls, inspect.isfunction)
+        )
         self.concurrency = int(options.get("max_concurrency") or (ASYNC_CONCURRENCY if self.is_async else 1))
+        groups: dict[str, int] = dict(options.get("concurrency_groups") or {})
+        #: How many calls may run at the same time, per group; the group without a name has all other methods.
+        self.limits = {"": self.concurrency, **groups}
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.pool: concurrent.futures.ThreadPoolExecutor | None = None
-        self._limit: asyncio.Semaphore | None = None
+        self.loop_thread = 0
+        self.pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
+        self._semaphores: dict[str, asyncio.Semaphore] = {}
         self._futures: dict[bytes, concurrent.futures.Future[Any]] = {}
         self._pending = 0
         self._flush_due = False
@@ -63,16 +72,20 @@ class ActorHost:
             def run() -> None:
                 assert self.loop is not None
                 asyncio.set_event_loop(self.loop)
-                self._limit = asyncio.Semaphore(self.concurrency)
+                self.loop_thread = threading.get_ident()
+                self._semaphores = {group: asyncio.Semaphore(limit) for group, limit in self.limits.items()}
                 self.loop.call_soon(started.set)
                 self.loop.run_forever()
 
             threading.Thread(target=run, name="hpc-actor-loop", daemon=True).start()
             started.wait()
-        elif self.concurrency > 1:
-            import concurrent.futures
+        elif self.concurrency > 1 or len(self.limits) > 1:
+            from concurrent.futures import ThreadPoolExecutor
 
-            self.pool = concurrent.futures.ThreadPoolExecutor(self.concurrency, thread_name_prefix="hpc-actor")
+            self.pools = {
+                group: ThreadPoolExecutor(limit, thread_name_prefix=f"hpc-actor-{group}" if group else "hpc-actor")
+                for group, limit in self.limits.items()
+            }
         self.instance = self.cls(*args, **kwargs)
 
     def call(self, src: Address, msg: Call) -> None:
@@ -83,9 +96,10 @@ class ActorHost:
             self._enter()
             future = asyncio.run_coroutine_threadsafe(self._run_async(src, msg), self.loop)
             self._futures[msg.task] = future
-        elif self.pool is not None:
+        elif self.pools:
             self._enter()
-            self._futures[msg.task] = self.pool.submit(self._run_pooled, src, msg)
+            pool = self.pools.get(msg.group) or self.pools[""]
+            self._futures[msg.task] = pool.submit(self._run_pooled, src, msg)
         else:
             self._run(src, msg, main=True)
 
@@ -137,34 +151,37 @@ class ActorHost:
         start = time.monotonic()
         if main:
             worker.started_at = start
-        exiting = False
+        exiting = retryable = False
         try:
             args, kwargs = worker.arguments(msg)
             value = self.method(msg.method)(*args, **kwargs)
+            if msg.num_returns < 0:
+                value = run_generator(ItemSender(worker, src, msg, context), value)
             args = kwargs = None  # type: ignore[assignment]
             results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
             value = None
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
         except BaseException as error:
+            retryable = msg.retry_exceptions and isinstance(error, Exception)
             results = worker.failure(context.name, error, msg.num_returns)
         finally:
             serialization.context.met = None
             current_task.reset(token)
             worker.running.pop(msg.task, None)
-        self._reply(src, msg, results, met, start, exiting)
+        self._reply(src, msg, results, met, start, exiting, retryable)
 
     async def _run_async(self, src: Address, msg: Call) -> None:
         import asyncio
 
         worker = self.worker
         context = TaskContext(msg.task, msg.attempt, f"{self.name}.{msg.method}")
-        assert self._limit is not None
-        exiting = False
+        limit = self._semaphores.get(msg.group) or self._semaphores[""]
+        exiting = retryable = False
         met: list[bytes] = []
         start = time.monotonic()
         try:
-            async with self._limit:
+            async with limit:
                 current_task.set(context)
                 worker.running[msg.task] = context
                 serialization.context.met = met
@@ -175,6 +192,8 @@ class ActorHost:
                 value = self.method(msg.method)(*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = await value
+                if msg.num_returns < 0:
+                    value = await run_async_generator(ItemSender(worker, src, msg, context), value)
                 results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
@@ -182,17 +201,25 @@ class ActorHost:
             cancelled = system_error("TaskCancelledError", "it was cancelled while it ran", task=context.name)
             results = [cancelled] * max(1, msg.num_returns)
         except BaseException as error:
+            retryable = msg.retry_exceptions and isinstance(error, Exception)
             results = worker.failure(context.name, error, msg.num_returns)
         finally:
             worker.running.pop(msg.task, None)
             self._left(msg.task)
-        self._reply(src, msg, results, met, start, exiting)
+        self._reply(src, msg, results, met, start, exiting, retryable)
 
     def _reply(
-        self, src: Address, msg: Call, results: list[Result], met: list[bytes], start: float, exiting: bool
+        self,
+        src: Address,
+        msg: Call,
+        results: list[Result],
+        met: list[bytes],
+        start: float,
+        exiting: bool,
+        retryable: bool,
     ) -> None:
         run_us = int((time.monotonic() - start) * 1e6)
-        done = Done(msg.task, msg.attempt, results, run_us, exiting=exiting)
+        done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         if self.loop is not None and not exiting:
             # All replies of one turn of the event loop travel together.
             self.worker.reply(src, done, met, later=True)
@@ -200,7 +227,7 @@ class ActorHost:
                 self._flush_due = True
                 self.loop.call_soon(self._flush)
             return
-        if self.pool is not None:
+        if self.pools:
             done.run_us = max(run_us, FLUSH_US)
         self.worker.reply(src, done, met)
         if exiting:

@@ -6,6 +6,7 @@ A thread of a task's own making sees the process's last values; threads of the r
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ class TaskContext:
     attempt: int = 0
     name: str = ""
     depth: int = 0
+    consumed: int = 0
+    on_consumed: Callable[[], None] | None = None
 
 
 @dataclass
@@ -34,6 +37,8 @@ class ProcessContext:
     job: dict[str, Any] = field(default_factory=dict)
     job_bytes: bytes = b""
     env: dict[str, str] = field(default_factory=dict)
+    #: the placement group of the lease and whether children belong there too; empty without one
+    group: tuple[Any, ...] = ()
 
 
 current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)

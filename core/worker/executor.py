@@ -1,7 +1,8 @@
 """What a worker has been sent and has not run yet: a pure queue with the rules of order.
 
-Tasks run in the order of arrival. Calls of one caller to the actor run in the order of their sequence numbers: one
-that overtook another waits, and a Skip stands for one that will never come.
+Tasks run in the order of arrival. Calls of one caller to one concurrency group of the actor run in the order of their
+sequence numbers: one that overtook another waits, and a Skip stands for one that will never come. Calls without a
+number (out-of-order actors) run as they come.
 """
 
 from __future__ import annotations
@@ -47,8 +48,7 @@ class Executor:
         self.incarnation = 0
         self.cancelled: list[Item] = []
         self.replies: list[tuple[Address, Message]] = []
-        self._orders: dict[Address, _Order] = {}
-        self._early_calls: list[tuple[Address, Message]] = []
+        self._orders: dict[tuple[Address, str], _Order] = {}
 
     def handle(self, src: Address, msg: Message) -> bool:
         """Take a message; False if it is not for an executor."""
@@ -77,24 +77,23 @@ class Executor:
         self.actor, self.incarnation = msg.actor, msg.incarnation
         self._orders.clear()
         self.ready.append((src, msg))
-        early, self._early_calls = self._early_calls, []
-        for caller, call in early:
-            self.handle(caller, call)
 
-    def _order(self, src: Address, actor: bytes, incarnation: int) -> _Order | None:
+    def _order(self, src: Address, actor: bytes, incarnation: int, group: str) -> _Order | None:
         if actor != self.actor or incarnation != self.incarnation:
             return None
-        order = self._orders.get(src)
+        order = self._orders.get((src, group))
         if order is None:
-            order = self._orders[src] = _Order()
+            order = self._orders[(src, group)] = _Order()
         return order
 
     def _call(self, src: Address, msg: Call) -> None:
-        order = self._order(src, msg.actor, msg.incarnation)
+        order = self._order(src, msg.actor, msg.incarnation, msg.group)
         if order is None:
             self.replies.append((src, Refused(msg.task, msg.attempt, "this worker does not host the actor")))
             return
-        if msg.seq == order.next_seq:
+        if msg.seq < 0:
+            self.ready.append((src, msg))
+        elif msg.seq == order.next_seq:
             order.next_seq += 1
             self.ready.append((src, msg))
             if order.early:
@@ -103,7 +102,7 @@ class Executor:
             order.early[msg.seq] = msg
 
     def _skip(self, src: Address, msg: Skip) -> None:
-        order = self._order(src, msg.actor, msg.incarnation)
+        order = self._order(src, msg.actor, msg.incarnation, msg.group)
         if order is not None and msg.seq >= order.next_seq:
             order.early[msg.seq] = None
             self._advance(src, order)

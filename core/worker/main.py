@@ -20,9 +20,10 @@ from hpc.core import serialization
 from hpc.core.exceptions import TaskCancelledError, pack_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import Stream, listen
-from hpc.core.owner.client import INLINE_BYTES, Client, unpack_job
+from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Waiter
+from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.wire import (
     ERROR,
     INLINE,
@@ -30,6 +31,7 @@ from hpc.core.wire import (
     Blocked,
     Call,
     Cancel,
+    Consumed,
     CreateActor,
     Done,
     EndActor,
@@ -41,9 +43,11 @@ from hpc.core.wire import (
     Unblocked,
     system_error,
 )
+from hpc.core.worker import keeper
 from hpc.core.worker.actor import ActorHost
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.executor import Executor
+from hpc.core.worker.generators import ItemSender, run_generator
 
 if TYPE_CHECKING:
     from hpc.core.node.spec import NodeSpec
@@ -80,11 +84,13 @@ class Worker:
         self.path = path
         self.executor = Executor()
         self.functions: dict[bytes, Any] = {}
+        self.executions: dict[bytes, int] = {}
         self.actor: ActorHost | None = None
         self.running: dict[bytes, TaskContext] = {}
         self.started_at = 0.0
         self.unsent = 0
         self.retiring = False
+        self.blocked = 0
         self.spec = spec
         self._waiter: Waiter | None = None
         self._main = threading.main_thread().ident or 0
@@ -106,12 +112,19 @@ class Worker:
         executor = self.executor
         if isinstance(msg, Retire):
             self.retiring = True
+        elif isinstance(msg, Consumed):
+            self._consumed(msg)
+            return
         elif not executor.handle(src, msg):
+            keeper.handle(self.client.machine, src, msg)
             return
         if executor.replies:
             for dst, reply in executor.replies:
                 self.client.machine.send(dst, reply)
             executor.replies.clear()
+        if self.blocked and type(msg) is Task:
+            # Sent before its owner knew that we wait: it must not wait for us, who may be waiting for it.
+            self._give_back()
         if executor.cancelled:
             self._handle_cancelled()
         waiter = self._waiter
@@ -120,9 +133,18 @@ class Worker:
             waiter.needed = 0
             self.client.machine.woken.append(waiter)
 
+    def _consumed(self, msg: Consumed) -> None:
+        context = self.running.get(msg.task)
+        if context is not None and context.attempt == msg.attempt:
+            context.consumed = max(context.consumed, msg.count)
+            if context.on_consumed is not None:
+                context.on_consumed()
+
     def _handle_cancelled(self) -> None:
         for src, msg in self.executor.cancelled:
             if isinstance(msg, Cancel):
+                if msg.recursive and msg.task in self.running:
+                    self.client.machine.cancel_children(msg.task)
                 if self.actor is not None:
                     self.actor.cancel(msg.task)
                 elif self._main_task == msg.task:
@@ -161,18 +183,30 @@ class Worker:
         if not self.running:
             return None
         client = self.client
+        me = threading.get_ident()
+        if self.actor is not None and self.actor.loop_thread == me:
+            raise RuntimeError(
+                "this would block the actor's event loop, and with it all its other calls: in a coroutine use "
+                "`await ref`, or `await asyncio.gather(*refs)`, instead of hpc.get() and hpc.wait()"
+            )
         with client.lock:
-            for dst, msg in self.executor.give_back():
-                client.machine.send(dst, msg)
-            if threading.get_ident() != self._main:
+            self._give_back()
+            if me != self._main:
                 client._flush(everything=True)
                 return None
+            self.blocked += 1
             client.machine.send(client.machine.raylet, Blocked())
             client._flush(everything=True)
         return self._resume
 
+    def _give_back(self) -> None:
+        """Tasks that wait here go elsewhere (the lock is held)."""
+        for dst, msg in self.executor.give_back():
+            self.client.machine.send(dst, msg)
+
     def _resume(self) -> None:
         with self.client.lock:
+            self.blocked -= 1
             self.client.machine.send(self.client.machine.raylet, Unblocked())
             self.client._flush()
 
@@ -181,8 +215,7 @@ class Worker:
         if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:
             client = self.client
             with client.lock:
-                for dst, msg in self.executor.give_back():
-                    client.machine.send(dst, msg)
+                self._give_back()
                 client._flush(everything=True)
 
     # -------------------------------------------------------------- running
@@ -217,6 +250,9 @@ class Worker:
             del self.executor.leases[old]
         process.instances = begin.instances
         process.resources = begin.resources
+        if list(process.group) != begin.group:
+            process.group = tuple(begin.group)
+        self.client.machine.driver = begin.driver
         show_accelerators(begin.instances, bool(self.spec.gpus))
         os.environ.update(begin.env)
         if begin.job != process.job_bytes:
@@ -238,10 +274,13 @@ class Worker:
             return serialization.loads(msg.args)
         args, kwargs = serialization.loads(msg.args)
         load = self.client.load
-        stored = {ident: value for ident, value in zip(msg.refs, msg.values) if value.kind == STORED}
-        pins = self.client.memory.admit(stored) if len(stored) > 1 else []
-        values = [load(ident, value) for ident, value in zip(msg.refs, msg.values)]
-        self.client.memory.unviewed.extend(pins)
+        if len(msg.refs) > 1:
+            results = dict(zip(msg.refs, msg.values))
+            pins = self.client.admit(results)
+            values = [load(ident, results[ident]) for ident in msg.refs]
+            self.client.memory.unviewed.extend(pins)
+        else:
+            values = [load(msg.refs[0], msg.values[0])]
         args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
         kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
         return args, kwargs
@@ -257,12 +296,15 @@ class Worker:
         met: list[bytes] = []
         serialization.context.met = met
         retryable = False
+        max_calls = 0
         self._main_task = msg.task
         try:
-            function, retry_on = self.function(msg.fn)
+            function, retry_on, max_calls = self.function(msg.fn)
             args, kwargs = self.arguments(msg)
             try:
                 value = function(*args, **kwargs)
+                if msg.num_returns < 0:
+                    value = run_generator(ItemSender(self, src, msg, context), value)
             except Exception as error:
                 retryable = msg.retry_exceptions and (retry_on is None or isinstance(error, retry_on))
                 raise
@@ -279,8 +321,16 @@ class Worker:
             current_task.reset(token)
             self.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
-        self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable), met)
+        spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
+        self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         arena.publish(msg.task, msg.attempt, False)
+        if spent:
+            self.exit(f"{msg.name} has max_calls={max_calls}")
+
+    def _is_spent(self, fn: bytes, max_calls: int) -> bool:
+        """Whether this was the last execution of the function that this process may do."""
+        count = self.executions[fn] = self.executions.get(fn, 0) + 1
+        return count >= max_calls
 
     def failure(self, name: str, error: BaseException, num_returns: int) -> list[Result]:
         """The results of a task that raised."""
@@ -293,6 +343,8 @@ class Worker:
 
     def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]:
         """What a task returned, packed: small values into the message, large ones into the arena."""
+        if num_returns < 0:
+            return value  # a generator's are made by its sender
         if num_returns == 1:
             values = [value]
         elif num_returns == 0:
@@ -306,21 +358,30 @@ class Worker:
                 ) from None
             if len(values) != num_returns:
                 raise ValueError(f"the task has num_returns={num_returns} and returned {len(values)} values")
-        packed = []
         handed: list[bytes] = []
-        for index, one in enumerate(values):
-            data = serialization.dumps(one)
-            inner = [ref._id for ref in data.refs]
-            handed += inner
-            if data.size <= INLINE_BYTES:
-                packed.append(Result(INLINE, data.to_bytes(), inner=inner))
-            else:
-                self.client.memory.store(return_id(task, index), data, keep=False)
-                packed.append(Result(STORED, b"", data.size, [self.client.addr.node], inner))
+        packed = [self._pack_one(return_id(task, index), one, handed) for index, one in enumerate(values)]
         if handed:
             with self.client.lock:
                 self.client.machine.hand_over(task, attempt, src, handed)
         return packed
+
+    def _pack_one(self, ident: bytes, value: Any, handed: list[bytes]) -> Result:
+        data = serialization.dumps(value)
+        inner = [ref._id for ref in data.refs]
+        handed += inner
+        if data.size <= INLINE_BYTES:
+            return Result(INLINE, data.to_bytes(), inner=inner)
+        self.client.memory.store(ident, data, keep=False)
+        return Result(STORED, b"", data.size, [self.client.addr.node], inner)
+
+    def pack(self, src: Address, ident: bytes, attempt: int, value: Any) -> Result:
+        """One item of a generator, packed; references inside are handed over under the item's own name."""
+        handed: list[bytes] = []
+        result = self._pack_one(ident, value, handed)
+        if handed:
+            with self.client.lock:
+                self.client.machine.hand_over(ident, attempt, src, handed)
+        return result
 
     def reply(self, src: Address, done: Done, met: list[bytes], later: bool = False) -> None:
         """Send the outcome, or keep it for the next one's message; not before the owners of the references that were
@@ -352,7 +413,7 @@ class Worker:
         self.running[msg.actor] = context
         self._main_task = msg.actor
         try:
-            cls, _ = self.function(msg.fn)
+            cls = self.function(msg.fn)
             args, kwargs = self.arguments(msg)
             self.actor = ActorHost(self, msg, cls)
             self.actor.construct(args, kwargs)

@@ -1,0 +1,123 @@
+"""Running a generator: each item is told to the task's owner as soon as there is one.
+
+Items that come quickly travel together: a message goes out when some time has passed since the last one, or when the
+background thread's tick finds it. With a window the generator waits while too many of its items have not been taken.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hpc.core import serialization
+from hpc.core.ids import Address
+from hpc.core.owner.generator import DynamicObjectRefGenerator
+from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.streams import item_id
+from hpc.core.owner.tables import Waiter
+from hpc.core.wire import DYNAMIC, INLINE, Call, Result, Task, Yielded
+from hpc.core.worker.context import TaskContext
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from hpc.core.worker.main import Worker
+
+#: Items that follow faster than this go out together.
+FLUSH_S = 0.0002
+MAX_TOGETHER = 64
+
+
+class ItemSender:
+    """Tells the owner of one running generator about its items."""
+
+    def __init__(self, worker: Worker, src: Address, msg: Task | Call, context: TaskContext) -> None:
+        self.worker = worker
+        self.src = src
+        self.msg = msg
+        self.context = context
+        self.count = 0
+        self._unsent = 0
+        self._flushed_at = 0.0
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the window is full."""
+        return bool(self.msg.window) and self.count - self.context.consumed >= self.msg.window
+
+    def send(self, value: Any) -> None:
+        """One item."""
+        msg, worker = self.msg, self.worker
+        result = worker.pack(self.src, item_id(msg.task, self.count), msg.attempt, value)
+        client = worker.client
+        now = time.monotonic()
+        with client.lock:
+            client.machine.send(self.src, Yielded(msg.task, msg.attempt, self.count, result), urgent=False)
+            self.count += 1
+            self._unsent += 1
+            if now - self._flushed_at > FLUSH_S or self._unsent >= MAX_TOGETHER or self.must_wait:
+                self._flushed_at, self._unsent = now, 0
+                client._flush(everything=True)
+
+    def wait(self) -> None:
+        """Until an item has been taken, when the window is full."""
+        client, context = self.worker.client, self.context
+        while True:
+            waiter = Waiter(1)
+            with client.lock:
+                if not self.must_wait:
+                    context.on_consumed = None
+                    return
+
+                def taken(waiter: Waiter = waiter) -> None:
+                    waiter.needed = 0
+                    client.machine.woken.append(waiter)
+
+                context.on_consumed = taken
+            client.wait_for(waiter, None)
+
+    def results(self) -> list[Result]:
+        """What the task itself returns: nothing, or the references to all its items."""
+        client = self.worker.client
+        if self.msg.num_returns != DYNAMIC:
+            return [Result(INLINE, serialization.dumps(None).to_bytes())]
+        idents = [item_id(self.msg.task, index) for index in range(self.count)]
+        # The caller owns the items: this process only writes their names down.
+        value = DynamicObjectRefGenerator([ObjectRef(ident, client) for ident in idents])
+        return [Result(INLINE, serialization.dumps(value).to_bytes(), inner=idents)]
+
+
+def run_generator(sender: ItemSender, value: Any) -> list[Result]:
+    """Take all items out of a generator (or another iterable) and tell the owner."""
+    if not isinstance(value, Iterator):
+        kind = "streaming" if sender.msg.num_returns != DYNAMIC else "dynamic"
+        raise TypeError(f'num_returns="{kind}" is for generators; this returned {type(value).__name__}')
+    for item in value:
+        sender.send(item)
+        if sender.must_wait:
+            sender.wait()
+    return sender.results()
+
+
+async def run_async_generator(sender: ItemSender, value: Any) -> list[Result]:
+    """The same on an actor's event loop."""
+    import asyncio
+
+    if not inspect.isasyncgen(value) and not isinstance(value, AsyncIterator):
+        return run_generator(sender, value)
+    loop = asyncio.get_running_loop()
+    async for item in value:
+        sender.send(item)
+        while sender.must_wait:
+            taken = asyncio.Event()
+            sender.context.on_consumed = partial(_wake, loop, taken)
+            if sender.must_wait:
+                await taken.wait()
+    return sender.results()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(event.set)

@@ -1,0 +1,144 @@
+"""A node dies with the only copy of a value: the task that made it runs again, and what it needed with it."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import hpc
+from hpc.core.owner.current import need_client
+from hpc.exceptions import ObjectLostError, ObjectReconstructionFailedError
+from hpc.launchers.session import Session
+from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from runtime.running import eventually, kill9, local_nodes, pid_of
+
+SIZE = 300_000
+
+
+@hpc.remote(num_cpus=0.01)
+def block(value, mark):
+    with open(mark, "a") as file:
+        file.write(".")
+    return np.full(SIZE, value, np.uint8)
+
+
+@hpc.remote(num_cpus=0.01)
+def twice(array, mark):
+    with open(mark, "a") as file:
+        file.write(".")
+    return array * 2
+
+
+@hpc.remote
+def total(array):
+    return int(array.sum())
+
+
+@pytest.fixture(autouse=True)
+def session(no_leaks: None) -> Iterator[Session]:
+    with local_nodes(3) as made:
+        yield made
+
+
+def on(node: int) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node, soft=True)
+
+
+def kill_node(session: Session, number: int) -> None:
+    """SIGKILL its raylet, and wait until this process knows that it is gone."""
+    row = next(n for n in hpc.nodes() if n["NodeID"] == str(number))
+    kill9(pid_of(os.path.dirname(row["RayletSocketName"]), "raylet"))
+    eventually(lambda: session.pump(0.02) or number in need_client().machine.gone_nodes)
+
+
+def runs(mark) -> int:
+    return len(mark.read_text())
+
+
+def test_the_reader_gets_it_again(session, tmp_path):
+    ref = block.options(scheduling_strategy=on(2)).remote(7, tmp_path / "one")
+    hpc.wait([ref])
+    kill_node(session, 2)
+    assert hpc.get(ref)[5] == 7
+    assert runs(tmp_path / "one") == 2
+
+
+def test_a_chain_whose_beginning_was_freed(session, tmp_path):
+    first = block.options(scheduling_strategy=on(2)).remote(1, tmp_path / "first")
+    chain = first
+    for _ in range(4):
+        chain = twice.options(scheduling_strategy=on(2)).remote(chain, tmp_path / "steps")
+    hpc.wait([chain])
+    del first
+    kill_node(session, 2)
+    assert hpc.get(total.remote(chain)) == 16 * SIZE
+    assert runs(tmp_path / "first") == 2 and runs(tmp_path / "steps") == 8
+    del chain
+    machine = need_client().machine
+
+    def forgotten() -> bool:
+        gc.collect()
+        need_client().flush()
+        return not machine.origins and not machine.made_by and not machine.lineage_bytes
+
+    eventually(forgotten)
+
+
+def test_a_borrower_gets_it_again(session, tmp_path):
+    @hpc.remote
+    def read(box):
+        return int(hpc.get(box[0])[0])
+
+    ref = block.options(scheduling_strategy=on(2)).remote(9, tmp_path / "mark")
+    hpc.wait([ref])
+    kill_node(session, 2)
+    assert hpc.get(read.options(scheduling_strategy=on(3)).remote([ref])) == 9
+
+
+def test_what_cannot_be_made_again_says_so(session, tmp_path):
+    once = block.options(scheduling_strategy=on(2), max_retries=0).remote(1, tmp_path / "once")
+
+    @hpc.remote(num_cpus=0)
+    class Maker:
+        def make(self):
+            return np.zeros(SIZE)
+
+    needs_put = twice.options(scheduling_strategy=on(2)).remote(hpc.put(np.ones(SIZE)), tmp_path / "needs")
+    maker = Maker.options(scheduling_strategy=on(2)).remote()
+    made = maker.make.remote()
+    hpc.wait([once, needs_put, made], num_returns=3)
+    need_client().flush()
+    kill_node(session, 2)
+    with pytest.raises(ObjectLostError, match="node 2"):
+        hpc.get(once)
+    with pytest.raises(ObjectReconstructionFailedError, match="was put and has been freed"):
+        hpc.get(needs_put)
+    with pytest.raises(ObjectLostError, match="returned by an actor"):
+        hpc.get(made)
+
+
+def test_a_limit_on_what_is_remembered(session, tmp_path):
+    machine = need_client().machine
+    machine.max_lineage_bytes = 5000
+    refs = [block.options(scheduling_strategy=on(2)).remote(i, tmp_path / "mark") for i in range(12)]
+    hpc.wait(refs, num_returns=len(refs))
+    assert machine.lineage_bytes <= 5000
+    kill_node(session, 2)
+    with pytest.raises(ObjectReconstructionFailedError, match="forgotten"):
+        hpc.get(refs[0])
+    assert hpc.get(refs[-1])[0] == 11
+
+
+def test_items_of_a_generator(session, tmp_path):
+    @hpc.remote
+    def blocks(n):
+        for i in range(n):
+            yield np.full(SIZE, i, np.uint8)
+
+    refs = list(blocks.options(scheduling_strategy=on(2)).remote(4))
+    kill_node(session, 2)
+    assert [int(hpc.get(ref)[0]) for ref in refs] == [0, 1, 2, 3]

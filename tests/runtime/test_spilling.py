@@ -190,9 +190,25 @@ def test_a_disk_that_fails_harms_nobody(tmp_path):
         assert [int(hpc.get(ref)[0]) for ref in first] == list(range(len(first)))
         for path in spill_files(folder):
             path.unlink()
-        with pytest.raises(ObjectLostError, match="read back from disk"):
+        with pytest.raises(ObjectLostError, match="all copies are lost"):
             read_all(first)
     assert not list(tmp_path.glob("hpc-*"))
+
+
+def test_a_result_whose_file_is_gone_is_computed_again(tmp_path):
+    @hpc.remote
+    def make(i):
+        return np.full(20 * MIB, i, np.uint8)
+
+    with one_node(object_store_memory=SMALL_STORE, object_spilling_directory=str(tmp_path)):
+        refs = [make.remote(i) for i in range(6)]
+        hpc.wait(refs, num_returns=6)
+        (folder,) = tmp_path.iterdir()
+        files = spill_files(folder)
+        assert files
+        for path in files:
+            path.unlink()
+        assert [int(hpc.get(ref, timeout=20)[0]) for ref in refs] == list(range(6))
 
 
 def test_memory_is_no_place_to_spill_to_unless_the_user_says_so():

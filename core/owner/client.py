@@ -90,6 +90,9 @@ class Client(Values):
 
     def start(self) -> None:
         """Start the background thread."""
+        from hpc.core.owner.forked import watch_forks
+
+        watch_forks()
         self._thread.start()
 
     # -------------------------------------------------------------- reading
@@ -468,6 +471,7 @@ class Client(Values):
             stream.close()
         self._epoll.close()
         os.close(self._kick_fd)
+        self.arena.close()
 
 
 def pack_job(fields: dict[str, Any]) -> bytes:

@@ -35,7 +35,7 @@ def create_arena(size_bytes: int) -> int:
 
 
 class Arena:
-    """A process's view of the memory file. Closed by the end of the process, never before: views may live on."""
+    """A process's view of the memory file. Views live on after `close`: each holds its mapping."""
 
     def __init__(self, fd: int, size_bytes: int, slot: int = -1) -> None:
         self.fd = fd
@@ -82,6 +82,13 @@ class Arena:
     def write(self, offset: int, data: memoryview) -> None:
         """Copy ``data`` to ``offset``."""
         copy(self.writable(offset, len(data)), data)
+
+    def close(self) -> None:
+        """No further reading or writing: the memory goes with the last view of it, not with this process."""
+        fd, self.fd = self.fd, -1
+        self._reader = self._writer = self._slots = None
+        if fd >= 0:
+            os.close(fd)
 
     # -------------------------------------------------------------- slots
 

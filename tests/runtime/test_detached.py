@@ -79,7 +79,8 @@ def test_names_are_given_once():
             cls.options(name="box", lifetime="detached").remote(2)
         again = cls.options(name="box", lifetime="detached", get_if_exists=True).remote(3)
         assert list_named_actors() == ["box"]
-        assert {"name": "box", "namespace": "default"} in list_named_actors(all_namespaces=True)
+        space = hpc.get_runtime_context().namespace
+        assert {"name": "box", "namespace": space} in list_named_actors(all_namespaces=True)
         assert again == box and hpc.get(again.get.remote()) == 1
         with pytest.raises(ValueError, match="lifetime"):
             cls.options(lifetime="forever")

@@ -394,6 +394,7 @@ class Leasing:
         if worker is None:
             return
         worker.lease = None
+        worker.blocked = False
         if worker.doomed:
             return
         if retire or lease.actor:
@@ -418,6 +419,7 @@ class Leasing:
     def on_blocked(self, src: Address, msg: Blocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
+            proc.blocked = True
             proc.lease.pool.lend_cpu(proc.lease.grant)
             self.bundles.changed = True
             self.schedule()
@@ -425,6 +427,7 @@ class Leasing:
     def on_unblocked(self, src: Address, msg: Unblocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
+            proc.blocked = False
             proc.lease.pool.resume_cpu(proc.lease.grant)
             self.bundles.changed = True
 

@@ -100,6 +100,13 @@ class LeaseInfeasible(Message, tag=6):
     why: str
 
 
+class LeaseFailed(Message, tag=130):
+    """A worker for the request could not be made: its runtime environment could not be set up. The demand is void."""
+
+    req: int
+    why: str
+
+
 class LeaseReturn(Message, tag=7):
     """The submitter is done with a lease. ``retire``: the worker must not be used again."""
 
@@ -488,7 +495,8 @@ class WatchActor(Message, tag=63):
 
 
 class ActorState(Message, tag=64):
-    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead"."""
+    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead". ``cause`` is the error that calls to
+    a dead one get, where there is one: the Result's kind in one byte, and its data."""
 
     actor: bytes
     state: str
@@ -745,7 +753,7 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor,
+    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, LeaseFailed,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

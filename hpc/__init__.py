@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from hpc._version import __version__
 
 if TYPE_CHECKING:
-    from hpc import actor, exceptions, train, util
+    from hpc import actor, exceptions, runtime_env, train, util
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
@@ -55,7 +55,7 @@ _HOME = {
     "shutdown": "hpc.session",
     "wait": "hpc.objects",
 }
-_SUBPACKAGES = ("actor", "exceptions", "train", "util")
+_SUBPACKAGES = ("actor", "exceptions", "runtime_env", "train", "util")
 
 
 def __getattr__(name: str) -> Any:
@@ -98,6 +98,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "runtime_env",
     "shutdown",
     "train",
     "util",

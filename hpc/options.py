@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpc import runtime_env
 from hpc.core.resources import to_units
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -106,16 +107,7 @@ def _strategy(name: str, value: Any) -> None:
 
 
 def _runtime_env(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        raise TypeError("runtime_env must be a dict")
-    unknown = set(value) - {"env_vars"}
-    if unknown:
-        raise NotImplementedError(f"runtime_env fields {sorted(unknown)} are not supported yet; env_vars is")
-    for key, text in value.get("env_vars", {}).items():
-        if not isinstance(key, str) or not isinstance(text, str):
-            raise TypeError("runtime_env['env_vars'] must map strings to strings")
+    runtime_env.check(value)
 
 
 def _groups(name: str, value: Any) -> None:
@@ -175,7 +167,7 @@ OPTIONS: tuple[Option, ...] = (
         actor=False,
         check=_window,
     ),
-    Option("runtime_env", None, "environment of the worker: env_vars", check=_runtime_env),
+    Option("runtime_env", None, "environment of the worker: a dict or hpc.runtime_env.RuntimeEnv", check=_runtime_env),
     Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
     Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=_strategy),
     Option("enable_task_events", True, "whether events are recorded", check=_flag),
@@ -270,8 +262,3 @@ def strategy(options: Mapping[str, Any]) -> Any:
     if isinstance(value, NodeAffinitySchedulingStrategy):
         return ["node", int(value.node_id), value.soft]
     return value
-
-
-def env_vars(options: Mapping[str, Any]) -> dict[str, str]:
-    """Environment variables that the worker must have been started with."""
-    return dict((options.get("runtime_env") or {}).get("env_vars", {}))

@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.current import current
+from hpc.core.runenv.spec import KEY
 from hpc.core.worker.context import process
+from hpc.runtime_env import check as check_env
+from hpc.runtime_env import worker_env
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
@@ -113,9 +116,9 @@ def init(
         an error if there is none), or a session's id or node directory.
     num_cpus, num_gpus, resources, labels, object_store_memory: of each node of a new session; by default what the
         scheduler granted, or what this machine has.
-    runtime_env: {"env_vars": {...}} for all tasks and actors of this driver.
+    runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
-    SessionStartError when nodes do not come up.
+    SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
     """
     with _lock:
         if current.client is not None:
@@ -127,7 +130,7 @@ def init(
             raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
         if local_mode:
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
-        env = _env_vars(runtime_env)
+        check_env(runtime_env)
         node_dir = _find(address)
         if node_dir is not None and (num_cpus is not None or num_gpus is not None or resources):
             raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
@@ -141,17 +144,38 @@ def init(
             }
             node_dir = _start(address == "local", overrides, start_timeout_s)
         try:
-            return _connect(node_dir, namespace, env, log_to_driver)
+            context = _connect(node_dir, namespace, log_to_driver)
         except BaseException:
             _stop_session()
             raise
+        try:
+            _enter_env(runtime_env)
+        except BaseException:
+            shutdown()
+            raise
+        return context
 
 
-def _env_vars(runtime_env: Mapping[str, Any] | None) -> dict[str, str]:
-    from hpc.options import check_options
+def _enter_env(given: Mapping[str, Any] | None) -> None:
+    """Make the job's environment what tasks inherit; set it up on all nodes at once where that takes time."""
+    process.env = {}
+    if not given:
+        return
+    process.env = worker_env(ensure_client(), given)
+    if KEY in process.env and (given.get("config") or {}).get("eager_install", True):
+        from hpc.remote_function import RemoteFunction
+        from hpc.state import nodes
+        from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    check_options({"runtime_env": runtime_env}, actor=False)
-    return dict((runtime_env or {}).get("env_vars", {}))
+        ready = RemoteFunction(_ready, {"num_cpus": 0, "max_retries": 0, "name": "set-up of the runtime environment"})
+        for node in nodes():
+            if node["Alive"]:
+                where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ready.options(scheduling_strategy=where).remote()
+
+
+def _ready() -> None:
+    """Runs as soon as a node has the job's environment."""
 
 
 def _find(address: str | None) -> str | None:
@@ -231,7 +255,7 @@ def _pump(session: Any) -> None:
             return
 
 
-def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_driver: bool) -> Context:
+def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Context:
     from hpc.core.owner.client import SPIN_S, Client, pack_job
 
     main = sys.modules.get("__main__")
@@ -239,7 +263,7 @@ def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_d
     if getattr(main, "__file__", None) is None:
         path.insert(0, os.getcwd())
     _state.namespace = namespace or ""
-    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace or "", "env": env})
+    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace or ""})
     try:
         client = Client(node_dir, "driver", job, spin_s=float(os.environ.get("HPC_SPIN_US", SPIN_S * 1e6)) / 1e6)
     except OSError as error:
@@ -277,6 +301,7 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             current.client = client
             return
         _state.context = None
+        process.env = {}
         _stop_session()
 
 

@@ -8,12 +8,15 @@ leaves a Skip, so that later ones do not wait for it.
 
 from __future__ import annotations
 
+from collections import deque
+
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.owner.tasks import BATCH, TASK_BYTES
 from hpc.core.wire import (
     ERROR,
+    SYSTEM,
     ActorState,
     Call,
     Cancel,
@@ -92,6 +95,17 @@ class ActorSubmitter(LineageTable):
             self.send(lease.worker, create)
             return
         self.return_lease(lease)
+
+    def actors_failed(self, shape: Shape, why: str) -> None:
+        waiting, shape.actors = shape.actors, deque()
+        for actor in waiting:
+            if actor.state != "dead":
+                error = system_error("RuntimeEnvSetupError", why, actor=actor.create.name)
+                entry = self.objects.get(actor.create.actor)
+                if entry is not None and entry.result is None:
+                    self.set_result(actor.create.actor, error)
+                actor.cause = bytes((SYSTEM,)) + error.data
+                self._actor_died(actor, why, None)
 
     def _created(self, actor: OwnedActor, result: Result) -> None:
         """The constructor has returned, or failed."""
@@ -196,7 +210,7 @@ class ActorSubmitter(LineageTable):
         ident = actor.create.actor
         actor.state, actor.why = "dead", why
         if cause is not None:
-            actor.cause = cause.data if cause.kind == 2 else b""
+            actor.cause = bytes((ERROR,)) + cause.data if cause.kind == ERROR else b""
         if actor.lease is not None and cause is not None:
             lease, actor.lease = actor.lease, None
             lease.actor = None
@@ -373,7 +387,7 @@ class ActorSubmitter(LineageTable):
 
     def _dead_error(self, client: ActorClient) -> Result:
         if client.cause:
-            return Result(ERROR, client.cause)
+            return Result(client.cause[0], client.cause[1:])
         if client.state == "restarting":
             why = f"{client.why}; it is being restarted, and this call, which may have begun, is not retried"
             return system_error("ActorUnavailableError", why, actor=client.actor.hex())

@@ -21,6 +21,7 @@ from hpc.core.wire import (
     GivenBack,
     KillWorker,
     LeaseBegin,
+    LeaseFailed,
     LeaseGrant,
     LeaseInfeasible,
     LeaseLost,
@@ -237,6 +238,25 @@ class TaskSubmitter(StreamTable):
         if shape is not None and shape.infeasible != msg.why:
             shape.infeasible = msg.why
             self.warnings.append(msg.why)
+
+    def on_lease_failed(self, src: Address, msg: LeaseFailed) -> None:
+        """No worker could be made for the shape: what waits for one fails, what is submitted later tries again. An
+        answer to an earlier request is late news of a failure that has been dealt with."""
+        shape = self.requests.get(msg.req)
+        if shape is None or msg.req != shape.req:
+            return
+        waiting = [rec for rec in shape.queue if not rec.cancelled]
+        shape.queue.clear()
+        for rec in waiting:
+            self._fail(rec, system_error("RuntimeEnvSetupError", msg.why, task=rec.msg.name))
+        if shape.actor:
+            self.actors_failed(shape, msg.why)
+        shape.want = 0
+        self._ask_anew(shape)
+
+    def actors_failed(self, shape: Shape, why: str) -> None:
+        """Hook for the layer above: no worker can be made for the shape's actors."""
+        raise NotImplementedError
 
     def _make_idle(self, lease: Lease) -> None:
         if not lease.listed:

@@ -24,6 +24,7 @@ from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import UNIT, NodeResources, to_units
+from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
 from hpc.core.store.layout import ALIGN, Layout
 from hpc.core.wire import (
@@ -205,7 +206,10 @@ class Raylet:
         self.exited[number] = why
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
-            self._start_failed(number, why)
+            if proc.env:
+                self.machine.leasing.env_failed(proc.env, why_failed(self.spec, number, why))
+            else:
+                self._start_failed(number, why)
         self.logs.close(number)
         self.machine.process_gone(number, f"its process (pid {self._pid(number)}) {why}", task, attempt)
         if number not in self.streams:

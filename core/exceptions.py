@@ -145,6 +145,14 @@ class TaskUnschedulableError(HpcError):
     """The task cannot be placed."""
 
 
+class TaskPlacementGroupRemoved(HpcError):
+    """The placement group in which the task ran, or was to run, was removed."""
+
+
+class ActorPlacementGroupRemoved(HpcError):
+    """The placement group in which the actor was to run was removed."""
+
+
 class PendingCallsLimitExceeded(HpcError):
     """The actor has max_pending_calls calls waiting."""
 

@@ -94,10 +94,12 @@ class LeaseGrant(Message, tag=5):
 
 
 class LeaseInfeasible(Message, tag=6):
-    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join)."""
+    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join). With ``final`` it never
+    will be: "unschedulable" (its node is dead), "removed" (its placement group is)."""
 
     req: int
     why: str
+    final: str = ""
 
 
 class LeaseFailed(Message, tag=130):
@@ -115,9 +117,11 @@ class LeaseReturn(Message, tag=7):
 
 
 class LeaseReclaim(Message, tag=8):
-    """The raylet asks a submitter to return leases that it keeps without using them."""
+    """The raylet asks a submitter to return leases that it keeps without using them; those named in ``leases`` as soon
+    as what is queued at them is done, even if it has more to do: others wait for their share."""
 
     node: int
+    leases: list[int] = []
 
 
 class LeaseLost(Message, tag=9):
@@ -313,7 +317,9 @@ class DefineFunction(Message, tag=40):
 
 
 class LeaseBegin(Message, tag=41):
-    """First message to a leased worker: on whose behalf it works, and with which accelerator instances."""
+    """First message to a leased worker: on whose behalf it works, and with which accelerator instances.
+    ``group`` is (placement group, whether its tasks' children belong there too), or empty; ``driver`` is the one whose
+    work it is."""
 
     lease: int
     owner: Address
@@ -321,6 +327,8 @@ class LeaseBegin(Message, tag=41):
     job: bytes
     env: dict[str, str]
     resources: dict[str, int] = {}
+    group: list[Any] = []
+    driver: Address = Address(0, 0)
 
 
 class Result(Message, tag=42):
@@ -495,8 +503,7 @@ class WatchActor(Message, tag=63):
 
 
 class ActorState(Message, tag=64):
-    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead". ``cause`` is the error that calls to
-    a dead one get, where there is one: the Result's kind in one byte, and its data."""
+    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead"."""
 
     actor: bytes
     state: str
@@ -519,6 +526,12 @@ class CopyLost(Message, tag=66):
 
     ident: bytes
     nodes: list[int]
+
+
+class FreeValues(Message, tag=145):
+    """To an owner: give up the values of these objects, whoever holds them (``internal.free``)."""
+
+    idents: list[bytes]
 
 
 class KeeperQuery(Message, tag=142):
@@ -617,13 +630,15 @@ class NodeDied(Message, tag=83):
 
 
 class Heartbeat(Message, tag=84):
-    """A raylet is alive; what it has free, and how many requests of each shape wait there."""
+    """A raylet is alive; what it has free, how many requests wait there, and what is free in each bundle of placement
+    groups that it holds: (group, index, free)."""
 
     node: int
     free: dict[str, int]
     workers: int
     waiting: int
     tickets: list[int] = []
+    bundles: list[tuple[bytes, int, dict[str, int]]] = []
 
 
 class HeartbeatAck(Message, tag=85):
@@ -647,11 +662,12 @@ class Demand(Message, tag=86):
 
 
 class Tickets(Message, tag=87):
-    """The head's answer to Demand: ``grants`` are (node, count, ticket)."""
+    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible."""
 
     shape: int
     grants: list[tuple[int, int, int]]
     infeasible: str = ""
+    final: str = ""
 
 
 class ProcessGone(Message, tag=88):
@@ -744,6 +760,93 @@ class Shutdown(Message, tag=98):
     why: str
 
 
+# ---------------------------------------------------------------- placement groups, fair shares
+
+
+class PgCreate(Message, tag=100):
+    """Make a placement group. ``selectors`` has the label selector of each bundle (or is empty). ``creator`` is the
+    process whose end removes the group unless it is ``detached``. Answered at once; PgWait tells when it is there."""
+
+    req: int
+    group: bytes
+    name: str
+    namespace: str
+    strategy: str
+    bundles: list[dict[str, int]]
+    selectors: list[Any]
+    detached: bool
+    creator: Address
+
+
+class PgRemove(Message, tag=101):
+    """Remove a group: what runs in it is ended. Removing it again, or one that never was, changes nothing."""
+
+    req: int
+    group: bytes
+
+
+class PgTable(Message, tag=102):
+    """Ask for one group (by id, or by namespace and name), or for all; the answer's data is JSON."""
+
+    req: int
+    group: bytes = b""
+    namespace: str = ""
+    name: str = ""
+
+
+class PgWait(Message, tag=103):
+    """Answered when the group is reserved completely, or is removed (not ok)."""
+
+    req: int
+    group: bytes
+
+
+class BundlePrepare(Message, tag=104):
+    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none."""
+
+    group: bytes
+    attempt: int
+    ticket: int
+    bundles: list[tuple[int, dict[str, int]]]
+
+
+class BundlePrepared(Message, tag=105):
+    """The raylet's answer. Nothing was taken unless ``ok``."""
+
+    group: bytes
+    attempt: int
+    ok: bool
+    why: str = ""
+
+
+class BundleCommit(Message, tag=106):
+    """Phase two: all nodes have said yes, the bundles of this attempt can be used."""
+
+    group: bytes
+    attempt: int
+
+
+class BundleReturn(Message, tag=107):
+    """Give the group's bundles back; what runs in them is ended. ``attempt`` 0: whichever there are."""
+
+    group: bytes
+    attempt: int
+    why: str
+
+
+class BundlesHeld(Message, tag=108):
+    """A raylet that registers (again) says which bundles it holds: (group, index, attempt, committed)."""
+
+    bundles: list[tuple[bytes, int, int, bool]]
+
+
+class PgWarning(Message, tag=109):
+    """To the creator: why the group cannot be placed on any set of nodes that exists."""
+
+    group: bytes
+    why: str
+
+
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
@@ -753,7 +856,9 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, LeaseFailed,
+    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
+    PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
+    PgWarning, LeaseFailed,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

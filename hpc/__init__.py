@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from hpc._version import __version__
 
 if TYPE_CHECKING:
-    from hpc import actor, exceptions, runtime_env, train, util
+    import cloudpickle
+
+    from hpc import actor, exceptions, internal, runtime_env, train, util
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
@@ -55,7 +57,7 @@ _HOME = {
     "shutdown": "hpc.session",
     "wait": "hpc.objects",
 }
-_SUBPACKAGES = ("actor", "exceptions", "runtime_env", "train", "util")
+_SUBPACKAGES = ("actor", "exceptions", "internal", "runtime_env", "train", "util")
 
 
 def __getattr__(name: str) -> Any:
@@ -64,6 +66,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
     elif name in _SUBPACKAGES:
         value = importlib.import_module(f"hpc.{name}")
+    elif name == "cloudpickle":
+        value = importlib.import_module(name)
     else:
         raise AttributeError(f"module 'hpc' has no attribute {name!r}")
     globals()[name] = value
@@ -85,6 +89,7 @@ __all__ = [
     "actor",
     "available_resources",
     "cancel",
+    "cloudpickle",
     "cluster_resources",
     "exceptions",
     "get",
@@ -92,6 +97,7 @@ __all__ = [
     "get_gpu_ids",
     "get_runtime_context",
     "init",
+    "internal",
     "is_initialized",
     "kill",
     "method",

@@ -28,7 +28,7 @@ from hpc.core.wire import (
     NewActor,
 )
 from hpc.core.worker.actor import exit_this_actor
-from hpc.core.worker.context import current_task
+from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
 from hpc.runtime_env import portable, worker_env
 from hpc.session import ensure_client, namespace_of
@@ -275,9 +275,10 @@ class ActorClass:
 
     def _prepare(self, client: Client) -> None:
         self._fn = export(client, self._cls, self.__name__)
-        held, placement = opts.amounts(self._options, actor=True)
+        held, placement, strategy = opts.placement(self._options, actor=True)
         env = worker_env(client, self._options.get("runtime_env"))
-        self._shape = shape_of(client, held, placement, opts.strategy(self._options), env, True)
+        self._shape = shape_of(client, held, placement, strategy, env, True)
+        self._group = process.group
         self._client = client
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
@@ -286,7 +287,7 @@ class ActorClass:
         Raises ValueError if the name is taken.
         """
         client = ensure_client()
-        if self._client is not client:
+        if self._client is not client or self._group is not process.group:
             self._prepare(client)
         options = self._options
         name, namespace = options.get("name"), options.get("namespace") or namespace_of(client)
@@ -377,6 +378,16 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     return handle
 
 
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """The names of the living named actors of this namespace, or {"name", "namespace"} of those of all."""
+    client = ensure_client()
+    space = "" if all_namespaces else namespace_of(client)
+    found = msgspec.json.decode(client.ask_head(lambda req: NameLookup(req, space, "")).data)
+    if all_namespaces:
+        return [{"name": name, "namespace": where} for where, name in sorted(found)]
+    return sorted(name for _, name in found)
+
+
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once; calls that run or wait fail with ActorDiedError."""
     if not isinstance(actor, ActorHandle):
@@ -390,11 +401,9 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 def exit_actor() -> None:
     """End the actor in whose method this is called; the call fails with ActorDiedError. Raises HpcError elsewhere."""
-    from hpc.core.worker.context import process
-
     if not process.actor:
         raise HpcError("exit_actor() can only be called in a method of an actor")
     exit_this_actor()
 
 
-__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "method"]
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "list_named_actors", "method"]

@@ -13,7 +13,7 @@ from typing import Any
 from hpc import runtime_env
 from hpc.core.resources import to_units
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from hpc.scheduling import check_accelerator, check_fallback, check_label_selector, check_strategy, requirements
 
 _MISSING = object()
 
@@ -98,14 +98,6 @@ def _flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
 
 
-def _strategy(name: str, value: Any) -> None:
-    if value in (None, "DEFAULT", "SPREAD") or isinstance(value, NodeAffinitySchedulingStrategy):
-        return
-    if isinstance(value, str):
-        raise ValueError(f'scheduling_strategy must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
-    raise NotImplementedError(f"the scheduling strategy {type(value).__name__} is not supported yet")
-
-
 def _runtime_env(name: str, value: Any) -> None:
     runtime_env.check(value)
 
@@ -147,9 +139,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("num_gpus", None, "GPUs, or a fraction of one", check=_amount),
     Option("memory", None, "bytes of memory, reserved and not enforced", check=_amount),
     Option("resources", None, "custom resources by name", check=_resources),
-    Option("accelerator_type", None, "kind of accelerator", supported=False),
-    Option("label_selector", None, "labels that the node must have", supported=False),
-    Option("fallback_strategy", None, "strategies to try when the first does not fit", supported=False),
+    Option("accelerator_type", None, "kind of accelerator, like 'A100'", check=check_accelerator),
+    Option("label_selector", None, "labels that the node must have", check=check_label_selector),
+    Option("fallback_strategy", None, "label selectors to try when the first finds no room", check=check_fallback),
     Option(
         "num_returns",
         1,
@@ -169,7 +161,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("runtime_env", None, "environment of the worker: a dict or hpc.runtime_env.RuntimeEnv", check=_runtime_env),
     Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
-    Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=_strategy),
+    Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=check_strategy),
     Option("enable_task_events", True, "whether events are recorded", check=_flag),
     Option("_metadata", None, "free for extensions"),
     Option("namespace", None, "namespace of the actor's name", task=False, check=_text),
@@ -254,11 +246,7 @@ def amounts(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], di
     return held, placement
 
 
-def strategy(options: Mapping[str, Any]) -> Any:
-    """The scheduling strategy as it goes over the wire."""
-    value = options.get("scheduling_strategy")
-    if value is None:
-        return "DEFAULT"
-    if isinstance(value, NodeAffinitySchedulingStrategy):
-        return ["node", int(value.node_id), value.soft]
-    return value
+def placement(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], dict[str, int], Any]:
+    """Resources that are held, resources for placement, and the strategy as it goes over the wire."""
+    held, needed = amounts(options, actor)
+    return requirements(options, held, needed, actor)

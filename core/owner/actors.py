@@ -8,15 +8,12 @@ leaves a Skip, so that later ones do not wait for it.
 
 from __future__ import annotations
 
-from collections import deque
-
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
-from hpc.core.owner.tasks import BATCH, TASK_BYTES
+from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.wire import (
     ERROR,
-    SYSTEM,
     ActorState,
     Call,
     Cancel,
@@ -34,6 +31,9 @@ from hpc.core.wire import (
     WatchActor,
     system_error,
 )
+
+#: Reasons that begin with one of these names are errors of this kind.
+UNPLACED = {actors for _, actors in FINAL.values()}
 
 
 class ActorSubmitter(LineageTable):
@@ -95,17 +95,6 @@ class ActorSubmitter(LineageTable):
             self.send(lease.worker, create)
             return
         self.return_lease(lease)
-
-    def actors_failed(self, shape: Shape, why: str) -> None:
-        waiting, shape.actors = shape.actors, deque()
-        for actor in waiting:
-            if actor.state != "dead":
-                error = system_error("RuntimeEnvSetupError", why, actor=actor.create.name)
-                entry = self.objects.get(actor.create.actor)
-                if entry is not None and entry.result is None:
-                    self.set_result(actor.create.actor, error)
-                actor.cause = bytes((SYSTEM,)) + error.data
-                self._actor_died(actor, why, None)
 
     def _created(self, actor: OwnedActor, result: Result) -> None:
         """The constructor has returned, or failed."""
@@ -193,7 +182,7 @@ class ActorSubmitter(LineageTable):
         if actor.state == "dead":
             return
         intended = why.startswith("exit:")
-        if actor.restarts and not actor.ending and not intended:
+        if actor.restarts and not actor.ending and not intended and not why.startswith(GROUP_GONE):
             if actor.restarts > 0:
                 actor.restarts -= 1
             actor.incarnation += 1
@@ -204,13 +193,21 @@ class ActorSubmitter(LineageTable):
         else:
             self._actor_died(actor, why.removeprefix("exit:"), None)
 
+    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+        actors = list(shape.actors)
+        shape.actors.clear()
+        for actor in actors:
+            if actor.state != "dead":
+                self.set_result(actor.create.actor, system_error(kind, why, actor=actor.create.name))
+                self._actor_died(actor, f"{kind}: {why}", None)
+
     def _actor_died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
         if actor.state == "dead":
             return
         ident = actor.create.actor
         actor.state, actor.why = "dead", why
         if cause is not None:
-            actor.cause = bytes((ERROR,)) + cause.data if cause.kind == ERROR else b""
+            actor.cause = cause.data if cause.kind == 2 else b""
         if actor.lease is not None and cause is not None:
             lease, actor.lease = actor.lease, None
             lease.actor = None
@@ -387,11 +384,14 @@ class ActorSubmitter(LineageTable):
 
     def _dead_error(self, client: ActorClient) -> Result:
         if client.cause:
-            return Result(client.cause[0], client.cause[1:])
+            return Result(ERROR, client.cause)
         if client.state == "restarting":
             why = f"{client.why}; it is being restarted, and this call, which may have begun, is not retried"
             return system_error("ActorUnavailableError", why, actor=client.actor.hex())
-        return system_error("ActorDiedError", client.why, actor=client.actor.hex())
+        kind, _, why = client.why.partition(": ")
+        if kind not in UNPLACED:
+            kind, why = "ActorDiedError", client.why
+        return system_error(kind, why, actor=client.actor.hex())
 
     def on_actor_state(self, src: Address, msg: ActorState) -> None:
         if msg.actor in self.clients:

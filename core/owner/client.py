@@ -22,7 +22,7 @@ from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.net.stream import Stream, StreamError, connect
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
-from hpc.core.owner.polling import PollLock
+from hpc.core.owner.polling import IDLE_TICK_S, PollLock
 from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.owner.values import Values
 from hpc.core.store.arena import Arena
@@ -46,6 +46,9 @@ from hpc.core.wire import (
 
 #: How long a waiting thread spins before it sleeps.
 SPIN_S = 50e-6
+#: A process that has no more threads than these, and nothing to do, looks after timers only so often.
+QUIET_THREADS = 2
+QUIET_TICK_S = 5.0
 #: Messages in one frame, at most.
 FRAME_MESSAGES = 256
 #: `.remote()` waits while more than this is pending in arguments.
@@ -83,11 +86,14 @@ class Client(Values):
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)
         self._watch(self.raylet)
-        self.polling = PollLock(self._poll_once, self._kick)
+        self.polling = PollLock(self._poll_once, self._kick, self._tick_s)
         self._thread = threading.Thread(target=self._background, name="hpc-background", daemon=True)
 
     def start(self) -> None:
         """Start the background thread."""
+        from hpc.core.owner.forked import watch_forks
+
+        watch_forks()
         self._thread.start()
 
     def _register(self, kind: str, job: bytes, proc: int) -> tuple[Registered, int]:
@@ -327,6 +333,18 @@ class Client(Values):
 
     # -------------------------------------------------------------- time
 
+    def _tick_s(self) -> float:
+        """How long a poll may last. A process in which nothing can happen by itself (a worker or an actor that waits
+        for work, alone with its background thread) sleeps long: a node has a thousand of them."""
+        machine = self.machine
+        still = (
+            self.kind == "worker"
+            and not (machine.tasks or machine.calls or machine.leases or machine.dropped or self.replies)
+            and not (machine.outbox or self.memory.unviewed)
+            and threading.active_count() <= QUIET_THREADS
+        )
+        return QUIET_TICK_S if still else IDLE_TICK_S
+
     def _background(self) -> None:
         self.polling.run_background(self._background_tick)
 
@@ -460,10 +478,16 @@ class Client(Values):
         self._kick()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
+        if self.kind == "driver":
+            with self.lock:
+                self._lose(self.lost)
+            self._after()
+            self._run_callbacks()  # futures that are still awaited: nobody will poll for them again
         for stream in [*self.by_fd.values()]:
             stream.close()
         self._epoll.close()
         os.close(self._kick_fd)
+        self.arena.close()
 
 
 def pack_job(fields: dict[str, Any]) -> bytes:

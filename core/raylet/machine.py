@@ -23,6 +23,10 @@ from hpc.core.wire import (
     Blocked,
     BorrowAdd,
     BorrowDrop,
+    BundleCommit,
+    BundlePrepare,
+    BundleReturn,
+    BundlesHeld,
     Chunk,
     Exiting,
     Fetch,
@@ -51,6 +55,8 @@ from hpc.core.wire import (
 
 #: Changes of what is free are told to the head after this time, together.
 REPORT_DELAY_S = 0.01
+#: And changes of what is free in bundles of placement groups after this one.
+BUNDLE_DELAY_S = 0.002
 
 
 class RayletMachine:
@@ -75,6 +81,7 @@ class RayletMachine:
         self.outbox: list[tuple[Address, Message]] = []
         self.links: list[tuple[str, NodeInfo]] = []
         self.leasing = Leasing(node, resources, prestart=prestart, now=now)
+        self.leasing.labels = info.labels
         self.memory = Memory(node, layout, arena)
         self.borrowing = Borrowing(node)
         self.leasing.outbox = self.memory.outbox = self.borrowing.outbox = self.outbox
@@ -91,11 +98,15 @@ class RayletMachine:
         self._last_free: dict[str, int] = {}
         self._unacked_since: float | None = None
         self._changed_at: float | None = None
+        self._bundles_at: float | None = None
         leasing, memory, borrowing = self.leasing, self.memory, self.borrowing
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             Abandon: memory.on_abandon,
             Alloc: memory.on_alloc,
             Blocked: leasing.on_blocked,
+            BundleCommit: leasing.on_bundle_commit,
+            BundlePrepare: leasing.on_bundle_prepare,
+            BundleReturn: leasing.on_bundle_return,
             BorrowAdd: borrowing.on_borrow_add,
             BorrowDrop: borrowing.on_borrow_drop,
             Exiting: self._on_exiting,
@@ -118,8 +129,11 @@ class RayletMachine:
         }
 
     def join(self) -> None:
-        """Ask the head to be admitted."""
+        """Ask the head to be admitted; say which bundles are held here, if any."""
         self.outbox.append((HEAD, NodeRegister(self.info, WIRE_VERSION)))
+        held = self.leasing.bundles.report_held()
+        if held:
+            self.outbox.append((HEAD, BundlesHeld(held)))
 
     def handle(self, src: Address, messages: Sequence[Message]) -> None:
         """Messages from a process of this node, another raylet or the head. Unknown kinds are ignored."""
@@ -253,6 +267,11 @@ class RayletMachine:
             if self._changed_at is None:
                 self._changed_at = now
             due = min(due, self._changed_at + REPORT_DELAY_S)
+        if leasing.bundles.changed:
+            # Who waits for a bundle waits for this report: few change, so it can be quick.
+            if self._bundles_at is None:
+                self._bundles_at = now
+            due = min(due, self._bundles_at + BUNDLE_DELAY_S)
         if now >= due:
             self._report(now)
             due = now + self.heartbeat_s
@@ -264,10 +283,11 @@ class RayletMachine:
         leasing = self.leasing
         self._last_free = dict(leasing.resources.free)
         self._last_report = now
-        self._changed_at = None
+        self._changed_at = self._bundles_at = None
         if self._unacked_since is None:
             self._unacked_since = now
         workers = sum(1 for p in leasing.procs.values() if p.kind == "worker")
         waiting = sum(d.want for d in leasing.demands.values())
         spent, leasing.spent_tickets = leasing.spent_tickets, []
-        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent)))
+        bundles = leasing.bundles.report_free()
+        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent, bundles)))

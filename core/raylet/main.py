@@ -13,6 +13,7 @@ import socket
 import sys
 from typing import Any
 
+from hpc.core.accelerators.kinds import gpu_kind
 from hpc.core.ids import HEAD_NODE, Address, raylet_of
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.links import Links
@@ -20,9 +21,10 @@ from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec
+from hpc.core.policy.labels import ACCELERATOR, node_labels
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
-from hpc.core.raylet.tables import Proc
+from hpc.core.raylet.tables import NOBODY, Proc
 from hpc.core.resources import UNIT, NodeResources, to_units
 from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
@@ -93,8 +95,12 @@ class Raylet:
         self.arena_fd = create_arena(size)
         self.arena = Arena(self.arena_fd, size)
         totals = node_totals(spec, size)
+        host = socket.gethostname()
+        labels = node_labels(spec.overrides.labels, spec.node, host, gpu_kind() if spec.gpus else "")
+        if labels.get(ACCELERATOR):
+            totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
         info = NodeInfo(
-            spec.node, socket.gethostname(), self.links.endpoint, self.keys.public, totals, dict(spec.overrides.labels),
+            spec.node, host, self.links.endpoint, self.keys.public, totals, labels,
             spec.gateway, os.getpid(), spec.dir, bulk=self.bulk_links.endpoint,
         )  # fmt: skip
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
@@ -210,7 +216,7 @@ class Raylet:
                 self.machine.leasing.env_failed(proc.env, why_failed(self.spec, number, why))
             else:
                 self._start_failed(number, why)
-        self.logs.close(number)
+        self.logs.close(number, proc.driver if proc is not None else NOBODY)
         self.machine.process_gone(number, f"its process (pid {self._pid(number)}) {why}", task, attempt)
         if number not in self.streams:
             self._forget(number)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
-from hpc.core.resources import Amounts, Grant
+from hpc.core.resources import Amounts, Grant, NodeResources
+
+if TYPE_CHECKING:
+    from hpc.core.raylet.bundles import Bundle
+
+NOBODY = Address(0, 0)
 
 
 @dataclass
 class Proc:
-    """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver"."""
+    """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
+    being killed: it is not leased again."""
 
     proc: int
     kind: str
@@ -24,14 +30,18 @@ class Proc:
     started: float = 0.0
     exposed: bool = False
     retired: bool = False
+    doomed: bool = False
     exit_why: str = ""
     exit_intended: bool = False
     job: bytes = b""
+    #: Whose work it does, or did last.
+    driver: Address = NOBODY
 
 
 @dataclass
 class Lease:
-    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting."""
+    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting. ``pool``
+    is what the grant came from: the node, or a bundle of a placement group. ``recalled_at``: others wait for it."""
 
     ident: int
     owner: Address
@@ -40,13 +50,17 @@ class Lease:
     actor: bool
     env: tuple[tuple[str, str], ...]
     driver: Address
+    pool: NodeResources
     worker: Proc | None = None
     reclaim_asked: bool = False
+    recalled_at: float = -1.0
+    bundle: Bundle | None = None
 
 
 @dataclass
 class Demand:
-    """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far."""
+    """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far, of
+    ``target`` that it has ever wanted."""
 
     owner: Address
     req: int
@@ -58,6 +72,7 @@ class Demand:
     actor: bool
     driver: Address
     depth: int = 0
+    target: int = 0
     want: int = 0
     sent: int = 0
     here: int = 0
@@ -65,6 +80,7 @@ class Demand:
     told_at: float = 0.0
     tickets_seen: int = 0
     since: float = 0.0
+    served: int = 0
 
 
 @dataclass

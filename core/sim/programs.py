@@ -82,7 +82,13 @@ class Submitter:
         self.actor_shape = machine.add_shape(Shape({}, held, "DEFAULT", {}, True))
 
     def submit(
-        self, program: Program, refs: list[bytes], retries: int = -1, depth: int = 0, holds: list[bytes] | None = None
+        self,
+        program: Program,
+        refs: list[bytes],
+        retries: int = -1,
+        depth: int = 0,
+        holds: list[bytes] | None = None,
+        shape: Shape | None = None,
     ) -> bytes:
         """Submit a task; the id of its value, held once. ``holds`` are references nested in its arguments."""
         machine = self.process.machine
@@ -91,7 +97,7 @@ class Submitter:
         count = STREAMING if program.items else 1
         window = program.items // 2 if program.number % 2 else 0
         msg = Task(task, 0, FN, f"t{program.number}", args, count, [], refs, holds or [], depth=depth, window=window)
-        machine.submit(msg, self.shape, retries, False, holds or [])
+        machine.submit(msg, shape or self.shape, retries, False, holds or [])
         self.world.flush(self.process)
         return task
 
@@ -127,11 +133,11 @@ class Submitter:
 
         self.when_all([ident], there)
 
-    def create(self, restarts: int = 0) -> bytes:
+    def create(self, restarts: int = 0, shape: Shape | None = None) -> bytes:
         """Create an actor; its id, held once."""
         machine = self.process.machine
         ident = machine.new_ids()
-        machine.create_actor(CreateActor(ident, 0, FN, "actor", b"", {}), self.actor_shape, restarts, [])
+        machine.create_actor(CreateActor(ident, 0, FN, "actor", b"", {}), shape or self.actor_shape, restarts, [])
         self.world.flush(self.process)
         return ident
 

@@ -12,11 +12,14 @@ from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.programs import WorkerSim
 from hpc.core.sim.users import User
 from hpc.core.sim.world import Process, World
 
 MAX_VIRTUAL_S = 120.0
+#: In this time after the last death is known, groups are reserved anew.
+REPAIR_S = 0.5
 #: A node that ended silently is declared dead after seconds; what it held is let go then.
 SETTLE_S = 10.0
 
@@ -36,7 +39,9 @@ class Report:
 class Simulation:
     """One run of one seed."""
 
-    def __init__(self, seed: int, *, nodes: int = 3, operations: int = 30, faults: bool = True) -> None:
+    def __init__(
+        self, seed: int, *, nodes: int = 3, operations: int = 30, faults: bool = True, groups: int = 10
+    ) -> None:
         self.rng = random.Random(seed)
         self.report = Report(seed)
         self.workers: dict[Any, WorkerSim] = {}
@@ -50,7 +55,14 @@ class Simulation:
         for _ in range(operations):
             at += self.rng.random() * 0.02
             self.world.clock.after(at, self._operate)
+        self.groups = [GroupSim(self.world, user.submitter, seed, self._problem) for user in self.users]
+        for one in self.groups:
+            for _ in range(groups // len(self.groups)):
+                self.world.clock.after(one.rng.random() * at, one.operate)
         self.quiet_at = at + 0.5
+        self.groups_end_at = at + 1.2
+        self.groups_ended = self.deaths_known = False
+        self.unplaced: set[str] = set()
 
     def _user(self, node: int, numbers: list[int]) -> User:
         return User(self.world, self.world.new_driver(node, lambda src, msg: None), self.rng, numbers)
@@ -84,18 +96,32 @@ class Simulation:
                 self.report.deaths += 1
                 self.world.kill_node(self.rng.choice(others).number, silently=self.rng.random() < 0.3)
 
+    def _end_groups(self) -> None:
+        """Some time after all deaths are known, whatever has room is reserved; then the groups are removed."""
+        known = all(node.alive or node.number not in self.world.head.nodes for node in self.world.nodes.values())
+        if not known or not self.deaths_known:
+            self.deaths_known = known
+            self.groups_end_at = self.world.clock.now + REPAIR_S
+            return
+        unplaced = self.groups[0].unplaced()
+        if unplaced and not self.unplaced:
+            self.unplaced = unplaced
+            self.groups_end_at = self.world.clock.now + REPAIR_S
+            return
+        for name in unplaced & self.unplaced:
+            self._problem(f"{name} is not reserved, although there is room")
+        self.groups_ended = True
+        for one in self.groups:
+            one.end()
+
+    def _all_there(self) -> bool:
+        waiting = [one.waiting for one in self.groups if one.submitter.process.alive]
+        return not any(waiting) and all(user.all_there() for user in self._living())
+
     # -------------------------------------------------------------- checks
 
     def _problem(self, text: str) -> None:
         self.report.problems.append(f"{self.world.clock.now:.4f}: {text}")
-
-    def _check_resources(self) -> None:
-        for node in self.world.nodes.values():
-            leasing = node.machine.leasing
-            held = sum(le.grant.amounts.get("CPU", 0) for le in leasing.leases.values() if not le.grant.cpu_lent)
-            total, free = leasing.resources.totals["CPU"], leasing.resources.free["CPU"]
-            if held + free != total:
-                self._problem(f"node {node.number}: {held} held and {free} free of {total} CPU units")
 
     def _check_empty(self) -> None:
         for user in self._living():
@@ -142,7 +168,7 @@ class Simulation:
         while world.clock.now < MAX_VIRTUAL_S and world.clock.step():
             step += 1
             if step % 50 == 0:
-                self._check_resources()
+                self.groups[0].check_sums()
             for text in world.broken:
                 self._problem(text)
             if self.report.problems:
@@ -151,7 +177,9 @@ class Simulation:
                 world.quiet = True
                 for link in world.links.values():
                     link.loss = 0.0
-            if world.quiet and end_at is None and all(user.all_there() for user in self._living()):
+            if world.quiet and not self.groups_ended and world.clock.now > self.groups_end_at:
+                self._end_groups()
+            if self.groups_ended and end_at is None and self._all_there():
                 end_at = world.clock.now + SETTLE_S
                 for user in self._living():
                     user.finish()
@@ -162,9 +190,10 @@ class Simulation:
                 missing = [i.hex()[16:] for i in user.expected if i not in user.done]
                 self._problem(f"{len(missing)} of {len(user.expected)} tasks never ended: {missing[:3]}")
         if not self.report.problems:
-            self._check_resources()
+            self.groups[0].check_sums()
             self._check_empty()
-        self.report.tasks = sum(user.tasks for user in self.users)
+            self.groups[0].check_empty()
+        self.report.tasks = sum(user.tasks for user in self.users) + sum(one.tasks for one in self.groups)
         self.report.story = world.story
         self.report.virtual_s = world.clock.now
         return self.report

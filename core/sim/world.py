@@ -271,7 +271,8 @@ class World:
             self._flush_raylet(dst)
 
     def _flush_head(self) -> None:
-        outbox, self.head.outbox = self.head.outbox, []
+        outbox = list(self.head.outbox)
+        self.head.outbox.clear()
         self.head.cut.clear()
         for dst, msg in outbox:
             if self.nodes[dst.node].alive:

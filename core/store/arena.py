@@ -33,7 +33,7 @@ def create_arena(size_bytes: int) -> int:
 
 
 class Arena:
-    """A process's view of the memory file. Closed by the end of the process, never before: views may live on."""
+    """A process's view of the memory file. Views live on after `close`: each holds its mapping."""
 
     def __init__(self, fd: int, size_bytes: int, slot: int = -1) -> None:
         self.fd = fd
@@ -59,6 +59,24 @@ class Arena:
             self._reader = self._map(mmap.PROT_READ)
         return self._reader[offset : offset + size]
 
+    def private(self, array: Any) -> Any:
+        """The same bytes as a writable array: pages are shared until they are written to, and copied then. None if
+        ``array`` (of bytes, made of a view of this arena) does not lie in the arena."""
+        import numpy as np
+
+        if self._reader is None or not array.nbytes:
+            return None
+        at = array.ctypes.data - np.frombuffer(self._reader, np.uint8).ctypes.data
+        if not 0 <= at <= self.size_bytes - array.nbytes:
+            return None
+        start = at // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        pages = mmap.mmap(
+            self.fd, at - start + array.nbytes, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=start
+        )
+        whole = np.frombuffer(pages, np.uint8)
+        weakref.finalize(whole, id, array).atexit = False  # the view, and with it the pin, lives as long as the mapping
+        return whole[at - start : at - start + array.nbytes]
+
     def write(self, offset: int, data: bytes) -> None:
         """Copy ``data`` to ``offset``."""
         copy(self.writable(offset, len(data)), memoryview(data))
@@ -66,6 +84,13 @@ class Arena:
     def read(self, offset: int, size: int) -> bytes:
         """A copy of the bytes at ``offset``."""
         return bytes(self.readable(offset, size))
+
+    def close(self) -> None:
+        """No further reading or writing: the memory goes with the last view of it, not with this process."""
+        fd, self.fd = self.fd, -1
+        self._reader = self._writer = self._slots = None
+        if fd >= 0:
+            os.close(fd)
 
     # -------------------------------------------------------------- slots
 

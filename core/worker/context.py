@@ -40,6 +40,8 @@ class ProcessContext:
     env: dict[str, str] = field(default_factory=dict)
     working_dir: str = ""
     paths: list[str] = field(default_factory=list)
+    #: the placement group of the lease and whether children belong there too; empty without one
+    group: tuple[Any, ...] = ()
 
 
 current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)

@@ -250,6 +250,9 @@ class Worker:
             del self.executor.leases[old]
         process.instances = begin.instances
         process.resources = begin.resources
+        if list(process.group) != begin.group:
+            process.group = tuple(begin.group)
+        self.client.machine.driver = begin.driver
         show_accelerators(begin.instances, bool(self.spec.gpus))
         if begin.job != process.job_bytes:
             process.job_bytes = begin.job

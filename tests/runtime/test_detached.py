@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.actor import find_keeper
+from hpc.actor import find_keeper, list_named_actors
 from hpc.core.owner.current import need_client
 from runtime.running import eventually, one_node
 
@@ -78,6 +78,9 @@ def test_names_are_given_once():
         with pytest.raises(ValueError, match="taken"):
             cls.options(name="box", lifetime="detached").remote(2)
         again = cls.options(name="box", lifetime="detached", get_if_exists=True).remote(3)
+        assert list_named_actors() == ["box"]
+        space = hpc.get_runtime_context().namespace
+        assert {"name": "box", "namespace": space} in list_named_actors(all_namespaces=True)
         assert again == box and hpc.get(again.get.remote()) == 1
         with pytest.raises(ValueError, match="lifetime"):
             cls.options(lifetime="forever")

@@ -144,3 +144,15 @@ def test_what_cannot_be_pickled_says_so():
 
     with pytest.raises(TypeError, match="uses_it cannot be pickled"):
         uses_it.remote()
+
+
+def test_freeing_by_hand():
+    large, small = hpc.put(np.zeros(1 << 20)), hpc.put(5)
+    made = hpc.remote(lambda: np.ones(1 << 20)).remote()
+    hpc.wait([made])
+    hpc.internal.free([large, small, made])
+    for ref in (large, small, made):
+        with pytest.raises(hpc.exceptions.ObjectFreedError, match=r"internal\.free"):
+            hpc.get(ref)
+    with pytest.raises(TypeError, match="not int"):
+        hpc.internal.free([1])

@@ -15,7 +15,7 @@ from hpc.core.owner.current import need_client
 from hpc.core.runenv.spec import NAMESPACE
 from hpc.core.wire import KvKeys
 from hpc.exceptions import RuntimeEnvSetupError
-from runtime.running import local_nodes, one_node
+from runtime.running import eventually, local_nodes, one_node
 
 
 @pytest.fixture(autouse=True)
@@ -341,21 +341,35 @@ def test_a_conda_environment_is_activated(tmp_path, monkeypatch):
 
 def test_a_job_sets_its_environment_up_before_the_first_task(tmp_path, cache):
     env = {"pip": {"packages": [make_wheel(tmp_path)], **PIP}}
-    from runtime.running import eventually
-
     with one_node(runtime_env=env):
         eventually(lambda: list(cache.glob("pip-*.done")), 30.0)
         assert hpc.get(hpc.remote(lambda: __import__("hpctiny").VALUE).remote()) == 42
 
 
-def test_an_installer_that_takes_too_long_is_ended(tmp_path):
-    package = tmp_path / "slow"
+def slow_package(folder: Path) -> str:
+    """A package whose build says that it has begun and does not end."""
+    package = folder / "slow"
     package.mkdir()
     (package / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "slow"\nbackend-path = ["."]\n'
     )
-    (package / "slow.py").write_text("import time\ntime.sleep(600)\n")
-    options = {"pip_install_options": ["--no-deps", "--no-index", "--no-build-isolation"]}
-    env = {"pip": {"packages": [str(package)], **options}, "config": {"setup_timeout_seconds": 3}}
+    begun = str(folder / "begun")
+    (package / "slow.py").write_text(f"import time\nopen({begun!r}, 'w').close()\ntime.sleep(600)\n")
+    return str(package)
+
+
+BUILD = {"pip_install_options": ["--no-deps", "--no-index", "--no-build-isolation"]}
+
+
+def test_an_installer_that_takes_too_long_is_ended(tmp_path):
+    env = {"pip": {"packages": [slow_package(tmp_path)], **BUILD}, "config": {"setup_timeout_seconds": 3}}
     with one_node(), pytest.raises(RuntimeEnvSetupError, match="took longer than 3 s"):
         hpc.get(hpc.remote(colour).options(runtime_env=env).remote())
+
+
+def test_a_session_can_end_while_an_installer_runs(tmp_path):
+    env = {"pip": {"packages": [slow_package(tmp_path)], **BUILD}}
+    with one_node():
+        waiting = hpc.remote(colour).options(runtime_env=env).remote()
+        eventually((tmp_path / "begun").exists, 20.0)
+        assert hpc.wait([waiting], timeout=0)[0] == []

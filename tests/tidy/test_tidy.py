@@ -25,6 +25,7 @@ PURE = (
     "core/ids.py",
     "core/wire.py",
     "core/resources.py",
+    "core/serializability.py",
     "core/store/layout.py",
     "core/net/session.py",
     "core/owner/objects.py",
@@ -37,8 +38,14 @@ PURE = (
     "core/raylet/memory.py",
     "core/raylet/borrowing.py",
     "core/raylet/machine.py",
+    "core/raylet/bundles.py",
+    "core/raylet/sharing.py",
+    "core/owner/locality.py",
     "core/head/machine.py",
+    "core/head/groups.py",
     "core/policy/placement.py",
+    "core/policy/bundles.py",
+    "core/policy/labels.py",
     "core/node/bootstrap.py",
 )
 IMPURE_MODULES = {

@@ -528,6 +528,21 @@ class CopyLost(Message, tag=66):
     nodes: list[int]
 
 
+class StateQuery(Message, tag=120):
+    """To a raylet or a process: tell what you know of ``what`` ("tasks", "workers", ...), at most ``limit`` rows."""
+
+    req: int
+    what: str
+    limit: int
+
+
+class StateAnswer(Message, tag=121):
+    """Rows, as a msgpack list of maps."""
+
+    req: int
+    data: bytes
+
+
 class FreeValues(Message, tag=145):
     """To an owner: give up the values of these objects, whoever holds them (``internal.free``)."""
 
@@ -857,6 +872,7 @@ AnyMessage = Union[
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
     Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
+    StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
     PgWarning, LeaseFailed,
 ]  # fmt: skip

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hpc.runtime_context import get_gpu_ids, get_runtime_context
     from hpc.session import init, is_initialized, shutdown
     from hpc.state import available_resources, cluster_resources, nodes
+    from hpc.trace import timeline
 
 _HOME = {
     "ActorClass": "hpc.actor",
@@ -55,6 +56,7 @@ _HOME = {
     "put": "hpc.objects",
     "remote": "hpc.api",
     "shutdown": "hpc.session",
+    "timeline": "hpc.trace",
     "wait": "hpc.objects",
 }
 _SUBPACKAGES = ("actor", "exceptions", "internal", "runtime_env", "train", "util")
@@ -106,6 +108,7 @@ __all__ = [
     "remote",
     "runtime_env",
     "shutdown",
+    "timeline",
     "train",
     "util",
     "wait",

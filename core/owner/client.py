@@ -23,6 +23,8 @@ from hpc.core.net.stream import Stream, StreamError, connect
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
 from hpc.core.owner.polling import IDLE_TICK_S, PollLock
+from hpc.core.owner.report import report
+from hpc.core.owner.stacks import format_threads
 from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.owner.values import Values
 from hpc.core.store.arena import Arena
@@ -39,6 +41,8 @@ from hpc.core.wire import (
     Message,
     Register,
     Registered,
+    StateAnswer,
+    StateQuery,
     decode_body,
     encode_frame,
     system_error,
@@ -67,6 +71,7 @@ class Client(Values):
         self.on_other: Callable[[Address, Message, Stream], None] = lambda src, msg, via: None
         self.before_wait: Callable[[], Callable[[], None] | None] = lambda: None
         self.on_background: Callable[[], None] = lambda: None
+        self.more_state: Callable[[str, int], list[dict[str, Any]]] = lambda what, limit: []
         self.streams: dict[Address, Stream] = {}
         self.by_fd: dict[int, Stream] = {}
         self.replies: dict[int, list[Any]] = {}
@@ -82,6 +87,7 @@ class Client(Values):
         self.arena = Arena(arena_fd, registered.arena_bytes, registered.slot)
         self.memory = Memory(self, self.arena)
         self.machine = OwnerMachine(self.addr, job)
+        self.machine.on_gone = self._asked_in_vain
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)
@@ -231,10 +237,13 @@ class Client(Values):
 
     def _other(self, src: Address, msg: Message, via: Stream) -> None:
         kind = type(msg)
-        if kind is Allocated or kind is Answer:
+        if kind is Allocated or kind is Answer or kind is StateAnswer:
             self._reply(msg.req, msg)  # type: ignore[attr-defined]
         elif kind is Fetched:
             self.memory.fetched(msg)  # type: ignore[arg-type]
+        elif kind is StateQuery:
+            rows = self.state_rows(msg.what, msg.limit)  # type: ignore[attr-defined]
+            self.machine.send(src, StateAnswer(msg.req, msgspec.msgpack.encode(rows)))  # type: ignore[attr-defined]
         else:
             self.on_other(src, msg, via)
 
@@ -433,6 +442,46 @@ class Client(Values):
         answer = self.request(lambda req: (HEAD, build(req)), timeout_s)
         assert isinstance(answer, Answer)
         return answer
+
+    def ask_all(
+        self, asked: Sequence[Address], what: str, limit: int, timeout_s: float
+    ) -> dict[Address, list[dict[str, Any]]]:
+        """The rows of ``what`` that each of these raylets and processes knows; those that do not answer are missing."""
+        waiter = Waiter(0)
+        slots: dict[Address, tuple[int, list[Any]]] = {}
+        answers: dict[Address, list[dict[str, Any]]] = {}
+        with self.lock:
+            self.check_lost()
+            for dst in asked:
+                if dst == self.addr:
+                    answers[dst] = self.state_rows(what, limit)
+                    continue
+                self._reqs += 1
+                slots[dst] = (self._reqs, [waiter, None, dst])
+                waiter.needed += 1
+                self.replies[self._reqs] = slots[dst][1]
+                self.send_now(dst, [StateQuery(self._reqs, what, limit)])
+        self.wait_for(waiter, timeout_s)
+        with self.lock:
+            for dst, (req, slot) in slots.items():
+                self.replies.pop(req, None)
+                if slot[1] is not None:
+                    answers[dst] = msgspec.msgpack.decode(slot[1].data)
+        return answers
+
+    def _asked_in_vain(self, gone: Address) -> None:
+        """A process has ended (the lock is held): what it was asked it will not answer."""
+        for req in [r for r, slot in self.replies.items() if slot[2:] == [gone]]:
+            waiter = self.replies.pop(req)[0]
+            waiter.needed -= 1
+            if waiter.needed <= 0:
+                self.machine.woken.append(waiter)
+
+    def state_rows(self, what: str, limit: int) -> list[dict[str, Any]]:
+        """What this process knows (the lock is held)."""
+        if what == "stack":
+            return [{"pid": os.getpid(), "text": format_threads()}]
+        return report(self.machine, what, limit) + self.more_state(what, limit)
 
     def _reply(self, req: int, msg: Message) -> None:
         slot = self.replies.pop(req, None)

@@ -48,6 +48,8 @@ class ObjectTable:
         self.objects: dict[bytes, Entry] = {}
         self.handed_over: dict[tuple[bytes, int], tuple[Address, list[bytes]]] = {}
         self.gone: set[Address] = set()
+        #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
+        self.on_gone: Callable[[Address], None] = lambda addr: None
         self.gone_nodes: dict[int, str] = {}
         self._counter = 0
 
@@ -341,6 +343,7 @@ class ObjectTable:
         """A process is gone: what it owned is lost, what we handed to it is let go."""
         self.gone.add(addr)
         self.outbox.pop(addr, None)
+        self.on_gone(addr)
         for entry in [e for e in self.objects.values() if not e.owned and owner_of(e.ident) == addr]:
             entry.acked = True
             self._owner_died(entry)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from hpc.core.ids import HEAD, Address
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.memory import ArenaMemory, Memory
+from hpc.core.raylet.report import report
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import NodeResources
 from hpc.core.store.layout import Layout
@@ -47,6 +50,8 @@ from hpc.core.wire import (
     Pull,
     PullFailed,
     Seal,
+    StateAnswer,
+    StateQuery,
     Tickets,
     Unblocked,
     Unpin,
@@ -122,6 +127,7 @@ class RayletMachine:
             NodeTable: self._on_node_table,
             ProcessGone: lambda src, m: self._process_gone(m),
             Seal: memory.on_seal,
+            StateQuery: self._on_state_query,
             Tickets: leasing.on_tickets,
             Unblocked: leasing.on_unblocked,
             Unpin: memory.on_unpin,
@@ -202,6 +208,10 @@ class RayletMachine:
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
                 self.outbox.append((Address(self.node, proc.proc), msg))
+
+    def _on_state_query(self, src: Address, msg: StateQuery) -> None:
+        data = msgspec.msgpack.encode(report(self, msg.what, msg.limit))
+        self.outbox.append((src, StateAnswer(msg.req, data)))
 
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
         proc = self.leasing.procs.get(src.proc)

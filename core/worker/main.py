@@ -43,7 +43,7 @@ from hpc.core.wire import (
     Unblocked,
     system_error,
 )
-from hpc.core.worker import keeper
+from hpc.core.worker import keeper, record
 from hpc.core.worker.actor import ActorHost
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.executor import Executor
@@ -85,6 +85,7 @@ class Worker:
         self.executor = Executor()
         self.functions: dict[bytes, Any] = {}
         self.executions: dict[bytes, int] = {}
+        self.record = record.new_ring()
         self.actor: ActorHost | None = None
         self.running: dict[bytes, TaskContext] = {}
         self.started_at = 0.0
@@ -101,6 +102,7 @@ class Worker:
         client.on_other = self._on_message
         client.before_wait = self._before_wait
         client.on_background = self._on_background
+        client.more_state = self._more_state
         client.listen(listener)
         current.client = client
         signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
@@ -132,6 +134,13 @@ class Worker:
             self._waiter = None
             waiter.needed = 0
             self.client.machine.woken.append(waiter)
+
+    def _more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
+        """What this worker knows beside what every owner knows: what it runs, and what it ran."""
+        if what == "running":
+            contexts = [*self.running.values()]
+            return [{"task_id": c.task.hex(), "attempt_number": c.attempt, "name": c.name} for c in contexts[:limit]]
+        return record.rows(self.record, limit) if what == "events" else []
 
     def _consumed(self, msg: Consumed) -> None:
         context = self.running.get(msg.task)
@@ -314,6 +323,7 @@ class Worker:
             current_task.reset(token)
             self.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
+        self.record.append((msg.task, msg.attempt, msg.name, start, run_us, results[0].kind if results else INLINE))
         spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         arena.publish(msg.task, msg.attempt, False)

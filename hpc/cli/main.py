@@ -262,7 +262,14 @@ def explain(options: dict[str, Any], rest: list[str]) -> int:
 
 
 #: Commands about sessions that outlive a script; each module has `run(words)`, the first word being the command.
-SESSION_COMMANDS = {"start": "hpc.cli.start", "stop": "hpc.cli.start", "job": "hpc.cli.job"}
+SESSION_COMMANDS = {
+    "start": "hpc.cli.start",
+    "stop": "hpc.cli.start",
+    "job": "hpc.cli.job",
+    **dict.fromkeys(("get", "list", "memory", "stack", "summary", "timeline", "why"), "hpc.cli.look"),
+    "microbenchmark": "hpc.cli.microbenchmark",
+    "debug": "hpc.cli.debug",
+}
 Command = Callable[[dict[str, Any], list[str]], int]
 COMMANDS: dict[str, tuple[Command, tuple[Option, ...]]] = {
     "ps": (ps, (_ALL,)),

@@ -33,6 +33,12 @@ COMMANDS = (
     ("hpc stop [--session=ID] [--node=N] [--grace=TIME]", "end such a session, or one of its added nodes"),
     ("hpc job submit [options] -- CMD ...", "run a command in such a session"),
     ("hpc job list | status | logs [-f] | stop | delete", "the commands that were submitted to it"),
+    ("hpc list KIND [--filter F=V] [--limit N] [--json]", "tasks, actors, objects, nodes, workers, ... of a session"),
+    ("hpc get KIND ID | summary KIND | memory", "one thing; counts by state; what is in the object stores"),
+    ("hpc why ID", "why a task, an actor or an object waits"),
+    ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
+    ("hpc microbenchmark [NAME ...]", "how fast this machine is, under Ray's benchmark names"),
+    ("hpc debug sim --seed N [--story]", "replay one run of the simulator"),
     ("hpc explain CODE", "what an error code means"),
 )
 

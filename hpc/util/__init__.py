@@ -20,7 +20,7 @@ from hpc.util.placement_group import (
 
 if TYPE_CHECKING:
     from hpc.actor import list_named_actors
-    from hpc.util import joblib, metrics, multiprocessing, queue, scheduling_strategies
+    from hpc.util import joblib, metrics, multiprocessing, queue, scheduling_strategies, state
     from hpc.util.actor_pool import ActorPool
     from hpc.util.check_serialize import inspect_serializability
     from hpc.util.helpers import as_completed, map_unordered
@@ -35,7 +35,7 @@ _HOME = {
     "map_unordered": "hpc.util.helpers",
     "register_serializer": "hpc.util.serialization",
 }
-_MODULES = ("joblib", "metrics", "multiprocessing", "queue", "scheduling_strategies")
+_MODULES = ("joblib", "metrics", "multiprocessing", "queue", "scheduling_strategies", "state")
 
 
 def __getattr__(name: str) -> Any:
@@ -72,4 +72,5 @@ __all__ = [
     "register_serializer",
     "remove_placement_group",
     "scheduling_strategies",
+    "state",
 ]

@@ -104,6 +104,13 @@ class LeaseInfeasible(Message, tag=6):
     final: str = ""
 
 
+class LeaseFailed(Message, tag=130):
+    """A worker for the request could not be made: its runtime environment could not be set up. The demand is void."""
+
+    req: int
+    why: str
+
+
 class LeaseReturn(Message, tag=7):
     """The submitter is done with a lease. ``retire``: the worker must not be used again."""
 
@@ -915,7 +922,7 @@ AnyMessage = Union[
     Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
-    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy,
+    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

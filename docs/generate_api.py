@@ -28,6 +28,7 @@ MADE = ("RemoteFunction", "ActorClass", "ActorHandle", "ObjectRef")
 MODULES = {
     "actor": "`exit_actor`, and the classes behind `remote` and `method`",
     "exceptions": "the exceptions above",
+    "runtime_env": "`RuntimeEnv` and `RuntimeEnvConfig`, see [runtime_env.md](runtime_env.md)",
     "train": "see [train.md](train.md)",
     "util": "`hpc.util.scheduling_strategies`; pools, queues and more: see [helpers.md](helpers.md)",
 }
@@ -41,7 +42,6 @@ NEVER_RAISED = (
     "ObjectReconstructionFailedError",
     "OutOfMemoryError",
     "PendingCallsLimitExceeded",
-    "RuntimeEnvSetupError",
     "TaskUnschedulableError",
 )
 
@@ -59,7 +59,7 @@ MISSING = {
     "introspection": """`ray.timeline`, `ray.util.state`, `ray.util.accelerators`; of the runtime
         context what is not listed above""",
     "helpers": """`ray.util.collective`, `ray.cluster_utils.Cluster`""",
-    "runtime_env": """everything but `env_vars`""",
+    "runtime_env": """conda environments from a file, packages by `https://`, `s3://` and the like""",
     "command line": """`ray start`, `stop`, `list`, `summary`, `memory`, `stack`, `timeline`, `job`,
         `microbenchmark`""",
 }

@@ -22,7 +22,7 @@ from hpc._version import __version__
 if TYPE_CHECKING:
     import cloudpickle
 
-    from hpc import actor, exceptions, internal, train, util
+    from hpc import actor, exceptions, internal, runtime_env, train, util
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
@@ -59,7 +59,7 @@ _HOME = {
     "timeline": "hpc.trace",
     "wait": "hpc.objects",
 }
-_SUBPACKAGES = ("actor", "exceptions", "internal", "train", "util")
+_SUBPACKAGES = ("actor", "exceptions", "internal", "runtime_env", "train", "util")
 
 
 def __getattr__(name: str) -> Any:
@@ -106,6 +106,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "runtime_env",
     "shutdown",
     "timeline",
     "train",

@@ -30,6 +30,7 @@ from hpc.core.wire import (
 from hpc.core.worker.actor import exit_this_actor
 from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
+from hpc.runtime_env import portable, worker_env
 from hpc.session import ensure_client, namespace_of
 from hpc.submit import export, pack_arguments, shape_of
 
@@ -263,7 +264,7 @@ class ActorClass:
         raise TypeError(f"{self.__name__} is an actor class: make an actor with {self.__name__}.remote()")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_client": None, "_fn": None, "_shape": None}
+        return {**self.__dict__, "_options": portable(self._options), "_client": None, "_fn": None, "_shape": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -275,7 +276,8 @@ class ActorClass:
     def _prepare(self, client: Client) -> None:
         self._fn = export(client, self._cls, self.__name__)
         held, placement, strategy = opts.placement(self._options, actor=True)
-        self._shape = shape_of(client, held, placement, strategy, opts.env_vars(self._options), True)
+        env = worker_env(client, self._options.get("runtime_env"))
+        self._shape = shape_of(client, held, placement, strategy, env, True)
         self._group = process.group
         self._client = client
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpc import runtime_env
 from hpc.core.resources import to_units
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
 from hpc.scheduling import check_accelerator, check_fallback, check_label_selector, check_strategy, requirements
@@ -98,16 +99,7 @@ def _flag(name: str, value: Any) -> None:
 
 
 def _runtime_env(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        raise TypeError("runtime_env must be a dict")
-    unknown = set(value) - {"env_vars"}
-    if unknown:
-        raise NotImplementedError(f"runtime_env fields {sorted(unknown)} are not supported yet; env_vars is")
-    for key, text in value.get("env_vars", {}).items():
-        if not isinstance(key, str) or not isinstance(text, str):
-            raise TypeError("runtime_env['env_vars'] must map strings to strings")
+    runtime_env.check(value)
 
 
 def _groups(name: str, value: Any) -> None:
@@ -167,7 +159,7 @@ OPTIONS: tuple[Option, ...] = (
         actor=False,
         check=_window,
     ),
-    Option("runtime_env", None, "environment of the worker: env_vars", check=_runtime_env),
+    Option("runtime_env", None, "environment of the worker: a dict or hpc.runtime_env.RuntimeEnv", check=_runtime_env),
     Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
     Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=check_strategy),
     Option("enable_task_events", True, "whether events are recorded", check=_flag),
@@ -258,8 +250,3 @@ def placement(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], 
     """Resources that are held, resources for placement, and the strategy as it goes over the wire."""
     held, needed = amounts(options, actor)
     return requirements(options, held, needed, actor)
-
-
-def env_vars(options: Mapping[str, Any]) -> dict[str, str]:
-    """Environment variables that the worker must have been started with."""
-    return dict((options.get("runtime_env") or {}).get("env_vars", {}))

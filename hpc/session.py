@@ -18,8 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.current import current
 from hpc.core.policy.labels import check_key, check_value
+from hpc.core.runenv.spec import KEY
 from hpc.core.worker.context import process
 from hpc.host.find import find_node_dir, host_of
+from hpc.runtime_env import check as check_env
+from hpc.runtime_env import worker_env
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
@@ -134,9 +137,9 @@ def init(
         and the other files that hpc-launch reads.
     object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
         default the node's own directory, if that is on a disk (see docs/memory.md).
-    runtime_env: {"env_vars": {...}} for all tasks and actors of this driver.
+    runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
-    SessionStartError when nodes do not come up.
+    SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
     """
     with _lock:
         if current.client is not None:
@@ -151,7 +154,7 @@ def init(
             raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
         if local_mode:
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
-        env = {**_env_vars(_job_runtime_env()), **_env_vars(runtime_env)}
+        check_env(runtime_env)
         node_dir = find_node_dir(address)
         if node_dir is not None and (num_cpus is not None or num_gpus is not None or resources):
             raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
@@ -171,10 +174,16 @@ def init(
             config = {} if spill_dir is None else {"spill_dir": os.path.abspath(spill_dir)}
             node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
-            return _connect(node_dir, namespace, env, log_to_driver)
+            context = _connect(node_dir, namespace, log_to_driver)
         except BaseException:
             _stop_session()
             raise
+        try:
+            _enter_env(runtime_env)
+        except BaseException:
+            shutdown()
+            raise
+        return context
 
 
 def _job_runtime_env() -> dict[str, Any] | None:
@@ -185,11 +194,25 @@ def _job_runtime_env() -> dict[str, Any] | None:
     return {name: value for name, value in json.loads(text).items() if name != "working_dir"}
 
 
-def _env_vars(runtime_env: Mapping[str, Any] | None) -> dict[str, str]:
-    from hpc.options import check_options
+def _enter_env(given: Mapping[str, Any] | None) -> None:
+    """Make the job's environment what tasks inherit; set it up on all nodes at once where that takes time."""
+    process.env = {}
+    process.env = worker_env(ensure_client(), _job_runtime_env())
+    process.env = worker_env(ensure_client(), given)
+    if KEY in process.env and ((given or {}).get("config") or {}).get("eager_install", True):
+        from hpc.remote_function import RemoteFunction
+        from hpc.state import nodes
+        from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    check_options({"runtime_env": runtime_env}, actor=False)
-    return dict((runtime_env or {}).get("env_vars", {}))
+        ready = RemoteFunction(_ready, {"num_cpus": 0, "max_retries": 0, "name": "set-up of the runtime environment"})
+        for node in nodes():
+            if node["Alive"]:
+                where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ready.options(scheduling_strategy=where).remote()
+
+
+def _ready() -> None:
+    """Runs as soon as a node has the job's environment."""
 
 
 def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, config: dict[str, Any]) -> str:
@@ -220,7 +243,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
     return node_dir
 
 
-def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_driver: bool) -> Context:
+def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Context:
     from hpc.core.owner.client import SPIN_S, Client, pack_job
 
     main = sys.modules.get("__main__")
@@ -230,7 +253,7 @@ def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_d
     host = host_of(node_dir)
     namespace = namespace or (host.namespace if host is not None else "") or f"anonymous-{secrets.token_hex(8)}"
     _state.namespace = namespace
-    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace, "env": env})
+    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace})
     try:
         client = Client(node_dir, "driver", job, spin_s=float(os.environ.get("HPC_SPIN_US", SPIN_S * 1e6)) / 1e6)
     except OSError as error:
@@ -274,6 +297,7 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             current.client = client
             return
         _state.context = None
+        process.env = {}
         _stop_session()
 
 

@@ -22,6 +22,7 @@ from hpc.core.wire import (
     GivenBack,
     KillWorker,
     LeaseBegin,
+    LeaseFailed,
     LeaseGrant,
     LeaseInfeasible,
     LeaseLost,
@@ -49,6 +50,7 @@ GROUP_GONE = "its placement group was removed"
 #: What waits gets these errors (tasks, actors) when it can never be served.
 FINAL = {
     "unschedulable": ("TaskUnschedulableError", "ActorUnschedulableError"),
+    "environment": ("RuntimeEnvSetupError", "RuntimeEnvSetupError"),
     "removed": ("TaskPlacementGroupRemoved", "ActorPlacementGroupRemoved"),
 }
 
@@ -271,6 +273,16 @@ class TaskSubmitter(StreamTable):
                 self._fail(rec, system_error(FINAL[kind][0], why, task=rec.msg.name))
         self.actors_unplaced(shape, FINAL[kind][1], why)
         self._ask(shape, exactly=True)
+
+    def on_lease_failed(self, src: Address, msg: LeaseFailed) -> None:
+        """No worker could be made for the shape: what waits for one fails, what is submitted later tries again. An
+        answer to an earlier request is late news of a failure that has been dealt with."""
+        shape = self.requests.get(msg.req)
+        if shape is None or msg.req != shape.req:
+            return
+        self._fail_shape(shape, "environment", msg.why)
+        shape.want = 0
+        self._ask_anew(shape)
 
     def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
         """Hook for the layer above: the shape's actors will never be placed."""

@@ -15,6 +15,7 @@ from hpc.core.raylet.bundles import Bundles
 from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import NodeResources, fits, show
+from hpc.core.runenv.spec import has_setup
 from hpc.core.wire import (
     Blocked,
     BundleCommit,
@@ -22,6 +23,7 @@ from hpc.core.wire import (
     BundlePrepared,
     BundleReturn,
     KillWorker,
+    LeaseFailed,
     LeaseGrant,
     LeaseInfeasible,
     LeaseLost,
@@ -41,7 +43,7 @@ DEMAND_DELAY_S = 0.005
 REPEAT_DEMAND_S = 1.0
 #: A demand that the head sent to a full node waits there for so long.
 PATIENT_S = 2.0
-#: Workers that are being started at the same time, at most.
+#: Workers that are being started at the same time, at most; those that first set up an environment count apart.
 MAX_STARTING = 16
 #: An idle worker beyond the node's CPUs is ended after this time.
 IDLE_WORKER_S = 30.0
@@ -311,26 +313,50 @@ class Leasing:
         self._send(lease.owner, LeaseGrant(lease.req, lease.ident, addr, path, lease.grant.instances()))
 
     def _start_needed(self) -> None:
-        """Give workers to leases that wait for one, and start as many as are missing."""
-        while self.awaiting:
-            lease = self.awaiting[0]
-            if lease.ident not in self.leases:
-                self.awaiting.popleft()
-                continue
-            worker = self._idle_worker(lease.env)
-            if worker is None:
-                break
-            self.awaiting.popleft()
-            self._hand_out(lease, worker)
+        """Give workers to leases that wait for one, and start as many as are missing. A lease whose environment is
+        still being set up does not hold up those behind it."""
+        if not self.awaiting:
+            return
+        passed: list[Lease] = []
+        while self.awaiting and self.idle:
+            lease = self.awaiting.popleft()
+            if lease.ident in self.leases:
+                worker = self._idle_worker(lease.env)
+                if worker is None:
+                    passed.append(lease)
+                else:
+                    self._hand_out(lease, worker)
+        self.awaiting.extendleft(reversed(passed))
         missing: dict[Env, int] = {}
         for lease in self.awaiting:
-            missing[lease.env] = missing.get(lease.env, 0) + 1
+            if lease.ident in self.leases:
+                missing[lease.env] = missing.get(lease.env, 0) + 1
+        room = {False: MAX_STARTING, True: MAX_STARTING}
         for proc in self.starting.values():
+            room[has_setup(proc.env)] -= 1
             if proc.env in missing:
                 missing[proc.env] -= 1
         for env, count in missing.items():
-            for _ in range(min(count, MAX_STARTING - len(self.starting))):
+            slow = has_setup(env)
+            for _ in range(min(count, room[slow])):
+                room[slow] -= 1
                 self._start_worker(env)
+
+    def env_failed(self, env: Env, why: str) -> None:
+        """A worker's environment could not be set up here: who waits for one like it is told, once per request. The
+        request is void then; its owner makes a new one for what is submitted later."""
+        failed: dict[tuple[Address, int], None] = {}
+        for lease in [le for le in self.awaiting if le.env == env]:
+            self.awaiting.remove(lease)
+            if lease.ident in self.leases:
+                self._release(lease)
+                failed[(lease.owner, lease.req)] = None
+        for demand in self.demands.values():
+            if demand.env == env and demand.want:
+                demand.want = demand.here = 0
+                failed[(demand.owner, demand.req)] = None
+        for owner, req in failed:
+            self._send(owner, LeaseFailed(req, why))
 
     def _reclaim(self, demand: Demand) -> None:
         """Somebody waits: ask the others to return what they keep without using it."""

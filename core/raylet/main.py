@@ -28,6 +28,7 @@ from hpc.core.raylet.store import StoreShell, number, store_size
 from hpc.core.raylet.tables import NOBODY, Proc
 from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
 from hpc.core.resources import UNIT, NodeResources, to_units
+from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
 from hpc.core.store.layout import Layout
 from hpc.core.wire import (
@@ -217,7 +218,10 @@ class Raylet:
         self.exited[number] = why
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
-            self._start_failed(number, why)
+            if proc.env:
+                self.machine.leasing.env_failed(proc.env, why_failed(self.spec, number, why))
+            else:
+                self._start_failed(number, why)
         self.logs.close(number, proc.driver if proc is not None else NOBODY)
         oom = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
         why = oom or f"its process (pid {self._pid(number)}) {why}"

@@ -263,7 +263,6 @@ class Worker:
             process.group = tuple(begin.group)
         self.client.machine.driver = begin.driver
         show_accelerators(begin.instances, bool(self.spec.gpus))
-        os.environ.update(begin.env)
         if begin.job != process.job_bytes:
             process.job_bytes = begin.job
             process.job = unpack_job(begin.job)
@@ -477,16 +476,16 @@ def show_accelerators(instances: dict[str, list[str]], node_has_gpus: bool) -> N
 
 def enter_job(job: dict[str, Any]) -> None:
     """Make the driver's modules importable here, and work where it works."""
+    at = len(process.paths)  # what the runtime environment names comes first
     for path in reversed(job.get("sys_path", [])):
         if path not in sys.path:
-            sys.path.insert(0, path)
+            sys.path.insert(at, path)
     cwd = job.get("cwd")
-    if cwd:
+    if cwd and not process.working_dir:
         try:
             os.chdir(cwd)
         except OSError:
             print(f"hpc: the driver's directory {cwd} does not exist on this node", file=sys.stderr)
-    os.environ.update(job.get("env", {}))
 
 
 def worker_main(spec: NodeSpec, proc: int) -> None:

@@ -3,16 +3,19 @@
     python docs/generate_api.py            write docs/api.md
     python docs/generate_api.py --check    exit with 1 if docs/api.md is not what the code says
 
-The lists of what Ray's Core has and this package has not are kept here by hand: nothing in the code knows them.
+Ray's names are listed in ray_names.py; whether this package has them is found out by importing them.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import sys
 from pathlib import Path
 from typing import Any
+
+import ray_names
 
 import hpc
 from hpc import actor, exceptions, options, runtime_context, session
@@ -23,47 +26,18 @@ TARGET = Path(__file__).with_name("api.md")
 
 LIFECYCLE = ("init", "shutdown", "is_initialized")
 WORK = ("remote", "method", "get", "put", "wait", "cancel", "kill", "get_actor")
-VIEWS = ("nodes", "cluster_resources", "available_resources", "get_gpu_ids", "get_runtime_context")
-MADE = ("RemoteFunction", "ActorClass", "ActorHandle", "ObjectRef")
+VIEWS = ("nodes", "cluster_resources", "available_resources", "get_gpu_ids", "get_runtime_context", "timeline")
+MADE = ("RemoteFunction", "ActorClass", "ActorHandle", "ObjectRef", "ObjectRefGenerator", "DynamicObjectRefGenerator")
 MODULES = {
     "actor": "`exit_actor`, and the classes behind `remote` and `method`",
+    "cloudpickle": "the library of that name",
     "exceptions": "the exceptions above",
+    "internal": "`free(refs)`: give up values by hand",
     "runtime_env": "`RuntimeEnv` and `RuntimeEnvConfig`, see [runtime_env.md](runtime_env.md)",
     "train": "see [train.md](train.md)",
-    "util": "`hpc.util.scheduling_strategies`; pools, queues and more: see [helpers.md](helpers.md)",
+    "util": "placement groups and strategies ([scheduling.md](scheduling.md)), `state` "
+    "([observability.md](observability.md)), pools, queues and more ([helpers.md](helpers.md))",
 }
-#: Classes that exist so that programs can name them; nothing raises them yet.
-NEVER_RAISED = (
-    "ActorUnavailableError",
-    "ActorUnschedulableError",
-    "NodeDiedError",
-    "ObjectFetchTimedOutError",
-    "ObjectFreedError",
-    "ObjectReconstructionFailedError",
-    "OutOfMemoryError",
-    "PendingCallsLimitExceeded",
-    "TaskUnschedulableError",
-)
-
-MISSING = {
-    "session": """`address=` of a session on another machine, `ray.client`, `local_mode`, `LoggingConfig`,
-        `include_dashboard`""",
-    "tasks": """`num_returns="streaming"` and `"dynamic"`, `ObjectRefGenerator`, `DynamicObjectRefGenerator`, `.bind()`,
-        `ray.dag`, and the options marked *not yet* above""",
-    "objects": """spilling, computing lost objects again from lineage, `ray.internal.free`""",
-    "actors": """`lifetime="detached"`, concurrency groups, `max_pending_calls`, `allow_out_of_order_execution`,
-        generator methods""",
-    "cancel": """cancelling calls of actors, and the children of a task (`recursive`)""",
-    "placement": """`ray.util.placement_group` and all that belongs to it, `PlacementGroupSchedulingStrategy`,
-        `NodeLabelSchedulingStrategy`, label selectors, `accelerator_type`""",
-    "introspection": """`ray.timeline`, `ray.util.state`, `ray.util.accelerators`; of the runtime
-        context what is not listed above""",
-    "helpers": """`ray.util.collective`, `ray.cluster_utils.Cluster`""",
-    "runtime_env": """conda environments from a file, packages by `https://`, `s3://` and the like""",
-    "command line": """`ray start`, `stop`, `list`, `summary`, `memory`, `stack`, `timeline`, `job`,
-        `microbenchmark`""",
-}
-
 #: Where a name is there and does less, or something else, than Ray's.
 DIFFERENCES = (
     """Keywords of `init` that it does not know are accepted and ignored, as are `logging_level`, `configure_logging`,
@@ -71,21 +45,17 @@ DIFFERENCES = (
     already.""",
     """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
     login node itself; `hpc-launch` submits a job there.""",
-    """`cancel` does nothing for a call of an actor, for the second and later return values of a task, and for
-    references that this process does not own. `recursive` is accepted and has no effect: children go on.""",
     """`wait(fetch_local=...)` has no effect: a reference is ready when its value exists somewhere.""",
-    """`@method(max_task_retries=...)` has no effect; `max_task_retries` of the class, or of `handle.method.options()`,
-    does. `name`, `enable_task_events` and `_metadata` of methods are accepted and not used.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,
-    the actor ends.""",
-    """`"SPREAD"` deals out workers, not tasks: tasks of a few milliseconds are all done by the first workers
-    that come.""",
+    the actor ends, unless it is detached.""",
+    """A call that may have begun when its actor died, and is not retried, gives ActorUnavailableError while the actor
+    is being restarted and ActorDiedError when it is dead.""",
     """What a task makes with `put` or `.remote()` and returns a reference or handle to belongs to its worker, and ends
     with it. A worker that had GPUs is ended after its task; of idle workers, those beyond the node's CPUs after
     30 s.""",
-    """A soft `NodeAffinitySchedulingStrategy` takes another node also when the named one is merely busy.""",
     """`nodes()` leaves out the gateway (a node without resources, for a driver that runs outside the allocation).""",
-    """`get` inside a coroutine of an async actor blocks its event loop; `await ref` does not.""",
+    """`get` or `wait` in a coroutine of an actor raises where it would block the event loop; `await ref` does not.""",
+    """torch's CPU tensors come out of the store without a copy and can be written to: what is written is private.""",
     """`NodeID` is a small number; `get_job_id()` and `gcs_address` are the session's id.""",
 )
 
@@ -147,21 +117,54 @@ def option_rows(kind: str) -> list[str]:
     rows = ["| option | default | what it is | |", "|---|---|---|---|"]
     for option in options.OPTIONS:
         if getattr(option, kind):
-            state = "" if option.supported else "*not yet*"
+            state = ray_names.OPTION_REMARKS.get(option.name, "")
             rows.append(f"| `{option.name}` | `{option.default!r}` | {option.help} | {state} |")
     return rows
 
 
 def exception_rows() -> list[str]:
-    rows = ["| exception | is also | meaning | |", "|---|---|---|---|"]
+    rows = ["| exception | is also | meaning |", "|---|---|---|"]
     for name in exceptions.__all__:
         kind = getattr(exceptions, name)
         if kind.__name__ != name:
-            rows.append(f"| `{name}` | | the same class as `{kind.__name__}` | |")
+            rows.append(f"| `{name}` | | the same class as `{kind.__name__}` |")
             continue
         bases = ", ".join(f"`{base.__name__}`" for base in kind.__bases__)
-        meaning = one_line(inspect.getdoc(kind) or "")
-        rows.append(f"| `{name}` | {bases} | {meaning} | {'*not raised yet*' if name in NEVER_RAISED else ''} |")
+        rows.append(f"| `{name}` | {bases} | {one_line(inspect.getdoc(kind) or '')} |")
+    return rows
+
+
+def resolve(name: str) -> Any:
+    """This package's twin of a name of Ray's, or None."""
+    parts = ["hpc", *name.split(".")[1:]]
+    for cut in range(len(parts), 0, -1):
+        try:
+            value: Any = importlib.import_module(".".join(parts[:cut]))
+            for attribute in parts[cut:]:
+                value = getattr(value, attribute)
+        except (ImportError, AttributeError):
+            continue
+        return value
+    return None
+
+
+def ray_rows() -> list[str]:
+    """What becomes of each of Ray's names. Stops where the list and the code do not agree."""
+    rows = ["| Ray's name | here | |", "|---|---|---|"]
+    for name in ray_names.NAMES:
+        there = resolve(name) is not None
+        if there == (name in ray_names.NO):
+            raise SystemExit(f"docs/ray_names.py and the code do not agree on {name}")
+        state = "no" if not there else "differs" if name in ray_names.DIFFERS else "yes"
+        rows.append(f"| `{name}` | {state} | {ray_names.NO.get(name) or ray_names.DIFFERS.get(name, '')} |")
+    known = {option.name for option in options.OPTIONS}
+    for kind, names in (("task", ray_names.TASK_OPTIONS), ("actor", ray_names.ACTOR_OPTIONS)):
+        for name in names:
+            if name not in known:
+                raise SystemExit(f"the option {name} of Ray's {kind}s is not in the table of options")
+            remark = ray_names.OPTION_REMARKS.get(name, "")
+            state = "no" if remark.startswith("no:") else "differs" if remark else "yes"
+            rows.append(f"| option `{name}` of {kind}s | {state} | {remark.removeprefix('no: ')} |")
     return rows
 
 
@@ -176,8 +179,8 @@ def page() -> str:
         "<!-- Generated by docs/generate_api.py: change that, or the docstrings, and run it again. -->",
         "",
         "The names and meanings are Ray's: `import hpc as ray`. Where nothing else is said here, Ray's documentation",
-        "of a name holds for it. What is not supported yet raises `NotImplementedError`, apart from the",
-        "[differences](#differences-from-ray) listed at the end.",
+        "of a name holds for it, apart from the [differences](#differences-from-ray). The last table has",
+        "[each of Ray's names](#rays-names).",
         "",
         "## Session",
         "",
@@ -195,6 +198,8 @@ def page() -> str:
         ("ActorHandle", hpc.ActorHandle),
         ("hpc.actor.ActorMethod", actor.ActorMethod),
         ("ObjectRef", ObjectRef),
+        ("ObjectRefGenerator", hpc.ObjectRefGenerator),
+        ("DynamicObjectRefGenerator", hpc.DynamicObjectRefGenerator),
     ):
         lines += [f"### `{name}`", "", inspect.getdoc(cls) or "", "", *members(cls), ""]
     lines += ["Every actor also has the methods " + ", ".join(f"`{name}`" for name in actor.BUILT_IN) + ".", ""]
@@ -202,13 +207,13 @@ def page() -> str:
     lines += ["## Options of actors", "", *option_rows("actor"), ""]
     lines += ["Methods (`@hpc.method(...)`, `handle.method.options(...)`) take: "]
     lines[-1] += ", ".join(f"`{name}`" for name in actor.METHOD_OPTIONS)
-    lines[-1] += ". `concurrency_group` is *not yet* supported."
+    lines[-1] += "."
     strategy = scheduling_strategies.NodeAffinitySchedulingStrategy
     lines += [
         "",
         "## Scheduling strategies",
         "",
-        '`"DEFAULT"` stays on the submitter\'s node while it has room, then fills',
+        'See [scheduling.md](scheduling.md). `"DEFAULT"` stays on the submitter\'s node while it has room, then fills',
     ]
     lines += [
         'nodes one after the other, those with most room first. `"SPREAD"` deals out one by one over the nodes.',
@@ -227,8 +232,7 @@ def page() -> str:
     ]
     lines += ["## Modules", ""] + [f"* `hpc.{name}`: {what}" for name, what in MODULES.items()]
     lines += ["", "## Differences from Ray", ""] + [f"* {one_line(text)}" for text in DIFFERENCES]
-    lines += ["", "## Not there yet", "", "Of Ray's Core API:", "", "| area | names |", "|---|---|"]
-    lines += [f"| {area} | {one_line(names)} |" for area, names in MISSING.items()]
+    lines += ["", "## Ray's names", "", "Made by importing each under this package's name.", "", *ray_rows()]
     return "\n".join(lines) + "\n"
 
 

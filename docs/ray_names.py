@@ -1,7 +1,8 @@
 """Ray's public Core names, and what becomes of each here; docs/generate_api.py makes a table of it.
 
 A name without a remark must exist under the same path in this package: the generator imports it and fails where it does
-not. ``DIFFERS`` says how one that exists is different, ``NO`` why one does not exist.
+not, or where one that is said to be missing is there. ``DIFFERS`` says how one that exists is different, ``NO`` why one
+does not exist.
 """
 
 from __future__ import annotations
@@ -52,3 +53,58 @@ NAMES: tuple[str, ...] = (
     "ray.exceptions.ObjectFreedError", "ray.exceptions.PendingCallsLimitExceeded",
     "ray.exceptions.RuntimeEnvSetupError", "ray.exceptions.CrossLanguageError",
 )  # fmt: skip
+
+#: Names that exist and do less, or something else, than Ray's.
+DIFFERS: dict[str, str] = {
+    "ray.init": "options of Ray's own services are accepted and mean nothing; values also come from hpc.toml and HPC_*",
+    "ray.remote_function.RemoteFunction.bind": "raises NotImplementedError: task graphs (ray.dag) are not supported",
+    "ray.wait": "`fetch_local` has no effect: a reference is ready when its value exists somewhere",
+    "ray.get": "raises in a coroutine of an actor where it would block the event loop",
+    "ray.nodes": "a node's id is a small number; a driver's gateway is left out",
+    "ray.ObjectRefGenerator": "stays in the process that submitted the task",
+    "ray.internal.free": "`local_only` has no effect: all copies go",
+    "ray.timeline": "shows what living workers ran, the newest 10,000 of each",
+    "ray.util.state.list_tasks": "finished ones as far as living workers remember them",
+    "ray.util.state.get_log": "files of the nodes on this machine",
+    "ray.util.state.list_logs": "files of the nodes on this machine",
+    "ray.util.metrics.Counter": "kept per process; `snapshot()` reads them",
+    "ray.util.metrics.Gauge": "kept per process; `snapshot()` reads them",
+    "ray.util.metrics.Histogram": "kept per process; `snapshot()` reads them",
+    "ray.job_submission.JobSubmissionClient": "speaks to sessions of `hpc start` on this machine",
+    "ray.exceptions.ObjectFetchTimedOutError": "is never raised: a fetch ends with a value or with ObjectLostError",
+    "ray.exceptions.NodeDiedError": "is never raised: what a node's death ends says so in its own error",
+}
+
+#: Names that do not exist, and why.
+NO: dict[str, str] = {
+    "ray.job_config.JobConfig": "a job is a driver; its options are those of init",
+    "ray.LoggingConfig": "logs are lines of the workers, without a format of ours",
+    "ray.client": "a driver elsewhere joins through a gateway node: init does it",
+    "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
+    "ray.util.collective": "not yet (see roadmap.md)",
+    "ray.util.accelerators": "not yet: accelerator types are plain strings",
+    "ray.util.debugpy": "`hpc stack` shows where processes are; attach a debugger by process id",
+    "ray.util.tpu": "not yet",
+    "ray.cross_language.java_function": "Python only",
+    "ray.dag": "task graphs are not supported",
+    "ray.exceptions.CrossLanguageError": "Python only",
+}
+
+#: Options of Ray's tasks and actors; each must be in the table of options.
+TASK_OPTIONS: tuple[str, ...] = (
+    "num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector", "fallback_strategy",
+    "num_returns", "max_retries", "retry_exceptions", "max_calls", "runtime_env", "name", "scheduling_strategy",
+    "enable_task_events", "_metadata", "_generator_backpressure_num_objects",
+)  # fmt: skip
+ACTOR_OPTIONS: tuple[str, ...] = (
+    "num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector", "fallback_strategy",
+    "object_store_memory", "max_restarts", "max_task_retries", "max_pending_calls", "max_concurrency",
+    "concurrency_groups", "allow_out_of_order_execution", "runtime_env", "name", "namespace", "get_if_exists",
+    "lifetime", "scheduling_strategy", "enable_task_events", "_metadata",
+)  # fmt: skip
+OPTION_REMARKS: dict[str, str] = {
+    "enable_task_events": "accepted; HPC_TASK_EVENTS=0 switches the record off for a session",
+    "_metadata": "accepted and not used",
+    "memory": "reserved, and not enforced for a single task",
+    "object_store_memory": "no: the object store belongs to the node",
+}

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import hpc
+from hpc.core.ids import owner_of
+from hpc.core.owner.current import need_client
 from hpc.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, SessionLostError
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from runtime.running import children, eventually, kill9, local_nodes, one_node, pid_of
@@ -148,8 +150,9 @@ def test_objects_of_a_dead_owner_say_so():
         owner = Owner.options(scheduling_strategy=on(2)).remote()
         box = hpc.get(owner.make.remote())
         hpc.kill(owner)
+        eventually(lambda: owner_of(box[0].binary()) in need_client().machine.gone)  # a value read before stays
         with pytest.raises(OwnerDiedError):
-            eventually(lambda: hpc.get(box[0], timeout=5) is None)
+            hpc.get(box[0], timeout=5)
 
 
 def test_the_driver_is_told_when_its_raylet_is_killed():

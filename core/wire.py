@@ -67,6 +67,7 @@ class LeaseRequest(Message, tag=3):
     """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received:
     an absolute demand, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease lasts;
     ``placement`` only has to be free at the moment of placement. ``ticket`` is non-zero where the head chose the node.
+    One that is ``patient`` waits there for its share instead of being refused at once.
     """
 
     req: int
@@ -81,6 +82,7 @@ class LeaseRequest(Message, tag=3):
     depth: int = 0
     ticket: int = 0
     driver: Address = Address(0, 0)
+    patient: bool = False
 
 
 class LeaseGrant(Message, tag=5):
@@ -360,6 +362,7 @@ class Task(Message, tag=43):
     depth: int = 0
     retry_exceptions: bool = False
     window: int = 0
+    retriable: bool = True
 
 
 class Call(Message, tag=44):
@@ -580,11 +583,13 @@ class KeepActor(Message, tag=144):
 
 
 class Pull(Message, tag=70):
-    """Send me the object in chunks, from ``offset`` on; at most ``window`` chunks without an answer."""
+    """Send me the object in chunks, from ``offset`` on; at most ``window`` chunks without an answer. ``whole``: only a
+    node that has all of it may serve this, and must."""
 
     ident: bytes
     offset: int
     window: int
+    whole: bool = False
 
 
 class Chunk(Message, tag=71):
@@ -592,7 +597,7 @@ class Chunk(Message, tag=71):
 
     ident: bytes
     offset: int
-    data: bytes
+    data: memoryview
     total: int
 
 
@@ -677,12 +682,14 @@ class Demand(Message, tag=86):
 
 
 class Tickets(Message, tag=87):
-    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible."""
+    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible. With
+    ``patient`` the nodes are full, and the request is to wait there."""
 
     shape: int
     grants: list[tuple[int, int, int]]
     infeasible: str = ""
     final: str = ""
+    patient: bool = False
 
 
 class ProcessGone(Message, tag=88):
@@ -862,6 +869,47 @@ class PgWarning(Message, tag=109):
     why: str
 
 
+# ---------------------------------------------------------------- the object store under pressure
+
+
+class PleaseUnpin(Message, tag=110):
+    """The raylet needs room: give back the pins that no view needs, with an Unpin (which may be empty)."""
+
+
+class StoreStats(Message, tag=111):
+    """Ask a raylet what is in its object store and what it has moved; the Answer is JSON."""
+
+    req: int
+
+
+class FetchAll(Message, tag=112):
+    """Make a set of objects readable on this node, all or none: the arguments of one task."""
+
+    req: int
+    idents: list[bytes]
+    sizes: list[int]
+    nodes: list[list[int]]
+
+
+class FetchedAll(Message, tag=113):
+    """The answer to FetchAll: where they lie, each pinned once; or ``why`` not, and which object is to blame."""
+
+    req: int
+    idents: list[bytes]
+    sizes: list[int]
+    offsets: list[int]
+    why: str = ""
+    bad: bytes = b""
+    lost: list[int] = []
+
+
+class PullBusy(Message, tag=114):
+    """This node serves the object to enough others at the moment; ``others`` have it, or are getting it."""
+
+    ident: bytes
+    others: list[int]
+
+
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
@@ -874,7 +922,7 @@ AnyMessage = Union[
     Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
-    PgWarning, LeaseFailed,
+    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

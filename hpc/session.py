@@ -111,6 +111,7 @@ def init(
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
+    object_spilling_directory: str | None = None,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
@@ -134,6 +135,8 @@ def init(
     num_cpus, num_gpus, resources, labels, object_store_memory: of each node of a new session; by default what the
         scheduler granted, or what this machine has. Other options of a new session come from HPC_<NAME>, ./hpc.toml
         and the other files that hpc-launch reads.
+    object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
+        default the node's own directory, if that is on a disk (see docs/memory.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
     SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
@@ -155,6 +158,8 @@ def init(
         node_dir = find_node_dir(address)
         if node_dir is not None and (num_cpus is not None or num_gpus is not None or resources):
             raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
+        if node_dir is not None and object_spilling_directory is not None:
+            raise ValueError("object_spilling_directory belongs to a session's start; this one runs already")
         if node_dir is None:
             for key, value in (labels or {}).items():
                 check_key(key), check_value(value)
@@ -165,7 +170,9 @@ def init(
                 "labels": dict(labels or {}),
                 "object_store_bytes": object_store_memory,
             }
-            node_dir = _start(address == "local", overrides, start_timeout_s)
+            spill_dir = object_spilling_directory
+            config = {} if spill_dir is None else {"spill_dir": os.path.abspath(spill_dir)}
+            node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
             context = _connect(node_dir, namespace, log_to_driver)
         except BaseException:
@@ -208,14 +215,14 @@ def _ready() -> None:
     """Runs as soon as a node has the job's environment."""
 
 
-def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None) -> str:
+def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, config: dict[str, Any]) -> str:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
     from hpc.core.exceptions import SessionStartError
     from hpc.host.wishes import make_session
     from hpc.launchers.pumped import PumpedSession
     from hpc.launchers.session import SessionError
 
-    session, timeout_s = make_session(local, overrides, timeout_s)
+    session, timeout_s = make_session(local, overrides, timeout_s, config)
     try:
         session.start()
         import hpc.core.owner.client  # noqa: F401  while the nodes come up

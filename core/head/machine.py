@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 #: A ticket that was not reported as spent is forgotten after this time.
 TICKET_S = 2.0
+#: A demand that has found no room for so long goes to a full node, to wait there for its share.
+PATIENCE_S = 0.2
 MAX_KV_BYTES = 256 << 20
 
 
@@ -97,6 +99,7 @@ class HeadMachine:
         self._next_ticket = 0
         self._ticket_at: dict[int, int] = {}
         self._spread_at = 0
+        self._unserved: dict[tuple[int, int], float] = {}
         self._replan = False
         self._plan_at = 0.0
         self.groups = Groups(self.outbox, self._ticket)
@@ -181,6 +184,7 @@ class HeadMachine:
             del self.demands[key]
         for key in [k for k in self.tickets_sent if k[0] == number]:
             del self.tickets_sent[key]
+            self._unserved.pop(key, None)
         for name in [k for k, n in self.names.items() if owner_of(n.actor).node == number]:
             del self.names[name]
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
@@ -223,6 +227,7 @@ class HeadMachine:
         else:
             self.demands.pop(key, None)
             self._told_infeasible.discard(key)
+            self._unserved.pop(key, None)
 
     def _ticket(self, number: int, amounts: Amounts) -> int:
         """A number under which these amounts count as used on a node until its report shows it."""
@@ -271,6 +276,7 @@ class HeadMachine:
             final, why = self._never(demand)
             if final:
                 del self.demands[key]
+                self._unserved.pop(key, None)
                 self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, [], why, final)))
                 continue
             if demand.strategy[0] == "pg":
@@ -284,6 +290,12 @@ class HeadMachine:
                     self._spread_at = number
                 if not grants:
                     why = why_infeasible(snapshot, demand.placement, demand.strategy)
+            patient = False
+            if grants or why or demand.strategy[0] == "pg":
+                self._unserved.pop(key, None)
+            elif self.now - self._unserved.setdefault(key, self.now) >= PATIENCE_S:
+                grants, patient = self._place_to_wait(snapshot, demand), True
+                del self._unserved[key]
             for _, count, _ in grants:
                 demand.count -= count
                 self.tickets_sent[key] = self.tickets_sent.get(key, 0) + count
@@ -292,9 +304,24 @@ class HeadMachine:
             elif why:
                 self._told_infeasible.add(key)
             if grants or why:
-                self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why)))
+                self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why, patient=patient)))
             if demand.count <= 0:
                 del self.demands[key]
+
+    def _place_to_wait(self, snapshot: Snapshot, demand: Demand) -> list[tuple[int, int, int]]:
+        """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
+        from hpc.core.policy.placement import Snapshot, place
+
+        def spreading(strategy: Any) -> Any:
+            if strategy[0] == "where":
+                return ["where", spreading(strategy[1]), strategy[2]]
+            return strategy if strategy[0] == "node" else "SPREAD"
+
+        empty = Snapshot(snapshot.nodes, snapshot.totals, snapshot.totals, snapshot.labels)
+        plan = place(empty, demand.placement, 1, spreading(demand.strategy), self._spread_at)
+        for number, _ in plan:
+            self._spread_at = number
+        return [(number, count, self._ticket(number, {})) for number, count in plan]
 
     def _never(self, demand: Demand) -> tuple[str, str]:
         """Why a demand can never be served, whatever joins: (kind of error, text). The kind is empty where something

@@ -20,6 +20,7 @@ import msgspec
 from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.net.stream import Stream, StreamError, connect
+from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
 from hpc.core.owner.polling import IDLE_TICK_S, PollLock
@@ -29,18 +30,16 @@ from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.owner.values import Values
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
-    HEADER,
-    HEADER_BYTES,
-    WIRE_VERSION,
+    Abandon,
     Allocated,
     Answer,
     DecodeError,
     Fetched,
+    FetchedAll,
     FlushLogs,
     LeaseLost,
     Message,
-    Register,
-    Registered,
+    PleaseUnpin,
     StateAnswer,
     StateQuery,
     decode_body,
@@ -81,7 +80,7 @@ class Client(Values):
         self._next_tick = 0.0
         self._reqs = 0
         self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
-        registered, arena_fd = self._register(kind, job, proc)
+        registered, arena_fd = register(self.raylet.sock, kind, job, proc)
         self.registered = registered
         self.addr = Address(registered.node, registered.proc)
         self.arena = Arena(arena_fd, registered.arena_bytes, registered.slot)
@@ -101,30 +100,6 @@ class Client(Values):
 
         watch_forks()
         self._thread.start()
-
-    def _register(self, kind: str, job: bytes, proc: int) -> tuple[Registered, int]:
-        sock = self.raylet.sock
-        sock.settimeout(30.0)
-        raylet = Address(0, 0)
-        sock.sendall(encode_frame(raylet, raylet, [Register(kind, proc, os.getpid(), WIRE_VERSION, job)]))
-        data, fds, _, _ = socket.recv_fds(sock, HEADER_BYTES, 1)
-        while len(data) < HEADER_BYTES:
-            more = sock.recv(HEADER_BYTES - len(data))
-            if not more:
-                raise exceptions.SessionLostError("the raylet closed the connection: is the session ending?")
-            data += more
-        size = HEADER.unpack(data)[0]
-        body = b""
-        while len(body) < size:
-            more = sock.recv(size - len(body))
-            if not more:
-                raise exceptions.SessionLostError("the raylet closed the connection while answering")
-            body += more
-        sock.setblocking(False)
-        registered = decode_body(body)[0]
-        if not isinstance(registered, Registered) or not fds:
-            raise exceptions.SessionLostError("the raylet refused this process (is another version of hpc running?)")
-        return registered, fds[0]
 
     # -------------------------------------------------------------- reading
 
@@ -239,8 +214,8 @@ class Client(Values):
         kind = type(msg)
         if kind is Allocated or kind is Answer or kind is StateAnswer:
             self._reply(msg.req, msg)  # type: ignore[attr-defined]
-        elif kind is Fetched:
-            self.memory.fetched(msg)  # type: ignore[arg-type]
+        elif kind is Fetched or kind is FetchedAll or kind is PleaseUnpin:
+            self.memory.handle(msg)
         elif kind is StateQuery:
             rows = self.state_rows(msg.what, msg.limit)  # type: ignore[attr-defined]
             self.machine.send(src, StateAnswer(msg.req, msgspec.msgpack.encode(rows)))  # type: ignore[attr-defined]
@@ -429,9 +404,15 @@ class Client(Values):
             self.replies[req] = slot
             dst, msg = build(req)
             self.send_now(dst, [msg])
-        if not self.wait_for(waiter, timeout_s):
-            with self.lock:
-                self.replies.pop(req, None)
+        answered = False
+        try:
+            answered = self.wait_for(waiter, timeout_s)
+        finally:
+            if not answered:
+                with self.lock:
+                    if self.replies.pop(req, None) is None and slot[1] is not None:
+                        self._reply(-1, slot[1])
+        if not answered:
             raise exceptions.GetTimeoutError(f"no answer from {dst} within {timeout_s} s")
         if slot[1] is None:
             raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
@@ -490,6 +471,9 @@ class Client(Values):
             slot[0].needed -= 1
             if slot[0].needed <= 0:
                 self.machine.woken.append(slot[0])
+        elif type(msg) is Allocated and msg.offset >= 0:
+            # Who asked for the room was interrupted.
+            self.send_now(self.machine.raylet, [Abandon(msg.offset)])
 
     # -------------------------------------------------------------- leaving
 

@@ -215,6 +215,7 @@ class TaskSubmitter(StreamTable):
         elif self._settling or len(box) >= BATCH:
             self.urgent.add(worker)
         msg.lease = lease.ident
+        msg.retriable = rec.retries != 0
         rec.lease = lease
         inflight[msg.task] = rec
         box.append(msg)

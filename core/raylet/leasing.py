@@ -41,6 +41,8 @@ from hpc.core.wire import Demand as DemandMsg
 DEMAND_DELAY_S = 0.005
 #: Demand that stays is repeated to the head this often.
 REPEAT_DEMAND_S = 1.0
+#: A demand that the head sent to a full node waits there for so long.
+PATIENT_S = 2.0
 #: Workers that are being started at the same time, at most; those that first set up an environment count apart.
 MAX_STARTING = 16
 #: An idle worker beyond the node's CPUs is ended after this time.
@@ -71,6 +73,7 @@ class Leasing:
         self.leases: dict[int, Lease] = {}
         self.demands: dict[tuple[Address, int], Demand] = {}
         self.by_shape: dict[int, Demand] = {}
+        self.guests: dict[tuple[Address, int], Demand] = {}
         self.spent_tickets: list[int] = []
         self.prestart = prestart
         self.draining = False
@@ -120,6 +123,7 @@ class Leasing:
         """A submitter has ended: its demands lapse, its workers are ended (they work for nobody)."""
         for key in [k for k in self.demands if k[0] == owner]:
             demand = self.demands.pop(key)
+            self.guests.pop(key, None)
             self.by_shape.pop(demand.shape, None)
             if demand.told_head:
                 demand.want = 0
@@ -164,9 +168,25 @@ class Leasing:
         granted = 0
         while granted < msg.count and not self.draining and self._grant(demand):
             granted += 1
-        if granted < msg.count:
+        if granted < msg.count and msg.patient and not self.draining:
+            demand.depth, demand.asker, demand.until = msg.depth, src, self.now + PATIENT_S
+            demand.want = demand.here = msg.count - granted
+            key = (msg.owner, -msg.ticket)
+            self.demands[key] = self.guests[key] = demand
+            self.schedule()
+        elif granted < msg.count:
             self._send(src, LeaseRefused(msg.req, msg.owner, msg.ticket, msg.count - granted))
         self._start_needed()
+
+    def _end_guests(self, now: float) -> float:
+        """Demands of other nodes that were served, or have waited here long enough; when to look again."""
+        for key, demand in list(self.guests.items()):
+            if demand.want and now >= demand.until and demand.asker is not None:
+                self._send(demand.asker, LeaseRefused(demand.req, demand.owner, -key[1], demand.want))
+                demand.want = 0
+            if not demand.want:
+                del self.guests[key], self.demands[key]
+        return min((demand.until for demand in self.guests.values()), default=now + 1.0)
 
     def on_lease_refused(self, src: Address, msg: LeaseRefused) -> None:
         demand = self.demands.get((msg.owner, msg.req))
@@ -195,7 +215,7 @@ class Leasing:
             if not take:
                 self.spent_tickets.append(ticket)
                 continue
-            if node == self.node:
+            if node == self.node and not msg.patient:
                 self.spent_tickets.append(ticket)
                 demand.here += take
                 continue
@@ -203,7 +223,7 @@ class Leasing:
             demand.sent += take
             request = LeaseRequest(
                 demand.req, demand.owner, demand.held, demand.placement, take, 0, demand.actor, demand.strategy,
-                dict(demand.env), demand.depth, ticket, demand.driver,
+                dict(demand.env), demand.depth, ticket, demand.driver, msg.patient,
             )  # fmt: skip
             self._send(raylet_of(node), request)
         demand.told_head = max(0, demand.told_head)
@@ -265,7 +285,9 @@ class Leasing:
         pool, bundle, grant = found
         self._next_lease += 1
         ident = self.node << 32 | self._next_lease
-        lease = Lease(ident, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver, pool)
+        lease = Lease(
+            ident, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver, pool, since=self.now
+        )
         self.bundles.leased(bundle, lease)
         self.leases[lease.ident] = lease
         worker = self._idle_worker(demand.env)
@@ -332,6 +354,7 @@ class Leasing:
         for demand in self.demands.values():
             if demand.env == env and demand.want:
                 demand.want = demand.here = 0
+                demand.target = demand.sent
                 failed[(demand.owner, demand.req)] = None
         for owner, req in failed:
             self._send(owner, LeaseFailed(req, why))
@@ -398,6 +421,7 @@ class Leasing:
         if worker is None:
             return
         worker.lease = None
+        worker.blocked = False
         if worker.doomed:
             return
         if retire or lease.actor:
@@ -422,6 +446,7 @@ class Leasing:
     def on_blocked(self, src: Address, msg: Blocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
+            proc.blocked = True
             proc.lease.pool.lend_cpu(proc.lease.grant)
             self.bundles.changed = True
             self.schedule()
@@ -429,6 +454,7 @@ class Leasing:
     def on_unblocked(self, src: Address, msg: Unblocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
+            proc.blocked = False
             proc.lease.pool.resume_cpu(proc.lease.grant)
             self.bundles.changed = True
 
@@ -464,6 +490,8 @@ class Leasing:
                 else:
                     next_at = min(next_at, due)
         next_at = min(next_at, self._share(now))
+        if self.guests:
+            next_at = min(next_at, self._end_guests(now))
         keep = max(self.prestart, self.resources.totals.get("CPU", 0) // 10_000)
         while len(self.idle) > keep and now - self.idle[0].idle_since > IDLE_WORKER_S:
             worker = self.idle.pop(0)

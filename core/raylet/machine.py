@@ -14,8 +14,10 @@ import msgspec
 from hpc.core.ids import HEAD, Address
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.raylet.memory import ArenaMemory, Memory
+from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
+from hpc.core.raylet.pulls import ArenaMemory
 from hpc.core.raylet.report import report
+from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import NodeResources
 from hpc.core.store.layout import Layout
@@ -33,6 +35,7 @@ from hpc.core.wire import (
     Chunk,
     Exiting,
     Fetch,
+    FetchAll,
     Free,
     Heartbeat,
     HeartbeatAck,
@@ -48,6 +51,7 @@ from hpc.core.wire import (
     NodeTable,
     ProcessGone,
     Pull,
+    PullBusy,
     PullFailed,
     Seal,
     StateAnswer,
@@ -78,6 +82,8 @@ class RayletMachine:
         prestart: int = 0,
         heartbeat_s: float = 1.0,
         fence_s: float = 45.0,
+        spiller: Spiller | None = None,
+        full_timeout_s: float = FULL_TIMEOUT_S,
     ) -> None:
         node = info.node
         self.info = info
@@ -87,7 +93,8 @@ class RayletMachine:
         self.links: list[tuple[str, NodeInfo]] = []
         self.leasing = Leasing(node, resources, prestart=prestart, now=now)
         self.leasing.labels = info.labels
-        self.memory = Memory(node, layout, arena)
+        self.memory = Memory(node, layout, arena, spiller=spiller, full_timeout_s=full_timeout_s)
+        self.memory.is_running, self.memory.describe = self._is_running, self._describe
         self.borrowing = Borrowing(node)
         self.leasing.outbox = self.memory.outbox = self.borrowing.outbox = self.outbox
         self.bulk = self.memory.bulk
@@ -116,6 +123,7 @@ class RayletMachine:
             BorrowDrop: borrowing.on_borrow_drop,
             Exiting: self._on_exiting,
             Fetch: memory.on_fetch,
+            FetchAll: memory.on_fetch_all,
             Free: memory.on_free,
             HeartbeatAck: self._on_heartbeat_ack,
             HoldAcked: borrowing.on_hold_acked,
@@ -150,14 +158,25 @@ class RayletMachine:
 
     def handle_bulk(self, node: int, messages: Sequence[Message]) -> None:
         """Messages of a bulk link."""
-        memory = self.memory
+        pulls = self.memory.pulls
         for msg in messages:
             if type(msg) is Chunk:
-                memory.on_chunk(node, msg)
+                pulls.on_chunk(node, msg)
             elif type(msg) is Pull:
-                memory.on_pull(node, msg)
+                self.memory.on_pull(node, msg)
             elif type(msg) is PullFailed:
-                memory.on_pull_failed(node, msg)
+                pulls.on_pull_failed(node, msg)
+            elif type(msg) is PullBusy:
+                pulls.on_pull_busy(node, msg)
+
+    def _is_running(self, number: int) -> bool:
+        """Whether the process runs a task at the moment: it will let go of its arguments by itself."""
+        proc = self.leasing.procs.get(number)
+        return proc is not None and proc.lease is not None and not proc.lease.actor and not proc.blocked
+
+    def _describe(self, number: int) -> str:
+        proc = self.leasing.procs.get(number)
+        return f"{proc.kind} pid {proc.pid}" if proc is not None else f"process {number}"
 
     # -------------------------------------------------------------- processes of this node
 
@@ -267,7 +286,7 @@ class RayletMachine:
     def tick(self, now: float) -> float:
         """Heartbeats and delayed reports; returns the time of the next tick."""
         self.now = now
-        next_at = self.leasing.tick(now)
+        next_at = min(self.leasing.tick(now), self.memory.tick(now))
         if not self.registered:
             return next_at
         leasing = self.leasing

@@ -24,11 +24,13 @@ from hpc.core.node.spec import NodeSpec
 from hpc.core.policy.labels import ACCELERATOR, node_labels
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.store import StoreShell, number, store_size
 from hpc.core.raylet.tables import NOBODY, Proc
+from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
 from hpc.core.resources import UNIT, NodeResources, to_units
 from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
-from hpc.core.store.layout import ALIGN, Layout
+from hpc.core.store.layout import Layout
 from hpc.core.wire import (
     HEADER,
     HEADER_BYTES,
@@ -41,6 +43,7 @@ from hpc.core.wire import (
     Register,
     Registered,
     Retire,
+    StoreStats,
     Unroutable,
     decode_body,
     encode_body,
@@ -49,9 +52,6 @@ from hpc.core.wire import (
 
 log = logging.getLogger("hpc.raylet")
 
-#: Part of the node's memory that objects may take, where the user said nothing.
-STORE_SHARE = 0.3
-MIN_STORE_BYTES = 64 << 20
 LOG_INTERVAL_S = 0.1
 #: Workers that may end before they are ready, one after the other, before the node gives up.
 MAX_START_FAILURES = 5
@@ -72,12 +72,6 @@ def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
     for name, amount in spec.overrides.resources.items():
         totals[name] = to_units(name, amount)
     return totals
-
-
-def store_size(spec: NodeSpec) -> int:
-    """Bytes of the arena, in whole pages."""
-    wanted = spec.overrides.object_store_bytes or int(spec.mem_bytes * STORE_SHARE)
-    return max(MIN_STORE_BYTES, wanted) // ALIGN * ALIGN
 
 
 class Raylet:
@@ -105,6 +99,7 @@ class Raylet:
         )  # fmt: skip
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
         config = spec.config
+        self.store = StoreShell(spec, self.arena, self.reactor)
         self.machine = RayletMachine(
             info,
             NodeResources(totals, {"GPU": spec.gpus}),
@@ -114,9 +109,12 @@ class Raylet:
             prestart=min(prestart, 64),
             heartbeat_s=float(config.get("heartbeat_s", 1.0)),
             fence_s=float(config.get("fence_s", 45.0)),
+            spiller=self.store.spiller,
+            full_timeout_s=self.store.full_timeout_s,
         )
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
         self.machine.handlers[FlushLogs] = self._on_flush_logs
+        self.machine.handlers[StoreStats] = self.store.attach(self.machine.memory, self.machine.outbox)
         self.streams: dict[int, Stream] = {}
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
@@ -128,6 +126,13 @@ class Raylet:
         self.stopping = False
         self.start_failures = 0
         self._timer: Timer | None = None
+        self.watchdog = Watchdog(
+            self.reactor, self.arena, self.machine.leasing.procs, self.slots,
+            lambda proc: self._kill(proc, signal.SIGKILL), lambda: self.machine.memory.layout.used_bytes,
+            threshold=0.0 if spec.gateway else number(spec, "memory_usage_threshold", THRESHOLD),
+            interval_s=number(spec, "memory_watch_interval_s", INTERVAL_S),
+            limit_bytes=int(number(spec, "memory_limit_bytes", 0)),
+        )  # fmt: skip
         self.listener = listen(spec.raylet_sock)
         reactor = self.reactor
         reactor.add_reader(self.listener.fileno(), self._accept)
@@ -158,6 +163,7 @@ class Raylet:
 
     def close(self) -> None:
         """Close the links, so that nothing of ZeroMQ outlives the session."""
+        self.store.close()
         self.links.close()
         self.bulk_links.close()
 
@@ -212,19 +218,20 @@ class Raylet:
         self.exited[number] = why
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
-            if proc.env:
-                self.machine.leasing.env_failed(proc.env, why_failed(self.spec, number, why))
-            else:
-                self._start_failed(number, why)
+            self._start_failed(proc, why)
         self.logs.close(number, proc.driver if proc is not None else NOBODY)
-        self.machine.process_gone(number, f"its process (pid {self._pid(number)}) {why}", task, attempt)
+        oom = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+        why = oom or f"its process (pid {self._pid(number)}) {why}"
+        self.machine.process_gone(number, why, task, attempt, bool(oom))
         if number not in self.streams:
             self._forget(number)
 
-    def _start_failed(self, number: int, why: str) -> None:
+    def _start_failed(self, proc: Proc, why: str) -> None:
         """A worker ended before it was ready. When that happens again and again the node is of no use: say so."""
+        if proc.env:  # that is a matter of those who want this environment
+            return self.machine.leasing.env_failed(proc.env, why_failed(self.spec, proc.proc, why))
         self.start_failures += 1
-        log.error("worker %d ended before it was ready: it %s", number, why)
+        log.error("worker %d ended before it was ready: it %s", proc.proc, why)
         if self.start_failures >= MAX_START_FAILURES and not self.stopping:
             problem = f"{self.start_failures} workers in a row ended before they were ready; the last one {why}"
             self.control.send({"op": "error", "why": problem})
@@ -503,6 +510,7 @@ class Raylet:
         machine = self.machine
         next_at = machine.tick(self.reactor.now())
         self._send_outbox()
+        self.store.settle()
         leasing = machine.leasing
         if leasing.to_start:
             self._start_workers()

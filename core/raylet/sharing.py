@@ -65,12 +65,12 @@ class Sharing:
             return found, self._look_at
         self._look_at = now + FAIR_AFTER_S / 2
         since = self._since = {(d.owner, d.req): self._since.get((d.owner, d.req), now) for d in waiting}
-        late = [d for d in waiting if now - since[(d.owner, d.req)] >= FAIR_AFTER_S]
+        late = [d for d in waiting if any(d.placement.values()) and now - since[(d.owner, d.req)] >= FAIR_AFTER_S]
         if late:
             held = _held(leases.values())
             coming = sum(1 for le in leases.values() if 0 <= now - le.recalled_at < STALE_S and le.recalled_at >= 0)
             for demand in late:
-                lease = _victim(demand, leases.values(), held, coming)
+                lease = _victim(demand, leases.values(), held, coming, now)
                 if lease is not None:
                     coming += 1
                     lease.recalled_at = now
@@ -89,14 +89,15 @@ def _held(leases: Collection[Lease]) -> Counter[Any]:
     return held
 
 
-def _victim(demand: Demand, leases: Collection[Lease], held: Counter[Any], coming: int) -> Lease | None:
-    """A lease whose return would make shares more equal, of whom has most. ``coming`` were recalled for others."""
+def _victim(demand: Demand, leases: Collection[Lease], held: Counter[Any], coming: int, now: float) -> Lease | None:
+    """A lease whose return would make shares more equal, of whom has most and not just got it. ``coming`` were
+    recalled already."""
     best: Lease | None = None
     most = (0, 0, 0)
     for lease in leases:
         if lease.actor or lease.recalled_at >= 0 or lease.grant.cpu_lent or lease.worker is None:
             continue
-        if not any(demand.held.values()) or not fits(lease.grant.amounts, demand.held):
+        if now - lease.since < FAIR_AFTER_S or not fits(lease.grant.amounts, demand.placement):
             continue
         theirs = (lease.driver, (lease.driver, lease.owner), (lease.driver, lease.owner, lease.req))
         mine = (demand.driver, (demand.driver, demand.owner), (demand.driver, demand.owner, demand.req))

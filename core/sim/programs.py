@@ -24,13 +24,18 @@ from hpc.core.wire import (
     STREAM_IDS,
     STREAMING,
     SYSTEM,
+    Alloc,
+    Allocated,
     Blocked,
     Call,
     Consumed,
     CreateActor,
     Done,
     EndActor,
+    FetchAll,
+    FetchedAll,
     Message,
+    PleaseUnpin,
     Result,
     Seal,
     Task,
@@ -188,6 +193,7 @@ class Job:
     program: Program
     met: list[bytes]
     values: list[Any] = field(default_factory=list)
+    pinned: list[bytes] = field(default_factory=list)
     inner: list[bytes] = field(default_factory=list)
     kept: bool = False
 
@@ -206,11 +212,18 @@ class WorkerSim:
         self.consumed: dict[bytes, int] = {}
         self.on_consumed: dict[bytes, Any] = {}
         self.submitter = Submitter(world, process)
+        #: What goes on when the raylet has answered a question about memory, by its number.
+        self.asked: dict[int, Any] = {}
+        self._questions = 0
         process.on_message = self.on_message
 
     def on_message(self, src: Address, msg: Message) -> None:
         """A message that is not for the owner's machine."""
-        if isinstance(msg, Consumed):
+        if isinstance(msg, (Allocated, FetchedAll)):
+            self.asked.pop(msg.req)(msg)
+        elif isinstance(msg, PleaseUnpin):
+            self.process.machine.send(self.process.machine.raylet, Unpin([]))
+        elif isinstance(msg, Consumed):
             self.consumed[msg.task] = max(self.consumed.get(msg.task, 0), msg.count)
             go_on = self.on_consumed.pop(msg.task, None)
             if go_on is not None:
@@ -261,7 +274,63 @@ class WorkerSim:
             self.process.machine.hold(ident)
         self.world.flush(self.process)
         job = Job(src, msg, program, met)
-        self.world.clock.after(program.run_s, lambda: self._borrow(job))
+        self._admit(job, dict(zip(msg.refs, msg.values)))
+
+    # -------------------------------------------------------------- memory
+
+    def _ask(self, build: Any, then: Any) -> None:
+        """A question about memory to the raylet; ``then`` is called with the answer."""
+        self._questions += 1
+        self.asked[self._questions] = then
+        self.process.machine.send(self.process.machine.raylet, build(self._questions))
+        self.world.flush(self.process, everything=True)
+
+    def _admit(self, job: Job, results: dict[bytes, Result]) -> None:
+        """What the task reads stays in memory until it ends; what is lost is made anew first."""
+        stored = {ident: result for ident, result in results.items() if result.kind == STORED}
+        if not stored:
+            self.world.clock.after(job.program.run_s, lambda: self._borrow(job))
+            return
+        machine = self.process.machine
+
+        def admitted(answer: FetchedAll) -> None:
+            if "has no room" in answer.why:
+                self._finish(job, [system_error("ObjectStoreFullError", answer.why)])
+            elif answer.why:
+                machine.hold(answer.bad)
+                machine.copies_lost(answer.bad, answer.lost)
+                self._wait([answer.bad], lambda: made_anew(answer.bad))
+            else:
+                job.pinned = answer.idents
+                self.world.clock.after(job.program.run_s, lambda: self._borrow(job))
+
+        def made_anew(ident: bytes) -> None:
+            result = machine.objects[ident].result
+            assert result is not None
+            self.submitter.drop([ident])
+            if result.kind == STORED:
+                self._admit(job, {**results, ident: result})
+            else:
+                self._finish(job, [result if result.kind == SYSTEM else Result(ERROR, b"failed")])
+
+        values = stored.values()
+        sizes, nodes = [v.size for v in values], [list(v.nodes) for v in values]
+        self._ask(lambda req: FetchAll(req, list(stored), sizes, nodes), admitted)
+
+    def _store(self, ident: bytes, size: int, then: Any) -> None:
+        """Put a value into the arena as `size` bytes, then call ``then`` with the result."""
+        size = max(1, size)
+        raylet = self.process.machine.raylet
+
+        def allocated(answer: Allocated) -> None:
+            if answer.offset < 0:
+                then(system_error("ObjectStoreFullError", answer.why))
+                return
+            self.process.machine.send(raylet, Seal(ident, answer.offset, size))
+            self.process.machine.send(raylet, Unpin([ident]))
+            then(Result(STORED, b"", size, [self.process.addr.node]))
+
+        self._ask(lambda req: Alloc(req, size, ident), allocated)
 
     # -------------------------------------------------------------- steps of a task
 
@@ -355,11 +424,16 @@ class WorkerSim:
             self.on_consumed[msg.task] = lambda: self._yield(job, index)
             return
         value = job.program.number + index
-        ident = item_id(msg.task, index)
-        result = self._store(ident, value) if job.program.large else Result(INLINE, msgspec.msgpack.encode(value))
-        machine.send(job.src, Yielded(msg.task, msg.attempt, index, result))
-        self.world.flush(self.process)
-        self.world.clock.after(self.world.rng.random() * 0.002, lambda: self._yield(job, index + 1))
+
+        def there(result: Result) -> None:
+            machine.send(job.src, Yielded(msg.task, msg.attempt, index, result))
+            self.world.flush(self.process)
+            self.world.clock.after(self.world.rng.random() * 0.002, lambda: self._yield(job, index + 1))
+
+        if job.program.large:
+            self._store(item_id(msg.task, index), value, there)
+        else:
+            there(Result(INLINE, msgspec.msgpack.encode(value)))
 
     def _compute(self, job: Job, refs: list[bytes]) -> None:
         if not self.process.alive:
@@ -372,7 +446,9 @@ class WorkerSim:
         self.submitter.drop(refs)
         self.submitter.drop(job.inner)
         results: list[Result]
-        if program.fails or not isinstance(value, int):
+        if value == "ObjectStoreFullError":
+            results = [system_error(value, "one that it needed had no room")]
+        elif program.fails or not isinstance(value, int):
             results = [Result(ERROR, b"failed")]
         elif program.returns_refs:
             inner = [machine.put_inline(msgspec.msgpack.encode(value), []) for _ in range(program.returns_refs)]
@@ -380,25 +456,18 @@ class WorkerSim:
             self.submitter.drop(inner)
             results = [Result(INLINE, msgspec.msgpack.encode(value), inner=inner)]
         elif program.large:
-            results = [self._store(msg.task, value)]
+            self._store(msg.task, value, lambda result: self._finish(job, [result]))
+            return
         else:
             results = [Result(INLINE, msgspec.msgpack.encode(value))]
         self._finish(job, results)
-
-    def _store(self, ident: bytes, size: int) -> Result:
-        """Put a value into the arena as `size` bytes: the raylet's part without the round trip."""
-        memory = self.world.nodes[self.process.addr.node].machine.memory
-        size = max(1, size)
-        offset = memory.layout.alloc(size)
-        memory.writing[offset] = (self.process.addr.proc, ident)
-        self.process.machine.send(self.process.machine.raylet, Seal(ident, offset, size))
-        self.process.machine.send(self.process.machine.raylet, Unpin([ident]))
-        return Result(STORED, b"", size, [self.process.addr.node])
 
     def _finish(self, job: Job, results: list[Result]) -> None:
         """Reply as the real worker does: not before the owners of what is still held here know of this node."""
         self.busy = None
         machine, msg = self.process.machine, job.msg
+        if job.pinned:
+            machine.send(machine.raylet, Unpin(job.pinned))
         if not job.kept:
             self.submitter.drop(job.met)
         machine.drain_dropped()

@@ -15,7 +15,7 @@ from typing import Any
 from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.programs import WorkerSim
 from hpc.core.sim.users import User
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.world import ARENA_BYTES, SMALL_ARENA_BYTES, Process, World
 
 MAX_VIRTUAL_S = 120.0
 #: In this time after the last death is known, groups are reserved anew.
@@ -33,6 +33,8 @@ class Report:
     story: list[str] = field(default_factory=list)
     tasks: int = 0
     deaths: int = 0
+    spilled: int = 0
+    restored: int = 0
     virtual_s: float = 0.0
 
 
@@ -46,7 +48,9 @@ class Simulation:
         self.report = Report(seed)
         self.workers: dict[Any, WorkerSim] = {}
         loss = self.rng.choice([0.0, 0.05, 0.3])
-        self.world = World(seed, nodes, self.rng.randint(1, 3), loss, self._worker_started)
+        cpus = self.rng.randint(1, 3)
+        arena_bytes = SMALL_ARENA_BYTES if self.rng.random() < 0.5 else ARENA_BYTES
+        self.world = World(seed, nodes, cpus, loss, self._worker_started, arena_bytes)
         self.faults = faults
         numbers = [0]
         places = [1] + ([self.rng.randint(1, nodes)] if self.rng.random() < 0.5 else [])
@@ -145,11 +149,20 @@ class Simulation:
                 continue
             raylet = node.machine
             raylet.memory.layout.check()
+            if raylet.memory.layout.used_bytes or raylet.memory.spiller.used_bytes:
+                self._problem(f"node {node.number} still uses memory or disk: {raylet.memory.stats()}")
+            self.report.spilled += raylet.memory.spiller.spilled_objects
+            self.report.restored += raylet.memory.spiller.restored_objects
             left: dict[str, Sized] = {
                 "leases": raylet.leasing.leases,
                 "holds": raylet.borrowing.holds,
                 "objects": raylet.memory.stored,
                 "pulls": raylet.memory.incoming,
+                "readers waiting for room": raylet.memory.sets,
+                "writers waiting for room": raylet.memory.wanted,
+                "objects being written": raylet.memory.writing,
+                "files": raylet.memory.spiller.files,
+                "nodes asked for bytes": raylet.memory.pulls.asked_bytes,
                 "waiting": [d for d in raylet.leasing.demands.values() if d.want],
             }
             for name, what in left.items():

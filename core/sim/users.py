@@ -110,7 +110,7 @@ class User:
     def _submit(self) -> None:
         program, total = self._program()
         kind = self.rng.random()
-        if not program.children and kind < 0.2:
+        if not program.children and kind < (0.7 if self.world.small else 0.2):
             program.large = True
             program.number = total = 200_000 + program.number
         elif kind < 0.35:
@@ -169,7 +169,7 @@ class User:
                 self.submitter.drop([task])
                 del self.streams[task]
                 return
-            if value != program.number + index:
+            if value != program.number + index and not (self.world.small and value == "ObjectStoreFullError"):
                 self.world.broken.append(f"item {index} is {value!r}, not {program.number + index}")
             self.submitter.take(task, index + 1, lambda value: taken(index + 1, value))
 
@@ -195,6 +195,8 @@ class User:
     def check(self, ident: bytes) -> None:
         """The object has the value that it must have."""
         expect, value = self.expected[ident], self.submitter.result(ident)
+        if self.world.small and value == "ObjectStoreFullError":
+            return  # parents that read and wait may hold up their children, and values grow with what they are made of
         if value != expect.total and not (isinstance(value, str) and expect.excused()):
             self.world.broken.append(f"object {ident.hex()[16:]} is {value!r}, not {expect.total}")
 

@@ -16,6 +16,7 @@ from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.sim.network import Clock, LossyLink, Streams
@@ -24,17 +25,20 @@ from hpc.core.wire import HEADER, LeaseLost, Message, NodeInfo, Unroutable, deco
 
 TICK_S = 0.005
 ARENA_BYTES = 64 << 20
+#: In some seeds the arena has room for a few objects only, so that they move to disk and back.
+SMALL_ARENA_BYTES = 900 << 10
+DISK_BYTES = 1 << 40
 
 
 class NoMemory:
     """An arena without bytes."""
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: memoryview) -> None:
         """Nothing to remember."""
 
-    def read(self, offset: int, size: int) -> bytes:
+    def readable(self, offset: int, size: int) -> memoryview:
         """As many zeros as were asked for."""
-        return bytes(size)
+        return memoryview(bytes(size))
 
 
 @dataclass
@@ -62,7 +66,13 @@ class World:
     """The cluster. ``make_worker(process)`` is called for each worker that starts."""
 
     def __init__(
-        self, seed: int, nodes: int, cpus: int, loss: float, make_worker: Callable[[World, Process], None]
+        self,
+        seed: int,
+        nodes: int,
+        cpus: int,
+        loss: float,
+        make_worker: Callable[[World, Process], None],
+        arena_bytes: int = ARENA_BYTES,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = Clock()
@@ -73,6 +83,8 @@ class World:
         self.nodes: dict[int, NodeSim] = {}
         self.links: dict[tuple[int, int], LossyLink] = {}
         self.loss = loss
+        self.arena_bytes = arena_bytes
+        self.small = arena_bytes < ARENA_BYTES
         self.boxes: dict[tuple[Address, Address], deque[bytes]] = defaultdict(deque)
         self.story: list[str] = []
         self.make_worker = make_worker
@@ -90,7 +102,15 @@ class World:
     def _add_node(self, number: int, cpus: int) -> None:
         totals = {"CPU": cpus * UNIT}
         info = NodeInfo(number, f"n{number}", "", "", totals, {}, False, 0, "")
-        machine = RayletMachine(info, NodeResources(totals), Layout(ARENA_BYTES), NoMemory(), prestart=cpus)
+        machine = RayletMachine(
+            info,
+            NodeResources(totals),
+            Layout(self.arena_bytes),
+            NoMemory(),
+            prestart=cpus,
+            spiller=Spiller(DISK_BYTES),
+            full_timeout_s=2.0,
+        )
         self.nodes[number] = NodeSim(number, machine)
         machine.leasing.start_workers_ahead()
         machine.join()
@@ -253,6 +273,9 @@ class World:
             delay = self.rng.random() * 0.004
             body = encode_body([msg])
             self.clock.after(delay, lambda node=node, body=body: self._bulk(number, node, body))  # type: ignore[misc]
+        jobs, machine.memory.spiller.jobs[:] = list(machine.memory.spiller.jobs), []
+        for job in jobs:
+            self._to_disk(number, job)
         leasing = machine.leasing
         starting, leasing.to_start[:] = list(leasing.to_start), []
         for proc in starting:
@@ -263,6 +286,17 @@ class World:
             if process is not None:
                 self.kill_process(process, why)
         machine.links.clear()
+
+    def _to_disk(self, number: int, job: DiskJob) -> None:
+        """The disk takes its time, and sometimes cannot write."""
+        error = "no space left" if job.kind == WRITE and not self.quiet and self.rng.random() < 0.05 else ""
+
+        def ended() -> None:
+            if self.nodes[number].alive:
+                self.nodes[number].machine.memory.disk_ended(job, error)
+                self._flush_raylet(number)
+
+        self.clock.after(self.rng.random() * 0.03, ended)
 
     def _bulk(self, src: int, dst: int, body: bytes) -> None:
         node = self.nodes[dst]

@@ -282,7 +282,13 @@ class Worker:
             return serialization.loads(msg.args)
         args, kwargs = serialization.loads(msg.args)
         load = self.client.load
-        values = [load(ident, value) for ident, value in zip(msg.refs, msg.values)]
+        if len(msg.refs) > 1:
+            results = dict(zip(msg.refs, msg.values))
+            pins = self.client.admit(results)
+            values = [load(ident, results[ident]) for ident in msg.refs]
+            self.client.memory.unviewed.extend(pins)
+        else:
+            values = [load(msg.refs[0], msg.values[0])]
         args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
         kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
         return args, kwargs
@@ -292,11 +298,11 @@ class Worker:
         context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth)
         token = current_task.set(context)
         arena = self.client.arena
-        arena.publish(msg.task, msg.attempt, True)
+        start = self.started_at = time.monotonic()
+        arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
         self.running[msg.task] = context
         met: list[bytes] = []
         serialization.context.met = met
-        start = self.started_at = time.monotonic()
         retryable = False
         max_calls = 0
         self._main_task = msg.task

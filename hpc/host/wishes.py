@@ -40,10 +40,13 @@ def wanted_of_each(settings: Settings, given: Mapping[str, Any]) -> dict[str, An
     return {**wanted, **given}
 
 
-def make_session(local: bool, given: Mapping[str, Any], timeout_s: float | None) -> tuple[Session, float]:
+def make_session(
+    local: bool, given: Mapping[str, Any], timeout_s: float | None, config: Mapping[str, Any] | None = None
+) -> tuple[Session, float]:
     """The session that `init` starts, and how long that may take.
 
-    local: on this machine even inside an allocation. given: resources that are the same on each node.
+    local: on this machine even inside an allocation. given: resources that are the same on each node. config: runtime
+    options that go before those of the settings.
     """
     settings = load_settings()
     place = find_place(wanted="local" if local else settings["scheduler"])
@@ -54,7 +57,7 @@ def make_session(local: bool, given: Mapping[str, Any], timeout_s: float | None)
     session = Session(
         make_group(place, nodes, step_args=settings["step_arg"], base_dir=settings["tmpdir"]),
         overrides=wanted_of_each(settings, given) if place.kind == "local" else given,
-        config=settings.runtime,
+        config={**settings.runtime, **(config or {})},
         interface=settings["interface"],
         base_dir=settings["tmpdir"],
         min_nodes=settings["min_nodes"],

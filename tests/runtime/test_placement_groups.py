@@ -211,7 +211,7 @@ def test_a_group_waits_for_room_and_an_infeasible_one_says_what_it_needs(capfd):
 
 
 def test_bundles_on_a_dead_node_move_and_the_others_stay():
-    with local_nodes(3, num_cpus=2, config={"suspect_s": 0.5, "dead_s": 1.0}):
+    with local_nodes(3, num_cpus=2) as session:
         group = placement_group([{"CPU": 2}] * 2, strategy="STRICT_SPREAD", bundle_label_selector=[{}, {}])
         assert group.wait(10)
         nodes = placement_group_table(group)["bundles_to_node_id"]
@@ -223,7 +223,12 @@ def test_bundles_on_a_dead_node_move_and_the_others_stay():
         assert hpc.get(mover.node.remote(), timeout=10) == nodes[lost]
         row = next(n for n in hpc.nodes() if n["NodeID"] == nodes[lost])
         kill9(pid_of(os.path.dirname(row["RayletSocketName"]), "raylet"))
-        eventually(lambda: placement_group_table(group)["bundles_to_node_id"][lost] not in ("", nodes[lost]), 20)
+
+        def moved():
+            session.pump(0.05)
+            return placement_group_table(group)["bundles_to_node_id"][lost] not in ("", nodes[lost])
+
+        eventually(moved, 20)
         eventually(lambda: placement_group_table(group)["state"] == "CREATED")
         assert hpc.get(actor.add.remote(), timeout=10) == 2
         now = placement_group_table(group)["bundles_to_node_id"]

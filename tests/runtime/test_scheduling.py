@@ -232,6 +232,24 @@ def test_two_busy_drivers_share_the_workers(cpus):
         assert sum(counts) > 0.5 * cpus * 2.0 / 0.011, counts
 
 
+def test_a_busy_driver_leaves_a_share_on_every_node_to_what_must_go_there():
+    @hpc.remote
+    def short():
+        time.sleep(0.01)
+        return hpc.get_runtime_context().get_node_id()
+
+    with local_nodes(2) as session:
+        assert len(session.nodes) == 2
+        refs = [short.remote() for _ in range(1500)]
+        assert set(hpc.get(refs[:100], timeout=20)) == {"1", "2"}
+        for options in ({"scheduling_strategy": on(2)}, {"label_selector": {"hpc.io/node-id": "2"}}):
+            assert asked(**options) == "2"
+        assert asked(scheduling_strategy="SPREAD") in ("1", "2")
+        assert hpc.wait(refs, num_returns=len(refs), timeout=0)[1], "the endless work had ended before"
+        for ref in refs:
+            hpc.cancel(ref)
+
+
 def test_an_actor_and_a_nested_submitter_get_their_share_of_a_busy_driver():
     @hpc.remote
     def parent():

@@ -18,7 +18,7 @@ FILES = sorted(p for part in (*PARTS, "bench", "examples", "tests") for p in (RO
 
 MAX_FILE_LINES = 605
 #: The wire is one list of declarations, meant to be read as one; the tests of links are one table of faults.
-LONGER = {"core/wire.py": 1000, "tests/runtime/test_links.py": 690}
+LONGER = {"core/wire.py": 1040, "tests/runtime/test_links.py": 690}
 MAX_FUNCTION_LINES = 85
 
 PURE = (
@@ -36,6 +36,8 @@ PURE = (
     "core/raylet/tables.py",
     "core/raylet/leasing.py",
     "core/raylet/memory.py",
+    "core/raylet/pulls.py",
+    "core/raylet/spill.py",
     "core/raylet/borrowing.py",
     "core/raylet/machine.py",
     "core/raylet/bundles.py",

@@ -21,6 +21,13 @@ def test_larger_clusters_and_longer_programs():
         assert not report.problems, f"--seed {seed} --nodes 6 --operations 120: {report.problems}"
 
 
+def test_objects_go_to_disk_and_come_back_under_faults():
+    reports = [run(seed, operations=60) for seed in range(1000, 1040)]
+    assert not any(report.problems for report in reports)
+    assert sum(report.spilled for report in reports) > 20
+    assert sum(report.restored for report in reports) > 5
+
+
 def test_a_seed_tells_the_same_story_each_time():
     assert run(17).story == run(17).story
     assert run(17).virtual_s == run(17).virtual_s
@@ -31,6 +38,14 @@ def test_the_checks_can_fail(monkeypatch):
     from hpc.core.owner.objects import ObjectTable
 
     monkeypatch.setattr(ObjectTable, "on_release", lambda self, src, msg: None)
+    assert any(run(seed).problems for seed in range(40))
+
+
+def test_the_checks_of_groups_can_fail(monkeypatch):
+    """A raylet that gives back the resources of a bundle, but forgets the bundle's workers, is noticed."""
+    from hpc.core.raylet.bundles import Bundles
+
+    monkeypatch.setattr(Bundles, "_free", lambda self, bundle: self.resources.release(bundle.grant))
     assert any(run(seed).problems for seed in range(40))
 
 

@@ -525,7 +525,7 @@ class Raylet:
         while machine.links:
             what, info = machine.links.pop(0)
             self._link_changed(what, info)
-        if machine.registered and not self.ready_said and self._workers_up():
+        if machine.registered and not self.ready_said:  # workers follow within milliseconds
             self.ready_said = True
             self.control.send({"op": "ready"})
         if machine.fenced:
@@ -534,10 +534,6 @@ class Raylet:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self.reactor.call_at(next_at, lambda: None)
-
-    def _workers_up(self) -> bool:
-        """The node accepts work as soon as its raylet does: workers follow within milliseconds."""
-        return True
 
     def _link_changed(self, what: str, info: NodeInfo) -> None:
         if what == "dial":

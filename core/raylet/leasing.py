@@ -354,6 +354,7 @@ class Leasing:
         for demand in self.demands.values():
             if demand.env == env and demand.want:
                 demand.want = demand.here = 0
+                demand.target = demand.sent
                 failed[(demand.owner, demand.req)] = None
         for owner, req in failed:
             self._send(owner, LeaseFailed(req, why))

@@ -218,10 +218,7 @@ class Raylet:
         self.exited[number] = why
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
-            if proc.env:
-                self.machine.leasing.env_failed(proc.env, why_failed(self.spec, number, why))
-            else:
-                self._start_failed(number, why)
+            self._start_failed(proc, why)
         self.logs.close(number, proc.driver if proc is not None else NOBODY)
         oom = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
         why = oom or f"its process (pid {self._pid(number)}) {why}"
@@ -229,10 +226,12 @@ class Raylet:
         if number not in self.streams:
             self._forget(number)
 
-    def _start_failed(self, number: int, why: str) -> None:
+    def _start_failed(self, proc: Proc, why: str) -> None:
         """A worker ended before it was ready. When that happens again and again the node is of no use: say so."""
+        if proc.env:  # that is a matter of those who want this environment
+            return self.machine.leasing.env_failed(proc.env, why_failed(self.spec, proc.proc, why))
         self.start_failures += 1
-        log.error("worker %d ended before it was ready: it %s", number, why)
+        log.error("worker %d ended before it was ready: it %s", proc.proc, why)
         if self.start_failures >= MAX_START_FAILURES and not self.stopping:
             problem = f"{self.start_failures} workers in a row ended before they were ready; the last one {why}"
             self.control.send({"op": "error", "why": problem})

@@ -709,6 +709,10 @@ class Shutdown(Message, tag=98):
     why: str
 
 
+class HeadRestarted(Message, tag=115):
+    """Raylet to its processes: another head works now. What was asked of the one before is asked again."""
+
+
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
@@ -718,7 +722,7 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed,
+    Shutdown, Yielded, Consumed, HeadRestarted,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,6 +8,8 @@ leaves a Skip, so that later ones do not wait for it.
 
 from __future__ import annotations
 
+from collections import deque
+
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
@@ -23,6 +25,7 @@ from hpc.core.wire import (
     EndActor,
     KillActor,
     KillWorker,
+    Message,
     NameRelease,
     Refused,
     Result,
@@ -31,6 +34,9 @@ from hpc.core.wire import (
     WatchActor,
     system_error,
 )
+
+#: Names given back that are said again to a head that was restarted, at most.
+MAX_RELEASED = 1024
 
 
 class ActorSubmitter(LineageTable):
@@ -41,6 +47,9 @@ class ActorSubmitter(LineageTable):
         self.owned_actors: dict[bytes, OwnedActor] = {}
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, CallRec] = {}
+        #: questions to the head without an answer, by request; names given back lately: see `HeadRestarted`
+        self.asked: dict[int, Message] = {}
+        self.names_released: deque[NameRelease] = deque(maxlen=MAX_RELEASED)
 
     def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
         return self.tasks.get(task) or self.calls.get(task)
@@ -197,7 +206,9 @@ class ActorSubmitter(LineageTable):
         if entry is not None and entry.result is None:
             self.set_result(ident, system_error("ActorDiedError", why, actor=actor.create.name))
         if actor.name:
-            self.send(HEAD, NameRelease(actor.namespace, actor.name, ident))
+            released = NameRelease(actor.namespace, actor.name, ident)
+            self.names_released.append(released)
+            self.send(HEAD, released)
         self._announce(actor)
         self.let_go_all(actor.holds)
         self.let_go_all(actor.create.refs)

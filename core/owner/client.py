@@ -19,7 +19,7 @@ import msgspec
 
 from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address, raylet_of
-from hpc.core.net.stream import Stream, StreamError, connect
+from hpc.core.net.stream import Stream, StreamError, check_peer, connect
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
 from hpc.core.owner.polling import PollLock
@@ -170,7 +170,8 @@ class Client(Values):
         assert self.listener is not None
         try:
             sock, _ = self.listener.accept()
-        except OSError:
+            check_peer(sock)
+        except (OSError, PermissionError):
             return
         self._watch(Stream(sock))
 
@@ -401,10 +402,13 @@ class Client(Values):
             req = self._reqs
             self.replies[req] = slot
             dst, msg = build(req)
+            if dst == HEAD:
+                self.machine.asked[req] = msg
             self.send_now(dst, [msg])
         if not self.wait_for(waiter, timeout_s):
             with self.lock:
                 self.replies.pop(req, None)
+                self.machine.asked.pop(req, None)
             raise exceptions.GetTimeoutError(f"no answer from {dst} within {timeout_s} s")
         if slot[1] is None:
             raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
@@ -418,6 +422,7 @@ class Client(Values):
 
     def _reply(self, req: int, msg: Message) -> None:
         slot = self.replies.pop(req, None)
+        self.machine.asked.pop(req, None)
         if slot is not None:
             slot[1] = msg
             slot[0].needed -= 1

@@ -13,6 +13,7 @@ from hpc.core.ids import HEAD, Address
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.memory import ArenaMemory, Memory
+from hpc.core.raylet.rejoin import GoneLately, first_words, forget_promises
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import NodeResources
 from hpc.core.store.layout import Layout
@@ -87,6 +88,7 @@ class RayletMachine:
         self.heartbeat_s = heartbeat_s
         self.fence_s = fence_s
         self.fenced = ""
+        self.gone_lately = GoneLately(4 * fence_s)
         self._last_report = 0.0
         self._last_free: dict[str, int] = {}
         self._unacked_since: float | None = None
@@ -120,6 +122,13 @@ class RayletMachine:
     def join(self) -> None:
         """Ask the head to be admitted."""
         self.outbox.append((HEAD, NodeRegister(self.info, WIRE_VERSION)))
+
+    def head_restarted(self) -> None:
+        """Another head has taken the place of the one that we knew, and nothing sent to that one will arrive."""
+        forget_promises(self.leasing)
+        self.outbox.extend(first_words(self.info, WIRE_VERSION, self.gone_lately, self.leasing))
+        self._unacked_since = None
+        self._last_report = -self.heartbeat_s
 
     def handle(self, src: Address, messages: Sequence[Message]) -> None:
         """Messages from a process of this node, another raylet or the head. Unknown kinds are ignored."""
@@ -171,6 +180,7 @@ class RayletMachine:
         self._process_gone(gone)
         if proc.exposed or proc.kind == "driver":
             self.outbox.append((HEAD, gone))
+            self.gone_lately.add(gone, self.now)
 
     def memory_gone(self, number: int) -> None:
         """A process and all that inherited its socket have ended: nobody looks at its memory any more."""

@@ -19,7 +19,7 @@ from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
-from hpc.core.node.spec import NodeSpec
+from hpc.core.node.spec import NodeSpec, fault_times
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import Proc
@@ -97,7 +97,7 @@ class Raylet:
             spec.gateway, os.getpid(), spec.dir, bulk=self.bulk_links.endpoint,
         )  # fmt: skip
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
-        config = spec.config
+        times = fault_times(spec.config)
         self.machine = RayletMachine(
             info,
             NodeResources(totals, {"GPU": spec.gpus}),
@@ -105,9 +105,10 @@ class Raylet:
             self.arena,
             now=self.reactor.now(),
             prestart=min(prestart, 64),
-            heartbeat_s=float(config.get("heartbeat_s", 1.0)),
-            fence_s=float(config.get("fence_s", 45.0)),
+            heartbeat_s=times.heartbeat_s,
+            fence_s=times.fence_s,
         )
+        self.links.on_restart = self._node_restarted
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
         self.machine.handlers[FlushLogs] = self._on_flush_logs
         self.streams: dict[int, Stream] = {}
@@ -155,6 +156,11 @@ class Raylet:
         self.bulk_links.close()
 
     # -------------------------------------------------------------- supervisor
+
+    def _node_restarted(self, node: int, lost: int) -> None:
+        if node == HEAD_NODE:
+            log.info("the head was started again; %d messages to the one before are dropped", lost)
+            self.machine.head_restarted()
 
     def _on_control(self) -> None:
         for message in self.control.receive():

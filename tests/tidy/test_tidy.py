@@ -38,6 +38,8 @@ PURE = (
     "core/raylet/borrowing.py",
     "core/raylet/machine.py",
     "core/head/machine.py",
+    "core/head/journal.py",
+    "core/raylet/rejoin.py",
     "core/policy/placement.py",
     "core/node/bootstrap.py",
 )

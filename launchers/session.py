@@ -73,8 +73,9 @@ class NodeInfo:
 class Event:
     """Something for the status line.
 
-    kind: "start" (a group was started), "hello", "ready", "restarted" (a head that was killed), "refused", "error", "exit",
-    "lost" (a node is gone that was not told to stop), "noise" (other output of the launch, for -v), "stop", "end".
+    kind: "start" (a group was started), "hello", "ready", "restarted" (a head that was killed), "refused", "error",
+    "exit", "lost" (a node is gone that was not told to stop), "noise" (other output of the launch, for -v), "stop",
+    "end".
     """
 
     kind: str

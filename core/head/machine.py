@@ -1,7 +1,7 @@
 """The head's machine: nodes, names, key-values, and which node serves a demand. It never sees a task or an object.
 
-No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``; what must be written down before any of it is
-sent in ``journal``.
+No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``; what must be written down before any of
+it is sent in ``journal``.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The listening socket is made here and inherited, so that what connects while there is no head waits in the kernel's
 queue. The key pair is made by the first head and told to its supervisor over their socket: it is in the memory of
-these two processes and nowhere else. What the launcher says to the head (keys of nodes, nodes that are lost) is kept and
-said again to each new head, which takes it in any number.
+these two processes and nowhere else. What the launcher says to the head (keys of nodes, nodes that are lost) is kept
+and said again to each new head, which takes it in any number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hpc.core.node.spec import NodeSpec
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 BACKLOG = 1024
-#: Messages of the launcher that are kept for the next head: one a node that joins or is lost, so far more than there are.
+#: Messages of the launcher that are kept for the next head: one for each node that joins or is lost.
 MAX_MAIL = 100_000
 
 

@@ -442,7 +442,7 @@ class Supervisor:
 
     def _child_ended(self, child: _Child, code: int) -> None:
         child.ended = True
-        if not child.control.eof:
+        if child.control.fileno() >= 0:
             self._on_control(child)  # its last words
         if self.stopping:
             return
@@ -467,7 +467,7 @@ class Supervisor:
         if why_not:
             return f"not started again: {why_not}"
         del self.children[child.pid]
-        if not child.control.eof:
+        if child.control.fileno() >= 0:
             self._unwatch(child.control.fileno())
             child.control.close()
         self.report("restarted", what="head", code=code)

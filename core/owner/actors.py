@@ -8,8 +8,6 @@ leaves a Skip, so that later ones do not wait for it.
 
 from __future__ import annotations
 
-from collections import deque
-
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
@@ -47,9 +45,10 @@ class ActorSubmitter(LineageTable):
         self.owned_actors: dict[bytes, OwnedActor] = {}
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, CallRec] = {}
-        #: questions to the head without an answer, by request; names given back lately: see `HeadRestarted`
+        #: what a head that was restarted is told again, in this order: questions without an answer, by their number,
+        #: and names given back lately, by numbers below 0
         self.asked: dict[int, Message] = {}
-        self.names_released: deque[NameRelease] = deque(maxlen=MAX_RELEASED)
+        self._names_released = 0
 
     def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
         return self.tasks.get(task) or self.calls.get(task)
@@ -207,7 +206,9 @@ class ActorSubmitter(LineageTable):
             self.set_result(ident, system_error("ActorDiedError", why, actor=actor.create.name))
         if actor.name:
             released = NameRelease(actor.namespace, actor.name, ident)
-            self.names_released.append(released)
+            self._names_released += 1
+            self.asked[-self._names_released] = released
+            self.asked.pop(MAX_RELEASED - self._names_released, None)
             self.send(HEAD, released)
         self._announce(actor)
         self.let_go_all(actor.holds)

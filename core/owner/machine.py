@@ -75,9 +75,7 @@ class OwnerMachine(ActorSubmitter):
 
     def _on_head_restarted(self, src: Address, msg: HeadRestarted) -> None:
         """Questions that have no answer yet are asked again, in their order; so are names given back again."""
-        for released in self.names_released:
-            self.send(HEAD, released)
-        for _, question in sorted(self.asked.items()):
+        for question in self.asked.values():
             self.send(HEAD, question)
 
     def handle(self, src: Address, messages: Sequence[Message]) -> list[Message]:

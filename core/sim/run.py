@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.core.sim.programs import Program, Submitter, WorkerSim
+from hpc.core.sim.questions import Questions
 from hpc.core.sim.world import Process, World
 
 MAX_VIRTUAL_S = 120.0
@@ -41,6 +42,7 @@ class Simulation:
         self.faults = faults
         self.driver = self.world.new_driver(1, lambda src, msg: None)
         self.submitter = Submitter(self.world, self.driver)
+        self.questions = Questions(self.world, self.driver)
         self.expected: dict[bytes, tuple[int, bool]] = {}
         self.done: set[bytes] = set()
         self.actors: list[bytes] = []
@@ -77,8 +79,10 @@ class Simulation:
             self.actors.append(self.submitter.create())
         elif choice < 0.8 and self.actors:
             self._call()
-        elif choice < 0.9:
+        elif choice < 0.87:
             self._drop_one()
+        elif choice < 0.9:
+            self.questions.ask(self.rng, self.actors)
         elif self.faults:
             self._fault()
 
@@ -121,6 +125,11 @@ class Simulation:
 
     def _fault(self) -> None:
         alive = [w for w in self.workers.values() if w.process.alive]
+        if self.rng.random() < 0.25:
+            self.report.deaths += self.world.head_up
+            self.world.kill_head(self.rng.choice([0.0, 0.02, 0.5]))
+            self.questions.ask(self.rng, self.actors)
+            return
         if self.rng.random() < 0.7 and alive:
             worker = self.rng.choice(alive)
             task = worker.published()
@@ -218,6 +227,8 @@ class Simulation:
         if not self.report.problems:
             self._check_resources()
             self._check_empty()
+            for problem in self.questions.check():
+                self._problem(problem)
         self.report.story = world.story
         self.report.virtual_s = world.clock.now
         return self.report

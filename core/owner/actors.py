@@ -413,7 +413,8 @@ class ActorSubmitter(LineageTable):
 
     def _actor_away(self, client: ActorClient) -> None:
         """The actor is dead or being restarted: calls that may have started fail unless they can be retried."""
-        self.outbox.pop(client.worker, None)
+        if client.worker != HEAD:  # an actor that had no worker yet
+            self.outbox.pop(client.worker, None)
         final = client.state == "dead"
         error = self._dead_error(client)
         for rec in list(client.calls.values()):

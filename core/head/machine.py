@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
+from hpc.core.head.sane import MAX_DEMAND, is_sane
 from hpc.core.ids import Address, owner_of, raylet_of
 from hpc.core.wire import (
     WIRE_VERSION,
@@ -120,7 +121,9 @@ class HeadMachine:
             return
         for msg in messages:
             handler = self.handlers.get(type(msg))
-            if handler is not None and not (type(msg) in CHANGING and self._said_before(src, msg)):
+            if handler is None or not is_sane(msg):
+                continue
+            if not (type(msg) in CHANGING and self._said_before(src, msg)):
                 handler(src, msg)
         self._serve()
 
@@ -263,7 +266,13 @@ class HeadMachine:
 
         snapshot = self._snapshot()
         for key, demand in list(self.demands.items()):
-            plan = place(snapshot, demand.placement, demand.count, demand.strategy)
+            try:
+                plan = place(snapshot, demand.placement, min(demand.count, MAX_DEMAND), demand.strategy)
+                told = bool(plan) or key in self._told_infeasible
+                why = "" if told else why_infeasible(snapshot, demand.placement, demand.strategy)
+            except (TypeError, ValueError, IndexError, KeyError, OverflowError):
+                del self.demands[key]  # not a demand that could ever be served: nobody else waits for it
+                continue
             grants = []
             for number, count in plan:
                 self._next_ticket += 1
@@ -276,11 +285,8 @@ class HeadMachine:
                 grants.append((number, count, self._next_ticket))
                 demand.count -= count
                 self.tickets_sent[key] = self.tickets_sent.get(key, 0) + count
-            why = ""
-            if not grants and key not in self._told_infeasible:
-                why = why_infeasible(snapshot, demand.placement, demand.strategy)
-                if why:
-                    self._told_infeasible.add(key)
+            if why:
+                self._told_infeasible.add(key)
             if grants or why:
                 self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why)))
             if demand.count <= 0:

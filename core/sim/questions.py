@@ -1,5 +1,7 @@
-"""What the simulated driver asks the head, and what it must be told although heads die: each key is set once, each name is
-given once, and both are known to whatever head works at the end."""
+"""What the simulated driver asks the head, and what it must be told although heads die.
+
+Each key is set once, each name is given once, and both are known to whatever head works at the end.
+"""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ PURE = (
     "core/raylet/machine.py",
     "core/head/machine.py",
     "core/head/journal.py",
+    "core/head/sane.py",
     "core/raylet/rejoin.py",
     "core/policy/placement.py",
     "core/node/bootstrap.py",

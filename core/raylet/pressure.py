@@ -2,8 +2,9 @@
 
 Towards a node whose link is over its window: the processes of this node that send to it are not read until half of it
 has drained. They notice when their sockets are full. The raylet itself, the links and the other processes go on, and no
-raylet ever stops reading its links, so two that slow down each other's processes cannot wait for each other. A node that
-never drains is declared dead sooner or later, and is forgotten: that too lets the processes go on.
+raylet ever stops reading its links, so two that slow down each other's processes cannot wait for each other. A node
+that never drains is declared dead sooner or later, and is forgotten: that too lets the processes go on. What waits in a
+raylet is so at most the window and one frame of each process.
 
 Towards a process of this node that does not read: what waits for it is kept up to a limit; beyond, it loses its
 connection, and so its life if it is a worker.
@@ -53,6 +54,8 @@ class Pressure:
 
     def forget(self, node: int) -> None:
         """The node has drained, or is gone."""
+        if node in self.full:
+            log.info("the processes that send to node %d are read again", node)
         self.full.discard(node)
         for number in [p for p, waits_for in self.paused.items() if waits_for == node]:
             del self.paused[number]

@@ -52,7 +52,7 @@ def test_processes_that_send_to_a_full_link_are_not_read_until_it_drains():
 
 
 def test_senders_to_a_slow_node_are_slowed_down_and_nothing_is_lost():
-    """A window of 1 MiB, and 40 MB of arguments for another node while its raylet is stopped for a moment."""
+    """A window of 1 MiB, and 80 MB of arguments for another node while its raylet is stopped for a moment."""
     with local_nodes(2, config={"link_window_bytes": MIB}) as session:
         there = os.path.dirname(hpc.nodes()[1]["RayletSocketName"])
         far = echo.options(scheduling_strategy=NodeAffinitySchedulingStrategy("2"))
@@ -69,13 +69,13 @@ def test_senders_to_a_slow_node_are_slowed_down_and_nothing_is_lost():
         before = rss_bytes(raylet)
         os.kill(other, signal.SIGSTOP)
         try:
-            refs = [actor.size.remote(bytes(90_000)) for _ in range(450)]
+            refs = [actor.size.remote(bytes(90_000)) for _ in range(900)]
             time.sleep(0.5)
-            assert rss_bytes(raylet) < before + 24 * MIB  # 40 MB were sent; what is too much waits in the sender
+            assert rss_bytes(raylet) < before + 48 * MIB  # the window and a frame; the rest waits in the sender
         finally:
             os.kill(other, signal.SIGCONT)
         assert "node 2 does not keep up" in Path(session.local_dir(), "logs", "raylet.log").read_text()
-        assert hpc.get(refs, timeout=30) == [90_000] * 450
+        assert hpc.get(refs, timeout=30) == [90_000] * 900
         assert hpc.get(far.remote(5), timeout=20) == 5
 
 

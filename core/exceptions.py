@@ -108,9 +108,10 @@ class ObjectLostError(HpcError):
 class CopiesLost(ObjectLostError):
     """Inside the runtime: an object could not be read at the places that were known (``nodes``)."""
 
-    def __init__(self, text: str, nodes: list[int]) -> None:
+    def __init__(self, text: str, nodes: list[int], ident: bytes = b"") -> None:
         super().__init__(text)
         self.nodes = nodes
+        self.ident = ident
 
 
 class ReferenceCountingAssertionError(ObjectLostError):
@@ -143,6 +144,14 @@ class TaskCancelledError(HpcError):
 
 class TaskUnschedulableError(HpcError):
     """The task cannot be placed."""
+
+
+class TaskPlacementGroupRemoved(HpcError):
+    """The placement group in which the task ran, or was to run, was removed."""
+
+
+class ActorPlacementGroupRemoved(HpcError):
+    """The placement group in which the actor was to run was removed."""
 
 
 class PendingCallsLimitExceeded(HpcError):

@@ -85,6 +85,13 @@ class NodeResources:
                 names = list(ids.get(name, [])) or [str(i) for i in range(count)]
                 self._instances[name] = dict.fromkeys(names[:count], UNIT)
 
+    @classmethod
+    def part(cls, grant: Grant) -> NodeResources:
+        """What a grant holds, to be handed out further: the same instances, or the same shares of them."""
+        part = cls(grant.amounts)
+        part._instances = {name: dict(shares) for name, shares in grant.shares.items()}
+        return part
+
     def feasible(self, wanted: Mapping[str, int]) -> bool:
         """Whether the node could ever satisfy the request, were it empty."""
         return fits(self.totals, wanted)

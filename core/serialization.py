@@ -7,6 +7,9 @@ found inside a value are collected, because whoever stores or sends the value mu
 Layout of a value with buffers, all little-endian: magic byte 1, three zero bytes, u32 number of buffers, u64 length
 of the pickle, u64 length of each buffer, the pickle, then each buffer aligned to 64 bytes. A value without buffers
 is the bare pickle (which begins with 0x80).
+
+Classes may have serializers of their own (`register`). They hold in the process that serializes; what makes the value
+again travels with it. Where there are none, the pickler is cloudpickle's own and nothing is looked up.
 """
 
 from __future__ import annotations
@@ -14,11 +17,16 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import sys
 import threading
+from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
+
+from hpc.core.serializability import explain, reducers
+from hpc.core.tensors import add_reducer
 
 _SIMPLE = frozenset({int, float, str, bytes, bool, type(None)})
 _HEAD = struct.Struct("<B3xIQ")
@@ -98,8 +106,65 @@ def _layout(pickled: bytes, buffers: list[memoryview]) -> list[int]:
     return [*places, at]
 
 
-def dumps(value: Any) -> Serialized:
-    """Serialize any value. Raises whatever the value's own pickling raises, TypeError for what cannot be pickled."""
+#: Pickle writes these (and what is a subclass of none but these) by itself and asks nobody.
+_BUILT_IN = _SIMPLE | {tuple, list, dict, set, frozenset, bytearray, pickle.PickleBuffer}
+#: Errors of these classes are raised again with a longer text; others are the user's own and stay as they are.
+_PLAIN_ERRORS = frozenset({TypeError, AttributeError, pickle.PicklingError, NotImplementedError})
+
+
+class _OwnPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """The pickler where serializers are registered: they come before all others."""
+
+    dispatch_table = ChainMap(reducers, cloudpickle.CloudPickler.dispatch_table)
+
+
+def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
+    """From now on instances of exactly this class are what ``serializer(instance)`` gives, and ``deserializer`` makes
+    them again on the other side. Raises TypeError for what is not a class, or one that pickle handles by itself."""
+    if not isinstance(cls, type):
+        raise TypeError(f"a serializer is for a class, not for {cls!r}")
+    if cls in _BUILT_IN or issubclass(cls, type) or cls.__name__ == "function":
+        raise TypeError(f"{cls.__name__} is pickled by Python itself and can have no serializer of its own")
+    if not callable(serializer) or not callable(deserializer):
+        raise TypeError("serializer and deserializer must be functions of one argument")
+    reducers[cls] = lambda value: (deserializer, (serializer(value),))
+
+
+def deregister(cls: type) -> None:
+    """Instances of this class are pickled as they were before `register`. Does nothing if it was not called."""
+    reducers.pop(cls, None)
+
+
+def can_pickle(value: Any) -> bool:
+    """Whether `dumps` would take the value."""
+    try:
+        _dump(value, None)
+    except Exception:
+        return False
+    return True
+
+
+def _dump(value: Any, keep: Callable[[pickle.PickleBuffer], Any] | None) -> tuple[bytes, list[Any]]:
+    outer, context.found = context.found, []
+    try:
+        stream = io.BytesIO()
+        if "torch" in sys.modules:
+            add_reducer(reducers)
+        pickler = _OwnPickler if reducers else cloudpickle.CloudPickler
+        pickler(stream, protocol=5, buffer_callback=keep).dump(value)
+        return stream.getvalue(), context.found
+    finally:
+        context.found = outer
+
+
+def dump_code(code: Any) -> tuple[bytes, list[Any]]:
+    """Pickled code (a function, or a class, and what belongs to it) for ``cloudpickle.loads``, and its references."""
+    return _dump(code, None)
+
+
+def dumps(value: Any, name: str = "the value") -> Serialized:
+    """Serialize any value. Raises whatever the value's own pickling raises, TypeError for what cannot be pickled; the
+    message says which part of the value it is, which is called ``name`` there."""
     if _simple(value):
         return Serialized(pickle.dumps(value, 5), [], [])
     buffers: list[memoryview] = []
@@ -111,13 +176,13 @@ def dumps(value: Any) -> Serialized:
         buffers.append(raw)
         return False
 
-    outer, context.found = context.found, []
     try:
-        stream = io.BytesIO()
-        cloudpickle.CloudPickler(stream, protocol=5, buffer_callback=keep).dump(value)
-        return Serialized(stream.getvalue(), buffers, context.found)
-    finally:
-        context.found = outer
+        pickled, refs = _dump(value, keep)
+    except Exception as error:
+        if type(error) in _PLAIN_ERRORS:
+            raise type(error)(explain(value, name, error, can_pickle)) from error
+        raise
+    return Serialized(pickled, buffers, refs)
 
 
 def loads(data: Any, outer: bytes | None = None) -> Any:

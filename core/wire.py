@@ -67,6 +67,7 @@ class LeaseRequest(Message, tag=3):
     """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received:
     an absolute demand, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease lasts;
     ``placement`` only has to be free at the moment of placement. ``ticket`` is non-zero where the head chose the node.
+    One that is ``patient`` waits there for its share instead of being refused at once.
     """
 
     req: int
@@ -81,6 +82,7 @@ class LeaseRequest(Message, tag=3):
     depth: int = 0
     ticket: int = 0
     driver: Address = Address(0, 0)
+    patient: bool = False
 
 
 class LeaseGrant(Message, tag=5):
@@ -94,7 +96,16 @@ class LeaseGrant(Message, tag=5):
 
 
 class LeaseInfeasible(Message, tag=6):
-    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join)."""
+    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join). With ``final`` it never
+    will be: "unschedulable" (its node is dead), "removed" (its placement group is)."""
+
+    req: int
+    why: str
+    final: str = ""
+
+
+class LeaseFailed(Message, tag=130):
+    """A worker for the request could not be made: its runtime environment could not be set up. The demand is void."""
 
     req: int
     why: str
@@ -108,9 +119,11 @@ class LeaseReturn(Message, tag=7):
 
 
 class LeaseReclaim(Message, tag=8):
-    """The raylet asks a submitter to return leases that it keeps without using them."""
+    """The raylet asks a submitter to return leases that it keeps without using them; those named in ``leases`` as soon
+    as what is queued at them is done, even if it has more to do: others wait for their share."""
 
     node: int
+    leases: list[int] = []
 
 
 class LeaseLost(Message, tag=9):
@@ -306,7 +319,9 @@ class DefineFunction(Message, tag=40):
 
 
 class LeaseBegin(Message, tag=41):
-    """First message to a leased worker: on whose behalf it works, and with which accelerator instances."""
+    """First message to a leased worker: on whose behalf it works, and with which accelerator instances.
+    ``group`` is (placement group, whether its tasks' children belong there too), or empty; ``driver`` is the one whose
+    work it is."""
 
     lease: int
     owner: Address
@@ -314,6 +329,8 @@ class LeaseBegin(Message, tag=41):
     job: bytes
     env: dict[str, str]
     resources: dict[str, int] = {}
+    group: list[Any] = []
+    driver: Address = Address(0, 0)
 
 
 class Result(Message, tag=42):
@@ -345,6 +362,7 @@ class Task(Message, tag=43):
     depth: int = 0
     retry_exceptions: bool = False
     window: int = 0
+    retriable: bool = True
 
 
 class Call(Message, tag=44):
@@ -513,15 +531,65 @@ class CopyLost(Message, tag=66):
     nodes: list[int]
 
 
+class StateQuery(Message, tag=120):
+    """To a raylet or a process: tell what you know of ``what`` ("tasks", "workers", ...), at most ``limit`` rows."""
+
+    req: int
+    what: str
+    limit: int
+
+
+class StateAnswer(Message, tag=121):
+    """Rows, as a msgpack list of maps."""
+
+    req: int
+    data: bytes
+
+
+class FreeValues(Message, tag=145):
+    """To an owner: give up the values of these objects, whoever holds them (``internal.free``)."""
+
+    idents: list[bytes]
+
+
+class KeeperQuery(Message, tag=142):
+    """To the head: which process owns detached actors? The answer's data is its address."""
+
+    req: int
+
+
+class NewActor(Message, tag=143):
+    """To the keeper: an id for a detached actor (the answer's data)."""
+
+    req: int
+
+
+class KeepActor(Message, tag=144):
+    """To the keeper: make this actor, and own it. ``code`` is its class; ``job``, ``driver``: whose work it is."""
+
+    req: int
+    create: CreateActor
+    held: dict[str, int]
+    placement: dict[str, int]
+    strategy: Any
+    env: dict[str, str]
+    restarts: int
+    code: bytes
+    job: bytes
+    driver: Address
+
+
 # ---------------------------------------------------------------- raylet <-> raylet: bulk
 
 
 class Pull(Message, tag=70):
-    """Send me the object in chunks, from ``offset`` on; at most ``window`` chunks without an answer."""
+    """Send me the object in chunks, from ``offset`` on; at most ``window`` chunks without an answer. ``whole``: only a
+    node that has all of it may serve this, and must."""
 
     ident: bytes
     offset: int
     window: int
+    whole: bool = False
 
 
 class Chunk(Message, tag=71):
@@ -529,7 +597,7 @@ class Chunk(Message, tag=71):
 
     ident: bytes
     offset: int
-    data: bytes
+    data: memoryview
     total: int
 
 
@@ -582,13 +650,15 @@ class NodeDied(Message, tag=83):
 
 
 class Heartbeat(Message, tag=84):
-    """A raylet is alive; what it has free, and how many requests of each shape wait there."""
+    """A raylet is alive; what it has free, how many requests wait there, and what is free in each bundle of placement
+    groups that it holds: (group, index, free)."""
 
     node: int
     free: dict[str, int]
     workers: int
     waiting: int
     tickets: list[int] = []
+    bundles: list[tuple[bytes, int, dict[str, int]]] = []
 
 
 class HeartbeatAck(Message, tag=85):
@@ -612,11 +682,14 @@ class Demand(Message, tag=86):
 
 
 class Tickets(Message, tag=87):
-    """The head's answer to Demand: ``grants`` are (node, count, ticket)."""
+    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible. With
+    ``patient`` the nodes are full, and the request is to wait there."""
 
     shape: int
     grants: list[tuple[int, int, int]]
     infeasible: str = ""
+    final: str = ""
+    patient: bool = False
 
 
 class ProcessGone(Message, tag=88):
@@ -709,6 +782,134 @@ class Shutdown(Message, tag=98):
     why: str
 
 
+# ---------------------------------------------------------------- placement groups, fair shares
+
+
+class PgCreate(Message, tag=100):
+    """Make a placement group. ``selectors`` has the label selector of each bundle (or is empty). ``creator`` is the
+    process whose end removes the group unless it is ``detached``. Answered at once; PgWait tells when it is there."""
+
+    req: int
+    group: bytes
+    name: str
+    namespace: str
+    strategy: str
+    bundles: list[dict[str, int]]
+    selectors: list[Any]
+    detached: bool
+    creator: Address
+
+
+class PgRemove(Message, tag=101):
+    """Remove a group: what runs in it is ended. Removing it again, or one that never was, changes nothing."""
+
+    req: int
+    group: bytes
+
+
+class PgTable(Message, tag=102):
+    """Ask for one group (by id, or by namespace and name), or for all; the answer's data is JSON."""
+
+    req: int
+    group: bytes = b""
+    namespace: str = ""
+    name: str = ""
+
+
+class PgWait(Message, tag=103):
+    """Answered when the group is reserved completely, or is removed (not ok)."""
+
+    req: int
+    group: bytes
+
+
+class BundlePrepare(Message, tag=104):
+    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none."""
+
+    group: bytes
+    attempt: int
+    ticket: int
+    bundles: list[tuple[int, dict[str, int]]]
+
+
+class BundlePrepared(Message, tag=105):
+    """The raylet's answer. Nothing was taken unless ``ok``."""
+
+    group: bytes
+    attempt: int
+    ok: bool
+    why: str = ""
+
+
+class BundleCommit(Message, tag=106):
+    """Phase two: all nodes have said yes, the bundles of this attempt can be used."""
+
+    group: bytes
+    attempt: int
+
+
+class BundleReturn(Message, tag=107):
+    """Give the group's bundles back; what runs in them is ended. ``attempt`` 0: whichever there are."""
+
+    group: bytes
+    attempt: int
+    why: str
+
+
+class BundlesHeld(Message, tag=108):
+    """A raylet that registers (again) says which bundles it holds: (group, index, attempt, committed)."""
+
+    bundles: list[tuple[bytes, int, int, bool]]
+
+
+class PgWarning(Message, tag=109):
+    """To the creator: why the group cannot be placed on any set of nodes that exists."""
+
+    group: bytes
+    why: str
+
+
+# ---------------------------------------------------------------- the object store under pressure
+
+
+class PleaseUnpin(Message, tag=110):
+    """The raylet needs room: give back the pins that no view needs, with an Unpin (which may be empty)."""
+
+
+class StoreStats(Message, tag=111):
+    """Ask a raylet what is in its object store and what it has moved; the Answer is JSON."""
+
+    req: int
+
+
+class FetchAll(Message, tag=112):
+    """Make a set of objects readable on this node, all or none: the arguments of one task."""
+
+    req: int
+    idents: list[bytes]
+    sizes: list[int]
+    nodes: list[list[int]]
+
+
+class FetchedAll(Message, tag=113):
+    """The answer to FetchAll: where they lie, each pinned once; or ``why`` not, and which object is to blame."""
+
+    req: int
+    idents: list[bytes]
+    sizes: list[int]
+    offsets: list[int]
+    why: str = ""
+    bad: bytes = b""
+    lost: list[int] = []
+
+
+class PullBusy(Message, tag=114):
+    """This node serves the object to enough others at the moment; ``others`` have it, or are getting it."""
+
+    ident: bytes
+    others: list[int]
+
+
 class HeadRestarted(Message, tag=115):
     """Raylet to its processes: another head works now. What was asked of the one before is asked again."""
 
@@ -722,7 +923,10 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed, HeadRestarted,
+    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
+    StateQuery, StateAnswer,
+    PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
+    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

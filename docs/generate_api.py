@@ -28,8 +28,9 @@ MADE = ("RemoteFunction", "ActorClass", "ActorHandle", "ObjectRef")
 MODULES = {
     "actor": "`exit_actor`, and the classes behind `remote` and `method`",
     "exceptions": "the exceptions above",
+    "runtime_env": "`RuntimeEnv` and `RuntimeEnvConfig`, see [runtime_env.md](runtime_env.md)",
     "train": "see [train.md](train.md)",
-    "util": "`hpc.util.scheduling_strategies`",
+    "util": "`hpc.util.scheduling_strategies`; pools, queues and more: see [helpers.md](helpers.md)",
 }
 #: Classes that exist so that programs can name them; nothing raises them yet.
 NEVER_RAISED = (
@@ -41,7 +42,6 @@ NEVER_RAISED = (
     "ObjectReconstructionFailedError",
     "OutOfMemoryError",
     "PendingCallsLimitExceeded",
-    "RuntimeEnvSetupError",
     "TaskUnschedulableError",
 )
 
@@ -50,18 +50,16 @@ MISSING = {
         `include_dashboard`""",
     "tasks": """`num_returns="streaming"` and `"dynamic"`, `ObjectRefGenerator`, `DynamicObjectRefGenerator`, `.bind()`,
         `ray.dag`, and the options marked *not yet* above""",
-    "objects": """spilling, computing lost objects again from lineage, `ray.internal.free`, custom serializers
-        (`ray.util.register_serializer`), `ray.util.inspect_serializability`""",
+    "objects": """spilling, computing lost objects again from lineage, `ray.internal.free`""",
     "actors": """`lifetime="detached"`, concurrency groups, `max_pending_calls`, `allow_out_of_order_execution`,
         generator methods""",
     "cancel": """cancelling calls of actors, and the children of a task (`recursive`)""",
     "placement": """`ray.util.placement_group` and all that belongs to it, `PlacementGroupSchedulingStrategy`,
         `NodeLabelSchedulingStrategy`, label selectors, `accelerator_type`""",
-    "introspection": """`ray.timeline`, `ray.util.state`, `ray.util.metrics`, `ray.util.accelerators`; of the runtime
+    "introspection": """`ray.timeline`, `ray.util.state`, `ray.util.accelerators`; of the runtime
         context what is not listed above""",
-    "helpers": """`ray.util.ActorPool`, `ray.util.queue.Queue`, `ray.util.multiprocessing.Pool`, `ray.util.joblib`,
-        `ray.util.as_completed`, `ray.util.map_unordered`, `ray.util.collective`, `ray.cluster_utils.Cluster`""",
-    "runtime_env": """everything but `env_vars`""",
+    "helpers": """`ray.util.collective`, `ray.cluster_utils.Cluster`""",
+    "runtime_env": """conda environments from a file, packages by `https://`, `s3://` and the like""",
     "command line": """`ray start`, `stop`, `list`, `summary`, `memory`, `stack`, `timeline`, `job`,
         `microbenchmark`""",
 }

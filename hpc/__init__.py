@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from hpc._version import __version__
 
 if TYPE_CHECKING:
-    from hpc import actor, exceptions, train, util
+    import cloudpickle
+
+    from hpc import actor, exceptions, internal, runtime_env, train, util
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from hpc.runtime_context import get_gpu_ids, get_runtime_context
     from hpc.session import init, is_initialized, shutdown
     from hpc.state import available_resources, cluster_resources, nodes
+    from hpc.trace import timeline
 
 _HOME = {
     "ActorClass": "hpc.actor",
@@ -53,9 +56,10 @@ _HOME = {
     "put": "hpc.objects",
     "remote": "hpc.api",
     "shutdown": "hpc.session",
+    "timeline": "hpc.trace",
     "wait": "hpc.objects",
 }
-_SUBPACKAGES = ("actor", "exceptions", "train", "util")
+_SUBPACKAGES = ("actor", "exceptions", "internal", "runtime_env", "train", "util")
 
 
 def __getattr__(name: str) -> Any:
@@ -64,6 +68,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
     elif name in _SUBPACKAGES:
         value = importlib.import_module(f"hpc.{name}")
+    elif name == "cloudpickle":
+        value = importlib.import_module(name)
     else:
         raise AttributeError(f"module 'hpc' has no attribute {name!r}")
     globals()[name] = value
@@ -85,6 +91,7 @@ __all__ = [
     "actor",
     "available_resources",
     "cancel",
+    "cloudpickle",
     "cluster_resources",
     "exceptions",
     "get",
@@ -92,13 +99,16 @@ __all__ = [
     "get_gpu_ids",
     "get_runtime_context",
     "init",
+    "internal",
     "is_initialized",
     "kill",
     "method",
     "nodes",
     "put",
     "remote",
+    "runtime_env",
     "shutdown",
+    "timeline",
     "train",
     "util",
     "wait",

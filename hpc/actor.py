@@ -7,16 +7,30 @@ import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from hpc import options as opts
 from hpc.core.exceptions import HpcError, PendingCallsLimitExceeded
-from hpc.core.ids import return_id
+from hpc.core.ids import Address, return_id
 from hpc.core.owner.client import MAX_PENDING_BYTES, Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Call, CreateActor, NameLookup, NameRegister
+from hpc.core.wire import (
+    DYNAMIC,
+    STREAM_IDS,
+    STREAMING,
+    Call,
+    CreateActor,
+    KeepActor,
+    KeeperQuery,
+    NameLookup,
+    NameRegister,
+    NewActor,
+)
 from hpc.core.worker.actor import exit_this_actor
-from hpc.core.worker.context import current_task
+from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
+from hpc.runtime_env import portable, worker_env
 from hpc.session import ensure_client, namespace_of
 from hpc.submit import export, pack_arguments, shape_of
 
@@ -26,6 +40,10 @@ METHOD_OPTIONS = (
     "num_returns", "name", "max_task_retries", "retry_exceptions", "concurrency_group", "enable_task_events",
     "_metadata", "_generator_backpressure_num_objects",
 )  # fmt: skip
+
+
+#: How long the keeper of detached actors may take to answer.
+ASK_S = 60.0
 
 
 class MethodOptions(NamedTuple):
@@ -246,7 +264,7 @@ class ActorClass:
         raise TypeError(f"{self.__name__} is an actor class: make an actor with {self.__name__}.remote()")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_client": None, "_fn": None, "_shape": None}
+        return {**self.__dict__, "_options": portable(self._options), "_client": None, "_fn": None, "_shape": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -257,10 +275,10 @@ class ActorClass:
 
     def _prepare(self, client: Client) -> None:
         self._fn = export(client, self._cls, self.__name__)
-        held, placement = opts.amounts(self._options, actor=True)
-        self._shape = shape_of(
-            client, held, placement, opts.strategy(self._options), opts.env_vars(self._options), True
-        )
+        held, placement, strategy = opts.placement(self._options, actor=True)
+        env = worker_env(client, self._options.get("runtime_env"))
+        self._shape = shape_of(client, held, placement, strategy, env, True)
+        self._group = process.group
         self._client = client
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
@@ -269,7 +287,7 @@ class ActorClass:
         Raises ValueError if the name is taken.
         """
         client = ensure_client()
-        if self._client is not client:
+        if self._client is not client or self._group is not process.group:
             self._prepare(client)
         options = self._options
         name, namespace = options.get("name"), options.get("namespace") or namespace_of(client)
@@ -280,8 +298,12 @@ class ActorClass:
             if found is not None:
                 return found
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-        with client.lock:
-            ident = client.machine.new_ids()
+        keeper = find_keeper(client) if options.get("lifetime") == "detached" else None
+        if keeper is not None:
+            ident = client.request(lambda req: (keeper, NewActor(req)), ASK_S).data
+        else:
+            with client.lock:
+                ident = client.machine.new_ids()
         meta = (ident, self.__name__, self._methods, self._shared)
         if name and not self._register(client, name, namespace, ident, meta):
             found = find_actor(client, name, namespace)
@@ -297,18 +319,42 @@ class ActorClass:
             "concurrency_groups": dict(opts.option(options, "concurrency_groups") or {}),
         }
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, [], refs, holds)
+        restarts = int(opts.option(options, "max_restarts"))
+        if keeper is not None:
+            self._keep(client, keeper, msg, restarts)
+            return ActorHandle(client.adopt(ident), self.__name__, self._methods, self._shared)
         with client.lock:
             client.check_lost()
-            actor = client.machine.create_actor(msg, self._shape, int(opts.option(options, "max_restarts")), holds)
+            actor = client.machine.create_actor(msg, self._shape, restarts, holds)
             if name:
                 actor.name, actor.namespace = name, namespace
             client._flush()
         client._after()
         return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, self._shared)
 
+    def _keep(self, client: Client, keeper: Address, create: CreateActor, restarts: int) -> None:
+        """Have the keeper make the actor: it will not end with this process."""
+        shape, machine = self._shape, client.machine
+        code = machine.functions[create.fn]
+        client.request(
+            lambda req: (
+                keeper,
+                KeepActor(
+                    req, create, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.job,
+                    machine.driver,
+                ),
+            ),
+            ASK_S,
+        )  # fmt: skip
+
     def _register(self, client: Client, name: str, namespace: str, ident: bytes, meta: tuple[Any, ...]) -> bool:
         data = pickle.dumps(meta)
         return client.ask_head(lambda req: NameRegister(req, namespace, name, ident, data)).ok
+
+
+def find_keeper(client: Client) -> Address:
+    """The process that owns detached actors; it is made when first asked for."""
+    return Address(*msgspec.msgpack.decode(client.ask_head(lambda req: KeeperQuery(req)).data))
 
 
 def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
@@ -332,6 +378,16 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     return handle
 
 
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """The names of the living named actors of this namespace, or {"name", "namespace"} of those of all."""
+    client = ensure_client()
+    space = "" if all_namespaces else namespace_of(client)
+    found = msgspec.json.decode(client.ask_head(lambda req: NameLookup(req, space, "")).data)
+    if all_namespaces:
+        return [{"name": name, "namespace": where} for where, name in sorted(found)]
+    return sorted(name for _, name in found)
+
+
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """End an actor at once; calls that run or wait fail with ActorDiedError."""
     if not isinstance(actor, ActorHandle):
@@ -345,11 +401,9 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 def exit_actor() -> None:
     """End the actor in whose method this is called; the call fails with ActorDiedError. Raises HpcError elsewhere."""
-    from hpc.core.worker.context import process
-
     if not process.actor:
         raise HpcError("exit_actor() can only be called in a method of an actor")
     exit_this_actor()
 
 
-__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "method"]
+__all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "list_named_actors", "method"]

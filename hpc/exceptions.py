@@ -3,6 +3,7 @@
 from hpc.core.exceptions import (
     ActorDiedError,
     ActorError,
+    ActorPlacementGroupRemoved,
     ActorUnavailableError,
     ActorUnschedulableError,
     GetTimeoutError,
@@ -22,6 +23,7 @@ from hpc.core.exceptions import (
     SessionStartError,
     TaskCancelledError,
     TaskError,
+    TaskPlacementGroupRemoved,
     TaskUnschedulableError,
     WorkerCrashedError,
 )
@@ -33,6 +35,7 @@ RayActorError = ActorError
 __all__ = [
     "ActorDiedError",
     "ActorError",
+    "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
     "ActorUnschedulableError",
     "GetTimeoutError",
@@ -55,6 +58,7 @@ __all__ = [
     "SessionStartError",
     "TaskCancelledError",
     "TaskError",
+    "TaskPlacementGroupRemoved",
     "TaskUnschedulableError",
     "WorkerCrashedError",
 ]

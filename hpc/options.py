@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hpc import runtime_env
 from hpc.core.resources import to_units
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from hpc.scheduling import check_accelerator, check_fallback, check_label_selector, check_strategy, requirements
 
 _MISSING = object()
 
@@ -97,25 +98,8 @@ def _flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
 
 
-def _strategy(name: str, value: Any) -> None:
-    if value in (None, "DEFAULT", "SPREAD") or isinstance(value, NodeAffinitySchedulingStrategy):
-        return
-    if isinstance(value, str):
-        raise ValueError(f'scheduling_strategy must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
-    raise NotImplementedError(f"the scheduling strategy {type(value).__name__} is not supported yet")
-
-
 def _runtime_env(name: str, value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, Mapping):
-        raise TypeError("runtime_env must be a dict")
-    unknown = set(value) - {"env_vars"}
-    if unknown:
-        raise NotImplementedError(f"runtime_env fields {sorted(unknown)} are not supported yet; env_vars is")
-    for key, text in value.get("env_vars", {}).items():
-        if not isinstance(key, str) or not isinstance(text, str):
-            raise TypeError("runtime_env['env_vars'] must map strings to strings")
+    runtime_env.check(value)
 
 
 def _groups(name: str, value: Any) -> None:
@@ -145,10 +129,8 @@ def _window(name: str, value: Any) -> None:
 
 
 def _lifetime(name: str, value: Any) -> None:
-    if value in (None, "non_detached"):
+    if value in (None, "non_detached", "detached"):
         return
-    if value == "detached":
-        raise NotImplementedError('lifetime="detached" is not supported yet')
     raise ValueError(f'lifetime must be None, "detached" or "non_detached", not {value!r}')
 
 
@@ -157,9 +139,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("num_gpus", None, "GPUs, or a fraction of one", check=_amount),
     Option("memory", None, "bytes of memory, reserved and not enforced", check=_amount),
     Option("resources", None, "custom resources by name", check=_resources),
-    Option("accelerator_type", None, "kind of accelerator", supported=False),
-    Option("label_selector", None, "labels that the node must have", supported=False),
-    Option("fallback_strategy", None, "strategies to try when the first does not fit", supported=False),
+    Option("accelerator_type", None, "kind of accelerator, like 'A100'", check=check_accelerator),
+    Option("label_selector", None, "labels that the node must have", check=check_label_selector),
+    Option("fallback_strategy", None, "label selectors to try when the first finds no room", check=check_fallback),
     Option(
         "num_returns",
         1,
@@ -177,14 +159,20 @@ OPTIONS: tuple[Option, ...] = (
         actor=False,
         check=_window,
     ),
-    Option("runtime_env", None, "environment of the worker: env_vars", check=_runtime_env),
+    Option("runtime_env", None, "environment of the worker: a dict or hpc.runtime_env.RuntimeEnv", check=_runtime_env),
     Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
-    Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=_strategy),
+    Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=check_strategy),
     Option("enable_task_events", True, "whether events are recorded", check=_flag),
     Option("_metadata", None, "free for extensions"),
     Option("namespace", None, "namespace of the actor's name", task=False, check=_text),
     Option("get_if_exists", False, "use the named actor if there is one", task=False, check=_flag),
-    Option("lifetime", None, "None: ends with its last handle", task=False, check=_lifetime),
+    Option(
+        "lifetime",
+        None,
+        'None: ends with its last handle or its creator; "detached": by hpc.kill() or with the session',
+        task=False,
+        check=_lifetime,
+    ),
     Option("max_restarts", 0, "restarts after a crash; -1: without end", task=False, check=_retries),
     Option("max_task_retries", 0, "retries of calls that a crash interrupted", task=False, check=_retries),
     Option("max_concurrency", None, "calls that run at the same time", task=False, check=_at_least_one),
@@ -258,16 +246,7 @@ def amounts(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], di
     return held, placement
 
 
-def strategy(options: Mapping[str, Any]) -> Any:
-    """The scheduling strategy as it goes over the wire."""
-    value = options.get("scheduling_strategy")
-    if value is None:
-        return "DEFAULT"
-    if isinstance(value, NodeAffinitySchedulingStrategy):
-        return ["node", int(value.node_id), value.soft]
-    return value
-
-
-def env_vars(options: Mapping[str, Any]) -> dict[str, str]:
-    """Environment variables that the worker must have been started with."""
-    return dict((options.get("runtime_env") or {}).get("env_vars", {}))
+def placement(options: Mapping[str, Any], actor: bool) -> tuple[dict[str, int], dict[str, int], Any]:
+    """Resources that are held, resources for placement, and the strategy as it goes over the wire."""
+    held, needed = amounts(options, actor)
+    return requirements(options, held, needed, actor)

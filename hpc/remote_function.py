@@ -13,7 +13,8 @@ from hpc.core.owner.client import MAX_PENDING_BYTES, Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Task
-from hpc.core.worker.context import current_task
+from hpc.core.worker.context import current_task, process
+from hpc.runtime_env import portable, worker_env
 from hpc.session import ensure_client
 from hpc.submit import export, pack_arguments, shape_of
 
@@ -44,7 +45,7 @@ class RemoteFunction:
         raise TypeError(f"{self._name}() is a remote function: call {self._name}.remote() instead")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_function": self._function, "_options": self._options, "_name": self._name, "_client": None}
+        return {"_function": self._function, "_options": portable(self._options), "_name": self._name, "_client": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -63,8 +64,10 @@ class RemoteFunction:
         kinds = tuple(retry) if isinstance(retry, (list, tuple)) else None
         code = (self._function, kinds, int(opts.option(options, "max_calls") or 0))
         self._fn = export(client, code, self._name)
-        held, placement = opts.amounts(options, actor=False)
-        self._shape = shape_of(client, held, placement, opts.strategy(options), opts.env_vars(options), False)
+        held, placement, strategy = opts.placement(options, actor=False)
+        env = worker_env(client, options.get("runtime_env"))
+        self._shape = shape_of(client, held, placement, strategy, env, False)
+        self._group = process.group
         self._num_returns = default_returns(self._function, options)
         self._window = opts.window(opts.option(options, "_generator_backpressure_num_objects"))
         self._retries = int(opts.option(options, "max_retries"))
@@ -75,7 +78,7 @@ class RemoteFunction:
         """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
         generator an ObjectRefGenerator."""
         client = ensure_client()
-        if self._client is not client:
+        if self._client is not client or self._group is not process.group:
             self._prepare(client)
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
         context = current_task.get()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
 from hpc.core.owner.current import need_client
 from hpc.core.resources import from_units
 from hpc.core.worker.context import current_task, process
+from hpc.runtime_env import RuntimeEnv
+from hpc.runtime_env import current as current_env
 from hpc.session import namespace_of
 
 
@@ -48,6 +51,16 @@ class RuntimeContext:
     def get_actor_name(self) -> str | None:
         """The name of the actor of this process; None without an actor or a name."""
         return process.actor_name or None
+
+    @property
+    def runtime_env(self) -> RuntimeEnv:
+        """The runtime environment of this code: the job's, merged with the task's or actor's. Directories are shown
+        as the URIs that they were uploaded as."""
+        return current_env()
+
+    def get_runtime_env_string(self) -> str:
+        """The runtime environment as JSON."""
+        return json.dumps(current_env(), sort_keys=True)
 
     @property
     def was_current_actor_reconstructed(self) -> bool:

@@ -1,25 +1,37 @@
 """This process's connection to a session: init, shutdown, and finding the session that is meant.
 
-``init()`` looks at HPC_SESSION_DIR and HPC_ADDRESS (set by hpc-launch for its script), then it starts a session: on
-the nodes of the allocation that it runs in, else on this machine.
+``init()`` looks at HPC_SESSION_DIR and HPC_ADDRESS (set by hpc-launch for its script), then for a session that
+``hpc start`` began here; then it starts a session: on the nodes of the allocation that it runs in, else on this
+machine.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
+import secrets
 import sys
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.current import current
+from hpc.core.policy.labels import check_key, check_value
+from hpc.core.runenv.spec import KEY
 from hpc.core.worker.context import process
+from hpc.host.find import find_node_dir, host_of
+from hpc.runtime_env import check as check_env
+from hpc.runtime_env import worker_env
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
+    from hpc.launchers.pumped import PumpedSession
 
 _lock = threading.RLock()
+
+#: Set by `hpc job submit` for the entrypoint.
+JOB_RUNTIME_ENV = "HPC_JOB_RUNTIME_ENV"
 
 #: Options of Ray's init that are accepted and mean nothing here.
 MEANINGLESS_HERE = {
@@ -33,9 +45,7 @@ MEANINGLESS_HERE = {
 class _State:
     """What init made in this process."""
 
-    session: Any = None
-    pump: Any = None
-    stopping = False
+    session: PumpedSession | None = None
     namespace = ""
     context: Context | None = None
 
@@ -68,7 +78,14 @@ class Context:
 
 def is_initialized() -> bool:
     """Whether this process is connected to a session."""
-    return current.client is not None
+    return current.client is not None and not _is_forked()
+
+
+def _is_forked() -> bool:
+    """Whether this process was forked from one that is connected, and has only a copy of its connection."""
+    from hpc.core.owner.forked import is_forked
+
+    return is_forked()
 
 
 def ensure_client() -> Client:
@@ -94,6 +111,7 @@ def init(
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
+    object_spilling_directory: str | None = None,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
@@ -103,35 +121,48 @@ def init(
     log_to_driver: bool = True,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
-    start_timeout_s: float = 120.0,
+    start_timeout_s: float | None = None,
     **other: Any,
 ) -> Context:
     """Connect this process to a session, starting one where none is given.
 
-    address: None (the one that HPC_SESSION_DIR names, else a new one: over the nodes of the allocation that this
-        process runs in, or on this machine), "local" (always a new one on this machine), "auto" (one that is there:
-        an error if there is none), or a session's id or node directory.
+    address: None (the one that HPC_SESSION_DIR or HPC_ADDRESS names, else the one that ``hpc start`` began here, else
+        a new one: over the nodes of the allocation that this process runs in, or on this machine), "local" (always a
+        new one on this machine), "auto" (one that is there: an error if there is none), or a session's id or node
+        directory.
+    namespace: of actors' names; without one, this driver's names are its own.
+    start_timeout_s: how long nodes may take to come up (120).
     num_cpus, num_gpus, resources, labels, object_store_memory: of each node of a new session; by default what the
-        scheduler granted, or what this machine has.
-    runtime_env: {"env_vars": {...}} for all tasks and actors of this driver.
+        scheduler granted, or what this machine has. Other options of a new session come from HPC_<NAME>, ./hpc.toml
+        and the other files that hpc-launch reads.
+    object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
+        default the node's own directory, if that is on a disk (see docs/memory.md).
+    runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
-    SessionStartError when nodes do not come up.
+    SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
     """
     with _lock:
         if current.client is not None:
-            if ignore_reinit_error and _state.context is not None:
-                return _state.context
+            if _is_forked():
+                current.client = None  # an explicit init gives a forked child a connection of its own
+            elif ignore_reinit_error:
+                return _state.context or _context(current.client)
+        if current.client is not None:
             raise RuntimeError("hpc.init() was called twice; ignore_reinit_error=True allows that")
         unknown = sorted(set(other) - MEANINGLESS_HERE)
         if unknown:
             raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
         if local_mode:
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
-        env = _env_vars(runtime_env)
-        node_dir = _find(address)
+        check_env(runtime_env)
+        node_dir = find_node_dir(address)
         if node_dir is not None and (num_cpus is not None or num_gpus is not None or resources):
             raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
+        if node_dir is not None and object_spilling_directory is not None:
+            raise ValueError("object_spilling_directory belongs to a session's start; this one runs already")
         if node_dir is None:
+            for key, value in (labels or {}).items():
+                check_key(key), check_value(value)
             overrides = {
                 "num_cpus": num_cpus,
                 "num_gpus": num_gpus,
@@ -139,63 +170,59 @@ def init(
                 "labels": dict(labels or {}),
                 "object_store_bytes": object_store_memory,
             }
-            node_dir = _start(address == "local", overrides, start_timeout_s)
+            spill_dir = object_spilling_directory
+            config = {} if spill_dir is None else {"spill_dir": os.path.abspath(spill_dir)}
+            node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
-            return _connect(node_dir, namespace, env, log_to_driver)
+            context = _connect(node_dir, namespace, log_to_driver)
         except BaseException:
             _stop_session()
             raise
+        try:
+            _enter_env(runtime_env)
+        except BaseException:
+            shutdown()
+            raise
+        return context
 
 
-def _env_vars(runtime_env: Mapping[str, Any] | None) -> dict[str, str]:
-    from hpc.options import check_options
-
-    check_options({"runtime_env": runtime_env}, actor=False)
-    return dict((runtime_env or {}).get("env_vars", {}))
-
-
-def _find(address: str | None) -> str | None:
-    """The node directory of an existing session, or None to start one."""
-    if address == "local":
+def _job_runtime_env() -> dict[str, Any] | None:
+    """What `hpc job submit` was told for all of the job, this driver being part of it."""
+    text = os.environ.get(JOB_RUNTIME_ENV)
+    if not text:
         return None
-    if address is None:
-        address = os.environ.get("HPC_SESSION_DIR") or os.environ.get("HPC_ADDRESS", "")
-        if not address or address.startswith("tcp://"):
-            return None
-    if os.path.isabs(address):
-        if not os.path.exists(os.path.join(address, "raylet.sock")):
-            raise ConnectionError(f"no raylet listens in {address}: the session has ended, or is on another machine")
-        return address
-    return _find_live(address)
+    return {name: value for name, value in json.loads(text).items() if name != "working_dir"}
 
 
-def _find_live(address: str) -> str:
-    from hpc.core.node.rundir import live_sessions
+def _enter_env(given: Mapping[str, Any] | None) -> None:
+    """Make the job's environment what tasks inherit; set it up on all nodes at once where that takes time."""
+    process.env = {}
+    process.env = worker_env(ensure_client(), _job_runtime_env())
+    process.env = worker_env(ensure_client(), given)
+    if KEY in process.env and ((given or {}).get("config") or {}).get("eager_install", True):
+        from hpc.remote_function import RemoteFunction
+        from hpc.state import nodes
+        from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    live = live_sessions()
-    if address != "auto":
-        live = [one for one in live if one["session"] == address]
-    sessions = sorted({str(one["session"]) for one in live})
-    if len(sessions) == 1:
-        return str(min(live, key=lambda one: str(one["node"]).zfill(9))["dir"])
-    if not sessions:
-        what = "no session of yours runs" if address == "auto" else f"no session {address!r} of yours runs"
-        raise ConnectionError(f"{what} on this machine; hpc.init() without an address starts one")
-    listed = "; ".join(f"{s} (in {min(str(o['dir']) for o in live if o['session'] == s)})" for s in sessions)
-    raise ConnectionError(f"several sessions of yours run here, name one of them as the address: {listed}")
+        ready = RemoteFunction(_ready, {"num_cpus": 0, "max_retries": 0, "name": "set-up of the runtime environment"})
+        for node in nodes():
+            if node["Alive"]:
+                where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ready.options(scheduling_strategy=where).remote()
 
 
-def _start(local: bool, overrides: dict[str, Any], timeout_s: float) -> str:
+def _ready() -> None:
+    """Runs as soon as a node has the job's environment."""
+
+
+def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, config: dict[str, Any]) -> str:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
-    from hpc.launchers.pick import find_place, make_group, session_options
-    from hpc.launchers.session import Session, SessionError
-
-    place = find_place(wanted="local" if local else None)
-    given = {name: value for name, value in overrides.items() if value not in (None, {})}
     from hpc.core.exceptions import SessionStartError
+    from hpc.host.wishes import make_session
+    from hpc.launchers.pumped import PumpedSession
+    from hpc.launchers.session import SessionError
 
-    alone = session_options(place)["driver_host"]
-    session = Session(make_group(place), overrides=given, start_timeout_s=timeout_s, driver_host=alone)
+    session, timeout_s = make_session(local, overrides, timeout_s, config)
     try:
         session.start()
         import hpc.core.owner.client  # noqa: F401  while the nodes come up
@@ -212,34 +239,21 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float) -> str:
         session.stop(1.0, "the start was interrupted")
         raise
     assert node_dir is not None
-    _state.session = session
-    _state.stopping = False
-    _state.pump = threading.Thread(target=_pump, args=(session,), name="hpc-session", daemon=True)
-    _state.pump.start()
+    _state.session = PumpedSession(session)
     return node_dir
 
 
-def _pump(session: Any) -> None:
-    """Keep the session's channels read while this process uses it."""
-    while not _state.stopping and session.state not in ("ended",):
-        try:
-            session.pump(0.2)
-        except Exception as error:
-            if not _state.stopping:
-                print(f"hpc: the session has failed: {error}", file=sys.stderr)
-                session.begin_stop(1.0, str(error))
-            return
-
-
-def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_driver: bool) -> Context:
+def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Context:
     from hpc.core.owner.client import SPIN_S, Client, pack_job
 
     main = sys.modules.get("__main__")
     path = [p for p in sys.path if p and "site-packages" not in p and not p.endswith(".zip")]
     if getattr(main, "__file__", None) is None:
         path.insert(0, os.getcwd())
-    _state.namespace = namespace or ""
-    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace or "", "env": env})
+    host = host_of(node_dir)
+    namespace = namespace or (host.namespace if host is not None else "") or f"anonymous-{secrets.token_hex(8)}"
+    _state.namespace = namespace
+    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace})
     try:
         client = Client(node_dir, "driver", job, spin_s=float(os.environ.get("HPC_SPIN_US", SPIN_S * 1e6)) / 1e6)
     except OSError as error:
@@ -249,8 +263,13 @@ def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_d
     client.on_other = show_log_lines if log_to_driver else client.on_other
     current.client = client
     client.start()
-    registered = client.registered
-    _state.context = Context(
+    _state.context = _context(client)
+    return _state.context
+
+
+def _context(client: Client) -> Context:
+    registered, node_dir = client.registered, client.node_dir
+    return Context(
         {
             "session": registered.session,
             "address": registered.session,
@@ -261,12 +280,13 @@ def _connect(node_dir: str, namespace: str | None, env: dict[str, str], log_to_d
             "webui_url": None,
         }
     )
-    return _state.context
 
 
 def shutdown(_exiting_interpreter: bool = False) -> None:
     """Leave the session; it ends with this process's leaving if `init` started it. Does nothing when not connected."""
     with _lock:
+        if _is_forked():
+            return
         client, current.client = current.client, None
         if client is not None and client.kind == "driver":
             try:
@@ -277,22 +297,30 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             current.client = client
             return
         _state.context = None
+        process.env = {}
         _stop_session()
 
 
 def _stop_session() -> None:
     session, _state.session = _state.session, None
-    if session is None:
-        return
-    _state.stopping = True
-    if _state.pump is not None:
-        _state.pump.join(timeout=5.0)
-        _state.pump = None
-    session.stop(2.0, "the driver has left")
+    if session is not None:
+        session.stop(2.0, "the driver has left")
+
+
+def _after_fork_in_child() -> None:
+    """A forked child has no session: what `init` made stays with the parent (see `hpc.core.owner.forked`)."""
+    global _lock
+    _lock = threading.RLock()
+    session, _state.session, _state.context, _state.namespace = _state.session, None, None, ""
+    if session is not None:
+        session.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _at_exit() -> None:
-    if current.client is None or current.client.kind == "driver":
+    if not _is_forked() and (current.client is None or current.client.kind == "driver"):
         shutdown(True)
 
 

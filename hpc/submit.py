@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-import cloudpickle
-
 from hpc.core import serialization
 from hpc.core.owner.client import Client
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.tables import Shape
 from hpc.core.owner.values import INLINE_BYTES
+from hpc.core.serializability import ARGUMENTS, explain
 from hpc.core.worker.main import ArgSlot
 
 #: Code larger than this is most likely data that a function has captured.
@@ -36,10 +35,10 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
             if type(value) is ObjectRef:
                 args, kwargs = _take_refs(args, kwargs, refs)
                 break
-    data = serialization.dumps((args, kwargs))
+    data = serialization.dumps((args, kwargs), ARGUMENTS)
     if data.size > INLINE_BYTES:
         args, kwargs = _store_large(client, args, kwargs, refs)
-        data = serialization.dumps((args, kwargs))
+        data = serialization.dumps((args, kwargs), ARGUMENTS)
     holds = [ref._id for ref in data.refs]
     return data.to_bytes(), [ref._id for ref in refs], holds, refs + data.refs
 
@@ -82,7 +81,7 @@ def shape_of(
     key = (
         tuple(sorted(held.items())),
         tuple(sorted(placement.items())),
-        tuple(strategy) if isinstance(strategy, list) else strategy,
+        repr(strategy),
         tuple(sorted(env.items())),
         actor,
     )
@@ -95,17 +94,14 @@ def shape_of(
 
 def export(client: Client, code: Any, name: str) -> bytes:
     """Make code known to the session; returns its id. References in it are held until the session ends."""
-    outer, serialization.context.found = serialization.context.found, []
     try:
-        blob = cloudpickle.dumps(code)
-        found = serialization.context.found
+        blob, found = serialization.dump_code(code)
     except Exception as error:
+        text = explain(code[0] if isinstance(code, tuple) else code, name, error, serialization.can_pickle)
         raise TypeError(
-            f"{name} cannot be pickled, so it cannot run in another process: {error}. Look for locks, open files, "
-            "sockets or modules' C objects among what it refers to"
+            f"{name} cannot be pickled, so it cannot run in another process: {text}. "
+            "hpc.util.inspect_serializability() shows all of what is in the way"
         ) from error
-    finally:
-        serialization.context.found = outer
     if len(blob) > MAX_CODE_BYTES:
         raise ValueError(
             f"{name} takes {len(blob) >> 20} MiB pickled, more than fits into a message: it has captured data. Put "

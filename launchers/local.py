@@ -128,6 +128,10 @@ class LocalGroup(NodeGroup):
             return None
         return max(self._codes.values(), key=abs, default=0)
 
+    def pids(self) -> frozenset[int]:
+        """The processes that were started and have not been waited for."""
+        return frozenset(pid for rank, pid in self._pids.items() if rank not in self._codes)
+
     def kill(self) -> None:
         """Kills the supervisors; their keepers then clear up and end."""
         self.poll()

@@ -52,6 +52,7 @@ class NodeInfo:
     host: str | None = None
     hello: Message = field(default_factory=dict)
     refused: bool = False  # said hello, but does not fit: its key is not given to the head
+    removed: bool = False  # told to leave: its end is no loss
     why: str = ""
     tail: list[str] = field(default_factory=list)
 
@@ -166,10 +167,10 @@ class Session:
         self._overrides = dict(overrides or {})
         self._config = dict(config or {})
         self._config.setdefault("loopback", group.local)
-        self._interface = interface
+        self.interface = interface
         self._base_dir = base_dir
         self._driver_host = driver_host
-        self._on_event = on_event
+        self.on_event = on_event
         self.on_output = on_output
         self._welcome: Message | None = None
         self._arrived: list[NodeInfo] = []  # said hello, and not admitted and welcomed yet
@@ -179,6 +180,10 @@ class Session:
         self._deadline = 0.0  # of the start, then of the stop
         self._killed = False
         self._versions: dict[str, str] | None = None
+
+    def use_base_dir(self, path: str) -> None:
+        """Where the directories of all nodes go; before the start."""
+        self._base_dir = path
 
     # -- blocking use -----------------------------------------------------------------------------------
 
@@ -295,7 +300,7 @@ class Session:
             "first_node": first,
             "world": group.size,
             "head_rank": 0 if is_first and self.mode == "cluster" else None,
-            "interface": self._interface,
+            "interface": self.interface,
             "base_dir": self._base_dir,
             "overrides": dict(overrides or {}),
             "driver_host": self._driver_host and is_first,
@@ -325,8 +330,16 @@ class Session:
     def remove_node(self, node: int, grace_s: float = STOP_GRACE_S) -> None:
         """Stops one node (not the head's); the others go on."""
         info = self.nodes[node]
+        info.removed = True
         info.why = info.why or "removed"
         info.group.send({"op": "stop", "only": [info.rank], "grace_s": grace_s, "why": "removed"})
+
+    def kill_node(self, node: int) -> None:
+        """Ends the group of a node by force, as a crash of its machine would; the others go on."""
+        info = self.nodes[node]
+        info.removed = True
+        info.why = info.why or "killed"
+        info.group.kill()
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Sends a message to all nodes (ranks mode: "ranks", "signal")."""
@@ -456,12 +469,13 @@ class Session:
     def _gone(self, info: NodeInfo, why: str) -> None:
         if info.state == "gone":
             return
-        expected = self.state == "stopping" or info.refused or info.why == "removed"
+        expected = self.state == "stopping" or info.refused
         info.state = "gone"
         info.why = info.why or why
         if expected:
             return
-        self._emit("lost", info.problem(), info)
+        if not info.removed:
+            self._emit("lost", info.problem(), info)
         if self.mode == "cluster" and info is self.head:
             self._lose(info)
         elif self.mode == "cluster":
@@ -483,8 +497,8 @@ class Session:
             group.send(message)
 
     def _emit(self, kind: str, text: str = "", node: NodeInfo | None = None) -> None:
-        if self._on_event is not None:
-            self._on_event(Event(kind, text, node))
+        if self.on_event is not None:
+            self.on_event(Event(kind, text, node))
 
     def _watch_pending(self) -> None:
         """Has the selector wait for room in the pipes that have bytes waiting, and only in those."""
@@ -501,6 +515,8 @@ class Session:
     def _check_time(self) -> None:
         if self.state == "starting":
             self._check_start()
+        elif self.state == "ready":
+            self._forget_ended()
         elif self.state == "stopping":
             if all(group.silent and group.poll() is not None for group in self.groups):
                 self._end()
@@ -522,6 +538,13 @@ class Session:
                 what += f" within {self.start_timeout_s:g} s"
             self.failure = StartError(what, self.missing())
             self.begin_stop(1.0, what)
+
+    def _forget_ended(self) -> None:
+        """Waits for the processes of further groups that have left, so that a long session keeps none of them."""
+        for group in [group for group in self.groups if group.silent and group is not self._first]:
+            if group.poll() is not None:
+                group.close()
+                self.groups.remove(group)
 
     def _enforce(self) -> None:
         """The nodes had their time: kills, and at the next deadline leaves what cannot be killed."""

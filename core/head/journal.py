@@ -117,7 +117,7 @@ _decode = msgspec.msgpack.Decoder(AnyOp).decode
 
 
 class Part(Protocol):
-    """A part of the head whose state is journaled as a whole (`HeadMachine.parts`, `HeadMachine.part_changed`)."""
+    """A part of the head whose state is journaled as a whole (`HeadMachine.parts`)."""
 
     def dump(self) -> Any:
         """The state as plain data: what msgpack can hold."""
@@ -192,10 +192,7 @@ def restore(machine: HeadMachine, ops: Iterable[AnyOp]) -> None:
         elif isinstance(op, Answered):
             machine.remember(op)
         else:
-            machine.parts_read[op.part] = op.data
-            part = machine.parts.get(op.part)
-            if part is not None:
-                part.load(op.data)
+            machine.parts[op.part].load(op.data)
 
 
 def snapshot(machine: HeadMachine) -> Iterator[AnyOp]:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
+from hpc.core.head.keeper import Keeper
 from hpc.core.head.sane import MAX_DEMAND, is_sane
 from hpc.core.ids import Address, owner_of, raylet_of
+from hpc.core.resources import Amounts, fits, how_many, show
 from hpc.core.wire import (
     WIRE_VERSION,
     Answer,
@@ -22,10 +25,13 @@ from hpc.core.wire import (
     Demand,
     Heartbeat,
     HeartbeatAck,
+    KeeperQuery,
     KvDelete,
     KvGet,
     KvKeys,
     KvPut,
+    LeaseGrant,
+    LeaseLost,
     Message,
     NameLookup,
     NameRegister,
@@ -44,6 +50,8 @@ if TYPE_CHECKING:
 
 #: A ticket that was not reported as spent is forgotten after this time.
 TICKET_S = 2.0
+#: A demand that has found no room for so long goes to a full node, to wait there for its share.
+PATIENCE_S = 0.2
 MAX_KV_BYTES = 256 << 20
 #: Answers to questions that changed something, kept for those who ask again after the head was restarted.
 MAX_ANSWERS = 10_000
@@ -62,6 +70,8 @@ class Node:
     waiting: int = 0
     suspect: bool = False
     tickets: dict[int, tuple[dict[str, int], float]] = field(default_factory=dict)
+    bundles: dict[tuple[bytes, int], dict[str, int]] = field(default_factory=dict)
+    bundle_tickets: dict[int, tuple[tuple[bytes, int], dict[str, int], float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,8 +94,6 @@ class HeadMachine:
         self.cut: list[int] = []
         self.journal: list[AnyOp] = []
         self.answered: dict[tuple[int, int, int], Answered] = {}
-        self.parts: dict[str, Part] = {}
-        self.parts_read: dict[str, Any] = {}
         self.nodes: dict[int, Node] = {}
         self.dead: dict[int, NodeInfo] = {}
         self.demands: dict[tuple[int, int], Demand] = {}
@@ -95,27 +103,40 @@ class HeadMachine:
         self.kv_bytes = 0
         self.ends_at: float | None = None
         self.shutdown_why = ""
+        self.keeper = Keeper(epoch, lambda dst, msg: self.outbox.append((dst, msg)), self._working_nodes)
         self._told_infeasible: set[tuple[int, int]] = set()
         self._next_ticket = epoch << 40
+        self._ticket_at: dict[int, int] = {}
+        self._spread_at = 0
+        self._unserved: dict[tuple[int, int], float] = {}
+        self._replan = False
+        self._plan_at = 0.0
+        self.groups = Groups(self.outbox, self._ticket)
+        self.parts: dict[str, Part] = {"groups": self.groups, "keeper": self.keeper}
+        self._written: dict[str, Any] = {name: part.dump() for name, part in self.parts.items()}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ClusterQuery: self._on_query,
             Demand: self._on_demand,
             Heartbeat: self._on_heartbeat,
+            KeeperQuery: self.keeper.on_query,
             KvDelete: self._on_kv_delete,
             KvGet: self._on_kv_get,
             KvKeys: self._on_kv_keys,
             KvPut: self._on_kv_put,
+            LeaseGrant: self.keeper.on_grant,
+            LeaseLost: self._on_lease_lost,
             NameLookup: self._on_name_lookup,
             NameRegister: self._on_name_register,
             NameRelease: self._on_name_release,
             NodeRegister: self._on_node_register,
             ProcessGone: self._on_process_gone,
             Shutdown: self._on_shutdown,
+            **self.groups.handlers,
         }
 
     def handle(self, src: Address, messages: Sequence[Message], now: float) -> None:
         """Messages from a raylet or from a process behind it. Those of a node declared dead are not believed."""
-        self.now = now
+        self.now = self.groups.now = now
         if src.node in self.dead:
             self.outbox.append((raylet_of(src.node), NodeDied(src.node, self.dead[src.node].why)))
             return
@@ -125,6 +146,7 @@ class HeadMachine:
                 continue
             if not (type(msg) in CHANGING and self._said_before(src, msg)):
                 handler(src, msg)
+                self._replan = self._replan or type(msg) is not Heartbeat
         self._serve()
 
     # -------------------------------------------------------------- what a restarted head must know
@@ -133,16 +155,15 @@ class HeadMachine:
         """Start to work under a number that no head of this session had before."""
         self.epoch = epoch
         self._next_ticket = epoch << 40
+        self.keeper.begin(epoch)
 
-    def part_changed(self, name: str) -> None:
-        """A part in ``parts`` has changed: its state is written down before anything else is sent."""
-        self.journal.append(PartSet(name, self.parts[name].dump()))
-
-    def add_part(self, name: str, part: Part) -> None:
-        """Have a part's state journaled; it is given what an earlier head wrote down."""
-        self.parts[name] = part
-        if name in self.parts_read:
-            part.load(self.parts_read[name])
+    def journal_parts(self) -> None:
+        """Write down the parts that have changed: called before anything is sent."""
+        for name, part in self.parts.items():
+            state = part.dump()
+            if state != self._written[name]:
+                self._written[name] = state
+                self.journal.append(PartSet(name, state))
 
     def remember(self, answer: Answered) -> None:
         """Keep an answer, and forget the oldest ones."""
@@ -184,6 +205,7 @@ class HeadMachine:
         self.outbox.append((src, NodeTable(self.epoch, table)))
         self._tell_all(NodeTable(self.epoch, [info]), but=info.node)
         self._told_infeasible.clear()
+        self.groups.node_joined()
 
     def _on_heartbeat(self, src: Address, msg: Heartbeat) -> None:
         node = self.nodes.get(src.node)
@@ -191,9 +213,15 @@ class HeadMachine:
             return
         node.heard = self.now
         node.suspect = False
+        if msg.tickets or msg.free != node.free:
+            self._replan = True
         node.free, node.workers, node.waiting = msg.free, msg.workers, msg.waiting
+        node.bundles = {(group, index): free for group, index, free in msg.bundles}
         for ticket in msg.tickets:
-            node.tickets.pop(ticket, None)
+            holder = self.nodes.get(self._ticket_at.pop(ticket, 0))
+            if holder is not None:
+                holder.tickets.pop(ticket, None)
+                holder.bundle_tickets.pop(ticket, None)
         left = -1.0 if self.ends_at is None else max(0.0, self.ends_at - self.now)
         self.outbox.append((src, HeartbeatAck(self.epoch, left)))
 
@@ -211,11 +239,23 @@ class HeadMachine:
             del self.demands[key]
         for key in [k for k in self.tickets_sent if k[0] == number]:
             del self.tickets_sent[key]
+            self._unserved.pop(key, None)
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
+        self.keeper.forget_node(number)
         self._told_infeasible.clear()
+        self.groups.node_lost(number)
+        self._replan = True
         self._serve()
+
+    def _working_nodes(self) -> list[int]:
+        return [number for number, node in self.nodes.items() if not node.info.gateway and not node.suspect]
+
+    def _on_lease_lost(self, src: Address, msg: LeaseLost) -> None:
+        gone = self.keeper.on_lost(msg)
+        if gone is not None:
+            self._on_process_gone(src, ProcessGone(gone, msg.why))
 
     def _tell_all(self, msg: Message, but: int = -1) -> None:
         for number in self.nodes:
@@ -224,6 +264,7 @@ class HeadMachine:
 
     def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])
+        self.groups.process_gone(msg.addr)
         self._tell_all(msg, but=src.node)
 
     def _on_shutdown(self, src: Address, msg: Shutdown) -> None:
@@ -239,11 +280,24 @@ class HeadMachine:
         else:
             self.demands.pop(key, None)
             self._told_infeasible.discard(key)
+            self._unserved.pop(key, None)
+
+    def _ticket(self, number: int, amounts: Amounts) -> int:
+        """A number under which these amounts count as used on a node until its report shows it."""
+        ticket = self._new_ticket(number)
+        self.nodes[number].tickets[ticket] = (amounts, self.now + TICKET_S)
+        return ticket
+
+    def _new_ticket(self, number: int) -> int:
+        self._next_ticket += 1
+        self._ticket_at[self._next_ticket] = number
+        return self._next_ticket
 
     def _snapshot(self) -> Snapshot:
         from hpc.core.policy.placement import Snapshot
 
         rows = []
+        labels = {}
         for number, node in self.nodes.items():
             if node.info.gateway or node.suspect:
                 continue
@@ -251,46 +305,124 @@ class HeadMachine:
             for ticket, (amounts, expires) in list(node.tickets.items()):
                 if expires < self.now:
                     del node.tickets[ticket]
+                    self._ticket_at.pop(ticket, None)
                     continue
                 for name, units in amounts.items():
                     free[name] = free.get(name, 0) - units
             rows.append((number, node.info.totals, free))
-        return Snapshot.of(rows)
+            labels[number] = node.info.labels
+        return Snapshot.of(rows, labels)
 
     def _serve(self) -> None:
-        """Answer demands with tickets, oldest first, as far as there is room in the last known view."""
-        if not self.demands:
+        """Reserve what placement groups wait for, and answer demands with tickets, oldest first, as far as there is
+        room in the last known view."""
+        replan, self._replan = self._replan and bool(self.groups.unplaced), False
+        if not self.demands and not replan:
             return
         # Imported when first needed: numpy takes 0.1 s, and a session is ready before anything is placed.
         from hpc.core.policy.placement import place, why_infeasible
 
         snapshot = self._snapshot()
+        if replan:
+            self.groups.plan(snapshot)
         for key, demand in list(self.demands.items()):
-            try:
-                plan = place(snapshot, demand.placement, min(demand.count, MAX_DEMAND), demand.strategy)
-                told = bool(plan) or key in self._told_infeasible
-                why = "" if told else why_infeasible(snapshot, demand.placement, demand.strategy)
-            except (TypeError, ValueError, IndexError, KeyError, OverflowError):
-                del self.demands[key]  # not a demand that could ever be served: nobody else waits for it
+            final, why = self._never(demand)
+            if final:
+                del self.demands[key]
+                self._unserved.pop(key, None)
+                self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, [], why, final)))
                 continue
-            grants = []
-            for number, count in plan:
-                self._next_ticket += 1
-                amounts = {name: units * count for name, units in demand.placement.items()}
-                self.nodes[number].tickets[self._next_ticket] = (amounts, self.now + TICKET_S)
-                at = int((snapshot.nodes == number).argmax())
-                for name, units in amounts.items():
-                    if units:
-                        snapshot.free[name][at] -= units
-                grants.append((number, count, self._next_ticket))
+            if demand.strategy[0] == "pg":
+                grants = self._tickets_in_group(demand)
+            else:
+                grants = []
+                for number, count in place(
+                    snapshot, demand.placement, min(demand.count, MAX_DEMAND), demand.strategy, self._spread_at
+                ):
+                    amounts = {name: units * count for name, units in demand.placement.items()}
+                    grants.append((number, count, self._ticket(number, amounts)))
+                    snapshot.take(number, amounts)
+                    self._spread_at = number
+                if not grants:
+                    why = why_infeasible(snapshot, demand.placement, demand.strategy)
+            patient = False
+            if grants or why or demand.strategy[0] == "pg":
+                self._unserved.pop(key, None)
+            elif self.now - self._unserved.setdefault(key, self.now) >= PATIENCE_S:
+                grants, patient = self._place_to_wait(snapshot, demand), True
+                del self._unserved[key]
+            for _, count, _ in grants:
                 demand.count -= count
                 self.tickets_sent[key] = self.tickets_sent.get(key, 0) + count
-            if why:
+            if grants or key in self._told_infeasible:
+                why = ""
+            elif why:
                 self._told_infeasible.add(key)
             if grants or why:
-                self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why)))
+                self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why, patient=patient)))
             if demand.count <= 0:
                 del self.demands[key]
+
+    def _place_to_wait(self, snapshot: Snapshot, demand: Demand) -> list[tuple[int, int, int]]:
+        """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
+        from hpc.core.policy.placement import Snapshot, place
+
+        def spreading(strategy: Any) -> Any:
+            if strategy[0] == "where":
+                return ["where", spreading(strategy[1]), strategy[2]]
+            return strategy if strategy[0] == "node" else "SPREAD"
+
+        empty = Snapshot(snapshot.nodes, snapshot.totals, snapshot.totals, snapshot.labels)
+        plan = place(empty, demand.placement, 1, spreading(demand.strategy), self._spread_at)
+        for number, _ in plan:
+            self._spread_at = number
+        return [(number, count, self._ticket(number, {})) for number, count in plan]
+
+    def _never(self, demand: Demand) -> tuple[str, str]:
+        """Why a demand can never be served, whatever joins: (kind of error, text). The kind is empty where something
+        could still change."""
+        strategy = demand.strategy
+        if strategy[0] == "where":
+            strategy = strategy[1]
+        if strategy[0] == "pg":
+            why = self.groups.problem(strategy)
+            return ("removed", why) if why else ("", self.groups.too_small(strategy, demand.placement))
+        if strategy[0] == "node" and not strategy[2]:
+            info = self.dead.get(strategy[1])
+            if info is not None:
+                return "unschedulable", f"node {info.node}, on which it had to run, has died: {info.why}"
+            node = self.nodes.get(strategy[1])
+            if node is not None and not fits(node.info.totals, demand.placement):
+                has = {name: node.info.totals.get(name, 0) for name in demand.placement}
+                wants = show(demand.placement)
+                return "unschedulable", f"it needs {{{wants}}} on node {strategy[1]}, which has {{{show(has)}}} in all"
+        return "", ""
+
+    def _tickets_in_group(self, demand: Demand) -> list[tuple[int, int, int]]:
+        """Tickets for bundles of a placement group, as far as the reports show room in them."""
+        grants: list[tuple[int, int, int]] = []
+        left = demand.count
+        for index, number in self.groups.homes(demand.strategy):
+            node = self.nodes.get(number)
+            key = (demand.strategy[1], index)
+            if node is None or not left or key not in node.bundles:
+                continue
+            free = dict(node.bundles[key])
+            for ticket, (bundle, amounts, expires) in list(node.bundle_tickets.items()):
+                if expires < self.now:
+                    del node.bundle_tickets[ticket]
+                    self._ticket_at.pop(ticket, None)
+                elif bundle == key:
+                    for name, units in amounts.items():
+                        free[name] = free.get(name, 0) - units
+            count = how_many(free, demand.placement, left)
+            if count > 0:
+                left -= count
+                ticket = self._new_ticket(number)
+                used = {name: units * count for name, units in demand.placement.items()}
+                node.bundle_tickets[ticket] = (key, used, self.now + TICKET_S)
+                grants.append((number, count, ticket))
+        return grants
 
     # -------------------------------------------------------------- names and keys
 
@@ -393,12 +525,18 @@ class HeadMachine:
 
     def tick(self, now: float) -> float:
         """Suspect and bury silent nodes; returns the time of the next tick."""
-        self.now = now
+        self.now = self.groups.now = now
         for number, node in list(self.nodes.items()):
             silent = now - node.heard
             if silent > self.dead_s:
                 self.lose_node(number, f"no word from it for {silent:.0f} s")
             elif silent > self.suspect_s and not node.suspect:
                 node.suspect = True
+        unplaced = self.groups.unplaced
+        if unplaced and now >= self._plan_at:
+            # Reports make it plan again at once; this is for raylets that refused, and tickets that lapse.
+            self._replan = True
+            self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
         self._serve()
-        return now + (0.25 if self.demands else 1.0)
+        next_at = now + (0.25 if self.demands else 1.0)
+        return min(next_at, self._plan_at) if unplaced else next_at

@@ -119,6 +119,9 @@ class Head:
 
     def _send_outbox(self) -> None:
         machine = self.machine
+        if not machine.outbox and not machine.journal:
+            return
+        machine.journal_parts()
         if machine.journal:
             self._write_journal()
         batches: dict[Address, list[Message]] = {}

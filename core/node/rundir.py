@@ -156,6 +156,16 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def is_alive(path: str) -> bool:
+    """Whether a directory is this user's alone and its owner runs."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return ours and os.path.exists(os.path.join(path, "lock")) and not _is_dead(path)
+
+
 def _is_dead(path: str) -> bool:
     try:
         if path.endswith(UNNAMED):

@@ -32,6 +32,7 @@ from hpc.core.node.control import Control
 from hpc.core.node.process import fork_child, thread_count
 from hpc.core.node.reap import end_descendants, reap_ended
 from hpc.core.node.spec import NodeSpec
+from hpc.core.runenv.spec import KEY, expand
 
 WorkerMain = Callable[[NodeSpec, int], object]
 
@@ -156,21 +157,39 @@ class Zygote:
 
 def run_worker(spec: NodeSpec, proc: int, env: dict[str, str | None], worker_main: WorkerMain) -> object:
     """In the forked child: its own environment and its own random numbers, then the worker."""
+    reseed()
+    if env:
+        enter_environment(spec, proc, env)
+    return worker_main(spec, proc)
+
+
+def enter_environment(spec: NodeSpec, proc: int, env: dict[str, str | None]) -> None:
+    """Variables, and what else the worker's runtime environment asks for: that may take long, or end in an exec."""
+    before = dict(os.environ)
+    given: dict[str, str] = {}
     for name, value in env.items():
         if value is None:
             os.environ.pop(name, None)
         else:
-            os.environ[name] = value
-    reseed()
-    return worker_main(spec, proc)
+            os.environ[name], given[name] = expand(value, before), value
+    from hpc.core.worker import threads
+    from hpc.core.worker.context import process
+
+    process.env = given
+    threads.follow({name: os.environ[name] for name in given})
+    if KEY in given:
+        from hpc.core.runenv.setup import enter
+
+        enter(spec, proc, given)
 
 
 def reseed() -> None:
     """Fresh random numbers: forked workers would all draw the same."""
     random.seed()
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
+    # Where the zygote has not imported it, the import here will seed it; asking numpy for it would import it: 11 ms.
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _ignore(_signum: int, _frame: FrameType | None) -> None:

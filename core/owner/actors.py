@@ -11,7 +11,7 @@ from __future__ import annotations
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
-from hpc.core.owner.tasks import BATCH
+from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.wire import (
     ERROR,
     ActorState,
@@ -35,6 +35,8 @@ from hpc.core.wire import (
 
 #: Names given back that are said again to a head that was restarted, at most.
 MAX_RELEASED = 1024
+#: Reasons that begin with one of these names are errors of this kind.
+UNPLACED = {actors for _, actors in FINAL.values()}
 
 
 class ActorSubmitter(LineageTable):
@@ -147,10 +149,18 @@ class ActorSubmitter(LineageTable):
         if actor is None:
             return
         actor.ending = True
-        if actor.state == "alive":
+        if actor.state == "dead":
+            del self.owned_actors[entry.ident]
+        elif actor.state == "alive":
             self._end_actor(actor)
         elif actor.state == "pending" and actor.lease is None:
             self._actor_died(actor, "all handles went out of scope before it was created", None)
+
+    def _free(self, entry: Entry) -> None:
+        super()._free(entry)
+        client = self.clients.get(entry.ident)
+        if client is not None and client.state == "dead" and not client.calls:
+            del self.clients[entry.ident]  # a living actor's stays: its calls are numbered on if a handle comes again
 
     def _end_actor(self, actor: OwnedActor) -> None:
         self.send(actor.worker, EndActor(actor.create.actor, actor.incarnation))
@@ -179,7 +189,7 @@ class ActorSubmitter(LineageTable):
         if actor.state == "dead":
             return
         intended = why.startswith("exit:")
-        if actor.restarts and not actor.ending and not intended:
+        if actor.restarts and not actor.ending and not intended and not why.startswith(GROUP_GONE):
             if actor.restarts > 0:
                 actor.restarts -= 1
             actor.incarnation += 1
@@ -189,6 +199,14 @@ class ActorSubmitter(LineageTable):
             self._place_actor(actor)
         else:
             self._actor_died(actor, why.removeprefix("exit:"), None)
+
+    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+        actors = list(shape.actors)
+        shape.actors.clear()
+        for actor in actors:
+            if actor.state != "dead":
+                self.set_result(actor.create.actor, system_error(kind, why, actor=actor.create.name))
+                self._actor_died(actor, f"{kind}: {why}", None)
 
     def _actor_died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
         if actor.state == "dead":
@@ -215,6 +233,8 @@ class ActorSubmitter(LineageTable):
         self.let_go_all(actor.create.refs)
         if entry is None:
             self.owned_actors.pop(ident, None)
+        elif actor.detached:
+            self.let_go(ident)
 
     # -------------------------------------------------------------- calling
 
@@ -237,7 +257,7 @@ class ActorSubmitter(LineageTable):
         client = self.clients.get(msg.actor)
         if client is None:
             client = self._client(msg.actor)
-        rec = CallRec(msg, client, retries, holds, len(msg.args))
+        rec = CallRec(msg, client, retries, holds, len(msg.args) + TASK_BYTES)
         rec.parent = parent
         task = msg.task
         self.calls[task] = rec
@@ -379,7 +399,10 @@ class ActorSubmitter(LineageTable):
         if client.state == "restarting":
             why = f"{client.why}; it is being restarted, and this call, which may have begun, is not retried"
             return system_error("ActorUnavailableError", why, actor=client.actor.hex())
-        return system_error("ActorDiedError", client.why, actor=client.actor.hex())
+        kind, _, why = client.why.partition(": ")
+        if kind not in UNPLACED:
+            kind, why = "ActorDiedError", client.why
+        return system_error(kind, why, actor=client.actor.hex())
 
     def on_actor_state(self, src: Address, msg: ActorState) -> None:
         if msg.actor in self.clients:

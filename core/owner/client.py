@@ -20,25 +20,28 @@ import msgspec
 from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.net.stream import Stream, StreamError, check_peer, connect
+from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
-from hpc.core.owner.polling import PollLock
+from hpc.core.owner.polling import IDLE_TICK_S, PollLock
+from hpc.core.owner.report import report
+from hpc.core.owner.stacks import format_threads
 from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.owner.values import Values
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
-    HEADER,
-    HEADER_BYTES,
-    WIRE_VERSION,
+    Abandon,
     Allocated,
     Answer,
     DecodeError,
     Fetched,
+    FetchedAll,
     FlushLogs,
     LeaseLost,
     Message,
-    Register,
-    Registered,
+    PleaseUnpin,
+    StateAnswer,
+    StateQuery,
     decode_body,
     encode_frame,
     system_error,
@@ -46,6 +49,9 @@ from hpc.core.wire import (
 
 #: How long a waiting thread spins before it sleeps.
 SPIN_S = 50e-6
+#: A process that has no more threads than these, and nothing to do, looks after timers only so often.
+QUIET_THREADS = 2
+QUIET_TICK_S = 5.0
 #: Messages in one frame, at most.
 FRAME_MESSAGES = 256
 #: `.remote()` waits while more than this is pending in arguments.
@@ -64,6 +70,7 @@ class Client(Values):
         self.on_other: Callable[[Address, Message, Stream], None] = lambda src, msg, via: None
         self.before_wait: Callable[[], Callable[[], None] | None] = lambda: None
         self.on_background: Callable[[], None] = lambda: None
+        self.more_state: Callable[[str, int], list[dict[str, Any]]] = lambda what, limit: []
         self.streams: dict[Address, Stream] = {}
         self.by_fd: dict[int, Stream] = {}
         self.replies: dict[int, list[Any]] = {}
@@ -73,46 +80,26 @@ class Client(Values):
         self._next_tick = 0.0
         self._reqs = 0
         self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
-        registered, arena_fd = self._register(kind, job, proc)
+        registered, arena_fd = register(self.raylet.sock, kind, job, proc)
         self.registered = registered
         self.addr = Address(registered.node, registered.proc)
         self.arena = Arena(arena_fd, registered.arena_bytes, registered.slot)
         self.memory = Memory(self, self.arena)
         self.machine = OwnerMachine(self.addr, job)
+        self.machine.on_gone = self._asked_in_vain
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)
         self._watch(self.raylet)
-        self.polling = PollLock(self._poll_once, self._kick)
+        self.polling = PollLock(self._poll_once, self._kick, self._tick_s)
         self._thread = threading.Thread(target=self._background, name="hpc-background", daemon=True)
 
     def start(self) -> None:
         """Start the background thread."""
-        self._thread.start()
+        from hpc.core.owner.forked import watch_forks
 
-    def _register(self, kind: str, job: bytes, proc: int) -> tuple[Registered, int]:
-        sock = self.raylet.sock
-        sock.settimeout(30.0)
-        raylet = Address(0, 0)
-        sock.sendall(encode_frame(raylet, raylet, [Register(kind, proc, os.getpid(), WIRE_VERSION, job)]))
-        data, fds, _, _ = socket.recv_fds(sock, HEADER_BYTES, 1)
-        while len(data) < HEADER_BYTES:
-            more = sock.recv(HEADER_BYTES - len(data))
-            if not more:
-                raise exceptions.SessionLostError("the raylet closed the connection: is the session ending?")
-            data += more
-        size = HEADER.unpack(data)[0]
-        body = b""
-        while len(body) < size:
-            more = sock.recv(size - len(body))
-            if not more:
-                raise exceptions.SessionLostError("the raylet closed the connection while answering")
-            body += more
-        sock.setblocking(False)
-        registered = decode_body(body)[0]
-        if not isinstance(registered, Registered) or not fds:
-            raise exceptions.SessionLostError("the raylet refused this process (is another version of hpc running?)")
-        return registered, fds[0]
+        watch_forks()
+        self._thread.start()
 
     # -------------------------------------------------------------- reading
 
@@ -226,10 +213,13 @@ class Client(Values):
 
     def _other(self, src: Address, msg: Message, via: Stream) -> None:
         kind = type(msg)
-        if kind is Allocated or kind is Answer:
+        if kind is Allocated or kind is Answer or kind is StateAnswer:
             self._reply(msg.req, msg)  # type: ignore[attr-defined]
-        elif kind is Fetched:
-            self.memory.fetched(msg)  # type: ignore[arg-type]
+        elif kind is Fetched or kind is FetchedAll or kind is PleaseUnpin:
+            self.memory.handle(msg)
+        elif kind is StateQuery:
+            rows = self.state_rows(msg.what, msg.limit)  # type: ignore[attr-defined]
+            self.machine.send(src, StateAnswer(msg.req, msgspec.msgpack.encode(rows)))  # type: ignore[attr-defined]
         else:
             self.on_other(src, msg, via)
 
@@ -328,6 +318,18 @@ class Client(Values):
 
     # -------------------------------------------------------------- time
 
+    def _tick_s(self) -> float:
+        """How long a poll may last. A process in which nothing can happen by itself (a worker or an actor that waits
+        for work, alone with its background thread) sleeps long: a node has a thousand of them."""
+        machine = self.machine
+        still = (
+            self.kind == "worker"
+            and not (machine.tasks or machine.calls or machine.leases or machine.dropped or self.replies)
+            and not (machine.outbox or self.memory.unviewed)
+            and threading.active_count() <= QUIET_THREADS
+        )
+        return QUIET_TICK_S if still else IDLE_TICK_S
+
     def _background(self) -> None:
         self.polling.run_background(self._background_tick)
 
@@ -405,10 +407,16 @@ class Client(Values):
             if dst == HEAD:
                 self.machine.asked[req] = msg
             self.send_now(dst, [msg])
-        if not self.wait_for(waiter, timeout_s):
-            with self.lock:
-                self.replies.pop(req, None)
-                self.machine.asked.pop(req, None)
+        answered = False
+        try:
+            answered = self.wait_for(waiter, timeout_s)
+        finally:
+            if not answered:
+                with self.lock:
+                    self.machine.asked.pop(req, None)
+                    if self.replies.pop(req, None) is None and slot[1] is not None:
+                        self._reply(-1, slot[1])
+        if not answered:
             raise exceptions.GetTimeoutError(f"no answer from {dst} within {timeout_s} s")
         if slot[1] is None:
             raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
@@ -420,6 +428,46 @@ class Client(Values):
         assert isinstance(answer, Answer)
         return answer
 
+    def ask_all(
+        self, asked: Sequence[Address], what: str, limit: int, timeout_s: float
+    ) -> dict[Address, list[dict[str, Any]]]:
+        """The rows of ``what`` that each of these raylets and processes knows; those that do not answer are missing."""
+        waiter = Waiter(0)
+        slots: dict[Address, tuple[int, list[Any]]] = {}
+        answers: dict[Address, list[dict[str, Any]]] = {}
+        with self.lock:
+            self.check_lost()
+            for dst in asked:
+                if dst == self.addr:
+                    answers[dst] = self.state_rows(what, limit)
+                    continue
+                self._reqs += 1
+                slots[dst] = (self._reqs, [waiter, None, dst])
+                waiter.needed += 1
+                self.replies[self._reqs] = slots[dst][1]
+                self.send_now(dst, [StateQuery(self._reqs, what, limit)])
+        self.wait_for(waiter, timeout_s)
+        with self.lock:
+            for dst, (req, slot) in slots.items():
+                self.replies.pop(req, None)
+                if slot[1] is not None:
+                    answers[dst] = msgspec.msgpack.decode(slot[1].data)
+        return answers
+
+    def _asked_in_vain(self, gone: Address) -> None:
+        """A process has ended (the lock is held): what it was asked it will not answer."""
+        for req in [r for r, slot in self.replies.items() if slot[2:] == [gone]]:
+            waiter = self.replies.pop(req)[0]
+            waiter.needed -= 1
+            if waiter.needed <= 0:
+                self.machine.woken.append(waiter)
+
+    def state_rows(self, what: str, limit: int) -> list[dict[str, Any]]:
+        """What this process knows (the lock is held)."""
+        if what == "stack":
+            return [{"pid": os.getpid(), "text": format_threads()}]
+        return report(self.machine, what, limit) + self.more_state(what, limit)
+
     def _reply(self, req: int, msg: Message) -> None:
         slot = self.replies.pop(req, None)
         self.machine.asked.pop(req, None)
@@ -428,6 +476,9 @@ class Client(Values):
             slot[0].needed -= 1
             if slot[0].needed <= 0:
                 self.machine.woken.append(slot[0])
+        elif type(msg) is Allocated and msg.offset >= 0:
+            # Who asked for the room was interrupted.
+            self.send_now(self.machine.raylet, [Abandon(msg.offset)])
 
     # -------------------------------------------------------------- leaving
 
@@ -465,10 +516,16 @@ class Client(Values):
         self._kick()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
+        if self.kind == "driver":
+            with self.lock:
+                self._lose(self.lost)
+            self._after()
+            self._run_callbacks()  # futures that are still awaited: nobody will poll for them again
         for stream in [*self.by_fd.values()]:
             stream.close()
         self._epoll.close()
         os.close(self._kick_fd)
+        self.arena.close()
 
 
 def pack_job(fields: dict[str, Any]) -> bytes:

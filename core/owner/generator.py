@@ -74,7 +74,8 @@ class ObjectRefGenerator:
                 arrived.set_result(None)
 
         def ready() -> None:
-            loop.call_soon_threadsafe(arrive)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(arrive)
 
         self._client.call_when_ready(ident, ready)
         await arrived

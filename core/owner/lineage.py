@@ -10,16 +10,16 @@ After Wang et al., "Ownership", NSDI 2021; Zaharia et al., "Resilient Distribute
 
 from __future__ import annotations
 
-from hpc.core.ids import Address, return_id
+from hpc.core.ids import Address, owner_of, raylet_of, return_id
 from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import Entry, TaskRec
 from hpc.core.owner.tasks import TaskSubmitter
-from hpc.core.wire import INLINE, STORED, Result, system_error
+from hpc.core.wire import INLINE, STORED, Free, FreeValues, Result, system_error
 
 #: What the arguments of remembered tasks may take, in bytes; above that the oldest are forgotten.
 MAX_LINEAGE_BYTES = 1 << 30
-#: Roughly what a remembered task takes beside its arguments.
-RECORD_BYTES = 1000
+#: Roughly what a remembered task takes beside the task itself.
+RECORD_BYTES = 500
 
 
 class Origin:
@@ -134,6 +134,30 @@ class LineageTable(TaskSubmitter):
             self._maybe_forget(origin)
         elif self.forgotten:
             self.forgotten.discard(entry.ident)
+
+    # -------------------------------------------------------------- giving up by hand
+
+    def free_values(self, idents: list[bytes]) -> None:
+        """Give up the values of objects although they are held: their memory at once, and their origins."""
+        elsewhere: dict[Address, list[bytes]] = {}
+        for ident in idents:
+            entry = self.objects.get(ident)
+            if entry is None or entry.result is None:
+                continue
+            if not entry.owned:
+                elsewhere.setdefault(owner_of(ident), []).append(ident)
+            elif entry.result.kind == STORED:
+                for node in entry.result.nodes:
+                    self.send(raylet_of(node), Free([ident]))
+            if entry.pinned:
+                entry.pinned = False
+                self.unpinned.append(ident)
+            entry.result = system_error("ObjectFreedError", "it was freed by internal.free()", ident=ident.hex())
+        for owner, theirs in elsewhere.items():
+            self.send(owner, FreeValues(theirs))
+
+    def on_free_values(self, src: Address, msg: FreeValues) -> None:
+        self.free_values([ident for ident in msg.idents if (e := self.objects.get(ident)) is not None and e.owned])
 
     # -------------------------------------------------------------- computing again
 

@@ -1,26 +1,37 @@
 """A process's use of its node's arena: storing values, reading them without a copy, and letting them go.
 
-A pin keeps an object where it is. This process has at most one pin per object at its raylet; it is given back when
-neither an entry of the owner's machine nor any view needs it. Views end in the garbage collector, at any time, in any
-thread, so their end only appends to a deque.
+A pin keeps an object where it is; this process has at most one per object at its raylet. Views need it. Without views
+it is only kept so that reading again costs nothing: it is given back when the object's entry goes, or when the raylet
+asks because it needs room. Views end in the garbage collector, at any time, in any thread, so their end only appends to
+a deque.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc.core import exceptions, serialization
 from hpc.core.owner.tables import Entry, Waiter
 from hpc.core.store.arena import Arena, anchored, copy
-from hpc.core.wire import Abandon, Alloc, Allocated, Fetch, Fetched, Message, Result, Seal, Unpin
+from hpc.core.wire import (
+    Abandon,
+    Alloc,
+    Allocated,
+    Fetch,
+    FetchAll,
+    Fetched,
+    FetchedAll,
+    Message,
+    PleaseUnpin,
+    Result,
+    Seal,
+    Unpin,
+)
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
-
-#: How long a full object store is asked again before that is an error.
-FULL_STORE_S = 1.0
 
 
 class Pin:
@@ -45,6 +56,8 @@ class Memory:
         self.pins: dict[bytes, Pin] = {}
         self.unviewed: deque[Pin] = deque()
         self._fetching: dict[bytes, list[list[Any]]] = {}
+        self._admitting: dict[int, list[Any]] = {}
+        self._admissions = 0
 
     # -------------------------------------------------------------- writing
 
@@ -73,17 +86,13 @@ class Memory:
             client.send_now(raylet, messages)
 
     def _alloc(self, ident: bytes, size: int) -> int:
-        """Space in the arena. When it is full, references that were just dropped get a moment to be noticed."""
+        """Space in the arena. A raylet whose store is full answers when there is room, or that there will be none."""
         client = self.client
-        deadline = time.monotonic() + FULL_STORE_S
-        while True:
-            client.flush()
-            answer: Allocated = client.request(lambda req: (client.machine.raylet, Alloc(req, size, ident)))
-            if answer.offset >= 0:
-                return answer.offset
-            if time.monotonic() > deadline:
-                raise exceptions.ObjectStoreFullError(answer.why)
-            client.wait_for(Waiter(1), 0.02)
+        client.flush()
+        answer: Allocated = client.request(lambda req: (client.machine.raylet, Alloc(req, size, ident)))
+        if answer.offset < 0:
+            raise exceptions.ObjectStoreFullError(answer.why)
+        return answer.offset
 
     # -------------------------------------------------------------- reading
 
@@ -108,37 +117,103 @@ class Memory:
             waiting.append(slot)
             if len(waiting) == 1:
                 client.send_now(client.machine.raylet, [Fetch(ident, result.size, list(result.nodes))])
-        if not client.wait_for(waiter, timeout_s):
-            with client.lock:
-                if slot[1] is None:
-                    waiting.remove(slot)
-                else:
-                    self.unviewed.append(slot[1])
+        arrived = False
+        try:
+            arrived = client.wait_for(waiter, timeout_s)
+        finally:
+            if not arrived:
+                with client.lock:
+                    if slot[1] is None and slot in waiting:
+                        waiting.remove(slot)
+                    elif isinstance(slot[1], Pin):
+                        self.unviewed.append(slot[1])
+        if not arrived:
             raise exceptions.GetTimeoutError(f"object {ident.hex()} did not arrive on this node within {timeout_s} s")
         answer = slot[1]
         if answer is None:
             raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
         if isinstance(answer, Fetched):
-            if "no room" in answer.why:
-                raise exceptions.ObjectStoreFullError(answer.why)
-            raise exceptions.CopiesLost(f"object {ident.hex()} is lost: {answer.why}", answer.lost)
+            raise _failure(ident, answer.why, answer.lost)
         assert isinstance(answer, Pin)
         return answer
 
-    def fetched(self, msg: Fetched) -> None:
-        """The raylet's answer (the lock is held)."""
+    def admit(self, stored: Mapping[bytes, Result]) -> list[Pin]:
+        """Pin the arguments of a task, all or none, so that tasks whose arguments do not fit together take turns. The
+        pins that come back count one view each for the caller. Raises as `view` does."""
+        client = self.client
+        slot: list[Any] = [Waiter(1), None]
+        with client.lock:
+            client.check_lost()
+            here = [self.pins[ident] for ident in stored if ident in self.pins]
+            if len(here) == len(stored):
+                for pin in here:
+                    pin.views += 1
+                return here
+            self._admissions += 1
+            number = self._admissions
+            self._admitting[number] = slot
+            results = stored.values()
+            request = FetchAll(number, list(stored), [r.size for r in results], [list(r.nodes) for r in results])
+            client.send_now(client.machine.raylet, [request])
+        arrived = False
+        try:
+            arrived = client.wait_for(slot[0], None)
+        finally:
+            if not arrived:
+                with client.lock:
+                    self._admitting.pop(number, None)
+                    self.unviewed.extend(slot[1] if isinstance(slot[1], list) else ())
+        if isinstance(slot[1], FetchedAll):
+            raise _failure(slot[1].bad, slot[1].why, slot[1].lost)
+        if slot[1] is None:
+            raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
+        pins: list[Pin] = slot[1]
+        return pins
+
+    def handle(self, msg: Message) -> None:
+        """A message of the raylet (the lock is held)."""
+        if isinstance(msg, Fetched):
+            self._fetched(msg)
+        elif isinstance(msg, FetchedAll):
+            self._fetched_all(msg)
+        elif isinstance(msg, PleaseUnpin):
+            for pin in self.pins.values():
+                pin.entry = False
+            self._give_back([pin.ident for pin in self.pins.values() if not pin.views])
+
+    def _pinned(self, ident: bytes, offset: int, size: int, views: int) -> Pin:
+        """The raylet has pinned an object for us: remember it, or give back what we had already."""
+        pin = self.pins.get(ident)
+        if pin is not None:
+            self.client.send_now(self.client.machine.raylet, [Unpin([ident])])
+        else:
+            entry: Entry | None = self.client.machine.objects.get(ident)
+            pin = self.pins[ident] = Pin(ident, offset, size, entry is not None)
+            if entry is not None:
+                entry.pinned = True
+        pin.views += views
+        if not pin.views and not pin.entry:
+            self._give_back([ident])
+        return pin
+
+    def _fetched_all(self, msg: FetchedAll) -> None:
+        slot = self._admitting.pop(msg.req, None)
+        outcome: Any = msg
+        if not msg.why:
+            views = 1 if slot is not None else 0
+            places = zip(msg.idents, msg.offsets, msg.sizes)
+            outcome = [self._pinned(ident, offset, size, views) for ident, offset, size in places]
+        if slot is not None:
+            slot[1] = outcome
+            slot[0].needed = 0
+            self.client.machine.woken.append(slot[0])
+
+    def _fetched(self, msg: Fetched) -> None:
         machine = self.client.machine
         waiting = self._fetching.pop(msg.ident, [])
         outcome: Any = msg
         if msg.offset >= 0:
-            entry: Entry | None = machine.objects.get(msg.ident)
-            outcome = Pin(msg.ident, msg.offset, msg.size, entry is not None)
-            outcome.views = len(waiting)
-            self.pins[msg.ident] = outcome
-            if entry is not None:
-                entry.pinned = True
-            elif not waiting:
-                self._give_back([msg.ident])
+            outcome = self._pinned(msg.ident, msg.offset, msg.size, len(waiting))
         for slot in waiting:
             slot[1] = outcome
             slot[0].needed = 0
@@ -150,7 +225,11 @@ class Memory:
             for slot in waiting:
                 slot[0].needed = 0
                 self.client.machine.woken.append(slot[0])
+        for slot in self._admitting.values():
+            slot[0].needed = 0
+            self.client.machine.woken.append(slot[0])
         self._fetching.clear()
+        self._admitting.clear()
 
     # -------------------------------------------------------------- letting go
 
@@ -177,3 +256,9 @@ class Memory:
         for ident in idents:
             self.pins.pop(ident, None)
         self.client.send_now(self.client.machine.raylet, [Unpin(idents)])
+
+
+def _failure(ident: bytes, why: str, lost: list[int]) -> exceptions.HpcError:
+    if "has no room" in why:
+        return exceptions.ObjectStoreFullError(why)
+    return exceptions.CopiesLost(f"object {ident.hex()} is lost: {why}", lost, ident)

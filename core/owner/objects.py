@@ -48,6 +48,8 @@ class ObjectTable:
         self.objects: dict[bytes, Entry] = {}
         self.handed_over: dict[tuple[bytes, int], tuple[Address, list[bytes]]] = {}
         self.gone: set[Address] = set()
+        #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
+        self.on_gone: Callable[[Address], None] = lambda addr: None
         self.gone_nodes: dict[int, str] = {}
         self._counter = 0
 
@@ -185,8 +187,17 @@ class ObjectTable:
         else:
             assert isinstance(waiter, (TaskRec, CallRec, OwnedActor))
             waiter.unresolved -= 1
-            if not waiter.unresolved:
+            if not waiter.unresolved and not self._lost_meanwhile(waiter):
                 self.resolved(waiter)
+
+    def _lost_meanwhile(self, rec: TaskRec | CallRec | OwnedActor) -> bool:
+        """Arguments that had values may have lost them while others were waited for: wait for those again."""
+        refs = rec.create.refs if isinstance(rec, OwnedActor) else rec.msg.refs
+        lost = [entry for ident in refs if (entry := self.objects.get(ident)) is not None and entry.result is None]
+        rec.unresolved = len(lost)
+        for entry in lost:
+            self.await_value(entry, rec)
+        return bool(lost)
 
     def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
         """Hook for the layers above: all references among its arguments have values."""
@@ -279,11 +290,11 @@ class ObjectTable:
                 callback()
 
     def on_location_added(self, ident: bytes, node: int) -> None:
-        """A node has a copy of an object of ours; if the object is gone already the copy is freed."""
+        """A node has a copy of an object of ours; if the object is gone, or was given up as lost, the copy is freed."""
         entry = self.objects.get(ident)
-        if entry is None or entry.result is None:
+        if entry is None or entry.result is None or entry.result.kind != STORED:
             self.send(raylet_of(node), Free([ident]))
-        elif entry.result.kind == STORED and node not in entry.result.nodes:
+        elif node not in entry.result.nodes:
             entry.result.nodes.append(node)
 
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
@@ -341,6 +352,7 @@ class ObjectTable:
         """A process is gone: what it owned is lost, what we handed to it is let go."""
         self.gone.add(addr)
         self.outbox.pop(addr, None)
+        self.on_gone(addr)
         for entry in [e for e in self.objects.values() if not e.owned and owner_of(e.ident) == addr]:
             entry.acked = True
             self._owner_died(entry)

@@ -26,9 +26,13 @@ PARK_AFTER = 3
 class PollLock:
     """The right to poll, and those who wait for somebody else's polling."""
 
-    def __init__(self, poll: Callable[[float], None], kick: Callable[[], None]) -> None:
+    def __init__(
+        self, poll: Callable[[float], None], kick: Callable[[], None], tick_s: Callable[[], float] = lambda: IDLE_TICK_S
+    ) -> None:
         self._poll = poll
         self._kick = kick
+        #: How long may be slept at a time: timers, and references dropped by other threads, are looked after then.
+        self._tick_s = tick_s
         self._lock = threading.Lock()
         self._followers: deque[Waiter] = deque()
         self._owner = 0
@@ -96,12 +100,12 @@ class PollLock:
             if self.closing:
                 return False
             if deadline is None:
-                poll(IDLE_TICK_S)
+                poll(self._tick_s())
             else:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
-                poll(min(left, IDLE_TICK_S))
+                poll(min(left, self._tick_s()))
         return True
 
     def _follow(self, waiter: Waiter, deadline: float | None) -> bool:
@@ -149,7 +153,7 @@ class PollLock:
             if same >= PARK_AFTER:
                 self._parked = True
                 if self._lock.locked():
-                    self._park.acquire(timeout=1.0)
+                    self._park.acquire(timeout=10.0 * self._tick_s())
                 self._parked = False
                 session, same = -1, 0
                 continue

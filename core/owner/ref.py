@@ -83,6 +83,8 @@ class ObjectRef(Generic[T]):
         client = self._client
 
         def ready() -> None:
+            if not future.set_running_or_notify_cancel():
+                return  # cancelled, as by asyncio.wait_for: nobody wants the value any more
             try:
                 future.set_result(client.get([self], None)[0])
             except BaseException as error:

@@ -109,6 +109,7 @@ class Lease:
         "idle_since",
         "inflight",
         "instances",
+        "leaving",
         "listed",
         "lost",
         "recalled",
@@ -125,6 +126,7 @@ class Lease:
         self.listed = False
         self.lost = False
         self.recalled = False
+        self.leaving = False
         self.idle_since = 0.0
         self.actor: OwnedActor | None = None
 
@@ -133,8 +135,8 @@ class Shape:
     """Tasks that can use each other's workers: same resources, strategy and environment. One demand at the raylet."""
 
     __slots__ = (
-        "actor", "actors", "depth", "env", "held", "idle", "infeasible", "leases", "level", "mean_us", "placement",
-        "queue", "req", "resources", "seen", "strategy", "want",
+        "actor", "actors", "depth", "driver", "env", "held", "idle", "infeasible", "job", "leases", "level",
+        "max_depth", "mean_us", "near", "placement", "queue", "req", "resources", "seen", "strategy", "want",
     )  # fmt: skip
 
     def __init__(
@@ -156,6 +158,12 @@ class Shape:
         self.mean_us = 0.0
         self.level = 0
         self.infeasible = ""
+        #: Whose work it is, where that is not this process's own.
+        self.job: bytes | None = None
+        self.driver: Address | None = None
+        self.near: dict[int, Shape] | None = None
+        #: tasks that may be queued behind one another at one worker; what is to be spread is never queued
+        self.max_depth = 1 if strategy == "SPREAD" else 512
 
 
 class OwnedActor:
@@ -164,6 +172,7 @@ class OwnedActor:
     __slots__ = (
         "cause",
         "create",
+        "detached",
         "ending",
         "holds",
         "incarnation",
@@ -197,6 +206,7 @@ class OwnedActor:
         self.why = ""
         self.cause = b""
         self.ending = False
+        self.detached = False
 
 
 class ActorClient:

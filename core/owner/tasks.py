@@ -8,6 +8,7 @@ at a time above 1 ms, so that a long task never sits behind another while a work
 from __future__ import annotations
 
 from hpc.core.ids import Address, return_id
+from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.streams import StreamTable
 from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.wire import (
@@ -21,6 +22,7 @@ from hpc.core.wire import (
     GivenBack,
     KillWorker,
     LeaseBegin,
+    LeaseFailed,
     LeaseGrant,
     LeaseInfeasible,
     LeaseLost,
@@ -37,11 +39,20 @@ from hpc.core.wire import (
 PIPELINE_US = 2000.0
 #: Tasks that run longer than this are never queued behind one another.
 LONG_US = 1000.0
-MAX_DEPTH = 512
 #: Messages for one worker that are sent together while it is busy anyway.
 BATCH = 64
+#: What a submitted task takes here beside its arguments, in bytes: measured, 750 with its reference.
+TASK_BYTES = 700
 #: The largest demand that is ever made for one shape.
 MAX_WANT = 10_000
+#: A reason for a worker's end that begins so says that trying again is no use.
+GROUP_GONE = "its placement group was removed"
+#: What waits gets these errors (tasks, actors) when it can never be served.
+FINAL = {
+    "unschedulable": ("TaskUnschedulableError", "ActorUnschedulableError"),
+    "environment": ("RuntimeEnvSetupError", "RuntimeEnvSetupError"),
+    "removed": ("TaskPlacementGroupRemoved", "ActorPlacementGroupRemoved"),
+}
 
 
 class TaskSubmitter(StreamTable):
@@ -85,7 +96,7 @@ class TaskSubmitter(StreamTable):
     ) -> None:
         """A new task of ours. The entries of its return values are made here, each held once by the caller. ``parent``
         is the task that submits it."""
-        rec = TaskRec(msg, shape, retries, retry_exceptions, holds, len(msg.args))
+        rec = TaskRec(msg, shape, retries, retry_exceptions, holds, len(msg.args) + TASK_BYTES)
         rec.parent = parent
         task = msg.task
         self.tasks[task] = rec
@@ -125,10 +136,18 @@ class TaskSubmitter(StreamTable):
 
     def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
         assert isinstance(rec, TaskRec)
+        if rec.msg.task not in self.tasks:
+            return  # it was cancelled while it waited for its arguments
         rec.msg.values, error = self.argument_values(rec.msg.refs)
         if error is not None:
             self._fail(rec, error)
-        elif not rec.cancelled:
+        else:
+            if rec.shape.strategy == "DEFAULT":
+                node = best_node(rec.msg.values)
+                if node:
+                    rec.shape, new = near_shape(rec.shape, node)
+                    if new:
+                        self.add_shape(rec.shape)
             self._enqueue(rec)
 
     def _enqueue(self, rec: TaskRec) -> None:
@@ -156,21 +175,25 @@ class TaskSubmitter(StreamTable):
         shape.want = needed
         request = LeaseRequest(
             shape.req, self.addr, shape.held, shape.placement, needed, shape.seen, shape.actor, shape.strategy,
-            shape.env, shape.level, driver=self.driver,
+            shape.env, shape.level, driver=shape.driver or self.driver,
         )  # fmt: skip
         self.send(self.raylet, request)
 
     def _pump(self, shape: Shape) -> None:
         """Give queued tasks to leased workers that have room for them."""
         queue, idle = shape.queue, shape.idle
+        # The worker that is warm comes first, but what is to be spread goes to the one that was idle for longest.
+        at = 0 if shape.strategy == "SPREAD" else -1
         while queue and idle:
-            lease = idle[-1]
+            lease = idle[at]
             rec = queue.popleft()
             if rec.cancelled:
+                if rec.msg.task in self.tasks:  # a worker gave it back before it heard of the cancelling
+                    self._fail(rec, system_error("TaskCancelledError", "it was cancelled", task=rec.msg.name))
                 continue
             self._assign(lease, rec)
             if len(lease.inflight) >= shape.depth:
-                idle.pop()
+                idle.pop(at)
                 lease.listed = False
         if queue or shape.want:
             self._ask(shape)
@@ -192,6 +215,7 @@ class TaskSubmitter(StreamTable):
         elif self._settling or len(box) >= BATCH:
             self.urgent.add(worker)
         msg.lease = lease.ident
+        msg.retriable = rec.retries != 0
         rec.lease = lease
         inflight[msg.task] = rec
         box.append(msg)
@@ -213,11 +237,16 @@ class TaskSubmitter(StreamTable):
         self.known.setdefault(msg.worker, set())
         if msg.path and msg.worker.node == self.addr.node:
             self.paths[msg.worker] = msg.path
-        begin = LeaseBegin(msg.lease, self.addr, msg.instances, self.job, shape.env, shape.held)
+        job = self.job if shape.job is None else shape.job
+        driver = shape.driver or self.driver
+        group = [shape.strategy[1], shape.strategy[3]] if shape.strategy[0] == "pg" else []
+        begin = LeaseBegin(msg.lease, self.addr, msg.instances, job, shape.env, shape.held, group, driver)
         self.send(msg.worker, begin, urgent=False)
         if shape.actor:
             self.actor_leased(shape, lease)
             return
+        # A worker on which nothing waits is returned at once where tasks are spread: the next one goes elsewhere.
+        lease.recalled = shape.strategy == "SPREAD"
         self._make_idle(lease)
         self._dirty.add(shape)
 
@@ -227,9 +256,37 @@ class TaskSubmitter(StreamTable):
 
     def on_lease_infeasible(self, src: Address, msg: LeaseInfeasible) -> None:
         shape = self.requests.get(msg.req)
-        if shape is not None and shape.infeasible != msg.why:
+        if shape is None:
+            return
+        if msg.final:
+            self._fail_shape(shape, msg.final, msg.why)
+        elif shape.infeasible != msg.why:
             shape.infeasible = msg.why
             self.warnings.append(msg.why)
+
+    def _fail_shape(self, shape: Shape, kind: str, why: str) -> None:
+        """Nothing that waits for this shape will ever run."""
+        queue = list(shape.queue)
+        shape.queue.clear()
+        for rec in queue:
+            if rec.msg.task in self.tasks:
+                self._fail(rec, system_error(FINAL[kind][0], why, task=rec.msg.name))
+        self.actors_unplaced(shape, FINAL[kind][1], why)
+        self._ask(shape, exactly=True)
+
+    def on_lease_failed(self, src: Address, msg: LeaseFailed) -> None:
+        """No worker could be made for the shape: what waits for one fails, what is submitted later tries again. An
+        answer to an earlier request is late news of a failure that has been dealt with."""
+        shape = self.requests.get(msg.req)
+        if shape is None or msg.req != shape.req:
+            return
+        self._fail_shape(shape, "environment", msg.why)
+        shape.want = 0
+        self._ask_anew(shape)
+
+    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+        """Hook for the layer above: the shape's actors will never be placed."""
+        raise NotImplementedError
 
     def _make_idle(self, lease: Lease) -> None:
         if not lease.listed:
@@ -242,7 +299,10 @@ class TaskSubmitter(StreamTable):
         self.leases.pop(lease.ident, None)
         lease.shape.leases.pop(lease.ident, None)
         self.idle_leases.pop(lease.ident, None)
-        if lease.listed:
+        self._unlist(lease)
+
+    def _unlist(self, lease: Lease) -> None:
+        if lease.listed and not lease.leaving:
             lease.listed = False
             lease.shape.idle.remove(lease)
 
@@ -260,15 +320,23 @@ class TaskSubmitter(StreamTable):
                 lease.recalled = True
                 if lease.ident in self.idle_leases and not lease.shape.queue:
                     self.return_lease(lease)
+        for ident in msg.leases:
+            # Others wait for their share: nothing more is queued there, and it goes back when it is empty. (It says
+            # that it is listed, so that nobody lists it.)
+            leaving = self.leases.get(ident)
+            if leaving is not None and leaving.actor is None and not leaving.leaving:
+                self._unlist(leaving)
+                leaving.recalled = leaving.leaving = leaving.listed = True
+                if not leaving.inflight:
+                    self.return_lease(leaving)
+                self._dirty.add(leaving.shape)
 
     def on_given_back(self, src: Address, msg: GivenBack) -> None:
         lease = self.leases.get(msg.lease)
         if lease is None:
             return
         recs = [rec for task in msg.tasks if (rec := lease.inflight.pop(task, None)) is not None]
-        if lease.listed:
-            lease.listed = False
-            lease.shape.idle.remove(lease)
+        self._unlist(lease)
         lease.shape.depth = 1
         lease.shape.mean_us = max(lease.shape.mean_us, LONG_US)
         for rec in reversed(recs):
@@ -276,7 +344,10 @@ class TaskSubmitter(StreamTable):
             rec.msg.attempt += 1
             lease.shape.queue.appendleft(rec)
         if not lease.inflight:
-            self._make_idle(lease)
+            if lease.leaving:
+                self.return_lease(lease)
+            else:
+                self._make_idle(lease)
         self._dirty.add(lease.shape)
 
     # -------------------------------------------------------------- results
@@ -294,7 +365,7 @@ class TaskSubmitter(StreamTable):
             inflight.pop(msg.task, None)
             self._dirty.add(shape)
             mean = shape.mean_us = shape.mean_us * 0.75 + msg.run_us * 0.25
-            shape.depth = 1 if mean > LONG_US else min(MAX_DEPTH, int(PIPELINE_US / (mean + 2.0)) + 1)
+            shape.depth = 1 if mean > LONG_US else min(shape.max_depth, int(PIPELINE_US / (mean + 2.0)) + 1)
             if msg.exiting:
                 self._leave_worker(lease)
             else:
@@ -303,7 +374,7 @@ class TaskSubmitter(StreamTable):
                     shape.idle.append(lease)
                 if not inflight:
                     self.idle_leases[lease.ident] = lease
-                    if lease.recalled and not shape.queue:
+                    if lease.recalled and (lease.leaving or not shape.queue):
                         # Somebody waits for it: it is returned now, not after the usual while.
                         self.return_lease(lease)
                 elif self.outbox.get(lease.worker):
@@ -373,6 +444,8 @@ class TaskSubmitter(StreamTable):
             started = running is None or rec.msg.task == running
             if rec.cancelled:
                 self._fail(rec, system_error("TaskCancelledError", "it was cancelled"))
+            elif why.startswith(GROUP_GONE):
+                self._fail(rec, system_error("TaskPlacementGroupRemoved", why, task=rec.msg.name))
             elif not started:
                 rec.msg.attempt += 1
                 rec.shape.queue.appendleft(rec)

@@ -17,7 +17,7 @@ from hpc.core.wire import ERROR, INLINE, STORED, Result
 
 if TYPE_CHECKING:
     from hpc.core.owner.machine import OwnerMachine
-    from hpc.core.owner.memory import Memory
+    from hpc.core.owner.memory import Memory, Pin
 
 #: Values up to this size travel inside messages; larger ones go through the arena.
 INLINE_BYTES = 100 * 1024
@@ -149,6 +149,18 @@ class Values:
         if kind == ERROR:
             raise exceptions.unpack_error(result.data)
         raise exceptions.from_system(result.data)
+
+    def admit(self, results: dict[bytes, Result]) -> list[Pin]:
+        """Pin the stored ones among a task's arguments, all or none; a result that had to be made anew replaces the old
+        one in ``results``. The pins count one view each for the caller."""
+        while True:
+            stored = {ident: result for ident, result in results.items() if result.kind == STORED}
+            if len(stored) < 2:
+                return []
+            try:
+                return self.memory.admit(stored)
+            except exceptions.CopiesLost as lost:
+                results[lost.ident] = self._result_anew(lost.ident, lost, None)
 
     def _result_anew(self, ident: bytes, lost: exceptions.CopiesLost, timeout_s: float | None) -> Result:
         """An object's copies could not be read: its owner is told, and has it made again or says that it is lost."""

@@ -10,11 +10,20 @@ from collections import deque
 from typing import Any
 
 from hpc.core.ids import HEAD, Address, raylet_of
+from hpc.core.policy.labels import matches
+from hpc.core.raylet.bundles import Bundles
+from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import NodeResources, fits, show
+from hpc.core.runenv.spec import has_setup
 from hpc.core.wire import (
     Blocked,
+    BundleCommit,
+    BundlePrepare,
+    BundlePrepared,
+    BundleReturn,
     KillWorker,
+    LeaseFailed,
     LeaseGrant,
     LeaseInfeasible,
     LeaseLost,
@@ -32,7 +41,9 @@ from hpc.core.wire import Demand as DemandMsg
 DEMAND_DELAY_S = 0.005
 #: Demand that stays is repeated to the head this often.
 REPEAT_DEMAND_S = 1.0
-#: Workers that are being started at the same time, at most.
+#: A demand that the head sent to a full node waits there for so long.
+PATIENT_S = 2.0
+#: Workers that are being started at the same time, at most; those that first set up an environment count apart.
 MAX_STARTING = 16
 #: An idle worker beyond the node's CPUs is ended after this time.
 IDLE_WORKER_S = 30.0
@@ -47,6 +58,9 @@ class Leasing:
         self.addr = raylet_of(node)
         self.node = node
         self.resources = resources
+        self.labels: dict[str, str] = {}
+        self.bundles = Bundles(resources, self._end_in_bundle)
+        self.sharing = Sharing()
         self.now = now
         self.outbox: list[tuple[Address, Message]] = []
         self.to_start: list[Proc] = []
@@ -59,6 +73,7 @@ class Leasing:
         self.leases: dict[int, Lease] = {}
         self.demands: dict[tuple[Address, int], Demand] = {}
         self.by_shape: dict[int, Demand] = {}
+        self.guests: dict[tuple[Address, int], Demand] = {}
         self.spent_tickets: list[int] = []
         self.prestart = prestart
         self.draining = False
@@ -97,8 +112,7 @@ class Leasing:
         lease = proc.lease
         if lease is not None:
             proc.lease = None
-            self.leases.pop(lease.ident, None)
-            self.resources.release(lease.grant)
+            self._release(lease)
             if proc.exit_why:
                 why = ("exit:" if proc.exit_intended else "") + proc.exit_why
             addr = Address(self.node, proc.proc)
@@ -109,12 +123,14 @@ class Leasing:
         """A submitter has ended: its demands lapse, its workers are ended (they work for nobody)."""
         for key in [k for k in self.demands if k[0] == owner]:
             demand = self.demands.pop(key)
+            self.guests.pop(key, None)
             self.by_shape.pop(demand.shape, None)
             if demand.told_head:
                 demand.want = 0
                 self._tell_head(demand)
         for lease in [le for le in self.leases.values() if le.owner == owner]:
             self._end_lease(lease, retire=True)
+        self.sharing.forget(owner)
         self.schedule()
 
     def _send(self, dst: Address, msg: Message) -> None:
@@ -140,7 +156,8 @@ class Leasing:
         demand.depth = msg.depth
         if not demand.want:
             demand.since = self.now
-        demand.want = max(0, msg.count - (demand.sent - msg.seen))
+        demand.target = msg.count + msg.seen
+        demand.want = max(0, demand.target - demand.sent)
         self.schedule()
 
     def _forwarded(self, src: Address, msg: LeaseRequest) -> None:
@@ -151,25 +168,46 @@ class Leasing:
         granted = 0
         while granted < msg.count and not self.draining and self._grant(demand):
             granted += 1
-        if granted < msg.count:
+        if granted < msg.count and msg.patient and not self.draining:
+            demand.depth, demand.asker, demand.until = msg.depth, src, self.now + PATIENT_S
+            demand.want = demand.here = msg.count - granted
+            key = (msg.owner, -msg.ticket)
+            self.demands[key] = self.guests[key] = demand
+            self.schedule()
+        elif granted < msg.count:
             self._send(src, LeaseRefused(msg.req, msg.owner, msg.ticket, msg.count - granted))
         self._start_needed()
+
+    def _end_guests(self, now: float) -> float:
+        """Demands of other nodes that were served, or have waited here long enough; when to look again."""
+        for key, demand in list(self.guests.items()):
+            if demand.want and now >= demand.until and demand.asker is not None:
+                self._send(demand.asker, LeaseRefused(demand.req, demand.owner, -key[1], demand.want))
+                demand.want = 0
+            if not demand.want:
+                del self.guests[key], self.demands[key]
+        return min((demand.until for demand in self.guests.values()), default=now + 1.0)
 
     def on_lease_refused(self, src: Address, msg: LeaseRefused) -> None:
         demand = self.demands.get((msg.owner, msg.req))
         if demand is not None:
             demand.sent -= msg.count
-            demand.want += msg.count
+            demand.want = max(0, demand.target - demand.sent)
             demand.told_head = 0
-            demand.since = self.now
+            demand.since = self.now + DEMAND_DELAY_S
             self.schedule()
 
     def on_tickets(self, src: Address, msg: Tickets) -> None:
         demand = self.by_shape.get(msg.shape)
         if demand is None:
+            self.spent_tickets += [ticket for _, _, ticket in msg.grants]
             return
         if msg.infeasible:
-            self._send(demand.owner, LeaseInfeasible(demand.req, msg.infeasible))
+            self._send(demand.owner, LeaseInfeasible(demand.req, msg.infeasible, msg.final))
+            if msg.final:
+                # The owner will withdraw it; if instead it wants more, the head is asked again.
+                demand.told_head = 0
+                demand.since = self.now + DEMAND_DELAY_S
         for node, count, ticket in msg.grants:
             demand.told_head -= count
             demand.tickets_seen += count
@@ -177,7 +215,7 @@ class Leasing:
             if not take:
                 self.spent_tickets.append(ticket)
                 continue
-            if node == self.node:
+            if node == self.node and not msg.patient:
                 self.spent_tickets.append(ticket)
                 demand.here += take
                 continue
@@ -185,7 +223,7 @@ class Leasing:
             demand.sent += take
             request = LeaseRequest(
                 demand.req, demand.owner, demand.held, demand.placement, take, 0, demand.actor, demand.strategy,
-                dict(demand.env), demand.depth, ticket, demand.driver,
+                dict(demand.env), demand.depth, ticket, demand.driver, msg.patient,
             )  # fmt: skip
             self._send(raylet_of(node), request)
         demand.told_head = max(0, demand.told_head)
@@ -193,42 +231,64 @@ class Leasing:
         if demand.here:
             # The head's view of this node was too old: there is no room after all, so it is asked again.
             demand.here = 0
-            demand.since = self.now
+            demand.since = self.now + DEMAND_DELAY_S
 
     def _may_stay(self, demand: Demand) -> bool:
         """Whether the demand can be served here without asking the head."""
         strategy = demand.strategy
         if strategy == "DEFAULT" or demand.here > 0:
             return True
-        if isinstance(strategy, (list, tuple)) and strategy[0] == "node":
+        if not isinstance(strategy, (list, tuple)):
+            return False
+        if strategy[0] in ("node", "near"):
             return bool(strategy[1] == self.node)
-        return False
+        if strategy[0] == "where":
+            return bool(strategy[1] == "DEFAULT" and matches(self.labels, strategy[2][0]))
+        return strategy[0] == "pg" and self.bundles.can_serve(strategy, demand.placement)
 
     def schedule(self) -> None:
-        """Serve the demands that wait, children of blocked tasks first, as far as there is room."""
+        """Serve the demands that wait, as far as there is room: those of drivers that have least first, and among a
+        driver's own the children of blocked tasks."""
+        while self._serve():
+            pass
+        self._start_needed()
+
+    def _serve(self) -> bool:
+        """One pass over the demands that wait; True if the next lease may be due to somebody else."""
         waiting = [d for d in self.demands.values() if d.want]
         if len(waiting) > 1:
-            waiting.sort(key=lambda d: -d.depth)
+            self.sharing.order(waiting, self.leases.values())
         for demand in waiting:
             while demand.want and not self.draining and self._may_stay(demand) and self._grant(demand):
                 demand.want -= 1
                 demand.sent += 1
                 demand.here = max(0, demand.here - 1)
+                self.sharing.granted(demand)
+                if demand.want and len(waiting) > 1 and any(demand.held.values()):
+                    return True
             if demand.want:
                 self._reclaim(demand)
-        self._start_needed()
+        return False
 
     def _grant(self, demand: Demand) -> bool:
         """Take the resources for one lease, and a worker as soon as there is one."""
-        if not fits(self.resources.free, demand.placement) or not self.resources.fits(demand.held):
-            return False
-        grant = self.resources.acquire(demand.held)
-        if grant is None:
-            return False
-        self._next_lease += 1
-        lease = Lease(
-            self.node << 32 | self._next_lease, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver
+        found = next(
+            (
+                (pool, bundle, grant)
+                for pool, bundle in self.bundles.pools(demand)
+                if fits(pool.free, demand.placement) and (grant := pool.acquire(demand.held)) is not None
+            ),
+            None,
         )
+        if found is None:
+            return False
+        pool, bundle, grant = found
+        self._next_lease += 1
+        ident = self.node << 32 | self._next_lease
+        lease = Lease(
+            ident, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver, pool, since=self.now
+        )
+        self.bundles.leased(bundle, lease)
         self.leases[lease.ident] = lease
         worker = self._idle_worker(demand.env)
         if worker is None:
@@ -246,32 +306,57 @@ class Leasing:
     def _hand_out(self, lease: Lease, worker: Proc) -> None:
         worker.state = "leased"
         worker.lease = lease
+        worker.driver = lease.driver
         lease.worker = worker
         addr = Address(self.node, worker.proc)
         path = worker.path if lease.owner.node == self.node else ""
         self._send(lease.owner, LeaseGrant(lease.req, lease.ident, addr, path, lease.grant.instances()))
 
     def _start_needed(self) -> None:
-        """Give workers to leases that wait for one, and start as many as are missing."""
-        while self.awaiting:
-            lease = self.awaiting[0]
-            if lease.ident not in self.leases:
-                self.awaiting.popleft()
-                continue
-            worker = self._idle_worker(lease.env)
-            if worker is None:
-                break
-            self.awaiting.popleft()
-            self._hand_out(lease, worker)
+        """Give workers to leases that wait for one, and start as many as are missing. A lease whose environment is
+        still being set up does not hold up those behind it."""
+        if not self.awaiting:
+            return
+        passed: list[Lease] = []
+        while self.awaiting and self.idle:
+            lease = self.awaiting.popleft()
+            if lease.ident in self.leases:
+                worker = self._idle_worker(lease.env)
+                if worker is None:
+                    passed.append(lease)
+                else:
+                    self._hand_out(lease, worker)
+        self.awaiting.extendleft(reversed(passed))
         missing: dict[Env, int] = {}
         for lease in self.awaiting:
-            missing[lease.env] = missing.get(lease.env, 0) + 1
+            if lease.ident in self.leases:
+                missing[lease.env] = missing.get(lease.env, 0) + 1
+        room = {False: MAX_STARTING, True: MAX_STARTING}
         for proc in self.starting.values():
+            room[has_setup(proc.env)] -= 1
             if proc.env in missing:
                 missing[proc.env] -= 1
         for env, count in missing.items():
-            for _ in range(min(count, MAX_STARTING - len(self.starting))):
+            slow = has_setup(env)
+            for _ in range(min(count, room[slow])):
+                room[slow] -= 1
                 self._start_worker(env)
+
+    def env_failed(self, env: Env, why: str) -> None:
+        """A worker's environment could not be set up here: who waits for one like it is told, once per request. The
+        request is void then; its owner makes a new one for what is submitted later."""
+        failed: dict[tuple[Address, int], None] = {}
+        for lease in [le for le in self.awaiting if le.env == env]:
+            self.awaiting.remove(lease)
+            if lease.ident in self.leases:
+                self._release(lease)
+                failed[(lease.owner, lease.req)] = None
+        for demand in self.demands.values():
+            if demand.env == env and demand.want:
+                demand.want = demand.here = 0
+                failed[(demand.owner, demand.req)] = None
+        for owner, req in failed:
+            self._send(owner, LeaseFailed(req, why))
 
     def _reclaim(self, demand: Demand) -> None:
         """Somebody waits: ask the others to return what they keep without using it."""
@@ -283,6 +368,43 @@ class Leasing:
         for owner in owners:
             self._send(owner, LeaseReclaim(self.node))
 
+    def _share(self, now: float) -> float:
+        """Recall leases from those who have more than their share while others wait; when to look again."""
+        waiting = [d for d in self.demands.values() if d.want and self._may_stay(d)]
+        recalls, next_at = self.sharing.recalls(waiting, self.leases, now)
+        for owner, leases in recalls.items():
+            self._send(owner, LeaseReclaim(self.node, leases))
+        return next_at
+
+    # -------------------------------------------------------------- placement groups
+
+    def on_bundle_prepare(self, src: Address, msg: BundlePrepare) -> None:
+        self.spent_tickets.append(msg.ticket)
+        why = (
+            "the node is being drained" if self.draining else self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
+        )
+        self._send(src, BundlePrepared(msg.group, msg.attempt, not why, why))
+
+    def on_bundle_commit(self, src: Address, msg: BundleCommit) -> None:
+        self.bundles.commit(msg.group, msg.attempt)
+        self.schedule()
+
+    def on_bundle_return(self, src: Address, msg: BundleReturn) -> None:
+        self.bundles.give_back(msg.group, msg.attempt, msg.why)
+        self.schedule()
+
+    def _end_in_bundle(self, ident: int, why: str) -> None:
+        """A bundle is given back: the worker of a lease in it is ended, and its death tells the owner why."""
+        lease = self.leases[ident]
+        worker = lease.worker
+        if worker is None:
+            self._release(lease)
+            # Its owner does not know of it yet: it is as if there had been no room.
+            self._send(raylet_of(lease.owner.node), LeaseRefused(lease.req, lease.owner, 0, 1))
+        else:
+            worker.exit_why, worker.exit_intended, worker.doomed = why, False, True
+            self.to_kill.append((worker, why))
+
     # -------------------------------------------------------------- leases
 
     def on_lease_return(self, src: Address, msg: LeaseReturn) -> None:
@@ -292,13 +414,15 @@ class Leasing:
             self.schedule()
 
     def _end_lease(self, lease: Lease, retire: bool) -> None:
-        del self.leases[lease.ident]
         used_instances = bool(lease.grant.shares)
-        self.resources.release(lease.grant)
+        self._release(lease)
         worker = lease.worker
         if worker is None:
             return
         worker.lease = None
+        worker.blocked = False
+        if worker.doomed:
+            return
         if retire or lease.actor:
             worker.retired = True
             self.to_kill.append((worker, "its lease has ended"))
@@ -312,21 +436,31 @@ class Leasing:
         worker.idle_since = self.now
         self.idle.append(worker)
 
+    def _release(self, lease: Lease) -> None:
+        """The lease is over: what it held is free again, in the pool that it came from."""
+        self.leases.pop(lease.ident, None)
+        lease.pool.release(lease.grant)
+        self.bundles.ended(lease)
+
     def on_blocked(self, src: Address, msg: Blocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
-            self.resources.lend_cpu(proc.lease.grant)
+            proc.blocked = True
+            proc.lease.pool.lend_cpu(proc.lease.grant)
+            self.bundles.changed = True
             self.schedule()
 
     def on_unblocked(self, src: Address, msg: Unblocked) -> None:
         proc = self.procs.get(src.proc)
         if proc is not None and proc.lease is not None:
-            self.resources.resume_cpu(proc.lease.grant)
+            proc.blocked = False
+            proc.lease.pool.resume_cpu(proc.lease.grant)
+            self.bundles.changed = True
 
     def on_kill_worker(self, src: Address, msg: KillWorker) -> None:
         lease = self.leases.get(msg.lease)
         if lease is not None and lease.owner == src and lease.worker is not None:
-            lease.worker.exit_why = msg.why
+            lease.worker.exit_why, lease.worker.doomed = msg.why, True
             self.to_kill.append((lease.worker, msg.why))
 
     def unreachable_owner(self, owner: Address) -> None:
@@ -349,11 +483,14 @@ class Leasing:
                     due = now + REPEAT_DEMAND_S
                 next_at = min(next_at, due)
             elif target != demand.told_head:
-                due = demand.since + DEMAND_DELAY_S
+                due = demand.since + (DEMAND_DELAY_S if self._may_stay(demand) else 0.0)
                 if target < demand.told_head or due <= now:
                     self._tell_head(demand)
                 else:
                     next_at = min(next_at, due)
+        next_at = min(next_at, self._share(now))
+        if self.guests:
+            next_at = min(next_at, self._end_guests(now))
         keep = max(self.prestart, self.resources.totals.get("CPU", 0) // 10_000)
         while len(self.idle) > keep and now - self.idle[0].idle_since > IDLE_WORKER_S:
             worker = self.idle.pop(0)

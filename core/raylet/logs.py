@@ -1,22 +1,26 @@
 """What workers print, brought to the terminal of the driver whose work they do.
 
 Files stay on the node; new lines are read a few times a second, at most so many bytes at a time, and sent to the
-driver that the worker's lease belongs to. What is beyond the limit stays in the file and is counted.
+driver that the worker's lease belongs to, or did last. Only files that were written to are looked at: a node may have a
+thousand silent actors.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hpc.core.ids import Address
+from hpc.core.node.inotify import Watch
 from hpc.core.node.spec import NodeSpec
-from hpc.core.raylet.tables import Proc
+from hpc.core.raylet.tables import NOBODY, Proc
 from hpc.core.wire import LogLines, Message
 
+log = logging.getLogger("hpc.raylet")
+
 MAX_BYTES_A_TURN = 64 << 10
-NOBODY = Address(0, 0)
 
 
 @dataclass
@@ -25,7 +29,6 @@ class _File:
     is_err: bool
     at: int = 0
     partial: bytes = b""
-    driver: Address = NOBODY
 
 
 class LogTail:
@@ -35,7 +38,13 @@ class LogTail:
         self._spec = spec
         self._send = send
         self._files: dict[int, list[_File]] = {}
-        self._drivers: dict[int, Address] = {}
+        #: Files with more to read than one turn takes.
+        self._unread: set[int] = set()
+        self._watch: Watch | None = None
+        try:
+            self._watch = Watch(os.path.dirname(spec.log_path("worker-1.out")))
+        except OSError as error:
+            log.warning("worker logs are looked at one by one: %s", error)
 
     def open(self, proc: int) -> None:
         """A worker has started; its files exist."""
@@ -50,22 +59,32 @@ class LogTail:
 
     def poll(self, procs: Mapping[int, Proc]) -> None:
         """Send what is new."""
-        for number, files in self._files.items():
+        for number in self._written():
             proc = procs.get(number)
-            if proc is None:
-                continue
-            if proc.lease is not None:
-                self._drivers[number] = proc.lease.driver
-            for file in files:
-                self._read(proc.pid, file, self._drivers.get(number, NOBODY))
+            if proc is not None:
+                for file in self._files.get(number, ()):
+                    self._read(number, proc.pid, file, proc.driver)
 
-    def _read(self, pid: int, file: _File, driver: Address, last: bool = False) -> None:
+    def _written(self) -> list[int]:
+        names = self._watch.changed() if self._watch is not None else None
+        if names is None:
+            return list(self._files)
+        numbers, self._unread = self._unread, set()
+        for name in names:
+            stem = name.partition(".")[0].removeprefix("worker-")
+            if stem.isdigit():
+                numbers.add(int(stem))
+        return list(numbers)
+
+    def _read(self, number: int, pid: int, file: _File, driver: Address, last: bool = False) -> None:
         try:
             data = os.pread(file.fd, MAX_BYTES_A_TURN, file.at)
         except OSError:
             return
         if not data and not (last and file.partial):
             return
+        if len(data) == MAX_BYTES_A_TURN:
+            self._unread.add(number)
         file.at += len(data)
         *lines, file.partial = (file.partial + data).split(b"\n")
         if last and file.partial:
@@ -86,9 +105,9 @@ class LogTail:
                 return [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
         return []
 
-    def close(self, proc: int) -> None:
+    def close(self, proc: int, driver: Address) -> None:
         """A worker has ended: send what is left and close its files."""
         for file in self._files.pop(proc, []):
-            self._read(0, file, self._drivers.get(proc, NOBODY), last=True)
+            self._read(proc, 0, file, driver, last=True)
             os.close(file.fd)
-        self._drivers.pop(proc, None)
+        self._unread.discard(proc)

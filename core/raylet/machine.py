@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from hpc.core.ids import HEAD, Address
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.raylet.memory import ArenaMemory, Memory
+from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
+from hpc.core.raylet.pulls import ArenaMemory
 from hpc.core.raylet.rejoin import GoneLately, first_words, forget_promises
+from hpc.core.raylet.report import report
+from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import NodeResources
 from hpc.core.store.layout import Layout
@@ -24,9 +29,14 @@ from hpc.core.wire import (
     Blocked,
     BorrowAdd,
     BorrowDrop,
+    BundleCommit,
+    BundlePrepare,
+    BundleReturn,
+    BundlesHeld,
     Chunk,
     Exiting,
     Fetch,
+    FetchAll,
     Free,
     Heartbeat,
     HeartbeatAck,
@@ -42,8 +52,11 @@ from hpc.core.wire import (
     NodeTable,
     ProcessGone,
     Pull,
+    PullBusy,
     PullFailed,
     Seal,
+    StateAnswer,
+    StateQuery,
     Tickets,
     Unblocked,
     Unpin,
@@ -52,6 +65,8 @@ from hpc.core.wire import (
 
 #: Changes of what is free are told to the head after this time, together.
 REPORT_DELAY_S = 0.01
+#: And changes of what is free in bundles of placement groups after this one.
+BUNDLE_DELAY_S = 0.002
 
 
 class RayletMachine:
@@ -68,6 +83,8 @@ class RayletMachine:
         prestart: int = 0,
         heartbeat_s: float = 1.0,
         fence_s: float = 45.0,
+        spiller: Spiller | None = None,
+        full_timeout_s: float = FULL_TIMEOUT_S,
     ) -> None:
         node = info.node
         self.info = info
@@ -76,7 +93,9 @@ class RayletMachine:
         self.outbox: list[tuple[Address, Message]] = []
         self.links: list[tuple[str, NodeInfo]] = []
         self.leasing = Leasing(node, resources, prestart=prestart, now=now)
-        self.memory = Memory(node, layout, arena)
+        self.leasing.labels = info.labels
+        self.memory = Memory(node, layout, arena, spiller=spiller, full_timeout_s=full_timeout_s)
+        self.memory.is_running, self.memory.describe = self._is_running, self._describe
         self.borrowing = Borrowing(node)
         self.leasing.outbox = self.memory.outbox = self.borrowing.outbox = self.outbox
         self.bulk = self.memory.bulk
@@ -93,15 +112,20 @@ class RayletMachine:
         self._last_free: dict[str, int] = {}
         self._unacked_since: float | None = None
         self._changed_at: float | None = None
+        self._bundles_at: float | None = None
         leasing, memory, borrowing = self.leasing, self.memory, self.borrowing
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             Abandon: memory.on_abandon,
             Alloc: memory.on_alloc,
             Blocked: leasing.on_blocked,
+            BundleCommit: leasing.on_bundle_commit,
+            BundlePrepare: leasing.on_bundle_prepare,
+            BundleReturn: leasing.on_bundle_return,
             BorrowAdd: borrowing.on_borrow_add,
             BorrowDrop: borrowing.on_borrow_drop,
             Exiting: self._on_exiting,
             Fetch: memory.on_fetch,
+            FetchAll: memory.on_fetch_all,
             Free: memory.on_free,
             HeartbeatAck: self._on_heartbeat_ack,
             HoldAcked: borrowing.on_hold_acked,
@@ -113,6 +137,7 @@ class RayletMachine:
             NodeTable: self._on_node_table,
             ProcessGone: lambda src, m: self._process_gone(m),
             Seal: memory.on_seal,
+            StateQuery: self._on_state_query,
             Tickets: leasing.on_tickets,
             Unblocked: leasing.on_unblocked,
             Unpin: memory.on_unpin,
@@ -120,13 +145,17 @@ class RayletMachine:
         }
 
     def join(self) -> None:
-        """Ask the head to be admitted."""
+        """Ask the head to be admitted; say which bundles are held here, if any."""
         self.outbox.append((HEAD, NodeRegister(self.info, WIRE_VERSION)))
+        held = self.leasing.bundles.report_held()
+        if held:
+            self.outbox.append((HEAD, BundlesHeld(held)))
 
     def head_restarted(self) -> None:
         """Another head has taken the place of the one that we knew, and nothing sent to that one will arrive."""
         forget_promises(self.leasing)
-        self.outbox.extend(first_words(self.info, WIRE_VERSION, self.gone_lately, self.leasing))
+        self.join()
+        self.outbox.extend(first_words(self.node, self.gone_lately, self.leasing))
         self._unacked_since = None
         self._last_report = -self.heartbeat_s
 
@@ -139,14 +168,25 @@ class RayletMachine:
 
     def handle_bulk(self, node: int, messages: Sequence[Message]) -> None:
         """Messages of a bulk link."""
-        memory = self.memory
+        pulls = self.memory.pulls
         for msg in messages:
             if type(msg) is Chunk:
-                memory.on_chunk(node, msg)
+                pulls.on_chunk(node, msg)
             elif type(msg) is Pull:
-                memory.on_pull(node, msg)
+                self.memory.on_pull(node, msg)
             elif type(msg) is PullFailed:
-                memory.on_pull_failed(node, msg)
+                pulls.on_pull_failed(node, msg)
+            elif type(msg) is PullBusy:
+                pulls.on_pull_busy(node, msg)
+
+    def _is_running(self, number: int) -> bool:
+        """Whether the process runs a task at the moment: it will let go of its arguments by itself."""
+        proc = self.leasing.procs.get(number)
+        return proc is not None and proc.lease is not None and not proc.lease.actor and not proc.blocked
+
+    def _describe(self, number: int) -> str:
+        proc = self.leasing.procs.get(number)
+        return f"{proc.kind} pid {proc.pid}" if proc is not None else f"process {number}"
 
     # -------------------------------------------------------------- processes of this node
 
@@ -198,6 +238,10 @@ class RayletMachine:
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
                 self.outbox.append((Address(self.node, proc.proc), msg))
+
+    def _on_state_query(self, src: Address, msg: StateQuery) -> None:
+        data = msgspec.msgpack.encode(report(self, msg.what, msg.limit))
+        self.outbox.append((src, StateAnswer(msg.req, data)))
 
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
         proc = self.leasing.procs.get(src.proc)
@@ -253,7 +297,7 @@ class RayletMachine:
     def tick(self, now: float) -> float:
         """Heartbeats and delayed reports; returns the time of the next tick."""
         self.now = now
-        next_at = self.leasing.tick(now)
+        next_at = min(self.leasing.tick(now), self.memory.tick(now))
         if not self.registered:
             return next_at
         leasing = self.leasing
@@ -263,6 +307,11 @@ class RayletMachine:
             if self._changed_at is None:
                 self._changed_at = now
             due = min(due, self._changed_at + REPORT_DELAY_S)
+        if leasing.bundles.changed:
+            # Who waits for a bundle waits for this report: few change, so it can be quick.
+            if self._bundles_at is None:
+                self._bundles_at = now
+            due = min(due, self._bundles_at + BUNDLE_DELAY_S)
         if now >= due:
             self._report(now)
             due = now + self.heartbeat_s
@@ -274,10 +323,11 @@ class RayletMachine:
         leasing = self.leasing
         self._last_free = dict(leasing.resources.free)
         self._last_report = now
-        self._changed_at = None
+        self._changed_at = self._bundles_at = None
         if self._unacked_since is None:
             self._unacked_since = now
         workers = sum(1 for p in leasing.procs.values() if p.kind == "worker")
         waiting = sum(d.want for d in leasing.demands.values())
         spent, leasing.spent_tickets = leasing.spent_tickets, []
-        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent)))
+        bundles = leasing.bundles.report_free()
+        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent, bundles)))

@@ -13,6 +13,7 @@ import socket
 import sys
 from typing import Any
 
+from hpc.core.accelerators.kinds import gpu_kind
 from hpc.core.ids import HEAD_NODE, Address, raylet_of
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.links import Links
@@ -20,14 +21,19 @@ from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec, fault_times
+from hpc.core.policy.labels import ACCELERATOR, node_labels
 from hpc.core.raylet.exits import describe_exit
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
-from hpc.core.raylet.tables import Proc
-from hpc.core.resources import UNIT, NodeResources, to_units
+from hpc.core.raylet.store import StoreShell, number, store_size
+from hpc.core.raylet.tables import NOBODY, Proc
+from hpc.core.raylet.totals import node_totals
+from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
+from hpc.core.resources import UNIT, NodeResources
+from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
-from hpc.core.store.layout import ALIGN, Layout
+from hpc.core.store.layout import Layout
 from hpc.core.wire import (
     HEADER,
     HEADER_BYTES,
@@ -40,6 +46,7 @@ from hpc.core.wire import (
     Register,
     Registered,
     Retire,
+    StoreStats,
     Unroutable,
     decode_body,
     encode_body,
@@ -48,35 +55,9 @@ from hpc.core.wire import (
 
 log = logging.getLogger("hpc.raylet")
 
-#: Part of the node's memory that objects may take, where the user said nothing.
-STORE_SHARE = 0.3
-MIN_STORE_BYTES = 64 << 20
 LOG_INTERVAL_S = 0.1
 #: Workers that may end before they are ready, one after the other, before the node gives up.
 MAX_START_FAILURES = 5
-
-
-def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
-    """The resources of a node in units: what was granted, what the user added."""
-    if spec.gateway:
-        return {}
-    totals = {
-        "CPU": to_units("CPU", spec.cpus),
-        "memory": max(0, spec.mem_bytes - store_bytes) * UNIT,
-        "object_store_memory": store_bytes * UNIT,
-        f"node:{spec.interface_addr}": UNIT,
-    }
-    if spec.gpus:
-        totals["GPU"] = len(spec.gpus) * UNIT
-    for name, amount in spec.overrides.resources.items():
-        totals[name] = to_units(name, amount)
-    return totals
-
-
-def store_size(spec: NodeSpec) -> int:
-    """Bytes of the arena, in whole pages."""
-    wanted = spec.overrides.object_store_bytes or int(spec.mem_bytes * STORE_SHARE)
-    return max(MIN_STORE_BYTES, wanted) // ALIGN * ALIGN
 
 
 class Raylet:
@@ -94,12 +75,18 @@ class Raylet:
         self.arena_fd = create_arena(size)
         self.arena = Arena(self.arena_fd, size)
         totals = node_totals(spec, size)
+        host = socket.gethostname()
+        labels = node_labels(spec.overrides.labels, spec.node, host, gpu_kind() if spec.gpus else "")
+        if labels.get(ACCELERATOR):
+            totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
         info = NodeInfo(
-            spec.node, socket.gethostname(), self.links.endpoint, self.keys.public, totals, dict(spec.overrides.labels),
+            spec.node, host, self.links.endpoint, self.keys.public, totals, labels,
             spec.gateway, os.getpid(), spec.dir, bulk=self.bulk_links.endpoint,
         )  # fmt: skip
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
-        times = fault_times(spec.config)
+        config = spec.config
+        times = fault_times(config)
+        self.store = StoreShell(spec, self.arena, self.reactor)
         self.machine = RayletMachine(
             info,
             NodeResources(totals, {"GPU": spec.gpus}),
@@ -109,6 +96,8 @@ class Raylet:
             prestart=min(prestart, 64),
             heartbeat_s=times.heartbeat_s,
             fence_s=times.fence_s,
+            spiller=self.store.spiller,
+            full_timeout_s=self.store.full_timeout_s,
         )
         self.links.on_restart = self._node_restarted
         self.pressure = Pressure(self._set_reading)
@@ -116,6 +105,7 @@ class Raylet:
         self.links.on_limit = self.pressure.on_limit
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
         self.machine.handlers[FlushLogs] = self._on_flush_logs
+        self.machine.handlers[StoreStats] = self.store.attach(self.machine.memory, self.machine.outbox)
         self.streams: dict[int, Stream] = {}
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
@@ -127,6 +117,13 @@ class Raylet:
         self.stopping = False
         self.start_failures = 0
         self._timer: Timer | None = None
+        self.watchdog = Watchdog(
+            self.reactor, self.arena, self.machine.leasing.procs, self.slots,
+            lambda proc: self._kill(proc, signal.SIGKILL), lambda: self.machine.memory.layout.used_bytes,
+            threshold=0.0 if spec.gateway else number(spec, "memory_usage_threshold", THRESHOLD),
+            interval_s=number(spec, "memory_watch_interval_s", INTERVAL_S),
+            limit_bytes=int(number(spec, "memory_limit_bytes", 0)),
+        )  # fmt: skip
         self.listener = listen(spec.raylet_sock)
         reactor = self.reactor
         reactor.add_reader(self.listener.fileno(), self._accept)
@@ -157,6 +154,7 @@ class Raylet:
 
     def close(self) -> None:
         """Close the links, so that nothing of ZeroMQ outlives the session."""
+        self.store.close()
         self.links.close()
         self.bulk_links.close()
 
@@ -216,9 +214,14 @@ class Raylet:
         self.exited[number] = why
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
-            self._start_failed(number, why)
-        self.logs.close(number)
-        self.machine.process_gone(number, f"its process (pid {self._pid(number)}) {why}", task, attempt)
+            if proc.env:
+                self.machine.leasing.env_failed(proc.env, why_failed(self.spec, number, why))
+            else:
+                self._start_failed(number, why)
+        self.logs.close(number, proc.driver if proc is not None else NOBODY)
+        oom = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+        why = oom or f"its process (pid {self._pid(number)}) {why}"
+        self.machine.process_gone(number, why, task, attempt, bool(oom))
         if number not in self.streams:
             self._forget(number)
 
@@ -520,6 +523,7 @@ class Raylet:
         machine = self.machine
         next_at = machine.tick(self.reactor.now())
         self._send_outbox()
+        self.store.settle()
         leasing = machine.leasing
         if leasing.to_start:
             self._start_workers()
@@ -534,7 +538,7 @@ class Raylet:
         while machine.links:
             what, info = machine.links.pop(0)
             self._link_changed(what, info)
-        if machine.registered and not self.ready_said and self._workers_up():
+        if machine.registered and not self.ready_said:  # workers follow within milliseconds
             self.ready_said = True
             self.control.send({"op": "ready"})
         if machine.fenced:
@@ -543,10 +547,6 @@ class Raylet:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self.reactor.call_at(next_at, lambda: None)
-
-    def _workers_up(self) -> bool:
-        """The node accepts work as soon as its raylet does: workers follow within milliseconds."""
-        return True
 
     def _link_changed(self, what: str, info: NodeInfo) -> None:
         if what == "dial":

@@ -1,100 +1,211 @@
-"""The node's object arena: who may read what, when space can be used again, and objects that come from elsewhere.
+"""The node's object arena: who may read what, what leaves memory when room is needed, and who waits for room.
 
-The raylet alone allocates. Space is used again only when the object was freed by its owner (or is a copy) and no
-process has it pinned. One pull per object and node, however many wait for it.
+The raylet alone allocates. An object's life ends when its owner frees it (a copy's: when room is needed) and no process
+has it pinned. What is not pinned may leave memory, least recently used first: copies of other nodes' objects are
+dropped, others are written to disk (`spill`) and come back when they are read.
+
+Who waits for room waits here, not by asking again. Reads come first: sets of objects (the arguments of a task) in the
+order of arrival. Only the oldest set that lacks room keeps what it has pinned already while it waits, so two sets can
+not wait for each other; the others take nothing until it has all. (A single object that is in memory is never refused:
+its reader may be a task that runs, and whose end others wait for.) Who can be helped by the disk alone holds up those
+behind it; who waits for other processes to let go does not.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Callable, Sequence
 
-from hpc.core.ids import Address, owner_of, raylet_of
-from hpc.core.raylet.tables import Incoming, Stored
-from hpc.core.store.layout import Layout, OutOfSpace
+from hpc.core.ids import Address, owner_of
+from hpc.core.raylet.pulls import ArenaMemory, Pulls
+from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
+from hpc.core.raylet.tables import FetchSet, Incoming, Stored, Wanted
+from hpc.core.store.layout import Layout, OutOfSpace, rounded
 from hpc.core.wire import (
     Abandon,
     Alloc,
     Allocated,
-    Chunk,
     Fetch,
+    FetchAll,
     Fetched,
+    FetchedAll,
     Free,
     LocationAdded,
     Message,
+    PleaseUnpin,
     Pull,
     PullFailed,
     Seal,
     Unpin,
 )
 
-CHUNK_BYTES = 1 << 20
-#: Chunks asked for ahead of what has arrived.
-WINDOW = 16
-
-
-class ArenaMemory(Protocol):
-    """The bytes themselves; the simulator has none."""
-
-    def write(self, offset: int, data: bytes) -> None: ...
-
-    def read(self, offset: int, size: int) -> bytes: ...
+MIB = 1 << 20
+#: Who waits for room is told that there is none when nothing has moved for so long and nobody is at work who could let
+#: go of something.
+FULL_TIMEOUT_S = 5.0
+#: More than what is needed now leaves memory at once, so that the next who needs room finds some.
+SPILL_AHEAD_BYTES = 32 * MIB
 
 
 class Memory:
     """The pure part of a raylet that keeps objects."""
 
-    def __init__(self, node: int, layout: Layout, arena: ArenaMemory) -> None:
+    def __init__(
+        self, node: int, layout: Layout, arena: ArenaMemory, *, spiller: Spiller | None = None,
+        full_timeout_s: float = FULL_TIMEOUT_S,
+    ) -> None:  # fmt: skip
         self.node = node
+        self.now = 0.0
         self.layout = layout
-        self.arena = arena
         self.outbox: list[tuple[Address, Message]] = []
-        self.bulk: list[tuple[int, Message]] = []
+        self.spiller = spiller or Spiller()
+        self.pulls = Pulls(node, arena, self._arrived, self._pull_failed)
+        self.bulk = self.pulls.bulk
+        self.incoming = self.pulls.incoming
+        self.full_timeout_s = full_timeout_s
+        #: All objects that are kept here; those in memory are in `lru` too, the least recently used first.
         self.stored: dict[bytes, Stored] = {}
+        self.lru: dict[bytes, Stored] = {}
         self.writing: dict[int, tuple[int, bytes]] = {}
         self.freed_early: set[bytes] = set()
-        #: Readers that were told of an object before its writer's Seal came here: another stream, no common order.
-        self.early_readers: dict[bytes, list[int]] = {}
-        self.incoming: dict[bytes, Incoming] = {}
-        self.dead_nodes: set[int] = set()
+        self.wanted: list[Wanted] = []
+        self.sets: list[FetchSet] = []
+        #: Hooks of the machine: whether a process runs a task (and so will let go), and what to call it.
+        self.is_running: Callable[[int], bool] = lambda proc: False
+        self.describe: Callable[[int], str] = lambda proc: f"process {proc}"
+        self._asking: set[int] = set()
+        self._asked: set[int] = set()
+        self._moved_at = 0.0
+        self._dead_owners: set[Address] = set()
+        self._pumping = False
+        self._again = False
 
     def _reply(self, src: Address, msg: Message) -> None:
         self.outbox.append((src, msg))
 
-    # -------------------------------------------------------------- space
+    # -------------------------------------------------------------- room
 
-    def _alloc(self, size: int) -> int:
-        """Space for an object, evicting copies that nobody has pinned. Raises OutOfSpace."""
+    def _take(self, size: int, reading: bool) -> tuple[int, bool]:
+        """Room for ``size`` bytes: (offset, True), or (-1, whether the disk alone will make it)."""
         try:
-            return self.layout.alloc(size)
+            return self.layout.alloc(size), True
         except OutOfSpace:
-            for obj in [o for o in self.stored.values() if o.copy and not o.pins]:
+            coming = self._make_room(rounded(size), reading)
+        try:
+            return self.layout.alloc(size), True
+        except OutOfSpace:
+            return -1, coming
+
+    def _make_room(self, need: int, reading: bool) -> bool:
+        """Let objects leave memory until ``need`` bytes are free; True if that much is on its way to disk."""
+        layout, spiller = self.layout, self.spiller
+        if need - layout.free_bytes - spiller.writing_bytes <= 0:
+            if not spiller.writing_bytes:
+                # There is enough, in pieces: empty the stretch that costs least.
+                self._evict(self._stretch(need), math.inf, reading)
+        else:
+            lacking = need - layout.free_bytes - spiller.writing_bytes
+            ahead = min(SPILL_AHEAD_BYTES, layout.capacity // 8)
+            self._evict(list(self.lru.values()), max(lacking, ahead), reading)
+        if layout.largest_hole >= need or spiller.writing_bytes >= max(1, need - layout.free_bytes):
+            return True
+        self._ask_for_pins()
+        return False
+
+    def _evict(self, objects: list[Stored], target: float, reading: bool) -> None:
+        """Drop or begin to write those that nobody has pinned, in this order, until that is ``target`` bytes."""
+        room = self.spiller.room(self.now, reading)
+        dirty: list[Stored] = []
+        for obj in objects:
+            if target <= 0:
+                break
+            if obj.pins or obj.busy:
+                continue
+            if obj.copy:
                 self._drop(obj)
-                try:
-                    return self.layout.alloc(size)
-                except OutOfSpace:
-                    continue
-            raise
+            elif obj.disk is not None:
+                self._leave_memory(obj)
+            elif obj.size <= room:
+                room -= obj.size
+                dirty.append(obj)
+            else:
+                continue
+            target -= rounded(obj.size)
+        if dirty:
+            self.spiller.write(dirty)
+
+    def _stretch(self, need: int) -> list[Stored]:
+        """Neighbours in memory that nobody has pinned and that leave a hole of ``need`` bytes, for the fewest bytes to
+        write; empty if pins are everywhere."""
+        by_offset = {obj.offset: obj for obj in self.lru.values() if not obj.pins and not obj.busy}
+        best: list[Stored] = []
+        best_cost = math.inf
+        run: list[tuple[int, Stored | None]] = []
+        total, cost = 0, 0.0
+        for offset, size, used in self.layout.parts():
+            obj = by_offset.get(offset) if used else None
+            if used and obj is None:
+                run, total, cost = [], 0, 0.0
+                continue
+            run.append((size, obj))
+            total += size
+            cost += _cost(obj)
+            while total - run[0][0] >= need:
+                size, obj = run.pop(0)
+                total -= size
+                cost -= _cost(obj)
+            if total >= need and cost < best_cost:
+                best_cost, best = cost, [o for _, o in run if o is not None]
+        return best
+
+    def _ask_for_pins(self) -> None:
+        """Ask the processes here to give back what they keep pinned only in case they read it again."""
+        holders = {proc for obj in self.lru.values() for proc in obj.pins}
+        for proc in sorted(holders - self._asked):
+            if proc:
+                self._asked.add(proc)
+                self._asking.add(proc)
+                self.outbox.append((Address(self.node, proc), PleaseUnpin()))
 
     def _why_full(self, size: int) -> str:
-        mib = 1 << 20
+        holders: dict[int, int] = {}
+        for obj in self.lru.values():
+            for proc in obj.pins:
+                holders[proc] = holders.get(proc, 0) + obj.size
+        biggest = sorted(holders.items(), key=lambda item: -item[1])[:3]
+        held = "; ".join(f"{self.describe(proc)} reads {held // MIB} MiB" for proc, held in biggest)
         return (
-            f"the object store of node {self.node} has no room for {size} bytes: {self.layout.free_bytes // mib} of "
-            f"{self.layout.capacity // mib} MiB are free, {len(self.stored)} objects. Drop references that are no "
-            "longer needed, or give it more (object_store_memory=)."
+            f"the object store of node {self.node} has no room for {size} bytes: {self.layout.free_bytes // MIB} of "
+            f"{self.layout.capacity // MIB} MiB are free (the largest piece: {self.layout.largest_hole // MIB} MiB), "
+            f"{len(self.lru)} objects are in memory"
+            + (f", in use: {held}" if held else "")
+            + f"; {self.spiller.state()}. Let go of values that were read, or give it more (object_store_memory=)."
         )
 
+    def _too_large(self, size: int) -> str:
+        """Why this much can never fit, or nothing."""
+        most = self.layout.capacity - self.layout.reserved
+        if size <= most:
+            return ""
+        return (
+            f"the object store of node {self.node} has no room for {size} bytes: it has {most} in all. Give it more "
+            "(object_store_memory=), or use smaller objects."
+        )
+
+    # -------------------------------------------------------------- writing
+
     def on_alloc(self, src: Address, msg: Alloc) -> None:
-        try:
-            offset = self._alloc(msg.size)
-        except OutOfSpace:
-            self._reply(src, Allocated(msg.req, -1, self._why_full(msg.size)))
+        """A process wants room; it is answered when there is some, in the order of the questions."""
+        why = self._too_large(rounded(msg.size))
+        if why:
+            self._reply(src, Allocated(msg.req, -1, why))
             return
-        self.writing[offset] = (src.proc, msg.ident)
-        self._reply(src, Allocated(msg.req, offset))
+        self.wanted.append(Wanted(src, msg.req, msg.size, msg.ident, self.now))
+        self.pump()
 
     def on_abandon(self, src: Address, msg: Abandon) -> None:
         if self._written_by(msg.offset, src.proc):
-            self.layout.free(msg.offset)
+            self._free(msg.offset)
 
     def _written_by(self, offset: int, proc: int) -> bool:
         """Whether the process is writing there; it is done with it now."""
@@ -104,27 +215,65 @@ class Memory:
         del self.writing[offset]
         return True
 
+    def _being_written(self, ident: bytes) -> bool:
+        return any(being_written == ident for _, being_written in self.writing.values())
+
     def on_seal(self, src: Address, msg: Seal) -> None:
         if not self._written_by(msg.offset, src.proc):
             return
         if msg.ident in self.stored:
-            self.layout.free(msg.offset)
+            self._free(msg.offset)
             return
-        freed = msg.ident in self.freed_early
+        freed = msg.ident in self.freed_early or self._is_orphan(msg.ident)
         self.freed_early.discard(msg.ident)
-        obj = self.stored[msg.ident] = Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1})
-        for proc in self.early_readers.pop(msg.ident, ()):
-            obj.pins[proc] = obj.pins.get(proc, 0) + 1
-            self._reply(Address(self.node, proc), Fetched(obj.ident, obj.offset, obj.size))
+        self._asked.discard(src.proc)
+        self._keep(Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1}))
+
+    def _keep(self, obj: Stored) -> None:
+        self.stored[obj.ident] = self.lru[obj.ident] = obj
+        self._moved_at = self.now
+        if self.sets:
+            self.pump()
+
+    def _free(self, offset: int) -> None:
+        """Space can be used again."""
+        self.layout.free(offset)
+        self._moved_at = self.now
+        if self.wanted or self.sets:
+            self.pump()
+
+    def _is_orphan(self, ident: bytes) -> bool:
+        """Whether the object's owner is gone: its last workers may still be writing for it."""
+        owner = owner_of(ident)
+        return owner in self._dead_owners or owner.node in self.pulls.dead_nodes
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
+        self._asking.discard(src.proc)
         for ident in msg.idents:
             obj = self.stored.get(ident)
             if obj is not None and src.proc in obj.pins:
-                obj.pins[src.proc] -= 1
-                if not obj.pins[src.proc]:
-                    del obj.pins[src.proc]
-                self._maybe_drop(obj)
+                self._unpin(obj, src.proc)
+        if self.wanted or self.sets:
+            self.pump()
+
+    def _unpin(self, obj: Stored, proc: int) -> None:
+        obj.pins[proc] -= 1
+        if not obj.pins[proc]:
+            del obj.pins[proc]
+            self._touch(obj)
+            self._moved_at = self.now
+        self._maybe_drop(obj)
+
+    def _pin(self, obj: Stored, proc: int) -> None:
+        obj.pins[proc] = obj.pins.get(proc, 0) + 1
+        self._asked.discard(proc)
+        self._touch(obj)
+
+    def _touch(self, obj: Stored) -> None:
+        if obj.ident in self.lru:
+            self.lru[obj.ident] = self.lru.pop(obj.ident)
+
+    # -------------------------------------------------------------- the end of objects
 
     def on_free(self, src: Address, msg: Free) -> None:
         for ident in msg.idents:
@@ -132,143 +281,320 @@ class Memory:
             if obj is not None:
                 obj.freed = True
                 self._maybe_drop(obj)
-            elif any(being_written == ident for _, being_written in self.writing.values()):
+            elif self._being_written(ident):
                 # A worker's result reached its owner, and was dropped there, before the worker's Seal came here.
                 self.freed_early.add(ident)
 
     def _maybe_drop(self, obj: Stored) -> None:
-        if obj.freed and not obj.pins:
+        if obj.freed and not obj.pins and not obj.busy:
             self._drop(obj)
 
     def _drop(self, obj: Stored) -> None:
+        if self.stored.get(obj.ident) is not obj:
+            return
         del self.stored[obj.ident]
-        self.layout.free(obj.offset)
+        self.pulls.dropped(obj.ident)
+        self.spiller.forget(obj)
+        self._leave_memory(obj)
+
+    def _leave_memory(self, obj: Stored) -> None:
+        if self.lru.pop(obj.ident, None) is not None:
+            offset, obj.offset = obj.offset, -1
+            self._free(offset)
 
     def proc_gone(self, proc: int) -> None:
         """A process has ended (its descriptor and its socket): what it pinned or was writing is given back."""
+        self._asking.discard(proc)
+        self._asked.discard(proc)
+        self.wanted = [want for want in self.wanted if want.src.proc != proc]
+        for waiting in [s for s in self.sets if s.src.proc == proc and s.pull is None]:
+            self.sets.remove(waiting)
+            waiting.held.clear()
         for offset in [o for o, (writer, _) in self.writing.items() if writer == proc]:
-            ident = self.writing.pop(offset)[1]
-            self.freed_early.discard(ident)
-            self.layout.free(offset)
-            for reader in self.early_readers.pop(ident, ()):
-                self._reply(Address(self.node, reader), Fetched(ident, -1, 0, "its writer has died", [self.node]))
-        for readers in self.early_readers.values():
-            if proc in readers:
-                readers.remove(proc)
+            self.freed_early.discard(self.writing.pop(offset)[1])
+            self._free(offset)
         for obj in list(self.stored.values()):
             if obj.pins.pop(proc, 0):
                 self._maybe_drop(obj)
-        for pull in self.incoming.values():
-            if proc in pull.waiters:
-                pull.waiters.remove(proc)
+        self._moved_at = self.now
+        self.pump()
 
     def owner_gone(self, owner: Address) -> None:
         """Nobody can hold the objects of an owner that is gone."""
+        self._dead_owners.add(owner)
         for obj in [o for o in self.stored.values() if owner_of(o.ident) == owner]:
             obj.freed = True
             self._maybe_drop(obj)
+
+    def forget_node(self, node: int) -> None:
+        """A node is gone: pulls from it go on elsewhere; what its processes owned is freed; copies of what it had made
+        may be the last ones now."""
+        self.pulls.forget_node(node)
+        for waiting in [s for s in self.sets if s.pull is not None and s.pull[0] == node]:
+            self._end_set(waiting)
+        for obj in list(self.stored.values()):
+            if obj.origin == node:
+                obj.copy = False
+            if owner_of(obj.ident).node == node:
+                obj.freed = True
+                self._maybe_drop(obj)
 
     # -------------------------------------------------------------- reading
 
     def on_fetch(self, src: Address, msg: Fetch) -> None:
         obj = self.stored.get(msg.ident)
-        if obj is not None:
-            obj.pins[src.proc] = obj.pins.get(src.proc, 0) + 1
+        if obj is not None and obj.offset >= 0 and obj.busy != "restoring":
+            self._pin(obj, src.proc)
             self._reply(src, Fetched(msg.ident, obj.offset, obj.size))
             return
-        if any(ident == msg.ident for _, ident in self.writing.values()):
-            self.early_readers.setdefault(msg.ident, []).append(src.proc)
-            return
-        pull = self.incoming.get(msg.ident)
-        if pull is None:
-            sources = [n for n in msg.nodes if n != self.node and n not in self.dead_nodes]
-            if not sources:
-                why = "no node that is alive has a copy"
-                self._reply(src, Fetched(msg.ident, -1, msg.size, why, list(msg.nodes)))
-                return
-            try:
-                offset = self._alloc(msg.size)
-            except OutOfSpace:
-                self._reply(src, Fetched(msg.ident, -1, msg.size, self._why_full(msg.size)))
-                return
-            pull = self.incoming[msg.ident] = Incoming(msg.ident, msg.size, offset, sources)
-            pull.waiters.append(src.proc)
-            self._next_source(pull)
-        else:
-            pull.sources.extend(n for n in msg.nodes if n not in pull.sources and n not in pull.failed)
-            pull.waiters.append(src.proc)
+        self._add_set(FetchSet(src, 0, {msg.ident: (msg.size, msg.nodes)}, self.now, alone=True))
 
-    def _next_source(self, pull: Incoming) -> None:
-        """Begin, or begin again, with the next node that should have the object."""
-        while pull.sources:
-            pull.source = pull.sources.pop(0)
-            if pull.source in self.dead_nodes or pull.source == self.node:
-                pull.failed.append(pull.source)
-                continue
-            pull.received = 0
-            pull.asked = WINDOW * CHUNK_BYTES
-            self.bulk.append((pull.source, Pull(pull.ident, 0, WINDOW)))
-            return
-        del self.incoming[pull.ident]
-        self.layout.free(pull.offset)
-        failed = Fetched(pull.ident, -1, pull.size, f"nodes {pull.failed} do not have it any more", pull.failed)
-        for proc in pull.waiters:
-            self._reply(Address(self.node, proc), failed)
+    def on_fetch_all(self, src: Address, msg: FetchAll) -> None:
+        items = {ident: (size, nodes) for ident, size, nodes in zip(msg.idents, msg.sizes, msg.nodes)}
+        self._add_set(FetchSet(src, msg.req, items, self.now))
 
     def on_pull(self, node: int, msg: Pull) -> None:
-        """Another node wants part of an object of ours. Nothing is remembered: it asks again for the next part."""
+        """Another node wants part of an object of ours; one that is on disk comes back to memory for that."""
         obj = self.stored.get(msg.ident)
-        if obj is None:
+        if obj is None and msg.ident in self.incoming:
+            self.pulls.serve_incoming(node, msg)
+        elif obj is None:
             self.bulk.append((node, PullFailed(msg.ident, "it is not here")))
-            return
-        at = msg.offset
-        for _ in range(msg.window):
-            if at >= obj.size:
-                break
-            size = min(CHUNK_BYTES, obj.size - at)
-            self.bulk.append((node, Chunk(msg.ident, at, self.arena.read(obj.offset + at, size), obj.size)))
-            at += size
+        elif obj.offset >= 0 and obj.busy != "restoring":
+            self._touch(obj)
+            self.pulls.serve(node, msg, obj)
+        else:
+            items: dict[bytes, tuple[int, list[int]]] = {obj.ident: (obj.size, [])}
+            self._add_set(FetchSet(Address(self.node, 0), 0, items, self.now, alone=True, pull=(node, msg)))
 
-    def on_chunk(self, node: int, msg: Chunk) -> None:
-        pull = self.incoming.get(msg.ident)
-        if pull is None or pull.source != node or msg.offset != pull.received:
+    def _add_set(self, new: FetchSet) -> None:
+        total = sum(rounded(size) for size, _ in new.items.values())
+        why = self._too_large(total)
+        if why:
+            self._fail(new, next(iter(new.items)), why if new.alone else f"the arguments are too large together: {why}")
             return
-        if msg.offset + len(msg.data) > pull.size:
-            self.on_pull_failed(node, PullFailed(msg.ident, "it is larger there than its owner says"))
+        self.sets.append(new)
+        self.pump()
+
+    def pump(self) -> None:
+        """See who can go on: sets first, in the order of arrival, then those who want to write."""
+        if self._pumping:
+            self._again = True
             return
-        self.arena.write(pull.offset + msg.offset, msg.data)
-        pull.received += len(msg.data)
-        if pull.received >= pull.size:
-            self._arrived(pull)
-        elif pull.asked - pull.received <= WINDOW * CHUNK_BYTES // 2 and pull.asked < pull.size:
-            self.bulk.append((node, Pull(msg.ident, pull.asked, WINDOW // 2)))
-            pull.asked += WINDOW // 2 * CHUNK_BYTES
+        self._pumping = True
+        self._again = True
+        while self._again:
+            self._again = False
+            held_up = self._pump_sets()
+            if not held_up:
+                self._pump_wanted()
+        self._pumping = False
+
+    def _pump_sets(self) -> bool:
+        """Serve sets; True if the oldest that lacks room will be helped by the disk: nobody may overtake it."""
+        lacking = held_up = False
+        for waiting in list(self.sets):
+            if waiting not in self.sets:
+                continue
+            missing = [ident for ident in waiting.items if not self._there(ident)]
+            if not missing and (waiting.alone or not lacking):
+                self._complete(waiting)
+            elif lacking:
+                self._let_go_held(waiting)
+            else:
+                self._hold(waiting)
+                room, coming = self._bring(waiting, missing)
+                if not room:
+                    lacking, held_up = True, coming
+        return held_up
+
+    def _there(self, ident: bytes) -> bool:
+        obj = self.stored.get(ident)
+        return obj is not None and obj.offset >= 0 and obj.busy != "restoring"
+
+    def _hold(self, waiting: FetchSet) -> None:
+        """Pin what is there already for a set that goes on."""
+        for ident in waiting.items:
+            if self._there(ident):
+                obj = self.stored[ident]
+                if obj not in waiting.held:
+                    waiting.held.append(obj)
+                    self._pin(obj, waiting.src.proc)
+
+    def _let_go_held(self, waiting: FetchSet) -> None:
+        held, waiting.held = waiting.held, []
+        for obj in held:
+            if waiting.src.proc in obj.pins:
+                self._unpin(obj, waiting.src.proc)
+
+    def _bring(self, waiting: FetchSet, missing: list[bytes]) -> tuple[bool, bool]:
+        """Begin to restore or pull what is missing: (whether there was room for all, whether the disk will make it)."""
+        for ident in missing:
+            size, nodes = waiting.items[ident]
+            obj = self.stored.get(ident)
+            if ident in self.incoming:
+                self.pulls.add_sources(ident, nodes)
+                continue
+            if (obj is not None and obj.busy == "restoring") or self._being_written(ident):
+                continue
+            if obj is None and not any(n != self.node and n not in self.pulls.dead_nodes for n in nodes):
+                self._fail(waiting, ident, "no node that is alive has a copy", nodes)
+                return True, False
+            offset, coming = self._take(size if obj is None else obj.size, True)
+            if offset < 0:
+                return False, coming
+            if obj is not None:
+                obj.offset = offset
+                self.lru[ident] = obj
+                self.spiller.read(obj)
+            else:
+                self.pulls.start(ident, size, offset, nodes)
+        return True, False
+
+    def _end_set(self, waiting: FetchSet) -> None:
+        if waiting in self.sets:
+            self.sets.remove(waiting)
+        self._let_go_held(waiting)
+
+    def _complete(self, waiting: FetchSet) -> None:
+        proc = waiting.src.proc
+        objects = [self.stored[ident] for ident in waiting.items]
+        for obj in objects:
+            if obj not in waiting.held:
+                self._pin(obj, proc)
+        waiting.held.clear()
+        self.sets.remove(waiting)
+        self._moved_at = self.now
+        if waiting.pull is not None:
+            node, msg = waiting.pull
+            self.pulls.serve(node, msg, objects[0])
+            self._unpin(objects[0], proc)
+        elif waiting.alone:
+            self._reply(waiting.src, Fetched(objects[0].ident, objects[0].offset, objects[0].size))
+        else:
+            idents, sizes, offsets = zip(*((o.ident, o.size, o.offset) for o in objects))
+            self._reply(waiting.src, FetchedAll(waiting.req, list(idents), list(sizes), list(offsets)))
+
+    def _fail(self, waiting: FetchSet, ident: bytes, why: str, lost: Sequence[int] = ()) -> None:
+        """A set cannot be had: because of ``ident``, which the nodes ``lost`` should have and have not."""
+        self._end_set(waiting)
+        size = waiting.items[ident][0]
+        if waiting.pull is not None:
+            self.bulk.append((waiting.pull[0], PullFailed(ident, why)))
+        elif waiting.alone:
+            self._reply(waiting.src, Fetched(ident, -1, size, why, list(lost)))
+        else:
+            self._reply(waiting.src, FetchedAll(waiting.req, [], [], [], why, ident, list(lost)))
+
+    def _fail_all_with(self, ident: bytes, why: str, lost: Sequence[int]) -> None:
+        for waiting in [s for s in self.sets if ident in s.items]:
+            self._fail(waiting, ident, why, lost)
 
     def _arrived(self, pull: Incoming) -> None:
-        del self.incoming[pull.ident]
-        obj = Stored(pull.ident, pull.offset, pull.size, copy=True)
-        self.stored[pull.ident] = obj
-        for proc in pull.waiters:
-            obj.pins[proc] = obj.pins.get(proc, 0) + 1
-            self._reply(Address(self.node, proc), Fetched(pull.ident, obj.offset, obj.size))
+        """A copy of another node's object is complete."""
+        freed = self._is_orphan(pull.ident)
+        obj = Stored(pull.ident, pull.offset, pull.size, copy=True, freed=freed, origin=pull.origin)
         self.outbox.append((owner_of(pull.ident), LocationAdded(pull.ident, self.node)))
+        self.pulls.hand_readers(pull, obj)
+        self._keep(obj)
 
-    def on_pull_failed(self, node: int, msg: PullFailed) -> None:
-        pull = self.incoming.get(msg.ident)
-        if pull is not None and pull.source == node:
-            pull.failed.append(node)
-            self._next_source(pull)
+    def _pull_failed(self, pull: Incoming, why: str) -> None:
+        self._free(pull.offset)
+        self._fail_all_with(pull.ident, why, pull.failed)
 
-    def forget_node(self, node: int) -> None:
-        """A node is gone: pulls from it go on elsewhere; what its processes owned is freed."""
-        self.dead_nodes.add(node)
-        for pull in [p for p in self.incoming.values() if p.source == node]:
-            pull.failed.append(node)
-            self._next_source(pull)
-        for obj in [o for o in self.stored.values() if owner_of(o.ident).node == node]:
-            obj.freed = True
-            self._maybe_drop(obj)
+    def _pump_wanted(self) -> None:
+        """Give room to those who want to write. Whom the disk will help holds up those behind."""
+        for want in list(self.wanted):
+            offset, coming = self._take(want.size, False)
+            if offset >= 0:
+                self.wanted.remove(want)
+                self.writing[offset] = (want.src.proc, want.ident)
+                self._reply(want.src, Allocated(want.req, offset))
+            elif coming:
+                return
 
-    def raylets_with(self, ident: bytes) -> Address:
-        """Where to ask about an object: the raylet of its owner's node."""
-        return raylet_of(owner_of(ident).node)
+    # -------------------------------------------------------------- the disk
+
+    def disk_ended(self, job: DiskJob, error: str) -> None:
+        """The disk is done with a job."""
+        self.spiller.ended(job, error, self.now)
+        if job.objects and not error:
+            self._moved_at = self.now
+        for obj in job.objects:
+            if obj.freed and not obj.pins:
+                self._drop(obj)
+            elif job.kind == WRITE:
+                if not error and not obj.pins:
+                    self._leave_memory(obj)
+            elif error:
+                why = f"it could not be read back from disk: {error}"
+                for waiting in [s for s in self.sets if obj.ident in s.items]:
+                    if set(waiting.items[obj.ident][1]) <= {self.node}:
+                        self._fail(waiting, obj.ident, why, [self.node])
+                self._drop(obj)
+        self.pump()
+
+    # -------------------------------------------------------------- time
+
+    def _hopeless(self, procs: set[int]) -> bool:
+        """Whether nobody who reads objects here is at work: those who wait cannot let go of what they have."""
+        if self._asking or (self.spiller.writing_bytes and not self.spiller.problem):
+            return False
+        holders = {proc for obj in self.lru.values() for proc in obj.pins} - procs
+        return not any(self.is_running(proc) for proc in holders)
+
+    def tick(self, now: float) -> float:
+        """End what has waited for too long; returns the time of the next look."""
+        self.now = now
+        self.pulls.tick(now)
+        if not self.wanted and not self.sets:
+            return now + 1.0
+        self.pump()
+        if now - self._moved_at < self.full_timeout_s:
+            return min(now + 0.5, self._moved_at + self.full_timeout_s + 0.001)
+        waiting_procs = {w.src.proc for w in self.wanted} | {s.src.proc for s in self.sets}
+        if not self._hopeless(waiting_procs):
+            return now + 0.5
+        for want in [w for w in self.wanted if now - w.since >= self.full_timeout_s]:
+            self.wanted.remove(want)
+            self._reply(want.src, Allocated(want.req, -1, self._why_full(want.size)))
+        for waiting in [s for s in self.sets if now - s.since >= self.full_timeout_s and self._lacks_room(s)]:
+            self._fail(waiting, next(iter(waiting.items)), self._why_full(sum(s for s, _ in waiting.items.values())))
+            break
+        self.pump()
+        return now + 0.1
+
+    def _lacks_room(self, waiting: FetchSet) -> bool:
+        """Whether something of the set is neither there nor on its way."""
+        return any(
+            not self._there(ident)
+            and ident not in self.incoming
+            and not self._being_written(ident)
+            and not (ident in self.stored and self.stored[ident].busy == "restoring")
+            for ident in waiting.items
+        )
+
+    def stats(self) -> dict[str, int]:
+        """What is here and what was moved, in bytes and numbers of objects."""
+        spiller, pulls = self.spiller, self.pulls
+        return {
+            "capacity_bytes": self.layout.capacity - self.layout.reserved,
+            "used_bytes": self.layout.used_bytes,
+            "objects": len(self.stored),
+            "objects_in_memory": len(self.lru),
+            "disk_bytes": spiller.used_bytes,
+            "disk_files": len(spiller.files),
+            "spilled_bytes": spiller.spilled_bytes,
+            "spilled_objects": spiller.spilled_objects,
+            "restored_bytes": spiller.restored_bytes,
+            "restored_objects": spiller.restored_objects,
+            "disk_errors": spiller.errors,
+            "sent_bytes": pulls.sent_bytes,
+            "received_bytes": pulls.received_bytes,
+            "waiting": len(self.wanted) + len(self.sets),
+        }
+
+
+def _cost(obj: Stored | None) -> float:
+    """What it costs to take an object out of memory, in bytes to be written."""
+    return 0.0 if obj is None or obj.copy or obj.disk is not None else float(obj.size)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from hpc.core.ids import HEAD, Address
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.wire import HeadRestarted, Message, NodeInfo, NodeRegister, ProcessGone
+from hpc.core.wire import HeadRestarted, Message, ProcessGone
 
 #: Ended processes that are kept to be told again, at most.
 MAX_GONE = 100_000
@@ -44,11 +44,8 @@ def forget_promises(leasing: Leasing) -> None:
         demand.told_head = demand.tickets_seen = 0
 
 
-def first_words(info: NodeInfo, version: int, gone: GoneLately, leasing: Leasing) -> list[tuple[Address, Message]]:
-    """What is sent at once: to the head, and to the processes of this node."""
-    out: list[tuple[Address, Message]] = [(HEAD, NodeRegister(info, version))]
-    out += [(HEAD, msg) for msg in gone.all()]
-    out += [
-        (Address(info.node, proc.proc), HeadRestarted()) for proc in leasing.procs.values() if proc.state != "starting"
-    ]
+def first_words(node: int, gone: GoneLately, leasing: Leasing) -> list[tuple[Address, Message]]:
+    """What is sent after the registration: to the head, and to the processes of this node."""
+    out: list[tuple[Address, Message]] = [(HEAD, msg) for msg in gone.all()]
+    out += [(Address(node, proc.proc), HeadRestarted()) for proc in leasing.procs.values() if proc.state != "starting"]
     return out

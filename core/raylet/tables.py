@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
-from hpc.core.resources import Amounts, Grant
+from hpc.core.resources import Amounts, Grant, NodeResources
+from hpc.core.wire import Pull
+
+if TYPE_CHECKING:
+    from hpc.core.raylet.bundles import Bundle
+
+NOBODY = Address(0, 0)
 
 
 @dataclass
 class Proc:
-    """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver"."""
+    """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
+    being killed: it is not leased again."""
 
     proc: int
     kind: str
@@ -24,14 +31,19 @@ class Proc:
     started: float = 0.0
     exposed: bool = False
     retired: bool = False
+    blocked: bool = False
+    doomed: bool = False
     exit_why: str = ""
     exit_intended: bool = False
     job: bytes = b""
+    #: Whose work it does, or did last.
+    driver: Address = NOBODY
 
 
 @dataclass
 class Lease:
-    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting."""
+    """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting. ``pool``
+    is what the grant came from: the node, or a bundle of a placement group. ``recalled_at``: others wait for it."""
 
     ident: int
     owner: Address
@@ -40,13 +52,18 @@ class Lease:
     actor: bool
     env: tuple[tuple[str, str], ...]
     driver: Address
+    pool: NodeResources
     worker: Proc | None = None
     reclaim_asked: bool = False
+    since: float = 0.0
+    recalled_at: float = -1.0
+    bundle: Bundle | None = None
 
 
 @dataclass
 class Demand:
-    """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far."""
+    """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far, of
+    ``target`` that it has ever wanted. One of another node that waits here, ``until`` then, has an ``asker``."""
 
     owner: Address
     req: int
@@ -58,6 +75,7 @@ class Demand:
     actor: bool
     driver: Address
     depth: int = 0
+    target: int = 0
     want: int = 0
     sent: int = 0
     here: int = 0
@@ -65,11 +83,24 @@ class Demand:
     told_at: float = 0.0
     tickets_seen: int = 0
     since: float = 0.0
+    served: int = 0
+    asker: Address | None = None
+    until: float = 0.0
+
+
+@dataclass
+class Piece:
+    """Where an object lies on disk: in which file, and where in it."""
+
+    file: int
+    at: int
+    size: int
 
 
 @dataclass
 class Stored:
-    """An object in this node's arena. ``pins`` counts by process; it can go when freed and not pinned."""
+    """An object that this node keeps: in the arena (``offset`` is not -1), on disk (``disk``), or both. ``busy`` is
+    "spilling" or "restoring" meanwhile. ``pins`` counts by process; it can go when freed and not pinned."""
 
     ident: bytes
     offset: int
@@ -77,21 +108,54 @@ class Stored:
     copy: bool = False
     freed: bool = False
     pins: dict[int, int] = field(default_factory=dict)
+    disk: Piece | None = None
+    busy: str = ""
+    origin: int = 0
+
+
+@dataclass(eq=False)
+class Wanted:
+    """Somebody waits for room to write an object."""
+
+    src: Address
+    req: int
+    size: int
+    ident: bytes
+    since: float
+
+
+@dataclass(eq=False)
+class FetchSet:
+    """Objects that a process (or, with ``pull``, another node) wants to read, all or none. ``held`` are those that are
+    pinned for it already while it waits for the others."""
+
+    src: Address
+    req: int
+    items: dict[bytes, tuple[int, list[int]]]
+    since: float
+    alone: bool = False
+    pull: tuple[int, Pull] | None = None
+    held: list[Stored] = field(default_factory=list)
 
 
 @dataclass
 class Incoming:
-    """An object on its way to this node, and who waits for it."""
+    """An object on its way to this node from ``source``. ``received`` bytes are there, up to ``asked`` were asked for.
+    ``readers`` are other nodes that read it from here as it comes: node to (next byte, chunks that it may be sent)."""
 
     ident: bytes
     size: int
     offset: int
     sources: list[int]
-    waiters: list[int] = field(default_factory=list)
     received: int = 0
     asked: int = 0
     source: int = 0
+    origin: int = 0
+    whole: bool = False
+    moved_at: float = 0.0
+    others: list[int] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
+    readers: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass

@@ -1,17 +1,19 @@
 """What the simulated tasks and actors do: programs as data, and the worker that runs them in virtual time.
 
-A task's program says how long it runs, what it returns, which tasks it submits and waits for itself, and whether it
-keeps references. Values are numbers that can be checked: a task's value is its own number plus those of its arguments
-and children.
+A task's program says how long it runs, what it returns, which tasks it submits and waits for itself, and what it
+does with the references among its arguments. Values are numbers that can be checked: a task's value is its own number
+plus those of its arguments, of what it read, and of its children.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from hpc.core.ids import Address
+from hpc.core.owner.streams import END, item_id
 from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.resources import UNIT
 from hpc.core.sim.world import Process, World
@@ -19,18 +21,28 @@ from hpc.core.wire import (
     ERROR,
     INLINE,
     STORED,
+    STREAM_IDS,
+    STREAMING,
     SYSTEM,
+    Alloc,
+    Allocated,
     Blocked,
     Call,
+    Consumed,
     CreateActor,
     Done,
     EndActor,
+    FetchAll,
+    FetchedAll,
     Message,
+    PleaseUnpin,
     Result,
     Seal,
     Task,
     Unblocked,
     Unpin,
+    Yielded,
+    system_error,
 )
 from hpc.core.worker.executor import Executor
 
@@ -46,6 +58,11 @@ class Program(msgspec.Struct):
     returns_refs: int = 0
     large: bool = False
     fails: bool = False
+    #: What it does with the references nested in its arguments: "" nothing, "read" get their values, "deep" those of
+    #: the references inside them too, "keep" leave them in the actor's state, "forget" empty that.
+    borrow: str = ""
+    #: A generator of so many items, each its number in the series plus the program's number.
+    items: int = 0
 
 
 def value_of(result: Result) -> Any:
@@ -69,31 +86,72 @@ class Submitter:
         self.shape = machine.add_shape(Shape(held, held, "DEFAULT", {}, False))
         self.actor_shape = machine.add_shape(Shape({}, held, "DEFAULT", {}, True))
 
-    def submit(self, program: Program, refs: list[bytes], retries: int = -1, depth: int = 0) -> bytes:
-        """Submit a task; the id of its value, held once."""
+    def submit(
+        self,
+        program: Program,
+        refs: list[bytes],
+        retries: int = -1,
+        depth: int = 0,
+        holds: list[bytes] | None = None,
+        shape: Shape | None = None,
+    ) -> bytes:
+        """Submit a task; the id of its value, held once. ``holds`` are references nested in its arguments."""
         machine = self.process.machine
-        task = machine.new_ids()
+        task = machine.new_ids(STREAM_IDS if program.items else 1)
         args = msgspec.msgpack.encode(program)
-        machine.submit(
-            Task(task, 0, FN, f"t{program.number}", args, 1, [], refs, depth=depth), self.shape, retries, False, []
-        )
+        count = STREAMING if program.items else 1
+        window = program.items // 2 if program.number % 2 else 0
+        msg = Task(task, 0, FN, f"t{program.number}", args, count, [], refs, holds or [], depth=depth, window=window)
+        machine.submit(msg, shape or self.shape, retries, False, holds or [])
         self.world.flush(self.process)
         return task
 
-    def create(self, restarts: int = 0) -> bytes:
+    def put(self, value: int, inner: list[bytes]) -> bytes:
+        """An object with references inside; its id, held once."""
+        return self.process.machine.put_inline(msgspec.msgpack.encode(value), inner)
+
+    def cancel(self, ident: bytes) -> None:
+        """Cancel the task that makes the object."""
+        self.process.machine.cancel(ident, False, True)
+        self.world.flush(self.process)
+
+    def kill(self, actor: bytes) -> None:
+        """End an actor by force."""
+        self.process.machine.kill_actor(actor, True)
+        self.world.flush(self.process)
+
+    def take(self, task: bytes, index: int, then: Any) -> None:
+        """Wait for an item of a generator, then call ``then`` with its value, or None at the end."""
+        machine = self.process.machine
+        ident = item_id(task, index)
+
+        def there() -> None:
+            result = machine.objects[ident].result
+            if result is END:
+                then(None)
+                return
+            assert result is not None
+            machine.take_item(task)
+            self.drop([ident])
+            self.world.flush(self.process)
+            then(value_of(result))
+
+        self.when_all([ident], there)
+
+    def create(self, restarts: int = 0, shape: Shape | None = None) -> bytes:
         """Create an actor; its id, held once."""
         machine = self.process.machine
         ident = machine.new_ids()
-        machine.create_actor(CreateActor(ident, 0, FN, "actor", b"", {}), self.actor_shape, restarts, [])
+        machine.create_actor(CreateActor(ident, 0, FN, "actor", b"", {}), shape or self.actor_shape, restarts, [])
         self.world.flush(self.process)
         return ident
 
-    def call(self, actor: bytes, program: Program, retries: int = 0) -> bytes:
+    def call(self, actor: bytes, program: Program, retries: int = 0, holds: list[bytes] | None = None) -> bytes:
         """Call an actor; the id of the value, held once."""
         machine = self.process.machine
         task = machine.new_ids()
         args = msgspec.msgpack.encode(program)
-        machine.submit_call(Call(task, 0, actor, 0, 0, "run", args, 1), retries, [])
+        machine.submit_call(Call(task, 0, actor, 0, 0, "run", args, 1, holds=holds or []), retries, holds or [])
         self.world.flush(self.process)
         return task
 
@@ -126,6 +184,20 @@ class Submitter:
         self.process.machine.dropped.extend(idents)
 
 
+@dataclass(slots=True)
+class Job:
+    """A task or call while it runs: ``met`` are the references found in its arguments, ``values`` what it read."""
+
+    src: Address
+    msg: Task | Call
+    program: Program
+    met: list[bytes]
+    values: list[Any] = field(default_factory=list)
+    pinned: list[bytes] = field(default_factory=list)
+    inner: list[bytes] = field(default_factory=list)
+    kept: bool = False
+
+
 class WorkerSim:
     """A worker's shell in virtual time."""
 
@@ -135,13 +207,35 @@ class WorkerSim:
         self.executor = Executor()
         self.busy: Task | Call | CreateActor | None = None
         self.blocked = False
-        self.seen: list[tuple[Address, int]] = []
+        self.seen: dict[Address, int] = {}
+        self.state: list[bytes] = []
+        self.consumed: dict[bytes, int] = {}
+        self.on_consumed: dict[bytes, Any] = {}
         self.submitter = Submitter(world, process)
+        #: What goes on when the raylet has answered a question about memory, by its number.
+        self.asked: dict[int, Any] = {}
+        self._questions = 0
         process.on_message = self.on_message
 
     def on_message(self, src: Address, msg: Message) -> None:
         """A message that is not for the owner's machine."""
-        if self.executor.handle(src, msg):
+        if isinstance(msg, (Allocated, FetchedAll)):
+            self.asked.pop(msg.req)(msg)
+        elif isinstance(msg, PleaseUnpin):
+            self.process.machine.send(self.process.machine.raylet, Unpin([]))
+        elif isinstance(msg, Consumed):
+            self.consumed[msg.task] = max(self.consumed.get(msg.task, 0), msg.count)
+            go_on = self.on_consumed.pop(msg.task, None)
+            if go_on is not None:
+                go_on()
+        elif self.executor.handle(src, msg):
+            for where, item in self.executor.cancelled:
+                if isinstance(item, (Task, Call)):  # one that runs goes on: nothing here can be interrupted
+                    error = system_error("TaskCancelledError", "before it started")
+                    self.process.machine.send(where, Done(item.task, item.attempt, [error]))
+            self.executor.cancelled.clear()
+            if self.blocked:
+                self._give_back()
             for dst, reply in self.executor.replies:
                 self.process.machine.send(dst, reply)
             self.executor.replies.clear()
@@ -164,72 +258,220 @@ class WorkerSim:
             return
         self.busy = msg
         if isinstance(msg, CreateActor):
-            self._finish(src, msg.actor, msg.incarnation, [Result(INLINE, msgspec.msgpack.encode(None))])
+            self.busy = None
+            done = Done(msg.actor, msg.incarnation, [Result(INLINE, msgspec.msgpack.encode(None))], 500)
+            self.process.machine.send(src, done)
+            self.world.flush(self.process, everything=True)
+            self.next()
             return
         if isinstance(msg, Call):
-            self.seen.append((src, msg.seq))
+            if msg.seq <= self.seen.get(src, -1):
+                self.world.broken.append(f"call {msg.seq} of {src} ran after {self.seen[src]}")
+            self.seen[src] = msg.seq
         program = msgspec.msgpack.decode(msg.args, type=Program)
-        self.world.clock.after(program.run_s, lambda: self._children(src, msg, program))
+        met = list(msg.holds)
+        for ident in met:  # what unpickling the arguments does
+            self.process.machine.hold(ident)
+        self.world.flush(self.process)
+        job = Job(src, msg, program, met)
+        self._admit(job, dict(zip(msg.refs, msg.values)))
 
-    def _children(self, src: Address, msg: Task | Call, program: Program) -> None:
-        if not self.process.alive:
+    # -------------------------------------------------------------- memory
+
+    def _ask(self, build: Any, then: Any) -> None:
+        """A question about memory to the raylet; ``then`` is called with the answer."""
+        self._questions += 1
+        self.asked[self._questions] = then
+        self.process.machine.send(self.process.machine.raylet, build(self._questions))
+        self.world.flush(self.process, everything=True)
+
+    def _admit(self, job: Job, results: dict[bytes, Result]) -> None:
+        """What the task reads stays in memory until it ends; what is lost is made anew first."""
+        stored = {ident: result for ident, result in results.items() if result.kind == STORED}
+        if not stored:
+            self.world.clock.after(job.program.run_s, lambda: self._borrow(job))
             return
-        if not program.children:
-            self._compute(src, msg, program, [])
-            return
-        depth = getattr(msg, "depth", 0) + 1
-        refs = [self.submitter.submit(child, [], depth=depth) for child in program.children]
         machine = self.process.machine
-        for dst, back in self.executor.give_back():
-            machine.send(dst, back)
-        machine.send(machine.raylet, Blocked())
+
+        def admitted(answer: FetchedAll) -> None:
+            if "has no room" in answer.why:
+                self._finish(job, [system_error("ObjectStoreFullError", answer.why)])
+            elif answer.why:
+                machine.hold(answer.bad)
+                machine.copies_lost(answer.bad, answer.lost)
+                self._wait([answer.bad], lambda: made_anew(answer.bad))
+            else:
+                job.pinned = answer.idents
+                self.world.clock.after(job.program.run_s, lambda: self._borrow(job))
+
+        def made_anew(ident: bytes) -> None:
+            result = machine.objects[ident].result
+            assert result is not None
+            self.submitter.drop([ident])
+            if result.kind == STORED:
+                self._admit(job, {**results, ident: result})
+            else:
+                self._finish(job, [result if result.kind == SYSTEM else Result(ERROR, b"failed")])
+
+        values = stored.values()
+        sizes, nodes = [v.size for v in values], [list(v.nodes) for v in values]
+        self._ask(lambda req: FetchAll(req, list(stored), sizes, nodes), admitted)
+
+    def _store(self, ident: bytes, size: int, then: Any) -> None:
+        """Put a value into the arena as `size` bytes, then call ``then`` with the result."""
+        size = max(1, size)
+        raylet = self.process.machine.raylet
+
+        def allocated(answer: Allocated) -> None:
+            if answer.offset < 0:
+                then(system_error("ObjectStoreFullError", answer.why))
+                return
+            self.process.machine.send(raylet, Seal(ident, answer.offset, size))
+            self.process.machine.send(raylet, Unpin([ident]))
+            then(Result(STORED, b"", size, [self.process.addr.node]))
+
+        self._ask(lambda req: Alloc(req, size, ident), allocated)
+
+    # -------------------------------------------------------------- steps of a task
+
+    def _wait(self, idents: list[bytes], then: Any) -> None:
+        """What get does in a worker: lend the CPU, give back what is queued here, wait."""
+        machine = self.process.machine
         self.blocked = True
+        self._give_back()
+        machine.send(machine.raylet, Blocked())
         self.world.flush(self.process, everything=True)
 
         def resume() -> None:
-            if self.process.alive:
-                self.blocked = False
-                machine.send(machine.raylet, Unblocked())
-                self._compute(src, msg, program, refs)
+            if not self.process.alive:
+                return
+            if any(machine.objects[i].result is None for i in idents):  # lost again meanwhile
+                self.submitter.when_all(idents, resume)
+                return
+            machine.send(machine.raylet, Unblocked())
+            self.blocked = False
+            then()
 
-        self.submitter.when_all(refs, resume)
+        self.submitter.when_all(idents, resume)
 
-    def _compute(self, src: Address, msg: Task | Call, program: Program, refs: list[bytes]) -> None:
+    def _give_back(self) -> None:
+        for dst, back in self.executor.give_back():
+            self.process.machine.send(dst, back)
+
+    def _borrow(self, job: Job) -> None:
+        """Do with the nested references what the program says."""
         if not self.process.alive:
             return
-        machine = self.process.machine
+        machine, what = self.process.machine, job.program.borrow
+        if what == "forget":
+            self.submitter.drop(self.state)
+            self.state = []
+        elif what == "keep":
+            self.state += job.met
+            job.kept = True
+        if what not in ("read", "deep") or not job.met:
+            self._children(job)
+            return
+
+        def read() -> None:
+            inner: list[bytes] = []
+            for outer in job.met:
+                result = machine.objects[outer].result
+                assert result is not None
+                job.values.append(value_of(result))
+                for ident in result.inner if what == "deep" else ():
+                    machine.hold(ident)
+                    machine.hold_until_acked(ident, outer)
+                    inner.append(ident)
+            self.world.flush(self.process)
+            if not inner:
+                self._children(job)
+                return
+            job.inner = inner
+            self._wait(inner, deeper)
+
+        def deeper() -> None:
+            for ident in job.inner:
+                result = machine.objects[ident].result
+                assert result is not None
+                job.values.append(value_of(result))
+            self._children(job)
+
+        self._wait(job.met, read)
+
+    def _children(self, job: Job) -> None:
+        if not self.process.alive:
+            return
+        program = job.program
+        if program.items:
+            self._yield(job, 0)
+            return
+        if not program.children:
+            self._compute(job, [])
+            return
+        depth = getattr(job.msg, "depth", 0) + 1
+        refs = [self.submitter.submit(child, [], depth=depth) for child in program.children]
+        self._wait(refs, lambda: self._compute(job, refs))
+
+    def _yield(self, job: Job, index: int) -> None:
+        if not self.process.alive:
+            return
+        msg, machine = job.msg, self.process.machine
+        if index == job.program.items:
+            self._finish(job, [Result(INLINE, msgspec.msgpack.encode(None))])
+            return
+        if msg.window and index - self.consumed.get(msg.task, 0) >= msg.window:
+            self.on_consumed[msg.task] = lambda: self._yield(job, index)
+            return
+        value = job.program.number + index
+
+        def there(result: Result) -> None:
+            machine.send(job.src, Yielded(msg.task, msg.attempt, index, result))
+            self.world.flush(self.process)
+            self.world.clock.after(self.world.rng.random() * 0.002, lambda: self._yield(job, index + 1))
+
+        if job.program.large:
+            self._store(item_id(msg.task, index), value, there)
+        else:
+            there(Result(INLINE, msgspec.msgpack.encode(value)))
+
+    def _compute(self, job: Job, refs: list[bytes]) -> None:
+        if not self.process.alive:
+            return
+        machine, program, msg = self.process.machine, job.program, job.msg
         value: Any = program.number
-        for result in [*(machine.objects[r].result for r in refs), *msg.values]:
-            one = value_of(result) if result is not None else 0
-            value = value + one if isinstance(one, int) and isinstance(value, int) else value
+        own = [value_of(result) for r in refs if (result := machine.objects[r].result) is not None]
+        for one in [*own, *job.values, *(value_of(result) for result in msg.values)]:
+            value = value if isinstance(value, str) else value + one if isinstance(one, int) else one
         self.submitter.drop(refs)
+        self.submitter.drop(job.inner)
         results: list[Result]
-        if program.fails:
+        if value == "ObjectStoreFullError":
+            results = [system_error(value, "one that it needed had no room")]
+        elif program.fails or not isinstance(value, int):
             results = [Result(ERROR, b"failed")]
         elif program.returns_refs:
             inner = [machine.put_inline(msgspec.msgpack.encode(value), []) for _ in range(program.returns_refs)]
-            machine.hand_over(msg.task, msg.attempt, src, inner)
+            machine.hand_over(msg.task, msg.attempt, job.src, inner)
             self.submitter.drop(inner)
             results = [Result(INLINE, msgspec.msgpack.encode(value), inner=inner)]
         elif program.large:
-            results = [self._store(msg.task, value)]
+            self._store(msg.task, value, lambda result: self._finish(job, [result]))
+            return
         else:
             results = [Result(INLINE, msgspec.msgpack.encode(value))]
-        self._finish(src, msg.task, msg.attempt, results)
+        self._finish(job, results)
 
-    def _store(self, ident: bytes, size: int) -> Result:
-        """Put a value into the arena as `size` bytes: the raylet's part without the round trip."""
-        memory = self.world.nodes[self.process.addr.node].machine.memory
-        size = max(1, size)
-        offset = memory.layout.alloc(size)
-        memory.writing[offset] = (self.process.addr.proc, ident)
-        self.process.machine.send(self.process.machine.raylet, Seal(ident, offset, size))
-        self.process.machine.send(self.process.machine.raylet, Unpin([ident]))
-        return Result(STORED, b"", size, [self.process.addr.node])
-
-    def _finish(self, src: Address, task: bytes, attempt: int, results: list[Result]) -> None:
+    def _finish(self, job: Job, results: list[Result]) -> None:
+        """Reply as the real worker does: not before the owners of what is still held here know of this node."""
         self.busy = None
-        self.process.machine.drain_dropped()
-        self.process.machine.send(src, Done(task, attempt, results, 500))
+        machine, msg = self.process.machine, job.msg
+        if job.pinned:
+            machine.send(machine.raylet, Unpin(job.pinned))
+        if not job.kept:
+            self.submitter.drop(job.met)
+        machine.drain_dropped()
+        done = Done(msg.task, msg.attempt, results, 500)
+        machine.when_acked(job.met, lambda: machine.send(job.src, done))
         self.world.flush(self.process, everything=True)
         self.next()

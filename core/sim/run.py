@@ -7,15 +7,22 @@ that the faults explain, calls ran in order, and all tables are empty.
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.core.sim.programs import Program, Submitter, WorkerSim
+from hpc.core.sim.groups import GroupSim
+from hpc.core.sim.programs import WorkerSim
 from hpc.core.sim.questions import Questions
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.users import User
+from hpc.core.sim.world import ARENA_BYTES, SMALL_ARENA_BYTES, Process, World
 
 MAX_VIRTUAL_S = 120.0
+#: In this time after the last death is known, groups are reserved anew.
+REPAIR_S = 0.5
+#: A node that ended silently is declared dead after seconds; what it held is let go then.
+SETTLE_S = 10.0
 
 
 @dataclass
@@ -27,213 +34,208 @@ class Report:
     story: list[str] = field(default_factory=list)
     tasks: int = 0
     deaths: int = 0
+    spilled: int = 0
+    restored: int = 0
     virtual_s: float = 0.0
 
 
 class Simulation:
     """One run of one seed."""
 
-    def __init__(self, seed: int, *, nodes: int = 3, operations: int = 30, faults: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        nodes: int = 3,
+        operations: int = 30,
+        faults: bool = True,
+        groups: int = 10,
+        heads: bool = False,
+    ) -> None:
         self.rng = random.Random(seed)
         self.report = Report(seed)
         self.workers: dict[Any, WorkerSim] = {}
         loss = self.rng.choice([0.0, 0.05, 0.3])
-        self.world = World(seed, nodes, self.rng.randint(1, 3), loss, self._worker_started)
+        cpus = self.rng.randint(1, 3)
+        arena_bytes = SMALL_ARENA_BYTES if self.rng.random() < 0.5 else ARENA_BYTES
+        self.world = World(seed, nodes, cpus, loss, self._worker_started, arena_bytes)
         self.faults = faults
-        self.driver = self.world.new_driver(1, lambda src, msg: None)
-        self.submitter = Submitter(self.world, self.driver)
-        self.questions = Questions(self.world, self.driver)
-        self.expected: dict[bytes, tuple[int, bool]] = {}
-        self.done: set[bytes] = set()
-        self.actors: list[bytes] = []
-        self.dead_actors: set[bytes] = set()
-        self._number = 0
+        numbers = [0]
+        places = [1] + ([self.rng.randint(1, nodes)] if self.rng.random() < 0.5 else [])
+        self.users = [self._user(node, numbers) for node in places]
+        #: Heads die too. Placement groups are left out then: their simulated users ask the head only once.
+        self.questions = Questions(self.world, self.world.new_driver(1, lambda src, msg: None)) if heads else None
+        groups = 0 if heads else groups
         at = 0.0
         for _ in range(operations):
             at += self.rng.random() * 0.02
             self.world.clock.after(at, self._operate)
+        self.groups = [GroupSim(self.world, user.submitter, seed, self._problem) for user in self.users]
+        for one in self.groups:
+            for _ in range(groups // len(self.groups)):
+                self.world.clock.after(one.rng.random() * at, one.operate)
         self.quiet_at = at + 0.5
+        self.groups_end_at = at + 1.2
+        self.groups_ended = self.deaths_known = False
+        self.unplaced: set[str] = set()
+
+    def _user(self, node: int, numbers: list[int]) -> User:
+        return User(self.world, self.world.new_driver(node, lambda src, msg: None), self.rng, numbers)
 
     def _worker_started(self, world: World, process: Process) -> None:
         self.workers[process.addr] = WorkerSim(world, process)
 
-    # -------------------------------------------------------------- what the driver does
-
-    def _program(self, depth: int = 0) -> tuple[Program, int]:
-        self._number += 1
-        children: list[Program] = []
-        total = number = self._number
-        if depth < 2 and self.rng.random() < 0.3:
-            for _ in range(self.rng.randint(1, 3)):
-                child, value = self._program(depth + 1)
-                children.append(child)
-                total += value
-        program = Program(number, self.rng.choice([0.0001, 0.003, 0.05]), children)
-        return program, total
+    def _living(self) -> list[User]:
+        return [user for user in self.users if user.process.alive]
 
     def _operate(self) -> None:
-        choice = self.rng.random()
-        if choice < 0.55:
-            self._submit()
-        elif choice < 0.65:
-            self.actors.append(self.submitter.create())
-        elif choice < 0.8 and self.actors:
-            self._call()
-        elif choice < 0.87:
-            self._drop_one()
-        elif choice < 0.9:
-            self.questions.ask(self.rng, self.actors)
-        elif self.faults:
+        if self.faults and self.rng.random() < 0.1:
             self._fault()
-
-    def _submit(self) -> None:
-        program, total = self._program()
-        kind = self.rng.random()
-        if not program.children and kind < 0.2:
-            program.large = True
-            program.number = total = 200_000 + program.number
-        elif kind < 0.35:
-            program.returns_refs = self.rng.randint(1, 3)
-        refs: list[bytes] = []
-        if self.expected and self.rng.random() < 0.4:
-            ref = self.rng.choice(list(self.expected))
-            refs = [ref]
-            total += self.expected[ref][0]
-        ident = self.submitter.submit(program, refs)
-        # What an actor returned may be lost with it, and with that what depends on it; all else is computed again.
-        self.expected[ident] = (total, any(self.expected[r][1] for r in refs))
-        self._watch(ident)
-
-    def _call(self) -> None:
-        actor = self.rng.choice(self.actors)
-        self._number += 1
-        ident = self.submitter.call(actor, Program(self._number, 0.002))
-        self.expected[ident] = (self._number, True)
-        self._watch(ident)
-
-    def _watch(self, ident: bytes) -> None:
-        self.report.tasks += 1
-        self.submitter.when_all([ident], lambda: self.done.add(ident))
-
-    def _drop_one(self) -> None:
-        finished = [i for i in self.expected if i in self.done and self.submitter.has_value(i)]
-        if finished:
-            ident = self.rng.choice(finished)
-            self._check_value(ident)
-            del self.expected[ident]
-            self.submitter.drop([ident])
+        else:
+            self.rng.choice(self._living()).operate()
 
     def _fault(self) -> None:
         alive = [w for w in self.workers.values() if w.process.alive]
-        if self.rng.random() < 0.25:
+        if self.questions is not None and self.rng.random() < 0.4:
             self.report.deaths += self.world.head_up
             self.world.kill_head(self.rng.choice([0.0, 0.02, 0.5]))
-            self.questions.ask(self.rng, self.actors)
+            self.questions.ask(self.rng, [])
             return
-        if self.rng.random() < 0.7 and alive:
+        choice = self.rng.random()
+        if choice < 0.7 and alive:
             worker = self.rng.choice(alive)
             task = worker.published()
             self.report.deaths += 1
             self.world.kill_process(worker.process, task=task)
+        elif choice < 0.75 and len(self._living()) > 1:
+            self.report.deaths += 1
+            self.world.kill_process(self.users[1].process)
         else:
             others = [n for n in self.world.nodes.values() if n.alive and n.number != 1]
             if len(others) > 1:
                 self.report.deaths += 1
-                self.world.kill_node(self.rng.choice(others).number)
+                self.world.kill_node(self.rng.choice(others).number, silently=self.rng.random() < 0.3)
+
+    def _end_groups(self) -> None:
+        """Some time after all deaths are known, whatever has room is reserved; then the groups are removed."""
+        known = all(node.alive or node.number not in self.world.head.nodes for node in self.world.nodes.values())
+        if not known or not self.deaths_known:
+            self.deaths_known = known
+            self.groups_end_at = self.world.clock.now + REPAIR_S
+            return
+        unplaced = self.groups[0].unplaced()
+        if unplaced and not self.unplaced:
+            self.unplaced = unplaced
+            self.groups_end_at = self.world.clock.now + REPAIR_S
+            return
+        for name in unplaced & self.unplaced:
+            self._problem(f"{name} is not reserved, although there is room")
+        self.groups_ended = True
+        for one in self.groups:
+            one.end()
+
+    def _all_there(self) -> bool:
+        waiting = [one.waiting for one in self.groups if one.submitter.process.alive]
+        return not any(waiting) and all(user.all_there() for user in self._living())
 
     # -------------------------------------------------------------- checks
 
     def _problem(self, text: str) -> None:
         self.report.problems.append(f"{self.world.clock.now:.4f}: {text}")
 
-    def _check_value(self, ident: bytes) -> None:
-        expected, may_be_lost = self.expected[ident]
-        value = self.submitter.result(ident)
-        if value != expected and not (isinstance(value, str) and may_be_lost):
-            self._problem(f"object {ident.hex()[16:]} is {value!r}, not {expected}")
-
-    def _check_resources(self) -> None:
-        for node in self.world.nodes.values():
-            leasing = node.machine.leasing
-            held = sum(le.grant.amounts.get("CPU", 0) for le in leasing.leases.values() if not le.grant.cpu_lent)
-            total, free = leasing.resources.totals["CPU"], leasing.resources.free["CPU"]
-            if held + free != total:
-                self._problem(f"node {node.number}: {held} held and {free} free of {total} CPU units")
-
     def _check_empty(self) -> None:
-        machine = self.driver.machine
-        tables: dict[str, Sized] = {
-            "objects": machine.objects,
-            "tasks": machine.tasks,
-            "calls": machine.calls,
-            "leases": machine.leases,
-            "handed over": machine.handed_over,
-            "origins": machine.origins,
-            "values with an origin": machine.made_by,
-        }
-        for name, table in tables.items():
-            if table:
-                self._problem(f"the driver's table of {name} still has {len(table)}")
+        for user in self._living():
+            machine = user.process.machine
+            tables: dict[str, Sized] = {
+                "objects": machine.objects,
+                "tasks": machine.tasks,
+                "calls": machine.calls,
+                "leases": machine.leases,
+                "handed over": machine.handed_over,
+                "origins": machine.origins,
+                "values with an origin": machine.made_by,
+                "generators": machine.streams,
+                "actors": machine.owned_actors,
+            }
+            for name, table in tables.items():
+                if table:
+                    self._problem(f"the table of {name} of driver {machine.addr} still has {len(table)}")
         for node in self.world.nodes.values():
             if not node.alive:
                 continue
             raylet = node.machine
             raylet.memory.layout.check()
+            if raylet.memory.layout.used_bytes or raylet.memory.spiller.used_bytes:
+                self._problem(f"node {node.number} still uses memory or disk: {raylet.memory.stats()}")
+            self.report.spilled += raylet.memory.spiller.spilled_objects
+            self.report.restored += raylet.memory.spiller.restored_objects
             left: dict[str, Sized] = {
                 "leases": raylet.leasing.leases,
                 "holds": raylet.borrowing.holds,
                 "objects": raylet.memory.stored,
                 "pulls": raylet.memory.incoming,
+                "readers waiting for room": raylet.memory.sets,
+                "writers waiting for room": raylet.memory.wanted,
+                "objects being written": raylet.memory.writing,
+                "files": raylet.memory.spiller.files,
+                "nodes asked for bytes": raylet.memory.pulls.asked_bytes,
                 "waiting": [d for d in raylet.leasing.demands.values() if d.want],
             }
             for name, what in left.items():
                 if what:
                     self._problem(f"node {node.number} still has {len(what)} {name}")
+            drivers = [user.process for user in self.users]
             for process in node.processes.values():
-                if process.alive and process is not self.driver and process.machine.objects:
+                if process.alive and process not in drivers and process.machine.objects:
                     self._problem(f"worker {process.addr} still has {len(process.machine.objects)} objects")
-
-    def _all_there(self) -> bool:
-        """Whether all values are there: a lost one may be being computed again."""
-        return all(i in self.done for i in self.expected) and all(map(self.submitter.has_value, self.expected))
 
     def run(self) -> Report:
         """Run to the end and check."""
         world = self.world
         step = 0
-        ending = False
+        end_at: float | None = None
         while world.clock.now < MAX_VIRTUAL_S and world.clock.step():
             step += 1
             if step % 50 == 0:
-                self._check_resources()
+                self.groups[0].check_sums()
+            for text in world.broken:
+                self._problem(text)
             if self.report.problems:
                 break
             if not world.quiet and world.clock.now > self.quiet_at:
                 world.quiet = True
                 for link in world.links.values():
                     link.loss = 0.0
-            if world.quiet and not ending and self._all_there():
-                ending = True
-                for ident in list(self.expected):
-                    self._check_value(ident)
-                self.submitter.drop([*self.expected, *self.actors])
-                self.expected.clear()
-                end_at = world.clock.now + 3.0
-            if ending and world.clock.now > end_at:
+            if world.quiet and not self.groups_ended and world.clock.now > self.groups_end_at:
+                self._end_groups()
+            if self.groups_ended and end_at is None and self._all_there():
+                end_at = world.clock.now + SETTLE_S
+                for user in self._living():
+                    user.finish()
+            if end_at is not None and world.clock.now > end_at:
                 break
-        if not ending and not self.report.problems:
-            missing = [i.hex()[16:] for i in self.expected if i not in self.done]
-            self._problem(f"{len(missing)} of {len(self.expected)} tasks never ended: {missing[:3]}")
+        if end_at is None and not self.report.problems:
+            for user in self._living():
+                missing = [i.hex()[16:] for i in user.expected if i not in user.done]
+                self._problem(f"{len(missing)} of {len(user.expected)} tasks never ended: {missing[:3]}")
         if not self.report.problems:
-            self._check_resources()
+            self.groups[0].check_sums()
             self._check_empty()
-            for problem in self.questions.check():
+            self.groups[0].check_empty()
+            for problem in self.questions.check() if self.questions is not None else []:
                 self._problem(problem)
+        self.report.tasks = sum(user.tasks for user in self.users) + sum(one.tasks for one in self.groups)
         self.report.story = world.story
         self.report.virtual_s = world.clock.now
         return self.report
 
 
 def run(seed: int, **knobs: Any) -> Report:
-    """Simulate one seed."""
-    return Simulation(seed, **knobs).run()
+    """Simulate one seed. An exception in a machine is a broken promise like any other."""
+    simulation = Simulation(seed, **knobs)
+    try:
+        return simulation.run()
+    except Exception:
+        simulation.report.problems.append(traceback.format_exc(limit=-4))
+        simulation.report.story = simulation.world.story
+        return simulation.report

@@ -17,6 +17,7 @@ from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.sim.network import Clock, LossyLink, Streams
@@ -25,17 +26,20 @@ from hpc.core.wire import HEADER, LeaseLost, Message, NodeInfo, Unroutable, deco
 
 TICK_S = 0.005
 ARENA_BYTES = 64 << 20
+#: In some seeds the arena has room for a few objects only, so that they move to disk and back.
+SMALL_ARENA_BYTES = 900 << 10
+DISK_BYTES = 1 << 40
 
 
 class NoMemory:
     """An arena without bytes."""
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: memoryview) -> None:
         """Nothing to remember."""
 
-    def read(self, offset: int, size: int) -> bytes:
+    def readable(self, offset: int, size: int) -> memoryview:
         """As many zeros as were asked for."""
-        return bytes(size)
+        return memoryview(bytes(size))
 
 
 @dataclass
@@ -63,19 +67,29 @@ class World:
     """The cluster. ``make_worker(process)`` is called for each worker that starts."""
 
     def __init__(
-        self, seed: int, nodes: int, cpus: int, loss: float, make_worker: Callable[[World, Process], None]
+        self,
+        seed: int,
+        nodes: int,
+        cpus: int,
+        loss: float,
+        make_worker: Callable[[World, Process], None],
+        arena_bytes: int = ARENA_BYTES,
     ) -> None:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.streams = Streams(self.clock, self.rng)
-        self.head = HeadMachine()
+        self.head = HeadMachine(suspect_s=2.0, dead_s=5.0)
         self.head_up = True
         self.head_restarts = 0
         self.journal = bytearray(MAGIC + encode(Began(1)))
         self.lost_nodes: list[int] = []
+        #: Promises that were seen to be broken on the way.
+        self.broken: list[str] = []
         self.nodes: dict[int, NodeSim] = {}
         self.links: dict[tuple[int, int], LossyLink] = {}
         self.loss = loss
+        self.arena_bytes = arena_bytes
+        self.small = arena_bytes < ARENA_BYTES
         self.boxes: dict[tuple[Address, Address], deque[bytes]] = defaultdict(deque)
         self.story: list[str] = []
         self.make_worker = make_worker
@@ -93,7 +107,15 @@ class World:
     def _add_node(self, number: int, cpus: int) -> None:
         totals = {"CPU": cpus * UNIT}
         info = NodeInfo(number, f"n{number}", "", "", totals, {}, False, 0, "")
-        machine = RayletMachine(info, NodeResources(totals), Layout(ARENA_BYTES), NoMemory(), prestart=cpus)
+        machine = RayletMachine(
+            info,
+            NodeResources(totals),
+            Layout(self.arena_bytes),
+            NoMemory(),
+            prestart=cpus,
+            spiller=Spiller(DISK_BYTES),
+            full_timeout_s=2.0,
+        )
         self.nodes[number] = NodeSim(number, machine)
         machine.leasing.start_workers_ahead()
         machine.join()
@@ -173,7 +195,7 @@ class World:
         ops, good = decode(bytes(self.journal))
         assert good == len(self.journal)
         self.head_up = True
-        self.head = HeadMachine(now=self.clock.now)
+        self.head = HeadMachine(suspect_s=2.0, dead_s=5.0, now=self.clock.now)
         restore(self.head, ops)
         self.head.begin(self.head.epoch + 1)
         self.journal += encode(Began(self.head.epoch))
@@ -296,6 +318,9 @@ class World:
             delay = self.rng.random() * 0.004
             body = encode_body([msg])
             self.clock.after(delay, lambda node=node, body=body: self._bulk(number, node, body))  # type: ignore[misc]
+        jobs, machine.memory.spiller.jobs[:] = list(machine.memory.spiller.jobs), []
+        for job in jobs:
+            self._to_disk(number, job)
         leasing = machine.leasing
         starting, leasing.to_start[:] = list(leasing.to_start), []
         for proc in starting:
@@ -307,6 +332,17 @@ class World:
                 self.kill_process(process, why)
         machine.links.clear()
 
+    def _to_disk(self, number: int, job: DiskJob) -> None:
+        """The disk takes its time, and sometimes cannot write."""
+        error = "no space left" if job.kind == WRITE and not self.quiet and self.rng.random() < 0.05 else ""
+
+        def ended() -> None:
+            if self.nodes[number].alive:
+                self.nodes[number].machine.memory.disk_ended(job, error)
+                self._flush_raylet(number)
+
+        self.clock.after(self.rng.random() * 0.03, ended)
+
     def _bulk(self, src: int, dst: int, body: bytes) -> None:
         node = self.nodes[dst]
         if node.alive and self.nodes[src].alive:
@@ -314,10 +350,12 @@ class World:
             self._flush_raylet(dst)
 
     def _flush_head(self) -> None:
+        self.head.journal_parts()
         ops, self.head.journal = self.head.journal, []
         for op in ops:
             self.journal += encode(op)
-        outbox, self.head.outbox = self.head.outbox, []
+        outbox = list(self.head.outbox)
+        self.head.outbox.clear()
         self.head.cut.clear()
         for dst, msg in outbox:
             if self.nodes[dst.node].alive:
@@ -354,6 +392,9 @@ class World:
             if node.alive:
                 node.machine.tick(now)
                 self._flush_raylet(node.number)
+                if node.machine.fenced:
+                    self.kill_node(node.number)
+                    continue
                 for process in list(node.processes.values()):
                     if process.alive:
                         process.machine.drain_dropped()

@@ -7,6 +7,7 @@ publishes the (task, attempt) that it runs.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import struct
@@ -17,7 +18,8 @@ from typing import Any
 SLOT_BYTES = 64
 MAX_SLOTS = 4096
 SLOTS_BYTES = SLOT_BYTES * MAX_SLOTS
-_SLOT = struct.Struct("<16sIB")
+_SLOT = struct.Struct("<16sIBd")
+_POPULATE_WRITE = 23
 
 
 def create_arena(size_bytes: int) -> int:
@@ -33,7 +35,7 @@ def create_arena(size_bytes: int) -> int:
 
 
 class Arena:
-    """A process's view of the memory file. Closed by the end of the process, never before: views may live on."""
+    """A process's view of the memory file. Views live on after `close`: each holds its mapping."""
 
     def __init__(self, fd: int, size_bytes: int, slot: int = -1) -> None:
         self.fd = fd
@@ -59,34 +61,78 @@ class Arena:
             self._reader = self._map(mmap.PROT_READ)
         return self._reader[offset : offset + size]
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Copy ``data`` to ``offset``."""
-        copy(self.writable(offset, len(data)), memoryview(data))
+    def private(self, array: Any) -> Any:
+        """The same bytes as a writable array: pages are shared until they are written to, and copied then. None if
+        ``array`` (of bytes, made of a view of this arena) does not lie in the arena."""
+        import numpy as np
 
-    def read(self, offset: int, size: int) -> bytes:
-        """A copy of the bytes at ``offset``."""
-        return bytes(self.readable(offset, size))
+        if self._reader is None or not array.nbytes:
+            return None
+        at = array.ctypes.data - np.frombuffer(self._reader, np.uint8).ctypes.data
+        if not 0 <= at <= self.size_bytes - array.nbytes:
+            return None
+        start = at // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        pages = mmap.mmap(
+            self.fd, at - start + array.nbytes, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=start
+        )
+        whole = np.frombuffer(pages, np.uint8)
+        weakref.finalize(whole, id, array).atexit = False  # the view, and with it the pin, lives as long as the mapping
+        return whole[at - start : at - start + array.nbytes]
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy ``data`` to ``offset``."""
+        copy(self.writable(offset, len(data)), data)
+
+    def close(self) -> None:
+        """No further reading or writing: the memory goes with the last view of it, not with this process."""
+        fd, self.fd = self.fd, -1
+        self._reader = self._writer = self._slots = None
+        if fd >= 0:
+            os.close(fd)
 
     # -------------------------------------------------------------- slots
 
-    def publish(self, task: bytes, attempt: int, running: bool) -> None:
-        """Say in this worker's slot what it runs; the raylet reads it if the worker dies."""
+    def publish(self, task: bytes, attempt: int, running: bool, since: float = 0.0, retriable: bool = True) -> None:
+        """Say in this worker's slot what it runs, since when (monotonic), and whether it would be tried again; the
+        raylet reads it if the worker dies or has to be ended."""
         if self._slots is None:
             self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
-        _SLOT.pack_into(self._slots, self._slot_at, task, attempt, running)
+        _SLOT.pack_into(self._slots, self._slot_at, task, attempt, running + (running and retriable), since)
 
     def published(self, slot: int) -> tuple[bytes, int]:
         """What the worker of the slot said that it runs: (task, attempt), or (b"", 0)."""
         if self._slots is None:
             self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
-        task, attempt, running = _SLOT.unpack_from(self._slots, slot * SLOT_BYTES)
+        task, attempt, running, _ = _SLOT.unpack_from(self._slots, slot * SLOT_BYTES)
         return (task, attempt) if running else (b"", 0)
+
+    def running_since(self, slot: int) -> tuple[float, bool]:
+        """Since when the worker of the slot has run its task, and whether that would be tried again; (0, False) if it
+        runs none."""
+        if self._slots is None:
+            self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
+        _, _, running, since = _SLOT.unpack_from(self._slots, slot * SLOT_BYTES)
+        return (since, running > 1) if running else (0.0, False)
 
     def clear_slot(self, slot: int) -> None:
         """Make a slot ready for a new worker."""
         if self._slots is None:
             self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
-        _SLOT.pack_into(self._slots, slot * SLOT_BYTES, b"", 0, False)
+        _SLOT.pack_into(self._slots, slot * SLOT_BYTES, b"", 0, False, 0.0)
+
+    def prefault(self, offset: int, size: int) -> bool:
+        """Have these pages backed and zeroed before anybody needs them; what is in them stays. False where the kernel
+        cannot (before Linux 5.14) or there is no memory."""
+        try:
+            os.posix_fallocate(self.fd, offset, size)
+        except OSError:
+            return False
+        if self._writer is None:
+            self._writer = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
+        at = ctypes.addressof(ctypes.c_char.from_buffer(self._writer)) + offset
+        madvise = ctypes.CDLL(None).madvise
+        madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        return bool(madvise(at, size, _POPULATE_WRITE) == 0)
 
 
 def copy(to: memoryview, source: memoryview) -> None:

@@ -87,6 +87,11 @@ class Layout:
             size += self._take_hole(offset + size)
         self._add_hole(offset, size)
 
+    def parts(self) -> list[tuple[int, int, bool]]:
+        """(offset, size, whether it is used) of all parts, by offset."""
+        used = [(offset, size, True) for offset, size in self._used.items()]
+        return sorted(used + [(offset, size, False) for offset, size in self._holes.items()])
+
     def check(self) -> None:
         """Assert the invariants: used parts and holes tile the arena exactly. For tests and the simulator."""
         parts = sorted([*self._used.items(), *self._holes.items()])

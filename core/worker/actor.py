@@ -219,6 +219,8 @@ class ActorHost:
         retryable: bool,
     ) -> None:
         run_us = int((time.monotonic() - start) * 1e6)
+        kind = results[0].kind if results else 0
+        self.worker.record.append((msg.task, msg.attempt, f"{self.name}.{msg.method}", start, run_us, kind))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         if self.loop is not None and not exiting:
             # All replies of one turn of the event loop travel together.

@@ -36,7 +36,12 @@ class ProcessContext:
     resources: dict[str, int] = field(default_factory=dict)
     job: dict[str, Any] = field(default_factory=dict)
     job_bytes: bytes = b""
+    #: what its tasks and actors inherit: its own runtime environment (see runenv.spec), in a driver the job's
     env: dict[str, str] = field(default_factory=dict)
+    working_dir: str = ""
+    paths: list[str] = field(default_factory=list)
+    #: the placement group of the lease and whether children belong there too; empty without one
+    group: tuple[Any, ...] = ()
 
 
 current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)

@@ -43,6 +43,7 @@ from hpc.core.wire import (
     Unblocked,
     system_error,
 )
+from hpc.core.worker import keeper, record
 from hpc.core.worker.actor import ActorHost
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.executor import Executor
@@ -84,11 +85,13 @@ class Worker:
         self.executor = Executor()
         self.functions: dict[bytes, Any] = {}
         self.executions: dict[bytes, int] = {}
+        self.record = record.new_ring()
         self.actor: ActorHost | None = None
         self.running: dict[bytes, TaskContext] = {}
         self.started_at = 0.0
         self.unsent = 0
         self.retiring = False
+        self.blocked = 0
         self.spec = spec
         self._waiter: Waiter | None = None
         self._main = threading.main_thread().ident or 0
@@ -99,6 +102,7 @@ class Worker:
         client.on_other = self._on_message
         client.before_wait = self._before_wait
         client.on_background = self._on_background
+        client.more_state = self._more_state
         client.listen(listener)
         current.client = client
         signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
@@ -114,11 +118,15 @@ class Worker:
             self._consumed(msg)
             return
         elif not executor.handle(src, msg):
+            keeper.handle(self.client.machine, src, msg)
             return
         if executor.replies:
             for dst, reply in executor.replies:
                 self.client.machine.send(dst, reply)
             executor.replies.clear()
+        if self.blocked and type(msg) is Task:
+            # Sent before its owner knew that we wait: it must not wait for us, who may be waiting for it.
+            self._give_back()
         if executor.cancelled:
             self._handle_cancelled()
         waiter = self._waiter
@@ -126,6 +134,13 @@ class Worker:
             self._waiter = None
             waiter.needed = 0
             self.client.machine.woken.append(waiter)
+
+    def _more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
+        """What this worker knows beside what every owner knows: what it runs, and what it ran."""
+        if what == "running":
+            contexts = [*self.running.values()]
+            return [{"task_id": c.task.hex(), "attempt_number": c.attempt, "name": c.name} for c in contexts[:limit]]
+        return record.rows(self.record, limit) if what == "events" else []
 
     def _consumed(self, msg: Consumed) -> None:
         context = self.running.get(msg.task)
@@ -184,17 +199,23 @@ class Worker:
                 "`await ref`, or `await asyncio.gather(*refs)`, instead of hpc.get() and hpc.wait()"
             )
         with client.lock:
-            for dst, msg in self.executor.give_back():
-                client.machine.send(dst, msg)
+            self._give_back()
             if me != self._main:
                 client._flush(everything=True)
                 return None
+            self.blocked += 1
             client.machine.send(client.machine.raylet, Blocked())
             client._flush(everything=True)
         return self._resume
 
+    def _give_back(self) -> None:
+        """Tasks that wait here go elsewhere (the lock is held)."""
+        for dst, msg in self.executor.give_back():
+            self.client.machine.send(dst, msg)
+
     def _resume(self) -> None:
         with self.client.lock:
+            self.blocked -= 1
             self.client.machine.send(self.client.machine.raylet, Unblocked())
             self.client._flush()
 
@@ -203,8 +224,7 @@ class Worker:
         if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:
             client = self.client
             with client.lock:
-                for dst, msg in self.executor.give_back():
-                    client.machine.send(dst, msg)
+                self._give_back()
                 client._flush(everything=True)
 
     # -------------------------------------------------------------- running
@@ -239,8 +259,10 @@ class Worker:
             del self.executor.leases[old]
         process.instances = begin.instances
         process.resources = begin.resources
+        if list(process.group) != begin.group:
+            process.group = tuple(begin.group)
+        self.client.machine.driver = begin.driver
         show_accelerators(begin.instances, bool(self.spec.gpus))
-        os.environ.update(begin.env)
         if begin.job != process.job_bytes:
             process.job_bytes = begin.job
             process.job = unpack_job(begin.job)
@@ -260,7 +282,13 @@ class Worker:
             return serialization.loads(msg.args)
         args, kwargs = serialization.loads(msg.args)
         load = self.client.load
-        values = [load(ident, value) for ident, value in zip(msg.refs, msg.values)]
+        if len(msg.refs) > 1:
+            results = dict(zip(msg.refs, msg.values))
+            pins = self.client.admit(results)
+            values = [load(ident, results[ident]) for ident in msg.refs]
+            self.client.memory.unviewed.extend(pins)
+        else:
+            values = [load(msg.refs[0], msg.values[0])]
         args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
         kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
         return args, kwargs
@@ -270,11 +298,11 @@ class Worker:
         context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth)
         token = current_task.set(context)
         arena = self.client.arena
-        arena.publish(msg.task, msg.attempt, True)
+        start = self.started_at = time.monotonic()
+        arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
         self.running[msg.task] = context
         met: list[bytes] = []
         serialization.context.met = met
-        start = self.started_at = time.monotonic()
         retryable = False
         max_calls = 0
         self._main_task = msg.task
@@ -301,6 +329,7 @@ class Worker:
             current_task.reset(token)
             self.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
+        self.record.append((msg.task, msg.attempt, msg.name, start, run_us, results[0].kind if results else INLINE))
         spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         arena.publish(msg.task, msg.attempt, False)
@@ -447,16 +476,16 @@ def show_accelerators(instances: dict[str, list[str]], node_has_gpus: bool) -> N
 
 def enter_job(job: dict[str, Any]) -> None:
     """Make the driver's modules importable here, and work where it works."""
+    at = len(process.paths)  # what the runtime environment names comes first
     for path in reversed(job.get("sys_path", [])):
         if path not in sys.path:
-            sys.path.insert(0, path)
+            sys.path.insert(at, path)
     cwd = job.get("cwd")
-    if cwd:
+    if cwd and not process.working_dir:
         try:
             os.chdir(cwd)
         except OSError:
             print(f"hpc: the driver's directory {cwd} does not exist on this node", file=sys.stderr)
-    os.environ.update(job.get("env", {}))
 
 
 def worker_main(spec: NodeSpec, proc: int) -> None:

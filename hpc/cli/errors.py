@@ -78,6 +78,10 @@ CATALOGUE: dict[str, Entry] = {
     "OUR-FAULT": Entry(EXIT_OUR_FAULT, "A fault of this program. The report should say how to repeat it."),
     "NO-JOB": Entry(EXIT_USAGE, "No job matches. `hpc ps` lists those that are known; `last`, `all`, `3`, `1-3` and a\n"
                     "scheduler's own id select them."),
+    "NO-SESSION": Entry(EXIT_USAGE, "No session, or more than one, is meant. Only sessions that `hpc start` began,\n"
+                        "on this machine and for this user, can be named: by their id, or a directory of one of their\n"
+                        "nodes."),
+    "REFUSED": Entry(EXIT_OUR_FAULT, "The process that the session belongs to (its host) refused; it says why."),
     "NOT-OURS": Entry(EXIT_REJECTED, "This job runs on another machine and was not submitted by hpc-launch, so\n"
                       "it cannot be reached from here."),
 }  # fmt: skip

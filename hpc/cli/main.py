@@ -52,10 +52,15 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"hpc {__version__}")
         return 0
+    if name in SESSION_COMMANDS:
+        import importlib
+
+        run: Callable[[list[str]], int] = importlib.import_module(SESSION_COMMANDS[name]).run
+        return run(words)
     if name not in COMMANDS:
         import difflib
 
-        near = difflib.get_close_matches(name, [*COMMANDS, "launch"], 1)
+        near = difflib.get_close_matches(name, [*COMMANDS, *SESSION_COMMANDS, "launch"], 1)
         raise CliError("USAGE", f"no such command: hpc {name}", fix=f"hpc {near[0]}" if near else "hpc --help")
     command, table = COMMANDS[name]
     found, rest = _parse_mixed([*table, _DIR, _JSON], words[1:])
@@ -256,6 +261,15 @@ def explain(options: dict[str, Any], rest: list[str]) -> int:
     return 0
 
 
+#: Commands about sessions that outlive a script; each module has `run(words)`, the first word being the command.
+SESSION_COMMANDS = {
+    "start": "hpc.cli.start",
+    "stop": "hpc.cli.start",
+    "job": "hpc.cli.job",
+    **dict.fromkeys(("get", "list", "memory", "stack", "summary", "timeline", "why"), "hpc.cli.look"),
+    "microbenchmark": "hpc.cli.microbenchmark",
+    "debug": "hpc.cli.debug",
+}
 Command = Callable[[dict[str, Any], list[str]], int]
 COMMANDS: dict[str, tuple[Command, tuple[Option, ...]]] = {
     "ps": (ps, (_ALL,)),

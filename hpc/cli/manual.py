@@ -27,6 +27,18 @@ COMMANDS = (
     ("hpc logs [JOB] [-f] [-n LINES]", "a job's output"),
     ("hpc attach [JOB]", "follow a job that was left, as if you had never detached"),
     ("hpc cancel JOB ...", "end jobs"),
+    ("hpc start --head [--num-cpus N] [--block] ...", "begin a session that outlives this command"),
+    ("hpc start --address=ADDR [--num-cpus N] ...", "add a node to it, on the same machine"),
+    ("hpc start --join-file=FILE [--num-cpus N] ...", "add a node on another machine (--head --join-file wrote FILE)"),
+    ("hpc stop [--session=ID] [--node=N] [--grace=TIME]", "end such a session, or one of its added nodes"),
+    ("hpc job submit [options] -- CMD ...", "run a command in such a session"),
+    ("hpc job list | status | logs [-f] | stop | delete", "the commands that were submitted to it"),
+    ("hpc list KIND [--filter F=V] [--limit N] [--json]", "tasks, actors, objects, nodes, workers, ... of a session"),
+    ("hpc get KIND ID | summary KIND | memory", "one thing; counts by state; what is in the object stores"),
+    ("hpc why ID", "why a task, an actor or an object waits"),
+    ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
+    ("hpc microbenchmark [NAME ...]", "how fast this machine is, under Ray's benchmark names"),
+    ("hpc debug sim --seed N [--story]", "replay one run of the simulator"),
     ("hpc explain CODE", "what an error code means"),
 )
 

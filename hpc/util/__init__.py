@@ -1,0 +1,76 @@
+"""Helpers on top of the API: pools, queues, iteration over results, serialization, metrics. Twin of ``ray.util``.
+
+Names are imported when first used: ``import hpc`` and the processes of a node read none of this. Those of placement
+groups are imported at once: `hpc.util.placement_group` is the function, although there is a module of that name to
+import from.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hpc.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+
+if TYPE_CHECKING:
+    from hpc.actor import list_named_actors
+    from hpc.util import joblib, metrics, multiprocessing, queue, scheduling_strategies, state
+    from hpc.util.actor_pool import ActorPool
+    from hpc.util.check_serialize import inspect_serializability
+    from hpc.util.helpers import as_completed, map_unordered
+    from hpc.util.serialization import deregister_serializer, register_serializer
+
+_HOME = {
+    "ActorPool": "hpc.util.actor_pool",
+    "as_completed": "hpc.util.helpers",
+    "deregister_serializer": "hpc.util.serialization",
+    "inspect_serializability": "hpc.util.check_serialize",
+    "list_named_actors": "hpc.actor",
+    "map_unordered": "hpc.util.helpers",
+    "register_serializer": "hpc.util.serialization",
+}
+_MODULES = ("joblib", "metrics", "multiprocessing", "queue", "scheduling_strategies", "state")
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is not None:
+        value = getattr(importlib.import_module(home), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"hpc.util.{name}")
+    else:
+        raise AttributeError(f"module 'hpc.util' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+__all__ = [
+    "ActorPool",
+    "as_completed",
+    "deregister_serializer",
+    "get_current_placement_group",
+    "get_placement_group",
+    "inspect_serializability",
+    "joblib",
+    "list_named_actors",
+    "map_unordered",
+    "metrics",
+    "multiprocessing",
+    "placement_group",
+    "placement_group_table",
+    "queue",
+    "register_serializer",
+    "remove_placement_group",
+    "scheduling_strategies",
+    "state",
+]

@@ -15,15 +15,38 @@ from hpc.launchers.session import Session
 
 
 @contextmanager
-def one_node(**options: Any) -> Iterator[None]:
-    """A session of one node that ends with the block."""
+def one_node(env: dict[str, str] | None = None, **options: Any) -> Iterator[None]:
+    """A session of one node that ends with the block; ``env`` is set while it starts."""
     options.setdefault("num_cpus", 2)
     options.setdefault("object_store_memory", 128 << 20)
-    hpc.init(address="local", **options)
+    before = {name: os.environ.get(name) for name in env or {}}
+    os.environ.update(env or {})
+    try:
+        hpc.init(address="local", **options)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
     try:
         yield
     finally:
         hpc.shutdown()
+
+
+def store_stats(node: int = 1) -> dict[str, int]:
+    """What a node's raylet says of its object store."""
+    import json
+
+    from hpc.core.ids import raylet_of
+    from hpc.core.owner.ref import current
+    from hpc.core.wire import StoreStats
+
+    client = current.client
+    client.flush()
+    stats: dict[str, int] = json.loads(client.request(lambda req: (raylet_of(node), StoreStats(req)), 10.0).data)
+    return stats
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def test_resources_of_a_new_session():
     with hpc.init(address="local", num_cpus=3, num_gpus=2, resources={"widget": 1.5}, labels={"rack": "a"}):
         resources = hpc.cluster_resources()
         assert (resources["CPU"], resources["GPU"], resources["widget"]) == (3, 2, 1.5)
-        assert hpc.nodes()[0]["Labels"] == {"rack": "a"}
+        labels = hpc.nodes()[0]["Labels"]
+        assert labels["rack"] == "a" and labels["hpc.io/node-id"] == labels["ray.io/node-id"] == "1"
 
 
 def test_gpus_are_handed_out_by_number_and_not_twice():

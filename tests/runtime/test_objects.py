@@ -54,11 +54,14 @@ def test_space_is_used_again_when_references_go():
 
 
 def test_a_full_store_says_so_and_recovers():
-    kept = [hpc.put(np.zeros(16 * MIB, np.uint8)) for _ in range(7)]
-    with pytest.raises(ObjectStoreFullError, match="object store of node 1"):
-        hpc.put(np.zeros(16 * MIB, np.uint8))
-    kept.clear()
-    assert hpc.get(hpc.put(np.ones(100 * MIB, np.uint8)))[-1] == 1
+    """What is read cannot be moved to disk (test_spilling is about what can)."""
+    hpc.shutdown()
+    with one_node(env={"HPC_STORE_FULL_TIMEOUT_S": "0.3"}):
+        kept = [hpc.get(hpc.put(np.zeros(16 * MIB, np.uint8))) for _ in range(7)]
+        with pytest.raises(ObjectStoreFullError, match=r"object store of node 1.*driver pid \d+ reads 112 MiB"):
+            hpc.put(np.zeros(16 * MIB, np.uint8))
+        kept.clear()
+        assert hpc.get(hpc.put(np.ones(100 * MIB, np.uint8)))[-1] == 1
 
 
 def test_results_of_tasks_go_through_shared_memory_too():
@@ -144,3 +147,15 @@ def test_what_cannot_be_pickled_says_so():
 
     with pytest.raises(TypeError, match="uses_it cannot be pickled"):
         uses_it.remote()
+
+
+def test_freeing_by_hand():
+    large, small = hpc.put(np.zeros(1 << 20)), hpc.put(5)
+    made = hpc.remote(lambda: np.ones(1 << 20)).remote()
+    hpc.wait([made])
+    hpc.internal.free([large, small, made])
+    for ref in (large, small, made):
+        with pytest.raises(hpc.exceptions.ObjectFreedError, match=r"internal\.free"):
+            hpc.get(ref)
+    with pytest.raises(TypeError, match="not int"):
+        hpc.internal.free([1])

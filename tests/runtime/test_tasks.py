@@ -283,6 +283,27 @@ def test_await_and_future():
     assert sleep_then.remote(0, 9).future().result(timeout=10) == 9
 
 
+def test_an_await_that_was_given_up_disturbs_nobody_when_the_value_comes():
+    import asyncio
+
+    @hpc.remote
+    def items():
+        time.sleep(0.1)
+        yield 1
+
+    async def give_up(awaitable):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(awaitable, 0.01)
+
+    late, generator = sleep_then.remote(0.1, 1), items.remote()
+    asyncio.run(give_up(late))
+    asyncio.run(give_up(generator.__anext__()))
+    assert late.future().cancel()
+    assert hpc.get(late) == 1
+    assert hpc.get(next(generator)) == 1
+    assert hpc.get(sleep_then.remote(0, 2), timeout=10) == 2
+
+
 def test_many_threads_get_at_the_same_time():
     from concurrent.futures import ThreadPoolExecutor
 

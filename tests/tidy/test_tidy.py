@@ -18,13 +18,14 @@ FILES = sorted(p for part in (*PARTS, "bench", "examples", "tests") for p in (RO
 
 MAX_FILE_LINES = 605
 #: The wire is one list of declarations, meant to be read as one; the tests of links are one table of faults.
-LONGER = {"core/wire.py": 1000, "tests/runtime/test_links.py": 690}
+LONGER = {"core/wire.py": 1040, "tests/runtime/test_links.py": 690}
 MAX_FUNCTION_LINES = 85
 
 PURE = (
     "core/ids.py",
     "core/wire.py",
     "core/resources.py",
+    "core/serializability.py",
     "core/store/layout.py",
     "core/net/session.py",
     "core/owner/objects.py",
@@ -35,13 +36,21 @@ PURE = (
     "core/raylet/tables.py",
     "core/raylet/leasing.py",
     "core/raylet/memory.py",
+    "core/raylet/pulls.py",
+    "core/raylet/spill.py",
     "core/raylet/borrowing.py",
     "core/raylet/machine.py",
+    "core/raylet/bundles.py",
+    "core/raylet/sharing.py",
+    "core/owner/locality.py",
     "core/head/machine.py",
+    "core/head/groups.py",
     "core/head/journal.py",
     "core/head/sane.py",
     "core/raylet/rejoin.py",
     "core/policy/placement.py",
+    "core/policy/bundles.py",
+    "core/policy/labels.py",
     "core/node/bootstrap.py",
 )
 IMPURE_MODULES = {

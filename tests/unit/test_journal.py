@@ -122,29 +122,17 @@ def test_answers_that_are_remembered_have_a_limit():
     assert len(head.answered) == MAX_ANSWERS
 
 
-class Bag:
-    """A part of a head."""
-
-    def __init__(self):
-        self.content = []
-
-    def dump(self):
-        return list(self.content)
-
-    def load(self, data):
-        self.content = list(data)
-
-
-def test_parts_are_written_whole_and_given_back():
+def test_parts_are_written_whole_when_they_have_changed():
     head, again = HeadMachine(), HeadMachine()
-    bag, later = Bag(), Bag()
-    head.add_part("bag", bag)
-    bag.content.append([1, "two"])
-    head.part_changed("bag")
+    head.journal_parts()
+    assert not head.journal
+    head.keeper.load([2, 3, 4])
+    head.journal_parts()
+    head.journal_parts()
+    assert head.journal == [PartSet("keeper", [2, 3, 4])]
     restore(again, decode(written(head.journal))[0])
-    again.add_part("bag", later)
-    assert later.content == [[1, "two"]]
-    assert PartSet("bag", [[1, "two"]]) in list(snapshot(again))
+    assert again.keeper.addr == Address(2, 3)
+    assert PartSet("keeper", [2, 3, 4]) in list(snapshot(again))
 
 
 def test_the_file_cuts_a_torn_tail_and_goes_on(tmp_path):

@@ -1,0 +1,353 @@
+"""The head's table of placement groups: plan, reserve in two phases, repair after a node's death, remove.
+
+Each try to reserve has a number (attempt). Phase one asks all chosen raylets to take the resources out of what they
+have free; only when all have said yes are they told to use them. One no, or a death, gives back what was taken, and the
+group is planned anew when there may be room. All state is in `Group` records that can be dumped and loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hpc.core.ids import Address, raylet_of
+from hpc.core.resources import Amounts, fits, from_units, show
+from hpc.core.wire import (
+    Answer,
+    BundleCommit,
+    BundlePrepare,
+    BundlePrepared,
+    BundleReturn,
+    BundlesHeld,
+    Message,
+    PgCreate,
+    PgRemove,
+    PgTable,
+    PgWait,
+    PgWarning,
+)
+
+if TYPE_CHECKING:
+    from hpc.core.policy.placement import Snapshot
+
+PENDING, PREPARING, CREATED, RESCHEDULING, REMOVED = "PENDING", "PREPARED", "CREATED", "RESCHEDULING", "REMOVED"
+#: A raylet that refused is not asked again for so long: its next report says why.
+REFUSED_S = 0.05
+#: Removed groups that are remembered, for their error messages.
+MAX_REMOVED = 1000
+#: How a worker's end in a removed group is explained; owners know it by its beginning.
+GROUP_GONE = "its placement group was removed"
+
+
+@dataclass
+class Group:
+    """A placement group. ``nodes[i]`` is where bundle i is reserved (0: nowhere); ``planned`` is where the present
+    attempt wants to have those that are missing, ``awaited`` who has not answered, ``taken`` who said yes."""
+
+    group: bytes
+    name: str
+    namespace: str
+    strategy: str
+    bundles: list[Amounts]
+    selectors: list[Any]
+    detached: bool
+    creator: Address
+    state: str = PENDING
+    attempt: int = 0
+    nodes: list[int] = field(default_factory=list)
+    attempts: list[int] = field(default_factory=list)
+    planned: dict[int, int] = field(default_factory=dict)
+    awaited: list[int] = field(default_factory=list)
+    taken: list[int] = field(default_factory=list)
+    refused: dict[int, float] = field(default_factory=dict)
+    warned: str = ""
+    why: str = ""
+
+    @property
+    def missing(self) -> list[int]:
+        """Bundles that are nowhere."""
+        return [i for i, node in enumerate(self.nodes) if not node]
+
+
+#: `ticket(node, amounts)` counts what a prepare will take until the node's report shows it; the number that it gets.
+TicketMaker = Callable[[int, Amounts], int]
+
+
+class Groups:
+    """All placement groups of a session. Messages to send are left in ``outbox``."""
+
+    def __init__(self, outbox: list[tuple[Address, Message]], ticket: TicketMaker) -> None:
+        self.outbox = outbox
+        self.table: dict[bytes, Group] = {}
+        self.waiters: dict[bytes, list[tuple[Address, int]]] = {}
+        self.now = 0.0
+        self._ticket = ticket
+        self.handlers: dict[type, Callable[[Address, Any], None]] = {
+            BundlePrepared: self._on_prepared,
+            BundlesHeld: self._on_held,
+            PgCreate: self._on_create,
+            PgRemove: self._on_remove,
+            PgTable: self._on_table,
+            PgWait: self._on_wait,
+        }
+
+    def dump(self) -> list[dict[str, Any]]:
+        """The table as plain data."""
+        return [asdict(group) for group in self.table.values()]
+
+    def load(self, rows: Iterable[dict[str, Any]]) -> None:
+        """The table as it was dumped. An attempt that was under way is given up: its bundles are returned when their
+        raylets report them."""
+        known = {f.name for f in fields(Group)}
+        for row in rows:
+            group = Group(**{k: v for k, v in row.items() if k in known})
+            group.creator = Address(*group.creator)
+            group.planned, group.awaited, group.taken, group.refused = {}, [], [], {}
+            if group.state == PREPARING:
+                group.state = PENDING if not any(group.nodes) else RESCHEDULING
+            self.table[group.group] = group
+
+    # -------------------------------------------------------------- questions
+
+    def _send(self, dst: Address, msg: Message) -> None:
+        self.outbox.append((dst, msg))
+
+    def _on_create(self, src: Address, msg: PgCreate) -> None:
+        if msg.group in self.table:
+            self._send(src, Answer(msg.req, True))
+            return
+        if msg.name and self._by_name(msg.namespace, msg.name) is not None:
+            why = f"the name {msg.name!r} is taken by another placement group in namespace {msg.namespace!r}"
+            self._send(src, Answer(msg.req, False, why=why))
+            return
+        empty = [0] * len(msg.bundles)
+        self.table[msg.group] = Group(
+            msg.group, msg.name, msg.namespace, msg.strategy, msg.bundles, msg.selectors, msg.detached, msg.creator,
+            nodes=empty, attempts=list(empty),
+        )  # fmt: skip
+        self._send(src, Answer(msg.req, True))
+
+    def _by_name(self, namespace: str, name: str) -> Group | None:
+        for group in self.table.values():
+            if group.name == name and group.namespace == namespace and group.state != REMOVED:
+                return group
+        return None
+
+    def _on_remove(self, src: Address, msg: PgRemove) -> None:
+        group = self.table.get(msg.group)
+        if group is not None:
+            self.remove(group, f"{GROUP_GONE} by remove_placement_group()")
+        self._send(src, Answer(msg.req, True))
+
+    def _on_wait(self, src: Address, msg: PgWait) -> None:
+        group = self.table.get(msg.group)
+        if group is None or group.state == REMOVED:
+            self._send(src, Answer(msg.req, False, why=group.why if group else "there is no such placement group"))
+        elif group.state == CREATED:
+            self._send(src, Answer(msg.req, True))
+        else:
+            self.waiters.setdefault(msg.group, []).append((src, msg.req))
+
+    def _on_table(self, src: Address, msg: PgTable) -> None:
+        if msg.name:
+            found = self._by_name(msg.namespace, msg.name)
+            rows = [found] if found else []
+        elif msg.group:
+            rows = [self.table[msg.group]] if msg.group in self.table else []
+        else:
+            rows = list(self.table.values())
+        self._send(src, Answer(msg.req, bool(rows) or not (msg.name or msg.group), self._view(rows)))
+
+    @staticmethod
+    def _view(rows: Iterable[Group]) -> bytes:
+        return msgspec.json.encode(
+            [
+                {
+                    "group": g.group.hex(),
+                    "name": g.name,
+                    "namespace": g.namespace,
+                    "strategy": g.strategy,
+                    "state": g.state,
+                    "bundles": [from_units(b) for b in g.bundles],
+                    "selectors": g.selectors,
+                    "nodes": g.nodes,
+                    "detached": g.detached,
+                    "creator": str(g.creator),
+                    "why": g.why or g.warned,
+                }
+                for g in rows
+            ]
+        )
+
+    def _tell_waiters(self, group: Group, ok: bool) -> None:
+        for src, req in self.waiters.pop(group.group, []):
+            self._send(src, Answer(req, ok, why=group.why))
+
+    # -------------------------------------------------------------- the two phases
+
+    @property
+    def unplaced(self) -> list[Group]:
+        """Groups that wait for resources."""
+        return [g for g in self.table.values() if g.state in (PENDING, RESCHEDULING) and not g.planned]
+
+    def plan(self, snapshot: Snapshot) -> None:
+        """Try to place what waits, oldest first; what a plan uses is taken out of the snapshot."""
+        from hpc.core.policy.bundles import place_bundles, why_no_group
+
+        for group in self.unplaced:
+            group.refused = {n: t for n, t in group.refused.items() if t > self.now}
+            missing = group.missing
+            bundles = [group.bundles[i] for i in missing]
+            selectors = [group.selectors[i] for i in missing] if group.selectors else []
+            taken = [node for node in group.nodes if node]
+            nodes = place_bundles(snapshot, bundles, group.strategy, selectors, taken=taken, avoid=group.refused.keys())
+            if nodes is not None:
+                for bundle, node in zip(bundles, nodes):
+                    snapshot.take(node, bundle)
+                self._prepare(group, dict(zip(missing, nodes)))
+            elif not group.warned:
+                why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors)
+                if why:
+                    name = f" {group.name!r}" if group.name else ""
+                    group.warned = f"placement group{name} {group.group.hex()} cannot be placed: {why}"
+                    self._send(group.creator, PgWarning(group.group, group.warned))
+
+    def _prepare(self, group: Group, planned: dict[int, int]) -> None:
+        group.attempt += 1
+        group.planned, group.taken = planned, []
+        group.awaited = sorted(set(planned.values()))
+        for node in group.awaited:
+            bundles = [(i, group.bundles[i]) for i, n in planned.items() if n == node]
+            together: Amounts = {}
+            for _, amounts in bundles:
+                for name, units in amounts.items():
+                    together[name] = together.get(name, 0) + units
+            ticket = self._ticket(node, together)
+            self._send(raylet_of(node), BundlePrepare(group.group, group.attempt, ticket, bundles))
+
+    def _on_prepared(self, src: Address, msg: BundlePrepared) -> None:
+        group = self.table.get(msg.group)
+        if group is None or group.attempt != msg.attempt or src.node not in group.awaited:
+            if msg.ok and (group is None or not self._expects(group, src.node, msg.attempt)):
+                self._send(src, BundleReturn(msg.group, msg.attempt, "this attempt to reserve was given up"))
+            return
+        group.awaited.remove(src.node)
+        if not msg.ok:
+            group.refused[src.node] = self.now + REFUSED_S
+            self._give_up(group)
+            return
+        group.taken.append(src.node)
+        if group.awaited:
+            group.state = PREPARING if group.state == PENDING else group.state
+            return
+        for index, node in group.planned.items():
+            group.nodes[index], group.attempts[index] = node, group.attempt
+        for node in group.taken:
+            self._send(raylet_of(node), BundleCommit(group.group, group.attempt))
+        group.planned, group.taken = {}, []
+        group.warned = ""
+        if not group.missing:
+            group.state = CREATED
+            self._tell_waiters(group, True)
+
+    @staticmethod
+    def _expects(group: Group, node: int, attempt: int) -> bool:
+        if group.state == REMOVED:
+            return False
+        return any(n == node and a == attempt for n, a in zip(group.nodes, group.attempts))
+
+    def _give_up(self, group: Group) -> None:
+        """This attempt has failed: what was taken, or may be still, goes back."""
+        for node in [*group.taken, *group.awaited]:
+            why = "this attempt to reserve was given up"
+            self._send(raylet_of(node), BundleReturn(group.group, group.attempt, why))
+        group.planned, group.taken, group.awaited = {}, [], []
+        group.state = RESCHEDULING if any(group.nodes) or group.state == RESCHEDULING else PENDING
+
+    def _on_held(self, src: Address, msg: BundlesHeld) -> None:
+        """A raylet says what it holds; what nobody knows of goes back."""
+        for ident, index, attempt, committed in msg.bundles:
+            group = self.table.get(ident)
+            if group is not None and index < len(group.nodes) and self._expects(group, src.node, attempt):
+                if not committed:
+                    self._send(src, BundleCommit(ident, attempt))
+            elif group is None or group.attempt != attempt or src.node not in (*group.awaited, *group.taken):
+                self._send(src, BundleReturn(ident, attempt, f"{GROUP_GONE} while this node was not reachable"))
+
+    # -------------------------------------------------------------- ends
+
+    def remove(self, group: Group, why: str) -> None:
+        """End the group and what runs in it."""
+        if group.state == REMOVED:
+            return
+        for node in sorted({*group.nodes, *group.taken, *group.awaited} - {0}):
+            self._send(raylet_of(node), BundleReturn(group.group, 0, why))
+        group.nodes = [0] * len(group.nodes)
+        group.planned, group.taken, group.awaited = {}, [], []
+        group.state, group.why = REMOVED, why
+        self._tell_waiters(group, False)
+        removed = [g.group for g in self.table.values() if g.state == REMOVED]
+        for ident in removed[:-MAX_REMOVED]:
+            del self.table[ident]
+
+    def process_gone(self, addr: Address) -> None:
+        """A creator has ended: its groups end with it, unless they are detached."""
+        for group in [g for g in self.table.values() if g.creator == addr and not g.detached]:
+            self.remove(group, f"{GROUP_GONE}: the process that made it, {addr}, has ended")
+        for waiting in self.waiters.values():
+            waiting[:] = [(src, req) for src, req in waiting if src != addr]
+
+    def node_lost(self, node: int) -> None:
+        """Bundles on a node that died are planned anew; the others stay, and so does what runs in them."""
+        for group in list(self.table.values()):
+            if group.state == REMOVED:
+                continue
+            if group.creator.node == node and not group.detached:
+                self.remove(group, f"{GROUP_GONE}: the node of the process that made it has died")
+                continue
+            if node in group.awaited or node in group.taken:
+                group.awaited = [n for n in group.awaited if n != node]
+                group.taken = [n for n in group.taken if n != node]
+                self._give_up(group)
+            if node in group.nodes:
+                group.nodes = [0 if n == node else n for n in group.nodes]
+                if group.planned:
+                    self._give_up(group)
+                group.state = RESCHEDULING
+
+    def node_joined(self) -> None:
+        """What could not be placed may be now, and if not that is said again."""
+        for group in self.table.values():
+            group.warned = ""
+
+    # -------------------------------------------------------------- demands for bundles
+
+    def problem(self, strategy: Any) -> str:
+        """Why a demand for a group can never be served; empty if it can."""
+        group = self.table.get(strategy[1])
+        if group is None:
+            return "there is no such placement group (any more)"
+        if group.state == REMOVED:
+            return group.why
+        if strategy[2] >= len(group.bundles):
+            return f"the placement group has {len(group.bundles)} bundles; there is none of index {strategy[2]}"
+        return ""
+
+    def too_small(self, strategy: Any, placement: Amounts) -> str:
+        """Why none of the bundles that a demand may use could hold it even if empty; empty if one could."""
+        group = self.table[strategy[1]]
+        bundles = [b for i, b in enumerate(group.bundles) if strategy[2] in (-1, i)]
+        if any(fits(bundle, placement) for bundle in bundles):
+            return ""
+        has = " or ".join(sorted({f"{{{show(bundle)}}}" for bundle in bundles}))
+        return f"{{{show(placement)}}} does not fit into the bundle that was asked for, which has {has}"
+
+    def homes(self, strategy: Any) -> list[tuple[int, int]]:
+        """(index, node) of the bundles that a demand may use and that are reserved now."""
+        group = self.table.get(strategy[1])
+        if group is None or group.state == REMOVED:
+            return []
+        return [(i, n) for i, n in enumerate(group.nodes) if n and strategy[2] in (-1, i)]

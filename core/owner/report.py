@@ -1,0 +1,167 @@
+"""What a process knows of its tasks, actors and objects, as plain rows for people and the state API. No I/O.
+
+The truth about a task is with its owner: so whoever asks, asks every process, and this is what each answers. Why
+something waits is said here, from the fields that decide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from hpc.core.ids import owner_of
+from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec
+from hpc.core.resources import from_units, show
+from hpc.core.wire import ERROR, INLINE, STORED, SYSTEM
+
+Row = dict[str, Any]
+WHERE = {INLINE: "INLINE", STORED: "STORED", ERROR: "ERROR", SYSTEM: "ERROR"}
+STATES = {"pending": "PENDING_CREATION", "alive": "ALIVE", "restarting": "RESTARTING", "dead": "DEAD"}
+
+
+def report(machine: OwnerMachine, what: str, limit: int) -> list[Row]:
+    """At most ``limit`` rows of "tasks", "actors" or "objects"; none for anything else."""
+    if what == "tasks":
+        tasks: Iterable[Row] = (_task(machine, rec) for rec in machine.tasks.values())
+        calls = (_call(machine, rec) for rec in machine.calls.values())
+        return [*islice(tasks, limit), *islice(calls, limit)][:limit]
+    if what == "actors":
+        return [_actor(machine, actor) for actor in islice(machine.owned_actors.values(), limit)]
+    if what == "objects":
+        return [_object(machine, entry) for entry in islice(machine.objects.values(), limit)]
+    return []
+
+
+def _task(machine: OwnerMachine, rec: TaskRec) -> Row:
+    state, why = _standing(machine, rec)
+    worker = rec.lease.worker if rec.lease is not None else None
+    return {
+        "task_id": rec.msg.task.hex(),
+        "name": rec.msg.name,
+        "type": "NORMAL_TASK",
+        "state": state,
+        "why": why,
+        "attempt_number": rec.msg.attempt,
+        "retries_left": rec.retries,
+        "parent_task_id": rec.parent.hex(),
+        "actor_id": "",
+        "required_resources": from_units(rec.shape.held),
+        "owner": str(machine.addr),
+        "worker_id": str(worker) if worker is not None else "",
+        "node_id": str(worker.node) if worker is not None else "",
+    }
+
+
+def _standing(machine: OwnerMachine, rec: TaskRec) -> tuple[str, str]:
+    if rec.unresolved:
+        return "PENDING_ARGS_AVAIL", _waits_for(machine, rec.msg.refs)
+    if rec.lease is not None:
+        return "SUBMITTED_TO_WORKER", f"it is queued or running at worker {rec.lease.worker}"
+    wants = show(rec.shape.placement)
+    if rec.shape.infeasible:
+        return "PENDING_NODE_ASSIGNMENT", f"no node of the session can run it: {rec.shape.infeasible}"
+    before = len(rec.shape.queue)
+    return (
+        "PENDING_NODE_ASSIGNMENT",
+        f"it waits for a worker that has {wants} free; {before} tasks like it wait in this process, "
+        f"which has {len(rec.shape.leases)} such workers now",
+    )
+
+
+def _waits_for(machine: OwnerMachine, refs: list[bytes]) -> str:
+    missing = [i for i in dict.fromkeys(refs) if (e := machine.objects.get(i)) is None or e.result is None]
+    shown = []
+    for ident in missing[:3]:
+        maker = machine.unfinished(ident)
+        name = getattr(maker.msg, "name", None) or getattr(maker.msg, "method", "") if maker is not None else ""
+        shown.append(f"{ident.hex()}" + (f" (made by {name})" if name else ""))
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f"it waits for its arguments: object {', '.join(shown)}{more}"
+
+
+def _call(machine: OwnerMachine, rec: CallRec) -> Row:
+    client = rec.client
+    if rec.unresolved:
+        state, why = "PENDING_ARGS_AVAIL", _waits_for(machine, rec.msg.refs)
+    elif rec.sent:
+        state, why = "SUBMITTED_TO_WORKER", f"it is queued or running at its actor, worker {client.worker}"
+    else:
+        state, why = (
+            "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY",
+            f"its actor is {client.state}: {client.why or 'wait'}",
+        )
+        owned = machine.owned_actors.get(client.actor)
+        if owned is not None and client.state != "alive":
+            why = "its actor is not there yet: " + _why_actor(machine, owned)
+    return {
+        "task_id": rec.msg.task.hex(),
+        "name": rec.msg.method,
+        "type": "ACTOR_TASK",
+        "state": state,
+        "why": why,
+        "attempt_number": rec.msg.attempt,
+        "retries_left": rec.retries,
+        "parent_task_id": rec.parent.hex(),
+        "actor_id": client.actor.hex(),
+        "required_resources": {},
+        "owner": str(machine.addr),
+        "worker_id": str(client.worker) if client.worker.node else "",
+        "node_id": str(client.worker.node) if client.worker.node else "",
+    }
+
+
+def _why_actor(machine: OwnerMachine, actor: OwnedActor) -> str:
+    if actor.state == "alive":
+        return f"it lives at worker {actor.worker}"
+    if actor.state == "dead":
+        return actor.why
+    begun = f"its process ended ({actor.why}) and it is being restarted: " if actor.state == "restarting" else ""
+    if actor.unresolved:
+        return begun + _waits_for(machine, actor.create.refs)
+    if actor.lease is not None:
+        return begun + f"its constructor runs at worker {actor.worker}"
+    if actor.shape.infeasible:
+        return begun + f"no node of the session can take it: {actor.shape.infeasible}"
+    return begun + f"it waits for a worker on a node that has {show(actor.shape.placement)} free"
+
+
+def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
+    state = STATES.get(actor.state, actor.state)
+    if actor.unresolved and actor.state == "pending":
+        state = "DEPENDENCIES_UNREADY"
+    placed = actor.worker.node and actor.state != "dead"
+    return {
+        "actor_id": actor.create.actor.hex(),
+        "class_name": actor.create.name,
+        "state": state,
+        "why": _why_actor(machine, actor),
+        "name": actor.name,
+        "ray_namespace": actor.namespace,
+        "num_restarts": actor.incarnation,
+        "restarts_left": actor.restarts,
+        "is_detached": actor.detached,
+        "death_cause": actor.why if actor.state == "dead" else "",
+        "owner": str(machine.addr),
+        "worker_id": str(actor.worker) if placed else "",
+        "node_id": str(actor.worker.node) if placed else "",
+        "required_resources": from_units(actor.shape.held),
+    }
+
+
+def _object(machine: OwnerMachine, entry: Entry) -> Row:
+    result = entry.result
+    nodes = list(result.nodes) if result is not None else []
+    return {
+        "object_id": entry.ident.hex(),
+        "object_size": (result.size or len(result.data)) if result is not None else 0,
+        "state": WHERE[result.kind] if result is not None else "PENDING",
+        "node_ids": [str(node) for node in nodes],
+        "owner": str(owner_of(entry.ident)),
+        "process": str(machine.addr),
+        "reference_type": "OWNED" if entry.owned else "BORROWED",
+        "local_count": entry.count,
+        "holding_nodes": sorted(entry.nodes or ()),
+        "why": "" if result is not None else "the task that makes it has not ended",
+    }

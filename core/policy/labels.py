@@ -1,0 +1,91 @@
+"""Labels of nodes, and selectors over them.
+
+A selector is plain data, so that it can travel: a list of (key, operator, values), all of which must hold. Operators
+are "in", "!in", "exists" and "!exists"; a node without the label is "!in" everything. The runtime's own labels have the
+prefix ``hpc.io/``; each is also there under ``ray.io/``, so that selectors written for Ray find them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+PREFIXES = ("hpc.io/", "ray.io/")
+NODE_ID, HOST, ACCELERATOR = "hpc.io/node-id", "hpc.io/host", "hpc.io/accelerator-type"
+
+_KEY = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_CALL = re.compile(r"(!?)in\(([^()]*)\)")
+
+Selector = list[tuple[str, str, list[str]]]
+
+
+def check_key(key: Any) -> str:
+    """A label's key, or ValueError."""
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is not the key of a label: letters, digits, '-', '_', '.', and one '/' at most")
+    return key
+
+
+def check_value(value: Any) -> str:
+    """A label's value, or ValueError."""
+    if not isinstance(value, str) or not _VALUE.fullmatch(value):
+        raise ValueError(f"{value!r} is not the value of a label: at most 63 letters, digits, '-', '_' and '.'")
+    return value
+
+
+def parse_selector(given: Any) -> Selector:
+    """From the written form, ``{"k": "v" | "!v" | "in(a, b)" | "!in(a, b)"}``. Raises TypeError or ValueError."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"a label selector is a dict of labels and conditions, not {type(given).__name__}")
+    selector: Selector = []
+    for key, condition in given.items():
+        if not isinstance(condition, str):
+            raise TypeError(f"the condition on label {key!r} must be a string, not {type(condition).__name__}")
+        call = _CALL.fullmatch(condition.strip())
+        if call:
+            negated, values = call[1], [part.strip() for part in call[2].split(",")]
+        elif "(" in condition or ")" in condition:
+            raise ValueError(f'{condition!r} is no condition on a label: "v", "!v", "in(a, b)" or "!in(a, b)" are')
+        else:
+            negated = "!" if condition.startswith("!") else ""
+            values = [condition.removeprefix("!")]
+        selector.append((check_key(key), f"{negated}in", [check_value(v) for v in values]))
+    return selector
+
+
+def matches(labels: Mapping[str, str], selector: Sequence[Sequence[Any]]) -> bool:
+    """Whether a node with these labels is meant."""
+    for key, operator, values in selector:
+        value = labels.get(key)
+        if operator.endswith("exists"):
+            found = value is not None
+        else:
+            found = value is not None and value in values
+        if found == operator.startswith("!"):
+            return False
+    return True
+
+
+def show_selector(selector: Sequence[Sequence[Any]]) -> str:
+    """A selector for people."""
+    return ", ".join(f"{key} {op} ({', '.join(values)})" if values else f"{key} {op}" for key, op, values in selector)
+
+
+def node_labels(given: Mapping[str, str], node: int, host: str, accelerator: str) -> dict[str, str]:
+    """The user's labels and the runtime's own, both also under the other prefix."""
+    labels = {NODE_ID: str(node), HOST: host}
+    if accelerator:
+        labels[ACCELERATOR] = accelerator
+    labels.update(given)
+    ours, theirs = PREFIXES
+    for key, value in list(labels.items()):
+        for a, b in ((ours, theirs), (theirs, ours)):
+            if key.startswith(a):
+                other = b + key.removeprefix(a)
+                if other in given and key not in given:
+                    labels[key] = given[other]
+                else:
+                    labels[other] = value
+    return labels

@@ -1,0 +1,122 @@
+"""The raylet's shell around its object store: the disk, pages that are made ready ahead, and what people may ask."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from hpc.core.ids import Address
+from hpc.core.net.reactor import Reactor
+from hpc.core.node.detect import available_memory
+from hpc.core.node.spec import NodeSpec
+from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
+from hpc.core.raylet.spill import DiskJob, Spiller
+from hpc.core.store.arena import SLOTS_BYTES, Arena
+from hpc.core.store.layout import ALIGN
+from hpc.core.store.spill import Disk, choose_place
+from hpc.core.wire import Answer, Message, StoreStats
+
+log = logging.getLogger("hpc.raylet")
+
+#: Part of the node's memory that objects may take, where the user said nothing.
+STORE_SHARE = 0.3
+MIN_STORE_BYTES = 64 << 20
+#: Pages of the arena that are made ready while the node is idle: the first values that are put find them.
+PREFAULT_BYTES = 256 << 20
+PREFAULT_AFTER_S = 1.0
+PREFAULT_STEP_BYTES = 1 << 20
+PREFAULT_PAUSE_S = 0.003
+#: Only where the store is this large, and so much memory is free, that it does not matter.
+PREFAULT_STORE_BYTES = 1 << 30
+PREFAULT_FREE_BYTES = 4 << 30
+
+
+def setting(spec: NodeSpec, name: str, default: str = "") -> str:
+    """An option of the session's configuration, else of the environment (HPC_...)."""
+    value = spec.config.get(name)
+    return str(value) if value is not None else os.environ.get(f"HPC_{name.upper()}", default)
+
+
+def number(spec: NodeSpec, name: str, default: float) -> float:
+    """The same as a number. A text that is none is an error of the node's start."""
+    text = setting(spec, name)
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise ValueError(f"{name} (HPC_{name.upper()}) must be a number, not {text!r}") from None
+
+
+def store_size(spec: NodeSpec) -> int:
+    """Bytes of the arena, in whole pages."""
+    wanted = spec.overrides.object_store_bytes or int(spec.mem_bytes * STORE_SHARE)
+    return max(MIN_STORE_BYTES, wanted) // ALIGN * ALIGN
+
+
+class StoreShell:
+    """What the pure store cannot do itself."""
+
+    def __init__(self, spec: NodeSpec, arena: Arena, reactor: Reactor) -> None:
+        self._arena = arena
+        self._reactor = reactor
+        limit = number(spec, "spill_limit_bytes", -1)
+        place = choose_place(spec.dir, setting(spec, "spill_dir"), None if limit < 0 else int(limit))
+        self.spiller = Spiller(place.limit_bytes, place.why)
+        self.full_timeout_s = number(spec, "store_full_timeout_s", FULL_TIMEOUT_S)
+        if place.why and not spec.gateway:
+            log.warning("objects will not be moved to disk when the object store is full: %s", place.why)
+        self.disk = Disk(place, arena)
+        reactor.add_reader(self.disk.fileno(), self._on_disk)
+        self._memory: Memory | None = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        if not spec.gateway and arena.size_bytes >= PREFAULT_STORE_BYTES:
+            reactor.call_later(PREFAULT_AFTER_S, self._start_prefault)
+
+    def attach(self, memory: Memory, outbox: list[tuple[Address, Message]]) -> Callable[[Address, StoreStats], None]:
+        """Work for this store; returns the handler of StoreStats."""
+        self._memory = memory
+
+        def on_stats(src: Address, msg: StoreStats) -> None:
+            outbox.append((src, Answer(msg.req, True, json.dumps(memory.stats()).encode())))
+
+        return on_stats
+
+    def settle(self) -> None:
+        """Hand what the store wants done to the disk."""
+        jobs = self.spiller.jobs
+        if jobs:
+            for job in jobs:
+                self.disk.submit(job, job.kind, job.file, job.parts)
+            jobs.clear()
+
+    def _on_disk(self) -> None:
+        assert self._memory is not None
+        for job, error in self.disk.finished():
+            assert isinstance(job, DiskJob)
+            self._memory.disk_ended(job, error)
+
+    def _start_prefault(self) -> None:
+        if available_memory() >= PREFAULT_FREE_BYTES:
+            self._thread = threading.Thread(target=self._prefault, name="hpc-prefault", daemon=True)
+            self._thread.start()
+
+    def _prefault(self) -> None:
+        """On a thread that only runs where nobody else wants to, in small steps."""
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        at = SLOTS_BYTES
+        while at < SLOTS_BYTES + PREFAULT_BYTES and not self._closing:
+            if not self._arena.prefault(at, PREFAULT_STEP_BYTES):
+                return
+            at += PREFAULT_STEP_BYTES
+            time.sleep(PREFAULT_PAUSE_S)
+
+    def close(self) -> None:
+        """Stop the threads; no file is left."""
+        self._closing = True
+        if self._thread is not None:
+            self._thread.join(timeout=2.0)
+        self.disk.close()

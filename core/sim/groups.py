@@ -1,0 +1,152 @@
+"""Placement groups in the simulation: made, used and removed at random times, beside everything else.
+
+Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too; a task
+in a group gives its value, or says that the group was removed, and then it was. Checked when the faults have ended:
+whatever has room is reserved. At the end nobody holds a bundle.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from hpc.core.head.groups import CREATED, REMOVED
+from hpc.core.ids import HEAD
+from hpc.core.owner.tables import Shape
+from hpc.core.policy.bundles import place_bundles
+from hpc.core.resources import UNIT
+from hpc.core.sim.programs import Program, Submitter
+from hpc.core.sim.world import World
+from hpc.core.wire import PgCreate, PgRemove
+
+STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+
+
+class GroupSim:
+    """What the driver does with groups. ``problem`` takes what went wrong."""
+
+    def __init__(self, world: World, submitter: Submitter, seed: int, problem: Callable[[str], None]) -> None:
+        self.world = world
+        self.submitter = submitter
+        self.rng = random.Random(seed * 31 + submitter.process.addr.proc)
+        self.problem = problem
+        self.living: list[tuple[bytes, int]] = []
+        self.removed: set[bytes] = set()
+        self.actors: list[bytes] = []
+        self.waiting = 0
+        self.tasks = 0
+
+    def operate(self) -> None:
+        """One random thing."""
+        if not self.submitter.process.alive:
+            return
+        choice = self.rng.random()
+        if choice < 0.3 or not self.living:
+            self._create()
+        elif choice < 0.75:
+            self._submit()
+        elif choice < 0.85:
+            self._create_actor()
+        else:
+            self.remove(self.rng.choice(self.living))
+
+    def _create(self) -> None:
+        machine = self.submitter.process.machine
+        ident = machine.new_ids()
+        bundles = [{"CPU": UNIT * self.rng.choice([1, 1, 2])} for _ in range(self.rng.randint(1, 3))]
+        strategy = self.rng.choice(STRATEGIES)
+        machine.send(HEAD, PgCreate(0, ident, "", "", strategy, bundles, [], False, machine.addr))
+        self.world.flush(self.submitter.process)
+        self.living.append((ident, len(bundles)))
+        self.world.tell(f"group {ident.hex()[16:]} {strategy} of {len(bundles)} is wanted")
+
+    def _shape(self, actor: bool) -> tuple[bytes, Shape]:
+        group, size = self.rng.choice(self.living)
+        index = self.rng.choice([-1, *range(size)])
+        held = {"CPU": UNIT}
+        shape = Shape({} if actor else held, held, ["pg", group, index, False], {}, actor)
+        return group, self.submitter.process.machine.add_shape(shape)
+
+    def _submit(self) -> None:
+        group, shape = self._shape(False)
+        for _ in range(self.rng.randint(1, 4)):
+            self.tasks += 1
+            number = 1_000_000 + self.tasks
+            program = Program(number, self.rng.choice([0.0001, 0.003, 0.05]))
+            ident = self.submitter.submit(program, [], shape=shape)
+            self.waiting += 1
+            self.submitter.when_all([ident], lambda ident=ident, number=number: self._done(ident, number, group))
+
+    def _done(self, ident: bytes, number: int, group: bytes) -> None:
+        value = self.submitter.result(ident)
+        self.waiting -= 1
+        if value != number and not (value == "TaskPlacementGroupRemoved" and group in self.removed):
+            self.problem(f"task {number} in group {group.hex()[16:]} gave {value!r}")
+        self.submitter.drop([ident])
+
+    def _create_actor(self) -> None:
+        _, shape = self._shape(True)
+        self.actors.append(self.submitter.create(restarts=1, shape=shape))
+
+    def remove(self, which: tuple[bytes, int]) -> None:
+        """Remove a group."""
+        self.living.remove(which)
+        self.removed.add(which[0])
+        machine = self.submitter.process.machine
+        machine.send(HEAD, PgRemove(0, which[0]))
+        self.world.flush(self.submitter.process)
+        self.world.tell(f"group {which[0].hex()[16:]} is removed")
+
+    # -------------------------------------------------------------- checks
+
+    def check_sums(self) -> None:
+        """No unit is reserved or granted twice, and none is lost."""
+        for node in self.world.nodes.values():
+            if not node.alive:
+                continue
+            leasing = node.machine.leasing
+            bundles = [*leasing.bundles.held.values(), *leasing.bundles.returning]
+            used: dict[int, int] = {}
+            for lease in leasing.leases.values():
+                cpu = 0 if lease.grant.cpu_lent else lease.grant.amounts.get("CPU", 0)
+                used[id(lease.pool)] = used.get(id(lease.pool), 0) + cpu
+            reserved = sum(b.grant.amounts.get("CPU", 0) for b in bundles)
+            pools = [("node", leasing.resources, reserved)]
+            pools += [(f"bundle {b.index} of {b.group.hex()[16:]}", b.pool, 0) for b in bundles]
+            for name, pool, out in pools:
+                held, free, total = used.get(id(pool), 0), pool.free.get("CPU", 0), pool.totals.get("CPU", 0)
+                if held + free + out != total:
+                    self.problem(f"node {node.number}, {name}: {held} leased, {free} free, {out} reserved of {total}")
+
+    def unplaced(self) -> set[str]:
+        """Groups that are not reserved although the head sees room for them, or that are in the middle of it."""
+        snapshot = self.world.head._snapshot()
+        found = set()
+        for group in self.world.head.groups.table.values():
+            if group.state in (CREATED, REMOVED):
+                continue
+            missing = [group.bundles[i] for i in group.missing]
+            taken = [n for n in group.nodes if n]
+            if group.awaited or place_bundles(snapshot, missing, group.strategy, taken=taken) is not None:
+                found.add(f"group {group.group.hex()[16:]} ({group.strategy}, {group.state})")
+        return found
+
+    def end(self) -> None:
+        """No more groups are needed."""
+        if not self.submitter.process.alive:
+            return
+        self.submitter.drop(self.actors)
+        for which in list(self.living):
+            self.remove(which)
+
+    def check_empty(self) -> None:
+        """Nobody holds anything for a group."""
+        if self.submitter.process.alive and self.waiting:
+            self.problem(f"{self.waiting} of {self.tasks} tasks in groups never ended")
+        for group in self.world.head.groups.table.values():
+            if group.state != REMOVED or any(group.nodes) or group.planned:
+                self.problem(f"the head still has {group}")
+        for node in self.world.nodes.values():
+            bundles = node.machine.leasing.bundles
+            if node.alive and (bundles.held or bundles.returning):
+                self.problem(f"node {node.number} still holds {len(bundles.held) + len(bundles.returning)} bundles")

@@ -1,0 +1,214 @@
+"""A driver in the simulation: what it does at random, and what it must get for it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from hpc.core.sim.programs import Program, Submitter
+from hpc.core.sim.world import Process, World
+
+
+@dataclass(eq=False)
+class Expect:
+    """What an object's value must be, unless it, or something it was made of, may fail."""
+
+    total: int
+    may_fail: bool = False
+    deps: list[Expect] = field(default_factory=list)
+    inner: list[Expect] = field(default_factory=list)
+    actor: ActorSim | None = None
+
+    def excused(self) -> bool:
+        """Whether an error is allowed."""
+        waiting, seen = [self], set()
+        while waiting:
+            one = waiting.pop()
+            if one.may_fail:
+                return True
+            if id(one) not in seen:
+                seen.add(id(one))
+                waiting += one.deps
+        return False
+
+
+@dataclass
+class ActorSim:
+    """An actor as its creator sees it. One with endless restarts loses nothing but what it had in its memory."""
+
+    ident: bytes
+    immortal: bool
+    killed: bool = False
+
+
+class User:
+    """One driver and its random operations."""
+
+    def __init__(self, world: World, process: Process, rng: random.Random, numbers: list[int]) -> None:
+        self.world = world
+        self.process = process
+        self.rng = rng
+        self.submitter = Submitter(world, process)
+        self.expected: dict[bytes, Expect] = {}
+        self.done: set[bytes] = set()
+        self.actors: list[ActorSim] = []
+        self.streams: dict[bytes, bool] = {}
+        self.tasks = 0
+        self._numbers = numbers
+
+    # -------------------------------------------------------------- operations
+
+    def operate(self) -> None:
+        """One random thing."""
+        choice = self.rng.random()
+        if choice < 0.4:
+            self._submit()
+        elif choice < 0.5:
+            immortal = self.rng.random() < 0.5
+            self.actors.append(ActorSim(self.submitter.create(-1 if immortal else 0), immortal))
+        elif choice < 0.68 and self.actors:
+            self._call()
+        elif choice < 0.75:
+            self._put()
+        elif choice < 0.8:
+            self._stream()
+        elif choice < 0.9:
+            self._drop_one()
+        elif choice < 0.95:
+            self._cancel()
+        elif choice < 0.97 and self.actors:
+            actor = self.rng.choice(self.actors)
+            actor.killed = True
+            for expect in self.expected.values():
+                expect.may_fail |= expect.actor is actor
+            self.submitter.kill(actor.ident)
+
+    def _number(self) -> int:
+        self._numbers[0] += 1
+        return self._numbers[0]
+
+    def _program(self, depth: int = 0) -> tuple[Program, int]:
+        total = number = self._number()
+        children: list[Program] = []
+        if depth < 2 and self.rng.random() < 0.3:
+            for _ in range(self.rng.randint(1, 3)):
+                child, value = self._program(depth + 1)
+                children.append(child)
+                total += value
+        return Program(number, self.rng.choice([0.0001, 0.003, 0.05]), children), total
+
+    def _some(self, chance: float) -> list[bytes]:
+        if self.expected and self.rng.random() < chance:
+            return self.rng.sample(list(self.expected), min(len(self.expected), self.rng.randint(1, 2)))
+        return []
+
+    def _expect(self, ident: bytes, expect: Expect) -> None:
+        self.expected[ident] = expect
+        self.tasks += 1
+        self.submitter.when_all([ident], lambda: self.done.add(ident))
+
+    def _submit(self) -> None:
+        program, total = self._program()
+        kind = self.rng.random()
+        if not program.children and kind < (0.7 if self.world.small else 0.2):
+            program.large = True
+            program.number = total = 200_000 + program.number
+        elif kind < 0.35:
+            program.returns_refs = self.rng.randint(1, 3)
+        refs, holds = self._some(0.3), self._some(0.3)
+        read = list(refs)
+        if holds:
+            program.borrow = self.rng.choice(["", "read", "deep"])
+            if program.borrow:
+                read += holds
+        deps = [self.expected[ident] for ident in read]
+        total += sum(one.total for one in deps)
+        if program.borrow == "deep":
+            inner = [one for ident in holds for one in self.expected[ident].inner]
+            deps = deps + inner
+            total += sum(one.total for one in inner)
+        expect = Expect(total, False, deps)
+        # What is inside belongs to the worker that made it, and dies with that.
+        expect.inner = [Expect(total, True, [expect])] * program.returns_refs
+        self._expect(self.submitter.submit(program, refs, holds=holds), expect)
+
+    def _put(self) -> None:
+        inner = self._some(0.8)
+        expect = Expect(self._number(), inner=[self.expected[ident] for ident in inner])
+        ident = self.submitter.put(expect.total, inner)
+        self.expected[ident] = expect
+        self.done.add(ident)
+
+    def _call(self) -> None:
+        actor = self.rng.choice(self.actors)
+        program = Program(self._number(), 0.002)
+        holds = self._some(0.4)
+        if holds:
+            program.borrow = self.rng.choice(["keep", "read", ""])
+        elif self.rng.random() < 0.3:
+            program.borrow = "forget"
+        retries = -1 if actor.immortal else 0
+        deps = [self.expected[ident] for ident in holds] if program.borrow == "read" else []
+        total = program.number + sum(one.total for one in deps)
+        expect = Expect(total, not actor.immortal or actor.killed, deps, actor=actor)
+        self._expect(self.submitter.call(actor.ident, program, retries, holds), expect)
+
+    def _stream(self) -> None:
+        program = Program(self._number() * 1000, 0.001, items=self.rng.randint(1, 6), large=self.rng.random() < 0.3)
+        task = self.submitter.submit(program, [])
+        self.streams[task] = False
+        self.tasks += 1
+        stop_at = self.rng.choice([0, 2, 100])
+
+        def taken(index: int, value: object) -> None:
+            if not self.process.alive:
+                return
+            if value is None or index == stop_at:
+                if value is None and index != program.items:
+                    self.world.broken.append(f"a generator of {program.items} items ended after {index}")
+                self.submitter.drop([task])
+                del self.streams[task]
+                return
+            if value != program.number + index and not (self.world.small and value == "ObjectStoreFullError"):
+                self.world.broken.append(f"item {index} is {value!r}, not {program.number + index}")
+            self.submitter.take(task, index + 1, lambda value: taken(index + 1, value))
+
+        self.submitter.take(task, 0, lambda value: taken(0, value))
+
+    def _cancel(self) -> None:
+        open_ones = [i for i in self.expected if i not in self.done]
+        if open_ones:
+            ident = self.rng.choice(open_ones)
+            self.expected[ident].may_fail = True
+            self.submitter.cancel(ident)
+
+    def _drop_one(self) -> None:
+        finished = [i for i in self.expected if i in self.done and self.submitter.has_value(i)]
+        if finished:
+            ident = self.rng.choice(finished)
+            self.check(ident)
+            del self.expected[ident]
+            self.submitter.drop([ident])
+
+    # -------------------------------------------------------------- checks
+
+    def check(self, ident: bytes) -> None:
+        """The object has the value that it must have."""
+        expect, value = self.expected[ident], self.submitter.result(ident)
+        if self.world.small and value == "ObjectStoreFullError":
+            return  # parents that read and wait may hold up their children, and values grow with what they are made of
+        if value != expect.total and not (isinstance(value, str) and expect.excused()):
+            self.world.broken.append(f"object {ident.hex()[16:]} is {value!r}, not {expect.total}")
+
+    def all_there(self) -> bool:
+        """Whether all values are there: a lost one may be being computed again."""
+        there = self.submitter.has_value
+        return not self.streams and all(i in self.done and there(i) for i in self.expected)
+
+    def finish(self) -> None:
+        """Check everything that is left and let go of it."""
+        for ident in self.expected:
+            self.check(ident)
+        self.submitter.drop([*self.expected, *(actor.ident for actor in self.actors)])
+        self.expected.clear()
+        self.actors.clear()

@@ -1,0 +1,37 @@
+"""A worker in an interpreter of its own: what `hpc.core.runenv.interpreters` has started goes on as a worker here.
+
+It costs the imports that a forked worker finds done (a few hundred ms), and gains that libraries see the environment
+from their first import on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import msgspec
+
+from hpc._version import __version__
+from hpc.core.node.process import die_with, set_name
+from hpc.core.node.spec import NodeSpec
+from hpc.core.runenv.interpreters import START
+from hpc.core.runenv.setup import Place, apply
+from hpc.core.worker.context import process
+
+
+def main(start: dict[str, Any]) -> None:
+    """Never returns."""
+    path = os.environ.pop(START)
+    os.unlink(path)
+    if start["hpc"] != __version__:
+        sys.exit(f"the environment has hpc {__version__} ({__file__}), and the session has {start['hpc']}")
+    die_with(os.getppid(), signal.SIGKILL)
+    spec = msgspec.convert(start["spec"], NodeSpec)
+    set_name(f"hpc-worker-{start['proc']}")
+    process.env = dict(start["env"])
+    apply(Place(start["working_dir"], start["paths"]))
+    from hpc.core.worker.main import worker_main
+
+    worker_main(spec, int(start["proc"]))

@@ -1,0 +1,187 @@
+"""`hpc job submit | list | status | logs | stop | delete`: commands that run in a session of `hpc start`.
+
+Thin: all that they do is `hpc.job_submission`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hpc.cli import errors
+from hpc.cli.errors import CliError
+from hpc.cli.options import Option, parse_words
+from hpc.job_submission import JobInfo, JobStatus, JobSubmissionClient
+
+_ADDRESS = Option("address", ("--address",), "text", "the session's id (default: the only one)", "", metavar="ADDR")
+_JSON = Option("json", ("--json",), "switch", "machine-readable answer", "", default=False)
+_NO_WAIT = Option("no_wait", ("--no-wait",), "switch", "return at once", "", default=False)
+_FOLLOW = Option("follow", ("-f", "--follow"), "switch", "go on until the job ends", "", default=False)
+_SUBMIT = (
+    _ADDRESS,
+    Option("working_dir", ("--working-dir",), "path", "directory to run in (default: this one)", "", metavar="DIR"),
+    Option("runtime_env_json", ("--runtime-env-json",), "text", "runtime_env as JSON", "", metavar="JSON"),
+    Option("submission_id", ("--submission-id",), "text", "the job's id (default: a new one)", "", metavar="ID"),
+    Option("metadata_json", ("--metadata-json",), "text", "names and texts to keep with it", "", metavar="JSON"),
+    _NO_WAIT,
+)
+
+USAGE = """usage: hpc job submit [--address=ADDR] [--working-dir=DIR] [--runtime-env-json=JSON] [--submission-id=ID]
+                      [--metadata-json=JSON] [--no-wait] -- CMD ...
+       hpc job list [--address=ADDR] [--json]
+       hpc job status | logs [-f] | stop [--no-wait] | delete [--address=ADDR] ID
+"""
+
+
+def run(words: list[str]) -> int:
+    """`hpc job ...`; returns the exit code: of `submit` (without --no-wait) and `logs -f` the command's own."""
+    name = words[1] if len(words) > 1 else "--help"
+    if name in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if name not in COMMANDS:
+        raise CliError("USAGE", f"no such command: hpc job {name}", fix=f"hpc job {next(iter(COMMANDS))}")
+    command, table = COMMANDS[name]
+    given, rest = _parse(table, words[2:], mixed=name != "submit")
+    try:
+        return command(JobSubmissionClient(given.get("address")), given, rest)
+    except ConnectionError as error:
+        raise CliError("NO-SESSION", str(error)) from None
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise CliError("USAGE", str(error)) from None
+    except RuntimeError as error:
+        raise CliError("REFUSED", str(error)) from None
+
+
+def _parse(table: Sequence[Option], words: list[str], mixed: bool) -> tuple[dict[str, Any], list[str]]:
+    given, rest = parse_words(table, words)
+    others: list[str] = []
+    while mixed and rest:
+        others.append(rest.pop(0))
+        more, rest = parse_words(table, rest)
+        given.update(more)
+    return given, others if mixed else rest
+
+
+def _one(rest: Sequence[str]) -> str:
+    if len(rest) != 1:
+        raise CliError("USAGE", "one job's id is needed", fix="hpc job list")
+    return rest[0]
+
+
+def _json(flag: str, text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise CliError("USAGE", f"{flag}: not JSON: {text!r}", why=str(error)) from None
+    if not isinstance(value, dict):
+        raise CliError("USAGE", f"{flag}: not a JSON object: {text!r}")
+    return value
+
+
+def submit(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str]) -> int:
+    """Start a command in the session, and follow it."""
+    if not rest:
+        raise CliError("USAGE", "no command was given", fix="hpc job submit -- python script.py")
+    runtime_env = _json("--runtime-env-json", given.get("runtime_env_json"))
+    if "working_dir" in given:
+        runtime_env["working_dir"] = given["working_dir"]
+    job = client.submit_job(
+        entrypoint=rest[0] if len(rest) == 1 else shlex.join(rest),
+        runtime_env=runtime_env,
+        submission_id=given.get("submission_id"),
+        metadata=_json("--metadata-json", given.get("metadata_json")),
+    )
+    if given.get("no_wait"):
+        print(job)
+        return 0
+    errors.note(f"job {job} in session {client.get_address()}; Ctrl-C leaves it running, hpc job stop {job} ends it")
+    return _follow(client, job)
+
+
+def _follow(client: JobSubmissionClient, job: str) -> int:
+    async def show() -> None:
+        async for text in client.tail_job_logs(job):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    try:
+        asyncio.run(show())
+    except KeyboardInterrupt:
+        errors.note(f"job {job} goes on: hpc job logs -f {job}")
+        return errors.EXIT_DETACHED
+    return _end(client.get_job_info(job))
+
+
+def _end(info: JobInfo) -> int:
+    if info.status != JobStatus.SUCCEEDED:
+        errors.note(f"job {info.submission_id} {info.status}: {info.message.splitlines()[0]}")
+    return info.driver_exit_code or (0 if info.status == JobStatus.SUCCEEDED else 1)
+
+
+def list_all(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str]) -> int:
+    """All jobs of the session."""
+    jobs = client.list_jobs()
+    if given.get("json"):
+        print(json.dumps([asdict(info) for info in jobs], indent=1))
+        return 0
+    rows = [("ID", "STATUS", "EXIT", "ENTRYPOINT")]
+    for info in jobs:
+        code = "" if info.driver_exit_code is None else str(info.driver_exit_code)
+        rows.append((info.submission_id, str(info.status), code, info.entrypoint))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def status(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str]) -> int:
+    """One job."""
+    info = client.get_job_info(_one(rest))
+    if given.get("json"):
+        print(json.dumps(asdict(info), indent=1))
+        return 0
+    print(f"{info.submission_id}  {info.status}: {info.message}")
+    return 0
+
+
+def logs(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str]) -> int:
+    """What a job has written."""
+    job = _one(rest)
+    if given.get("follow"):
+        return _follow(client, job)
+    sys.stdout.write(client.get_job_logs(job))
+    return 0
+
+
+def stop(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str]) -> int:
+    """End a job."""
+    job = _one(rest)
+    stopped = client.stop_job(job)
+    info = client.get_job_info(job) if given.get("no_wait") else client.wait_until_ended(job, 60.0)
+    print(f"job {job} {'was asked to stop' if stopped else 'had ended'}: {info.status}")
+    return 0
+
+
+def delete(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str]) -> int:
+    """Forget a job."""
+    job = _one(rest)
+    client.delete_job(job)
+    print(f"job {job} is forgotten")
+    return 0
+
+
+Command = Callable[[JobSubmissionClient, Mapping[str, Any], list[str]], int]
+COMMANDS: dict[str, tuple[Command, tuple[Option, ...]]] = {
+    "submit": (submit, _SUBMIT),
+    "list": (list_all, (_ADDRESS, _JSON)),
+    "status": (status, (_ADDRESS, _JSON)),
+    "logs": (logs, (_ADDRESS, _FOLLOW)),
+    "stop": (stop, (_ADDRESS, _NO_WAIT)),
+    "delete": (delete, (_ADDRESS,)),
+}

@@ -1,0 +1,72 @@
+"""Asking everybody: the state of tasks, actors and objects is with the processes that own them.
+
+The head names the nodes, their raylets name the processes, and each process answers for itself. What has not answered
+in time is said, never silently left out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hpc.core.ids import Address, raylet_of
+from hpc.core.wire import ClusterQuery
+from hpc.session import ensure_client
+
+Row = dict[str, Any]
+LIMIT = 10_000
+TIMEOUT_S = 10.0
+
+
+@dataclass
+class Gathered:
+    """Rows, and who did not answer."""
+
+    rows: list[Row] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
+
+    def warn(self, what: str) -> list[Row]:
+        """The rows; a warning where some are missing."""
+        if self.silent:
+            warnings.warn(f"{what}: no answer in time from {', '.join(self.silent)}", stacklevel=3)
+        return self.rows
+
+
+def node_rows() -> list[Row]:
+    """The nodes as the head knows them."""
+    rows: list[Row] = msgspec.json.decode(ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes")).data)
+    return rows
+
+
+def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
+    """What the raylets of the living nodes know."""
+    raylets = [raylet_of(row["node"]) for row in node_rows() if row["alive"]]
+    return _ask(raylets, what, limit, timeout_s)
+
+
+def from_processes(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
+    """What the drivers and workers know; each row says in "answered_by" who knew it."""
+    workers = from_raylets("workers", timeout_s=timeout_s)
+    there = [row for row in workers.rows if row["state"] != "STARTING"]
+    found = _ask([address(row["worker_id"]) for row in there], what, limit, timeout_s)
+    found.silent += workers.silent
+    return found
+
+
+def _ask(whom: list[Address], what: str, limit: int, timeout_s: float) -> Gathered:
+    client = ensure_client()
+    answers = client.ask_all(whom, what, limit, timeout_s)
+    ended = client.machine.gone  # between the question who there is and the question to them
+    out = Gathered(silent=[str(one) for one in whom if one not in answers and one not in ended])
+    for one, rows in answers.items():
+        out.rows += [{**row, "answered_by": str(one)} for row in rows]
+    return out
+
+
+def address(text: str) -> Address:
+    """``"1.3"`` as an address."""
+    node, _, proc = text.partition(".")
+    return Address(int(node), int(proc))

@@ -1,0 +1,163 @@
+"""Which sessions of this user run on this machine, and which of them is meant.
+
+Every node's directory says which session it belongs to (`hpc.core.node.rundir`). A session that `hpc start` began has
+one directory more, that of its host, numbered 0 as the head is: with the host's socket, and with the allocation in
+which it was begun. Nothing else is kept anywhere, so nothing can be stale: a directory whose lock is free is dead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hpc.core.node import rundir
+
+SOCKET = "host.sock"
+#: Variables that name the allocation that a process belongs to.
+ALLOCATION_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "OAR_JOB_ID", "FLUX_JOB_ID")
+
+
+@dataclass(frozen=True)
+class HostInfo:
+    """The host of a session that `hpc start` began. `node_dir` is the first node's directory, "" while it starts."""
+
+    session: str
+    dir: str
+    pid: int
+    started_s: float
+    allocation: str
+    namespace: str
+    node_dir: str
+
+    @property
+    def socket(self) -> str:
+        """Where the host listens."""
+        return os.path.join(self.dir, SOCKET)
+
+
+def allocation_of(environ: Mapping[str, str]) -> str:
+    """The allocation that this environment speaks of, "" outside any."""
+    return next((f"{name}={environ[name]}" for name in ALLOCATION_VARIABLES if environ.get(name)), "")
+
+
+def bases(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Where sessions are looked for that are not named: in $HPC_TMPDIR if it is set, else in $TMPDIR and /tmp."""
+    environ = os.environ if environ is None else environ
+    if environ.get("HPC_TMPDIR"):
+        return [os.path.abspath(environ["HPC_TMPDIR"])]
+    return list(dict.fromkeys([os.path.abspath(environ.get("TMPDIR") or "/tmp"), "/tmp"]))
+
+
+def hosts(environ: Mapping[str, str] | None = None) -> list[HostInfo]:
+    """The living hosts of this user on this machine, the oldest first."""
+    found = []
+    for base in bases(environ):
+        try:
+            names = [
+                name for name in os.listdir(base) if name.startswith(f"hpc-{os.getuid()}-") and name.endswith("-0")
+            ]
+        except OSError:
+            continue
+        found += [info for info in (read_host(os.path.join(base, name)) for name in names) if info is not None]
+    return sorted(found, key=lambda info: info.started_s)
+
+
+def read_host(path: str) -> HostInfo | None:
+    """What a host's directory says; None unless it is this user's alone and its host is alive."""
+    if not rundir.is_alive(path) or not os.path.exists(os.path.join(path, SOCKET)):
+        return None
+    try:
+        with open(os.path.join(path, "session.json"), encoding="utf-8") as file:
+            facts = json.load(file)
+        return HostInfo(
+            session=str(facts["session"]),
+            dir=path,
+            pid=int(facts["pid"]),
+            started_s=float(facts["started"]),
+            allocation=str(facts["allocation"]),
+            namespace=str(facts["namespace"]),
+            node_dir=str(facts["node_dir"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def host_of(node_dir: str) -> HostInfo | None:
+    """The host of the session that a node on this machine belongs to, if `hpc start` began it."""
+    base, name = os.path.split(os.path.abspath(node_dir))
+    return read_host(os.path.join(base, f"{name.rpartition('-')[0]}-0"))
+
+
+def find_host(address: str | None = None, environ: Mapping[str, str] | None = None) -> HostInfo:
+    """The host that an address means: a session's id, a node's directory, or "auto" (or None) for the only one.
+
+    None first looks at HPC_SESSION_DIR and HPC_ADDRESS. ConnectionError says which there are when it is not clear.
+    """
+    environ = os.environ if environ is None else environ
+    address = address or environ.get("HPC_SESSION_DIR") or environ.get("HPC_ADDRESS") or "auto"
+    if os.path.isabs(address):
+        info = host_of(address)
+        if info is None:
+            raise ConnectionError(f"the session of {address} was not begun by `hpc start`, or has ended")
+        return info
+    every = hosts(environ)
+    meant = every if address == "auto" else [info for info in every if info.session == address]
+    if len(meant) == 1:
+        return meant[0]
+    listed = ", ".join(info.session for info in every) or "none"
+    if address == "auto" and every:
+        raise ConnectionError(f"several sessions that `hpc start` began run here, name one of them: {listed}")
+    what = "no session" if address == "auto" else f"no session {address!r}"
+    raise ConnectionError(
+        f"{what} that `hpc start` began runs on this machine for this user (there are: {listed}); "
+        "`hpc start --head` begins one"
+    )
+
+
+def started_here(environ: Mapping[str, str] | None = None) -> str | None:
+    """The node directory that `hpc.init()` joins when it is told nothing: that of the session that `hpc start` began
+    on this machine, in the same allocation. None without one; ConnectionError when there are several."""
+    environ = os.environ if environ is None else environ
+    allocation = allocation_of(environ)
+    ready = [info for info in hosts(environ) if info.allocation == allocation and info.node_dir]
+    if len(ready) > 1:
+        listed = ", ".join(info.session for info in ready)
+        raise ConnectionError(
+            f'several sessions that `hpc start` began run here, name one of them as the address: {listed}; "local" '
+            "starts one of this process's own"
+        )
+    return ready[0].node_dir if ready else None
+
+
+def find_node_dir(address: str | None) -> str | None:
+    """The directory of a node on this machine of the session that an address means; None: start a session."""
+    if address == "local":
+        return None
+    if address is None:
+        address = os.environ.get("HPC_SESSION_DIR") or os.environ.get("HPC_ADDRESS", "")
+        if not address or address.startswith("tcp://"):
+            return started_here()
+    if os.path.isabs(address):
+        if not os.path.exists(os.path.join(address, "raylet.sock")):
+            raise ConnectionError(f"no raylet listens in {address}: the session has ended, or is on another machine")
+        return address
+    return _find_live(address)
+
+
+def _find_live(address: str) -> str:
+    live = rundir.live_sessions()
+    if address == "auto":
+        places = bases()
+        live = [one for one in live if os.path.dirname(os.path.abspath(str(one["dir"]))) in places]
+    else:
+        live = [one for one in live if one["session"] == address]
+    sessions = sorted({str(one["session"]) for one in live})
+    if len(sessions) == 1:
+        return str(min(live, key=lambda one: str(one["node"]).zfill(9))["dir"])
+    if not sessions:
+        what = "no session of yours runs" if address == "auto" else f"no session {address!r} of yours runs"
+        raise ConnectionError(f"{what} on this machine; hpc.init() without an address starts one")
+    listed = "; ".join(f"{s} (in {min(str(o['dir']) for o in live if o['session'] == s)})" for s in sessions)
+    raise ConnectionError(f"several sessions of yours run here, name one of them as the address: {listed}")

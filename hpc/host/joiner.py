@@ -1,0 +1,176 @@
+"""The other end of the door: a node on this machine for a session that was begun on another.
+
+The process starts a supervisor, as a launcher would, and passes on what the session's host and it say to each other. It
+ends with the node; the node ends with it, with the session, and when nothing was heard from there for 30 s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hpc.core.net.curve import AllowList
+from hpc.core.net.links import Links
+from hpc.core.net.reactor import Reactor
+from hpc.core.node.bootstrap import CommandDecoder, Noise, ReportDecoder
+from hpc.core.node.process import redirect, set_name
+from hpc.host.door import ATTACH, DATA, DOOR_NODE, END, JOINER_NODES, PING, PING_S, SILENT_S
+from hpc.host.joinfile import JoinFile
+from hpc.launchers.local import LocalGroup
+
+READ_BYTES = 1 << 16
+LAST_WORDS_S = 2.0
+STOP_TIMEOUT_S = 20.0
+FLUSH_S = 0.05
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Joiner:
+    """Passes on what a supervisor here and the host there say. `tell` hears once how the start went."""
+
+    def __init__(self, join: JoinFile, wishes: Mapping[str, Any], tell: Tell, timeout_s: float) -> None:
+        self.join = join
+        self.tell: Tell | None = tell
+        self.group = LocalGroup(1, fork=True)
+        self.group.start()  # before ZeroMQ has threads
+        (self.channel,) = self.group.channels
+        self.reactor = Reactor()
+        self.reports, self.commands = ReportDecoder(), CommandDecoder()
+        self.node = 0
+        self.dir = ""
+        self.why = ""
+        self.lines: list[str] = []
+        self.heard = self.reactor.now()
+        self.silent_s = timeout_s  # until the first answer
+        self.links = Links(
+            self.reactor, node=JOINER_NODES + secrets.randbelow(1 << 30), keys=join.keys, allow=AllowList(),
+            bind_addr=None, deliver=self._deliver,
+        )  # fmt: skip
+        self.links.dial(DOOR_NODE, join.endpoint, join.server_key)
+        self.links.send(DOOR_NODE, ATTACH + json.dumps(dict(wishes)).encode())
+        self.reactor.add_reader(self.channel.stdout_fd, self._from_supervisor)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._signals: list[int] = []
+        self.reactor.add_reader(self._wake_read, self._on_signal)
+        self.reactor.call_later(PING_S, self._tick)
+
+    def run(self) -> int:
+        """Until the node has ended; 0 when it was told to."""
+        set_name("hpc-joiner")
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, lambda number, _frame: self._signals.append(number))
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        self.reactor.run()
+        signal.set_wakeup_fd(-1)
+        self.links.close()
+        failed = self.tell is not None
+        self._tell({"ok": False, "why": "\n".join([self.why or "the node ended", *self.lines])})
+        return 1 if failed else 0
+
+    def _tell(self, news: dict[str, Any]) -> None:
+        tell, self.tell = self.tell, None
+        if tell is not None:
+            tell(news)
+
+    # -------------------------------------------------------------- from there
+
+    def _deliver(self, _node: int, body: bytes | memoryview) -> None:
+        self.heard, self.silent_s = self.reactor.now(), SILENT_S
+        kind, data = bytes(body[:1]), bytes(body[1:])
+        if kind == DATA:
+            for message in self.commands.feed(data):
+                if message["op"] == "start":
+                    self.node = int(message["first_node"])
+                elif message["op"] in ("stop", "refused"):
+                    self.why = self.why or str(message.get("why", ""))
+                    if message["op"] == "refused":
+                        self._end(self.why)
+            self.channel.queue(data)
+        elif kind == END:
+            self._end("the session closed the connection")
+
+    def _end(self, why: str) -> None:
+        """End of file for the supervisor: it ends the node, and then its stream ends."""
+        self.why = self.why or why
+        self.channel.close_stdin()
+        self.reactor.call_later(STOP_TIMEOUT_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self.group.kill()
+        self.reactor.call_later(LAST_WORDS_S, self.reactor.stop)
+
+    # -------------------------------------------------------------- from here
+
+    def _from_supervisor(self) -> None:
+        try:
+            data = os.read(self.channel.stdout_fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.reactor.remove(self.channel.stdout_fd)
+            self.links.send(DOOR_NODE, END)
+            self._leave(self.reactor.now() + LAST_WORDS_S)
+            return
+        self.links.send(DOOR_NODE, DATA + data)
+        for item in self.reports.feed(data):
+            if isinstance(item, Noise):
+                self.lines = [*self.lines[-19:], item.text]
+            elif item.message["op"] == "hello":
+                self.dir = str(item.message.get("dir", ""))
+            elif item.message["op"] == "ready":
+                row = {"node": self.node, "dir": self.dir, "pid": os.getpid()}
+                self._tell({"ok": True, "session": self.join.session, **row})
+            elif item.message["op"] in ("error", "exit"):
+                message = item.message
+                self.why = self.why or str(message.get("why") or f"its {message.get('what')} ended")
+                self.lines += [str(line) for line in message.get("tail", [])]
+
+    def _leave(self, deadline: float) -> None:
+        """Once the last words have arrived, or after a while."""
+        if (self.group.poll() is not None and not self.links.pending_bytes(DOOR_NODE)) or self.reactor.now() > deadline:
+            self.reactor.stop()
+        else:
+            self.reactor.call_later(FLUSH_S, lambda: self._leave(deadline))
+
+    def _on_signal(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+        if self._signals:
+            self._end(signal.Signals(self._signals.pop()).name)
+
+    def _tick(self) -> None:
+        now = self.reactor.now()
+        if now - self.heard > self.silent_s:
+            self._end(
+                f"nothing was heard from {self.join.endpoint} for {now - self.heard:.0f} s: is the session there, the "
+                "join file of now, and the way free of firewalls?"
+            )
+            self.heard = now + STOP_TIMEOUT_S
+        if self.silent_s == SILENT_S:
+            self.links.send(DOOR_NODE, PING)
+        self.channel.flush()
+        self.reactor.call_later(PING_S, self._tick)
+
+
+def join_session(
+    join: JoinFile, wishes: Mapping[str, Any], tell: Tell, timeout_s: float, *, quiet: bool = False
+) -> int:
+    """Be a node of the session until it ends; returns an exit code. quiet: keep nothing of the terminal."""
+    if quiet:
+        redirect(os.devnull, os.devnull)
+    for name in ("HPC_SESSION_DIR", "HPC_ADDRESS", "HPC_JOB_ID", "HPC_JOB_RUNTIME_ENV"):
+        os.environ.pop(name, None)
+    sys.stdout.flush()
+    return Joiner(join, wishes, tell, timeout_s).run()

@@ -1,0 +1,75 @@
+"""The file by which other machines join a session: where it listens, and the keys that prove who may.
+
+It is a secret: whoever can read it can run code as its user. So it is written with mode 0600, read only where nobody
+else could have read or written it, never put on a command line or into the environment, and removed with the session.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass, field
+
+from hpc.core.net.curve import KeyPair, key_to_user_id
+
+
+class JoinFileError(Exception):
+    """The file cannot be used; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class JoinFile:
+    """What a joining machine has to know. `secret` is the half of the joining key that proves the right to join."""
+
+    session: str
+    endpoint: str
+    server_key: str
+    public: str
+    secret: str = field(repr=False)
+
+    @property
+    def keys(self) -> KeyPair:
+        """The joining key pair."""
+        return KeyPair(self.public, self.secret)
+
+    def write(self, path: str) -> None:
+        """Writes the file, whole or not at all; JoinFileError where that is impossible."""
+        partial = f"{path}.{os.getpid()}.part"
+        try:
+            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(fd, "w") as file:
+                json.dump({"hpc": "join", **asdict(self)}, file)
+            os.replace(partial, path)
+        except OSError as error:
+            raise JoinFileError(f"the join file {path} cannot be written: {error.strerror}") from None
+
+
+def read_join_file(path: str) -> JoinFile:
+    """JoinFileError when it is not there, not one, or readable for others."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise JoinFileError(f"the join file {path} cannot be read: {error.strerror}") from None
+    with os.fdopen(fd) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise JoinFileError(f"the join file {path} is not this user's alone: chmod 600 {path}")
+        try:
+            facts = json.load(file)
+            if facts.pop("hpc") != "join":
+                raise ValueError
+            join = JoinFile(**{str(name): str(value) for name, value in facts.items()})
+            key_to_user_id(join.server_key)
+            return join
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise JoinFileError(f"{path} is no join file: `hpc start --head --join-file=FILE` writes one") from None
+
+
+def remove_join_file(path: str, session: str) -> None:
+    """Removes the file if it still is that of this session."""
+    try:
+        if read_join_file(path).session == session:
+            os.unlink(path)
+    except (JoinFileError, OSError):
+        return

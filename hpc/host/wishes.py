@@ -1,0 +1,67 @@
+"""A new session as the user wants it: what `hpc.init()` was given, then HPC_<NAME> and the TOML files of hpc-launch.
+
+The same table and the same files as hpc-launch, so that a script that starts its own session gets what hpc-launch
+would have given it. What only a scheduler can grant (time, partition, ...) is left alone: `init` submits nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hpc.launchers.pick import find_place, make_group, session_options
+from hpc.launchers.session import Session
+
+if TYPE_CHECKING:
+    from hpc.cli.options import Settings
+
+_PER_NODE = ("cpus_per_task", "gpus_per_node", "mem")
+
+
+def load_settings(argv: list[str] | None = None) -> Settings:
+    """The options from all sources; ValueError for one that cannot be used, with its place."""
+    from hpc.cli.errors import CliError
+    from hpc.cli.options import load
+
+    try:
+        return load(argv or [])
+    except CliError as error:
+        raise ValueError(error.text()) from None
+
+
+def wanted_of_each(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What each node on this machine has: as given, else as the settings say."""
+    wanted: dict[str, Any] = {}
+    if any(settings.given(name) for name in _PER_NODE):
+        from hpc.cli.inside import overrides
+
+        wanted = overrides(settings)
+    return {**wanted, **given}
+
+
+def make_session(
+    local: bool, given: Mapping[str, Any], timeout_s: float | None, config: Mapping[str, Any] | None = None
+) -> tuple[Session, float]:
+    """The session that `init` starts, and how long that may take.
+
+    local: on this machine even inside an allocation. given: resources that are the same on each node. config: runtime
+    options that go before those of the settings.
+    """
+    settings = load_settings()
+    place = find_place(wanted="local" if local else settings["scheduler"])
+    nodes = int(settings["nodes"][1]) if place.kind == "local" else None  # elsewhere it speaks of a job to submit
+    given = {name: value for name, value in given.items() if value not in (None, {})}
+    os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
+    timeout_s = float(settings["start_timeout"]) if timeout_s is None else timeout_s
+    session = Session(
+        make_group(place, nodes, step_args=settings["step_arg"], base_dir=settings["tmpdir"]),
+        overrides=wanted_of_each(settings, given) if place.kind == "local" else given,
+        config={**settings.runtime, **(config or {})},
+        interface=settings["interface"],
+        base_dir=settings["tmpdir"],
+        min_nodes=settings["min_nodes"],
+        start_timeout_s=timeout_s,
+        driver_host=session_options(place)["driver_host"],
+    )
+    return session, timeout_s

@@ -1,0 +1,244 @@
+"""Jobs: commands that run in a session that `hpc start` began, with Ray's names.
+
+    client = JobSubmissionClient()                      # the only session, or JobSubmissionClient("1a2b3c4d5e6f")
+    job = client.submit_job(entrypoint="python train.py", runtime_env={"working_dir": ".", "env_vars": {"A": "1"}})
+    client.get_job_status(job)                          # JobStatus.RUNNING
+    async for text in client.tail_job_logs(job):
+        print(text, end="")
+
+The entrypoint runs on the machine where the session was begun, with HPC_ADDRESS set: `hpc.init()` in it joins the
+session. The client is no driver: it asks the session's host, and works beside a connection of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hpc.host.find import find_host
+from hpc.host.talk import HostError, ask_host
+
+POLL_S = 0.1
+READ_BYTES = 1 << 20
+
+
+class JobStatus(str, Enum):
+    """Where a job is."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+    def __str__(self) -> str:
+        return self.value
+
+    def is_terminal(self) -> bool:
+        """Whether it has ended."""
+        return self in (JobStatus.STOPPED, JobStatus.SUCCEEDED, JobStatus.FAILED)
+
+
+class JobType(str, Enum):
+    """Kinds of jobs; drivers that nobody submitted are not listed here."""
+
+    SUBMISSION = "SUBMISSION"
+
+
+@dataclass
+class JobInfo:
+    """What is known of a job. Times are milliseconds since 1970, None for "not yet"."""
+
+    submission_id: str
+    entrypoint: str
+    status: JobStatus
+    message: str = ""
+    error_type: str | None = None
+    start_time: int | None = None
+    end_time: int | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    runtime_env: dict[str, Any] = field(default_factory=dict)
+    driver_exit_code: int | None = None
+    driver_node_id: str | None = None
+    log_path: str = ""
+    type: JobType = JobType.SUBMISSION
+    job_id: str | None = None
+
+
+JobDetails = JobInfo
+
+
+class JobSubmissionClient:
+    """Submits and looks after the jobs of one session.
+
+    address: a session's id, a node's directory, or "auto" (the only one); None looks at HPC_SESSION_DIR and HPC_ADDRESS
+        first. ConnectionError when no session of `hpc start` is meant.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        create_cluster_if_needed: bool = False,
+        cookies: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        headers: Mapping[str, Any] | None = None,
+        verify: str | bool | None = True,
+    ) -> None:
+        if create_cluster_if_needed:
+            raise NotImplementedError(
+                "create_cluster_if_needed is not supported; begin a session with `hpc start --head`"
+            )
+        if address is not None and "://" in address:
+            raise ValueError(f"{address!r} is no session: give its id (`hpc start --head` prints it), or auto")
+        self._host = find_host(address)
+        self._metadata = {str(k): str(v) for k, v in (metadata or {}).items()}
+
+    def get_address(self) -> str:
+        """The session's id."""
+        return self._host.session
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return ask_host(self._host, request)
+        except HostError as error:
+            raise RuntimeError(str(error)) from None
+
+    def submit_job(
+        self,
+        *,
+        entrypoint: str,
+        job_id: str | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        submission_id: str | None = None,
+        entrypoint_num_cpus: float | None = None,
+        entrypoint_num_gpus: float | None = None,
+        entrypoint_memory: int | None = None,
+        entrypoint_resources: Mapping[str, float] | None = None,
+    ) -> str:
+        """Start a command (for a shell) and return its submission id.
+
+        runtime_env: "working_dir", the directory to run in (used as it is; without one, this process's), and fields for
+            all tasks and actors of the drivers in it; "env_vars" count for the command too.
+        Raises RuntimeError when the session refuses (an id that is taken, a directory that is not there).
+        """
+        for name, value in (
+            ("entrypoint_num_cpus", entrypoint_num_cpus),
+            ("entrypoint_num_gpus", entrypoint_num_gpus),
+            ("entrypoint_memory", entrypoint_memory),
+            ("entrypoint_resources", entrypoint_resources),
+        ):
+            if value:
+                raise NotImplementedError(f"{name} is not supported: an entrypoint holds no resources of the session")
+        env = _checked(runtime_env)
+        request = {
+            "op": "job_submit",
+            "entrypoint": entrypoint,
+            "submission_id": submission_id or job_id,
+            "runtime_env": env,
+            "metadata": {**self._metadata, **{str(k): str(v) for k, v in (metadata or {}).items()}},
+            "cwd": os.getcwd(),
+        }
+        return str(self._ask(request)["job"]["submission_id"])
+
+    def get_job_info(self, job_id: str) -> JobInfo:
+        """All that is known of a job; RuntimeError when there is none of this id."""
+        return _info(self._ask({"op": "job_info", "job": job_id})["job"])
+
+    def get_job_status(self, job_id: str) -> JobStatus:
+        """Where a job is."""
+        return self.get_job_info(job_id).status
+
+    def list_jobs(self) -> list[JobInfo]:
+        """All jobs of the session, in the order of their submission."""
+        return [_info(job) for job in self._ask({"op": "job_list"})["jobs"]]
+
+    def get_job_logs(self, job_id: str) -> str:
+        """What a job has written so far."""
+        return _read(self.get_job_info(job_id).log_path, 0).decode("utf-8", "replace")
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        """What a job writes, from its first line until it has ended."""
+        offset, rest = 0, b""
+        while True:
+            info = await asyncio.to_thread(self.get_job_info, job_id)
+            data = rest + await asyncio.to_thread(_read, info.log_path, offset)
+            offset += len(data) - len(rest)
+            cut = len(data) if info.status.is_terminal() else data.rfind(b"\n") + 1
+            data, rest = data[:cut], data[cut:]
+            if data:
+                yield data.decode("utf-8", "replace")
+            if info.status.is_terminal():
+                return
+            await asyncio.sleep(POLL_S)
+
+    def stop_job(self, job_id: str) -> bool:
+        """Ask a job to end (SIGTERM, SIGKILL 3 s later); False when it has ended already. Returns at once."""
+        return bool(self._ask({"op": "job_stop", "job": job_id})["stopped"])
+
+    def delete_job(self, job_id: str) -> bool:
+        """Forget a job that has ended, and its log; RuntimeError when it still runs."""
+        self._ask({"op": "job_delete", "job": job_id})
+        return True
+
+    def wait_until_ended(self, job_id: str, timeout_s: float | None = None) -> JobInfo:
+        """Wait for the end of a job; TimeoutError after `timeout_s`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            info = self.get_job_info(job_id)
+            if info.status.is_terminal():
+                return info
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {job_id} is {info.status} after {timeout_s:g} s")
+            time.sleep(POLL_S)
+
+
+def _checked(runtime_env: Mapping[str, Any] | None) -> dict[str, Any]:
+    from hpc.options import check_options
+
+    env = dict(runtime_env or {})
+    folder = env.get("working_dir")
+    if folder is not None:
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError("runtime_env['working_dir'] must be a path")
+        env["working_dir"] = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+    check_options({"runtime_env": {k: v for k, v in env.items() if k != "working_dir"}}, actor=False)
+    return env
+
+
+def _info(row: Mapping[str, Any]) -> JobInfo:
+    return JobInfo(
+        submission_id=row["submission_id"],
+        entrypoint=row["entrypoint"],
+        status=JobStatus(row["status"]),
+        message=row["message"],
+        error_type=row["error_type"] or None,
+        start_time=row["start_time"] or None,
+        end_time=row["end_time"] or None,
+        metadata=row["metadata"],
+        runtime_env=row["runtime_env"],
+        driver_exit_code=row["driver_exit_code"],
+        driver_node_id=row["driver_node_id"],
+        log_path=row["log"],
+    )
+
+
+def _read(path: str, offset: int) -> bytes:
+    """All of a file from `offset` on; nothing when it is not there."""
+    parts = []
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            while block := file.read(READ_BYTES):
+                parts.append(block)
+    except FileNotFoundError:
+        pass
+    return b"".join(parts)
+
+
+__all__ = ["JobDetails", "JobInfo", "JobStatus", "JobSubmissionClient", "JobType"]

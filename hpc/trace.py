@@ -1,0 +1,47 @@
+"""What ran when, as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing open."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hpc import gather
+
+
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """The tasks and calls that the living workers ran (the newest 10,000 of each), one row per worker.
+
+    Returns trace events, times in µs by each node's wall clock; with ``filename`` writes them there as JSON and returns
+    None.
+    """
+    hosts = {row["node"]: row["host"] for row in gather.node_rows()}
+    events: list[dict[str, Any]] = []
+    seen: set[tuple[int, int]] = set()
+    for row in gather.from_processes("events").warn("timeline"):
+        at = gather.address(row["answered_by"])
+        if at not in seen:
+            seen.add(at)
+            named = {"name": f"node {at.node} ({hosts.get(at.node, '')})"}
+            events.append({"ph": "M", "name": "process_name", "pid": at.node, "args": named})
+            worker = {"name": f"worker {at.node}.{at.proc}"}
+            events.append({"ph": "M", "name": "thread_name", "pid": at.node, "tid": at.proc, "args": worker})
+        begin = row["start_time_ms"] * 1e3
+        failed = row["state"] == "FAILED"
+        events.append(
+            {
+                "ph": "X",
+                "name": row["name"],
+                "cat": "failed" if failed else "task",
+                "pid": at.node,
+                "tid": at.proc,
+                "ts": begin,
+                "dur": row["end_time_ms"] * 1e3 - begin,
+                "cname": "terrible" if failed else "good",
+                "args": {"task_id": row["task_id"], "attempt": row["attempt_number"], "state": row["state"]},
+            }
+        )
+    if filename is None:
+        return events
+    with open(filename, "w") as file:
+        json.dump(events, file)
+    return None

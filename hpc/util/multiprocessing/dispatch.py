@@ -1,0 +1,208 @@
+"""Which process of a pool gets which chunk: one thread that owns all of the pool's state.
+
+Everything comes to it as an event: chunks that were submitted, replies, the wish to end. So there are no locks, and
+the callbacks of results run on this thread, as they run on one thread of the standard library's pool.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import hpc
+from hpc.exceptions import ActorError, HpcError
+from hpc.util.multiprocessing.worker import Outcome
+
+#: Called with the outcomes of a chunk, or with the error that it met as a whole.
+Finish = Callable[[list[Outcome], BaseException | None], None]
+#: How long a pool that is closed waits for its processes to end by themselves.
+GRACE_S = 5.0
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Items for one function. ``function`` may be the reference of one; chunks of one ``key`` have the same."""
+
+    key: str
+    function: Any
+    how: int
+    items: list[Any]
+    finish: Finish
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """An actor of the pool, its place (which node it is meant for), and how many chunks it has been given."""
+
+    place: int
+    actor: Any
+    chunks: int = 0
+    running: Chunk | None = None
+
+
+class Dispatcher:
+    """The thread of a pool. ``make(place)`` makes an actor; one is replaced after ``most`` chunks (None: never)."""
+
+    def __init__(self, make: Callable[[int], Any], count: int, most: int | None) -> None:
+        self.make = make
+        self.most = most
+        self.waiting: deque[Chunk] = deque()
+        self.processes = [Process(place, make(place)) for place in range(count)]
+        self.idle = list(reversed(self.processes))
+        self.leaving: list[Any] = []
+        self.closing = False
+        self.ended = False
+        self.gone = False
+        self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self._run, name="hpc-pool", daemon=True)
+
+    def start(self) -> None:
+        """Wait until all processes have run their initializer, and raise what one of them raised; then begin."""
+        try:
+            hpc.get([process.actor.__ray_ready__.remote() for process in self.processes])
+        except BaseException:
+            self._kill()
+            raise
+        self.thread.start()
+
+    # What any thread may call.
+
+    def submit(self, chunk: Chunk) -> None:
+        """Run a chunk when a process is free."""
+        self.events.put(partial(self._submit, chunk))
+        if self.gone:
+            self._drain()
+
+    def close(self) -> None:
+        """End once all chunks are done."""
+        self.events.put(self._close)
+
+    def terminate(self) -> None:
+        """End now: chunks that run or wait fail."""
+        self.events.put(self._terminate)
+
+    def join(self) -> None:
+        """Wait until the processes have ended."""
+        if threading.current_thread() is self.thread:
+            raise RuntimeError("a callback of a pool cannot wait for the pool's end")
+        self.thread.join()
+
+    # What the thread does.
+
+    def _run(self) -> None:
+        while not self.ended:
+            self.events.get()()
+            if self.closing and not self.waiting and not any(process.running for process in self.processes):
+                self._leave()
+        self.gone = True
+        self._drain()
+
+    def _drain(self) -> None:
+        """What is submitted after the end fails: here, or in the thread that came too late."""
+        while True:
+            try:
+                event = self.events.get_nowait()
+            except queue.Empty:
+                return
+            event()
+
+    def _submit(self, chunk: Chunk) -> None:
+        if self.ended:
+            _finish(chunk, [], RuntimeError("the pool was terminated"))
+            return
+        self.waiting.append(chunk)
+        self._assign()
+
+    def _assign(self) -> None:
+        while self.waiting and self.idle:
+            chunk, process = self.waiting.popleft(), self.idle.pop()
+            try:
+                ref = process.actor.run.remote(chunk.key, chunk.function, chunk.how, chunk.items)
+            except Exception as error:
+                self.idle.append(process)
+                _finish(chunk, [], error)
+                continue
+            process.running = chunk
+            process.chunks += 1
+            ref.future().add_done_callback(partial(self._reply, process, chunk))
+
+    def _reply(self, process: Process, chunk: Chunk, future: Future[list[Outcome]]) -> None:
+        """On a thread of the runtime, which must not be held up."""
+        self.events.put(partial(self._done, process, chunk, future))
+
+    def _done(self, process: Process, chunk: Chunk, future: Future[list[Outcome]]) -> None:
+        if process.running is not chunk:
+            return  # given up by terminate
+        process.running = None
+        error = future.exception()
+        broken = isinstance(error, ActorError)
+        if broken or (self.most is not None and process.chunks >= self.most):
+            self._replace(process, broken)
+        self.idle.append(process)
+        self._assign()
+        _finish(chunk, [] if error is not None else future.result(), error)
+
+    def _replace(self, process: Process, broken: bool) -> None:
+        try:
+            if not broken:
+                self.leaving.append(process.actor.__ray_terminate__.remote())
+            process.actor = self.make(process.place)
+            process.chunks = 0
+        except HpcError as error:
+            print(f"hpc: a process of a pool could not be replaced: {error}", file=sys.stderr)
+
+    def _close(self) -> None:
+        self.closing = True
+
+    def _leave(self) -> None:
+        """All is done: the processes end by themselves."""
+        self.ended = True
+        try:
+            self.leaving += [process.actor.__ray_terminate__.remote() for process in self.processes]
+            if hpc.wait(self.leaving, num_returns=len(self.leaving), timeout=GRACE_S)[1]:
+                self._kill()
+        except HpcError:
+            pass  # the session is gone, and they with it
+        self._forget()
+
+    def _terminate(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._kill()
+        failed = [*(process.running for process in self.processes), *self.waiting]
+        self._forget()
+        for chunk in failed:
+            if chunk is not None:
+                _finish(chunk, [], RuntimeError("the pool was terminated"))
+
+    def _kill(self) -> None:
+        for process in self.processes:
+            try:
+                hpc.kill(process.actor)
+            except HpcError:
+                return
+
+    def _forget(self) -> None:
+        self.waiting.clear()
+        self.idle.clear()
+        self.leaving.clear()
+        for process in self.processes:
+            process.running = process.actor = None
+        self.processes = []
+
+
+def _finish(chunk: Chunk, outcomes: list[Outcome], error: BaseException | None) -> None:
+    try:
+        chunk.finish(outcomes, error)
+    except Exception:
+        print("hpc: the callback of a pool's result raised:", file=sys.stderr)
+        traceback.print_exc()

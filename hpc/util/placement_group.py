@@ -1,0 +1,255 @@
+"""Placement groups: bundles of resources that are reserved together, on one node or on many.
+
+A group is planned by the head and reserved in two phases, all of it or nothing. Tasks and actors are placed in it by
+`PlacementGroupSchedulingStrategy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpc.core.policy.labels import Selector, parse_selector
+from hpc.core.resources import to_units
+
+if TYPE_CHECKING:
+    from hpc.core.owner.ref import ObjectRef
+
+#: Ray's strategies; how they choose is in core/policy/bundles.py, which takes numpy to import.
+STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+
+
+class PlacementGroup:
+    """A handle to a placement group. It can be passed anywhere; dropping it does not remove the group."""
+
+    def __init__(self, id: bytes, bundle_cache: list[dict[str, float]] | None = None) -> None:
+        self.id = id
+        self._bundles = bundle_cache
+
+    @staticmethod
+    def empty() -> PlacementGroup:
+        """No group."""
+        return PlacementGroup(b"", [])
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this is no group."""
+        return not self.id
+
+    def ready(self) -> ObjectRef[PlacementGroup]:
+        """A reference that has a value (the group) once everything is reserved.
+
+        Getting it raises TaskPlacementGroupRemoved if the group is removed before.
+        """
+        from hpc.core import serialization
+        from hpc.core.ids import HEAD
+        from hpc.core.owner.ref import ObjectRef
+        from hpc.core.owner.tables import Waiter
+        from hpc.core.wire import PgWait, system_error
+        from hpc.session import ensure_client
+
+        client = ensure_client()
+        value = serialization.dumps(self).to_bytes()
+        slot: list[Any] = []
+
+        def answered() -> None:
+            answer = slot[1]
+            if answer is None:
+                return  # the session is gone; whoever waits has been told
+            with client.lock:
+                if answer.ok:
+                    client.machine.finish_with(ident, value)
+                else:
+                    client.machine.set_result(ident, system_error("TaskPlacementGroupRemoved", answer.why))
+                client._flush()
+            client._after()
+
+        slot += [Waiter(1, answered), None]
+        with client.lock:
+            client.check_lost()
+            ident = client.machine.new_ids()
+            client.machine.own(ident)
+            client._reqs += 1
+            client.replies[client._reqs] = slot
+            client.send_now(HEAD, [PgWait(client._reqs, self.id)])
+        return ObjectRef(ident, client)
+
+    def wait(self, timeout_seconds: float = 30) -> bool:
+        """Wait until everything is reserved; False if that takes longer, or the group is removed."""
+        from hpc.core.exceptions import TaskPlacementGroupRemoved
+        from hpc.objects import get, wait
+
+        done, _ = wait([self.ready()], timeout=timeout_seconds)
+        if not done:
+            return False
+        try:
+            get(done)
+        except TaskPlacementGroupRemoved:
+            return False
+        return True
+
+    @property
+    def bundle_specs(self) -> list[dict[str, float]]:
+        """The resources of each bundle."""
+        if self._bundles is None:
+            rows = _rows(self.id)
+            self._bundles = rows[0]["bundles"] if rows else []
+        return self._bundles
+
+    @property
+    def bundle_count(self) -> int:
+        """How many bundles there are."""
+        return len(self.bundle_specs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlacementGroup) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlacementGroup, (self.id, self._bundles)
+
+    def __repr__(self) -> str:
+        return f"PlacementGroup({self.id.hex()})"
+
+
+def placement_group(
+    bundles: Sequence[Mapping[str, float]],
+    strategy: str = "PACK",
+    name: str = "",
+    lifetime: str | None = None,
+    bundle_label_selector: Sequence[Mapping[str, str]] | None = None,
+) -> PlacementGroup:
+    """Ask for a placement group; returns at once (see `PlacementGroup.ready`).
+
+    bundles: resources by name, as {"CPU": 2, "GPU": 1}. strategy: "PACK" (few nodes), "SPREAD" (many nodes),
+    "STRICT_PACK" (one node) or "STRICT_SPREAD" (a node for each). name: for `get_placement_group`. lifetime: None (the
+    group ends with the driver, or with the actor, that made it) or "detached" (with the session).
+    bundle_label_selector: for each bundle, the labels that its node must have.
+
+    Raises ValueError or TypeError for what makes no sense, ValueError if the name is taken.
+    """
+    from hpc.core.ids import Address
+    from hpc.core.wire import PgCreate
+    from hpc.core.worker.context import process
+    from hpc.session import ensure_client, namespace_of
+
+    amounts = _amounts(bundles)
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {type(name).__name__}")
+    if lifetime not in (None, "detached"):
+        raise ValueError(f'lifetime must be None or "detached", not {lifetime!r}')
+    selectors: list[Selector] = []
+    if bundle_label_selector:
+        if len(bundle_label_selector) != len(amounts):
+            raise ValueError(
+                f"bundle_label_selector has {len(bundle_label_selector)} selectors for {len(amounts)} bundles: give "
+                "one for each ({} where none is meant)"
+            )
+        selectors = [parse_selector(selector) for selector in bundle_label_selector]
+    client = ensure_client()
+    creator: Address = client.addr if process.actor else client.machine.driver
+    with client.lock:
+        ident = client.machine.new_ids()
+    answer = client.ask_head(
+        lambda req: PgCreate(
+            req, ident, name, namespace_of(client), strategy, amounts, selectors, lifetime == "detached", creator
+        )
+    )
+    if not answer.ok:
+        raise ValueError(answer.why)
+    return PlacementGroup(ident, [dict(bundle) for bundle in bundles])
+
+
+def _amounts(bundles: Any) -> list[dict[str, int]]:
+    if isinstance(bundles, (str, bytes, Mapping)) or not isinstance(bundles, Sequence):
+        raise ValueError(f"bundles must be a list of dicts, not {bundles!r}")
+    if not bundles:
+        raise ValueError("a placement group needs at least one bundle")
+    amounts = []
+    for index, bundle in enumerate(bundles):
+        if not isinstance(bundle, Mapping) or not bundle:
+            raise ValueError(f"bundle {index} must be a dict of resources and amounts, not {bundle!r}")
+        for key, amount in bundle.items():
+            if not isinstance(key, str) or isinstance(amount, bool) or not isinstance(amount, (int, float)):
+                raise ValueError(f"bundle {index} must map names of resources to numbers, not {key!r} to {amount!r}")
+        amounts.append({name: to_units(name, amount) for name, amount in bundle.items() if amount})
+        if not amounts[-1]:
+            raise ValueError(f"bundle {index} reserves nothing: {bundle!r}")
+    return amounts
+
+
+def remove_placement_group(placement_group: PlacementGroup) -> None:
+    """Remove the group and end what runs in it. Tasks fail with TaskPlacementGroupRemoved, actors die."""
+    from hpc.core.wire import PgRemove
+    from hpc.session import ensure_client
+
+    if not isinstance(placement_group, PlacementGroup):
+        raise TypeError(f"remove_placement_group takes a PlacementGroup, not {type(placement_group).__name__}")
+    ensure_client().ask_head(lambda req: PgRemove(req, placement_group.id))
+
+
+def get_placement_group(placement_group_name: str) -> PlacementGroup:
+    """The group of this name (in this namespace). Raises ValueError if there is none."""
+    from hpc.session import ensure_client, namespace_of
+
+    if not placement_group_name:
+        raise ValueError("the name of a placement group must not be empty")
+    rows = _rows(name=placement_group_name, namespace=namespace_of(ensure_client()))
+    if not rows:
+        raise ValueError(f"there is no placement group named {placement_group_name!r}")
+    return PlacementGroup(bytes.fromhex(rows[0]["group"]), rows[0]["bundles"])
+
+
+def get_current_placement_group() -> PlacementGroup | None:
+    """The group in which this task or actor runs; None outside of all groups, and in drivers."""
+    from hpc.core.owner.current import need_client
+    from hpc.core.worker.context import process
+
+    need_client()
+    return PlacementGroup(process.group[0]) if process.group else None
+
+
+def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
+    """What the head knows of one group, or of all by their ids: name, strategy, state, bundles and their nodes."""
+    if placement_group is not None:
+        rows = _rows(placement_group.id)
+        return _row(rows[0]) if rows else {}
+    return {row["group"]: _row(row) for row in _rows()}
+
+
+def _rows(group: bytes = b"", name: str = "", namespace: str = "") -> list[dict[str, Any]]:
+    import msgspec
+
+    from hpc.core.wire import PgTable
+    from hpc.session import ensure_client
+
+    answer = ensure_client().ask_head(lambda req: PgTable(req, group, namespace, name))
+    rows: list[dict[str, Any]] = msgspec.json.decode(answer.data)
+    return rows
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "placement_group_id": row["group"],
+        "name": row["name"],
+        "strategy": row["strategy"],
+        "state": row["state"],
+        "bundles": dict(enumerate(row["bundles"])),
+        "bundles_to_node_id": {i: str(node) if node else "" for i, node in enumerate(row["nodes"])},
+        "is_detached": row["detached"],
+        "why": row["why"],
+    }
+
+
+__all__ = [
+    "PlacementGroup",
+    "get_current_placement_group",
+    "get_placement_group",
+    "placement_group",
+    "placement_group_table",
+    "remove_placement_group",
+]

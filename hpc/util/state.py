@@ -1,0 +1,220 @@
+"""The state API: what there is and how it stands, with the names of ``ray.util.state``.
+
+Rows are dicts whose fields are attributes too. Nothing is recorded centrally: each call asks the processes that know
+(see `hpc.gather`), so it shows what is there now, and of finished tasks the newest 10,000 of each living worker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from hpc import gather
+from hpc.core.resources import from_units
+from hpc.core.wire import PgTable
+from hpc.session import ensure_client
+
+DEFAULT_LIMIT = 100
+Filter = tuple[str, str, Any]
+
+
+class Row(dict[str, Any]):
+    """One thing; ``row.state`` is ``row["state"]``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no field {name!r}; there are: {', '.join(self)}") from None
+
+
+def _select(rows: Iterable[dict[str, Any]], filters: Sequence[Filter] | None, limit: int) -> list[Row]:
+    tests = []
+    for one in filters or ():
+        if len(one) != 3 or one[1] not in ("=", "!="):
+            raise ValueError(f"a filter is (field, '=' or '!=', value), not {one!r}")
+        tests.append(one)
+    found = []
+    for row in rows:
+        if all((str(row.get(key, "")).lower() == str(value).lower()) == (op == "=") for key, op, value in tests):
+            found.append(Row(row))
+            if len(found) >= limit:
+                break
+    return found
+
+
+def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+    """The nodes, those that have died too."""
+    rows = (
+        {
+            "node_id": str(row["node"]),
+            "node_ip": row["endpoint"].removeprefix("tcp://").rpartition(":")[0],
+            "node_name": row["host"],
+            "state": "ALIVE" if row["alive"] else "DEAD",
+            "state_message": row["why"],
+            "is_suspect": row["suspect"],
+            "resources_total": from_units(row["totals"]),
+            "resources_available": from_units(row["free"]),
+            "labels": row["labels"],
+            "workers": row["workers"],
+            "waiting": row["waiting"],
+        }
+        for row in gather.node_rows()
+        if not row["gateway"]
+    )
+    return _select(rows, filters, limit)
+
+
+def list_workers(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+    """Drivers and workers, with what they hold."""
+    return _select(gather.from_raylets("workers").warn("list_workers"), filters, limit)
+
+
+def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+    """Tasks and actors' calls that are not finished, and then finished and failed ones, the newest first."""
+    return _select(_all_tasks(), filters, limit)
+
+
+def _all_tasks() -> list[dict[str, Any]]:
+    open_tasks = gather.from_processes("tasks").warn("list_tasks")
+    running = {(row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").rows}
+    for row in open_tasks:
+        if (row["task_id"], row["attempt_number"]) in running:
+            row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
+    known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
+    ended = [e for e in gather.from_processes("events").rows if (e["task_id"], e["attempt_number"]) not in known]
+    ended.sort(key=lambda row: -row["start_time_ms"])
+    for row in ended:
+        worker = row["answered_by"]
+        row.update(worker_id=worker, node_id=worker.partition(".")[0], why="", type="")
+    return open_tasks + ended
+
+
+def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+    """Actors, as their owners know them; those that have died as long as somebody holds a handle."""
+    rows = gather.from_processes("actors").warn("list_actors")
+    pids = {row["worker_id"]: row["pid"] for row in gather.from_raylets("workers").rows}
+    for row in rows:
+        row["pid"] = pids.get(row["worker_id"], 0)
+    return _select(rows, filters, limit)
+
+
+def list_objects(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+    """Objects, once for each process that holds references to them."""
+    return _select(gather.from_processes("objects").warn("list_objects"), filters, limit)
+
+
+def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+    """The drivers that are connected."""
+    drivers = [r for r in gather.from_raylets("workers").warn("list_jobs") if r["worker_type"] == "DRIVER"]
+    rows = [
+        {
+            "job_id": r["worker_id"],
+            "type": "DRIVER",
+            "status": "RUNNING",
+            "node_id": r["node_id"],
+            "driver_pid": r["pid"],
+        }
+        for r in drivers
+    ]
+    return _select(rows, filters, limit)
+
+
+def list_placement_groups(
+    filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any
+) -> list[Row]:
+    """Placement groups, those that were removed as long as the head remembers them."""
+    answer = ensure_client().ask_head(lambda req: PgTable(req))
+    found = msgspec.json.decode(answer.data) if answer.data else []
+    rows = list(found.values()) if isinstance(found, dict) else found
+    return _select(rows, filters, limit)
+
+
+def _one(rows: Iterable[dict[str, Any]], key: str, ident: str) -> Row | None:
+    found = _select(rows, [(key, "=", ident)], 1)
+    return found[0] if found else None
+
+
+def get_node(id: str, **_other: Any) -> Row | None:
+    """One node by its id, or None."""
+    return _one(list_nodes(limit=gather.LIMIT), "node_id", id)
+
+
+def get_worker(id: str, **_other: Any) -> Row | None:
+    """One worker or driver by its id, or None."""
+    return _one(list_workers(limit=gather.LIMIT), "worker_id", id)
+
+
+def get_actor(id: str, **_other: Any) -> Row | None:
+    """One actor by its id, or None."""
+    return _one(list_actors(limit=gather.LIMIT), "actor_id", id)
+
+
+def get_task(id: str, **_other: Any) -> Row | list[Row] | None:
+    """One task by its id: a row, a list of them if it had several attempts, or None."""
+    found = _select(_all_tasks(), [("task_id", "=", id)], gather.LIMIT)
+    return found[0] if len(found) == 1 else found or None
+
+
+def get_objects(id: str, **_other: Any) -> list[Row]:
+    """One object by its id: what each process that holds it knows."""
+    return list_objects([("object_id", "=", id)], gather.LIMIT)
+
+
+def get_placement_group(id: str, **_other: Any) -> Row | None:
+    """One placement group by its id, or None."""
+    return _one(list_placement_groups(limit=gather.LIMIT), "placement_group_id", id)
+
+
+def _summary(rows: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
+    groups: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        group = groups.setdefault(str(row[name]), {"total": 0, "state_counts": {}})
+        group["total"] += 1
+        counts = group["state_counts"]
+        counts[row["state"]] = counts.get(row["state"], 0) + 1
+    return groups
+
+
+def summarize_tasks(**_other: Any) -> dict[str, dict[str, Any]]:
+    """Per name of a function or method: how many tasks there are, by state."""
+    return _summary(_all_tasks(), "name")
+
+
+def summarize_actors(**_other: Any) -> dict[str, dict[str, Any]]:
+    """Per class: how many actors there are, by state."""
+    return _summary(list_actors(limit=gather.LIMIT), "class_name")
+
+
+def summarize_objects(**_other: Any) -> dict[str, dict[str, Any]]:
+    """Per owner: how many objects there are, by state, and their bytes."""
+    rows = [row for row in list_objects(limit=gather.LIMIT) if row["reference_type"] == "OWNED"]
+    groups = _summary(rows, "owner")
+    for row in rows:
+        group = groups[row["owner"]]
+        group["bytes"] = group.get("bytes", 0) + row["object_size"]
+    return groups
+
+
+def list_logs(node_id: str | None = None, **_other: Any) -> dict[str, list[str]]:
+    """The log files of this machine's nodes, by node id."""
+    found = {}
+    for row in gather.node_rows():
+        folder = os.path.join(row["dir"], "logs")
+        if (node_id is None or str(row["node"]) == str(node_id)) and os.path.isdir(folder):
+            found[str(row["node"])] = sorted(os.listdir(folder))
+    return found
+
+
+def get_log(node_id: str, filename: str, tail: int = -1, **_other: Any) -> str:
+    """A log file of a node of this machine. Raises FileNotFoundError where there is none here."""
+    for row in gather.node_rows():
+        if str(row["node"]) == str(node_id):
+            path = os.path.join(row["dir"], "logs", os.path.basename(filename))
+            with open(path, errors="replace") as file:
+                lines = file.readlines()
+            return "".join(lines if tail < 0 else lines[-tail:])
+    raise FileNotFoundError(f"there is no node {node_id}")

@@ -1,0 +1,154 @@
+"""Detached actors outlive the driver that made them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import hpc
+from hpc.actor import find_keeper, list_named_actors
+from hpc.core.owner.current import need_client
+from runtime.running import eventually, one_node
+
+MAKER = """
+    import os, sys
+    import numpy as np
+    import hpc
+
+    hpc.init(address={address!r}, namespace="shared")
+
+    @hpc.remote(lifetime="detached", name="counter", max_restarts=2, num_cpus=0.1)
+    class Counter:
+        def __init__(self, start, array):
+            self.value = int(start + array[0])
+        def add(self, by):
+            self.value += by
+            return self.value
+        def pid(self):
+            return os.getpid()
+        def crash(self):
+            os._exit(1)
+
+    counter = Counter.remote(hpc.put(10), np.full(200_000, 5))
+    print(hpc.get(counter.add.remote(1)))
+"""
+
+
+def make(address: str) -> None:
+    script = textwrap.dedent(MAKER.format(address=address))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "16", done.stderr
+
+
+def test_a_detached_actor_outlives_its_maker():
+    with one_node(namespace="shared"):
+        make(hpc.get_runtime_context().gcs_address)
+        counter = hpc.get_actor("counter")
+        assert hpc.get(counter.add.remote(4)) == 20
+        del counter  # the last handle
+        counter = hpc.get_actor("counter")
+        assert hpc.get(counter.add.remote(1)) == 21
+        with pytest.raises(ValueError, match="no actor named"):
+            hpc.get_actor("counter", namespace="other")
+        hpc.kill(counter)
+        with pytest.raises(hpc.exceptions.ActorDiedError):
+            hpc.get(counter.add.remote(1))
+        eventually(lambda: not is_known("counter"))
+
+
+def is_known(name: str) -> bool:
+    try:
+        hpc.get_actor(name)
+    except ValueError:
+        return False
+    return True
+
+
+def test_names_are_given_once():
+    with one_node():
+        cls = hpc.remote(Box)
+        box = cls.options(name="box", lifetime="detached").remote(1)
+        assert hpc.get(box.get.remote()) == 1
+        with pytest.raises(ValueError, match="taken"):
+            cls.options(name="box", lifetime="detached").remote(2)
+        again = cls.options(name="box", lifetime="detached", get_if_exists=True).remote(3)
+        assert list_named_actors() == ["box"]
+        space = hpc.get_runtime_context().namespace
+        assert {"name": "box", "namespace": space} in list_named_actors(all_namespaces=True)
+        assert again == box and hpc.get(again.get.remote()) == 1
+        with pytest.raises(ValueError, match="lifetime"):
+            cls.options(lifetime="forever")
+
+
+class Box:
+    def __init__(self, value):
+        self.value = value
+
+    def get(self):
+        return self.value
+
+    def size(self):
+        return int(np.size(self.value))
+
+    def pid(self):
+        return os.getpid()
+
+
+def test_it_restarts_by_its_policy():
+    with one_node():
+        box = hpc.remote(Box).options(lifetime="detached", max_restarts=1).remote([hpc.put(3)])
+        pid = hpc.get(box.pid.remote())
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+        second = wait_for_another(box, pid)
+        os.kill(second, signal.SIGKILL)
+        with pytest.raises(hpc.exceptions.ActorDiedError):
+            wait_for_another(box, second)
+
+
+def test_with_the_keeper_its_actors_end():
+    with one_node():
+        box = hpc.remote(Box).options(name="box", lifetime="detached").remote(1)
+        assert hpc.get(box.get.remote()) == 1
+        keeper = find_keeper(need_client())
+        assert find_keeper(need_client()) == keeper
+        node_dir = need_client().node_dir
+        os.kill(worker_pid(node_dir, keeper.proc), signal.SIGKILL)
+        with pytest.raises(hpc.exceptions.ActorDiedError):
+            wait_for_another(box, hpc.get(box.pid.remote()))
+        eventually(lambda: not is_known("box"))
+        other = hpc.remote(Box).options(name="box", lifetime="detached").remote(2)
+        assert hpc.get(other.get.remote()) == 2
+        assert find_keeper(need_client()) != keeper
+
+
+def wait_for_another(box, pid: int) -> int:
+    """The process id of the actor's next incarnation; a call may be faster than the news of a death."""
+    while True:
+        try:
+            now = hpc.get(box.pid.remote())
+        except hpc.exceptions.ActorUnavailableError:
+            continue
+        if now != pid:
+            return int(now)
+
+
+def worker_pid(node_dir: str, number: int) -> int:
+    """The process that listens as this worker: found by the name of its socket."""
+    path = os.path.join(node_dir, f"w{number}.sock")
+    with open("/proc/net/unix") as table:
+        inode = next(line.split()[6] for line in table if line.rstrip().endswith(path))
+    for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
+        try:
+            names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        if f"socket:[{inode}]" in names:
+            return int(pid)
+    raise LookupError(path)

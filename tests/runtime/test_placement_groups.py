@@ -1,0 +1,318 @@
+"""Placement groups on real processes: reservation, tasks and actors inside, removal, death of a node."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+import hpc
+from hpc.exceptions import ActorDiedError, TaskPlacementGroupRemoved
+from hpc.util.placement_group import (
+    PlacementGroup,
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
+from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from runtime.running import eventually, kill9, local_nodes, one_node, pid_of
+
+
+@hpc.remote
+def where(seconds=0.0):
+    time.sleep(seconds)
+    return hpc.get_runtime_context().get_node_id()
+
+
+@hpc.remote
+def group_here():
+    group = get_current_placement_group()
+    return group.id if group else b""
+
+
+@hpc.remote
+def children_of(capture):
+    return hpc.get([group_here.remote(), group_here.remote()])
+
+
+@hpc.remote
+class Counter:
+    def __init__(self):
+        self.n = 0
+
+    def add(self):
+        self.n += 1
+        return self.n
+
+    def node(self):
+        return hpc.get_runtime_context().get_node_id()
+
+
+def inside(group, index=-1, capture=None):
+    return PlacementGroupSchedulingStrategy(group, index, capture)
+
+
+def free_cpus():
+    return hpc.available_resources().get("CPU", 0)
+
+
+def test_one_node_reserves_runs_and_returns():
+    with one_node(num_cpus=3):
+        group = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="PACK", name="both")
+        assert hpc.get(group.ready(), timeout=10) == group
+        assert group.wait(5)
+        assert group.bundle_count == 2
+        assert group.bundle_specs == [{"CPU": 1}, {"CPU": 1}]
+        eventually(lambda: free_cpus() == 1)
+        assert hpc.util.get_placement_group("both") == group
+        assert (
+            hpc.get([group_here.options(scheduling_strategy=inside(group, i)).remote() for i in (0, 1, -1)])
+            == [group.id] * 3
+        )
+        assert hpc.get(group_here.remote()) == b""
+        row = placement_group_table(group)
+        assert row["state"] == "CREATED"
+        assert row["bundles_to_node_id"] == {0: "1", 1: "1"}
+        remove_placement_group(group)
+        assert placement_group_table(group)["state"] == "REMOVED"
+        eventually(lambda: free_cpus() == 3)
+        with pytest.raises(ValueError, match="no placement group named"):
+            get_placement_group("both")
+        with pytest.raises(TaskPlacementGroupRemoved, match="removed by remove_placement_group"):
+            hpc.get(where.options(scheduling_strategy=inside(group)).remote(), timeout=10)
+        assert not group.wait(1)
+
+
+def test_strategies_place_bundles_on_the_right_nodes():
+    with local_nodes(3, num_cpus=2):
+
+        def nodes_of(bundles, strategy):
+            group = placement_group(bundles, strategy=strategy)
+            assert group.wait(10), placement_group_table(group)
+            nodes = list(placement_group_table(group)["bundles_to_node_id"].values())
+            seen = hpc.get([where.options(scheduling_strategy=inside(group, i)).remote() for i in range(len(bundles))])
+            assert seen == nodes
+            remove_placement_group(group)
+            eventually(lambda: free_cpus() == 6)
+            return nodes
+
+        assert len(set(nodes_of([{"CPU": 1}] * 2, "STRICT_PACK"))) == 1
+        assert len(set(nodes_of([{"CPU": 1}] * 3, "STRICT_SPREAD"))) == 3
+        assert len(set(nodes_of([{"CPU": 1}] * 3, "SPREAD"))) == 3
+        assert len(set(nodes_of([{"CPU": 1}] * 4, "PACK"))) == 2
+
+
+def test_a_bundle_is_a_limit_and_waiting_tasks_follow_at_once():
+    with local_nodes(2, num_cpus=2):
+        group = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="STRICT_SPREAD")
+        assert group.wait(10)
+        for index in range(2):
+            times = hpc.get([stamp.options(scheduling_strategy=inside(group, index)).remote(0.02) for _ in range(6)])
+            times.sort()
+            ends = [0.0] + [end for _, end in times[:-1]]
+            assert all(start >= end for (start, _), end in zip(times, ends)), "two ran at once in a bundle of 1 CPU"
+        one = where.options(scheduling_strategy=inside(group, 0))
+        assert len({hpc.get(one.remote()) for _ in range(20)}) == 1
+
+
+@hpc.remote
+def stamp(seconds):
+    start = time.monotonic()
+    time.sleep(seconds)
+    return start, time.monotonic()
+
+
+@hpc.remote(num_cpus=1)
+class Holder:
+    def node(self):
+        return hpc.get_runtime_context().get_node_id()
+
+
+def test_room_in_a_remote_bundle_is_used_within_milliseconds():
+    with local_nodes(2, num_cpus=2):
+        group = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="STRICT_SPREAD")
+        assert group.wait(10)
+        nodes = placement_group_table(group)["bundles_to_node_id"]
+        remote = next(i for i, node in nodes.items() if node != "1")
+        options = {"scheduling_strategy": inside(group, remote)}
+        first = Holder.options(**options).remote()
+        assert hpc.get(first.node.remote(), timeout=10) == nodes[remote]
+        second = Holder.options(**options).remote()
+        asked = second.node.remote()
+        assert hpc.wait([asked], timeout=0.1)[0] == []
+        hpc.kill(first)
+        start = time.monotonic()
+        assert hpc.get(asked, timeout=10) == nodes[remote]
+        assert time.monotonic() - start < 1.0
+
+
+def test_children_are_captured_only_when_asked_for():
+    with one_node(num_cpus=3):
+        group = placement_group([{"CPU": 2}])
+        assert group.wait(10)
+        captured = children_of.options(scheduling_strategy=inside(group, capture=True))
+        assert hpc.get(captured.remote(True), timeout=20) == [group.id] * 2
+        plain = children_of.options(scheduling_strategy=inside(group))
+        assert hpc.get(plain.remote(False), timeout=20) == [b""] * 2
+        assert hpc.get(captured.remote(True), timeout=20) == [group.id] * 2
+
+
+def test_a_blocked_parent_lends_its_cpu_to_its_own_bundle():
+    with one_node(num_cpus=2):
+        group = placement_group([{"CPU": 1}])
+        assert group.wait(10)
+        parent = children_of.options(scheduling_strategy=inside(group, 0, capture=True))
+        assert hpc.get(parent.remote(True), timeout=20) == [group.id] * 2
+
+
+def test_removal_ends_what_runs_inside_and_says_so():
+    with one_node(num_cpus=3):
+        group = placement_group([{"CPU": 1}, {"CPU": 1}])
+        assert group.wait(10)
+        actor = Holder.options(scheduling_strategy=inside(group, 0), max_restarts=5).remote()
+        assert hpc.get(actor.node.remote(), timeout=10) == "1"
+        slow = where.options(scheduling_strategy=inside(group, 1))
+        running, queued = slow.remote(60), slow.remote(60)
+        outside = where.remote(0.5)
+        assert hpc.wait([running], timeout=0.3)[0] == []
+        remove_placement_group(group)
+        for ref in (running, queued):
+            with pytest.raises(TaskPlacementGroupRemoved, match="placement group was removed"):
+                hpc.get(ref, timeout=10)
+        with pytest.raises(ActorDiedError, match="placement group was removed"):
+            hpc.get(actor.node.remote(), timeout=10)
+        assert hpc.get(outside, timeout=10) == "1"
+        eventually(lambda: free_cpus() == 3)
+
+
+def test_a_group_waits_for_room_and_an_infeasible_one_says_what_it_needs(capfd):
+    with local_nodes(2, num_cpus=1):
+        first = placement_group([{"CPU": 1}] * 2, strategy="SPREAD")
+        assert first.wait(10)
+        second = placement_group([{"CPU": 1}])
+        assert not second.wait(0.3)
+        assert placement_group_table(second)["state"] == "PENDING"
+        remove_placement_group(first)
+        assert second.wait(10)
+        large = placement_group([{"CPU": 4}], name="large")
+        assert not large.wait(0.5)
+        text = eventually(lambda: capfd.readouterr().err)
+        assert "placement group 'large'" in text
+        assert "CPU: 4" in text
+        ref = large.ready()
+        remove_placement_group(large)
+        with pytest.raises(TaskPlacementGroupRemoved):
+            hpc.get(ref, timeout=10)
+
+
+def test_bundles_on_a_dead_node_move_and_the_others_stay():
+    with local_nodes(3, num_cpus=2) as session:
+        group = placement_group([{"CPU": 2}] * 2, strategy="STRICT_SPREAD", bundle_label_selector=[{}, {}])
+        assert group.wait(10)
+        nodes = placement_group_table(group)["bundles_to_node_id"]
+        lost = next(i for i, node in nodes.items() if node != "1")
+        kept = 1 - lost
+        actor = Counter.options(num_cpus=1, scheduling_strategy=inside(group, kept)).remote()
+        assert hpc.get(actor.add.remote(), timeout=10) == 1
+        mover = Counter.options(num_cpus=1, scheduling_strategy=inside(group, lost), max_restarts=1).remote()
+        assert hpc.get(mover.node.remote(), timeout=10) == nodes[lost]
+        row = next(n for n in hpc.nodes() if n["NodeID"] == nodes[lost])
+        kill9(pid_of(os.path.dirname(row["RayletSocketName"]), "raylet"))
+
+        def moved():
+            session.pump(0.05)
+            return placement_group_table(group)["bundles_to_node_id"][lost] not in ("", nodes[lost])
+
+        eventually(moved, 20)
+        eventually(lambda: placement_group_table(group)["state"] == "CREATED")
+        assert hpc.get(actor.add.remote(), timeout=10) == 2
+        now = placement_group_table(group)["bundles_to_node_id"]
+        assert now[kept] == nodes[kept]
+        assert eventually(lambda: try_node(mover), 20) == now[lost]
+
+
+def try_node(actor):
+    try:
+        return hpc.get(actor.node.remote(), timeout=10)
+    except hpc.exceptions.RayActorError:
+        return None
+
+
+def test_groups_end_with_their_driver_unless_detached():
+    code = """
+import hpc, sys
+from hpc.util import placement_group
+hpc.init(address=sys.argv[1])
+assert placement_group([{"CPU": 1}], name="mine").wait(10)
+assert placement_group([{"CPU": 1}], name="kept", lifetime="detached").wait(10)
+print("made", flush=True)
+"""
+    with local_nodes(1, num_cpus=3) as session:
+        done = subprocess.run(
+            [sys.executable, "-c", code, session.local_dir()], capture_output=True, text=True, timeout=60
+        )
+        assert "made" in done.stdout, done.stderr
+        states = eventually(lambda: (t := table_by_name())["mine"] == "REMOVED" and t)
+        assert states["kept"] == "CREATED"
+        eventually(lambda: free_cpus() == 2)
+        remove_placement_group(PlacementGroup(bytes.fromhex(next(k for k in placement_group_table()))))
+
+
+def table_by_name():
+    return {row["name"]: row["state"] for row in placement_group_table().values()}
+
+
+def test_gpus_of_a_bundle_are_its_own():
+    @hpc.remote(num_gpus=1, num_cpus=0)
+    def gpu():
+        return hpc.get_gpu_ids(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+    with one_node(num_cpus=2, num_gpus=4):
+        groups = [placement_group([{"GPU": 2}]) for _ in range(2)]
+        assert all(group.wait(10) for group in groups)
+        seen = []
+        for group in groups:
+            refs = [gpu.options(scheduling_strategy=inside(group, 0)).remote() for _ in range(2)]
+            values = hpc.get(refs, timeout=20)
+            seen.append({ids[0] for ids, _ in values})
+            assert all(str(ids[0]) == visible for ids, visible in values)
+        assert not seen[0] & seen[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (([],), "at least one bundle"),
+        (([{}],), "must be a dict"),
+        (([{"CPU": 0}],), "reserves nothing"),
+        (([{"CPU": -1}],), "negative"),
+        (("CPU",), "list of dicts"),
+        (([{"CPU": 1}], "TIGHT"), "strategy must be one of"),
+        (([{"CPU": 1}], "PACK", "", "forever"), "lifetime must be"),
+        (([{"CPU": 1}], "PACK", "", None, [{}, {}]), "2 selectors for 1 bundles"),
+        (([{"CPU": 1}], "PACK", "", None, [{"a b": "c"}]), "not the key of a label"),
+    ],
+)
+def test_nonsense_is_refused(arguments, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        placement_group(*arguments)
+
+
+def test_what_cannot_fit_into_a_bundle_is_refused_at_once():
+    with one_node(num_cpus=2):
+        group = placement_group([{"CPU": 1}])
+        with pytest.raises(ValueError, match="does not fit into any bundle"):
+            where.options(num_cpus=2, scheduling_strategy=inside(group)).remote()
+        with pytest.raises(ValueError, match="there is none of index 1"):
+            where.options(scheduling_strategy=inside(group, 1)).remote()
+        with pytest.raises(ValueError, match="belong to its bundles"):
+            where.options(label_selector={"a": "b"}, scheduling_strategy=inside(group)).remote()
+        named = placement_group([{"CPU": 1}], name="n")
+        assert named
+        with pytest.raises(ValueError, match="is taken"):
+            placement_group([{"CPU": 1}], name="n")

@@ -1,0 +1,168 @@
+"""The state API, the timeline and the commands that look into a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hpc
+from hpc.util import state
+from runtime.running import eventually, local_nodes, one_node
+
+
+@pytest.fixture
+def session(no_leaks: None) -> Iterator[None]:
+    with one_node():
+        yield
+
+
+def wait_for_file(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.002)
+
+
+@hpc.remote
+def hold(path):
+    wait_for_file(path)
+    return 1
+
+
+@hpc.remote
+def add(a, b):
+    return a + b
+
+
+@hpc.remote
+def fails():
+    raise ValueError("on purpose")
+
+
+@hpc.remote
+class Counter:
+    def __init__(self, start):
+        self.value = start
+
+    def add(self, by):
+        self.value += by
+        return self.value
+
+    def crash(self):
+        os._exit(1)
+
+
+def task(ref) -> state.Row:
+    return state.get_task(ref.hex())
+
+
+def test_tasks_and_why_they_wait(session, tmp_path):
+    running = [hold.remote(tmp_path / "go") for _ in range(2)]
+    eventually(lambda: all(task(ref).state == "RUNNING" for ref in running))
+    queued = hold.remote(tmp_path / "go")
+    waiting = add.remote(queued, 1)
+    impossible = add.options(resources={"unicorn": 1}).remote(1, 2)
+    assert task(queued).state == "PENDING_NODE_ASSIGNMENT" and "CPU: 1 free" in task(queued).why
+    assert task(waiting).state == "PENDING_ARGS_AVAIL"
+    assert f"{queued.hex()} (made by hold)" in task(waiting).why
+    eventually(lambda: "no node of the session can run it" in task(impossible).why)
+    assert "unicorn" in task(impossible).why
+    (tmp_path / "go").touch()
+    assert hpc.get(waiting) == 2
+    done = task(waiting)
+    assert done.state == "FINISHED" and done.name == "add" and done.end_time_ms >= done.start_time_ms
+    with pytest.raises(ValueError, match="on purpose"):
+        hpc.get(fails.remote())
+    assert [row.name for row in state.list_tasks(filters=[("state", "=", "FAILED")])] == ["fails"]
+    hpc.get(running)
+    assert state.summarize_tasks()["hold"] == {"total": 3, "state_counts": {"FINISHED": 3}}
+    with pytest.raises(ValueError, match="a filter is"):
+        state.list_tasks(filters=[("state", ">", "A")])
+
+
+def test_actors(session, tmp_path):
+    counter = Counter.options(name="it", max_restarts=1).remote(1)
+    assert hpc.get(counter.add.remote(1)) == 2
+    row = state.get_actor(counter._actor_id)
+    assert (row.state, row.class_name, row.name, row.num_restarts) == ("ALIVE", "Counter", "it", 0)
+    assert row.pid == next(w.pid for w in state.list_workers() if w.worker_id == row.worker_id)
+    counter.crash.remote()
+    eventually(lambda: state.get_actor(counter._actor_id).num_restarts == 1)
+    late = Counter.remote(hold.remote(tmp_path / "go"))
+    call = late.add.remote(1)
+    assert state.get_actor(late._actor_id).state == "DEPENDENCIES_UNREADY"
+    assert "its actor is not there yet: it waits for its arguments" in task(call).why
+    (tmp_path / "go").touch()
+    assert hpc.get(call) == 2
+    hpc.kill(counter)
+    eventually(lambda: state.get_actor(counter._actor_id).state == "DEAD")
+    assert "hpc.kill" in state.get_actor(counter._actor_id).death_cause
+
+
+def test_objects_workers_nodes_and_jobs():
+    with local_nodes(2):
+        large = hpc.put(np.zeros(1 << 20, np.uint8))
+        (row,) = [r for r in state.get_objects(large.hex()) if r.reference_type == "OWNED"]
+        assert row.state == "STORED" and row.object_size > 1 << 20 and row.node_ids == ["1"]
+        assert state.summarize_objects()[row.owner]["bytes"] >= 1 << 20
+        assert {n.node_id for n in state.list_nodes(filters=[("state", "=", "ALIVE")])} == {"1", "2"}
+        (job,) = state.list_jobs()
+        assert job.driver_pid == os.getpid()
+        assert state.get_worker(job.job_id).worker_type == "DRIVER"
+        assert state.get_node("2").resources_total["CPU"] == 1
+
+
+def test_timeline(session, tmp_path):
+    hpc.get([add.remote(i, i) for i in range(20)])
+    counter = Counter.remote(0)
+    hpc.get([counter.add.remote(1) for _ in range(5)])
+    file = tmp_path / "trace.json"
+    hpc.timeline(str(file))
+    events = json.loads(file.read_text())
+    spans = [e for e in events if e["ph"] == "X"]
+    names = [e["name"] for e in spans]
+    assert names.count("add") == 20 and names.count("Counter.add") == 5
+    assert all(e["dur"] >= 0 and abs(e["ts"] / 1e6 - time.time()) < 60 for e in spans)
+    assert {e["args"]["name"] for e in events if e["ph"] == "M"} >= {"worker 1." + str(spans[0]["tid"])}
+
+
+def cli(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hpc.cli.main", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_the_commands(session, tmp_path):
+    counter = Counter.options(name="shown").remote(1)
+    hpc.get(counter.add.remote(1))
+    running = hold.remote(tmp_path / "go")
+    eventually(lambda: task(running).state == "RUNNING")
+    large = hpc.put(np.zeros(1 << 20, np.uint8))
+    listed = cli("list", "actors", "--filter", "name=shown")
+    assert "Counter" in listed.stdout and "ALIVE" in listed.stdout, listed.stderr
+    assert json.loads(cli("get", "tasks", running.hex(), "--json").stdout)[0]["state"] == "RUNNING"
+    assert f"task {running.hex()} hold is RUNNING" in cli("why", running.hex()[-6:]).stdout
+    assert large.hex() in cli("memory").stdout
+    assert "wait_for_file" in cli("stack").stdout
+    assert "hold" in cli("summary", "tasks").stdout
+    assert cli("timeline", str(tmp_path / "trace")).returncode == 0 and (tmp_path / "trace").exists()
+    wrong = cli("list", "dragons")
+    assert wrong.returncode == 2 and "There are: tasks, actors" in wrong.stderr
+    assert "nothing that is known" in cli("why", "abcdefabcdef").stderr
+    (tmp_path / "go").touch()
+    assert hpc.get(running) == 1
+
+
+def test_without_a_session_the_commands_say_so():
+    done = cli("list", "tasks")
+    assert done.returncode != 0 and "no session" in done.stderr
+
+
+def test_the_simulator_by_its_command():
+    done = cli("debug", "sim", "--seed", "7")
+    assert done.returncode == 0 and "1 seeds" in done.stdout

@@ -1,0 +1,70 @@
+"""`hpc start` on two machines (network namespaces): one begins a session, the other joins by the join file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import netbed
+import pytest
+
+WHY = netbed.missing([])
+pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
+
+PROGRAM = """
+import hpc, sys
+hpc.init(address=sys.argv[1])
+there = hpc.remote(lambda data: (hpc.get_runtime_context().get_node_id(), len(data)))
+data = hpc.put(bytes(8 << 20))
+print(*hpc.get([there.options(resources={name: 1}).remote(data) for name in ("one", "two")]))
+print(*[node["NodeManagerAddress"] for node in hpc.nodes()])
+"""
+
+
+@pytest.fixture
+def folders() -> Iterator[dict[str, str]]:
+    made = {name: tempfile.mkdtemp(prefix="hpcj-", dir="/tmp") for name in ("alpha", "beta")}
+    yield made
+    for path in made.values():
+        shutil.rmtree(path)
+
+
+def test_two_machines(folders: dict[str, str], tmp_path: Path) -> None:
+    join = tmp_path / "join"
+    with netbed.NetBed(["alpha", "beta"]) as bed:
+
+        def on(name: str, *words: str) -> str:
+            env = {**os.environ, "HPC_TMPDIR": folders[name]}
+            done = subprocess.run(
+                bed.inside(name, [sys.executable, *words]), env=env, capture_output=True, text=True, timeout=60
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        begin = [
+            "-m",
+            "hpc",
+            "start",
+            "--num-cpus=1",
+            "--object-store-memory=80000000",
+            f"--join-file={join}",
+            "--json",
+        ]
+        first = json.loads(on("alpha", *begin, "--head", "--resources", '{"one": 1}'))
+        try:
+            second = json.loads(on("beta", *begin, "--resources", '{"two": 1}'))
+            assert second["node"] == 2
+            expected = [f"('1', {8 << 20}) ('2', {8 << 20})", f"{bed.address('alpha')} {bed.address('beta')}"]
+            for name in ("alpha", "beta"):
+                assert on(name, "-c", PROGRAM, first["session"]).splitlines() == expected
+        finally:
+            on("alpha", "-m", "hpc", "stop")
+        netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 20.0)
+        netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 20.0)
+    assert not join.exists()

@@ -1,0 +1,596 @@
+"""The pure object store of a raylet: spilling, waiting for room, sets of arguments and transfers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hpc.core.ids import Address, make_id
+from hpc.core.raylet.memory import Memory
+from hpc.core.raylet.pulls import CHUNK_BYTES, MAX_ASKED_BYTES, WINDOW
+from hpc.core.raylet.spill import READ, WRITE, Spiller
+from hpc.core.store.layout import Layout
+from hpc.core.wire import (
+    Abandon,
+    Alloc,
+    Allocated,
+    Chunk,
+    Fetch,
+    FetchAll,
+    Fetched,
+    FetchedAll,
+    Free,
+    LocationAdded,
+    PleaseUnpin,
+    Pull,
+    PullBusy,
+    PullFailed,
+    Seal,
+    Unpin,
+)
+
+PAGE = 4096
+OWNER = Address(1, 1)
+
+
+class NoBytes:
+    """An arena that only counts what is written to it."""
+
+    def __init__(self):
+        self.written = 0
+
+    def write(self, offset, data):
+        self.written += len(data)
+
+    def readable(self, offset, size):
+        return memoryview(bytes(size))
+
+
+def ident(number):
+    return make_id(OWNER, number)
+
+
+def at(proc):
+    return Address(1, proc)
+
+
+class Store:
+    """A store of a few pages with its disk, driven by hand."""
+
+    def __init__(self, pages, disk_pages=1000, node=1):
+        self.memory = Memory(node, Layout(pages * PAGE), NoBytes(), spiller=Spiller(disk_pages * PAGE))
+        self.reqs = 0
+
+    def take(self, kind=None):
+        out, self.memory.outbox[:] = list(self.memory.outbox), []
+        return [msg for _, msg in out if kind is None or isinstance(msg, kind)]
+
+    def disk(self, error=""):
+        """Let the disk do all that it was given; how many jobs that was."""
+        done = 0
+        while self.memory.spiller.jobs:
+            job = self.memory.spiller.jobs.pop(0)
+            self.memory.disk_ended(job, error if job.kind == WRITE else "")
+            done += 1
+        return done
+
+    def alloc(self, proc, number, pages=1):
+        self.reqs += 1
+        self.memory.on_alloc(at(proc), Alloc(self.reqs, pages * PAGE, ident(number)))
+        return self.reqs
+
+    def put(self, proc, number, pages=1, keep=False):
+        self.alloc(proc, number, pages)
+        self.disk()
+        (answer,) = self.take(Allocated)
+        assert answer.offset >= 0
+        self.memory.on_seal(at(proc), Seal(ident(number), answer.offset, pages * PAGE))
+        if not keep:
+            self.memory.on_unpin(at(proc), Unpin([ident(number)]))
+
+    def fetch_all(self, proc, *numbers, pages=1, nodes=(1,)):
+        self.reqs += 1
+        idents = [ident(n) for n in numbers]
+        self.memory.on_fetch_all(at(proc), FetchAll(self.reqs, idents, [pages * PAGE] * len(idents), [[*nodes]] * 9))
+        return self.reqs
+
+    def in_memory(self):
+        return {n for n in range(100) if ident(n) in self.memory.lru}
+
+
+# ---------------------------------------------------------------- spilling
+
+
+def test_the_least_recently_used_object_leaves_first_and_comes_back():
+    store = Store(4)
+    for number in range(4):
+        store.put(2, number)
+    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [1]))
+    store.memory.on_unpin(at(2), Unpin([ident(0)]))
+    store.take()
+    store.put(2, 9)
+    assert 1 not in store.in_memory()
+    assert 0 in store.in_memory()
+    store.memory.on_fetch(at(3), Fetch(ident(1), PAGE, [1]))
+    assert not store.take(Fetched)
+    store.disk()
+    (answer,) = store.take(Fetched)
+    assert answer.offset >= 0
+    assert store.memory.spiller.restored_objects == 1
+
+
+def test_what_came_back_leaves_again_without_being_written():
+    store = Store(2)
+    for number in range(3):
+        store.put(2, number)
+    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [1]))
+    store.disk()
+    store.memory.on_unpin(at(2), Unpin([ident(0)]))
+    written = store.memory.spiller.spilled_objects
+    store.memory.on_fetch(at(2), Fetch(ident(1), PAGE, [1]))
+    store.memory.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
+    store.disk()
+    assert len(store.take(Fetched)) == 3
+    assert store.memory.spiller.spilled_objects <= written + 1
+
+
+def test_objects_that_are_freed_while_the_disk_is_at_work_leave_nothing():
+    store = Store(1)
+    store.put(2, 0)
+    store.alloc(2, 1)
+    (job,) = store.memory.spiller.jobs
+    assert job.kind == WRITE
+    store.memory.on_free(at(2), Free([ident(0)]))
+    store.disk()
+    assert [a.offset for a in store.take(Allocated)] == [0]
+    store.memory.on_abandon(at(2), Abandon(0))
+    assert store.memory.layout.used_bytes == store.memory.spiller.used_bytes == 0
+    assert not store.memory.spiller.files
+    store.put(2, 2)
+    store.put(2, 3)
+    store.memory.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
+    while store.memory.spiller.jobs and store.memory.spiller.jobs[0].kind != READ:
+        store.memory.disk_ended(store.memory.spiller.jobs.pop(0), "")
+    store.memory.on_free(at(2), Free([ident(2)]))
+    store.disk()
+    store.memory.on_unpin(at(2), Unpin([ident(2)]))
+    store.memory.on_free(at(2), Free([ident(3)]))
+    store.disk()
+    assert not store.memory.stored
+    assert not store.memory.spiller.files
+    assert store.memory.layout.used_bytes == 0
+
+
+def test_a_file_goes_with_its_last_object():
+    store = Store(16)
+    for number in range(16):
+        store.put(2, number)
+    store.alloc(2, 20, 4)
+    store.disk()
+    assert len(store.memory.spiller.files) == 1
+    (name,) = store.memory.spiller.files
+    for number in range(3):
+        store.memory.on_free(at(2), Free([ident(number)]))
+        assert name in store.memory.spiller.files
+    store.memory.on_free(at(2), Free([ident(3)]))
+    assert [(j.kind, j.file) for j in store.memory.spiller.jobs] == [("remove", name)]
+    assert store.memory.spiller.used_bytes == 0
+
+
+def test_an_error_of_the_disk_keeps_the_object_and_is_told():
+    store = Store(1)
+    store.put(2, 0)
+    store.alloc(2, 1)
+    store.disk("no space left on device")
+    assert 0 in store.in_memory()
+    for now in (0.2, 3.0, 6.0, 9.0, 12.0):
+        store.memory.tick(now)
+        store.disk("no space left on device")
+    (answer,) = store.take(Allocated)
+    assert "no space left on device" in answer.why
+
+
+def test_holes_between_objects_become_one():
+    store = Store(8)
+    for number in range(8):
+        store.put(2, number, keep=number in (3,))
+    for number in (0, 2, 4, 6):
+        store.memory.on_free(at(2), Free([ident(number)]))
+    assert store.memory.layout.free_bytes == 4 * PAGE
+    assert store.memory.layout.largest_hole == PAGE
+    store.put(2, 20, pages=4)
+    assert {3, 20} <= store.in_memory()
+
+
+def test_processes_are_asked_for_pins_that_they_only_keep_in_case():
+    store = Store(2)
+    store.put(2, 0, keep=True)
+    store.put(3, 1, keep=True)
+    store.alloc(4, 2)
+    out, store.memory.outbox[:] = list(store.memory.outbox), []
+    assert {dst for dst, msg in out if isinstance(msg, PleaseUnpin)} == {at(2), at(3)}
+    store.memory.on_unpin(at(2), Unpin([ident(0)]))
+    store.disk()
+    assert [a.offset for a in store.take(Allocated)] == [0]
+
+
+def test_who_reads_what_others_need_is_named():
+    store = Store(2)
+    store.memory.describe = lambda proc: f"worker {proc}"
+    store.put(2, 0, pages=2, keep=True)
+    store.alloc(4, 2)
+    store.memory.on_unpin(at(2), Unpin([]))
+    store.memory.tick(4.9)
+    assert not store.take(Allocated)
+    store.memory.tick(5.1)
+    (answer,) = store.take(Allocated)
+    assert "worker 2 reads" in answer.why
+
+
+def test_who_waits_for_a_task_to_end_waits_as_long_as_it_runs():
+    store = Store(2)
+    running = {2}
+    store.memory.is_running = running.__contains__
+    store.put(2, 0, pages=2, keep=True)
+    store.alloc(4, 2)
+    store.memory.on_unpin(at(2), Unpin([]))
+    for now in (6.0, 60.0, 600.0):
+        store.memory.tick(now)
+    assert not store.take(Allocated)
+    running.clear()
+    store.memory.tick(601.0)
+    assert store.take(Allocated)[0].why
+
+
+# ---------------------------------------------------------------- sets
+
+
+def test_a_set_is_pinned_all_or_none():
+    store = Store(10)
+    for number in range(3):
+        store.put(2, number)
+    store.take()
+    req = store.fetch_all(5, 0, 1, 2)
+    (answer,) = store.take(FetchedAll)
+    assert answer.req == req
+    assert len(answer.offsets) == 3
+    assert all(store.memory.stored[ident(n)].pins == {5: 1} for n in range(3))
+
+
+def test_two_sets_that_do_not_fit_together_take_turns():
+    store = Store(10)
+    store.memory.is_running = lambda proc: True
+    for number in range(4):
+        store.put(2, number, pages=3)
+    store.take()
+    first = store.fetch_all(5, 0, 1, pages=3)
+    second = store.fetch_all(6, 2, 3, pages=3)
+    store.disk()
+    assert [a.req for a in store.take(FetchedAll)] == [first]
+    store.memory.on_unpin(at(5), Unpin([ident(0), ident(1)]))
+    store.disk()
+    assert [a.req for a in store.take(FetchedAll)] == [second]
+
+
+def test_a_younger_set_gives_back_what_it_has_while_an_older_one_lacks_room():
+    store = Store(10)
+    store.memory.is_running = lambda proc: True
+    for number in range(6):
+        store.put(2, number, pages=3)
+    store.put(2, 8, pages=6, keep=True)
+    store.memory.is_running = lambda proc: proc == 2
+    store.take()
+    first = store.fetch_all(5, 0, 1, pages=3)
+    second = store.fetch_all(6, 2, 3, pages=3)
+    store.disk()
+    assert not store.take(FetchedAll)
+    assert any(5 in obj.pins for obj in store.memory.stored.values())
+    assert not any(6 in obj.pins for obj in store.memory.stored.values())
+    store.memory.on_unpin(at(2), Unpin([ident(8)]))
+    store.disk()
+    assert [a.req for a in store.take(FetchedAll)] == [first]
+    store.memory.proc_gone(5)
+    store.disk()
+    assert [a.req for a in store.take(FetchedAll)] == [second]
+
+
+def test_a_set_that_can_never_fit_is_an_error_at_once():
+    store = Store(10)
+    store.fetch_all(5, 0, 1, pages=6)
+    (answer,) = store.take(FetchedAll)
+    assert "too large together" in answer.why
+
+
+def test_the_waits_of_a_process_that_ends_are_forgotten():
+    store = Store(2)
+    store.put(2, 0, pages=2, keep=True)
+    store.fetch_all(5, 1, nodes=(2,))
+    store.alloc(5, 3)
+    store.memory.proc_gone(5)
+    assert not store.memory.sets
+    assert not store.memory.wanted
+
+
+def test_an_object_that_is_being_written_is_waited_for():
+    """The news of a result can reach its reader before the writer's Seal comes here."""
+    store = Store(4)
+    store.alloc(2, 0)
+    (room,) = store.take(Allocated)
+    store.memory.on_fetch(at(3), Fetch(ident(0), PAGE, [1]))
+    assert not store.take(Fetched)
+    store.memory.on_seal(at(2), Seal(ident(0), room.offset, PAGE))
+    assert store.take(Fetched)[0].offset == room.offset
+    store.alloc(2, 1)
+    store.take()
+    store.memory.on_fetch(at(3), Fetch(ident(1), PAGE, [1]))
+    store.memory.proc_gone(2)
+    assert store.take(Fetched)[0].offset == -1
+
+
+# ---------------------------------------------------------------- transfers
+
+
+class Nodes:
+    """Several stores and the messages between them; an object of ``size`` bytes lies on node 1."""
+
+    def __init__(self, count, size):
+        self.size = size
+        self.stores = {n: Store(size // PAGE * 2, node=n) for n in range(1, count + 1)}
+        self.stores[1].put(2, 0, pages=size // PAGE)
+        self.got = set()
+
+    def fetch(self, node, nodes=(1,)):
+        self.stores[node].memory.on_fetch(Address(node, 2), Fetch(ident(0), self.size, list(nodes)))
+
+    def step(self, dead=()):
+        """Deliver one round of bulk messages; whether there were any."""
+        bulk = [(n, dst, m) for n, s in self.stores.items() if n not in dead for dst, m in s.memory.bulk]
+        for store in self.stores.values():
+            store.memory.bulk.clear()
+        for src, dst, msg in bulk:
+            if dst in dead:
+                continue
+            memory = self.stores[dst].memory
+            handler = {
+                Pull: memory.on_pull,
+                Chunk: memory.pulls.on_chunk,
+                PullFailed: memory.pulls.on_pull_failed,
+                PullBusy: memory.pulls.on_pull_busy,
+            }[type(msg)]
+            handler(src, msg)
+        for node, store in self.stores.items():
+            for msg in store.take():
+                if isinstance(msg, Fetched):
+                    assert msg.offset >= 0, msg
+                    self.got.add(node)
+                assert isinstance(msg, (Fetched, LocationAdded, Allocated))
+        return bool(bulk)
+
+    def sent(self, node):
+        return self.stores[node].memory.pulls.sent_bytes
+
+
+def test_one_object_to_eight_nodes_costs_its_source_two_copies():
+    nodes = Nodes(9, 64 * CHUNK_BYTES)
+    for node in range(2, 10):
+        nodes.fetch(node)
+    while nodes.step():
+        pass
+    assert nodes.got == set(range(2, 10))
+    assert nodes.sent(1) < 4 * nodes.size
+    assert sum(nodes.sent(n) for n in range(1, 10)) == 8 * nodes.size
+
+
+@pytest.mark.parametrize("dead", [1, 2, 3])
+@pytest.mark.parametrize("when", range(0, 40, 3))
+def test_a_source_that_dies_is_replaced(dead, when):
+    """The object has two whole copies; one of the nodes dies at some point of the transfer."""
+    nodes = Nodes(8, 32 * CHUNK_BYTES)
+    nodes.fetch(2)
+    while nodes.step():
+        pass
+    for node in range(3, 9):
+        nodes.fetch(node, (1, 2))
+    gone = ()
+    for turn in range(1000):
+        if turn == when:
+            gone = (dead,)
+            for node, store in nodes.stores.items():
+                if node != dead:
+                    store.memory.forget_node(dead) if dead != 1 else forget_but_keep(store.memory)
+        if not nodes.step(gone):
+            break
+    assert nodes.got | {dead} == set(range(2, 9)) | {dead}
+
+
+def forget_but_keep(memory):
+    """Node 1 dies, but not as the owner: what is tested is the transfer."""
+    memory.pulls.forget_node(1)
+
+
+def test_a_stalled_pull_begins_again():
+    nodes = Nodes(3, 32 * CHUNK_BYTES)
+    nodes.fetch(3)
+    nodes.stores[3].memory.bulk.clear()
+    assert not nodes.step()
+    nodes.stores[3].memory.tick(20.0)
+    while nodes.step():
+        pass
+    assert nodes.got == {3}
+
+
+def test_bytes_that_were_asked_of_one_node_are_bounded():
+    store = Store(200 * 1024, node=2)
+    for number in range(50):
+        store.memory.on_fetch(at(3), Fetch(ident(number), 8 * CHUNK_BYTES, [1]))
+    asked = sum(min(m.window * CHUNK_BYTES, 8 * CHUNK_BYTES) for _, m in store.memory.bulk if isinstance(m, Pull))
+    assert 0 < asked <= MAX_ASKED_BYTES
+    bulk, store.memory.bulk[:] = list(store.memory.bulk), []
+    _, first = bulk[0]
+    for part in range(8):
+        chunk = Chunk(first.ident, part * CHUNK_BYTES, memoryview(bytes(CHUNK_BYTES)), 8 * CHUNK_BYTES)
+        store.memory.pulls.on_chunk(1, chunk)
+    assert len(store.memory.bulk) == 1
+    assert store.memory.bulk[0][1].window == WINDOW
+
+
+def test_an_object_on_disk_is_read_back_for_another_node():
+    store = Store(2)
+    for number in range(4):
+        store.put(2, number)
+    assert 0 not in store.in_memory()
+    store.memory.on_pull(7, Pull(ident(0), 0, WINDOW))
+    assert not store.memory.bulk
+    store.disk()
+    assert [type(m) for _, m in store.memory.bulk] == [Chunk]
+    assert not store.memory.stored[ident(0)].pins
+
+
+def test_the_last_copy_is_not_dropped():
+    store = Store(2)
+    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
+    store.memory.bulk.clear()
+    store.memory.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
+    store.memory.on_unpin(at(2), Unpin([ident(0)]))
+    store.take()
+    store.memory.forget_node(3)
+    store.put(2, 1)
+    store.put(2, 2)
+    assert ident(0) in store.memory.stored
+
+
+# ---------------------------------------------------------------- against a model
+
+
+class StoreModel(RuleBasedStateMachine):
+    """Processes write, read, let go, free and die, in any order, with a disk that is slow and sometimes fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.store = Store(12)
+        self.memory = self.store.memory
+        self.memory.is_running = lambda proc: False
+        self.now = 0.0
+        self.count = 0
+        self.allocs = {}
+        self.fetches = {}
+        self.pins = {}
+        self.objects = {}
+        self.freed = set()
+
+    procs = st.integers(2, 4)
+
+    def answers(self):
+        for dst, msg in list(self.memory.outbox):
+            proc = dst.proc
+            if isinstance(msg, Allocated):
+                number, size = self.allocs.pop(msg.req)
+                if msg.offset >= 0:
+                    self.memory.on_seal(dst, Seal(ident(number), msg.offset, size))
+                    self.objects[number] = size
+                    self.pins.setdefault(proc, []).append(number)
+            elif isinstance(msg, FetchedAll):
+                owner, numbers = self.fetches.pop(msg.req)
+                assert owner == proc
+                if not msg.why:
+                    self.pins.setdefault(proc, []).extend(numbers)
+                    for number, offset in zip(numbers, msg.offsets):
+                        assert self.memory.stored[ident(number)].offset == offset
+                else:
+                    assert "room" in msg.why or any(n in self.freed for n in numbers)
+        self.memory.outbox.clear()
+
+    @rule(proc=procs, pages=st.integers(1, 5))
+    def write(self, proc, pages):
+        self.count += 1
+        req = self.store.reqs + 1
+        self.allocs[req] = (self.count, pages * PAGE)
+        self.store.alloc(proc, self.count, pages)
+        self.answers()
+
+    @precondition(lambda self: self.objects)
+    @rule(proc=procs, data=st.data())
+    def read(self, proc, data):
+        numbers = data.draw(st.lists(st.sampled_from(sorted(self.objects)), min_size=1, max_size=3, unique=True))
+        self.store.reqs += 1
+        self.fetches[self.store.reqs] = (proc, numbers)
+        sizes = [self.objects[n] for n in numbers]
+        request = FetchAll(self.store.reqs, [ident(n) for n in numbers], sizes, [[1]] * len(numbers))
+        self.memory.on_fetch_all(at(proc), request)
+        self.answers()
+
+    @precondition(lambda self: any(self.pins.values()))
+    @rule(data=st.data())
+    def let_go(self, data):
+        proc = data.draw(st.sampled_from(sorted(p for p, held in self.pins.items() if held)))
+        number = self.pins[proc].pop(data.draw(st.integers(0, len(self.pins[proc]) - 1)))
+        self.memory.on_unpin(at(proc), Unpin([ident(number)]))
+        self.answers()
+
+    @precondition(lambda self: self.objects)
+    @rule(data=st.data())
+    def free(self, data):
+        number = data.draw(st.sampled_from(sorted(self.objects)))
+        del self.objects[number]
+        self.freed.add(number)
+        self.memory.on_free(OWNER, Free([ident(number)]))
+        self.answers()
+
+    @rule(proc=procs)
+    def die(self, proc):
+        self.pins.pop(proc, None)
+        left = {want.req for want in self.memory.wanted if want.src.proc != proc}
+        self.allocs = {req: what for req, what in self.allocs.items() if req in left}
+        self.fetches = {req: what for req, what in self.fetches.items() if what[0] != proc}
+        self.memory.proc_gone(proc)
+        self.answers()
+
+    @precondition(lambda self: self.memory.spiller.jobs)
+    @rule(fails=st.integers(0, 9), data=st.data())
+    def disk(self, fails, data):
+        jobs = self.memory.spiller.jobs
+        job = jobs.pop(data.draw(st.integers(0, len(jobs) - 1)))
+        self.memory.disk_ended(job, "broken" if job.kind == WRITE and not fails else "")
+        self.answers()
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 6.0]))
+    def wait(self, seconds):
+        self.now += seconds
+        self.memory.tick(self.now)
+        self.answers()
+
+    @invariant()
+    def the_layout_is_whole(self):
+        self.memory.layout.check()
+
+    @invariant()
+    def what_is_pinned_is_in_memory(self):
+        for held in self.pins.values():
+            for number in held:
+                obj = self.memory.stored[ident(number)]
+                assert obj.offset >= 0
+                assert obj.busy != "restoring"
+
+    @invariant()
+    def nothing_is_forgotten_before_its_time(self):
+        for number in self.objects:
+            obj = self.memory.stored[ident(number)]
+            assert obj.offset >= 0 or obj.disk is not None
+
+    def teardown(self):
+        """Everybody leaves, the disk ends its work: nothing is left, and nobody waits."""
+        for proc in (2, 3, 4):
+            self.memory.proc_gone(proc)
+        self.memory.on_free(OWNER, Free([ident(n) for n in self.objects]))
+        self.store.disk()
+        assert not self.memory.stored
+        assert not self.memory.sets
+        assert not self.memory.wanted
+        assert not self.memory.spiller.files
+        assert self.memory.layout.used_bytes == self.memory.spiller.used_bytes == 0
+
+
+StoreModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+test_the_store_against_a_model = StoreModel.TestCase

@@ -1,0 +1,116 @@
+"""Metrics: their arguments are checked, their values are kept, and a snapshot shows them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+
+import pytest
+
+from hpc.util import metrics
+from hpc.util.metrics import Counter, Gauge, Histogram
+
+
+@pytest.fixture(autouse=True)
+def no_metrics(monkeypatch):
+    monkeypatch.setattr(metrics, "_series", {})
+
+
+def values(name):
+    return {tuple(v["tags"].items()): v for m in metrics.snapshot() if m["name"] == name for v in m["values"]}
+
+
+def test_a_counter_counts_per_tags():
+    counter = Counter("jobs", "Jobs done.", tag_keys=("kind", "node"))
+    counter.set_default_tags({"node": "a"})
+    counter.inc(tags={"kind": "x"})
+    counter.inc(2.5, tags={"kind": "x"})
+    counter.inc(tags={"kind": "x", "node": "b"})
+    assert values("jobs")[(("kind", "x"), ("node", "a"))]["value"] == 3.5
+    assert values("jobs")[(("kind", "x"), ("node", "b"))]["value"] == 1
+    assert counter.info == {
+        "name": "jobs",
+        "description": "Jobs done.",
+        "tag_keys": ("kind", "node"),
+        "default_tags": {"node": "a"},
+    }
+
+
+def test_a_gauge_keeps_the_last_value():
+    gauge = Gauge("depth")
+    gauge.set(3)
+    gauge.set(-1)
+    assert values("depth")[()]["value"] == -1
+
+
+def test_a_histogram_counts_in_its_ranges():
+    histogram = Histogram("size", boundaries=[1, 10.0])
+    for value in (0.5, 1, 2, 10, 11, -1):
+        histogram.observe(value)
+    shown = values("size")[()]
+    assert shown["buckets"] == [[1.0, 3], [10.0, 2], [float("inf"), 1]]
+    assert shown["count"] == 6
+    assert shown["sum"] == 23.5
+    assert histogram.info["boundaries"] == [1.0, 10.0]
+
+
+def test_metrics_of_one_name_are_one():
+    Counter("jobs").inc()
+    Counter("jobs").inc()
+    pickle.loads(pickle.dumps(Counter("jobs"))).inc()
+    assert values("jobs")[()]["value"] == 3
+    with pytest.raises(ValueError, match="in use"):
+        Gauge("jobs")
+    with pytest.raises(ValueError, match="in use"):
+        Counter("jobs", tag_keys=("kind",))
+
+
+def test_the_snapshot_is_of_plain_types():
+    Counter("c", tag_keys=("k",)).inc(tags={"k": "v"})
+    Histogram("h", boundaries=[1.0]).observe(2)
+    assert json.loads(json.dumps(metrics.snapshot())) == metrics.snapshot()
+
+
+def test_threads_do_not_lose_counts():
+    counter = Counter("jobs")
+
+    def count():
+        for _ in range(2000):
+            counter.inc()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert values("jobs")[()]["value"] == 8000
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: Counter(""), ValueError),
+        (lambda: Counter("two words"), ValueError),
+        (lambda: Counter(3), TypeError),
+        (lambda: Counter("c", tag_keys=["a"]), TypeError),
+        (lambda: Counter("c", tag_keys=(1,)), TypeError),
+        (lambda: Counter("c").inc(0), ValueError),
+        (lambda: Counter("c").inc(-1), ValueError),
+        (lambda: Counter("c").inc("1"), TypeError),
+        (lambda: Counter("c", tag_keys=("a",)).inc(), ValueError),
+        (lambda: Counter("c", tag_keys=("a",)).inc(tags={"b": "x"}), ValueError),
+        (lambda: Counter("c", tag_keys=("a",)).inc(tags={"a": 1}), TypeError),
+        (lambda: Counter("c").set_default_tags({"a": "x"}), ValueError),
+        (lambda: Counter("c", tag_keys=("a",)).set_default_tags({"a": 1}), TypeError),
+        (lambda: Gauge("g").set(None), TypeError),
+        (lambda: Histogram("h"), ValueError),
+        (lambda: Histogram("h", boundaries=[]), ValueError),
+        (lambda: Histogram("h", boundaries=[0, 1]), ValueError),
+        (lambda: Histogram("h", boundaries=[2, 1]), ValueError),
+        (lambda: Histogram("h", boundaries=[1]).observe("x"), TypeError),
+    ],
+)
+def test_bad_arguments(make, error):
+    with pytest.raises(error):
+        make()

@@ -910,6 +910,10 @@ class PullBusy(Message, tag=114):
     others: list[int]
 
 
+class HeadRestarted(Message, tag=115):
+    """Raylet to its processes: another head works now. What was asked of the one before is asked again."""
+
+
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
@@ -922,7 +926,7 @@ AnyMessage = Union[
     Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
-    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed,
+    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

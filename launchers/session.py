@@ -74,8 +74,9 @@ class NodeInfo:
 class Event:
     """Something for the status line.
 
-    kind: "start" (a group was started), "hello", "ready", "refused", "error", "exit", "lost" (a node is gone that
-    was not told to stop), "noise" (other output of the launch, for -v), "stop", "end".
+    kind: "start" (a group was started), "hello", "ready", "restarted" (a head that was killed), "refused", "error",
+    "exit", "lost" (a node is gone that was not told to stop), "noise" (other output of the launch, for -v), "stop",
+    "end".
     """
 
     kind: str
@@ -403,6 +404,9 @@ class Session:
                 self.on_output(info, message)
         elif op in ("error", "exit"):
             self._on_trouble(info, message)
+        elif op == "restarted":
+            text = f"its {message.get('what')} {describe_code(int(message.get('code', 1)))} and was started again"
+            self._emit("restarted", f"{info.name}: {text}", info)
         elif op == "bye":
             code = message.get("code")
             self._gone(info, str(message.get("why") or f"its supervisor ended with code {code}"))
@@ -453,6 +457,8 @@ class Session:
             code = int(message.get("code", 1))
             info.tail = [str(line) for line in message.get("tail", [])][-TAIL_LINES:]
             text = f"its {message.get('what')} {describe_code(code)}"
+            if message.get("more", "").startswith("not started"):
+                text += f" and was {message['more']}"
         else:
             text = str(message.get("why", "failed"))
         info.why = info.why or text

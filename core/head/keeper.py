@@ -31,9 +31,22 @@ class Keeper:
         self._send = outbox
         self._nodes = nodes
         self._waiting: list[tuple[Address, int]] = []
-        self._req = epoch * REQS_PER_EPOCH
+        self.begin(epoch)
         self._lease = 0
         self._asked: int | None = None
+
+    def begin(self, epoch: int) -> None:
+        """Number the requests of a head from its own number on."""
+        self._req = epoch * REQS_PER_EPOCH
+
+    def dump(self) -> list[int]:
+        """Where the keeper is, as plain data."""
+        return [] if self.addr is None else [*self.addr, self._lease]
+
+    def load(self, data: list[int]) -> None:
+        """Where it was when this was dumped."""
+        self.addr = Address(data[0], data[1]) if data else None
+        self._lease = data[2] if data else 0
 
     def on_query(self, src: Address, msg: KeeperQuery) -> None:
         self._waiting.append((src, msg.req))

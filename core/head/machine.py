@@ -1,6 +1,7 @@
 """The head's machine: nodes, names, key-values, and which node serves a demand. It never sees a task or an object.
 
-No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``.
+No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``; what must be written down before any of
+it is sent in ``journal``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hpc.core.head.groups import REFUSED_S, Groups
+from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.keeper import Keeper
+from hpc.core.head.sane import MAX_DEMAND, is_sane
 from hpc.core.ids import Address, owner_of, raylet_of
 from hpc.core.resources import Amounts, fits, how_many, show
 from hpc.core.wire import (
@@ -50,6 +53,10 @@ TICKET_S = 2.0
 #: A demand that has found no room for so long goes to a full node, to wait there for its share.
 PATIENCE_S = 0.2
 MAX_KV_BYTES = 256 << 20
+#: Answers to questions that changed something, kept for those who ask again after the head was restarted.
+MAX_ANSWERS = 10_000
+#: Questions that change something.
+CHANGING = (NameRegister, KvPut, KvDelete)
 
 
 @dataclass
@@ -85,6 +92,8 @@ class HeadMachine:
         self.now = now
         self.outbox: list[tuple[Address, Message]] = []
         self.cut: list[int] = []
+        self.journal: list[AnyOp] = []
+        self.answered: dict[tuple[int, int, int], Answered] = {}
         self.nodes: dict[int, Node] = {}
         self.dead: dict[int, NodeInfo] = {}
         self.demands: dict[tuple[int, int], Demand] = {}
@@ -96,13 +105,15 @@ class HeadMachine:
         self.shutdown_why = ""
         self.keeper = Keeper(epoch, lambda dst, msg: self.outbox.append((dst, msg)), self._working_nodes)
         self._told_infeasible: set[tuple[int, int]] = set()
-        self._next_ticket = 0
+        self._next_ticket = epoch << 40
         self._ticket_at: dict[int, int] = {}
         self._spread_at = 0
         self._unserved: dict[tuple[int, int], float] = {}
         self._replan = False
         self._plan_at = 0.0
         self.groups = Groups(self.outbox, self._ticket)
+        self.parts: dict[str, Part] = {"groups": self.groups, "keeper": self.keeper}
+        self._written: dict[str, Any] = {name: part.dump() for name, part in self.parts.items()}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ClusterQuery: self._on_query,
             Demand: self._on_demand,
@@ -131,10 +142,52 @@ class HeadMachine:
             return
         for msg in messages:
             handler = self.handlers.get(type(msg))
-            if handler is not None:
+            if handler is None or not is_sane(msg):
+                continue
+            if not (type(msg) in CHANGING and self._said_before(src, msg)):
                 handler(src, msg)
                 self._replan = self._replan or type(msg) is not Heartbeat
         self._serve()
+
+    # -------------------------------------------------------------- what a restarted head must know
+
+    def begin(self, epoch: int) -> None:
+        """Start to work under a number that no head of this session had before."""
+        self.epoch = epoch
+        self._next_ticket = epoch << 40
+        self.keeper.begin(epoch)
+
+    def journal_parts(self) -> None:
+        """Write down the parts that have changed: called before anything is sent."""
+        for name, part in self.parts.items():
+            state = part.dump()
+            if state != self._written[name]:
+                self._written[name] = state
+                self.journal.append(PartSet(name, state))
+
+    def remember(self, answer: Answered) -> None:
+        """Keep an answer, and forget the oldest ones."""
+        self.answered[(answer.node, answer.proc, answer.req)] = answer
+        while len(self.answered) > MAX_ANSWERS:
+            del self.answered[next(iter(self.answered))]
+
+    def _said_before(self, src: Address, msg: Any) -> bool:
+        old = self.answered.get((src.node, src.proc, msg.req))
+        if old is not None:
+            self.outbox.append((src, Answer(old.req, old.ok, old.data, old.why)))
+        return old is not None
+
+    def _changed(self, src: Address, req: int, ok: bool, data: bytes = b"", why: str = "") -> None:
+        """Answer a question that may have changed something."""
+        answer = Answered(src.node, src.proc, req, ok, data, why)
+        self.remember(answer)
+        self.journal.append(answer)
+        self._answer(src, req, ok, data, why)
+
+    def _forget_names(self, names: list[tuple[str, str]]) -> None:
+        for key in names:
+            del self.names[key]
+            self.journal.append(NameGone(*key))
 
     # -------------------------------------------------------------- nodes
 
@@ -147,6 +200,7 @@ class HeadMachine:
             self.outbox.append((src, NodeDied(info.node, why)))
             return
         self.nodes[info.node] = Node(info, dict(info.totals), self.now)
+        self.journal.append(Joined(info))
         table = [n.info for n in self.nodes.values()] + list(self.dead.values())
         self.outbox.append((src, NodeTable(self.epoch, table)))
         self._tell_all(NodeTable(self.epoch, [info]), but=info.node)
@@ -179,14 +233,14 @@ class HeadMachine:
         info = node.info
         info.alive, info.why = False, why
         self.dead[number] = info
+        self.journal.append(Died(info))
         self.cut.append(number)
         for key in [k for k in self.demands if k[0] == number]:
             del self.demands[key]
         for key in [k for k in self.tickets_sent if k[0] == number]:
             del self.tickets_sent[key]
             self._unserved.pop(key, None)
-        for name in [k for k, n in self.names.items() if owner_of(n.actor).node == number]:
-            del self.names[name]
+        self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
         self.keeper.forget_node(number)
@@ -209,8 +263,7 @@ class HeadMachine:
                 self.outbox.append((raylet_of(number), msg))
 
     def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
-        for name in [k for k, n in self.names.items() if owner_of(n.actor) == msg.addr]:
-            del self.names[name]
+        self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])
         self.groups.process_gone(msg.addr)
         self._tell_all(msg, but=src.node)
 
@@ -283,7 +336,9 @@ class HeadMachine:
                 grants = self._tickets_in_group(demand)
             else:
                 grants = []
-                for number, count in place(snapshot, demand.placement, demand.count, demand.strategy, self._spread_at):
+                for number, count in place(
+                    snapshot, demand.placement, min(demand.count, MAX_DEMAND), demand.strategy, self._spread_at
+                ):
                     amounts = {name: units * count for name, units in demand.placement.items()}
                     grants.append((number, count, self._ticket(number, amounts)))
                     snapshot.take(number, amounts)
@@ -380,7 +435,8 @@ class HeadMachine:
             self._answer(src, msg.req, False, self.names[key].handle, "taken")
             return
         self.names[key] = Named(msg.actor, msg.handle)
-        self._answer(src, msg.req, True)
+        self.journal.append(NameSet(*key, msg.actor, msg.handle))
+        self._changed(src, msg.req, True)
 
     def _on_name_lookup(self, src: Address, msg: NameLookup) -> None:
         if not msg.name:
@@ -396,7 +452,7 @@ class HeadMachine:
     def _on_name_release(self, src: Address, msg: NameRelease) -> None:
         named = self.names.get((msg.namespace, msg.name))
         if named is not None and named.actor == msg.actor:
-            del self.names[(msg.namespace, msg.name)]
+            self._forget_names([(msg.namespace, msg.name)])
 
     def _on_kv_put(self, src: Address, msg: KvPut) -> None:
         key = (msg.namespace, msg.key)
@@ -410,7 +466,8 @@ class HeadMachine:
             return
         self.kv_bytes = size
         self.kv[key] = msg.value
-        self._answer(src, msg.req, True, b"1")
+        self.journal.append(KeySet(*key, msg.value))
+        self._changed(src, msg.req, True, b"1")
 
     def _on_kv_get(self, src: Address, msg: KvGet) -> None:
         value = self.kv.get((msg.namespace, msg.key))
@@ -423,7 +480,8 @@ class HeadMachine:
             keys = [k for k in [(msg.namespace, msg.key)] if k in self.kv]
         for key in keys:
             self.kv_bytes -= len(self.kv.pop(key))
-        self._answer(src, msg.req, True, str(len(keys)).encode())
+            self.journal.append(KeyGone(*key))
+        self._changed(src, msg.req, True, str(len(keys)).encode())
 
     def _on_kv_keys(self, src: Address, msg: KvKeys) -> None:
         keys = [k for ns, k in self.kv if ns == msg.namespace and k.startswith(msg.key)]

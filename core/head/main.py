@@ -7,13 +7,15 @@ import socket
 import sys
 import threading
 
+from hpc.core.head.journal import Began, JournalDamaged, restore, snapshot
+from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.node.control import Control
-from hpc.core.node.spec import NodeSpec
+from hpc.core.node.spec import NodeSpec, fault_times
 from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body, encode_frame
 
 log = logging.getLogger("hpc.head")
@@ -25,17 +27,16 @@ class Head:
     def __init__(self, spec: NodeSpec, control: socket.socket) -> None:
         self.reactor = Reactor()
         self.control = Control(control)
-        self.keys = KeyPair.make()
+        self.keys = KeyPair.make() if spec.head_keys is None else KeyPair(*spec.head_keys)
         self.allow = AllowList()
         self.admitted: dict[int, str] = {}
         config = spec.config
-        self.machine = HeadMachine(
-            suspect_s=float(config.get("suspect_s", 10.0)),
-            dead_s=float(config.get("dead_s", 60.0)),
-            now=self.reactor.now(),
-        )
+        times = fault_times(config)
+        self.machine = HeadMachine(suspect_s=times.suspect_s, dead_s=times.dead_s, now=self.reactor.now())
         if spec.time_left_s is not None:
             self.machine.ends_at = spec.started_at + spec.time_left_s
+        self.journal: JournalFile | None = JournalFile(spec.dir)
+        self._replay(self.journal)
         self.links = Links(
             self.reactor,
             node=HEAD_NODE,
@@ -44,6 +45,7 @@ class Head:
             bind_addr=spec.interface_addr,
             deliver=self._deliver,
             config=config,
+            listen_fd=spec.head_fd if spec.head_fd >= 0 else None,
         )
         self._timer: Timer | None = None
         self.reactor.add_reader(self.control.fileno(), self._on_control)
@@ -51,15 +53,46 @@ class Head:
         self._importing = False
 
     def run(self) -> None:
-        """Until the session ends."""
-        self.control.send({"op": "bound", "pk": self.keys.public, "ep": self.links.endpoint})
+        """Until the session ends. The supervisor alone is told the secret key: for the head that may come after us."""
+        self.control.send({"op": "bound", "pk": self.keys.public, "ep": self.links.endpoint, "sk": self.keys.secret})
         self.reactor.run()
+
+    # -------------------------------------------------------------- the journal
+
+    def _replay(self, journal: JournalFile) -> None:
+        """Know what the head before us knew, and begin under the next number."""
+        ops = journal.read()
+        machine = self.machine
+        restore(machine, ops)
+        machine.begin(machine.epoch + 1 if ops else 1)
+        journal.append([Began(machine.epoch)])
+        if ops:
+            known = f"{len(machine.nodes)} nodes, {len(machine.names)} names, {len(machine.kv)} keys"
+            log.info("head %d of this session: read %d records: %s", machine.epoch, len(ops), known)
+
+    def _write_journal(self) -> None:
+        """What has changed is on disk before anybody hears of it."""
+        ops, self.machine.journal = self.machine.journal, []
+        if self.journal is None:
+            return
+        try:
+            self.journal.append(ops)
+            if self.journal.has_grown:
+                self.journal.compact(snapshot(self.machine))
+        except OSError as error:
+            why = f"its journal cannot be written: {error}"
+            log.error("a restart of the head is not possible any more: %s", why)
+            self.control.send({"op": "no_restart", "why": why})
+            self.journal.close()
+            self.journal = None
 
     def _on_control(self) -> None:
         for message in self.control.receive():
             op = message.get("op")
             if op == "admit":
                 for node, key in message["keys"].items():
+                    if int(node) in self.machine.dead:
+                        continue
                     self.allow.add(key, int(node))
                     self.admitted[int(node)] = key
             elif op == "lost":
@@ -86,6 +119,11 @@ class Head:
 
     def _send_outbox(self) -> None:
         machine = self.machine
+        if not machine.outbox and not machine.journal:
+            return
+        machine.journal_parts()
+        if machine.journal:
+            self._write_journal()
         batches: dict[Address, list[Message]] = {}
         for dst, msg in machine.outbox:
             batches.setdefault(dst, []).append(msg)
@@ -129,7 +167,12 @@ def head_main(spec: NodeSpec, control: socket.socket) -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s.%(msecs)03d %(name)s %(message)s", datefmt="%H:%M:%S"
     )
-    head = Head(spec, control)
+    try:
+        head = Head(spec, control)
+    except (JournalDamaged, OSError) as error:
+        log.error("%s", error)
+        Control(control).send({"op": "error", "why": str(error)})
+        return
     try:
         head.run()
     finally:

@@ -68,6 +68,8 @@ class Control:
                 data = self.sock.recv(MAX_PACKET_BYTES + 1)
             except BlockingIOError:
                 return messages
+            except ConnectionResetError:
+                continue  # said once, ahead of its last words, of a side that ended before it had read all of ours
             except OSError:
                 data = b""
             if not data:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -60,6 +60,39 @@ class Start(msgspec.Struct, kw_only=True):
         return max(1, int(self.option("machine_share", 1)))
 
 
+class FaultTimes(NamedTuple):
+    """When silence means what (options of the start message, in seconds)."""
+
+    #: between two reports of a raylet to the head
+    heartbeat_s: float
+    #: a node that was not heard for so long gets nothing new
+    suspect_s: float
+    #: a node that was not heard for so long is declared dead
+    dead_s: float
+    #: a raylet that got no answer from the head for so long ends its node
+    fence_s: float
+
+
+def fault_times(config: Mapping[str, Any]) -> FaultTimes:
+    """The times in `config`; those that are not there follow from ``dead_s``. ValueError if their order is wrong."""
+    heartbeat_s = float(config.get("heartbeat_s", 1.0))
+    dead_s = float(config.get("dead_s", 60.0))
+    times = FaultTimes(
+        heartbeat_s,
+        float(config.get("suspect_s", dead_s / 6)),
+        dead_s,
+        float(config.get("fence_s", dead_s * 0.75)),
+    )
+    if not 0 < heartbeat_s < times.suspect_s < dead_s:
+        raise ValueError(f"heartbeat_s, suspect_s and dead_s must be above 0 and grow, not {times[:3]}")
+    if not heartbeat_s < times.fence_s < dead_s:
+        raise ValueError(
+            f"fence_s must be above heartbeat_s and below dead_s, not {times.fence_s:g}: a node that is declared dead "
+            "must have ended itself by then"
+        )
+    return times
+
+
 def parse_start(message: Mapping[str, Any]) -> Start:
     """Checks a start message; ValueError says which field is wrong."""
     start = msgspec.convert(message, Start)
@@ -67,6 +100,7 @@ def parse_start(message: Mapping[str, Any]) -> Start:
         raise ValueError(f"not a session's name: {start.session!r}")
     if start.world < 1 or start.first_node < 0:
         raise ValueError(f"no such nodes: {start.world} from number {start.first_node}")
+    fault_times(start.config)
     return start
 
 
@@ -100,6 +134,10 @@ class NodeSpec:
     started_at: float = field(default_factory=time.monotonic)
     #: this process's end of the socket between raylet and zygote
     zygote_fd: int = -1
+    #: the head's listening socket, which outlives it
+    head_fd: int = -1
+    #: (public, secret) of the head before, for one that takes its place
+    head_keys: tuple[str, str] | None = field(default=None, repr=False)
 
     @property
     def has_head(self) -> bool:

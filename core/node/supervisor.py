@@ -34,6 +34,7 @@ import msgspec
 from hpc.core.node import rundir, survey
 from hpc.core.node.address import InterfaceError
 from hpc.core.node.control import Control, ControlError, control_pair
+from hpc.core.node.headkeeper import HeadKeeper
 from hpc.core.node.keeper import keep
 from hpc.core.node.process import fork_child, open_pidfd
 from hpc.core.node.ranks import Order, Ranks, without_ranks
@@ -133,6 +134,7 @@ class Supervisor:
         self.spec: NodeSpec | None = None
         self.run_dir: rundir.RunDir | None = None
         self.children: dict[int, _Child] = {}
+        self.head: HeadKeeper | None = None
         self.ranks: Ranks | None = None
         self.port_holder: socket.socket | None = None
         self.hello_sent = False
@@ -148,8 +150,8 @@ class Supervisor:
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "start": self._on_start,
             "welcome": lambda message: self._tell("raylet", message),
-            "admit": lambda message: self._tell("head", message),
-            "lost": lambda message: self._tell("head", message),
+            "admit": self._on_mail,
+            "lost": self._on_mail,
             "ranks": self._on_ranks,
             "signal": self._on_signal_message,
             "stop": self._on_stop_message,
@@ -288,7 +290,8 @@ class Supervisor:
         raylet_end, zygote_end = control_pair()
         with raylet_end, zygote_end:
             if spec.has_head:
-                self._fork("head", self.programs.head, spec)
+                self.head = HeadKeeper(spec)
+                self._fork("head", self.programs.head, self.head.spec)
             if spec.gateway:
                 self._fork("raylet", self.programs.raylet, spec)
                 return
@@ -299,7 +302,7 @@ class Supervisor:
 
     def _fork(self, name: str, program: ChildMain, spec: NodeSpec) -> None:
         ours, theirs = control_pair()
-        keep_fds = [theirs.fileno()] + ([spec.zygote_fd] if spec.zygote_fd >= 0 else [])
+        keep_fds = [theirs.fileno(), *(fd for fd in (spec.zygote_fd, spec.head_fd) if fd >= 0)]
         log = spec.log_path(f"{name}.log")
         with theirs:
             pid = fork_child(lambda: program(spec, theirs), name=f"hpc-{name}", keep=keep_fds, log=(log, log))
@@ -314,10 +317,15 @@ class Supervisor:
         for message in child.control.receive():
             op = message.get("op")
             if op == "bound":
+                if child.name == "head" and self.head is not None:
+                    self.head.on_bound(message)
                 child.bound = message
+                self.deadline = None if self.hello_sent and not self.stopping else self.deadline
                 self._hello_if_bound()  # before a "ready" that came with it
             elif op == "ready" and child.name == "raylet":
                 self.report("ready")
+            elif op == "no_restart" and self.head is not None:
+                self.head.no_restart = str(message.get("why"))
             elif op == "error" and not self.stopping:
                 self._fail(f"{child.name}: {message.get('why', 'failed')}")
         if child.control.eof:
@@ -434,14 +442,44 @@ class Supervisor:
 
     def _child_ended(self, child: _Child, code: int) -> None:
         child.ended = True
-        if not child.control.eof:
+        if child.control.fileno() >= 0:
             self._on_control(child)  # its last words
         if self.stopping:
             return
+        why_not = self._restart_head(child, code)
+        if not why_not:
+            return
         self.code = 1
         tail = _tail(self.spec.log_path(f"{child.name}.log")) if self.spec else []
-        self.report("exit", what=child.name, code=code, tail=tail)
+        self.report("exit", what=child.name, code=code, tail=tail, more=why_not)
         self._begin_stop(FAILURE_GRACE_S, f"the {child.name} {describe_code(code)}")
+
+    def _on_mail(self, message: dict[str, Any]) -> None:
+        if self.head is not None:
+            self.head.on_mail(message)
+            self._tell("head", message)
+
+    def _restart_head(self, child: _Child, code: int) -> str:
+        """Puts another head in the place of one that was killed; else says why not."""
+        if child.name != "head" or self.head is None:
+            return "a node does not go on without it"
+        why_not = self.head.why_not(code)
+        if why_not:
+            return f"not started again: {why_not}"
+        del self.children[child.pid]
+        if child.control.fileno() >= 0:
+            self._unwatch(child.control.fileno())
+            child.control.close()
+        self.report("restarted", what="head", code=code)
+        try:
+            self._fork("head", self.programs.head, self.head.spec)
+        except OSError as error:
+            return f"not started again: {error}"
+        if self.hello_sent:
+            self.deadline = time.monotonic() + BIND_TIMEOUT_S
+        for message in self.head.mail:
+            self._tell("head", message)
+        return ""
 
     def _all_ended(self) -> bool:
         """Whether nothing is left that the grace period is for."""
@@ -477,6 +515,8 @@ class Supervisor:
             signal_all(descendants(os.getpid()), signal.SIGKILL)
         for child in self.children.values():
             child.control.close()
+        if self.head is not None:
+            self.head.close()
         if self.run_dir is not None:
             rundir.remove(self.run_dir.path)
         self.report("bye", code=self.code)

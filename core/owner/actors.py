@@ -23,6 +23,7 @@ from hpc.core.wire import (
     EndActor,
     KillActor,
     KillWorker,
+    Message,
     NameRelease,
     Refused,
     Result,
@@ -32,6 +33,8 @@ from hpc.core.wire import (
     system_error,
 )
 
+#: Names given back that are said again to a head that was restarted, at most.
+MAX_RELEASED = 1024
 #: Reasons that begin with one of these names are errors of this kind.
 UNPLACED = {actors for _, actors in FINAL.values()}
 
@@ -44,6 +47,10 @@ class ActorSubmitter(LineageTable):
         self.owned_actors: dict[bytes, OwnedActor] = {}
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, CallRec] = {}
+        #: what a head that was restarted is told again, in this order: questions without an answer, by their number,
+        #: and names given back lately, by numbers below 0
+        self.asked: dict[int, Message] = {}
+        self._names_released = 0
 
     def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
         return self.tasks.get(task) or self.calls.get(task)
@@ -216,7 +223,11 @@ class ActorSubmitter(LineageTable):
         if entry is not None and entry.result is None:
             self.set_result(ident, system_error("ActorDiedError", why, actor=actor.create.name))
         if actor.name:
-            self.send(HEAD, NameRelease(actor.namespace, actor.name, ident))
+            released = NameRelease(actor.namespace, actor.name, ident)
+            self._names_released += 1
+            self.asked[-self._names_released] = released
+            self.asked.pop(MAX_RELEASED - self._names_released, None)
+            self.send(HEAD, released)
         self._announce(actor)
         self.let_go_all(actor.holds)
         self.let_go_all(actor.create.refs)
@@ -425,7 +436,8 @@ class ActorSubmitter(LineageTable):
 
     def _actor_away(self, client: ActorClient) -> None:
         """The actor is dead or being restarted: calls that may have started fail unless they can be retried."""
-        self.outbox.pop(client.worker, None)
+        if client.worker != HEAD:  # an actor that had no worker yet
+            self.outbox.pop(client.worker, None)
         final = client.state == "dead"
         error = self._dead_error(client)
         for rec in list(client.calls.values()):

@@ -19,7 +19,7 @@ import msgspec
 
 from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address, raylet_of
-from hpc.core.net.stream import Stream, StreamError, connect
+from hpc.core.net.stream import Stream, StreamError, check_peer, connect
 from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
@@ -157,7 +157,8 @@ class Client(Values):
         assert self.listener is not None
         try:
             sock, _ = self.listener.accept()
-        except OSError:
+            check_peer(sock)
+        except (OSError, PermissionError):
             return
         self._watch(Stream(sock))
 
@@ -403,6 +404,8 @@ class Client(Values):
             req = self._reqs
             self.replies[req] = slot
             dst, msg = build(req)
+            if dst == HEAD:
+                self.machine.asked[req] = msg
             self.send_now(dst, [msg])
         answered = False
         try:
@@ -410,6 +413,7 @@ class Client(Values):
         finally:
             if not answered:
                 with self.lock:
+                    self.machine.asked.pop(req, None)
                     if self.replies.pop(req, None) is None and slot[1] is not None:
                         self._reply(-1, slot[1])
         if not answered:
@@ -466,6 +470,7 @@ class Client(Values):
 
     def _reply(self, req: int, msg: Message) -> None:
         slot = self.replies.pop(req, None)
+        self.machine.asked.pop(req, None)
         if slot is not None:
             slot[1] = msg
             slot[0].needed -= 1

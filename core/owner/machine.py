@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpc.core.ids import Address
+from hpc.core.ids import HEAD, Address
 from hpc.core.owner.actors import ActorSubmitter
 from hpc.core.wire import (
     ActorState,
@@ -20,6 +20,7 @@ from hpc.core.wire import (
     FreeValues,
     GetObject,
     GivenBack,
+    HeadRestarted,
     HoldAdd,
     HoldDrop,
     KillActor,
@@ -56,6 +57,7 @@ class OwnerMachine(ActorSubmitter):
             FreeValues: self.on_free_values,
             GetObject: self.on_get_object,
             GivenBack: self.on_given_back,
+            HeadRestarted: self._on_head_restarted,
             HoldAdd: self.on_hold_add,
             HoldDrop: self.on_hold_drop,
             KillActor: self.on_kill_actor,
@@ -76,6 +78,11 @@ class OwnerMachine(ActorSubmitter):
             WatchActor: self.on_watch_actor,
             Yielded: self.on_yielded,
         }
+
+    def _on_head_restarted(self, src: Address, msg: HeadRestarted) -> None:
+        """Questions that have no answer yet are asked again, in their order; so are names given back again."""
+        for question in self.asked.values():
+            self.send(HEAD, question)
 
     def handle(self, src: Address, messages: Sequence[Message]) -> list[Message]:
         """Take the messages of one frame; those that are not for an owner are returned, in order."""

@@ -16,6 +16,7 @@ from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
 from hpc.core.raylet.pulls import ArenaMemory
+from hpc.core.raylet.rejoin import GoneLately, first_words, forget_promises
 from hpc.core.raylet.report import report
 from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Proc
@@ -106,6 +107,7 @@ class RayletMachine:
         self.heartbeat_s = heartbeat_s
         self.fence_s = fence_s
         self.fenced = ""
+        self.gone_lately = GoneLately(4 * fence_s)
         self._last_report = 0.0
         self._last_free: dict[str, int] = {}
         self._unacked_since: float | None = None
@@ -148,6 +150,14 @@ class RayletMachine:
         held = self.leasing.bundles.report_held()
         if held:
             self.outbox.append((HEAD, BundlesHeld(held)))
+
+    def head_restarted(self) -> None:
+        """Another head has taken the place of the one that we knew, and nothing sent to that one will arrive."""
+        forget_promises(self.leasing)
+        self.join()
+        self.outbox.extend(first_words(self.node, self.gone_lately, self.leasing))
+        self._unacked_since = None
+        self._last_report = -self.heartbeat_s
 
     def handle(self, src: Address, messages: Sequence[Message]) -> None:
         """Messages from a process of this node, another raylet or the head. Unknown kinds are ignored."""
@@ -210,6 +220,7 @@ class RayletMachine:
         self._process_gone(gone)
         if proc.exposed or proc.kind == "driver":
             self.outbox.append((HEAD, gone))
+            self.gone_lately.add(gone, self.now)
 
     def memory_gone(self, number: int) -> None:
         """A process and all that inherited its socket have ended: nobody looks at its memory any more."""

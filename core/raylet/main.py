@@ -20,14 +20,17 @@ from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
-from hpc.core.node.spec import NodeSpec
+from hpc.core.node.spec import NodeSpec, fault_times
 from hpc.core.policy.labels import ACCELERATOR, node_labels
+from hpc.core.raylet.exits import describe_exit
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
 from hpc.core.raylet.store import StoreShell, number, store_size
 from hpc.core.raylet.tables import NOBODY, Proc
+from hpc.core.raylet.totals import node_totals
 from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
-from hpc.core.resources import UNIT, NodeResources, to_units
+from hpc.core.resources import UNIT, NodeResources
 from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
 from hpc.core.store.layout import Layout
@@ -57,23 +60,6 @@ LOG_INTERVAL_S = 0.1
 MAX_START_FAILURES = 5
 
 
-def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
-    """The resources of a node in units: what was granted, what the user added."""
-    if spec.gateway:
-        return {}
-    totals = {
-        "CPU": to_units("CPU", spec.cpus),
-        "memory": max(0, spec.mem_bytes - store_bytes) * UNIT,
-        "object_store_memory": store_bytes * UNIT,
-        f"node:{spec.interface_addr}": UNIT,
-    }
-    if spec.gpus:
-        totals["GPU"] = len(spec.gpus) * UNIT
-    for name, amount in spec.overrides.resources.items():
-        totals[name] = to_units(name, amount)
-    return totals
-
-
 class Raylet:
     """One node's raylet."""
 
@@ -99,6 +85,7 @@ class Raylet:
         )  # fmt: skip
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
         config = spec.config
+        times = fault_times(config)
         self.store = StoreShell(spec, self.arena, self.reactor)
         self.machine = RayletMachine(
             info,
@@ -107,11 +94,15 @@ class Raylet:
             self.arena,
             now=self.reactor.now(),
             prestart=min(prestart, 64),
-            heartbeat_s=float(config.get("heartbeat_s", 1.0)),
-            fence_s=float(config.get("fence_s", 45.0)),
+            heartbeat_s=times.heartbeat_s,
+            fence_s=times.fence_s,
             spiller=self.store.spiller,
             full_timeout_s=self.store.full_timeout_s,
         )
+        self.links.on_restart = self._node_restarted
+        self.pressure = Pressure(self._set_reading)
+        self.strangers = Strangers(self._close_stranger)
+        self.links.on_limit = self.pressure.on_limit
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
         self.machine.handlers[FlushLogs] = self._on_flush_logs
         self.machine.handlers[StoreStats] = self.store.attach(self.machine.memory, self.machine.outbox)
@@ -168,6 +159,11 @@ class Raylet:
         self.bulk_links.close()
 
     # -------------------------------------------------------------- supervisor
+
+    def _node_restarted(self, node: int, lost: int) -> None:
+        if node == HEAD_NODE:
+            log.info("the head was started again; %d messages to the one before are dropped", lost)
+            self.machine.head_restarted()
 
     def _on_control(self) -> None:
         for message in self.control.receive():
@@ -277,6 +273,17 @@ class Raylet:
             return
         stream = Stream(sock)
         self.reactor.add_reader(stream.fd, lambda: self._first_frame(stream, pid))
+        self.strangers.add(stream)
+
+    def _close_stranger(self, stream: Stream) -> None:
+        self.strangers.remove(stream)
+        self.reactor.remove(stream.fd)
+        stream.close()
+
+    def _set_reading(self, number: int, on: bool) -> None:
+        stream = self.streams.get(number)
+        if stream is not None:
+            self.reactor.set_reader(stream.fd, (lambda: self._read(number, stream)) if on else None)
 
     def _first_frame(self, stream: Stream, pid: int) -> None:
         try:
@@ -289,8 +296,7 @@ class Raylet:
         if isinstance(register, Register) and register.version == WIRE_VERSION:
             self._register(stream, register, pid)
         elif stream.eof or register is not None:
-            self.reactor.remove(stream.fd)
-            stream.close()
+            self._close_stranger(stream)
 
     def _register(self, stream: Stream, msg: Register, pid: int) -> None:
         machine = self.machine
@@ -300,9 +306,9 @@ class Raylet:
         else:
             proc = machine.leasing.procs.get(msg.proc)
             if proc is None or proc.state != "starting":
-                self.reactor.remove(stream.fd)
-                stream.close()
+                self._close_stranger(stream)
                 return
+        self.strangers.remove(stream)
         slot = self.free_slots.pop() if msg.kind != "driver" and self.free_slots else 0
         number = proc.proc
         if msg.kind != "driver":
@@ -356,6 +362,7 @@ class Raylet:
         if self.streams.get(number) is not stream:
             return
         del self.streams[number]
+        self.pressure.gone(number)
         self.reactor.remove(stream.fd)
         stream.close()
         proc = self.machine.leasing.procs.get(number)
@@ -401,6 +408,8 @@ class Raylet:
         elif self._dial(dst[0]):
             self._expose(src[1])
             self.links.send(dst[0], frame)
+            if self.pressure.full:
+                self.pressure.sent(src[1], dst[0])
         else:
             self._bounce(dst, src)
 
@@ -415,7 +424,10 @@ class Raylet:
             self._bounce(dst, src)
             return
         stream.send(frame)
-        if stream.wants_write:
+        if stream.unsent_bytes > MAX_UNSENT_BYTES:
+            log.warning("process %d does not read, and %d bytes wait for it: disconnected", dst[1], stream.unsent_bytes)
+            self._drop_stream(dst[1], stream)
+        elif stream.wants_write:
             self.reactor.set_writer(stream.fd, lambda: self._flush_stream(stream))
 
     def _flush_stream(self, stream: Stream) -> None:
@@ -544,6 +556,7 @@ class Raylet:
             self.allow.remove(info.key)
             self.dialed.discard(info.node)
             self.links.forget(info.node)
+            self.pressure.forget(info.node)
             self.bulk_links.forget(info.node)
 
     def _start_workers(self) -> None:
@@ -572,19 +585,6 @@ class Raylet:
     def _tail_logs(self) -> None:
         self.logs.poll(self.machine.leasing.procs)
         self.reactor.call_later(LOG_INTERVAL_S, self._tail_logs)
-
-
-def describe_exit(status: int) -> str:
-    """A wait status in words."""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = str(number)
-        hint = ": the kernel does so when memory runs out" if number == signal.SIGKILL else ""
-        return f"was killed by {name}{hint}"
-    return f"exited with code {os.waitstatus_to_exitcode(status)}"
 
 
 def raylet_main(spec: NodeSpec, control: socket.socket) -> None:

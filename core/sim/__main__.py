@@ -17,13 +17,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--story", action="store_true", help="print what happened")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--operations", type=int, default=30)
+    parser.add_argument("--heads", action="store_true", help="heads die too")
     given = parser.parse_args(argv)
     first, _, last = given.seeds.partition(":")
     seeds = [given.seed] if given.seed is not None else range(int(first), int(last))
     start = time.perf_counter()
     bad = tasks = deaths = spilled = restored = 0
     for seed in seeds:
-        report = run(seed, nodes=given.nodes, operations=given.operations)
+        report = run(seed, nodes=given.nodes, operations=given.operations, heads=given.heads)
         tasks += report.tasks
         deaths += report.deaths
         spilled += report.spilled

@@ -72,6 +72,10 @@ class LossyLink:
         a, b = ends
         self.sessions = {node: Session(node, rng.getrandbits(63) | 1 << 62) for node in ends}
         self._peer = {a: b, b: a}
+        #: ends whose process is not there at the moment
+        self.down: set[int] = set()
+        #: called with (node, its peer) when the node has met another incarnation of its peer
+        self.on_restart: Callable[[int, int], None] = lambda node, peer: None
         self._ticking = False
         for node in ends:
             self._put(node, self.sessions[node].open(0.0))
@@ -80,6 +84,13 @@ class LossyLink:
         """A body from one end to the other."""
         self.sessions[src].queue(body)
         self._pull(src)
+
+    def restart(self, node: int) -> None:
+        """The process at one end is another one now, which knows nothing of what was."""
+        self.down.discard(node)
+        session = self.sessions[node] = Session(node, self._rng.getrandbits(63) | 1 << 62)
+        self._put(node, session.open(self._clock.now))
+        self._tick_later()
 
     def _pull(self, node: int) -> None:
         session = self.sessions[node]
@@ -91,21 +102,24 @@ class LossyLink:
         self._tick_later()
 
     def _put(self, node: int, packet: bytes) -> None:
-        if self.cut:
+        if self.cut or node in self.down:
             return
         copies = 0 if self._rng.random() < self.loss else 2 if self._rng.random() < self.loss else 1
         for _ in range(copies):
             self._clock.after(self._rng.random() * 0.004, lambda: self._arrive(self._peer[node], packet))
 
     def _arrive(self, node: int, packet: bytes) -> None:
-        if self.cut or not self.admits(node, self._peer[node]):
+        if self.cut or node in self.down or not self.admits(node, self._peer[node]):
             return
         session = self.sessions[node]
+        before = session.peer
         try:
             head = parse_header(packet)
         except MalformedPacket:
             return
         bodies = [bytes(b) for b in session.receive(head, packet, self._clock.now)]
+        if before and session.peer != before:
+            self.on_restart(node, self._peer[node])
         for body in bodies:
             self._deliver(self._peer[node], node, body)
         for reply in list(session.replies):
@@ -123,6 +137,8 @@ class LossyLink:
     def _tick(self) -> None:
         self._ticking = False
         for node, session in self.sessions.items():
+            if node in self.down:
+                continue
             if session.peer == 0 or session.hello_pending:
                 self._put(node, session.open(self._clock.now))
                 continue

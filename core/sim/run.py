@@ -14,6 +14,7 @@ from typing import Any
 
 from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.programs import WorkerSim
+from hpc.core.sim.questions import Questions
 from hpc.core.sim.users import User
 from hpc.core.sim.world import ARENA_BYTES, SMALL_ARENA_BYTES, Process, World
 
@@ -42,7 +43,14 @@ class Simulation:
     """One run of one seed."""
 
     def __init__(
-        self, seed: int, *, nodes: int = 3, operations: int = 30, faults: bool = True, groups: int = 10
+        self,
+        seed: int,
+        *,
+        nodes: int = 3,
+        operations: int = 30,
+        faults: bool = True,
+        groups: int = 10,
+        heads: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.report = Report(seed)
@@ -55,6 +63,9 @@ class Simulation:
         numbers = [0]
         places = [1] + ([self.rng.randint(1, nodes)] if self.rng.random() < 0.5 else [])
         self.users = [self._user(node, numbers) for node in places]
+        #: Heads die too. Placement groups are left out then: their simulated users ask the head only once.
+        self.questions = Questions(self.world, self.world.new_driver(1, lambda src, msg: None)) if heads else None
+        groups = 0 if heads else groups
         at = 0.0
         for _ in range(operations):
             at += self.rng.random() * 0.02
@@ -85,6 +96,11 @@ class Simulation:
 
     def _fault(self) -> None:
         alive = [w for w in self.workers.values() if w.process.alive]
+        if self.questions is not None and self.rng.random() < 0.4:
+            self.report.deaths += self.world.head_up
+            self.world.kill_head(self.rng.choice([0.0, 0.02, 0.5]))
+            self.questions.ask(self.rng, [])
+            return
         choice = self.rng.random()
         if choice < 0.7 and alive:
             worker = self.rng.choice(alive)
@@ -206,6 +222,8 @@ class Simulation:
             self.groups[0].check_sums()
             self._check_empty()
             self.groups[0].check_empty()
+            for problem in self.questions.check() if self.questions is not None else []:
+                self._problem(problem)
         self.report.tasks = sum(user.tasks for user in self.users) + sum(one.tasks for one in self.groups)
         self.report.story = world.story
         self.report.virtual_s = world.clock.now

@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hpc.core.head.journal import MAGIC, Began, decode, encode, restore
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.owner.machine import OwnerMachine
@@ -78,6 +79,10 @@ class World:
         self.clock = Clock()
         self.streams = Streams(self.clock, self.rng)
         self.head = HeadMachine(suspect_s=2.0, dead_s=5.0)
+        self.head_up = True
+        self.head_restarts = 0
+        self.journal = bytearray(MAGIC + encode(Began(1)))
+        self.lost_nodes: list[int] = []
         #: Promises that were seen to be broken on the way.
         self.broken: list[str] = []
         self.nodes: dict[int, NodeSim] = {}
@@ -173,7 +178,44 @@ class World:
         if not silently:
             self.clock.after(0.02, lambda: self._head_loses(number))
 
+    def kill_head(self, absent_s: float) -> None:
+        """The head ends; another reads its journal and takes its place after a while."""
+        if not self.head_up:
+            return
+        self.tell("the head ends")
+        self.head_up = False
+        self.head_restarts += 1
+        for ends, link in self.links.items():
+            if HEAD_NODE in ends:
+                link.down.add(HEAD_NODE)
+        self.clock.after(absent_s, self._head_begins)
+
+    def _head_begins(self) -> None:
+        self.tell("another head begins")
+        ops, good = decode(bytes(self.journal))
+        assert good == len(self.journal)
+        self.head_up = True
+        self.head = HeadMachine(suspect_s=2.0, dead_s=5.0, now=self.clock.now)
+        restore(self.head, ops)
+        self.head.begin(self.head.epoch + 1)
+        self.journal += encode(Began(self.head.epoch))
+        for ends, link in self.links.items():
+            if HEAD_NODE in ends:
+                link.restart(HEAD_NODE)
+        for number in self.lost_nodes:
+            self._head_loses(number)
+
+    def _head_restarted(self, node: int, peer: int) -> None:
+        """A raylet's link has met another head."""
+        if peer == HEAD_NODE:
+            self.nodes[node].machine.head_restarted()
+            self._flush_raylet(node)
+
     def _head_loses(self, number: int) -> None:
+        if number not in self.lost_nodes:
+            self.lost_nodes.append(number)
+        if not self.head_up:
+            return
         self.head.now = self.clock.now
         self.head.lose_node(number, "its supervisor has ended")
         self._flush_head()
@@ -245,6 +287,9 @@ class World:
             link = self.links[key] = LossyLink(self.clock, self.rng, key, self._arrived)
             link.loss = 0.0 if self.quiet else self.loss
             link.admits = self._admits
+            link.on_restart = self._head_restarted
+            if HEAD_NODE in key and not self.head_up:
+                link.down.add(HEAD_NODE)
         link.send(a, frame)
 
     def _admits(self, receiver: int, sender: int) -> bool:
@@ -305,6 +350,10 @@ class World:
             self._flush_raylet(dst)
 
     def _flush_head(self) -> None:
+        self.head.journal_parts()
+        ops, self.head.journal = self.head.journal, []
+        for op in ops:
+            self.journal += encode(op)
         outbox = list(self.head.outbox)
         self.head.outbox.clear()
         self.head.cut.clear()
@@ -351,6 +400,7 @@ class World:
                         process.machine.drain_dropped()
                         process.machine.tick(now)
                         self.flush(process, everything=True)
-        self.head.tick(now)
-        self._flush_head()
+        if self.head_up:
+            self.head.tick(now)
+            self._flush_head()
         self.clock.after(TICK_S, self._tick)

@@ -292,6 +292,9 @@ class Run:
             if event.kind == "lost" and self.session is not None and self.session.state == "ready":
                 self.lost_nodes.append((event.node.host if event.node else "") or name)
                 self.status.note(f"hpc: lost {event.text}")
+        elif event.kind == "restarted":
+            self.reporter.event(event.kind, node=name, text=event.text)
+            self.status.note(f"hpc: {event.text}")
         elif self.verbose and event.kind in ("hello", "ready"):
             self.status.note(f"| {name} {event.kind} {short(self._age_s())}")
 

@@ -166,8 +166,8 @@ def test_the_driver_is_told_when_its_raylet_is_killed():
             hpc.put(1)
 
 
-@pytest.mark.parametrize("what", ["head", "zygote"])
-def test_nothing_is_left_when_the_head_or_a_zygote_is_killed(what):
+@pytest.mark.parametrize("what", ["raylet", "zygote"])
+def test_nothing_is_left_when_the_raylet_or_a_zygote_is_killed(what):
     with one_node():
         hpc.get(node_id.remote())
         node_dir = os.path.dirname(hpc.nodes()[0]["RayletSocketName"])

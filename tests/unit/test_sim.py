@@ -54,3 +54,24 @@ def test_nothing_dies_without_faults():
         report = run(seed, faults=False)
         assert not report.problems
         assert report.deaths == 0
+
+
+def test_heads_die_and_are_replaced_in_the_seeds():
+    from hpc.core.sim.run import Simulation
+
+    restarts = 0
+    for seed in range(30):
+        simulation = Simulation(seed, heads=True)
+        assert not simulation.run().problems
+        restarts += simulation.world.head_restarts
+    assert restarts > 10
+
+
+def test_a_head_without_its_journal_is_noticed(monkeypatch):
+    monkeypatch.setattr("hpc.core.sim.world.restore", lambda machine, ops: None)
+    assert any(run(seed, heads=True).problems for seed in range(30))
+
+
+def test_a_raylet_that_does_not_report_anew_is_noticed(monkeypatch):
+    monkeypatch.setattr("hpc.core.raylet.machine.RayletMachine.head_restarted", lambda self: None)
+    assert any(run(seed, heads=True).problems for seed in range(30))

@@ -1,0 +1,37 @@
+"""What the head takes from nodes: amounts that can be, demands that can be served in one go.
+
+A node's nonsense must not keep the others waiting: what is out of bounds is dropped, which its sender repeats if it
+meant it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hpc.core.wire import Demand, Heartbeat, Message, NodeRegister
+
+#: Workers that one demand is served at a time; what is beyond is asked for again within a second.
+MAX_DEMAND = 10_000
+#: An amount of a resource, in units; more is nonsense, and sums of it would overflow.
+MAX_AMOUNT = 1 << 56
+#: Kinds of resources in one message.
+MAX_RESOURCES = 1_000
+MAX_NUMBER = 1 << 62
+
+
+def amounts(given: Mapping[str, int]) -> bool:
+    """Whether this can be amounts of resources. What is free may be below 0 for a moment: a CPU that was lent."""
+    return len(given) <= MAX_RESOURCES and all(-MAX_AMOUNT < units < MAX_AMOUNT for units in given.values())
+
+
+def is_sane(msg: Message) -> bool:
+    """Whether a message can be taken."""
+    if isinstance(msg, Heartbeat):
+        return amounts(msg.free)
+    if isinstance(msg, NodeRegister):
+        return amounts(msg.info.totals) and all(units >= 0 for units in msg.info.totals.values())
+    if isinstance(msg, Demand):
+        wanted = [*msg.placement.values(), *msg.held.values()]
+        numbers = 0 <= msg.count < MAX_NUMBER and 0 <= msg.seen < MAX_NUMBER
+        return numbers and amounts(msg.placement) and amounts(msg.held) and all(units >= 0 for units in wanted)
+    return True

@@ -1,0 +1,64 @@
+"""What a supervisor keeps so that a head which ended can be started again: its port, its keys, and its mail.
+
+The listening socket is made here and inherited, so that what connects while there is no head waits in the kernel's
+queue. The key pair is made by the first head and told to its supervisor over their socket: it is in the memory of
+these two processes and nowhere else. What the launcher says to the head (keys of nodes, nodes that are lost) is kept
+and said again to each new head, which takes it in any number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+from collections import deque
+from typing import Any
+
+from hpc.core.node.spec import NodeSpec
+
+#: A head that ends more often than this within the time below is not started again: the session ends.
+MAX_RESTARTS = 5
+RESTART_WINDOW_S = 60.0
+BACKLOG = 1024
+#: Messages of the launcher that are kept for the next head: one for each node that joins or is lost.
+MAX_MAIL = 100_000
+
+
+class HeadKeeper:
+    """The parts of a head that outlive it."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        self.listener = socket.create_server((spec.interface_addr, 0), backlog=BACKLOG)
+        self.spec = dataclasses.replace(spec, head_fd=self.listener.fileno())
+        self.mail: list[dict[str, Any]] = []
+        self.no_restart = ""
+        self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)
+
+    def on_bound(self, message: dict[str, Any]) -> None:
+        """The head listens. Its secret key is taken out of the message, which others will see."""
+        secret = message.pop("sk", None)
+        if secret is not None:
+            self.spec.head_keys = (str(message["pk"]), str(secret))
+
+    def on_mail(self, message: dict[str, Any]) -> None:
+        """The launcher says something to the head."""
+        if len(self.mail) >= MAX_MAIL:
+            self.no_restart = self.no_restart or f"more than {MAX_MAIL} messages would have to be said again"
+        else:
+            self.mail.append(message)
+
+    def why_not(self, code: int) -> str:
+        """Why the head that ended is not to be started again; empty if it is. It counts as started then."""
+        if self.no_restart:
+            return self.no_restart
+        if self.spec.head_keys is None or code == 0:
+            return "it ended by itself" if code == 0 else "it never listened"
+        now = time.monotonic()
+        if len(self._restarts) == MAX_RESTARTS and now - self._restarts[0] < RESTART_WINDOW_S:
+            return f"it ended more than {MAX_RESTARTS} times within {RESTART_WINDOW_S:g} s"
+        self._restarts.append(now)
+        return ""
+
+    def close(self) -> None:
+        """Let go of the port."""
+        self.listener.close()

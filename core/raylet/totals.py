@@ -1,0 +1,23 @@
+"""What a node offers: the resources that it was granted and those that its user added, in units."""
+
+from __future__ import annotations
+
+from hpc.core.node.spec import NodeSpec
+from hpc.core.resources import UNIT, to_units
+
+
+def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
+    """The resources of a node in units: what was granted, what the user added."""
+    if spec.gateway:
+        return {}
+    totals = {
+        "CPU": to_units("CPU", spec.cpus),
+        "memory": max(0, spec.mem_bytes - store_bytes) * UNIT,
+        "object_store_memory": store_bytes * UNIT,
+        f"node:{spec.interface_addr}": UNIT,
+    }
+    if spec.gpus:
+        totals["GPU"] = len(spec.gpus) * UNIT
+    for name, amount in spec.overrides.resources.items():
+        totals[name] = to_units(name, amount)
+    return totals

@@ -1,0 +1,83 @@
+"""What the simulated driver asks the head, and what it must be told although heads die.
+
+Each key is set once, each name is given once, and both are known to whatever head works at the end.
+"""
+
+from __future__ import annotations
+
+import random
+
+from hpc.core.ids import HEAD, Address
+from hpc.core.sim.world import Process, World
+from hpc.core.wire import Answer, KvPut, Message, NameRegister
+
+SPACE = "sim"
+
+
+class Questions:
+    """The questions of one driver and their answers."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.world = world
+        self.process = process
+        self.keys: dict[int, bytes] = {}
+        self.names: dict[int, bytes] = {}
+        self.answers: dict[int, Answer] = {}
+        self.problems: list[str] = []
+        self._req = 0
+        process.on_message = self._on_message
+
+    def ask(self, rng: random.Random, actors: list[bytes]) -> None:
+        """Ask something: set a key that nobody has set, or name an actor."""
+        self._req += 1
+        req = self._req
+        machine = self.process.machine
+        actor = rng.choice(actors) if actors else b""
+        owned = machine.owned_actors.get(actor)
+        msg: Message
+        if owned is not None and owned.state != "dead" and not owned.name and rng.random() < 0.5:
+            owned.name, owned.namespace = f"name{req}", SPACE
+            self.names[req] = actor
+            msg = NameRegister(req, SPACE, owned.name, actor, b"handle")
+        else:
+            key = self.keys[req] = b"key%d" % req
+            msg = KvPut(req, SPACE, key, b"value%d" % req, overwrite=False)
+        machine.asked[req] = msg
+        machine.send(HEAD, msg)
+        self.world.flush(self.process)
+
+    def _on_message(self, src: Address, msg: Message) -> None:
+        if not isinstance(msg, Answer):
+            return
+        if self.process.machine.asked.pop(msg.req, None) is None:
+            return
+        self.answers[msg.req] = msg
+        if not msg.ok or (msg.req in self.keys and msg.data != b"1"):
+            self.problems.append(f"question {msg.req} was answered {msg}")
+
+    @property
+    def all_answered(self) -> bool:
+        """Whether no question is left."""
+        return not [req for req in self.process.machine.asked if req > 0]
+
+    def check(self) -> list[str]:
+        """What is wrong at the end, when all actors are gone."""
+        head = self.world.head
+        problems = list(self.problems)
+        if not self.all_answered:
+            problems.append("questions to the head have no answer")
+        for req, key in self.keys.items():
+            if head.kv.get((SPACE, key)) != b"value%d" % req:
+                problems.append(f"the head does not know {key!r}")
+        if head.names:
+            problems.append(f"the head still has the names {list(head.names)}")
+        alive = {n.number for n in self.world.nodes.values() if n.alive}
+        if set(head.nodes) != alive:
+            problems.append(f"the head believes that nodes {sorted(head.nodes)} live, not {sorted(alive)}")
+        for number, node in head.nodes.items():
+            free = self.world.nodes[number].machine.leasing.resources.free
+            if node.suspect or node.free != free:
+                problems.append(f"the head believes that node {number} has {node.free} free, not {free}")
+        if head.demands:
+            problems.append(f"the head still has demands: {list(head.demands)}")
+        return problems

@@ -1,0 +1,208 @@
+"""A head that is killed: another takes its place, and nobody else notices."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+import hpc
+from hpc.core.ids import Address
+from hpc.core.wire import Answer, KvDelete, KvGet, KvPut
+from hpc.exceptions import HpcError
+from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from runtime.running import eventually, kill9, local_nodes, pid_of
+
+
+@hpc.remote
+def where(seconds=0.0):
+    time.sleep(seconds)
+    return hpc.get_runtime_context().get_node_id()
+
+
+@hpc.remote
+class Counter:
+    def __init__(self):
+        self.value = 0
+
+    def add(self):
+        self.value += 1
+        return self.value
+
+
+def questions(key):
+    """Put a key that is not there, read it, delete it."""
+    yield lambda req: KvPut(req, "race", key, b"x", overwrite=False)
+    yield lambda req: KvGet(req, "race", key)
+    yield lambda req: KvDelete(req, "race", key)
+
+
+def on(node):
+    return NodeAffinitySchedulingStrategy(str(node))
+
+
+class Heads:
+    """The head of a session: its process, and a way to kill it."""
+
+    def __init__(self, session):
+        self.session = session
+        self.dir = session.local_dir()
+
+    def pid(self):
+        try:
+            return pid_of(self.dir, "head")
+        except (LookupError, OSError):
+            return 0
+
+    def kill(self):
+        """Kill it; returns when another one is there."""
+        old = self.pid()
+        kill9(old)
+        return eventually(lambda: (new := self.pid()) != old and new)
+
+
+@pytest.fixture
+def heads():
+    with local_nodes(3) as session:
+        hpc.get(where.remote())
+        yield Heads(session)
+
+
+def test_names_keys_tasks_and_nodes_outlive_the_head(heads):
+    client = hpc.session.ensure_client()
+    counter = Counter.options(name="counter", scheduling_strategy=on(2)).remote()
+    assert hpc.get(counter.add.remote()) == 1
+    client.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
+    running = [where.options(scheduling_strategy=on(n)).remote(1.0) for n in (2, 3)]
+    endpoints = [n["NodeManagerPort"] for n in hpc.nodes()]
+    for _ in range(2):
+        heads.kill()
+        assert hpc.get(hpc.get_actor("counter").add.remote()) > 1
+        assert client.ask_head(lambda req: KvGet(req, "test", b"key")).data == b"value"
+        with pytest.raises(ValueError, match="taken"):
+            Counter.options(name="counter").remote()
+    assert hpc.get(running, timeout=20) == ["2", "3"]
+    assert hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2, 3)], timeout=20) == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert [n["Alive"] for n in hpc.nodes()] == [True] * 3
+    assert [n["NodeManagerPort"] for n in hpc.nodes()] == endpoints
+
+
+def test_what_is_asked_while_there_is_no_head_is_answered_by_the_next(heads):
+    client = hpc.session.ensure_client()
+    stop = threading.Event()
+    wrong: list[object] = []
+    asked = [0, 0]
+
+    def ask(which):
+        while not stop.is_set():
+            key = b"%d-%d" % (which, asked[which])
+            answers = [client.ask_head(question, 30.0).data for question in questions(key)]
+            if answers != [b"1", b"x", b"1"]:
+                wrong.append((key, answers))
+            asked[which] += 1
+
+    threads = [threading.Thread(target=ask, args=(which,)) for which in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        before = list(asked)
+        heads.kill()
+        eventually(lambda before=before: asked[0] > before[0] + 5 and asked[1] > before[1] + 5)
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    assert not wrong
+    assert min(asked) > 15
+
+
+def test_demand_that_waited_for_the_old_head_is_served_by_the_new_one(heads):
+    busy = [where.options(scheduling_strategy=on(n)).remote(1.5) for n in (1, 2, 3)]
+    eventually(lambda: not hpc.available_resources().get("CPU"))
+    spread = [where.options(scheduling_strategy="SPREAD").remote(0.2) for _ in range(6)]
+    heads.kill()
+    more = [where.remote(0.1) for _ in range(6)]
+    assert hpc.get(busy, timeout=20) == ["1", "2", "3"]
+    assert set(hpc.get(spread + more, timeout=30)) <= {"1", "2", "3"}
+    eventually(lambda: hpc.available_resources().get("CPU") == 3)
+
+
+def test_a_node_that_dies_while_there_is_no_head_is_dead_for_the_next(heads):
+    node3 = os.path.dirname(hpc.nodes()[2]["RayletSocketName"])
+    lost = pid_of(node3, "raylet")
+    kill9(heads.pid())
+    kill9(lost)
+    eventually(lambda: heads.session.pump(0.05) or [n["Alive"] for n in hpc.nodes()] == [True, True, False])
+    assert hpc.get([where.remote(0.05) for _ in range(4)], timeout=20)
+    heads.kill()
+    assert [n["Alive"] for n in hpc.nodes()] == [True, True, False]
+
+
+def test_a_name_given_back_while_there_is_no_head_is_free(heads):
+    counter = Counter.options(name="short").remote()
+    hpc.get(counter.add.remote())
+    kill9(heads.pid())
+    hpc.kill(counter)
+    del counter
+
+    def again():
+        try:
+            return Counter.options(name="short").remote()
+        except ValueError:
+            return None
+
+    assert hpc.get(eventually(again).add.remote(), timeout=20) == 1
+
+
+def test_too_many_deaths_end_the_session_and_say_why(heads):
+    from hpc.core.node.headkeeper import MAX_RESTARTS
+
+    for _ in range(MAX_RESTARTS):
+        heads.kill()
+        hpc.nodes()
+    kill9(heads.pid())
+    eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
+    assert "not started again: it ended more than 5 times within 60 s" in heads.session.lost
+    with pytest.raises(HpcError):
+        hpc.get(where.remote(), timeout=20)
+
+
+def test_the_journal_is_the_users_alone_and_holds_no_secret(heads):
+    path = os.path.join(heads.dir, "head.journal")
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    heads.kill()
+    hpc.nodes()
+    assert b"secret" not in open(path, "rb").read()
+
+
+def test_a_damaged_journal_is_refused_and_named(heads):
+    hpc.session.ensure_client().ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
+    path = os.path.join(heads.dir, "head.journal")
+    with open(path, "r+b") as file:
+        file.seek(40)
+        file.write(b"\xff\xff")
+    kill9(heads.pid())
+    eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
+    assert "journal" in heads.session.lost and "damaged" in heads.session.lost
+
+
+def test_an_answer_is_given_once_more_word_for_word():
+    from hpc.core.head.journal import MAGIC, decode, encode, restore, snapshot
+    from hpc.core.head.machine import HeadMachine
+
+    first = HeadMachine()
+    me = Address(1, 4)
+    put = KvPut(7, "ns", b"k", b"v", overwrite=False)
+    first.handle(me, [put], 1.0)
+    data = MAGIC + b"".join(encode(op) for op in first.journal)
+    second = HeadMachine()
+    restore(second, decode(data)[0])
+    second.handle(me, [put], 2.0)
+    assert second.outbox == [(me, Answer(7, True, b"1"))]
+    again = decode(MAGIC + b"".join(map(encode, snapshot(second))))[0]
+    assert [op for op in first.journal if op not in again] == []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hpc.core.head.sane import NONSENSE
 from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import Amounts, fits, from_units, show
 from hpc.core.wire import (
@@ -195,25 +196,31 @@ class Groups:
 
     def plan(self, snapshot: Snapshot) -> None:
         """Try to place what waits, oldest first; what a plan uses is taken out of the snapshot."""
+        for group in self.unplaced:
+            try:
+                self._plan_one(snapshot, group)
+            except NONSENSE as error:
+                self.remove(group, f"{GROUP_GONE}, because it cannot be understood: {error!r}")
+
+    def _plan_one(self, snapshot: Snapshot, group: Group) -> None:
         from hpc.core.policy.bundles import place_bundles, why_no_group
 
-        for group in self.unplaced:
-            group.refused = {n: t for n, t in group.refused.items() if t > self.now}
-            missing = group.missing
-            bundles = [group.bundles[i] for i in missing]
-            selectors = [group.selectors[i] for i in missing] if group.selectors else []
-            taken = [node for node in group.nodes if node]
-            nodes = place_bundles(snapshot, bundles, group.strategy, selectors, taken=taken, avoid=group.refused.keys())
-            if nodes is not None:
-                for bundle, node in zip(bundles, nodes):
-                    snapshot.take(node, bundle)
-                self._prepare(group, dict(zip(missing, nodes)))
-            elif not group.warned:
-                why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors)
-                if why:
-                    name = f" {group.name!r}" if group.name else ""
-                    group.warned = f"placement group{name} {group.group.hex()} cannot be placed: {why}"
-                    self._send(group.creator, PgWarning(group.group, group.warned))
+        group.refused = {n: t for n, t in group.refused.items() if t > self.now}
+        missing = group.missing
+        bundles = [group.bundles[i] for i in missing]
+        selectors = [group.selectors[i] for i in missing] if group.selectors else []
+        taken = [node for node in group.nodes if node]
+        nodes = place_bundles(snapshot, bundles, group.strategy, selectors, taken=taken, avoid=group.refused.keys())
+        if nodes is not None:
+            for bundle, node in zip(bundles, nodes):
+                snapshot.take(node, bundle)
+            self._prepare(group, dict(zip(missing, nodes)))
+        elif not group.warned:
+            why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors)
+            if why:
+                name = f" {group.name!r}" if group.name else ""
+                group.warned = f"placement group{name} {group.group.hex()} cannot be placed: {why}"
+                self._send(group.creator, PgWarning(group.group, group.warned))
 
     def _prepare(self, group: Group, planned: dict[int, int]) -> None:
         group.attempt += 1

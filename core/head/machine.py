@@ -15,7 +15,7 @@ import msgspec
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.keeper import Keeper
-from hpc.core.head.sane import MAX_DEMAND, is_sane
+from hpc.core.head.sane import MAX_DEMAND, NONSENSE, is_sane
 from hpc.core.ids import Address, owner_of, raylet_of
 from hpc.core.resources import Amounts, fits, how_many, show
 from hpc.core.wire import (
@@ -320,48 +320,57 @@ class HeadMachine:
         if not self.demands and not replan:
             return
         # Imported when first needed: numpy takes 0.1 s, and a session is ready before anything is placed.
-        from hpc.core.policy.placement import place, why_infeasible
+        import hpc.core.policy.placement  # noqa: F401
 
         snapshot = self._snapshot()
         if replan:
             self.groups.plan(snapshot)
         for key, demand in list(self.demands.items()):
-            final, why = self._never(demand)
-            if final:
-                del self.demands[key]
+            try:
+                self._serve_one(snapshot, key, demand)
+            except NONSENSE:
+                # Not a demand that could ever be served; nobody else waits for it.
+                self.demands.pop(key, None)
                 self._unserved.pop(key, None)
-                self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, [], why, final)))
-                continue
-            if demand.strategy[0] == "pg":
-                grants = self._tickets_in_group(demand)
-            else:
-                grants = []
-                for number, count in place(
-                    snapshot, demand.placement, min(demand.count, MAX_DEMAND), demand.strategy, self._spread_at
-                ):
-                    amounts = {name: units * count for name, units in demand.placement.items()}
-                    grants.append((number, count, self._ticket(number, amounts)))
-                    snapshot.take(number, amounts)
-                    self._spread_at = number
-                if not grants:
-                    why = why_infeasible(snapshot, demand.placement, demand.strategy)
-            patient = False
-            if grants or why or demand.strategy[0] == "pg":
-                self._unserved.pop(key, None)
-            elif self.now - self._unserved.setdefault(key, self.now) >= PATIENCE_S:
-                grants, patient = self._place_to_wait(snapshot, demand), True
-                del self._unserved[key]
-            for _, count, _ in grants:
-                demand.count -= count
-                self.tickets_sent[key] = self.tickets_sent.get(key, 0) + count
-            if grants or key in self._told_infeasible:
-                why = ""
-            elif why:
-                self._told_infeasible.add(key)
-            if grants or why:
-                self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why, patient=patient)))
-            if demand.count <= 0:
-                del self.demands[key]
+
+    def _serve_one(self, snapshot: Snapshot, key: tuple[int, int], demand: Demand) -> None:
+        from hpc.core.policy.placement import place, why_infeasible
+
+        final, why = self._never(demand)
+        if final:
+            del self.demands[key]
+            self._unserved.pop(key, None)
+            self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, [], why, final)))
+            return
+        if demand.strategy[0] == "pg":
+            grants = self._tickets_in_group(demand)
+        else:
+            grants = []
+            wanted = min(demand.count, MAX_DEMAND)
+            for number, count in place(snapshot, demand.placement, wanted, demand.strategy, self._spread_at):
+                amounts = {name: units * count for name, units in demand.placement.items()}
+                grants.append((number, count, self._ticket(number, amounts)))
+                snapshot.take(number, amounts)
+                self._spread_at = number
+            if not grants:
+                why = why_infeasible(snapshot, demand.placement, demand.strategy)
+        patient = False
+        if grants or why or demand.strategy[0] == "pg":
+            self._unserved.pop(key, None)
+        elif self.now - self._unserved.setdefault(key, self.now) >= PATIENCE_S:
+            grants, patient = self._place_to_wait(snapshot, demand), True
+            del self._unserved[key]
+        for _, count, _ in grants:
+            demand.count -= count
+            self.tickets_sent[key] = self.tickets_sent.get(key, 0) + count
+        if grants or key in self._told_infeasible:
+            why = ""
+        elif why:
+            self._told_infeasible.add(key)
+        if grants or why:
+            self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why, patient=patient)))
+        if demand.count <= 0:
+            del self.demands[key]
 
     def _place_to_wait(self, snapshot: Snapshot, demand: Demand) -> list[tuple[int, int, int]]:
         """A node where a demand that finds no room waits for its share of what is in use: each time another one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hpc.core.wire import Demand, Heartbeat, Message, NodeRegister
+from hpc.core.wire import Demand, Heartbeat, Message, NodeRegister, PgCreate
 
 #: Workers that one demand is served at a time; what is beyond is asked for again within a second.
 MAX_DEMAND = 10_000
@@ -17,6 +17,11 @@ MAX_AMOUNT = 1 << 56
 #: Kinds of resources in one message.
 MAX_RESOURCES = 1_000
 MAX_NUMBER = 1 << 62
+#: Bundles of one placement group.
+MAX_BUNDLES = 100_000
+STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+#: What a request that makes no sense may raise when it is to be placed.
+NONSENSE = (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError)
 
 
 def amounts(given: Mapping[str, int]) -> bool:
@@ -34,4 +39,8 @@ def is_sane(msg: Message) -> bool:
         wanted = [*msg.placement.values(), *msg.held.values()]
         numbers = 0 <= msg.count < MAX_NUMBER and 0 <= msg.seen < MAX_NUMBER
         return numbers and amounts(msg.placement) and amounts(msg.held) and all(units >= 0 for units in wanted)
+    if isinstance(msg, PgCreate):
+        known = msg.strategy in STRATEGIES and len(msg.selectors) in (0, len(msg.bundles))
+        positive = all(amounts(bundle) and min(bundle.values(), default=0) >= 0 for bundle in msg.bundles)
+        return known and positive and 0 < len(msg.bundles) <= MAX_BUNDLES
     return True

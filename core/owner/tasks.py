@@ -164,7 +164,7 @@ class TaskSubmitter(StreamTable):
 
     def _needed(self, shape: Shape) -> int:
         if shape.actor:
-            return len(shape.actors)
+            return min(MAX_WANT, len(shape.actors))
         return min(MAX_WANT, -(-len(shape.queue) // shape.depth))
 
     def _ask(self, shape: Shape, exactly: bool = False) -> None:

@@ -45,6 +45,8 @@ REPEAT_DEMAND_S = 1.0
 PATIENT_S = 2.0
 #: Workers that are being started at the same time, at most; those that first set up an environment count apart.
 MAX_STARTING = 16
+#: The largest demand of one shape that is taken; owners ask for no more at a time.
+MAX_WANT = 100_000
 #: An idle worker beyond the node's CPUs is ended after this time.
 IDLE_WORKER_S = 30.0
 
@@ -139,6 +141,8 @@ class Leasing:
     # -------------------------------------------------------------- demands
 
     def on_lease_request(self, src: Address, msg: LeaseRequest) -> None:
+        if not 0 <= msg.count <= MAX_WANT or min([0, *msg.held.values(), *msg.placement.values()]) < 0:
+            return  # no owner of ours says so
         if msg.ticket:
             self._forwarded(src, msg)
             return

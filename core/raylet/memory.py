@@ -350,6 +350,9 @@ class Memory:
         self._add_set(FetchSet(src, 0, {msg.ident: (msg.size, msg.nodes)}, self.now, alone=True))
 
     def on_fetch_all(self, src: Address, msg: FetchAll) -> None:
+        if not msg.idents or not len(msg.idents) == len(msg.sizes) == len(msg.nodes) or min(msg.sizes) < 0:
+            self._reply(src, FetchedAll(msg.req, [], [], [], "nothing that could be fetched was named"))
+            return
         items = {ident: (size, nodes) for ident, size, nodes in zip(msg.idents, msg.sizes, msg.nodes)}
         self._add_set(FetchSet(src, msg.req, items, self.now))
 
@@ -383,12 +386,14 @@ class Memory:
             return
         self._pumping = True
         self._again = True
-        while self._again:
-            self._again = False
-            held_up = self._pump_sets()
-            if not held_up:
-                self._pump_wanted()
-        self._pumping = False
+        try:
+            while self._again:
+                self._again = False
+                held_up = self._pump_sets()
+                if not held_up:
+                    self._pump_wanted()
+        finally:
+            self._pumping = False
 
     def _pump_sets(self) -> bool:
         """Serve sets; True if the oldest that lacks room will be helped by the disk: nobody may overtake it."""

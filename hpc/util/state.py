@@ -129,7 +129,7 @@ def list_placement_groups(
     """Placement groups, those that were removed as long as the head remembers them."""
     answer = ensure_client().ask_head(lambda req: PgTable(req))
     found = msgspec.json.decode(answer.data) if answer.data else []
-    rows = list(found.values()) if isinstance(found, dict) else found
+    rows = ({"placement_group_id": row.pop("group"), **row} for row in found)
     return _select(rows, filters, limit)
 
 

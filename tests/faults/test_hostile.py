@@ -214,7 +214,7 @@ def test_the_head_outlives_whatever_a_node_says(messages, proc):
     assert head.tick(0.2) > 0.2
     told = [m for dst, m in head.outbox if dst == Address(1, 0)]
     assert any(type(m) is wire.HeartbeatAck for m in told)
-    if not head.demands and all(type(m) is not wire.Demand for m in messages):
+    if all(type(m) is not wire.Demand for m in messages):  # one that makes sense may take the room
         assert any(type(m) is wire.Tickets and m.shape == 77 for m in told), "nonsense keeps others waiting"
     assert 1 in head.nodes and 1 not in head.dead
 

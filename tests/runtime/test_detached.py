@@ -58,7 +58,7 @@ def test_a_detached_actor_outlives_its_maker():
             hpc.get_actor("counter", namespace="other")
         hpc.kill(counter)
         with pytest.raises(hpc.exceptions.ActorDiedError):
-            hpc.get(counter.add.remote(1))
+            wait_for_another(counter, hpc.get(counter.pid.remote()))  # a call may overtake the news
         eventually(lambda: not is_known("counter"))
 
 

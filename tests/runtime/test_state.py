@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.util import state
+from hpc.util import placement_group, state
 from runtime.running import eventually, local_nodes, one_node
 
 
@@ -116,6 +116,10 @@ def test_objects_workers_nodes_and_jobs():
         assert job.driver_pid == os.getpid()
         assert state.get_worker(job.job_id).worker_type == "DRIVER"
         assert state.get_node("2").resources_total["CPU"] == 1
+        group = placement_group([{"CPU": 1}], name="mine")
+        hpc.get(group.ready())
+        (row,) = state.list_placement_groups(filters=[("name", "=", "mine")])
+        assert row.state == "CREATED" and state.get_placement_group(row.placement_group_id) == row
 
 
 def test_timeline(session, tmp_path):

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 
+from hpc.core.crashpoints import arm
 from hpc.core.head.journal import Began, JournalDamaged, restore, snapshot
 from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import HeadMachine
@@ -33,6 +34,7 @@ class Head:
         config = spec.config
         times = fault_times(config)
         self.machine = HeadMachine(suspect_s=times.suspect_s, dead_s=times.dead_s, now=self.reactor.now())
+        arm("head", self.machine, config, spec.node, spec.dir)
         if spec.time_left_s is not None:
             self.machine.ends_at = spec.started_at + spec.time_left_s
         self.journal: JournalFile | None = JournalFile(spec.dir)

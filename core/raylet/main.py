@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from hpc.core.accelerators.kinds import gpu_kind
+from hpc.core.crashpoints import arm
 from hpc.core.ids import HEAD_NODE, Address, raylet_of
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.links import Links
@@ -103,6 +104,7 @@ class Raylet:
         self.pressure = Pressure(self._set_reading)
         self.strangers = Strangers(self._close_stranger)
         self.links.on_limit = self.pressure.on_limit
+        arm("raylet", self.machine, config, spec.node, spec.dir)
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
         self.machine.handlers[FlushLogs] = self._on_flush_logs
         self.machine.handlers[StoreStats] = self.store.attach(self.machine.memory, self.machine.outbox)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from hpc.core import serialization
+from hpc.core.crashpoints import arm
 from hpc.core.exceptions import TaskCancelledError, pack_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import Stream, listen
@@ -99,6 +100,7 @@ class Worker:
         self._cancel: bytes = b""
         self.where = f"pid={os.getpid()}, node={spec.node}"
         client = self.client
+        arm("worker", client.machine, spec.config, spec.node, spec.dir)
         client.on_other = self._on_message
         client.before_wait = self._before_wait
         client.on_background = self._on_background

@@ -23,13 +23,16 @@ TIMEOUT_S = 10.0
 
 @dataclass
 class Gathered:
-    """Rows, and who did not answer."""
+    """Rows, who did not answer, and who has more than the limit."""
 
     rows: list[Row] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
 
     def warn(self, what: str) -> list[Row]:
         """The rows; a warning where some are missing."""
+        if self.cut:
+            warnings.warn(f"{what}: only the first {LIMIT} rows of each of {', '.join(self.cut)}", stacklevel=3)
         if self.silent:
             warnings.warn(f"{what}: no answer in time from {', '.join(self.silent)}", stacklevel=3)
         return self.rows
@@ -62,6 +65,8 @@ def _ask(whom: list[Address], what: str, limit: int, timeout_s: float) -> Gather
     ended = client.machine.gone  # between the question who there is and the question to them
     out = Gathered(silent=[str(one) for one in whom if one not in answers and one not in ended])
     for one, rows in answers.items():
+        if len(rows) >= LIMIT:
+            out.cut.append(str(one))
         out.rows += [{**row, "answered_by": str(one)} for row in rows]
     return out
 

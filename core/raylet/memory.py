@@ -350,7 +350,7 @@ class Memory:
         self._add_set(FetchSet(src, 0, {msg.ident: (msg.size, msg.nodes)}, self.now, alone=True))
 
     def on_fetch_all(self, src: Address, msg: FetchAll) -> None:
-        if not msg.idents or not len(msg.idents) == len(msg.sizes) == len(msg.nodes) or min(msg.sizes) < 0:
+        if not msg.idents or len(msg.sizes) < len(msg.idents) or len(msg.nodes) < len(msg.idents) or min(msg.sizes) < 0:
             self._reply(src, FetchedAll(msg.req, [], [], [], "nothing that could be fetched was named"))
             return
         items = {ident: (size, nodes) for ident, size, nodes in zip(msg.idents, msg.sizes, msg.nodes)}

@@ -74,6 +74,7 @@ class Follower:
         """Until the job has ended or the user leaves; returns the exit code."""
         try:
             with Signals() as signals:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held since the job was submitted
                 while True:
                     moved = self._copy_output()
                     status = self.job.status()

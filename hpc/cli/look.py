@@ -6,6 +6,7 @@ Each connects as a further driver of the session, asks, and leaves. Nothing is c
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,6 +31,8 @@ KINDS = {
     "jobs": ("job_id", "type", "status", "node_id", "driver_pid"),
     "placement-groups": ("placement_group_id", "name", "strategy", "state"),
 }
+#: Resources that `hpc why` does not show: they are large numbers of bytes.
+HIDDEN = ("memory", "object_store_memory")
 USAGE = """usage: hpc list KIND [--filter F=V] [--limit N] [--json]     KIND: {kinds}
        hpc get KIND ID [--json]
        hpc summary tasks | actors | objects [--json]
@@ -116,6 +119,8 @@ def _cell(value: Any) -> str:
 
 def _list(given: dict[str, Any], rest: list[str]) -> int:
     rows = _rows(rest[0], given, given.get("limit") or 100)
+    if rest[0] == "jobs":
+        rows = [row for row in rows if row["driver_pid"] != os.getpid()]  # this command is a driver, too
     if given.get("json"):
         print(json.dumps(rows, indent=1))
     else:
@@ -195,10 +200,25 @@ def _why(given: dict[str, Any], rest: list[str]) -> int:
             if row[key].startswith(wanted) or row[key].endswith(wanted):
                 found += 1
                 why = row.get("why") or "nothing is in its way"
+                if row["state"] in ("PENDING_NODE_ASSIGNMENT", "PENDING_CREATION"):
+                    why += f"; free now: {_free()}"
                 print(f"{kind[:-1]} {row[key]} {row.get('name', '')} is {row['state']}: {why}")
     if not found:
         raise CliError("USAGE", f"nothing that is known has the id {wanted}", fix="hpc list tasks")
     return 0
+
+
+def _free() -> str:
+    """What the nodes have free, of what can be counted."""
+    from hpc.util import state
+
+    parts = []
+    for node in state.list_nodes(filters=[("state", "=", "ALIVE")]):
+        free = {k: v for k, v in node.resources_available.items() if k not in HIDDEN and not k.startswith("node:")}
+        parts.append(
+            f"node {node.node_id}: " + (", ".join(f"{k}: {v:g}" for k, v in sorted(free.items())) or "nothing")
+        )
+    return "; ".join(parts)
 
 
 Command = Callable[[dict[str, Any], list[str]], int]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import socket
 import sys
 import time
@@ -43,6 +44,7 @@ def submit(settings: Settings, place: Place) -> int:
         if settings["test_only"]:
             job.remove()
     if settings["detach"]:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if settings["json"]:
             print(json.dumps({"job": job.number, "scheduler_id": job_id, "folder": str(job.path)}))
         else:
@@ -67,6 +69,8 @@ def _hand_in(settings: Settings, made: plan.Plan, job: JobDir) -> str:
     answer = run_command(made.submit, timeout_s=SUBMIT_TIMEOUT_S)
     if not answer.ok:
         raise refusal(settings, answer)
+    # From here on a Ctrl-C is about the job: it waits until the follower can say what it means.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     job_id = parse_submitted(answer.out)
     log = plan.real_log(made, job_id)
     job.write("job.json", {**content, "scheduler_id": job_id, "log": str(log) if log is not None else ""})

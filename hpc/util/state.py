@@ -21,6 +21,16 @@ DEFAULT_LIMIT = 100
 Filter = tuple[str, str, Any]
 
 
+#: Options of Ray's state API that mean nothing here.
+MEANINGLESS = {"address", "detail", "timeout", "raise_on_missing_output", "_explain"}
+
+
+def _check(other: dict[str, Any]) -> None:
+    unknown = sorted(set(other) - MEANINGLESS)
+    if unknown:
+        raise TypeError(f"the state API has no option {', '.join(unknown)}")
+
+
 class Row(dict[str, Any]):
     """One thing; ``row.state`` is ``row["state"]``."""
 
@@ -46,8 +56,9 @@ def _select(rows: Iterable[dict[str, Any]], filters: Sequence[Filter] | None, li
     return found
 
 
-def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """The nodes, those that have died too."""
+    _check(other)
     rows = (
         {
             "node_id": str(row["node"]),
@@ -68,24 +79,29 @@ def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIM
     return _select(rows, filters, limit)
 
 
-def list_workers(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+def list_workers(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Drivers and workers, with what they hold."""
+    _check(other)
     return _select(gather.from_raylets("workers").warn("list_workers"), filters, limit)
 
 
-def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Tasks and actors' calls that are not finished, and then finished and failed ones, the newest first."""
+    _check(other)
     return _select(_all_tasks(), filters, limit)
 
 
 def _all_tasks() -> list[dict[str, Any]]:
     open_tasks = gather.from_processes("tasks").warn("list_tasks")
-    running = {(row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").rows}
+    running = {
+        (row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").warn("list_tasks")
+    }
     for row in open_tasks:
         if (row["task_id"], row["attempt_number"]) in running:
             row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
     known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
-    ended = [e for e in gather.from_processes("events").rows if (e["task_id"], e["attempt_number"]) not in known]
+    events = gather.from_processes("events").warn("list_tasks")
+    ended = [e for e in events if (e["task_id"], e["attempt_number"]) not in known]
     ended.sort(key=lambda row: -row["start_time_ms"])
     for row in ended:
         worker = row["answered_by"]
@@ -93,22 +109,25 @@ def _all_tasks() -> list[dict[str, Any]]:
     return open_tasks + ended
 
 
-def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Actors, as their owners know them; those that have died as long as somebody holds a handle."""
+    _check(other)
     rows = gather.from_processes("actors").warn("list_actors")
-    pids = {row["worker_id"]: row["pid"] for row in gather.from_raylets("workers").rows}
+    pids = {row["worker_id"]: row["pid"] for row in gather.from_raylets("workers").warn("list_actors")}
     for row in rows:
         row["pid"] = pids.get(row["worker_id"], 0)
     return _select(rows, filters, limit)
 
 
-def list_objects(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+def list_objects(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Objects, once for each process that holds references to them."""
+    _check(other)
     return _select(gather.from_processes("objects").warn("list_objects"), filters, limit)
 
 
-def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any) -> list[Row]:
+def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """The drivers that are connected."""
+    _check(other)
     drivers = [r for r in gather.from_raylets("workers").warn("list_jobs") if r["worker_type"] == "DRIVER"]
     rows = [
         {
@@ -124,9 +143,10 @@ def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMI
 
 
 def list_placement_groups(
-    filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **_other: Any
+    filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any
 ) -> list[Row]:
     """Placement groups, those that were removed as long as the head remembers them."""
+    _check(other)
     answer = ensure_client().ask_head(lambda req: PgTable(req))
     found = msgspec.json.decode(answer.data) if answer.data else []
     rows = ({"placement_group_id": row.pop("group"), **row} for row in found)
@@ -138,34 +158,40 @@ def _one(rows: Iterable[dict[str, Any]], key: str, ident: str) -> Row | None:
     return found[0] if found else None
 
 
-def get_node(id: str, **_other: Any) -> Row | None:
+def get_node(id: str, **other: Any) -> Row | None:
     """One node by its id, or None."""
+    _check(other)
     return _one(list_nodes(limit=gather.LIMIT), "node_id", id)
 
 
-def get_worker(id: str, **_other: Any) -> Row | None:
+def get_worker(id: str, **other: Any) -> Row | None:
     """One worker or driver by its id, or None."""
+    _check(other)
     return _one(list_workers(limit=gather.LIMIT), "worker_id", id)
 
 
-def get_actor(id: str, **_other: Any) -> Row | None:
+def get_actor(id: str, **other: Any) -> Row | None:
     """One actor by its id, or None."""
+    _check(other)
     return _one(list_actors(limit=gather.LIMIT), "actor_id", id)
 
 
-def get_task(id: str, **_other: Any) -> Row | list[Row] | None:
+def get_task(id: str, **other: Any) -> Row | list[Row] | None:
     """One task by its id: a row, a list of them if it had several attempts, or None."""
+    _check(other)
     found = _select(_all_tasks(), [("task_id", "=", id)], gather.LIMIT)
     return found[0] if len(found) == 1 else found or None
 
 
-def get_objects(id: str, **_other: Any) -> list[Row]:
+def get_objects(id: str, **other: Any) -> list[Row]:
     """One object by its id: what each process that holds it knows."""
+    _check(other)
     return list_objects([("object_id", "=", id)], gather.LIMIT)
 
 
-def get_placement_group(id: str, **_other: Any) -> Row | None:
+def get_placement_group(id: str, **other: Any) -> Row | None:
     """One placement group by its id, or None."""
+    _check(other)
     return _one(list_placement_groups(limit=gather.LIMIT), "placement_group_id", id)
 
 
@@ -179,18 +205,21 @@ def _summary(rows: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, A
     return groups
 
 
-def summarize_tasks(**_other: Any) -> dict[str, dict[str, Any]]:
+def summarize_tasks(**other: Any) -> dict[str, dict[str, Any]]:
     """Per name of a function or method: how many tasks there are, by state."""
+    _check(other)
     return _summary(_all_tasks(), "name")
 
 
-def summarize_actors(**_other: Any) -> dict[str, dict[str, Any]]:
+def summarize_actors(**other: Any) -> dict[str, dict[str, Any]]:
     """Per class: how many actors there are, by state."""
+    _check(other)
     return _summary(list_actors(limit=gather.LIMIT), "class_name")
 
 
-def summarize_objects(**_other: Any) -> dict[str, dict[str, Any]]:
+def summarize_objects(**other: Any) -> dict[str, dict[str, Any]]:
     """Per owner: how many objects there are, by state, and their bytes."""
+    _check(other)
     rows = [row for row in list_objects(limit=gather.LIMIT) if row["reference_type"] == "OWNED"]
     groups = _summary(rows, "owner")
     for row in rows:
@@ -199,8 +228,9 @@ def summarize_objects(**_other: Any) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def list_logs(node_id: str | None = None, **_other: Any) -> dict[str, list[str]]:
+def list_logs(node_id: str | None = None, **other: Any) -> dict[str, list[str]]:
     """The log files of this machine's nodes, by node id."""
+    _check(other)
     found = {}
     for row in gather.node_rows():
         folder = os.path.join(row["dir"], "logs")
@@ -209,12 +239,13 @@ def list_logs(node_id: str | None = None, **_other: Any) -> dict[str, list[str]]
     return found
 
 
-def get_log(node_id: str, filename: str, tail: int = -1, **_other: Any) -> str:
+def get_log(node_id: str, filename: str, tail: int = -1, **other: Any) -> str:
     """A log file of a node of this machine. Raises FileNotFoundError where there is none here."""
+    _check(other)
     for row in gather.node_rows():
         if str(row["node"]) == str(node_id):
             path = os.path.join(row["dir"], "logs", os.path.basename(filename))
             with open(path, errors="replace") as file:
                 lines = file.readlines()
-            return "".join(lines if tail < 0 else lines[-tail:])
+            return "".join(lines if tail < 0 else lines[len(lines) - tail :] if tail < len(lines) else lines)
     raise FileNotFoundError(f"there is no node {node_id}")

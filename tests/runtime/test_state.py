@@ -82,6 +82,8 @@ def test_tasks_and_why_they_wait(session, tmp_path):
     assert [row.name for row in state.list_tasks(filters=[("state", "=", "FAILED")])] == ["fails"]
     hpc.get(running)
     assert state.summarize_tasks()["hold"] == {"total": 3, "state_counts": {"FINISHED": 3}}
+    with pytest.raises(TypeError, match="no option limt"):
+        state.list_tasks(limt=5)
     with pytest.raises(ValueError, match="a filter is"):
         state.list_tasks(filters=[("state", ">", "A")])
 
@@ -158,6 +160,9 @@ def test_the_commands(session, tmp_path):
     wrong = cli("list", "dragons")
     assert wrong.returncode == 2 and "There are: tasks, actors" in wrong.stderr
     assert "nothing that is known" in cli("why", "abcdefabcdef").stderr
+    also = [hold.remote(tmp_path / "go") for _ in range(3)]
+    assert "free now: node 1: CPU: 0" in cli("why", also[-1].hex()).stdout
+    assert str(os.getpid()) in cli("list", "jobs").stdout and cli("list", "jobs").stdout.count("DRIVER") == 1
     (tmp_path / "go").touch()
     assert hpc.get(running) == 1
 

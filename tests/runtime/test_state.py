@@ -162,7 +162,7 @@ def test_the_commands(session, tmp_path):
     assert "nothing that is known" in cli("why", "abcdefabcdef").stderr
     also = [hold.remote(tmp_path / "go") for _ in range(3)]
     assert "free now: node 1: CPU: 0" in cli("why", also[-1].hex()).stdout
-    assert str(os.getpid()) in cli("list", "jobs").stdout and cli("list", "jobs").stdout.count("DRIVER") == 1
+    assert str(os.getpid()) in cli("list", "jobs").stdout and cli("list", "jobs").stdout.count("RUNNING") == 1
     (tmp_path / "go").touch()
     assert hpc.get(running) == 1
 

@@ -30,6 +30,7 @@ RAYLET += ["HeartbeatAck:1"]
 HEAD = ["NodeRegister:3", "Heartbeat:2", "Heartbeat:20", "Demand:1", "Demand:3", "NameRegister:1", "NameLookup:1"]
 #: Whether these come to node 2 depends on which workers are faster.
 SOMETIMES = {"Alloc", "Free", "Fetch", "BorrowAdd", "BorrowDrop", "Chunk", "Pull", "Tickets", "Blocked", "Unblocked"}
+SOMETIMES |= {"Seal", "Unpin", "HoldAcked", "LeaseReturn", "Allocated", "Fetched", "ObjectValue", "BorrowAcked"}
 POINTS = [f"worker:{point}:before" for point in WORKER]
 POINTS += [f"raylet:{point}:after" for point in RAYLET]
 POINTS += [f"head:{point}:{when}" for point in HEAD for when in ("before", "after")]

@@ -1,7 +1,9 @@
 """Every test that starts processes ends them: a leak fails the test that made it.
 
-After each test in runtime/, schedulers/ and faults/ there is no new process below this one, no node directory,
-no entry in /dev/shm and no network namespace; things get a bounded time to end.  This process becomes a
+After each test in runtime/, schedulers/ and faults/, and after each of their modules, there is no new process below
+this one, no node directory, no entry in /dev/shm and no network namespace; things get a bounded time to end.  A
+process below one that was there before belongs to that one: a session of the whole module may start a worker in
+any of its tests, and is judged when the module ends.  This process becomes a
 subreaper, so that orphans stay below it and count.  Node directories go to a base directory of this run
 (HPC_TMPDIR), so that other people's sessions on the machine do not count.  /dev/shm and namespaces are the
 machine's: where other test runs go on beside this one, HPC_TEST_SHARED_MACHINE=1 leaves those two out.
@@ -46,11 +48,18 @@ class Belongings:
     def beyond(self, before: Belongings) -> list[str]:
         """What there is more than before, in words."""
         return [
-            *(f"process {pid}: {_command(pid)}" for pid in sorted(self.processes - before.processes)),
+            *(f"process {pid}: {_command(pid)}" for pid in sorted(self.new_processes(before))),
             *(f"directory {name}" for name in sorted(self.directories - before.directories)),
             *(f"/dev/shm/{name}" for name in sorted(self.shared_memory - before.shared_memory)),
             *(f"network namespace {name}" for name in sorted(self.namespaces - before.namespaces)),
         ]
+
+    def new_processes(self, before: Belongings) -> set[int]:
+        """The processes that are new, without those of sessions that were there before."""
+        new = set(self.processes - before.processes)
+        for pid in before.processes if new else ():
+            new.difference_update(descendants(pid))
+        return new
 
 
 def look() -> Belongings:
@@ -90,7 +99,7 @@ def wait_for_leaks(before: Belongings) -> list[str]:
 def end_leaks(before: Belongings) -> None:
     """Ends what a test left, so that the next ones are judged by their own."""
     now = look()
-    signal_all(now.processes - before.processes, 9)
+    signal_all(now.new_processes(before), 9)
     for path in now.directories - before.directories:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -130,10 +139,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         shutil.rmtree(_base, ignore_errors=True)
 
 
-@pytest.fixture(autouse=True)
-def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that leaves something behind."""
-    if WATCHED.isdisjoint(Path(str(request.node.path)).parts):
+def _watch(path: Path) -> Iterator[None]:
+    if WATCHED.isdisjoint(path.parts):
         yield
         return
     before = look()
@@ -142,6 +149,18 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if leaks:
         end_leaks(before)
         pytest.fail("left behind:\n  " + "\n  ".join(leaks))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_leaks_of_module(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a module whose fixtures leave something behind."""
+    yield from _watch(Path(str(request.node.path)))
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves something behind."""
+    yield from _watch(Path(str(request.node.path)))
 
 
 @pytest.fixture(scope="session")

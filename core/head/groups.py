@@ -2,13 +2,13 @@
 
 Each try to reserve has a number (attempt). Phase one asks all chosen raylets to take the resources out of what they
 have free; only when all have said yes are they told to use them. One no, or a death, gives back what was taken, and the
-group is planned anew when there may be room. All state is in `Group` records that can be dumped and loaded.
+group is planned anew when there may be room. What a group has come to is journaled as a row of its own (`changes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -39,13 +39,15 @@ PENDING, PREPARING, CREATED, RESCHEDULING, REMOVED = "PENDING", "PREPARED", "CRE
 REFUSED_S = 0.05
 #: Removed groups that are remembered, for their error messages.
 MAX_REMOVED = 1000
+#: A head that took the place of another waits so long to be asked for a group again, before it says that there is none.
+ASKED_AGAIN_S = 10.0
 #: How a worker's end in a removed group is explained; owners know it by its beginning.
 GROUP_GONE = "its placement group was removed"
 
 
 @dataclass
 class Group:
-    """A placement group. ``nodes[i]`` is where bundle i is reserved (0: nowhere); ``planned`` is where the present
+    """A placement group, the ``order``th of its session. ``nodes[i]`` is where bundle i is reserved (0: nowhere); ``planned`` is where the present
     attempt wants to have those that are missing, ``awaited`` who has not answered, ``taken`` who said yes."""
 
     group: bytes
@@ -56,6 +58,7 @@ class Group:
     selectors: list[Any]
     detached: bool
     creator: Address
+    order: int
     state: str = PENDING
     attempt: int = 0
     nodes: list[int] = field(default_factory=list)
@@ -72,17 +75,39 @@ class Group:
         """Bundles that are nowhere."""
         return [i for i, node in enumerate(self.nodes) if not node]
 
+    def row(self) -> list[Any]:
+        """What another head must know. It gives up the attempt that is under way: its bundles are returned when their
+        raylets report them."""
+        return [
+            self.group, self.name, self.namespace, self.strategy, self.bundles, self.selectors, self.detached,
+            [*self.creator], self.order, self.state, self.attempt, list(self.nodes), list(self.attempts), self.why,
+        ]  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Group:
+        """The group of a row."""
+        *head, creator, order, state, attempt, nodes, attempts, why = row
+        if state == PREPARING:
+            state = PENDING if not any(nodes) else RESCHEDULING
+        return cls(*head, Address(*creator), order, state, attempt, nodes, attempts, why=why)
+
 
 #: `ticket(node, amounts)` counts what a prepare will take until the node's report shows it; the number that it gets.
 TicketMaker = Callable[[int, Amounts], int]
 
 
 class Groups:
-    """All placement groups of a session. Messages to send are left in ``outbox``."""
+    """All placement groups of a session. Messages to send are left in ``outbox``. ``table`` has those that live,
+    ``removed`` the last ones that do not, and whoever changes a group says so with `_note`."""
 
     def __init__(self, outbox: list[tuple[Address, Message]], ticket: TicketMaker) -> None:
         self.outbox = outbox
         self.table: dict[bytes, Group] = {}
+        self.removed: dict[bytes, Group] = {}
+        self._unplaced: dict[bytes, Group] = {}
+        self._changed: dict[bytes, None] = {}
+        self._order = 0
+        self.unknown_until = 0.0
         self.waiters: dict[bytes, list[tuple[Address, int]]] = {}
         self.now = 0.0
         self._ticket = ticket
@@ -95,21 +120,42 @@ class Groups:
             PgWait: self._on_wait,
         }
 
-    def dump(self) -> list[dict[str, Any]]:
-        """The table as plain data."""
-        return [asdict(group) for group in self.table.values()]
+    def find(self, ident: bytes) -> Group | None:
+        """A group, even if it was removed lately."""
+        return self.table.get(ident) or self.removed.get(ident)
 
-    def load(self, rows: Iterable[dict[str, Any]]) -> None:
-        """The table as it was dumped. An attempt that was under way is given up: its bundles are returned when their
-        raylets report them."""
-        known = {f.name for f in fields(Group)}
-        for row in rows:
-            group = Group(**{k: v for k, v in row.items() if k in known})
-            group.creator = Address(*group.creator)
-            group.planned, group.awaited, group.taken, group.refused = {}, [], [], {}
-            if group.state == PREPARING:
-                group.state = PENDING if not any(group.nodes) else RESCHEDULING
-            self.table[group.group] = group
+    def _note(self, group: Group) -> None:
+        """A group has changed: it is to be journaled, and may wait for resources now or not any more."""
+        self._changed[group.group] = None
+        if group.state in (PENDING, RESCHEDULING) and not group.planned:
+            self._unplaced[group.group] = group
+        else:
+            self._unplaced.pop(group.group, None)
+
+    def changes(self) -> Iterator[tuple[bytes, list[Any] | None]]:
+        """The rows that have changed since this was asked last; None for one that is forgotten."""
+        while self._changed:
+            ident = next(iter(self._changed))
+            del self._changed[ident]
+            group = self.find(ident)
+            yield ident, None if group is None else group.row()
+
+    def rows(self) -> Iterator[tuple[bytes, list[Any]]]:
+        """All rows."""
+        for group in (*self.removed.values(), *self.table.values()):
+            yield group.group, group.row()
+
+    def load(self, key: bytes, data: list[Any] | None) -> None:
+        """Take over a row."""
+        self.table.pop(key, None)
+        self.removed.pop(key, None)
+        self._unplaced.pop(key, None)
+        if data is not None:
+            group = Group.from_row(data)
+            (self.removed if group.state == REMOVED else self.table)[key] = group
+            self._order = max(self._order, group.order)
+            self._note(group)
+            del self._changed[key]
 
     # -------------------------------------------------------------- questions
 
@@ -117,7 +163,7 @@ class Groups:
         self.outbox.append((dst, msg))
 
     def _on_create(self, src: Address, msg: PgCreate) -> None:
-        if msg.group in self.table:
+        if self.find(msg.group) is not None:
             self._send(src, Answer(msg.req, True))
             return
         if msg.name and self._by_name(msg.namespace, msg.name) is not None:
@@ -125,15 +171,17 @@ class Groups:
             self._send(src, Answer(msg.req, False, why=why))
             return
         empty = [0] * len(msg.bundles)
-        self.table[msg.group] = Group(
+        self._order += 1
+        group = self.table[msg.group] = Group(
             msg.group, msg.name, msg.namespace, msg.strategy, msg.bundles, msg.selectors, msg.detached, msg.creator,
-            nodes=empty, attempts=list(empty),
+            self._order, nodes=empty, attempts=list(empty),
         )  # fmt: skip
+        self._note(group)
         self._send(src, Answer(msg.req, True))
 
     def _by_name(self, namespace: str, name: str) -> Group | None:
         for group in self.table.values():
-            if group.name == name and group.namespace == namespace and group.state != REMOVED:
+            if group.name == name and group.namespace == namespace:
                 return group
         return None
 
@@ -144,7 +192,7 @@ class Groups:
         self._send(src, Answer(msg.req, True))
 
     def _on_wait(self, src: Address, msg: PgWait) -> None:
-        group = self.table.get(msg.group)
+        group = self.find(msg.group)
         if group is None or group.state == REMOVED:
             self._send(src, Answer(msg.req, False, why=group.why if group else "there is no such placement group"))
         elif group.state == CREATED:
@@ -157,9 +205,10 @@ class Groups:
             found = self._by_name(msg.namespace, msg.name)
             rows = [found] if found else []
         elif msg.group:
-            rows = [self.table[msg.group]] if msg.group in self.table else []
+            one = self.find(msg.group)
+            rows = [one] if one else []
         else:
-            rows = list(self.table.values())
+            rows = [*self.removed.values(), *self.table.values()]
         self._send(src, Answer(msg.req, bool(rows) or not (msg.name or msg.group), self._view(rows)))
 
     @staticmethod
@@ -191,8 +240,8 @@ class Groups:
 
     @property
     def unplaced(self) -> list[Group]:
-        """Groups that wait for resources."""
-        return [g for g in self.table.values() if g.state in (PENDING, RESCHEDULING) and not g.planned]
+        """Groups that wait for resources, oldest first."""
+        return sorted(self._unplaced.values(), key=lambda group: group.order)
 
     def plan(self, snapshot: Snapshot) -> None:
         """Try to place what waits, oldest first; what a plan uses is taken out of the snapshot."""
@@ -226,6 +275,7 @@ class Groups:
         group.attempt += 1
         group.planned, group.taken = planned, []
         group.awaited = sorted(set(planned.values()))
+        self._note(group)
         for node in group.awaited:
             bundles = [(i, group.bundles[i]) for i, n in planned.items() if n == node]
             together: Amounts = {}
@@ -236,7 +286,7 @@ class Groups:
             self._send(raylet_of(node), BundlePrepare(group.group, group.attempt, ticket, bundles))
 
     def _on_prepared(self, src: Address, msg: BundlePrepared) -> None:
-        group = self.table.get(msg.group)
+        group = self.find(msg.group)
         if group is None or group.attempt != msg.attempt or src.node not in group.awaited:
             if msg.ok and (group is None or not self._expects(group, src.node, msg.attempt)):
                 self._send(src, BundleReturn(msg.group, msg.attempt, "this attempt to reserve was given up"))
@@ -249,6 +299,7 @@ class Groups:
         group.taken.append(src.node)
         if group.awaited:
             group.state = PREPARING if group.state == PENDING else group.state
+            self._note(group)
             return
         for index, node in group.planned.items():
             group.nodes[index], group.attempts[index] = node, group.attempt
@@ -259,6 +310,7 @@ class Groups:
         if not group.missing:
             group.state = CREATED
             self._tell_waiters(group, True)
+        self._note(group)
 
     @staticmethod
     def _expects(group: Group, node: int, attempt: int) -> bool:
@@ -273,11 +325,12 @@ class Groups:
             self._send(raylet_of(node), BundleReturn(group.group, group.attempt, why))
         group.planned, group.taken, group.awaited = {}, [], []
         group.state = RESCHEDULING if any(group.nodes) or group.state == RESCHEDULING else PENDING
+        self._note(group)
 
     def _on_held(self, src: Address, msg: BundlesHeld) -> None:
         """A raylet says what it holds; what nobody knows of goes back."""
         for ident, index, attempt, committed in msg.bundles:
-            group = self.table.get(ident)
+            group = self.find(ident)
             if group is not None and index < len(group.nodes) and self._expects(group, src.node, attempt):
                 if not committed:
                     self._send(src, BundleCommit(ident, attempt))
@@ -296,9 +349,13 @@ class Groups:
         group.planned, group.taken, group.awaited = {}, [], []
         group.state, group.why = REMOVED, why
         self._tell_waiters(group, False)
-        removed = [g.group for g in self.table.values() if g.state == REMOVED]
-        for ident in removed[:-MAX_REMOVED]:
-            del self.table[ident]
+        del self.table[group.group]
+        self.removed[group.group] = group
+        self._note(group)
+        while len(self.removed) > MAX_REMOVED:
+            oldest = next(iter(self.removed))
+            del self.removed[oldest]
+            self._changed[oldest] = None
 
     def process_gone(self, addr: Address) -> None:
         """A creator has ended: its groups end with it, unless they are detached."""
@@ -310,8 +367,6 @@ class Groups:
     def node_lost(self, node: int) -> None:
         """Bundles on a node that died are planned anew; the others stay, and so does what runs in them."""
         for group in list(self.table.values()):
-            if group.state == REMOVED:
-                continue
             if group.creator.node == node and not group.detached:
                 self.remove(group, f"{GROUP_GONE}: the node of the process that made it has died")
                 continue
@@ -324,6 +379,7 @@ class Groups:
                 if group.planned:
                     self._give_up(group)
                 group.state = RESCHEDULING
+                self._note(group)
 
     def node_joined(self) -> None:
         """What could not be placed may be now, and if not that is said again."""
@@ -334,9 +390,9 @@ class Groups:
 
     def problem(self, strategy: Any) -> str:
         """Why a demand for a group can never be served; empty if it can."""
-        group = self.table.get(strategy[1])
+        group = self.find(strategy[1])
         if group is None:
-            return "there is no such placement group (any more)"
+            return "" if self.now < self.unknown_until else "there is no such placement group (any more)"
         if group.state == REMOVED:
             return group.why
         if strategy[2] >= len(group.bundles):
@@ -345,7 +401,9 @@ class Groups:
 
     def too_small(self, strategy: Any, placement: Amounts) -> str:
         """Why none of the bundles that a demand may use could hold it even if empty; empty if one could."""
-        group = self.table[strategy[1]]
+        group = self.table.get(strategy[1])
+        if group is None:
+            return ""
         bundles = [b for i, b in enumerate(group.bundles) if strategy[2] in (-1, i)]
         if any(fits(bundle, placement) for bundle in bundles):
             return ""
@@ -355,6 +413,6 @@ class Groups:
     def homes(self, strategy: Any) -> list[tuple[int, int]]:
         """(index, node) of the bundles that a demand may use and that are reserved now."""
         group = self.table.get(strategy[1])
-        if group is None or group.state == REMOVED:
+        if group is None:
             return []
         return [(i, n) for i, n in enumerate(group.nodes) if n and strategy[2] in (-1, i)]

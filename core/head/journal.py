@@ -104,9 +104,10 @@ class Answered(Op, frozen=True, tag=8):
 
 
 class PartSet(Op, frozen=True, tag=9):
-    """The whole state of a part of the head, as plain data."""
+    """A row of a part of the head, as plain data; None if there is no such row any more."""
 
     part: str
+    key: bytes
     data: Any
 
 
@@ -117,13 +118,16 @@ _decode = msgspec.msgpack.Decoder(AnyOp).decode
 
 
 class Part(Protocol):
-    """A part of the head whose state is journaled as a whole (`HeadMachine.parts`)."""
+    """A part of the head that is journaled by rows (`HeadMachine.parts`), each as plain data: what msgpack can hold."""
 
-    def dump(self) -> Any:
-        """The state as plain data: what msgpack can hold."""
+    def changes(self) -> Iterable[tuple[bytes, Any]]:
+        """Key and row of what has changed since this was asked last; None for a row that is gone."""
 
-    def load(self, data: Any) -> None:
-        """Take over such a state."""
+    def rows(self) -> Iterable[tuple[bytes, Any]]:
+        """All rows."""
+
+    def load(self, key: bytes, data: Any) -> None:
+        """Take over a row."""
 
 
 def encode(op: AnyOp) -> bytes:
@@ -192,7 +196,7 @@ def restore(machine: HeadMachine, ops: Iterable[AnyOp]) -> None:
         elif isinstance(op, Answered):
             machine.remember(op)
         else:
-            machine.parts[op.part].load(op.data)
+            machine.parts[op.part].load(op.key, op.data)
 
 
 def snapshot(machine: HeadMachine) -> Iterator[AnyOp]:
@@ -208,4 +212,5 @@ def snapshot(machine: HeadMachine) -> Iterator[AnyOp]:
         yield KeySet(namespace, key, value)
     yield from machine.answered.values()
     for name, part in machine.parts.items():
-        yield PartSet(name, part.dump())
+        for row_key, row in part.rows():
+            yield PartSet(name, row_key, row)

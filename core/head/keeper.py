@@ -10,7 +10,7 @@ the owner (the same, and nodes come and go).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -34,19 +34,31 @@ class Keeper:
         self.begin(epoch)
         self._lease = 0
         self._asked: int | None = None
+        self._written: list[int] = []
 
     def begin(self, epoch: int) -> None:
         """Number the requests of a head from its own number on."""
         self._req = epoch * REQS_PER_EPOCH
 
-    def dump(self) -> list[int]:
-        """Where the keeper is, as plain data."""
+    def changes(self) -> Iterator[tuple[bytes, list[int]]]:
+        """Where the keeper is, if that has changed: the one row that there is."""
+        row = self._row()
+        if row != self._written:
+            self._written = row
+            yield b"", row
+
+    def rows(self) -> Iterator[tuple[bytes, list[int]]]:
+        """The one row."""
+        yield b"", self._row()
+
+    def _row(self) -> list[int]:
         return [] if self.addr is None else [*self.addr, self._lease]
 
-    def load(self, data: list[int]) -> None:
-        """Where it was when this was dumped."""
+    def load(self, key: bytes, data: list[int]) -> None:
+        """Where it was when the row was written."""
         self.addr = Address(data[0], data[1]) if data else None
         self._lease = data[2] if data else 0
+        self._written = list(data)
 
     def on_query(self, src: Address, msg: KeeperQuery) -> None:
         self._waiting.append((src, msg.req))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hpc.core.head.groups import REFUSED_S, Groups
+from hpc.core.head.groups import ASKED_AGAIN_S, REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.keeper import Keeper
 from hpc.core.head.sane import MAX_DEMAND, NONSENSE, is_sane
@@ -113,7 +113,6 @@ class HeadMachine:
         self._plan_at = 0.0
         self.groups = Groups(self.outbox, self._ticket)
         self.parts: dict[str, Part] = {"groups": self.groups, "keeper": self.keeper}
-        self._written: dict[str, Any] = {name: part.dump() for name, part in self.parts.items()}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ClusterQuery: self._on_query,
             Demand: self._on_demand,
@@ -153,17 +152,16 @@ class HeadMachine:
 
     def begin(self, epoch: int) -> None:
         """Start to work under a number that no head of this session had before."""
+        if epoch > 1:
+            self.groups.unknown_until = self.now + ASKED_AGAIN_S
         self.epoch = epoch
         self._next_ticket = epoch << 40
         self.keeper.begin(epoch)
 
     def journal_parts(self) -> None:
-        """Write down the parts that have changed: called before anything is sent."""
+        """Write down what has changed in the parts: called before anything is sent."""
         for name, part in self.parts.items():
-            state = part.dump()
-            if state != self._written[name]:
-                self._written[name] = state
-                self.journal.append(PartSet(name, state))
+            self.journal += [PartSet(name, key, row) for key, row in part.changes()]
 
     def remember(self, answer: Answered) -> None:
         """Keep an answer, and forget the oldest ones."""

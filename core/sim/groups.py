@@ -2,7 +2,8 @@
 
 Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too; a task
 in a group gives its value, or says that the group was removed, and then it was. Checked when the faults have ended:
-whatever has room is reserved. At the end nobody holds a bundle.
+whatever has room is reserved. At the end nobody holds a bundle. Heads may die beside this: what was asked of one that
+died is asked again, as a real driver does.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import random
 from collections.abc import Callable
 
 from hpc.core.head.groups import CREATED, REMOVED
-from hpc.core.ids import HEAD
+from hpc.core.ids import HEAD, Address
 from hpc.core.owner.tables import Shape
 from hpc.core.policy.bundles import place_bundles
 from hpc.core.resources import UNIT
 from hpc.core.sim.programs import Program, Submitter
 from hpc.core.sim.world import World
-from hpc.core.wire import PgCreate, PgRemove
+from hpc.core.wire import Answer, Message, PgCreate, PgRemove
 
+FIRST_REQ = 1 << 30  # out of the way of the other questions of the process
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 
@@ -35,6 +37,22 @@ class GroupSim:
         self.actors: list[bytes] = []
         self.waiting = 0
         self.tasks = 0
+        self._req = FIRST_REQ
+        submitter.process.on_message = self._on_message
+
+    def _ask(self, msg: PgCreate | PgRemove) -> None:
+        machine = self.submitter.process.machine
+        machine.asked[msg.req] = msg
+        machine.send(HEAD, msg)
+        self.world.flush(self.submitter.process)
+
+    def _next_req(self) -> int:
+        self._req += 1
+        return self._req
+
+    def _on_message(self, src: Address, msg: Message) -> None:
+        if isinstance(msg, Answer):
+            self.submitter.process.machine.asked.pop(msg.req, None)
 
     def operate(self) -> None:
         """One random thing."""
@@ -55,8 +73,7 @@ class GroupSim:
         ident = machine.new_ids()
         bundles = [{"CPU": UNIT * self.rng.choice([1, 1, 2])} for _ in range(self.rng.randint(1, 3))]
         strategy = self.rng.choice(STRATEGIES)
-        machine.send(HEAD, PgCreate(0, ident, "", "", strategy, bundles, [], False, machine.addr))
-        self.world.flush(self.submitter.process)
+        self._ask(PgCreate(self._next_req(), ident, "", "", strategy, bundles, [], False, machine.addr))
         self.living.append((ident, len(bundles)))
         self.world.tell(f"group {ident.hex()[16:]} {strategy} of {len(bundles)} is wanted")
 
@@ -92,9 +109,7 @@ class GroupSim:
         """Remove a group."""
         self.living.remove(which)
         self.removed.add(which[0])
-        machine = self.submitter.process.machine
-        machine.send(HEAD, PgRemove(0, which[0]))
-        self.world.flush(self.submitter.process)
+        self._ask(PgRemove(self._next_req(), which[0]))
         self.world.tell(f"group {which[0].hex()[16:]} is removed")
 
     # -------------------------------------------------------------- checks
@@ -123,7 +138,7 @@ class GroupSim:
         snapshot = self.world.head._snapshot()
         found = set()
         for group in self.world.head.groups.table.values():
-            if group.state in (CREATED, REMOVED):
+            if group.state == CREATED:
                 continue
             missing = [group.bundles[i] for i in group.missing]
             taken = [n for n in group.nodes if n]
@@ -143,9 +158,12 @@ class GroupSim:
         """Nobody holds anything for a group."""
         if self.submitter.process.alive and self.waiting:
             self.problem(f"{self.waiting} of {self.tasks} tasks in groups never ended")
-        for group in self.world.head.groups.table.values():
+        groups = self.world.head.groups
+        for group in (*groups.table.values(), *groups.removed.values()):
             if group.state != REMOVED or any(group.nodes) or group.planned:
                 self.problem(f"the head still has {group}")
+        if [req for req in self.submitter.process.machine.asked if req > FIRST_REQ] and self.submitter.process.alive:
+            self.problem("questions about groups have no answer")
         for node in self.world.nodes.values():
             bundles = node.machine.leasing.bundles
             if node.alive and (bundles.held or bundles.returning):

@@ -63,9 +63,8 @@ class Simulation:
         numbers = [0]
         places = [1] + ([self.rng.randint(1, nodes)] if self.rng.random() < 0.5 else [])
         self.users = [self._user(node, numbers) for node in places]
-        #: Heads die too. Placement groups are left out then: their simulated users ask the head only once.
+        #: Heads die too.
         self.questions = Questions(self.world, self.world.new_driver(1, lambda src, msg: None)) if heads else None
-        groups = 0 if heads else groups
         at = 0.0
         for _ in range(operations):
             at += self.rng.random() * 0.02
@@ -118,7 +117,9 @@ class Simulation:
 
     def _end_groups(self) -> None:
         """Some time after all deaths are known, whatever has room is reserved; then the groups are removed."""
-        known = all(node.alive or node.number not in self.world.head.nodes for node in self.world.nodes.values())
+        head = self.world.head
+        known = self.world.head_up and not any(node.suspect for node in head.nodes.values())
+        known = known and {node.number for node in self.world.nodes.values() if node.alive} == set(head.nodes)
         if not known or not self.deaths_known:
             self.deaths_known = known
             self.groups_end_at = self.world.clock.now + REPAIR_S

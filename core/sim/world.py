@@ -12,7 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hpc.core.head.journal import MAGIC, Began, decode, encode, restore
+from hpc.core.head.groups import Group, Groups
+from hpc.core.head.journal import MAGIC, Began, Part, decode, encode, restore
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.owner.machine import OwnerMachine
@@ -61,6 +62,11 @@ class NodeSim:
     machine: RayletMachine
     alive: bool = True
     processes: dict[int, Process] = field(default_factory=dict)
+
+
+def _sorted_rows(part: Part) -> list[tuple[bytes, object]]:
+    """What a part would be after it was read from the journal."""
+    return sorted((key, Group.from_row(row).row() if isinstance(part, Groups) else row) for key, row in part.rows())
 
 
 class World:
@@ -195,8 +201,11 @@ class World:
         ops, good = decode(bytes(self.journal))
         assert good == len(self.journal)
         self.head_up = True
-        self.head = HeadMachine(suspect_s=2.0, dead_s=5.0, now=self.clock.now)
+        gone, self.head = self.head, HeadMachine(suspect_s=2.0, dead_s=5.0, now=self.clock.now)
         restore(self.head, ops)
+        for name, part in gone.parts.items():
+            if _sorted_rows(part) != _sorted_rows(self.head.parts[name]):
+                self.broken.append(f"the journal does not have the {name} as they were")
         self.head.begin(self.head.epoch + 1)
         self.journal += encode(Began(self.head.epoch))
         for ends, link in self.links.items():

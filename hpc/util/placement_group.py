@@ -71,7 +71,8 @@ class PlacementGroup:
             client.machine.own(ident)
             client._reqs += 1
             client.replies[client._reqs] = slot
-            client.send_now(HEAD, [PgWait(client._reqs, self.id)])
+            question = client.machine.asked[client._reqs] = PgWait(client._reqs, self.id)
+            client.send_now(HEAD, [question])
         return ObjectRef(ident, client)
 
     def wait(self, timeout_seconds: float = 30) -> bool:

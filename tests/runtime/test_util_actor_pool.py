@@ -9,15 +9,10 @@ from hpc.util import ActorPool, as_completed, map_unordered
 from runtime.running import one_node
 
 
-@pytest.fixture(scope="module")
-def session():
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module):
     with one_node():
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_leaks(session):
-    """One session for the file: its idle workers stay between tests. What is left at the end fails the whole run."""
 
 
 @hpc.remote(num_cpus=0)

@@ -23,15 +23,10 @@ from hpc.util.multiprocessing.pool import _deal
 from runtime.running import eventually, one_node
 
 
-@pytest.fixture(scope="module")
-def session():
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module):
     with one_node():
         yield
-
-
-@pytest.fixture(autouse=True)
-def no_leaks(session):
-    """One session for the file: its idle workers stay between tests. What is left at the end fails the whole run."""
 
 
 @pytest.fixture

@@ -239,7 +239,7 @@ def head_with(cpus, **labels):
 def create(head, bundles, strategy="PACK", group=GROUP, name="", creator=DRIVER, detached=False, now=1.0):
     msg = PgCreate(1, group, name, "", strategy, bundles, [], detached, creator)
     head.handle(creator, [msg], now)
-    return head.groups.table.get(group)
+    return head.groups.find(group)
 
 
 def sent(head, kind):
@@ -312,7 +312,7 @@ def test_removal_and_the_creators_end_return_everything():
     assert [m.group for _, m in sent(head, BundleReturn)] == [GROUP]
     head.handle(raylet_of(1), [ProcessGone(OTHER, "ended")], 2.0)
     assert [m.group for _, m in sent(head, BundleReturn)] == [b"h" * 16]
-    assert {g.state for g in head.groups.table.values()} == {REMOVED, CREATED}
+    assert {g.state for g in head.groups.removed.values()} == {REMOVED}
     assert head.groups.table[b"i" * 16].state == CREATED
     head.outbox.clear()
     head.handle(DRIVER, [PgWait(3, GROUP)], 2.0)
@@ -346,15 +346,18 @@ def test_an_infeasible_group_is_said_once_and_placed_when_a_node_joins():
     assert group.nodes == [2]
 
 
-def test_the_table_survives_a_dump_and_raylets_say_what_they_hold():
+def test_rows_of_groups_lead_to_the_same_table_and_raylets_say_what_they_hold():
     head = head_with([1, 1, 1])
     create(head, [CPU, CPU], "STRICT_SPREAD", name="kept")
     say_yes(head)
     other = b"h" * 16
     create(head, [CPU], group=other)
-    rows = msgspec.msgpack.decode(msgspec.msgpack.encode(head.groups.dump()))
+    rows = msgspec.msgpack.decode(msgspec.msgpack.encode(list(head.groups.changes())))
+    assert not list(head.groups.changes())
     again = head_with([])
-    again.groups.load(rows)
+    for key, row in rows:
+        again.groups.load(key, row)
+    assert list(again.groups.rows()) == list(head.groups.rows())
     group = again.groups.table[GROUP]
     assert group.state == CREATED
     assert group.creator == DRIVER

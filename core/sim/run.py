@@ -16,7 +16,7 @@ from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.programs import WorkerSim
 from hpc.core.sim.questions import Questions
 from hpc.core.sim.users import User
-from hpc.core.sim.world import ARENA_BYTES, SMALL_ARENA_BYTES, Process, World
+from hpc.core.sim.world import ARENA_BYTES, LATE_TICK_S, SMALL_ARENA_BYTES, Process, World
 
 MAX_VIRTUAL_S = 120.0
 #: In this time after the last death is known, groups are reserved anew.
@@ -211,6 +211,7 @@ class Simulation:
                 self._end_groups()
             if self.groups_ended and end_at is None and self._all_there():
                 end_at = world.clock.now + SETTLE_S
+                world.tick_s = LATE_TICK_S
                 for user in self._living():
                     user.finish()
             if end_at is not None and world.clock.now > end_at:

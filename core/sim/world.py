@@ -26,6 +26,8 @@ from hpc.core.store.layout import Layout
 from hpc.core.wire import HEADER, LeaseLost, Message, NodeInfo, Unroutable, decode_body, encode_body
 
 TICK_S = 0.005
+#: When all has ended and only things that lapse are waited for.
+LATE_TICK_S = 0.05
 ARENA_BYTES = 64 << 20
 #: In some seeds the arena has room for a few objects only, so that they move to disk and back.
 SMALL_ARENA_BYTES = 900 << 10
@@ -100,9 +102,10 @@ class World:
         self.story: list[str] = []
         self.make_worker = make_worker
         self.quiet = False
+        self.tick_s = TICK_S
         for number in range(1, nodes + 1):
             self._add_node(number, cpus)
-        self.clock.after(TICK_S, self._tick)
+        self.clock.after(self.tick_s, self._tick)
 
     def tell(self, text: str) -> None:
         """A line of the story."""
@@ -412,4 +415,4 @@ class World:
         if self.head_up:
             self.head.tick(now)
             self._flush_head()
-        self.clock.after(TICK_S, self._tick)
+        self.clock.after(self.tick_s, self._tick)

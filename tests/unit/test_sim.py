@@ -7,9 +7,9 @@ import pytest
 from hpc.core.sim.run import run
 
 
-@pytest.mark.parametrize("first", range(0, 240, 40))
+@pytest.mark.parametrize("first", range(0, 480, 60))
 def test_seeds_keep_all_promises(first):
-    for seed in range(first, first + 40):
+    for seed in range(first, first + 60):
         report = run(seed)
         assert not report.problems, f"python -m hpc.core.sim --seed {seed} --story: {report.problems}"
         assert report.tasks > 0

@@ -60,9 +60,9 @@ def test_heads_die_and_are_replaced_in_the_seeds():
     from hpc.core.sim.run import Simulation
 
     restarts = 0
-    for seed in range(30):
+    for seed in range(150):
         simulation = Simulation(seed, heads=True)
-        assert not simulation.run().problems
+        assert not simulation.run().problems, f"python -m hpc.core.sim --seed {seed} --heads --story"
         restarts += simulation.world.head_restarts
     assert restarts > 10
 

@@ -47,8 +47,9 @@ GROUP_GONE = "its placement group was removed"
 
 @dataclass
 class Group:
-    """A placement group, the ``order``th of its session. ``nodes[i]`` is where bundle i is reserved (0: nowhere); ``planned`` is where the present
-    attempt wants to have those that are missing, ``awaited`` who has not answered, ``taken`` who said yes."""
+    """A placement group, the ``order``th of its session. ``nodes[i]`` is where bundle i is reserved (0: nowhere);
+    ``planned`` is where the present attempt wants to have those that are missing, ``awaited`` who has not answered,
+    ``taken`` who said yes."""
 
     group: bytes
     name: str

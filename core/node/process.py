@@ -27,6 +27,10 @@ PR_SET_CHILD_SUBREAPER = 36
 NR_PIDFD_OPEN = 434  # the same on every architecture
 LOST_PARENT = 81  # exit code of a child whose parent was gone before it was tied to it
 
+#: What `redirect` has put in the place of sys.stdout and sys.stderr: good for the children of this process too.
+_written_to: list[object] = []
+_handled: list[int] | None = None
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _prctl = _libc.prctl
 _prctl.restype = ctypes.c_int
@@ -92,12 +96,22 @@ def close_all_but(keep: Iterable[int]) -> None:
                 continue
 
 
+def handled_signals() -> list[int]:
+    """The signals for which this process has handlers made by Python."""
+    return [signum for signum in signal.valid_signals() if callable(signal.getsignal(signum))]
+
+
+def note_signals() -> None:
+    """Remember which signals have handlers, for processes that fork often: none must be added after this."""
+    global _handled
+    _handled = handled_signals()
+
+
 def reset_signals() -> None:
     """Handlers made by Python become defaults, SIGINT is ignored, and no wake-up descriptor is left."""
     signal.set_wakeup_fd(-1)
-    for signum in signal.valid_signals():
-        if callable(signal.getsignal(signum)):
-            signal.signal(signum, signal.SIG_DFL)
+    for signum in _handled if _handled is not None else handled_signals():
+        signal.signal(signum, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -123,8 +137,10 @@ def redirect(stdout_path: str, stderr_path: str) -> None:
     for fd in {null, out, err}:
         if fd > 2:
             os.close(fd)
-    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+    if _written_to != [sys.stdout, sys.stderr]:
+        sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+        _written_to[:] = [sys.stdout, sys.stderr]
 
 
 def flush_output() -> None:

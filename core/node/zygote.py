@@ -17,7 +17,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import random
 import select
 import signal
 import socket
@@ -29,14 +28,17 @@ from types import FrameType
 from typing import Any
 
 from hpc.core.node.control import Control
-from hpc.core.node.process import fork_child, thread_count
+from hpc.core.node.process import fork_child, note_signals, thread_count
 from hpc.core.node.reap import end_descendants, reap_ended
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.spec import KEY, expand
 
 WorkerMain = Callable[[NodeSpec, int], object]
 
-PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main")
+PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.owner.forked")
+#: What only some workers need, and takes long: imported when nothing has been asked for so long.
+LATER = ("asyncio", "concurrent.futures.thread")
+LATER_S = 0.25
 THREAD_LIMITS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -94,6 +96,7 @@ class Zygote:
     raylet: Control
     worker_main: WorkerMain
     refusal: str | None = None
+    later: Sequence[str] = LATER
     workers: dict[int, int] = field(default_factory=dict)  # pid → proc
 
     def run(self) -> None:
@@ -103,6 +106,7 @@ class Zygote:
             os.set_blocking(fd, False)
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        note_signals()
         poll = select.poll()
         poll.register(wake_read, select.POLLIN)
         poll.register(self.supervisor.fileno(), select.POLLIN)
@@ -111,15 +115,26 @@ class Zygote:
             while not (self.raylet.eof or self.supervisor.eof):
                 events = select.POLLIN | (select.POLLOUT if self.raylet.wants_write else 0)
                 poll.register(raylet_fd, events)
-                for fd, _event in poll.poll():
+                found = poll.poll(LATER_S * 1000 if self.later else None)
+                for fd, _event in found:
                     if fd == wake_read:
                         self._on_wake(wake_read)
+                if not found:
+                    self._import_later()
                 self.raylet.flush()
                 for request in self.raylet.receive():
                     self._on_request(request)
                 self.supervisor.receive()
         finally:
             end_descendants(END_TIMEOUT_S)
+
+    def _import_later(self) -> None:
+        modules, self.later = self.later, ()
+        if self.refusal is None:
+            preload(modules)
+            self.refusal = why_not_fork()
+            gc.collect()
+            gc.freeze()
 
     def _on_wake(self, wake_read: int) -> None:
         try:
@@ -184,9 +199,8 @@ def enter_environment(spec: NodeSpec, proc: int, env: dict[str, str | None]) -> 
 
 
 def reseed() -> None:
-    """Fresh random numbers: forked workers would all draw the same."""
-    random.seed()
-    # Where the zygote has not imported it, the import here will seed it; asking numpy for it would import it: 11 ms.
+    """Fresh random numbers for numpy: forked workers would all draw the same. Python's own sees to that itself; and
+    where the zygote has not imported numpy's, the import will seed it."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

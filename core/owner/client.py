@@ -6,6 +6,7 @@ left behind. Calls go out on the caller's own thread; replies are read by the th
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import socket
@@ -49,8 +50,8 @@ from hpc.core.wire import (
 
 #: How long a waiting thread spins before it sleeps.
 SPIN_S = 50e-6
-#: A process that has no more threads than these, and nothing to do, looks after timers only so often.
-QUIET_THREADS = 2
+#: A process that has no more threads of its own than these, and nothing to do, looks after timers only so often.
+QUIET_THREADS = 1
 QUIET_TICK_S = 5.0
 #: Messages in one frame, at most.
 FRAME_MESSAGES = 256
@@ -99,7 +100,11 @@ class Client(Values):
         from hpc.core.owner.forked import watch_forks
 
         watch_forks()
-        self._thread.start()
+        if self.kind == "worker":
+            # Not a Thread: a worker is ended as a whole, and this way the pages that it would write stay shared.
+            _thread.start_new_thread(self._background, ())
+        else:
+            self._thread.start()
 
     # -------------------------------------------------------------- reading
 

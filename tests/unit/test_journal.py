@@ -47,7 +47,9 @@ operations = st.one_of(
     st.builds(KeySet, words, blobs, blobs),
     st.builds(KeyGone, words, blobs),
     st.builds(Answered, numbers, numbers, numbers, st.booleans(), blobs, words),
-    st.builds(PartSet, words, st.binary(max_size=3), st.recursive(numbers | words, lambda inner: st.lists(inner, max_size=3))),
+    st.builds(
+        PartSet, words, st.binary(max_size=3), st.recursive(numbers | words, lambda inner: st.lists(inner, max_size=3))
+    ),
 )
 
 

@@ -25,6 +25,11 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
 
     The last element keeps objects alive until the machine has taken its holds.
     """
+    if not args and not kwargs:
+        return serialization.NO_ARGUMENTS, [], [], []
+    simple = serialization.dumps_simple((args, kwargs))
+    if simple is not None and len(simple) <= INLINE_BYTES:
+        return simple, [], [], []
     refs: list[ObjectRef[Any]] = []
     for value in args:
         if type(value) is ObjectRef:

@@ -87,10 +87,14 @@ class Group:
     @classmethod
     def from_row(cls, row: list[Any]) -> Group:
         """The group of a row."""
-        *head, creator, order, state, attempt, nodes, attempts, why = row
+        ident, name, namespace, strategy, bundles, selectors, detached, creator, order, state, attempt = row[:11]
+        nodes, attempts, why = row[11:]
         if state == PREPARING:
             state = PENDING if not any(nodes) else RESCHEDULING
-        return cls(*head, Address(*creator), order, state, attempt, nodes, attempts, why=why)
+        return cls(
+            ident, name, namespace, strategy, bundles, selectors, detached, Address(*creator), order, state, attempt,
+            nodes, attempts, why=why,
+        )  # fmt: skip
 
 
 #: `ticket(node, amounts)` counts what a prepare will take until the node's report shows it; the number that it gets.

@@ -431,7 +431,8 @@ class Supervisor:
 
     def _reap(self) -> None:
         ended, self.left = reap_ended()
-        for pid, status in ended:
+        # Whoever ended well did so because another was killed: that one is the cause, whatever the order says.
+        for pid, status in sorted(ended, key=lambda one: exit_code(one[1]) == 0):
             child = self.children.get(pid)
             if child is not None:
                 self._child_ended(child, exit_code(status))

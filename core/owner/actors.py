@@ -14,6 +14,7 @@ from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor
 from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.wire import (
     ERROR,
+    INLINE,
     ActorState,
     Call,
     Cancel,
@@ -257,16 +258,16 @@ class ActorSubmitter(LineageTable):
         client = self.clients.get(msg.actor)
         if client is None:
             client = self._client(msg.actor)
-        rec = CallRec(msg, client, retries, holds, len(msg.args) + TASK_BYTES)
-        rec.parent = parent
+        size = len(msg.args) + TASK_BYTES
         task = msg.task
-        self.calls[task] = rec
-        self.pending_bytes += rec.size
+        rec = self.calls[task] = CallRec(msg, client, retries, holds, size, parent)
+        self.pending_bytes += size
         if msg.num_returns == 1:
-            self.own(task)
+            self.objects[task] = Entry(task, True, 1, True)
         else:
             self.own_returns(task, msg.num_returns, msg.window)
-        self.hold(msg.actor)
+        if not client.calls:
+            self.hold(msg.actor)  # once for all calls that are not finished
         if msg.refs or holds:
             self._take_arguments(rec, msg.refs, holds)
         client.calls[task] = rec
@@ -321,6 +322,10 @@ class ActorSubmitter(LineageTable):
         client.inflight += 1
 
     def on_done(self, src: Address, msg: Done) -> None:
+        task = self.tasks.get(msg.task)
+        if task is not None and task.msg.attempt == msg.attempt:
+            self.task_done(src, task, msg)
+            return
         rec = self.calls.get(msg.task)
         if rec is None:
             owned = self.owned_actors.get(msg.task)
@@ -339,7 +344,20 @@ class ActorSubmitter(LineageTable):
         if msg.retryable and rec.retries:
             self._resend(rec)
             return
-        self._finish_call(rec, msg.results, src)
+        results, sent = msg.results, rec.msg
+        if (
+            sent.num_returns == 1 and (result := results[0]).kind == INLINE
+            and not (result.inner or sent.refs or rec.holds)
+        ):  # fmt: skip
+            # All that is to be done for most calls.
+            del self.calls[msg.task]
+            client.calls.pop(msg.task, None)
+            self.pending_bytes -= rec.size
+            self.set_result(msg.task, result)
+            if not client.calls:
+                self.let_go(client.actor)
+        else:
+            self._finish_call(rec, results, src)
 
     def _resend(self, rec: CallRec) -> None:
         """The same call again, as a new attempt behind those sent so far."""
@@ -361,7 +379,8 @@ class ActorSubmitter(LineageTable):
             self.let_go_all(rec.holds)
         if rec.msg.refs:
             self.let_go_all(rec.msg.refs)
-        self.let_go(rec.msg.actor)
+        if not rec.client.calls:
+            self.let_go(rec.msg.actor)
 
     def _fail_call(self, rec: CallRec, error: Result) -> None:
         client = rec.client

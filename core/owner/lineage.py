@@ -53,9 +53,18 @@ class LineageTable(TaskSubmitter):
     # -------------------------------------------------------------- remembering
 
     def _finish(self, rec: TaskRec, results: list[Result], src: Address) -> None:
-        task = rec.msg.task
+        msg = rec.msg
+        task = msg.task
         origin = self.origins.get(task)
-        if origin is not None:
+        if (
+            origin is None and msg.num_returns == 1 and (result := results[0]).kind == INLINE
+            and not (result.inner or msg.refs or rec.holds)
+        ):  # fmt: skip
+            # All that is to be done for most tasks.
+            del self.tasks[task]
+            self.pending_bytes -= rec.size
+            self.set_result(task, result)
+        elif origin is not None:
             super()._finish(rec, results, src)
             self._rebuilt(origin, results[0])
         elif results and (results[0].kind == STORED or len(results) > 1 or rec.msg.num_returns < 0):
@@ -127,8 +136,9 @@ class LineageTable(TaskSubmitter):
                     waiting.append(maker)
 
     def object_freed(self, entry: Entry) -> None:
-        super().object_freed(entry)
-        origin = self.made_by.get(entry.ident)
+        if self.streams:
+            super().object_freed(entry)
+        origin = self.made_by.get(entry.ident) if self.made_by else None
         if origin is not None:
             origin.live -= 1
             self._maybe_forget(origin)

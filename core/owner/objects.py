@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from hpc.core.ids import Address, make_id, owner_of, raylet_of
+from hpc.core.ids import Address, id_prefix, owner_of, raylet_of
 from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec, Waiter
 from hpc.core.wire import (
     INLINE,
@@ -52,6 +52,7 @@ class ObjectTable:
         self.on_gone: Callable[[Address], None] = lambda addr: None
         self.gone_nodes: dict[int, str] = {}
         self._counter = 0
+        self._prefix = id_prefix(addr)
 
     # -------------------------------------------------------------- sending
 
@@ -69,13 +70,13 @@ class ObjectTable:
         """Reserve ``count`` consecutive ids of our own; the first is returned."""
         first = self._counter + 1
         self._counter += count if count > 1 else 1
-        return make_id(self.addr, first)
+        return self._prefix + first.to_bytes(8, "big")
 
     # -------------------------------------------------------------- holds
 
     def own(self, ident: bytes, count: int = 1) -> Entry:
         """A new object of ours that has no value yet."""
-        entry = self.objects[ident] = Entry(ident, True, count)
+        entry = self.objects[ident] = Entry(ident, True, count, True)
         return entry
 
     def hold(self, ident: bytes) -> Entry:
@@ -83,7 +84,7 @@ class ObjectTable:
         entry = self.objects.get(ident)
         if entry is None:
             owner = owner_of(ident)
-            entry = self.objects[ident] = Entry(ident, owner == self.addr)
+            entry = self.objects[ident] = Entry(ident, owner == self.addr, 0, owner == self.addr)
             if entry.owned:
                 entry.result = system_error("ReferenceCountingAssertionError", "the object was freed before this use")
             elif owner in self.gone or owner.node in self.gone_nodes:
@@ -109,14 +110,21 @@ class ObjectTable:
 
     def drain_dropped(self) -> None:
         """Handle the references that the garbage collector has taken since the last time."""
-        dropped = self.dropped
+        dropped, objects = self.dropped, self.objects
         while dropped:
-            self.let_go(dropped.popleft())
+            entry = objects.get(dropped.popleft())
+            if entry is not None:
+                entry.count -= 1
+                if entry.count <= 0 and not entry.nodes:
+                    self._free(entry)
 
     def _free(self, entry: Entry) -> None:
         del self.objects[entry.ident]
         result = entry.result
         if entry.owned:
+            if result is not None and result.kind == INLINE and entry.inner is None and entry.on_ack is None:
+                self.object_freed(entry)  # as nearly all are: nothing else to do
+                return
             if result is not None and result.kind == STORED:
                 for node in result.nodes:
                     self.send(raylet_of(node), Free([entry.ident]), urgent=False)

@@ -1,6 +1,8 @@
 """What an owner remembers: entries of objects, tasks on their way, leases, actors.
 
-Hot records have slots and no behaviour of their own; the transitions are in objects, tasks and actors.
+Records have no behaviour of their own; the transitions are in objects, tasks and actors. Those that are made for each
+task are msgspec Structs, which cost a third of a class with slots to make, and are no business of the garbage
+collector: what they refer to is cut loose when the task ends.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Result, Task
@@ -26,78 +30,54 @@ class Waiter:
         self.lock: threading.Lock | None = None
 
 
-class Entry:
+class Entry(msgspec.Struct, gc=False, eq=False):
     """One object as this process knows it: its value when there is one, and who keeps it alive.
 
     ``count`` are the holds of this process (Python references, tasks in flight, values that contain it); ``nodes`` are
-    the nodes that told the owner that they hold it.
+    the nodes that told the owner that they hold it; ``acked`` says that the owner knows of our hold.
     """
 
-    __slots__ = (
-        "acked", "asked", "count", "dead", "ident", "inner", "nodes", "on_ack", "owned", "pinned", "result", "waiters",
-    )  # fmt: skip
-
-    def __init__(self, ident: bytes, owned: bool, count: int = 0) -> None:
-        self.ident = ident
-        self.owned = owned
-        self.count = count
-        self.result: Result | None = None
-        self.nodes: set[int] | None = None
-        self.waiters: list[Any] | None = None
-        self.inner: list[bytes] | None = None
-        self.asked = False
-        self.acked = owned
-        self.dead = False
-        self.pinned = False
-        self.on_ack: list[Callable[[], None]] | None = None
+    ident: bytes
+    owned: bool
+    count: int = 0
+    acked: bool = False
+    result: Result | None = None
+    nodes: set[int] | None = None
+    waiters: list[Any] | None = None
+    inner: list[bytes] | None = None
+    asked: bool = False
+    dead: bool = False
+    pinned: bool = False
+    on_ack: list[Callable[[], None]] | None = None
 
 
-class TaskRec:
+class TaskRec(msgspec.Struct, gc=False, eq=False):
     """A task that was submitted and is not finished."""
 
-    __slots__ = (
-        "cancelled",
-        "holds",
-        "lease",
-        "msg",
-        "parent",
-        "retries",
-        "retry_exceptions",
-        "shape",
-        "size",
-        "unresolved",
-    )
-
-    def __init__(
-        self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes], size: int
-    ) -> None:
-        self.msg = msg
-        self.shape = shape
-        self.retries = retries
-        self.retry_exceptions = retry_exceptions
-        self.holds = holds
-        self.size = size
-        self.unresolved = 0
-        self.lease: Lease | None = None
-        self.cancelled = False
-        self.parent = b""
+    msg: Task
+    shape: Shape
+    retries: int
+    retry_exceptions: bool
+    holds: list[bytes]
+    size: int
+    parent: bytes = b""
+    unresolved: int = 0
+    lease: Lease | None = None
+    cancelled: bool = False
 
 
-class CallRec:
+class CallRec(msgspec.Struct, gc=False, eq=False):
     """A call to an actor that was submitted and is not finished."""
 
-    __slots__ = ("client", "holds", "msg", "numbered", "parent", "retries", "sent", "size", "unresolved")
-
-    def __init__(self, msg: Call, client: ActorClient, retries: int, holds: list[bytes], size: int) -> None:
-        self.msg = msg
-        self.client = client
-        self.retries = retries
-        self.holds = holds
-        self.size = size
-        self.unresolved = 0
-        self.numbered = False
-        self.sent = False
-        self.parent = b""
+    msg: Call
+    client: ActorClient
+    retries: int
+    holds: list[bytes]
+    size: int
+    parent: bytes = b""
+    unresolved: int = 0
+    numbered: bool = False
+    sent: bool = False
 
 
 class Lease:

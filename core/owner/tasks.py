@@ -96,13 +96,12 @@ class TaskSubmitter(StreamTable):
     ) -> None:
         """A new task of ours. The entries of its return values are made here, each held once by the caller. ``parent``
         is the task that submits it."""
-        rec = TaskRec(msg, shape, retries, retry_exceptions, holds, len(msg.args) + TASK_BYTES)
-        rec.parent = parent
+        size = len(msg.args) + TASK_BYTES
         task = msg.task
-        self.tasks[task] = rec
-        self.pending_bytes += rec.size
+        rec = self.tasks[task] = TaskRec(msg, shape, retries, retry_exceptions, holds, size, parent)
+        self.pending_bytes += size
         if msg.num_returns == 1:
-            self.own(task)
+            self.objects[task] = Entry(task, True, 1, True)
         else:
             self.own_returns(task, msg.num_returns, msg.window)
         if msg.refs or holds:
@@ -154,10 +153,11 @@ class TaskSubmitter(StreamTable):
         shape = rec.shape
         if rec.msg.depth > shape.level:
             shape.level = rec.msg.depth
-        shape.queue.append(rec)
+        queue = shape.queue
+        queue.append(rec)
         if shape.idle:
             self._pump(shape)
-        else:
+        elif len(queue) > (2 * shape.want - 1) * shape.depth:
             self._ask(shape)
 
     # -------------------------------------------------------------- leases
@@ -356,7 +356,11 @@ class TaskSubmitter(StreamTable):
         rec = self.tasks.get(msg.task)
         if rec is None or rec.msg.attempt != msg.attempt:
             self._discard(src, msg)
-            return
+        else:
+            self.task_done(src, rec, msg)
+
+    def task_done(self, src: Address, rec: TaskRec, msg: Done) -> None:
+        """A task of ours has ended; what it gave is its value, or it is tried again."""
         lease = rec.lease
         if lease is not None:
             rec.lease = None

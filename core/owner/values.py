@@ -6,11 +6,14 @@ results into Python values.
 
 from __future__ import annotations
 
+import pickle
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpc.core import exceptions, serialization
+from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.tables import Entry, Waiter
 from hpc.core.wire import ERROR, INLINE, STORED, Result
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from hpc.core.owner.machine import OwnerMachine
     from hpc.core.owner.memory import Memory, Pin
 
+unpickle = pickle.loads
+PICKLED = serialization.PICKLED
 #: Values up to this size travel inside messages; larger ones go through the arena.
 INLINE_BYTES = 100 * 1024
 
@@ -29,6 +34,9 @@ class Values:
     lock: threading.Lock
     machine: OwnerMachine
     memory: Memory
+
+    before_wait: Callable[[], Callable[[], None] | None]
+    polling: PollLock
 
     def wait_for(self, waiter: Waiter, timeout_s: float | None, for_others: bool = False) -> bool:
         """Provided by the client."""
@@ -98,12 +106,57 @@ class Values:
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
         """The values of the references, in order. Raises GetTimeoutError, or what the first failed one holds."""
         objects = self.machine.objects
-        if not all(objects[ref._id].result is not None for ref in refs):
-            waiter = self._need(refs, len({ref._id for ref in refs}))
-            if not self.wait_for(waiter, timeout_s, for_others=True):
-                left = sum(1 for ref in refs if objects[ref._id].result is None)
-                raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
-        return [self.value_of(ref._id, timeout_s) for ref in refs]
+        for ref in refs:
+            if objects[ref._id].result is None:
+                self._wait_for_all(refs, timeout_s)
+                break
+        values = []
+        for ref in refs:
+            result = objects[ref._id].result
+            if result is not None and result.kind == INLINE and not result.inner and result.data[0] == PICKLED:
+                values.append(unpickle(result.data))  # what value_of would do, for the many that are so
+            else:
+                values.append(self.value_of(ref._id, timeout_s))
+        return values
+
+    def _wait_for_all(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> None:
+        """Until each of the references has a value. The own ones are waited for one at a time, the last one first: when
+        it is there most others are, and nobody has to count them."""
+        machine = self.machine
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        waiter = Waiter(0)
+        with self.lock:
+            machine.drain_dropped()
+            self.check_lost()
+            pending = [entry for ref in refs if (entry := machine.objects[ref._id]).result is None]
+            for entry in [entry for entry in pending if not entry.owned]:
+                waiter.needed += 1
+                machine.await_value(entry, waiter)
+            machine.ask_exactly()
+            self._await_last(pending, waiter)
+            self._flush(everything=True)
+        resume = self.before_wait() if waiter.needed and timeout_s != 0 else None
+        try:
+            while waiter.needed > 0:
+                if not self.polling.wait(waiter, deadline):
+                    self._forget_waiter(waiter, refs)
+                    left = sum(1 for ref in refs if machine.objects[ref._id].result is None)
+                    raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
+                with self.lock:
+                    self._await_last(pending, waiter)
+        finally:
+            if resume is not None:
+                resume()
+
+    def _await_last(self, pending: list[Entry], waiter: Waiter) -> None:
+        """Wait for the last of the entries that has no value (the lock is held); the ones behind it are taken out."""
+        while pending:
+            entry = pending[-1]
+            if entry.result is None and entry.owned:
+                waiter.needed += 1
+                self.machine.await_value(entry, waiter)
+                return
+            pending.pop()
 
     def wait(
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
@@ -131,8 +184,9 @@ class Values:
     def value_of(self, ident: bytes, timeout_s: float | None = None) -> Any:
         """The value of an object that is known to have one; raises if it is an error."""
         entry = self.machine.objects[ident]
-        result = entry.result
-        assert result is not None
+        while (result := entry.result) is None:  # its copies were lost just now, and it is made again
+            if not self.wait_for_entry(ident, timeout_s):
+                raise exceptions.GetTimeoutError(f"object {ident.hex()} was not there again after {timeout_s} s")
         return self.load(ident, result, timeout_s)
 
     def load(self, ident: bytes, result: Result, timeout_s: float | None = None) -> Any:
@@ -189,9 +243,16 @@ class Values:
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value; its pages are shared with all processes of the node if it is large."""
+        self.check_lost()
+        simple = serialization.dumps_simple(value)
+        if simple is not None and len(simple) <= INLINE_BYTES:
+            with self.lock:
+                ident = self.machine.put_inline(simple, [])
+                if self.machine.dropped:
+                    self.machine.drain_dropped()
+            return ObjectRef(ident, self)  # type: ignore[arg-type]
         data = serialization.dumps(value)
         inner = [ref._id for ref in data.refs]
-        self.check_lost()
         if data.size <= INLINE_BYTES:
             packed = data.to_bytes()
             with self.lock:

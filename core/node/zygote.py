@@ -37,7 +37,7 @@ WorkerMain = Callable[[NodeSpec, int], object]
 
 PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.owner.forked")
 #: What only some workers need, and takes long: imported when nothing has been asked for so long.
-LATER = ("asyncio", "concurrent.futures.thread")
+LATER = ("hpc.core.worker.aio", "concurrent.futures.thread")
 LATER_S = 0.25
 THREAD_LIMITS = (
     "OMP_NUM_THREADS",

@@ -92,7 +92,7 @@ class Client(Values):
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)
         self._watch(self.raylet)
-        self.polling = PollLock(self._poll_once, self._kick, self._tick_s)
+        self.polling = PollLock(self._poll_once, self._kick, self.tick_s)
         self._thread = threading.Thread(target=self._background, name="hpc-background", daemon=True)
 
     def start(self) -> None:
@@ -135,6 +135,30 @@ class Client(Values):
                     events = poll(0)
             if not events:
                 events = poll(timeout_s)
+        self._handle_events(events)
+
+    def poll_beside(self, beside: select.epoll, timeout_s: float) -> None:
+        """Like a poll, for a thread that waits for other things too: ``beside`` has them and `poll_fd`. The caller
+        holds the right to poll."""
+        events = self._epoll.poll(0)
+        if not events and timeout_s > 0:
+            found = False
+            if self.spin_s:
+                deadline = time.perf_counter() + min(self.spin_s, timeout_s)
+                while not found and time.perf_counter() < deadline:
+                    os.sched_yield()
+                    found = bool(beside.poll(0))
+            if not found:
+                beside.poll(timeout_s)
+            events = self._epoll.poll(0)
+        self._handle_events(events)
+
+    @property
+    def poll_fd(self) -> int:
+        """A descriptor that is readable when a poll would find something."""
+        return self._epoll.fileno()
+
+    def _handle_events(self, events: list[tuple[int, int]]) -> None:
         for fd, what in events:
             stream = self.by_fd.get(fd)
             if stream is not None:
@@ -315,6 +339,12 @@ class Client(Values):
             except (OSError, ValueError):
                 pass
 
+    def flush_waiting(self) -> None:
+        """Send what waits, if anything does."""
+        machine = self.machine
+        if machine.outbox or machine.dropped or self.memory.unviewed:
+            self.flush()
+
     def flush(self) -> None:
         """Send everything that waits to be sent."""
         with self.lock:
@@ -323,7 +353,7 @@ class Client(Values):
 
     # -------------------------------------------------------------- time
 
-    def _tick_s(self) -> float:
+    def tick_s(self) -> float:
         """How long a poll may last. A process in which nothing can happen by itself (a worker or an actor that waits
         for work, alone with its background thread) sleeps long: a node has a thousand of them."""
         machine = self.machine

@@ -50,17 +50,18 @@ class PollLock:
         if self._owner == me:
             return self._poll_until(waiter, deadline)
         while waiter.needed > 0:
-            if self._take():
+            if self.take():
                 try:
                     if not self._poll_until(waiter, deadline):
                         return False
                 finally:
-                    self._leave()
+                    self.leave()
             elif not self._follow(waiter, deadline):
                 return waiter.needed <= 0
         return True
 
-    def _take(self) -> bool:
+    def take(self) -> bool:
+        """Take the right to poll; False if another thread that waits has it. Whoever took it calls ``leave``."""
         lock = self._lock
         if not lock.acquire(blocking=False):
             if not self._background:
@@ -75,7 +76,8 @@ class PollLock:
         self._session += 1
         return True
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Let others poll."""
         self._owner = 0
         self._lock.release()
         self._wake_one()

@@ -1,8 +1,8 @@
 """The actor that a worker hosts: its object, and on which threads its methods run.
 
 Without further options calls run one after the other on the main thread. With max_concurrency they run on that many
-threads; a class with coroutine methods gets an event loop on a thread of its own, and then they interleave. Each
-concurrency group has threads, or a limit of coroutines, of its own.
+threads; those of a class with coroutine methods interleave on an event loop (see `aio`). Each concurrency group has
+threads, or a limit of coroutines, of its own.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from hpc.core import serialization
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, Result, system_error
 from hpc.core.worker.context import TaskContext, current_task
-from hpc.core.worker.generators import ItemSender, run_async_generator, run_generator
+from hpc.core.worker.generators import ItemSender, run_generator
 
 if TYPE_CHECKING:
-    import asyncio
     import concurrent.futures
 
     from hpc.core.worker.main import Worker
@@ -33,6 +32,23 @@ class ActorExit(BaseException):
     """Raised by ``exit_actor``."""
 
 
+def has_coroutines(cls: type) -> bool:
+    """Whether a class has coroutine methods: its calls run on an event loop then."""
+    return any(
+        inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m)
+        for _, m in inspect.getmembers(cls, inspect.isfunction)
+    )
+
+
+def host(worker: Worker, create: CreateActor, cls: type) -> ActorHost:
+    """What will host an actor of this class. asyncio takes 18 ms to import, for which only those who need it wait."""
+    if has_coroutines(cls):
+        from hpc.core.worker.aio import AsyncActorHost
+
+        return AsyncActorHost(worker, create, cls)
+    return ActorHost(worker, create, cls)
+
+
 class ActorHost:
     """One actor in this process."""
 
@@ -43,43 +59,21 @@ class ActorHost:
         self.name = create.name
         self.ident = create.actor
         options = create.options
-        self.is_async = any(
-            inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m)
-            for _, m in inspect.getmembers(cls, inspect.isfunction)
-        )
+        self.is_async = has_coroutines(cls)
         self.concurrency = int(options.get("max_concurrency") or (ASYNC_CONCURRENCY if self.is_async else 1))
         groups: dict[str, int] = dict(options.get("concurrency_groups") or {})
         #: How many calls may run at the same time, per group; the group without a name has all other methods.
         self.limits = {"": self.concurrency, **groups}
-        self.loop: asyncio.AbstractEventLoop | None = None
+        #: The thread on which nothing may wait, where calls share one.
         self.loop_thread = 0
         self.pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
-        self._semaphores: dict[str, asyncio.Semaphore] = {}
         self._futures: dict[bytes, concurrent.futures.Future[Any]] = {}
         self._pending = 0
-        self._flush_due = False
         self._idle = threading.Condition()
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Make the object; the event loop or the threads first, because the constructor may want them."""
-        # asyncio takes 18 ms to import, which is for the actors that need it and not for the zygote to wait for.
-        if self.is_async:
-            import asyncio
-
-            started = threading.Event()
-            self.loop = asyncio.new_event_loop()
-
-            def run() -> None:
-                assert self.loop is not None
-                asyncio.set_event_loop(self.loop)
-                self.loop_thread = threading.get_ident()
-                self._semaphores = {group: asyncio.Semaphore(limit) for group, limit in self.limits.items()}
-                self.loop.call_soon(started.set)
-                self.loop.run_forever()
-
-            threading.Thread(target=run, name="hpc-actor-loop", daemon=True).start()
-            started.wait()
-        elif self.concurrency > 1 or len(self.limits) > 1:
+        """Make the object; its threads first, because the constructor may want them."""
+        if not self.is_async and (self.concurrency > 1 or len(self.limits) > 1):
             from concurrent.futures import ThreadPoolExecutor
 
             self.pools = {
@@ -88,15 +82,13 @@ class ActorHost:
             }
         self.instance = self.cls(*args, **kwargs)
 
+    def run(self) -> bool:
+        """Take over the main thread and serve calls to the end; False where the worker's own loop does that."""
+        return False
+
     def call(self, src: Address, msg: Call) -> None:
         """Run a call, here or on the actor's own threads."""
-        if self.loop is not None:
-            import asyncio
-
-            self._enter()
-            future = asyncio.run_coroutine_threadsafe(self._run_async(src, msg), self.loop)
-            self._futures[msg.task] = future
-        elif self.pools:
+        if self.pools:
             self._enter()
             pool = self.pools.get(msg.group) or self.pools[""]
             self._futures[msg.task] = pool.submit(self._run_pooled, src, msg)
@@ -120,7 +112,7 @@ class ActorHost:
             self._idle.wait_for(lambda: not self._pending)
 
     def cancel(self, task: bytes) -> None:
-        """Cancel a running coroutine, or a call that waits for a thread. Others run on."""
+        """Cancel a call that waits for a thread. Others run on."""
         future = self._futures.get(task)
         if future is not None:
             future.cancel()
@@ -171,43 +163,6 @@ class ActorHost:
             worker.running.pop(msg.task, None)
         self._reply(src, msg, results, met, start, exiting, retryable)
 
-    async def _run_async(self, src: Address, msg: Call) -> None:
-        import asyncio
-
-        worker = self.worker
-        context = TaskContext(msg.task, msg.attempt, f"{self.name}.{msg.method}")
-        limit = self._semaphores.get(msg.group) or self._semaphores[""]
-        exiting = retryable = False
-        met: list[bytes] = []
-        start = time.monotonic()
-        try:
-            async with limit:
-                current_task.set(context)
-                worker.running[msg.task] = context
-                serialization.context.met = met
-                try:
-                    args, kwargs = worker.arguments(msg)
-                finally:
-                    serialization.context.met = None
-                value = self.method(msg.method)(*args, **kwargs)
-                if inspect.isawaitable(value):
-                    value = await value
-                if msg.num_returns < 0:
-                    value = await run_async_generator(ItemSender(worker, src, msg, context), value)
-                results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
-        except ActorExit:
-            results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
-        except asyncio.CancelledError:
-            cancelled = system_error("TaskCancelledError", "it was cancelled while it ran", task=context.name)
-            results = [cancelled] * max(1, msg.num_returns)
-        except BaseException as error:
-            retryable = msg.retry_exceptions and isinstance(error, Exception)
-            results = worker.failure(context.name, error, msg.num_returns)
-        finally:
-            worker.running.pop(msg.task, None)
-            self._left(msg.task)
-        self._reply(src, msg, results, met, start, exiting, retryable)
-
     def _reply(
         self,
         src: Address,
@@ -217,27 +172,17 @@ class ActorHost:
         start: float,
         exiting: bool,
         retryable: bool,
+        later: bool = False,
     ) -> None:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind if results else 0
         self.worker.record.append((msg.task, msg.attempt, f"{self.name}.{msg.method}", start, run_us, kind))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
-        if self.loop is not None and not exiting:
-            # All replies of one turn of the event loop travel together.
-            self.worker.reply(src, done, met, later=True)
-            if not self._flush_due:
-                self._flush_due = True
-                self.loop.call_soon(self._flush)
-            return
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
-        self.worker.reply(src, done, met)
+        self.worker.reply(src, done, met, later)
         if exiting:
             self.worker.exit("exit_actor() was called")
-
-    def _flush(self) -> None:
-        self._flush_due = False
-        self.worker.client.flush()
 
 
 def exit_this_actor() -> None:

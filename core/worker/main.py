@@ -45,7 +45,7 @@ from hpc.core.wire import (
     system_error,
 )
 from hpc.core.worker import keeper, record
-from hpc.core.worker.actor import ActorHost
+from hpc.core.worker.actor import ActorHost, host
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, run_generator
@@ -95,6 +95,8 @@ class Worker:
         self.blocked = 0
         self.spec = spec
         self._waiter: Waiter | None = None
+        #: Called when something was read for the main thread, where that does not wait in `_next`.
+        self.wake: Callable[[], None] = lambda: None
         self._main = threading.main_thread().ident or 0
         self._main_task = b""
         self._cancel: bytes = b""
@@ -131,6 +133,7 @@ class Worker:
             self._give_back()
         if executor.cancelled:
             self._handle_cancelled()
+        self.wake()
         waiter = self._waiter
         if waiter is not None and (executor.ready or self.retiring):
             self._waiter = None
@@ -244,6 +247,8 @@ class Worker:
                 self.actor.call(src, msg)
             elif kind is CreateActor:
                 self._create_actor(src, msg)
+                if self.actor is not None and self.actor.instance is not None:
+                    self.actor.run()
             elif kind is EndActor:
                 if self.actor is not None:
                     self.actor.drain()
@@ -426,7 +431,7 @@ class Worker:
         try:
             cls = self.function(msg.fn)
             args, kwargs = self.arguments(msg)
-            self.actor = ActorHost(self, msg, cls)
+            self.actor = host(self, msg, cls)
             self.actor.construct(args, kwargs)
             results = [Result(INLINE, serialization.dumps(None).to_bytes())]
         except BaseException as error:

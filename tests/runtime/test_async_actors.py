@@ -1,0 +1,113 @@
+"""Actors on an event loop that polls the session's sockets itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+import hpc
+from hpc.exceptions import TaskCancelledError
+from runtime.running import one_node
+
+
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module):
+    with one_node(num_cpus=2):
+        yield
+
+
+@hpc.remote
+def after(path, value):
+    while not path.exists():
+        time.sleep(0.002)
+    return value
+
+
+@hpc.remote(num_cpus=0)
+class Loop:
+    def __init__(self):
+        self.thread = threading.get_ident()
+
+    async def echo(self, x):
+        await asyncio.sleep(0)
+        return x
+
+    async def same_thread(self):
+        return threading.get_ident() == self.thread == threading.main_thread().ident
+
+    async def get_on_a_thread(self, refs):
+        return await asyncio.get_running_loop().run_in_executor(None, hpc.get, refs[0])
+
+    async def wait_for(self, refs):
+        return await refs[0]
+
+    async def own(self):
+        return [hpc.put(bytes(1000))]
+
+    async def block(self, path):
+        path.with_name("blocked").touch()
+        while not path.exists():
+            time.sleep(0.002)
+
+
+def test_everything_runs_on_the_main_thread():
+    actor = Loop.remote()
+    assert hpc.get(actor.same_thread.remote(), timeout=20)
+
+
+def test_calls_go_on_while_a_thread_of_the_actor_waits_for_a_task(tmp_path):
+    actor = Loop.remote()
+    gate = tmp_path / "gate"
+    held = actor.get_on_a_thread.remote([after.remote(gate, 7)])
+    for n in range(50):
+        assert hpc.get(actor.echo.remote(n), timeout=20) == n
+    gate.touch()
+    assert hpc.get(held, timeout=20) == 7
+
+
+def test_calls_go_on_while_a_coroutine_awaits_a_task(tmp_path):
+    actor = Loop.remote()
+    gate = tmp_path / "gate"
+    held = actor.wait_for.remote([after.remote(gate, 8)])
+    assert hpc.get([actor.echo.remote(n) for n in range(500)], timeout=20) == list(range(500))
+    gate.touch()
+    assert hpc.get(held, timeout=20) == 8
+
+
+def test_owned_objects_are_answered_for_while_a_coroutine_blocks_the_loop(tmp_path):
+    actor = Loop.remote()
+    (inner,) = hpc.get(actor.own.remote(), timeout=20)
+    gate = tmp_path / "gate"
+    blocked = actor.block.remote(gate)
+    while not (tmp_path / "blocked").exists():
+        time.sleep(0.002)
+    assert hpc.get(inner, timeout=20) == bytes(1000)
+    assert not gate.exists()
+    gate.touch()
+    hpc.get(blocked, timeout=20)
+
+
+def test_a_call_that_waits_for_its_turn_is_cancelled_and_the_next_one_runs(tmp_path):
+    actor = Loop.options(max_concurrency=1).remote()
+    gate = tmp_path / "gate"
+    held = actor.wait_for.remote([after.remote(gate, 9)])
+    waiting, last = actor.echo.remote(1), actor.echo.remote(2)
+    hpc.cancel(waiting)
+    with pytest.raises(TaskCancelledError):
+        hpc.get(waiting, timeout=20)
+    gate.touch()
+    assert hpc.get([held, last], timeout=20) == [9, 2]
+
+
+def test_a_running_coroutine_is_cancelled(tmp_path):
+    actor = Loop.remote()
+    held = actor.wait_for.remote([after.remote(tmp_path / "gate", 1)])
+    hpc.get(actor.echo.remote(0), timeout=20)
+    hpc.cancel(held)
+    with pytest.raises(TaskCancelledError):
+        hpc.get(held, timeout=20)
+    (tmp_path / "gate").touch()
+    assert hpc.get(actor.echo.remote(3), timeout=20) == 3

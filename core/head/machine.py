@@ -56,6 +56,8 @@ MAX_KV_BYTES = 256 << 20
 #: Answers to questions that changed something, kept for those who ask again after the head was restarted.
 MAX_ANSWERS = 10_000
 #: Questions that change something.
+#: The head ticks with each turn of its reactor, and looks for silent nodes so often.
+LOOK_S = 0.05
 CHANGING = (NameRegister, KvPut, KvDelete)
 
 
@@ -111,6 +113,7 @@ class HeadMachine:
         self._unserved: dict[tuple[int, int], float] = {}
         self._replan = False
         self._plan_at = 0.0
+        self._look_at = 0.0
         self.groups = Groups(self.outbox, self._ticket)
         self.parts: dict[str, Part] = {"groups": self.groups, "keeper": self.keeper}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
@@ -133,8 +136,9 @@ class HeadMachine:
             **self.groups.handlers,
         }
 
-    def handle(self, src: Address, messages: Sequence[Message], now: float) -> None:
-        """Messages from a raylet or from a process behind it. Those of a node declared dead are not believed."""
+    def handle(self, src: Address, messages: Sequence[Message], now: float, serve: bool = True) -> None:
+        """Messages from a raylet or from a process behind it. Those of a node declared dead are not believed. Whoever
+        has more of them says ``serve=False``: `tick` serves what they want, once for all."""
         self.now = self.groups.now = now
         if src.node in self.dead:
             self.outbox.append((raylet_of(src.node), NodeDied(src.node, self.dead[src.node].why)))
@@ -146,7 +150,8 @@ class HeadMachine:
             if not (type(msg) in CHANGING and self._said_before(src, msg)):
                 handler(src, msg)
                 self._replan = self._replan or type(msg) is not Heartbeat
-        self._serve()
+        if serve:
+            self._serve()
 
     # -------------------------------------------------------------- what a restarted head must know
 
@@ -530,15 +535,20 @@ class HeadMachine:
 
     # -------------------------------------------------------------- time
 
-    def tick(self, now: float) -> float:
-        """Suspect and bury silent nodes; returns the time of the next tick."""
-        self.now = self.groups.now = now
+    def _look_for_silence(self) -> None:
         for number, node in list(self.nodes.items()):
-            silent = now - node.heard
+            silent = self.now - node.heard
             if silent > self.dead_s:
                 self.lose_node(number, f"no word from it for {silent:.0f} s")
             elif silent > self.suspect_s and not node.suspect:
                 node.suspect = True
+
+    def tick(self, now: float) -> float:
+        """Suspect and bury silent nodes; returns the time of the next tick."""
+        self.now = self.groups.now = now
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._look_for_silence()
         unplaced = self.groups.unplaced
         if unplaced and now >= self._plan_at:
             # Reports make it plan again at once; this is for raylets that refused, and tickets that lapse.

@@ -116,8 +116,8 @@ class Head:
         except DecodeError as error:
             log.warning("node %d sent a message that cannot be decoded: %s", node, error)
             return
-        self.machine.handle(Address(src_node, src_proc), messages, self.reactor.now())
-        self._send_outbox()
+        # What follows is done at the end of the turn, once for all that has come: see _settle.
+        self.machine.handle(Address(src_node, src_proc), messages, self.reactor.now(), serve=False)
 
     def _send_outbox(self) -> None:
         machine = self.machine

@@ -457,6 +457,14 @@ class Client(Values):
             raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
         return slot[1]
 
+    def tell_head(self, build: Callable[[int], Message]) -> None:
+        """Have the head do something that it will not refuse. It is told again if it dies before it has answered."""
+        with self.lock:
+            self.check_lost()
+            self._reqs += 1
+            msg = self.machine.asked[self._reqs] = build(self._reqs)
+            self.send_now(HEAD, [msg])
+
     def ask_head(self, build: Callable[[int], Message], timeout_s: float | None = 60.0) -> Answer:
         """A question to the head."""
         answer = self.request(lambda req: (HEAD, build(req)), timeout_s)

@@ -155,13 +155,17 @@ def placement_group(
     creator: Address = client.addr if process.actor else client.machine.driver
     with client.lock:
         ident = client.machine.new_ids()
-    answer = client.ask_head(
-        lambda req: PgCreate(
-            req, ident, name, namespace_of(client), strategy, amounts, selectors, lifetime == "detached", creator
-        )
-    )
-    if not answer.ok:
-        raise ValueError(answer.why)
+    namespace = namespace_of(client)
+
+    def create(req: int) -> PgCreate:
+        return PgCreate(req, ident, name, namespace, strategy, amounts, selectors, lifetime == "detached", creator)
+
+    if name:
+        answer = client.ask_head(create)
+        if not answer.ok:
+            raise ValueError(answer.why)
+    else:
+        client.tell_head(create)  # nothing but the name could be refused
     return PlacementGroup(ident, [dict(bundle) for bundle in bundles])
 
 
@@ -184,13 +188,14 @@ def _amounts(bundles: Any) -> list[dict[str, int]]:
 
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
-    """Remove the group and end what runs in it. Tasks fail with TaskPlacementGroupRemoved, actors die."""
+    """Have the group removed and what runs in it ended; returns at once. Tasks fail with TaskPlacementGroupRemoved,
+    actors die."""
     from hpc.core.wire import PgRemove
     from hpc.session import ensure_client
 
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group takes a PlacementGroup, not {type(placement_group).__name__}")
-    ensure_client().ask_head(lambda req: PgRemove(req, placement_group.id))
+    ensure_client().tell_head(lambda req: PgRemove(req, placement_group.id))
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:

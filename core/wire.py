@@ -53,7 +53,7 @@ class Register(Message, tag=1):
 
 
 class Registered(Message, tag=2):
-    """The raylet's answer; the arena's descriptor travels with it (SCM_RIGHTS)."""
+    """The raylet's answer; with it travel (SCM_RIGHTS) descriptors of the arena and, if it has one, its overflow."""
 
     node: int
     proc: int
@@ -61,6 +61,7 @@ class Registered(Message, tag=2):
     arena_bytes: int
     session: str
     config: dict[str, Any]
+    overflow_bytes: int = 0
 
 
 class LeaseRequest(Message, tag=3):

@@ -825,12 +825,14 @@ class PgWait(Message, tag=103):
 
 
 class BundlePrepare(Message, tag=104):
-    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none."""
+    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none. If ``patient``, what
+    becomes free is kept for them until all of it is there."""
 
     group: bytes
     attempt: int
     ticket: int
     bundles: list[tuple[int, dict[str, int]]]
+    patient: bool = False
 
 
 class BundlePrepared(Message, tag=105):

@@ -53,7 +53,7 @@ class Register(Message, tag=1):
 
 
 class Registered(Message, tag=2):
-    """The raylet's answer; the arena's descriptor travels with it (SCM_RIGHTS)."""
+    """The raylet's answer; with it travel (SCM_RIGHTS) descriptors of the arena and, if it has one, its overflow."""
 
     node: int
     proc: int
@@ -61,6 +61,7 @@ class Registered(Message, tag=2):
     arena_bytes: int
     session: str
     config: dict[str, Any]
+    overflow_bytes: int = 0
 
 
 class LeaseRequest(Message, tag=3):
@@ -824,12 +825,14 @@ class PgWait(Message, tag=103):
 
 
 class BundlePrepare(Message, tag=104):
-    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none."""
+    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none. If ``patient``, what
+    becomes free is kept for them until all of it is there."""
 
     group: bytes
     attempt: int
     ticket: int
     bundles: list[tuple[int, dict[str, int]]]
+    patient: bool = False
 
 
 class BundlePrepared(Message, tag=105):

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 PENDING, PREPARING, CREATED, RESCHEDULING, REMOVED = "PENDING", "PREPARED", "CREATED", "RESCHEDULING", "REMOVED"
 #: A raylet that refused is not asked again for so long: its next report says why.
 REFUSED_S = 0.05
+#: A group that has waited so long is waited for by raylets: what becomes free on the nodes of its plan is kept for it.
+PATIENCE_S = 1.0
+#: They do so for this long at most, and after a pause of the same length twice as long: what it waits for may wait, in
+#: some way that nobody here sees, for what is kept.
+HOLD_S = 10.0
+MAX_HOLD_S = 600.0
+#: A raylet where waiting would be in vain is left out of such plans for so long.
+IN_VAIN_S = 2.0
 #: Removed groups that are remembered, for their error messages.
 MAX_REMOVED = 1000
 #: A head that took the place of another waits so long to be asked for a group again, before it says that there is none.
@@ -70,6 +78,12 @@ class Group:
     refused: dict[int, float] = field(default_factory=dict)
     warned: str = ""
     why: str = ""
+    #: It finds no room since then (0: it does); its raylets keep room for it, or may do so again from ``hold_at`` on.
+    since: float = 0.0
+    patient: bool = False
+    hold_at: float = 0.0
+    hold_s: float = HOLD_S
+    in_vain: dict[int, float] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[int]:
@@ -112,6 +126,7 @@ class Groups:
         self._unplaced: dict[bytes, Group] = {}
         self._changed: dict[bytes, None] = {}
         self._order = 0
+        self._holding = b""
         self.unknown_until = 0.0
         self.waiters: dict[bytes, list[tuple[Address, int]]] = {}
         self.now = 0.0
@@ -248,13 +263,75 @@ class Groups:
         """Groups that wait for resources, oldest first."""
         return sorted(self._unplaced.values(), key=lambda group: group.order)
 
+    @property
+    def are_waiting(self) -> bool:
+        """Whether there is a group for which something could be done."""
+        return bool(self._unplaced) or self.holding is not None
+
+    @property
+    def holding(self) -> Group | None:
+        """The group for which raylets keep room at the moment: one at most, so that two cannot wait for each other."""
+        group = self.table.get(self._holding)
+        return group if group is not None and group.patient and group.planned else None
+
     def plan(self, snapshot: Snapshot) -> None:
         """Try to place what waits, oldest first; what a plan uses is taken out of the snapshot."""
+        holding = self.holding
+        if holding is not None:
+            self._look_after(snapshot, holding)
         for group in self.unplaced:
             try:
                 self._plan_one(snapshot, group)
             except NONSENSE as error:
                 self.remove(group, f"{GROUP_GONE}, because it cannot be understood: {error!r}")
+        if self.holding is None:
+            self._hold_room(snapshot)
+
+    def _look_after(self, snapshot: Snapshot, group: Group) -> None:
+        """What is kept for a group is given up after a while, and when there is room for it as things are."""
+        from hpc.core.policy.bundles import place_bundles
+
+        missing = group.missing
+        selectors = [group.selectors[i] for i in missing] if group.selectors else []
+        taken = [node for node in group.nodes if node]
+        bundles = [group.bundles[i] for i in missing]
+        if self.now >= group.hold_at:
+            self._give_up(group)
+            group.hold_at = self.now + group.hold_s
+            group.hold_s = min(MAX_HOLD_S, 2 * group.hold_s)
+        elif place_bundles(snapshot, bundles, group.strategy, selectors, taken=taken) is not None:
+            self._give_up(group)
+
+    def _hold_room(self, snapshot: Snapshot) -> None:
+        """Have room kept for the oldest group that has waited long enough, on nodes that tasks alone keep from it."""
+        from hpc.core.policy.bundles import place_bundles
+        from hpc.core.policy.placement import Snapshot
+
+        late = [g for g in self.unplaced if g.since and self.now >= max(g.since + PATIENCE_S, g.hold_at)]
+        if not late:
+            return
+        free = {name: column.copy() for name, column in snapshot.totals.items()}
+        room = Snapshot(snapshot.nodes, snapshot.totals, free, snapshot.labels)
+        there = {int(node) for node in snapshot.nodes}
+        for group in self.table.values():
+            for bundle, node in [
+                *zip(group.bundles, group.nodes),
+                *((group.bundles[i], n) for i, n in group.planned.items()),
+            ]:
+                if node in there:
+                    room.take(node, bundle)
+        for group in late:
+            missing = group.missing
+            selectors = [group.selectors[i] for i in missing] if group.selectors else []
+            taken = [node for node in group.nodes if node]
+            bundles = [group.bundles[i] for i in missing]
+            avoid = [node for node, until in group.in_vain.items() if until > self.now]
+            nodes = place_bundles(room, bundles, group.strategy, selectors, taken=taken, avoid=avoid)
+            if nodes is not None:
+                self._holding = group.group
+                group.hold_at = self.now + group.hold_s
+                self._prepare(group, dict(zip(missing, nodes)), patient=True)
+                return
 
     def _plan_one(self, snapshot: Snapshot, group: Group) -> None:
         from hpc.core.policy.bundles import place_bundles, why_no_group
@@ -269,15 +346,18 @@ class Groups:
             for bundle, node in zip(bundles, nodes):
                 snapshot.take(node, bundle)
             self._prepare(group, dict(zip(missing, nodes)))
-        elif not group.warned:
+            return
+        group.since = group.since or self.now
+        if not group.warned:
             why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors)
             if why:
                 name = f" {group.name!r}" if group.name else ""
                 group.warned = f"placement group{name} {group.group.hex()} cannot be placed: {why}"
                 self._send(group.creator, PgWarning(group.group, group.warned))
 
-    def _prepare(self, group: Group, planned: dict[int, int]) -> None:
+    def _prepare(self, group: Group, planned: dict[int, int], patient: bool = False) -> None:
         group.attempt += 1
+        group.patient = patient
         group.planned, group.taken = planned, []
         group.awaited = sorted(set(planned.values()))
         self._note(group)
@@ -287,8 +367,8 @@ class Groups:
             for _, amounts in bundles:
                 for name, units in amounts.items():
                     together[name] = together.get(name, 0) + units
-            ticket = self._ticket(node, together)
-            self._send(raylet_of(node), BundlePrepare(group.group, group.attempt, ticket, bundles))
+            ticket = self._ticket(node, {} if patient else together)
+            self._send(raylet_of(node), BundlePrepare(group.group, group.attempt, ticket, bundles, patient))
 
     def _on_prepared(self, src: Address, msg: BundlePrepared) -> None:
         group = self.find(msg.group)
@@ -298,7 +378,10 @@ class Groups:
             return
         group.awaited.remove(src.node)
         if not msg.ok:
-            group.refused[src.node] = self.now + REFUSED_S
+            if group.patient:
+                group.in_vain[src.node] = self.now + IN_VAIN_S
+            else:
+                group.refused[src.node] = self.now + REFUSED_S
             self._give_up(group)
             return
         group.taken.append(src.node)
@@ -312,8 +395,9 @@ class Groups:
             self._send(raylet_of(node), BundleCommit(group.group, group.attempt))
         group.planned, group.taken = {}, []
         group.warned = ""
+        group.patient = False
         if not group.missing:
-            group.state = CREATED
+            group.state, group.since, group.hold_at, group.hold_s = CREATED, 0.0, 0.0, HOLD_S
             self._tell_waiters(group, True)
         self._note(group)
 
@@ -328,7 +412,7 @@ class Groups:
         for node in [*group.taken, *group.awaited]:
             why = "this attempt to reserve was given up"
             self._send(raylet_of(node), BundleReturn(group.group, group.attempt, why))
-        group.planned, group.taken, group.awaited = {}, [], []
+        group.planned, group.taken, group.awaited, group.patient = {}, [], [], False
         group.state = RESCHEDULING if any(group.nodes) or group.state == RESCHEDULING else PENDING
         self._note(group)
 

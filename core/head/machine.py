@@ -319,7 +319,7 @@ class HeadMachine:
     def _serve(self) -> None:
         """Reserve what placement groups wait for, and answer demands with tickets, oldest first, as far as there is
         room in the last known view."""
-        replan, self._replan = self._replan and bool(self.groups.unplaced), False
+        replan, self._replan = self._replan and self.groups.are_waiting, False
         if not self.demands and not replan:
             return
         # Imported when first needed: numpy takes 0.1 s, and a session is ready before anything is placed.
@@ -549,11 +549,11 @@ class HeadMachine:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look_for_silence()
-        unplaced = self.groups.unplaced
-        if unplaced and now >= self._plan_at:
+        waiting, unplaced = self.groups.are_waiting, self.groups.unplaced
+        if waiting and now >= self._plan_at:
             # Reports make it plan again at once; this is for raylets that refused, and tickets that lapse.
             self._replan = True
             self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
         self._serve()
         next_at = now + (0.25 if self.demands else 1.0)
-        return min(next_at, self._plan_at) if unplaced else next_at
+        return min(next_at, self._plan_at) if waiting else next_at

@@ -81,10 +81,10 @@ class Client(Values):
         self._next_tick = 0.0
         self._reqs = 0
         self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
-        registered, arena_fd = register(self.raylet.sock, kind, job, proc)
+        registered, fds = register(self.raylet.sock, kind, job, proc)
         self.registered = registered
         self.addr = Address(registered.node, registered.proc)
-        self.arena = Arena(arena_fd, registered.arena_bytes, registered.slot)
+        self.arena = Arena(fds[0], registered.arena_bytes, registered.slot, [*fds, -1][1], registered.overflow_bytes)
         self.memory = Memory(self, self.arena)
         self.machine = OwnerMachine(self.addr, job)
         self.machine.on_gone = self._asked_in_vain

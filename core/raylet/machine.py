@@ -301,7 +301,7 @@ class RayletMachine:
         if not self.registered:
             return next_at
         leasing = self.leasing
-        free = leasing.resources.free
+        free = leasing.holds.free_for_others() if leasing.holds.waiting else leasing.resources.free
         due = self._last_report + self.heartbeat_s
         if free != self._last_free or leasing.spent_tickets:
             if self._changed_at is None:
@@ -321,7 +321,7 @@ class RayletMachine:
 
     def _report(self, now: float) -> None:
         leasing = self.leasing
-        self._last_free = dict(leasing.resources.free)
+        self._last_free = leasing.holds.free_for_others()
         self._last_report = now
         self._changed_at = self._bundles_at = None
         if self._unacked_since is None:

@@ -41,6 +41,8 @@ PURE = (
     "core/raylet/borrowing.py",
     "core/raylet/machine.py",
     "core/raylet/bundles.py",
+    "core/raylet/holds.py",
+    "core/raylet/room.py",
     "core/raylet/sharing.py",
     "core/owner/locality.py",
     "core/head/machine.py",

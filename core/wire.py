@@ -818,7 +818,7 @@ class PgTable(Message, tag=102):
 
 
 class PgWait(Message, tag=103):
-    """Answered when the group is reserved completely, or is removed (not ok)."""
+    """Answered when the group is reserved completely, or is removed (not ok). Without a number: say its state now."""
 
     req: int
     group: bytes
@@ -870,6 +870,14 @@ class PgWarning(Message, tag=109):
 
     group: bytes
     why: str
+
+
+class PgState(Message, tag=165):
+    """To the process that made a group, when it has changed: it is CREATED, or not (any more), or REMOVED and why."""
+
+    group: bytes
+    state: str
+    why: str = ""
 
 
 # ---------------------------------------------------------------- the object store under pressure
@@ -929,7 +937,7 @@ AnyMessage = Union[
     Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
-    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
+    PgWarning, PgState, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

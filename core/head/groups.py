@@ -26,6 +26,7 @@ from hpc.core.wire import (
     Message,
     PgCreate,
     PgRemove,
+    PgState,
     PgTable,
     PgWait,
     PgWarning,
@@ -45,17 +46,20 @@ HOLD_S = 10.0
 MAX_HOLD_S = 600.0
 #: A raylet where waiting would be in vain is left out of such plans for so long.
 IN_VAIN_S = 2.0
+NO_SUCH_GROUP = "there is no such placement group (any more)"
 #: Removed groups that are remembered, for their error messages.
 MAX_REMOVED = 1000
-#: A head that took the place of another waits so long to be asked for a group again, before it says that there is none.
-ASKED_AGAIN_S = 10.0
+#: A group of which the head has never heard is waited for so long: those who use it may be faster than whoever makes
+#: it, and a head that took the place of another is asked for it again.
+UNHEARD_S = 5.0
 #: How a worker's end in a removed group is explained; owners know it by its beginning.
 GROUP_GONE = "its placement group was removed"
 
 
 @dataclass
 class Group:
-    """A placement group, the ``order``th of its session. ``nodes[i]`` is where bundle i is reserved (0: nowhere);
+    """A placement group, the ``order``th of its session. ``creator`` is whose end ends it, ``maker`` the process that
+    asked for it and was ``told`` its state. ``nodes[i]`` is where bundle i is reserved (0: nowhere);
     ``planned`` is where the present attempt wants to have those that are missing, ``awaited`` who has not answered,
     ``taken`` who said yes."""
 
@@ -68,6 +72,7 @@ class Group:
     detached: bool
     creator: Address
     order: int
+    maker: Address
     state: str = PENDING
     attempt: int = 0
     nodes: list[int] = field(default_factory=list)
@@ -78,6 +83,7 @@ class Group:
     refused: dict[int, float] = field(default_factory=dict)
     warned: str = ""
     why: str = ""
+    told: str = ""
     #: It finds no room since then (0: it does); its raylets keep room for it, or may do so again from ``hold_at`` on.
     since: float = 0.0
     patient: bool = False
@@ -95,19 +101,21 @@ class Group:
         raylets report them."""
         return [
             self.group, self.name, self.namespace, self.strategy, self.bundles, self.selectors, self.detached,
-            [*self.creator], self.order, self.state, self.attempt, list(self.nodes), list(self.attempts), self.why,
+            [*self.creator], self.order, [*self.maker], self.state, self.attempt, list(self.nodes),
+            list(self.attempts), self.why,
         ]  # fmt: skip
 
     @classmethod
     def from_row(cls, row: list[Any]) -> Group:
         """The group of a row."""
-        ident, name, namespace, strategy, bundles, selectors, detached, creator, order, state, attempt = row[:11]
-        nodes, attempts, why = row[11:]
+        ident, name, namespace, strategy, bundles, selectors, detached, creator, order, maker = row[:10]
+        state, attempt, nodes, attempts, why = row[10:]
+        told = state if state in (CREATED, REMOVED) else ""
         if state == PREPARING:
             state = PENDING if not any(nodes) else RESCHEDULING
         return cls(
-            ident, name, namespace, strategy, bundles, selectors, detached, Address(*creator), order, state, attempt,
-            nodes, attempts, why=why,
+            ident, name, namespace, strategy, bundles, selectors, detached, Address(*creator), order,
+            Address(*maker), state, attempt, nodes, attempts, why=why, told=told,
         )  # fmt: skip
 
 
@@ -127,7 +135,7 @@ class Groups:
         self._changed: dict[bytes, None] = {}
         self._order = 0
         self._holding = b""
-        self.unknown_until = 0.0
+        self._unheard: dict[bytes, float] = {}
         self.waiters: dict[bytes, list[tuple[Address, int]]] = {}
         self.now = 0.0
         self._ticket = ticket
@@ -145,8 +153,13 @@ class Groups:
         return self.table.get(ident) or self.removed.get(ident)
 
     def _note(self, group: Group) -> None:
-        """A group has changed: it is to be journaled, and may wait for resources now or not any more."""
+        """A group has changed: it is to be journaled, whoever made it is told what that means for waiting, and it may
+        wait for resources now or not any more."""
         self._changed[group.group] = None
+        told = group.state if group.state in (CREATED, REMOVED) else ""
+        if told != group.told:
+            group.told = told
+            self._send(group.maker, PgState(group.group, told, group.why))
         if group.state in (PENDING, RESCHEDULING) and not group.planned:
             self._unplaced[group.group] = group
         else:
@@ -192,9 +205,10 @@ class Groups:
             return
         empty = [0] * len(msg.bundles)
         self._order += 1
+        self._unheard.pop(msg.group, None)
         group = self.table[msg.group] = Group(
             msg.group, msg.name, msg.namespace, msg.strategy, msg.bundles, msg.selectors, msg.detached, msg.creator,
-            self._order, nodes=empty, attempts=list(empty),
+            self._order, src, nodes=empty, attempts=list(empty),
         )  # fmt: skip
         self._note(group)
         self._send(src, Answer(msg.req, True))
@@ -208,13 +222,20 @@ class Groups:
     def _on_remove(self, src: Address, msg: PgRemove) -> None:
         group = self.table.get(msg.group)
         if group is not None:
+            if src == group.maker:
+                group.told = REMOVED  # it knows
             self.remove(group, f"{GROUP_GONE} by remove_placement_group()")
         self._send(src, Answer(msg.req, True))
 
     def _on_wait(self, src: Address, msg: PgWait) -> None:
         group = self.find(msg.group)
-        if group is None or group.state == REMOVED:
-            self._send(src, Answer(msg.req, False, why=group.why if group else "there is no such placement group"))
+        if not msg.req:
+            if group is not None:
+                self._send(src, PgState(group.group, group.told, group.why))
+        elif group is None and self._may_come(msg.group):
+            self.waiters.setdefault(msg.group, []).append((src, msg.req))
+        elif group is None or group.state == REMOVED:
+            self._send(src, Answer(msg.req, False, why=group.why if group else NO_SUCH_GROUP))
         elif group.state == CREATED:
             self._send(src, Answer(msg.req, True))
         else:
@@ -255,6 +276,25 @@ class Groups:
     def _tell_waiters(self, group: Group, ok: bool) -> None:
         for src, req in self.waiters.pop(group.group, []):
             self._send(src, Answer(req, ok, why=group.why))
+
+    def _may_come(self, ident: bytes) -> bool:
+        """Whether a group that is not in the tables may be on its way here."""
+        if ident not in self._unheard:
+            self._unheard[ident] = self.now
+            while len(self._unheard) > MAX_REMOVED:
+                self._give_up_on(next(iter(self._unheard)))
+        return self.now < self._unheard[ident] + UNHEARD_S
+
+    def _give_up_on(self, ident: bytes) -> None:
+        del self._unheard[ident]
+        if ident not in self.table:
+            for src, req in self.waiters.pop(ident, []):
+                self._send(src, Answer(req, False, why=NO_SUCH_GROUP))
+
+    def tick(self) -> None:
+        """Who waits for a group that was never made is told so."""
+        for ident in [ident for ident, since in self._unheard.items() if self.now >= since + 2 * UNHEARD_S]:
+            self._give_up_on(ident)
 
     # -------------------------------------------------------------- the two phases
 
@@ -481,7 +521,7 @@ class Groups:
         """Why a demand for a group can never be served; empty if it can."""
         group = self.find(strategy[1])
         if group is None:
-            return "" if self.now < self.unknown_until else "there is no such placement group (any more)"
+            return "" if self._may_come(strategy[1]) else NO_SUCH_GROUP
         if group.state == REMOVED:
             return group.why
         if strategy[2] >= len(group.bundles):

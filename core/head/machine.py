@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hpc.core.head.groups import ASKED_AGAIN_S, REFUSED_S, Groups
+from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.keeper import Keeper
 from hpc.core.head.sane import MAX_DEMAND, NONSENSE, is_sane
@@ -157,8 +157,6 @@ class HeadMachine:
 
     def begin(self, epoch: int) -> None:
         """Start to work under a number that no head of this session had before."""
-        if epoch > 1:
-            self.groups.unknown_until = self.now + ASKED_AGAIN_S
         self.epoch = epoch
         self._next_ticket = epoch << 40
         self.keeper.begin(epoch)
@@ -549,6 +547,7 @@ class HeadMachine:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look_for_silence()
+            self.groups.tick()
         waiting, unplaced = self.groups.are_waiting, self.groups.unplaced
         if waiting and now >= self._plan_at:
             # Reports make it plan again at once; this is for raylets that refused, and tickets that lapse.

@@ -441,7 +441,8 @@ class Client(Values):
             dst, msg = build(req)
             if dst == HEAD:
                 self.machine.asked[req] = msg
-            self.send_now(dst, [msg])
+            self.machine.send(dst, msg)
+            self._flush()
         answered = False
         try:
             answered = self.wait_for(waiter, timeout_s)
@@ -463,7 +464,10 @@ class Client(Values):
             self.check_lost()
             self._reqs += 1
             msg = self.machine.asked[self._reqs] = build(self._reqs)
-            self.send_now(HEAD, [msg])
+            # With what else is said before somebody waits, or in 2 ms by the background thread.
+            self.machine.send(HEAD, msg, urgent=False)
+            if len(self.machine.outbox[HEAD]) >= FRAME_MESSAGES // 8:
+                self._flush(everything=True)
 
     def ask_head(self, build: Callable[[int], Message], timeout_s: float | None = 60.0) -> Answer:
         """A question to the head."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.core.accelerators.kinds import gpu_kind, kind_in
-from hpc.core.head.groups import CREATED, PENDING, REMOVED, RESCHEDULING
+from hpc.core.head.groups import CREATED, PENDING, REMOVED, RESCHEDULING, UNHEARD_S
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.locality import best_node

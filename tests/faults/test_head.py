@@ -169,8 +169,9 @@ def test_too_many_deaths_end_the_session_and_say_why(heads):
     kill9(heads.pid())
     eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
     assert "not started again: it ended more than 5 times within 60 s" in heads.session.lost
-    with pytest.raises(HpcError):
-        hpc.get(where.remote(), timeout=20)
+    with pytest.raises(HpcError):  # the node is on its way out: a task may still be done
+        while True:
+            hpc.get(where.remote(), timeout=20)
 
 
 def test_a_head_that_hangs_is_killed_and_another_takes_its_place():

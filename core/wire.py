@@ -652,7 +652,7 @@ class NodeDied(Message, tag=83):
 
 class Heartbeat(Message, tag=84):
     """A raylet is alive; what it has free, how many requests wait there, and what is free in each bundle of placement
-    groups that it holds: (group, index, free)."""
+    groups that it holds: (group, index, free). ``beat`` is its number."""
 
     node: int
     free: dict[str, int]
@@ -660,13 +660,15 @@ class Heartbeat(Message, tag=84):
     waiting: int
     tickets: list[int] = []
     bundles: list[tuple[bytes, int, dict[str, int]]] = []
+    beat: int = 0
 
 
 class HeartbeatAck(Message, tag=85):
-    """The head has heard it; ``time_left_s`` is what remains of the walltime (-1: unlimited)."""
+    """The head has heard number ``beat``; ``time_left_s`` is what remains of the walltime (-1: unlimited)."""
 
     epoch: int
     time_left_s: float
+    beat: int = 0
 
 
 class Demand(Message, tag=86):

@@ -224,7 +224,7 @@ class HeadMachine:
                 holder.tickets.pop(ticket, None)
                 holder.bundle_tickets.pop(ticket, None)
         left = -1.0 if self.ends_at is None else max(0.0, self.ends_at - self.now)
-        self.outbox.append((src, HeartbeatAck(self.epoch, left)))
+        self.outbox.append((src, HeartbeatAck(self.epoch, left, msg.beat)))
 
     def lose_node(self, number: int, why: str) -> None:
         """The node is gone for good: everyone is told, and its number never comes back."""

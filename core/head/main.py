@@ -99,6 +99,8 @@ class Head:
                     self.admitted[int(node)] = key
             elif op == "lost":
                 self.machine.lose_node(int(message["node"]), str(message.get("why", "it has ended")))
+            elif op == "ping":
+                self.control.send({"op": "pong"})
             elif op == "stop":
                 self.reactor.stop()
         if self.control.eof:

@@ -112,7 +112,7 @@ class Raylet:
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
         self.exited: dict[int, str] = {}
         self.pidfds: dict[int, int] = {}
-        self.logs = LogTail(spec, self._send_logs)
+        self.logs = LogTail(spec, lambda dst, msg: self.machine.outbox.append((dst, msg)))
         self.dialed: set[int] = set()
         self.ready_said = False
         self.stopping = False
@@ -173,6 +173,8 @@ class Raylet:
                 self.allow.add(message["head_pk"], HEAD_NODE)
                 self.links.dial(HEAD_NODE, message["head_ep"], message["head_pk"])
                 self.machine.join()
+            elif op == "ping":
+                self.control.send({"op": "pong"})
             elif op == "stop":
                 self._stop(message.get("why", ""))
         if self.control.eof:
@@ -515,9 +517,6 @@ class Raylet:
         self.logs.poll(self.machine.leasing.procs)
         self.machine.outbox.append((src, Answer(msg.req, True)))
 
-    def _send_logs(self, dst: Address, msg: Message) -> None:
-        self.machine.outbox.append((dst, msg))
-
     # -------------------------------------------------------------- turns and time
 
     def _settle(self) -> None:
@@ -543,7 +542,8 @@ class Raylet:
         if machine.registered and not self.ready_said:  # workers follow within milliseconds
             self.ready_said = True
             self.control.send({"op": "ready"})
-        if machine.fenced:
+        if machine.fenced and not self.stopping:
+            self.control.send({"op": "fenced", "why": machine.fenced})
             self._stop(machine.fenced)
         if self._timer is None or not self._timer.active or self._timer.when > next_at:
             if self._timer is not None:

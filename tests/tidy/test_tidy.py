@@ -28,6 +28,8 @@ PURE = (
     "core/serializability.py",
     "core/store/layout.py",
     "core/net/session.py",
+    "core/node/pulse.py",
+    "core/raylet/fence.py",
     "core/owner/objects.py",
     "core/owner/tasks.py",
     "core/owner/actors.py",

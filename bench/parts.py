@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import spaces
 from bench.children import Children
-from bench.table import number
+from bench.table import NOTHING, number
 
 LIMIT_S = 240.0
 SPINS = ("50", "0")
@@ -109,7 +109,22 @@ def scale(children: Children, quick: bool) -> dict[str, Any]:
     return module.measure(quick)
 
 
+def counts(children: Children, quick: bool) -> dict[str, Any]:
+    """What a task costs as counts, which the test suite bounds."""
+    (found,) = children.probe(sys.executable, "counts.py", timeout_s=LIMIT_S).records
+    kinds = list(dict.fromkeys(what for counted in found.values() for what in counted))
+    rows = [[what, *(f"{c[what]:.3g}" if what in c else NOTHING for c in found.values())] for what in kinds]
+    note = (
+        "For each task or call, with one worker, where the driver does not spin: calls of Python and C functions and "
+        "bytecode instructions of the main thread; frames of the driver's sockets, and those of them to and from the "
+        "raylet; times that a process went to sleep; blocks of memory that a task in flight holds, and that stay. "
+        "`tests/runtime/test_costs.py` fails when one of them grows."
+    )
+    return table("Counts for each task", note, ["count", *found], rows)
+
+
 PARTS: dict[str, Callable[[Children, bool], dict[str, Any]]] = {
+    "counts": counts,
     "placement": placement,
     "load": load,
     "fleet": fleet,

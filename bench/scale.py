@@ -257,9 +257,10 @@ def measure(quick: bool, draw: bool = True) -> dict[str, Any]:
     verdict = "within" if max(most.default, most.spread) <= LIMIT_US else "ABOVE"
     note = (
         "CPU time of the head's machine in µs, messages decoded and encoded. "
-        f"{placed:,} tasks placed on {most.nodes:,} nodes: {number(most.default)} µs a task by DEFAULT, {number(most.spread)} by SPREAD, {verdict} the limit of "
-        f"{LIMIT_US:g}. A heartbeat and its answer have {most.bytes_each:.0f} bytes. The last two columns: the share "
-        "of one core that a node's heartbeats, one a second, cost the head, and those of all nodes."
+        f"{placed:,} tasks placed on {most.nodes:,} nodes: {number(most.default)} µs a task by DEFAULT, "
+        f"{number(most.spread)} by SPREAD, {verdict} the limit of {LIMIT_US:g}. "
+        f"A heartbeat and its answer have {most.bytes_each:.0f} bytes. The last two columns: the share of one core "
+        "that a node's heartbeats, one a second, cost the head, and those of all nodes."
     )
     simulated = []
     sizes, tasks = (SIM_QUICK_SIZES, SIM_QUICK_TASKS) if quick else (SIM_SIZES, SIM_TASKS)

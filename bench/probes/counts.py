@@ -31,6 +31,7 @@ from hpc.core.owner.ref import current
 
 ASYNC, SYNC = 1000, 200
 ATTACH_S = 5.0
+Ask = Callable[[bool], tuple[int, int]]
 
 
 @hpc.remote

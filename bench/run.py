@@ -19,6 +19,7 @@ from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.metrics import (
     DERIVED,
     FROM_EXEC,
+    FUTURES,
     HPC,
     IDLE,
     IMPORT,
@@ -114,7 +115,7 @@ class Run:
             say(f"round {turn + 1} of {self.plan.rounds}")
             for metrics in self.plan.units():
                 for name, peer in self.peers.items():
-                    theirs = [m for m in metrics if name in m.peers]
+                    theirs = [m for m in metrics if name in m.peers and self._has_time(name, m)]
                     if theirs:
                         self._micro(peer, theirs)
             if self.plan.group(INIT_GROUP):
@@ -158,6 +159,10 @@ class Run:
             for name, (source, divisor) in DERIVED.items():
                 if source == metric.name and peer.name == HPC and self.plan.named(name):
                     self.add(name, HPC, value / record["extra"][divisor])
+
+    def _has_time(self, peer: str, metric: Metric) -> bool:
+        """Whether a quick run has time for it: Dask and Parsl take long, so only the first two figures have them."""
+        return not self.plan.quick or peer in (HPC, RAY, FUTURES) or any(t.peer == FUTURES for t in metric.targets)
 
     def _two(self) -> list[Peer]:
         return [peer for peer in self.peers.values() if peer.name in (HPC, RAY)]

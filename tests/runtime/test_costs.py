@@ -18,9 +18,9 @@ ASYNC, SYNC, CALLS = "tasks async", "tasks sync", "actor calls sync"
 #: program -> what -> at most, for each task or call. Seen when this was written: about 60 % of each.
 BOUNDS = {
     ASYNC: {
-        "calls, driver": 110,
+        "calls, driver": 70,
         "calls, worker": 75,
-        "instructions, driver": 1600,
+        "instructions, driver": 800,
         "frames out": 0.15,
         "frames in": 0.15,
         "frames, raylet": 0.1,
@@ -32,9 +32,9 @@ BOUNDS = {
         "system calls, worker": 0.9,
     },
     SYNC: {
-        "calls, driver": 250,
+        "calls, driver": 200,
         "calls, worker": 170,
-        "instructions, driver": 3600,
+        "instructions, driver": 3000,
         "frames out": 1.2,
         "frames in": 1.2,
         "frames, raylet": 0.1,
@@ -45,9 +45,9 @@ BOUNDS = {
         "system calls, worker": 20,
     },
     CALLS: {
-        "calls, driver": 240,
+        "calls, driver": 200,
         "calls, worker": 170,
-        "instructions, driver": 3400,
+        "instructions, driver": 3000,
         "frames out": 1.2,
         "frames in": 1.2,
         "frames, raylet": 0.1,

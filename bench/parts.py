@@ -116,8 +116,8 @@ def counts(children: Children, quick: bool) -> dict[str, Any]:
     rows = [[what, *(f"{c[what]:.3g}" if what in c else NOTHING for c in found.values())] for what in kinds]
     note = (
         "For each task or call, with one worker; what spinning does is left out: calls of Python and C functions "
-        "and bytecode instructions of the main thread; frames of the driver's sockets, and those of them to and from the "
-        "raylet; times that a process went to sleep; blocks of memory that a task in flight holds, and that stay. "
+        "and bytecode instructions of the main thread; frames of the driver's sockets, and those of them to and from "
+        "the raylet; times that a process went to sleep; blocks of memory that a task in flight holds, and that stay. "
         "`tests/runtime/test_costs.py` fails when one of them grows."
     )
     return table("Counts for each task", note, ["count", *found], rows)

@@ -41,8 +41,8 @@ CPU = {"CPU": UNIT}
 LIMIT_US = 20.0
 #: A figure is an average over so many messages, or over so much time where one message is dear.
 MESSAGES, BUDGET_S = 200, 0.3
-SIM_SIZES, SIM_QUICK_SIZES = (3, 10, 30, 100), (3, 10, 30)
-SIM_TASKS, SIM_QUICK_TASKS = 20_000, 2_000
+#: (nodes, tasks) of the simulator; what a node's join costs all others bounds how many nodes it can have.
+SIM_SIZES, SIM_QUICK_SIZES = ((10, 20_000), (30, 20_000), (300, 50_000), (100, TASKS)), ((3, 2_000), (30, 2_000))
 PLOT = "scale.svg"
 
 
@@ -263,13 +263,12 @@ def measure(quick: bool, draw: bool = True) -> dict[str, Any]:
         "that a node's heartbeats, one a second, cost the head, and those of all nodes."
     )
     simulated = []
-    sizes, tasks = (SIM_QUICK_SIZES, SIM_QUICK_TASKS) if quick else (SIM_SIZES, SIM_TASKS)
-    for nodes in sizes:
+    for nodes, tasks in SIM_QUICK_SIZES if quick else SIM_SIZES:
         s = simulate(nodes, tasks)
-        simulated.append(f"{nodes} nodes {s['to_head']:.0f}")
+        simulated.append(f"{tasks:,} tasks on {nodes} nodes {s['to_head']:.0f} ({s['virtual_s']:.1f} s, virtual)")
     note += (
-        f" In the simulator ({tasks:,} tasks of 10 ms from one driver, 4 CPUs a node) the head heard, beside "
-        f"heartbeats, so many messages: {', '.join(simulated)}; none of them is per task."
+        " In the simulator (tasks of 10 ms from one driver, 4 CPUs a node) the head heard, beside heartbeats, so many "
+        f"messages: {', '.join(simulated)}; none of them is per task."
     )
     titles = ["nodes", "placement, a task", "SPREAD", "a demand for one", "heartbeat", "while a demand waits",
               "a node joins", "a process ends", "core, one node", "core, all"]  # fmt: skip
@@ -286,7 +285,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer sizes, at most 3,000 nodes")
     parser.add_argument("--json", action="store_true", help="the points as JSON")
+    add = parser.add_argument
+    add("--simulate", nargs=2, type=int, metavar=("NODES", "TASKS"), help="only the simulator, as large as wanted")
     args = parser.parse_args()
+    if args.simulate:
+        print(json.dumps(simulate(*args.simulate)))
+        return 0
     found = measure(args.quick)
     print(json.dumps(found["points"]) if args.json else as_text(found["head"], found["rows"]) + "\n" + found["note"])
     return 0

@@ -19,6 +19,8 @@ from hpc.session import ensure_client
 Row = dict[str, Any]
 LIMIT = 10_000
 TIMEOUT_S = 10.0
+#: How long the head may take to say who is there: it may be on its way to be started again.
+HEAD_S = 60.0
 
 
 @dataclass
@@ -38,15 +40,16 @@ class Gathered:
         return self.rows
 
 
-def node_rows() -> list[Row]:
+def node_rows(timeout_s: float = HEAD_S) -> list[Row]:
     """The nodes as the head knows them."""
-    rows: list[Row] = msgspec.json.decode(ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes")).data)
+    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes"), timeout_s)
+    rows: list[Row] = msgspec.json.decode(answer.data)
     return rows
 
 
-def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
+def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S, head_s: float = HEAD_S) -> Gathered:
     """What the raylets of the living nodes know."""
-    raylets = [raylet_of(row["node"]) for row in node_rows() if row["alive"]]
+    raylets = [raylet_of(row["node"]) for row in node_rows(head_s) if row["alive"]]
     return _ask(raylets, what, limit, timeout_s)
 
 

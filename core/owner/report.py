@@ -146,6 +146,7 @@ def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
         "owner": str(machine.addr),
         "worker_id": str(actor.worker) if placed else "",
         "node_id": str(actor.worker.node) if placed else "",
+        "last_worker_id": str(actor.worker) if actor.worker.node else "",
         "required_resources": from_units(actor.shape.held),
     }
 

@@ -28,7 +28,7 @@ from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
 from hpc.core.raylet.store import StoreShell, number, store_size
-from hpc.core.raylet.tables import NOBODY, Proc
+from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.totals import node_totals
 from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
 from hpc.core.resources import UNIT, NodeResources
@@ -39,9 +39,7 @@ from hpc.core.wire import (
     HEADER,
     HEADER_BYTES,
     WIRE_VERSION,
-    Answer,
     DecodeError,
-    FlushLogs,
     Message,
     NodeInfo,
     Register,
@@ -106,14 +104,13 @@ class Raylet:
         self.links.on_limit = self.pressure.on_limit
         arm("raylet", self.machine, config, spec.node, spec.dir)
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
-        self.machine.handlers[FlushLogs] = self._on_flush_logs
         self.machine.handlers[StoreStats] = self.store.attach(self.machine.memory, self.machine.outbox)
         self.streams: dict[int, Stream] = {}
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
         self.exited: dict[int, str] = {}
         self.pidfds: dict[int, int] = {}
-        self.logs = LogTail(spec, self._send_logs)
+        self.logs = LogTail(spec, self.machine)
         self.dialed: set[int] = set()
         self.ready_said = False
         self.stopping = False
@@ -217,9 +214,9 @@ class Raylet:
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
             self._start_failed(proc, why)
-        self.logs.close(number, proc.driver if proc is not None else NOBODY)
         oom = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
         why = oom or f"its process (pid {self._pid(number)}) {why}"
+        self.logs.close(number, proc, why, clean=status == 0 and not oom, task=task, attempt=attempt)
         self.machine.process_gone(number, why, task, attempt, bool(oom))
         if number not in self.streams:
             self._forget(number)
@@ -510,13 +507,6 @@ class Raylet:
                 if self._dial(node):
                     self.bulk_links.send(node, encode_body([msg]))
 
-    def _on_flush_logs(self, src: Address, msg: FlushLogs) -> None:
-        self.logs.poll(self.machine.leasing.procs)
-        self.machine.outbox.append((src, Answer(msg.req, True)))
-
-    def _send_logs(self, dst: Address, msg: Message) -> None:
-        self.machine.outbox.append((dst, msg))
-
     # -------------------------------------------------------------- turns and time
 
     def _settle(self) -> None:
@@ -585,7 +575,7 @@ class Raylet:
             self._kill(proc, signal.SIGKILL)
 
     def _tail_logs(self) -> None:
-        self.logs.poll(self.machine.leasing.procs)
+        self.logs.poll()
         self.reactor.call_later(LOG_INTERVAL_S, self._tail_logs)
 
 

@@ -15,14 +15,15 @@ Row = dict[str, Any]
 
 
 def report(machine: RayletMachine, what: str, limit: int) -> list[Row]:
-    """At most ``limit`` rows of "workers", "store" or "waiting"; none for anything else."""
+    """At most ``limit`` rows of "workers", "store" or "waiting", or of what the shell reports; none for anything else."""
     if what == "workers":
         return _workers(machine, limit)
     if what == "store":
         return _store(machine, limit)
     if what == "waiting":
         return machine.leasing.why_waiting()[:limit]
-    return []
+    more = machine.reports.get(what)
+    return more(limit) if more is not None else []
 
 
 def _workers(machine: RayletMachine, limit: int) -> list[Row]:

@@ -19,8 +19,19 @@ from hpc.cli.timefmt import short
 _JSON = Option("json", ("--json",), "switch", "machine-readable", "", default=False)
 _DIR = BY_NAME["job_dir"]
 _QUIET = BY_NAME["quiet"]
-_TAIL = Option("lines", ("-n", "--lines"), "count", "how many of the last lines", "", metavar="LINES")
+_TAIL = Option("lines", ("-n", "--tail", "--lines"), "count", "how many of the last lines", "", metavar="LINES")
 _FOLLOW = Option("follow", ("-f", "--follow"), "switch", "go on until the job ends", "", default=False)
+_ADDRESS = Option("address", ("--address",), "text", "a session's id (default: the only one)", "", metavar="ADDR")
+LOG_OPTIONS = (
+    Option("worker", ("--worker",), "text", "what this worker wrote", "", metavar="ID"),
+    Option("actor", ("--actor",), "text", "what the worker of this actor wrote", "", metavar="ID|NAME"),
+    Option("task", ("--task",), "text", "what this task wrote", "", metavar="ID"),
+    Option("node", ("--node",), "text", "what all workers of this node wrote", "", metavar="N"),
+    Option("failed", ("--failed",), "switch", "what workers wrote that ended unexpectedly", "", default=False),
+    Option("out", ("--out",), "switch", "stdout only", "", default=False),
+    Option("err", ("--err",), "switch", "stderr only", "", default=False),
+    _ADDRESS,
+)
 _ALL = Option("all", ("-a", "--all"), "switch", "jobs that have ended too", "", default=False)
 
 
@@ -198,9 +209,12 @@ def status(options: dict[str, Any], rest: list[str]) -> int:
 
 
 def logs(options: dict[str, Any], rest: list[str]) -> int:
-    """Print a job's output."""
+    """Print a job's output, or what workers wrote."""
+    from hpc.cli import worker_logs
     from hpc.cli.follow import Follower, tail_offset
 
+    if any(options[name] for name in worker_logs.CHOICES):
+        return worker_logs.run(options, _chosen(options, rest) if rest else [], lambda: _chosen(options, []))
     jobs = _chosen(options, rest)
     for job in jobs:
         log = job.job().get("log")
@@ -274,7 +288,7 @@ Command = Callable[[dict[str, Any], list[str]], int]
 COMMANDS: dict[str, tuple[Command, tuple[Option, ...]]] = {
     "ps": (ps, (_ALL,)),
     "status": (status, ()),
-    "logs": (logs, (_FOLLOW, _TAIL)),
+    "logs": (logs, (_FOLLOW, _TAIL, *LOG_OPTIONS)),
     "attach": (attach, (_QUIET,)),
     "cancel": (cancel, ()),
     "explain": (explain, ()),

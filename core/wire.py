@@ -786,7 +786,7 @@ class KvKeys(Message, tag=96):
 
 
 class ClusterQuery(Message, tag=97):
-    """Ask the head for a view of the cluster, as JSON: "nodes" or "events"."""
+    """Ask the head for a view of the cluster, as JSON: "nodes" or "session"."""
 
     req: int
     what: str

@@ -53,6 +53,37 @@ def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S, he
     return _ask(raylets, what, limit, timeout_s)
 
 
+def explain_setups(rows: list[Row]) -> list[Row]:
+    """Of what waits for a worker (its "request" is the number of that wish) the same rows: their "why" says so where a
+    runtime environment is being made for them. Nobody is asked unless one of them has such an environment."""
+    if any(row.get("request") for row in rows):
+        making: dict[tuple[str, int], list[Row]] = {}
+        for setup in from_raylets("setups").rows:
+            making.setdefault((setup["owner"], setup["request"]), []).append(setup)
+        for row in rows:
+            found = making.get((row["owner"], row.get("request", 0)))
+            if found and not row.get("worker_id"):
+                row["why"] = _setup_in_words(found)
+    for row in rows:
+        row.pop("request", None)
+    return rows
+
+
+def _setup_in_words(setups: list[Row]) -> str:
+    nodes = sorted({setup["node_id"] for setup in setups}, key=int)
+    what = ", ".join(setups[0]["what"])
+    since_s = max(setup["since_s"] for setup in setups)
+    where = f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {', '.join(nodes[:8])}" + (", ..." * (len(nodes) > 8))
+    return f"its runtime environment ({what}) is being set up on {where}, for {since_s:.0f} s now"
+
+
+def session_facts() -> Row:
+    """What the head knows of the session: time_left_s (None: no limit), and scheduler and job_id in an allocation."""
+    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "session"))
+    facts: Row = msgspec.json.decode(answer.data)
+    return facts
+
+
 def from_processes(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
     """What the drivers and workers know; each row says in "answered_by" who knew it."""
     workers = from_raylets("workers", timeout_s=timeout_s)

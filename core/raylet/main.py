@@ -123,6 +123,7 @@ class Raylet:
             interval_s=number(spec, "memory_watch_interval_s", INTERVAL_S),
             limit_bytes=int(number(spec, "memory_limit_bytes", 0)),
         )  # fmt: skip
+        self.machine.reports["usage"] = self.watchdog.report
         self.listener = listen(spec.raylet_sock)
         reactor = self.reactor
         reactor.add_reader(self.listener.fileno(), self._accept)

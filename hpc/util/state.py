@@ -93,7 +93,7 @@ def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIM
 
 
 def _all_tasks() -> list[dict[str, Any]]:
-    open_tasks = gather.from_processes("tasks").warn("list_tasks")
+    open_tasks = gather.explain_setups(gather.from_processes("tasks").warn("list_tasks"))
     running = {
         (row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").warn("list_tasks")
     }
@@ -108,7 +108,7 @@ def _all_tasks() -> list[dict[str, Any]]:
     ended = [e for e in events if (e["task_id"], e["attempt_number"]) not in known]
     ended.sort(key=lambda row: -(row["start_time_ms"] or row["end_time_ms"]))
     for row in ended:
-        worker = row.setdefault("worker_id", row["answered_by"])
+        worker = str(row.setdefault("worker_id", row["answered_by"]))
         row.setdefault("why", "")
         row.update(node_id=worker.partition(".")[0], type="")
     return open_tasks + ended
@@ -117,7 +117,7 @@ def _all_tasks() -> list[dict[str, Any]]:
 def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Actors, as their owners know them; those that have died as long as somebody holds a handle."""
     _check(other)
-    rows = gather.from_processes("actors").warn("list_actors")
+    rows = gather.explain_setups(gather.from_processes("actors").warn("list_actors"))
     pids = {row["worker_id"]: row["pid"] for row in gather.from_raylets("workers").warn("list_actors")}
     for row in rows:
         row["pid"] = pids.get(row["worker_id"], 0)

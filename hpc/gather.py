@@ -50,15 +50,15 @@ def node_rows(timeout_s: float = HEAD_S) -> list[Row]:
 def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S, head_s: float = HEAD_S) -> Gathered:
     """What the raylets of the living nodes know."""
     raylets = [raylet_of(row["node"]) for row in node_rows(head_s) if row["alive"]]
-    return _ask(raylets, what, limit, timeout_s)
+    return ask(raylets, what, limit, timeout_s)
 
 
-def explain_setups(rows: list[Row]) -> list[Row]:
+def explain_setups(rows: list[Row], setups: list[Row] | None = None) -> list[Row]:
     """Of what waits for a worker (its "request" is the number of that wish) the same rows: their "why" says so where a
     runtime environment is being made for them. Nobody is asked unless one of them has such an environment."""
     if any(row.get("request") for row in rows):
         making: dict[tuple[str, int], list[Row]] = {}
-        for setup in from_raylets("setups").rows:
+        for setup in from_raylets("setups").rows if setups is None else setups:
             making.setdefault((setup["owner"], setup["request"]), []).append(setup)
         for row in rows:
             found = making.get((row["owner"], row.get("request", 0)))
@@ -88,12 +88,13 @@ def from_processes(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) 
     """What the drivers and workers know; each row says in "answered_by" who knew it."""
     workers = from_raylets("workers", timeout_s=timeout_s)
     there = [row for row in workers.rows if row["state"] != "STARTING"]
-    found = _ask([address(row["worker_id"]) for row in there], what, limit, timeout_s)
+    found = ask([address(row["worker_id"]) for row in there], what, limit, timeout_s)
     found.silent += workers.silent
     return found
 
 
-def _ask(whom: list[Address], what: str, limit: int, timeout_s: float) -> Gathered:
+def ask(whom: list[Address], what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
+    """What these raylets or processes know."""
     client = ensure_client()
     answers = client.ask_all(whom, what, limit, timeout_s)
     ended = client.machine.gone  # between the question who there is and the question to them

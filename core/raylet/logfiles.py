@@ -207,7 +207,7 @@ class LogFiles:
             self._last[src.proc] = msg.data
 
     def worker_ended(self, proc: Proc, why: str, *, failed: bool, task: bytes = b"", attempt: int = 0) -> None:
-        """Remember a worker and keep its files; silent ones leave none. The oldest are forgotten when it is too many."""
+        """Remember a worker and keep its files (silent ones leave none); the oldest are forgotten."""
         data = self._last.pop(proc.proc, b"")
         row = {
             "worker_id": str(Address(self._spec.node, proc.proc)),

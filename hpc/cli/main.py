@@ -189,8 +189,22 @@ def ps(options: dict[str, Any], rest: list[str]) -> int:
 
 
 def status(options: dict[str, Any], rest: list[str]) -> int:
-    """All about some jobs."""
-    rows = standing(_chosen(options, rest))
+    """All about some jobs, and about a session that runs."""
+    from hpc.cli import session, session_status
+
+    if options["address"] or (not rest and session.is_there() and not session.is_jobs(_base(options))):
+        with session.connected(options["address"]):
+            found = session_status.gathered()
+        if options["json"]:
+            print(json.dumps(found, indent=1))
+        else:
+            session_status.show(found)
+        return 0
+    jobs = _chosen(options, rest)
+    rows = standing(jobs)
+    for job, row in zip(jobs, rows, strict=True):
+        if row["state"] == "running":
+            row["session"] = session.look_into(job)
     if options["json"]:
         print(json.dumps(rows, indent=1))
         return 0
@@ -202,6 +216,8 @@ def status(options: dict[str, Any], rest: list[str]) -> int:
         for name, value in pairs:
             if value not in (None, ""):
                 print(f"  {name:<8} " + str(value).replace("\n", f"\n  {'':<8} "))
+        if r.get("session"):
+            session_status.show(r["session"])
     return 0
 
 
@@ -287,7 +303,7 @@ SESSION_COMMANDS = {
 Command = Callable[[dict[str, Any], list[str]], int]
 COMMANDS: dict[str, tuple[Command, tuple[Option, ...]]] = {
     "ps": (ps, (_ALL,)),
-    "status": (status, ()),
+    "status": (status, (_ADDRESS,)),
     "logs": (logs, (_FOLLOW, _TAIL, *LOG_OPTIONS)),
     "attach": (attach, (_QUIET,)),
     "cancel": (cancel, ()),

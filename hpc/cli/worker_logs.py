@@ -1,4 +1,4 @@
-"""`hpc logs --worker|--actor|--task|--node|--failed`: what workers wrote, of a session that runs or of a job that ended.
+"""What workers wrote, of a session that runs or of a job that has ended: `hpc logs --worker`, `--actor`, `--task` ...
 
 What went to stdout goes to stdout, what went to stderr to stderr; with several files each begins with a line that names
 it. Of a job that has ended there is what its archive has (see `archive`).

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import fnmatch
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ TIMEOUT_S = 30
 #: While a log is followed, what is new is asked for this often.
 FOLLOW_S = 0.2
 SUFFIXES = ("out", "err")
+_ANSI = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]")
 #: Ray's names for kinds of log files, and the files here that they mean.
 CATEGORIES = (
     ("worker_out", "worker-*.out"),
@@ -284,15 +286,17 @@ def get_log(
     encoding: str | None = "utf-8",
     errors: str | None = "strict",
     submission_id: str | None = None,
-    attempt_number: int | None = None,
+    attempt_number: int | None = 0,
+    filter_ansi_code: bool = False,
 ) -> Iterator[Any]:
     """The content of a log file, piece by piece: text, or bytes where encoding is None.
 
-    Which one: filename and a node; pid (of a worker) and a node; actor_id, or task_id with attempt_number (the newest
-    if None), of which the part is shown that the task wrote, as far as that is known; submission_id of a job.
+    Which one: filename and a node; pid (of a worker) and a node; actor_id; task_id with attempt_number (None: the
+    newest), of which the part is shown that the task wrote, as far as that is known; submission_id of a job.
     follow: go on until the worker has ended. tail: that many lines from the end, -1 for all. suffix: "out" or "err".
-    timeout: seconds for each answer of the node. address is accepted and means nothing here. Raises ValueError when it
-    is not clear what is meant, FileNotFoundError where there is no such file, node, worker, actor or task.
+    timeout: seconds for each answer of the node. filter_ansi_code: leave out the terminal's colours. address
+    is accepted and means nothing here. Raises ValueError when it is not clear what is meant, FileNotFoundError where
+    there is no such file, node, worker, actor or task.
     """
     given = [name for name, value in (("filename", filename), ("actor_id", actor_id), ("task_id", task_id),
              ("pid", pid), ("submission_id", submission_id)) if value is not None]  # fmt: skip
@@ -315,7 +319,19 @@ def get_log(
     if part.note:
         warnings.warn(part.note, stacklevel=2)
     pieces = read(part, tail, follow, timeout)
+    pieces = _without_colours(pieces) if filter_ansi_code else pieces
     return pieces if encoding is None else codecs.iterdecode(pieces, encoding, errors or "strict")
+
+
+def _without_colours(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Line by line, as a sequence may be cut in two by the end of a piece."""
+    left = b""
+    for piece in pieces:
+        whole, newline, left = (left + piece).rpartition(b"\n")
+        if newline:
+            yield _ANSI.sub(b"", whole + newline)
+    if left:
+        yield _ANSI.sub(b"", left)
 
 
 def _of_pid(node: int, pid: int, suffix: str) -> LogPart:

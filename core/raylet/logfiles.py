@@ -143,7 +143,7 @@ class LogFiles:
             if os.path.basename(name) != name or name.startswith("."):
                 raise FileNotFoundError(name)
             fd = os.open(self._spec.log_path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+        except (OSError, ValueError):
             known = self.ended.get(_number(name) or 0)
             if known is not None and known.size_bytes == 0:  # it printed nothing
                 return Answer(msg.req, True, msgspec.msgpack.encode([0, 0, 0, False, False, b""]))
@@ -153,7 +153,7 @@ class LogFiles:
             if not stat.S_ISREG(info.st_mode):
                 return Answer(msg.req, False, why=self._why_not(name))
             end = info.st_size + cut.base
-            at = max(cut.begin, end + msg.at if msg.at < 0 else msg.at)
+            at = max(cut.begin, min(end, end + msg.at if msg.at < 0 else msg.at))
             size = max(0, min(msg.size, LOG_PIECE_BYTES, end - at))
             data = os.pread(fd, size, at - cut.base)
             found = [cut.begin, at, end, cut.base > 0, writing, data]
@@ -264,12 +264,13 @@ class LogFiles:
             if len(rows) >= limit:
                 break
             try:
-                found = msgspec.msgpack.decode(ended.data) if ended.data else []
+                found = msgspec.msgpack.decode(ended.data, type=list[Row]) if ended.data else []
             except msgspec.DecodeError:
                 found = []
             for row in found:
                 rows.append({**row, "worker_id": ended.row["worker_id"]})
-            if not found and ended.row["last_task_id"]:
+            running = ended.row["last_task_id"]
+            if running and all(row.get("task_id") != running for row in found):
                 rows.append(self._killed(ended.row))
         return rows[:limit]
 

@@ -136,8 +136,9 @@ class LogTail:
 
     def close(self, number: int, proc: Proc | None, why: str, *, clean: bool, task: bytes, attempt: int) -> None:
         """A worker has ended: send what is left, close its files and remember it. ``clean``: with exit code 0."""
+        pid, driver = (proc.pid, proc.driver) if proc is not None else (0, NOBODY)
         for file in self._files.pop(number, []):
-            self._read(number, 0, file, proc.driver if proc is not None else NOBODY, last=True)
+            self._read(number, pid, file, driver, last=True)
             os.close(file.fd)
         self._unread.discard(number)
         if proc is not None:

@@ -99,6 +99,9 @@ def test_logs_of_tasks_and_actors_on_another_node():
         assert log(actor_id="parrot").endswith("made\n0\n1\n2\n") and log(task_id=calls[1].hex()) == "1\n"
         assert b"".join(state.get_log(actor_id=actor._actor_id, tail=1, encoding=None)) == b"2\n"
         assert cli("logs", "--worker", worker, "--tail", "1").stdout == "text 5\n"
+        red = other.remote("\x1b[31mred\x1b[0m")
+        hpc.get(red)
+        assert log(task_id=red.hex(), filter_ansi_code=True) == "red\n" != log(task_id=red.hex())
         shown = cli("logs", "--task", refs[3].hex()[-9:])
         assert shown.stdout == "text 3\n" and shown.stderr == "err text 3\n"
         assert cli("logs", "--actor", "parrot", "--out", "--tail=2").stdout == "1\n2\n"

@@ -177,7 +177,7 @@ class ActorHost:
     ) -> None:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind if results else 0
-        alone = self.loop is None and not self.pools
+        alone = not (self.is_async or self.pools)
         end = record.mark() if alone and run_us > record.MARK_US else None
         self.worker.record.append((msg.task, msg.attempt, f"{self.name}.{msg.method}", start, run_us, kind, end))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)

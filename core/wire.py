@@ -547,6 +547,22 @@ class StateAnswer(Message, tag=121):
     data: bytes
 
 
+class LogQuery(Message, tag=155):
+    """To a raylet: at most ``size`` bytes of one of its node's log files, from ``at`` on (below 0: from so far before
+    its end). The Answer is msgpack, see raylet/logfiles."""
+
+    req: int
+    file: str
+    at: int
+    size: int
+
+
+class LastRows(Message, tag=156):
+    """A worker that is about to end tells its raylet what it ran last: rows, as StateAnswer has them."""
+
+    data: bytes
+
+
 class FreeValues(Message, tag=145):
     """To an owner: give up the values of these objects, whoever holds them (``internal.free``)."""
 
@@ -773,7 +789,7 @@ class KvKeys(Message, tag=96):
 
 
 class ClusterQuery(Message, tag=97):
-    """Ask the head for a view of the cluster, as JSON: "nodes" or "events"."""
+    """Ask the head for a view of the cluster, as JSON: "nodes" or "session"."""
 
     req: int
     what: str
@@ -940,6 +956,7 @@ AnyMessage = Union[
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
     PgWarning, PgState, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
+    LogQuery, LastRows,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

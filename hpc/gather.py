@@ -19,6 +19,8 @@ from hpc.session import ensure_client
 Row = dict[str, Any]
 LIMIT = 10_000
 TIMEOUT_S = 10.0
+#: How long the head may take to say who is there: it may be on its way to be started again.
+HEAD_S = 60.0
 
 
 @dataclass
@@ -38,28 +40,61 @@ class Gathered:
         return self.rows
 
 
-def node_rows() -> list[Row]:
+def node_rows(timeout_s: float = HEAD_S) -> list[Row]:
     """The nodes as the head knows them."""
-    rows: list[Row] = msgspec.json.decode(ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes")).data)
+    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes"), timeout_s)
+    rows: list[Row] = msgspec.json.decode(answer.data)
     return rows
 
 
-def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
+def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S, head_s: float = HEAD_S) -> Gathered:
     """What the raylets of the living nodes know."""
-    raylets = [raylet_of(row["node"]) for row in node_rows() if row["alive"]]
-    return _ask(raylets, what, limit, timeout_s)
+    raylets = [raylet_of(row["node"]) for row in node_rows(head_s) if row["alive"]]
+    return ask(raylets, what, limit, timeout_s)
+
+
+def explain_setups(rows: list[Row], setups: list[Row] | None = None) -> list[Row]:
+    """Of what waits for a worker (its "request" is the number of that wish) the same rows: their "why" says so where a
+    runtime environment is being made for them. Nobody is asked unless one of them has such an environment."""
+    if any(row.get("request") for row in rows):
+        making: dict[tuple[str, int], list[Row]] = {}
+        for setup in from_raylets("setups").rows if setups is None else setups:
+            making.setdefault((setup["owner"], setup["request"]), []).append(setup)
+        for row in rows:
+            found = making.get((row["owner"], row.get("request", 0)))
+            if found and not row.get("worker_id"):
+                row["why"] = _setup_in_words(found)
+    for row in rows:
+        row.pop("request", None)
+    return rows
+
+
+def _setup_in_words(setups: list[Row]) -> str:
+    nodes = sorted({setup["node_id"] for setup in setups}, key=int)
+    what = ", ".join(setups[0]["what"])
+    since_s = max(setup["since_s"] for setup in setups)
+    where = f"node {nodes[0]}" if len(nodes) == 1 else f"nodes {', '.join(nodes[:8])}" + (", ..." * (len(nodes) > 8))
+    return f"its runtime environment ({what}) is being set up on {where}, for {since_s:.0f} s now"
+
+
+def session_facts() -> Row:
+    """What the head knows of the session: time_left_s (None: no limit), and scheduler and job_id in an allocation."""
+    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "session"))
+    facts: Row = msgspec.json.decode(answer.data)
+    return facts
 
 
 def from_processes(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
     """What the drivers and workers know; each row says in "answered_by" who knew it."""
     workers = from_raylets("workers", timeout_s=timeout_s)
     there = [row for row in workers.rows if row["state"] != "STARTING"]
-    found = _ask([address(row["worker_id"]) for row in there], what, limit, timeout_s)
+    found = ask([address(row["worker_id"]) for row in there], what, limit, timeout_s)
     found.silent += workers.silent
     return found
 
 
-def _ask(whom: list[Address], what: str, limit: int, timeout_s: float) -> Gathered:
+def ask(whom: list[Address], what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
+    """What these raylets or processes know."""
     client = ensure_client()
     answers = client.ask_all(whom, what, limit, timeout_s)
     ended = client.machine.gone  # between the question who there is and the question to them

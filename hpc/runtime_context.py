@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from hpc.core.owner.current import need_client
 from hpc.core.resources import from_units
 from hpc.core.worker.context import current_task, process
+from hpc.gather import session_facts
 from hpc.runtime_env import RuntimeEnv
 from hpc.runtime_env import current as current_env
 from hpc.session import namespace_of
@@ -75,10 +77,38 @@ class RuntimeContext:
         """The ids of the accelerators that this worker may use, per resource."""
         return {"GPU": list(process.instances.get("GPU", [])), "TPU": list(process.instances.get("TPU", []))}
 
+    def time_left_s(self) -> float | None:
+        """Seconds until the scheduler ends this session's job; None where there is no limit. The head is asked once per
+        process: a limit that is changed while the job runs is not noticed."""
+        ends_at = _allocation()[1]
+        return None if ends_at is None else max(0.0, ends_at - time.monotonic())
+
+    def get_scheduler(self) -> str | None:
+        """The scheduler in whose allocation the session runs ("slurm", "pbs", ...); None outside any."""
+        return _allocation()[0].get("scheduler")
+
+    def get_scheduler_job_id(self) -> str | None:
+        """The scheduler's id of the job that the session runs in; None outside any."""
+        return _allocation()[0].get("job_id")
+
     @property
     def gcs_address(self) -> str:
         """The session's id (there is no global control store)."""
         return need_client().registered.session
+
+
+#: Per session: what the head says of it, and when it ends on this process's clock.
+_allocations: dict[str, tuple[dict[str, Any], float | None]] = {}
+
+
+def _allocation() -> tuple[dict[str, Any], float | None]:
+    session = need_client().registered.session
+    known = _allocations.get(session)
+    if known is None:
+        facts = session_facts()
+        left_s = facts["time_left_s"]
+        known = _allocations[session] = facts, None if left_s is None else time.monotonic() + left_s
+    return known
 
 
 def get_runtime_context() -> RuntimeContext:

@@ -9,7 +9,8 @@ from hpc import gather
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
-    """The tasks and calls that the living workers ran (the newest 10,000 of each), one row per worker.
+    """The tasks and calls that the living workers ran (the newest 10,000 of each), and the last ones of workers that
+    have ended, one row per worker.
 
     Returns trace events, times in µs by each node's wall clock; with ``filename`` writes them there as JSON and returns
     None.
@@ -17,8 +18,9 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     hosts = {row["node"]: row["host"] for row in gather.node_rows()}
     events: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()
-    for row in gather.from_processes("events").warn("timeline"):
-        at = gather.address(row["answered_by"])
+    ended = [row for row in gather.from_raylets("events").warn("timeline") if row["start_time_ms"]]
+    for row in [*gather.from_processes("events").warn("timeline"), *ended]:
+        at = gather.address(row.get("worker_id") or row["answered_by"])
         if at not in seen:
             seen.add(at)
             named = {"name": f"node {at.node} ({hosts.get(at.node, '')})"}

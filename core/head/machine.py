@@ -104,6 +104,8 @@ class HeadMachine:
         self.kv: dict[tuple[str, bytes], bytes] = {}
         self.kv_bytes = 0
         self.ends_at: float | None = None
+        #: The allocation that the session runs in: "scheduler" and "job_id".
+        self.allocation: dict[str, str] = {}
         self.shutdown_why = ""
         self.keeper = Keeper(epoch, lambda dst, msg: self.outbox.append((dst, msg)), self._working_nodes)
         self._told_infeasible: set[tuple[int, int]] = set()
@@ -502,8 +504,12 @@ class HeadMachine:
     def _on_query(self, src: Address, msg: ClusterQuery) -> None:
         if msg.what == "nodes":
             self._answer(src, msg.req, True, msgspec.json.encode(self.view()))
+        elif msg.what == "session":
+            left = None if self.ends_at is None else max(0.0, self.ends_at - self.now)
+            facts = {"epoch": self.epoch, "time_left_s": left, **self.allocation}
+            self._answer(src, msg.req, True, msgspec.json.encode(facts))
         else:
-            self._answer(src, msg.req, False, why=f"there is no view called {msg.what!r}; there is: nodes")
+            self._answer(src, msg.req, False, why=f"there is no view called {msg.what!r}; there are: nodes, session")
 
     def view(self) -> list[dict[str, Any]]:
         """All nodes, living and dead, as plain data."""

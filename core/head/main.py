@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 import threading
@@ -15,6 +16,7 @@ from hpc.core.ids import HEAD, HEAD_NODE, Address
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
+from hpc.core.node.allocation import allocation
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec, fault_times
 from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body, encode_frame
@@ -35,6 +37,7 @@ class Head:
         times = fault_times(config)
         self.machine = HeadMachine(suspect_s=times.suspect_s, dead_s=times.dead_s, now=self.reactor.now())
         arm("head", self.machine, config, spec.node, spec.dir)
+        self.machine.allocation = allocation(os.environ)
         if spec.time_left_s is not None:
             self.machine.ends_at = spec.started_at + spec.time_left_s
         self.journal: JournalFile | None = JournalFile(spec.dir)

@@ -12,8 +12,9 @@ from typing import Any
 
 from hpc.core.ids import owner_of
 from hpc.core.owner.machine import OwnerMachine
-from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec
+from hpc.core.owner.tables import CallRec, Entry, OwnedActor, Shape, TaskRec
 from hpc.core.resources import from_units, show
+from hpc.core.runenv.spec import KEY
 from hpc.core.wire import ERROR, INLINE, STORED, SYSTEM
 
 Row = dict[str, Any]
@@ -22,7 +23,7 @@ STATES = {"pending": "PENDING_CREATION", "alive": "ALIVE", "restarting": "RESTAR
 
 
 def report(machine: OwnerMachine, what: str, limit: int) -> list[Row]:
-    """At most ``limit`` rows of "tasks", "actors" or "objects"; none for anything else."""
+    """At most ``limit`` rows of "tasks", "actors", "objects" or "demand"; none for anything else."""
     if what == "tasks":
         tasks: Iterable[Row] = (_task(machine, rec) for rec in machine.tasks.values())
         calls = (_call(machine, rec) for rec in machine.calls.values())
@@ -31,7 +32,42 @@ def report(machine: OwnerMachine, what: str, limit: int) -> list[Row]:
         return [_actor(machine, actor) for actor in islice(machine.owned_actors.values(), limit)]
     if what == "objects":
         return [_object(machine, entry) for entry in islice(machine.objects.values(), limit)]
+    if what == "demand":
+        return [_demand(machine, shape) for shape in machine.shapes if shape.queue or shape.actors][:limit]
     return []
+
+
+def _demand(machine: OwnerMachine, shape: Shape) -> Row:
+    """What waits for workers of one kind, however much it is."""
+    return {
+        "owner": str(machine.addr),
+        "request": shape.req,
+        "has_setup": KEY in shape.env,
+        "tasks": len(shape.queue),
+        "actors": len(shape.actors),
+        "required_resources": from_units(shape.placement),
+        "strategy": shape.strategy if isinstance(shape.strategy, str) else str(shape.strategy[0]),
+        "names": list(dict.fromkeys(rec.msg.name for rec in islice(shape.queue, 100)))[:3]
+        + list(dict.fromkeys(actor.create.name for actor in islice(shape.actors, 100)))[:3],
+        "is_infeasible": bool(shape.infeasible),
+        "why": _why_task(machine, shape) if shape.queue else _why_placed(shape),
+    }
+
+
+def _why_task(machine: OwnerMachine, shape: Shape) -> str:
+    if shape.infeasible:
+        return f"no node of the session can run it: {shape.infeasible}"
+    return (
+        f"it waits for a worker that has {show(shape.placement)} free; {len(shape.queue)} tasks like it wait in this "
+        f"process, which has {len(shape.leases)} such workers now"
+    )
+
+
+def _why_placed(shape: Shape) -> str:
+    """Of an actor."""
+    if shape.infeasible:
+        return f"no node of the session can take it: {shape.infeasible}"
+    return f"it waits for a worker on a node that has {show(shape.placement)} free"
 
 
 def _task(machine: OwnerMachine, rec: TaskRec) -> Row:
@@ -48,6 +84,7 @@ def _task(machine: OwnerMachine, rec: TaskRec) -> Row:
         "parent_task_id": rec.parent.hex(),
         "actor_id": "",
         "required_resources": from_units(rec.shape.held),
+        "request": rec.shape.req if rec.lease is None and KEY in rec.shape.env else 0,
         "owner": str(machine.addr),
         "worker_id": str(worker) if worker is not None else "",
         "node_id": str(worker.node) if worker is not None else "",
@@ -59,15 +96,7 @@ def _standing(machine: OwnerMachine, rec: TaskRec) -> tuple[str, str]:
         return "PENDING_ARGS_AVAIL", _waits_for(machine, rec.msg.refs)
     if rec.lease is not None:
         return "SUBMITTED_TO_WORKER", f"it is queued or running at worker {rec.lease.worker}"
-    wants = show(rec.shape.placement)
-    if rec.shape.infeasible:
-        return "PENDING_NODE_ASSIGNMENT", f"no node of the session can run it: {rec.shape.infeasible}"
-    before = len(rec.shape.queue)
-    return (
-        "PENDING_NODE_ASSIGNMENT",
-        f"it waits for a worker that has {wants} free; {before} tasks like it wait in this process, "
-        f"which has {len(rec.shape.leases)} such workers now",
-    )
+    return "PENDING_NODE_ASSIGNMENT", _why_task(machine, rec.shape)
 
 
 def _waits_for(machine: OwnerMachine, refs: list[bytes]) -> str:
@@ -122,9 +151,7 @@ def _why_actor(machine: OwnerMachine, actor: OwnedActor) -> str:
         return begun + _waits_for(machine, actor.create.refs)
     if actor.lease is not None:
         return begun + f"its constructor runs at worker {actor.worker}"
-    if actor.shape.infeasible:
-        return begun + f"no node of the session can take it: {actor.shape.infeasible}"
-    return begun + f"it waits for a worker on a node that has {show(actor.shape.placement)} free"
+    return begun + _why_placed(actor.shape)
 
 
 def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
@@ -146,7 +173,9 @@ def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
         "owner": str(machine.addr),
         "worker_id": str(actor.worker) if placed else "",
         "node_id": str(actor.worker.node) if placed else "",
+        "last_worker_id": str(actor.worker) if actor.worker.node else "",
         "required_resources": from_units(actor.shape.held),
+        "request": actor.shape.req if actor.lease is None and KEY in actor.shape.env else 0,
     }
 
 

@@ -2,21 +2,22 @@
 
 Files stay on the node; new lines are read a few times a second, at most so many bytes at a time, and sent to the
 driver that the worker's lease belongs to, or did last. Only files that were written to are looked at: a node may have a
-thousand silent actors.
+thousand silent actors. Here it also shows when a file has grown too large (see `logfiles`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hpc.core.ids import Address
 from hpc.core.node.inotify import Watch
 from hpc.core.node.spec import NodeSpec
+from hpc.core.raylet.logfiles import LogFiles
+from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import NOBODY, Proc
-from hpc.core.wire import LogLines, Message
+from hpc.core.wire import Answer, FlushLogs, LastRows, LogLines, LogQuery
 
 log = logging.getLogger("hpc.raylet")
 
@@ -25,6 +26,7 @@ MAX_BYTES_A_TURN = 64 << 10
 
 @dataclass
 class _File:
+    name: str
     fd: int
     is_err: bool
     at: int = 0
@@ -34,9 +36,10 @@ class _File:
 class LogTail:
     """Follows the output files of the workers of a node."""
 
-    def __init__(self, spec: NodeSpec, send: Callable[[Address, Message], None]) -> None:
+    def __init__(self, spec: NodeSpec, machine: RayletMachine) -> None:
         self._spec = spec
-        self._send = send
+        self._machine = machine
+        self.files = files = LogFiles(spec)
         self._files: dict[int, list[_File]] = {}
         #: Files with more to read than one turn takes.
         self._unread: set[int] = set()
@@ -45,25 +48,35 @@ class LogTail:
             self._watch = Watch(os.path.dirname(spec.log_path("worker-1.out")))
         except OSError as error:
             log.warning("worker logs are looked at one by one: %s", error)
+        outbox = machine.outbox
+        machine.handlers[FlushLogs] = self._on_flush
+        machine.handlers[LastRows] = files.on_last_rows
+        machine.handlers[LogQuery] = lambda src, msg: outbox.append((src, files.on_query(src, msg)))
+        machine.reports |= {"logs": files.files, "ended": files.ended_rows, "events": files.event_rows}
 
     def open(self, proc: int) -> None:
         """A worker has started; its files exist."""
         files = []
         for suffix, is_err in (("out", False), ("err", True)):
+            name = f"worker-{proc}.{suffix}"
             try:
-                fd = os.open(self._spec.log_path(f"worker-{proc}.{suffix}"), os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(self._spec.log_path(name), os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue
-            files.append(_File(fd, is_err))
+            files.append(_File(name, fd, is_err))
         self._files[proc] = files
 
-    def poll(self, procs: Mapping[int, Proc]) -> None:
+    def poll(self) -> None:
         """Send what is new."""
         for number in self._written():
-            proc = procs.get(number)
+            proc = self._machine.leasing.procs.get(number)
             if proc is not None:
                 for file in self._files.get(number, ()):
                     self._read(number, proc.pid, file, proc.driver)
+
+    def _on_flush(self, src: Address, msg: FlushLogs) -> None:
+        self.poll()
+        self._machine.outbox.append((src, Answer(msg.req, True)))
 
     def _written(self) -> list[int]:
         names = self._watch.changed() if self._watch is not None else None
@@ -72,13 +85,28 @@ class LogTail:
         numbers, self._unread = self._unread, set()
         for name in names:
             stem = name.partition(".")[0].removeprefix("worker-")
-            if stem.isdigit():
+            if stem.isdigit() and int(stem) in self._files:
                 numbers.add(int(stem))
+            else:
+                self._cap(name)
         return list(numbers)
+
+    def _cap(self, name: str) -> None:
+        """A file that nobody reads here: raylet.log, or that of a worker that is still being set up."""
+        try:
+            fd = os.open(self._spec.log_path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return
+        self.files.cut(name, fd)
+        os.close(fd)
 
     def _read(self, number: int, pid: int, file: _File, driver: Address, last: bool = False) -> None:
         try:
-            data = os.pread(file.fd, MAX_BYTES_A_TURN, file.at)
+            cut = self.files.cut(file.name, file.fd)
+            if file.at < cut.begin:
+                said = b"" if cut.base else self.files.notice(cut.begin - file.at).encode()
+                file.at, file.partial = cut.begin, said  # an emptied file says so itself
+            data = os.pread(file.fd, MAX_BYTES_A_TURN, file.at - cut.base)
         except OSError:
             return
         if not data and not (last and file.partial):
@@ -91,7 +119,8 @@ class LogTail:
             lines.append(file.partial)
         if lines and driver != NOBODY:
             text = [line.decode("utf-8", "replace") for line in lines]
-            self._send(driver, LogLines(self._spec.node, pid, "", text, file.is_err))
+            lines_of = LogLines(self._spec.node, pid, "", text, file.is_err)
+            self._machine.outbox.append((driver, lines_of))
 
     def last_lines(self, proc: int) -> list[str]:
         """The end of a worker's standard error, for the message about its death."""
@@ -105,9 +134,14 @@ class LogTail:
                 return [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
         return []
 
-    def close(self, proc: int, driver: Address) -> None:
-        """A worker has ended: send what is left and close its files."""
-        for file in self._files.pop(proc, []):
-            self._read(proc, 0, file, driver, last=True)
+    def close(self, number: int, proc: Proc | None, why: str, *, clean: bool, task: bytes, attempt: int) -> None:
+        """A worker has ended: send what is left, close its files and remember it. ``clean``: with exit code 0."""
+        pid, driver = (proc.pid, proc.driver) if proc is not None else (0, NOBODY)
+        for file in self._files.pop(number, []):
+            self._read(number, pid, file, driver, last=True)
             os.close(file.fd)
-        self._unread.discard(proc)
+        self._unread.discard(number)
+        if proc is not None:
+            meant = proc.retired or proc.doomed or proc.exit_intended
+            failed = not meant and (not clean or bool(proc.exit_why))
+            self.files.worker_ended(proc, proc.exit_why or why, failed=failed, task=task, attempt=attempt)

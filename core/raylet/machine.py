@@ -109,6 +109,8 @@ class RayletMachine:
         self.fence = Fence(fence_s)
         self.fenced = ""
         self.gone_lately = GoneLately(4 * fence_s)
+        #: What the shell knows beside: name to rows (log files, workers that have ended).
+        self.reports: dict[str, Callable[[int], list[dict[str, Any]]]] = {}
         self._last_report = 0.0
         self._last_free: dict[str, int] = {}
         self._changed_at: float | None = None

@@ -28,7 +28,7 @@ from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
 from hpc.core.raylet.store import StoreShell, number, open_arena
-from hpc.core.raylet.tables import NOBODY, Proc
+from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.totals import node_totals
 from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
 from hpc.core.resources import UNIT, NodeResources
@@ -39,9 +39,7 @@ from hpc.core.wire import (
     HEADER,
     HEADER_BYTES,
     WIRE_VERSION,
-    Answer,
     DecodeError,
-    FlushLogs,
     Message,
     NodeInfo,
     Register,
@@ -105,14 +103,13 @@ class Raylet:
         self.links.on_limit = self.pressure.on_limit
         arm("raylet", self.machine, config, spec.node, spec.dir)
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
-        self.machine.handlers[FlushLogs] = self._on_flush_logs
         self.machine.handlers[StoreStats] = self.store.attach(self.machine.memory, self.machine.outbox)
         self.streams: dict[int, Stream] = {}
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
         self.exited: dict[int, str] = {}
         self.pidfds: dict[int, int] = {}
-        self.logs = LogTail(spec, lambda dst, msg: self.machine.outbox.append((dst, msg)))
+        self.logs = LogTail(spec, self.machine)
         self.dialed: set[int] = set()
         self.ready_said = False
         self.stopping = False
@@ -125,6 +122,7 @@ class Raylet:
             interval_s=number(spec, "memory_watch_interval_s", INTERVAL_S),
             limit_bytes=int(number(spec, "memory_limit_bytes", 0)),
         )  # fmt: skip
+        self.machine.reports["usage"] = self.watchdog.report
         self.listener = listen(spec.raylet_sock)
         reactor = self.reactor
         reactor.add_reader(self.listener.fileno(), self._accept)
@@ -218,9 +216,9 @@ class Raylet:
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
             self._start_failed(proc, why)
-        self.logs.close(number, proc.driver if proc is not None else NOBODY)
         oom = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
         why = oom or f"its process (pid {self._pid(number)}) {why}"
+        self.logs.close(number, proc, why, clean=status == 0 and not oom, task=task, attempt=attempt)
         self.machine.process_gone(number, why, task, attempt, bool(oom))
         if number not in self.streams:
             self._forget(number)
@@ -513,10 +511,6 @@ class Raylet:
                 if self._dial(node):
                     self.bulk_links.send(node, encode_body([msg]))
 
-    def _on_flush_logs(self, src: Address, msg: FlushLogs) -> None:
-        self.logs.poll(self.machine.leasing.procs)
-        self.machine.outbox.append((src, Answer(msg.req, True)))
-
     # -------------------------------------------------------------- turns and time
 
     def _settle(self) -> None:
@@ -586,7 +580,7 @@ class Raylet:
             self._kill(proc, signal.SIGKILL)
 
     def _tail_logs(self) -> None:
-        self.logs.poll(self.machine.leasing.procs)
+        self.logs.poll()
         self.reactor.call_later(LOG_INTERVAL_S, self._tail_logs)
 
 

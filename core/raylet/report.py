@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address, owner_of
 from hpc.core.resources import from_units, show
+from hpc.core.runenv.spec import has_setup, unpack
 
 if TYPE_CHECKING:
     from hpc.core.raylet.machine import RayletMachine
@@ -15,14 +16,17 @@ Row = dict[str, Any]
 
 
 def report(machine: RayletMachine, what: str, limit: int) -> list[Row]:
-    """At most ``limit`` rows of "workers", "store" or "waiting"; none for anything else."""
+    """At most ``limit`` rows of "workers", "store", "waiting" or "setups", or of what the shell reports; else none."""
     if what == "workers":
         return _workers(machine, limit)
     if what == "store":
         return _store(machine, limit)
     if what == "waiting":
         return machine.leasing.why_waiting()[:limit]
-    return []
+    if what == "setups":
+        return _setups(machine)[:limit]
+    more = machine.reports.get(what)
+    return more(limit) if more is not None else []
 
 
 def _workers(machine: RayletMachine, limit: int) -> list[Row]:
@@ -46,6 +50,27 @@ def _workers(machine: RayletMachine, limit: int) -> list[Row]:
     return rows
 
 
+def _setups(machine: RayletMachine) -> list[Row]:
+    """Leases whose worker first makes its runtime environment: whose they are, what is made, and since when."""
+    leasing = machine.leasing
+    making = {proc.env: proc for proc in reversed(leasing.starting.values())}
+    rows = []
+    for lease in leasing.awaiting:
+        if lease.ident in leasing.leases and has_setup(lease.env):
+            proc = making.get(lease.env)
+            rows.append(
+                {
+                    "owner": str(lease.owner),
+                    "request": lease.req,
+                    "node_id": str(machine.node),
+                    "what": sorted(set(unpack(dict(lease.env))[1]) - {"config"}),
+                    "worker_id": str(Address(machine.node, proc.proc)) if proc is not None else "",
+                    "since_s": max(0.0, machine.now - proc.started) if proc is not None else 0.0,
+                }
+            )
+    return rows
+
+
 def _store(machine: RayletMachine, limit: int) -> list[Row]:
     memory = machine.memory
     rows: list[Row] = [
@@ -55,6 +80,8 @@ def _store(machine: RayletMachine, limit: int) -> list[Row]:
             "used_bytes": memory.layout.used_bytes,
             "capacity_bytes": memory.layout.capacity - memory.layout.reserved,
             "objects": len(memory.stored),
+            "disk_bytes": memory.spiller.used_bytes,
+            "spilled_bytes": memory.spiller.spilled_bytes,
             "free": show(machine.leasing.resources.free),
         }
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.usage import Usage, memory_folders, memory_usage, oom_kills, private_bytes
@@ -52,6 +53,11 @@ class Watchdog:
             usage = own if own.share > usage.share else usage
         if usage.share >= self.threshold and not any(number in self._procs for number in self.ended):
             self._end_one(usage)
+
+    def report(self, limit: int) -> list[dict[str, Any]]:
+        """The node's memory now: bytes in use, how many there may be, and whose limit that is."""
+        usage = memory_usage(self._folders)
+        return [{"used_bytes": usage.used_bytes, "limit_bytes": usage.limit_bytes, "where": usage.where}]
 
     def _own_usage(self) -> Usage:
         used = sum(private_bytes(proc.pid) for proc in self._procs.values() if proc.kind == "worker")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.core import serialization
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, Result, system_error
+from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_generator
 
@@ -176,7 +177,9 @@ class ActorHost:
     ) -> None:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind if results else 0
-        self.worker.record.append((msg.task, msg.attempt, f"{self.name}.{msg.method}", start, run_us, kind))
+        alone = not (self.is_async or self.pools)
+        end = record.mark() if alone and run_us > record.MARK_US else None
+        self.worker.record.append((msg.task, msg.attempt, f"{self.name}.{msg.method}", start, run_us, kind, end))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+from msgspec import msgpack
 
 from hpc.core import serialization
 from hpc.core.crashpoints import arm
@@ -37,6 +38,7 @@ from hpc.core.wire import (
     Done,
     EndActor,
     Exiting,
+    LastRows,
     Message,
     Result,
     Retire,
@@ -143,8 +145,11 @@ class Worker:
     def _more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
         """What this worker knows beside what every owner knows: what it runs, and what it ran."""
         if what == "running":
-            contexts = [*self.running.values()]
-            return [{"task_id": c.task.hex(), "attempt_number": c.attempt, "name": c.name} for c in contexts[:limit]]
+            contexts, begin = [*self.running.values()], record.last_mark(self.record) or (-1, -1)
+            part = {"log_from": begin, "log_to": (-1, -1), "log_shared": len(contexts) - 1}
+            return [
+                {"task_id": c.task.hex(), "attempt_number": c.attempt, "name": c.name, **part} for c in contexts[:limit]
+            ]
         return record.rows(self.record, limit) if what == "events" else []
 
     def _consumed(self, msg: Consumed) -> None:
@@ -336,7 +341,9 @@ class Worker:
             current_task.reset(token)
             self.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
-        self.record.append((msg.task, msg.attempt, msg.name, start, run_us, results[0].kind if results else INLINE))
+        kind = results[0].kind if results else INLINE
+        end = record.mark() if run_us > record.MARK_US else None
+        self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end))
         spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         arena.publish(msg.task, msg.attempt, False)
@@ -428,6 +435,7 @@ class Worker:
         token = current_task.set(context)
         self.running[msg.actor] = context
         self._main_task = msg.actor
+        start = time.monotonic()
         try:
             cls = self.function(msg.fn)
             args, kwargs = self.arguments(msg)
@@ -441,11 +449,16 @@ class Worker:
             serialization.context.met = None
             current_task.reset(token)
             self.running.pop(msg.actor, None)
+        run_us = int((time.monotonic() - start) * 1e6)
+        self.record.append((msg.actor, msg.incarnation, context.name, start, run_us, results[0].kind, record.mark()))
         self.reply(src, Done(msg.actor, msg.incarnation, results, SHORT_US + 1), met)
 
     def _say_exit(self, why: str, intended: bool = True) -> None:
         client = self.client
         with client.lock:
+            if self.record:
+                last = record.rows(self.record, record.LAST_EVENTS)
+                client.machine.send(client.machine.raylet, LastRows(msgpack.encode(last)))
             client.machine.send(client.machine.raylet, Exiting(why, intended))
             client._flush(everything=True)
 

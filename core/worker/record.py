@@ -1,11 +1,14 @@
 """What a worker has run lately: a bounded ring of events, told to whoever asks. One append per task, nothing is sent.
 
-HPC_TASK_EVENTS=0 switches it off.
+How far the worker's log files had been written is noted at the end of a task, except of those that are so short that
+asking the kernel twice would show: these share the part of the log up to the next mark. So each event belongs to a part
+of the log, together with the short ones beside it. HPC_TASK_EVENTS=0 switches all of it off.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from typing import Any
@@ -14,8 +17,19 @@ from typing import Any
 MAX_EVENTS = 10_000
 SWITCH = "HPC_TASK_EVENTS"
 
-#: (task, attempt, name, start on the monotonic clock, running time in µs, kind of its first result)
-Event = tuple[bytes, int, str, float, int, int]
+#: Tasks that ran so long have a mark in the log; the mark costs about 1 µs.
+MARK_US = 200
+#: Events that a worker hands to its raylet when it ends.
+LAST_EVENTS = 100
+
+#: How long stdout and stderr were, in bytes.
+Mark = tuple[int, int]
+#: (task, attempt, name, start on the monotonic clock, running time in µs, kind of its first result, mark at its end)
+Event = tuple[bytes, int, str, float, int, int, Mark | None]
+
+
+#: A log is empty before the first event.
+BEGIN: Mark = (0, 0)
 
 
 def new_ring() -> deque[Event]:
@@ -23,11 +37,31 @@ def new_ring() -> deque[Event]:
     return deque(maxlen=0 if os.environ.get(SWITCH) == "0" else MAX_EVENTS)
 
 
+def mark() -> Mark | None:
+    """How long this process's log files are now; None where its output goes elsewhere."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return os.lseek(1, 0, os.SEEK_END), os.lseek(2, 0, os.SEEK_END)
+    except Exception:  # the streams may be the user's
+        return None
+
+
 def rows(ring: deque[Event], limit: int) -> list[dict[str, Any]]:
-    """The newest events as rows, with times on this node's wall clock."""
+    """The newest events as rows, with times on this node's wall clock. ``log_from`` and ``log_to`` are the part of
+    stdout and of stderr in which a task wrote, [-1, -1] where that is not known (yet); ``log_shared`` says how many
+    others wrote there."""
     offset = time.time() - time.monotonic()
-    return [
-        {
+    events = list(ring)
+    out: list[dict[str, Any]] = []
+    begin: Mark | None = BEGIN if len(events) != ring.maxlen else None
+    for at in range(len(events) - limit - 1, -1, -1):
+        if events[at][6] is not None:
+            begin, events = events[at][6], events[at + 1 :]
+            break
+    group: list[dict[str, Any]] = []
+    for task, attempt, name, start, run_us, kind, end in events:
+        row = {
             "task_id": task.hex(),
             "attempt_number": attempt,
             "name": name,
@@ -35,5 +69,23 @@ def rows(ring: deque[Event], limit: int) -> list[dict[str, Any]]:
             "end_time_ms": (start + offset) * 1e3 + run_us / 1e3,
             "state": "FINISHED" if kind < 2 else "FAILED",
         }
-        for task, attempt, name, start, run_us, kind in list(ring)[-limit:]
-    ]
+        out.append(row)
+        group.append(row)
+        if end is not None:
+            _close(group, begin, end)
+            begin, group = end, []
+    _close(group, begin, None)
+    return out[-limit:]
+
+
+def _close(group: list[dict[str, Any]], begin: Mark | None, end: Mark | None) -> None:
+    for row in group:
+        row["log_from"], row["log_to"], row["log_shared"] = begin or (-1, -1), end or (-1, -1), len(group) - 1
+
+
+def last_mark(ring: deque[Event]) -> Mark | None:
+    """The mark behind which everything was written that was written since."""
+    for event in reversed(ring):
+        if event[6] is not None:
+            return event[6]
+    return BEGIN if len(ring) != ring.maxlen else None

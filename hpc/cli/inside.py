@@ -247,8 +247,9 @@ class Run:
         left = f"left {short(max(0.0, self.end_s - time.monotonic()))}" if self.end_s is not None else ""
         ready = len(session.ready())
         self.reporter.state(
-            "running", granted(session.ready()), left, key=str(ready), show=False, nodes_ready=ready, missing=[]
-        )
+            "running", granted(session.ready()), left, key=str(ready), show=False, nodes_ready=ready, missing=[],
+            node_dir=session.local_dir() or "", node_name=os.environ.get("SLURMD_NODENAME", ""),
+        )  # fmt: skip
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -257,6 +258,7 @@ class Run:
         session = self.session
         if session is None:
             return
+        self._keep_logs(session)
         session.begin_stop(self.settings["grace"], "the script has ended")
         deaf_at_s = time.monotonic() + DEAF_S
         while session.state != "ended":
@@ -270,6 +272,25 @@ class Run:
             if not answering and time.monotonic() > deaf_at_s:
                 for group in session.groups:
                     group.kill()  # what is left never spoke to us: it will not hear us either
+
+    def _keep_logs(self, session: Session) -> None:
+        """What workers wrote that ended unexpectedly, for the job's folder; its end does not wait long for that."""
+        node_dir = session.local_dir()
+        job = self.reporter.job
+        if job is None or self.ranks or session.state != "ready" or node_dir is None:
+            return
+        from hpc.cli import archive
+        from hpc.core.exceptions import HpcError
+
+        hurry = self.cause or self.interrupts
+        try:
+            failed = archive.collect(node_dir, job.path, archive.HURRY_S if hurry else archive.COLLECT_S)
+        except (OSError, HpcError, ConnectionError) as error:
+            self.reporter.event("logs-lost", text=str(error))
+            return
+        if failed:
+            self.reporter.event("logs", failed=failed)
+            self.status.note(f"hpc: {failed} workers ended unexpectedly: hpc logs {job.number} --failed")
 
     def _finish(self, code: int, why: str) -> None:
         from hpc.core.node.reap import end_descendants

@@ -200,7 +200,8 @@ def _why(given: dict[str, Any], rest: list[str]) -> int:
             if row[key].startswith(wanted) or row[key].endswith(wanted):
                 found += 1
                 why = row.get("why") or "nothing is in its way"
-                if row["state"] in ("PENDING_NODE_ASSIGNMENT", "PENDING_CREATION"):
+                placing = row["state"] in ("PENDING_NODE_ASSIGNMENT", "PENDING_CREATION")
+                if placing and not why.startswith("its runtime environment"):
                     why += f"; free now: {_free()}"
                 print(f"{kind[:-1]} {row[key]} {row.get('name', '')} is {row['state']}: {why}")
     if not found:

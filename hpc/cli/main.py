@@ -19,8 +19,19 @@ from hpc.cli.timefmt import short
 _JSON = Option("json", ("--json",), "switch", "machine-readable", "", default=False)
 _DIR = BY_NAME["job_dir"]
 _QUIET = BY_NAME["quiet"]
-_TAIL = Option("lines", ("-n", "--lines"), "count", "how many of the last lines", "", metavar="LINES")
+_TAIL = Option("lines", ("-n", "--tail", "--lines"), "count", "how many of the last lines", "", metavar="LINES")
 _FOLLOW = Option("follow", ("-f", "--follow"), "switch", "go on until the job ends", "", default=False)
+_ADDRESS = Option("address", ("--address",), "text", "a session's id (default: the only one)", "", metavar="ADDR")
+LOG_OPTIONS = (
+    Option("worker", ("--worker",), "text", "what this worker wrote", "", metavar="ID"),
+    Option("actor", ("--actor",), "text", "what the worker of this actor wrote", "", metavar="ID|NAME"),
+    Option("task", ("--task",), "text", "what this task wrote", "", metavar="ID"),
+    Option("node", ("--node",), "text", "what all workers of this node wrote", "", metavar="N"),
+    Option("failed", ("--failed",), "switch", "what workers wrote that ended unexpectedly", "", default=False),
+    Option("out", ("--out",), "switch", "stdout only", "", default=False),
+    Option("err", ("--err",), "switch", "stderr only", "", default=False),
+    _ADDRESS,
+)
 _ALL = Option("all", ("-a", "--all"), "switch", "jobs that have ended too", "", default=False)
 
 
@@ -178,8 +189,22 @@ def ps(options: dict[str, Any], rest: list[str]) -> int:
 
 
 def status(options: dict[str, Any], rest: list[str]) -> int:
-    """All about some jobs."""
-    rows = standing(_chosen(options, rest))
+    """All about some jobs, and about a session that runs."""
+    from hpc.cli import session, session_status
+
+    if options["address"] or (not rest and session.is_there() and not session.is_jobs(_base(options))):
+        with session.connected(options["address"]):
+            found = session_status.gathered()
+        if options["json"]:
+            print(json.dumps(found, indent=1))
+        else:
+            session_status.show(found)
+        return 0
+    jobs = _chosen(options, rest)
+    rows = standing(jobs)
+    for job, row in zip(jobs, rows, strict=True):
+        if row["state"] == "running":
+            row["session"] = session.look_into(job)
     if options["json"]:
         print(json.dumps(rows, indent=1))
         return 0
@@ -191,6 +216,8 @@ def status(options: dict[str, Any], rest: list[str]) -> int:
         for name, value in pairs:
             if value not in (None, ""):
                 print(f"  {name:<8} " + str(value).replace("\n", f"\n  {'':<8} "))
+        if r.get("session"):
+            session_status.show(r["session"])
     return 0
 
 
@@ -198,9 +225,12 @@ def status(options: dict[str, Any], rest: list[str]) -> int:
 
 
 def logs(options: dict[str, Any], rest: list[str]) -> int:
-    """Print a job's output."""
+    """Print a job's output, or what workers wrote."""
+    from hpc.cli import worker_logs
     from hpc.cli.follow import Follower, tail_offset
 
+    if any(options[name] for name in worker_logs.CHOICES):
+        return worker_logs.run(options, _chosen(options, rest) if rest else [], lambda: _chosen(options, []))
     jobs = _chosen(options, rest)
     for job in jobs:
         log = job.job().get("log")
@@ -273,8 +303,8 @@ SESSION_COMMANDS = {
 Command = Callable[[dict[str, Any], list[str]], int]
 COMMANDS: dict[str, tuple[Command, tuple[Option, ...]]] = {
     "ps": (ps, (_ALL,)),
-    "status": (status, ()),
-    "logs": (logs, (_FOLLOW, _TAIL)),
+    "status": (status, (_ADDRESS,)),
+    "logs": (logs, (_FOLLOW, _TAIL, *LOG_OPTIONS)),
     "attach": (attach, (_QUIET,)),
     "cancel": (cancel, ()),
     "explain": (explain, ()),

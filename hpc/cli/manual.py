@@ -23,8 +23,14 @@ EXIT_CODES = (
 COMMANDS = (
     ("hpc launch [options] SCRIPT [ARGS ...]", "the same as `hpc-launch`"),
     ("hpc ps [--json] [--all]", "your jobs"),
-    ("hpc status [JOB] [--json]", "one job: state, reason, nodes, exit code"),
+    (
+        "hpc status [JOB] [--address=ID] [--json]",
+        "the session that runs here, or one job: nodes, resources, what waits",
+    ),
     ("hpc logs [JOB] [-f] [-n LINES]", "a job's output"),
+    ("hpc logs [JOB] --worker ID [-f] [--tail N]", "what a worker wrote, on any node; --out, --err: one of both"),
+    ("hpc logs --actor ID | --task ID | --node N", "the same of an actor, a task, all workers of a node"),
+    ("hpc logs [JOB] --failed", "of the workers that ended unexpectedly, also after the job's end"),
     ("hpc attach [JOB]", "follow a job that was left, as if you had never detached"),
     ("hpc cancel JOB ...", "end jobs"),
     ("hpc start --head [--num-cpus N] [--block] ...", "begin a session that outlives this command"),

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpc.core.node import rundir
+from hpc.core.node.allocation import SCHEDULERS
 
 SOCKET = "host.sock"
-#: Variables that name the allocation that a process belongs to.
-ALLOCATION_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "OAR_JOB_ID", "FLUX_JOB_ID")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class HostInfo:
 
 def allocation_of(environ: Mapping[str, str]) -> str:
     """The allocation that this environment speaks of, "" outside any."""
-    return next((f"{name}={environ[name]}" for name in ALLOCATION_VARIABLES if environ.get(name)), "")
+    return next((f"{name}={environ[name]}" for name in SCHEDULERS if environ.get(name)), "")
 
 
 def bases(environ: Mapping[str, str] | None = None) -> list[str]:

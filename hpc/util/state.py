@@ -6,7 +6,6 @@ Rows are dicts whose fields are attributes too. Nothing is recorded centrally: e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from hpc import gather
 from hpc.core.resources import from_units
 from hpc.core.wire import PgTable
 from hpc.session import ensure_client
+from hpc.worker_logs import get_log, list_logs
 
 DEFAULT_LIMIT = 100
 Filter = tuple[str, str, Any]
@@ -80,9 +80,10 @@ def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIM
 
 
 def list_workers(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
-    """Drivers and workers, with what they hold."""
+    """Drivers and workers, with what they hold; then the workers that have ended, as far as their nodes remember."""
     _check(other)
-    return _select(gather.from_raylets("workers").warn("list_workers"), filters, limit)
+    rows = gather.from_raylets("workers").warn("list_workers") + gather.from_raylets("ended").warn("list_workers")
+    return _select(rows, filters, limit)
 
 
 def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
@@ -92,27 +93,31 @@ def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIM
 
 
 def _all_tasks() -> list[dict[str, Any]]:
-    open_tasks = gather.from_processes("tasks").warn("list_tasks")
+    open_tasks = gather.explain_setups(gather.from_processes("tasks").warn("list_tasks"))
     running = {
         (row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").warn("list_tasks")
     }
     for row in open_tasks:
         if (row["task_id"], row["attempt_number"]) in running:
             row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
+            part = running[(row["task_id"], row["attempt_number"])]
+            row.update({name: part[name] for name in ("log_from", "log_to", "log_shared")})
     known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
     events = gather.from_processes("events").warn("list_tasks")
+    events += gather.from_raylets("events").warn("list_tasks")  # of workers that have ended
     ended = [e for e in events if (e["task_id"], e["attempt_number"]) not in known]
-    ended.sort(key=lambda row: -row["start_time_ms"])
+    ended.sort(key=lambda row: -(row["start_time_ms"] or row["end_time_ms"]))
     for row in ended:
-        worker = row["answered_by"]
-        row.update(worker_id=worker, node_id=worker.partition(".")[0], why="", type="")
+        worker = str(row.setdefault("worker_id", row["answered_by"]))
+        row.setdefault("why", "")
+        row.update(node_id=worker.partition(".")[0], type="")
     return open_tasks + ended
 
 
 def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Actors, as their owners know them; those that have died as long as somebody holds a handle."""
     _check(other)
-    rows = gather.from_processes("actors").warn("list_actors")
+    rows = gather.explain_setups(gather.from_processes("actors").warn("list_actors"))
     pids = {row["worker_id"]: row["pid"] for row in gather.from_raylets("workers").warn("list_actors")}
     for row in rows:
         row["pid"] = pids.get(row["worker_id"], 0)
@@ -228,24 +233,24 @@ def summarize_objects(**other: Any) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def list_logs(node_id: str | None = None, **other: Any) -> dict[str, list[str]]:
-    """The log files of this machine's nodes, by node id."""
-    _check(other)
-    found = {}
-    for row in gather.node_rows():
-        folder = os.path.join(row["dir"], "logs")
-        if (node_id is None or str(row["node"]) == str(node_id)) and os.path.isdir(folder):
-            found[str(row["node"])] = sorted(os.listdir(folder))
-    return found
-
-
-def get_log(node_id: str, filename: str, tail: int = -1, **other: Any) -> str:
-    """A log file of a node of this machine. Raises FileNotFoundError where there is none here."""
-    _check(other)
-    for row in gather.node_rows():
-        if str(row["node"]) == str(node_id):
-            path = os.path.join(row["dir"], "logs", os.path.basename(filename))
-            with open(path, errors="replace") as file:
-                lines = file.readlines()
-            return "".join(lines if tail < 0 else lines[len(lines) - tail :] if tail < len(lines) else lines)
-    raise FileNotFoundError(f"there is no node {node_id}")
+__all__ = [
+    "Row",
+    "get_actor",
+    "get_log",
+    "get_node",
+    "get_objects",
+    "get_placement_group",
+    "get_task",
+    "get_worker",
+    "list_actors",
+    "list_jobs",
+    "list_logs",
+    "list_nodes",
+    "list_objects",
+    "list_placement_groups",
+    "list_tasks",
+    "list_workers",
+    "summarize_actors",
+    "summarize_objects",
+    "summarize_tasks",
+]

@@ -1,0 +1,295 @@
+"""The log files of a node: capped, listed, read in pieces, and kept for a while after their worker has ended.
+
+A worker writes straight to its files, C code too, so it cannot be asked to rotate. A file that has grown too large has
+its beginning taken out by a hole instead: the disk is free again, nothing that is written meanwhile is lost, and
+positions in the file keep their meaning. Where the file system has no holes the file is emptied. Either way the file
+itself says what is missing. Rejected: renaming (the worker goes on in the old file), copying what is there and
+truncating (loses what comes in between, and makes the raylet copy megabytes).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import stat
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hpc.core.ids import Address
+from hpc.core.node.spec import NodeSpec
+from hpc.core.raylet.store import number
+from hpc.core.raylet.tables import Proc
+from hpc.core.wire import Answer, LastRows, LogQuery, Message
+
+log = logging.getLogger("hpc.raylet")
+
+#: A log file may take so much; when it has more, its older half goes (option log_bytes, HPC_LOG_BYTES; 0: no limit).
+LOG_BYTES = 64 << 20
+MIN_LOG_BYTES = 64 << 10
+#: One answer has at most so many bytes of a log.
+LOG_PIECE_BYTES = 256 << 10
+#: Ended workers that a node remembers, and what their files may take together; the oldest go first.
+MAX_ENDED = 500
+MAX_ENDED_BYTES = 256 << 20
+#: A worker's last words about what it ran may have so many bytes.
+MAX_LAST_BYTES = 256 << 10
+SUFFIXES = ("out", "err")
+
+_BLOCK = 4096
+_PUNCH_HOLE_KEEP_SIZE = 3
+
+Row = dict[str, Any]
+
+
+def punch(fd: int, end: int) -> None:
+    """Make a hole from the beginning of a file to ``end``; OSError where the file system has none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if libc.fallocate(fd, _PUNCH_HOLE_KEEP_SIZE, 0, end) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+@dataclass(slots=True)
+class Cut:
+    """What is missing of a file: the bytes before ``begin``. ``base`` of them went with the file's emptying, so the
+    byte n of the output is the byte n - base of the file."""
+
+    begin: int = 0
+    base: int = 0
+
+
+@dataclass(slots=True)
+class Ended:
+    """A worker that has ended."""
+
+    row: Row
+    data: bytes = b""
+    files: list[str] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+class LogFiles:
+    """The folder of log files of one node, and what is remembered of workers that have ended."""
+
+    def __init__(self, spec: NodeSpec, limit_bytes: int | None = None) -> None:
+        self._spec = spec
+        self.limit_bytes = int(number(spec, "log_bytes", LOG_BYTES)) if limit_bytes is None else limit_bytes
+        if 0 != self.limit_bytes < MIN_LOG_BYTES:
+            raise ValueError(f"log_bytes (HPC_LOG_BYTES) must be 0 or at least {MIN_LOG_BYTES}, not {self.limit_bytes}")
+        self._cuts: dict[str, Cut] = {}
+        self._last: dict[int, bytes] = {}
+        self.ended: OrderedDict[int, Ended] = OrderedDict()
+        self._ended_bytes = 0
+
+    # -------------------------------------------------------------- the cap
+
+    def cut(self, name: str, fd: int) -> Cut:
+        """What is missing of the file, after it was shortened if it has grown too large."""
+        cut = self._cuts.get(name)
+        size = os.fstat(fd).st_size
+        if self.limit_bytes and size + (cut.base - cut.begin if cut else 0) > self.limit_bytes:
+            cut = self._cuts.setdefault(name, Cut())
+            self._shorten(name, cut, size)
+        return cut or Cut()
+
+    def _shorten(self, name: str, cut: Cut, size: int) -> None:
+        path = self._spec.log_path(name)
+        begin = (size - self.limit_bytes // 2) // _BLOCK * _BLOCK
+        if not cut.base:
+            try:
+                self._punch(path, begin)
+                cut.begin = begin
+                return
+            except OSError as error:
+                log.warning("%s is emptied where it grows too large: no hole can be made in it: %s", name, error)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            os.ftruncate(fd, 0)
+            cut.base += size
+            cut.begin = cut.base
+            os.write(fd, self.notice(cut.begin).encode())
+        finally:
+            os.close(fd)
+
+    def _punch(self, path: str, begin: int) -> None:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            punch(fd, begin)
+            os.pwrite(fd, self.notice(begin).encode(), 0)
+        finally:
+            os.close(fd)
+
+    def notice(self, missing: int) -> str:
+        """What a shortened file says at its beginning."""
+        return f"hpc: {missing} bytes of output are missing here: a log may take {self.limit_bytes} (HPC_LOG_BYTES)\n"
+
+    # -------------------------------------------------------------- reading
+
+    def on_query(self, src: Address, msg: LogQuery) -> Message:
+        """A piece of a file: (begin, at, end, moved, writing, data) as msgpack. ``begin`` is the first byte that there
+        is, ``end`` how much was written; positions are of little use where the file was ``moved`` (emptied)."""
+        name, writing = msg.file, self._writer(msg.file) is not None
+        cut = self._cuts.get(name, Cut())
+        try:
+            if os.path.basename(name) != name or name.startswith("."):
+                raise FileNotFoundError(name)
+            fd = os.open(self._spec.log_path(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            known = self.ended.get(_number(name) or 0)
+            if known is not None and known.size_bytes == 0:  # it printed nothing
+                return Answer(msg.req, True, msgspec.msgpack.encode([0, 0, 0, False, False, b""]))
+            return Answer(msg.req, False, why=self._why_not(name))
+        try:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                return Answer(msg.req, False, why=self._why_not(name))
+            end = info.st_size + cut.base
+            at = max(cut.begin, min(end, end + msg.at if msg.at < 0 else msg.at))
+            size = max(0, min(msg.size, LOG_PIECE_BYTES, end - at))
+            data = os.pread(fd, size, at - cut.base)
+            found = [cut.begin, at, end, cut.base > 0, writing, data]
+            return Answer(msg.req, True, msgspec.msgpack.encode(found))
+        except OSError as error:
+            return Answer(msg.req, False, why=f"{name} cannot be read: {error.strerror}")
+        finally:
+            os.close(fd)
+
+    def _why_not(self, name: str) -> str:
+        proc = _number(name)
+        gone = f"; of workers that have ended it keeps the last {MAX_ENDED}" if proc is not None else ""
+        return f"node {self._spec.node} has no log file {name!r}{gone}"
+
+    def files(self, limit: int) -> list[Row]:
+        """One row for each file."""
+        rows: list[Row] = []
+        try:
+            entries = sorted(os.scandir(self._spec.log_dir), key=lambda entry: entry.name)
+        except OSError:
+            return rows
+        for entry in entries[:limit]:
+            try:
+                info = entry.stat(follow_symlinks=False)
+            except OSError:
+                continue
+            cut = self._cuts.get(entry.name, Cut())
+            proc = _number(entry.name)
+            rows.append(
+                {
+                    "node_id": str(self._spec.node),
+                    "file": entry.name,
+                    "size_bytes": info.st_size + cut.base - cut.begin,
+                    "missing_bytes": cut.begin,
+                    "worker_id": str(Address(self._spec.node, proc)) if proc is not None else "",
+                    "is_alive": proc is None or proc not in self.ended,
+                }
+            )
+        return rows
+
+    def _writer(self, name: str) -> int | None:
+        """The process that still writes to a file: 0 for those that are no workers."""
+        proc = _number(name)
+        return 0 if proc is None else (None if proc in self.ended else proc)
+
+    # -------------------------------------------------------------- workers that have ended
+
+    def on_last_rows(self, src: Address, msg: LastRows) -> None:
+        """A worker that is about to end says what it ran."""
+        if src.node == self._spec.node and len(msg.data) <= MAX_LAST_BYTES:
+            self._last[src.proc] = msg.data
+
+    def worker_ended(self, proc: Proc, why: str, *, failed: bool, task: bytes = b"", attempt: int = 0) -> None:
+        """Remember a worker and keep its files (silent ones leave none); the oldest are forgotten."""
+        data = self._last.pop(proc.proc, b"")
+        row = {
+            "worker_id": str(Address(self._spec.node, proc.proc)),
+            "worker_type": "WORKER",
+            "state": "ENDED",
+            "node_id": str(self._spec.node),
+            "pid": proc.pid,
+            "is_alive": False,
+            "is_actor": False,
+            "leased_by": "",
+            "resources": {},
+            "blocked": False,
+            "end_time_ms": time.time() * 1e3,
+            "exit_detail": why,
+            "failed": failed,
+            "last_task_id": task.hex(),
+            "last_attempt_number": attempt,
+            "told": bool(data),
+        }
+        ended = Ended(row, data)
+        for suffix in SUFFIXES:
+            name = f"worker-{proc.proc}.{suffix}"
+            try:
+                info = os.stat(self._spec.log_path(name))
+                if info.st_size:
+                    ended.files.append(name)
+                    ended.size_bytes += info.st_blocks * 512 or info.st_size
+                else:
+                    os.unlink(self._spec.log_path(name))
+            except OSError:
+                continue
+        self.ended[proc.proc] = ended
+        self._ended_bytes += ended.size_bytes
+        while len(self.ended) > MAX_ENDED or (self._ended_bytes > MAX_ENDED_BYTES and len(self.ended) > 1):
+            self._forget(*self.ended.popitem(last=False))
+
+    def _forget(self, proc: int, ended: Ended) -> None:
+        self._ended_bytes -= ended.size_bytes
+        for name in ended.files:
+            self._cuts.pop(name, None)
+            try:
+                os.unlink(self._spec.log_path(name))
+            except OSError:
+                continue
+
+    def ended_rows(self, limit: int) -> list[Row]:
+        """The workers that have ended, the newest first."""
+        return [ended.row for ended in [*reversed(self.ended.values())][:limit]]
+
+    def event_rows(self, limit: int) -> list[Row]:
+        """What workers that have ended ran last, as far as they could say; of one that was killed, what it ran then."""
+        rows: list[Row] = []
+        for ended in reversed(self.ended.values()):
+            if len(rows) >= limit:
+                break
+            try:
+                found = msgspec.msgpack.decode(ended.data, type=list[Row]) if ended.data else []
+            except msgspec.DecodeError:
+                found = []
+            for row in found:
+                rows.append({**row, "worker_id": ended.row["worker_id"]})
+            running = ended.row["last_task_id"]
+            if running and all(row.get("task_id") != running for row in found):
+                rows.append(self._killed(ended.row))
+        return rows[:limit]
+
+    @staticmethod
+    def _killed(row: Row) -> Row:
+        """What there is to say of the task that a worker ran when it was killed."""
+        return {
+            "task_id": row["last_task_id"],
+            "attempt_number": row["last_attempt_number"],
+            "name": "",
+            "start_time_ms": 0.0,
+            "end_time_ms": row["end_time_ms"],
+            "state": "FAILED",
+            "why": f"its worker ended while it ran: {row['exit_detail']}",
+            "worker_id": row["worker_id"],
+        }
+
+
+def _number(name: str) -> int | None:
+    """The process whose file this is; None for those that are not workers'."""
+    stem = name.partition(".")[0].removeprefix("worker-")
+    return int(stem) if name.startswith("worker-") and stem.isdigit() else None

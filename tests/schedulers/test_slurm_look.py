@@ -1,0 +1,56 @@
+"""Looking into a job of a real Slurm from the login node: its session while it runs, its failed workers' logs after."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from desk import Desk
+from netbed import wait_for
+
+pytestmark = pytest.mark.slurm
+
+SCRIPT = """
+    import os, sys, time
+    import hpc
+    hpc.init()
+
+    @hpc.remote(max_retries=0)
+    def crash():
+        print("its last words", flush=True)
+        os._exit(9)
+
+    @hpc.remote
+    def says():
+        context = hpc.get_runtime_context()
+        print("said on", os.uname().nodename, flush=True)
+        return context.get_scheduler(), context.get_scheduler_job_id(), context.time_left_s()
+
+    print("facts", *hpc.get(says.remote()), flush=True)
+    try:
+        hpc.get(crash.remote())
+    except hpc.exceptions.WorkerCrashedError:
+        print("crashed", flush=True)
+    while not os.path.exists("go"):
+        time.sleep(0.05)
+"""
+
+
+def test_a_job_that_runs_elsewhere_and_then_has_ended(desk: Desk) -> None:
+    desk.script("works.py", SCRIPT)
+    job_id = desk.launch("-N2", "-t5", "--detach", "works.py").stdout.strip()
+    wait_for("the crash", lambda: "crashed" in desk.hpc("logs", "1").stdout, 40.0)
+    facts = desk.hpc("logs", "1").stdout.partition("facts ")[2].split()
+    assert facts[:2] == ["slurm", job_id] and 0 < float(facts[2]) <= 300
+    (row,) = json.loads(desk.hpc("status", "1", "--json").stdout)
+    session = row["session"]
+    assert (session["scheduler"], session["job_id"]) == ("slurm", job_id) and 0 < session["time_left_s"] <= 300
+    assert len(session["nodes"]) == 2 and session["failed_workers"] == 1
+    shown = desk.hpc("logs", "1", "--failed")
+    assert "its last words" in shown.stdout and "exited with code 9" in shown.stdout, shown.stderr
+    (desk.folder / "go").touch()
+    desk.bed.wait_job(job_id, ["COMPLETED"])
+    kept = desk.hpc("logs", "1", "--failed")
+    assert "its last words" in kept.stdout and "exited with code 9" in kept.stdout
+    files = sorted(p.name for p in (desk.jobs / "1").iterdir())
+    assert files == ["driver.log", "events.jsonl", "job.json", "job.sbatch", "logs.zip", "status.json"]

@@ -457,6 +457,8 @@ class Groups:
         for node in [*group.taken, *group.awaited]:
             why = "this attempt to reserve was given up"
             self._send(raylet_of(node), BundleReturn(group.group, group.attempt, why))
+        if group.patient:
+            group.hold_at = 0.0  # at once, elsewhere
         group.planned, group.taken, group.awaited, group.patient = {}, [], [], False
         group.state = RESCHEDULING if any(group.nodes) or group.state == RESCHEDULING else PENDING
         self._note(group)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -147,3 +148,31 @@ def test_items_of_a_generator(session, tmp_path):
     refs = list(blocks.options(scheduling_strategy=on(2)).remote(4))
     kill_node(session, 2)
     assert [int(hpc.get(ref)[0]) for ref in refs] == [0, 1, 2, 3]
+
+
+def test_what_a_task_only_passed_on_before_it_had_a_value_is_there_when_it_runs_again(session, tmp_path):
+    gate = tmp_path / "gate"
+
+    @hpc.remote(num_cpus=0.01)
+    def later():
+        while not gate.exists():
+            time.sleep(0.01)
+        return 3
+
+    @hpc.remote(num_cpus=0.01)
+    def holder(refs, mark):
+        first = not os.path.exists(mark)
+        with open(mark, "a") as file:
+            file.write(".")
+        return np.full(SIZE, 1 if first else hpc.get(refs[0]), np.uint8)
+
+    pending = later.remote()
+    made = holder.options(scheduling_strategy=on(2)).remote([pending], tmp_path / "holder")
+    hpc.wait([made], fetch_local=False)
+    gate.touch()
+    assert hpc.get(pending) == 3
+    del pending
+    gc.collect()
+    kill_node(session, 2)
+    assert hpc.get(made, timeout=20)[0] == 3
+    assert runs(tmp_path / "holder") == 2

@@ -45,7 +45,6 @@ DIFFERENCES = (
     already.""",
     """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
     login node itself; `hpc-launch` submits a job there.""",
-    """`wait(fetch_local=...)` has no effect: a reference is ready when its value exists somewhere.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,
     the actor ends, unless it is detached.""",
     """A call that may have begun when its actor died, and is not retried, gives ActorUnavailableError while the actor

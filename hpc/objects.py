@@ -46,9 +46,10 @@ def wait(
     timeout: float | None = None,
     fetch_local: bool = True,
 ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-    """Wait until ``num_returns`` of the references have values, or the timeout has passed.
+    """Wait until ``num_returns`` of the references have values, or the timeout (seconds) has passed.
 
-    Returns (ready, not ready); the first list has at most ``num_returns`` elements.
+    Returns (ready, not ready); the first list has at most ``num_returns`` elements. With ``fetch_local`` large values
+    are brought to this node, and are ready when they are there; without, it is enough that they exist somewhere.
     """
     if isinstance(object_refs, ObjectRef):
         raise TypeError("hpc.wait takes a list of ObjectRefs, not a single one")
@@ -73,10 +74,10 @@ def wait(
         raise ValueError("timeout must not be negative")
     client = refs[0]._client
     if not generators:
-        return client.wait(refs, num_returns, timeout)
+        return client.wait(refs, num_returns, timeout, fetch_local)
     by_id = {(ref.peek() if isinstance(ref, ObjectRefGenerator) else ref)._id: ref for ref in refs}
     peeks = [Peek(ident) for ident in by_id]
-    ready, rest = client.wait(peeks, num_returns, timeout)  # type: ignore[arg-type]
+    ready, rest = client.wait(peeks, num_returns, timeout, fetch_local)  # type: ignore[arg-type]
     return [by_id[one._id] for one in ready], [by_id[one._id] for one in rest]
 
 

@@ -88,7 +88,7 @@ class Group:
     since: float = 0.0
     patient: bool = False
     hold_at: float = 0.0
-    hold_s: float = HOLD_S
+    hold_s: float = 0.0
     in_vain: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -136,6 +136,9 @@ class Groups:
         self._order = 0
         self._holding = b""
         self._unheard: dict[bytes, float] = {}
+        self.patience_s = PATIENCE_S
+        self.hold_s = HOLD_S
+        self.holds = 0
         self.waiters: dict[bytes, list[tuple[Address, int]]] = {}
         self.now = 0.0
         self._ticket = ticket
@@ -347,7 +350,7 @@ class Groups:
         from hpc.core.policy.bundles import place_bundles
         from hpc.core.policy.placement import Snapshot
 
-        late = [g for g in self.unplaced if g.since and self.now >= max(g.since + PATIENCE_S, g.hold_at)]
+        late = [g for g in self.unplaced if g.since and self.now >= max(g.since + self.patience_s, g.hold_at)]
         if not late:
             return
         free = {name: column.copy() for name, column in snapshot.totals.items()}
@@ -369,7 +372,9 @@ class Groups:
             nodes = place_bundles(room, bundles, group.strategy, selectors, taken=taken, avoid=avoid)
             if nodes is not None:
                 self._holding = group.group
+                group.hold_s = group.hold_s or self.hold_s
                 group.hold_at = self.now + group.hold_s
+                self.holds += 1
                 self._prepare(group, dict(zip(missing, nodes)), patient=True)
                 return
 
@@ -437,7 +442,7 @@ class Groups:
         group.warned = ""
         group.patient = False
         if not group.missing:
-            group.state, group.since, group.hold_at, group.hold_s = CREATED, 0.0, 0.0, HOLD_S
+            group.state, group.since, group.hold_at, group.hold_s = CREATED, 0.0, 0.0, 0.0
             self._tell_waiters(group, True)
         self._note(group)
 
@@ -452,6 +457,8 @@ class Groups:
         for node in [*group.taken, *group.awaited]:
             why = "this attempt to reserve was given up"
             self._send(raylet_of(node), BundleReturn(group.group, group.attempt, why))
+        if group.patient:
+            group.hold_at = 0.0  # at once, elsewhere
         group.planned, group.taken, group.awaited, group.patient = {}, [], [], False
         group.state = RESCHEDULING if any(group.nodes) or group.state == RESCHEDULING else PENDING
         self._note(group)

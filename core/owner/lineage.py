@@ -96,7 +96,8 @@ class LineageTable(TaskSubmitter):
             if maker is not None:
                 maker.users += 1
                 origin.uses.append(maker)
-            elif entry is not None and not entry.owned:
+            elif entry is not None and (not entry.owned or entry.result is None):
+                # Not ours, or not there yet: the task only passed it on.
                 entry.count += 1
                 origin.borrowed.append(ident)
             elif entry is not None and entry.result is not None and entry.result.kind == INLINE:

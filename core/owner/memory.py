@@ -9,7 +9,7 @@ a deque.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc.core import exceptions, serialization
@@ -56,6 +56,7 @@ class Memory:
         self.pins: dict[bytes, Pin] = {}
         self.unviewed: deque[Pin] = deque()
         self._fetching: dict[bytes, list[list[Any]]] = {}
+        self._arrivals: dict[bytes, list[tuple[Waiter, set[bytes]]]] = {}
         self._admitting: dict[int, list[Any]] = {}
         self._admissions = 0
 
@@ -113,10 +114,11 @@ class Memory:
         slot: list[Any] = [waiter, None]
         with client.lock:
             client.check_lost()
-            waiting = self._fetching.setdefault(ident, [])
-            waiting.append(slot)
-            if len(waiting) == 1:
+            waiting = self._fetching.get(ident)
+            if waiting is None:
+                waiting = self._fetching[ident] = []
                 client.send_now(client.machine.raylet, [Fetch(ident, result.size, list(result.nodes))])
+            waiting.append(slot)
         arrived = False
         try:
             arrived = client.wait_for(waiter, timeout_s)
@@ -136,6 +138,32 @@ class Memory:
             raise _failure(ident, answer.why, answer.lost)
         assert isinstance(answer, Pin)
         return answer
+
+    def bring(
+        self, wanted: Iterable[tuple[bytes, Result]], waiter: Waiter | None = None, arrived: set[bytes] | None = None
+    ) -> None:
+        """Have the raylet bring these here, together (the lock is held). The waiter needs one less for each that has
+        come or cannot come, which is then in ``arrived``."""
+        messages: list[Message] = []
+        for ident, result in wanted:
+            if ident in self.pins:
+                if waiter is not None:
+                    waiter.needed -= 1
+                continue
+            if ident not in self._fetching:
+                self._fetching[ident] = []
+                messages.append(Fetch(ident, result.size, list(result.nodes)))
+            if waiter is not None and arrived is not None:
+                self._arrivals.setdefault(ident, []).append((waiter, arrived))
+        if messages and not self.client.lost:
+            self.client.send_now(self.client.machine.raylet, messages)
+
+    def bring_no_more(self, idents: list[bytes], waiter: Waiter) -> None:
+        """The waiter does not wait for these any more (the lock is held)."""
+        for ident in idents:
+            left = [one for one in self._arrivals.pop(ident, ()) if one[0] is not waiter]
+            if left:
+                self._arrivals[ident] = left
 
     def admit(self, stored: Mapping[bytes, Result]) -> list[Pin]:
         """Pin the arguments of a task, all or none, so that tasks whose arguments do not fit together take turns. The
@@ -218,6 +246,11 @@ class Memory:
             slot[1] = outcome
             slot[0].needed = 0
             machine.woken.append(slot[0])
+        for waiter, arrived in self._arrivals.pop(msg.ident, ()):
+            arrived.add(msg.ident)
+            waiter.needed -= 1
+            if waiter.needed <= 0:
+                machine.woken.append(waiter)
 
     def lose(self) -> None:
         """The session is gone: whoever waits for an object is woken (the lock is held)."""
@@ -228,7 +261,13 @@ class Memory:
         for slot in self._admitting.values():
             slot[0].needed = 0
             self.client.machine.woken.append(slot[0])
+        for ident, watching in self._arrivals.items():
+            for waiter, arrived in watching:
+                arrived.add(ident)
+                waiter.needed = 0
+                self.client.machine.woken.append(waiter)
         self._fetching.clear()
+        self._arrivals.clear()
         self._admitting.clear()
 
     # -------------------------------------------------------------- letting go

@@ -9,10 +9,11 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpc.core import exceptions, serialization
+from hpc.core.owner.fetching import Ahead, wait_here
 from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.tables import Entry, Waiter
@@ -111,11 +112,15 @@ class Values:
                 self._wait_for_all(refs, timeout_s)
                 break
         values = []
-        for ref in refs:
+        ahead: Ahead | None = None
+        for at, ref in enumerate(refs):
             result = objects[ref._id].result
             if result is not None and result.kind == INLINE and not result.inner and result.data[0] == PICKLED:
                 values.append(unpickle(result.data))  # what value_of would do, for the many that are so
             else:
+                if result is not None and result.kind == STORED and len(refs) > 1:
+                    ahead = ahead or Ahead(self, refs, at)
+                    ahead.reading(at)
                 values.append(self.value_of(ref._id, timeout_s))
         return values
 
@@ -159,9 +164,11 @@ class Values:
             pending.pop()
 
     def wait(
-        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+        self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None, fetch_local: bool = True
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
-        """Split the references in those with a value (at most ``num_returns``) and the rest, in their order."""
+        """Split the references in those with a value (at most ``num_returns``) and the rest, in their order. With
+        ``fetch_local`` a value has to be on this node."""
+        began = time.monotonic()
         found = self._ready(refs, num_returns)
         if len(found) < num_returns:
             waiter = self._need(refs, num_returns)
@@ -169,21 +176,33 @@ class Values:
             found = self._ready(refs, num_returns)
             if waiter.needed > 0:
                 self._forget_waiter(waiter, refs)
+        if fetch_local and self._is_elsewhere([refs[index] for index in found]):
+            left = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - began))
+            found = self._ready(refs, num_returns, wait_here(self, refs, num_returns, left))
         rest = list(refs)
         for index in reversed(found):
             del rest[index]
         return [refs[index] for index in found], rest
 
-    def _ready(self, refs: Sequence[ObjectRef[Any]], at_most: int) -> list[int]:
-        """Where in the list the first references are that have values."""
+    def _ready(self, refs: Sequence[ObjectRef[Any]], at_most: int, absent: Collection[bytes] = ()) -> list[int]:
+        """Where in the list the first references are that have values, and are not ``absent``."""
         objects = self.machine.objects
         found: list[int] = []
         for index, ref in enumerate(refs):
-            if objects[ref._id].result is not None:
+            if objects[ref._id].result is not None and ref._id not in absent:
                 found.append(index)
                 if len(found) == at_most:
                     break
         return found
+
+    def _is_elsewhere(self, refs: Sequence[ObjectRef[Any]]) -> bool:
+        """Whether one of the values is on other nodes only."""
+        objects, node = self.machine.objects, self.machine.addr.node
+        for ref in refs:
+            result = objects[ref._id].result
+            if result is not None and result.kind == STORED and node not in result.nodes:
+                return True
+        return False
 
     def _forget_waiter(self, waiter: Waiter, refs: Sequence[ObjectRef[Any]]) -> None:
         with self.lock:

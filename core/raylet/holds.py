@@ -52,12 +52,11 @@ class Hold:
 
 @dataclass
 class Patience:
-    """A large demand that waits, having got ``sent`` so far, since ``since``; its next hold and how long that lasts."""
+    """A demand that waits, having got ``sent`` so far: when its next hold may begin, and how long that lasts."""
 
     sent: int
-    since: float
     hold_at: float
-    hold_s: float = HOLD_S
+    hold_s: float
 
 
 class Holds:
@@ -70,6 +69,9 @@ class Holds:
         self.node = node
         self.waiting: list[Hold] = []
         self._patience: dict[Key, Patience] = {}
+        self.after_s = HOLD_AFTER_S
+        self.hold_s = HOLD_S
+        self.begun = 0
 
     # -------------------------------------------------------------- what others may have
 
@@ -162,7 +164,7 @@ class Holds:
             demand = demands[key]
             old = self._patience.get(key)
             if old is None or old.sent != demand.sent:
-                old = Patience(demand.sent, now, now + HOLD_AFTER_S)
+                old = Patience(demand.sent, now + self.after_s, self.hold_s)
             new[key] = old
         self._patience = new
         if not new:
@@ -172,6 +174,7 @@ class Holds:
                 demand = demands[key]
                 if now < patience.hold_at or not _is_large(demand, leases) or self.never(demand.placement, leases):
                     continue
+                self.begun += 1
                 self.waiting.append(Hold(dict(demand.placement), key=key, demand=demand, until=now + patience.hold_s))
                 break
         times = [p.hold_at for p in new.values() if p.hold_at > now] + [h.until for h in self.waiting if h.key]

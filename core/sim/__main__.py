@@ -22,13 +22,14 @@ def main(argv: list[str] | None = None) -> int:
     first, _, last = given.seeds.partition(":")
     seeds = [given.seed] if given.seed is not None else range(int(first), int(last))
     start = time.perf_counter()
-    bad = tasks = deaths = spilled = restored = 0
+    bad = tasks = deaths = spilled = restored = holds = 0
     for seed in seeds:
         report = run(seed, nodes=given.nodes, operations=given.operations, heads=given.heads)
         tasks += report.tasks
         deaths += report.deaths
         spilled += report.spilled
         restored += report.restored
+        holds += report.holds
         if given.story:
             print("\n".join(report.story))
         if report.problems:
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"seed {seed}: " + "; ".join(report.problems[:3]))
     seconds = time.perf_counter() - start
     print(f"{len(seeds)} seeds, {tasks} tasks, {deaths} deaths, {bad} bad, {seconds:.1f} s")
-    print(f"{spilled} objects went to disk, {restored} came back")
+    print(f"{spilled} objects went to disk, {restored} came back; room was kept {holds} times")
     return 1 if bad else 0
 
 

@@ -1,5 +1,7 @@
 """Placement groups in the simulation: made, used and removed at random times, beside everything else.
 
+Beside them are tasks that need a whole node: they find no room unless it is kept for them.
+
 Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too; a task
 in a group gives its value, or says that the group was removed, and then it was. Checked when the faults have ended:
 whatever has room is reserved. At the end nobody holds a bundle. Heads may die beside this: what was asked of one that
@@ -58,6 +60,8 @@ class GroupSim:
         """One random thing."""
         if not self.submitter.process.alive:
             return
+        if self.rng.random() < 0.2:
+            self._submit_large()
         choice = self.rng.random()
         if choice < 0.3 or not self.living:
             self._create()
@@ -93,6 +97,16 @@ class GroupSim:
             ident = self.submitter.submit(program, [], shape=shape)
             self.waiting += 1
             self.submitter.when_all([ident], lambda ident=ident, number=number: self._done(ident, number, group))
+
+    def _submit_large(self) -> None:
+        """A task outside of all groups that needs a whole node."""
+        held = dict(self.world.nodes[1].machine.leasing.resources.totals)
+        shape = self.submitter.process.machine.add_shape(Shape(held, held, "DEFAULT", {}, False))
+        self.tasks += 1
+        number = 1_000_000 + self.tasks
+        ident = self.submitter.submit(Program(number, 0.003), [], shape=shape)
+        self.waiting += 1
+        self.submitter.when_all([ident], lambda: self._done(ident, number, b""))
 
     def _done(self, ident: bytes, number: int, group: bytes) -> None:
         value = self.submitter.result(ident)

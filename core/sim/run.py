@@ -35,6 +35,7 @@ class Report:
     tasks: int = 0
     deaths: int = 0
     spilled: int = 0
+    holds: int = 0
     restored: int = 0
     virtual_s: float = 0.0
 
@@ -145,6 +146,7 @@ class Simulation:
         self.report.problems.append(f"{self.world.clock.now:.4f}: {text}")
 
     def _check_empty(self) -> None:
+        self.report.holds = self.world.head.groups.holds
         for user in self._living():
             machine = user.process.machine
             tables: dict[str, Sized] = {
@@ -170,6 +172,9 @@ class Simulation:
                 (raylet.memory.spiller.used_bytes, raylet.memory.spiller.mapped_bytes)
             ):
                 self._problem(f"node {node.number} still uses memory or disk: {raylet.memory.stats()}")
+            self.report.holds += raylet.leasing.holds.begun
+            if raylet.leasing.holds.waiting:
+                self._problem(f"node {node.number} still keeps room for {raylet.leasing.holds.waiting}")
             self.report.spilled += raylet.memory.spiller.spilled_objects
             self.report.restored += raylet.memory.spiller.restored_objects
             left: dict[str, Sized] = {

@@ -32,6 +32,9 @@ ARENA_BYTES = 64 << 20
 #: In some seeds the arena has room for a few objects only, so that they move to disk and back.
 SMALL_ARENA_BYTES = 900 << 10
 DISK_BYTES = 1 << 40
+#: Runs are short: room is kept for those who wait sooner, and not for long.
+PATIENCE_S = 0.05
+HOLD_S = 0.3
 
 
 class NoMemory:
@@ -95,7 +98,7 @@ class World:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.streams = Streams(self.clock, self.rng)
-        self.head = HeadMachine(suspect_s=2.0, dead_s=5.0)
+        self.head = self._new_head()
         self.head_up = True
         self.head_restarts = 0
         self.journal = bytearray(MAGIC + encode(Began(1)))
@@ -134,6 +137,7 @@ class World:
             spiller=Spiller(DISK_BYTES),
             full_timeout_s=2.0,
         )
+        machine.leasing.holds.after_s, machine.leasing.holds.hold_s = PATIENCE_S, HOLD_S
         self.nodes[number] = NodeSim(number, machine)
         machine.leasing.start_workers_ahead()
         machine.join()
@@ -196,6 +200,11 @@ class World:
         if not silently:
             self.clock.after(0.02, lambda: self._head_loses(number))
 
+    def _new_head(self) -> HeadMachine:
+        head = HeadMachine(suspect_s=2.0, dead_s=5.0, now=self.clock.now)
+        head.groups.patience_s, head.groups.hold_s = PATIENCE_S, HOLD_S
+        return head
+
     def kill_head(self, absent_s: float) -> None:
         """The head ends; another reads its journal and takes its place after a while."""
         if not self.head_up:
@@ -213,7 +222,7 @@ class World:
         ops, good = decode(bytes(self.journal))
         assert good == len(self.journal)
         self.head_up = True
-        gone, self.head = self.head, HeadMachine(suspect_s=2.0, dead_s=5.0, now=self.clock.now)
+        gone, self.head = self.head, self._new_head()
         restore(self.head, ops)
         for name, part in gone.parts.items():
             if _sorted_rows(part) != _sorted_rows(self.head.parts[name]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -61,7 +62,7 @@ def runs(mark) -> int:
 
 def test_the_reader_gets_it_again(session, tmp_path):
     ref = block.options(scheduling_strategy=on(2)).remote(7, tmp_path / "one")
-    hpc.wait([ref])
+    hpc.wait([ref], fetch_local=False)
     kill_node(session, 2)
     assert hpc.get(ref)[5] == 7
     assert runs(tmp_path / "one") == 2
@@ -72,7 +73,7 @@ def test_a_chain_whose_beginning_was_freed(session, tmp_path):
     chain = first
     for _ in range(4):
         chain = twice.options(scheduling_strategy=on(2)).remote(chain, tmp_path / "steps")
-    hpc.wait([chain])
+    hpc.wait([chain], fetch_local=False)
     del first
     kill_node(session, 2)
     assert hpc.get(total.remote(chain)) == 16 * SIZE
@@ -94,7 +95,7 @@ def test_a_borrower_gets_it_again(session, tmp_path):
         return int(hpc.get(box[0])[0])
 
     ref = block.options(scheduling_strategy=on(2)).remote(9, tmp_path / "mark")
-    hpc.wait([ref])
+    hpc.wait([ref], fetch_local=False)
     kill_node(session, 2)
     assert hpc.get(read.options(scheduling_strategy=on(3)).remote([ref])) == 9
 
@@ -110,7 +111,7 @@ def test_what_cannot_be_made_again_says_so(session, tmp_path):
     needs_put = twice.options(scheduling_strategy=on(2)).remote(hpc.put(np.ones(SIZE)), tmp_path / "needs")
     maker = Maker.options(scheduling_strategy=on(2)).remote()
     made = maker.make.remote()
-    hpc.wait([once, needs_put, made], num_returns=3)
+    hpc.wait([once, needs_put, made], num_returns=3, fetch_local=False)
     need_client().flush()
     kill_node(session, 2)
     with pytest.raises(ObjectLostError, match="node 2"):
@@ -125,7 +126,7 @@ def test_a_limit_on_what_is_remembered(session, tmp_path):
     machine = need_client().machine
     machine.max_lineage_bytes = 5000
     refs = [block.options(scheduling_strategy=on(2)).remote(i, tmp_path / "mark") for i in range(12)]
-    hpc.wait(refs, num_returns=len(refs))
+    hpc.wait(refs, num_returns=len(refs), fetch_local=False)
     assert machine.lineage_bytes <= 5000
     remembered = [i for i, ref in enumerate(refs) if ref.binary() in machine.made_by]
     assert 0 < len(remembered) < len(refs)
@@ -147,3 +148,31 @@ def test_items_of_a_generator(session, tmp_path):
     refs = list(blocks.options(scheduling_strategy=on(2)).remote(4))
     kill_node(session, 2)
     assert [int(hpc.get(ref)[0]) for ref in refs] == [0, 1, 2, 3]
+
+
+def test_what_a_task_only_passed_on_before_it_had_a_value_is_there_when_it_runs_again(session, tmp_path):
+    gate = tmp_path / "gate"
+
+    @hpc.remote(num_cpus=0.01)
+    def later():
+        while not gate.exists():
+            time.sleep(0.01)
+        return 3
+
+    @hpc.remote(num_cpus=0.01)
+    def holder(refs, mark):
+        first = not os.path.exists(mark)
+        with open(mark, "a") as file:
+            file.write(".")
+        return np.full(SIZE, 1 if first else hpc.get(refs[0]), np.uint8)
+
+    pending = later.remote()
+    made = holder.options(scheduling_strategy=on(2)).remote([pending], tmp_path / "holder")
+    hpc.wait([made], fetch_local=False)
+    gate.touch()
+    assert hpc.get(pending) == 3
+    del pending
+    gc.collect()
+    kill_node(session, 2)
+    assert hpc.get(made, timeout=20)[0] == 3
+    assert runs(tmp_path / "holder") == 2

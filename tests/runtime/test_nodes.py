@@ -125,7 +125,7 @@ def test_a_lost_node_loses_its_objects_and_actors_and_its_tasks_run_elsewhere(tm
         sitter = Sitter.options(scheduling_strategy=on(3)).remote()
         assert hpc.get(sitter.where.remote()) == "3"
         ref = make.options(scheduling_strategy=on(3), max_retries=0).remote(MIB)
-        hpc.wait([ref])
+        hpc.wait([ref], fetch_local=False)
         eventually(lambda: hpc.available_resources().get("CPU") == 3)
         soft = NodeAffinitySchedulingStrategy("3", soft=True)
         moved = long_then_node.options(scheduling_strategy=soft).remote(str(tmp_path))

@@ -1,0 +1,113 @@
+"""Bringing several objects to this node at the same time: ahead of a `get` of a list, and for `wait`.
+
+What is asked for ahead is pinned when it comes, as if it had been read before: the raylet can ask for it back. So few
+bytes are asked for at a time that this does not matter, and enough to keep several nodes busy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hpc.core.owner.tables import Waiter
+from hpc.core.wire import STORED, Result
+
+if TYPE_CHECKING:
+    from hpc.core.owner.memory import Memory
+    from hpc.core.owner.ref import ObjectRef
+    from hpc.core.owner.values import Values
+
+#: Bytes that are asked for ahead, and the part of the store that they are at most; one object may always be.
+AHEAD_BYTES = 256 << 20
+AHEAD_SHARE = 4
+
+
+def window(memory: Memory) -> int:
+    """Bytes that may be on their way at the same time."""
+    return min(AHEAD_BYTES, memory.arena.size_bytes // AHEAD_SHARE)
+
+
+class Ahead:
+    """The objects of one `get`, of which the next ones are asked for while one is read."""
+
+    def __init__(self, values: Values, refs: Sequence[ObjectRef[Any]], at: int) -> None:
+        self._values = values
+        self._refs = refs
+        self._next = at
+        self._coming = 0
+        self._asked: dict[int, int] = {}
+
+    def reading(self, at: int) -> None:
+        """The object at this place is read now; those before it are."""
+        memory, objects = self._values.memory, self._values.machine.objects
+        self._coming -= self._asked.pop(at - 1, 0)
+        limit = window(memory)
+        wanted: list[tuple[bytes, Result]] = []
+        while self._next < len(self._refs) and (self._coming < limit or not self._asked):
+            ident = self._refs[self._next]._id
+            result = objects[ident].result
+            if result is not None and result.kind == STORED and ident not in memory.pins:
+                if self._asked and self._coming + result.size > limit:
+                    break
+                wanted.append((ident, result))
+                self._asked[self._next] = result.size
+                self._coming += result.size
+            self._next += 1
+        if len(wanted) > 1 or (wanted and self._asked and at not in self._asked):
+            with self._values.lock:
+                memory.bring(wanted)
+
+
+def wait_here(values: Values, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None) -> set[bytes]:
+    """Until ``num_returns`` of the objects have values that are on this node, or the time is over; which have not.
+
+    One that cannot be brought here counts as ready: reading it says why.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    memory, machine = values.memory, values.machine
+    node = machine.addr.node
+    arrived: set[bytes] = set()
+    while True:
+        absent: list[tuple[bytes, Result]] = []
+        pending: list[bytes] = []
+        for ref in refs:
+            ident = ref._id
+            result = machine.objects[ident].result
+            if result is None:
+                pending.append(ident)
+            elif result.kind == STORED and not (ident in arrived or node in result.nodes or ident in memory.pins):
+                absent.append((ident, result))
+        missing = {ident for ident, _ in absent} | set(pending)
+        over = deadline is not None and time.monotonic() >= deadline
+        if len(refs) - len(missing) >= num_returns or (not absent and over):
+            return missing
+        waiter = Waiter(1)
+        few: list[tuple[bytes, Result]] = []
+        size = 0
+        for ident, result in absent:
+            if few and size + result.size > window(memory):
+                break
+            few.append((ident, result))
+            size += result.size
+        with values.lock:
+            for ident in pending:
+                entry = machine.objects[ident]
+                if entry.result is None:
+                    machine.await_value(entry, waiter)
+                else:
+                    waiter.needed = 0
+            memory.bring(few, waiter, arrived)
+        try:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            values.wait_for(waiter, left, for_others=True)
+        finally:
+            with values.lock:
+                memory.bring_no_more([ident for ident, _ in few], waiter)
+                for ident in pending:
+                    entry = machine.objects[ident]
+                    if entry.waiters and waiter in entry.waiters:
+                        entry.waiters.remove(waiter)
+        if over:
+            missing -= arrived
+            return missing

@@ -12,7 +12,7 @@ help:
 	@echo "make demo    install into $(VENV) and train a model on $(NODES) local nodes"
 	@echo "make test    install and run all tests that this machine can run"
 	@echo "make lint types    ruff, import rules, mypy"
-	@echo "make bench   microbenchmarks, beside Ray and concurrent.futures (QUICK=1: a few minutes)"
+	@echo "make bench   all figures, beside Ray, Dask, Parsl and concurrent.futures (QUICK=1: three minutes)"
 	@echo "options: PYTHON=python3.12  VENV=dir  PIP_ARGS='--index-url ...'"
 
 # A Python that has torch already (a module on a cluster) lends it to the venv: nothing is downloaded again.

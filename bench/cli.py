@@ -9,19 +9,23 @@ from pathlib import Path
 
 from bench import page
 from bench.children import Children
-from bench.metrics import METRICS, chosen
+from bench.metrics import METRICS, PARTS, chosen, parts
 from bench.run import Plan, Run
 
-FULL_ROUNDS, QUICK_ROUNDS = 5, 2
-FULL_S, QUICK_S = 1.5, 0.5
+FULL_ROUNDS, QUICK_ROUNDS = 5, 1
+FULL_S, QUICK_S = 1.5, 0.3
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.cli", description=__doc__)
-    groups = ", ".join(dict.fromkeys(m.group for m in METRICS))
+    groups = ", ".join((*dict.fromkeys(m.group for m in METRICS), *PARTS))
     add = parser.add_argument
-    add("--quick", action="store_true", help="two short rounds, several figures in one process")
+    add(
+        "--quick",
+        action="store_true",
+        help="one short round, several figures in one process, fewer nodes and tasks, no Slurm",
+    )
     add("--only", nargs="+", default=[], metavar="NAME", help=f"whose name contains this, or groups: {groups}")
     add("--no-peers", action="store_true", help="only hpc")
     add("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}")
@@ -33,7 +37,7 @@ def arguments() -> argparse.Namespace:
     add("--list", action="store_true", help="say what there is")
     args = parser.parse_args()
     try:
-        args.metrics = chosen(args.only)
+        args.metrics, args.parts = chosen(args.only), parts(args.only)
     except ValueError as error:
         parser.error(str(error))
     return args
@@ -52,7 +56,7 @@ def main() -> int:
         rounds = args.rounds or (QUICK_ROUNDS if args.quick else FULL_ROUNDS)
         seconds = args.seconds or (QUICK_S if args.quick else FULL_S)
         children = Children()
-        run = Run(Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers), children)
+        run = Run(Plan(args.metrics, rounds, seconds, args.quick, not args.no_peers, args.parts), children)
         try:
             run.find_peers()
             run.measure()

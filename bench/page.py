@@ -67,6 +67,8 @@ def terminal(result: Mapping[str, Any]) -> str:
     """All of a result as text."""
     parts = [*environment(result), "", as_text(HEAD, rows(result)), ""]
     parts += [*extras(result), *absent(result), verdict(result)]
+    for part in result.get("tables", []):
+        parts += ["", part["title"], part["note"], as_text(part["head"], part["rows"])]
     return "\n".join(parts)
 
 
@@ -83,6 +85,11 @@ def markdown(result: Mapping[str, Any], plot: str | None) -> str:
     parts.append(f"**{verdict(result)}**")
     if plot:
         parts.append(f"![operations per second, hpc beside its peers]({plot})")
+    for part in result.get("tables", []):
+        parts += [f"### {part['title']}", part["note"], as_markdown(part["head"], part["rows"])]
+        parts += [
+            f"![{part['title']}]({PLOTS.name}/{name})" for name in part.get("plots", []) if (PLOTS / name).exists()
+        ]
     found = {x.metric.name for x in lines(result["values"])}
     what = [(m.name, m.what) for m in METRICS if m.name in found]
     parts.append("What each line does:\n\n" + as_markdown(("benchmark", "what is done"), what))

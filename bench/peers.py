@@ -14,15 +14,18 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.metrics import FUTURES, HPC, RAY
+from bench.metrics import DASK, FUTURES, HPC, PARSL, RAY
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".bench"
 INSTALL_S = 900.0
-PACKAGES = {RAY: ["ray", "numpy"]}
+PACKAGES = {RAY: ["ray", "numpy"], DASK: ["distributed", "numpy"], PARSL: ["parsl", "numpy"]}
+MODULES = {DASK: "distributed"}
 SHOWN = {
     HPC: ["hpc", "numpy", "pyzmq", "msgspec", "cloudpickle"],
     RAY: ["ray", "numpy"],
+    DASK: ["distributed", "numpy"],
+    PARSL: ["parsl", "numpy"],
     FUTURES: [],
 }
 
@@ -50,9 +53,9 @@ def find(name: str) -> Peer:
     if name not in PACKAGES:
         return Peer(name, sys.executable, versions(sys.executable, SHOWN[name]))
     python = str(FOLDER / name / "bin" / "python")
-    if not imports(python, name):
+    if not imports(python, MODULES.get(name, name)):
         install(name)
-        if not imports(python, name):
+        if not imports(python, MODULES.get(name, name)):
             raise PeerError(f"installed in {FOLDER.name}/{name}, but cannot be imported there")
     return Peer(name, python, versions(python, SHOWN[name]))
 

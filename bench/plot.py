@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.metrics import FUTURES, HPC, MICRO, RATE, RAY, TITLES
+from bench.metrics import DASK, FUTURES, HPC, MICRO, PARSL, RATE, RAY, TITLES
 from bench.stats import Line, lines
 from bench.table import number
 
-COLORS = {HPC: "#1f6fb4", RAY: "#e08a1e", FUTURES: "#9a9a9a"}
-ORDER = (HPC, RAY, FUTURES)
-BAR = 0.27
+COLORS = {HPC: "#1f6fb4", RAY: "#e08a1e", DASK: "#c0504d", PARSL: "#7a5ba6", FUTURES: "#9a9a9a"}
+ORDER = tuple(TITLES)
+BAR = 0.17
 
 
 class NoPlot(Exception):
@@ -33,7 +33,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         raise NoPlot("no rate was measured")
     # Text stays text (small file), and the same figures give the same file.
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "hpc", "font.size": 9})
-    figure, axes = plt.subplots(figsize=(9, 0.55 * len(shown) + 1.0), facecolor="white")
+    figure, axes = plt.subplots(figsize=(9, 0.62 * len(shown) + 1.0), facecolor="white")
     for peer in ORDER:
         _bars(axes, shown, peer)
     axes.set_xscale("log")
@@ -56,11 +56,11 @@ def _bars(axes: Any, shown: list[Line], peer: str) -> None:
     found = [(at, x.peers[peer]) for at, x in enumerate(shown) if peer in x.peers]
     if not found:
         return
-    middle = (ORDER.index(peer) - 1) * BAR
+    middle = (ORDER.index(peer) - 2) * BAR
     places = [at + middle for at, _ in found]
     medians = [s.median for _, s in found]
     errors = [[s.median - s.low for _, s in found], [s.high - s.median for _, s in found]]
     axes.barh(places, medians, BAR * 0.92, color=COLORS[peer], label=TITLES[peer])
     axes.errorbar(medians, places, xerr=errors, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
     for place, (_, s) in zip(places, found):
-        axes.annotate(number(s.median), (s.high, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
+        axes.annotate(number(s.median), (s.high, place), (4, 0), textcoords="offset points", va="center", fontsize=6)

@@ -8,35 +8,46 @@ Rejected: all rounds of one metric in a row (a minute of noise would spoil all o
 from __future__ import annotations
 
 import datetime
+import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import machine, slurm
+from bench import machine, slurm, spaces
 from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.metrics import (
+    DERIVED,
     FROM_EXEC,
     FUTURES,
     HPC,
+    IDLE,
     IMPORT,
     INIT,
     INIT_GROUP,
+    MEMORY_GROUP,
     MICRO,
+    NET,
+    NET_GROUP,
+    NET_PLAIN_SHARE,
+    NET_SHARE,
     NODES_GROUP,
     NODES_LINE,
     NODES_READY,
     NODES_WHOLE,
+    RAY,
     SHUTDOWN,
     SLURM_GROUP,
     TITLES,
     Metric,
 )
+from bench.parts import PARTS, Skipped
 from bench.peers import Peer, PeerError, find
 from bench.table import number
 
 START_S = 60.0  # a peer's start and end may take so long, beside what is measured
 STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
+NET_S = 400.0
 NODES = 4
 
 
@@ -49,6 +60,7 @@ class Plan:
     seconds: float
     quick: bool
     peers: bool
+    parts: list[str] = field(default_factory=list)
 
     def units(self) -> Iterator[list[Metric]]:
         """What is measured in one process: a metric, or with --quick a group."""
@@ -56,8 +68,12 @@ class Plan:
         if not self.quick:
             yield from ([m] for m in micro)
             return
-        for key in dict.fromkeys((m.group, m.peers) for m in micro):
-            yield [m for m in micro if (m.group, m.peers) == key]
+        for group in dict.fromkeys(m.group for m in micro):
+            yield [m for m in micro if m.group == group]
+
+    def named(self, name: str) -> bool:
+        """Whether this metric was chosen."""
+        return any(m.name == name for m in self.metrics)
 
     def group(self, name: str) -> list[str]:
         """Names of the chosen metrics of a group."""
@@ -75,6 +91,7 @@ class Run:
     extras: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.started = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -97,18 +114,27 @@ class Run:
         for turn in range(self.plan.rounds):
             say(f"round {turn + 1} of {self.plan.rounds}")
             for metrics in self.plan.units():
-                for peer in metrics[0].peers:
-                    if peer in self.peers:
-                        self._micro(self.peers[peer], metrics)
+                for name, peer in self.peers.items():
+                    theirs = [m for m in metrics if name in m.peers and self._has_time(name, m)]
+                    if theirs:
+                        self._micro(peer, theirs)
             if self.plan.group(INIT_GROUP):
-                for each in self.peers.values():
-                    if each.name != FUTURES:
-                        self._init(each)
+                for each in self._two():
+                    self._init(each)
+            if self.plan.group(MEMORY_GROUP):
+                for each in self._two():
+                    self._memory(each)
             if self.plan.group(NODES_GROUP):
                 self._nodes()
         names = self.plan.group(SLURM_GROUP)
-        if names:
+        if names and self.plan.quick:
+            self.skipped["Slurm"] = "not part of a quick run"
+        elif names:
             self._slurm(names)
+        if self.plan.group(NET_GROUP):
+            self._net()
+        for name in self.plan.parts:
+            self._part(name)
 
     def add(self, name: str, peer: str, value: float) -> None:
         self.values.setdefault(name, {}).setdefault(peer, []).append(value)
@@ -128,9 +154,60 @@ class Run:
             value = metric.value(record["rate"])
             self.add(metric.name, peer.name, value)
             for what, found in record["extra"].items():
-                kept = self.extras.setdefault(metric.name, {}).setdefault(peer.name, {})
-                kept.setdefault(what, []).append(found)
+                self._extra(metric.name, peer.name, what, found)
             say(f"  {metric.name:38} {TITLES[peer.name]:12} {number(value):>10} {metric.unit}")
+            for name, (source, divisor) in DERIVED.items():
+                if source == metric.name and peer.name == HPC and self.plan.named(name):
+                    self.add(name, HPC, value / record["extra"][divisor])
+
+    def _has_time(self, peer: str, metric: Metric) -> bool:
+        """Whether a quick run has time for it: Dask and Parsl take long, so only the first two figures have them."""
+        return not self.plan.quick or peer in (HPC, RAY, FUTURES) or any(t.peer == FUTURES for t in metric.targets)
+
+    def _two(self) -> list[Peer]:
+        return [peer for peer in self.peers.values() if peer.name in (HPC, RAY)]
+
+    def _extra(self, metric: str, peer: str, what: str, found: float) -> None:
+        self.extras.setdefault(metric, {}).setdefault(peer, {}).setdefault(what, []).append(found)
+
+    def _memory(self, peer: Peer) -> None:
+        try:
+            outcome = self.children.probe(peer.python, "memory.py", peer.name, timeout_s=START_S)
+        except MeasureError as error:
+            self._failed(f"{IDLE} with {TITLES[peer.name]}: {error}")
+            return
+        value = statistics.median(record["private_mb"] for record in outcome.records)
+        self.add(IDLE, peer.name, value)
+        say(f"  {IDLE:38} {TITLES[peer.name]:12} {number(value):>10} MB")
+
+    def _net(self) -> None:
+        """1 GB between namespaces, beside bare streams of the same minute."""
+        why = spaces.why_not()
+        if why:
+            self.skipped["network namespaces"] = why
+            return
+        size, rounds = ("500000000", "2") if self.plan.quick else ("1000000000", str(max(5, self.plan.rounds)))
+        try:
+            outcome = self.children.probe(sys.executable, "transfer.py", size, rounds, timeout_s=NET_S)
+        except MeasureError as error:
+            self._failed(f"{NET}: {error}")
+            return
+        for record in outcome.records:
+            self.add(NET, HPC, record["hpc"])
+            self.add(NET_SHARE, HPC, record["hpc"] / max(record["curve"], record.get("tls", 0.0)))
+            for kind in ("tcp", "tls", "curve"):
+                if kind in record:
+                    self._extra(NET, HPC, f"bare {kind} GB/s", record[kind])
+        self.skipped[NET_PLAIN_SHARE] = "there is no option that switches the encryption of bulk data off"
+
+    def _part(self, name: str) -> None:
+        say(f"  {name} ...")
+        try:
+            self.tables.append(PARTS[name](self.children, self.plan.quick))
+        except Skipped as error:
+            self.skipped[name] = str(error)
+        except MeasureError as error:
+            self._failed(f"{name}: {error}")
 
     def _init(self, peer: Peer) -> None:
         try:
@@ -211,6 +288,7 @@ class Run:
             "units": {m.name: m.unit for m in self.plan.metrics},
             "values": self.values,
             "extras": self.extras,
+            "tables": self.tables,
             "skipped": self.skipped,
             "failures": self.failures,
         }

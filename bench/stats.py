@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.metrics import HPC, METRICS, RAY, Metric
+from bench.metrics import HPC, METRICS, RAY, Metric, Target
 
 Values = Mapping[str, Mapping[str, Sequence[float]]]  # metric -> peer -> one value per round
 
@@ -54,12 +54,21 @@ def ratio_range(ours: Sequence[float], theirs: Sequence[float], higher_is_better
 
 
 def reached(metric: Metric, medians: Mapping[str, float]) -> bool | None:
-    """Whether the target is reached; None where there is no target, or a figure that it needs is missing."""
-    target, ours = metric.target, medians.get(HPC)
-    if target is None or ours is None:
+    """Whether all targets are reached; None where there is none, or a figure that one of them needs is missing."""
+    verdicts = [_one(metric, target, medians) for target in metric.targets]
+    if False in verdicts:
+        return False
+    return None if not verdicts or None in verdicts else True
+
+
+def _one(metric: Metric, target: Target, medians: Mapping[str, float]) -> bool | None:
+    ours = medians.get(HPC)
+    if ours is None:
         return None
     if target.at_most is not None:
         return ours <= target.at_most
+    if target.at_least is not None:
+        return ours >= target.at_least
     theirs = medians.get(target.peer)
     if theirs is None or target.times is None:
         return None
@@ -75,6 +84,7 @@ class Line:
     ratio: float | None
     ratio_low: float | None
     ratio_high: float | None
+    others: Mapping[str, float]  # the ratio to each other peer
     reached: bool | None
 
 
@@ -89,7 +99,9 @@ def line(metric: Metric, values: Mapping[str, Sequence[float]]) -> Line | None:
     between = ratio_range(values[HPC], values[RAY], better) if both else None
     return Line(
         metric, peers, ratio(medians[HPC], medians[RAY], better) if both else None,
-        between[0] if between else None, between[1] if between else None, reached(metric, medians),
+        between[0] if between else None, between[1] if between else None,
+        {p: ratio(medians[HPC], m, better) for p, m in medians.items() if p not in (HPC, RAY) and HPC in medians},
+        reached(metric, medians),
     )  # fmt: skip
 
 
@@ -106,4 +118,4 @@ def missed(result: Mapping[str, Any]) -> list[str]:
 def unjudged(result: Mapping[str, Any]) -> list[str]:
     """The targets about which this run says nothing."""
     judged = {x.metric.name for x in lines(result["values"]) if x.reached is not None}
-    return [m.name for m in METRICS if m.target is not None and m.name not in judged]
+    return [m.name for m in METRICS if m.targets and m.name not in judged]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.metrics import FUTURES, HPC, RAY, TITLES
+from bench.metrics import TITLES
 from bench.stats import Line, Summary, lines, summary
 
-HEAD = ("benchmark", "unit", "hpc", "Ray", "ProcessPool", "hpc / Ray", "target", "reached")
+HEAD = ("benchmark", "unit", *TITLES.values(), "hpc / Ray", "hpc / others", "target", "reached")
 NOTHING = "–"
 
 
@@ -42,10 +42,11 @@ def row(found: Line) -> tuple[str, ...]:
         times = f"{number(found.ratio)}×"
         if found.ratio_low is not None and found.ratio_high is not None and found.ratio_low != found.ratio_high:
             times += f" ({number(found.ratio_low)}…{number(found.ratio_high)})"
-    verdict = {True: "yes", False: "NO", None: NOTHING if metric.target is None else "not measured"}[found.reached]
-    target = metric.target.text() if metric.target is not None else NOTHING
-    cells = [cell(found.peers.get(peer)) for peer in (HPC, RAY, FUTURES)]
-    return (metric.name, metric.unit, *cells, times, target, verdict)
+    verdict = {True: "yes", False: "NO", None: NOTHING if not metric.targets else "not measured"}[found.reached]
+    target = ", ".join(t.text() for t in metric.targets) or NOTHING
+    others = ", ".join(f"{TITLES[peer]} {number(value)}×" for peer, value in found.others.items()) or NOTHING
+    cells = [cell(found.peers.get(peer)) for peer in TITLES]
+    return (metric.name, metric.unit, *cells, times, others, target, verdict)
 
 
 def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:

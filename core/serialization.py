@@ -43,6 +43,10 @@ PICKLED = 0x80
 NO_ARGUMENTS = pickle.dumps(((), {}), 5)
 
 
+#: What `dumps` gives for None.
+NONE = pickle.dumps(None, 5)
+
+
 class _Context(threading.local):
     """What the current thread is pickling or unpickling: the references met on the way."""
 

@@ -53,7 +53,7 @@ class Register(Message, tag=1):
 
 
 class Registered(Message, tag=2):
-    """The raylet's answer; the arena's descriptor travels with it (SCM_RIGHTS)."""
+    """The raylet's answer; with it travel (SCM_RIGHTS) descriptors of the arena and, if it has one, its overflow."""
 
     node: int
     proc: int
@@ -61,6 +61,7 @@ class Registered(Message, tag=2):
     arena_bytes: int
     session: str
     config: dict[str, Any]
+    overflow_bytes: int = 0
 
 
 class LeaseRequest(Message, tag=3):
@@ -667,7 +668,7 @@ class NodeDied(Message, tag=83):
 
 class Heartbeat(Message, tag=84):
     """A raylet is alive; what it has free, how many requests wait there, and what is free in each bundle of placement
-    groups that it holds: (group, index, free)."""
+    groups that it holds: (group, index, free). ``beat`` is its number."""
 
     node: int
     free: dict[str, int]
@@ -675,13 +676,15 @@ class Heartbeat(Message, tag=84):
     waiting: int
     tickets: list[int] = []
     bundles: list[tuple[bytes, int, dict[str, int]]] = []
+    beat: int = 0
 
 
 class HeartbeatAck(Message, tag=85):
-    """The head has heard it; ``time_left_s`` is what remains of the walltime (-1: unlimited)."""
+    """The head has heard number ``beat``; ``time_left_s`` is what remains of the walltime (-1: unlimited)."""
 
     epoch: int
     time_left_s: float
+    beat: int = 0
 
 
 class Demand(Message, tag=86):
@@ -833,19 +836,21 @@ class PgTable(Message, tag=102):
 
 
 class PgWait(Message, tag=103):
-    """Answered when the group is reserved completely, or is removed (not ok)."""
+    """Answered when the group is reserved completely, or is removed (not ok). Without a number: say its state now."""
 
     req: int
     group: bytes
 
 
 class BundlePrepare(Message, tag=104):
-    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none."""
+    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none. If ``patient``, what
+    becomes free is kept for them until all of it is there."""
 
     group: bytes
     attempt: int
     ticket: int
     bundles: list[tuple[int, dict[str, int]]]
+    patient: bool = False
 
 
 class BundlePrepared(Message, tag=105):
@@ -883,6 +888,14 @@ class PgWarning(Message, tag=109):
 
     group: bytes
     why: str
+
+
+class PgState(Message, tag=165):
+    """To the process that made a group, when it has changed: it is CREATED, or not (any more), or REMOVED and why."""
+
+    group: bytes
+    state: str
+    why: str = ""
 
 
 # ---------------------------------------------------------------- the object store under pressure
@@ -942,7 +955,7 @@ AnyMessage = Union[
     Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
-    PgWarning, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
+    PgWarning, PgState, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
     LogQuery, LastRows,
 ]  # fmt: skip
 

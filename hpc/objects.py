@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.session import ensure_client
+
+ident_of = attrgetter("_id")
+ONLY_REFS = {ObjectRef}
 
 
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
@@ -50,12 +54,16 @@ def wait(
         raise TypeError("hpc.wait takes a list of ObjectRefs, not a single one")
     refs = list(object_refs)
     generators = False
-    for ref in refs:
-        if isinstance(ref, ObjectRefGenerator):
-            generators = True
-        elif not isinstance(ref, ObjectRef):
-            raise TypeError(f"hpc.wait takes ObjectRefs; the list has an element of type {type(ref).__name__}")
-    if len(set(refs)) != len(refs):
+    if set(map(type, refs)) == ONLY_REFS:
+        unique = len(set(map(ident_of, refs))) == len(refs)  # programs call this once for each of a thousand
+    else:
+        for ref in refs:
+            if isinstance(ref, ObjectRefGenerator):
+                generators = True
+            elif not isinstance(ref, ObjectRef):
+                raise TypeError(f"hpc.wait takes ObjectRefs; the list has an element of type {type(ref).__name__}")
+        unique = len(set(refs)) == len(refs)
+    if not unique:
         raise ValueError("hpc.wait needs a list of unique ObjectRefs")
     if num_returns <= 0:
         raise ValueError("num_returns must be at least 1")

@@ -406,6 +406,7 @@ class Session:
             self._on_trouble(info, message)
         elif op == "restarted":
             text = f"its {message.get('what')} {describe_code(int(message.get('code', 1)))} and was started again"
+            text += f": {message['more']}" if message.get("more") else ""
             self._emit("restarted", f"{info.name}: {text}", info)
         elif op == "bye":
             code = message.get("code")

@@ -1,6 +1,6 @@
 """Measures operations of one module with Ray's API; runs as a script under that module's own interpreter.
 
-    python micro.py hpc|ray|futures SECONDS NAME [NAME ...]
+    python micro.py hpc|ray|dask|parsl|futures SECONDS NAME [NAME ...]
 
 Prints one line ``@bench {json}`` for each name. It needs the standard library only (numpy where an operation does),
 because peers live in environments of their own. The same code runs for all of them: ``ray`` is the module under test.
@@ -20,8 +20,10 @@ from collections.abc import Callable
 from typing import Any
 
 WARM_SHARE = 0.4  # of the measured time
+SLOW = 4.0  # times the measured time: a single turn that takes longer is the measurement
 BATCH = 1000
 CLIENTS = 4
+GROUPS = 100
 LARGE_BYTES = 100 * 1000 * 1000
 ARRAY_BYTES = 10 * 1000 * 1000
 
@@ -126,6 +128,20 @@ def actors_created(ray: Any) -> Prepared:
     return Prepared(run)
 
 
+def placement_groups(ray: Any) -> Prepared:
+    module = importlib.import_module(f"{ray.__name__}.util.placement_group")
+
+    def run() -> None:
+        groups = [module.placement_group([{"custom": 0.001}]) for _ in range(GROUPS)]
+        for group in groups:
+            if not group.wait(30):
+                raise TimeoutError("a placement group was not made within 30 s")
+        for group in groups:
+            module.remove_placement_group(group)
+
+    return Prepared(run, GROUPS)
+
+
 # -- objects --------------------------------------------------------------------------------------------
 
 
@@ -192,6 +208,7 @@ OPERATIONS: dict[str, Callable[[Any], Prepared]] = {
     "1:1 async-actor calls async": async_actor_calls_async,
     "n:n actor calls async": n_n_actor_calls,
     "actors created until first reply": actors_created,
+    "placement group create/removal": placement_groups,
     "single client put calls": put_small,
     "single client get calls": get_small,
     "single client wait 1k refs": wait_1k_refs,
@@ -200,45 +217,22 @@ OPERATIONS: dict[str, Callable[[Any], Prepared]] = {
 }
 
 
-class Futures:
-    """concurrent.futures.ProcessPoolExecutor behind the three names that the task operations use."""
-
-    def init(self, num_cpus: int) -> None:
-        from concurrent.futures import ProcessPoolExecutor
-
-        self.pool = ProcessPoolExecutor(num_cpus)
-
-    def shutdown(self) -> None:
-        self.pool.shutdown()
-
-    def remote(self, function: Callable[..., Any]) -> Any:
-        submit = self.pool.submit
-
-        class Task:
-            @staticmethod
-            def remote(*args: Any) -> Any:
-                return submit(function, *args)
-
-        return Task
-
-    @staticmethod
-    def get(futures: Any) -> Any:
-        return [f.result() for f in futures] if type(futures) is list else futures.result()
-
-
 def cores() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def measure(prepared: Prepared, seconds: float) -> tuple[float, int]:
-    """Units of work per second, and how often it ran, after a warm-up."""
+    """Units of work per second, and how often it ran, after a first turn and a warm-up."""
     run, clock = prepared.run, time.perf_counter
+    run()
     warm_until, count, start = seconds * WARM_SHARE, 0, clock()
     while True:
         run()
         count += 1
         elapsed = clock() - start
+        if count == 1 and elapsed > SLOW * seconds:
+            return prepared.per_run / elapsed, 1
         if elapsed >= warm_until:
             break
     step = max(1, int(count / elapsed * seconds / 20))
@@ -254,12 +248,17 @@ def measure(prepared: Prepared, seconds: float) -> tuple[float, int]:
 
 def main() -> None:
     peer, seconds, names = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
-    ray: Any = Futures() if peer == "futures" else importlib.import_module(peer)
     cpus = max(2, cores())
-    if peer == "futures":
-        ray.init(cpus)
+    if peer in ("hpc", "ray"):
+        ray: Any = importlib.import_module(peer)
+        ray.init(
+            address="local", num_cpus=cpus, resources={"custom": 100}, include_dashboard=False, log_to_driver=False
+        )
     else:
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+        from others import OTHERS
+
+        ray = OTHERS[peer]()
+        ray.init(cpus)
     for name in names:
         prepared = OPERATIONS[name](ray)
         rate, runs = measure(prepared, seconds)

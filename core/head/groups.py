@@ -26,6 +26,7 @@ from hpc.core.wire import (
     Message,
     PgCreate,
     PgRemove,
+    PgState,
     PgTable,
     PgWait,
     PgWarning,
@@ -37,17 +38,28 @@ if TYPE_CHECKING:
 PENDING, PREPARING, CREATED, RESCHEDULING, REMOVED = "PENDING", "PREPARED", "CREATED", "RESCHEDULING", "REMOVED"
 #: A raylet that refused is not asked again for so long: its next report says why.
 REFUSED_S = 0.05
+#: A group that has waited so long is waited for by raylets: what becomes free on the nodes of its plan is kept for it.
+PATIENCE_S = 1.0
+#: They do so for this long at most, and after a pause of the same length twice as long: what it waits for may wait, in
+#: some way that nobody here sees, for what is kept.
+HOLD_S = 10.0
+MAX_HOLD_S = 600.0
+#: A raylet where waiting would be in vain is left out of such plans for so long.
+IN_VAIN_S = 2.0
+NO_SUCH_GROUP = "there is no such placement group (any more)"
 #: Removed groups that are remembered, for their error messages.
 MAX_REMOVED = 1000
-#: A head that took the place of another waits so long to be asked for a group again, before it says that there is none.
-ASKED_AGAIN_S = 10.0
+#: A group of which the head has never heard is waited for so long: those who use it may be faster than whoever makes
+#: it, and a head that took the place of another is asked for it again.
+UNHEARD_S = 5.0
 #: How a worker's end in a removed group is explained; owners know it by its beginning.
 GROUP_GONE = "its placement group was removed"
 
 
 @dataclass
 class Group:
-    """A placement group, the ``order``th of its session. ``nodes[i]`` is where bundle i is reserved (0: nowhere);
+    """A placement group, the ``order``th of its session. ``creator`` is whose end ends it, ``maker`` the process that
+    asked for it and was ``told`` its state. ``nodes[i]`` is where bundle i is reserved (0: nowhere);
     ``planned`` is where the present attempt wants to have those that are missing, ``awaited`` who has not answered,
     ``taken`` who said yes."""
 
@@ -60,6 +72,7 @@ class Group:
     detached: bool
     creator: Address
     order: int
+    maker: Address
     state: str = PENDING
     attempt: int = 0
     nodes: list[int] = field(default_factory=list)
@@ -70,6 +83,13 @@ class Group:
     refused: dict[int, float] = field(default_factory=dict)
     warned: str = ""
     why: str = ""
+    told: str = ""
+    #: It finds no room since then (0: it does); its raylets keep room for it, or may do so again from ``hold_at`` on.
+    since: float = 0.0
+    patient: bool = False
+    hold_at: float = 0.0
+    hold_s: float = HOLD_S
+    in_vain: dict[int, float] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[int]:
@@ -81,19 +101,21 @@ class Group:
         raylets report them."""
         return [
             self.group, self.name, self.namespace, self.strategy, self.bundles, self.selectors, self.detached,
-            [*self.creator], self.order, self.state, self.attempt, list(self.nodes), list(self.attempts), self.why,
+            [*self.creator], self.order, [*self.maker], self.state, self.attempt, list(self.nodes),
+            list(self.attempts), self.why,
         ]  # fmt: skip
 
     @classmethod
     def from_row(cls, row: list[Any]) -> Group:
         """The group of a row."""
-        ident, name, namespace, strategy, bundles, selectors, detached, creator, order, state, attempt = row[:11]
-        nodes, attempts, why = row[11:]
+        ident, name, namespace, strategy, bundles, selectors, detached, creator, order, maker = row[:10]
+        state, attempt, nodes, attempts, why = row[10:]
+        told = state if state in (CREATED, REMOVED) else ""
         if state == PREPARING:
             state = PENDING if not any(nodes) else RESCHEDULING
         return cls(
-            ident, name, namespace, strategy, bundles, selectors, detached, Address(*creator), order, state, attempt,
-            nodes, attempts, why=why,
+            ident, name, namespace, strategy, bundles, selectors, detached, Address(*creator), order,
+            Address(*maker), state, attempt, nodes, attempts, why=why, told=told,
         )  # fmt: skip
 
 
@@ -112,7 +134,8 @@ class Groups:
         self._unplaced: dict[bytes, Group] = {}
         self._changed: dict[bytes, None] = {}
         self._order = 0
-        self.unknown_until = 0.0
+        self._holding = b""
+        self._unheard: dict[bytes, float] = {}
         self.waiters: dict[bytes, list[tuple[Address, int]]] = {}
         self.now = 0.0
         self._ticket = ticket
@@ -130,8 +153,13 @@ class Groups:
         return self.table.get(ident) or self.removed.get(ident)
 
     def _note(self, group: Group) -> None:
-        """A group has changed: it is to be journaled, and may wait for resources now or not any more."""
+        """A group has changed: it is to be journaled, whoever made it is told what that means for waiting, and it may
+        wait for resources now or not any more."""
         self._changed[group.group] = None
+        told = group.state if group.state in (CREATED, REMOVED) else ""
+        if told != group.told:
+            group.told = told
+            self._send(group.maker, PgState(group.group, told, group.why))
         if group.state in (PENDING, RESCHEDULING) and not group.planned:
             self._unplaced[group.group] = group
         else:
@@ -177,9 +205,10 @@ class Groups:
             return
         empty = [0] * len(msg.bundles)
         self._order += 1
+        self._unheard.pop(msg.group, None)
         group = self.table[msg.group] = Group(
             msg.group, msg.name, msg.namespace, msg.strategy, msg.bundles, msg.selectors, msg.detached, msg.creator,
-            self._order, nodes=empty, attempts=list(empty),
+            self._order, src, nodes=empty, attempts=list(empty),
         )  # fmt: skip
         self._note(group)
         self._send(src, Answer(msg.req, True))
@@ -193,13 +222,20 @@ class Groups:
     def _on_remove(self, src: Address, msg: PgRemove) -> None:
         group = self.table.get(msg.group)
         if group is not None:
+            if src == group.maker:
+                group.told = REMOVED  # it knows
             self.remove(group, f"{GROUP_GONE} by remove_placement_group()")
         self._send(src, Answer(msg.req, True))
 
     def _on_wait(self, src: Address, msg: PgWait) -> None:
         group = self.find(msg.group)
-        if group is None or group.state == REMOVED:
-            self._send(src, Answer(msg.req, False, why=group.why if group else "there is no such placement group"))
+        if not msg.req:
+            if group is not None:
+                self._send(src, PgState(group.group, group.told, group.why))
+        elif group is None and self._may_come(msg.group):
+            self.waiters.setdefault(msg.group, []).append((src, msg.req))
+        elif group is None or group.state == REMOVED:
+            self._send(src, Answer(msg.req, False, why=group.why if group else NO_SUCH_GROUP))
         elif group.state == CREATED:
             self._send(src, Answer(msg.req, True))
         else:
@@ -241,6 +277,25 @@ class Groups:
         for src, req in self.waiters.pop(group.group, []):
             self._send(src, Answer(req, ok, why=group.why))
 
+    def _may_come(self, ident: bytes) -> bool:
+        """Whether a group that is not in the tables may be on its way here."""
+        if ident not in self._unheard:
+            self._unheard[ident] = self.now
+            while len(self._unheard) > MAX_REMOVED:
+                self._give_up_on(next(iter(self._unheard)))
+        return self.now < self._unheard[ident] + UNHEARD_S
+
+    def _give_up_on(self, ident: bytes) -> None:
+        del self._unheard[ident]
+        if ident not in self.table:
+            for src, req in self.waiters.pop(ident, []):
+                self._send(src, Answer(req, False, why=NO_SUCH_GROUP))
+
+    def tick(self) -> None:
+        """Who waits for a group that was never made is told so."""
+        for ident in [ident for ident, since in self._unheard.items() if self.now >= since + 2 * UNHEARD_S]:
+            self._give_up_on(ident)
+
     # -------------------------------------------------------------- the two phases
 
     @property
@@ -248,13 +303,75 @@ class Groups:
         """Groups that wait for resources, oldest first."""
         return sorted(self._unplaced.values(), key=lambda group: group.order)
 
+    @property
+    def are_waiting(self) -> bool:
+        """Whether there is a group for which something could be done."""
+        return bool(self._unplaced) or self.holding is not None
+
+    @property
+    def holding(self) -> Group | None:
+        """The group for which raylets keep room at the moment: one at most, so that two cannot wait for each other."""
+        group = self.table.get(self._holding)
+        return group if group is not None and group.patient and group.planned else None
+
     def plan(self, snapshot: Snapshot) -> None:
         """Try to place what waits, oldest first; what a plan uses is taken out of the snapshot."""
+        holding = self.holding
+        if holding is not None:
+            self._look_after(snapshot, holding)
         for group in self.unplaced:
             try:
                 self._plan_one(snapshot, group)
             except NONSENSE as error:
                 self.remove(group, f"{GROUP_GONE}, because it cannot be understood: {error!r}")
+        if self.holding is None:
+            self._hold_room(snapshot)
+
+    def _look_after(self, snapshot: Snapshot, group: Group) -> None:
+        """What is kept for a group is given up after a while, and when there is room for it as things are."""
+        from hpc.core.policy.bundles import place_bundles
+
+        missing = group.missing
+        selectors = [group.selectors[i] for i in missing] if group.selectors else []
+        taken = [node for node in group.nodes if node]
+        bundles = [group.bundles[i] for i in missing]
+        if self.now >= group.hold_at:
+            self._give_up(group)
+            group.hold_at = self.now + group.hold_s
+            group.hold_s = min(MAX_HOLD_S, 2 * group.hold_s)
+        elif place_bundles(snapshot, bundles, group.strategy, selectors, taken=taken) is not None:
+            self._give_up(group)
+
+    def _hold_room(self, snapshot: Snapshot) -> None:
+        """Have room kept for the oldest group that has waited long enough, on nodes that tasks alone keep from it."""
+        from hpc.core.policy.bundles import place_bundles
+        from hpc.core.policy.placement import Snapshot
+
+        late = [g for g in self.unplaced if g.since and self.now >= max(g.since + PATIENCE_S, g.hold_at)]
+        if not late:
+            return
+        free = {name: column.copy() for name, column in snapshot.totals.items()}
+        room = Snapshot(snapshot.nodes, snapshot.totals, free, snapshot.labels)
+        there = {int(node) for node in snapshot.nodes}
+        for group in self.table.values():
+            for bundle, node in [
+                *zip(group.bundles, group.nodes),
+                *((group.bundles[i], n) for i, n in group.planned.items()),
+            ]:
+                if node in there:
+                    room.take(node, bundle)
+        for group in late:
+            missing = group.missing
+            selectors = [group.selectors[i] for i in missing] if group.selectors else []
+            taken = [node for node in group.nodes if node]
+            bundles = [group.bundles[i] for i in missing]
+            avoid = [node for node, until in group.in_vain.items() if until > self.now]
+            nodes = place_bundles(room, bundles, group.strategy, selectors, taken=taken, avoid=avoid)
+            if nodes is not None:
+                self._holding = group.group
+                group.hold_at = self.now + group.hold_s
+                self._prepare(group, dict(zip(missing, nodes)), patient=True)
+                return
 
     def _plan_one(self, snapshot: Snapshot, group: Group) -> None:
         from hpc.core.policy.bundles import place_bundles, why_no_group
@@ -269,15 +386,18 @@ class Groups:
             for bundle, node in zip(bundles, nodes):
                 snapshot.take(node, bundle)
             self._prepare(group, dict(zip(missing, nodes)))
-        elif not group.warned:
+            return
+        group.since = group.since or self.now
+        if not group.warned:
             why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors)
             if why:
                 name = f" {group.name!r}" if group.name else ""
                 group.warned = f"placement group{name} {group.group.hex()} cannot be placed: {why}"
                 self._send(group.creator, PgWarning(group.group, group.warned))
 
-    def _prepare(self, group: Group, planned: dict[int, int]) -> None:
+    def _prepare(self, group: Group, planned: dict[int, int], patient: bool = False) -> None:
         group.attempt += 1
+        group.patient = patient
         group.planned, group.taken = planned, []
         group.awaited = sorted(set(planned.values()))
         self._note(group)
@@ -287,8 +407,8 @@ class Groups:
             for _, amounts in bundles:
                 for name, units in amounts.items():
                     together[name] = together.get(name, 0) + units
-            ticket = self._ticket(node, together)
-            self._send(raylet_of(node), BundlePrepare(group.group, group.attempt, ticket, bundles))
+            ticket = self._ticket(node, {} if patient else together)
+            self._send(raylet_of(node), BundlePrepare(group.group, group.attempt, ticket, bundles, patient))
 
     def _on_prepared(self, src: Address, msg: BundlePrepared) -> None:
         group = self.find(msg.group)
@@ -298,7 +418,10 @@ class Groups:
             return
         group.awaited.remove(src.node)
         if not msg.ok:
-            group.refused[src.node] = self.now + REFUSED_S
+            if group.patient:
+                group.in_vain[src.node] = self.now + IN_VAIN_S
+            else:
+                group.refused[src.node] = self.now + REFUSED_S
             self._give_up(group)
             return
         group.taken.append(src.node)
@@ -312,8 +435,9 @@ class Groups:
             self._send(raylet_of(node), BundleCommit(group.group, group.attempt))
         group.planned, group.taken = {}, []
         group.warned = ""
+        group.patient = False
         if not group.missing:
-            group.state = CREATED
+            group.state, group.since, group.hold_at, group.hold_s = CREATED, 0.0, 0.0, HOLD_S
             self._tell_waiters(group, True)
         self._note(group)
 
@@ -328,7 +452,7 @@ class Groups:
         for node in [*group.taken, *group.awaited]:
             why = "this attempt to reserve was given up"
             self._send(raylet_of(node), BundleReturn(group.group, group.attempt, why))
-        group.planned, group.taken, group.awaited = {}, [], []
+        group.planned, group.taken, group.awaited, group.patient = {}, [], [], False
         group.state = RESCHEDULING if any(group.nodes) or group.state == RESCHEDULING else PENDING
         self._note(group)
 
@@ -397,7 +521,7 @@ class Groups:
         """Why a demand for a group can never be served; empty if it can."""
         group = self.find(strategy[1])
         if group is None:
-            return "" if self.now < self.unknown_until else "there is no such placement group (any more)"
+            return "" if self._may_come(strategy[1]) else NO_SUCH_GROUP
         if group.state == REMOVED:
             return group.why
         if strategy[2] >= len(group.bundles):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hpc.core.head.groups import ASKED_AGAIN_S, REFUSED_S, Groups
+from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.keeper import Keeper
 from hpc.core.head.sane import MAX_DEMAND, NONSENSE, is_sane
@@ -56,6 +56,8 @@ MAX_KV_BYTES = 256 << 20
 #: Answers to questions that changed something, kept for those who ask again after the head was restarted.
 MAX_ANSWERS = 10_000
 #: Questions that change something.
+#: The head ticks with each turn of its reactor, and looks for silent nodes so often.
+LOOK_S = 0.05
 CHANGING = (NameRegister, KvPut, KvDelete)
 
 
@@ -113,6 +115,7 @@ class HeadMachine:
         self._unserved: dict[tuple[int, int], float] = {}
         self._replan = False
         self._plan_at = 0.0
+        self._look_at = 0.0
         self.groups = Groups(self.outbox, self._ticket)
         self.parts: dict[str, Part] = {"groups": self.groups, "keeper": self.keeper}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
@@ -135,8 +138,9 @@ class HeadMachine:
             **self.groups.handlers,
         }
 
-    def handle(self, src: Address, messages: Sequence[Message], now: float) -> None:
-        """Messages from a raylet or from a process behind it. Those of a node declared dead are not believed."""
+    def handle(self, src: Address, messages: Sequence[Message], now: float, serve: bool = True) -> None:
+        """Messages from a raylet or from a process behind it. Those of a node declared dead are not believed. Whoever
+        has more of them says ``serve=False``: `tick` serves what they want, once for all."""
         self.now = self.groups.now = now
         if src.node in self.dead:
             self.outbox.append((raylet_of(src.node), NodeDied(src.node, self.dead[src.node].why)))
@@ -148,14 +152,13 @@ class HeadMachine:
             if not (type(msg) in CHANGING and self._said_before(src, msg)):
                 handler(src, msg)
                 self._replan = self._replan or type(msg) is not Heartbeat
-        self._serve()
+        if serve:
+            self._serve()
 
     # -------------------------------------------------------------- what a restarted head must know
 
     def begin(self, epoch: int) -> None:
         """Start to work under a number that no head of this session had before."""
-        if epoch > 1:
-            self.groups.unknown_until = self.now + ASKED_AGAIN_S
         self.epoch = epoch
         self._next_ticket = epoch << 40
         self.keeper.begin(epoch)
@@ -223,7 +226,7 @@ class HeadMachine:
                 holder.tickets.pop(ticket, None)
                 holder.bundle_tickets.pop(ticket, None)
         left = -1.0 if self.ends_at is None else max(0.0, self.ends_at - self.now)
-        self.outbox.append((src, HeartbeatAck(self.epoch, left)))
+        self.outbox.append((src, HeartbeatAck(self.epoch, left, msg.beat)))
 
     def lose_node(self, number: int, why: str) -> None:
         """The node is gone for good: everyone is told, and its number never comes back."""
@@ -316,7 +319,7 @@ class HeadMachine:
     def _serve(self) -> None:
         """Reserve what placement groups wait for, and answer demands with tickets, oldest first, as far as there is
         room in the last known view."""
-        replan, self._replan = self._replan and bool(self.groups.unplaced), False
+        replan, self._replan = self._replan and self.groups.are_waiting, False
         if not self.demands and not replan:
             return
         # Imported when first needed: numpy takes 0.1 s, and a session is ready before anything is placed.
@@ -536,20 +539,26 @@ class HeadMachine:
 
     # -------------------------------------------------------------- time
 
-    def tick(self, now: float) -> float:
-        """Suspect and bury silent nodes; returns the time of the next tick."""
-        self.now = self.groups.now = now
+    def _look_for_silence(self) -> None:
         for number, node in list(self.nodes.items()):
-            silent = now - node.heard
+            silent = self.now - node.heard
             if silent > self.dead_s:
                 self.lose_node(number, f"no word from it for {silent:.0f} s")
             elif silent > self.suspect_s and not node.suspect:
                 node.suspect = True
-        unplaced = self.groups.unplaced
-        if unplaced and now >= self._plan_at:
+
+    def tick(self, now: float) -> float:
+        """Suspect and bury silent nodes; returns the time of the next tick."""
+        self.now = self.groups.now = now
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._look_for_silence()
+            self.groups.tick()
+        waiting, unplaced = self.groups.are_waiting, self.groups.unplaced
+        if waiting and now >= self._plan_at:
             # Reports make it plan again at once; this is for raylets that refused, and tickets that lapse.
             self._replan = True
             self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
         self._serve()
         next_at = now + (0.25 if self.demands else 1.0)
-        return min(next_at, self._plan_at) if unplaced else next_at
+        return min(next_at, self._plan_at) if waiting else next_at

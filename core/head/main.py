@@ -102,6 +102,8 @@ class Head:
                     self.admitted[int(node)] = key
             elif op == "lost":
                 self.machine.lose_node(int(message["node"]), str(message.get("why", "it has ended")))
+            elif op == "ping":
+                self.control.send({"op": "pong"})
             elif op == "stop":
                 self.reactor.stop()
         if self.control.eof:
@@ -119,8 +121,8 @@ class Head:
         except DecodeError as error:
             log.warning("node %d sent a message that cannot be decoded: %s", node, error)
             return
-        self.machine.handle(Address(src_node, src_proc), messages, self.reactor.now())
-        self._send_outbox()
+        # What follows is done at the end of the turn, once for all that has come: see _settle.
+        self.machine.handle(Address(src_node, src_proc), messages, self.reactor.now(), serve=False)
 
     def _send_outbox(self) -> None:
         machine = self.machine

@@ -15,6 +15,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+#: A head that does not answer its supervisor for so long is killed and started again.
+HEAD_HANG_S = 15.0
+
 
 class Overrides(msgspec.Struct, kw_only=True):
     """What the user said about the resources of each node of a group; None is "as found"."""
@@ -93,6 +96,14 @@ def fault_times(config: Mapping[str, Any]) -> FaultTimes:
     return times
 
 
+def head_hang_s(config: Mapping[str, Any]) -> float:
+    """How long a head may be silent, in seconds; 0 is for ever. ValueError for what makes no sense."""
+    value = float(config.get("head_hang_s", HEAD_HANG_S))
+    if value != 0 and not 1.0 <= value < float("inf"):
+        raise ValueError(f"head_hang_s must be 0 (never) or at least 1 s, not {value:g}")
+    return value
+
+
 def parse_start(message: Mapping[str, Any]) -> Start:
     """Checks a start message; ValueError says which field is wrong."""
     start = msgspec.convert(message, Start)
@@ -101,6 +112,7 @@ def parse_start(message: Mapping[str, Any]) -> Start:
     if start.world < 1 or start.first_node < 0:
         raise ValueError(f"no such nodes: {start.world} from number {start.first_node}")
     fault_times(start.config)
+    head_hang_s(start.config)
     return start
 
 

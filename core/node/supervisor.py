@@ -37,6 +37,7 @@ from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.headkeeper import HeadKeeper
 from hpc.core.node.keeper import keep
 from hpc.core.node.process import fork_child, open_pidfd
+from hpc.core.node.pulse import Pulse, pulse_of
 from hpc.core.node.ranks import Order, Ranks, without_ranks
 from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
 from hpc.core.node.spec import NodeSpec, Start, parse_start
@@ -108,7 +109,9 @@ class _Child:
     pid: int
     control: Control
     bound: dict[str, Any] | None = None
+    pulse: Pulse | None = None
     ended: bool = False
+    hung: str = ""
 
 
 class Supervisor:
@@ -190,6 +193,10 @@ class Supervisor:
     def _turn(self) -> None:
         timeout = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
         waiting = [child.control for child in self.children.values() if child.control.wants_write]
+        for child in self.children.values():
+            if child.pulse is not None and not self.stopping:
+                until = max(0.0, child.pulse.next_at - time.monotonic())
+                timeout = until if timeout is None else min(timeout, until)
         if self.killing or waiting:
             timeout = TICK_S
         for key, _events in self._selector.select(timeout):
@@ -199,10 +206,28 @@ class Supervisor:
             control.flush()
         if self.ranks is not None:
             self._pause_ranks(self.ranks)
+        self._feel_pulses()
         if self.killing:
             self._kill_turn()
         elif self.deadline is not None and time.monotonic() >= self.deadline:
             self._on_deadline()
+
+    def _feel_pulses(self) -> None:
+        """Ask head and raylet whether they still turn their loops; what follows if they do not."""
+        now = time.monotonic()
+        for child in list(self.children.values()):
+            if child.pulse is None or child.ended or self.stopping:
+                continue
+            what = child.pulse.turn(now)
+            if what == "ask":
+                self._tell(child.name, {"op": "ping"})
+            elif what == "hung":
+                child.hung = f"it has not answered for {child.pulse.limit_s:g} s"
+                child.pulse = None
+                if child.name == "head":
+                    os.kill(child.pid, signal.SIGKILL)  # its end is noticed as any other
+                else:
+                    self._fail(f"the {child.name} hangs: {child.hung}", 0.0)
 
     def _watch(self, fd: int, callback: Callable[[], object]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, callback)
@@ -320,8 +345,13 @@ class Supervisor:
                 if child.name == "head" and self.head is not None:
                     self.head.on_bound(message)
                 child.bound = message
+                child.pulse = pulse_of(child.name, self.spec.config if self.spec else {}, time.monotonic())
                 self.deadline = None if self.hello_sent and not self.stopping else self.deadline
                 self._hello_if_bound()  # before a "ready" that came with it
+            elif op == "pong" and child.pulse is not None:
+                child.pulse.answered()
+            elif op == "fenced" and not self.stopping:  # the head may believe it dead: nothing here may go on
+                self._fail(str(message.get("why")), 0.0)
             elif op == "ready" and child.name == "raylet":
                 self.report("ready")
             elif op == "no_restart" and self.head is not None:
@@ -381,11 +411,11 @@ class Supervisor:
 
     # -- the end ----------------------------------------------------------------------------------------
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, grace_s: float = FAILURE_GRACE_S) -> None:
         """The node cannot be: says why, then ends."""
         self.code = 1
         self.report("error", why=why)
-        self._begin_stop(FAILURE_GRACE_S, why)
+        self._begin_stop(grace_s, why)
 
     def _on_stop_message(self, message: dict[str, Any]) -> None:
         self._begin_stop(float(message.get("grace_s", FAILURE_GRACE_S)), str(message.get("why", "")))
@@ -471,7 +501,7 @@ class Supervisor:
         if child.control.fileno() >= 0:
             self._unwatch(child.control.fileno())
             child.control.close()
-        self.report("restarted", what="head", code=code)
+        self.report("restarted", what="head", code=code, more=child.hung)
         try:
             self._fork("head", self.programs.head, self.head.spec)
         except OSError as error:

@@ -52,6 +52,8 @@ class ActorSubmitter(LineageTable):
         #: and names given back lately, by numbers below 0
         self.asked: dict[int, Message] = {}
         self._names_released = 0
+        #: The placement groups that this process has made and has handles to.
+        self.groups_made: set[bytes] = set()
 
     def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
         return self.tasks.get(task) or self.calls.get(task)

@@ -81,10 +81,10 @@ class Client(Values):
         self._next_tick = 0.0
         self._reqs = 0
         self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
-        registered, arena_fd = register(self.raylet.sock, kind, job, proc)
+        registered, fds = register(self.raylet.sock, kind, job, proc)
         self.registered = registered
         self.addr = Address(registered.node, registered.proc)
-        self.arena = Arena(arena_fd, registered.arena_bytes, registered.slot)
+        self.arena = Arena(fds[0], registered.arena_bytes, registered.slot, [*fds, -1][1], registered.overflow_bytes)
         self.memory = Memory(self, self.arena)
         self.machine = OwnerMachine(self.addr, job)
         self.machine.on_gone = self._asked_in_vain
@@ -441,7 +441,8 @@ class Client(Values):
             dst, msg = build(req)
             if dst == HEAD:
                 self.machine.asked[req] = msg
-            self.send_now(dst, [msg])
+            self.machine.send(dst, msg)
+            self._flush()
         answered = False
         try:
             answered = self.wait_for(waiter, timeout_s)
@@ -456,6 +457,17 @@ class Client(Values):
         if slot[1] is None:
             raise exceptions.SessionLostError(f"the session is gone: {self.lost}")
         return slot[1]
+
+    def tell_head(self, build: Callable[[int], Message]) -> None:
+        """Have the head do something that it will not refuse. It is told again if it dies before it has answered."""
+        with self.lock:
+            self.check_lost()
+            self._reqs += 1
+            msg = self.machine.asked[self._reqs] = build(self._reqs)
+            # With what else is said before somebody waits, or in 2 ms by the background thread.
+            self.machine.send(HEAD, msg, urgent=False)
+            if len(self.machine.outbox[HEAD]) >= FRAME_MESSAGES // 8:
+                self._flush(everything=True)
 
     def ask_head(self, build: Callable[[int], Message], timeout_s: float | None = 60.0) -> Answer:
         """A question to the head."""

@@ -12,12 +12,13 @@ from hpc.core.wire import HEADER, HEADER_BYTES, WIRE_VERSION, Register, Register
 ANSWER_TIMEOUT_S = 30.0
 
 
-def register(sock: socket.socket, kind: str, job: bytes, proc: int) -> tuple[Registered, int]:
-    """The raylet's answer and the arena's descriptor. Raises SessionLostError; leaves the socket non-blocking."""
+def register(sock: socket.socket, kind: str, job: bytes, proc: int) -> tuple[Registered, list[int]]:
+    """The raylet's answer and the descriptors of the arena and its overflow. Raises SessionLostError; leaves the socket
+    non-blocking."""
     sock.settimeout(ANSWER_TIMEOUT_S)
     raylet = Address(0, 0)
     sock.sendall(encode_frame(raylet, raylet, [Register(kind, proc, os.getpid(), WIRE_VERSION, job)]))
-    data, fds, _, _ = socket.recv_fds(sock, HEADER_BYTES, 1)
+    data, fds, _, _ = socket.recv_fds(sock, HEADER_BYTES, 2)
     while len(data) < HEADER_BYTES:
         more = sock.recv(HEADER_BYTES - len(data))
         if not more:
@@ -34,4 +35,4 @@ def register(sock: socket.socket, kind: str, job: bytes, proc: int) -> tuple[Reg
     registered = decode_body(body)[0]
     if not isinstance(registered, Registered) or not fds:
         raise exceptions.SessionLostError("the raylet refused this process (is another version of hpc running?)")
-    return registered, fds[0]
+    return registered, fds

@@ -12,7 +12,9 @@ from typing import Any
 
 from hpc.core.ids import HEAD, Address
 from hpc.core.owner.actors import ActorSubmitter
+from hpc.core.serialization import NONE
 from hpc.core.wire import (
+    INLINE,
     ActorState,
     BorrowAcked,
     CopyLost,
@@ -34,14 +36,21 @@ from hpc.core.wire import (
     NodeDied,
     ObjectMissing,
     ObjectValue,
+    PgState,
+    PgWait,
     PgWarning,
     ProcessGone,
     Refused,
     Release,
+    Result,
     Unroutable,
     WatchActor,
     Yielded,
+    system_error,
 )
+
+#: So many groups are remembered before the dropped ones among them are looked for.
+MANY_GROUPS = 1024
 
 
 class OwnerMachine(ActorSubmitter):
@@ -70,6 +79,7 @@ class OwnerMachine(ActorSubmitter):
             NodeDied: lambda src, m: self.forget_node(m.node, m.why),
             ObjectMissing: self.on_object_missing,
             ObjectValue: self.on_object_value,
+            PgState: lambda src, m: self.on_group_state(m.group, m.state, m.why),
             PgWarning: lambda src, m: self.warnings.append(m.why),
             ProcessGone: lambda src, m: self.forget_process(m.addr),
             Refused: self.on_refused,
@@ -83,6 +93,31 @@ class OwnerMachine(ActorSubmitter):
         """Questions that have no answer yet are asked again, in their order; so are names given back again."""
         for question in self.asked.values():
             self.send(HEAD, question)
+        self.groups_made.intersection_update(self.objects)
+        for group in self.groups_made:
+            self.send(HEAD, PgWait(0, group))  # the news of its state may have ended with the other head
+
+    def make_group(self) -> bytes:
+        """The id of a new placement group, and an object of that id, held once."""
+        if len(self.groups_made) >= MANY_GROUPS:
+            self.groups_made.intersection_update(self.objects)
+        ident = self.new_ids()
+        self.own(ident)
+        self.groups_made.add(ident)
+        return ident
+
+    def on_group_state(self, group: bytes, state: str, why: str) -> None:
+        """A placement group that this process made is an object of ours: it has a value while all is reserved."""
+        entry = self.objects.get(group)
+        if entry is None:
+            return
+        if state == "CREATED":
+            self.set_result(group, Result(INLINE, NONE))
+        elif state == "REMOVED":
+            self.groups_made.discard(group)
+            self.set_result(group, system_error("TaskPlacementGroupRemoved", why))
+        else:
+            entry.result = None
 
     def handle(self, src: Address, messages: Sequence[Message]) -> list[Message]:
         """Take the messages of one frame; those that are not for an owner are returned, in order."""
@@ -105,6 +140,8 @@ class OwnerMachine(ActorSubmitter):
             out = [(dst, msgs) for dst, msgs in outbox.items() if msgs]
             outbox.clear()
         else:
-            out = [(dst, msgs) for dst in self.urgent if (msgs := outbox.pop(dst, None))]
+            # The head first: what it is asked to make may be named in what the others are told.
+            out = [(HEAD, outbox.pop(HEAD))] if HEAD in outbox else []
+            out += [(dst, msgs) for dst in self.urgent if (msgs := outbox.pop(dst, None))]
         self.urgent.clear()
         return out

@@ -162,17 +162,28 @@ class Values:
         self, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
     ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
         """Split the references in those with a value (at most ``num_returns``) and the rest, in their order."""
-        waiter = self._need(refs, num_returns)
-        self.wait_for(waiter, timeout_s, for_others=True)
+        found = self._ready(refs, num_returns)
+        if len(found) < num_returns:
+            waiter = self._need(refs, num_returns)
+            self.wait_for(waiter, timeout_s, for_others=True)
+            found = self._ready(refs, num_returns)
+            if waiter.needed > 0:
+                self._forget_waiter(waiter, refs)
+        rest = list(refs)
+        for index in reversed(found):
+            del rest[index]
+        return [refs[index] for index in found], rest
+
+    def _ready(self, refs: Sequence[ObjectRef[Any]], at_most: int) -> list[int]:
+        """Where in the list the first references are that have values."""
         objects = self.machine.objects
-        ready: list[ObjectRef[Any]] = []
-        rest: list[ObjectRef[Any]] = []
-        for ref in refs:
-            done = len(ready) < num_returns and objects[ref._id].result is not None
-            (ready if done else rest).append(ref)
-        if waiter.needed > 0:
-            self._forget_waiter(waiter, rest)
-        return ready, rest
+        found: list[int] = []
+        for index, ref in enumerate(refs):
+            if objects[ref._id].result is not None:
+                found.append(index)
+                if len(found) == at_most:
+                    break
+        return found
 
     def _forget_waiter(self, waiter: Waiter, refs: Sequence[ObjectRef[Any]]) -> None:
         with self.lock:

@@ -12,6 +12,7 @@ from typing import Any
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
+from hpc.core.raylet.holds import Holds, together
 from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import NodeResources, fits, show
@@ -69,6 +70,7 @@ class Leasing:
         self.to_kill: list[tuple[Proc, str]] = []
         self.to_retire: list[Proc] = []
         self.procs: dict[int, Proc] = {}
+        self.holds = Holds(resources, self.bundles, self.procs, node)
         self.idle: list[Proc] = []
         self.starting: dict[int, Proc] = {}
         self.awaiting: deque[Lease] = deque()
@@ -185,12 +187,12 @@ class Leasing:
     def _end_guests(self, now: float) -> float:
         """Demands of other nodes that were served, or have waited here long enough; when to look again."""
         for key, demand in list(self.guests.items()):
-            if demand.want and now >= demand.until and demand.asker is not None:
+            if demand.want and now >= demand.until and demand.asker is not None and not self.holds.has(demand):
                 self._send(demand.asker, LeaseRefused(demand.req, demand.owner, -key[1], demand.want))
                 demand.want = 0
             if not demand.want:
                 del self.guests[key], self.demands[key]
-        return min((demand.until for demand in self.guests.values()), default=now + 1.0)
+        return min((max(now + 0.05, demand.until) for demand in self.guests.values()), default=now + 1.0)
 
     def on_lease_refused(self, src: Address, msg: LeaseRefused) -> None:
         demand = self.demands.get((msg.owner, msg.req))
@@ -253,6 +255,8 @@ class Leasing:
     def schedule(self) -> None:
         """Serve the demands that wait, as far as there is room: those of drivers that have least first, and among a
         driver's own the children of blocked tasks."""
+        if self.holds.waiting:
+            self._serve_holds()
         while self._serve():
             pass
         self._start_needed()
@@ -276,6 +280,8 @@ class Leasing:
 
     def _grant(self, demand: Demand) -> bool:
         """Take the resources for one lease, and a worker as soon as there is one."""
+        if self.holds.waiting and not self._is_inside(demand) and not self.holds.allows(demand):
+            return False
         found = next(
             (
                 (pool, bundle, grant)
@@ -300,6 +306,11 @@ class Leasing:
         else:
             self._hand_out(lease, worker)
         return True
+
+    @staticmethod
+    def _is_inside(demand: Demand) -> bool:
+        """Whether it is served from bundles only."""
+        return isinstance(demand.strategy, (list, tuple)) and demand.strategy[0] == "pg"
 
     def _idle_worker(self, env: Env) -> Proc | None:
         for at in range(len(self.idle) - 1, -1, -1):
@@ -385,16 +396,54 @@ class Leasing:
 
     def on_bundle_prepare(self, src: Address, msg: BundlePrepare) -> None:
         self.spent_tickets.append(msg.ticket)
-        why = (
-            "the node is being drained" if self.draining else self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
-        )
+        if self.draining:
+            why = "the node is being drained"
+        elif self.holds.waiting and not self.holds.leaves(together(msg)):
+            why = "what is free is kept for others who have waited longer"
+        else:
+            why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
+        if why and msg.patient and not self.draining:
+            why = self.holds.never(together(msg), self.leases.values())
+            if not why:
+                self.holds.wait_for(src, msg)
+                self.schedule()
+                return
         self._send(src, BundlePrepared(msg.group, msg.attempt, not why, why))
+
+    def _serve_holds(self) -> None:
+        """Reserve the bundles for which there is room now."""
+        for hold in self.holds.ready():
+            msg = hold.msg
+            if msg is not None and hold.src is not None:
+                why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
+                if not why:
+                    self.holds.waiting.remove(hold)
+                    self._send(hold.src, BundlePrepared(msg.group, msg.attempt, True))
+
+    def _keep_room(self, now: float) -> float:
+        """Begin and end holds, and ask for the workers whose room they need; when to look again."""
+        stay = [k for k, d in self.demands.items() if d.want and not self._is_inside(d) and self._may_stay(d)]
+        if not stay and not self.holds.waiting:
+            return now + 1.0
+        next_at = self.holds.look(self.demands, stay, self.leases.values(), now)
+        for hold in [h for h in self.holds.waiting if h.msg is not None]:
+            msg = hold.msg
+            why = self.holds.never(hold.amounts, self.leases.values())
+            if why and msg is not None and hold.src is not None:
+                self.holds.waiting.remove(hold)
+                self._send(hold.src, BundlePrepared(msg.group, msg.attempt, False, why))
+        if self.holds.waiting:
+            for owner, leases in self.holds.recalls(self.leases.values(), now).items():
+                self._send(owner, LeaseReclaim(self.node, leases))
+            next_at = min(next_at, now + 0.5)
+        return next_at
 
     def on_bundle_commit(self, src: Address, msg: BundleCommit) -> None:
         self.bundles.commit(msg.group, msg.attempt)
         self.schedule()
 
     def on_bundle_return(self, src: Address, msg: BundleReturn) -> None:
+        self.holds.cancel(msg.group, msg.attempt)
         self.bundles.give_back(msg.group, msg.attempt, msg.why)
         self.schedule()
 
@@ -493,7 +542,7 @@ class Leasing:
                     self._tell_head(demand)
                 else:
                     next_at = min(next_at, due)
-        next_at = min(next_at, self._share(now))
+        next_at = min(next_at, self._share(now), self._keep_room(now))
         if self.guests:
             next_at = min(next_at, self._end_guests(now))
         keep = max(self.prestart, self.resources.totals.get("CPU", 0) // 10_000)

@@ -13,6 +13,7 @@ import msgspec
 
 from hpc.core.ids import HEAD, Address
 from hpc.core.raylet.borrowing import Borrowing
+from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
 from hpc.core.raylet.pulls import ArenaMemory
@@ -105,14 +106,13 @@ class RayletMachine:
         self.epoch = 0
         self.time_left_s = -1.0
         self.heartbeat_s = heartbeat_s
-        self.fence_s = fence_s
+        self.fence = Fence(fence_s)
         self.fenced = ""
         self.gone_lately = GoneLately(4 * fence_s)
         #: What the shell knows beside: name to rows (log files, workers that have ended).
         self.reports: dict[str, Callable[[int], list[dict[str, Any]]]] = {}
         self._last_report = 0.0
         self._last_free: dict[str, int] = {}
-        self._unacked_since: float | None = None
         self._changed_at: float | None = None
         self._bundles_at: float | None = None
         leasing, memory, borrowing = self.leasing, self.memory, self.borrowing
@@ -158,7 +158,6 @@ class RayletMachine:
         forget_promises(self.leasing)
         self.join()
         self.outbox.extend(first_words(self.node, self.gone_lately, self.leasing))
-        self._unacked_since = None
         self._last_report = -self.heartbeat_s
 
     def handle(self, src: Address, messages: Sequence[Message]) -> None:
@@ -292,7 +291,7 @@ class RayletMachine:
     def _on_heartbeat_ack(self, src: Address, msg: HeartbeatAck) -> None:
         self.epoch = msg.epoch
         self.time_left_s = msg.time_left_s
-        self._unacked_since = None
+        self.fence.acked(msg.beat)
 
     # -------------------------------------------------------------- time
 
@@ -303,7 +302,7 @@ class RayletMachine:
         if not self.registered:
             return next_at
         leasing = self.leasing
-        free = leasing.resources.free
+        free = leasing.holds.free_for_others() if leasing.holds.waiting else leasing.resources.free
         due = self._last_report + self.heartbeat_s
         if free != self._last_free or leasing.spent_tickets:
             if self._changed_at is None:
@@ -317,19 +316,17 @@ class RayletMachine:
         if now >= due:
             self._report(now)
             due = now + self.heartbeat_s
-        if self._unacked_since is not None and now - self._unacked_since > self.fence_s:
-            self.fenced = f"no answer from the head for {now - self._unacked_since:.0f} s"
+        self.fenced = self.fenced or self.fence.why(now)
         return min(next_at, due)
 
     def _report(self, now: float) -> None:
         leasing = self.leasing
-        self._last_free = dict(leasing.resources.free)
+        self._last_free = leasing.holds.free_for_others()
         self._last_report = now
         self._changed_at = self._bundles_at = None
-        if self._unacked_since is None:
-            self._unacked_since = now
         workers = sum(1 for p in leasing.procs.values() if p.kind == "worker")
         waiting = sum(d.want for d in leasing.demands.values())
         spent, leasing.spent_tickets = leasing.spent_tickets, []
         bundles = leasing.bundles.report_free()
-        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent, bundles)))
+        beat = self.fence.report(now)
+        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent, bundles, beat)))

@@ -27,13 +27,13 @@ from hpc.core.raylet.exits import describe_exit
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
-from hpc.core.raylet.store import StoreShell, number, store_size
+from hpc.core.raylet.store import StoreShell, number, open_arena
 from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.totals import node_totals
 from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.runenv.setup import why_failed
-from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES, Arena, create_arena
+from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES
 from hpc.core.store.layout import Layout
 from hpc.core.wire import (
     HEADER,
@@ -70,9 +70,8 @@ class Raylet:
         self.allow = AllowList()
         self.links = self._open_links(spec.config, self._from_link)
         self.bulk_links = self._open_links(spec.config, self._from_bulk)
-        size = store_size(spec)
-        self.arena_fd = create_arena(size)
-        self.arena = Arena(self.arena_fd, size)
+        self.arena, place = open_arena(spec)
+        size = self.arena.size_bytes
         totals = node_totals(spec, size)
         host = socket.gethostname()
         labels = node_labels(spec.overrides.labels, spec.node, host, gpu_kind() if spec.gpus else "")
@@ -85,7 +84,7 @@ class Raylet:
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
         config = spec.config
         times = fault_times(config)
-        self.store = StoreShell(spec, self.arena, self.reactor)
+        self.store = StoreShell(spec, self.arena, place, self.reactor)
         self.machine = RayletMachine(
             info,
             NodeResources(totals, {"GPU": spec.gpus}),
@@ -172,6 +171,8 @@ class Raylet:
                 self.allow.add(message["head_pk"], HEAD_NODE)
                 self.links.dial(HEAD_NODE, message["head_ep"], message["head_pk"])
                 self.machine.join()
+            elif op == "ping":
+                self.control.send({"op": "pong"})
             elif op == "stop":
                 self._stop(message.get("why", ""))
         if self.control.eof:
@@ -319,11 +320,13 @@ class Raylet:
         self.streams[number] = stream
         stream.peer = number
         config = {k: v for k, v in self.spec.config.items() if isinstance(v, (int, float, str, bool))}
-        answer = Registered(self.spec.node, number, slot, self.arena.size_bytes, self.spec.session, config)
+        answer = Registered(
+            self.spec.node, number, slot, self.arena.size_bytes, self.spec.session, config, self.arena.overflow_bytes
+        )
         me = raylet_of(self.spec.node)
         stream.sock.setblocking(True)
         frame = encode_frame(Address(self.spec.node, number), me, [answer])
-        sent = socket.send_fds(stream.sock, [frame], [self.arena_fd])
+        sent = socket.send_fds(stream.sock, [frame], self.arena.descriptors())
         if sent < len(frame):
             stream.sock.sendall(frame[sent:])
         stream.sock.setblocking(False)
@@ -533,7 +536,8 @@ class Raylet:
         if machine.registered and not self.ready_said:  # workers follow within milliseconds
             self.ready_said = True
             self.control.send({"op": "ready"})
-        if machine.fenced:
+        if machine.fenced and not self.stopping:
+            self.control.send({"op": "fenced", "why": machine.fenced})
             self._stop(machine.fenced)
         if self._timer is None or not self._timer.active or self._timer.when > next_at:
             if self._timer is not None:

@@ -8,7 +8,8 @@ Who waits for room waits here, not by asking again. Reads come first: sets of ob
 order of arrival. Only the oldest set that lacks room keeps what it has pinned already while it waits, so two sets can
 not wait for each other; the others take nothing until it has all. (A single object that is in memory is never refused:
 its reader may be a task that runs, and whose end others wait for.) Who can be helped by the disk alone holds up those
-behind it; who waits for other processes to let go does not.
+behind it; who waits for other processes to let go does not. Where all that is in memory is pinned by processes that
+will not let go, or not soon, room is taken in a file instead (`room.Overflow`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 
 from hpc.core.ids import Address, owner_of
 from hpc.core.raylet.pulls import ArenaMemory, Pulls
+from hpc.core.raylet.room import Overflow, stretch, too_large, why_full
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import FetchSet, Incoming, Stored, Wanted
 from hpc.core.store.layout import Layout, OutOfSpace, rounded
@@ -45,6 +47,8 @@ MIB = 1 << 20
 FULL_TIMEOUT_S = 5.0
 #: More than what is needed now leaves memory at once, so that the next who needs room finds some.
 SPILL_AHEAD_BYTES = 32 * MIB
+#: While processes work that could let go of what they read, who waits for room waits so long; then it goes to disk.
+OVERFLOW_AFTER_S = 2.0
 
 
 class Memory:
@@ -62,6 +66,7 @@ class Memory:
         self.pulls = Pulls(node, arena, self._arrived, self._pull_failed)
         self.bulk = self.pulls.bulk
         self.incoming = self.pulls.incoming
+        self.overflow = Overflow(layout.capacity, arena, self.spiller)
         self.full_timeout_s = full_timeout_s
         #: All objects that are kept here; those in memory are in `lru` too, the least recently used first.
         self.stored: dict[bytes, Stored] = {}
@@ -102,7 +107,7 @@ class Memory:
         if need - layout.free_bytes - spiller.writing_bytes <= 0:
             if not spiller.writing_bytes:
                 # There is enough, in pieces: empty the stretch that costs least.
-                self._evict(self._stretch(need), math.inf, reading)
+                self._evict(stretch(need, layout, self.lru.values()), math.inf, reading)
         else:
             lacking = need - layout.free_bytes - spiller.writing_bytes
             ahead = min(SPILL_AHEAD_BYTES, layout.capacity // 8)
@@ -119,7 +124,7 @@ class Memory:
         for obj in objects:
             if target <= 0:
                 break
-            if obj.pins or obj.busy:
+            if obj.pins or obj.busy or obj.offset >= self.layout.capacity:
                 continue
             if obj.copy:
                 self._drop(obj)
@@ -134,29 +139,18 @@ class Memory:
         if dirty:
             self.spiller.write(dirty)
 
-    def _stretch(self, need: int) -> list[Stored]:
-        """Neighbours in memory that nobody has pinned and that leave a hole of ``need`` bytes, for the fewest bytes to
-        write; empty if pins are everywhere."""
-        by_offset = {obj.offset: obj for obj in self.lru.values() if not obj.pins and not obj.busy}
-        best: list[Stored] = []
-        best_cost = math.inf
-        run: list[tuple[int, Stored | None]] = []
-        total, cost = 0, 0.0
-        for offset, size, used in self.layout.parts():
-            obj = by_offset.get(offset) if used else None
-            if used and obj is None:
-                run, total, cost = [], 0, 0.0
-                continue
-            run.append((size, obj))
-            total += size
-            cost += _cost(obj)
-            while total - run[0][0] >= need:
-                size, obj = run.pop(0)
-                total -= size
-                cost -= _cost(obj)
-            if total >= need and cost < best_cost:
-                best_cost, best = cost, [o for _, o in run if o is not None]
-        return best
+    def _take_on_disk(self, size: int, proc: int, since: float, reading: bool) -> int:
+        """Room in the overflow for who cannot be helped in memory: at once if nobody is at work who could let go of
+        something, else after a while. The offset, or -1."""
+        if not self.overflow.size:
+            return -1
+        if self.now - since < OVERFLOW_AFTER_S:
+            if self._asking or self.writing or self.incoming or self.spiller.writing_bytes:
+                return -1
+            holders = {holder for obj in self.lru.values() for holder in obj.pins} - {proc}
+            if any(self.is_running(holder) for holder in holders):
+                return -1
+        return self.overflow.take(size, self.now, reading)
 
     def _ask_for_pins(self) -> None:
         """Ask the processes here to give back what they keep pinned only in case they read it again."""
@@ -167,36 +161,11 @@ class Memory:
                 self._asking.add(proc)
                 self.outbox.append((Address(self.node, proc), PleaseUnpin()))
 
-    def _why_full(self, size: int) -> str:
-        holders: dict[int, int] = {}
-        for obj in self.lru.values():
-            for proc in obj.pins:
-                holders[proc] = holders.get(proc, 0) + obj.size
-        biggest = sorted(holders.items(), key=lambda item: -item[1])[:3]
-        held = "; ".join(f"{self.describe(proc)} reads {held // MIB} MiB" for proc, held in biggest)
-        return (
-            f"the object store of node {self.node} has no room for {size} bytes: {self.layout.free_bytes // MIB} of "
-            f"{self.layout.capacity // MIB} MiB are free (the largest piece: {self.layout.largest_hole // MIB} MiB), "
-            f"{len(self.lru)} objects are in memory"
-            + (f", in use: {held}" if held else "")
-            + f"; {self.spiller.state()}. Let go of values that were read, or give it more (object_store_memory=)."
-        )
-
-    def _too_large(self, size: int) -> str:
-        """Why this much can never fit, or nothing."""
-        most = self.layout.capacity - self.layout.reserved
-        if size <= most:
-            return ""
-        return (
-            f"the object store of node {self.node} has no room for {size} bytes: it has {most} in all. Give it more "
-            "(object_store_memory=), or use smaller objects."
-        )
-
     # -------------------------------------------------------------- writing
 
     def on_alloc(self, src: Address, msg: Alloc) -> None:
         """A process wants room; it is answered when there is some, in the order of the questions."""
-        why = self._too_large(rounded(msg.size))
+        why = too_large(self.node, self.layout, rounded(msg.size))
         if why:
             self._reply(src, Allocated(msg.req, -1, why))
             return
@@ -237,7 +206,10 @@ class Memory:
 
     def _free(self, offset: int) -> None:
         """Space can be used again."""
-        self.layout.free(offset)
+        if offset >= self.layout.capacity:
+            self.overflow.free(offset)
+        else:
+            self.layout.free(offset)
         self._moved_at = self.now
         if self.wanted or self.sets:
             self.pump()
@@ -262,6 +234,8 @@ class Memory:
             del obj.pins[proc]
             self._touch(obj)
             self._moved_at = self.now
+            if obj.copy and obj.offset >= self.layout.capacity and not obj.busy:
+                self._drop(obj)
         self._maybe_drop(obj)
 
     def _pin(self, obj: Stored, proc: int) -> None:
@@ -372,7 +346,7 @@ class Memory:
 
     def _add_set(self, new: FetchSet) -> None:
         total = sum(rounded(size) for size, _ in new.items.values())
-        why = self._too_large(total)
+        why = too_large(self.node, self.layout, total)
         if why:
             self._fail(new, next(iter(new.items)), why if new.alone else f"the arguments are too large together: {why}")
             return
@@ -445,7 +419,10 @@ class Memory:
             if obj is None and not any(n != self.node and n not in self.pulls.dead_nodes for n in nodes):
                 self._fail(waiting, ident, "no node that is alive has a copy", nodes)
                 return True, False
-            offset, coming = self._take(size if obj is None else obj.size, True)
+            size = size if obj is None else obj.size
+            offset, coming = self._take(size, True)
+            if offset < 0 and not coming:
+                offset = self._take_on_disk(size, waiting.src.proc, waiting.since, True)
             if offset < 0:
                 return False, coming
             if obj is not None:
@@ -511,6 +488,8 @@ class Memory:
         """Give room to those who want to write. Whom the disk will help holds up those behind."""
         for want in list(self.wanted):
             offset, coming = self._take(want.size, False)
+            if offset < 0 and not coming:
+                offset = self._take_on_disk(want.size, want.src.proc, want.since, False)
             if offset >= 0:
                 self.wanted.remove(want)
                 self.writing[offset] = (want.src.proc, want.ident)
@@ -526,6 +505,8 @@ class Memory:
         if job.objects and not error:
             self._moved_at = self.now
         for obj in job.objects:
+            if obj.offset >= self.layout.capacity and not error:
+                self.spiller.forget(obj)  # it was read back to another place on disk
             if obj.freed and not obj.pins:
                 self._drop(obj)
             elif job.kind == WRITE:
@@ -562,9 +543,9 @@ class Memory:
             return now + 0.5
         for want in [w for w in self.wanted if now - w.since >= self.full_timeout_s]:
             self.wanted.remove(want)
-            self._reply(want.src, Allocated(want.req, -1, self._why_full(want.size)))
+            self._reply(want.src, Allocated(want.req, -1, why_full(self, want.size)))
         for waiting in [s for s in self.sets if now - s.since >= self.full_timeout_s and self._lacks_room(s)]:
-            self._fail(waiting, next(iter(waiting.items)), self._why_full(sum(s for s, _ in waiting.items.values())))
+            self._fail(waiting, next(iter(waiting.items)), why_full(self, sum(s for s, _ in waiting.items.values())))
             break
         self.pump()
         return now + 0.1
@@ -587,6 +568,7 @@ class Memory:
             "used_bytes": self.layout.used_bytes,
             "objects": len(self.stored),
             "objects_in_memory": len(self.lru),
+            "overflow_bytes": self.overflow.layout.used_bytes,
             "disk_bytes": spiller.used_bytes,
             "disk_files": len(spiller.files),
             "spilled_bytes": spiller.spilled_bytes,
@@ -598,8 +580,3 @@ class Memory:
             "received_bytes": pulls.received_bytes,
             "waiting": len(self.wanted) + len(self.sets),
         }
-
-
-def _cost(obj: Stored | None) -> float:
-    """What it costs to take an object out of memory, in bytes to be written."""
-    return 0.0 if obj is None or obj.copy or obj.disk is not None else float(obj.size)

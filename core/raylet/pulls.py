@@ -31,11 +31,18 @@ LOOK_EVERY_S = 1.0
 
 
 class ArenaMemory(Protocol):
-    """The bytes themselves; the simulator has none."""
+    """The bytes themselves; the simulator has none. Offsets beyond the arena's size are those of a file on disk, of
+    ``overflow_bytes``, in which room has to be reserved: a text says why it cannot be."""
+
+    overflow_bytes: int
 
     def write(self, offset: int, data: memoryview) -> None: ...
 
     def readable(self, offset: int, size: int) -> memoryview: ...
+
+    def reserve(self, offset: int, size: int) -> str: ...
+
+    def discard(self, offset: int, size: int) -> None: ...
 
 
 class Pulls:

@@ -40,6 +40,7 @@ class GoneLately:
 def forget_promises(leasing: Leasing) -> None:
     """Nothing that the old head was told or has promised counts any more: demands are told anew, from zero."""
     leasing.spent_tickets.clear()
+    leasing.holds.forget_groups()
     for demand in leasing.demands.values():
         demand.told_head = demand.tickets_seen = 0
 

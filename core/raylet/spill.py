@@ -48,6 +48,8 @@ class Spiller:
         self.jobs: list[DiskJob] = []
         self.files: dict[int, SpillFile] = {}
         self.used_bytes = 0
+        #: Bytes of objects that lie in the overflow.
+        self.mapped_bytes = 0
         self.writing_bytes = 0
         self.spilled_bytes = 0
         self.spilled_objects = 0
@@ -63,7 +65,7 @@ class Spiller:
     def room(self, now: float, reading: bool) -> int:
         """Bytes that may be written now. Who wants to write new objects leaves room for one that is on disk to change
         places with one that is in memory; else a disk at its limit could not be read any more."""
-        left = self.limit_bytes - self.used_bytes - (0 if reading else self._largest)
+        left = self.limit_bytes - self.used_bytes - self.mapped_bytes - (0 if reading else self._largest)
         return 0 if now < self._paused_until else max(0, left)
 
     def write(self, objects: Sequence[Stored]) -> None:
@@ -109,13 +111,11 @@ class Spiller:
         for obj in job.objects:
             obj.busy = ""
         if error:
-            self.errors += 1
-            self.problem = error
+            self._note(error)
         if job.kind == WRITE:
             self.writing_bytes -= file.size
             if error:
-                self._paused_until = now + self._pause_s
-                self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s)
+                self._pause(now)
                 file.needed = 0
             else:
                 self.problem = ""
@@ -127,9 +127,22 @@ class Spiller:
         elif not error:
             self.restored_bytes += job.parts[0][2]
             self.restored_objects += 1
-            if self.limit_bytes - self.used_bytes < self._largest:
+            if self.limit_bytes - self.used_bytes - self.mapped_bytes < self._largest:
                 self.forget(job.objects[0])
         self._maybe_remove(job.file)
+
+    def failed(self, error: str, now: float) -> None:
+        """The disk has refused something that was not a job."""
+        self._note(error)
+        self._pause(now)
+
+    def _note(self, error: str) -> None:
+        self.errors += 1
+        self.problem = error
+
+    def _pause(self, now: float) -> None:
+        self._paused_until = now + self._pause_s
+        self._pause_s = min(MAX_PAUSE_S, 2 * self._pause_s)
 
     def forget(self, obj: Stored) -> None:
         """The object is not needed on disk any more."""
@@ -150,5 +163,5 @@ class Spiller:
         mib = 1 << 20
         if not self.limit_bytes:
             return f"nothing can be moved to disk ({self.why})"
-        used = f"{self.used_bytes // mib} of {self.limit_bytes // mib} MiB on disk are used"
+        used = f"{(self.used_bytes + self.mapped_bytes) // mib} of {self.limit_bytes // mib} MiB on disk are used"
         return f"{used}; the disk failed: {self.problem}" if self.problem else used

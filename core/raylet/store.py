@@ -15,9 +15,10 @@ from hpc.core.node.detect import available_memory
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
 from hpc.core.raylet.spill import DiskJob, Spiller
-from hpc.core.store.arena import SLOTS_BYTES, Arena
+from hpc.core.store.arena import SLOTS_BYTES, Arena, create_arena
 from hpc.core.store.layout import ALIGN
-from hpc.core.store.spill import Disk, choose_place
+from hpc.core.store.overflow import ArenaWithOverflow, create_overflow
+from hpc.core.store.spill import Disk, Place, choose_place
 from hpc.core.wire import Answer, Message, StoreStats
 
 log = logging.getLogger("hpc.raylet")
@@ -56,14 +57,28 @@ def store_size(spec: NodeSpec) -> int:
     return max(MIN_STORE_BYTES, wanted) // ALIGN * ALIGN
 
 
+def open_arena(spec: NodeSpec) -> tuple[ArenaWithOverflow, Place]:
+    """The node's shared memory, with a file for what finds no room in it, and where else objects go on disk."""
+    size = store_size(spec)
+    limit = number(spec, "spill_limit_bytes", -1)
+    place = choose_place(spec.dir, setting(spec, "spill_dir"), None if limit < 0 else int(limit))
+    overflow, overflow_bytes = -1, 0
+    if place.limit_bytes >= ALIGN and not spec.gateway:
+        try:
+            overflow_bytes = place.limit_bytes // ALIGN * ALIGN
+            overflow = create_overflow(os.path.dirname(place.folder), overflow_bytes)
+        except OSError as error:
+            overflow_bytes = 0
+            log.warning("objects that are read all stay in memory: there is no file for more (%s)", error.strerror)
+    return ArenaWithOverflow(create_arena(size), size, -1, overflow, overflow_bytes), place
+
+
 class StoreShell:
     """What the pure store cannot do itself."""
 
-    def __init__(self, spec: NodeSpec, arena: Arena, reactor: Reactor) -> None:
+    def __init__(self, spec: NodeSpec, arena: Arena, place: Place, reactor: Reactor) -> None:
         self._arena = arena
         self._reactor = reactor
-        limit = number(spec, "spill_limit_bytes", -1)
-        place = choose_place(spec.dir, setting(spec, "spill_dir"), None if limit < 0 else int(limit))
         self.spiller = Spiller(place.limit_bytes, place.why)
         self.full_timeout_s = number(spec, "store_full_timeout_s", FULL_TIMEOUT_S)
         if place.why and not spec.gateway:

@@ -142,7 +142,9 @@ class GroupSim:
                 continue
             missing = [group.bundles[i] for i in group.missing]
             taken = [n for n in group.nodes if n]
-            if group.awaited or place_bundles(snapshot, missing, group.strategy, taken=taken) is not None:
+            if (group.awaited and not group.patient) or place_bundles(
+                snapshot, missing, group.strategy, taken=taken
+            ) is not None:
                 found.add(f"group {group.group.hex()[16:]} ({group.strategy}, {group.state})")
         return found
 

@@ -166,7 +166,9 @@ class Simulation:
                 continue
             raylet = node.machine
             raylet.memory.layout.check()
-            if raylet.memory.layout.used_bytes or raylet.memory.spiller.used_bytes:
+            if raylet.memory.layout.used_bytes or any(
+                (raylet.memory.spiller.used_bytes, raylet.memory.spiller.mapped_bytes)
+            ):
                 self._problem(f"node {node.number} still uses memory or disk: {raylet.memory.stats()}")
             self.report.spilled += raylet.memory.spiller.spilled_objects
             self.report.restored += raylet.memory.spiller.restored_objects

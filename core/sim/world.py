@@ -37,12 +37,21 @@ DISK_BYTES = 1 << 40
 class NoMemory:
     """An arena without bytes."""
 
+    overflow_bytes = 1 << 30
+
     def write(self, offset: int, data: memoryview) -> None:
         """Nothing to remember."""
 
     def readable(self, offset: int, size: int) -> memoryview:
         """As many zeros as were asked for."""
         return memoryview(bytes(size))
+
+    def reserve(self, offset: int, size: int) -> str:
+        """The disk has room."""
+        return ""
+
+    def discard(self, offset: int, size: int) -> None:
+        """Nothing to give back."""
 
 
 @dataclass

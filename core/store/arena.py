@@ -37,9 +37,15 @@ def create_arena(size_bytes: int) -> int:
 class Arena:
     """A process's view of the memory file. Views live on after `close`: each holds its mapping."""
 
-    def __init__(self, fd: int, size_bytes: int, slot: int = -1) -> None:
+    def __init__(
+        self, fd: int, size_bytes: int, slot: int = -1, overflow_fd: int = -1, overflow_bytes: int = 0
+    ) -> None:
         self.fd = fd
         self.size_bytes = size_bytes
+        #: What lies beyond is in a file on disk.
+        self.overflow_fd = overflow_fd
+        self.overflow_bytes = overflow_bytes
+        self._overflow = Arena(overflow_fd, overflow_bytes) if overflow_fd >= 0 else None
         self._reader: memoryview | None = None
         self._writer: memoryview | None = None
         self._slots: mmap.mmap | None = None
@@ -50,6 +56,8 @@ class Arena:
 
     def writable(self, offset: int, size: int) -> memoryview:
         """Granted space to write into. Its pages exist afterwards: raises OSError (ENOSPC, ENOMEM), never SIGBUS."""
+        if offset >= self.size_bytes and self._overflow is not None:
+            return self._overflow.writable(offset - self.size_bytes, size)
         os.posix_fallocate(self.fd, offset, size)
         if self._writer is None:
             self._writer = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
@@ -57,6 +65,8 @@ class Arena:
 
     def readable(self, offset: int, size: int) -> memoryview:
         """An object's bytes, read-only."""
+        if offset >= self.size_bytes and self._overflow is not None:
+            return self._overflow.readable(offset - self.size_bytes, size)
         if self._reader is None:
             self._reader = self._map(mmap.PROT_READ)
         return self._reader[offset : offset + size]
@@ -67,10 +77,10 @@ class Arena:
         import numpy as np
 
         if self._reader is None or not array.nbytes:
-            return None
+            return self._overflow.private(array) if self._overflow is not None else None
         at = array.ctypes.data - np.frombuffer(self._reader, np.uint8).ctypes.data
         if not 0 <= at <= self.size_bytes - array.nbytes:
-            return None
+            return self._overflow.private(array) if self._overflow is not None else None
         start = at // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         pages = mmap.mmap(
             self.fd, at - start + array.nbytes, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=start
@@ -89,6 +99,9 @@ class Arena:
         self._reader = self._writer = self._slots = None
         if fd >= 0:
             os.close(fd)
+        if self._overflow is not None:
+            self._overflow.close()
+            self._overflow, self.overflow_fd = None, -1
 
     # -------------------------------------------------------------- slots
 

@@ -22,9 +22,13 @@ STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 class PlacementGroup:
     """A handle to a placement group. It can be passed anywhere; dropping it does not remove the group."""
 
-    def __init__(self, id: bytes, bundle_cache: list[dict[str, float]] | None = None) -> None:
+    def __init__(
+        self, id: bytes, bundle_cache: list[dict[str, float]] | None = None, made: ObjectRef[None] | None = None
+    ) -> None:
         self.id = id
         self._bundles = bundle_cache
+        #: In the process that made the group: an object that has a value while everything is reserved.
+        self._made = made
 
     @staticmethod
     def empty() -> PlacementGroup:
@@ -72,15 +76,18 @@ class PlacementGroup:
             client._reqs += 1
             client.replies[client._reqs] = slot
             question = client.machine.asked[client._reqs] = PgWait(client._reqs, self.id)
-            client.send_now(HEAD, [question])
+            client.machine.send(HEAD, question)
+            client._flush()
         return ObjectRef(ident, client)
 
     def wait(self, timeout_seconds: float = 30) -> bool:
         """Wait until everything is reserved; False if that takes longer, or the group is removed."""
         from hpc.core.exceptions import TaskPlacementGroupRemoved
+        from hpc.core.owner.current import current
         from hpc.objects import get, wait
 
-        done, _ = wait([self.ready()], timeout=timeout_seconds)
+        made = self._made if self._made is not None and self._made._client is current.client else None
+        done, _ = wait([made or self.ready()], timeout=timeout_seconds)
         if not done:
             return False
         try:
@@ -132,6 +139,7 @@ def placement_group(
     Raises ValueError or TypeError for what makes no sense, ValueError if the name is taken.
     """
     from hpc.core.ids import Address
+    from hpc.core.owner.ref import ObjectRef
     from hpc.core.wire import PgCreate
     from hpc.core.worker.context import process
     from hpc.session import ensure_client, namespace_of
@@ -154,15 +162,20 @@ def placement_group(
     client = ensure_client()
     creator: Address = client.addr if process.actor else client.machine.driver
     with client.lock:
-        ident = client.machine.new_ids()
-    answer = client.ask_head(
-        lambda req: PgCreate(
-            req, ident, name, namespace_of(client), strategy, amounts, selectors, lifetime == "detached", creator
-        )
-    )
-    if not answer.ok:
-        raise ValueError(answer.why)
-    return PlacementGroup(ident, [dict(bundle) for bundle in bundles])
+        ident = client.machine.make_group()
+    made: ObjectRef[None] = ObjectRef(ident, client)
+    namespace = namespace_of(client)
+
+    def create(req: int) -> PgCreate:
+        return PgCreate(req, ident, name, namespace, strategy, amounts, selectors, lifetime == "detached", creator)
+
+    if name:
+        answer = client.ask_head(create)
+        if not answer.ok:
+            raise ValueError(answer.why)
+    else:
+        client.tell_head(create)  # nothing but the name could be refused
+    return PlacementGroup(ident, [dict(bundle) for bundle in bundles], made)
 
 
 def _amounts(bundles: Any) -> list[dict[str, int]]:
@@ -184,13 +197,18 @@ def _amounts(bundles: Any) -> list[dict[str, int]]:
 
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
-    """Remove the group and end what runs in it. Tasks fail with TaskPlacementGroupRemoved, actors die."""
+    """Have the group removed and what runs in it ended; returns at once. Tasks fail with TaskPlacementGroupRemoved,
+    actors die."""
     from hpc.core.wire import PgRemove
     from hpc.session import ensure_client
 
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group takes a PlacementGroup, not {type(placement_group).__name__}")
-    ensure_client().ask_head(lambda req: PgRemove(req, placement_group.id))
+    client = ensure_client()
+    client.tell_head(lambda req: PgRemove(req, placement_group.id))
+    with client.lock:
+        client.machine.on_group_state(placement_group.id, "REMOVED", "it was removed by remove_placement_group()")
+    client._after()
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
@@ -168,8 +169,39 @@ def test_too_many_deaths_end_the_session_and_say_why(heads):
     kill9(heads.pid())
     eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
     assert "not started again: it ended more than 5 times within 60 s" in heads.session.lost
-    with pytest.raises(HpcError):
-        hpc.get(where.remote(), timeout=20)
+    with pytest.raises(HpcError):  # the node is on its way out: a task may still be done
+        while True:
+            hpc.get(where.remote(), timeout=20)
+
+
+def test_a_head_that_hangs_is_killed_and_another_takes_its_place():
+    """Stopped, it holds its socket and its port and does not end: only its silence says so."""
+    said = []
+    with local_nodes(2, config={"head_hang_s": 1.5}) as session:
+        session.on_event = said.append
+        heads = Heads(session)
+        counter = Counter.options(name="counter", scheduling_strategy=on(2)).remote()
+        assert hpc.get(counter.add.remote()) == 1
+        old = heads.pid()
+        os.kill(old, signal.SIGSTOP)
+        begin = time.monotonic()
+        assert hpc.get(hpc.get_actor("counter").add.remote(), timeout=20) == 2  # its name is asked of the next head
+        assert time.monotonic() - begin > 1.0 and heads.pid() != old
+        assert hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2)], timeout=20) == ["1", "2"]
+        eventually(lambda: session.pump(0.05) or [event for event in said if event.kind == "restarted"])
+        assert "it has not answered for 1.5 s" in next(event.text for event in said if event.kind == "restarted")
+
+
+def test_a_head_that_is_away_for_less_lives_on():
+    with local_nodes(1, config={"head_hang_s": 6.0}) as session:
+        heads = Heads(session)
+        old = heads.pid()
+        for _ in range(3):
+            os.kill(old, signal.SIGSTOP)
+            time.sleep(0.7)
+            os.kill(old, signal.SIGCONT)
+            assert [n["Alive"] for n in hpc.nodes()] == [True]
+        assert heads.pid() == old
 
 
 def test_the_journal_is_the_users_alone_and_holds_no_secret(heads):

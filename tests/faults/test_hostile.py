@@ -220,6 +220,8 @@ def test_the_head_outlives_whatever_a_node_says(messages, proc):
 
 
 class NoArena:
+    overflow_bytes = 0
+
     def write(self, offset, data):
         """Nothing."""
 

@@ -42,7 +42,9 @@ def _serve(control: Control, others: list[Control], on_message) -> None:
             if each.fileno() < 0:
                 continue
             for message in each.receive():
-                if on_message(each, message) == "end":
+                if message["op"] == "ping":
+                    each.send({"op": "pong"})
+                elif on_message(each, message) == "end":
                     return
             if each.eof and each is not control:
                 poll.unregister(each.fileno())

@@ -54,9 +54,9 @@ def test_space_is_used_again_when_references_go():
 
 
 def test_a_full_store_says_so_and_recovers():
-    """What is read cannot be moved to disk (test_spilling is about what can)."""
+    """What is read cannot leave memory, and without a disk there is nowhere else (see test_overflow)."""
     hpc.shutdown()
-    with one_node(env={"HPC_STORE_FULL_TIMEOUT_S": "0.3"}):
+    with one_node(env={"HPC_STORE_FULL_TIMEOUT_S": "0.3", "HPC_SPILL_LIMIT_BYTES": "0"}):
         kept = [hpc.get(hpc.put(np.zeros(16 * MIB, np.uint8))) for _ in range(7)]
         with pytest.raises(ObjectStoreFullError, match=r"object store of node 1.*driver pid \d+ reads 112 MiB"):
             hpc.put(np.zeros(16 * MIB, np.uint8))

@@ -238,10 +238,11 @@ def test_what_a_killed_raylet_left_in_a_named_directory_is_swept(tmp_path):
 def test_errors_of_a_get_in_a_task_reach_the_driver():
     @hpc.remote
     def hold(refs):
-        return [hpc.get(ref) for ref in refs] and 1
+        return [hpc.get(ref) for ref in refs], [hpc.get(hpc.put(np.ones(20 * MIB, np.uint8))) for _ in range(4)]
 
-    env = {"HPC_STORE_FULL_TIMEOUT_S": "0.3"}
+    # What is read fills the memory, then the disk up to its limit.
+    env = {"HPC_STORE_FULL_TIMEOUT_S": "0.3", "HPC_SPILL_LIMIT_BYTES": str(61 * MIB)}
     with one_node(object_store_memory=SMALL_STORE, env=env):
-        refs = [hpc.put(np.full(20 * MIB, i, np.uint8)) for i in range(4)]
+        refs = [hpc.put(np.full(20 * MIB, i, np.uint8)) for i in range(5)]
         with pytest.raises((ObjectStoreFullError, TaskError), match="has no room"):
             hpc.get(hold.remote(refs), timeout=20)

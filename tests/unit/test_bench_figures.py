@@ -9,15 +9,17 @@ import pytest
 
 from bench import page, table
 from bench.children import parse
-from bench.metrics import HPC, METRICS, MICRO, RAY, US, Metric, Target, chosen
+from bench.metrics import FUTURES, HPC, METRICS, MICRO, PARTS, RAY, SHARE, US, Metric, Target, chosen, parts
 from bench.peers import reason
 from bench.run import Plan
 from bench.stats import line, lines, ratio, ratio_range, reached, summary, unjudged
 
 ROOT = Path(__file__).resolve().parents[2]
 SYNC, INIT = "single client tasks sync", "init to first result"
-RATE = Metric("r", "1/s", "g", "", Target(times=5.0))
-LIMIT = Metric("l", "s", "g", "", Target(at_most=0.5))
+RATE = Metric("r", "1/s", "g", "", (Target(times=5.0),))
+LIMIT = Metric("l", "s", "g", "", (Target(at_most=0.5),))
+BOTH = Metric("b", "1/s", "g", "", (Target(times=5.0), Target(times=1.0, peer=FUTURES)))
+PART = Metric("p", SHARE, "g", "", (Target(at_least=0.5),))
 
 
 def result(values):
@@ -30,6 +32,7 @@ def result(values):
         "rounds": 2, "seconds": 1.0, "quick": False,
         "noise": {"load before": 0.1, "stolen share": 0.002},
         "values": values, "extras": {SYNC: {HPC: {"first": [1.0, 3.0]}}},
+        "tables": [{"title": "Many", "note": "Noted.", "head": ["a", "b", "c"], "rows": [["x", "1", "2"]]}],
         "skipped": {RAY: "no wheel"}, "failures": ["x: it hung"],
     }  # fmt: skip
 
@@ -64,6 +67,11 @@ def test_verdicts_need_the_figures_they_speak_of():
     assert reached(RATE, {HPC: 50.0, RAY: 10.0}) is True
     assert reached(RATE, {HPC: 49.0, RAY: 10.0}) is False
     assert reached(RATE, {HPC: 50.0}) is None
+    assert reached(BOTH, {HPC: 50.0, RAY: 10.0, FUTURES: 50.0}) is True
+    assert reached(BOTH, {HPC: 50.0, RAY: 10.0, FUTURES: 51.0}) is False
+    assert reached(BOTH, {HPC: 50.0, RAY: 10.0}) is None
+    assert reached(BOTH, {HPC: 49.0, RAY: 10.0}) is False
+    assert (reached(PART, {HPC: 0.5}), reached(PART, {HPC: 0.4})) == (True, False)
     assert reached(LIMIT, {HPC: 0.5}) is True
     assert reached(LIMIT, {HPC: 0.51}) is False
     assert reached(Metric("n", "s", "g", ""), {HPC: 1.0}) is None
@@ -84,6 +92,8 @@ def test_names_choose_by_part_and_by_group():
     assert [m.name for m in chosen(["tasks SYNC"])] == [SYNC]
     assert {m.group for m in chosen(["objects"])} == {"objects"}
     assert chosen([]) == list(METRICS)
+    assert parts([]) == list(PARTS)
+    assert (chosen(["scale"]), parts(["scale"])) == ([], ["scale"])
     with pytest.raises(ValueError, match="no benchmark is called 'nonsense'"):
         chosen(["nonsense"])
 
@@ -92,7 +102,7 @@ def test_quick_measures_groups_in_one_process_and_loses_none():
     for quick in (False, True):
         units = list(Plan(list(METRICS), 1, 1.0, quick, True).units())
         assert sorted(m.name for unit in units for m in unit) == sorted(m.name for m in MICRO)
-        assert all(len({m.peers for m in unit}) == 1 for unit in units)
+        assert all(len({m.group for m in unit}) == 1 for unit in units)
         assert all(len(unit) == 1 for unit in units) is not quick
 
 
@@ -105,12 +115,12 @@ def test_numbers_have_the_digits_that_mean_something(value, text):
 
 
 def test_a_row_says_all():
-    name, unit, ours, theirs, pool, times, target, verdict = table.row(
-        line(chosen([SYNC])[0], {HPC: [10_000.0, 12_000.0], RAY: [1_000.0, 1_000.0]})
-    )
-    assert (name, unit) == (SYNC, "1/s")
-    assert (ours, theirs, pool) == ("11,000 (10,000…12,000)", "1,000 (1,000…1,000)", table.NOTHING)
-    assert (times, target, verdict) == ("11.0× (10.0…12.0)", "≥ 5× Ray", "yes")
+    found = table.row(line(chosen([SYNC])[0], {HPC: [10_000.0, 12_000.0], RAY: [400.0, 400.0], FUTURES: [5_500.0]}))
+    cells = dict(zip(table.HEAD, found, strict=True))
+    assert (cells["benchmark"], cells["unit"]) == (SYNC, "1/s")
+    assert (cells["hpc"], cells["Ray"], cells["Dask"]) == ("11,000 (10,000…12,000)", "400 (400…400)", table.NOTHING)
+    assert (cells["hpc / Ray"], cells["hpc / others"]) == ("27.5× (25.0…30.0)", "ProcessPool 2×")
+    assert (cells["target"], cells["reached"]) == ("≥ 25× Ray, ≥ 1× ProcessPool", "yes")
 
 
 def test_a_target_without_its_peer_is_not_called_reached():
@@ -122,13 +132,14 @@ def test_lines_leave_out_what_was_not_measured():
 
 
 def test_terminal_and_page_name_what_is_absent_and_what_was_missed():
-    found = result({SYNC: {HPC: [10.0, 10.0], RAY: [4.0, 4.0]}, INIT: {HPC: [0.3, 0.4]}})
+    found = result({SYNC: {HPC: [10.0, 10.0], RAY: [4.0, 4.0], FUTURES: [9.0, 9.0]}, INIT: {HPC: [0.3, 0.4]}})
     for text in (page.terminal(found), page.markdown(found, None)):
         assert "Ray: not measured: no wheel" in text
         assert "failed: x: it hung" in text
         assert f"1 of 2 measured targets reached. Not reached: {SYNC}." in text
         assert "Not measured in this run:" in text
         assert "first 2 (1…3)" in text
+        assert "Noted." in text
     assert SYNC not in unjudged(found)
 
 

@@ -38,6 +38,8 @@ OWNER = Address(1, 1)
 class NoBytes:
     """An arena that only counts what is written to it."""
 
+    overflow_bytes = 0
+
     def __init__(self):
         self.written = 0
 
@@ -59,8 +61,9 @@ def at(proc):
 class Store:
     """A store of a few pages with its disk, driven by hand."""
 
-    def __init__(self, pages, disk_pages=1000, node=1):
-        self.memory = Memory(node, Layout(pages * PAGE), NoBytes(), spiller=Spiller(disk_pages * PAGE))
+    def __init__(self, pages, disk_pages=1000, node=1, arena=None):
+        arena = arena or NoBytes()
+        self.memory = Memory(node, Layout(pages * PAGE), arena, spiller=Spiller(disk_pages * PAGE))
         self.reqs = 0
 
     def take(self, kind=None):

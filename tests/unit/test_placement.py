@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.core.accelerators.kinds import gpu_kind, kind_in
-from hpc.core.head.groups import CREATED, PENDING, REMOVED, RESCHEDULING
+from hpc.core.head.groups import CREATED, PENDING, REMOVED, RESCHEDULING, UNHEARD_S
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.locality import best_node
@@ -43,6 +43,7 @@ from hpc.core.wire import (
     NodeRegister,
     PgCreate,
     PgRemove,
+    PgState,
     PgTable,
     PgWait,
     PgWarning,
@@ -302,6 +303,23 @@ def test_a_death_moves_only_what_was_there():
     assert group.nodes[0] not in (0, lost, kept)
 
 
+def test_whoever_made_a_group_is_told_each_time_that_waiting_for_it_would_end_or_begin():
+    head = head_with([1, 1, 1])
+    group = create(head, [CPU, CPU], "STRICT_SPREAD")
+    assert not sent(head, PgState)
+    say_yes(head)
+    assert sent(head, PgState) == [(DRIVER.node, PgState(GROUP, CREATED))]
+    head.lose_node(next(node for node in group.nodes if node != DRIVER.node), "power")
+    assert sent(head, PgState) == [(DRIVER.node, PgState(GROUP, ""))]
+    say_yes(head)
+    assert sent(head, PgState) == [(DRIVER.node, PgState(GROUP, CREATED))]
+    head.handle(OTHER, [PgWait(0, GROUP)], 1.0)
+    assert sent(head, PgState) == [(OTHER.node, PgState(GROUP, CREATED))]
+    head.handle(OTHER, [PgRemove(2, GROUP)], 2.0)
+    (_, told) = sent(head, PgState)[0]
+    assert (told.state, "was removed" in told.why) == (REMOVED, True)
+
+
 def test_removal_and_the_creators_end_return_everything():
     head = head_with([2, 2])
     create(head, [CPU], name="a")
@@ -406,6 +424,9 @@ def test_what_can_never_be_served_is_final(strategy, final, text):
     head.lose_node(2, "power")
     head.outbox.clear()
     head.handle(raylet_of(1), [demand(strategy)], 2.0)
+    if text == "no such placement group":  # it may be on its way
+        assert not sent(head, Tickets)
+        head.tick(2.0 + UNHEARD_S)
     answers = sent(head, Tickets)
     if text:
         assert [(m.final, text in m.infeasible) for _, m in answers] == [(final, True)]

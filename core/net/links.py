@@ -528,7 +528,7 @@ class Links:
 
     def _reroute(self, link: Link, route: bytes, kind: int) -> None:
         """The peer has made a connection to us."""
-        if route in link.past and kind != HELLO:
+        if link.route is not None and route in link.past and kind != HELLO:
             return  # a late packet of a connection that was replaced
         if link.route is not None:
             link.past.append(link.route)

@@ -431,7 +431,10 @@ class Leasing:
         stay = [k for k, d in self.demands.items() if d.want and not self._is_inside(d) and self._may_stay(d)]
         if not stay and not self.holds.waiting:
             return now + 1.0
+        before = list(self.holds.waiting)
         next_at = self.holds.look(self.demands, stay, self.leases.values(), now)
+        if any(hold not in self.holds.waiting for hold in before):
+            self.schedule()  # what was kept is free for others
         for hold in [h for h in self.holds.waiting if h.msg is not None]:
             msg = hold.msg
             why = self.holds.never(hold.amounts, self.leases.values())

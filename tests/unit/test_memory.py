@@ -464,6 +464,16 @@ def test_the_last_copy_is_not_dropped():
     assert ident(0) in store.memory.stored
 
 
+def test_a_copy_that_comes_when_its_owner_and_its_readers_are_gone_does_not_stay():
+    store = Store(2, node=2)
+    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
+    store.memory.owner_gone(OWNER)
+    store.memory.proc_gone(2)
+    store.memory.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
+    assert not store.memory.stored
+    assert not store.memory.layout.used_bytes
+
+
 # ---------------------------------------------------------------- against a model
 
 

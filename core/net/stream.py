@@ -16,8 +16,8 @@ from hpc.core.ids import Address
 from hpc.core.wire import HEADER, HEADER_BYTES, MAX_FRAME_BYTES
 
 Frame = tuple[Address, Address, bytes]
-#: What is read at once: below the size from which malloc maps and unmaps pages for each call (two system calls and a page
-#: fault), and more only of a stream that has more.
+#: What is read at once: below the size from which malloc maps and unmaps pages for each call (two system calls and a
+#: page fault), and more only of a stream that has more.
 READ_BYTES = 1 << 16
 MANY_BYTES = 1 << 18
 _PEERCRED = struct.Struct("3i")

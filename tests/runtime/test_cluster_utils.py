@@ -58,7 +58,7 @@ def test_a_removed_node_is_gone_for_everybody_and_its_number_is_not_used_again(c
     node = cluster.add_node(resources={"disk": 1}, object_store_memory=STORE)
     cluster.connect()
     kept = big.options(resources={"disk": 1}, max_retries=0).remote()
-    assert hpc.wait([kept], timeout=20)[0]
+    assert hpc.wait([kept], timeout=20, fetch_local=False)[0]
     directory, pid = node.node_dir, node.pid
     cluster.remove_node(node, allow_graceful=graceful)
     cluster.wait_for_nodes()

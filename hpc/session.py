@@ -112,6 +112,7 @@ def init(
     labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
     object_spilling_directory: str | None = None,
+    bulk_encryption: bool | None = None,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
@@ -137,6 +138,8 @@ def init(
         and the other files that hpc-launch reads.
     object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
         default the node's own directory, if that is on a disk (see docs/memory.md).
+    bulk_encryption: False sends the bytes of objects between the nodes of a new session unencrypted: faster, and who is
+        on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
     SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
@@ -160,6 +163,10 @@ def init(
             raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
         if node_dir is not None and object_spilling_directory is not None:
             raise ValueError("object_spilling_directory belongs to a session's start; this one runs already")
+        if bulk_encryption is not None and not isinstance(bulk_encryption, bool):
+            raise TypeError(f"bulk_encryption must be True or False, not {bulk_encryption!r}")
+        if node_dir is not None and bulk_encryption is not None:
+            raise ValueError("bulk_encryption belongs to a session's start; this one runs already")
         if node_dir is None:
             for key, value in (labels or {}).items():
                 check_key(key), check_value(value)
@@ -171,7 +178,9 @@ def init(
                 "object_store_bytes": object_store_memory,
             }
             spill_dir = object_spilling_directory
-            config = {} if spill_dir is None else {"spill_dir": os.path.abspath(spill_dir)}
+            config: dict[str, Any] = {} if spill_dir is None else {"spill_dir": os.path.abspath(spill_dir)}
+            if bulk_encryption is not None:
+                config["bulk_encryption"] = bulk_encryption
             node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
             context = _connect(node_dir, namespace, log_to_driver)

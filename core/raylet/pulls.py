@@ -70,6 +70,10 @@ class Pulls:
         self.queued: dict[int, list[bytes]] = {}
         self.sent_bytes = 0
         self.received_bytes = 0
+        #: Of these, what came unencrypted.
+        self.plain_bytes = 0
+        #: Told of each pull that begins: where its bytes will go, and how many.
+        self.began: Callable[[int, int], None] = lambda offset, size: None
         self._arrived = arrived
         self._failed = failed
 
@@ -84,6 +88,7 @@ class Pulls:
         turn = self.node % len(sources)
         pull = Incoming(ident, size, offset, sources[turn:] + sources[:turn], origin=nodes[0], moved_at=self.now)
         self.incoming[ident] = pull
+        self.began(offset, size)
         self._next_source(pull)
         return True
 
@@ -149,6 +154,20 @@ class Pulls:
             self.on_pull_failed(node, PullFailed(msg.ident, "its size there is not what its owner says"))
             return
         self.arena.write(pull.offset + msg.offset, msg.data)
+        self.advance(node, pull, size)
+
+    def expects(self, node: int, ident: bytes, offset: int, size: int) -> Incoming | None:
+        """The pull that a piece of this place belongs to, for who writes it to the arena itself; None: drop it."""
+        pull = self.incoming.get(ident)
+        if pull is None or pull.source != node or offset != pull.received:
+            return None
+        if offset + size > pull.size:
+            self.on_pull_failed(node, PullFailed(ident, "its size there is not what its owner says"))
+            return None
+        return pull
+
+    def advance(self, node: int, pull: Incoming, size: int) -> None:
+        """The next ``size`` bytes of a pull are in the arena."""
         pull.received += size
         pull.moved_at = self.now
         self.received_bytes += size
@@ -294,9 +313,19 @@ class Pulls:
         self._look_at = now + LOOK_EVERY_S
         for pull in list(self.incoming.values()):
             if now - pull.moved_at > STALLED_S:
-                pull.moved_at = now
-                if pull.source and pull.source not in pull.sources:
-                    pull.sources.append(pull.source)
-                pull.others.clear()
-                pull.whole = True
-                self._next_source(pull)
+                self._anew(pull)
+
+    def cut(self, node: int) -> None:
+        """What a node was sending was lost on the way; the node itself may be well."""
+        for pull in list(self.incoming.values()):
+            if pull.source == node:
+                self._anew(pull)
+
+    def _anew(self, pull: Incoming) -> None:
+        """Begin again, with any of the nodes that have all of it, the present one not left out."""
+        pull.moved_at = self.now
+        if pull.source and pull.source not in pull.sources:
+            pull.sources.append(pull.source)
+        pull.others.clear()
+        pull.whole = True
+        self._next_source(pull)

@@ -7,6 +7,7 @@ port that cannot be reached is said in the log, and its node's objects come encr
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -19,18 +20,32 @@ from hpc.core.net.plain import TOKEN_BYTES, PlainDial, PlainPort, PlainReceiver,
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.machine import RayletMachine
-from hpc.core.raylet.pulls import CHUNK_BYTES
+from hpc.core.raylet.pulls import CHUNK_BYTES, WINDOW
 from hpc.core.raylet.tables import Incoming
 from hpc.core.store.arena import Arena
 from hpc.core.wire import Chunk, DecodeError, Message, PlainAsk, PlainOffer, Pull, PullFailed, decode_body, encode_body
 
 log = logging.getLogger("hpc.raylet")
 
+#: On a bulk link, sent and not acknowledged: as much as one pull asks for, so that neither side waits for the other's
+#: turn on a busy node.
+WIRE_WINDOW_BYTES = WINDOW * CHUNK_BYTES
 OFFER_S = 5.0
 #: Attempts to open a stream, one after the other, before its node's objects come encrypted for a while.
 ATTEMPTS = 4
 AGAIN_S = 0.1
 GIVEN_UP_S = 60.0
+#: Freed memory that the process keeps: else each chunk's pages are made, zeroed and given back again.
+KEPT_BYTES = 64 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory of chunks for the next ones (where it is one that can be told so)."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 4 * CHUNK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def encryption_wanted(config: Mapping[str, Any]) -> bool:
@@ -75,7 +90,9 @@ class Bulk:
         self._reactor = reactor
         self._settle = settle
         self.encrypted = encryption_wanted(spec.config)
-        self.links = make_links(spec.config, self._deliver)
+        if self.encrypted:
+            keep_freed_memory()
+        self.links = make_links({"link_wire_window_bytes": WIRE_WINDOW_BYTES, **spec.config}, self._deliver)
         self.sources: dict[int, Source] = {}
         self.senders: dict[int, PlainSender] = {}
         self.port: PlainPort | None = None

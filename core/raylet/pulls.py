@@ -18,7 +18,7 @@ from hpc.core.wire import Chunk, Message, Pull, PullBusy, PullFailed
 
 CHUNK_BYTES = 1 << 20
 #: Chunks asked for ahead of what has arrived.
-WINDOW = 16
+WINDOW = 32
 #: Bytes that were asked of one node and have not come, over all objects; one pull may always go on.
 MAX_ASKED_BYTES = 64 << 20
 #: Nodes that are served one object at the same time.

@@ -20,16 +20,13 @@ from hpc.core.net.plain import TOKEN_BYTES, PlainDial, PlainPort, PlainReceiver,
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.machine import RayletMachine
-from hpc.core.raylet.pulls import CHUNK_BYTES, WINDOW
+from hpc.core.raylet.pulls import CHUNK_BYTES
 from hpc.core.raylet.tables import Incoming
 from hpc.core.store.arena import Arena
 from hpc.core.wire import Chunk, DecodeError, Message, PlainAsk, PlainOffer, Pull, PullFailed, decode_body, encode_body
 
 log = logging.getLogger("hpc.raylet")
 
-#: On a bulk link, sent and not acknowledged: as much as one pull asks for, so that neither side waits for the other's
-#: turn on a busy node.
-WIRE_WINDOW_BYTES = WINDOW * CHUNK_BYTES
 OFFER_S = 5.0
 #: Attempts to open a stream, one after the other, before its node's objects come encrypted for a while.
 ATTEMPTS = 4
@@ -92,7 +89,7 @@ class Bulk:
         self.encrypted = encryption_wanted(spec.config)
         if self.encrypted:
             keep_freed_memory()
-        self.links = make_links({"link_wire_window_bytes": WIRE_WINDOW_BYTES, **spec.config}, self._deliver)
+        self.links = make_links(spec.config, self._deliver)
         self.sources: dict[int, Source] = {}
         self.senders: dict[int, PlainSender] = {}
         self.port: PlainPort | None = None

@@ -18,11 +18,13 @@ from hpc.core.wire import Chunk, Message, Pull, PullBusy, PullFailed
 
 CHUNK_BYTES = 1 << 20
 #: Chunks asked for ahead of what has arrived.
-WINDOW = 32
+WINDOW = 16
 #: Bytes that were asked of one node and have not come, over all objects; one pull may always go on.
 MAX_ASKED_BYTES = 64 << 20
 #: Nodes that are served one object at the same time.
 MAX_READERS = 2
+#: A reader counts among them for so long after its last byte was sent: on a fast network they come one after the other.
+LATELY_S = 1.0
 #: Smaller objects are sent to whoever asks.
 TREE_BYTES = 4 << 20
 #: A pull without progress begins anew with a node that has all of the object.
@@ -65,6 +67,8 @@ class Pulls:
         #: object -> node -> byte up to which it was sent; nodes that have had all of it are in `served`
         self.serving: dict[bytes, dict[int, int]] = {}
         self.served: dict[bytes, list[int]] = {}
+        #: when the readers of an object that count still were done
+        self.lately: dict[bytes, list[float]] = {}
         self.turns: dict[bytes, int] = {}
         self.asked_bytes: dict[int, int] = {}
         self.queued: dict[int, list[bytes]] = {}
@@ -222,12 +226,14 @@ class Pulls:
     def _too_many(self, node: int, ident: bytes, size: int, msg: Pull) -> bool:
         """Whether a node is sent elsewhere; else it is on record as a reader."""
         serving = self.serving.setdefault(ident, {})
-        if node in serving or msg.whole or size <= TREE_BYTES or len(serving) < MAX_READERS:
+        done = [n for n in self.served.get(ident, ()) if n != node]
+        others = [*done, *serving]
+        lately = self.lately[ident] = [at for at in self.lately.get(ident, ()) if self.now - at < LATELY_S]
+        few = not others or len(serving) + len(lately) < MAX_READERS
+        if node in serving or msg.whole or size <= TREE_BYTES or few:
             serving.setdefault(node, 0)
             return False
         # Those that have all of it come first; the list begins elsewhere each time, so that its readers differ.
-        done = self.served.get(ident, [])
-        others = [*done, *serving]
         turn = self.turns.get(ident, 0) % len(others)
         self.turns[ident] = turn + 1
         self.bulk.append((node, PullBusy(ident, others[turn:] + others[:turn])))
@@ -275,6 +281,7 @@ class Pulls:
             if at >= size:
                 del serving[node]
                 self.served.setdefault(ident, []).append(node)
+                self.lately.setdefault(ident, []).append(self.now)
         return at, window
 
     def hand_readers(self, pull: Incoming, obj: Stored) -> None:
@@ -288,6 +295,7 @@ class Pulls:
         """The object is not here any more: nobody is sent on for it."""
         self.serving.pop(ident, None)
         self.served.pop(ident, None)
+        self.lately.pop(ident, None)
         self.turns.pop(ident, None)
 
     def forget_node(self, node: int) -> None:

@@ -146,15 +146,17 @@ class StoreShell:
         self._coming.put((offset, size))
 
     def _run_ahead(self) -> None:
-        """On a thread, without the GIL. What is in a page stays, so it does no harm where the pull has ended since."""
+        """On a thread, without the GIL. What is in a page stays, so it does no harm where the pull has ended since.
+        Pages are not given back while the arena lives: what was made ready once is not looked at again."""
+        made: set[int] = set()
         while not self._closing:
             at, size = self._coming.get()
-            end = at + size
-            while at < end and not self._closing:
-                step = min(AHEAD_STEP_BYTES, end - at)
-                if not self._arena.prefault(at, step):
+            for step in range(-(-at // AHEAD_STEP_BYTES), (at + size) // AHEAD_STEP_BYTES):
+                if self._closing or (
+                    step not in made and not self._arena.prefault(step * AHEAD_STEP_BYTES, AHEAD_STEP_BYTES)
+                ):
                     break  # whoever writes there hears why
-                at += step
+                made.add(step)
 
     def close(self) -> None:
         """Stop the threads; no file is left."""

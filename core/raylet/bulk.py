@@ -28,10 +28,9 @@ from hpc.core.wire import Chunk, DecodeError, Message, PlainAsk, PlainOffer, Pul
 log = logging.getLogger("hpc.raylet")
 
 OFFER_S = 5.0
-#: Attempts to open a stream, one after the other, before its node's objects come encrypted for a while.
+#: Attempts to open a stream, one after the other, before its node's objects come encrypted from then on.
 ATTEMPTS = 4
 AGAIN_S = 0.1
-GIVEN_UP_S = 60.0
 #: Freed memory that the process keeps: else each chunk's pages are made, zeroed and given back again.
 KEPT_BYTES = 64 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -60,7 +59,6 @@ class Source:
     held: list[Pull] = field(default_factory=list)
     settled: bool = False
     failures: int = 0
-    until: float = float("inf")
     timer: Timer | None = None
     dial: PlainDial | None = None
     receiver: PlainReceiver | None = None
@@ -112,7 +110,7 @@ class Bulk:
                 return
         elif type(msg) is Pull and not self.encrypted:
             source = self.sources.get(node)
-            if source is None or self._reactor.now() > source.until:
+            if source is None:
                 source = self.sources[node] = Source()
                 self._ask(node, source)
             if not source.settled:
@@ -240,8 +238,7 @@ class Bulk:
             delay_s = AGAIN_S * 2**source.failures
             source.timer = self._reactor.call_later(delay_s, lambda: self._ask(node, source))
             return
-        log.warning("objects of node %d come encrypted: no plain connection to it (%s)", node, why)
-        source.until = self._reactor.now() + GIVEN_UP_S
+        log.warning("objects of node %d come encrypted from now on: no plain connection to it (%s)", node, why)
         self._open(node, source)
 
     def _room(self, node: int, ident: bytes, at: int, size: int, total: int) -> tuple[Incoming, memoryview] | None:

@@ -939,6 +939,19 @@ class PullBusy(Message, tag=114):
     others: list[int]
 
 
+class PlainAsk(Message, tag=170):
+    """Where do you hand out the bytes of objects unencrypted? Of use where the user switched bulk encryption off."""
+
+
+class PlainOffer(Message, tag=171):
+    """At this address, to who shows this token, once and soon; the port answers with ``answer``. Port 0: nowhere."""
+
+    host: str
+    port: int
+    token: bytes
+    answer: bytes
+
+
 class HeadRestarted(Message, tag=115):
     """Raylet to its processes: another head works now. What was asked of the one before is asked again."""
 
@@ -956,7 +969,7 @@ AnyMessage = Union[
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
     PgWarning, PgState, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
-    LogQuery, LastRows,
+    LogQuery, LastRows, PlainAsk, PlainOffer,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

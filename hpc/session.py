@@ -112,6 +112,7 @@ def init(
     labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
     object_spilling_directory: str | None = None,
+    bulk_encryption: bool | None = None,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
@@ -137,6 +138,8 @@ def init(
         and the other files that hpc-launch reads.
     object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
         default the node's own directory, if that is on a disk (see docs/memory.md).
+    bulk_encryption: False sends the bytes of objects between the nodes of a new session unencrypted: faster, and who is
+        on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
     SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
@@ -156,10 +159,9 @@ def init(
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
         check_env(runtime_env)
         node_dir = find_node_dir(address)
-        if node_dir is not None and (num_cpus is not None or num_gpus is not None or resources):
-            raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
-        if node_dir is not None and object_spilling_directory is not None:
-            raise ValueError("object_spilling_directory belongs to a session's start; this one runs already")
+        if node_dir is not None:
+            _check_late(bool(num_cpus is not None or num_gpus is not None or resources),
+                        object_spilling_directory, bulk_encryption)  # fmt: skip
         if node_dir is None:
             for key, value in (labels or {}).items():
                 check_key(key), check_value(value)
@@ -170,8 +172,7 @@ def init(
                 "labels": dict(labels or {}),
                 "object_store_bytes": object_store_memory,
             }
-            spill_dir = object_spilling_directory
-            config = {} if spill_dir is None else {"spill_dir": os.path.abspath(spill_dir)}
+            config = _config(object_spilling_directory, bulk_encryption)
             node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
             context = _connect(node_dir, namespace, log_to_driver)
@@ -184,6 +185,23 @@ def init(
             shutdown()
             raise
         return context
+
+
+def _check_late(resources: bool, spill_dir: str | None, bulk_encryption: bool | None) -> None:
+    """ValueError for options that come too late for a session that runs."""
+    if resources:
+        raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
+    for name, value in (("object_spilling_directory", spill_dir), ("bulk_encryption", bulk_encryption)):
+        if value is not None:
+            raise ValueError(f"{name} belongs to a session's start; this one runs already")
+
+
+def _config(spill_dir: str | None, bulk_encryption: bool | None) -> dict[str, Any]:
+    """The configuration that `init` adds to that of the settings."""
+    if bulk_encryption is not None and not isinstance(bulk_encryption, bool):
+        raise TypeError(f"bulk_encryption must be True or False, not {bulk_encryption!r}")
+    given = {"spill_dir": spill_dir and os.path.abspath(spill_dir), "bulk_encryption": bulk_encryption}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _job_runtime_env() -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec, fault_times
 from hpc.core.policy.labels import ACCELERATOR, node_labels
+from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exits import describe_exit
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
@@ -48,7 +49,6 @@ from hpc.core.wire import (
     StoreStats,
     Unroutable,
     decode_body,
-    encode_body,
     encode_frame,
 )
 
@@ -69,7 +69,7 @@ class Raylet:
         self.keys = KeyPair.make()
         self.allow = AllowList()
         self.links = self._open_links(spec.config, self._from_link)
-        self.bulk_links = self._open_links(spec.config, self._from_bulk)
+        self.bulk = Bulk(spec, self.reactor, self._open_links, self._send_outbox)
         self.arena, place = open_arena(spec)
         size = self.arena.size_bytes
         totals = node_totals(spec, size)
@@ -79,7 +79,7 @@ class Raylet:
             totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
         info = NodeInfo(
             spec.node, host, self.links.endpoint, self.keys.public, totals, labels,
-            spec.gateway, os.getpid(), spec.dir, bulk=self.bulk_links.endpoint,
+            spec.gateway, os.getpid(), spec.dir, bulk=self.bulk.links.endpoint,
         )  # fmt: skip
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
         config = spec.config
@@ -97,6 +97,7 @@ class Raylet:
             spiller=self.store.spiller,
             full_timeout_s=self.store.full_timeout_s,
         )
+        self.bulk.attach(self.machine, self.arena)
         self.links.on_restart = self._node_restarted
         self.pressure = Pressure(self._set_reading)
         self.strangers = Strangers(self._close_stranger)
@@ -146,7 +147,7 @@ class Raylet:
     def run(self) -> None:
         """Until the session ends."""
         self.control.send(
-            {"op": "bound", "pk": self.keys.public, "ep": self.links.endpoint, "bulk": self.bulk_links.endpoint}
+            {"op": "bound", "pk": self.keys.public, "ep": self.links.endpoint, "bulk": self.bulk.links.endpoint}
         )
         self.machine.leasing.start_workers_ahead()
         self.reactor.run()
@@ -155,7 +156,7 @@ class Raylet:
         """Close the links, so that nothing of ZeroMQ outlives the session."""
         self.store.close()
         self.links.close()
-        self.bulk_links.close()
+        self.bulk.close()
 
     # -------------------------------------------------------------- supervisor
 
@@ -456,7 +457,7 @@ class Raylet:
             return True
         self.dialed.add(node)
         self.links.dial(node, info.endpoint, info.key)
-        self.bulk_links.dial(node, info.bulk, info.key)
+        self.bulk.links.dial(node, info.bulk, info.key)
         return True
 
     def _from_link(self, node: int, body: bytes | memoryview) -> None:
@@ -472,15 +473,6 @@ class Raylet:
         else:
             self._expose(dst_proc)
             self._to_process(dst, src, bytes(body))
-
-    def _from_bulk(self, node: int, body: bytes | memoryview) -> None:
-        try:
-            messages = decode_body(body)
-        except DecodeError as error:
-            log.warning("node %d sent a bulk message that cannot be decoded: %s", node, error)
-            return
-        self.machine.handle_bulk(node, messages)
-        self._send_outbox()
 
     def _send(self, dst: Address, messages: list[Message], src: Address) -> None:
         if dst[0] == self.spec.node:
@@ -509,7 +501,7 @@ class Raylet:
             bulk, machine.bulk[:] = list(machine.bulk), []
             for node, msg in bulk:
                 if self._dial(node):
-                    self.bulk_links.send(node, encode_body([msg]))
+                    self.bulk.send(node, msg)
 
     # -------------------------------------------------------------- turns and time
 
@@ -554,7 +546,7 @@ class Raylet:
             self.dialed.discard(info.node)
             self.links.forget(info.node)
             self.pressure.forget(info.node)
-            self.bulk_links.forget(info.node)
+            self.bulk.forget(info.node)
 
     def _start_workers(self) -> None:
         leasing = self.machine.leasing

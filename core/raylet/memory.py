@@ -579,5 +579,6 @@ class Memory:
             "disk_errors": spiller.errors,
             "sent_bytes": pulls.sent_bytes,
             "received_bytes": pulls.received_bytes,
+            "plain_bytes": pulls.plain_bytes,
             "waiting": len(self.wanted) + len(self.sets),
         }

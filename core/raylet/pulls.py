@@ -23,6 +23,8 @@ WINDOW = 16
 MAX_ASKED_BYTES = 64 << 20
 #: Nodes that are served one object at the same time.
 MAX_READERS = 2
+#: A reader counts among them for so long after its last byte was sent: on a fast network they come one after the other.
+LATELY_S = 1.0
 #: Smaller objects are sent to whoever asks.
 TREE_BYTES = 4 << 20
 #: A pull without progress begins anew with a node that has all of the object.
@@ -65,11 +67,17 @@ class Pulls:
         #: object -> node -> byte up to which it was sent; nodes that have had all of it are in `served`
         self.serving: dict[bytes, dict[int, int]] = {}
         self.served: dict[bytes, list[int]] = {}
+        #: when the readers of an object that count still were done
+        self.lately: dict[bytes, list[float]] = {}
         self.turns: dict[bytes, int] = {}
         self.asked_bytes: dict[int, int] = {}
         self.queued: dict[int, list[bytes]] = {}
         self.sent_bytes = 0
         self.received_bytes = 0
+        #: Of these, what came unencrypted.
+        self.plain_bytes = 0
+        #: Told of each pull that begins: where its bytes will go, and how many.
+        self.began: Callable[[int, int], None] = lambda offset, size: None
         self._arrived = arrived
         self._failed = failed
 
@@ -84,6 +92,7 @@ class Pulls:
         turn = self.node % len(sources)
         pull = Incoming(ident, size, offset, sources[turn:] + sources[:turn], origin=nodes[0], moved_at=self.now)
         self.incoming[ident] = pull
+        self.began(offset, size)
         self._next_source(pull)
         return True
 
@@ -149,6 +158,20 @@ class Pulls:
             self.on_pull_failed(node, PullFailed(msg.ident, "its size there is not what its owner says"))
             return
         self.arena.write(pull.offset + msg.offset, msg.data)
+        self.advance(node, pull, size)
+
+    def expects(self, node: int, ident: bytes, offset: int, size: int) -> Incoming | None:
+        """The pull that a piece of this place belongs to, for who writes it to the arena itself; None: drop it."""
+        pull = self.incoming.get(ident)
+        if pull is None or pull.source != node or offset != pull.received:
+            return None
+        if offset + size > pull.size:
+            self.on_pull_failed(node, PullFailed(ident, "its size there is not what its owner says"))
+            return None
+        return pull
+
+    def advance(self, node: int, pull: Incoming, size: int) -> None:
+        """The next ``size`` bytes of a pull are in the arena."""
         pull.received += size
         pull.moved_at = self.now
         self.received_bytes += size
@@ -203,12 +226,14 @@ class Pulls:
     def _too_many(self, node: int, ident: bytes, size: int, msg: Pull) -> bool:
         """Whether a node is sent elsewhere; else it is on record as a reader."""
         serving = self.serving.setdefault(ident, {})
-        if node in serving or msg.whole or size <= TREE_BYTES or len(serving) < MAX_READERS:
+        done = [n for n in self.served.get(ident, ()) if n != node]
+        others = [*done, *serving]
+        lately = self.lately[ident] = [at for at in self.lately.get(ident, ()) if self.now - at < LATELY_S]
+        few = not others or len(serving) + len(lately) < MAX_READERS
+        if node in serving or msg.whole or size <= TREE_BYTES or few:
             serving.setdefault(node, 0)
             return False
         # Those that have all of it come first; the list begins elsewhere each time, so that its readers differ.
-        done = self.served.get(ident, [])
-        others = [*done, *serving]
         turn = self.turns.get(ident, 0) % len(others)
         self.turns[ident] = turn + 1
         self.bulk.append((node, PullBusy(ident, others[turn:] + others[:turn])))
@@ -256,6 +281,7 @@ class Pulls:
             if at >= size:
                 del serving[node]
                 self.served.setdefault(ident, []).append(node)
+                self.lately.setdefault(ident, []).append(self.now)
         return at, window
 
     def hand_readers(self, pull: Incoming, obj: Stored) -> None:
@@ -269,6 +295,7 @@ class Pulls:
         """The object is not here any more: nobody is sent on for it."""
         self.serving.pop(ident, None)
         self.served.pop(ident, None)
+        self.lately.pop(ident, None)
         self.turns.pop(ident, None)
 
     def forget_node(self, node: int) -> None:
@@ -294,9 +321,19 @@ class Pulls:
         self._look_at = now + LOOK_EVERY_S
         for pull in list(self.incoming.values()):
             if now - pull.moved_at > STALLED_S:
-                pull.moved_at = now
-                if pull.source and pull.source not in pull.sources:
-                    pull.sources.append(pull.source)
-                pull.others.clear()
-                pull.whole = True
-                self._next_source(pull)
+                self._anew(pull)
+
+    def cut(self, node: int) -> None:
+        """What a node was sending was lost on the way; the node itself may be well."""
+        for pull in list(self.incoming.values()):
+            if pull.source == node:
+                self._anew(pull)
+
+    def _anew(self, pull: Incoming) -> None:
+        """Begin again, with any of the nodes that have all of it, the present one not left out."""
+        pull.moved_at = self.now
+        if pull.source and pull.source not in pull.sources:
+            pull.sources.append(pull.source)
+        pull.others.clear()
+        pull.whole = True
+        self._next_source(pull)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,9 @@ PREFAULT_PAUSE_S = 0.003
 #: Only where the store is this large, and so much memory is free, that it does not matter.
 PREFAULT_STORE_BYTES = 1 << 30
 PREFAULT_FREE_BYTES = 4 << 30
+#: Pages for an object that is on its way are made ready, in these steps, while its first bytes travel.
+AHEAD_FROM_BYTES = 8 << 20
+AHEAD_STEP_BYTES = 2 << 20
 
 
 def setting(spec: NodeSpec, name: str, default: str = "") -> str:
@@ -88,12 +92,15 @@ class StoreShell:
         self._memory: Memory | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._ahead: threading.Thread | None = None
+        self._coming: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
         if not spec.gateway and arena.size_bytes >= PREFAULT_STORE_BYTES:
             reactor.call_later(PREFAULT_AFTER_S, self._start_prefault)
 
     def attach(self, memory: Memory, outbox: list[tuple[Address, Message]]) -> Callable[[Address, StoreStats], None]:
         """Work for this store; returns the handler of StoreStats."""
         self._memory = memory
+        memory.pulls.began = self._make_ready
 
         def on_stats(src: Address, msg: StoreStats) -> None:
             outbox.append((src, Answer(msg.req, True, json.dumps(memory.stats()).encode())))
@@ -129,9 +136,34 @@ class StoreShell:
             at += PREFAULT_STEP_BYTES
             time.sleep(PREFAULT_PAUSE_S)
 
+    def _make_ready(self, offset: int, size: int) -> None:
+        """An object will be written there as it comes: its pages need not be made on the way."""
+        if size < AHEAD_FROM_BYTES or offset + size > self._arena.size_bytes:
+            return
+        if self._ahead is None:
+            self._ahead = threading.Thread(target=self._run_ahead, name="hpc-ahead", daemon=True)
+            self._ahead.start()
+        self._coming.put((offset, size))
+
+    def _run_ahead(self) -> None:
+        """On a thread, without the GIL. What is in a page stays, so it does no harm where the pull has ended since.
+        Pages are not given back while the arena lives: what was made ready once is not looked at again."""
+        made: set[int] = set()
+        while not self._closing:
+            at, size = self._coming.get()
+            for step in range(-(-at // AHEAD_STEP_BYTES), (at + size) // AHEAD_STEP_BYTES):
+                if self._closing or (
+                    step not in made and not self._arena.prefault(step * AHEAD_STEP_BYTES, AHEAD_STEP_BYTES)
+                ):
+                    break  # whoever writes there hears why
+                made.add(step)
+
     def close(self) -> None:
         """Stop the threads; no file is left."""
         self._closing = True
+        if self._ahead is not None:
+            self._coming.put((0, 0))
+            self._ahead.join(timeout=2.0)
         if self._thread is not None:
             self._thread.join(timeout=2.0)
         self.disk.close()

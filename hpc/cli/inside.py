@@ -18,7 +18,7 @@ from typing import Any
 from hpc.cli import errors
 from hpc.cli.errors import CliError
 from hpc.cli.jobdir import JobDir
-from hpc.cli.options import Settings
+from hpc.cli.options import Settings, runtime_config
 from hpc.cli.report import Reporter
 from hpc.cli.signals import Signals, terminal_sends_to_us
 from hpc.cli.status import StatusLine, line
@@ -109,7 +109,7 @@ class Run:
             group,
             mode="ranks" if self.ranks else "cluster",
             overrides=overrides(settings) if self.place.kind == "local" else None,
-            config=settings.runtime,
+            config=runtime_config(settings),
             interface=settings["interface"],
             base_dir=base_dir,
             min_nodes=settings["min_nodes"],

@@ -104,6 +104,9 @@ TABLE: tuple[Option, ...] = (
          scope="run"),
     _run("interface", "--interface", "text", "NAME", "network interface, or address, that nodes talk over",
          scope="run"),
+    _run("bulk_encryption", "--bulk-encryption", "switch", "",
+         "encrypt the bytes of objects between nodes; --no-bulk-encryption is faster, and whoever is on the wire can "
+         "read and change them (docs/security.md)", default=True, scope="run"),
     _run("ranks_per_node", "--ranks-per-node", "count", "R",
          "run the script R times on each node, with torchrun's environment, instead of once as a driver", scope="run"),
     _run("module", "-m --module", "switch", "", "SCRIPT is the name of a module, as in python -m", default=False,
@@ -285,6 +288,14 @@ def load(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
     for f in reversed(files):
         runtime.update(f.runtime)
     return Settings(values, words[0] if words else None, words[1:], runtime)
+
+
+def runtime_config(settings: Settings) -> dict[str, Any]:
+    """The session's flat configuration: the [runtime] tables, and options of this table that raylets read."""
+    found = dict(settings.runtime)
+    if settings.given("bulk_encryption"):
+        found["bulk_encryption"] = settings["bulk_encryption"]
+    return found
 
 
 def pass_on(settings: Settings) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from hpc.cli import errors
 from hpc.cli.errors import CliError
-from hpc.cli.options import Option, load, parse_words
+from hpc.cli.options import Option, load, parse_words, runtime_config
 from hpc.host.find import HostInfo, bases, find_host
 
 END_S = 5.0  # between the last word of a host and its end
@@ -37,6 +37,7 @@ _HEAD = (
     Option("interface", ("--interface",), "text", "network interface, or address", "", metavar="NAME"),
     Option("tmpdir", ("--tmpdir",), "path", "folder for sockets and logs", "", metavar="DIR"),
     Option("start_timeout", ("--start-timeout",), "duration", "how long it may take", "", metavar="TIME"),
+    Option("bulk_encryption", ("--bulk-encryption",), "switch", "--no-bulk-encryption: see docs/security.md", ""),
 )
 _ADDRESS = Option("address", ("--address",), "text", "add a node to this session (or auto)", "", metavar="ADDR")
 _JOIN = Option(
@@ -151,9 +152,12 @@ def _begin(given: Mapping[str, Any]) -> int:
 
     settings = load([])
     os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
+    config = runtime_config(settings)
+    if "bulk_encryption" in given:
+        config["bulk_encryption"] = given["bulk_encryption"]
     begin = Begin(
         overrides=wanted_of_each(settings, node_overrides(given)),
-        config=settings.runtime,
+        config=config,
         interface=given.get("interface") or settings["interface"],
         base_dir=given.get("tmpdir") or settings["tmpdir"],
         namespace=given.get("namespace", ""),

@@ -48,6 +48,8 @@ def make_session(
     local: on this machine even inside an allocation. given: resources that are the same on each node. config: runtime
     options that go before those of the settings.
     """
+    from hpc.cli.options import runtime_config
+
     settings = load_settings()
     place = find_place(wanted="local" if local else settings["scheduler"])
     nodes = int(settings["nodes"][1]) if place.kind == "local" else None  # elsewhere it speaks of a job to submit
@@ -57,7 +59,7 @@ def make_session(
     session = Session(
         make_group(place, nodes, step_args=settings["step_arg"], base_dir=settings["tmpdir"]),
         overrides=wanted_of_each(settings, given) if place.kind == "local" else given,
-        config={**settings.runtime, **(config or {})},
+        config={**runtime_config(settings), **(config or {})},
         interface=settings["interface"],
         base_dir=settings["tmpdir"],
         min_nodes=settings["min_nodes"],

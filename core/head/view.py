@@ -116,3 +116,29 @@ class View(Snapshot):
                     column[at] = units
                     if units > before:
                         self.grown[number] = None
+
+
+def rebuilt(nodes: Mapping[int, Node]) -> Snapshot:
+    """What the columns must be, made anew: for tests and the simulator."""
+    rows = []
+    for number, node in nodes.items():
+        if node.takes_work:
+            free = dict(node.free)
+            for amounts in node.tickets.values():
+                for name, units in amounts.items():
+                    free[name] = free.get(name, 0) - units
+            rows.append((number, node.info.totals, free))
+    return Snapshot.of(rows, {number: nodes[number].info.labels for number, _, _ in rows})
+
+
+def difference(view: Snapshot, other: Snapshot) -> str:
+    """How two snapshots differ; empty if they do not."""
+    if view.nodes.tolist() != other.nodes.tolist() or view.labels != other.labels:
+        return f"nodes {view.nodes.tolist()} {view.labels}, not {other.nodes.tolist()} {other.labels}"
+    for what, mine, others in (("totals", view.totals, other.totals), ("free", view.free, other.free)):
+        if mine.keys() != others.keys():
+            return f"{what} of {sorted(mine)}, not {sorted(others)}"
+        for name, column in mine.items():
+            if column.tolist() != others[name].tolist():
+                return f"{what} of {name}: {column.tolist()}, not {others[name].tolist()}"
+    return ""

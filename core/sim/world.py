@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpc.core.head.groups import Group, Groups
@@ -103,7 +103,7 @@ class World:
         #: For thousands of nodes: nothing is lost between them, and they have one table of nodes together.
         self.plain = plain
         self.table: dict[int, NodeInfo] = {}
-        self._decoded: tuple[bytes, list[Message]] = (b"", [])
+        self._decoded: tuple[bytes, Sequence[Message]] = (b"", [])
         #: The head serves what has come within so long in one go, as its shell does; 0: each message at once.
         self.turn_s = TURN_S if plain or seed % 2 else 0.0
         self._in_turn = self._gone_in_turn = False
@@ -324,7 +324,7 @@ class World:
         else:
             self._route(at, src, raylet_of(at), encode_body([Unroutable(dst)]))
 
-    def _decode(self, body: bytes) -> list[Message]:
+    def _decode(self, body: bytes) -> Sequence[Message]:
         """As `decode_body`; what many are told is decoded once."""
         if not self.plain or len(body) < SHARED_BYTES:
             return decode_body(body)

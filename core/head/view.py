@@ -8,7 +8,7 @@ nodes 18 ms, in each turn in which somebody waits).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -104,9 +104,10 @@ class View(Snapshot):
                 self.totals[name][row] = units
         return list(self._infos) if len(self._having) > before else []
 
-    def _write(self, numbers: Iterable[int]) -> None:
+    def _write(self, numbers: list[int]) -> None:
         numbers = list(numbers)
-        for number, at in zip(numbers, self.nodes.searchsorted(numbers).tolist()):
+        rows = [self.row(numbers[0])] if len(numbers) == 1 else self.nodes.searchsorted(numbers).tolist()
+        for number, at in zip(numbers, rows):
             node = self._table[number]
             free, promised = node.free, node.promised
             for name, column in self.free.items():

@@ -58,8 +58,10 @@ def arm(process: str, machine: Any, config: Mapping[str, Any], node: int, folder
             setattr(machine, name, partial(_handle, point, inner))
 
 
-def _handle(point: Point, inner: Callable[..., Any], src: Any, messages: Sequence[Any], *rest: Any) -> Any:
+def _handle(
+    point: Point, inner: Callable[..., Any], src: Any, messages: Sequence[Any], *rest: Any, **options: Any
+) -> Any:
     point.passed(BEFORE, messages)
-    result = inner(src, messages, *rest)
+    result = inner(src, messages, *rest, **options)
     point.passed(AFTER, messages)
     return result

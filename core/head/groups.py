@@ -231,6 +231,12 @@ class Groups:
             if src == group.maker:
                 group.told = REMOVED  # it knows
             self.remove(group, f"{GROUP_GONE} by remove_placement_group()")
+        elif msg.group not in self.removed:
+            # What was said to a head that died may come in another order: this group is not to be made any more.
+            self._order += 1
+            gone = Group(msg.group, "", "", "PACK", [], [], False, src, self._order, src, REMOVED, told=REMOVED)
+            gone.why = f"{GROUP_GONE} before it was made"
+            self._bury(gone)
         self._send(src, Answer(msg.req, True))
 
     def _on_wait(self, src: Address, msg: PgWait) -> None:
@@ -489,6 +495,10 @@ class Groups:
         group.state, group.why = REMOVED, why
         self._tell_waiters(group, False)
         del self.table[group.group]
+        self._bury(group)
+
+    def _bury(self, group: Group) -> None:
+        """Remember that a group was removed, and forget the oldest such."""
         self.removed[group.group] = group
         self._note(group)
         while len(self.removed) > MAX_REMOVED:

@@ -5,16 +5,19 @@ dialed, each sends on its own. Whatever the path, there is one session per pair,
 What a packet says of its sender is compared with the key of the connection that it came on.
 
 Rejected: a socket monitor per DEALER (two descriptors each; that POLLOUT appears and disappears says the same
-with IMMEDIATE=1); trusting routing ids (with ROUTER_HANDOVER a peer that knows another's id can take it over, so
-ids are random and the key is looked at in every packet: 0.4 µs); zero-copy sends (pyzmq needs a thread for them).
+with IMMEDIATE=1); trusting routing ids (the key is looked at in every packet: 0.4 µs); routing ids of our own with
+ROUTER_HANDOVER (libzmq 4.3 ends the whole process by an assertion when a connection that was handed over is reset
+and its heartbeat is due; so the ROUTER names each connection itself, and a new name is a new path); zero-copy sends
+(pyzmq needs a thread for them).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -47,6 +50,7 @@ ACK_DELAY_S = 0.02
 TICK_S = 0.1
 SILENT_DIAL_S = 10.0  # a dialed node that was not met for so long is mentioned in the log, once
 MAX_LINKS = 65536
+MAX_PAST = 16  # connections of one peer that are remembered as replaced
 MAX_SOCKETS = 65535  # ZeroMQ's own limit; descriptors are the real one
 COPY_BELOW_BYTES = 2 * PACKET_TARGET_BYTES  # larger packets are read in place
 _NOBLOCK = int(zmq.NOBLOCK)
@@ -70,7 +74,7 @@ class LinkConfig:
     @classmethod
     def of(cls, config: Mapping[str, Any] | None) -> LinkConfig:
         config = config or {}
-        names = [field.name for field in fields(cls)]
+        names = [each.name for each in fields(cls)]
         return cls(**{name: config[f"link_{name}"] for name in names if f"link_{name}" in config})
 
 
@@ -83,6 +87,7 @@ class Link:
     dealer: zmq.Socket[bytes] | None = None
     dealer_up: bool = False
     route: bytes | None = None  # the ROUTER's name of the connection that the peer made to us
+    past: deque[bytes] = field(default_factory=lambda: deque(maxlen=MAX_PAST))  # such names that were replaced
     dirty: bool = False  # waits for the flush at the end of the turn
     busy: bool = False  # in the set that the resend timer looks at
     over_limit: bool = False
@@ -164,7 +169,6 @@ class Links:
         dealer: zmq.Socket[bytes] = self.context.socket(zmq.DEALER)
         try:
             self._set_common(dealer, "[" in endpoint)
-            dealer.setsockopt(zmq.ROUTING_ID, b"h" + os.urandom(15))
             dealer.setsockopt(zmq.IMMEDIATE, 1)
             dealer.setsockopt(zmq.RECONNECT_IVL, int(self.config.reconnect_s * 1000))
             dealer.setsockopt(zmq.RECONNECT_IVL_MAX, int(self.config.reconnect_max_s * 1000))
@@ -283,7 +287,6 @@ class Links:
         router: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
         try:
             self._set_common(router, ":" in address)
-            router.setsockopt(zmq.ROUTER_HANDOVER, 1)
             router.setsockopt(zmq.ROUTER_MANDATORY, 1)
             router.setsockopt(zmq.BACKLOG, 1024)
             guard_server(router, self._keys)
@@ -347,7 +350,8 @@ class Links:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             if link is not None and link.route == route:
-                link.route = None  # until the peer says HELLO again
+                link.past.append(route)
+                link.route = None  # until the peer is heard on another connection
         self._reactor.touch(router)
 
     def _flush_later(self, link: Link) -> None:
@@ -524,8 +528,10 @@ class Links:
 
     def _reroute(self, link: Link, route: bytes, kind: int) -> None:
         """The peer has made a connection to us."""
-        if link.route is not None and kind != HELLO:
+        if link.route is not None and route in link.past and kind != HELLO:
             return  # a late packet of a connection that was replaced
+        if link.route is not None:
+            link.past.append(link.route)
         link.route = route
         if link.session.hello_pending and not link.dealer_up:
             self._put(link, link.session.open(self._reactor.now()))  # ours found no path so far

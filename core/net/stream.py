@@ -16,7 +16,10 @@ from hpc.core.ids import Address
 from hpc.core.wire import HEADER, HEADER_BYTES, MAX_FRAME_BYTES
 
 Frame = tuple[Address, Address, bytes]
-READ_BYTES = 1 << 18
+#: What is read at once: below the size from which malloc maps and unmaps pages for each call (two system calls and a
+#: page fault), and more only of a stream that has more.
+READ_BYTES = 1 << 16
+MANY_BYTES = 1 << 18
 _PEERCRED = struct.Struct("3i")
 
 
@@ -27,7 +30,7 @@ class StreamError(Exception):
 class Stream:
     """One connected socket. ``peer`` is whatever the owner of the stream wants to remember of it."""
 
-    __slots__ = ("_in", "_out", "eof", "fd", "peer", "sock", "unsent_bytes")
+    __slots__ = ("_in", "_out", "_read_bytes", "eof", "fd", "peer", "sock", "unsent_bytes")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -37,6 +40,7 @@ class Stream:
         self.eof = False
         self.unsent_bytes = 0
         self._in = bytearray()
+        self._read_bytes = READ_BYTES
         self._out: deque[memoryview] = deque()
 
     @property
@@ -81,7 +85,7 @@ class Stream:
     def receive(self) -> list[Frame]:
         """All whole frames that have come; sets ``eof`` at the end. Raises StreamError for a broken peer."""
         try:
-            data = self.sock.recv(READ_BYTES)
+            data = self.sock.recv(self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError:
@@ -89,6 +93,7 @@ class Stream:
         if not data:
             self.eof = True
             return []
+        self._read_bytes = MANY_BYTES if len(data) == self._read_bytes else READ_BYTES
         buffer = self._in
         if buffer:
             buffer += data

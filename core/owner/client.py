@@ -50,6 +50,9 @@ from hpc.core.wire import (
 
 #: How long a waiting thread spins before it sleeps.
 SPIN_S = 50e-6
+#: A yield that took longer gave the core to somebody else; then nobody spins for this time.
+SLOW_YIELD_S = 200e-6
+BUSY_S = 0.02
 #: A process that has no more threads of its own than these, and nothing to do, looks after timers only so often.
 QUIET_THREADS = 1
 QUIET_TICK_S = 5.0
@@ -79,6 +82,7 @@ class Client(Values):
         self.callbacks: deque[Callable[[], None]] = deque()
         self.listener: socket.socket | None = None
         self._next_tick = 0.0
+        self._spin_from = 0.0
         self._reqs = 0
         self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
         registered, fds = register(self.raylet.sock, kind, job, proc)
@@ -128,27 +132,33 @@ class Client(Values):
         poll = self._epoll.poll
         events = poll(0)
         if not events:
-            if self.spin_s:
-                deadline = time.perf_counter() + self.spin_s
-                while not events and time.perf_counter() < deadline:
-                    os.sched_yield()
-                    events = poll(0)
-            if not events:
-                events = poll(timeout_s)
+            events = self._spin(poll) or poll(timeout_s)
         self._handle_events(events)
+
+    def _spin(self, poll: Callable[[float], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+        """Look again for a while, giving up the core each time, before sleeping: waking a core takes longer. Where
+        others want the core a yield takes long, and so would each look: nothing is gained then for a while."""
+        now = time.perf_counter()
+        if now < self._spin_from:
+            return []
+        deadline = now + self.spin_s
+        while now < deadline:
+            os.sched_yield()
+            events = poll(0)
+            before, now = now, time.perf_counter()
+            if now - before > SLOW_YIELD_S:
+                self._spin_from = now + BUSY_S
+                return events
+            if events:
+                return events
+        return []
 
     def poll_beside(self, beside: select.epoll, timeout_s: float) -> None:
         """Like a poll, for a thread that waits for other things too: ``beside`` has them and `poll_fd`. The caller
         holds the right to poll."""
         events = self._epoll.poll(0)
         if not events and timeout_s > 0:
-            found = False
-            if self.spin_s:
-                deadline = time.perf_counter() + min(self.spin_s, timeout_s)
-                while not found and time.perf_counter() < deadline:
-                    os.sched_yield()
-                    found = bool(beside.poll(0))
-            if not found:
+            if not self._spin(beside.poll):
                 beside.poll(timeout_s)
             events = self._epoll.poll(0)
         self._handle_events(events)

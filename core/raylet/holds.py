@@ -81,6 +81,8 @@ class Holds:
         for hold in self.waiting:
             if before is not None and (hold is before or hold.demand is before):
                 break
+            if hold.demand is not None and not hold.demand.want:
+                continue  # it has all that it wanted
             for name, units in hold.amounts.items():
                 total[name] = total.get(name, 0) + units
         return total

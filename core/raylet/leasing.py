@@ -44,6 +44,8 @@ DEMAND_DELAY_S = 0.005
 REPEAT_DEMAND_S = 1.0
 #: A demand that the head sent to a full node waits there for so long.
 PATIENT_S = 2.0
+#: So often it is seen who has waited so long that room has to be kept.
+KEEP_EVERY_S = 0.05
 #: Workers that are being started at the same time, at most; those that first set up an environment count apart.
 MAX_STARTING = 16
 #: The largest demand of one shape that is taken; owners ask for no more at a time.
@@ -84,6 +86,7 @@ class Leasing:
         self._next_proc = 0
         self._next_lease = 0
         self._next_shape = 0
+        self._room_at = 0.0
 
     # -------------------------------------------------------------- processes
 
@@ -422,10 +425,16 @@ class Leasing:
 
     def _keep_room(self, now: float) -> float:
         """Begin and end holds, and ask for the workers whose room they need; when to look again."""
+        if now < self._room_at and not self.holds.waiting:
+            return self._room_at
+        self._room_at = now + KEEP_EVERY_S
         stay = [k for k, d in self.demands.items() if d.want and not self._is_inside(d) and self._may_stay(d)]
         if not stay and not self.holds.waiting:
             return now + 1.0
+        before = list(self.holds.waiting)
         next_at = self.holds.look(self.demands, stay, self.leases.values(), now)
+        if any(hold not in self.holds.waiting for hold in before):
+            self.schedule()  # what was kept is free for others
         for hold in [h for h in self.holds.waiting if h.msg is not None]:
             msg = hold.msg
             why = self.holds.never(hold.amounts, self.leases.values())

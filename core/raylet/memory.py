@@ -479,6 +479,7 @@ class Memory:
         self.outbox.append((owner_of(pull.ident), LocationAdded(pull.ident, self.node)))
         self.pulls.hand_readers(pull, obj)
         self._keep(obj)
+        self._maybe_drop(obj)  # its owner, and those who wanted it, may have ended meanwhile
 
     def _pull_failed(self, pull: Incoming, why: str) -> None:
         self._free(pull.offset)

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 
-@dataclass
-class TaskContext:
+
+class TaskContext(msgspec.Struct, eq=False):
     """The task or call that runs."""
 
     task: bytes = b""

@@ -26,6 +26,7 @@ from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Waiter
 from hpc.core.owner.values import INLINE_BYTES
+from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
     ERROR,
     INLINE,
@@ -65,6 +66,10 @@ RETIRE_LOOK_S = 1.0
 CANCEL_SIGNAL = signal.SIGRTMIN + 6
 
 
+#: The result of a task that returned nothing.
+RETURNED_NONE = [Result(INLINE, serialization.NONE)]
+
+
 class ArgSlot:
     """Stands for a top-level reference among pickled arguments."""
 
@@ -101,6 +106,9 @@ class Worker:
         self.wake: Callable[[], None] = lambda: None
         self._main = threading.main_thread().ident or 0
         self._main_task = b""
+        #: What the slot in the arena says stays until the next task, or until there is none: a finished task that is
+        #: taken for running is of no consequence, because its owner has been told.
+        self._published = False
         self._cancel: bytes = b""
         self.where = f"pid={os.getpid()}, node={spec.node}"
         client = self.client
@@ -187,6 +195,9 @@ class Worker:
             with client.lock:
                 if ready:
                     return ready.popleft()
+                if self._published:
+                    self._published = False
+                    client.arena.publish(b"", 0, False)
                 client.machine.drain_dropped()
                 done = self.retiring and not client.machine.objects
                 waiter = self._waiter = Waiter(1)
@@ -291,7 +302,7 @@ class Worker:
     def arguments(self, msg: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments, with references replaced by what they resolved to."""
         if not msg.refs:
-            return serialization.loads(msg.args)
+            return serialization.loads(msg.args) if msg.args != NO_ARGUMENTS else ((), {})
         args, kwargs = serialization.loads(msg.args)
         load = self.client.load
         if len(msg.refs) > 1:
@@ -306,12 +317,13 @@ class Worker:
         return args, kwargs
 
     def _run_task(self, src: Address, msg: Task) -> None:
-        self.use_lease(msg.lease)
+        if msg.lease != process.lease:
+            self.use_lease(msg.lease)
         context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth)
         token = current_task.set(context)
-        arena = self.client.arena
         start = self.started_at = time.monotonic()
-        arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
+        self._published = True
+        self.client.arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
         self.running[msg.task] = context
         met: list[bytes] = []
         serialization.context.met = met
@@ -346,7 +358,6 @@ class Worker:
         self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end))
         spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
-        arena.publish(msg.task, msg.attempt, False)
         if spent:
             self.exit(f"{msg.name} has max_calls={max_calls}")
 
@@ -369,6 +380,11 @@ class Worker:
         if num_returns < 0:
             return value  # a generator's are made by its sender
         if num_returns == 1:
+            if value is None:
+                return RETURNED_NONE
+            simple = serialization.dumps_simple(value)
+            if simple is not None and len(simple) <= INLINE_BYTES:
+                return [Result(INLINE, simple)]
             values = [value]
         elif num_returns == 0:
             return []
@@ -415,8 +431,10 @@ class Worker:
             if met:
                 machine.drain_dropped()
                 machine.when_acked(met, lambda: machine.send(src, done))
+            elif (box := machine.outbox.get(src)) is not None:
+                box.append(done)
             else:
-                machine.send(src, done, urgent=False)
+                machine.outbox[src] = [done]
             self.unsent += 1
             if not later and (done.run_us > SHORT_US or self.unsent >= REPLY_BATCH):
                 self.unsent = 0

@@ -579,3 +579,17 @@ def test_what_can_never_run_fails_and_later_work_asks_again():
     assert [m.count for m in owner.outbox[owner.raylet] if isinstance(m, LeaseRequest)] == [0]
     owner.submit(Task(owner.new_ids(), 0, b"f", "t", b"", 1), shape, 3, False, [])
     assert [m.count for m in owner.outbox[owner.raylet] if isinstance(m, LeaseRequest)] == [0, 1]
+
+
+def test_a_removal_that_overtakes_the_creation_ends_it():
+    """A new head may be asked again in another order than the one before: seed 226150 with dying heads."""
+    head = head_with([1])
+    head.handle(DRIVER, [PgRemove(2, GROUP)], 1.0)
+    group = create(head, [CPU])
+    assert group.state == REMOVED
+    assert not sent(head, BundlePrepare)
+    assert not head.groups.table
+    again = head_with([])
+    for key, row in head.groups.rows():
+        again.groups.load(key, row)
+    assert again.groups.find(GROUP).state == REMOVED

@@ -100,7 +100,7 @@ class LineageTable(TaskSubmitter):
                 # Not ours, or not there yet: the task only passed it on.
                 entry.count += 1
                 origin.borrowed.append(ident)
-            elif entry is not None and entry.result is not None and entry.result.kind == INLINE:
+            elif entry is not None and entry.result is not None and entry.result.kind != STORED:
                 origin.kept[ident] = entry.result
                 origin.size += len(entry.result.data)
         self.lineage_bytes += origin.size

@@ -176,3 +176,29 @@ def test_what_a_task_only_passed_on_before_it_had_a_value_is_there_when_it_runs_
     kill_node(session, 2)
     assert hpc.get(made, timeout=20)[0] == 3
     assert runs(tmp_path / "holder") == 2
+
+
+def test_an_argument_that_was_an_error_is_there_when_the_task_runs_again(session, tmp_path):
+    """Seed 229189 of the simulator, with dying heads."""
+
+    @hpc.remote(num_cpus=0.01, max_retries=0)
+    def fail():
+        raise KeyError("gone")
+
+    failed = fail.remote()
+    with pytest.raises(KeyError):
+        hpc.get(failed)
+
+    @hpc.remote(num_cpus=0.01)
+    def holder(refs, mark):
+        with open(mark, "a") as file:
+            file.write(".")
+        return np.full(SIZE, len(refs), np.uint8)
+
+    made = holder.options(scheduling_strategy=on(2)).remote([failed], tmp_path / "holder")
+    hpc.wait([made], fetch_local=False)
+    del failed
+    gc.collect()
+    kill_node(session, 2)
+    assert hpc.get(made, timeout=20)[0] == 1
+    assert runs(tmp_path / "holder") == 2

@@ -136,6 +136,8 @@ class Groups:
         self._order = 0
         self._holding = b""
         self._unheard: dict[bytes, float] = {}
+        #: A group has changed: who waits for one, or in one, may have to be looked at.
+        self.stirred = False
         self.patience_s = PATIENCE_S
         self.hold_s = HOLD_S
         self.holds = 0
@@ -159,6 +161,7 @@ class Groups:
         """A group has changed: it is to be journaled, whoever made it is told what that means for waiting, and it may
         wait for resources now or not any more."""
         self._changed[group.group] = None
+        self.stirred = True
         told = group.state if group.state in (CREATED, REMOVED) else ""
         if told != group.told:
             group.told = told

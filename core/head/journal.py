@@ -173,7 +173,8 @@ def decode(data: bytes) -> tuple[list[AnyOp], int]:
 def restore(machine: HeadMachine, ops: Iterable[AnyOp]) -> None:
     """Bring an empty machine to the state that the operations lead to. Nodes count as suspect until they register anew,
     and have the whole of ``dead_s`` for that: the head's own absence is held against nobody."""
-    from hpc.core.head.machine import Named, Node
+    from hpc.core.head.machine import Named
+    from hpc.core.head.nodes import Node
 
     for op in ops:
         if isinstance(op, Began):

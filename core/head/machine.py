@@ -7,17 +7,18 @@ it is sent in ``journal``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hpc.core.head.demands import Demands
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.keeper import Keeper
-from hpc.core.head.sane import MAX_DEMAND, NONSENSE, is_sane
+from hpc.core.head.nodes import Node, Promises
+from hpc.core.head.sane import is_sane
 from hpc.core.ids import Address, owner_of, raylet_of
-from hpc.core.resources import Amounts, fits, how_many, show
 from hpc.core.wire import (
     WIRE_VERSION,
     Answer,
@@ -42,38 +43,18 @@ from hpc.core.wire import (
     NodeTable,
     ProcessGone,
     Shutdown,
-    Tickets,
 )
 
 if TYPE_CHECKING:
-    from hpc.core.policy.placement import Snapshot
+    from hpc.core.head.view import View
 
-#: A ticket that was not reported as spent is forgotten after this time.
-TICKET_S = 2.0
-#: A demand that has found no room for so long goes to a full node, to wait there for its share.
-PATIENCE_S = 0.2
 MAX_KV_BYTES = 256 << 20
 #: Answers to questions that changed something, kept for those who ask again after the head was restarted.
 MAX_ANSWERS = 10_000
-#: Questions that change something.
-#: The head ticks with each turn of its reactor, and looks for silent nodes so often.
+#: What waits for a group that was never made is told so within this time.
 LOOK_S = 0.05
+#: Questions that change something.
 CHANGING = (NameRegister, KvPut, KvDelete)
-
-
-@dataclass
-class Node:
-    """A node as the head knows it."""
-
-    info: NodeInfo
-    free: dict[str, int]
-    heard: float
-    workers: int = 0
-    waiting: int = 0
-    suspect: bool = False
-    tickets: dict[int, tuple[dict[str, int], float]] = field(default_factory=dict)
-    bundles: dict[tuple[bytes, int], dict[str, int]] = field(default_factory=dict)
-    bundle_tickets: dict[int, tuple[tuple[bytes, int], dict[str, int], float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,8 +79,6 @@ class HeadMachine:
         self.answered: dict[tuple[int, int, int], Answered] = {}
         self.nodes: dict[int, Node] = {}
         self.dead: dict[int, NodeInfo] = {}
-        self.demands: dict[tuple[int, int], Demand] = {}
-        self.tickets_sent: dict[tuple[int, int], int] = {}
         self.names: dict[tuple[str, str], Named] = {}
         self.kv: dict[tuple[str, bytes], bytes] = {}
         self.kv_bytes = 0
@@ -108,15 +87,19 @@ class HeadMachine:
         self.allocation: dict[str, str] = {}
         self.shutdown_why = ""
         self.keeper = Keeper(epoch, lambda dst, msg: self.outbox.append((dst, msg)), self._working_nodes)
-        self._told_infeasible: set[tuple[int, int]] = set()
-        self._next_ticket = epoch << 40
-        self._ticket_at: dict[int, int] = {}
-        self._spread_at = 0
-        self._unserved: dict[tuple[int, int], float] = {}
+        #: Numbers of nodes of which the view has to be told. It is made when first needed: the import of numpy takes
+        #: 0.1 s, and a session is ready before anything is placed.
+        self._stale: dict[int, None] = {}
+        self._view: View | None = None
+        self._joined: dict[int, NodeInfo] = {}
         self._replan = False
         self._plan_at = 0.0
         self._look_at = 0.0
-        self.groups = Groups(self.outbox, self._ticket)
+        self._silent_at = 0.0
+        self.promises = Promises(self.nodes, self._stale, epoch)
+        self.groups = Groups(self.outbox, self.promises.new)
+        self.wants = Demands(self.nodes, self.dead, self.groups, self.promises, self.outbox)
+        self.demands = self.wants.table
         self.parts: dict[str, Part] = {"groups": self.groups, "keeper": self.keeper}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ClusterQuery: self._on_query,
@@ -141,7 +124,7 @@ class HeadMachine:
     def handle(self, src: Address, messages: Sequence[Message], now: float, serve: bool = True) -> None:
         """Messages from a raylet or from a process behind it. Those of a node declared dead are not believed. Whoever
         has more of them says ``serve=False``: `tick` serves what they want, once for all."""
-        self.now = self.groups.now = now
+        self._set_time(now)
         if src.node in self.dead:
             self.outbox.append((raylet_of(src.node), NodeDied(src.node, self.dead[src.node].why)))
             return
@@ -151,16 +134,18 @@ class HeadMachine:
                 continue
             if not (type(msg) in CHANGING and self._said_before(src, msg)):
                 handler(src, msg)
-                self._replan = self._replan or type(msg) is not Heartbeat
         if serve:
             self._serve()
+
+    def _set_time(self, now: float) -> None:
+        self.now = self.groups.now = self.promises.now = self.wants.now = now
 
     # -------------------------------------------------------------- what a restarted head must know
 
     def begin(self, epoch: int) -> None:
         """Start to work under a number that no head of this session had before."""
         self.epoch = epoch
-        self._next_ticket = epoch << 40
+        self.promises.begin(epoch)
         self.keeper.begin(epoch)
 
     def journal_parts(self) -> None:
@@ -203,28 +188,40 @@ class HeadMachine:
             self.outbox.append((src, NodeDied(info.node, why)))
             return
         self.nodes[info.node] = Node(info, dict(info.totals), self.now)
+        self._stale[info.node] = None
+        self._joined[info.node] = info
+        self._silent_at = min(self._silent_at, self.now + self.suspect_s)
         self.journal.append(Joined(info))
-        table = [n.info for n in self.nodes.values()] + list(self.dead.values())
-        self.outbox.append((src, NodeTable(self.epoch, table)))
-        self._tell_all(NodeTable(self.epoch, [info]), but=info.node)
-        self._told_infeasible.clear()
+        self.wants.nodes_changed()
         self.groups.node_joined()
+
+    def _tell_joins(self) -> None:
+        """Those who joined in this turn hear of all nodes, the others of them: one message for the ones and one for the
+        others, however many there are."""
+        if not self._joined:
+            return
+        joined, told = self._joined, list(self._joined.values())
+        self._joined = {}
+        table = NodeTable(self.epoch, [n.info for n in self.nodes.values()] + list(self.dead.values()))
+        news = NodeTable(self.epoch, told)
+        self.outbox += [(node.addr, table if number in joined else news) for number, node in self.nodes.items()]
 
     def _on_heartbeat(self, src: Address, msg: Heartbeat) -> None:
         node = self.nodes.get(src.node)
         if node is None:
             return
         node.heard = self.now
-        node.suspect = False
-        if msg.tickets or msg.free != node.free:
-            self._replan = True
+        if node.suspect:
+            node.suspect = False
+            self._silent_at = min(self._silent_at, self.now + self.suspect_s)
         node.free, node.workers, node.waiting = msg.free, msg.workers, msg.waiting
-        node.bundles = {(group, index): free for group, index, free in msg.bundles}
+        self._stale[src.node] = None
+        bundles = {(group, index): free for group, index, free in msg.bundles}
+        if bundles != node.bundles:
+            node.bundles = bundles
+            self.promises.bundles_changed = True
         for ticket in msg.tickets:
-            holder = self.nodes.get(self._ticket_at.pop(ticket, 0))
-            if holder is not None:
-                holder.tickets.pop(ticket, None)
-                holder.bundle_tickets.pop(ticket, None)
+            self.promises.end(ticket)
         left = -1.0 if self.ends_at is None else max(0.0, self.ends_at - self.now)
         self.outbox.append((src, HeartbeatAck(self.epoch, left, msg.beat)))
 
@@ -238,18 +235,15 @@ class HeadMachine:
         self.dead[number] = info
         self.journal.append(Died(info))
         self.cut.append(number)
-        for key in [k for k in self.demands if k[0] == number]:
-            del self.demands[key]
-        for key in [k for k in self.tickets_sent if k[0] == number]:
-            del self.tickets_sent[key]
-            self._unserved.pop(key, None)
+        self._stale[number] = None
+        self._joined.pop(number, None)
+        self.wants.forget_node(number)
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
         self.keeper.forget_node(number)
-        self._told_infeasible.clear()
+        self.wants.nodes_changed()
         self.groups.node_lost(number)
-        self._replan = True
         self._serve()
 
     def _working_nodes(self) -> list[int]:
@@ -261,9 +255,7 @@ class HeadMachine:
             self._on_process_gone(src, ProcessGone(gone, msg.why))
 
     def _tell_all(self, msg: Message, but: int = -1) -> None:
-        for number in self.nodes:
-            if number != but:
-                self.outbox.append((raylet_of(number), msg))
+        self.outbox += [(node.addr, msg) for number, node in self.nodes.items() if number != but]
 
     def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])
@@ -276,165 +268,32 @@ class HeadMachine:
     # -------------------------------------------------------------- demand
 
     def _on_demand(self, src: Address, msg: Demand) -> None:
-        key = (src.node, msg.shape)
-        msg.count -= self.tickets_sent.get(key, 0) - msg.seen
-        if msg.count > 0:
-            self.demands[key] = msg
-        else:
-            self.demands.pop(key, None)
-            self._told_infeasible.discard(key)
-            self._unserved.pop(key, None)
+        self.wants.on_demand(src, msg)
 
-    def _ticket(self, number: int, amounts: Amounts) -> int:
-        """A number under which these amounts count as used on a node until its report shows it."""
-        ticket = self._new_ticket(number)
-        self.nodes[number].tickets[ticket] = (amounts, self.now + TICKET_S)
-        return ticket
+    def snapshot(self) -> View:
+        """What is free on the nodes that take work, less what was promised."""
+        if self._view is None:
+            from hpc.core.head.view import View
 
-    def _new_ticket(self, number: int) -> int:
-        self._next_ticket += 1
-        self._ticket_at[self._next_ticket] = number
-        return self._next_ticket
-
-    def _snapshot(self) -> Snapshot:
-        from hpc.core.policy.placement import Snapshot
-
-        rows = []
-        labels = {}
-        for number, node in self.nodes.items():
-            if node.info.gateway or node.suspect:
-                continue
-            free = dict(node.free)
-            for ticket, (amounts, expires) in list(node.tickets.items()):
-                if expires < self.now:
-                    del node.tickets[ticket]
-                    self._ticket_at.pop(ticket, None)
-                    continue
-                for name, units in amounts.items():
-                    free[name] = free.get(name, 0) - units
-            rows.append((number, node.info.totals, free))
-            labels[number] = node.info.labels
-        return Snapshot.of(rows, labels)
+            self._view = View(self.nodes, self._stale)
+        self.promises.lapse()
+        self._view.refresh()
+        return self._view
 
     def _serve(self) -> None:
-        """Reserve what placement groups wait for, and answer demands with tickets, oldest first, as far as there is
-        room in the last known view."""
-        replan, self._replan = self._replan and self.groups.are_waiting, False
-        if not self.demands and not replan:
+        """Tell of those who joined, reserve what placement groups wait for, and answer demands with tickets, oldest
+        first, as far as there is room in the last known view."""
+        self._tell_joins()
+        if not self.demands and not self.groups.are_waiting:
             return
-        # Imported when first needed: numpy takes 0.1 s, and a session is ready before anything is placed.
-        import hpc.core.policy.placement  # noqa: F401
-
-        snapshot = self._snapshot()
-        if replan:
-            self.groups.plan(snapshot)
-        for key, demand in list(self.demands.items()):
-            try:
-                self._serve_one(snapshot, key, demand)
-            except NONSENSE:
-                # Not a demand that could ever be served; nobody else waits for it.
-                self.demands.pop(key, None)
-                self._unserved.pop(key, None)
-
-    def _serve_one(self, snapshot: Snapshot, key: tuple[int, int], demand: Demand) -> None:
-        from hpc.core.policy.placement import place, why_infeasible
-
-        final, why = self._never(demand)
-        if final:
-            del self.demands[key]
-            self._unserved.pop(key, None)
-            self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, [], why, final)))
-            return
-        if demand.strategy[0] == "pg":
-            grants = self._tickets_in_group(demand)
-        else:
-            grants = []
-            wanted = min(demand.count, MAX_DEMAND)
-            for number, count in place(snapshot, demand.placement, wanted, demand.strategy, self._spread_at):
-                amounts = {name: units * count for name, units in demand.placement.items()}
-                grants.append((number, count, self._ticket(number, amounts)))
-                snapshot.take(number, amounts)
-                self._spread_at = number
-            if not grants:
-                why = why_infeasible(snapshot, demand.placement, demand.strategy)
-        patient = False
-        if grants or why or demand.strategy[0] == "pg":
-            self._unserved.pop(key, None)
-        elif self.now - self._unserved.setdefault(key, self.now) >= PATIENCE_S:
-            grants, patient = self._place_to_wait(snapshot, demand), True
-            del self._unserved[key]
-        for _, count, _ in grants:
-            demand.count -= count
-            self.tickets_sent[key] = self.tickets_sent.get(key, 0) + count
-        if grants or key in self._told_infeasible:
-            why = ""
-        elif why:
-            self._told_infeasible.add(key)
-        if grants or why:
-            self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why, patient=patient)))
-        if demand.count <= 0:
-            del self.demands[key]
-
-    def _place_to_wait(self, snapshot: Snapshot, demand: Demand) -> list[tuple[int, int, int]]:
-        """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
-        from hpc.core.policy.placement import Snapshot, place
-
-        def spreading(strategy: Any) -> Any:
-            if strategy[0] == "where":
-                return ["where", spreading(strategy[1]), strategy[2]]
-            return strategy if strategy[0] == "node" else "SPREAD"
-
-        empty = Snapshot(snapshot.nodes, snapshot.totals, snapshot.totals, snapshot.labels)
-        plan = place(empty, demand.placement, 1, spreading(demand.strategy), self._spread_at)
-        for number, _ in plan:
-            self._spread_at = number
-        return [(number, count, self._ticket(number, {})) for number, count in plan]
-
-    def _never(self, demand: Demand) -> tuple[str, str]:
-        """Why a demand can never be served, whatever joins: (kind of error, text). The kind is empty where something
-        could still change."""
-        strategy = demand.strategy
-        if strategy[0] == "where":
-            strategy = strategy[1]
-        if strategy[0] == "pg":
-            why = self.groups.problem(strategy)
-            return ("removed", why) if why else ("", self.groups.too_small(strategy, demand.placement))
-        if strategy[0] == "node" and not strategy[2]:
-            info = self.dead.get(strategy[1])
-            if info is not None:
-                return "unschedulable", f"node {info.node}, on which it had to run, has died: {info.why}"
-            node = self.nodes.get(strategy[1])
-            if node is not None and not fits(node.info.totals, demand.placement):
-                has = {name: node.info.totals.get(name, 0) for name in demand.placement}
-                wants = show(demand.placement)
-                return "unschedulable", f"it needs {{{wants}}} on node {strategy[1]}, which has {{{show(has)}}} in all"
-        return "", ""
-
-    def _tickets_in_group(self, demand: Demand) -> list[tuple[int, int, int]]:
-        """Tickets for bundles of a placement group, as far as the reports show room in them."""
-        grants: list[tuple[int, int, int]] = []
-        left = demand.count
-        for index, number in self.groups.homes(demand.strategy):
-            node = self.nodes.get(number)
-            key = (demand.strategy[1], index)
-            if node is None or not left or key not in node.bundles:
-                continue
-            free = dict(node.bundles[key])
-            for ticket, (bundle, amounts, expires) in list(node.bundle_tickets.items()):
-                if expires < self.now:
-                    del node.bundle_tickets[ticket]
-                    self._ticket_at.pop(ticket, None)
-                elif bundle == key:
-                    for name, units in amounts.items():
-                        free[name] = free.get(name, 0) - units
-            count = how_many(free, demand.placement, left)
-            if count > 0:
-                left -= count
-                ticket = self._new_ticket(number)
-                used = {name: units * count for name, units in demand.placement.items()}
-                node.bundle_tickets[ticket] = (key, used, self.now + TICKET_S)
-                grants.append((number, count, ticket))
-        return grants
+        view = self.snapshot()
+        stirred, self.groups.stirred = self.groups.stirred, False
+        if self.groups.are_waiting and (self._replan or stirred or view.changed or view.grown):
+            self._replan = False
+            self.groups.plan(view)
+        self.promises.bundles_changed |= stirred
+        self.wants.serve(view)
+        view.seen()
 
     # -------------------------------------------------------------- names and keys
 
@@ -540,25 +399,33 @@ class HeadMachine:
     # -------------------------------------------------------------- time
 
     def _look_for_silence(self) -> None:
+        """Suspect and bury silent nodes. They are gone through only when one may have been silent for too long."""
+        if self.now < self._silent_at:
+            return
+        self._silent_at = self.now + self.suspect_s
         for number, node in list(self.nodes.items()):
             silent = self.now - node.heard
             if silent > self.dead_s:
                 self.lose_node(number, f"no word from it for {silent:.0f} s")
-            elif silent > self.suspect_s and not node.suspect:
+                continue
+            if silent > self.suspect_s and not node.suspect:
                 node.suspect = True
+                self._stale[number] = None
+            limit = self.dead_s if node.suspect else self.suspect_s
+            self._silent_at = min(self._silent_at, node.heard + limit)
 
     def tick(self, now: float) -> float:
-        """Suspect and bury silent nodes; returns the time of the next tick."""
-        self.now = self.groups.now = now
+        """Bury silent nodes, serve what waits; returns the time of the next tick."""
+        self._set_time(now)
+        self._look_for_silence()
         if now >= self._look_at:
             self._look_at = now + LOOK_S
-            self._look_for_silence()
             self.groups.tick()
         waiting, unplaced = self.groups.are_waiting, self.groups.unplaced
         if waiting and now >= self._plan_at:
-            # Reports make it plan again at once; this is for raylets that refused, and tickets that lapse.
+            # Reports make it plan again at once; this is for raylets that refused, and for patience that ends.
             self._replan = True
             self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
         self._serve()
-        next_at = now + (0.25 if self.demands else 1.0)
+        next_at = self.wants.next_at(now) if self.demands else now + 1.0
         return min(next_at, self._plan_at) if waiting else next_at

@@ -19,7 +19,7 @@ from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.node.allocation import allocation
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec, fault_times
-from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body, encode_frame
+from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body, encode_body
 
 log = logging.getLogger("hpc.head")
 
@@ -135,8 +135,14 @@ class Head:
         for dst, msg in machine.outbox:
             batches.setdefault(dst, []).append(msg)
         machine.outbox.clear()
+        # What all nodes are told is encoded once.
+        bodies: dict[tuple[int, ...], bytes] = {}
         for dst, messages in batches.items():
-            self.links.send(dst.node, encode_frame(dst, HEAD, messages))
+            which = tuple(map(id, messages))
+            body = bodies.get(which)
+            if body is None:
+                body = bodies[which] = encode_body(messages)
+            self.links.send(dst.node, HEADER.pack(len(body), *dst, *HEAD) + body)
 
     def _settle(self) -> None:
         machine = self.machine

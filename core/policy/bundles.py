@@ -30,7 +30,7 @@ class _Room:
         zero = np.zeros(self.size, dtype=np.int64)
         self.totals: dict[str, Column] = {n: snapshot.totals.get(n, zero) for n in names}
         self.free: dict[str, Column] = {n: snapshot.free.get(n, zero).copy() for n in names}
-        self.open: Mask = np.array([int(n) not in avoid for n in snapshot.nodes], dtype=bool)
+        self.open: Mask = ~np.isin(snapshot.nodes, list(avoid))
 
     def fits(self, bundle: Mapping[str, int]) -> Mask:
         """The nodes on which a bundle has room."""
@@ -152,7 +152,9 @@ def _spread(
     taken: Sequence[int],
 ) -> list[int] | None:
     rows = [0] * len(bundles)
-    held = np.array([list(taken).count(int(n)) for n in room.nodes], dtype=np.float64)
+    held = np.zeros(room.size)
+    for node in taken:
+        held[room.nodes == node] += 1
     for i in order:
         allowed = _allowed(room, bundles[i], masks[i])
         if not allowed.any():

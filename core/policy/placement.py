@@ -17,16 +17,21 @@ from hpc.core.policy.labels import matches, show_selector
 from hpc.core.resources import show
 
 Column = npt.NDArray[np.int64]
+#: Above this sums of units are not safe in a column.
+MAX_UNITS = 1 << 62
+#: Selectors of which a snapshot remembers the nodes that match.
+MAX_MASKS = 100
 
 
 @dataclass
 class Snapshot:
-    """The nodes that take work, as columns: ``free[resource][i]`` belongs to ``nodes[i]``."""
+    """The nodes that take work, as columns: ``free[resource][i]`` belongs to ``nodes[i]``, and those are in order."""
 
     nodes: Column
     totals: dict[str, Column]
     free: dict[str, Column]
     labels: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    _masks: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -35,7 +40,7 @@ class Snapshot:
         labels: Mapping[int, Mapping[str, str]] | None = None,
     ) -> Snapshot:
         """From (node, totals, free) rows, and the labels of the nodes that have any."""
-        table = list(rows)
+        table = sorted(rows, key=lambda row: row[0])
         names = sorted({name for _, totals, _ in table for name in totals})
         return cls(
             np.array([node for node, _, _ in table], dtype=np.int64),
@@ -45,14 +50,26 @@ class Snapshot:
         )
 
     def where(self, selector: Any) -> npt.NDArray[np.bool_]:
-        """The nodes whose labels match."""
-        return np.array([matches(self.labels.get(int(n), {}), selector) for n in self.nodes], dtype=bool)
+        """The nodes whose labels match. Not to be changed: it is kept for the next who asks."""
+        key = repr(selector)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = np.array([matches(self.labels.get(int(n), {}), selector) for n in self.nodes], dtype=bool)
+            if len(self._masks) >= MAX_MASKS:
+                self._masks.clear()
+            self._masks[key] = mask
+        return mask
+
+    def row(self, node: int) -> int:
+        """The row of a node; -1 where it has none."""
+        at = int(self.nodes.searchsorted(node))
+        return at if at < len(self.nodes) and self.nodes[at] == node else -1
 
     def take(self, node: int, amounts: Mapping[str, int]) -> None:
         """What a plan uses is not free any more."""
-        at = int((self.nodes == node).argmax())
+        at = self.row(node)
         for name, units in amounts.items():
-            if units and name in self.free:
+            if units and name in self.free and at >= 0:
                 self.free[name][at] -= units
 
 
@@ -66,6 +83,18 @@ def capacity(columns: Mapping[str, Column], size: int, wanted: Mapping[str, int]
                 return np.zeros(size, dtype=np.int64)
             np.minimum(room, np.maximum(column, 0) // units, out=room)
     return room
+
+
+def has_room(snapshot: Snapshot, rows: Column, wanted: Mapping[str, int]) -> bool:
+    """Whether any of these rows has room for one."""
+    enough = np.ones(len(rows), dtype=bool)
+    for name, units in wanted.items():
+        if units:
+            column = snapshot.free.get(name)
+            if column is None:
+                return False
+            enough &= column[rows] >= units
+    return bool(enough.any())
 
 
 def kind_of(strategy: Any) -> str:
@@ -83,7 +112,29 @@ def place(
     others only if soft and n is gone or could never serve; ("near", n) takes node n as far as it has room; ("where",
     base, selectors) takes nodes that match the first selector, as far as they have room, then the second...
     """
+    if kind_of(strategy) == "DEFAULT":
+        # The first node that has room for all of them is what the whole search would find.
+        at = _first_for_all(snapshot, wanted, count)
+        if at >= 0:
+            return [(int(snapshot.nodes[at]), count)]
     return _place(snapshot, capacity(snapshot.free, len(snapshot.nodes), wanted, count), wanted, count, strategy, after)
+
+
+def _first_for_all(snapshot: Snapshot, wanted: Mapping[str, int], count: int) -> int:
+    """The first row with room for ``count``; -1 where there is none."""
+    enough: npt.NDArray[np.bool_] | None = None
+    for name, units in wanted.items():
+        if not units:
+            continue
+        column = snapshot.free.get(name)
+        if column is None or units * count > MAX_UNITS:
+            return -1
+        mask = column >= units * count
+        enough = mask if enough is None else enough & mask
+    if count <= 0 or not len(snapshot.nodes):
+        return -1
+    at = 0 if enough is None else int(enough.argmax())
+    return at if enough is None or enough[at] else -1
 
 
 def _place(
@@ -112,7 +163,8 @@ def _place(
 
 def _fill(nodes: Column, room: Column, count: int) -> list[tuple[int, int]]:
     plan: list[tuple[int, int]] = []
-    for at in np.argsort(-room, kind="stable"):
+    rows = np.flatnonzero(room > 0)
+    for at in rows[np.argsort(-room[rows], kind="stable")]:
         take = min(int(room[at]), count)
         if take <= 0:
             break
@@ -127,18 +179,25 @@ def _deal(snapshot: Snapshot, room: Column, wanted: Mapping[str, int], count: in
     for name, units in wanted.items():
         if units and name in snapshot.totals:
             share = np.minimum(share, snapshot.free[name] / np.maximum(snapshot.totals[name], 1))
-    turn = (snapshot.nodes <= after, snapshot.nodes)
-    order = [int(i) for i in np.lexsort((turn[1], turn[0], -share)) if room[i] > 0]
-    taken = dict.fromkeys(order, 0)
-    while count and order:
-        for at in list(order):
-            if not count:
-                break
-            taken[at] += 1
-            count -= 1
-            if taken[at] >= room[at]:
-                order.remove(at)
-    return [(int(snapshot.nodes[at]), n) for at, n in taken.items() if n]
+    first = int(snapshot.nodes.searchsorted(after, side="right"))
+    turn = np.concatenate((np.arange(first, len(room)), np.arange(first)))
+    turn = turn[room[turn] > 0]
+    if not len(turn) or count <= 0:
+        return []
+    if count == 1:
+        return [(int(snapshot.nodes[turn[int(share[turn].argmax())]]), 1)]
+    order = turn[np.argsort(-share[turn], kind="stable")]
+    most = room[order]
+    # So many whole rounds can be dealt; what is left goes to the first that still have room.
+    low, high = 0, int(most.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if int(np.minimum(most, middle).sum()) <= count else (low, middle - 1)
+    dealt = np.minimum(most, low)
+    more = np.flatnonzero(most > low)[: count - int(dealt.sum())]
+    dealt[more] += 1
+    given = np.flatnonzero(dealt)
+    return list(zip(snapshot.nodes[order[given]].tolist(), dealt[given].tolist()))
 
 
 def why_infeasible(snapshot: Snapshot, wanted: Mapping[str, int], strategy: Any = "DEFAULT") -> str:

@@ -149,7 +149,7 @@ class GroupSim:
 
     def unplaced(self) -> set[str]:
         """Groups that are not reserved although the head sees room for them, or that are in the middle of it."""
-        snapshot = self.world.head._snapshot()
+        snapshot = self.world.head.snapshot()
         found = set()
         for group in self.world.head.groups.table.values():
             if group.state == CREATED:

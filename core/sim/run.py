@@ -12,6 +12,7 @@ from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpc.core.head.view import difference, rebuilt
 from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.programs import WorkerSim
 from hpc.core.sim.questions import Questions
@@ -145,6 +146,13 @@ class Simulation:
     def _problem(self, text: str) -> None:
         self.report.problems.append(f"{self.world.clock.now:.4f}: {text}")
 
+    def _check_view(self) -> None:
+        """The columns that the head keeps are those that it would make anew."""
+        head = self.world.head
+        wrong = difference(head.snapshot(), rebuilt(head.nodes))
+        if wrong:
+            self._problem(f"the head's view has {wrong}")
+
     def _check_empty(self) -> None:
         self.report.holds = self.world.head.groups.holds
         for user in self._living():
@@ -206,6 +214,7 @@ class Simulation:
             step += 1
             if step % 50 == 0:
                 self.groups[0].check_sums()
+                self._check_view()
             for text in world.broken:
                 self._problem(text)
             if self.report.problems:

@@ -1,0 +1,320 @@
+"""What raylets want and cannot serve themselves, and who is given a ticket for which node, oldest first.
+
+Demands for the same amounts by the same strategy are of one kind: where one of them finds no room no other does. One
+that waits is looked at again when it was said anew, when some node has more free and that is enough for its kind, when
+nodes come or go, when a bundle that it may use has changed, and when its patience ends: not in each turn.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hpc.core.head.groups import Groups
+from hpc.core.head.nodes import Node, Promises
+from hpc.core.head.sane import MAX_DEMAND, NONSENSE
+from hpc.core.ids import Address, raylet_of
+from hpc.core.resources import fits, how_many, show
+from hpc.core.wire import Demand, Message, NodeInfo, Tickets
+
+if TYPE_CHECKING:
+    from hpc.core.head.view import View
+
+#: A demand that has found no room for so long goes to a full node, to wait there for its share.
+PATIENCE_S = 0.2
+#: Demands for bundles are looked at so often in any case: a group that nobody has heard of may be given up.
+GROUPS_S = 0.25
+#: A demand larger than what is served at a time goes on after so long.
+NEXT_S = 0.01
+
+Key = tuple[int, int]
+Grants = list[tuple[int, int, int]]
+
+
+@dataclass
+class Kind:
+    """Demands that find room at the same places: by key, with their order of arrival."""
+
+    wanted: dict[str, int]
+    strategy: Any
+    keys: dict[Key, int] = field(default_factory=dict)
+    #: In the present turn: it is known that there is no room, and why there never will be.
+    full: bool = False
+    why: str = ""
+
+    @property
+    def in_group(self) -> bool:
+        """Whether it is for bundles of a placement group."""
+        return bool(self.strategy[0] == "pg")
+
+
+class Demands:
+    """All demands that wait, ``table``, and what they have had, ``sent``. Answers are left in ``outbox``."""
+
+    def __init__(
+        self,
+        nodes: dict[int, Node],
+        dead: dict[int, NodeInfo],
+        groups: Groups,
+        promises: Promises,
+        outbox: list[tuple[Address, Message]],
+    ) -> None:
+        self.nodes = nodes
+        self.dead = dead
+        self.groups = groups
+        self.promises = promises
+        self.outbox = outbox
+        self.now = 0.0
+        self.table: dict[Key, Demand] = {}
+        self.sent: dict[Key, int] = {}
+        #: How many were looked at: to see that it is few.
+        self.looks = 0
+        self._kinds: dict[bytes, Kind] = {}
+        self._kind_of: dict[Key, bytes] = {}
+        self._order = 0
+        self._fresh: dict[Key, None] = {}
+        self._again: dict[Key, None] = {}
+        self._patient_at: dict[Key, float] = {}
+        self._due: list[tuple[float, Key]] = []
+        self._told_infeasible: set[Key] = set()
+        self._all = False
+        self._groups_at = 0.0
+        self._spread_at = 0
+
+    # -------------------------------------------------------------- what comes and goes
+
+    def on_demand(self, src: Address, msg: Demand) -> None:
+        """A raylet says what it wants."""
+        key = (src.node, msg.shape)
+        msg.count -= self.sent.get(key, 0) - msg.seen
+        if msg.count <= 0:
+            self.drop(key)
+            return
+        try:
+            kind = msgspec.msgpack.encode((sorted(msg.placement.items()), msg.strategy))
+        except NONSENSE:
+            self.drop(key)
+            return
+        old = self._kind_of.get(key)
+        order = self._leave_kind(key) if old is not None and old != kind else None
+        if old != kind:
+            if order is None:
+                self._order += 1
+                order = self._order
+            self._kinds.setdefault(kind, Kind(msg.placement, msg.strategy)).keys[key] = order
+            self._kind_of[key] = kind
+        self.table[key] = msg
+        self._fresh[key] = None
+
+    def _leave_kind(self, key: Key) -> int | None:
+        name = self._kind_of.pop(key, None)
+        if name is None:
+            return None
+        kind = self._kinds[name]
+        order = kind.keys.pop(key)
+        if not kind.keys:
+            del self._kinds[name]
+        return order
+
+    def drop(self, key: Key) -> None:
+        """Nobody waits for this any more."""
+        self.table.pop(key, None)
+        self._leave_kind(key)
+        self._fresh.pop(key, None)
+        self._again.pop(key, None)
+        self._patient_at.pop(key, None)
+        self._told_infeasible.discard(key)
+
+    def forget_node(self, number: int) -> None:
+        """A node is gone, with what it wanted."""
+        for key in [k for k in self.table if k[0] == number]:
+            self.drop(key)
+        for key in [k for k in self.sent if k[0] == number]:
+            del self.sent[key]
+
+    def nodes_changed(self) -> None:
+        """Nodes have come or gone: all is looked at, and what can never be served is said once more."""
+        self._told_infeasible.clear()
+        self._all = True
+
+    # -------------------------------------------------------------- serving
+
+    def next_at(self, now: float) -> float:
+        """When it has to be looked at what waits, if nothing else happens."""
+        if self._again:
+            return now + NEXT_S
+        return min(self._due[0][0], now + 0.25) if self._due else now + 0.25
+
+    def serve(self, view: View) -> None:
+        """Answer demands with tickets as far as there is room in the view."""
+        bundles, self.promises.bundles_changed = self.promises.bundles_changed, False
+        if not self.table:
+            self._due.clear()
+            return
+        single = {**self._fresh, **self._again}
+        self._fresh.clear()
+        self._again.clear()
+        while self._due and self._due[0][0] <= self.now:
+            when, key = heapq.heappop(self._due)
+            if self._patient_at.get(key) == when:
+                single[key] = None
+        bundles = bundles or self.now >= self._groups_at
+        if bundles:
+            self._groups_at = self.now + GROUPS_S
+        turns = [iter(sorted((self._kinds[self._kind_of[key]].keys[key], key) for key in single))]
+        everything, self._all = view.changed or self._all, False
+        if everything or bundles or view.grown:
+            turns += [self._turn(kind, everything) for kind in self._concerned(view, everything, bundles)]
+        looked: list[Kind] = []
+        done: set[Key] = set()
+        for _, key in heapq.merge(*turns) if len(turns) > 1 else turns[0]:
+            demand = self.table.get(key)
+            if demand is None or key in done:
+                continue
+            done.add(key)
+            kind = self._kinds[self._kind_of[key]]
+            looked.append(kind)
+            self.looks += 1
+            try:
+                self._serve_one(view, key, demand, kind)
+            except NONSENSE:
+                # Not a demand that could ever be served; nobody else waits for it.
+                self.drop(key)
+        for kind in looked:
+            kind.full, kind.why = False, ""
+
+    def _concerned(self, view: View, everything: bool, bundles: bool) -> list[Kind]:
+        """Kinds that may find room where they have not before."""
+        from hpc.core.policy.placement import has_room
+
+        if everything:
+            return list(self._kinds.values())
+        rows, found = view.grown_rows(), []
+        for kind in self._kinds.values():
+            try:
+                concerned = bundles if kind.in_group else len(rows) and has_room(view, rows, kind.wanted)
+            except NONSENSE:
+                concerned = True
+            if concerned:
+                found.append(kind)
+        return found
+
+    @staticmethod
+    def _turn(kind: Kind, to_the_end: bool) -> Iterator[tuple[int, Key]]:
+        """Its demands, until there is no more room for them."""
+        for key, order in list(kind.keys.items()):
+            if kind.full and not to_the_end:
+                return
+            yield order, key
+
+    def _serve_one(self, view: View, key: Key, demand: Demand, kind: Kind) -> None:
+        from hpc.core.policy.placement import place, why_infeasible
+
+        final, why = self._never(demand)
+        if final:
+            self.drop(key)
+            self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, [], why, final)))
+            return
+        grants: Grants = []
+        wanted = min(demand.count, MAX_DEMAND)
+        if kind.in_group:
+            grants = self._tickets_in_group(demand)
+        elif kind.full:
+            why = kind.why
+        else:
+            for number, count in place(view, demand.placement, wanted, demand.strategy, self._spread_at):
+                amounts = {name: units * count for name, units in demand.placement.items()}
+                grants.append((number, count, self.promises.new(number, amounts)))
+                view.take(number, amounts)
+                self._spread_at = number
+            if not grants:
+                why = kind.why = why_infeasible(view, demand.placement, demand.strategy)
+            kind.full = sum(count for _, count, _ in grants) < wanted
+        patient = False
+        if not grants and not why and not kind.in_group and self.now >= self._patient_at.get(key, self.now + 1.0):
+            grants, patient = self._place_to_wait(view, demand), True
+        for _, count, _ in grants:
+            demand.count -= count
+            self.sent[key] = self.sent.get(key, 0) + count
+        if grants or key in self._told_infeasible:
+            why, told = "", why
+        else:
+            told = why
+            if why:
+                self._told_infeasible.add(key)
+        if grants or why:
+            self.outbox.append((raylet_of(key[0]), Tickets(demand.shape, grants, why, patient=patient)))
+        if demand.count <= 0:
+            self.drop(key)
+        elif told or kind.in_group:
+            self._patient_at.pop(key, None)
+        else:
+            if grants and not patient and not kind.full:
+                self._again[key] = None
+            self._wait(key, anew=bool(grants) or patient)
+
+    def _wait(self, key: Key, anew: bool) -> None:
+        """Its patience begins, if it has not begun."""
+        if anew or key not in self._patient_at:
+            self._patient_at[key] = self.now + PATIENCE_S
+            heapq.heappush(self._due, (self._patient_at[key], key))
+
+    def _place_to_wait(self, view: View, demand: Demand) -> Grants:
+        """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
+        from hpc.core.policy.placement import Snapshot, place
+
+        def spreading(strategy: Any) -> Any:
+            if strategy[0] == "where":
+                return ["where", spreading(strategy[1]), strategy[2]]
+            return strategy if strategy[0] == "node" else "SPREAD"
+
+        empty = Snapshot(view.nodes, view.totals, view.totals, view.labels)
+        plan = place(empty, demand.placement, 1, spreading(demand.strategy), self._spread_at)
+        for number, _ in plan:
+            self._spread_at = number
+        return [(number, count, self.promises.new(number, {})) for number, count in plan]
+
+    def _never(self, demand: Demand) -> tuple[str, str]:
+        """Why a demand can never be served, whatever joins: (kind of error, text). The kind is empty where something
+        could still change."""
+        strategy = demand.strategy
+        if strategy[0] == "where":
+            strategy = strategy[1]
+        if strategy[0] == "pg":
+            why = self.groups.problem(strategy)
+            return ("removed", why) if why else ("", self.groups.too_small(strategy, demand.placement))
+        if strategy[0] == "node" and not strategy[2]:
+            info = self.dead.get(strategy[1])
+            if info is not None:
+                return "unschedulable", f"node {info.node}, on which it had to run, has died: {info.why}"
+            node = self.nodes.get(strategy[1])
+            if node is not None and not fits(node.info.totals, demand.placement):
+                has = {name: node.info.totals.get(name, 0) for name in demand.placement}
+                wants = show(demand.placement)
+                return "unschedulable", f"it needs {{{wants}}} on node {strategy[1]}, which has {{{show(has)}}} in all"
+        return "", ""
+
+    def _tickets_in_group(self, demand: Demand) -> Grants:
+        """Tickets for bundles of a placement group, as far as the reports show room in them."""
+        grants: Grants = []
+        left = demand.count
+        for index, number in self.groups.homes(demand.strategy):
+            node = self.nodes.get(number)
+            key = (demand.strategy[1], index)
+            if node is None or not left or key not in node.bundles:
+                continue
+            free = dict(node.bundles[key])
+            for bundle, amounts in node.bundle_tickets.values():
+                if bundle == key:
+                    for name, units in amounts.items():
+                        free[name] = free.get(name, 0) - units
+            count = how_many(free, demand.placement, left)
+            if count > 0:
+                left -= count
+                used = {name: units * count for name, units in demand.placement.items()}
+                grants.append((number, count, self.promises.new_in_bundle(number, key, used)))
+        return grants

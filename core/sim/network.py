@@ -145,5 +145,6 @@ class LossyLink:
             packet = session.tick(self._clock.now)
             if packet is not None:
                 self._put(node, packet)
-        if any(session.pending_bodies for session in self.sessions.values()):
+        greeting = any(not session.peer for node, session in self.sessions.items() if node not in self.down)
+        if greeting or any(session.pending_bodies for session in self.sessions.values()):
             self._tick_later()

@@ -146,7 +146,8 @@ print(hpc.get(daemon.remote()), flush=True)
 """
     run = Launched(tmp_path, script)
     assert run.process.stdout is not None
-    out, _ = run.process.communicate(timeout=30)
-    assert run.process.returncode == 0
+    out = run.process.stdout.read()  # not communicate(): that does not see what readline() has read ahead
+    code, err = run.end()
+    assert code == 0, err
     pid = int(out.split()[0])
     eventually(lambda: not os.path.exists(f"/proc/{pid}"))

@@ -890,6 +890,10 @@ class PgWarning(Message, tag=109):
     why: str
 
 
+#: What the maker of a placement group acts on.
+GROUP_CREATED, GROUP_REMOVED = "CREATED", "REMOVED"
+
+
 class PgState(Message, tag=165):
     """To the process that made a group, when it has changed: it is CREATED, or not (any more), or REMOVED and why."""
 

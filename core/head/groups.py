@@ -7,7 +7,7 @@ group is planned anew when there may be room. What a group has come to is journa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from hpc.core.head.sane import NONSENSE
 from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import Amounts, fits, from_units, show
 from hpc.core.wire import (
+    GROUP_CREATED,
+    GROUP_REMOVED,
     Answer,
     BundleCommit,
     BundlePrepare,
@@ -35,7 +37,7 @@ from hpc.core.wire import (
 if TYPE_CHECKING:
     from hpc.core.policy.placement import Snapshot
 
-PENDING, PREPARING, CREATED, RESCHEDULING, REMOVED = "PENDING", "PREPARED", "CREATED", "RESCHEDULING", "REMOVED"
+PENDING, PREPARING, CREATED, RESCHEDULING, REMOVED = "PENDING", "PREPARED", GROUP_CREATED, "RESCHEDULING", GROUP_REMOVED
 #: A raylet that refused is not asked again for so long: its next report says why.
 REFUSED_S = 0.05
 #: A group that has waited so long is waited for by raylets: what becomes free on the nodes of its plan is kept for it.
@@ -95,6 +97,21 @@ class Group:
     def missing(self) -> list[int]:
         """Bundles that are nowhere."""
         return [i for i, node in enumerate(self.nodes) if not node]
+
+    def places(self, snapshot: Snapshot, avoid: Collection[int] = ()) -> dict[int, int] | None:
+        """A node for each bundle that is nowhere; None if they do not find room beside those that are somewhere."""
+        from hpc.core.policy.bundles import place_bundles
+
+        missing = self.missing
+        nodes = place_bundles(
+            snapshot,
+            [self.bundles[i] for i in missing],
+            self.strategy,
+            [self.selectors[i] for i in missing] if self.selectors else [],
+            taken=[node for node in self.nodes if node],
+            avoid=avoid,
+        )
+        return None if nodes is None else dict(zip(missing, nodes))
 
     def row(self) -> list[Any]:
         """What another head must know. It gives up the attempt that is under way: its bundles are returned when their
@@ -341,22 +358,15 @@ class Groups:
 
     def _look_after(self, snapshot: Snapshot, group: Group) -> None:
         """What is kept for a group is given up after a while, and when there is room for it as things are."""
-        from hpc.core.policy.bundles import place_bundles
-
-        missing = group.missing
-        selectors = [group.selectors[i] for i in missing] if group.selectors else []
-        taken = [node for node in group.nodes if node]
-        bundles = [group.bundles[i] for i in missing]
         if self.now >= group.hold_at:
             self._give_up(group)
             group.hold_at = self.now + group.hold_s
             group.hold_s = min(MAX_HOLD_S, 2 * group.hold_s)
-        elif place_bundles(snapshot, bundles, group.strategy, selectors, taken=taken) is not None:
+        elif group.places(snapshot) is not None:
             self._give_up(group)
 
     def _hold_room(self, snapshot: Snapshot) -> None:
         """Have room kept for the oldest group that has waited long enough, on nodes that tasks alone keep from it."""
-        from hpc.core.policy.bundles import place_bundles
         from hpc.core.policy.placement import Snapshot
 
         late = [g for g in self.unplaced if g.since and self.now >= max(g.since + self.patience_s, g.hold_at)]
@@ -373,33 +383,24 @@ class Groups:
                 if node in there:
                     room.take(node, bundle)
         for group in late:
-            missing = group.missing
-            selectors = [group.selectors[i] for i in missing] if group.selectors else []
-            taken = [node for node in group.nodes if node]
-            bundles = [group.bundles[i] for i in missing]
-            avoid = [node for node, until in group.in_vain.items() if until > self.now]
-            nodes = place_bundles(room, bundles, group.strategy, selectors, taken=taken, avoid=avoid)
-            if nodes is not None:
+            planned = group.places(room, avoid=[node for node, until in group.in_vain.items() if until > self.now])
+            if planned is not None:
                 self._holding = group.group
                 group.hold_s = group.hold_s or self.hold_s
                 group.hold_at = self.now + group.hold_s
                 self.holds += 1
-                self._prepare(group, dict(zip(missing, nodes)), patient=True)
+                self._prepare(group, planned, patient=True)
                 return
 
     def _plan_one(self, snapshot: Snapshot, group: Group) -> None:
-        from hpc.core.policy.bundles import place_bundles, why_no_group
+        from hpc.core.policy.bundles import why_no_group
 
         group.refused = {n: t for n, t in group.refused.items() if t > self.now}
-        missing = group.missing
-        bundles = [group.bundles[i] for i in missing]
-        selectors = [group.selectors[i] for i in missing] if group.selectors else []
-        taken = [node for node in group.nodes if node]
-        nodes = place_bundles(snapshot, bundles, group.strategy, selectors, taken=taken, avoid=group.refused.keys())
-        if nodes is not None:
-            for bundle, node in zip(bundles, nodes):
-                snapshot.take(node, bundle)
-            self._prepare(group, dict(zip(missing, nodes)))
+        planned = group.places(snapshot, avoid=group.refused.keys())
+        if planned is not None:
+            for index, node in planned.items():
+                snapshot.take(node, group.bundles[index])
+            self._prepare(group, planned)
             return
         group.since = group.since or self.now
         if not group.warned:

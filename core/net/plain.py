@@ -237,10 +237,35 @@ class PlainDial:
             self._sock = None
 
 
-class PlainSender:
+class _End:
+    """One end of a stream. ``gone()``: the connection has ended, and not by `close`."""
+
+    def __init__(
+        self, reactor: Reactor, sock: socket.socket, on_readable: Callable[[], None], gone: Callable[[], None]
+    ):
+        self._reactor = reactor
+        self._sock = sock
+        self._gone = gone
+        self._open = True
+        reactor.add_reader(sock.fileno(), on_readable)
+
+    def _end(self) -> None:
+        if self._open:
+            self.close()
+            self._gone()
+
+    def close(self) -> None:
+        """End the stream; nobody is told."""
+        if self._open:
+            self._open = False
+            self._reactor.remove(self._sock.fileno())
+            self._sock.close()
+
+
+class PlainSender(_End):
     """The source's end of a stream. What is queued are names, not memory: ``find(object, at, size, total)`` gives the
     bytes when it is their turn, or None if they are not there any more; ``lost(object, at, bytes that waited)`` is told
-    then. ``gone()``: the connection has ended."""
+    then."""
 
     def __init__(
         self, reactor: Reactor, sock: socket.socket,
@@ -248,15 +273,12 @@ class PlainSender:
         lost: Callable[[bytes, int, int], None],
         gone: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._reactor = reactor
-        self._sock = sock
-        self._find, self._lost, self._gone = find, lost, gone
+        super().__init__(reactor, sock, self._on_readable, gone)
+        self._find, self._lost = find, lost
         self._queue: deque[tuple[bytes, int, int, int]] = deque()
         #: Of the piece that was sent in part: its memory may be another object's at the next turn.
         self._rest = b""
-        self._open = self._waiting = False
-        self._open = True
-        reactor.add_reader(sock.fileno(), self._on_end)
+        self._waiting = False
 
     def send(self, ident: bytes, at: int, size: int, total: int) -> None:
         """Queue a part of an object."""
@@ -288,7 +310,7 @@ class PlainSender:
         except BlockingIOError:
             return
         except OSError:
-            self._on_end(True)
+            self._end()
 
     def _send_piece(self) -> int:
         ident, at, size, total = self._queue[0]
@@ -305,33 +327,27 @@ class PlainSender:
             self._rest = head[sent:] + view[max(0, sent - len(head)) :]
         return sent
 
-    def _on_end(self, broken: bool = False) -> None:
+    def _on_readable(self) -> None:
         """A reader says nothing; if there is something to read, the stream is over."""
-        if not broken:
-            try:
-                self._sock.recv(1)
-            except BlockingIOError:
-                return
-            except OSError:
-                pass
-        if self._open:
-            self.close()
-            self._gone()
+        try:
+            self._sock.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self._end()
 
     def close(self) -> None:
-        """End the stream; what waits is dropped."""
-        if self._open:
-            self._open = False
-            self._queue.clear()
-            self._rest = b""
-            self._reactor.remove(self._sock.fileno())
-            self._sock.close()
+        """End the stream; what waits is dropped, and nobody is told."""
+        self._queue.clear()
+        self._rest = b""
+        super().close()
 
 
-class PlainReceiver:
+class PlainReceiver(_End):
     """The reader's end. ``room(object, at, size, total)`` says to which pull a piece belongs, and where its bytes go
     (None: nobody wants them); it is asked before each read, because that may change while a piece is on its way.
-    ``placed(pull, size)``: a piece is there. ``gone()``: the connection has ended."""
+    ``placed(pull, size)``: a piece is there."""
 
     def __init__(
         self, reactor: Reactor, sock: socket.socket,
@@ -339,17 +355,14 @@ class PlainReceiver:
         placed: Callable[[Any, int], None],
         gone: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._reactor = reactor
-        self._sock = sock
-        self._room, self._placed, self._gone = room, placed, gone
+        super().__init__(reactor, sock, self._read, gone)
+        self._room, self._placed = room, placed
         self._head = bytearray(PIECE.size)
         self._have = 0
         self._piece: tuple[bytes, int, int, int] | None = None
         self._done = 0
         self._pull: Any = None
         self._waste = memoryview(bytearray(64 << 10))
-        self._open = True
-        reactor.add_reader(sock.fileno(), self._read)
 
     def _read(self) -> None:
         budget = TURN_BYTES
@@ -395,15 +408,3 @@ class PlainReceiver:
             if pull is not None:
                 self._placed(pull, size)
         return got
-
-    def _end(self) -> None:
-        if self._open:
-            self.close()
-            self._gone()
-
-    def close(self) -> None:
-        """End the stream; nobody is told."""
-        if self._open:
-            self._open = False
-            self._reactor.remove(self._sock.fileno())
-            self._sock.close()

@@ -131,7 +131,10 @@ class Zygote:
     def _import_later(self) -> None:
         modules, self.later = self.later, ()
         if self.refusal is None:
-            preload(modules)
+            try:
+                preload(modules)
+            except Exception:  # workers import for themselves what they need, and say what is wrong with it
+                traceback.print_exc()
             self.refusal = why_not_fork()
             gc.collect()
             gc.freeze()

@@ -97,7 +97,7 @@ class Client(Values):
         self._epoll.register(self._kick_fd, select.EPOLLIN)
         self._watch(self.raylet)
         self.polling = PollLock(self._poll_once, self._kick, self.tick_s)
-        self._thread = threading.Thread(target=self._background, name="hpc-background", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the background thread."""
@@ -108,6 +108,7 @@ class Client(Values):
             # Not a Thread: a worker is ended as a whole, and this way the pages that it would write stay shared.
             _thread.start_new_thread(self._background, ())
         else:
+            self._thread = threading.Thread(target=self._background, name="hpc-background", daemon=True)
             self._thread.start()
 
     # -------------------------------------------------------------- reading
@@ -571,7 +572,7 @@ class Client(Values):
         self.lost = self.lost or "it was shut down"
         self.polling.closing = True
         self._kick()
-        if self._thread.ident is not None and self._thread is not threading.current_thread():
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
         if self.kind == "driver":
             with self.lock:

@@ -104,10 +104,7 @@ def wait_here(values: Values, refs: Sequence[ObjectRef[Any]], num_returns: int, 
         finally:
             with values.lock:
                 memory.bring_no_more([ident for ident, _ in few], waiter)
-                for ident in pending:
-                    entry = machine.objects[ident]
-                    if entry.waiters and waiter in entry.waiters:
-                        entry.waiters.remove(waiter)
+                machine.await_no_more(pending, waiter)
         if over:
             missing -= arrived
             return missing

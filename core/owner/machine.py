@@ -14,6 +14,8 @@ from hpc.core.ids import HEAD, Address
 from hpc.core.owner.actors import ActorSubmitter
 from hpc.core.serialization import NONE
 from hpc.core.wire import (
+    GROUP_CREATED,
+    GROUP_REMOVED,
     INLINE,
     ActorState,
     BorrowAcked,
@@ -111,9 +113,9 @@ class OwnerMachine(ActorSubmitter):
         entry = self.objects.get(group)
         if entry is None:
             return
-        if state == "CREATED":
+        if state == GROUP_CREATED:
             self.set_result(group, Result(INLINE, NONE))
-        elif state == "REMOVED":
+        elif state == GROUP_REMOVED:
             self.groups_made.discard(group)
             self.set_result(group, system_error("TaskPlacementGroupRemoved", why))
         else:

@@ -220,6 +220,13 @@ class ObjectTable:
             entry.asked = True
             self.send(owner_of(entry.ident), GetObject(entry.ident))
 
+    def await_no_more(self, idents: Iterable[bytes], waiter: Waiter) -> None:
+        """The reverse of `await_value`, for what has no value yet."""
+        for ident in idents:
+            entry = self.objects.get(ident)
+            if entry is not None and entry.waiters and waiter in entry.waiters:
+                entry.waiters.remove(waiter)
+
     def adopt_inner(self, ident: bytes, result: Result, sender: Address, release: Release) -> None:
         """A result of ours arrived with references inside: hold them as long as it lives, then release the sender."""
         entry = self.objects.get(ident)

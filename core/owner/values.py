@@ -206,10 +206,7 @@ class Values:
 
     def _forget_waiter(self, waiter: Waiter, refs: Sequence[ObjectRef[Any]]) -> None:
         with self.lock:
-            for ref in refs:
-                entry = self.machine.objects.get(ref._id)
-                if entry is not None and entry.waiters and waiter in entry.waiters:
-                    entry.waiters.remove(waiter)
+            self.machine.await_no_more([ref._id for ref in refs], waiter)
 
     def value_of(self, ident: bytes, timeout_s: float | None = None) -> Any:
         """The value of an object that is known to have one; raises if it is an error."""

@@ -83,9 +83,8 @@ class ActorHost:
             }
         self.instance = self.cls(*args, **kwargs)
 
-    def run(self) -> bool:
-        """Take over the main thread and serve calls to the end; False where the worker's own loop does that."""
-        return False
+    def run(self) -> None:
+        """Take over the main thread and serve calls to the end, where the worker's own loop is not to do that."""
 
     def call(self, src: Address, msg: Call) -> None:
         """Run a call, here or on the actor's own threads."""

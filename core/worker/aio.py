@@ -46,12 +46,11 @@ class AsyncActorHost(ActorHost):
         asyncio.set_event_loop(self.loop)
         super().construct(args, kwargs)
 
-    def run(self) -> bool:
+    def run(self) -> None:
         """Serve calls until the process ends."""
         self.loop_thread = threading.get_ident()
         self.worker.wake = self._wake
         self.loop.run_forever()
-        return True
 
     def _wake(self) -> None:
         """Another thread has read something for this one."""

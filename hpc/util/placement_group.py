@@ -199,7 +199,7 @@ def _amounts(bundles: Any) -> list[dict[str, int]]:
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Have the group removed and what runs in it ended; returns at once. Tasks fail with TaskPlacementGroupRemoved,
     actors die."""
-    from hpc.core.wire import PgRemove
+    from hpc.core.wire import GROUP_REMOVED, PgRemove
     from hpc.session import ensure_client
 
     if not isinstance(placement_group, PlacementGroup):
@@ -207,7 +207,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     client = ensure_client()
     client.tell_head(lambda req: PgRemove(req, placement_group.id))
     with client.lock:
-        client.machine.on_group_state(placement_group.id, "REMOVED", "it was removed by remove_placement_group()")
+        client.machine.on_group_state(placement_group.id, GROUP_REMOVED, "it was removed by remove_placement_group()")
     client._after()
 
 

@@ -111,16 +111,21 @@ def _with_options(known: MethodOptions, options: dict[str, Any]) -> MethodOption
 
 
 class ActorMethod:
-    """A method of an actor: call it with ``.remote()``."""
+    """A method of an actor: call it with ``.remote()``. It holds the actor as a handle does, and not the handle, which
+    keeps the methods that were asked for."""
 
-    __slots__ = ("_count", "_group", "_handle", "_name", "_options", "_retries")
+    __slots__ = ("_class", "_count", "_group", "_name", "_options", "_ref", "_retries", "_shared")
 
-    def __init__(self, handle: ActorHandle, name: str, options: MethodOptions) -> None:
-        self._handle = handle
+    def __init__(
+        self, ref: ObjectRef[Any], class_name: str, shared: HandleOptions, name: str, options: MethodOptions
+    ) -> None:
+        self._ref = ref
+        self._class = class_name
+        self._shared = shared
         self._name = name
         self._options = options
         self._count = options.num_returns
-        self._retries = handle._hpc_options.retries if options.retries is None else options.retries
+        self._retries = shared.retries if options.retries is None else options.retries
         self._group = options.group
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -130,8 +135,10 @@ class ActorMethod:
         """The same method with other options."""
         _check_method_options(options)
         changed = _with_options(self._options, options)
-        self._handle._check_group(changed.group)
-        return ActorMethod(self._handle, self._name, changed)
+        if changed.group and changed.group not in self._shared.groups:
+            known = ", ".join(self._shared.groups) or "none"
+            raise ValueError(f"actor class {self._class!r} has no concurrency group {changed.group!r}; it has: {known}")
+        return ActorMethod(self._ref, self._class, self._shared, self._name, changed)
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
         """Not supported: task graphs are no part of this runtime."""
@@ -140,21 +147,20 @@ class ActorMethod:
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
         generator an ObjectRefGenerator. Raises PendingCallsLimitExceeded if the actor's max_pending_calls wait."""
-        handle = self._handle
-        ref = handle._hpc_ref
+        ref = self._ref
         client = ref._client
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
         count = self._count
         machine = client.machine
         if machine.pending_bytes > MAX_PENDING_BYTES:
             client.wait_for_room()
-        shared = handle._hpc_options
+        shared = self._shared
         with client.lock:
             if machine.dropped:
                 machine.drain_dropped()
             client.check_lost()
             if shared.max_pending > 0:
-                _check_pending(machine.pending_calls(ref._id), shared.max_pending, handle)
+                _check_pending(machine.pending_calls(ref._id), shared.max_pending, f"Actor({self._class}, {ref.hex()})")
             task = machine.new_ids(count if count >= 0 else STREAM_IDS)
             msg = Call(
                 task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, [], refs, holds,
@@ -173,10 +179,10 @@ class ActorMethod:
         return [ObjectRef(return_id(task, index), client) for index in range(count)] if count else None
 
 
-def _check_pending(waiting: int, limit: int, handle: ActorHandle) -> None:
+def _check_pending(waiting: int, limit: int, actor: str) -> None:
     if waiting >= limit:
         raise PendingCallsLimitExceeded(
-            f"{waiting} calls of this process to {handle!r} are not finished, and its max_pending_calls is {limit}: "
+            f"{waiting} calls of this process to {actor} are not finished, and its max_pending_calls is {limit}: "
             "get some of their results first"
         )
 
@@ -196,18 +202,14 @@ class ActorHandle:
     def _actor_id(self) -> str:
         return self._hpc_ref.hex()
 
-    def _check_group(self, group: str) -> None:
-        if group and group not in self._hpc_options.groups:
-            known = ", ".join(self._hpc_options.groups) or "none"
-            raise ValueError(f"actor class {self._hpc_class!r} has no concurrency group {group!r}; it has: {known}")
-
     def __getattr__(self, name: str) -> ActorMethod:
         known = self._hpc_methods.get(name) if not name.startswith("_hpc") else None
         if known is None:
             if name not in BUILT_IN:
                 raise AttributeError(f"actor class {self.__dict__.get('_hpc_class')!r} has no method {name!r}")
             known = MethodOptions()
-        return ActorMethod(self, name, known)
+        method = self.__dict__[name] = ActorMethod(self._hpc_ref, self._hpc_class, self._hpc_options, name, known)
+        return method
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (ActorHandle, (self._hpc_ref, self._hpc_class, self._hpc_methods, self._hpc_options))

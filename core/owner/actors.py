@@ -355,7 +355,7 @@ class ActorSubmitter(LineageTable):
             del self.calls[msg.task]
             client.calls.pop(msg.task, None)
             self.pending_bytes -= rec.size
-            self.set_result(msg.task, result)
+            self.set_plain(msg.task, result)
             if not client.calls:
                 self.let_go(client.actor)
         else:

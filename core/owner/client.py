@@ -72,6 +72,7 @@ class Client(Values):
         self.lock = threading.Lock()
         self.lost = ""
         self.on_other: Callable[[Address, Message, Stream], None] = lambda src, msg, via: None
+        self.on_frame: Callable[[], None] = lambda: None
         self.before_wait: Callable[[], Callable[[], None] | None] = lambda: None
         self.on_background: Callable[[], None] = lambda: None
         self.more_state: Callable[[str, int], list[dict[str, Any]]] = lambda what, limit: []
@@ -231,6 +232,7 @@ class Client(Values):
                     self._drain_dead(messages)
                 for msg in machine.handle(src, messages):
                     self._other(src, msg, stream)
+            self.on_frame()
             if machine.dropped:
                 machine.drain_dropped()
             self._flush()

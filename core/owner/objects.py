@@ -116,7 +116,10 @@ class ObjectTable:
             if entry is not None:
                 entry.count -= 1
                 if entry.count <= 0 and not entry.nodes:
-                    self._free(entry)
+                    if entry.plain:
+                        del objects[entry.ident]
+                    else:
+                        self._free(entry)
 
     def _free(self, entry: Entry) -> None:
         del self.objects[entry.ident]
@@ -184,6 +187,18 @@ class ObjectTable:
             entry.waiters = None
             for waiter in waiters:
                 self._tell(waiter, entry, result)
+
+    def set_plain(self, ident: bytes, result: Result) -> None:
+        """The same for the only value of a task or call that ended, where it came in the message and refers to nothing:
+        as nearly all do."""
+        entry = self.objects.get(ident)
+        if entry is not None:
+            entry.result = result
+            entry.plain = True
+            if entry.waiters is not None:
+                waiters, entry.waiters = entry.waiters, None
+                for waiter in waiters:
+                    self._tell(waiter, entry, result)
 
     def _tell(self, waiter: Waiter | TaskRec | CallRec | OwnedActor | Address, entry: Entry, result: Result) -> None:
         if type(waiter) is Waiter:

@@ -34,7 +34,8 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """One object as this process knows it: its value when there is one, and who keeps it alive.
 
     ``count`` are the holds of this process (Python references, tasks in flight, values that contain it); ``nodes`` are
-    the nodes that told the owner that they hold it; ``acked`` says that the owner knows of our hold.
+    the nodes that told the owner that they hold it; ``acked`` says that the owner knows of our hold. ``plain`` is ours,
+    has a value in the message that brought it, and when nobody holds it there is nothing to do but to forget it.
     """
 
     ident: bytes
@@ -48,6 +49,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     asked: bool = False
     dead: bool = False
     pinned: bool = False
+    plain: bool = False
     on_ack: list[Callable[[], None]] | None = None
 
 

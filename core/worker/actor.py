@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core import serialization
 from hpc.core.ids import Address
-from hpc.core.wire import Call, CreateActor, Done, Result, system_error
+from hpc.core.serialization import NO_ARGUMENTS
+from hpc.core.wire import Call, CreateActor, Done, system_error
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_generator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 ASYNC_CONCURRENCY = 1000
 #: A reply with this running time is sent at once (nobody else would send it for a thread).
 FLUSH_US = 1000
+EXITED = "exit_actor() was called"
+NOTHING: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
 
 class ActorExit(BaseException):
@@ -69,6 +72,7 @@ class ActorHost:
         self.loop_thread = 0
         self.pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
         self._futures: dict[bytes, concurrent.futures.Future[Any]] = {}
+        self._names: dict[str, str] = {}
         self._pending = 0
         self._idle = threading.Condition()
 
@@ -93,7 +97,7 @@ class ActorHost:
             pool = self.pools.get(msg.group) or self.pools[""]
             self._futures[msg.task] = pool.submit(self._run_pooled, src, msg)
         else:
-            self._run(src, msg, main=True)
+            self._run(src, msg)
 
     def _enter(self) -> None:
         with self._idle:
@@ -119,6 +123,8 @@ class ActorHost:
 
     def method(self, name: str) -> Any:
         """The bound method, or one of those that every actor has."""
+        if name[:2] != "__":
+            return getattr(self.instance, name)
         if name == "__ray_ready__":
             return lambda: True
         if name == "__ray_call__":
@@ -133,19 +139,25 @@ class ActorHost:
         finally:
             self._left(msg.task)
 
-    def _run(self, src: Address, msg: Call, main: bool = False) -> None:
+    def full_name(self, method: str) -> str:
+        """What a call of a method is called."""
+        name = self._names.get(method)
+        if name is None:
+            name = self._names[method] = f"{self.name}.{method}"
+        return name
+
+    def _run(self, src: Address, msg: Call) -> None:
         worker = self.worker
-        context = TaskContext(msg.task, msg.attempt, f"{self.name}.{msg.method}")
+        name = self.full_name(msg.method)
+        context = TaskContext(msg.task, msg.attempt, name)
         token = current_task.set(context)
         worker.running[msg.task] = context
         met: list[bytes] = []
         serialization.context.met = met
         start = time.monotonic()
-        if main:
-            worker.started_at = start
         exiting = retryable = False
         try:
-            args, kwargs = worker.arguments(msg)
+            args, kwargs = worker.arguments(msg) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
             value = self.method(msg.method)(*args, **kwargs)
             if msg.num_returns < 0:
                 value = run_generator(ItemSender(worker, src, msg, context), value)
@@ -161,30 +173,16 @@ class ActorHost:
             serialization.context.met = None
             current_task.reset(token)
             worker.running.pop(msg.task, None)
-        self._reply(src, msg, results, met, start, exiting, retryable)
-
-    def _reply(
-        self,
-        src: Address,
-        msg: Call,
-        results: list[Result],
-        met: list[bytes],
-        start: float,
-        exiting: bool,
-        retryable: bool,
-        later: bool = False,
-    ) -> None:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind if results else 0
-        alone = not (self.is_async or self.pools)
-        end = record.mark() if alone and run_us > record.MARK_US else None
-        self.worker.record.append((msg.task, msg.attempt, f"{self.name}.{msg.method}", start, run_us, kind, end))
+        end = record.mark() if run_us > record.MARK_US and not self.pools else None
+        worker.record.append((msg.task, msg.attempt, name, start, run_us, kind, end))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
-        self.worker.reply(src, done, met, later)
+        worker.reply(src, done, met)
         if exiting:
-            self.worker.exit("exit_actor() was called")
+            worker.exit(EXITED)
 
 
 def exit_this_actor() -> None:

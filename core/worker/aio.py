@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core import serialization
 from hpc.core.ids import Address
-from hpc.core.wire import Call, CreateActor, EndActor, system_error
-from hpc.core.worker.actor import ActorExit, ActorHost
+from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
+from hpc.core.worker.actor import EXITED, ActorExit, ActorHost
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_async_generator
 
@@ -117,7 +117,7 @@ class AsyncActorHost(ActorHost):
 
     async def _run_call(self, src: Address, msg: Call, group: str) -> None:
         worker = self.worker
-        context = TaskContext(msg.task, msg.attempt, f"{self.name}.{msg.method}")
+        context = TaskContext(msg.task, msg.attempt, self.full_name(msg.method))
         exiting = retryable = False
         met: list[bytes] = []
         start = time.monotonic()
@@ -148,7 +148,12 @@ class AsyncActorHost(ActorHost):
         finally:
             worker.running.pop(msg.task, None)
             self._ended(msg.task, group)
-        self._reply(src, msg, results, met, start, exiting, retryable, later=not exiting)
+        run_us = int((time.monotonic() - start) * 1e6)
+        kind = results[0].kind if results else 0
+        worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None))
+        worker.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, exiting), met, later=not exiting)
+        if exiting:
+            worker.exit(EXITED)
         self._maybe_end()
 
 

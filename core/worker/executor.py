@@ -8,6 +8,7 @@ number (out-of-order actors) run as they come.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,29 +50,32 @@ class Executor:
         self.cancelled: list[Item] = []
         self.replies: list[tuple[Address, Message]] = []
         self._orders: dict[tuple[Address, str], _Order] = {}
+        self.handlers: dict[type, Callable[[Address, Any], None]] = {
+            Call: self._call,
+            Cancel: self._cancel,
+            CreateActor: self._create,
+            DefineFunction: self._define,
+            EndActor: self._queue,
+            LeaseBegin: self._begin,
+            Skip: self._skip,
+            Task: self._queue,
+        }
 
     def handle(self, src: Address, msg: Message) -> bool:
         """Take a message; False if it is not for an executor."""
-        kind = type(msg)
-        if kind is Task:
-            self.ready.append((src, msg))
-        elif kind is Call:
-            self._call(src, msg)  # type: ignore[arg-type]
-        elif kind is DefineFunction:
-            self.functions[msg.fn] = msg.blob  # type: ignore[attr-defined]
-        elif kind is LeaseBegin:
-            self.leases[msg.lease] = msg  # type: ignore[attr-defined, assignment]
-        elif kind is CreateActor:
-            self._create(src, msg)  # type: ignore[arg-type]
-        elif kind is Skip:
-            self._skip(src, msg)  # type: ignore[arg-type]
-        elif kind is EndActor:
-            self.ready.append((src, msg))
-        elif kind is Cancel:
-            self._cancel(src, msg)  # type: ignore[arg-type]
-        else:
-            return False
-        return True
+        handler = self.handlers.get(type(msg))
+        if handler is not None:
+            handler(src, msg)
+        return handler is not None
+
+    def _queue(self, src: Address, msg: Task | EndActor) -> None:
+        self.ready.append((src, msg))
+
+    def _define(self, src: Address, msg: DefineFunction) -> None:
+        self.functions[msg.fn] = msg.blob
+
+    def _begin(self, src: Address, msg: LeaseBegin) -> None:
+        self.leases[msg.lease] = msg
 
     def _create(self, src: Address, msg: CreateActor) -> None:
         self.actor, self.incarnation = msg.actor, msg.incarnation

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hpc.core.ids import Address
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import Shape
-from hpc.core.wire import Answer, KeepActor, Message, NewActor
+from hpc.core.wire import Answer, KeepActor, NewActor
 
 
-def handle(machine: OwnerMachine, src: Address, msg: Message) -> bool:
-    """Take a message to the keeper; False if it is none."""
-    if isinstance(msg, NewActor):
-        machine.send(src, Answer(msg.req, True, machine.new_ids()))
-    elif isinstance(msg, KeepActor):
-        _keep(machine, src, msg)
-    else:
-        return False
-    return True
+def handlers(machine: OwnerMachine) -> dict[type, Callable[[Address, Any], None]]:
+    """What takes the messages to a keeper."""
+    return {
+        NewActor: lambda src, msg: machine.send(src, Answer(msg.req, True, machine.new_ids())),
+        KeepActor: lambda src, msg: _keep(machine, src, msg),
+    }
 
 
 def _keep(machine: OwnerMachine, src: Address, msg: KeepActor) -> None:

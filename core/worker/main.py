@@ -21,7 +21,7 @@ from hpc.core import serialization
 from hpc.core.crashpoints import arm
 from hpc.core.exceptions import TaskCancelledError, pack_error
 from hpc.core.ids import Address, return_id
-from hpc.core.net.stream import Stream, listen
+from hpc.core.net.stream import listen
 from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Waiter
@@ -40,7 +40,6 @@ from hpc.core.wire import (
     EndActor,
     Exiting,
     LastRows,
-    Message,
     Result,
     Retire,
     Task,
@@ -113,7 +112,10 @@ class Worker:
         self.where = f"pid={os.getpid()}, node={spec.node}"
         client = self.client
         arm("worker", client.machine, spec.config, spec.node, spec.dir)
-        client.on_other = self._on_message
+        client.on_frame = self._on_frame
+        client.machine.handlers.update(self.executor.handlers)
+        client.machine.handlers.update(keeper.handlers(client.machine))
+        client.machine.handlers.update({Consumed: self._consumed, Retire: self._retire})
         client.before_wait = self._before_wait
         client.on_background = self._on_background
         client.more_state = self._more_state
@@ -123,23 +125,15 @@ class Worker:
 
     # -------------------------------------------------------------- messages
 
-    def _on_message(self, src: Address, msg: Message, via: Stream) -> None:
-        """Called with the client's lock held, by whoever polls."""
+    def _on_frame(self) -> None:
+        """What a frame of messages leads to. Called with the client's lock held, by whoever polls."""
         executor = self.executor
-        if isinstance(msg, Retire):
-            self.retiring = True
-        elif isinstance(msg, Consumed):
-            self._consumed(msg)
-            return
-        elif not executor.handle(src, msg):
-            keeper.handle(self.client.machine, src, msg)
-            return
         if executor.replies:
             for dst, reply in executor.replies:
                 self.client.machine.send(dst, reply)
             executor.replies.clear()
-        if self.blocked and type(msg) is Task:
-            # Sent before its owner knew that we wait: it must not wait for us, who may be waiting for it.
+        if self.blocked and self.actor is None:
+            # Tasks sent before its owner knew that we wait: it must not wait for us, who may be waiting for it.
             self._give_back()
         if executor.cancelled:
             self._handle_cancelled()
@@ -160,7 +154,10 @@ class Worker:
             ]
         return record.rows(self.record, limit) if what == "events" else []
 
-    def _consumed(self, msg: Consumed) -> None:
+    def _retire(self, src: Address, msg: Retire) -> None:
+        self.retiring = True
+
+    def _consumed(self, src: Address, msg: Consumed) -> None:
         context = self.running.get(msg.task)
         if context is not None and context.attempt == msg.attempt:
             context.consumed = max(context.consumed, msg.count)

@@ -43,6 +43,8 @@ class PollLock:
         self._park = threading.Lock()
         self._park.acquire()
         self.closing = False
+        #: Called by a thread that waits, whenever it holds nothing: it may raise what ends the waiting.
+        self.check: Callable[[], None] = lambda: None
 
     def wait(self, waiter: Waiter, deadline: float | None) -> bool:
         """Until ``waiter`` needs nothing more (True), or the deadline has passed (False)."""
@@ -50,6 +52,7 @@ class PollLock:
         if self._owner == me:
             return self._poll_until(waiter, deadline)
         while waiter.needed > 0:
+            self.check()
             if self.take():
                 try:
                     if not self._poll_until(waiter, deadline):
@@ -99,6 +102,7 @@ class PollLock:
     def _poll_until(self, waiter: Waiter, deadline: float | None) -> bool:
         poll = self._poll
         while waiter.needed > 0:
+            self.check()
             if self.closing:
                 return False
             if deadline is None:

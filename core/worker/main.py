@@ -51,6 +51,7 @@ from hpc.core.worker.actor import ActorHost, host
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, run_generator
+from hpc.core.worker.interrupt import Interrupter
 
 if TYPE_CHECKING:
     from hpc.core.node.spec import NodeSpec
@@ -62,7 +63,6 @@ REPLY_BATCH = 64
 GIVE_BACK_S = 0.002
 #: A worker that is to end looks this often whether the objects that it owns are still needed.
 RETIRE_LOOK_S = 1.0
-CANCEL_SIGNAL = signal.SIGRTMIN + 6
 
 
 #: The result of a task that returned nothing.
@@ -108,7 +108,12 @@ class Worker:
         #: What the slot in the arena says stays until the next task, or until there is none: a finished task that is
         #: taken for running is of no consequence, because its owner has been told.
         self._published = False
-        self._cancel: bytes = b""
+        self.interrupter = Interrupter(
+            lambda: self._main_task,
+            self.client._kick,
+            borders=frozenset({Worker._run_task.__code__, ActorHost.construct.__code__}),
+            open=frozenset({run_generator.__code__}),
+        )
         self.where = f"pid={os.getpid()}, node={spec.node}"
         client = self.client
         arm("worker", client.machine, spec.config, spec.node, spec.dir)
@@ -121,7 +126,7 @@ class Worker:
         client.more_state = self._more_state
         client.listen(listener)
         current.client = client
-        signal.signal(CANCEL_SIGNAL, self._on_cancel_signal)
+        client.polling.check = self.interrupter.check
 
     # -------------------------------------------------------------- messages
 
@@ -171,19 +176,13 @@ class Worker:
                     self.client.machine.cancel_children(msg.task)
                 if self.actor is not None:
                     self.actor.cancel(msg.task)
-                elif self._main_task == msg.task:
-                    self._cancel = msg.task
-                    signal.pthread_kill(self._main, CANCEL_SIGNAL)
+                else:
+                    self.interrupter.cancel(msg.task)
             else:
                 error = system_error("TaskCancelledError", "it was cancelled before it started")
                 done = Done(msg.task, msg.attempt, [error] * max(1, msg.num_returns))
                 self.client.machine.send(src, done)
         self.executor.cancelled.clear()
-
-    def _on_cancel_signal(self, signum: int, frame: Any) -> None:
-        if self._cancel and self._cancel == self._main_task:
-            self._cancel = b""
-            raise TaskCancelledError("the task was cancelled while it ran")
 
     def _next(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
@@ -238,7 +237,9 @@ class Worker:
             self.client._flush()
 
     def _on_background(self) -> None:
-        """On the background thread, while the main thread computes: a long task gives back those behind it."""
+        """On the background thread, while the main thread computes: a long task gives back those behind it, and one
+        that is to end is told so again."""
+        self.interrupter.again()
         if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:
             client = self.client
             with client.lock:

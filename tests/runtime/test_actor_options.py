@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hpc
@@ -281,3 +283,32 @@ def test_cancel_calls(tmp_path):
     with pytest.raises(TaskCancelledError):
         hpc.get(ref)
     assert hpc.get(actor.ok.remote()) == "ok"
+
+
+def test_a_worker_survives_that_its_tasks_are_cancelled_anywhere():
+    """Tasks that submit, put, get and wait without a pause, cancelled at whatever they are doing."""
+
+    @hpc.remote(num_cpus=0)
+    def leaf(x):
+        return x
+
+    @hpc.remote(num_cpus=0)
+    def busy(mark):
+        mark.touch()
+        while True:
+            refs = [leaf.remote(i) for i in range(20)]
+            hpc.wait(refs, num_returns=5)
+            assert hpc.get(refs) == list(range(20))
+            assert hpc.get(hpc.put(np.arange(1000)))[999] == 999
+
+    for turn in range(60):
+        with tempfile.TemporaryDirectory() as folder:
+            mark = Path(folder, "mark")
+            ref = busy.remote(mark)
+            wait_for_file(mark)
+            for _ in range(turn * 15):
+                hpc.get(hpc.put(0))
+            hpc.cancel(ref, recursive=False)
+            with pytest.raises(TaskCancelledError):
+                hpc.get(ref, timeout=20)
+    assert hpc.get([leaf.remote(i) for i in range(200)], timeout=20) == list(range(200))

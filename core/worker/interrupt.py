@@ -1,0 +1,76 @@
+"""Ending the task that the main thread runs: an exception that a signal raises in it, but only in the user's code.
+
+A signal's handler runs between any two instructions. Raised in the runtime's own code, an exception would leave a lock
+taken or a frame of messages half read; so where the handler finds the runtime at work (by the frames of the stack) it
+raises nothing. The wish stays: `check` raises it where the runtime waits for something, and the background thread sends
+the signal again until it is fulfilled or the task has ended.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+
+from hpc.core.exceptions import TaskCancelledError
+
+CANCEL_SIGNAL = signal.SIGRTMIN + 6
+#: Modules of the runtime: nothing is raised while one of their functions is at work.
+RUNTIME = "hpc.core."
+
+
+class Interrupter:
+    """Cancels the task ``running()`` of the main thread. ``borders`` are the functions of the runtime that call the
+    user's code: what is below them on the stack does not matter. In those of ``open`` themselves may be raised."""
+
+    def __init__(
+        self,
+        running: Callable[[], bytes],
+        kick: Callable[[], None],
+        borders: frozenset[CodeType],
+        open: frozenset[CodeType] = frozenset(),
+    ) -> None:
+        self._running = running
+        self._kick = kick
+        self._borders = borders | open
+        self._open = open
+        self._wanted = b""
+        self._main = threading.main_thread().ident or 0
+        signal.signal(CANCEL_SIGNAL, self._on_signal)
+
+    def cancel(self, task: bytes) -> None:
+        """End this task if it is the one that runs; from any thread."""
+        if task == self._running():
+            self._wanted = task
+            self.again()
+
+    def again(self) -> None:
+        """Remind the main thread of what is still to be ended."""
+        if self._wanted and self._wanted == self._running():
+            signal.pthread_kill(self._main, CANCEL_SIGNAL)
+            self._kick()
+
+    def check(self) -> None:
+        """Raise what a handler could not raise; called where that does no harm."""
+        if self._wanted and threading.get_ident() == self._main:
+            self._raise()
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._wanted and self.may_raise(frame):
+            self._raise()
+
+    def _raise(self) -> None:
+        wanted, self._wanted = self._wanted, b""
+        if wanted == self._running():
+            raise TaskCancelledError("the task was cancelled while it ran")
+
+    def may_raise(self, frame: FrameType | None) -> bool:
+        """Whether the user's code is at work, and not the runtime on its behalf."""
+        if frame is not None and frame.f_code in self._borders:
+            return frame.f_code in self._open
+        while frame is not None and frame.f_code not in self._borders:
+            if str(frame.f_globals.get("__name__", "")).startswith(RUNTIME):
+                return False
+            frame = frame.f_back
+        return frame is not None

@@ -15,6 +15,7 @@ from hpc.core.ids import Address, return_id
 from hpc.core.owner.client import MAX_PENDING_BYTES, Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
     DYNAMIC,
     STREAM_IDS,
@@ -149,7 +150,10 @@ class ActorMethod:
         generator an ObjectRefGenerator. Raises PendingCallsLimitExceeded if the actor's max_pending_calls wait."""
         ref = self._ref
         client = ref._client
-        data, refs, holds, _alive = pack_arguments(client, args, kwargs)
+        if args or kwargs:
+            data, refs, holds, _alive = pack_arguments(client, args, kwargs)
+        else:
+            data, refs, holds = NO_ARGUMENTS, [], []
         count = self._count
         machine = client.machine
         if machine.pending_bytes > MAX_PENDING_BYTES:
@@ -158,7 +162,8 @@ class ActorMethod:
         with client.lock:
             if machine.dropped:
                 machine.drain_dropped()
-            client.check_lost()
+            if client.lost:
+                client.check_lost()
             if shared.max_pending > 0:
                 _check_pending(machine.pending_calls(ref._id), shared.max_pending, f"Actor({self._class}, {ref.hex()})")
             task = machine.new_ids(count if count >= 0 else STREAM_IDS)

@@ -274,7 +274,13 @@ class ActorSubmitter(LineageTable):
             self._take_arguments(rec, msg.refs, holds)
         client.calls[task] = rec
         if client.state == "alive":
-            self._number(client, rec)
+            if msg.seq < 0 or msg.group:
+                self._number(client, rec)
+            else:
+                msg.incarnation = client.incarnation
+                msg.seq = client.seq
+                client.seq += 1
+                rec.numbered = True
             if not rec.unresolved:
                 if msg.refs:
                     self._call_resolved(rec)

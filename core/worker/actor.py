@@ -12,10 +12,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from hpc.core import serialization
 from hpc.core.ids import Address
 from hpc.core.serialization import NO_ARGUMENTS
-from hpc.core.wire import Call, CreateActor, Done, system_error
+from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_generator
@@ -88,7 +87,19 @@ class ActorHost:
         self.instance = self.cls(*args, **kwargs)
 
     def run(self) -> None:
-        """Take over the main thread and serve calls to the end, where the worker's own loop is not to do that."""
+        """Take over the main thread and serve calls until the process ends."""
+        worker = self.worker
+        ready = worker.executor.ready
+        while True:
+            try:
+                src, msg = ready.popleft()
+            except IndexError:
+                src, msg = worker.next_item()
+            if type(msg) is Call:
+                self.call(src, msg)
+            elif type(msg) is EndActor:
+                self.drain()
+                worker.exit(msg.why)
 
     def call(self, src: Address, msg: Call) -> None:
         """Run a call, here or on the actor's own threads."""
@@ -150,14 +161,13 @@ class ActorHost:
         worker = self.worker
         name = self.full_name(msg.method)
         context = TaskContext(msg.task, msg.attempt, name)
-        token = current_task.set(context)
+        current_task.set(context)  # and not put back: what runs next on this thread is a call again
         worker.running[msg.task] = context
         met: list[bytes] = []
-        serialization.context.met = met
         start = time.monotonic()
         exiting = retryable = False
         try:
-            args, kwargs = worker.arguments(msg) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
+            args, kwargs = worker.arguments(msg, met) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
             value = self.method(msg.method)(*args, **kwargs)
             if msg.num_returns < 0:
                 value = run_generator(ItemSender(worker, src, msg, context), value)
@@ -170,8 +180,6 @@ class ActorHost:
             retryable = msg.retry_exceptions and isinstance(error, Exception)
             results = worker.failure(context.name, error, msg.num_returns)
         finally:
-            serialization.context.met = None
-            current_task.reset(token)
             worker.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind if results else 0

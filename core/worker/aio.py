@@ -19,7 +19,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from hpc.core import serialization
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
 from hpc.core.worker.actor import EXITED, ActorExit, ActorHost
@@ -126,11 +125,7 @@ class AsyncActorHost(ActorHost):
                 raise asyncio.CancelledError
             current_task.set(context)
             worker.running[msg.task] = context
-            serialization.context.met = met
-            try:
-                args, kwargs = worker.arguments(msg)
-            finally:
-                serialization.context.met = None
+            args, kwargs = worker.arguments(msg, met)
             value = self.method(msg.method)(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = await value

@@ -121,10 +121,13 @@ class Executor:
 
     def _cancel(self, src: Address, msg: Cancel) -> None:
         """A task that has not started is taken out; one that runs is left to the shell (`cancelled`)."""
-        for item in self.ready:
+        for item in list(self.ready):
             what = item[1]
             if isinstance(what, (Task, Call)) and what.task == msg.task and what.attempt == msg.attempt:
-                self.ready.remove(item)
+                try:
+                    self.ready.remove(item)
+                except ValueError:
+                    break  # it has begun just now
                 self.cancelled.append(item)
                 return
         self.cancelled.append((src, msg))

@@ -32,7 +32,6 @@ from hpc.core.wire import (
     INLINE,
     STORED,
     Blocked,
-    Call,
     Cancel,
     Consumed,
     CreateActor,
@@ -101,7 +100,7 @@ class Worker:
         self.blocked = 0
         self.spec = spec
         self._waiter: Waiter | None = None
-        #: Called when something was read for the main thread, where that does not wait in `_next`.
+        #: Called when something was read for the main thread, where that does not wait in `next_item`.
         self.wake: Callable[[], None] = lambda: None
         self._main = threading.main_thread().ident or 0
         self._main_task = b""
@@ -184,7 +183,7 @@ class Worker:
                 self.client.machine.send(src, done)
         self.executor.cancelled.clear()
 
-    def _next(self) -> tuple[Address, Any]:
+    def next_item(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
         client, ready = self.client, self.executor.ready
         while True:
@@ -252,20 +251,15 @@ class Worker:
         """Until the process is ended."""
         self.client.start()
         while True:
-            src, msg = self._next()
+            src, msg = self.next_item()
             kind = type(msg)
             if kind is Task:
                 self._run_task(src, msg)
-            elif kind is Call:
-                assert self.actor is not None
-                self.actor.call(src, msg)
             elif kind is CreateActor:
                 self._create_actor(src, msg)
                 if self.actor is not None and self.actor.instance is not None:
                     self.actor.run()
             elif kind is EndActor:
-                if self.actor is not None:
-                    self.actor.drain()
                 self.exit(msg.why)
 
     def use_lease(self, lease: int) -> None:
@@ -297,11 +291,22 @@ class Worker:
             function = self.functions[ident] = cloudpickle.loads(self.executor.functions[ident])
         return function
 
-    def arguments(self, msg: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments, with references replaced by what they resolved to."""
-        if not msg.refs:
-            return serialization.loads(msg.args) if msg.args != NO_ARGUMENTS else ((), {})
-        args, kwargs = serialization.loads(msg.args)
+    def arguments(self, msg: Any, met: list[bytes]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments, with references replaced by what they resolved to. ``met`` gets the names
+        of the references inside."""
+        if not msg.refs and msg.args == NO_ARGUMENTS:
+            return (), {}
+        context = serialization.context
+        context.met = met
+        try:
+            args, kwargs = serialization.loads(msg.args)
+            return self._resolved(msg, args, kwargs) if msg.refs else (args, kwargs)
+        finally:
+            context.met = None
+
+    def _resolved(
+        self, msg: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         load = self.client.load
         if len(msg.refs) > 1:
             results = dict(zip(msg.refs, msg.values))
@@ -324,13 +329,12 @@ class Worker:
         self.client.arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
         self.running[msg.task] = context
         met: list[bytes] = []
-        serialization.context.met = met
         retryable = False
         max_calls = 0
         self._main_task = msg.task
         try:
             function, retry_on, max_calls = self.function(msg.fn)
-            args, kwargs = self.arguments(msg)
+            args, kwargs = self.arguments(msg, met)
             try:
                 value = function(*args, **kwargs)
                 if msg.num_returns < 0:
@@ -347,7 +351,6 @@ class Worker:
             self._main_task = b""
             results = self.failure(msg.name, error, msg.num_returns)
         finally:
-            serialization.context.met = None
             current_task.reset(token)
             self.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
@@ -446,7 +449,6 @@ class Worker:
         process.actor_name = str(msg.options.get("name") or "")
         process.namespace = str(msg.options.get("namespace") or "")
         met: list[bytes] = []
-        serialization.context.met = met
         context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__")
         token = current_task.set(context)
         self.running[msg.actor] = context
@@ -454,7 +456,7 @@ class Worker:
         start = time.monotonic()
         try:
             cls = self.function(msg.fn)
-            args, kwargs = self.arguments(msg)
+            args, kwargs = self.arguments(msg, met)
             self.actor = host(self, msg, cls)
             self.actor.construct(args, kwargs)
             results = [Result(INLINE, serialization.dumps(None).to_bytes())]
@@ -462,7 +464,6 @@ class Worker:
             results = self.failure(f"{msg.name}.__init__", error, 1)
         finally:
             self._main_task = b""
-            serialization.context.met = None
             current_task.reset(token)
             self.running.pop(msg.actor, None)
         run_us = int((time.monotonic() - start) * 1e6)

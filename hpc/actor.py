@@ -12,7 +12,7 @@ import msgspec
 from hpc import options as opts
 from hpc.core.exceptions import HpcError, PendingCallsLimitExceeded
 from hpc.core.ids import Address, return_id
-from hpc.core.owner.client import MAX_PENDING_BYTES, Client
+from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.serialization import NO_ARGUMENTS
@@ -177,6 +177,8 @@ class ActorMethod:
                 client._flush()
         if machine.woken:
             client._after()
+        if not machine.made & LOOK_MASK:
+            client.look()
         if count == 1 or count == DYNAMIC:
             return ObjectRef(task, client)
         if count == STREAMING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpc import options as opts
 from hpc.core.ids import return_id
-from hpc.core.owner.client import MAX_PENDING_BYTES, Client
+from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Task
@@ -111,6 +111,8 @@ class RemoteFunction:
                 client._flush()
         if machine.woken:
             client._after()
+        if not machine.made & LOOK_MASK:
+            client.look()
         if count == 1 or count == DYNAMIC:
             return ObjectRef(task, client)
         if count == STREAMING:

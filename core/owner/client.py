@@ -56,6 +56,8 @@ BUSY_S = 0.02
 #: A process that has no more threads of its own than these, and nothing to do, looks after timers only so often.
 QUIET_THREADS = 1
 QUIET_TICK_S = 5.0
+#: After so many tasks and calls their submitter reads what has come meanwhile (less one: a mask).
+LOOK_MASK = 127
 #: Messages in one frame, at most.
 FRAME_MESSAGES = 256
 #: `.remote()` waits while more than this is pending in arguments.
@@ -155,6 +157,11 @@ class Client(Values):
                 return events
         return []
 
+    def look(self) -> None:
+        """Read what has come, without waiting. For threads that submit much: where the background thread has to read
+        for them, the two get in each other's way. Callbacks are left to it: they are the user's."""
+        self.polling.look(lambda: self._handle_events(self._epoll.poll(0), callbacks=False))
+
     def poll_beside(self, beside: select.epoll, timeout_s: float) -> None:
         """Like a poll, for a thread that waits for other things too: ``beside`` has them and `poll_fd`. The caller
         holds the right to poll."""
@@ -170,7 +177,7 @@ class Client(Values):
         """A descriptor that is readable when a poll would find something."""
         return self._epoll.fileno()
 
-    def _handle_events(self, events: list[tuple[int, int]]) -> None:
+    def _handle_events(self, events: list[tuple[int, int]], callbacks: bool = True) -> None:
         for fd, what in events:
             stream = self.by_fd.get(fd)
             if stream is not None:
@@ -191,7 +198,7 @@ class Client(Values):
         now = time.monotonic()
         if now >= self._next_tick:
             self._tick(now)
-        if self.callbacks:
+        if self.callbacks and callbacks:
             self._run_callbacks()
 
     def _accept(self) -> None:

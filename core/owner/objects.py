@@ -51,7 +51,8 @@ class ObjectTable:
         #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
         self.on_gone: Callable[[Address], None] = lambda addr: None
         self.gone_nodes: dict[int, str] = {}
-        self._counter = 0
+        #: How many ids were made, of puts, tasks and calls.
+        self.made = 0
         self._prefix = id_prefix(addr)
 
     # -------------------------------------------------------------- sending
@@ -68,8 +69,8 @@ class ObjectTable:
 
     def new_ids(self, count: int = 1) -> bytes:
         """Reserve ``count`` consecutive ids of our own; the first is returned."""
-        first = self._counter + 1
-        self._counter += count if count > 1 else 1
+        first = self.made + 1
+        self.made += count if count > 1 else 1
         return self._prefix + first.to_bytes(8, "big")
 
     # -------------------------------------------------------------- holds

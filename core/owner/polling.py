@@ -79,6 +79,14 @@ class PollLock:
         self._session += 1
         return True
 
+    def look(self, poll: Callable[[], None]) -> None:
+        """Poll once if no other thread that waits does so."""
+        if self.take():
+            try:
+                poll()
+            finally:
+                self.leave()
+
     def leave(self) -> None:
         """Let others poll."""
         self._owner = 0

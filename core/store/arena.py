@@ -11,9 +11,12 @@ import ctypes
 import mmap
 import os
 import struct
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
+
+from hpc.core.store.backed import Backed
 
 SLOT_BYTES = 64
 MAX_SLOTS = 4096
@@ -38,14 +41,19 @@ class Arena:
     """A process's view of the memory file. Views live on after `close`: each holds its mapping."""
 
     def __init__(
-        self, fd: int, size_bytes: int, slot: int = -1, overflow_fd: int = -1, overflow_bytes: int = 0
-    ) -> None:
+        self, fd: int, size_bytes: int, slot: int = -1, overflow_fd: int = -1, overflow_bytes: int = 0,
+        gives_back: bool = False,
+    ) -> None:  # fmt: skip
         self.fd = fd
         self.size_bytes = size_bytes
         #: What lies beyond is in a file on disk.
         self.overflow_fd = overflow_fd
         self.overflow_bytes = overflow_bytes
-        self._overflow = Arena(overflow_fd, overflow_bytes) if overflow_fd >= 0 else None
+        self._overflow = Arena(overflow_fd, overflow_bytes, gives_back=True) if overflow_fd >= 0 else None
+        #: Its pages may be taken away again: that they existed once says nothing.
+        self._gives_back = gives_back
+        self._backed = Backed()
+        self._lock = threading.Lock()
         self._reader: memoryview | None = None
         self._writer: memoryview | None = None
         self._slots: mmap.mmap | None = None
@@ -58,7 +66,13 @@ class Arena:
         """Granted space to write into. Its pages exist afterwards: raises OSError (ENOSPC, ENOMEM), never SIGBUS."""
         if offset >= self.size_bytes and self._overflow is not None:
             return self._overflow.writable(offset - self.size_bytes, size)
-        os.posix_fallocate(self.fd, offset, size)
+        with self._lock:
+            known = self._backed.covers(offset, size)
+        if not known:
+            os.posix_fallocate(self.fd, offset, size)
+            if not self._gives_back:
+                with self._lock:
+                    self._backed.add(offset, size)
         if self._writer is None:
             self._writer = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
         return self._writer[offset : offset + size]

@@ -437,9 +437,12 @@ class Worker:
             else:
                 machine.outbox[src] = [done]
             self.unsent += 1
-            if not later and (done.run_us > SHORT_US or self.unsent >= REPLY_BATCH):
+            full = self.unsent >= REPLY_BATCH
+            if not later and (done.run_us > SHORT_US or full):
                 self.unsent = 0
                 client._flush(everything=True)
+        if full and not later:
+            client.look()  # one that has much to do does not come to wait, where it would read
 
     # -------------------------------------------------------------- actors
 

@@ -35,7 +35,7 @@ def _load(children: Children, *args: str, env: dict[str, str] | None = None) -> 
 
 
 def placement(children: Children, quick: bool) -> dict[str, Any]:
-    """Driver and worker free, on one core, on two; the driver's two spin settings."""
+    """Driver and worker free, on one core, on two; two spin settings."""
     places = ("free", "same", "split") if len(os.sched_getaffinity(0)) > 1 else ("same",)
     seconds, rounds = ("0.2", 1) if quick else ("1", 5)
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
@@ -51,7 +51,7 @@ def placement(children: Children, quick: bool) -> dict[str, Any]:
         rows.append([how, spin, *cells])
     note = (
         "Per second, one worker. free: wherever the kernel puts driver and worker; same: both on one core; split: on "
-        "two. Spin is `HPC_SPIN_US` of the driver: how long a waiting thread looks again before it sleeps."
+        "two. Spin is `HPC_SPIN_US` of driver and worker: how long a waiting thread looks again before it sleeps."
     )
     return table("Placement and spin", note, ["driver and worker", "spin, µs", *KINDS], rows)
 

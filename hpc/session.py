@@ -262,7 +262,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
 
 
 def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Context:
-    from hpc.core.owner.client import SPIN_S, Client, pack_job
+    from hpc.core.owner.client import Client, pack_job
 
     main = sys.modules.get("__main__")
     path = [p for p in sys.path if p and "site-packages" not in p and not p.endswith(".zip")]
@@ -273,7 +273,7 @@ def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Conte
     _state.namespace = namespace
     job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace})
     try:
-        client = Client(node_dir, "driver", job, spin_s=float(os.environ.get("HPC_SPIN_US", SPIN_S * 1e6)) / 1e6)
+        client = Client(node_dir, "driver", job)
     except OSError as error:
         raise ConnectionError(f"cannot connect to the session in {node_dir}: {error}") from error
     from hpc.logs import show_log_lines

@@ -7,8 +7,8 @@ Counted are calls of Python and C functions (sys.setprofile, main threads), byte
 (sys.settrace), frames written and read by the driver, frames between driver and raylet, context switches of both
 processes that were not forced, blocks of memory that a task in flight holds and that stay, and system calls of both
 (strace, where it is there and may attach). Each is counted in a turn of its own, so that one does not disturb another.
-How often a spinning thread looks is a matter of time: the driver does not spin (HPC_SPIN_US is 0), and of the worker,
-which does, polls and yields are left out of the calls and system calls.
+How often a spinning thread looks is a matter of time: nobody spins here (HPC_SPIN_US is 0), and polls and yields of the
+worker are left out of the calls and system calls.
 """
 
 import gc

@@ -4,7 +4,7 @@
     python load.py outstanding N                N tasks submitted, then all results; memory of the driver shown
     python load.py placed free|same|split SECONDS   tasks and actor calls; driver and worker on the same core, or not
 
-A worker is put on its core by a task or call of its own. HPC_SPIN_US of the environment is the driver's spin setting.
+A worker is put on its core by a task or call of its own. HPC_SPIN_US of the environment is the spin setting of both.
 """
 
 import gc

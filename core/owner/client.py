@@ -26,6 +26,7 @@ from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
 from hpc.core.owner.polling import IDLE_TICK_S, PollLock
 from hpc.core.owner.report import report
+from hpc.core.owner.spin import Spinner
 from hpc.core.owner.stacks import format_threads
 from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.owner.values import Values
@@ -48,11 +49,6 @@ from hpc.core.wire import (
     system_error,
 )
 
-#: How long a waiting thread spins before it sleeps.
-SPIN_S = 50e-6
-#: A yield that took longer gave the core to somebody else; then nobody spins for this time.
-SLOW_YIELD_S = 200e-6
-BUSY_S = 0.02
 #: A process that has no more threads of its own than these, and nothing to do, looks after timers only so often.
 QUIET_THREADS = 1
 QUIET_TICK_S = 5.0
@@ -67,10 +63,10 @@ MAX_PENDING_BYTES = 1 << 30
 class Client(Values):
     """A process's connection to its session."""
 
-    def __init__(self, node_dir: str, kind: str, job: bytes, proc: int = 0, spin_s: float = SPIN_S) -> None:
+    def __init__(self, node_dir: str, kind: str, job: bytes, proc: int = 0, spin_s: float | None = None) -> None:
         self.node_dir = node_dir
         self.kind = kind
-        self.spin_s = spin_s
+        self._spin = Spinner(spin_s).spin
         self.lock = threading.Lock()
         self.lost = ""
         self.on_other: Callable[[Address, Message, Stream], None] = lambda src, msg, via: None
@@ -85,7 +81,6 @@ class Client(Values):
         self.callbacks: deque[Callable[[], None]] = deque()
         self.listener: socket.socket | None = None
         self._next_tick = 0.0
-        self._spin_from = 0.0
         self._reqs = 0
         self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
         registered, fds = register(self.raylet.sock, kind, job, proc)
@@ -138,24 +133,6 @@ class Client(Values):
         if not events:
             events = self._spin(poll) or poll(timeout_s)
         self._handle_events(events)
-
-    def _spin(self, poll: Callable[[float], list[tuple[int, int]]]) -> list[tuple[int, int]]:
-        """Look again for a while, giving up the core each time, before sleeping: waking a core takes longer. Where
-        others want the core a yield takes long, and so would each look: nothing is gained then for a while."""
-        now = time.perf_counter()
-        if now < self._spin_from:
-            return []
-        deadline = now + self.spin_s
-        while now < deadline:
-            os.sched_yield()
-            events = poll(0)
-            before, now = now, time.perf_counter()
-            if now - before > SLOW_YIELD_S:
-                self._spin_from = now + BUSY_S
-                return events
-            if events:
-                return events
-        return []
 
     def look(self) -> None:
         """Read what has come, without waiting. For threads that submit much: where the background thread has to read

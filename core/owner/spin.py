@@ -1,0 +1,55 @@
+"""Looking again for a while before sleeping: waking a core that sleeps is the dearest step of a synchronous call."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+Events = list[tuple[int, int]]
+
+#: How long a waiting thread spins before it sleeps.
+SPIN_S = 50e-6
+MAX_SPIN_US = 1_000_000
+SETTING = "HPC_SPIN_US"
+#: A yield that took longer gave the core to somebody else; then nobody spins for this time.
+SLOW_YIELD_S = 200e-6
+BUSY_S = 0.02
+
+
+def spin_setting() -> float:
+    """For how long to spin, in seconds: HPC_SPIN_US of the environment. Raises ValueError if that makes no sense."""
+    text = os.environ.get(SETTING, "")
+    try:
+        spin_us = float(text) if text else SPIN_S * 1e6
+    except ValueError:
+        spin_us = -1.0
+    if not 0.0 <= spin_us <= MAX_SPIN_US:
+        raise ValueError(f"{SETTING} is {text!r}; it takes a number of microseconds from 0 to {MAX_SPIN_US:,}")
+    return spin_us / 1e6
+
+
+class Spinner:
+    """Spins for at most ``spin_s`` (by default what the environment says)."""
+
+    def __init__(self, spin_s: float | None = None) -> None:
+        self.spin_s = spin_setting() if spin_s is None else spin_s
+        self._not_before = 0.0
+
+    def spin(self, poll: Callable[[float], Events]) -> Events:
+        """Poll for a while, giving up the core each time. Where others want the core a yield takes long, and so would
+        each look: nothing is gained then for a while."""
+        now = time.perf_counter()
+        if now < self._not_before:
+            return []
+        deadline = now + self.spin_s
+        while now < deadline:
+            os.sched_yield()
+            events = poll(0)
+            before, now = now, time.perf_counter()
+            if now - before > SLOW_YIELD_S:
+                self._not_before = now + BUSY_S
+                return events
+            if events:
+                return events
+        return []

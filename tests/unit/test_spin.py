@@ -16,7 +16,7 @@ def test_the_environment_says_for_how_long(monkeypatch, text, spin_s):
 @pytest.mark.parametrize("text", ["abc", "-1", "nan", "inf", "1e9"])
 def test_what_is_no_time_is_refused(monkeypatch, text):
     monkeypatch.setenv("HPC_SPIN_US", text)
-    with pytest.raises(ValueError, match="HPC_SPIN_US is .* takes a number of microseconds"):
+    with pytest.raises(ValueError, match=r"HPC_SPIN_US is .* takes a number of microseconds"):
         spin.Spinner()
 
 

@@ -134,8 +134,6 @@ class ActorHost:
 
     def method(self, name: str) -> Any:
         """The bound method, or one of those that every actor has."""
-        if name[:2] != "__":
-            return getattr(self.instance, name)
         if name == "__ray_ready__":
             return lambda: True
         if name == "__ray_call__":
@@ -152,14 +150,11 @@ class ActorHost:
 
     def full_name(self, method: str) -> str:
         """What a call of a method is called."""
-        name = self._names.get(method)
-        if name is None:
-            name = self._names[method] = f"{self.name}.{method}"
-        return name
+        return self._names.setdefault(method, f"{self.name}.{method}")
 
     def _run(self, src: Address, msg: Call) -> None:
-        worker = self.worker
-        name = self.full_name(msg.method)
+        worker, method = self.worker, msg.method
+        name = self._names.get(method) or self.full_name(method)
         context = TaskContext(msg.task, msg.attempt, name)
         current_task.set(context)  # and not put back: what runs next on this thread is a call again
         worker.running[msg.task] = context
@@ -168,7 +163,7 @@ class ActorHost:
         exiting = retryable = False
         try:
             args, kwargs = worker.arguments(msg, met) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
-            value = self.method(msg.method)(*args, **kwargs)
+            value = (getattr(self.instance, method) if method[:2] != "__" else self.method(method))(*args, **kwargs)
             if msg.num_returns < 0:
                 value = run_generator(ItemSender(worker, src, msg, context), value)
             args = kwargs = None  # type: ignore[assignment]

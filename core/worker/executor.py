@@ -50,6 +50,9 @@ class Executor:
         self.cancelled: list[Item] = []
         self.replies: list[tuple[Address, Message]] = []
         self._orders: dict[tuple[Address, str], _Order] = {}
+        self._src: Address | None = None
+        self._group = ""
+        self._last: _Order | None = None
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             Call: self._call,
             Cancel: self._cancel,
@@ -80,6 +83,7 @@ class Executor:
     def _create(self, src: Address, msg: CreateActor) -> None:
         self.actor, self.incarnation = msg.actor, msg.incarnation
         self._orders.clear()
+        self._src = None
         self.ready.append((src, msg))
 
     def _order(self, src: Address, actor: bytes, incarnation: int, group: str) -> _Order | None:
@@ -91,19 +95,25 @@ class Executor:
         return order
 
     def _call(self, src: Address, msg: Call) -> None:
-        order = self._order(src, msg.actor, msg.incarnation, msg.group)
+        # The calls of a frame have one source object: what was found for the one before is right for this one.
+        if src is self._src and msg.group == self._group and msg.actor == self.actor:
+            order = self._last if msg.incarnation == self.incarnation else None
+        else:
+            order = self._last = self._order(src, msg.actor, msg.incarnation, msg.group)
+            self._src, self._group = src if order is not None else None, msg.group
         if order is None:
             self.replies.append((src, Refused(msg.task, msg.attempt, "this worker does not host the actor")))
             return
-        if msg.seq < 0:
+        seq = msg.seq
+        if seq < 0:
             self.ready.append((src, msg))
-        elif msg.seq == order.next_seq:
-            order.next_seq += 1
+        elif seq == order.next_seq:
+            order.next_seq = seq + 1
             self.ready.append((src, msg))
             if order.early:
                 self._advance(src, order)
-        elif msg.seq > order.next_seq:
-            order.early[msg.seq] = msg
+        elif seq > order.next_seq:
+            order.early[seq] = msg
 
     def _skip(self, src: Address, msg: Skip) -> None:
         order = self._order(src, msg.actor, msg.incarnation, msg.group)

@@ -362,3 +362,20 @@ def test_a_hard_affinity_to_a_node_that_is_not_there_is_infeasible():
     snapshot = Snapshot.of([(1, CPU, CPU)])
     assert "node 7" in why_infeasible(snapshot, CPU, ["node", 7, False])
     assert why_infeasible(snapshot, CPU, ["node", 7, True]) == ""
+
+
+def test_calls_of_a_frame_are_told_apart_by_incarnation_group_and_order():
+    executor = Executor()
+    executor.handle(DRIVER, CreateActor(b"actor", 1, b"fn", "A", b"", {}))
+    executor.ready.clear()
+    src = Address(*DRIVER)  # one object for a whole frame, as the shell gives
+    for number, (seq, incarnation, group) in enumerate([(0, 0, ""), (0, 1, ""), (1, 1, ""), (0, 1, "io"), (2, 1, "")]):
+        msg = call(seq, incarnation=incarnation)
+        msg.group, msg.task = group, bytes([number])
+        executor.handle(src, msg)
+    assert [m.task[0] for _, m in executor.ready] == [1, 2, 3, 4]
+    assert [m.task[0] for _, m in executor.replies] == [0]
+    executor.handle(src, CreateActor(b"other", 0, b"fn", "A", b"", {}))
+    executor.ready.clear()
+    executor.handle(src, call(3, incarnation=1))
+    assert not executor.ready and len(executor.replies) == 2

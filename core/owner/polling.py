@@ -80,8 +80,8 @@ class PollLock:
         return True
 
     def look(self, poll: Callable[[], None]) -> None:
-        """Poll once if no other thread that waits does so."""
-        if self.take():
+        """Poll once if nobody who waits does so, and this thread is not polling already (a callback submits)."""
+        if self._owner != threading.get_ident() and self.take():
             try:
                 poll()
             finally:

@@ -11,15 +11,10 @@ from faults.linkbed import linked_nodes
 
 import hpc
 from hpc.core.node.reap import descendants, is_running
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, hpc_json, pid_of
+from runtime.running import eventually, hpc_json, pid_of, soft
 
 #: The fence falls 1.5 s before the burial: a busy test machine is slow, and must not be what is tested.
 TIMES = {"heartbeat_s": 0.1, "suspect_s": 0.5, "dead_s": 3.5, "fence_s": 2.0}
-
-
-def soft(node):
-    return NodeAffinitySchedulingStrategy(str(node), soft=True)
 
 
 @hpc.remote(num_cpus=0)

@@ -13,8 +13,7 @@ import hpc
 from hpc.core.ids import Address
 from hpc.core.wire import Answer, KvDelete, KvGet, KvPut
 from hpc.exceptions import HpcError
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, kill9, local_nodes, pid_of
+from runtime.running import Heads, eventually, kill9, local_nodes, on, pid_of
 
 
 @hpc.remote
@@ -38,30 +37,6 @@ def questions(key):
     yield lambda req: KvPut(req, "race", key, b"x", overwrite=False)
     yield lambda req: KvGet(req, "race", key)
     yield lambda req: KvDelete(req, "race", key)
-
-
-def on(node):
-    return NodeAffinitySchedulingStrategy(str(node))
-
-
-class Heads:
-    """The head of a session: its process, and a way to kill it."""
-
-    def __init__(self, session):
-        self.session = session
-        self.dir = session.local_dir()
-
-    def pid(self):
-        try:
-            return pid_of(self.dir, "head")
-        except (LookupError, OSError):
-            return 0
-
-    def kill(self):
-        """Kill it; returns when another one is there."""
-        old = self.pid()
-        kill9(old)
-        return eventually(lambda: (new := self.pid()) != old and new)
 
 
 @pytest.fixture
@@ -136,7 +111,7 @@ def test_demand_that_waited_for_the_old_head_is_served_by_the_new_one(heads):
 def test_a_node_that_dies_while_there_is_no_head_is_dead_for_the_next(heads):
     node3 = os.path.dirname(hpc.nodes()[2]["RayletSocketName"])
     lost = pid_of(node3, "raylet")
-    kill9(heads.pid())
+    heads.kill(wait=False)
     kill9(lost)
     eventually(lambda: heads.session.pump(0.05) or [n["Alive"] for n in hpc.nodes()] == [True, True, False])
     assert hpc.get([where.remote(0.05) for _ in range(4)], timeout=20)
@@ -147,7 +122,7 @@ def test_a_node_that_dies_while_there_is_no_head_is_dead_for_the_next(heads):
 def test_a_name_given_back_while_there_is_no_head_is_free(heads):
     counter = Counter.options(name="short").remote()
     hpc.get(counter.add.remote())
-    kill9(heads.pid())
+    heads.kill(wait=False)
     hpc.kill(counter)
     del counter
 
@@ -166,7 +141,7 @@ def test_too_many_deaths_end_the_session_and_say_why(heads):
     for _ in range(MAX_RESTARTS):
         heads.kill()
         hpc.nodes()
-    kill9(heads.pid())
+    heads.kill(wait=False)
     eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
     assert "not started again: it ended more than 5 times within 60 s" in heads.session.lost
     eventually(
@@ -227,7 +202,7 @@ def test_a_damaged_journal_is_refused_and_named(heads):
     with open(path, "r+b") as file:
         file.seek(40)
         file.write(b"\xff\xff")
-    kill9(heads.pid())
+    heads.kill(wait=False)
     eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
     assert "journal" in heads.session.lost and "damaged" in heads.session.lost
 

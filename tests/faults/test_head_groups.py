@@ -16,8 +16,8 @@ from hpc.util.placement_group import (
     placement_group_table,
     remove_placement_group,
 )
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
-from runtime.running import eventually, kill9, local_nodes, pid_of
+from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from runtime.running import Heads, eventually, kill9, local_nodes, on, pid_of
 
 
 @hpc.remote
@@ -43,35 +43,18 @@ def inside(group, index=-1):
     return PlacementGroupSchedulingStrategy(group, index)
 
 
-def on(node):
-    return NodeAffinitySchedulingStrategy(str(node))
-
-
 def free_cpus():
     return hpc.available_resources().get("CPU", 0)
 
 
 @pytest.fixture
-def kill_head():
+def heads():
     with local_nodes(3, num_cpus=2) as session:
         hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2, 3)])
-
-        def pid():
-            try:
-                return pid_of(session.local_dir(), "head")
-            except (LookupError, OSError):
-                return 0
-
-        def kill(wait=True):
-            old = pid()
-            kill9(old)
-            return eventually(lambda: (new := pid()) != old and new) if wait else old
-
-        kill.session = session
-        yield kill
+        yield Heads(session)
 
 
-def test_groups_in_use_stay_and_a_pending_one_is_served(kill_head):
+def test_groups_in_use_stay_and_a_pending_one_is_served(heads):
     used = placement_group([{"CPU": 1}] * 3, strategy="STRICT_SPREAD", name="used")
     assert used.wait(10)
     nodes = placement_group_table(used)["bundles_to_node_id"]
@@ -85,7 +68,7 @@ def test_groups_in_use_stay_and_a_pending_one_is_served(kill_head):
     waiter.start()
     assert hpc.wait([ready], timeout=0.3)[0] == []
     for calls in (2, 3):
-        kill_head()
+        heads.kill()
         assert hpc.get(actor.add.remote(), timeout=20) == calls
         assert placement_group_table(used)["state"] == "CREATED"
         assert placement_group_table(used)["bundles_to_node_id"] == nodes
@@ -102,22 +85,22 @@ def test_groups_in_use_stay_and_a_pending_one_is_served(kill_head):
     assert hpc.get(where.options(num_cpus=2, scheduling_strategy=inside(pending, 1)).remote(), timeout=20) in "123"
     with pytest.raises(TaskPlacementGroupRemoved):
         hpc.get(where.options(scheduling_strategy=inside(used)).remote(), timeout=20)
-    kill_head()
+    heads.kill()
     assert placement_group_table(used)["state"] == "REMOVED"
     remove_placement_group(pending)
     eventually(lambda: free_cpus() == 6)
 
 
-def test_groups_made_and_removed_while_there_is_no_head(kill_head):
+def test_groups_made_and_removed_while_there_is_no_head(heads):
     """Asked of nobody, and answered by the next head: once each, and nothing stays reserved."""
     before = placement_group([{"CPU": 2}], name="before")
     assert before.wait(10)
     for turn in range(2):  # a head may be started again 5 times in a minute
-        kill_head(wait=False)
+        heads.kill(wait=False)
         made = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="PACK", name=f"made{turn}")
         ready = made.ready()
         assert hpc.get(ready, timeout=20) == made
-        kill_head(wait=False)
+        heads.kill(wait=False)
         remove_placement_group(made)
         eventually(lambda made=made: placement_group_table(made)["state"] == "REMOVED")
         eventually(lambda: free_cpus() == 4)
@@ -126,27 +109,27 @@ def test_groups_made_and_removed_while_there_is_no_head(kill_head):
     eventually(lambda: free_cpus() == 6)
 
 
-def test_a_node_with_a_bundle_dies_while_there_is_no_head(kill_head):
+def test_a_node_with_a_bundle_dies_while_there_is_no_head(heads):
     group = placement_group([{"CPU": 1}] * 2, strategy="STRICT_SPREAD")
     assert group.wait(10)
     nodes = placement_group_table(group)["bundles_to_node_id"]
     away = next(i for i, node in nodes.items() if node != "1")
     there = os.path.dirname(hpc.nodes()[int(nodes[away]) - 1]["RayletSocketName"])
     lost = pid_of(there, "raylet")
-    kill_head(wait=False)
+    heads.kill(wait=False)
     kill9(lost)
     task = where.options(scheduling_strategy=inside(group, away)).remote()
-    session = kill_head.session  # the launcher tells the head that a node has ended
+    session = heads.session  # the launcher tells the head that a node has ended
     eventually(lambda: session.pump(0.05) or hpc.wait([task], timeout=0)[0], 30)
     assert hpc.get(task) != nodes[away]
     table = placement_group_table(group)
     assert table["state"] == "CREATED" and nodes[away] not in table["bundles_to_node_id"].values()
 
 
-def test_a_detached_actor_outlives_the_head(kill_head):
+def test_a_detached_actor_outlives_the_head(heads):
     counter = Counter.options(name="kept", lifetime="detached", max_restarts=1, max_task_retries=1).remote()
     assert hpc.get(counter.add.remote()) == 1
-    kill_head()
+    heads.kill()
     assert hpc.get(counter.add.remote(), timeout=20) == 2
     again = hpc.get_actor("kept")
     assert hpc.get(again.add.remote(), timeout=20) == 3
@@ -154,10 +137,10 @@ def test_a_detached_actor_outlives_the_head(kill_head):
         Counter.options(name="kept", lifetime="detached").remote()
     other = Counter.options(name="other", lifetime="detached").remote()  # the keeper is known to the new head
     assert hpc.get(other.add.remote(), timeout=20) == 1
-    kill_head(wait=False)
+    heads.kill(wait=False)
     kill9(hpc.get(again.pid.remote(), timeout=20))  # it is restarted by its keeper, head or no head
     eventually(lambda: hpc.get(again.add.remote(), timeout=20) >= 1)
-    kill_head()
+    heads.kill()
     hpc.kill(again)
     hpc.kill(other)
 

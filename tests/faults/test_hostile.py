@@ -26,7 +26,7 @@ from hpc.core.raylet.machine import RayletMachine
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.store.layout import Layout
 from hpc.core.wire import NodeInfo, NodeRegister, Register, encode_frame
-from runtime.running import local_nodes, pid_of
+from runtime.running import local_nodes, pid_of, rss_bytes
 
 MIB = 1 << 20
 
@@ -34,11 +34,6 @@ MIB = 1 << 20
 @hpc.remote
 def echo(x):
     return x
-
-
-def rss_bytes(pid):
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ import hpc
 from hpc.core.owner.current import need_client
 from hpc.exceptions import ObjectLostError, ObjectReconstructionFailedError
 from hpc.launchers.session import Session
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, kill9, local_nodes, pid_of
+from runtime.running import eventually, kill9, local_nodes, pid_of, soft
 
 SIZE = 300_000
 
@@ -45,10 +44,6 @@ def session(no_leaks: None) -> Iterator[Session]:
         yield made
 
 
-def on(node: int) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node, soft=True)
-
-
 def kill_node(session: Session, number: int) -> None:
     """SIGKILL its raylet, and wait until this process knows that it is gone."""
     row = next(n for n in hpc.nodes() if n["NodeID"] == str(number))
@@ -61,7 +56,7 @@ def runs(mark) -> int:
 
 
 def test_the_reader_gets_it_again(session, tmp_path):
-    ref = block.options(scheduling_strategy=on(2)).remote(7, tmp_path / "one")
+    ref = block.options(scheduling_strategy=soft(2)).remote(7, tmp_path / "one")
     hpc.wait([ref], fetch_local=False)
     kill_node(session, 2)
     assert hpc.get(ref)[5] == 7
@@ -69,10 +64,10 @@ def test_the_reader_gets_it_again(session, tmp_path):
 
 
 def test_a_chain_whose_beginning_was_freed(session, tmp_path):
-    first = block.options(scheduling_strategy=on(2)).remote(1, tmp_path / "first")
+    first = block.options(scheduling_strategy=soft(2)).remote(1, tmp_path / "first")
     chain = first
     for _ in range(4):
-        chain = twice.options(scheduling_strategy=on(2)).remote(chain, tmp_path / "steps")
+        chain = twice.options(scheduling_strategy=soft(2)).remote(chain, tmp_path / "steps")
     hpc.wait([chain], fetch_local=False)
     del first
     kill_node(session, 2)
@@ -94,22 +89,22 @@ def test_a_borrower_gets_it_again(session, tmp_path):
     def read(box):
         return int(hpc.get(box[0])[0])
 
-    ref = block.options(scheduling_strategy=on(2)).remote(9, tmp_path / "mark")
+    ref = block.options(scheduling_strategy=soft(2)).remote(9, tmp_path / "mark")
     hpc.wait([ref], fetch_local=False)
     kill_node(session, 2)
-    assert hpc.get(read.options(scheduling_strategy=on(3)).remote([ref])) == 9
+    assert hpc.get(read.options(scheduling_strategy=soft(3)).remote([ref])) == 9
 
 
 def test_what_cannot_be_made_again_says_so(session, tmp_path):
-    once = block.options(scheduling_strategy=on(2), max_retries=0).remote(1, tmp_path / "once")
+    once = block.options(scheduling_strategy=soft(2), max_retries=0).remote(1, tmp_path / "once")
 
     @hpc.remote(num_cpus=0)
     class Maker:
         def make(self):
             return np.zeros(SIZE)
 
-    needs_put = twice.options(scheduling_strategy=on(2)).remote(hpc.put(np.ones(SIZE)), tmp_path / "needs")
-    maker = Maker.options(scheduling_strategy=on(2)).remote()
+    needs_put = twice.options(scheduling_strategy=soft(2)).remote(hpc.put(np.ones(SIZE)), tmp_path / "needs")
+    maker = Maker.options(scheduling_strategy=soft(2)).remote()
     made = maker.make.remote()
     hpc.wait([once, needs_put, made], num_returns=3, fetch_local=False)
     need_client().flush()
@@ -125,7 +120,7 @@ def test_what_cannot_be_made_again_says_so(session, tmp_path):
 def test_a_limit_on_what_is_remembered(session, tmp_path):
     machine = need_client().machine
     machine.max_lineage_bytes = 5000
-    refs = [block.options(scheduling_strategy=on(2)).remote(i, tmp_path / "mark") for i in range(12)]
+    refs = [block.options(scheduling_strategy=soft(2)).remote(i, tmp_path / "mark") for i in range(12)]
     hpc.wait(refs, num_returns=len(refs), fetch_local=False)
     assert machine.lineage_bytes <= 5000
     remembered = [i for i, ref in enumerate(refs) if ref.binary() in machine.made_by]
@@ -145,7 +140,7 @@ def test_items_of_a_generator(session, tmp_path):
         for i in range(n):
             yield np.full(SIZE, i, np.uint8)
 
-    refs = list(blocks.options(scheduling_strategy=on(2)).remote(4))
+    refs = list(blocks.options(scheduling_strategy=soft(2)).remote(4))
     kill_node(session, 2)
     assert [int(hpc.get(ref)[0]) for ref in refs] == [0, 1, 2, 3]
 
@@ -167,7 +162,7 @@ def test_what_a_task_only_passed_on_before_it_had_a_value_is_there_when_it_runs_
         return np.full(SIZE, 1 if first else hpc.get(refs[0]), np.uint8)
 
     pending = later.remote()
-    made = holder.options(scheduling_strategy=on(2)).remote([pending], tmp_path / "holder")
+    made = holder.options(scheduling_strategy=soft(2)).remote([pending], tmp_path / "holder")
     hpc.wait([made], fetch_local=False)
     gate.touch()
     assert hpc.get(pending) == 3
@@ -195,7 +190,7 @@ def test_an_argument_that_was_an_error_is_there_when_the_task_runs_again(session
             file.write(".")
         return np.full(SIZE, len(refs), np.uint8)
 
-    made = holder.options(scheduling_strategy=on(2)).remote([failed], tmp_path / "holder")
+    made = holder.options(scheduling_strategy=soft(2)).remote([failed], tmp_path / "holder")
     hpc.wait([made], fetch_local=False)
     del failed
     gc.collect()

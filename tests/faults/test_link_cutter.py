@@ -12,8 +12,7 @@ import pytest
 from faults.linkbed import Fault, linked_nodes
 
 import hpc
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, store_stats
+from runtime.running import eventually, on, store_stats
 
 MIB = 1 << 20
 #: HPC_TEST_ALL_FRAMES=600: all frames, with every kind of fault and 100 MB, in random order for 600 s.
@@ -23,10 +22,6 @@ RUNS = 36
 CALLS = 1000
 KINDS = ("rst", "fin", "half", "stall")
 WHERE = ("before", "inside", "behind")
-
-
-def on(node):
-    return NodeAffinitySchedulingStrategy(str(node))
 
 
 @hpc.remote(num_cpus=0)

@@ -10,15 +10,11 @@ import pytest
 from faults.linkbed import Fault, linked_nodes
 
 import hpc
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from runtime.running import on
 
 KIB = 1 << 10
 SIZE = 60_000  # inline: it goes through the links, both ways
 TIGHT = {"link_window_bytes": 128 * KIB, "link_wire_window_bytes": 64 * KIB}
-
-
-def on(node):
-    return NodeAffinitySchedulingStrategy(str(node))
 
 
 @hpc.remote(num_cpus=0)

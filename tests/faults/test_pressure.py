@@ -17,7 +17,7 @@ from hpc.core.raylet import pressure
 from hpc.core.raylet.pressure import Pressure, Strangers
 from hpc.core.wire import Register, encode_frame
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, local_nodes, pid_of
+from runtime.running import eventually, local_nodes, pid_of, rss_bytes
 
 MIB = 1 << 20
 
@@ -25,11 +25,6 @@ MIB = 1 << 20
 @hpc.remote
 def echo(x):
     return x
-
-
-def rss_bytes(pid):
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_processes_that_send_to_a_full_link_are_not_read_until_it_drains():

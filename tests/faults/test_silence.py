@@ -13,14 +13,9 @@ import hpc
 from hpc.core.node.reap import descendants
 from hpc.core.node.spec import fault_times
 from hpc.exceptions import ActorDiedError
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, hpc_json, kill9, local_nodes, pid_of
+from runtime.running import eventually, hpc_json, kill9, local_nodes, pid_of, soft
 
 QUICK = {"heartbeat_s": 0.1, "suspect_s": 0.4, "dead_s": 1.5, "fence_s": 1.0}
-
-
-def soft(node):
-    return NodeAffinitySchedulingStrategy(str(node), soft=True)
 
 
 def node_dir(node):

@@ -1,7 +1,8 @@
-"""Sessions for tests: one node by hpc.init, or several local nodes with this process as the driver."""
+"""Sessions for tests: one node by hpc.init, or several local nodes with this process as the driver; their processes."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import hpc
+from hpc.core.owner.current import need_client
 from hpc.launchers.local import LocalGroup
 from hpc.launchers.session import Session
+from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 @contextmanager
@@ -65,6 +68,28 @@ def local_nodes(count: int, *, config: dict[str, Any] | None = None, **overrides
         session.stop(2.0)
 
 
+def on(node: int | str) -> NodeAffinitySchedulingStrategy:
+    """On this node and on no other."""
+    return NodeAffinitySchedulingStrategy(str(node), soft=False)
+
+
+def soft(node: int | str) -> NodeAffinitySchedulingStrategy:
+    """On this node; once it is dead, on another one."""
+    return NodeAffinitySchedulingStrategy(str(node), soft=True)
+
+
+def settle() -> None:
+    """Waits until nothing is left of what a test had in a session that it shares with others: tasks, values, items."""
+    machine = need_client().machine
+    gc.collect()
+
+    def empty() -> bool:
+        need_client().flush()
+        return not machine.streams and not machine.tasks and not machine.objects
+
+    eventually(empty)
+
+
 def pid_of(session_dir: str, what: str) -> int:
     """The process id of a node's "raylet", "head" or "zygote", found by its name below the node's supervisor."""
     supervisor = int(hpc_json(session_dir)["pid"])
@@ -99,6 +124,34 @@ def children(pid: int) -> list[int]:
 def kill9(pid: int) -> None:
     """SIGKILL."""
     os.kill(pid, signal.SIGKILL)
+
+
+def rss_bytes(pid: int) -> int:
+    """The memory of a process that is resident, as the kernel counts it."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Heads:
+    """The head of a session: its process, and a way to kill it."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.dir = session.local_dir()
+
+    def pid(self) -> int:
+        """The process that is the head now; 0 between two of them."""
+        try:
+            return pid_of(self.dir, "head")
+        except (LookupError, OSError):
+            return 0
+
+    def kill(self, wait: bool = True) -> None:
+        """SIGKILL; returns when another one is there, or at once."""
+        old = eventually(self.pid)  # never 0: that would be everybody's
+        kill9(old)
+        if wait:
+            eventually(lambda: self.pid() not in (0, old))
 
 
 def eventually(check: Callable[[], Any], timeout_s: float = 10.0) -> Any:

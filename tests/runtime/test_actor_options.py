@@ -15,13 +15,19 @@ import pytest
 
 import hpc
 from hpc.exceptions import PendingCallsLimitExceeded, TaskCancelledError
-from runtime.running import eventually, one_node
+from runtime.running import eventually, one_node, settle
+
+
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module: None) -> Iterator[None]:
+    with one_node():
+        yield
 
 
 @pytest.fixture(autouse=True)
-def session(no_leaks: None) -> Iterator[None]:
-    with one_node():
-        yield
+def nothing_stays(no_leaks: None) -> Iterator[None]:
+    yield
+    settle()
 
 
 def wait_for_file(path: Path) -> None:

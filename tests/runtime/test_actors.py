@@ -13,13 +13,19 @@ import pytest
 import hpc
 from hpc.actor import exit_actor
 from hpc.exceptions import ActorDiedError, GetTimeoutError
-from runtime.running import eventually, one_node
+from runtime.running import eventually, one_node, settle
+
+
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module):
+    with one_node():
+        yield
 
 
 @pytest.fixture(autouse=True)
-def session():
-    with one_node():
-        yield
+def nothing_stays(no_leaks):
+    yield
+    settle()
 
 
 @hpc.remote

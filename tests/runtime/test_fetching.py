@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, local_nodes, pid_of, store_stats
+from runtime.running import eventually, local_nodes, on, pid_of, store_stats
 
 MIB = 1 << 20
 
@@ -18,10 +17,6 @@ MIB = 1 << 20
 @hpc.remote
 def make(size, value):
     return np.full(size, value, np.uint8)
-
-
-def on(node):
-    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def made_on(node, size, *values):

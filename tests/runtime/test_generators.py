@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import time
 from collections.abc import Iterator
@@ -12,22 +11,19 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.core.owner.current import need_client
-from runtime.running import eventually, one_node
+from runtime.running import eventually, one_node, settle
+
+
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module: None) -> Iterator[None]:
+    with one_node(object_store_memory=256 << 20):
+        yield
 
 
 @pytest.fixture(autouse=True)
-def session(no_leaks: None) -> Iterator[None]:
-    with one_node(object_store_memory=256 << 20):
-        yield
-        machine = need_client().machine
-        gc.collect()
-
-        def empty() -> bool:
-            need_client().flush()
-            return not machine.streams and not machine.tasks and not machine.objects
-
-        eventually(empty)
+def nothing_stays(no_leaks: None) -> Iterator[None]:
+    yield
+    settle()
 
 
 @hpc.remote

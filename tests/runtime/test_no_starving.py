@@ -56,15 +56,15 @@ def test_a_placement_group_is_reserved_although_submitters_are_always_busy():
         eventually(lambda: done[0] >= before + 8)
 
 
-def test_a_group_that_is_removed_while_it_waits_keeps_no_room():
+def test_a_group_that_is_removed_while_it_waits_keeps_no_room(tmp_path):
     with local_nodes(1, num_cpus=2):
 
         @hpc.remote
-        def long(seconds):
-            time.sleep(seconds)
+        def long(gate):
+            eventually(gate.exists, 60.0)
             return 2
 
-        running = long.remote(3.0)
+        running = long.remote(tmp_path / "gate")
         with always_busy(4) as done:
             eventually(lambda: done[0] >= 2)
             group = placement_group([{"CPU": 2}])
@@ -74,6 +74,7 @@ def test_a_group_that_is_removed_while_it_waits_keeps_no_room():
             assert done[0] <= before + 1
             remove_placement_group(group)
             eventually(lambda: done[0] >= before + 4)
+            (tmp_path / "gate").touch()
             assert hpc.get(running, timeout=10) == 2
 
 

@@ -13,7 +13,7 @@ from hpc.core.ids import owner_of
 from hpc.core.owner.current import need_client
 from hpc.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, SessionLostError
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import children, eventually, kill9, local_nodes, one_node, pid_of
+from runtime.running import children, eventually, kill9, local_nodes, on, one_node, pid_of
 
 MIB = 1 << 20
 
@@ -40,10 +40,6 @@ def make(n):
 @hpc.remote
 def total(array):
     return int(array.sum())
-
-
-def on(node):
-    return NodeAffinitySchedulingStrategy(str(node))
 
 
 def test_four_nodes_are_seen_and_used(tmp_path):

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import hpc
+from hpc.exceptions import ObjectStoreFullError
 from runtime.running import eventually, one_node, pid_of, store_stats
 
 MIB = 1 << 20
@@ -107,3 +109,13 @@ def test_a_worker_that_dies_with_views_on_disk_leaves_nothing():
         eventually(lambda: store_stats()["objects"] == 0)
         assert store_stats()["overflow_bytes"] == 0
         eventually(lambda: overflow_on_disk() < LITTLE)
+
+
+def test_a_full_store_says_so_and_recovers():
+    """What is read cannot leave memory, and without a disk there is nowhere else."""
+    with one_node(env={"HPC_STORE_FULL_TIMEOUT_S": "0.3", "HPC_SPILL_LIMIT_BYTES": "0"}):
+        kept = [hpc.get(hpc.put(np.zeros(16 * MIB, np.uint8))) for _ in range(7)]
+        with pytest.raises(ObjectStoreFullError, match=r"object store of node 1.*driver pid \d+ reads 112 MiB"):
+            hpc.put(np.zeros(16 * MIB, np.uint8))
+        kept.clear()
+        assert hpc.get(hpc.put(np.ones(100 * MIB, np.uint8)))[-1] == 1

@@ -16,8 +16,7 @@ from hpc.core.net import plain
 from hpc.core.net.plain import HELLO, MAGIC, PIECE, PIECE_BYTES, PlainDial, PlainPort, PlainReceiver, PlainSender
 from hpc.core.net.reactor import Reactor
 from hpc.core.raylet.bulk import encryption_wanted
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, local_nodes, pid_of, store_stats
+from runtime.running import eventually, local_nodes, on, pid_of, store_stats
 
 MIB = 1 << 20
 IDENT = b"i" * 16
@@ -26,10 +25,6 @@ IDENT = b"i" * 16
 @hpc.remote(num_cpus=0.2)
 def total(array):
     return int(array.sum())
-
-
-def on(node):
-    return NodeAffinitySchedulingStrategy(str(node))
 
 
 class Desk:

@@ -18,11 +18,10 @@ from hpc.util.scheduling_strategies import (
     DoesNotExist,
     Exists,
     In,
-    NodeAffinitySchedulingStrategy,
     NodeLabelSchedulingStrategy,
     NotIn,
 )
-from runtime.running import eventually, kill9, local_nodes, one_node, pid_of
+from runtime.running import eventually, kill9, local_nodes, on, one_node, pid_of, soft
 
 MIB = 1 << 20
 
@@ -30,6 +29,13 @@ MIB = 1 << 20
 @hpc.remote
 def where(seconds=0.0):
     time.sleep(seconds)
+    return hpc.get_runtime_context().get_node_id()
+
+
+@hpc.remote
+def where_once(path):
+    """Its node, once the path exists."""
+    eventually(path.exists, 60.0)
     return hpc.get_runtime_context().get_node_id()
 
 
@@ -47,10 +53,6 @@ def make(count):
 class Sitter:
     def where(self):
         return hpc.get_runtime_context().get_node_id()
-
-
-def on(node, soft=False):
-    return NodeAffinitySchedulingStrategy(str(node), soft=soft)
 
 
 def asked(**options):
@@ -141,13 +143,14 @@ def test_short_tasks_spread_over_all_nodes():
         assert len(one_by_one) == 3, one_by_one
 
 
-def test_affinity_waits_for_a_busy_node_and_fails_on_a_dead_one():
+def test_affinity_waits_for_a_busy_node_and_fails_on_a_dead_one(tmp_path):
     with local_nodes(3) as session:
-        busy = where.options(scheduling_strategy=on(2)).remote(0.6)
-        soft = where.options(scheduling_strategy=on(2, soft=True)).remote()
-        assert hpc.wait([soft], timeout=0.3)[0] == []
-        assert hpc.get([busy, soft], timeout=10) == ["2", "2"]
-        assert asked(scheduling_strategy=on(2, soft=True), num_cpus=1) == "2"
+        busy = where_once.options(scheduling_strategy=on(2)).remote(tmp_path / "gate")
+        behind = where.options(scheduling_strategy=soft(2)).remote()
+        assert hpc.wait([behind], timeout=0.3)[0] == []
+        (tmp_path / "gate").touch()
+        assert hpc.get([busy, behind], timeout=10) == ["2", "2"]
+        assert asked(scheduling_strategy=soft(2), num_cpus=1) == "2"
         with pytest.raises(TaskUnschedulableError, match="on node 3, which has"):
             asked(scheduling_strategy=on(3), num_cpus=2)
         actor = Sitter.options(scheduling_strategy=on(3), max_restarts=1).remote()
@@ -156,7 +159,7 @@ def test_affinity_waits_for_a_busy_node_and_fails_on_a_dead_one():
         eventually(lambda: session.pump(0.05) or not hpc.nodes()[2]["Alive"])
         with pytest.raises(TaskUnschedulableError, match="node 3, on which it had to run, has died"):
             asked(scheduling_strategy=on(3))
-        assert asked(scheduling_strategy=on(3, soft=True)) in ("1", "2")
+        assert asked(scheduling_strategy=soft(3)) in ("1", "2")
         late = Sitter.options(scheduling_strategy=on(3)).remote()
         for lost in (late, actor):
             with pytest.raises(ActorUnschedulableError, match="has died"):

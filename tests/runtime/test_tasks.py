@@ -12,13 +12,19 @@ import pytest
 
 import hpc
 from hpc.exceptions import GetTimeoutError, TaskCancelledError, TaskError, WorkerCrashedError
-from runtime.running import eventually, one_node
+from runtime.running import eventually, one_node, settle
+
+
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module):
+    with one_node():
+        yield
 
 
 @pytest.fixture(autouse=True)
-def session():
-    with one_node():
-        yield
+def nothing_stays(no_leaks):
+    yield
+    settle()
 
 
 @hpc.remote
@@ -188,10 +194,10 @@ def test_cancel_reaches_running_and_waiting_tasks():
 def test_a_long_task_does_not_hold_up_the_short_ones_behind_it():
     refs = [sleep_then.remote(0, i) for i in range(50)]
     hpc.get(refs)
-    start = time.monotonic()
-    refs = [sleep_then.remote(1.5 if i == 0 else 0.0, i) for i in range(40)]
-    hpc.get(refs[1:])
-    assert time.monotonic() - start < 1.4
+    refs = [sleep_then.remote(30 if i == 0 else 0.0, i) for i in range(40)]
+    assert hpc.get(refs[1:], timeout=20) == list(range(1, 40))
+    assert hpc.wait(refs[:1], timeout=0)[0] == []
+    hpc.cancel(refs[0], force=True)
 
 
 def test_resources_limit_what_runs_at_the_same_time():
@@ -207,8 +213,16 @@ def test_resources_limit_what_runs_at_the_same_time():
 
 def test_what_can_never_run_is_said_and_waits(capfd):
     ref = echo.options(num_cpus=64).remote()
-    assert hpc.wait([ref], timeout=1.0) == ([], [ref])
-    assert "no node could ever provide {CPU: 64}" in capfd.readouterr().err
+    said = ""
+
+    def is_said():
+        nonlocal said
+        said += capfd.readouterr().err
+        return "no node could ever provide {CPU: 64}" in said
+
+    eventually(is_said)
+    assert hpc.wait([ref], timeout=0.1) == ([], [ref])
+    hpc.cancel(ref)
 
 
 def test_available_resources_follow_what_runs():
@@ -262,13 +276,14 @@ def test_what_tasks_print_is_shown_with_its_origin(capfd):
     eventually(seen)
 
 
-def test_random_numbers_differ_between_workers():
+def test_random_numbers_differ_between_workers(tmp_path):
     @hpc.remote
     def draw():
-        time.sleep(0.1)
+        (tmp_path / str(os.getpid())).touch()
+        eventually(lambda: len(list(tmp_path.iterdir())) == 2, 20.0)  # both run at the same time
         return os.getpid(), float(np.random.random())
 
-    drawn = dict(hpc.get([draw.remote() for _ in range(4)]))
+    drawn = dict(hpc.get([draw.remote() for _ in range(2)]))
     assert len(drawn) == 2
     assert len(set(drawn.values())) == 2
 
@@ -283,21 +298,29 @@ def test_await_and_future():
     assert sleep_then.remote(0, 9).future().result(timeout=10) == 9
 
 
-def test_an_await_that_was_given_up_disturbs_nobody_when_the_value_comes():
+def test_an_await_that_was_given_up_disturbs_nobody_when_the_value_comes(tmp_path):
     import asyncio
+
+    gate = tmp_path / "gate"
 
     @hpc.remote
     def items():
-        time.sleep(0.1)
+        eventually(gate.exists, 20.0)
         yield 1
+
+    @hpc.remote
+    def one():
+        eventually(gate.exists, 20.0)
+        return 1
 
     async def give_up(awaitable):
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(awaitable, 0.01)
 
-    late, generator = sleep_then.remote(0.1, 1), items.remote()
+    late, generator = one.remote(), items.remote()
     asyncio.run(give_up(late))
     asyncio.run(give_up(generator.__anext__()))
+    gate.touch()
     assert late.future().cancel()
     assert hpc.get(late) == 1
     assert hpc.get(next(generator)) == 1

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from runtime.running import eventually, kill9, local_nodes, pid_of, store_stats
+from runtime.running import eventually, kill9, local_nodes, on, pid_of, store_stats
 
 MIB = 1 << 20
 
@@ -25,10 +24,6 @@ def came_as_said(config, node):
     """Bytes came unencrypted exactly where the user said so."""
     stats = store_stats(node)
     assert stats["plain_bytes"] == (0 if config["bulk_encryption"] else stats["received_bytes"])
-
-
-def on(node):
-    return NodeAffinitySchedulingStrategy(str(node))
 
 
 @hpc.remote(num_cpus=0.2)

@@ -27,6 +27,17 @@ def take(mib, seconds, path=""):
     return os.getpid()
 
 
+@hpc.remote
+def keep(mib, folder):
+    """Has so much memory, says so, and keeps it until it is told to go."""
+    memory = bytearray(mib * MIB)
+    for at in range(0, len(memory), 4096):
+        memory[at] = 1
+    (folder / "has it").touch()
+    eventually((folder / "go").exists, 60.0)
+    return os.getpid()
+
+
 def test_a_task_that_takes_too_much_is_ended_and_the_error_says_why():
     with one_node(env=LIMIT):
         with pytest.raises(
@@ -45,12 +56,12 @@ def test_it_is_tried_again_as_its_policy_says(tmp_path):
 
 def test_the_newest_goes_and_the_oldest_is_spared(tmp_path):
     with one_node(env=LIMIT):
-        old = take.options(max_retries=0).remote(250, 1.5, str(tmp_path))
-        eventually(lambda: len(list(tmp_path.iterdir())) == 1)
-        time.sleep(0.3)  # until it holds its memory; nothing announces that
+        old = keep.options(max_retries=0).remote(250, tmp_path)
+        eventually((tmp_path / "has it").exists)
         new = take.options(max_retries=0).remote(300, 30)
         with pytest.raises(OutOfMemoryError):
             hpc.get(new, timeout=20)
+        (tmp_path / "go").touch()
         assert hpc.get(old, timeout=20)
 
 

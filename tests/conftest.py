@@ -29,7 +29,7 @@ from hpc.core.node.reap import descendants, is_running, reap_ended, signal_all
 
 WATCHED = {"runtime", "schedulers", "faults"}
 PATIENCE_S = 10.0
-LOOK_AGAIN_S = 0.05
+LOOK_AGAIN_S = 0.01
 BASE_PREFIX = "hpct-"
 SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
 

@@ -75,9 +75,9 @@ def test_a_black_hole_heals_and_loses_nothing(tmp_path):
         calls = [scribe.write.remote(number) for number in range(1, 501)]
         pulled = hpc.remote(lambda array: int(array.sum())).options(scheduling_strategy=soft(1)).remote(big)
         new = where.options(scheduling_strategy=soft(2)).remote()
-        assert hpc.wait([calls[-1], pulled], num_returns=2, timeout=3.0)[0] == []
+        assert hpc.wait([calls[-1], pulled], num_returns=2, timeout=1.5)[0] == []
         eventually(lambda: bed.accepted > before)  # ZeroMQ has given the silent connections up, and meets silence anew
-        assert time.monotonic() - begin >= 3.0
+        assert time.monotonic() - begin >= 1.5
         bed.heal(2)
         assert hpc.get(calls, timeout=20) == list(range(1, 501))
         assert hpc.get(pulled, timeout=20) == 5 * (8 << 20)

@@ -13,7 +13,7 @@ import hpc
 from hpc.core.ids import Address
 from hpc.core.wire import Answer, KvDelete, KvGet, KvPut
 from hpc.exceptions import HpcError
-from runtime.running import Heads, eventually, kill9, local_nodes, on, pid_of
+from runtime.running import Heads, eventually, kill9, local_nodes, on, pid_of, where_once
 
 
 @hpc.remote
@@ -46,12 +46,12 @@ def heads():
         yield Heads(session)
 
 
-def test_names_keys_tasks_and_nodes_outlive_the_head(heads):
+def test_names_keys_tasks_and_nodes_outlive_the_head(heads, tmp_path):
     client = hpc.session.ensure_client()
     counter = Counter.options(name="counter", scheduling_strategy=on(2)).remote()
     assert hpc.get(counter.add.remote()) == 1
     client.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
-    running = [where.options(scheduling_strategy=on(n)).remote(1.0) for n in (2, 3)]
+    running = [where_once.options(scheduling_strategy=on(n)).remote(tmp_path / "gate") for n in (2, 3)]
     endpoints = [n["NodeManagerPort"] for n in hpc.nodes()]
     for _ in range(2):
         heads.kill()
@@ -59,6 +59,7 @@ def test_names_keys_tasks_and_nodes_outlive_the_head(heads):
         assert client.ask_head(lambda req: KvGet(req, "test", b"key")).data == b"value"
         with pytest.raises(ValueError, match="taken"):
             Counter.options(name="counter").remote()
+    (tmp_path / "gate").touch()
     assert hpc.get(running, timeout=20) == ["2", "3"]
     assert hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2, 3)], timeout=20) == [
         "1",
@@ -97,12 +98,14 @@ def test_what_is_asked_while_there_is_no_head_is_answered_by_the_next(heads):
     assert min(asked) > 15
 
 
-def test_demand_that_waited_for_the_old_head_is_served_by_the_new_one(heads):
-    busy = [where.options(scheduling_strategy=on(n)).remote(1.5) for n in (1, 2, 3)]
+def test_demand_that_waited_for_the_old_head_is_served_by_the_new_one(heads, tmp_path):
+    busy = [where_once.options(scheduling_strategy=on(n)).remote(tmp_path / "gate") for n in (1, 2, 3)]
     eventually(lambda: not hpc.available_resources().get("CPU"))
-    spread = [where.options(scheduling_strategy="SPREAD").remote(0.2) for _ in range(6)]
+    spread = [where.options(scheduling_strategy="SPREAD").remote(0.1) for _ in range(6)]
     heads.kill()
     more = [where.remote(0.1) for _ in range(6)]
+    assert hpc.wait([*busy, *spread, *more], timeout=0.1)[0] == []
+    (tmp_path / "gate").touch()
     assert hpc.get(busy, timeout=20) == ["1", "2", "3"]
     assert set(hpc.get(spread + more, timeout=30)) <= {"1", "2", "3"}
     eventually(lambda: hpc.available_resources().get("CPU") == 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 import pytest
 
@@ -17,12 +16,11 @@ from hpc.util.placement_group import (
     remove_placement_group,
 )
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from runtime.running import Heads, eventually, kill9, local_nodes, on, pid_of
+from runtime.running import Heads, eventually, kill9, local_nodes, on, pid_of, where_once
 
 
 @hpc.remote
-def where(seconds=0.0):
-    time.sleep(seconds)
+def where():
     return hpc.get_runtime_context().get_node_id()
 
 
@@ -54,13 +52,13 @@ def heads():
         yield Heads(session)
 
 
-def test_groups_in_use_stay_and_a_pending_one_is_served(heads):
+def test_groups_in_use_stay_and_a_pending_one_is_served(heads, tmp_path):
     used = placement_group([{"CPU": 1}] * 3, strategy="STRICT_SPREAD", name="used")
     assert used.wait(10)
     nodes = placement_group_table(used)["bundles_to_node_id"]
     actor = Counter.options(scheduling_strategy=inside(used, 1)).remote()
     assert hpc.get(actor.add.remote()) == 1
-    running = where.options(scheduling_strategy=inside(used, 0)).remote(2.0)
+    running = where_once.options(scheduling_strategy=inside(used, 0)).remote(tmp_path / "gate")
     pending = placement_group([{"CPU": 2}, {"CPU": 2}], strategy="STRICT_SPREAD")  # the first group is in its way
     ready = pending.ready()
     waited = []
@@ -75,6 +73,7 @@ def test_groups_in_use_stay_and_a_pending_one_is_served(heads):
         assert placement_group_table(pending)["state"] == "PENDING"
         assert get_placement_group("used") == used
         assert hpc.get(where.options(scheduling_strategy=inside(used, 2)).remote(), timeout=20) == nodes[2]
+    (tmp_path / "gate").touch()
     assert hpc.get(running, timeout=20) == nodes[0]
     assert not waited
     hpc.kill(actor)

@@ -165,3 +165,10 @@ def eventually(check: Callable[[], Any], timeout_s: float = 10.0) -> Any:
             assert value, f"not within {timeout_s} s"
             return value
         time.sleep(0.01)
+
+
+@hpc.remote
+def where_once(gate: Path) -> str:
+    """A task that ends when its gate is there, and says where it ran."""
+    eventually(gate.exists, 60.0)
+    return str(hpc.get_runtime_context().get_node_id())

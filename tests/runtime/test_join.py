@@ -90,7 +90,7 @@ def test_who_has_not_the_key_does_not_get_in(tmp_path: Path, elsewhere: str):
     with started("--num-cpus=1", "--interface=lo", f"--join-file={path}") as facts:
         stranger = KeyPair.make()
         replace(read_join_file(str(path)), public=stranger.public, secret=stranger.secret).write(str(tmp_path / "bad"))
-        words = join_words(tmp_path / "bad", "--start-timeout=2s")
+        words = join_words(tmp_path / "bad", "--start-timeout=1s")
         result = hpc_command(*words, env={"HPC_TMPDIR": elsewhere})
         assert result.returncode == 125 and "nothing was heard from tcp://127.0.0.1" in result.stderr
         with hpc.init(address=facts["session"]):

@@ -21,7 +21,7 @@ from hpc.util.scheduling_strategies import (
     NodeLabelSchedulingStrategy,
     NotIn,
 )
-from runtime.running import eventually, kill9, local_nodes, on, one_node, pid_of, soft
+from runtime.running import eventually, kill9, local_nodes, on, one_node, pid_of, soft, where_once
 
 MIB = 1 << 20
 
@@ -29,13 +29,6 @@ MIB = 1 << 20
 @hpc.remote
 def where(seconds=0.0):
     time.sleep(seconds)
-    return hpc.get_runtime_context().get_node_id()
-
-
-@hpc.remote
-def where_once(path):
-    """Its node, once the path exists."""
-    eventually(path.exists, 60.0)
     return hpc.get_runtime_context().get_node_id()
 
 
@@ -204,11 +197,11 @@ refs = [work.remote() for _ in range(200)]
 print("ready", flush=True)
 start, end = float(sys.stdin.readline()), 0
 done = []
-while time.time() < start + 2.5:
+while time.time() < start + 1.6:
     ready, refs = hpc.wait(refs, num_returns=1)
     done += hpc.get(ready)
     refs.append(work.remote())
-print(sum(start + 0.5 < t < start + 2.5 for t in done), flush=True)
+print(sum(start + 0.4 < t < start + 1.6 for t in done), flush=True)
 """
 
 
@@ -232,7 +225,7 @@ def test_two_busy_drivers_share_the_workers(cpus):
                 driver.stdin.close()
                 driver.stdout.close()
         assert min(counts) >= 0.35 * sum(counts), counts
-        assert sum(counts) > 0.5 * cpus * 2.0 / 0.011, counts
+        assert sum(counts) > 0.5 * cpus * 1.2 / 0.011, counts
 
 
 def test_a_busy_driver_leaves_a_share_on_every_node_to_what_must_go_there():
@@ -267,7 +260,7 @@ def test_an_actor_and_a_nested_submitter_get_their_share_of_a_busy_driver():
         time.sleep(0.005)
 
     with one_node(num_cpus=2):
-        refs = [short.remote() for _ in range(1200)]
+        refs = [short.remote() for _ in range(4000)]
         start = time.monotonic()
         nested = parent.options(num_cpus=0).remote()
         actor = Sitter.options(num_cpus=1).remote()
@@ -276,4 +269,6 @@ def test_an_actor_and_a_nested_submitter_get_their_share_of_a_busy_driver():
         assert hpc.wait(refs, num_returns=len(refs), timeout=0)[1], "the endless work had ended before"
         assert time.monotonic() - start < 2.0
         del actor
-        hpc.get(refs, timeout=30)
+        hpc.get(refs[:400], timeout=30)
+        for ref in refs[400:]:
+            hpc.cancel(ref)

@@ -186,7 +186,7 @@ def test_a_node_that_does_not_come_is_named_and_can_be_done_without(desk: Desk) 
         if [ "$(hostname)" = nid0002 ]; then echo "no license for this node" >&2; exec sleep 60; fi
         exec "$@"
     """)  # fmt: skip
-    options = ["--start-timeout=4", f"--step-arg={desk.folder}/{broken}"]
+    options = ["--start-timeout=3", f"--step-arg={desk.folder}/{broken}"]
     done = desk.salloc(3, *launcher(), *options, "hosts.py", "2")
     assert done.returncode == 122
     assert "2 of 3 nodes came" in done.stderr and "nid0002" in done.stderr and "--min-nodes=2" in done.stderr

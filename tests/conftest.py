@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from hpc.core.node import rundir
@@ -37,6 +38,12 @@ SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
 # compile all of hpc anew: a third of the suite's time. Nodes are forked from this process: it is told, too.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long an example takes is the machine's affair, and says nothing of the code.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("suite")
 
 _base = ""
 _at_start: Belongings | None = None

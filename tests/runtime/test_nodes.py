@@ -98,6 +98,16 @@ def test_actors_on_other_nodes():
         assert hpc.get([adder.add.remote(1) for _ in range(300)]) == list(range(1, 301))
 
 
+@hpc.remote
+def fib(n: int) -> int:
+    return n if n < 2 else sum(hpc.get([fib.remote(n - 1), fib.remote(n - 2)]))
+
+
+def test_recursion_over_nodes_goes_on_with_more_tasks_than_cpus():
+    with local_nodes(2):
+        assert hpc.get(fib.remote(8)) == 21
+
+
 def test_custom_resources_decide_the_node(tmp_path):
     with local_nodes(2, resources={"license": 1}):
         held = meet.options(resources={"license": 1}, num_cpus=0)

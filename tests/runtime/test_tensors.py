@@ -7,16 +7,22 @@ from collections.abc import Iterator
 import pytest
 
 import hpc
-from runtime.running import one_node
+from runtime.running import one_node, settle
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture(autouse=True)
-def session(no_leaks: None) -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def session(no_leaks_of_module: None) -> Iterator[None]:
     with one_node():
         yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(no_leaks: None) -> Iterator[None]:
+    yield
+    settle()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool", "complex64", "float16"])

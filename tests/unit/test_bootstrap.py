@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.core.node.bootstrap import (
@@ -57,6 +57,7 @@ def test_lines_are_ascii_and_stay_under_the_length_at_which_srun_cuts():
     assert max(map(len, lines)) < 1000
 
 
+@settings(max_examples=40)
 @given(
     texts=st.lists(st.text(min_size=900, max_size=2500), min_size=2, max_size=5),
     order=st.randoms(use_true_random=False),

@@ -9,7 +9,7 @@ import pytest
 from hpc.core.sim.run import run
 
 #: HPC_TEST_SEEDS=10000: so many; and a third of it with dying heads.
-SEEDS = int(os.environ.get("HPC_TEST_SEEDS", 240))
+SEEDS = int(os.environ.get("HPC_TEST_SEEDS", 180))
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 60))

@@ -8,9 +8,9 @@ from bench.arena import arena
 
 
 def test_objects_stay_whole_in_a_full_store_among_kills():
-    tally = arena(6.0, seed=5, every_s=0.4)
-    assert not tally.wrong, tally.report(6.0)
-    assert tally.done["kills"] >= 2, tally.report(6.0)
+    tally = arena(5.0, seed=5, every_s=0.4)
+    assert not tally.wrong, tally.report(5.0)
+    assert tally.done["kills"] >= 2, tally.report(5.0)
     assert tally.done["stops"] >= 2
     assert tally.done["reads"] >= 40
     assert tally.done["spilled objects"] >= 20

@@ -183,7 +183,7 @@ def test_a_head_that_is_away_for_less_lives_on():
     with local_nodes(1, config={"head_hang_s": 6.0}) as session:
         heads = Heads(session)
         old = heads.pid()
-        for _ in range(3):
+        for _ in range(2):
             os.kill(old, signal.SIGSTOP)
             time.sleep(0.7)
             os.kill(old, signal.SIGCONT)

@@ -11,7 +11,7 @@ from hpc.util.placement_group import placement_group, remove_placement_group
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from runtime.running import eventually, local_nodes, one_node
 
-TASK_S = 0.15
+TASK_S = 0.1
 
 
 @hpc.remote

@@ -324,7 +324,7 @@ def test_no_controller_is_the_clusters_fault(plain: Desk) -> None:
     conf = (plain.bed.scratch / "slurm.conf").read_text()
     dead = plain.folder / "dead.conf"
     dead.write_text(
-        re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", conf).replace("MessageTimeout=10", "MessageTimeout=2")
+        re.sub(r"SlurmctldPort=\d+", "SlurmctldPort=1", conf).replace("MessageTimeout=10", "MessageTimeout=1")
     )
     (plain.folder / "topology.conf").write_text((plain.bed.scratch / "topology.conf").read_text())
     done = plain.launch("-t5", "plain.py", env={"SLURM_CONF": str(dead)}, timeout_s=120)

@@ -41,6 +41,7 @@ from hpc.core.node.pulse import Pulse, pulse_of
 from hpc.core.node.ranks import Order, Ranks, without_ranks
 from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
 from hpc.core.node.spec import NodeSpec, Start, parse_start
+from hpc.core.node.tail import last_lines
 from hpc.core.node.uplink import Uplink
 
 OUTPUT_HIGH_BYTES = 1 << 20  # above, ranks are not read
@@ -50,8 +51,8 @@ FAILURE_GRACE_S = 2.0
 KILL_TIMEOUT_S = 15.0
 TICK_S = 0.05
 BIND_TIMEOUT_S = 120.0
-TAIL_BYTES = 8192
-TAIL_LINES = 20
+#: So long is waited for the raylet's end where its zygote has ended well: that ends because of the other.
+CAUSE_S = 1.0
 
 ChildMain = Callable[[NodeSpec, socket.socket], None]
 
@@ -461,6 +462,11 @@ class Supervisor:
 
     def _reap(self) -> None:
         ended, self.left = reap_ended()
+        deadline = time.monotonic() + CAUSE_S
+        while self._ended_after_another(ended) and time.monotonic() < deadline:
+            time.sleep(TICK_S)  # rare, and this node is about to end
+            more, self.left = reap_ended()
+            ended += more
         # Whoever ended well did so because another was killed: that one is the cause, whatever the order says.
         for pid, status in sorted(ended, key=lambda one: exit_code(one[1]) == 0):
             child = self.children.get(pid)
@@ -470,6 +476,13 @@ class Supervisor:
                 self.ranks.on_exit(pid, status)
         if self.stopping and not self.killing and self._all_ended():
             self._start_killing()
+
+    def _ended_after_another(self, ended: list[tuple[int, int]]) -> bool:
+        """Whether the zygote has ended because the raylet, which has not been seen to end, closed its socket."""
+        gone = {pid: exit_code(status) for pid, status in ended}
+        zygote = any(c.name == "zygote" and gone.get(c.pid) == 0 for c in self.children.values())
+        raylet = any(c.name == "raylet" and not c.ended and c.pid not in gone for c in self.children.values())
+        return zygote and raylet and not self.stopping
 
     def _child_ended(self, child: _Child, code: int) -> None:
         child.ended = True
@@ -481,7 +494,7 @@ class Supervisor:
         if not why_not:
             return
         self.code = 1
-        tail = _tail(self.spec.log_path(f"{child.name}.log")) if self.spec else []
+        tail = last_lines(self.spec.log_path(f"{child.name}.log")) if self.spec else []
         self.report("exit", what=child.name, code=code, tail=tail, more=why_not)
         self._begin_stop(FAILURE_GRACE_S, f"the {child.name} {describe_code(code)}")
 
@@ -552,18 +565,6 @@ class Supervisor:
             rundir.remove(self.run_dir.path)
         self.report("bye", code=self.code)
         self.uplink.drain()
-
-
-def _tail(path: str) -> list[str]:
-    """The last lines of a log file."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            data = file.read()
-    except OSError:
-        return []
-    return data.decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
 
 
 def supervisor_main(

@@ -22,14 +22,13 @@ from typing import Any
 
 from hpc.core.exceptions import HpcError
 from hpc.core.node.reap import describe_code
+from hpc.core.node.tail import last_lines
 from hpc.host.ask import kv_delete, kv_put
 from hpc.host.entry import start_entrypoint
 
 KV_NAMESPACE = "_hpc_jobs"
 STOP_GRACE_S = 3.0
 RETRY_S = 2.0
-TAIL_BYTES = 8192
-TAIL_LINES = 20
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}\Z")
 
@@ -173,7 +172,7 @@ class Jobs:
             job.status, job.message = "SUCCEEDED", "it ended with code 0"
         else:
             job.status, job.error_type = "FAILED", "JOB_ENTRYPOINT_COMMAND_ERROR"
-            job.message = "\n".join([f"the entrypoint {_describe(code)}", *_tail(job.log)])
+            job.message = "\n".join([f"the entrypoint {_describe(code)}", *last_lines(job.log)])
         self._changed(job)
         return True
 
@@ -206,13 +205,3 @@ def _describe(code: int) -> str:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _tail(path: str) -> list[str]:
-    try:
-        with open(path, "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
-            return file.read().decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
-    except OSError:
-        return []

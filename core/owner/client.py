@@ -140,13 +140,15 @@ class Client(Values):
         self.polling.look(lambda: self._handle_events(self._epoll.poll(0), callbacks=False))
 
     def poll_beside(self, beside: select.epoll, timeout_s: float) -> None:
-        """Like a poll, for a thread that waits for other things too: ``beside`` has them and `poll_fd`. The caller
-        holds the right to poll."""
-        events = self._epoll.poll(0)
+        """Like a poll, for a thread that waits for other things too: ``beside`` has them and `poll_fd`. They are seen
+        when there is nothing to read at once. The caller holds the right to poll."""
+        poll = self._epoll.poll
+        events = poll(0)
         if not events and timeout_s > 0:
-            if not self._spin(beside.poll):
+            events = self._spin(poll)
+            if not events:
                 beside.poll(timeout_s)
-            events = self._epoll.poll(0)
+                events = poll(0)
         self._handle_events(events)
 
     @property

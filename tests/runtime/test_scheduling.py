@@ -267,7 +267,7 @@ def test_an_actor_and_a_nested_submitter_get_their_share_of_a_busy_driver():
         assert hpc.get(nested, timeout=20) == 5
         assert hpc.get(actor.where.remote(), timeout=20) == "1"
         assert hpc.wait(refs, num_returns=len(refs), timeout=0)[1], "the endless work had ended before"
-        assert time.monotonic() - start < 2.0
+        assert time.monotonic() - start < 5.0  # half of what the endless work takes at least
         del actor
         hpc.get(refs[:400], timeout=30)
         for ref in refs[400:]:

@@ -341,8 +341,8 @@ class Result(Message, tag=42):
     kind: int
     data: bytes
     size: int = 0
-    nodes: list[int] = []
-    inner: list[bytes] = []
+    nodes: tuple[int, ...] = ()
+    inner: tuple[bytes, ...] = ()
 
 
 class Task(Message, tag=43):
@@ -356,9 +356,9 @@ class Task(Message, tag=43):
     name: str
     args: bytes
     num_returns: int
-    values: list[Result] = []
-    refs: list[bytes] = []
-    holds: list[bytes] = []
+    values: tuple[Result, ...] = ()
+    refs: tuple[bytes, ...] = ()
+    holds: tuple[bytes, ...] = ()
     lease: int = 0
     depth: int = 0
     retry_exceptions: bool = False
@@ -378,9 +378,9 @@ class Call(Message, tag=44):
     method: str
     args: bytes
     num_returns: int
-    values: list[Result] = []
-    refs: list[bytes] = []
-    holds: list[bytes] = []
+    values: tuple[Result, ...] = ()
+    refs: tuple[bytes, ...] = ()
+    holds: tuple[bytes, ...] = ()
     group: str = ""
     retry_exceptions: bool = False
     window: int = 0
@@ -404,9 +404,9 @@ class CreateActor(Message, tag=46):
     name: str
     args: bytes
     options: dict[str, Any]
-    values: list[Result] = []
-    refs: list[bytes] = []
-    holds: list[bytes] = []
+    values: tuple[Result, ...] = ()
+    refs: tuple[bytes, ...] = ()
+    holds: tuple[bytes, ...] = ()
     lease: int = 0
 
 

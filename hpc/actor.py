@@ -153,7 +153,7 @@ class ActorMethod:
         if args or kwargs:
             data, refs, holds, _alive = pack_arguments(client, args, kwargs)
         else:
-            data, refs, holds = NO_ARGUMENTS, [], []
+            data, refs, holds = NO_ARGUMENTS, (), ()
         count = self._count
         machine = client.machine
         if machine.pending_bytes > MAX_PENDING_BYTES:
@@ -168,7 +168,7 @@ class ActorMethod:
                 _check_pending(machine.pending_calls(ref._id), shared.max_pending, f"Actor({self._class}, {ref.hex()})")
             task = machine.new_ids(count if count >= 0 else STREAM_IDS)
             msg = Call(
-                task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, [], refs, holds,
+                task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, (), refs, holds,
                 self._group, self._options.retry_exceptions, self._options.window,
             )  # fmt: skip
             context = current_task.get()
@@ -327,7 +327,7 @@ class ActorClass:
             "max_concurrency": opts.option(options, "max_concurrency"),
             "concurrency_groups": dict(opts.option(options, "concurrency_groups") or {}),
         }
-        msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, [], refs, holds)
+        msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         restarts = int(opts.option(options, "max_restarts"))
         if keeper is not None:
             self._keep(client, keeper, msg, restarts)

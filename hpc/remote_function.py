@@ -97,7 +97,7 @@ class RemoteFunction:
                 self._name,
                 data,
                 count,
-                [],
+                (),
                 refs,
                 holds,
                 0,

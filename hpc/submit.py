@@ -17,7 +17,7 @@ from hpc.core.worker.main import ArgSlot
 LARGE_CODE_BYTES = 1 << 20
 MAX_CODE_BYTES = 48 << 20
 
-Packed = tuple[bytes, list[bytes], list[bytes], list[ObjectRef[Any]]]
+Packed = tuple[bytes, tuple[bytes, ...], tuple[bytes, ...], list[ObjectRef[Any]]]
 
 
 def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
@@ -26,10 +26,10 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
     The last element keeps objects alive until the machine has taken its holds.
     """
     if not args and not kwargs:
-        return serialization.NO_ARGUMENTS, [], [], []
+        return serialization.NO_ARGUMENTS, (), (), []
     simple = serialization.dumps_simple((args, kwargs))
     if simple is not None and len(simple) <= INLINE_BYTES:
-        return simple, [], [], []
+        return simple, (), (), []
     refs: list[ObjectRef[Any]] = []
     for value in args:
         if type(value) is ObjectRef:
@@ -44,8 +44,8 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
     if data.size > INLINE_BYTES:
         args, kwargs = _store_large(client, args, kwargs, refs)
         data = serialization.dumps((args, kwargs), ARGUMENTS)
-    holds = [ref._id for ref in data.refs]
-    return data.to_bytes(), [ref._id for ref in refs], holds, refs + data.refs
+    holds = tuple([ref._id for ref in data.refs])
+    return data.to_bytes(), tuple([ref._id for ref in refs]), holds, refs + data.refs
 
 
 def _take_refs(

@@ -8,6 +8,8 @@ leaves a Skip, so that later ones do not wait for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hpc.core.ids import HEAD, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
@@ -60,7 +62,7 @@ class ActorSubmitter(LineageTable):
 
     # -------------------------------------------------------------- creating (owner)
 
-    def create_actor(self, msg: CreateActor, shape: Shape, restarts: int, holds: list[bytes]) -> OwnedActor:
+    def create_actor(self, msg: CreateActor, shape: Shape, restarts: int, holds: Sequence[bytes]) -> OwnedActor:
         """A new actor of ours. The entry of its creation is made here, held once by the first handle."""
         actor = OwnedActor(msg, shape, restarts, holds)
         self.owned_actors[msg.actor] = actor
@@ -255,7 +257,7 @@ class ActorSubmitter(LineageTable):
                 self.send(owner, WatchActor(actor))
         return client
 
-    def submit_call(self, msg: Call, retries: int, holds: list[bytes], parent: bytes = b"") -> None:
+    def submit_call(self, msg: Call, retries: int, holds: Sequence[bytes], parent: bytes = b"") -> None:
         """A call of ours to an actor; the entries of its return values are made here, each held once."""
         client = self.clients.get(msg.actor)
         if client is None:

@@ -326,7 +326,7 @@ class ObjectTable:
         if entry is None or entry.result is None or entry.result.kind != STORED:
             self.send(raylet_of(node), Free([ident]))
         elif node not in entry.result.nodes:
-            entry.result.nodes.append(node)
+            entry.result.nodes = (*entry.result.nodes, node)
 
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
         """A reader could not reach copies that it was told of."""
@@ -367,7 +367,7 @@ class ObjectTable:
         result = entry.result
         if result is None or result.kind != STORED or not any(n in nodes for n in result.nodes):
             return
-        left = [n for n in result.nodes if n not in nodes]
+        left = tuple(n for n in result.nodes if n not in nodes)
         if left:
             entry.result = Result(STORED, b"", result.size, left, result.inner)
         elif entry.owned:
@@ -412,7 +412,7 @@ class ObjectTable:
         """A new object of ours with its value at hand; returns its id, held once."""
         ident = self.new_ids()
         entry = self.own(ident)
-        entry.result = Result(INLINE, data, inner=inner)
+        entry.result = Result(INLINE, data, inner=tuple(inner))
         if inner:
             entry.inner = inner
             for ref in inner:

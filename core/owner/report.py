@@ -6,7 +6,7 @@ something waits is said here, from the fields that decide it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -99,7 +99,7 @@ def _standing(machine: OwnerMachine, rec: TaskRec) -> tuple[str, str]:
     return "PENDING_NODE_ASSIGNMENT", _why_task(machine, rec.shape)
 
 
-def _waits_for(machine: OwnerMachine, refs: list[bytes]) -> str:
+def _waits_for(machine: OwnerMachine, refs: Sequence[bytes]) -> str:
     missing = [i for i in dict.fromkeys(refs) if (e := machine.objects.get(i)) is None or e.result is None]
     shown = []
     for ident in missing[:3]:

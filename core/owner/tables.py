@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ class TaskRec(msgspec.Struct, gc=False, eq=False):
     shape: Shape
     retries: int
     retry_exceptions: bool
-    holds: list[bytes]
+    holds: Sequence[bytes]
     size: int
     parent: bytes = b""
     unresolved: int = 0
@@ -74,7 +74,7 @@ class CallRec(msgspec.Struct, gc=False, eq=False):
     msg: Call
     client: ActorClient
     retries: int
-    holds: list[bytes]
+    holds: Sequence[bytes]
     size: int
     parent: bytes = b""
     unresolved: int = 0
@@ -171,7 +171,7 @@ class OwnedActor:
         "worker",
     )  # fmt: skip
 
-    def __init__(self, create: CreateActor, shape: Shape, restarts: int, holds: list[bytes]) -> None:
+    def __init__(self, create: CreateActor, shape: Shape, restarts: int, holds: Sequence[bytes]) -> None:
         self.create = create
         self.shape = shape
         self.restarts = restarts

@@ -7,6 +7,8 @@ at a time above 1 ms, so that a long task never sits behind another while a work
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.streams import StreamTable
@@ -92,7 +94,7 @@ class TaskSubmitter(StreamTable):
         return shape
 
     def submit(
-        self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: list[bytes], parent: bytes = b""
+        self, msg: Task, shape: Shape, retries: int, retry_exceptions: bool, holds: Sequence[bytes], parent: bytes = b""
     ) -> None:
         """A new task of ours. The entries of its return values are made here, each held once by the caller. ``parent``
         is the task that submits it."""
@@ -113,7 +115,9 @@ class TaskSubmitter(StreamTable):
             return
         self._enqueue(rec)
 
-    def _take_arguments(self, rec: TaskRec | CallRec | OwnedActor, refs: list[bytes], holds: list[bytes]) -> None:
+    def _take_arguments(
+        self, rec: TaskRec | CallRec | OwnedActor, refs: Sequence[bytes], holds: Sequence[bytes]
+    ) -> None:
         """Hold all references among the arguments; those without a value yet will call ``resolved``."""
         for ident in holds:
             self.hold(ident)
@@ -122,16 +126,16 @@ class TaskSubmitter(StreamTable):
         for entry in pending:
             self.await_value(entry, rec)
 
-    def argument_values(self, refs: list[bytes]) -> tuple[list[Result], Result | None]:
+    def argument_values(self, refs: Sequence[bytes]) -> tuple[tuple[Result, ...], Result | None]:
         """What the references resolved to, and the first error among them."""
         values: list[Result] = []
         for ident in refs:
             result = self.objects[ident].result
             assert result is not None
             if result.kind == ERROR or result.kind == SYSTEM:
-                return values, result
+                return (), result
             values.append(result)
-        return values, None
+        return tuple(values), None
 
     def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
         assert isinstance(rec, TaskRec)
@@ -542,7 +546,7 @@ class TaskSubmitter(StreamTable):
     def put_stored(self, ident: bytes, size: int, inner: list[bytes]) -> Entry:
         """An object of ours that has been sealed in this node's arena; held once, pinned by this process."""
         entry = self.own(ident)
-        entry.result = Result(STORED, b"", size, [self.addr.node], inner)
+        entry.result = Result(STORED, b"", size, (self.addr.node,), tuple(inner))
         entry.pinned = True
         if inner:
             entry.inner = inner

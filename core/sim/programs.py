@@ -101,7 +101,19 @@ class Submitter:
         args = msgspec.msgpack.encode(program)
         count = STREAMING if program.items else 1
         window = program.items // 2 if program.number % 2 else 0
-        msg = Task(task, 0, FN, f"t{program.number}", args, count, [], refs, holds or [], depth=depth, window=window)
+        msg = Task(
+            task,
+            0,
+            FN,
+            f"t{program.number}",
+            args,
+            count,
+            (),
+            tuple(refs),
+            tuple(holds or ()),
+            depth=depth,
+            window=window,
+        )
         machine.submit(msg, shape or self.shape, retries, False, holds or [])
         self.world.flush(self.process)
         return task
@@ -151,7 +163,7 @@ class Submitter:
         machine = self.process.machine
         task = machine.new_ids()
         args = msgspec.msgpack.encode(program)
-        machine.submit_call(Call(task, 0, actor, 0, 0, "run", args, 1, holds=holds or []), retries, holds or [])
+        machine.submit_call(Call(task, 0, actor, 0, 0, "run", args, 1, holds=tuple(holds or ())), retries, holds or [])
         self.world.flush(self.process)
         return task
 
@@ -328,7 +340,7 @@ class WorkerSim:
                 return
             self.process.machine.send(raylet, Seal(ident, answer.offset, size))
             self.process.machine.send(raylet, Unpin([ident]))
-            then(Result(STORED, b"", size, [self.process.addr.node]))
+            then(Result(STORED, b"", size, (self.process.addr.node,)))
 
         self._ask(lambda req: Alloc(req, size, ident), allocated)
 
@@ -454,7 +466,7 @@ class WorkerSim:
             inner = [machine.put_inline(msgspec.msgpack.encode(value), []) for _ in range(program.returns_refs)]
             machine.hand_over(msg.task, msg.attempt, job.src, inner)
             self.submitter.drop(inner)
-            results = [Result(INLINE, msgspec.msgpack.encode(value), inner=inner)]
+            results = [Result(INLINE, msgspec.msgpack.encode(value), inner=tuple(inner))]
         elif program.large:
             self._store(msg.task, value, lambda result: self._finish(job, [result]))
             return

@@ -87,7 +87,7 @@ class ItemSender:
         idents = [item_id(self.msg.task, index) for index in range(self.count)]
         # The caller owns the items: this process only writes their names down.
         value = DynamicObjectRefGenerator([ObjectRef(ident, client) for ident in idents])
-        return [Result(INLINE, serialization.dumps(value).to_bytes(), inner=idents)]
+        return [Result(INLINE, serialization.dumps(value).to_bytes(), inner=tuple(idents))]
 
 
 def run_generator(sender: ItemSender, value: Any) -> list[Result]:

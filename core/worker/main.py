@@ -407,12 +407,12 @@ class Worker:
 
     def _pack_one(self, ident: bytes, value: Any, handed: list[bytes]) -> Result:
         data = serialization.dumps(value)
-        inner = [ref._id for ref in data.refs]
+        inner = tuple([ref._id for ref in data.refs])
         handed += inner
         if data.size <= INLINE_BYTES:
             return Result(INLINE, data.to_bytes(), inner=inner)
         self.client.memory.store(ident, data, keep=False)
-        return Result(STORED, b"", data.size, [self.client.addr.node], inner)
+        return Result(STORED, b"", data.size, (self.client.addr.node,), inner)
 
     def pack(self, src: Address, ident: bytes, attempt: int, value: Any) -> Result:
         """One item of a generator, packed; references inside are handed over under the item's own name."""

@@ -12,9 +12,11 @@ Events = list[tuple[int, int]]
 SPIN_S = 50e-6
 MAX_SPIN_US = 1_000_000
 SETTING = "HPC_SPIN_US"
-#: A yield that took longer gave the core to somebody else; then nobody spins for this time.
+#: A yield that took longer gave the core to somebody else; then nobody spins for this time, and each time that the next
+#: try begins like this for twice as long as before: who wants the core may be a thread of a moment, or a hog.
 SLOW_YIELD_S = 200e-6
-BUSY_S = 0.02
+BUSY_S = 0.001
+MAX_BUSY_S = 0.032
 
 
 def spin_setting() -> float:
@@ -35,6 +37,7 @@ class Spinner:
     def __init__(self, spin_s: float | None = None) -> None:
         self.spin_s = spin_setting() if spin_s is None else spin_s
         self._not_before = 0.0
+        self._busy_s = BUSY_S
 
     def spin(self, poll: Callable[[float], Events]) -> Events:
         """Poll for a while, giving up the core each time. Where others want the core a yield takes long, and so would
@@ -48,8 +51,10 @@ class Spinner:
             events = poll(0)
             before, now = now, time.perf_counter()
             if now - before > SLOW_YIELD_S:
-                self._not_before = now + BUSY_S
+                self._not_before = now + self._busy_s
+                self._busy_s = min(2 * self._busy_s, MAX_BUSY_S)
                 return events
+            self._busy_s = BUSY_S
             if events:
                 return events
         return []

@@ -30,7 +30,7 @@ MIN_STORE_BYTES = 64 << 20
 #: Pages of the arena that are made ready while the node is idle: the first values that are put find them.
 PREFAULT_BYTES = 256 << 20
 PREFAULT_AFTER_S = 1.0
-PREFAULT_STEP_BYTES = 1 << 20
+PREFAULT_STEP_BYTES = 256 << 10
 PREFAULT_PAUSE_S = 0.003
 #: Only where the store is this large, and so much memory is free, that it does not matter.
 PREFAULT_STORE_BYTES = 1 << 30

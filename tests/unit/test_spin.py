@@ -44,3 +44,18 @@ def test_where_others_want_the_core_nobody_spins_for_a_while(monkeypatch):
     assert spinner.spin(poll) == [] and len(looks) == 1
     now[0] += spin.BUSY_S
     assert spinner.spin(poll) == [] and len(looks) == 2
+    now[0] += spin.BUSY_S
+    assert spinner.spin(poll) == [] and len(looks) == 2, "twice as long the second time"
+    for _ in range(20):
+        now[0] += spin.MAX_BUSY_S
+        spinner.spin(poll)
+    assert len(looks) == 22, "and not for ever"
+    monkeypatch.setattr(spin.os, "sched_yield", lambda: now.__setitem__(0, now[0] + 1e-6))
+    now[0] += spin.MAX_BUSY_S
+    assert spinner.spin(poll) == [] and len(looks) > 40
+    monkeypatch.setattr(spin.os, "sched_yield", lambda: now.__setitem__(0, now[0] + 2 * spin.SLOW_YIELD_S))
+    seen = len(looks)
+    spinner.spin(poll)
+    now[0] += spin.BUSY_S
+    spinner.spin(poll)
+    assert len(looks) == seen + 2, "a quick yield has ended it"

@@ -106,7 +106,7 @@ def scale(children: Children, quick: bool) -> dict[str, Any]:
     del children
     from bench import scale as module
 
-    return module.measure(quick)
+    return module.measure(quick, draw=not quick)
 
 
 #: The steps of bench/probes/steps.py in the order in which a task meets them.

@@ -17,7 +17,6 @@ from typing import Any
 os.environ["HPC_SPIN_US"] = "0"
 
 import hpc
-from hpc.core.owner.ref import current
 
 ASYNC, SYNC, TURNS = 1000, 300, 40
 #: (module, attribute or class.method, name of the step)
@@ -147,7 +146,6 @@ def main() -> None:
         watch.install()
         remote_switch = hpc.remote(switch)
         actor = Actor.options(num_cpus=0).remote()
-        assert current.client is not None
         hpc.get([noop.remote() for _ in range(ASYNC)] + [actor.small_value.remote() for _ in range(ASYNC)])
         found = {}
         for sync in (False, True):

@@ -278,7 +278,7 @@ class ActorSubmitter(LineageTable):
         if client.state == "alive":
             if msg.seq < 0 or msg.group:
                 self._number(client, rec)
-            else:
+            else:  # what that does for nearly all calls, without calling it
                 msg.incarnation = client.incarnation
                 msg.seq = client.seq
                 client.seq += 1
@@ -363,7 +363,7 @@ class ActorSubmitter(LineageTable):
             del self.calls[msg.task]
             client.calls.pop(msg.task, None)
             self.pending_bytes -= rec.size
-            self.set_plain(msg.task, result)
+            self.set_result(msg.task, result, True)
             if not client.calls:
                 self.let_go(client.actor)
         else:

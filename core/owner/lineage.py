@@ -63,7 +63,7 @@ class LineageTable(TaskSubmitter):
             # All that is to be done for most tasks.
             del self.tasks[task]
             self.pending_bytes -= rec.size
-            self.set_plain(task, result)
+            self.set_result(task, result, True)
         elif origin is not None:
             super()._finish(rec, results, src)
             self._rebuilt(origin, results[0])

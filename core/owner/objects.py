@@ -174,8 +174,9 @@ class ObjectTable:
 
     # -------------------------------------------------------------- values
 
-    def set_result(self, ident: bytes, result: Result) -> None:
-        """The object has a value: tell everyone who waits. Without holders the value is given up at once."""
+    def set_result(self, ident: bytes, result: Result, plain: bool = False) -> None:
+        """The object has a value: tell everyone who waits. Without holders the value is given up at once. ``plain``: it
+        is the only value of a task or call that ended, came in the message and refers to nothing, as nearly all do."""
         entry = self.objects.get(ident)
         if entry is None:
             if result.kind == STORED:
@@ -183,23 +184,12 @@ class ObjectTable:
                     self.send(raylet_of(node), Free([ident]), urgent=False)
             return
         entry.result = result
+        entry.plain = plain
         waiters = entry.waiters
         if waiters is not None:
             entry.waiters = None
             for waiter in waiters:
                 self._tell(waiter, entry, result)
-
-    def set_plain(self, ident: bytes, result: Result) -> None:
-        """The same for the only value of a task or call that ended, where it came in the message and refers to nothing:
-        as nearly all do."""
-        entry = self.objects.get(ident)
-        if entry is not None:
-            entry.result = result
-            entry.plain = True
-            if entry.waiters is not None:
-                waiters, entry.waiters = entry.waiters, None
-                for waiter in waiters:
-                    self._tell(waiter, entry, result)
 
     def _tell(self, waiter: Waiter | TaskRec | CallRec | OwnedActor | Address, entry: Entry, result: Result) -> None:
         if type(waiter) is Waiter:

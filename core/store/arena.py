@@ -66,16 +66,20 @@ class Arena:
         """Granted space to write into. Its pages exist afterwards: raises OSError (ENOSPC, ENOMEM), never SIGBUS."""
         if offset >= self.size_bytes and self._overflow is not None:
             return self._overflow.writable(offset - self.size_bytes, size)
-        with self._lock:
-            known = self._backed.covers(offset, size)
-        if not known:
-            os.posix_fallocate(self.fd, offset, size)
-            if not self._gives_back:
-                with self._lock:
-                    self._backed.add(offset, size)
+        self._back(offset, size)
         if self._writer is None:
             self._writer = self._map(mmap.PROT_READ | mmap.PROT_WRITE)
         return self._writer[offset : offset + size]
+
+    def _back(self, offset: int, size: int) -> None:
+        """Have these bytes backed by memory. Raises OSError."""
+        with self._lock:
+            if self._backed.covers(offset, size):
+                return
+        os.posix_fallocate(self.fd, offset, size)
+        if not self._gives_back:
+            with self._lock:
+                self._backed.add(offset, size)
 
     def readable(self, offset: int, size: int) -> memoryview:
         """An object's bytes, read-only."""
@@ -151,7 +155,7 @@ class Arena:
         """Have these pages backed and zeroed before anybody needs them; what is in them stays. False where the kernel
         cannot (before Linux 5.14) or there is no memory."""
         try:
-            os.posix_fallocate(self.fd, offset, size)
+            self._back(offset, size)
         except OSError:
             return False
         if self._writer is None:

@@ -17,7 +17,10 @@ from typing import Any
 
 import ray_names
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
 import hpc
+from compat import running
 from hpc import actor, exceptions, options, runtime_context, session
 from hpc.core.owner.ref import ObjectRef
 from hpc.util import scheduling_strategies
@@ -147,6 +150,15 @@ def resolve(name: str) -> Any:
     return None
 
 
+def tested_rows() -> list[str]:
+    """The lines that programs print otherwise here, on purpose."""
+    rows = ["| Ray's name | under Ray | here | why |", "|---|---|---|---|"]
+    for row in sorted(running.differences(), key=lambda row: (row.name, row.program, row.ray)):
+        ray, here = (one_line(text).replace("|", "\\|") for text in (row.ray, row.hpc))
+        rows.append(f"| `{row.name}` | {ray} | {here or '(nothing)'} | {one_line(row.why)} |")
+    return rows
+
+
 def ray_rows() -> list[str]:
     """What becomes of each of Ray's names. Stops where the list and the code do not agree."""
     rows = ["| Ray's name | here | |", "|---|---|---|"]
@@ -231,7 +243,10 @@ def page() -> str:
     ]
     lines += ["## Modules", ""] + [f"* `hpc.{name}`: {what}" for name, what in MODULES.items()]
     lines += ["", "## Differences from Ray", ""] + [f"* {one_line(text)}" for text in DIFFERENCES]
-    lines += ["", "## Ray's names", "", "Made by importing each under this package's name.", "", *ray_rows()]
+    lines += ["", "### Lines that are other ones here", ""]
+    lines += ["Programs print the same under Ray and here ([tests/compat](../tests/compat/README.md)), but for:", ""]
+    lines += [*tested_rows(), "", "## Ray's names", ""]
+    lines += ["Made by importing each under this package's name.", "", *ray_rows()]
     return "\n".join(lines) + "\n"
 
 

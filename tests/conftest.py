@@ -29,7 +29,7 @@ from hpc.core.node import rundir
 from hpc.core.node.process import become_subreaper
 from hpc.core.node.reap import descendants, is_running, reap_ended, signal_all
 
-WATCHED = {"runtime", "schedulers", "faults"}
+WATCHED = {"runtime", "schedulers", "faults", "compat"}
 PATIENCE_S = 10.0
 LOOK_AGAIN_S = 0.01
 BASE_PREFIX = "hpct-"

@@ -2,7 +2,7 @@
 
 A program is written for this package (``import hpc as ray``). For Ray the word ``hpc`` is replaced in its import
 statements, and nowhere else, so that both run the same lines. What is compared is its standard output, line by line,
-and its end: the exit status and, where an exception ended it, that exception's line. Texts that cannot agree (addresses,
+and its end: the exit status and the line of the exception that ended it. Texts that cannot agree (addresses,
 process ids, the two names of one class) are replaced in both by `without_chance`.
 """
 

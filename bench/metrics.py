@@ -74,7 +74,7 @@ MICRO = (
     Metric("single client tasks async, 10 KB arg", RATE, "tasks", "the same, each with 10 KB of bytes", (), WITH_ARG),
     Metric("multi client tasks async", RATE, "multi", "4 actors submit 1,000 tasks each and get them", (ray(15),)),
     Metric("1:1 actor calls sync", RATE, "actors", "one call at a time, its result awaited", (ray(15),), NO_PARSL),
-    Metric("1:1 actor calls async", RATE, "actors", "1,000 calls, then all results", (ray(35),), NO_PARSL),
+    Metric("1:1 actor calls async", RATE, "actors", "1,000 calls, then all results", (ray(40),), NO_PARSL),
     Metric("1:1 async-actor calls sync", RATE, "actors", "the same on an actor with coroutines", (ray(15),)),
     Metric("1:1 async-actor calls async", RATE, "actors", "1,000 calls on an actor with coroutines", (ray(15),)),
     Metric("n:n actor calls async", RATE, "multi", "4 tasks call n actors 1,000 times each; n = cores / 2, at least 2",
@@ -91,6 +91,9 @@ MICRO = (
     Metric("get 10 MB numpy on the node", US, "objects",
            "an array that a task of this node made, each view dropped; the first get is said below",
            (Target(at_most=100.0),)),
+    Metric("tasks sync, cores half busy", RATE, "busy", "one task at a time; another process has half of each core",
+           (ray(15),)),
+    Metric("1:1 actor calls sync, cores half busy", RATE, "busy", "one call at a time; the same load", (ray(10),)),
 )  # fmt: skip
 
 INIT_GROUP, NODES_GROUP, SLURM_GROUP = "init", "nodes", "slurm"

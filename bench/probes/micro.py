@@ -10,6 +10,7 @@ clients) the count is smaller, and equal for all.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -18,6 +19,8 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from busy import burning
 
 WARM_SHARE = 0.4  # of the measured time
 SLOW = 4.0  # times the measured time: a single turn that takes longer is the measurement
@@ -214,7 +217,11 @@ OPERATIONS: dict[str, Callable[[Any], Prepared]] = {
     "single client wait 1k refs": wait_1k_refs,
     "single client put gigabytes": put_gigabytes,
     "get 10 MB numpy on the node": get_array,
+    "tasks sync, cores half busy": tasks_sync,
+    "1:1 actor calls sync, cores half busy": actor_calls_sync,
 }
+#: Names that end so are measured while something else has this share of each core.
+UNDER_LOAD, LOAD_SHARE = "cores half busy", 0.5
 
 
 def cores() -> int:
@@ -261,7 +268,8 @@ def main() -> None:
         ray.init(cpus)
     for name in names:
         prepared = OPERATIONS[name](ray)
-        rate, runs = measure(prepared, seconds)
+        with burning(LOAD_SHARE) if name.endswith(UNDER_LOAD) else contextlib.nullcontext():
+            rate, runs = measure(prepared, seconds)
         record = {"name": name, "rate": rate, "runs": runs, "extra": prepared.extra}
         print("@bench " + json.dumps(record), flush=True)
         del prepared

@@ -9,7 +9,7 @@ of the pickle, u64 length of each buffer, the pickle, then each buffer aligned t
 is the bare pickle (which begins with 0x80).
 
 Classes may have serializers of their own (`register`). They hold in the process that serializes; what makes the value
-again travels with it. Where there are none, the pickler is cloudpickle's own and nothing is looked up.
+again travels with it. Where there are none, nothing is looked up. Code objects go their own way (`hpc.core.code`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import sys
 import threading
 from collections import ChainMap
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import cloudpickle
 
+from hpc.core.code import reduce_code
 from hpc.core.serializability import explain, reducers
 from hpc.core.tensors import add_reducer
 
@@ -138,10 +140,19 @@ _BUILT_IN = _SIMPLE | {tuple, list, dict, set, frozenset, bytearray, pickle.Pick
 _PLAIN_ERRORS = frozenset({TypeError, AttributeError, pickle.PicklingError, NotImplementedError})
 
 
-class _OwnPickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+_tables = getattr(cloudpickle.CloudPickler.dispatch_table, "maps", [cloudpickle.CloudPickler.dispatch_table])
+
+
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+    """cloudpickle's, with our own way for code objects (see `hpc.core.code`)."""
+
+    dispatch_table = ChainMap({CodeType: reduce_code}, *_tables)
+
+
+class _OwnPickler(_Pickler):
     """The pickler where serializers are registered: they come before all others."""
 
-    dispatch_table = ChainMap(reducers, cloudpickle.CloudPickler.dispatch_table)
+    dispatch_table = ChainMap(reducers, *_Pickler.dispatch_table.maps)
 
 
 def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
@@ -176,7 +187,7 @@ def _dump(value: Any, keep: Callable[[pickle.PickleBuffer], Any] | None) -> tupl
         stream = io.BytesIO()
         if "torch" in sys.modules:
             add_reducer(reducers)
-        pickler = _OwnPickler if reducers else cloudpickle.CloudPickler
+        pickler = _OwnPickler if reducers else _Pickler
         pickler(stream, protocol=5, buffer_callback=keep).dump(value)
         return stream.getvalue(), context.found
     finally:
@@ -184,8 +195,13 @@ def _dump(value: Any, keep: Callable[[pickle.PickleBuffer], Any] | None) -> tupl
 
 
 def dump_code(code: Any) -> tuple[bytes, list[Any]]:
-    """Pickled code (a function, or a class, and what belongs to it) for ``cloudpickle.loads``, and its references."""
+    """Pickled code (a function, or a class, and what belongs to it) for ``pickle.loads``, and its references."""
     return _dump(code, None)
+
+
+def dump_plain(value: Any) -> bytes:
+    """A value in one piece for ``pickle.loads``; for what holds no references. Raises as `dumps`, with its own text."""
+    return _dump(value, None)[0]
 
 
 def dumps(value: Any, name: str = "the value") -> Serialized:

@@ -7,6 +7,7 @@ background thread answers for it.
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -14,7 +15,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
 from msgspec import msgpack
 
 from hpc.core import serialization
@@ -288,7 +288,7 @@ class Worker:
         """The function or class with this id, unpickled once."""
         function = self.functions.get(ident)
         if function is None:
-            function = self.functions[ident] = cloudpickle.loads(self.executor.functions[ident])
+            function = self.functions[ident] = pickle.loads(self.executor.functions[ident])
         return function
 
     def arguments(self, msg: Any, met: list[bytes]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -12,6 +12,8 @@ from typing import Any
 import cloudpickle
 import msgspec
 
+from hpc.core.shorten import MAX_ERROR_BYTES, short_error, short_text
+
 
 class HpcError(Exception):
     """Base of all errors of the runtime."""
@@ -192,25 +194,36 @@ def from_system(data: bytes) -> HpcError:
 
 def pack_error(name: str, error: BaseException, where: str) -> bytes:
     """A pickled TaskError for an exception that was raised by a user's code. Never fails: an exception that cannot
-    be pickled is replaced by one that shows its text."""
+    be pickled is replaced by one that shows its text, and what is too large in one by a word about it."""
     tb = error.__traceback__
     while tb is not None and "/core/worker/" in tb.tb_frame.f_code.co_filename.replace("\\", "/"):
         tb = tb.tb_next
-    text = "".join(traceback.format_exception(type(error), error, tb or error.__traceback__))
-    for cause in (error, RuntimeError(f"{type(error).__name__}: {error} (it could not be pickled)")):
-        wrapped: BaseException = (
-            cause
-            if isinstance(cause, HpcError) and not isinstance(cause, TaskError)
-            else (TaskError(name, text, cause, where))
-        )
+    text = short_text("".join(traceback.format_exception(type(error), error, tb or error.__traceback__)))
+    for make in (_same, short_error, _shown):
         try:
+            cause = make(error)
+            wrapped: BaseException = (
+                cause
+                if isinstance(cause, HpcError) and not isinstance(cause, TaskError)
+                else (TaskError(name, text, cause, where))
+            )
             wrapped.__traceback__ = None
             data: bytes = cloudpickle.dumps(wrapped)
             pickle.loads(data)
         except Exception:
             continue
-        return data
+        if len(data) <= MAX_ERROR_BYTES:
+            return data
     return cloudpickle.dumps(TaskError(name, text, RuntimeError(str(type(error))), where))
+
+
+def _same(error: BaseException) -> BaseException:
+    return error
+
+
+def _shown(error: BaseException) -> RuntimeError:
+    """What stands for an exception that cannot be sent."""
+    return RuntimeError(short_text(f"{type(error).__name__}: {error}") + " (it could not be pickled)")
 
 
 def unpack_error(data: bytes) -> BaseException:

@@ -21,12 +21,17 @@ from hpc.core.ids import Address
 WIRE_VERSION = 1
 HEADER = struct.Struct("<IIIII")
 HEADER_BYTES = HEADER.size
-#: A frame above this size is refused: a peer that sends one is broken or hostile.
+#: A frame with a body above this size is refused: a peer that sends one is broken or hostile. It is the one limit of
+#: the wire: who sends splits by it (`net.frames`), and the links between nodes take what fits into such a frame.
 MAX_FRAME_BYTES = 64 << 20
+#: The values in one message take at most so much together: results beyond are stored, arguments beyond are left to the
+#: receiver to ask for (AT_OWNER), and errors are shortened to it.
+MAX_VALUES_BYTES = MAX_FRAME_BYTES // 8
 
 # Kinds of a Result: a value in the message, an object in arenas, a pickled exception, an error of the runtime's own
-# (a msgpack map with "type", "why" and more: head, raylet and the owner's machine never pickle).
-INLINE, STORED, ERROR, SYSTEM = 0, 1, 2, 3
+# (a msgpack map with "type", "why" and more: head, raylet and the owner's machine never pickle), and, among a task's
+# arguments only, a small value of ``size`` bytes for which this message had no room: its owner is asked for it.
+INLINE, STORED, ERROR, SYSTEM, AT_OWNER = 0, 1, 2, 3, 4
 
 # Numbers of return values that are not numbers: a generator whose items are told one by one, and one whose items
 # become the value of a single reference.
@@ -411,7 +416,8 @@ class CreateActor(Message, tag=46):
 
 
 class Done(Message, tag=47):
-    """A task or call is finished. ``run_us`` is how long its code ran."""
+    """A task or call is finished. ``run_us`` is how long its code ran. One that failed has a single result, which
+    stands for all of its return values."""
 
     task: bytes
     attempt: int
@@ -541,10 +547,11 @@ class StateQuery(Message, tag=120):
 
 
 class StateAnswer(Message, tag=121):
-    """Rows, as a msgpack list of maps."""
+    """Rows, as a msgpack list of maps. ``left_out`` more had no room in the message."""
 
     req: int
     data: bytes
+    left_out: int = 0
 
 
 class LogQuery(Message, tag=155):

@@ -11,11 +11,12 @@ from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.tables import Shape
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.serializability import ARGUMENTS, explain
+from hpc.core.wire import MAX_FRAME_BYTES, MAX_VALUES_BYTES
 from hpc.core.worker.main import ArgSlot
 
 #: Code larger than this is most likely data that a function has captured.
 LARGE_CODE_BYTES = 1 << 20
-MAX_CODE_BYTES = 48 << 20
+MAX_CODE_BYTES = MAX_FRAME_BYTES // 4 * 3
 
 Packed = tuple[bytes, tuple[bytes, ...], tuple[bytes, ...], list[ObjectRef[Any]]]
 
@@ -44,6 +45,9 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
     if data.size > INLINE_BYTES:
         args, kwargs = _store_large(client, args, kwargs, refs)
         data = serialization.dumps((args, kwargs), ARGUMENTS)
+        if data.size > MAX_VALUES_BYTES:  # many small ones: all of them are one object
+            refs.append(client.put((args, kwargs)))
+            data = serialization.dumps(ArgSlot(len(refs) - 1))
     holds = tuple([ref._id for ref in data.refs])
     return data.to_bytes(), tuple([ref._id for ref in refs]), holds, refs + data.refs
 

@@ -14,12 +14,13 @@ from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address
 from hpc.core.net.curve import AllowList, KeyPair
+from hpc.core.net.frames import encode_bodies, log_instead
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.node.allocation import allocation
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec, fault_times
-from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body, encode_body
+from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body
 
 log = logging.getLogger("hpc.head")
 
@@ -136,13 +137,14 @@ class Head:
             batches.setdefault(dst, []).append(msg)
         machine.outbox.clear()
         # What all nodes are told is encoded once.
-        bodies: dict[tuple[int, ...], bytes] = {}
+        bodies: dict[tuple[int, ...], list[bytes]] = {}
         for dst, messages in batches.items():
             which = tuple(map(id, messages))
-            body = bodies.get(which)
-            if body is None:
-                body = bodies[which] = encode_body(messages)
-            self.links.send(dst.node, HEADER.pack(len(body), *dst, *HEAD) + body)
+            parts = bodies.get(which)
+            if parts is None:
+                parts = bodies[which] = encode_bodies(messages, log_instead)
+            for body in parts:
+                self.links.send(dst.node, HEADER.pack(len(body), *dst, *HEAD) + body)
 
     def _settle(self) -> None:
         machine = self.machine

@@ -34,6 +34,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hpc.core import wire
+
 WIRE_VERSION = 1
 
 HELLO = 1
@@ -49,7 +51,7 @@ MAGIC = 0xB7
 HEADER = struct.Struct("<BBHIIQQQQ")
 HEADER_BYTES = HEADER.size
 
-MAX_BODY_BYTES = 64 << 20
+MAX_BODY_BYTES = wire.MAX_FRAME_BYTES + wire.HEADER_BYTES  # what a stream takes, a link takes
 MAX_BODIES_PER_PACKET = 1024
 PACKET_TARGET_BYTES = 256 << 10  # a packet is closed when it has this much, or one larger body
 MAX_PACKET_BYTES = MAX_BODY_BYTES + PACKET_TARGET_BYTES + HEADER_BYTES + 4 * MAX_BODIES_PER_PACKET

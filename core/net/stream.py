@@ -24,7 +24,7 @@ _PEERCRED = struct.Struct("3i")
 
 
 class StreamError(Exception):
-    """The peer broke the framing."""
+    """The peer broke the framing; the text says how."""
 
 
 class Stream:
@@ -109,7 +109,7 @@ class Stream:
         while end - at >= HEADER_BYTES:
             size, dst_node, dst_proc, src_node, src_proc = HEADER.unpack_from(data, at)
             if size > MAX_FRAME_BYTES:
-                raise StreamError(f"a frame of {size} bytes is above the limit of {MAX_FRAME_BYTES}")
+                raise StreamError(f"it sent a frame of {size} bytes, and the limit is {MAX_FRAME_BYTES}")
             start = at + HEADER_BYTES
             if end - start < size:
                 break

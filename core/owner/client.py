@@ -14,13 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address, raylet_of
+from hpc.core.net.frames import answer_rows, encode_frames
 from hpc.core.net.stream import Stream, StreamError, check_peer, connect
+from hpc.core.owner.cuts import cut, send_instead
 from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
@@ -32,6 +35,7 @@ from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.owner.values import Values
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
+    MAX_FRAME_BYTES,
     Abandon,
     Allocated,
     Answer,
@@ -42,6 +46,7 @@ from hpc.core.wire import (
     LeaseLost,
     Message,
     PleaseUnpin,
+    Shutdown,
     StateAnswer,
     StateQuery,
     decode_body,
@@ -192,9 +197,9 @@ class Client(Values):
     def _read(self, stream: Stream) -> None:
         try:
             frames = stream.receive()
-        except StreamError:
-            frames = []
-            stream.eof = True
+        except StreamError as error:
+            cut(self, stream, str(error))
+            return
         if frames:
             self._dispatch(stream, frames)
         elif stream.eof:
@@ -203,10 +208,8 @@ class Client(Values):
     def _dispatch(self, stream: Stream, frames: list[tuple[Address, Address, bytes]]) -> None:
         try:
             decoded = [(src, decode_body(body)) for _, src, body in frames]
-        except DecodeError:
-            # Nothing of ours: a broken peer loses its connection, and its raylet will say if it has died.
-            if stream is not self.raylet:
-                self._closed(stream)
+        except DecodeError as error:
+            cut(self, stream, f"it sent what is no message: {error}")
             return
         machine = self.machine
         with self.lock:
@@ -245,9 +248,11 @@ class Client(Values):
             self._reply(msg.req, msg)  # type: ignore[attr-defined]
         elif kind is Fetched or kind is FetchedAll or kind is PleaseUnpin:
             self.memory.handle(msg)
+        elif kind is Shutdown and via is self.raylet:
+            self.lost = self.lost or msg.why  # type: ignore[attr-defined]
         elif kind is StateQuery:
             rows = self.state_rows(msg.what, msg.limit)  # type: ignore[attr-defined]
-            self.machine.send(src, StateAnswer(msg.req, msgspec.msgpack.encode(rows)))  # type: ignore[attr-defined]
+            self.machine.send(src, answer_rows(msg.req, rows))  # type: ignore[attr-defined]
         else:
             self.on_other(src, msg, via)
 
@@ -327,11 +332,13 @@ class Client(Values):
         stream = self.streams.get(dst)
         if stream is None:
             stream = self._route(dst)
-        if len(messages) <= FRAME_MESSAGES:
-            stream.send(encode_frame(dst, self.addr, messages))
+        if len(messages) <= FRAME_MESSAGES and len(frame := encode_frame(dst, self.addr, messages)) <= MAX_FRAME_BYTES:
+            stream.send(frame)
         else:
+            frame, instead = b"", partial(send_instead, self)
             for at in range(0, len(messages), FRAME_MESSAGES):
-                stream.send(encode_frame(dst, self.addr, messages[at : at + FRAME_MESSAGES]))
+                for part in encode_frames(dst, self.addr, messages[at : at + FRAME_MESSAGES], instead):
+                    stream.send(part)
         if stream.wants_write:
             try:
                 self._epoll.modify(stream.fd, select.EPOLLIN | select.EPOLLOUT)
@@ -498,6 +505,8 @@ class Client(Values):
                 self.replies.pop(req, None)
                 if slot[1] is not None:
                     answers[dst] = msgspec.msgpack.decode(slot[1].data)
+                    if slot[1].left_out:
+                        self.warn(f"{dst} has {slot[1].left_out} {what} more than fit into its answer")
         return answers
 
     def _asked_in_vain(self, gone: Address) -> None:

@@ -1,4 +1,5 @@
-"""Bringing several objects to this node at the same time: ahead of a `get` of a list, and for `wait`.
+"""Bringing several objects to this node at the same time: ahead of a `get` of a list, for `wait`, and the small ones
+among a task's arguments that its message had no room for.
 
 What is asked for ahead is pinned when it comes, as if it had been read before: the raylet can ask for it back. So few
 bytes are asked for at a time that this does not matter, and enough to keep several nodes busy.
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.tables import Waiter
-from hpc.core.wire import STORED, Result
+from hpc.core.wire import AT_OWNER, MAX_VALUES_BYTES, STORED, Result
 
 if TYPE_CHECKING:
     from hpc.core.owner.memory import Memory
@@ -57,6 +58,38 @@ class Ahead:
         if len(wanted) > 1 or (wanted and self._asked and at not in self._asked):
             with self._values.lock:
                 memory.bring(wanted)
+
+
+def ask_owners(values: Values, results: dict[bytes, Result]) -> None:
+    """Replace what is still at its owner by what that answers: so many bytes at a time as one message may carry, since
+    raylets on the way keep what has not been read yet."""
+    missing = [ident for ident, result in results.items() if result.kind == AT_OWNER]
+    machine = values.machine
+    while missing:
+        asked: list[bytes] = []
+        size = 0
+        while missing and (not asked or size + results[missing[-1]].size <= MAX_VALUES_BYTES):
+            asked.append(missing.pop())
+            size += results[asked[-1]].size
+        waiter = Waiter(0)
+        with values.lock:
+            values.check_lost()
+            entries = [machine.hold(ident) for ident in asked]
+        try:
+            while any(entry.result is None for entry in entries):
+                with values.lock:
+                    pending = [entry for entry in entries if entry.result is None]
+                    waiter.needed = len(pending)
+                    for entry in pending:
+                        machine.await_value(entry, waiter)
+                    values._flush(everything=True)
+                values.wait_for(waiter, None)
+            for entry in entries:
+                assert entry.result is not None
+                results[entry.ident] = entry.result
+        finally:
+            with values.lock:
+                machine.let_go_all(asked)
 
 
 def wait_here(values: Values, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None) -> set[bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpc.core.ids import HEAD, Address
+from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.owner.actors import ActorSubmitter
 from hpc.core.serialization import NONE
 from hpc.core.wire import (
@@ -19,7 +19,9 @@ from hpc.core.wire import (
     INLINE,
     ActorState,
     BorrowAcked,
+    Call,
     CopyLost,
+    CreateActor,
     Done,
     FreeValues,
     GetObject,
@@ -28,6 +30,7 @@ from hpc.core.wire import (
     HoldAdd,
     HoldDrop,
     KillActor,
+    KillWorker,
     LeaseFailed,
     LeaseGrant,
     LeaseInfeasible,
@@ -45,6 +48,8 @@ from hpc.core.wire import (
     Refused,
     Release,
     Result,
+    Skip,
+    Task,
     Unroutable,
     WatchActor,
     Yielded,
@@ -134,6 +139,22 @@ class OwnerMachine(ActorSubmitter):
         if self._dirty:
             self.settle()
         return others
+
+    def refuse(self, msg: Task | Call | CreateActor, why: str) -> Message | None:
+        """The shell could not send this: it has failed, as if its worker had said so. Returns what to send instead."""
+        error = [system_error("HpcError", why)]
+        if isinstance(msg, CreateActor):
+            self.on_done(self.addr, Done(msg.actor, msg.incarnation, error))
+        else:
+            self.on_done(self.addr, Done(msg.task, msg.attempt, error))
+        return Skip(msg.actor, msg.incarnation, msg.seq, msg.group) if isinstance(msg, Call) and msg.seq >= 0 else None
+
+    def cut_off(self, peer: Address, why: str) -> None:
+        """What a process said cannot be understood: it counts as gone, and is ended where it works for us."""
+        for lease in self.leases.values():
+            if lease.worker == peer:
+                self.send(raylet_of(peer.node), KillWorker(peer, lease.ident, f"its owner cut the connection: {why}"))
+        self.forget_process(peer)
 
     def take_outbox(self, everything: bool = False) -> list[tuple[Address, list[Message]]]:
         """What is to be sent now: to the urgent destinations, or to all."""

@@ -103,6 +103,8 @@ class StreamTable(ObjectTable):
         msg = rec.msg
         task = msg.task
         inner: list[bytes] = []
+        if len(results) < msg.num_returns:
+            results = results * msg.num_returns  # one error stands for all
         for index, result in enumerate(results):
             ident = return_id(task, index) if index else task
             if index:

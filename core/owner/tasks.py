@@ -14,8 +14,10 @@ from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.streams import StreamTable
 from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.wire import (
+    AT_OWNER,
     ERROR,
     INLINE,
+    MAX_VALUES_BYTES,
     STORED,
     SYSTEM,
     Cancel,
@@ -75,6 +77,7 @@ class TaskSubmitter(StreamTable):
         self.known: dict[Address, set[bytes]] = {}
         self.paths: dict[Address, str] = {}
         self.pending_bytes = 0
+        self.max_values_bytes = MAX_VALUES_BYTES
         self.nodes_used: set[int] = set()
         self.warnings: list[str] = []
         self._dirty: set[Shape] = set()
@@ -129,11 +132,16 @@ class TaskSubmitter(StreamTable):
     def argument_values(self, refs: Sequence[bytes]) -> tuple[tuple[Result, ...], Result | None]:
         """What the references resolved to, and the first error among them."""
         values: list[Result] = []
+        room = self.max_values_bytes
         for ident in refs:
             result = self.objects[ident].result
             assert result is not None
             if result.kind == ERROR or result.kind == SYSTEM:
                 return (), result
+            if result.kind == INLINE:
+                room -= len(result.data)
+                if room < 0:
+                    result = Result(AT_OWNER, b"", len(result.data))
             values.append(result)
         return tuple(values), None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpc.core import exceptions, serialization
-from hpc.core.owner.fetching import Ahead, wait_here
+from hpc.core.owner.fetching import Ahead, ask_owners, wait_here
 from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.tables import Entry, Waiter
@@ -232,8 +232,9 @@ class Values:
         raise exceptions.from_system(result.data)
 
     def admit(self, results: dict[bytes, Result]) -> list[Pin]:
-        """Pin the stored ones among a task's arguments, all or none; a result that had to be made anew replaces the old
-        one in ``results``. The pins count one view each for the caller."""
+        """Pin the stored ones among a task's arguments, all or none; a result that was asked for, or had to be made
+        anew, replaces the one in ``results``. The pins count one view each for the caller."""
+        ask_owners(self, results)
         while True:
             stored = {ident: result for ident, result in results.items() if result.kind == STORED}
             if len(stored) < 2:

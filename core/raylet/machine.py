@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from hpc.core.ids import HEAD, Address
+from hpc.core.net.frames import answer_rows
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.leasing import Leasing
@@ -56,7 +55,6 @@ from hpc.core.wire import (
     PullBusy,
     PullFailed,
     Seal,
-    StateAnswer,
     StateQuery,
     Tickets,
     Unblocked,
@@ -241,8 +239,7 @@ class RayletMachine:
                 self.outbox.append((Address(self.node, proc.proc), msg))
 
     def _on_state_query(self, src: Address, msg: StateQuery) -> None:
-        data = msgspec.msgpack.encode(report(self, msg.what, msg.limit))
-        self.outbox.append((src, StateAnswer(msg.req, data)))
+        self.outbox.append((src, answer_rows(msg.req, report(self, msg.what, msg.limit))))
 
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
         proc = self.leasing.procs.get(src.proc)

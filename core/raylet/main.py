@@ -17,6 +17,7 @@ from hpc.core.accelerators.kinds import gpu_kind
 from hpc.core.crashpoints import arm
 from hpc.core.ids import HEAD_NODE, Address, raylet_of
 from hpc.core.net.curve import AllowList, KeyPair
+from hpc.core.net.frames import encode_frames, log_instead
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
@@ -27,6 +28,7 @@ from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exits import describe_exit
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.pids import Pids
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
 from hpc.core.raylet.store import StoreShell, number, open_arena
 from hpc.core.raylet.tables import Proc
@@ -46,6 +48,7 @@ from hpc.core.wire import (
     Register,
     Registered,
     Retire,
+    Shutdown,
     StoreStats,
     Unroutable,
     decode_body,
@@ -109,7 +112,7 @@ class Raylet:
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
         self.exited: dict[int, str] = {}
-        self.pidfds: dict[int, int] = {}
+        self.pids = Pids(self.reactor, self.machine.memory_gone)
         self.logs = LogTail(spec, self.machine)
         self.dialed: set[int] = set()
         self.ready_said = False
@@ -317,7 +320,7 @@ class Raylet:
             self.slots[number] = slot
             self.arena.clear_slot(slot)
         else:
-            self._watch_pid(number, pid)
+            self.pids.watch(number, pid)
         self.streams[number] = stream
         stream.peer = number
         config = {k: v for k, v in self.spec.config.items() if isinstance(v, (int, float, str, bool))}
@@ -337,30 +340,25 @@ class Raylet:
             self.logs.open(number)
             self.start_failures = 0
 
-    def _watch_pid(self, number: int, pid: int) -> None:
-        try:
-            fd = os.pidfd_open(pid)
-        except OSError:
-            return
-        self.pidfds[number] = fd
-
-        def ended() -> None:
-            self.reactor.remove(fd)
-            os.close(fd)
-            del self.pidfds[number]
-            self.machine.memory_gone(number)
-
-        self.reactor.add_reader(fd, ended)
-
     def _read(self, number: int, stream: Stream) -> None:
         try:
             frames = stream.receive()
         except StreamError as error:
-            log.warning("process %d broke the framing: %s", number, error)
-            frames, stream.eof = [], True
+            self._cut(number, stream, f"its raylet cut the connection: {error}")
+            return
         self._route_all(number, frames)
         if stream.eof:
             self._drop_stream(number, stream)
+
+    def _cut(self, number: int, stream: Stream, why: str) -> None:
+        """Have done with a process; it is told why if it reads, and so are those who need it."""
+        log.warning("process %d: %s", number, why)
+        me = raylet_of(self.spec.node)
+        stream.send(encode_frame(Address(self.spec.node, number), me, [Shutdown(why)]))
+        proc = self.machine.leasing.procs.get(number)
+        if proc is not None and not proc.exit_why:
+            proc.exit_why = why
+        self._drop_stream(number, stream)
 
     def _drop_stream(self, number: int, stream: Stream) -> None:
         if self.streams.get(number) is not stream:
@@ -372,7 +370,7 @@ class Raylet:
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.kind == "driver":
             self.machine.process_gone(number, "the driver has ended")
-            if number not in self.pidfds:
+            if number not in self.pids:
                 self._forget(number)
         elif number in self.exited:
             self._forget(number)
@@ -429,8 +427,10 @@ class Raylet:
             return
         stream.send(frame)
         if stream.unsent_bytes > MAX_UNSENT_BYTES:
-            log.warning("process %d does not read, and %d bytes wait for it: disconnected", dst[1], stream.unsent_bytes)
-            self._drop_stream(dst[1], stream)
+            why = (
+                f"it does not read what it is sent, and {stream.unsent_bytes} bytes wait: its raylet cut the connection"
+            )
+            self._cut(dst[1], stream, why)
         elif stream.wants_write:
             self.reactor.set_writer(stream.fd, lambda: self._flush_stream(stream))
 
@@ -479,11 +479,13 @@ class Raylet:
             if dst[1] == 0:
                 self.machine.handle(src, messages)
             elif dst[1] in self.streams:
-                self._to_process(dst, src, encode_frame(dst, src, messages))
+                for frame in encode_frames(dst, src, messages, log_instead):
+                    self._to_process(dst, src, frame)
             elif dst[1] not in self.machine.leasing.procs:
                 self.machine.handle(dst, [Unroutable(dst)])
         elif self._dial(dst[0]):
-            self.links.send(dst[0], encode_frame(dst, src, messages))
+            for frame in encode_frames(dst, src, messages, log_instead):
+                self.links.send(dst[0], frame)
         elif dst[1]:
             self.machine.handle(raylet_of(dst[0]), [Unroutable(dst)])
 

@@ -18,6 +18,7 @@ from hpc.core.owner.tables import Shape, Waiter
 from hpc.core.resources import UNIT
 from hpc.core.sim.world import Process, World
 from hpc.core.wire import (
+    AT_OWNER,
     ERROR,
     INLINE,
     STORED,
@@ -63,6 +64,13 @@ class Program(msgspec.Struct):
     borrow: str = ""
     #: A generator of so many items, each its number in the series plus the program's number.
     items: int = 0
+    #: Bytes that its value has beside the number, so that several do not fit into one message.
+    padding: int = 0
+
+
+def packed(value: Any, padding: int) -> bytes:
+    """A value as it travels in a message."""
+    return msgspec.msgpack.encode([value, bytes(padding)] if padding else value)
 
 
 def value_of(result: Result) -> Any:
@@ -71,7 +79,10 @@ def value_of(result: Result) -> Any:
         return msgspec.msgpack.decode(result.data)["type"]
     if result.kind == ERROR:
         return result.data.decode()
-    return result.size if result.kind == STORED else msgspec.msgpack.decode(result.data)
+    if result.kind == STORED:
+        return result.size
+    value = msgspec.msgpack.decode(result.data)
+    return value[0] if isinstance(value, list) else value
 
 
 class Submitter:
@@ -207,6 +218,7 @@ class Job:
     values: list[Any] = field(default_factory=list)
     pinned: list[bytes] = field(default_factory=list)
     inner: list[bytes] = field(default_factory=list)
+    arguments: dict[bytes, Result] = field(default_factory=dict)
     kept: bool = False
 
 
@@ -298,7 +310,13 @@ class WorkerSim:
         self.world.flush(self.process, everything=True)
 
     def _admit(self, job: Job, results: dict[bytes, Result]) -> None:
-        """What the task reads stays in memory until it ends; what is lost is made anew first."""
+        """What the task reads stays in memory until it ends; what is lost is made anew first, and what had no room in
+        the task's message is asked for."""
+        away = [ident for ident, result in results.items() if result.kind == AT_OWNER]
+        if away:
+            self._ask_owners(job, results, away)
+            return
+        job.arguments = results
         stored = {ident: result for ident, result in results.items() if result.kind == STORED}
         if not stored:
             self.world.clock.after(job.program.run_s, lambda: self._borrow(job))
@@ -328,6 +346,27 @@ class WorkerSim:
         values = stored.values()
         sizes, nodes = [v.size for v in values], [list(v.nodes) for v in values]
         self._ask(lambda req: FetchAll(req, list(stored), sizes, nodes), admitted)
+
+    def _ask_owners(self, job: Job, results: dict[bytes, Result], away: list[bytes]) -> None:
+        machine = self.process.machine
+        entries = [machine.hold(ident) for ident in away]
+
+        def there() -> None:
+            if not self.process.alive:
+                return
+            lost = [entry.ident for entry in entries if entry.result is None]
+            if lost:
+                self.submitter.when_all(lost, there)
+                return
+            told = {entry.ident: entry.result for entry in entries if entry.result is not None}
+            self.submitter.drop(away)
+            failed = [result for result in told.values() if result.kind in (ERROR, SYSTEM)]
+            if failed:
+                self._finish(job, [failed[0] if failed[0].kind == SYSTEM else Result(ERROR, b"failed")])
+            else:
+                self._admit(job, {**results, **told})
+
+        self.submitter.when_all(away, there)
 
     def _store(self, ident: bytes, size: int, then: Any) -> None:
         """Put a value into the arena as `size` bytes, then call ``then`` with the result."""
@@ -453,7 +492,8 @@ class WorkerSim:
         machine, program, msg = self.process.machine, job.program, job.msg
         value: Any = program.number
         own = [value_of(result) for r in refs if (result := machine.objects[r].result) is not None]
-        for one in [*own, *job.values, *(value_of(result) for result in msg.values)]:
+        given = [value_of(job.arguments[ident]) for ident in msg.refs]
+        for one in [*own, *job.values, *given]:
             value = value if isinstance(value, str) else value + one if isinstance(one, int) else one
         self.submitter.drop(refs)
         self.submitter.drop(job.inner)
@@ -471,7 +511,7 @@ class WorkerSim:
             self._store(msg.task, value, lambda result: self._finish(job, [result]))
             return
         else:
-            results = [Result(INLINE, msgspec.msgpack.encode(value))]
+            results = [Result(INLINE, packed(value, program.padding))]
         self._finish(job, results)
 
     def _finish(self, job: Job, results: list[Result]) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from hpc.core.sim.programs import Program, Submitter
 from hpc.core.sim.world import Process, World
 
+#: What a value may have beside its number, and so many of those are together too much for a message.
+PADDING, MANY = 400, 16
+
 
 @dataclass(eq=False)
 class Expect:
@@ -115,6 +118,11 @@ class User:
             program.number = total = 200_000 + program.number
         elif kind < 0.35:
             program.returns_refs = self.rng.randint(1, 3)
+        elif kind < 0.7:
+            program.padding = PADDING
+        if kind > 0.9:
+            self._gather(program)
+            return
         refs, holds = self._some(0.3), self._some(0.3)
         read = list(refs)
         if holds:
@@ -131,6 +139,18 @@ class User:
         # What is inside belongs to the worker that made it, and dies with that.
         expect.inner = [Expect(total, True, [expect])] * program.returns_refs
         self._expect(self.submitter.submit(program, refs, holds=holds), expect)
+
+    def _gather(self, program: Program) -> None:
+        """A task whose arguments do not fit into its message."""
+        total = program.number
+        parts = []
+        for _ in range(MANY):
+            part = Program(self._number(), 0.001, padding=PADDING)
+            parts.append(self.submitter.submit(part, []))
+            self._expect(parts[-1], Expect(part.number))
+            total += part.number
+        program.children = []
+        self._expect(self.submitter.submit(program, parts), Expect(total, False, [self.expected[p] for p in parts]))
 
     def _put(self) -> None:
         inner = self._some(0.8)

@@ -16,6 +16,7 @@ from hpc.core.head.groups import Group, Groups
 from hpc.core.head.journal import MAGIC, Began, Part, decode, encode, restore
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
+from hpc.core.net.frames import encode_bodies
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
@@ -23,7 +24,16 @@ from hpc.core.raylet.tables import Proc
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.sim.network import Clock, LossyLink, Streams
 from hpc.core.store.layout import Layout
-from hpc.core.wire import HEADER, LeaseLost, Message, NodeInfo, Unroutable, decode_body, encode_body
+from hpc.core.wire import (
+    HEADER,
+    MAX_FRAME_BYTES,
+    LeaseLost,
+    Message,
+    NodeInfo,
+    Unroutable,
+    decode_body,
+    encode_body,
+)
 
 TICK_S = 0.005
 TURN_S = 0.002
@@ -33,6 +43,9 @@ ARENA_BYTES = 64 << 20
 #: In some seeds the arena has room for a few objects only, so that they move to disk and back.
 SMALL_ARENA_BYTES = 900 << 10
 DISK_BYTES = 1 << 40
+#: A frame's limit here, and that of the values in one message: such that the values of these small programs meet them.
+FRAME_BYTES = 6000
+VALUES_BYTES = 1000
 #: Messages of this size are those that all nodes are sent.
 SHARED_BYTES = 10_000
 #: Runs are short: room is kept for those who wait sooner, and not for long.
@@ -107,6 +120,7 @@ class World:
         #: The head serves what has come within so long in one go, as its shell does; 0: each message at once.
         self.turn_s = TURN_S if plain or seed % 2 else 0.0
         self._in_turn = self._gone_in_turn = False
+        self.frame_bytes = MAX_FRAME_BYTES if plain else FRAME_BYTES
         self.clock = Clock()
         self.streams = Streams(self.clock, self.rng)
         self.head = self._new_head()
@@ -165,6 +179,7 @@ class World:
     def _connect(self, node: NodeSim, proc: Proc, on_message: Callable[[Address, Message], None]) -> Process:
         addr = Address(node.number, proc.proc)
         process = Process(addr, OwnerMachine(addr, idle_lease_s=0.02), on_message)
+        process.machine.max_values_bytes = VALUES_BYTES
         node.processes[proc.proc] = process
         return process
 
@@ -280,16 +295,19 @@ class World:
                 waiter.callback()
 
     def _from_process(self, process: Process, dst: Address, messages: list[Message]) -> None:
-        body = encode_body(messages)
         src = process.addr
         node = self.nodes[src.node]
         other = node.processes.get(dst.proc) if dst.node == src.node and dst.proc else None
-        if other is not None and (dst in process.machine.paths or dst in process.direct):
-            other.direct.add(src)
-            self.boxes[(src, dst)].append(body)
-            self.streams.send((src, dst), lambda: self._read_direct(other, src))
-        else:
-            self.streams.send(("up", src), lambda: self._route(src.node, dst, src, body))
+        for body in encode_bodies(messages, self._too_large, self.frame_bytes):
+            if other is not None and (dst in process.machine.paths or dst in process.direct):
+                other.direct.add(src)
+                self.boxes[(src, dst)].append(body)
+                self.streams.send((src, dst), lambda: self._read_direct(other, src))
+            else:
+                self.streams.send(("up", src), lambda body=body: self._route(src.node, dst, src, body))  # type: ignore[misc]
+
+    def _too_large(self, msg: Message, size: int) -> None:
+        self.broken.append(f"a message of {size} bytes is too large for a frame: {str(msg)[:200]}")
 
     def _route(self, at: int, dst: Address, src: Address, body: bytes) -> None:
         """A raylet routes a frame by its header, unread."""
@@ -382,7 +400,8 @@ class World:
                 if dst == raylet_of(number):
                     machine.handle(dst, [msg])
                 else:
-                    self._route(number, dst, raylet_of(number), encode_body([msg]))
+                    for body in encode_bodies([msg], self._too_large, self.frame_bytes):
+                        self._route(number, dst, raylet_of(number), body)
         bulk, machine.bulk[:] = list(machine.bulk), []
         for node, msg in bulk:
             delay = self.rng.random() * 0.004

@@ -173,7 +173,7 @@ class ActorHost:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
         except BaseException as error:
             retryable = msg.retry_exceptions and isinstance(error, Exception)
-            results = worker.failure(context.name, error, msg.num_returns)
+            results = worker.failure(context.name, error)
         finally:
             worker.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)

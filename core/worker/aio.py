@@ -139,7 +139,7 @@ class AsyncActorHost(ActorHost):
             results = [cancelled] * max(1, msg.num_returns)
         except BaseException as error:
             retryable = msg.retry_exceptions and isinstance(error, Exception)
-            results = worker.failure(context.name, error, msg.num_returns)
+            results = worker.failure(context.name, error)
         finally:
             worker.running.pop(msg.task, None)
             self._ended(msg.task, group)

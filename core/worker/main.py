@@ -30,6 +30,7 @@ from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
     ERROR,
     INLINE,
+    MAX_VALUES_BYTES,
     STORED,
     Blocked,
     Cancel,
@@ -69,7 +70,7 @@ RETURNED_NONE = [Result(INLINE, serialization.NONE)]
 
 
 class ArgSlot:
-    """Stands for a top-level reference among pickled arguments."""
+    """Stands for a top-level reference among pickled arguments, or for all arguments."""
 
     __slots__ = ("index",)
 
@@ -299,14 +300,13 @@ class Worker:
         context = serialization.context
         context.met = met
         try:
-            args, kwargs = serialization.loads(msg.args)
+            given = serialization.loads(msg.args)
+            args, kwargs = given if type(given) is tuple else (given, {})
             return self._resolved(msg, args, kwargs) if msg.refs else (args, kwargs)
         finally:
             context.met = None
 
-    def _resolved(
-        self, msg: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _resolved(self, msg: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         load = self.client.load
         if len(msg.refs) > 1:
             results = dict(zip(msg.refs, msg.values))
@@ -315,6 +315,8 @@ class Worker:
             self.client.memory.unviewed.extend(pins)
         else:
             values = [load(msg.refs[0], msg.values[0])]
+        if type(args) is ArgSlot:
+            args, kwargs = values[args.index]  # too large for the message, all of them together
         args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
         kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
         return args, kwargs
@@ -349,7 +351,7 @@ class Worker:
             value = None
         except BaseException as error:
             self._main_task = b""
-            results = self.failure(msg.name, error, msg.num_returns)
+            results = self.failure(msg.name, error)
         finally:
             current_task.reset(token)
             self.running.pop(msg.task, None)
@@ -367,14 +369,14 @@ class Worker:
         count = self.executions[fn] = self.executions.get(fn, 0) + 1
         return count >= max_calls
 
-    def failure(self, name: str, error: BaseException, num_returns: int) -> list[Result]:
-        """The results of a task that raised."""
+    def failure(self, name: str, error: BaseException) -> list[Result]:
+        """The result of a task that raised, which stands for all of its return values."""
         if isinstance(error, SystemExit):
             self._say_exit(f"it called exit({error.code})", intended=False)
             os._exit(error.code if isinstance(error.code, int) else 1)
         if isinstance(error, TaskCancelledError):
-            return [system_error("TaskCancelledError", str(error), task=name)] * max(1, num_returns)
-        return [Result(ERROR, pack_error(name, error, self.where))] * max(1, num_returns)
+            return [system_error("TaskCancelledError", str(error), task=name)]
+        return [Result(ERROR, pack_error(name, error, self.where))]
 
     def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]:
         """What a task returned, packed: small values into the message, large ones into the arena."""
@@ -399,17 +401,23 @@ class Worker:
             if len(values) != num_returns:
                 raise ValueError(f"the task has num_returns={num_returns} and returned {len(values)} values")
         handed: list[bytes] = []
-        packed = [self._pack_one(return_id(task, index), one, handed) for index, one in enumerate(values)]
+        packed: list[Result] = []
+        room = MAX_VALUES_BYTES
+        for index, one in enumerate(values):
+            result = self._pack_one(return_id(task, index), one, handed, room)
+            room -= len(result.data)
+            packed.append(result)
         if handed:
             with self.client.lock:
                 self.client.machine.hand_over(task, attempt, src, handed)
         return packed
 
-    def _pack_one(self, ident: bytes, value: Any, handed: list[bytes]) -> Result:
+    def _pack_one(self, ident: bytes, value: Any, handed: list[bytes], room: int = INLINE_BYTES) -> Result:
+        """One value. A small one goes into the message if it takes at most ``room`` bytes."""
         data = serialization.dumps(value)
         inner = tuple([ref._id for ref in data.refs])
         handed += inner
-        if data.size <= INLINE_BYTES:
+        if data.size <= min(room, INLINE_BYTES):
             return Result(INLINE, data.to_bytes(), inner=inner)
         self.client.memory.store(ident, data, keep=False)
         return Result(STORED, b"", data.size, (self.client.addr.node,), inner)
@@ -464,7 +472,7 @@ class Worker:
             self.actor.construct(args, kwargs)
             results = [Result(INLINE, serialization.dumps(None).to_bytes())]
         except BaseException as error:
-            results = self.failure(f"{msg.name}.__init__", error, 1)
+            results = self.failure(f"{msg.name}.__init__", error)
         finally:
             self._main_task = b""
             current_task.reset(token)

@@ -13,8 +13,10 @@ from hpc import options as opts
 from hpc.core.exceptions import HpcError, PendingCallsLimitExceeded
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
+from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.strangers import check_refs
 from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
     DYNAMIC,
@@ -163,6 +165,7 @@ class ActorMethod:
             if machine.dropped:
                 machine.drain_dropped()
             if client.lost:
+                check_refs([ref], current.client)
                 client.check_lost()
             if shared.max_pending > 0:
                 _check_pending(machine.pending_calls(ref._id), shared.max_pending, f"Actor({self._class}, {ref.hex()})")
@@ -402,6 +405,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"hpc.kill takes an actor's handle, not {type(actor).__name__}")
     client = actor._hpc_ref._client
+    check_refs([actor._hpc_ref], current.client)
     with client.lock:
         client.machine.kill_actor(actor._hpc_ref._id, no_restart)
         client._flush()

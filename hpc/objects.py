@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.strangers import check_refs
 from hpc.session import ensure_client
 
 ident_of = attrgetter("_id")
@@ -21,7 +23,10 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     an instance of both TaskError and the cause's own class. Arrays are read-only views of shared memory.
     """
     if isinstance(object_refs, ObjectRef):
-        return object_refs._client.get((object_refs,), timeout)[0]
+        client = object_refs._client
+        if client is not current.client:
+            check_refs([object_refs], current.client)
+        return client.get((object_refs,), timeout)[0]
     if not isinstance(object_refs, (list, tuple)):
         raise ValueError(f"hpc.get takes an ObjectRef or a list of them, not {type(object_refs).__name__}")
     for ref in object_refs:
@@ -29,6 +34,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
             raise ValueError(f"hpc.get takes ObjectRefs; the list has an element of type {type(ref).__name__}")
     if not object_refs:
         return []
+    check_refs(object_refs, current.client)
     return object_refs[0]._client.get(object_refs, timeout)
 
 
@@ -72,6 +78,7 @@ def wait(
         raise ValueError(f"num_returns is {num_returns}, but there are only {len(refs)} references")
     if timeout is not None and timeout < 0:
         raise ValueError("timeout must not be negative")
+    check_refs(refs, current.client)
     client = refs[0]._client
     if not generators:
         return client.wait(refs, num_returns, timeout, fetch_local)

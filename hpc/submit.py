@@ -8,6 +8,7 @@ from typing import Any
 from hpc.core import serialization
 from hpc.core.owner.client import Client
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Shape
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.serializability import ARGUMENTS, explain
@@ -48,8 +49,9 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
         if data.size > MAX_VALUES_BYTES:  # many small ones: all of them are one object
             refs.append(client.put((args, kwargs)))
             data = serialization.dumps(ArgSlot(len(refs) - 1))
-    holds = tuple([ref._id for ref in data.refs])
-    return data.to_bytes(), tuple([ref._id for ref in refs]), holds, refs + data.refs
+    alive = refs + data.refs
+    check_refs(alive, client)
+    return data.to_bytes(), tuple([ref._id for ref in refs]), tuple([ref._id for ref in data.refs]), alive
 
 
 def _take_refs(
@@ -111,6 +113,7 @@ def export(client: Client, code: Any, name: str) -> bytes:
             f"{name} cannot be pickled, so it cannot run in another process: {text}. "
             "hpc.util.inspect_serializability() shows all of what is in the way"
         ) from error
+    check_refs(found, client)
     if len(blob) > MAX_CODE_BYTES:
         raise ValueError(
             f"{name} takes {len(blob) >> 20} MiB pickled, more than fits into a message: it has captured data. Put "

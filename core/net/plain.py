@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from hpc.core.ids import ID_BYTES
 from hpc.core.net.curve import LogLimit
 from hpc.core.net.reactor import Reactor, Timer
 
@@ -32,7 +33,7 @@ TOKEN_BYTES = 32
 #: magic, the node that dials, its token
 HELLO = struct.Struct(f"<4sI{TOKEN_BYTES}s")
 #: magic, object, where the piece begins, size of the object, size of the piece, which follows
-PIECE = struct.Struct("<4s16sQQI")
+PIECE = struct.Struct(f"<4s{ID_BYTES}sQQI")
 PIECE_BYTES = 256 << 10
 #: Bytes moved in one call, before others get their turn.
 TURN_BYTES = 4 << 20

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hpc.core.ids import HEAD, Address, owner_of
+from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
 from hpc.core.owner.lineage import LineageTable
+from hpc.core.owner.objects import OTHER_SESSION
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.wire import (
@@ -174,7 +175,8 @@ class ActorSubmitter(LineageTable):
         """End an actor by force; it restarts by its policy unless ``no_restart``."""
         actor = self.owned_actors.get(ident)
         if actor is None:
-            self.send(owner_of(ident), KillActor(ident, no_restart))
+            if ident[:SESSION_BYTES] == self.session:
+                self.send(owner_of(ident), KillActor(ident, no_restart))
             return
         if no_restart:
             actor.restarts = 0
@@ -248,7 +250,9 @@ class ActorSubmitter(LineageTable):
         if client is None:
             client = self.clients[actor] = ActorClient(actor)
             owner = owner_of(actor)
-            if owner == self.addr:
+            if actor[:SESSION_BYTES] != self.session:
+                client.state, client.why = "dead", OTHER_SESSION
+            elif owner == self.addr:
                 owned = self.owned_actors.get(actor)
                 client.state = "pending" if owned is not None else "dead"
             elif owner in self.gone or owner.node in self.gone_nodes:

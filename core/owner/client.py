@@ -94,6 +94,7 @@ class Client(Values):
         self.arena = Arena(fds[0], registered.arena_bytes, registered.slot, [*fds, -1][1], registered.overflow_bytes)
         self.memory = Memory(self, self.arena)
         self.machine = OwnerMachine(self.addr, job)
+        self.machine.enter(registered.session)
         self.machine.on_gone = self._asked_in_vain
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from hpc.core.ids import NIL
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.streams import END, item_id
 
@@ -46,7 +47,7 @@ class ObjectRefGenerator:
         ident = item_id(self._task, self._taken)
         ready = self._client.wait_for_entry(ident, timeout_s)
         if not ready:
-            return ObjectRef(bytes(16), self._client)
+            return ObjectRef(NIL, self._client)
         return self._take(ident)
 
     def _take(self, ident: bytes) -> ObjectRef[Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from hpc.core.ids import Address, id_prefix, owner_of, raylet_of
+from hpc.core.ids import NO_SESSION, SESSION_BYTES, Address, id_prefix, owner_of, raylet_of, session_mark
 from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec, Waiter
 from hpc.core.wire import (
     INLINE,
@@ -31,6 +31,12 @@ from hpc.core.wire import (
     Release,
     Result,
     system_error,
+)
+
+#: Why a reference from elsewhere is good for nothing.
+OTHER_SESSION = (
+    "the reference is of another session than this process is in, most likely of one that has ended: what it refers to "
+    "ended with that session, and has to be made again in this one"
 )
 
 
@@ -53,7 +59,13 @@ class ObjectTable:
         self.gone_nodes: dict[int, str] = {}
         #: How many ids were made, of puts, tasks and calls.
         self.made = 0
+        self.session = NO_SESSION
         self._prefix = id_prefix(addr)
+
+    def enter(self, session: str) -> None:
+        """The name of the session: ids that are made from now on are its own, others are strangers."""
+        self.session = session_mark(session)
+        self._prefix = id_prefix(self.addr, self.session)
 
     # -------------------------------------------------------------- sending
 
@@ -86,7 +98,10 @@ class ObjectTable:
         if entry is None:
             owner = owner_of(ident)
             entry = self.objects[ident] = Entry(ident, owner == self.addr, 0, owner == self.addr)
-            if entry.owned:
+            if ident[:SESSION_BYTES] != self.session:
+                entry.owned, entry.acked = False, True
+                entry.dead, entry.result = True, system_error("OwnerDiedError", OTHER_SESSION, ident=ident.hex())
+            elif entry.owned:
                 entry.result = system_error("ReferenceCountingAssertionError", "the object was freed before this use")
             elif owner in self.gone or owner.node in self.gone_nodes:
                 entry.acked = True

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpc.core.ids import owner_of
 from hpc.core.owner.current import current, need_client
+from hpc.core.owner.strangers import check_refs
 from hpc.core.serialization import context
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class ObjectRef(Generic[T]):
             pass
 
     def binary(self) -> bytes:
-        """The id, 16 bytes."""
+        """The id, 20 bytes."""
         return self._id
 
     def hex(self) -> str:
@@ -81,6 +82,7 @@ class ObjectRef(Generic[T]):
 
         future: Future[T] = Future()
         client = self._client
+        check_refs([self], current.client)
 
         def ready() -> None:
             if not future.set_running_or_notify_cancel():

@@ -16,6 +16,7 @@ from hpc.core import exceptions, serialization
 from hpc.core.owner.fetching import Ahead, ask_owners, wait_here
 from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Entry, Waiter
 from hpc.core.wire import ERROR, INLINE, STORED, Result
 
@@ -281,6 +282,7 @@ class Values:
             return ObjectRef(ident, self)  # type: ignore[arg-type]
         data = serialization.dumps(value)
         inner = [ref._id for ref in data.refs]
+        check_refs(data.refs, self)  # type: ignore[arg-type]
         if data.size <= INLINE_BYTES:
             packed = data.to_bytes()
             with self.lock:

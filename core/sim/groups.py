@@ -79,7 +79,7 @@ class GroupSim:
         strategy = self.rng.choice(STRATEGIES)
         self._ask(PgCreate(self._next_req(), ident, "", "", strategy, bundles, [], False, machine.addr))
         self.living.append((ident, len(bundles)))
-        self.world.tell(f"group {ident.hex()[16:]} {strategy} of {len(bundles)} is wanted")
+        self.world.tell(f"group {ident.hex()[24:]} {strategy} of {len(bundles)} is wanted")
 
     def _shape(self, actor: bool) -> tuple[bytes, Shape]:
         group, size = self.rng.choice(self.living)
@@ -112,7 +112,7 @@ class GroupSim:
         value = self.submitter.result(ident)
         self.waiting -= 1
         if value != number and not (value == "TaskPlacementGroupRemoved" and group in self.removed):
-            self.problem(f"task {number} in group {group.hex()[16:]} gave {value!r}")
+            self.problem(f"task {number} in group {group.hex()[24:]} gave {value!r}")
         self.submitter.drop([ident])
 
     def _create_actor(self) -> None:
@@ -124,7 +124,7 @@ class GroupSim:
         self.living.remove(which)
         self.removed.add(which[0])
         self._ask(PgRemove(self._next_req(), which[0]))
-        self.world.tell(f"group {which[0].hex()[16:]} is removed")
+        self.world.tell(f"group {which[0].hex()[24:]} is removed")
 
     # -------------------------------------------------------------- checks
 
@@ -141,7 +141,7 @@ class GroupSim:
                 used[id(lease.pool)] = used.get(id(lease.pool), 0) + cpu
             reserved = sum(b.grant.amounts.get("CPU", 0) for b in bundles)
             pools = [("node", leasing.resources, reserved)]
-            pools += [(f"bundle {b.index} of {b.group.hex()[16:]}", b.pool, 0) for b in bundles]
+            pools += [(f"bundle {b.index} of {b.group.hex()[24:]}", b.pool, 0) for b in bundles]
             for name, pool, out in pools:
                 held, free, total = used.get(id(pool), 0), pool.free.get("CPU", 0), pool.totals.get("CPU", 0)
                 if held + free + out != total:
@@ -159,7 +159,7 @@ class GroupSim:
             if (group.awaited and not group.patient) or place_bundles(
                 snapshot, missing, group.strategy, taken=taken
             ) is not None:
-                found.add(f"group {group.group.hex()[16:]} ({group.strategy}, {group.state})")
+                found.add(f"group {group.group.hex()[24:]} ({group.strategy}, {group.state})")
         return found
 
     def end(self) -> None:

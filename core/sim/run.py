@@ -234,7 +234,7 @@ class Simulation:
                 break
         if end_at is None and not self.report.problems:
             for user in self._living():
-                missing = [i.hex()[16:] for i in user.expected if i not in user.done]
+                missing = [i.hex()[24:] for i in user.expected if i not in user.done]
                 self._problem(f"{len(missing)} of {len(user.expected)} tasks never ended: {missing[:3]}")
         if not self.report.problems:
             self.groups[0].check_sums()

@@ -218,7 +218,7 @@ class User:
         if self.world.small and value == "ObjectStoreFullError":
             return  # parents that read and wait may hold up their children, and values grow with what they are made of
         if value != expect.total and not (isinstance(value, str) and expect.excused()):
-            self.world.broken.append(f"object {ident.hex()[16:]} is {value!r}, not {expect.total}")
+            self.world.broken.append(f"object {ident.hex()[24:]} is {value!r}, not {expect.total}")
 
     def all_there(self) -> bool:
         """Whether all values are there: a lost one may be being computed again."""

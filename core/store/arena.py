@@ -16,12 +16,13 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from hpc.core.ids import ID_BYTES
 from hpc.core.store.backed import Backed
 
 SLOT_BYTES = 64
 MAX_SLOTS = 4096
 SLOTS_BYTES = SLOT_BYTES * MAX_SLOTS
-_SLOT = struct.Struct("<16sIBd")
+_SLOT = struct.Struct(f"<{ID_BYTES}sIBd")
 _POPULATE_WRITE = 23
 
 

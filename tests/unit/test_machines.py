@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hpc.core import serialization
 from hpc.core.head.machine import HeadMachine
-from hpc.core.ids import Address, make_id, owner_of, raylet_of, return_id
+from hpc.core.ids import SESSION_BYTES, Address, make_id, owner_of, raylet_of, return_id, session_mark
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import Shape
 from hpc.core.policy.placement import Snapshot, place, why_infeasible
@@ -379,3 +379,18 @@ def test_calls_of_a_frame_are_told_apart_by_incarnation_group_and_order():
     executor.ready.clear()
     executor.handle(src, call(3, incarnation=1))
     assert not executor.ready and len(executor.replies) == 2
+
+
+def test_an_id_of_another_session_is_nobodys_here():
+    owner = OwnerMachine(DRIVER)
+    owner.enter("this")
+    mine = owner.put_inline(b"v", [])
+    assert session_mark("this") != session_mark("that")
+    stranger = session_mark("that") + mine[SESSION_BYTES:]
+    assert owner_of(stranger) == DRIVER
+    entry = owner.hold(stranger)
+    assert not entry.owned and b"another session" in entry.result.data
+    owner.let_go(stranger)
+    assert not owner.outbox, "nobody is told of it"
+    owner.kill_actor(stranger, True)
+    assert not owner.outbox

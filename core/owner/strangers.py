@@ -1,0 +1,23 @@
+"""References of a session that this process is not in any more: refused where a program hands them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
+    from hpc.core.owner.ref import ObjectRef
+
+
+def check_refs(refs: Iterable[ObjectRef[Any]], client: Client | None) -> None:
+    """ValueError for the first of the references that did not come to this process by this connection to its session;
+    without a client, for any."""
+    for ref in refs:
+        if ref._client is not client:
+            now = f"is in session {client.registered.session} now" if client else "has left it"
+            raise ValueError(
+                f"{ref!r} is of an earlier session ({ref._client.registered.session}), and this program {now}: objects "
+                "and actors end when the program that made them leaves their session. Make it again, or get a detached "
+                "actor by its name again"
+            )

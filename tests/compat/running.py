@@ -37,6 +37,10 @@ CHANCE: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 )
 
 
+#: What Ray's services say on the standard output of a driver is no line of the program.
+SERVICE = re.compile(r"^(\x1b\[\d+m)?\((raylet|autoscaler|gcs_server)\b")
+
+
 @dataclass(frozen=True)
 class Difference:
     """A line that is another one here, on purpose."""
@@ -67,6 +71,8 @@ def run(name: str, python: str, ray: bool, timeout_s: float) -> list[str]:
         path = Path(folder) / f"{name}.py"
         path.write_text(IMPORT.sub(r"\1ray", source) if ray else source)
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        if ray:
+            env["RAY_TMPDIR"] = folder  # another cluster of this machine would be joined
         try:
             done = subprocess.run(
                 [python, str(path)], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -84,7 +90,7 @@ def run(name: str, python: str, ray: bool, timeout_s: float) -> list[str]:
 
 
 def _lines(text: str) -> list[str]:
-    return [without_chance(line) for line in text.splitlines()]
+    return [without_chance(line) for line in text.splitlines() if not SERVICE.match(line)]
 
 
 def recorded(name: str) -> list[str]:

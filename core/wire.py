@@ -288,17 +288,26 @@ class Unroutable(Message, tag=30):
 
 
 class LogLines(Message, tag=32):
-    """What a worker wrote: for the terminal of the driver whose work it does."""
+    """What a worker wrote: for the terminal of the driver whose work it does. ``size`` bytes of its file are in it."""
 
     node: int
     pid: int
     name: str
     lines: list[str]
     is_err: bool
+    size: int = 0
+
+
+class LogsSeen(Message, tag=35):
+    """Driver to raylet: so many bytes of `LogLines` were shown, and more may come."""
+
+    size: int
 
 
 class FlushLogs(Message, tag=33):
-    """A driver is about to leave: send it what its workers have printed, then an Answer."""
+    """To a raylet: the driver is about to leave: send it what its workers have printed, then an Answer. To a worker:
+    write out what was printed without an end of line, then an Answer. Its data is a list of nodes: where else the
+    workers had something done."""
 
     req: int
 
@@ -971,7 +980,7 @@ AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
     Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, Event,
-    LogLines, FlushLogs, Retire,
+    LogLines, LogsSeen, FlushLogs, Retire,
     DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,

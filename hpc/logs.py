@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-from hpc.core.ids import Address
-from hpc.core.wire import LogLines, Message
+from hpc.core.wire import LogLines
 
 
-def show_log_lines(src: Address, msg: Message, via: Any) -> None:
-    """Print the lines of a LogLines message; other messages are none of ours."""
-    if not isinstance(msg, LogLines):
-        return
+def show_log_lines(msg: LogLines) -> None:
+    """Print lines that a worker wrote."""
     stream = sys.stderr if msg.is_err else sys.stdout
     head = f"({msg.name + ' ' if msg.name else ''}pid={msg.pid}, node={msg.node})"
     try:

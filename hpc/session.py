@@ -278,7 +278,7 @@ def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Conte
         raise ConnectionError(f"cannot connect to the session in {node_dir}: {error}") from error
     from hpc.logs import show_log_lines
 
-    client.on_other = show_log_lines if log_to_driver else client.on_other
+    client.printed.show = show_log_lines if log_to_driver else None
     current.client = client
     client.start()
     _state.context = _context(client)

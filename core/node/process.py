@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from hpc.core.node.output import text_stream
+
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
@@ -138,8 +140,7 @@ def redirect(stdout_path: str, stderr_path: str) -> None:
         if fd > 2:
             os.close(fd)
     if _written_to != [sys.stdout, sys.stderr]:
-        sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
-        sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+        sys.stdout, sys.stderr = text_stream(1), text_stream(2)
         _written_to[:] = [sys.stdout, sys.stderr]
 
 
@@ -148,7 +149,7 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
+        except Exception:  # it may be the user's, or in the middle of a write
             continue
 
 

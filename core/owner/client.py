@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from hpc.core import exceptions
-from hpc.core.ids import HEAD, Address, raylet_of
+from hpc.core.ids import HEAD, Address
 from hpc.core.net.frames import answer_rows, encode_frames
 from hpc.core.net.stream import Stream, StreamError, check_peer, connect
 from hpc.core.owner.cuts import cut, send_instead
@@ -28,6 +28,7 @@ from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
 from hpc.core.owner.polling import IDLE_TICK_S, PollLock
+from hpc.core.owner.printed import Printed
 from hpc.core.owner.report import report
 from hpc.core.owner.spin import Spinner
 from hpc.core.owner.stacks import format_threads
@@ -42,7 +43,6 @@ from hpc.core.wire import (
     DecodeError,
     Fetched,
     FetchedAll,
-    FlushLogs,
     LeaseLost,
     Message,
     PleaseUnpin,
@@ -96,6 +96,7 @@ class Client(Values):
         self.machine = OwnerMachine(self.addr, job)
         self.machine.enter(registered.session)
         self.machine.on_gone = self._asked_in_vain
+        self.printed = Printed(self)
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)
@@ -538,25 +539,6 @@ class Client(Values):
 
     # -------------------------------------------------------------- leaving
 
-    def flush_logs(self, timeout_s: float = 0.5) -> None:
-        """Have what our workers printed sent here, on the nodes that we used."""
-        waiter = Waiter(0)
-        reqs = []
-        with self.lock:
-            nodes = self.machine.nodes_used - set(self.machine.gone_nodes)
-            if self.lost or not nodes:
-                return
-            for node in nodes:
-                self._reqs += 1
-                reqs.append(self._reqs)
-                waiter.needed += 1
-                self.replies[self._reqs] = [waiter, None]
-                self.send_now(raylet_of(node), [FlushLogs(self._reqs)])
-        self.wait_for(waiter, timeout_s)
-        with self.lock:
-            for req in reqs:
-                self.replies.pop(req, None)
-
     def close(self) -> None:
         """Say what is left to say and disconnect."""
         if self.polling.closing:
@@ -564,7 +546,7 @@ class Client(Values):
         try:
             self.flush()
             if self.kind == "driver":
-                self.flush_logs()
+                self.printed.flush()
         except (OSError, ValueError):
             pass
         self.lost = self.lost or "it was shut down"

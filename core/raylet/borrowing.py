@@ -22,7 +22,8 @@ class Borrowing:
         self.dead_owners: set[Address] = set()
         self.dead_nodes: set[int] = set()
 
-    def _is_dead(self, owner: Address) -> bool:
+    def is_dead(self, owner: Address) -> bool:
+        """Whether an owner, or its node, is known to have ended."""
         return owner in self.dead_owners or owner.node in self.dead_nodes
 
     def on_borrow_add(self, src: Address, msg: BorrowAdd) -> None:
@@ -31,7 +32,7 @@ class Borrowing:
         asked: dict[Address, list[bytes]] = {}
         for ident in msg.idents:
             owner = owner_of(ident)
-            if self._is_dead(owner):
+            if self.is_dead(owner):
                 dead.append(ident)
                 continue
             hold = self.holds.get(ident)
@@ -61,7 +62,7 @@ class Borrowing:
         if not hold.procs:
             del self.holds[ident]
             owner = owner_of(ident)
-            if not self._is_dead(owner):
+            if not self.is_dead(owner):
                 self.outbox.append((owner, HoldDrop([ident], self.node)))
 
     def on_hold_acked(self, src: Address, msg: HoldAcked) -> None:

@@ -1,27 +1,36 @@
 """What workers print, brought to the terminal of the driver whose work they do.
 
-Files stay on the node; new lines are read a few times a second, at most so many bytes at a time, and sent to the
-driver that the worker's lease belongs to, or did last. Only files that were written to are looked at: a node may have a
-thousand silent actors. Here it also shows when a file has grown too large (see `logfiles`).
+Files stay on the node; new lines are read a few times a second, a piece at a time, and sent to the driver that the
+worker's lease belongs to, or did last. A driver has only so many bytes on their way to it; what is more waits in the
+files, also when the worker has ended. Only files that were written to are looked at: a node may have a thousand silent
+actors. Here it also shows when a file has grown too large (see `logfiles`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hpc.core.ids import Address
 from hpc.core.node.inotify import Watch
 from hpc.core.node.spec import NodeSpec
+from hpc.core.raylet.flushes import Flushes, Goals
 from hpc.core.raylet.logfiles import LogFiles
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import NOBODY, Proc
-from hpc.core.wire import Answer, FlushLogs, LastRows, LogLines, LogQuery
+from hpc.core.wire import Answer, FlushLogs, LastRows, LogLines, LogQuery, LogsSeen
 
 log = logging.getLogger("hpc.raylet")
 
-MAX_BYTES_A_TURN = 64 << 10
+#: So much of a file is read at a time, and a line without an end may become so long before it is sent all the same.
+PIECE_BYTES = 64 << 10
+#: So much may be on its way to a driver.
+WINDOW_BYTES = 1 << 20
+#: Workers that have ended and whose output waits for its driver, at most: the rest of the oldest stays in its files.
+MAX_CLOSING = 64
 
 
 @dataclass
@@ -33,6 +42,17 @@ class _File:
     partial: bytes = b""
 
 
+@dataclass
+class _Output:
+    """The files of a worker, and the driver to which new lines go."""
+
+    number: int
+    files: list[_File]
+    pid: int = 0
+    driver: Address = NOBODY
+    ended: bool = False
+
+
 class LogTail:
     """Follows the output files of the workers of a node."""
 
@@ -40,56 +60,156 @@ class LogTail:
         self._spec = spec
         self._machine = machine
         self.files = files = LogFiles(spec)
-        self._files: dict[int, list[_File]] = {}
-        #: Files with more to read than one turn takes.
-        self._unread: set[int] = set()
+        self._living: dict[int, _Output] = {}
+        #: Of workers that have ended, the oldest first.
+        self._closing: dict[int, _Output] = {}
+        #: Whose files have more than was read.
+        self._unread: dict[int, None] = {}
+        #: Bytes that were sent to a driver and that it has not acknowledged.
+        self._unseen: dict[Address, int] = {}
         self._watch: Watch | None = None
         try:
             self._watch = Watch(os.path.dirname(spec.log_path("worker-1.out")))
         except OSError as error:
             log.warning("worker logs are looked at one by one: %s", error)
         outbox = machine.outbox
-        machine.handlers[FlushLogs] = self._on_flush
-        machine.handlers[LastRows] = files.on_last_rows
-        machine.handlers[LogQuery] = lambda src, msg: outbox.append((src, files.on_query(src, msg)))
+        self._flushes = Flushes(spec.node, outbox, self._sizes, self._is_missing, self._finish)
+        handlers: dict[type, Callable[..., None]] = machine.handlers
+        handlers[FlushLogs] = self._on_flush
+        handlers[LogsSeen] = self._on_seen
+        handlers[Answer] = self._on_answer
+        handlers[LastRows] = files.on_last_rows
+        handlers[LogQuery] = lambda src, msg: outbox.append((src, files.on_query(src, msg)))
         machine.reports |= {"logs": files.files, "ended": files.ended_rows, "events": files.event_rows}
 
     def open(self, proc: int) -> None:
         """A worker has started; its files exist."""
-        files = []
+        output = _Output(proc, [])
         for suffix, is_err in (("out", False), ("err", True)):
             name = f"worker-{proc}.{suffix}"
             try:
                 fd = os.open(self._spec.log_path(name), os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue
-            files.append(_File(name, fd, is_err))
-        self._files[proc] = files
+            output.files.append(_File(name, fd, is_err))
+        self._living[proc] = output
 
     def poll(self) -> None:
         """Send what is new."""
-        for number in self._written():
-            proc = self._machine.leasing.procs.get(number)
-            if proc is not None:
-                for file in self._files.get(number, ()):
-                    self._read(number, proc.pid, file, proc.driver)
+        self._note_written()
+        self._send()
+        self._flushes.look(time.monotonic())
+
+    def close(self, number: int, proc: Proc | None, why: str, *, clean: bool, task: bytes, attempt: int) -> None:
+        """A worker has ended: send what is left, now or as its driver takes it, and remember the worker. ``clean``:
+        with exit code 0."""
+        output = self._living.pop(number, None)
+        if output is not None:
+            self._assign(output, proc)
+            output.ended = True
+            self._closing[number] = output
+            self._unread[number] = None
+        self._flushes.worker_gone(number)
+        self._send()
+        while len(self._closing) > MAX_CLOSING:
+            oldest = self._closing[next(iter(self._closing))]
+            log.warning("worker %d has ended, and its driver takes no output: the rest of it stays here", oldest.number)
+            self._end(oldest)
+        if proc is not None:
+            meant = proc.retired or proc.doomed or proc.exit_intended
+            failed = not meant and (not clean or bool(proc.exit_why))
+            self.files.worker_ended(proc, proc.exit_why or why, failed=failed, task=task, attempt=attempt)
+
+    def last_lines(self, proc: int) -> list[str]:
+        """The end of a worker's standard error, for the message about its death."""
+        output = self._living.get(proc)
+        for file in output.files if output is not None else ():
+            if file.is_err:
+                try:
+                    size = os.fstat(file.fd).st_size
+                    data = os.pread(file.fd, 2000, max(0, size - 2000))
+                except OSError:
+                    return []
+                return [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
+        return []
+
+    # -------------------------------------------------------------- messages
 
     def _on_flush(self, src: Address, msg: FlushLogs) -> None:
-        self.poll()
-        self._machine.outbox.append((src, Answer(msg.req, True)))
+        self._note_written()
+        workers = [output.number for output in self._living.values() if output.driver == src]
+        now = time.monotonic()
+        self._flushes.begin(src, msg.req, workers, now)
+        self._flushes.look(now)
 
-    def _written(self) -> list[int]:
+    def _on_answer(self, src: Address, msg: Answer) -> None:
+        self._flushes.answered(msg)
+        self.poll()
+
+    def _on_seen(self, src: Address, msg: LogsSeen) -> None:
+        left = self._unseen.get(src, 0) - msg.size
+        if left > 0:
+            self._unseen[src] = left
+        else:
+            self._unseen.pop(src, None)
+        if self._unread:
+            self._send()
+        self._flushes.look(time.monotonic())
+
+    # -------------------------------------------------------------- flushes
+
+    def _of(self, driver: Address) -> Iterator[_Output]:
+        for outputs in (self._living, self._closing):
+            for output in list(outputs.values()):
+                if output.driver == driver:
+                    yield output
+
+    def _sizes(self, driver: Address) -> Goals:
+        """How much was written to the files of a driver's workers; from now on it is read."""
+        goals: Goals = {}
+        self._note_written()
+        for output in self._of(driver):
+            self._unread[output.number] = None
+            for file in output.files:
+                goals[file.name] = os.fstat(file.fd).st_size + self.files.cut(file.name, file.fd).base
+        self._send()
+        return goals
+
+    def _is_missing(self, goals: Goals) -> bool:
+        return any(
+            file.at < goals.get(file.name, 0)
+            for outputs in (self._living, self._closing)
+            for output in outputs.values()
+            for file in output.files
+        )
+
+    def _finish(self, driver: Address) -> None:
+        for output in self._of(driver):
+            for file in output.files:
+                self._send_lines(output, file, [file.partial] if file.partial else [], len(file.partial))
+                file.partial = b""
+
+    # -------------------------------------------------------------- reading
+
+    def _note_written(self) -> None:
+        """See whose files have grown, and for whom their workers work."""
         names = self._watch.changed() if self._watch is not None else None
         if names is None:
-            return list(self._files)
-        numbers, self._unread = self._unread, set()
-        for name in names:
+            self._unread.update(dict.fromkeys(self._living))
+        for name in names or ():
             stem = name.partition(".")[0].removeprefix("worker-")
-            if stem.isdigit() and int(stem) in self._files:
-                numbers.add(int(stem))
-            else:
+            if stem.isdigit() and int(stem) in self._living:
+                self._unread[int(stem)] = None
+            elif not stem.isdigit() or int(stem) not in self._closing:
                 self._cap(name)
-        return list(numbers)
+        procs = self._machine.leasing.procs
+        for output in self._living.values():
+            self._assign(output, procs.get(output.number))
+
+    @staticmethod
+    def _assign(output: _Output, proc: Proc | None) -> None:
+        if proc is not None:
+            output.pid, output.driver = proc.pid, proc.driver
 
     def _cap(self, name: str) -> None:
         """A file that nobody reads here: raylet.log, or that of a worker that is still being set up."""
@@ -100,48 +220,80 @@ class LogTail:
         self.files.cut(name, fd)
         os.close(fd)
 
-    def _read(self, number: int, pid: int, file: _File, driver: Address, last: bool = False) -> None:
+    def _send(self) -> None:
+        """Read on, a piece of each file at a time, until all is read or the drivers have enough for now."""
+        while self._unread:
+            unread, self._unread = self._unread, {}
+            moved = False
+            for number in unread:
+                output = self._living.get(number) or self._closing.get(number)
+                if output is None:
+                    continue
+                gone = self._is_gone(output.driver)
+                if not gone and self._unseen.get(output.driver, 0) >= WINDOW_BYTES:
+                    self._unread[number] = None
+                    continue
+                # Each file is read: what stands in the way of one is not in the way of the other.
+                more = [self._skip(file) if gone else self._read(output, file) for file in output.files]
+                if any(more):
+                    self._unread[number] = None
+                    moved = True
+                elif output.ended:
+                    self._end(output)
+            if not moved:
+                return
+
+    def _is_gone(self, driver: Address) -> bool:
+        """Whether nobody is there to print for."""
+        machine = self._machine
+        if driver == NOBODY:
+            return True
+        if driver.node == self._spec.node:
+            gone = driver.proc not in machine.leasing.procs
+        else:
+            gone = machine.borrowing.is_dead(driver)
+        if gone:
+            self._unseen.pop(driver, None)
+            self._flushes.driver_gone(driver)
+        return gone
+
+    def _skip(self, file: _File) -> bool:
+        try:
+            file.at = os.fstat(file.fd).st_size + self.files.cut(file.name, file.fd).base
+        except OSError:
+            pass
+        file.partial = b""
+        return False
+
+    def _read(self, output: _Output, file: _File) -> bool:
+        """Send the next piece of a file; whether there may be more."""
         try:
             cut = self.files.cut(file.name, file.fd)
             if file.at < cut.begin:
                 said = b"" if cut.base else self.files.notice(cut.begin - file.at).encode()
                 file.at, file.partial = cut.begin, said  # an emptied file says so itself
-            data = os.pread(file.fd, MAX_BYTES_A_TURN, file.at - cut.base)
+            data = os.pread(file.fd, PIECE_BYTES, file.at - cut.base)
         except OSError:
-            return
-        if not data and not (last and file.partial):
-            return
-        if len(data) == MAX_BYTES_A_TURN:
-            self._unread.add(number)
+            return False
         file.at += len(data)
         *lines, file.partial = (file.partial + data).split(b"\n")
-        if last and file.partial:
-            lines.append(file.partial)
-        if lines and driver != NOBODY:
+        if len(file.partial) >= PIECE_BYTES:
+            lines, file.partial = [*lines, file.partial], b""
+        self._send_lines(output, file, lines, len(data))
+        return len(data) == PIECE_BYTES
+
+    def _send_lines(self, output: _Output, file: _File, lines: list[bytes], size: int) -> None:
+        if lines:
             text = [line.decode("utf-8", "replace") for line in lines]
-            lines_of = LogLines(self._spec.node, pid, "", text, file.is_err)
-            self._machine.outbox.append((driver, lines_of))
+            message = LogLines(self._spec.node, output.pid, "", text, file.is_err, size)
+            self._unseen[output.driver] = self._unseen.get(output.driver, 0) + size
+            self._machine.outbox.append((output.driver, message))
 
-    def last_lines(self, proc: int) -> list[str]:
-        """The end of a worker's standard error, for the message about its death."""
-        for file in self._files.get(proc, []):
-            if file.is_err:
-                try:
-                    size = os.fstat(file.fd).st_size
-                    data = os.pread(file.fd, 2000, max(0, size - 2000))
-                except OSError:
-                    return []
-                return [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
-        return []
-
-    def close(self, number: int, proc: Proc | None, why: str, *, clean: bool, task: bytes, attempt: int) -> None:
-        """A worker has ended: send what is left, close its files and remember it. ``clean``: with exit code 0."""
-        pid, driver = (proc.pid, proc.driver) if proc is not None else (0, NOBODY)
-        for file in self._files.pop(number, []):
-            self._read(number, pid, file, driver, last=True)
+    def _end(self, output: _Output) -> None:
+        """All that is to be sent was sent."""
+        for file in output.files:
+            if file.partial:
+                self._send_lines(output, file, [file.partial], 0)
             os.close(file.fd)
-        self._unread.discard(number)
-        if proc is not None:
-            meant = proc.retired or proc.doomed or proc.exit_intended
-            failed = not meant and (not clean or bool(proc.exit_why))
-            self.files.worker_ended(proc, proc.exit_why or why, failed=failed, task=task, attempt=attempt)
+        self._closing.pop(output.number, None)
+        self._unread.pop(output.number, None)

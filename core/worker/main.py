@@ -22,6 +22,7 @@ from hpc.core.crashpoints import arm
 from hpc.core.exceptions import TaskCancelledError, pack_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
+from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Waiter
@@ -32,6 +33,7 @@ from hpc.core.wire import (
     INLINE,
     MAX_VALUES_BYTES,
     STORED,
+    Answer,
     Blocked,
     Cancel,
     Consumed,
@@ -39,6 +41,7 @@ from hpc.core.wire import (
     Done,
     EndActor,
     Exiting,
+    FlushLogs,
     LastRows,
     Result,
     Retire,
@@ -120,7 +123,7 @@ class Worker:
         client.on_frame = self._on_frame
         client.machine.handlers.update(self.executor.handlers)
         client.machine.handlers.update(keeper.handlers(client.machine))
-        client.machine.handlers.update({Consumed: self._consumed, Retire: self._retire})
+        client.machine.handlers.update({Consumed: self._consumed, Retire: self._retire, FlushLogs: self._flush_logs})
         client.before_wait = self._before_wait
         client.on_background = self._on_background
         client.more_state = self._more_state
@@ -158,6 +161,12 @@ class Worker:
                 {"task_id": c.task.hex(), "attempt_number": c.attempt, "name": c.name, **part} for c in contexts[:limit]
             ]
         return record.rows(self.record, limit) if what == "events" else []
+
+    def _flush_logs(self, src: Address, msg: FlushLogs) -> None:
+        """A driver wants what was printed, and to know where else this process had something done."""
+        flush_output()
+        nodes = sorted(self.client.machine.nodes_used)
+        self.client.machine.send(src, Answer(msg.req, True, msgpack.encode(nodes)))
 
     def _retire(self, src: Address, msg: Retire) -> None:
         self.retiring = True

@@ -1,0 +1,74 @@
+"""What workers print, on its way to this driver: shown, acknowledged, and waited for before the driver leaves.
+
+A raylet sends a driver only so many bytes that were not acknowledged yet; the rest stays in the files of the workers.
+So a worker that prints much costs no memory anywhere, and what is printed last comes last, not never.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from hpc.core.ids import Address, raylet_of
+from hpc.core.owner.tables import Waiter
+from hpc.core.wire import FlushLogs, LogLines, LogsSeen
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
+
+#: A driver that leaves waits for output as long as some comes at least this often.
+SILENT_S = 1.0
+
+
+class Printed:
+    """A process's end of what workers print for it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        #: Shows lines; None where nobody wants to see any.
+        self.show: Callable[[LogLines], None] | None = None
+        self._taken = 0
+        client.machine.handlers[LogLines] = self._take
+
+    def _take(self, _src: Address, msg: LogLines) -> None:
+        self._taken += 1
+        if self.show is not None:
+            self.show(msg)
+        self._client.machine.send(raylet_of(msg.node), LogsSeen(msg.size))
+
+    def flush(self) -> None:
+        """Wait for what the workers have printed for this driver until now, wherever they are: on the nodes that it
+        used, on those that the workers there used, and so on. Gives up where nothing has come for ``SILENT_S``."""
+        client = self._client
+        asked: set[int] = set()
+        nodes = set(client.machine.nodes_used) if self.show is not None else set()
+        while nodes and not client.lost:
+            asked |= nodes
+            nodes = self._flush(nodes) - asked
+
+    def _flush(self, nodes: set[int]) -> set[int]:
+        """The same for some nodes; returns those that their workers used."""
+        client = self._client
+        waiter = Waiter(0)
+        slots: dict[int, list[object]] = {}
+        with client.lock:
+            for node in nodes - set(client.machine.gone_nodes):
+                client._reqs += 1
+                waiter.needed += 1
+                slots[client._reqs] = client.replies[client._reqs] = [waiter, None]
+                client.send_now(raylet_of(node), [FlushLogs(client._reqs)])
+        taken, until = self._taken, time.monotonic() + SILENT_S
+        while waiter.needed > 0 and time.monotonic() < until and not client.lost:
+            client.wait_for(waiter, SILENT_S / 4)
+            if self._taken != taken:
+                taken, until = self._taken, time.monotonic() + SILENT_S
+        found: set[int] = set()
+        with client.lock:
+            for req, slot in slots.items():
+                client.replies.pop(req, None)
+                if slot[1] is not None:
+                    found.update(msgspec.msgpack.decode(slot[1].data, type=list[int]))  # type: ignore[attr-defined]
+        return found

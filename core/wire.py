@@ -459,6 +459,16 @@ class Cancel(Message, tag=50):
     recursive: bool = True
 
 
+class CancelObject(Message, tag=190):
+    """To the owner of an object: cancel the task or call that makes it. The answer (where ``req`` is not 0) says why
+    it cannot be."""
+
+    req: int
+    ident: bytes
+    force: bool = False
+    recursive: bool = True
+
+
 class EndActor(Message, tag=51):
     """Finish the calls received so far, then end (the last handle is gone)."""
 
@@ -985,7 +995,7 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues,
+    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues, CancelObject,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
     PgWarning, PgState, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,

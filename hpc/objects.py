@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+from hpc.core.owner import cancelling
 from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
@@ -89,19 +90,20 @@ def wait(
 
 
 def cancel(object_ref: ObjectRef[Any] | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
-    """Cancel the task that makes the object (any of its return values, or its generator): getting it then raises
-    TaskCancelledError.
+    """Cancel the task or call that makes the object (any of its return values, or its generator), wherever it was
+    submitted: getting it then raises TaskCancelledError.
 
-    A task that runs gets a TaskCancelledError raised in its main thread; ``force`` ends its worker. ``recursive``
-    cancels the tasks that it has submitted too. Calls of actors that wait or are coroutines are cancelled, others run
-    to their end. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call.
+    What has not begun never does. In a task that runs KeyboardInterrupt is raised, in its main thread; if its code
+    catches that and returns, its value stands. ``force`` ends its worker. In a coroutine of an actor it is
+    asyncio.CancelledError. Other calls of actors run on, except where they wait for a reference or yield an item; they
+    can ask `is_canceled` of the runtime context, and what they return is dropped. ``recursive`` cancels what they have
+    submitted too. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call.
     """
     if isinstance(object_ref, ObjectRefGenerator):
         object_ref = object_ref.completed()
     if not isinstance(object_ref, ObjectRef):
-        raise TypeError(f"hpc.cancel takes an ObjectRef, not {type(object_ref).__name__}")
-    client = object_ref._client
-    with client.lock:
-        client.machine.cancel(object_ref._id, force, recursive)
-        client._flush()
-    client._after()
+        raise TypeError(
+            f"hpc.cancel takes an ObjectRef or a generator's object, not {type(object_ref).__name__}; "
+            "an actor is ended with hpc.kill()"
+        )
+    cancelling.cancel(object_ref._client, object_ref._id, force, recursive)

@@ -41,6 +41,14 @@ class RuntimeContext:
         context = current_task.get()
         return context.task.hex() if context is not None else None
 
+    def is_canceled(self) -> bool:
+        """Whether `hpc.cancel` was called for the task or the actor's call that runs: one that runs on can end itself.
+        Raises RuntimeError where neither runs, as in a driver."""
+        context = current_task.get()
+        if context is None:
+            raise RuntimeError("is_canceled() is for tasks and actors' methods: none runs in this thread")
+        return context.cancelled
+
     def get_task_name(self) -> str | None:
         """The name of the task that runs, or None in a driver."""
         context = current_task.get()

@@ -355,7 +355,7 @@ class ActorSubmitter(LineageTable):
         client.inflight -= 1
         if self.outbox.get(client.worker):
             self.urgent.add(client.worker)
-        if msg.retryable and rec.retries:
+        if msg.retryable and rec.retries and not rec.cancelled:
             self._resend(rec)
             return
         results, sent = msg.results, rec.msg
@@ -405,11 +405,12 @@ class ActorSubmitter(LineageTable):
         self._finish_call(rec, [error] * max(1, rec.msg.num_returns), self.addr)
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
-        rec = self.calls.get(self.task_of.get(ident, ident))
+        rec = self.calls.get(self.maker_of(ident))
         if rec is None:
             return super().cancel(ident, force, recursive)
         if force:
             raise ValueError("force=True would end the actor: use hpc.kill() for that, or cancel without force")
+        rec.cancelled = True
         if not rec.sent:
             self._fail_call(rec, system_error("TaskCancelledError", "it was cancelled before it started"))
         else:
@@ -474,9 +475,10 @@ class ActorSubmitter(LineageTable):
         final = client.state == "dead"
         error = self._dead_error(client)
         for rec in list(client.calls.values()):
-            if final or (rec.sent and not rec.retries):
+            if final or rec.cancelled or (rec.sent and not rec.retries):
                 rec.sent = False
-                self._finish_call(rec, [error] * max(1, rec.msg.num_returns), self.addr)
+                outcome = system_error("TaskCancelledError", "it was cancelled") if rec.cancelled else error
+                self._finish_call(rec, [outcome] * max(1, rec.msg.num_returns), self.addr)
             else:
                 if rec.sent and rec.retries > 0:
                     rec.retries -= 1

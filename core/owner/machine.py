@@ -18,8 +18,10 @@ from hpc.core.wire import (
     GROUP_REMOVED,
     INLINE,
     ActorState,
+    Answer,
     BorrowAcked,
     Call,
+    CancelObject,
     CopyLost,
     CreateActor,
     Done,
@@ -68,6 +70,7 @@ class OwnerMachine(ActorSubmitter):
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ActorState: self.on_actor_state,
             BorrowAcked: self.on_borrow_acked,
+            CancelObject: self._on_cancel_object,
             CopyLost: self.on_copy_lost,
             Done: self.on_done,
             FreeValues: self.on_free_values,
@@ -103,6 +106,16 @@ class OwnerMachine(ActorSubmitter):
         self.groups_made.intersection_update(self.objects)
         for group in self.groups_made:
             self.send(HEAD, PgWait(0, group))  # the news of its state may have ended with the other head
+
+    def _on_cancel_object(self, src: Address, msg: CancelObject) -> None:
+        """Another process wants the task or call cancelled that makes an object of ours."""
+        why = ""
+        try:
+            self.cancel(msg.ident, msg.force, msg.recursive)
+        except ValueError as error:
+            why = str(error)
+        if msg.req:
+            self.send(src, Answer(msg.req, not why, why=why))
 
     def make_group(self) -> bytes:
         """The id of a new placement group, and an object of that id, held once."""

@@ -96,6 +96,12 @@ class PollLock:
             self._parked = False
             _release(self._park)
 
+    def stir(self) -> None:
+        """Have every thread that waits call ``check``."""
+        for follower in list(self._followers):
+            self.wake(follower)
+        self._kick()
+
     def _wake_one(self) -> None:
         while self._followers:
             try:

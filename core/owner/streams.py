@@ -61,6 +61,14 @@ class StreamTable(ObjectTable):
         """Hook for the layers above: a task or call of ours that has not ended."""
         raise NotImplementedError
 
+    def maker_of(self, ident: bytes) -> bytes:
+        """The task or call of ours that makes this object: a return value of one, or an item of a generator."""
+        task = self.task_of.get(ident)
+        if task is not None or self.unfinished(ident) is not None:
+            return task or ident
+        made = (t for t, s in self.streams.items() if item_id(t, 0) <= ident <= item_id(t, s.received))
+        return next(made, ident)
+
     def own_returns(self, task: bytes, num_returns: int, window: int) -> None:
         """Make the entries of a task's return values, each held once by the caller."""
         if num_returns > 1:

@@ -80,6 +80,7 @@ class CallRec(msgspec.Struct, gc=False, eq=False):
     unresolved: int = 0
     numbered: bool = False
     sent: bool = False
+    cancelled: bool = False
 
 
 class Lease:

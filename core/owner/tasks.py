@@ -501,9 +501,10 @@ class TaskSubmitter(StreamTable):
     # -------------------------------------------------------------- cancelling
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
-        """Cancel the task that makes this object; False if it is not a task of ours that is still unfinished."""
-        rec = self.tasks.get(self.task_of.get(ident, ident))
-        if rec is None or rec.cancelled:
+        """Cancel the task that makes this object; False if it is not a task of ours that is still unfinished. What
+        goes on although it was cancelled can be cancelled again."""
+        rec = self.tasks.get(self.maker_of(ident))
+        if rec is None:
             return False
         rec.cancelled = True
         if rec.lease is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
 from hpc.core.serialization import NO_ARGUMENTS
-from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
+from hpc.core.wire import Call, CreateActor, Done, EndActor, Result, system_error
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_generator
@@ -70,7 +70,8 @@ class ActorHost:
         #: The thread on which nothing may wait, where calls share one.
         self.loop_thread = 0
         self.pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
-        self._futures: dict[bytes, concurrent.futures.Future[Any]] = {}
+        #: Calls that wait for one of the threads.
+        self._waiting: dict[bytes, Call] = {}
         self._names: dict[str, str] = {}
         self._pending = 0
         self._idle = threading.Condition()
@@ -106,7 +107,8 @@ class ActorHost:
         if self.pools:
             self._enter()
             pool = self.pools.get(msg.group) or self.pools[""]
-            self._futures[msg.task] = pool.submit(self._run_pooled, src, msg)
+            self._waiting[msg.task] = msg
+            pool.submit(self._run_pooled, src, msg)
         else:
             self._run(src, msg)
 
@@ -114,8 +116,7 @@ class ActorHost:
         with self._idle:
             self._pending += 1
 
-    def _left(self, task: bytes) -> None:
-        self._futures.pop(task, None)
+    def _left(self) -> None:
         with self._idle:
             self._pending -= 1
             if not self._pending:
@@ -126,11 +127,9 @@ class ActorHost:
         with self._idle:
             self._idle.wait_for(lambda: not self._pending)
 
-    def cancel(self, task: bytes) -> None:
-        """Cancel a call that waits for a thread. Others run on."""
-        future = self._futures.get(task)
-        if future is not None:
-            future.cancel()
+    def cancel(self, task: bytes) -> Call | None:
+        """Take out a call that waits for a thread: it will never run. Others run on (None)."""
+        return self._waiting.pop(task, None)
 
     def method(self, name: str) -> Any:
         """The bound method, or one of those that every actor has."""
@@ -144,9 +143,10 @@ class ActorHost:
 
     def _run_pooled(self, src: Address, msg: Call) -> None:
         try:
-            self._run(src, msg)
+            if self._waiting.pop(msg.task, None) is not None:  # or it was cancelled
+                self._run(src, msg)
         finally:
-            self._left(msg.task)
+            self._left()
 
     def full_name(self, method: str) -> str:
         """What a call of a method is called."""
@@ -163,6 +163,8 @@ class ActorHost:
         exiting = retryable = False
         try:
             args, kwargs = worker.arguments(msg, met) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
+            if context.cancelled:
+                raise KeyboardInterrupt
             value = (getattr(self.instance, method) if method[:2] != "__" else self.method(method))(*args, **kwargs)
             if msg.num_returns < 0:
                 value = run_generator(ItemSender(worker, src, msg, context), value)
@@ -172,8 +174,11 @@ class ActorHost:
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
         except BaseException as error:
-            retryable = msg.retry_exceptions and isinstance(error, Exception)
+            retryable = msg.retry_exceptions and isinstance(error, Exception) and not context.cancelled
             results = worker.failure(context.name, error)
+        else:
+            if context.cancelled:
+                results = cancelled_results(name)
         finally:
             worker.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
@@ -186,6 +191,11 @@ class ActorHost:
         worker.reply(src, done, met)
         if exiting:
             worker.exit(EXITED)
+
+
+def cancelled_results(name: str) -> list[Result]:
+    """The outcome of a task or call that was cancelled while it ran."""
+    return [system_error("TaskCancelledError", "it was cancelled", task=name)]
 
 
 def exit_this_actor() -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
-from hpc.core.worker.actor import EXITED, ActorExit, ActorHost
+from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, cancelled_results
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_async_generator
 
@@ -135,12 +135,13 @@ class AsyncActorHost(ActorHost):
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
         except asyncio.CancelledError:
-            cancelled = system_error("TaskCancelledError", "it was cancelled", task=context.name)
-            results = [cancelled] * max(1, msg.num_returns)
+            results = cancelled_results(context.name)
         except BaseException as error:
             retryable = msg.retry_exceptions and isinstance(error, Exception)
             results = worker.failure(context.name, error)
         finally:
+            if context.cancelled:  # whatever its code made of that
+                results, retryable = cancelled_results(context.name), False
             worker.running.pop(msg.task, None)
             self._ended(msg.task, group)
         run_us = int((time.monotonic() - start) * 1e6)

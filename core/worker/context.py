@@ -20,6 +20,7 @@ class TaskContext(msgspec.Struct, eq=False):
     attempt: int = 0
     name: str = ""
     depth: int = 0
+    cancelled: bool = False
     consumed: int = 0
     on_consumed: Callable[[], None] | None = None
 

@@ -132,14 +132,19 @@ class Executor:
     def _cancel(self, src: Address, msg: Cancel) -> None:
         """A task that has not started is taken out; one that runs is left to the shell (`cancelled`)."""
         for item in list(self.ready):
-            what = item[1]
-            if isinstance(what, (Task, Call)) and what.task == msg.task and what.attempt == msg.attempt:
+            if _is_meant(item[1], msg):
                 try:
                     self.ready.remove(item)
                 except ValueError:
                     break  # it has begun just now
                 self.cancelled.append(item)
                 return
+        for (caller, _), order in self._orders.items():
+            for seq, call in order.early.items():
+                if _is_meant(call, msg):
+                    order.early[seq] = None
+                    self.cancelled.append((caller, call))
+                    return
         self.cancelled.append((src, msg))
 
     def give_back(self) -> list[tuple[Address, Message]]:
@@ -160,3 +165,7 @@ class Executor:
     def has_tasks(self) -> bool:
         """Whether a task (not a call) waits."""
         return any(type(msg) is Task for _, msg in self.ready)
+
+
+def _is_meant(what: Any, cancel: Cancel) -> bool:
+    return isinstance(what, (Task, Call)) and what.task == cancel.task and what.attempt == cancel.attempt

@@ -99,6 +99,8 @@ def run_generator(sender: ItemSender, value: Any) -> list[Result]:
         sender.send(item)
         if sender.must_wait:
             sender.wait()
+        if sender.context.cancelled and type(sender.msg) is Call:
+            raise KeyboardInterrupt  # a task gets that by a signal
     return sender.results()
 
 

@@ -1,19 +1,24 @@
-"""Ending the task that the main thread runs: an exception that a signal raises in it, but only in the user's code.
+"""Ending the user's code: KeyboardInterrupt in the task that the main thread runs, raised by a signal, but only in the
+user's code; in an actor's call only where it waits for the runtime.
 
 A signal's handler runs between any two instructions. Raised in the runtime's own code, an exception would leave a lock
 taken or a frame of messages half read; so where the handler finds the runtime at work (by the frames of the stack) it
 raises nothing. The wish stays: `check` raises it where the runtime waits for something, and the background thread sends
-the signal again until it is fulfilled or the task has ended.
+the signal again until it is fulfilled or the task has ended. Sleeping and waiting for locks ends with a signal, as do
+loops over short functions written in C; what such a function does, it does to its end.
+
+The state of an actor outlives its calls, so they are not torn out of their code: they look at a flag, or get the
+exception where they wait for others (`get`, `wait`, a generator's next item).
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import CodeType, FrameType
 
-from hpc.core.exceptions import TaskCancelledError
+from hpc.core.worker.context import current_task
 
 CANCEL_SIGNAL = signal.SIGRTMIN + 6
 #: Modules of the runtime: nothing is raised while one of their functions is at work.
@@ -22,7 +27,8 @@ RUNTIME = "hpc.core."
 
 class Interrupter:
     """Cancels the task ``running()`` of the main thread. ``borders`` are the functions of the runtime that call the
-    user's code: what is below them on the stack does not matter. In those of ``open`` themselves may be raised."""
+    user's code: what is below them on the stack does not matter. In those of ``open`` themselves may be raised.
+    ``calls`` are those that run now; ``kick`` has all who wait for the runtime come to `check`."""
 
     def __init__(
         self,
@@ -30,9 +36,12 @@ class Interrupter:
         kick: Callable[[], None],
         borders: frozenset[CodeType],
         open: frozenset[CodeType] = frozenset(),
+        calls: Container[bytes] = (),
     ) -> None:
         self._running = running
         self._kick = kick
+        self._calls = calls
+        self._waits_end: set[bytes] = set()
         self._borders = borders | open
         self._open = open
         self._wanted = b""
@@ -45,6 +54,11 @@ class Interrupter:
             self._wanted = task
             self.again()
 
+    def cancel_call(self, task: bytes) -> None:
+        """End the next wait of this call of an actor, or the one that it is in; from any thread."""
+        self._waits_end.add(task)
+        self._kick()
+
     def again(self) -> None:
         """Remind the main thread of what is still to be ended."""
         if self._wanted and self._wanted == self._running():
@@ -55,6 +69,12 @@ class Interrupter:
         """Raise what a handler could not raise; called where that does no harm."""
         if self._wanted and threading.get_ident() == self._main:
             self._raise()
+        if self._waits_end:
+            context = current_task.get()
+            if context is not None and context.task in self._waits_end:
+                self._waits_end.discard(context.task)
+                if context.task in self._calls:
+                    raise KeyboardInterrupt("the call was cancelled while it waited")
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._wanted and self.may_raise(frame):
@@ -63,7 +83,7 @@ class Interrupter:
     def _raise(self) -> None:
         wanted, self._wanted = self._wanted, b""
         if wanted == self._running():
-            raise TaskCancelledError("the task was cancelled while it ran")
+            raise KeyboardInterrupt("the task was cancelled while it ran")
 
     def may_raise(self, frame: FrameType | None) -> bool:
         """Whether the user's code is at work, and not the runtime on its behalf."""

@@ -19,7 +19,7 @@ from msgspec import msgpack
 
 from hpc.core import serialization
 from hpc.core.crashpoints import arm
-from hpc.core.exceptions import TaskCancelledError, pack_error
+from hpc.core.exceptions import pack_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
 from hpc.core.node.process import flush_output
@@ -35,6 +35,7 @@ from hpc.core.wire import (
     STORED,
     Answer,
     Blocked,
+    Call,
     Cancel,
     Consumed,
     CreateActor,
@@ -50,7 +51,7 @@ from hpc.core.wire import (
     system_error,
 )
 from hpc.core.worker import keeper, record
-from hpc.core.worker.actor import ActorHost, host
+from hpc.core.worker.actor import ActorHost, cancelled_results, host
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, run_generator
@@ -70,6 +71,8 @@ RETIRE_LOOK_S = 1.0
 
 #: The result of a task that returned nothing.
 RETURNED_NONE = [Result(INLINE, serialization.NONE)]
+#: The result of what was cancelled while it was queued here.
+BEFORE_IT_BEGAN = system_error("TaskCancelledError", "it was cancelled before it started")
 
 
 class ArgSlot:
@@ -113,9 +116,10 @@ class Worker:
         self._published = False
         self.interrupter = Interrupter(
             lambda: self._main_task,
-            self.client._kick,
+            self.client.polling.stir,
             borders=frozenset({Worker._run_task.__code__, ActorHost.construct.__code__}),
             open=frozenset({run_generator.__code__}),
+            calls=self.running,
         )
         self.where = f"pid={os.getpid()}, node={spec.node}"
         client = self.client
@@ -181,17 +185,24 @@ class Worker:
     def _handle_cancelled(self) -> None:
         for src, msg in self.executor.cancelled:
             if isinstance(msg, Cancel):
-                if msg.recursive and msg.task in self.running:
-                    self.client.machine.cancel_children(msg.task)
-                if self.actor is not None:
-                    self.actor.cancel(msg.task)
-                else:
+                context = self.running.get(msg.task)
+                if context is not None:
+                    context.cancelled = True
+                    if msg.recursive:
+                        self.client.machine.cancel_children(msg.task)
+                if self.actor is None:
                     self.interrupter.cancel(msg.task)
+                elif (waiting := self.actor.cancel(msg.task)) is not None:
+                    self._never_run(src, waiting)
+                elif context is not None and not self.actor.is_async:
+                    self.interrupter.cancel_call(msg.task)
             else:
-                error = system_error("TaskCancelledError", "it was cancelled before it started")
-                done = Done(msg.task, msg.attempt, [error] * max(1, msg.num_returns))
-                self.client.machine.send(src, done)
+                self._never_run(src, msg)
         self.executor.cancelled.clear()
+
+    def _never_run(self, src: Address, msg: Task | Call) -> None:
+        """It was cancelled before it began (the lock is held)."""
+        self.client.machine.send(src, Done(msg.task, msg.attempt, [BEFORE_IT_BEGAN]))
 
     def next_item(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
@@ -346,10 +357,14 @@ class Worker:
         try:
             function, retry_on, max_calls = self.function(msg.fn)
             args, kwargs = self.arguments(msg, met)
+            if context.cancelled:
+                raise KeyboardInterrupt
             try:
                 value = function(*args, **kwargs)
                 if msg.num_returns < 0:
                     value = run_generator(ItemSender(self, src, msg, context), value)
+                if context.cancelled:
+                    self.interrupter.check()  # it came while a function written in C kept the interpreter to itself
             except Exception as error:
                 retryable = msg.retry_exceptions and (retry_on is None or isinstance(error, retry_on))
                 raise
@@ -383,8 +398,8 @@ class Worker:
         if isinstance(error, SystemExit):
             self._say_exit(f"it called exit({error.code})", intended=False)
             os._exit(error.code if isinstance(error.code, int) else 1)
-        if isinstance(error, TaskCancelledError):
-            return [system_error("TaskCancelledError", str(error), task=name)]
+        if isinstance(error, KeyboardInterrupt):
+            return cancelled_results(name)
         return [Result(ERROR, pack_error(name, error, self.where))]
 
     def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]:

@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from hpc.core.exceptions import TaskCancelledError
 from hpc.core.worker.interrupt import CANCEL_SIGNAL, Interrupter
 
 
@@ -40,7 +39,7 @@ def test_in_the_users_code_it_is_raised_at_once(worker):
         while True:
             thread.join(0.001)
 
-    with pytest.raises(TaskCancelledError):
+    with pytest.raises(KeyboardInterrupt):
         worker.run(code)
 
 
@@ -54,7 +53,7 @@ def test_in_the_runtime_it_waits_for_a_place_where_nothing_breaks(worker, module
         worker.check()
         raise AssertionError("it was not raised where the runtime waits")
 
-    with pytest.raises(TaskCancelledError):
+    with pytest.raises(KeyboardInterrupt):
         worker.run(code)
 
 
@@ -66,7 +65,7 @@ def test_what_was_put_off_is_raised_by_the_next_signal_in_the_users_code(worker)
         runtime()
         user()
 
-    with pytest.raises(TaskCancelledError):
+    with pytest.raises(KeyboardInterrupt):
         worker.run(code)
     assert ends == [1] and reached == []
 
@@ -100,7 +99,7 @@ def test_other_threads_do_not_raise_for_the_main_one(worker):
     def elsewhere():
         try:
             worker.check()
-        except TaskCancelledError as error:
+        except KeyboardInterrupt as error:
             caught.append(error)
 
     def code():

@@ -52,9 +52,6 @@ DIFFERENCES = (
     the actor ends, unless it is detached.""",
     """A call that may have begun when its actor died, and is not retried, gives ActorUnavailableError while the actor
     is being restarted and ActorDiedError when it is dead.""",
-    """What a task makes with `put` or `.remote()` and returns a reference or handle to belongs to its worker, and ends
-    with it. A worker that had GPUs is ended after its task; of idle workers, those beyond the node's CPUs after
-    30 s.""",
     """`nodes()` leaves out the gateway (a node without resources, for a driver that runs outside the allocation).""",
     """`get` or `wait` in a coroutine of an actor raises where it would block the event loop; `await ref` does not.""",
     """torch's CPU tensors come out of the store without a copy and can be written to: what is written is private.""",

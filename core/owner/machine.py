@@ -117,6 +117,13 @@ class OwnerMachine(ActorSubmitter):
         if msg.req:
             self.send(src, Answer(msg.req, not why, why=why))
 
+    def is_needed(self) -> bool:
+        """Whether others hold what this process owns or work for it, or an answer waits for their word: it does not
+        end then if it can help it."""
+        if self.tasks or self.calls or self.leases or self.handed_over:
+            return True
+        return any((entry.owned and entry.nodes) or entry.on_ack for entry in self.objects.values())
+
     def make_group(self) -> bytes:
         """The id of a new placement group, and an object of that id, held once."""
         if len(self.groups_made) >= MANY_GROUPS:

@@ -13,6 +13,7 @@ from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
 from hpc.core.raylet.holds import Holds, together
+from hpc.core.raylet.pool import Pool
 from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import NodeResources, fits, show
@@ -50,8 +51,6 @@ KEEP_EVERY_S = 0.05
 MAX_STARTING = 16
 #: The largest demand of one shape that is taken; owners ask for no more at a time.
 MAX_WANT = 100_000
-#: An idle worker beyond the node's CPUs is ended after this time.
-IDLE_WORKER_S = 30.0
 
 Env = tuple[tuple[str, str], ...]
 
@@ -73,7 +72,7 @@ class Leasing:
         self.to_retire: list[Proc] = []
         self.procs: dict[int, Proc] = {}
         self.holds = Holds(resources, self.bundles, self.procs, node)
-        self.idle: list[Proc] = []
+        self.idle = Pool()
         self.starting: dict[int, Proc] = {}
         self.awaiting: deque[Lease] = deque()
         self.leases: dict[int, Lease] = {}
@@ -105,17 +104,14 @@ class Leasing:
     def worker_ready(self, proc: Proc) -> None:
         """A worker has registered and can be leased."""
         self.starting.pop(proc.proc, None)
-        proc.state = "idle"
-        proc.idle_since = self.now
-        self.idle.append(proc)
+        self.idle.add(proc, self.now)
         self.schedule()
 
     def worker_gone(self, proc: Proc, why: str, task: bytes = b"", attempt: int = 0, oom: bool = False) -> None:
         """A worker's process has ended; who leased it is told what it was running."""
         self.procs.pop(proc.proc, None)
         self.starting.pop(proc.proc, None)
-        if proc in self.idle:
-            self.idle.remove(proc)
+        self.idle.discard(proc)
         lease = proc.lease
         if lease is not None:
             proc.lease = None
@@ -136,7 +132,7 @@ class Leasing:
                 demand.want = 0
                 self._tell_head(demand)
         for lease in [le for le in self.leases.values() if le.owner == owner]:
-            self._end_lease(lease, retire=True)
+            self._end_lease(lease, kill=True)
         self.sharing.forget(owner)
         self.schedule()
 
@@ -303,7 +299,7 @@ class Leasing:
         )
         self.bundles.leased(bundle, lease)
         self.leases[lease.ident] = lease
-        worker = self._idle_worker(demand.env)
+        worker = self.idle.take(lease)
         if worker is None:
             self.awaiting.append(lease)
         else:
@@ -314,12 +310,6 @@ class Leasing:
     def _is_inside(demand: Demand) -> bool:
         """Whether it is served from bundles only."""
         return isinstance(demand.strategy, (list, tuple)) and demand.strategy[0] == "pg"
-
-    def _idle_worker(self, env: Env) -> Proc | None:
-        for at in range(len(self.idle) - 1, -1, -1):
-            if self.idle[at].env == env:
-                return self.idle.pop(at)
-        return None
 
     def _hand_out(self, lease: Lease, worker: Proc) -> None:
         worker.state = "leased"
@@ -339,7 +329,7 @@ class Leasing:
         while self.awaiting and self.idle:
             lease = self.awaiting.popleft()
             if lease.ident in self.leases:
-                worker = self._idle_worker(lease.env)
+                worker = self.idle.take(lease)
                 if worker is None:
                     passed.append(lease)
                 else:
@@ -473,11 +463,13 @@ class Leasing:
     def on_lease_return(self, src: Address, msg: LeaseReturn) -> None:
         lease = self.leases.get(msg.lease)
         if lease is not None and lease.owner == src:
-            self._end_lease(lease, msg.retire)
+            self._end_lease(lease, retire=msg.retire)
             self.schedule()
 
-    def _end_lease(self, lease: Lease, retire: bool) -> None:
-        used_instances = bool(lease.grant.shares)
+    def _end_lease(self, lease: Lease, retire: bool = False, kill: bool = False) -> None:
+        """The worker is used again, or ends: at once with its actor and with ``kill``, else when nobody needs what it
+        owns. A process that has seen one set of accelerators cannot be shown another."""
+        retire = retire or bool(lease.grant.shares)
         self._release(lease)
         worker = lease.worker
         if worker is None:
@@ -486,18 +478,14 @@ class Leasing:
         worker.blocked = False
         if worker.doomed:
             return
-        if retire or lease.actor:
+        if kill or lease.actor:
             worker.retired = True
             self.to_kill.append((worker, "its lease has ended"))
-            return
-        if used_instances:
-            # A process that has seen one set of accelerators cannot be shown another; what it owns may be needed yet.
+        elif retire:
             worker.retired = True
             self.to_retire.append(worker)
-            return
-        worker.state = "idle"
-        worker.idle_since = self.now
-        self.idle.append(worker)
+        else:
+            self.idle.add(worker, self.now)
 
     def _release(self, lease: Lease) -> None:
         """The lease is over: what it held is free again, in the pool that it came from."""
@@ -555,8 +543,7 @@ class Leasing:
         if self.guests:
             next_at = min(next_at, self._end_guests(now))
         keep = max(self.prestart, self.resources.totals.get("CPU", 0) // 10_000)
-        while len(self.idle) > keep and now - self.idle[0].idle_since > IDLE_WORKER_S:
-            worker = self.idle.pop(0)
+        for worker in self.idle.take_surplus(keep, now):
             worker.retired = True
             self.to_retire.append(worker)
         return next_at

@@ -18,7 +18,7 @@ NOBODY = Address(0, 0)
 @dataclass
 class Proc:
     """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
-    being killed: it is not leased again."""
+    being killed: it is not leased again. ``used``: it has been leased."""
 
     proc: int
     kind: str
@@ -30,6 +30,7 @@ class Proc:
     idle_since: float = 0.0
     started: float = 0.0
     exposed: bool = False
+    used: bool = False
     retired: bool = False
     blocked: bool = False
     doomed: bool = False

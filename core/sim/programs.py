@@ -38,6 +38,7 @@ from hpc.core.wire import (
     Message,
     PleaseUnpin,
     Result,
+    Retire,
     Seal,
     Task,
     Unblocked,
@@ -62,6 +63,8 @@ class Program(msgspec.Struct):
     #: What it does with the references nested in its arguments: "" nothing, "read" get their values, "deep" those of
     #: the references inside them too, "keep" leave them in the actor's state, "forget" empty that.
     borrow: str = ""
+    #: Its worker ends after it, as the last of `max_calls` does.
+    spent: bool = False
     #: A generator of so many items, each its number in the series plus the program's number.
     items: int = 0
     #: Bytes that its value has beside the number, so that several do not fit into one message.
@@ -230,7 +233,7 @@ class WorkerSim:
         self.process = process
         self.executor = Executor()
         self.busy: Task | Call | CreateActor | None = None
-        self.blocked = False
+        self.blocked = self.retiring = False
         self.seen: dict[Address, int] = {}
         self.state: list[bytes] = []
         self.consumed: dict[bytes, int] = {}
@@ -252,6 +255,8 @@ class WorkerSim:
             go_on = self.on_consumed.pop(msg.task, None)
             if go_on is not None:
                 go_on()
+        elif isinstance(msg, Retire):
+            self._retire()
         elif self.executor.handle(src, msg):
             for where, item in self.executor.cancelled:
                 if isinstance(item, (Task, Call)):  # one that runs goes on: nothing here can be interrupted
@@ -269,6 +274,22 @@ class WorkerSim:
         """What the worker's slot says that it runs."""
         busy = self.busy
         return (busy.task, busy.attempt) if isinstance(busy, (Task, Call)) else (b"", 0)
+
+    def _retire(self) -> None:
+        """End once nobody needs this process, as the shell does: it looks from time to time."""
+        if not self.retiring:
+            self.retiring = True
+            self._end_if_free()
+
+    def _end_if_free(self) -> None:
+        if not self.process.alive:
+            return
+        self.process.machine.drain_dropped()
+        if self.busy is None and not self.executor.ready and not self.process.machine.is_needed():
+            self.world.flush(self.process, everything=True)
+            self.world.kill_process(self.process, "exit")
+        else:
+            self.world.clock.after(0.05, self._end_if_free)
 
     def next(self) -> None:
         """Begin the next item if idle."""
@@ -523,7 +544,10 @@ class WorkerSim:
         if not job.kept:
             self.submitter.drop(job.met)
         machine.drain_dropped()
-        done = Done(msg.task, msg.attempt, results, 500)
+        done = Done(msg.task, msg.attempt, results, 500, exiting=job.program.spent)
         machine.when_acked(job.met, lambda: machine.send(job.src, done))
         self.world.flush(self.process, everything=True)
+        if job.program.spent:
+            self.executor.close()
+            self._retire()
         self.next()

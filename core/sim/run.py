@@ -107,14 +107,17 @@ class Simulation:
             worker = self.rng.choice(alive)
             task = worker.published()
             self.report.deaths += 1
+            self.world.deaths += 1
             self.world.kill_process(worker.process, task=task)
         elif choice < 0.75 and len(self._living()) > 1:
             self.report.deaths += 1
+            self.world.deaths += 1
             self.world.kill_process(self.users[1].process)
         else:
             others = [n for n in self.world.nodes.values() if n.alive and n.number != 1]
             if len(others) > 1:
                 self.report.deaths += 1
+                self.world.deaths += 1
                 self.world.kill_node(self.rng.choice(others).number, silently=self.rng.random() < 0.3)
 
     def _end_groups(self) -> None:

@@ -21,13 +21,15 @@ class Expect:
     deps: list[Expect] = field(default_factory=list)
     inner: list[Expect] = field(default_factory=list)
     actor: ActorSim | None = None
+    #: A worker of this world owns it: it is lost with that, but no worker ends by itself while it is held.
+    kept_in: World | None = None
 
     def excused(self) -> bool:
         """Whether an error is allowed."""
         waiting, seen = [self], set()
         while waiting:
             one = waiting.pop()
-            if one.may_fail:
+            if one.may_fail or (one.kept_in is not None and one.kept_in.deaths):
                 return True
             if id(one) not in seen:
                 seen.add(id(one))
@@ -136,8 +138,9 @@ class User:
             deps = deps + inner
             total += sum(one.total for one in inner)
         expect = Expect(total, False, deps)
-        # What is inside belongs to the worker that made it, and dies with that.
-        expect.inner = [Expect(total, True, [expect])] * program.returns_refs
+        program.spent = self.rng.random() < 0.15
+        # What is inside belongs to the worker that made it, and is lost if that is killed.
+        expect.inner = [Expect(total, deps=[expect], kept_in=self.world)] * program.returns_refs
         self._expect(self.submitter.submit(program, refs, holds=holds), expect)
 
     def _gather(self, program: Program) -> None:

@@ -30,6 +30,7 @@ from hpc.core.wire import (
     LeaseLost,
     Message,
     NodeInfo,
+    Retire,
     Unroutable,
     decode_body,
     encode_body,
@@ -128,6 +129,8 @@ class World:
         self.head_restarts = 0
         self.journal = bytearray(MAGIC + encode(Began(1)))
         self.lost_nodes: list[int] = []
+        #: Processes and nodes that were killed.
+        self.deaths = 0
         #: Promises that were seen to be broken on the way.
         self.broken: list[str] = []
         self.nodes: dict[int, NodeSim] = {}
@@ -414,6 +417,9 @@ class World:
         starting, leasing.to_start[:] = list(leasing.to_start), []
         for proc in starting:
             self._start_worker(self.nodes[number], proc)
+        retiring, leasing.to_retire[:] = list(leasing.to_retire), []
+        for proc in retiring:
+            self._route(number, Address(number, proc.proc), raylet_of(number), encode_body([Retire()]))
         killing, leasing.to_kill[:] = list(leasing.to_kill), []
         for proc, why in killing:
             process = self.nodes[number].processes.get(proc.proc)

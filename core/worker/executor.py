@@ -52,6 +52,7 @@ class Executor:
         self._orders: dict[tuple[Address, str], _Order] = {}
         self._src: Address | None = None
         self._group = ""
+        self._closed = False
         self._last: _Order | None = None
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             Call: self._call,
@@ -72,7 +73,13 @@ class Executor:
         return handler is not None
 
     def _queue(self, src: Address, msg: Task | EndActor) -> None:
-        self.ready.append((src, msg))
+        if not self._closed:
+            self.ready.append((src, msg))
+
+    def close(self) -> None:
+        """Nothing more runs here: what waits, and what still comes, is forgotten. Its owner knows."""
+        self._closed = True
+        self.ready.clear()
 
     def _define(self, src: Address, msg: DefineFunction) -> None:
         self.functions[msg.fn] = msg.blob

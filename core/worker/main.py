@@ -215,7 +215,7 @@ class Worker:
                     self._published = False
                     client.arena.publish(b"", 0, False)
                 client.machine.drain_dropped()
-                done = self.retiring and not client.machine.objects
+                done = self.retiring and not client.machine.is_needed()
                 waiter = self._waiter = Waiter(1)
                 client.machine.drain_dropped()
                 client._flush(everything=True)
@@ -386,7 +386,9 @@ class Worker:
         spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         if spent:
-            self.exit(f"{msg.name} has max_calls={max_calls}")
+            with self.client.lock:
+                self.executor.close()  # what is queued behind it goes elsewhere
+                self.retiring = True
 
     def _is_spent(self, fn: bytes, max_calls: int) -> bool:
         """Whether this was the last execution of the function that this process may do."""

@@ -37,6 +37,7 @@ PURE = (
     "core/worker/executor.py",
     "core/raylet/tables.py",
     "core/raylet/leasing.py",
+    "core/raylet/pool.py",
     "core/raylet/memory.py",
     "core/raylet/pulls.py",
     "core/raylet/spill.py",

@@ -2,18 +2,21 @@
 PYTHON   ?= python3
 VENV     ?= .venv
 PIP_ARGS ?=
+NEWEST   ?=
 NODES    ?= 4
 BIN      := $(VENV)/bin
-PIP      := $(BIN)/python -m pip --disable-pip-version-check install -q $(PIP_ARGS)
+INSTALL  := $(BIN)/python deps/install.py
+export PIP_ARGS NEWEST
 
-.PHONY: help demo test lint types bench docs clean
+.PHONY: help demo test lint types bench docs constraints clean
 
 help:
 	@echo "make demo    install into $(VENV) and train a model on $(NODES) local nodes"
 	@echo "make test    install and run all tests that this machine can run"
 	@echo "make lint types    ruff, import rules, mypy"
 	@echo "make bench   all figures, beside Ray, Dask, Parsl and concurrent.futures (QUICK=1: three minutes)"
-	@echo "options: PYTHON=python3.12  VENV=dir  PIP_ARGS='--index-url ...'"
+	@echo "make constraints    the newest versions become those that all of these install"
+	@echo "options: PYTHON=python3.12  VENV=dir  PIP_ARGS='--index-url ...'  NEWEST=1 (not the versions of deps/constraints.txt)"
 
 # A Python that has torch already (a module on a cluster) lends it to the venv: nothing is downloaded again.
 $(BIN)/python:
@@ -23,24 +26,24 @@ $(BIN)/python:
 		{ echo "$(PYTHON) cannot make virtual environments (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $$($(PYTHON) -c 'import importlib.util as u; print("--system-site-packages" if u.find_spec("torch") else "")') $(VENV)
 
-$(VENV)/.hpc: $(BIN)/python pyproject.toml
-	$(PIP) -e .
+$(VENV)/.hpc: $(BIN)/python pyproject.toml deps/constraints.txt
+	$(INSTALL)
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.hpc
-	$(PIP) -e '.[demo]'
+	$(INSTALL) demo
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.hpc
-	$(PIP) -e '.[test]'
+	$(INSTALL) test
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.test
-	$(PIP) -e '.[dev]'
+	$(INSTALL) dev
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.hpc
-	$(PIP) -e '.[bench]'
+	$(INSTALL) bench
 	@touch $@
 
 demo: $(VENV)/.demo
@@ -59,6 +62,10 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+constraints: $(VENV)/.hpc
+	$(INSTALL) pins
+	$(BIN)/python deps/renew.py
 
 docs: $(VENV)/.hpc
 	$(BIN)/python -m hpc.cli.options --markdown > docs/cli.md

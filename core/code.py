@@ -110,13 +110,13 @@ def _numbers(code: CodeType) -> set[int]:
 def _lines_of(code: CodeType) -> list[str]:
     """All lines of the code's file, as far as they are known here."""
     name = code.co_filename
+    if name in ("<string>", "<stdin>"):  # names that `exec` gives to other code, too
+        text, codes = _program(name)
+        return _split(text) if code in codes else []
     lines = linecache.getlines(name)
     if not lines and name[:1] == "<":
         of_code = getattr(linecache, "_getlines_from_code", None)  # Python 3.13: what its prompt was given
         lines = of_code(code) if of_code else []
-    if not lines and name in ("<string>", "<stdin>"):
-        text, codes = _program(name)
-        lines = _split(text) if code in codes else []
     return lines
 
 

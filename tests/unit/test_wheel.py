@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from deps.install import holding_to
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    env = {**os.environ, **holding_to(ROOT / "deps" / "constraints.txt")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         if "No matching distribution" in done.stderr or "Could not find a version" in done.stderr:
@@ -55,8 +59,6 @@ def test_a_users_own_modules_of_the_same_names_do_no_harm(wheel, tmp_path):
     script.write_text(
         "import hpc\nhpc.init(num_cpus=1, address='local')\nprint(hpc.get(hpc.remote(lambda: hpc.__file__).remote()))\n"
     )
-    import os
-
     env = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -155,7 +155,7 @@ class Disturber(threading.Thread):
 
     def run(self) -> None:
         while not self.ending.wait(self.every_s * (0.5 + self.rng.random())):
-            workers = [pid for pid in descendants(os.getpid()) if _name(pid).startswith("hpc-worker")]
+            workers = [pid for pid in descendants(os.getpid()) if _name(pid).startswith("hpc::")]
             if not workers:
                 continue
             pid = self.rng.choice(workers)

@@ -111,7 +111,7 @@ class Killer(threading.Thread):
         others = [n for n in ready if n is not self.session.head]
         pids: list[int]
         if kind == "worker":
-            pids = [pid for n in ready for pid in named(self._supervisor(n), "hpc-worker")]
+            pids = [pid for n in ready for pid in named(self._supervisor(n), "hpc::")]
         elif kind == "head":
             now = time.monotonic()
             if len(self._heads) == self._heads.maxlen and now - self._heads[0] < RESTART_WINDOW_S:

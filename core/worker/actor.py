@@ -158,6 +158,8 @@ class ActorHost:
         context = TaskContext(msg.task, msg.attempt, name)
         current_task.set(context)  # and not put back: what runs next on this thread is a call again
         worker.running[msg.task] = context
+        if name != worker.title.now:
+            worker.title.show(name)
         met: list[bytes] = []
         start = time.monotonic()
         exiting = retryable = False

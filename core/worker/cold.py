@@ -18,6 +18,7 @@ from hpc.core.node.process import die_with, set_name
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.interpreters import START
 from hpc.core.runenv.setup import Place, apply
+from hpc.core.worker import threads
 from hpc.core.worker.context import process
 
 
@@ -32,6 +33,7 @@ def main(start: dict[str, Any]) -> None:
     set_name(f"hpc-worker-{start['proc']}")
     process.env = dict(start["env"])
     apply(Place(start["working_dir"], start["paths"]))
+    threads.limit()
     from hpc.core.worker.main import worker_main
 
     worker_main(spec, int(start["proc"]))

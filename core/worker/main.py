@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import msgpack
 
@@ -27,6 +27,7 @@ from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Waiter
 from hpc.core.owner.values import INLINE_BYTES
+from hpc.core.resources import UNIT
 from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
     ERROR,
@@ -41,21 +42,22 @@ from hpc.core.wire import (
     CreateActor,
     Done,
     EndActor,
-    Exiting,
     FlushLogs,
-    LastRows,
     Result,
     Retire,
     Task,
     Unblocked,
     system_error,
 )
-from hpc.core.worker import keeper, record
+from hpc.core.worker import keeper, record, signals
 from hpc.core.worker.actor import ActorHost, cancelled_results, host
 from hpc.core.worker.context import TaskContext, current_task, process
+from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, run_generator
 from hpc.core.worker.interrupt import Interrupter
+from hpc.core.worker.threads import LeaseThreads
+from hpc.core.worker.title import IDLE, IDLE_S, Title
 
 if TYPE_CHECKING:
     from hpc.core.node.spec import NodeSpec
@@ -121,7 +123,10 @@ class Worker:
             open=frozenset({run_generator.__code__}),
             calls=self.running,
         )
-        self.where = f"pid={os.getpid()}, node={spec.node}"
+        self.pid = os.getpid()
+        self.threads = LeaseThreads()
+        self.title = Title()
+        self.where = f"pid={self.pid}, node={spec.node}"
         client = self.client
         arm("worker", client.machine, spec.config, spec.node, spec.dir)
         client.on_frame = self._on_frame
@@ -260,16 +265,25 @@ class Worker:
         """On the background thread, while the main thread computes: a long task gives back those behind it, and one
         that is to end is told so again."""
         self.interrupter.again()
+        if time.monotonic() - self.started_at > IDLE_S:
+            self.title.rest(self._running_name)
         if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:
             client = self.client
             with client.lock:
                 self._give_back()
                 client._flush(everything=True)
 
+    def _running_name(self) -> str:
+        """The name of a task or call that runs; empty when none does."""
+        for context in list(self.running.values()):
+            return context.name
+        return ""
+
     # -------------------------------------------------------------- running
 
     def run(self) -> None:
         """Until the process is ended."""
+        self.title.show(IDLE)
         self.client.start()
         while True:
             src, msg = self.next_item()
@@ -299,6 +313,7 @@ class Worker:
             process.group = tuple(begin.group)
         self.client.machine.driver = begin.driver
         show_accelerators(begin.instances, bool(self.spec.gpus))
+        self.threads.use(begin.resources.get("CPU", 0) // UNIT)
         if begin.job != process.job_bytes:
             process.job_bytes = begin.job
             process.job = unpack_job(begin.job)
@@ -350,6 +365,8 @@ class Worker:
         self._published = True
         self.client.arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
         self.running[msg.task] = context
+        if msg.name != self.title.now:
+            self.title.show(msg.name)
         met: list[bytes] = []
         retryable = False
         max_calls = 0
@@ -397,9 +414,10 @@ class Worker:
 
     def failure(self, name: str, error: BaseException) -> list[Result]:
         """The result of a task that raised, which stands for all of its return values."""
+        if os.getpid() != self.pid:
+            end_child(error)
         if isinstance(error, SystemExit):
-            self._say_exit(f"it called exit({error.code})", intended=False)
-            os._exit(error.code if isinstance(error.code, int) else 1)
+            exit_called(self, error)
         if isinstance(error, KeyboardInterrupt):
             return cancelled_results(name)
         return [Result(ERROR, pack_error(name, error, self.where))]
@@ -487,6 +505,8 @@ class Worker:
         process.namespace = str(msg.options.get("namespace") or "")
         met: list[bytes] = []
         context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__")
+        self.title.at_rest = msg.name
+        self.title.show(context.name)
         token = current_task.set(context)
         self.running[msg.actor] = context
         self._main_task = msg.actor
@@ -507,33 +527,9 @@ class Worker:
         self.record.append((msg.actor, msg.incarnation, context.name, start, run_us, results[0].kind, record.mark()))
         self.reply(src, Done(msg.actor, msg.incarnation, results, SHORT_US + 1), met)
 
-    def _say_exit(self, why: str, intended: bool = True) -> None:
-        client = self.client
-        with client.lock:
-            if self.record:
-                last = record.rows(self.record, record.LAST_EVENTS)
-                client.machine.send(client.machine.raylet, LastRows(msgpack.encode(last)))
-            client.machine.send(client.machine.raylet, Exiting(why, intended))
-            client._flush(everything=True)
-
-    def exit(self, why: str) -> None:
+    def exit(self, why: str) -> NoReturn:
         """End this process by intention; its raylet is told why first."""
-        self._say_exit(why)
-        deadline = time.monotonic() + 2.0
-        streams = [self.client.raylet, *self.client.streams.values()]
-        while any(s.wants_write for s in streams) and time.monotonic() < deadline:
-            with self.client.lock:
-                for stream in streams:
-                    stream.flush()
-            time.sleep(0.001)
-        try:
-            import atexit
-
-            atexit._run_exitfuncs()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+        leave(self, why)
 
 
 def show_accelerators(instances: dict[str, list[str]], node_has_gpus: bool) -> None:
@@ -566,7 +562,9 @@ def worker_main(spec: NodeSpec, proc: int) -> None:
     """What the zygote's child runs; never returns."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        Worker(spec, proc).run()
+        worker = Worker(spec, proc)
+        signals.install(worker.interrupter.may_raise)
+        worker.run()
     except BaseException:
         import traceback
 

@@ -1,4 +1,8 @@
-"""The threads of numerical libraries that were loaded before a worker knew its environment.
+"""The threads of numerical libraries: as many as the task has CPUs, unless somebody has said otherwise.
+
+A node that is full of tasks would otherwise run as many threads for each as the machine has cores. OMP_NUM_THREADS says
+it, which the others (OpenBLAS, MKL, BLIS, numexpr) read too where their own variable is not set. A library reads it
+when it is loaded, so those that were loaded before the worker knew its lease or its environment are told.
 
 numpy's BLAS is loaded once in the zygote, with one thread, because a process with threads cannot be forked. A worker
 whose env_vars name a number of threads tells the library so after its fork; libraries that are loaded later read the
@@ -10,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
+
+VARIABLE = "OMP_NUM_THREADS"
 
 #: Variables in the order in which the library looks at them, and names of the function that sets its threads.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -24,6 +30,36 @@ LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "mkl_rt": (("MKL_NUM_THREADS", "OMP_NUM_THREADS"), ("MKL_Set_Num_Threads",)),
 }
+
+
+_limited = False
+
+
+def limit() -> None:
+    """Have libraries that are loaded from now on start no threads until a lease says how many; for workers that are not
+    forked. What the environment says goes before."""
+    global _limited
+    if VARIABLE not in os.environ:
+        os.environ[VARIABLE] = "1"
+        _limited = True
+
+
+class LeaseThreads:
+    """The threads of this process by the CPUs of its lease."""
+
+    def __init__(self) -> None:
+        self._given = VARIABLE in os.environ and not _limited
+        self._now = 1  # of what is loaded: the zygote sees to that, or `limit`
+
+    def use(self, cpus: int) -> None:
+        """A lease with so many whole CPUs begins."""
+        if self._given:
+            return
+        count = max(1, cpus)
+        os.environ[VARIABLE] = str(count)
+        if count != self._now:
+            self._now = count
+            follow(os.environ)
 
 
 def wanted(env: Mapping[str, str], names: tuple[str, ...]) -> int:

@@ -1,0 +1,49 @@
+"""Signals in workers: programs that tasks start find them as they are in a shell, and the worker lives through them.
+
+The processes of a node ignore SIGUSR1 and SIGUSR2, by which schedulers warn of a time limit, and SIGINT, about which
+the launcher decides. A signal that is ignored stays so in every program that is started; one with a handler of Python
+is back to its default there. So workers have handlers that do nothing, except for SIGINT while the user's code is at
+work: there it is a KeyboardInterrupt, as in any program. Forked children have the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+#: Signals that are ignored here and not in the programs that tasks start.
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+class _Handlers:
+    """The handlers of one worker; ``may_raise`` says whether the user's code is at work on a stack."""
+
+    def __init__(self, may_raise: Callable[[FrameType | None], bool]) -> None:
+        self._may_raise = may_raise
+        self.interrupt: Callable[[int, FrameType | None], None] = self._interrupt
+        self.warning: Callable[[int, FrameType | None], None] = self._warning
+        signal.signal(signal.SIGINT, self.interrupt)
+        for signum in WARNINGS:
+            signal.signal(signum, self.warning)
+        os.register_at_fork(after_in_child=self._in_child)
+
+    def _interrupt(self, _signum: int, frame: FrameType | None) -> None:
+        if self._may_raise(frame):
+            raise KeyboardInterrupt
+
+    def _warning(self, _signum: int, frame: FrameType | None) -> None:
+        """It is the scheduler's, and for the launcher."""
+
+    def _in_child(self) -> None:
+        if signal.getsignal(signal.SIGINT) is self.interrupt:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for signum in WARNINGS:
+            if signal.getsignal(signum) is self.warning:
+                signal.signal(signum, signal.SIG_DFL)
+
+
+def install(may_raise: Callable[[FrameType | None], bool]) -> None:
+    """Set the handlers of a worker, once; in its main thread."""
+    _Handlers(may_raise)

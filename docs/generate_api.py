@@ -44,8 +44,9 @@ MODULES = {
 #: Where a name is there and does less, or something else, than Ray's.
 DIFFERENCES = (
     """Keywords of `init` that it does not know are accepted and ignored, as are `logging_level`, `configure_logging`,
-    `job_config` and `include_dashboard`. `labels` and `object_store_memory` are ignored when the session runs
-    already.""",
+    `job_config` and `include_dashboard`. Of Ray's
+    variables it reads RAY_ADDRESS ("auto", "local" or a session's id), RAY_TASK_MAX_RETRIES,
+    RAY_memory_usage_threshold and RAY_memory_monitor_refresh_ms.""",
     """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
     login node itself; `hpc-launch` submits a job there.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,

@@ -22,6 +22,7 @@ from hpc.core.exceptions import SessionStartError
 from hpc.launchers.local import LocalGroup
 from hpc.launchers.pumped import PumpedSession
 from hpc.launchers.session import NodeInfo, Session, SessionError
+from hpc.options import whole_bytes
 
 START_TIMEOUT_S = 60.0
 REMOVE_GRACE_S = 2.0
@@ -279,4 +280,7 @@ def _overrides(node_args: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise TypeError(f"a node has no argument {', '.join(unknown)}; there are: {', '.join(_FIELDS)}")
     given = {_FIELDS[name]: value for name, value in node_args.items() if name in _FIELDS and value is not None}
+    for name in ("memory", "object_store_memory"):
+        if node_args.get(name) is not None:
+            given[_FIELDS[name]] = whole_bytes(name, node_args[name])
     return {"num_cpus": 1, "num_gpus": 0, "object_store_bytes": DEFAULT_STORE_BYTES, **given}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc import runtime_env
+from hpc.core.node.settings import setting
 from hpc.core.resources import to_units
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
 from hpc.scheduling import check_accelerator, check_fallback, check_label_selector, check_strategy, requirements
@@ -37,6 +38,17 @@ def _amount(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     to_units({"num_cpus": "CPU", "num_gpus": "GPU"}.get(name, name), value)
+
+
+def whole_bytes(name: str, value: Any) -> int | None:
+    """A size of a session's start in bytes: a number from 1 on, 2e9 as well. TypeError or ValueError otherwise."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of bytes, not {type(value).__name__}")
+    if not 1 <= value < 1 << 62:
+        raise ValueError(f"{name} must be a number of bytes from 1 on, not {value!r}")
+    return int(value)
 
 
 def _resources(name: str, value: Any) -> None:
@@ -207,7 +219,10 @@ def check_options(given: Mapping[str, Any], actor: bool) -> dict[str, Any]:
 def option(options: Mapping[str, Any], name: str) -> Any:
     """The value of an option, or its default."""
     value = options.get(name, _MISSING)
-    return _BY_NAME[name].default if value is _MISSING else value
+    if value is not _MISSING:
+        return value
+    default = _BY_NAME[name].default
+    return int(setting("task_max_retries", {}, default)) if name == "max_retries" else default
 
 
 def returns(value: Any) -> int:

@@ -21,6 +21,7 @@ from hpc.core.policy.labels import check_key, check_value
 from hpc.core.runenv.spec import KEY
 from hpc.core.worker.context import process
 from hpc.host.find import find_node_dir, host_of
+from hpc.options import whole_bytes
 from hpc.runtime_env import check as check_env
 from hpc.runtime_env import worker_env
 
@@ -110,7 +111,7 @@ def init(
     num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
     labels: Mapping[str, str] | None = None,
-    object_store_memory: int | None = None,
+    object_store_memory: float | None = None,
     object_spilling_directory: str | None = None,
     bulk_encryption: bool | None = None,
     local_mode: bool = False,
@@ -133,16 +134,18 @@ def init(
         directory.
     namespace: of actors' names; without one, this driver's names are its own.
     start_timeout_s: how long nodes may take to come up (120).
-    num_cpus, num_gpus, resources, labels, object_store_memory: of each node of a new session; by default what the
-        scheduler granted, or what this machine has. Other options of a new session come from HPC_<NAME>, ./hpc.toml
-        and the other files that hpc-launch reads.
+    num_cpus, num_gpus, resources, labels, object_store_memory (bytes): of each node of a new session; by
+        default what the scheduler granted, or what this machine has. Other options of a new session come from
+        HPC_<NAME>, ./hpc.toml and the other files that hpc-launch reads.
     object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
         default the node's own directory, if that is on a disk (see docs/memory.md).
     bulk_encryption: False sends the bytes of objects between the nodes of a new session unencrypted: faster, and who is
         on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
-    Raises RuntimeError when called twice without ignore_reinit_error, ConnectionError when there is no such session,
-    SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
+    Raises RuntimeError when called twice without ignore_reinit_error, ValueError for options that belong to the start
+    of a session that runs already and for numbers that are not in their range, ConnectionError when there is no such
+    session, SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be
+    packaged.
     """
     with _lock:
         if current.client is not None:
@@ -160,8 +163,11 @@ def init(
         check_env(runtime_env)
         node_dir = find_node_dir(address)
         if node_dir is not None:
-            _check_late(bool(num_cpus is not None or num_gpus is not None or resources),
-                        object_spilling_directory, bulk_encryption)  # fmt: skip
+            _check_late(
+                num_cpus=num_cpus, num_gpus=num_gpus, resources=resources or None, labels=labels or None,
+                object_store_memory=object_store_memory,
+                object_spilling_directory=object_spilling_directory, bulk_encryption=bulk_encryption,
+            )  # fmt: skip
         if node_dir is None:
             for key, value in (labels or {}).items():
                 check_key(key), check_value(value)
@@ -170,7 +176,7 @@ def init(
                 "num_gpus": num_gpus,
                 "resources": dict(resources or {}),
                 "labels": dict(labels or {}),
-                "object_store_bytes": object_store_memory,
+                "object_store_bytes": whole_bytes("object_store_memory", object_store_memory),
             }
             config = _config(object_spilling_directory, bulk_encryption)
             node_dir = _start(address == "local", overrides, start_timeout_s, config)
@@ -187,13 +193,11 @@ def init(
         return context
 
 
-def _check_late(resources: bool, spill_dir: str | None, bulk_encryption: bool | None) -> None:
+def _check_late(**given: Any) -> None:
     """ValueError for options that come too late for a session that runs."""
-    if resources:
-        raise ValueError("num_cpus, num_gpus and resources belong to a session's start; this one runs already")
-    for name, value in (("object_spilling_directory", spill_dir), ("bulk_encryption", bulk_encryption)):
-        if value is not None:
-            raise ValueError(f"{name} belongs to a session's start; this one runs already")
+    names = [name for name, value in given.items() if value is not None]
+    if names:
+        raise ValueError(f"{', '.join(names)} belong to a session's start; this one runs already")
 
 
 def _config(spill_dir: str | None, bulk_encryption: bool | None) -> dict[str, Any]:

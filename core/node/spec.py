@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from hpc.core.node.settings import check
+
 #: A head that does not answer its supervisor for so long is killed and started again.
 HEAD_HANG_S = 15.0
 
@@ -111,6 +113,7 @@ def parse_start(message: Mapping[str, Any]) -> Start:
         raise ValueError(f"not a session's name: {start.session!r}")
     if start.world < 1 or start.first_node < 0:
         raise ValueError(f"no such nodes: {start.world} from number {start.first_node}")
+    check(start.config, {})
     fault_times(start.config)
     head_hang_s(start.config)
     return start

@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from hpc.core.ids import Address
+from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec
-from hpc.core.raylet.store import number
 from hpc.core.raylet.tables import Proc
 from hpc.core.wire import Answer, LastRows, LogQuery, Message
 
@@ -30,7 +30,6 @@ log = logging.getLogger("hpc.raylet")
 
 #: A log file may take so much; when it has more, its older half goes (option log_bytes, HPC_LOG_BYTES; 0: no limit).
 LOG_BYTES = 64 << 20
-MIN_LOG_BYTES = 64 << 10
 #: One answer has at most so many bytes of a log.
 LOG_PIECE_BYTES = 256 << 10
 #: Ended workers that a node remembers, and what their files may take together; the oldest go first.
@@ -79,9 +78,7 @@ class LogFiles:
 
     def __init__(self, spec: NodeSpec, limit_bytes: int | None = None) -> None:
         self._spec = spec
-        self.limit_bytes = int(number(spec, "log_bytes", LOG_BYTES)) if limit_bytes is None else limit_bytes
-        if 0 != self.limit_bytes < MIN_LOG_BYTES:
-            raise ValueError(f"log_bytes (HPC_LOG_BYTES) must be 0 or at least {MIN_LOG_BYTES}, not {self.limit_bytes}")
+        self.limit_bytes = int(setting("log_bytes", spec.config, LOG_BYTES)) if limit_bytes is None else limit_bytes
         self._cuts: dict[str, Cut] = {}
         self._last: dict[int, bytes] = {}
         self.ended: OrderedDict[int, Ended] = OrderedDict()

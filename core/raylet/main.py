@@ -22,6 +22,7 @@ from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
+from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec, fault_times
 from hpc.core.policy.labels import ACCELERATOR, node_labels
 from hpc.core.raylet.bulk import Bulk
@@ -30,7 +31,7 @@ from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pids import Pids
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
-from hpc.core.raylet.store import StoreShell, number, open_arena
+from hpc.core.raylet.store import StoreShell, open_arena
 from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.totals import node_totals
 from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
@@ -122,9 +123,9 @@ class Raylet:
         self.watchdog = Watchdog(
             self.reactor, self.arena, self.machine.leasing.procs, self.slots,
             lambda proc: self._kill(proc, signal.SIGKILL), lambda: self.machine.memory.layout.used_bytes,
-            threshold=0.0 if spec.gateway else number(spec, "memory_usage_threshold", THRESHOLD),
-            interval_s=number(spec, "memory_watch_interval_s", INTERVAL_S),
-            limit_bytes=int(number(spec, "memory_limit_bytes", 0)),
+            threshold=0.0 if spec.gateway else setting("memory_usage_threshold", config, THRESHOLD),
+            interval_s=setting("memory_watch_interval_s", config, INTERVAL_S),
+            limit_bytes=int(setting("memory_limit_bytes", config, 0)),
         )  # fmt: skip
         self.machine.reports["usage"] = self.watchdog.report
         self.listener = listen(spec.raylet_sock)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hpc.core.ids import Address
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.detect import available_memory
+from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
 from hpc.core.raylet.spill import DiskJob, Spiller
@@ -40,19 +41,9 @@ AHEAD_FROM_BYTES = 8 << 20
 AHEAD_STEP_BYTES = 2 << 20
 
 
-def setting(spec: NodeSpec, name: str, default: str = "") -> str:
-    """An option of the session's configuration, else of the environment (HPC_...)."""
-    value = spec.config.get(name)
-    return str(value) if value is not None else os.environ.get(f"HPC_{name.upper()}", default)
-
-
-def number(spec: NodeSpec, name: str, default: float) -> float:
-    """The same as a number. A text that is none is an error of the node's start."""
-    text = setting(spec, name)
-    try:
-        return float(text) if text else default
-    except ValueError:
-        raise ValueError(f"{name} (HPC_{name.upper()}) must be a number, not {text!r}") from None
+def spill_folder(spec: NodeSpec) -> str:
+    """Where the user wants objects on disk: said by the session's configuration, else by the environment."""
+    return str(spec.config.get("spill_dir") or os.environ.get("HPC_SPILL_DIR", ""))
 
 
 def store_size(spec: NodeSpec) -> int:
@@ -64,8 +55,8 @@ def store_size(spec: NodeSpec) -> int:
 def open_arena(spec: NodeSpec) -> tuple[ArenaWithOverflow, Place]:
     """The node's shared memory, with a file for what finds no room in it, and where else objects go on disk."""
     size = store_size(spec)
-    limit = number(spec, "spill_limit_bytes", -1)
-    place = choose_place(spec.dir, setting(spec, "spill_dir"), None if limit < 0 else int(limit))
+    limit = setting("spill_limit_bytes", spec.config, -1)
+    place = choose_place(spec.dir, spill_folder(spec), None if limit < 0 else int(limit))
     overflow, overflow_bytes = -1, 0
     if place.limit_bytes >= ALIGN and not spec.gateway:
         try:
@@ -84,7 +75,7 @@ class StoreShell:
         self._arena = arena
         self._reactor = reactor
         self.spiller = Spiller(place.limit_bytes, place.why)
-        self.full_timeout_s = number(spec, "store_full_timeout_s", FULL_TIMEOUT_S)
+        self.full_timeout_s = setting("store_full_timeout_s", spec.config, FULL_TIMEOUT_S)
         if place.why and not spec.gateway:
             log.warning("objects will not be moved to disk when the object store is full: %s", place.why)
         self.disk = Disk(place, arena)

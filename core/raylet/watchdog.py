@@ -42,7 +42,7 @@ class Watchdog:
         self.ended: dict[int, str] = {}
         self._folders = memory_folders()
         self._kernel_kills = oom_kills(self._folders)
-        if threshold > 0:
+        if threshold > 0 and interval_s > 0:
             reactor.call_later(interval_s, self._look)
 
     def _look(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from hpc.cli.errors import CliError
 from hpc.cli.values import READERS, show_value
+from hpc.core.node.settings import check as check_numbers
 
 
 @dataclass(frozen=True)
@@ -287,6 +288,10 @@ def load(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
     runtime: dict[str, Any] = {}
     for f in reversed(files):
         runtime.update(f.runtime)
+    try:
+        check_numbers(runtime, env)
+    except ValueError as error:
+        raise CliError("CONFIG", "a number is not in its range", why=str(error)) from None
     return Settings(values, words[0] if words else None, words[1:], runtime)
 
 

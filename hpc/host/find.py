@@ -136,13 +136,29 @@ def find_node_dir(address: str | None) -> str | None:
         return None
     if address is None:
         address = os.environ.get("HPC_SESSION_DIR") or os.environ.get("HPC_ADDRESS", "")
-        if not address or address.startswith("tcp://"):
+        if address.startswith("tcp://"):
             return started_here()
+        address = address or _ray_address()
+        if not address:
+            return started_here()
+        if address == "local":
+            return None
     if os.path.isabs(address):
         if not os.path.exists(os.path.join(address, "raylet.sock")):
             raise ConnectionError(f"no raylet listens in {address}: the session has ended, or is on another machine")
         return address
     return _find_live(address)
+
+
+def _ray_address() -> str:
+    """What RAY_ADDRESS names, where that is a session of ours; ConnectionError where it is a cluster of Ray's."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if ":" in address:
+        raise ConnectionError(
+            f"RAY_ADDRESS is {address!r}: a cluster of Ray's, which hpc.init() cannot join. Unset it, or let "
+            'HPC_ADDRESS name a session of hpc (or be "local", for a new one)'
+        )
+    return address
 
 
 def _find_live(address: str) -> str:

@@ -34,7 +34,7 @@ def cluster():
 
 
 def test_nodes_have_resources_and_labels_of_their_own(cluster: Cluster):
-    node = cluster.add_node(num_cpus=2, resources={"disk": 1}, labels={"zone": "b"}, object_store_memory=STORE)
+    node = cluster.add_node(num_cpus=2, resources={"disk": 1}, labels={"zone": "b"}, object_store_memory=float(STORE))
     cluster.wait_for_nodes()
     with hpc.init(address=cluster.address):
         assert hpc.cluster_resources()["CPU"] == 3

@@ -137,8 +137,61 @@ def test_addresses_that_lead_nowhere_say_what_there_is():
 def test_resources_belong_to_the_start_of_a_session():
     with local_nodes(1) as session:
         hpc.shutdown()
-        with pytest.raises(ValueError, match="belong to a session's start"):
-            hpc.init(address=session.local_dir(), num_cpus=4)
+        for late in ({"num_cpus": 4}, {"labels": {"zone": "a"}}, {"object_store_memory": 2e8}, {"resources": {"x": 1}}):
+            with pytest.raises(ValueError, match=f"{next(iter(late))} belong to a session's start"):
+                hpc.init(address=session.local_dir(), **late)
+        assert not hpc.is_initialized()
+
+
+def test_sizes_may_be_floats():
+    with hpc.init(address="local", num_cpus=1, object_store_memory=1.2e8):
+        assert 1.1e8 < hpc.cluster_resources()["object_store_memory"] <= 1.2e8
+    for wrong in (-1, 0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="object_store_memory must be a number of bytes"):
+            hpc.init(address="local", object_store_memory=wrong)
+    with pytest.raises(TypeError, match="object_store_memory must be a number of bytes, not str"):
+        hpc.init(address="local", object_store_memory="1e9")
+
+
+@pytest.mark.parametrize("name", ["HPC_MEMORY_USAGE_THRESHOLD", "RAY_memory_usage_threshold"])
+def test_a_number_out_of_its_range_is_an_error_of_the_start(monkeypatch, name):
+    monkeypatch.setenv(name, "95")
+    with pytest.raises(ValueError, match=f"{name} is '95'; it takes a share of the memory from 0 to 1"):
+        hpc.init(address="local", num_cpus=1)
+    assert not hpc.is_initialized()
+
+
+def test_rays_address_is_not_taken_for_ours(monkeypatch):
+    monkeypatch.delenv("HPC_SESSION_DIR", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(ConnectionError, match="a cluster of Ray's"):
+        hpc.init()
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with hpc.init(num_cpus=1) as context:
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        result = run_script("import hpc; print(hpc.init()['session'])")
+        assert result.stdout.strip() == context["session"], result.stderr
+
+
+@pytest.mark.parametrize("name", ["HPC_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES"])
+def test_the_environment_says_how_often_tasks_are_retried(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(name, "1")
+
+    @hpc.remote
+    def crash(path):
+        with open(path, "a") as file:
+            file.write("x")
+        os._exit(1)
+
+    with hpc.init(address="local", num_cpus=1):
+        for function, times in ((crash, 2), (crash.options(max_retries=0), 1)):
+            path = tmp_path / f"{times}"
+            with pytest.raises(hpc.exceptions.WorkerCrashedError):
+                hpc.get(function.remote(path))
+            assert path.read_text() == "x" * times
+        monkeypatch.setenv(name, "many")
+        with pytest.raises(ValueError, match=f"{name} is 'many'"):
+            hpc.remote(lambda: 1).remote()
 
 
 def test_runtime_context_says_where_code_runs():

@@ -143,9 +143,8 @@ def init(
         on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     Raises RuntimeError when called twice without ignore_reinit_error, ValueError for options that belong to the start
-    of a session that runs already and for numbers that are not in their range, ConnectionError when there is no such
-    session, SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be
-    packaged.
+    of a session that runs already and for numbers out of their range, ConnectionError when there is no such session,
+    SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
     """
     with _lock:
         if current.client is not None:
@@ -165,12 +164,11 @@ def init(
         if node_dir is not None:
             _check_late(
                 num_cpus=num_cpus, num_gpus=num_gpus, resources=resources or None, labels=labels or None,
-                object_store_memory=object_store_memory,
-                object_spilling_directory=object_spilling_directory, bulk_encryption=bulk_encryption,
+                object_store_memory=object_store_memory, object_spilling_directory=object_spilling_directory,
+                bulk_encryption=bulk_encryption,
             )  # fmt: skip
         if node_dir is None:
-            for key, value in (labels or {}).items():
-                check_key(key), check_value(value)
+            _check_labels(labels or {})
             overrides = {
                 "num_cpus": num_cpus,
                 "num_gpus": num_gpus,
@@ -191,6 +189,11 @@ def init(
             shutdown()
             raise
         return context
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    for key, value in labels.items():
+        check_key(key), check_value(value)
 
 
 def _check_late(**given: Any) -> None:

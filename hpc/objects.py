@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -47,7 +46,7 @@ def put(value: Any) -> ObjectRef[Any]:
 
 
 def wait(
-    object_refs: Sequence[ObjectRef[Any]],
+    object_refs: list[ObjectRef[Any]],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
@@ -55,11 +54,19 @@ def wait(
 ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
     """Wait until ``num_returns`` of the references have values, or the timeout (seconds) has passed.
 
-    Returns (ready, not ready); the first list has at most ``num_returns`` elements. With ``fetch_local`` large values
+    Returns (ready, not ready), each in the order of the list; the first has at most ``num_returns`` elements. Of an
+    empty list both are empty. Raises TypeError if it is given no list or other things than references, and ValueError
+    if one is twice in the list, or ``num_returns`` is below 1 or above their number. With ``fetch_local`` large values
     are brought to this node, and are ready when they are there; without, it is enough that they exist somewhere.
     """
-    if isinstance(object_refs, ObjectRef):
+    if isinstance(object_refs, (ObjectRef, ObjectRefGenerator)):
         raise TypeError("hpc.wait takes a list of ObjectRefs, not a single one")
+    if not isinstance(object_refs, list):
+        raise TypeError(f"hpc.wait takes a list of ObjectRefs, not a {type(object_refs).__name__}")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout must not be negative, and is {timeout}")
+    if not object_refs:
+        return [], []
     refs = list(object_refs)
     generators = False
     if set(map(type, refs)) == ONLY_REFS:
@@ -77,8 +84,6 @@ def wait(
         raise ValueError("num_returns must be at least 1")
     if num_returns > len(refs):
         raise ValueError(f"num_returns is {num_returns}, but there are only {len(refs)} references")
-    if timeout is not None and timeout < 0:
-        raise ValueError("timeout must not be negative")
     check_refs(refs, current.client)
     client = refs[0]._client
     if not generators:

@@ -4,6 +4,12 @@ The creator owns an actor as it owns an object: it knows where the actor lives, 
 asks. An actor's id is the id of an object (its creation), so handles are counted like references, and the actor ends
 when the last one is gone. Calls carry a sequence number per caller and incarnation; a call that will never be sent
 leaves a Skip, so that later ones do not wait for it.
+
+A call is, in turn: *waiting* (its actor is not there: no place in the order), *placed* (it has a number, and waits for
+its arguments), *sent*, and *over*, once. When the actor goes away all are waiting again or over; when it is there anew
+all take places in the order of their submission. One that is tried again while its actor lives takes no place: it runs
+when it arrives. So a placed call waits for calls submitted before it, which have places before it or none, and never in
+a circle: what has a place behind it cannot be among its arguments.
 """
 
 from __future__ import annotations
@@ -162,8 +168,8 @@ class ActorSubmitter(LineageTable):
         elif actor.state == "pending" and actor.lease is None:
             self._actor_died(actor, "all handles went out of scope before it was created", None)
 
-    def _free(self, entry: Entry) -> None:
-        super()._free(entry)
+    def _let_go_of(self, entry: Entry) -> None:
+        super()._let_go_of(entry)
         client = self.clients.get(entry.ident)
         if client is not None and client.state == "dead" and not client.calls:
             del self.clients[entry.ident]  # a living actor's stays: its calls are numbered on if a handle comes again
@@ -315,6 +321,13 @@ class ActorSubmitter(LineageTable):
             msg.seq = client.seq
             client.seq += 1
 
+    def _send_if_resolved(self, client: ActorClient, rec: CallRec) -> None:
+        """Send a call that has its place, unless arguments are missing; values may have been lost since they came."""
+        if not rec.msg.refs:
+            self._send_call(client, rec)
+        elif not rec.unresolved and not self._lost_meanwhile(rec):
+            self._call_resolved(rec)
+
     def _call_resolved(self, rec: CallRec) -> None:
         if rec.msg.task not in self.calls:
             return
@@ -374,14 +387,14 @@ class ActorSubmitter(LineageTable):
             self._finish_call(rec, results, src)
 
     def _resend(self, rec: CallRec) -> None:
-        """The same call again, as a new attempt behind those sent so far."""
+        """The same call again, as a new attempt. It takes no place: calls that have one may wait for what it gives."""
         if rec.retries > 0:
             rec.retries -= 1
         rec.msg.attempt += 1
-        rec.numbered = rec.sent = False
+        rec.msg.seq = -1
+        rec.sent = False
         if rec.client.state == "alive":
-            self._number(rec.client, rec)
-            self._send_call(rec.client, rec)
+            self._send_if_resolved(rec.client, rec)
 
     def _finish_call(self, rec: CallRec, results: list[Result], src: Address) -> None:
         task = rec.msg.task
@@ -463,8 +476,7 @@ class ActorSubmitter(LineageTable):
             self.paths[msg.worker] = msg.path
         for rec in list(client.calls.values()):
             self._number(client, rec)
-            if not rec.unresolved:
-                self._send_call(client, rec)
+            self._send_if_resolved(client, rec)
         if self.outbox.get(client.worker):
             self.urgent.add(client.worker)
 
@@ -474,17 +486,21 @@ class ActorSubmitter(LineageTable):
             self.outbox.pop(client.worker, None)
         final = client.state == "dead"
         error = self._dead_error(client)
-        for rec in list(client.calls.values()):
+        over: list[CallRec] = []
+        for rec in client.calls.values():
             if final or rec.cancelled or (rec.sent and not rec.retries):
-                rec.sent = False
+                over.append(rec)
+            elif rec.sent and rec.retries > 0:
+                rec.retries -= 1
+            rec.msg.attempt += 1
+            rec.numbered = rec.sent = False
+        client.inflight = 0
+        # All are waiting before the first is over: the value of one may be an argument of another. The last ones go
+        # first, so that each ends with the actor's death and not with an argument's.
+        for rec in reversed(over):
+            if rec.msg.task in self.calls:
                 outcome = system_error("TaskCancelledError", "it was cancelled") if rec.cancelled else error
                 self._finish_call(rec, [outcome] * max(1, rec.msg.num_returns), self.addr)
-            else:
-                if rec.sent and rec.retries > 0:
-                    rec.retries -= 1
-                rec.msg.attempt += 1
-                rec.numbered = rec.sent = False
-        client.inflight = 0
 
     def forget_process(self, addr: Address) -> None:
         super().forget_process(addr)

@@ -12,7 +12,6 @@ import select
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -23,7 +22,9 @@ from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address
 from hpc.core.net.frames import answer_rows, encode_frames
 from hpc.core.net.stream import Stream, StreamError, check_peer, connect
+from hpc.core.owner.callbacks import Callbacks
 from hpc.core.owner.cuts import cut, send_instead
+from hpc.core.owner.defects import end_session
 from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.memory import Memory
@@ -83,7 +84,7 @@ class Client(Values):
         self.by_fd: dict[int, Stream] = {}
         self.replies: dict[int, list[Any]] = {}
         self.shapes: dict[Any, Shape] = {}
-        self.callbacks: deque[Callable[[], None]] = deque()
+        self.callbacks = Callbacks()
         self.listener: socket.socket | None = None
         self._next_tick = 0.0
         self._reqs = 0
@@ -185,7 +186,7 @@ class Client(Values):
         if now >= self._next_tick:
             self._tick(now)
         if self.callbacks and callbacks:
-            self._run_callbacks()
+            self.callbacks.run()
 
     def _accept(self) -> None:
         assert self.listener is not None
@@ -214,19 +215,22 @@ class Client(Values):
             cut(self, stream, f"it sent what is no message: {error}")
             return
         machine = self.machine
-        with self.lock:
-            if stream is not self.raylet and stream.peer is None:
-                stream.peer = decoded[0][0]
-                self.streams[decoded[0][0]] = stream
-            for src, messages in decoded:
-                if stream is self.raylet:
-                    self._drain_dead(messages)
-                for msg in machine.handle(src, messages):
-                    self._other(src, msg, stream)
-            self.on_frame()
-            if machine.dropped:
-                machine.drain_dropped()
-            self._flush()
+        try:
+            with self.lock:
+                if stream is not self.raylet and stream.peer is None:
+                    stream.peer = decoded[0][0]
+                    self.streams[decoded[0][0]] = stream
+                for src, messages in decoded:
+                    if stream is self.raylet:
+                        self._drain_dead(messages)
+                    for msg in machine.handle(src, messages):
+                        self._other(src, msg, stream)
+                self.on_frame()
+                if machine.dropped:
+                    machine.drain_dropped()
+                self._flush()
+        except Exception as error:
+            end_session(self, error)
         self._after()
 
     def _drain_dead(self, messages: Sequence[Message]) -> None:
@@ -268,13 +272,6 @@ class Client(Values):
             elif waiter.lock is not None:
                 self.polling.wake(waiter)
 
-    def _run_callbacks(self) -> None:
-        while self.callbacks:
-            try:
-                self.callbacks.popleft()()
-            except IndexError:
-                return
-
     def _closed(self, stream: Stream) -> None:
         try:
             self._epoll.unregister(stream.fd)
@@ -287,10 +284,10 @@ class Client(Values):
                 self.machine.paths.pop(stream.peer, None)
             stream.close()
             if stream is self.raylet:
-                self._lose("the raylet of this node has ended")
+                self.lose("the raylet of this node has ended")
         self._after()
 
-    def _lose(self, why: str) -> None:
+    def lose(self, why: str) -> None:
         """The session is gone: whoever waits is woken and told."""
         self.lost = self.lost or why
         for entry in list(self.machine.objects.values()):
@@ -374,7 +371,10 @@ class Client(Values):
         return QUIET_TICK_S if still else IDLE_TICK_S
 
     def _background(self) -> None:
-        self.polling.run_background(self._background_tick)
+        try:
+            self.polling.run_background(self._background_tick)
+        except Exception as error:
+            end_session(self, error)
 
     def _background_tick(self) -> None:
         now = time.monotonic()
@@ -382,14 +382,20 @@ class Client(Values):
             self._tick(now)
         self.on_background()
         if self.callbacks:
-            self._run_callbacks()
+            self.callbacks.run()
 
     def _tick(self, now: float) -> None:
-        with self.lock:
-            self.machine.drain_dropped()
-            self._next_tick = min(self.machine.tick(now), now + 0.1)
-            self._flush(everything=True)
-            warnings, self.machine.warnings = self.machine.warnings, []
+        if self.lost:
+            return
+        warnings: list[str] = []
+        try:
+            with self.lock:
+                self.machine.drain_dropped()
+                self._next_tick = min(self.machine.tick(now), now + 0.1)
+                self._flush(everything=True)
+                warnings, self.machine.warnings = self.machine.warnings, []
+        except Exception as error:
+            end_session(self, error)
         self._after()
         for warning in warnings:
             self.warn(f"{warning}; it keeps waiting, in case such a node joins")
@@ -410,10 +416,13 @@ class Client(Values):
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         resume = self.before_wait() if for_others and timeout_s != 0 else None
         try:
-            return self.polling.wait(waiter, deadline)
+            in_time = self.polling.wait(waiter, deadline)
         finally:
             if resume is not None:
                 resume()
+        if not in_time:
+            self.check_closing()
+        return in_time
 
     def wait_for_room(self) -> None:
         """Until the arguments that are pending take less than the limit: a submitter may not run ahead for ever."""
@@ -430,6 +439,11 @@ class Client(Values):
                 self.machine.ask_exactly()
                 self._flush(everything=True)
             self.wait_for(waiter, 1.0)
+
+    def check_closing(self) -> None:
+        """Raise SessionLostError if this process leaves the session: what is waited for will not come."""
+        if self.polling.closing:
+            raise exceptions.SessionLostError(f"the session is gone: {self.lost or 'it was shut down'}")
 
     def check_lost(self) -> None:
         if self.lost:
@@ -544,7 +558,8 @@ class Client(Values):
         if self.polling.closing:
             return
         try:
-            self.flush()
+            if not self.lost:
+                self.flush()
             if self.kind == "driver":
                 self.printed.flush()
         except (OSError, ValueError):
@@ -552,13 +567,14 @@ class Client(Values):
         self.lost = self.lost or "it was shut down"
         self.polling.closing = True
         self._kick()
+        self.polling.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=2.0)
         if self.kind == "driver":
             with self.lock:
-                self._lose(self.lost)
+                self.lose(self.lost)
             self._after()
-            self._run_callbacks()  # futures that are still awaited: nobody will poll for them again
+            self.callbacks.run()  # futures that are still awaited: nobody will poll for them again
         for stream in [*self.by_fd.values()]:
             stream.close()
         self._epoll.close()

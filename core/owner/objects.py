@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from hpc.core.ids import NO_SESSION, SESSION_BYTES, Address, id_prefix, owner_of, raylet_of, session_mark
-from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec, Waiter
+from hpc.core.owner.tables import CallRec, Entry, ErrorWatch, OwnedActor, TaskRec, Waiter
 from hpc.core.wire import (
+    ERROR,
     INLINE,
     STORED,
+    SYSTEM,
     BorrowAcked,
     BorrowAdd,
     BorrowDrop,
@@ -51,6 +53,12 @@ class ObjectTable:
         self.woken: list[Waiter] = []
         self.unpinned: list[bytes] = []
         self.dropped: deque[bytes] = deque()
+        #: Work that leads to more of its kind, as long as a program's chains are: done in turn, never by recursion.
+        self._resolved: deque[TaskRec | CallRec | OwnedActor] = deque()
+        self._freed: deque[Entry] = deque()
+        self._resolving = self._freeing = False
+        #: Those who want to know at once when one of many objects has an error for a value.
+        self.error_watches: list[ErrorWatch] = []
         self.objects: dict[bytes, Entry] = {}
         self.handed_over: dict[tuple[bytes, int], tuple[Address, list[bytes]]] = {}
         self.gone: set[Address] = set()
@@ -138,7 +146,21 @@ class ObjectTable:
                         self._free(entry)
 
     def _free(self, entry: Entry) -> None:
+        """Forget an object that nobody holds. What it held may go with it, and what that held: one after the other."""
         del self.objects[entry.ident]
+        if not entry.owned and not entry.dead:
+            self.send(self.raylet, BorrowDrop([entry.ident]), urgent=False)
+        self._freed.append(entry)
+        if self._freeing:
+            return
+        self._freeing = True
+        try:
+            while self._freed:
+                self._let_go_of(self._freed.popleft())
+        finally:
+            self._freeing = False
+
+    def _let_go_of(self, entry: Entry) -> None:
         result = entry.result
         if entry.owned:
             if result is not None and result.kind == INLINE and entry.inner is None and entry.on_ack is None:
@@ -148,8 +170,6 @@ class ObjectTable:
                 for node in result.nodes:
                     self.send(raylet_of(node), Free([entry.ident]), urgent=False)
             self.object_freed(entry)
-        elif not entry.dead:
-            self.send(self.raylet, BorrowDrop([entry.ident]), urgent=False)
         if entry.pinned:
             self.unpinned.append(entry.ident)
         if entry.inner:
@@ -205,6 +225,31 @@ class ObjectTable:
             entry.waiters = None
             for waiter in waiters:
                 self._tell(waiter, entry, result)
+            if self._resolved and not self._resolving:
+                self._go_on()
+        if self.error_watches and (result.kind == ERROR or result.kind == SYSTEM):
+            self._tell_watches(ident)
+
+    def _tell_watches(self, ident: bytes) -> None:
+        for watch in self.error_watches:
+            if watch.concerns(ident):
+                watch.failed = True
+                if watch.waiter.needed > 0:
+                    watch.waiter.needed = 0
+                    self.woken.append(watch.waiter)
+
+    def _go_on(self) -> None:
+        """Tasks, calls and actors whose arguments have all come go on. One that fails at once, because an argument is
+        an error, lets the next ones fail: they are taken in turn."""
+        resolved = self._resolved
+        self._resolving = True
+        try:
+            while resolved:
+                rec = resolved.popleft()
+                if not self._lost_meanwhile(rec):
+                    self.resolved(rec)
+        finally:
+            self._resolving = False
 
     def _tell(self, waiter: Waiter | TaskRec | CallRec | OwnedActor | Address, entry: Entry, result: Result) -> None:
         if type(waiter) is Waiter:
@@ -216,8 +261,8 @@ class ObjectTable:
         else:
             assert isinstance(waiter, (TaskRec, CallRec, OwnedActor))
             waiter.unresolved -= 1
-            if not waiter.unresolved and not self._lost_meanwhile(waiter):
-                self.resolved(waiter)
+            if not waiter.unresolved:
+                self._resolved.append(waiter)
 
     def _lost_meanwhile(self, rec: TaskRec | CallRec | OwnedActor) -> bool:
         """Arguments that had values may have lost them while others were waited for: wait for those again."""

@@ -53,6 +53,8 @@ class PollLock:
             return self._poll_until(waiter, deadline)
         while waiter.needed > 0:
             self.check()
+            if self.closing:
+                return False
             if self.take():
                 try:
                     if not self._poll_until(waiter, deadline):
@@ -142,6 +144,12 @@ class PollLock:
             lock.acquire(timeout=left)
         waiter.lock = None
         return not self.closing and (deadline is None or time.monotonic() < deadline)
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """After ``closing``: until no other thread polls, so that what is polled can be closed. Nobody polls again."""
+        self._wanted += 1  # the background thread leaves
+        if self._owner != threading.get_ident():
+            self._lock.acquire(timeout=timeout_s)
 
     @staticmethod
     def wake(waiter: Waiter) -> None:

@@ -30,6 +30,25 @@ class Waiter:
         self.lock: threading.Lock | None = None
 
 
+class ErrorWatch:
+    """A thread that waits for many objects, and no longer once one of them is an error (``failed``): its waiter needs
+    nothing then. Which objects these are is only worked out when something has failed."""
+
+    __slots__ = ("_among", "_idents", "failed", "waiter")
+
+    def __init__(self, waiter: Waiter, idents: Callable[[], set[bytes]]) -> None:
+        self.waiter = waiter
+        self.failed = False
+        self._idents = idents
+        self._among: set[bytes] | None = None
+
+    def concerns(self, ident: bytes) -> bool:
+        """Whether the object is one of those."""
+        if self._among is None:
+            self._among = self._idents()
+        return ident in self._among
+
+
 class Entry(msgspec.Struct, gc=False, eq=False):
     """One object as this process knows it: its value when there is one, and who keeps it alive.
 

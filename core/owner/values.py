@@ -17,7 +17,7 @@ from hpc.core.owner.fetching import Ahead, ask_owners, wait_here
 from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
-from hpc.core.owner.tables import Entry, Waiter
+from hpc.core.owner.tables import Entry, ErrorWatch, Waiter
 from hpc.core.wire import ERROR, INLINE, STORED, Result
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Values:
         raise NotImplementedError
 
     def check_lost(self) -> None:
+        """Provided by the client."""
+        raise NotImplementedError
+
+    def check_closing(self) -> None:
         """Provided by the client."""
         raise NotImplementedError
 
@@ -109,8 +113,9 @@ class Values:
         """The values of the references, in order. Raises GetTimeoutError, or what the first failed one holds."""
         objects = self.machine.objects
         for ref in refs:
-            if objects[ref._id].result is None:
-                self._wait_for_all(refs, timeout_s)
+            result = objects[ref._id].result
+            if result is None or result.kind > STORED:
+                timeout_s = self._wait_for_all(refs, timeout_s)
                 break
         values = []
         ahead: Ahead | None = None
@@ -125,16 +130,28 @@ class Values:
                 values.append(self.value_of(ref._id, timeout_s))
         return values
 
-    def _wait_for_all(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> None:
-        """Until each of the references has a value. The own ones are waited for one at a time, the last one first: when
-        it is there most others are, and nobody has to count them."""
+    def _wait_for_all(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> float | None:
+        """Until each of the references has a value; returns how much of the time is left. Raises what the first failed
+        one holds as soon as one has failed. The own ones are waited for one at a time, the last one first: when it is
+        there most others are, and nobody has to count them."""
         machine = self.machine
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         waiter = Waiter(0)
+        watch = ErrorWatch(waiter, lambda: {ref._id for ref in refs})
         with self.lock:
             machine.drain_dropped()
             self.check_lost()
-            pending = [entry for ref in refs if (entry := machine.objects[ref._id]).result is None]
+            pending: list[Entry] = []
+            for ref in refs:
+                entry = machine.objects[ref._id]
+                if entry.result is None:
+                    pending.append(entry)
+                elif entry.result.kind > STORED:
+                    pending.clear()  # it is known already that this raises
+                    watch.failed = True
+                    break
+            if len(refs) > 1:
+                machine.error_watches.append(watch)
             for entry in [entry for entry in pending if not entry.owned]:
                 waiter.needed += 1
                 machine.await_value(entry, waiter)
@@ -143,16 +160,32 @@ class Values:
             self._flush(everything=True)
         resume = self.before_wait() if waiter.needed and timeout_s != 0 else None
         try:
-            while waiter.needed > 0:
+            while waiter.needed > 0 and not watch.failed:
                 if not self.polling.wait(waiter, deadline):
-                    self._forget_waiter(waiter, refs)
+                    self.check_closing()
                     left = sum(1 for ref in refs if machine.objects[ref._id].result is None)
                     raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
                 with self.lock:
-                    self._await_last(pending, waiter)
+                    if not watch.failed:
+                        self._await_last(pending, waiter)
         finally:
+            with self.lock:
+                if len(refs) > 1:
+                    machine.error_watches.remove(watch)
+                if pending:
+                    machine.await_no_more([entry.ident for entry in pending], waiter)
             if resume is not None:
                 resume()
+        if watch.failed:
+            self._raise_first(refs)
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    def _raise_first(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        """Raise what the first of the references that have failed holds."""
+        for ref in refs:
+            result = self.machine.objects[ref._id].result
+            if result is not None and result.kind > STORED:
+                self.load(ref._id, result)
 
     def _await_last(self, pending: list[Entry], waiter: Waiter) -> None:
         """Wait for the last of the entries that has no value (the lock is held); the ones behind it are taken out."""
@@ -174,6 +207,7 @@ class Values:
         if len(found) < num_returns:
             waiter = self._need(refs, num_returns)
             self.wait_for(waiter, timeout_s, for_others=True)
+            self.check_lost()
             found = self._ready(refs, num_returns)
             if waiter.needed > 0:
                 self._forget_waiter(waiter, refs)
@@ -223,14 +257,20 @@ class Values:
         if kind == INLINE:
             return serialization.loads(result.data, ident if result.inner else None)
         if kind == STORED:
-            try:
-                view = self.memory.view(ident, result, timeout_s)
-            except exceptions.CopiesLost as lost:
-                return self.load(ident, self._result_anew(ident, lost, timeout_s), timeout_s)
-            return serialization.loads(view, ident if result.inner else None)
+            return self._load_stored(ident, result, timeout_s)
         if kind == ERROR:
             raise exceptions.unpack_error(result.data)
         raise exceptions.from_system(result.data)
+
+    def _load_stored(self, ident: bytes, result: Result, timeout_s: float | None) -> Any:
+        while result.kind == STORED:
+            try:
+                view = self.memory.view(ident, result, timeout_s)
+            except exceptions.CopiesLost as lost:
+                result = self._result_anew(ident, lost, timeout_s)
+            else:
+                return serialization.loads(view, ident if result.inner else None)
+        return self.load(ident, result, timeout_s)
 
     def admit(self, results: dict[bytes, Result]) -> list[Pin]:
         """Pin the stored ones among a task's arguments, all or none; a result that was asked for, or had to be made

@@ -60,6 +60,8 @@ class Program(msgspec.Struct):
     returns_refs: int = 0
     large: bool = False
     fails: bool = False
+    #: Its first attempt raises what is to be tried again.
+    flaky: bool = False
     #: What it does with the references nested in its arguments: "" nothing, "read" get their values, "deep" those of
     #: the references inside them too, "keep" leave them in the actor's state, "forget" empty that.
     borrow: str = ""
@@ -172,12 +174,20 @@ class Submitter:
         self.world.flush(self.process)
         return ident
 
-    def call(self, actor: bytes, program: Program, retries: int = 0, holds: list[bytes] | None = None) -> bytes:
-        """Call an actor; the id of the value, held once."""
+    def call(
+        self,
+        actor: bytes,
+        program: Program,
+        retries: int = 0,
+        holds: list[bytes] | None = None,
+        refs: list[bytes] | None = None,
+    ) -> bytes:
+        """Call an actor; the id of the value, held once. ``refs`` are its arguments, ``holds`` are nested in them."""
         machine = self.process.machine
         task = machine.new_ids()
         args = msgspec.msgpack.encode(program)
-        machine.submit_call(Call(task, 0, actor, 0, 0, "run", args, 1, holds=tuple(holds or ())), retries, holds or [])
+        msg = Call(task, 0, actor, 0, 0, "run", args, 1, refs=tuple(refs or ()), holds=tuple(holds or ()))
+        machine.submit_call(msg, retries, holds or [])
         self.world.flush(self.process)
         return task
 
@@ -310,9 +320,9 @@ class WorkerSim:
             self.next()
             return
         if isinstance(msg, Call):
-            if msg.seq <= self.seen.get(src, -1):
+            if 0 <= msg.seq <= self.seen.get(src, -1):
                 self.world.broken.append(f"call {msg.seq} of {src} ran after {self.seen[src]}")
-            self.seen[src] = msg.seq
+            self.seen[src] = max(msg.seq, self.seen.get(src, -1))
         program = msgspec.msgpack.decode(msg.args, type=Program)
         met = list(msg.holds)
         for ident in met:  # what unpickling the arguments does
@@ -521,7 +531,7 @@ class WorkerSim:
         results: list[Result]
         if value == "ObjectStoreFullError":
             results = [system_error(value, "one that it needed had no room")]
-        elif program.fails or not isinstance(value, int):
+        elif program.fails or (program.flaky and not msg.attempt) or not isinstance(value, int):
             results = [Result(ERROR, b"failed")]
         elif program.returns_refs:
             inner = [machine.put_inline(msgspec.msgpack.encode(value), []) for _ in range(program.returns_refs)]
@@ -544,7 +554,8 @@ class WorkerSim:
         if not job.kept:
             self.submitter.drop(job.met)
         machine.drain_dropped()
-        done = Done(msg.task, msg.attempt, results, 500, exiting=job.program.spent)
+        again = job.program.flaky and not msg.attempt
+        done = Done(msg.task, msg.attempt, results, 500, again, exiting=job.program.spent)
         machine.when_acked(job.met, lambda: machine.send(job.src, done))
         self.world.flush(self.process, everything=True)
         if job.program.spent:

@@ -163,18 +163,29 @@ class User:
         self.done.add(ident)
 
     def _call(self) -> None:
+        """Call an actor; sometimes several times, each with the value of the one before as an argument."""
         actor = self.rng.choice(self.actors)
-        program = Program(self._number(), 0.002)
+        earlier = [ident for ident, expect in self.expected.items() if expect.actor is actor]
+        refs = self._some(0.2)
+        if earlier and self.rng.random() < 0.5:
+            refs = list(dict.fromkeys([*refs, self.rng.choice(earlier)]))
+        for _ in range(self.rng.choice([1, 1, 2, 4])):
+            refs = [self._call_once(actor, refs)]
+
+    def _call_once(self, actor: ActorSim, refs: list[bytes]) -> bytes:
+        program = Program(self._number(), 0.002, flaky=actor.immortal and self.rng.random() < 0.2)
         holds = self._some(0.4)
         if holds:
             program.borrow = self.rng.choice(["keep", "read", ""])
         elif self.rng.random() < 0.3:
             program.borrow = "forget"
         retries = -1 if actor.immortal else 0
-        deps = [self.expected[ident] for ident in holds] if program.borrow == "read" else []
+        deps = [self.expected[ident] for ident in [*refs, *(holds if program.borrow == "read" else ())]]
         total = program.number + sum(one.total for one in deps)
         expect = Expect(total, not actor.immortal or actor.killed, deps, actor=actor)
-        self._expect(self.submitter.call(actor.ident, program, retries, holds), expect)
+        call = self.submitter.call(actor.ident, program, retries, holds, refs)
+        self._expect(call, expect)
+        return call
 
     def _stream(self) -> None:
         program = Program(self._number() * 1000, 0.001, items=self.rng.randint(1, 6), large=self.rng.random() < 0.3)

@@ -1,0 +1,35 @@
+"""What is to be called when values have come: functions of futures and coroutines, outside the machine's lock.
+
+A thread that runs them does not begin anew when one of them waits and so reads the sockets: programs have as many as
+they like, and each would be a level deeper. Others may go on with the rest meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+class Callbacks(deque[Callable[[], None]]):
+    """The functions that wait to be called, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running: set[int] = set()
+
+    def run(self) -> None:
+        """Call those that are there, unless this thread is about that already."""
+        me = threading.get_ident()
+        if me in self._running:
+            return
+        self._running.add(me)
+        try:
+            while self:
+                try:
+                    callback = self.popleft()
+                except IndexError:
+                    return  # another thread has taken it
+                callback()
+        finally:
+            self._running.discard(me)

@@ -1,0 +1,135 @@
+"""What a program can make as long as it likes the owner's machine does in turn, not by recursion: 5,000 at a time."""
+
+from __future__ import annotations
+
+from hpc.core.ids import Address, raylet_of
+from hpc.core.owner.callbacks import Callbacks
+from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.tables import ErrorWatch, Shape, Waiter
+from hpc.core.resources import UNIT
+from hpc.core.wire import (
+    ERROR,
+    INLINE,
+    BorrowAcked,
+    BorrowDrop,
+    Call,
+    CreateActor,
+    Done,
+    LeaseGrant,
+    Result,
+    Task,
+    system_error,
+)
+
+MANY = 5000
+DRIVER, WORKER = Address(1, 1), Address(2, 5)
+CPU = {"CPU": UNIT}
+FAILED = Result(ERROR, b"the root")
+
+
+def owner_and_shape() -> tuple[OwnerMachine, Shape]:
+    owner = OwnerMachine(DRIVER)
+    owner.functions[b"fn"] = b"code"
+    return owner, owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
+
+
+def submit(owner: OwnerMachine, shape: Shape, *refs: bytes) -> bytes:
+    task = owner.new_ids()
+    owner.submit(Task(task, 0, b"fn", "f", b"", 1, refs=refs), shape, 0, False, [])
+    return task
+
+
+def chain(owner: OwnerMachine, shape: Shape) -> list[bytes]:
+    tasks = [submit(owner, shape)]
+    for _ in range(MANY):
+        tasks.append(submit(owner, shape, tasks[-1]))
+    return tasks
+
+
+def test_a_failure_goes_through_a_long_chain_of_tasks():
+    owner, shape = owner_and_shape()
+    tasks = chain(owner, shape)
+    owner.handle(raylet_of(2), [LeaseGrant(shape.req, 1, WORKER, "", {})])
+    owner.handle(WORKER, [Done(tasks[0], 0, [FAILED])])
+    assert all(owner.objects[task].result == FAILED for task in tasks)
+    assert not owner.tasks
+
+
+def test_a_cancelled_task_takes_a_long_chain_with_it():
+    owner, shape = owner_and_shape()
+    tasks = chain(owner, shape)
+    owner.cancel(tasks[0], False, True)
+    assert not owner.tasks
+
+
+def test_a_value_goes_through_a_long_chain_of_calls_of_an_actor_that_dies():
+    owner, _ = owner_and_shape()
+    actor = owner.new_ids()
+    owner.create_actor(
+        CreateActor(actor, 0, b"fn", "A", b"", {}), owner.add_shape(Shape({}, CPU, "DEFAULT", {}, True)), 0, []
+    )
+    calls: list[bytes] = []
+    for _ in range(MANY):
+        calls.append(owner.new_ids())
+        refs = tuple(calls[-2:-1])
+        owner.submit_call(Call(calls[-1], 0, actor, 0, 0, "m", b"", 1, refs=refs), 0, [])
+    owner.kill_actor(actor, True)
+    assert all(owner.objects[call].result is not None for call in calls)
+    assert not owner.calls
+
+
+def test_a_long_chain_of_nested_references_is_let_go():
+    owner, _ = owner_and_shape()
+    outer = owner.put_inline(b"x", [])
+    for _ in range(MANY):
+        inner, outer = outer, owner.put_inline(b"x", [outer])
+        owner.let_go(inner)
+    owner.let_go(outer)
+    assert not owner.objects
+
+
+def test_a_long_chain_of_borrowed_references_is_let_go_when_the_first_is_acknowledged():
+    owner, _ = owner_and_shape()
+    other = OwnerMachine(WORKER)
+    outer = other.new_ids()
+    owner.hold(outer)
+    first = outer
+    for _ in range(MANY):
+        inner = other.new_ids()
+        owner.hold(inner)
+        owner.hold_until_acked(inner, outer)
+        owner.let_go(outer)
+        outer = inner
+    owner.let_go(outer)
+    owner.handle(owner.raylet, [BorrowAcked([first])])
+    assert not owner.objects
+    dropped = [i for msg in owner.outbox[owner.raylet] if isinstance(msg, BorrowDrop) for i in msg.idents]
+    assert len(dropped) == len(set(dropped)) == MANY + 1
+
+
+def test_who_waits_for_many_is_told_of_the_first_error_and_no_one_else():
+    owner, shape = owner_and_shape()
+    tasks = [submit(owner, shape) for _ in range(3)]
+    waiter, stranger = Waiter(1), Waiter(1)
+    watch = ErrorWatch(waiter, lambda: set(tasks[:2]))
+    owner.error_watches += [watch, ErrorWatch(stranger, lambda: {tasks[2]})]
+    owner.set_result(tasks[0], Result(INLINE, b"fine"))
+    assert not watch.failed
+    owner.set_result(tasks[1], system_error("WorkerCrashedError", "it crashed"))
+    assert watch.failed
+    assert owner.woken == [waiter]
+    assert stranger.needed == 1
+
+
+def test_callbacks_that_wait_do_not_run_inside_one_another():
+    callbacks = Callbacks()
+    order: list[str] = []
+
+    def outer() -> None:
+        callbacks.append(lambda: order.append("inner"))
+        callbacks.run()  # what a callback that waits leads to
+        order.append("outer")
+
+    callbacks.append(outer)
+    callbacks.run()
+    assert order == ["outer", "inner"]

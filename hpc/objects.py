@@ -31,7 +31,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         raise ValueError(f"hpc.get takes an ObjectRef or a list of them, not {type(object_refs).__name__}")
     for ref in object_refs:
         if not isinstance(ref, ObjectRef):
-            raise ValueError(f"hpc.get takes ObjectRefs; the list has an element of type {type(ref).__name__}")
+            raise TypeError(f"hpc.get takes ObjectRefs; the list has an element of type {type(ref).__name__}")
     if not object_refs:
         return []
     check_refs(object_refs, current.client)

@@ -77,7 +77,7 @@ def _num_returns(name: str, value: Any) -> None:
     if value in ("streaming", "dynamic"):
         return
     if isinstance(value, str):
-        raise ValueError(f'num_returns must be an integer, "streaming" or "dynamic", not {value!r}')
+        raise TypeError(f'num_returns must be an integer, "streaming" or "dynamic", not {value!r}')
     _count(name, value)
 
 

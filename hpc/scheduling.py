@@ -23,10 +23,11 @@ ACCELERATOR_UNITS = 10
 
 
 def check_strategy(name: str, value: Any) -> None:
-    """Raises ValueError for what is no strategy."""
+    """Raises ValueError for a name that is no strategy's, TypeError for what is neither a name nor a strategy."""
     kinds = (NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy, PlacementGroupSchedulingStrategy)
     if value not in (None, "DEFAULT", "SPREAD") and not isinstance(value, kinds):
-        raise ValueError(f'{name} must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
+        kind = ValueError if isinstance(value, str) else TypeError
+        raise kind(f'{name} must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
 
 
 def check_label_selector(name: str, value: Any) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.current import current
 from hpc.core.policy.labels import check_key, check_value
+from hpc.core.resources import to_units
 from hpc.core.runenv.spec import KEY
 from hpc.core.worker.context import process
 from hpc.host.find import find_node_dir, host_of
@@ -160,6 +161,7 @@ def init(
         if local_mode:
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
         check_env(runtime_env)
+        _check_amounts({"num_cpus": num_cpus, "num_gpus": num_gpus, **(resources or {})})
         node_dir = find_node_dir(address)
         if node_dir is not None:
             _check_late(
@@ -194,6 +196,13 @@ def init(
 def _check_labels(labels: Mapping[str, str]) -> None:
     for key, value in labels.items():
         check_key(key), check_value(value)
+
+
+def _check_amounts(amounts: dict[str, float | None]) -> None:
+    """ValueError or TypeError for what is no amount of a resource."""
+    for name, amount in amounts.items():
+        if amount is not None:
+            to_units(name, amount)
 
 
 def _check_late(**given: Any) -> None:

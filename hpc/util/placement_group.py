@@ -102,7 +102,7 @@ class PlacementGroup:
         if self._bundles is None:
             rows = _rows(self.id)
             self._bundles = rows[0]["bundles"] if rows else []
-        return self._bundles
+        return [{name: float(amount) for name, amount in bundle.items()} for bundle in self._bundles]
 
     @property
     def bundle_count(self) -> int:

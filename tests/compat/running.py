@@ -86,7 +86,7 @@ def run(name: str, python: str, ray: bool, timeout_s: float) -> list[str]:
         ended += f", {done.stderr.strip().splitlines()[-1]}"
     elif done.returncode and not ray:
         print(done.stderr[-4000:], file=sys.stderr)
-    return [*_lines(done.stdout), without_chance(ended)]
+    return [line.replace(folder, "<folder>") for line in [*_lines(done.stdout), without_chance(ended)]]
 
 
 def _lines(text: str) -> list[str]:

@@ -161,7 +161,6 @@ def init(
         if local_mode:
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
         check_env(runtime_env)
-        _check_amounts({"num_cpus": num_cpus, "num_gpus": num_gpus, **(resources or {})})
         node_dir = find_node_dir(address)
         if node_dir is not None:
             _check_late(
@@ -170,7 +169,7 @@ def init(
                 bulk_encryption=bulk_encryption,
             )  # fmt: skip
         if node_dir is None:
-            _check_labels(labels or {})
+            _check_node({"num_cpus": num_cpus, "num_gpus": num_gpus, **(resources or {})}, labels or {})
             overrides = {
                 "num_cpus": num_cpus,
                 "num_gpus": num_gpus,
@@ -193,16 +192,13 @@ def init(
         return context
 
 
-def _check_labels(labels: Mapping[str, str]) -> None:
-    for key, value in labels.items():
-        check_key(key), check_value(value)
-
-
-def _check_amounts(amounts: dict[str, float | None]) -> None:
-    """ValueError or TypeError for what is no amount of a resource."""
+def _check_node(amounts: Mapping[str, float | None], labels: Mapping[str, str]) -> None:
+    """ValueError or TypeError for what is no amount of a resource, and no label."""
     for name, amount in amounts.items():
         if amount is not None:
             to_units(name, amount)
+    for key, value in labels.items():
+        check_key(key), check_value(value)
 
 
 def _check_late(**given: Any) -> None:

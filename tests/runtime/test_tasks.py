@@ -250,7 +250,7 @@ def test_options_are_checked_where_they_are_written():
         hpc.remote(num_cpus=-1)(lambda: 1)
     with pytest.raises(TypeError):
         hpc.remote(max_retries="3")(lambda: 1)
-    with pytest.raises(ValueError, match="streaming"):
+    with pytest.raises(TypeError, match="streaming"):
         hpc.remote(num_returns="many")(lambda: 1)
     with pytest.raises(ValueError, match="at least"):
         hpc.remote(max_calls=-1)(lambda: 1)

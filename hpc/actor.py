@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,6 +36,8 @@ from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
 from hpc.runtime_env import portable, worker_env
 from hpc.session import ensure_client, namespace_of
+from hpc.signatures import ANY, Signature, constructor_of, method_of
+from hpc.signatures import NO_ARGUMENTS as TAKES_NOTHING
 from hpc.submit import export, pack_arguments, shape_of
 
 #: Methods that every actor has.
@@ -57,6 +60,7 @@ class MethodOptions(NamedTuple):
     group: str = ""
     window: int = 0
     retry_exceptions: bool = False
+    signature: Signature = ANY
 
 
 class HandleOptions(NamedTuple):
@@ -69,12 +73,15 @@ class HandleOptions(NamedTuple):
 
 
 def method(*args: Any, **options: Any) -> Any:
-    """Options of one method of an actor class: ``@hpc.method(num_returns=2, concurrency_group="io")``.
+    """Options of one method of an actor class: ``@hpc.method(num_returns=2, concurrency_group="io")``. Without any,
+    ``@hpc.method`` changes nothing.
 
     Raises ValueError for options that methods do not have.
     """
-    if args or not options:
-        raise ValueError("@hpc.method needs options, as in @hpc.method(num_returns=2)")
+    if len(args) == 1 and callable(args[0]) and not options:
+        return args[0]
+    if args:
+        raise ValueError("@hpc.method takes keyword options only, as in @hpc.method(num_returns=2)")
     _check_method_options(options)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +124,7 @@ class ActorMethod:
     """A method of an actor: call it with ``.remote()``. It holds the actor as a handle does, and not the handle, which
     keeps the methods that were asked for."""
 
-    __slots__ = ("_class", "_count", "_group", "_name", "_options", "_ref", "_retries", "_shared")
+    __slots__ = ("_class", "_count", "_group", "_high", "_low", "_name", "_options", "_ref", "_retries", "_shared")
 
     def __init__(
         self, ref: ObjectRef[Any], class_name: str, shared: HandleOptions, name: str, options: MethodOptions
@@ -130,6 +137,7 @@ class ActorMethod:
         self._count = options.num_returns
         self._retries = shared.retries if options.retries is None else options.retries
         self._group = options.group
+        self._low, self._high = options.signature.low, options.signature.high
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._name}() is a method of an actor: call {self._name}.remote() instead")
@@ -147,9 +155,17 @@ class ActorMethod:
         """Not supported: task graphs are no part of this runtime."""
         raise NotImplementedError("task graphs (bind) are not supported")
 
+    def _remote(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """``options(**options).remote(*args, **kwargs)``, as older programs write it."""
+        method = self.options(**options) if options else self
+        return method.remote(*(args or ()), **(kwargs or {}))
+
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
-        generator an ObjectRefGenerator. Raises PendingCallsLimitExceeded if the actor's max_pending_calls wait."""
+        generator an ObjectRefGenerator. Raises TypeError for arguments that the method does not take, and
+        PendingCallsLimitExceeded if the actor's max_pending_calls wait."""
+        if kwargs or not self._low <= len(args) <= self._high:
+            self._options.signature.check(args, kwargs)
         ref = self._ref
         client = ref._client
         if args or kwargs:
@@ -217,12 +233,18 @@ class ActorHandle:
         if known is None:
             if name not in BUILT_IN:
                 raise AttributeError(f"actor class {self.__dict__.get('_hpc_class')!r} has no method {name!r}")
-            known = MethodOptions()
+            known = MethodOptions(signature=ANY if name == "__ray_call__" else TAKES_NOTHING)
         method = self.__dict__[name] = ActorMethod(self._hpc_ref, self._hpc_class, self._hpc_options, name, known)
         return method
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (ActorHandle, (self._hpc_ref, self._hpc_class, self._hpc_methods, self._hpc_options))
+        known = self.__dict__.get("_hpc_known")
+        if known is None:  # made once for a handle: what a large class has takes longer to pickle than the rest
+            known = self._hpc_known = pickle.dumps((self._hpc_class, self._hpc_methods, self._hpc_options))
+        return (_handle, (self._hpc_ref, known))
+
+    def __dir__(self) -> list[str]:
+        return sorted(self._hpc_methods)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActorHandle) and other._hpc_ref == self._hpc_ref
@@ -234,26 +256,44 @@ class ActorHandle:
         return f"Actor({self._hpc_class}, {self._hpc_ref.hex()})"
 
 
+@functools.lru_cache(maxsize=256)
+def _known(data: bytes) -> tuple[str, dict[str, MethodOptions], HandleOptions]:
+    known: tuple[str, dict[str, MethodOptions], HandleOptions] = pickle.loads(data)
+    return known
+
+
+def _handle(ref: ObjectRef[Any], known: bytes) -> ActorHandle:
+    """A handle, from what its ``__reduce__`` gave."""
+    handle = ActorHandle(ref, *_known(known))
+    handle._hpc_known = known
+    return handle
+
+
 def methods_of(cls: type) -> dict[str, MethodOptions]:
     """Names of the methods that can be called remotely, with their options."""
     found: dict[str, MethodOptions] = {}
     for name, member in inspect.getmembers(cls, callable):
-        if (name.startswith("__") and name != "__call__") or isinstance(member, type):
+        special = name.startswith("__") and name.endswith("__")
+        if isinstance(member, type) or (special and (not inspect.isfunction(member) or name in vars(ActorHandle))):
             continue
-        known = MethodOptions(STREAMING) if is_generator(member) else MethodOptions()
+        known = MethodOptions(STREAMING) if is_generator(inspect.unwrap(member)) else MethodOptions()
+        known = known._replace(signature=method_of(cls, name))
         found[name] = _with_options(known, getattr(member, "__hpc_method__", {}))
-    if "__call__" in found and "__call__" not in {n for k in cls.__mro__ for n in k.__dict__}:
-        del found["__call__"]
     return found
+
+
+class ActorClassInheritanceException(TypeError):
+    """A class statement names an actor class among its bases."""
 
 
 class ActorClass:
     """A class whose instances live in processes of their own: ``C.remote(...)`` makes one."""
 
-    def __init__(self, cls: type, options: dict[str, Any]) -> None:
+    def __init__(self, cls: type, options: dict[str, Any], like: ActorClass | None = None) -> None:
         self._cls = cls
         self._options = opts.check_options(options, actor=True)
-        self._methods = methods_of(cls)
+        self._methods: dict[str, MethodOptions] = methods_of(cls) if like is None else like._methods
+        self._signature: Signature = constructor_of(cls) if like is None else like._signature
         groups = tuple(self._options.get("concurrency_groups") or ())
         self._shared = HandleOptions(
             int(opts.option(self._options, "max_task_retries")),
@@ -269,11 +309,35 @@ class ActorClass:
                 )
         self._client: Client | None = None
         self.__name__ = cls.__name__
+        self.__qualname__ = cls.__qualname__
         self.__doc__ = cls.__doc__
         self.__module__ = cls.__module__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self.__name__} is an actor class: make an actor with {self.__name__}.remote()")
+
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the class: constants, static methods, class methods, plain functions."""
+        cls = self.__dict__.get("_cls")
+        if cls is None:  # on the way out of a pickle
+            raise AttributeError(name)
+        return getattr(cls, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._cls), "bind", "options", "remote"})
+
+    def __repr__(self) -> str:
+        return f"ActorClass({self.__name__})"
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        raise ActorClassInheritanceException(
+            f"classes cannot inherit from the actor class {self.__name__!r}: inherit from the class as it was before "
+            "@hpc.remote, and make the derived class an actor class"
+        )
+
+    @property
+    def __ray_actor_class__(self) -> type:
+        return self._cls
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_options": portable(self._options), "_client": None, "_fn": None, "_shape": None}
@@ -283,7 +347,15 @@ class ActorClass:
 
     def options(self, **options: Any) -> ActorClass:
         """The same class with other options; ``self`` stays as it is."""
-        return ActorClass(self._cls, {**self._options, **options})
+        return ActorClass(self._cls, {**self._options, **options}, self)
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        """Not supported: task graphs are no part of this runtime."""
+        raise NotImplementedError("task graphs (bind) are not supported")
+
+    def _remote(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> ActorHandle:
+        """``options(**options).remote(*args, **kwargs)``, as older programs write it."""
+        return self.options(**options).remote(*(args or ()), **(kwargs or {}))
 
     def _prepare(self, client: Client) -> None:
         self._fn = export(client, self._cls, self.__name__)
@@ -296,8 +368,10 @@ class ActorClass:
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Make an actor. Returns a handle at once; calls wait until its constructor has run.
 
-        Raises ValueError if the name is taken.
+        Raises TypeError for arguments that the constructor does not take, ValueError if the name is taken.
         """
+        if kwargs or not self._signature.low <= len(args) <= self._signature.high:
+            self._signature.check(args, kwargs)
         client = ensure_client()
         if self._client is not client or self._group is not process.group:
             self._prepare(client)

@@ -25,6 +25,6 @@ def remote(*args: Any, **options: Any) -> Any:
 def _make(target: Any, options: dict[str, Any]) -> Any:
     if inspect.isclass(target):
         return ActorClass(target, options)
-    if callable(target):
+    if callable(target) and not isinstance(target, (ActorClass, RemoteFunction)):
         return RemoteFunction(target, options)
     raise TypeError(f"@hpc.remote is for functions and classes, not for {type(target).__name__}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hpc import options as opts
@@ -16,6 +16,7 @@ from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Task
 from hpc.core.worker.context import current_task, process
 from hpc.runtime_env import portable, worker_env
 from hpc.session import ensure_client
+from hpc.signatures import Signature, signature_of
 from hpc.submit import export, pack_arguments, shape_of
 
 
@@ -34,8 +35,17 @@ def is_generator(function: Any) -> bool:
 class RemoteFunction:
     """A function that runs elsewhere: ``f.remote(...)`` returns a reference to its result at once."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], options: dict[str, Any], signature: Signature | None = None
+    ) -> None:
+        if inspect.iscoroutinefunction(function):
+            raise ValueError(
+                "a task cannot be an 'async def' function: make it a method of an actor, or call it in a plain "
+                "function with asyncio.run()"
+            )
         self._function = function
+        self._signature = signature_of(function) if signature is None else signature
+        self._low, self._high = self._signature.low, self._signature.high
         self._options = opts.check_options(options, actor=False)
         self._name = str(options.get("name") or getattr(function, "__qualname__", repr(function)))
         self._client: Client | None = None
@@ -45,14 +55,25 @@ class RemoteFunction:
         raise TypeError(f"{self._name}() is a remote function: call {self._name}.remote() instead")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_function": self._function, "_options": portable(self._options), "_name": self._name, "_client": None}
+        return {
+            "_function": self._function,
+            "_options": portable(self._options),
+            "_name": self._name,
+            "_signature": self._signature,
+            "_client": None,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._low, self._high = self._signature.low, self._signature.high
 
     def options(self, **options: Any) -> RemoteFunction:
         """The same function with other options; ``self`` stays as it is."""
-        return RemoteFunction(self._function, {**self._options, **options})
+        return RemoteFunction(self._function, {**self._options, **options}, self._signature)
+
+    def _remote(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """``options(**options).remote(*args, **kwargs)``, as older programs write it."""
+        return self.options(**options).remote(*(args or ()), **(kwargs or {}))
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
         """Not supported yet."""
@@ -76,7 +97,9 @@ class RemoteFunction:
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
-        generator an ObjectRefGenerator."""
+        generator an ObjectRefGenerator. Raises TypeError for arguments that the function does not take."""
+        if kwargs or not self._low <= len(args) <= self._high:
+            self._signature.check(args, kwargs)
         client = ensure_client()
         if self._client is not client or self._group is not process.group:
             self._prepare(client)

@@ -73,6 +73,7 @@ class ActorHost:
         #: Calls that wait for one of the threads.
         self._waiting: dict[bytes, Call] = {}
         self._names: dict[str, str] = {}
+        self.methods: dict[str, Any] = {}
         self._pending = 0
         self._idle = threading.Condition()
 
@@ -132,14 +133,24 @@ class ActorHost:
         return self._waiting.pop(task, None)
 
     def method(self, name: str) -> Any:
-        """The bound method, or one of those that every actor has."""
+        """The bound method, or one of those that every actor has. Methods are those of the class, whatever attributes
+        the object has."""
+        found = self.methods.get(name)
+        if found is None:
+            found = self.methods[name] = self._find(name)
+        return found
+
+    def _find(self, name: str) -> Any:
         if name == "__ray_ready__":
             return lambda: True
         if name == "__ray_call__":
             return lambda function, *args, **kwargs: function(self.instance, *args, **kwargs)
         if name == "__ray_terminate__":
             return lambda: exit_this_actor()
-        return getattr(self.instance, name)
+        cls = type(self.instance)
+        member = inspect.getattr_static(cls, name)
+        bind = getattr(type(member), "__get__", None)
+        return member if bind is None else bind(member, self.instance, cls)
 
     def _run_pooled(self, src: Address, msg: Call) -> None:
         try:
@@ -167,7 +178,7 @@ class ActorHost:
             args, kwargs = worker.arguments(msg, met) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
             if context.cancelled:
                 raise KeyboardInterrupt
-            value = (getattr(self.instance, method) if method[:2] != "__" else self.method(method))(*args, **kwargs)
+            value = (self.methods.get(method) or self.method(method))(*args, **kwargs)
             if msg.num_returns < 0:
                 value = run_generator(ItemSender(worker, src, msg, context), value)
             args = kwargs = None  # type: ignore[assignment]

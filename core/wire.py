@@ -313,7 +313,12 @@ class FlushLogs(Message, tag=33):
 
 
 class Retire(Message, tag=34):
-    """A worker is not needed any more: it ends once nobody needs the objects that it owns."""
+    """A worker is not needed any more: it ends the programs that its tasks have started, answers `Cleared`, and ends
+    itself once nobody needs the objects that it owns."""
+
+
+class Cleared(Message, tag=36):
+    """Worker to raylet: nothing runs below it any more."""
 
 
 class Event(Message, tag=31):
@@ -990,7 +995,7 @@ AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
     Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, Event,
-    LogLines, LogsSeen, FlushLogs, Retire,
+    LogLines, LogsSeen, FlushLogs, Retire, Cleared,
     DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,

@@ -6,7 +6,8 @@ devices are looked at; if there is more than one thread or any device, no worker
 the supervisor get an `error` that says what was found.
 
 Raylet to zygote  {"op":"fork","proc":n,"env":{...}}     (a value of null unsets the variable)
-zygote to raylet  {"op":"forked","proc":n,"pid":p}  {"op":"exited","proc":n,"pid":p,"status":wait status}
+zygote to raylet  {"op":"forked","proc":n,"pid":p}
+                  {"op":"exited","proc":n,"pid":p,"status":wait status}   and nothing that it started is left
                   {"op":"error","proc":n,"why":str}      this worker was not forked
 All requests that have come are served before the zygote looks at anything else.  End of file from the raylet or
 the supervisor ends all workers and the zygote.
@@ -21,6 +22,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +30,8 @@ from types import FrameType
 from typing import Any
 
 from hpc.core.node.control import Control
-from hpc.core.node.process import fork_child, note_signals, thread_count
+from hpc.core.node.orphans import Orphans
+from hpc.core.node.process import become_subreaper, fork_child, note_signals, thread_count
 from hpc.core.node.reap import end_descendants, reap_ended
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.spec import KEY, expand
@@ -98,6 +101,7 @@ class Zygote:
     refusal: str | None = None
     later: Sequence[str] = LATER
     workers: dict[int, int] = field(default_factory=dict)  # pid → proc
+    orphans: Orphans = field(init=False)
 
     def run(self) -> None:
         """Serves until the raylet or the supervisor is gone, then ends all workers."""
@@ -107,6 +111,8 @@ class Zygote:
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         note_signals()
+        become_subreaper()
+        orphans = self.orphans = Orphans(self.workers, self._tell_ended)
         poll = select.poll()
         poll.register(wake_read, select.POLLIN)
         poll.register(self.supervisor.fileno(), select.POLLIN)
@@ -115,11 +121,12 @@ class Zygote:
             while not (self.raylet.eof or self.supervisor.eof):
                 events = select.POLLIN | (select.POLLOUT if self.raylet.wants_write else 0)
                 poll.register(raylet_fd, events)
-                found = poll.poll(LATER_S * 1000 if self.later else None)
+                look_s = orphans.look(time.monotonic())
+                found = poll.poll(look_s * 1000 if look_s else LATER_S * 1000 if self.later else None)
                 for fd, _event in found:
                     if fd == wake_read:
                         self._on_wake(wake_read)
-                if not found:
+                if not found and not look_s:
                     self._import_later()
                 self.raylet.flush()
                 for request in self.raylet.receive():
@@ -147,7 +154,10 @@ class Zygote:
         for pid, status in reap_ended()[0]:
             proc = self.workers.pop(pid, None)
             if proc is not None:
-                self.raylet.send({"op": "exited", "proc": proc, "pid": pid, "status": status})
+                self.orphans.worker_ended(proc, pid, status)
+
+    def _tell_ended(self, proc: int, pid: int, status: int) -> None:
+        self.raylet.send({"op": "exited", "proc": proc, "pid": pid, "status": status})
 
     def _on_request(self, request: dict[str, Any]) -> None:
         if request.get("op") != "fork":
@@ -175,6 +185,7 @@ class Zygote:
 
 def run_worker(spec: NodeSpec, proc: int, env: dict[str, str | None], worker_main: WorkerMain) -> object:
     """In the forked child: its own environment and its own random numbers, then the worker."""
+    become_subreaper()
     reseed()
     if env:
         enter_environment(spec, proc, env)

@@ -24,6 +24,7 @@ from hpc.core.wire import (
     BundlePrepare,
     BundlePrepared,
     BundleReturn,
+    Cleared,
     KillWorker,
     LeaseFailed,
     LeaseGrant,
@@ -112,6 +113,7 @@ class Leasing:
         self.procs.pop(proc.proc, None)
         self.starting.pop(proc.proc, None)
         self.idle.discard(proc)
+        self._release_ending(proc)
         lease = proc.lease
         if lease is not None:
             proc.lease = None
@@ -448,7 +450,9 @@ class Leasing:
 
     def _end_in_bundle(self, ident: int, why: str) -> None:
         """A bundle is given back: the worker of a lease in it is ended, and its death tells the owner why."""
-        lease = self.leases[ident]
+        lease = self.leases.get(ident)
+        if lease is None:
+            return  # it is over, and its worker ends
         worker = lease.worker
         if worker is None:
             self._release(lease)
@@ -470,22 +474,37 @@ class Leasing:
         """The worker is used again, or ends: at once with its actor and with ``kill``, else when nobody needs what it
         owns. A process that has seen one set of accelerators cannot be shown another."""
         retire = retire or bool(lease.grant.shares)
-        self._release(lease)
         worker = lease.worker
         if worker is None:
+            self._release(lease)
             return
         worker.lease = None
         worker.blocked = False
+        if not (worker.doomed or kill or lease.actor or retire):
+            self._release(lease)
+            self.idle.add(worker, self.now)
+            return
+        del self.leases[lease.ident]
+        worker.ending = lease  # what it held goes on when the process, or what runs below it, has ended
         if worker.doomed:
             return
         if kill or lease.actor:
             worker.retired = True
             self.to_kill.append((worker, "its lease has ended"))
-        elif retire:
+        else:
             worker.retired = True
             self.to_retire.append(worker)
-        else:
-            self.idle.add(worker, self.now)
+
+    def on_cleared(self, src: Address, msg: Cleared) -> None:
+        """Nothing runs any more below a worker that stays for what it owns."""
+        if src.proc in self.procs:
+            self._release_ending(self.procs[src.proc])
+            self.schedule()
+
+    def _release_ending(self, proc: Proc) -> None:
+        if proc.ending is not None:
+            self._release(proc.ending)
+            proc.ending = None
 
     def _release(self, lease: Lease) -> None:
         """The lease is over: what it held is free again, in the pool that it came from."""

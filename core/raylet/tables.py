@@ -18,7 +18,8 @@ NOBODY = Address(0, 0)
 @dataclass
 class Proc:
     """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
-    being killed: it is not leased again. ``used``: it has been leased."""
+    being killed: it is not leased again. ``ending`` is a lease that is over; what it held is free once nothing is left
+    of the process, or of what was started below it. ``used``: it has been leased."""
 
     proc: int
     kind: str
@@ -27,6 +28,7 @@ class Proc:
     path: str = ""
     env: tuple[tuple[str, str], ...] = ()
     lease: Lease | None = None
+    ending: Lease | None = None
     idle_since: float = 0.0
     started: float = 0.0
     exposed: bool = False

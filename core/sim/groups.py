@@ -136,7 +136,8 @@ class GroupSim:
             leasing = node.machine.leasing
             bundles = [*leasing.bundles.held.values(), *leasing.bundles.returning]
             used: dict[int, int] = {}
-            for lease in leasing.leases.values():
+            ending = [proc.ending for proc in leasing.procs.values() if proc.ending is not None]
+            for lease in [*leasing.leases.values(), *ending]:
                 cpu = 0 if lease.grant.cpu_lent else lease.grant.amounts.get("CPU", 0)
                 used[id(lease.pool)] = used.get(id(lease.pool), 0) + cpu
             reserved = sum(b.grant.amounts.get("CPU", 0) for b in bundles)

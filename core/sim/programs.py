@@ -29,6 +29,7 @@ from hpc.core.wire import (
     Allocated,
     Blocked,
     Call,
+    Cleared,
     Consumed,
     CreateActor,
     Done,
@@ -266,6 +267,7 @@ class WorkerSim:
             if go_on is not None:
                 go_on()
         elif isinstance(msg, Retire):
+            self.process.machine.send(src, Cleared())
             self._retire()
         elif self.executor.handle(src, msg):
             for where, item in self.executor.cancelled:

@@ -190,6 +190,7 @@ class Simulation:
             self.report.restored += raylet.memory.spiller.restored_objects
             left: dict[str, Sized] = {
                 "leases": raylet.leasing.leases,
+                "leases that end": [proc for proc in raylet.leasing.procs.values() if proc.ending],
                 "holds": raylet.borrowing.holds,
                 "objects": raylet.memory.stored,
                 "pulls": raylet.memory.incoming,

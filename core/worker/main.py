@@ -6,6 +6,7 @@ background thread answers for it.
 
 from __future__ import annotations
 
+import _thread
 import os
 import pickle
 import signal
@@ -38,6 +39,7 @@ from hpc.core.wire import (
     Blocked,
     Call,
     Cancel,
+    Cleared,
     Consumed,
     CreateActor,
     Done,
@@ -51,6 +53,7 @@ from hpc.core.wire import (
 )
 from hpc.core.worker import keeper, record, signals
 from hpc.core.worker.actor import ActorHost, cancelled_results, host
+from hpc.core.worker.below import end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
@@ -179,6 +182,16 @@ class Worker:
 
     def _retire(self, src: Address, msg: Retire) -> None:
         self.retiring = True
+        if has_children():
+            _thread.start_new_thread(self._end_programs, (src,))
+        else:
+            self.client.machine.send(src, Cleared())
+
+    def _end_programs(self, raylet: Address) -> None:
+        """What takes a moment, on a thread of its own."""
+        end_programs()
+        with self.client.lock:
+            self.client.send_now(raylet, [Cleared()])
 
     def _consumed(self, src: Address, msg: Consumed) -> None:
         context = self.running.get(msg.task)

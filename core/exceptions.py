@@ -13,6 +13,7 @@ import cloudpickle
 import msgspec
 
 from hpc.core.shorten import MAX_ERROR_BYTES, short_error, short_text
+from hpc.core.wire import ERROR
 
 
 class HpcError(Exception):
@@ -72,7 +73,17 @@ def _rebuild_both(name: str, text: str, cause: BaseException, where: str) -> Bas
 
 
 class ActorError(HpcError):
-    """Base of errors of actors."""
+    """Base of errors of actors. ``actor_id`` names it where that is known."""
+
+    actor_id: str | None = None
+    #: What its constructor raised, or an argument of that held, where the actor died of it.
+    cause: BaseException | None = None
+    preempted = False
+
+    @property
+    def actor_init_failed(self) -> bool:
+        """Whether the actor died in its constructor by an exception."""
+        return self.cause is not None
 
 
 class ActorDiedError(ActorError):
@@ -129,7 +140,11 @@ class OwnerDiedError(ObjectLostError):
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
-    """The object was lost and could not be computed again."""
+    """The object was lost and could not be computed again. ``reason`` is the name of the reason (Ray's, where it has
+    one), and ``reason_message`` says it."""
+
+    reason: str = ""
+    reason_message: str = ""
 
 
 class ObjectFreedError(ObjectLostError):
@@ -189,7 +204,17 @@ def from_system(data: bytes) -> HpcError:
         text = f"actor {actor}: {text}"
     elif ident:
         text = f"object {ident}: {text}"
-    return kind(text)
+    cause = None
+    if "cause" in fields:
+        how, packed = msgspec.msgpack.decode(fields["cause"])
+        cause = unpack_error(packed) if how == ERROR else from_system(packed)
+        text = f"{text}: {cause}"
+    error = kind(text)
+    if isinstance(error, ActorError):
+        error.actor_id, error.cause = actor, cause
+    elif isinstance(error, ObjectReconstructionFailedError):
+        error.reason, error.reason_message = fields.get("reason", ""), str(fields.get("why", ""))
+    return error
 
 
 def pack_error(name: str, error: BaseException, where: str) -> bytes:

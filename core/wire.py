@@ -1020,6 +1020,11 @@ def system_error(kind: str, why: str, **more: Any) -> Result:
     return Result(SYSTEM, msgspec.msgpack.encode({"type": kind, "why": why, **more}))
 
 
+def pack_cause(error: Result) -> bytes:
+    """An error as a field of another one (``cause`` of a `system_error`)."""
+    return msgspec.msgpack.encode([error.kind, error.data])
+
+
 def encode_frame(dst: Address, src: Address, messages: list[Message]) -> bytes:
     """One frame with these messages, ready to be written to a stream."""
     body = encode_body(messages)

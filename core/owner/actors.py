@@ -17,12 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
-from hpc.core.owner.lineage import LineageTable
+from hpc.core.owner.lineage import ACTOR_GONE, CIRCLE, LineageTable
 from hpc.core.owner.objects import OTHER_SESSION
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.wire import (
-    ERROR,
     INLINE,
     ActorState,
     Call,
@@ -40,6 +39,7 @@ from hpc.core.wire import (
     Skip,
     Unroutable,
     WatchActor,
+    pack_cause,
     system_error,
 )
 
@@ -227,7 +227,7 @@ class ActorSubmitter(LineageTable):
         ident = actor.create.actor
         actor.state, actor.why = "dead", why
         if cause is not None:
-            actor.cause = cause.data if cause.kind == 2 else b""
+            actor.cause = pack_cause(cause)
         if actor.lease is not None and cause is not None:
             lease, actor.lease = actor.lease, None
             lease.actor = None
@@ -401,13 +401,48 @@ class ActorSubmitter(LineageTable):
         del self.calls[task]
         rec.client.calls.pop(task, None)
         self.pending_bytes -= rec.size
+        again = self.origins.get(task) if self.origins else None
+        if again is None:
+            self.remember(rec, results)
         self.set_results(rec, results, src)
         if rec.holds:
             self.let_go_all(rec.holds)
         if rec.msg.refs:
             self.let_go_all(rec.msg.refs)
+        if again is not None:
+            self.rebuilt(again, results[0])
+        else:
+            self.remembered(task)
         if not rec.client.calls:
             self.let_go(rec.msg.actor)
+
+    def no_call_again(self, rec: CallRec, reader: Address | None) -> tuple[str, str] | None:
+        client = rec.client
+        if client.state == "dead" or client.actor not in self.objects or self.clients.get(client.actor) is not client:
+            return ACTOR_GONE, f"the actor whose {rec.msg.method} made it has ended"
+        if client.state == "alive" and client.worker == reader:
+            return CIRCLE, f"the actor whose {rec.msg.method} made it needs it now: it would wait for itself"
+        return None
+
+    def call_again(self, rec: CallRec) -> None:
+        """A finished call is made again. Like one that is tried again it takes no place among the others."""
+        client, msg = rec.client, rec.msg
+        if rec.retries > 0:
+            rec.retries -= 1
+        msg.attempt += 1
+        msg.seq, msg.window = -1, 0
+        rec.sent = rec.numbered = False
+        self.calls[msg.task] = rec
+        self.pending_bytes += rec.size
+        if not client.calls:
+            self.hold(client.actor)
+        self._take_arguments(rec, msg.refs, rec.holds)
+        client.calls[msg.task] = rec
+        if client.state == "alive":
+            self._number(client, rec)
+            self._send_if_resolved(client, rec)
+        elif msg.refs and not rec.unresolved:
+            self._call_resolved(rec)
 
     def _fail_call(self, rec: CallRec, error: Result) -> None:
         client = rec.client
@@ -442,7 +477,8 @@ class ActorSubmitter(LineageTable):
 
     def _dead_error(self, client: ActorClient) -> Result:
         if client.cause:
-            return Result(ERROR, client.cause)
+            why = "its constructor failed, or could not be called"
+            return system_error("ActorDiedError", why, actor=client.actor.hex(), cause=client.cause)
         if client.state == "restarting":
             why = f"{client.why}; it is being restarted, and this call, which may have begun, is not retried"
             return system_error("ActorUnavailableError", why, actor=client.actor.hex())

@@ -1,9 +1,11 @@
 """Lost values are computed again: the tasks that made stored objects are remembered as long as that may be needed.
 
-A finished task is kept while one of its stored values lives, or while a kept task needs one of them as an argument;
-values themselves are not kept alive by that. Small arguments are kept with the task. When the last copy of a value is
-lost the task runs again as a new attempt, and before it the tasks whose values it needs and that are gone as well. Each
-time uses up one of its retries. What was put, and what actors returned, has no such origin.
+A finished task, or call of an actor, that has retries left is kept while one of its stored values lives, or while a
+kept one needs one of them as an argument; values that can be made again are not kept alive by that. Arguments that
+cannot are kept: small ones with the task, and what was put, or made by a task without retries, where it is. When the
+last copy of a value is lost the task runs again as a new attempt, and before it the tasks whose values it needs and
+that are gone as well. Each time uses up one of its retries. A call runs again in its actor as that is then, if it
+still lives.
 
 After Wang et al., "Ownership", NSDI 2021; Zaharia et al., "Resilient Distributed Datasets", NSDI 2012.
 """
@@ -12,14 +14,21 @@ from __future__ import annotations
 
 from hpc.core.ids import Address, owner_of, raylet_of, return_id
 from hpc.core.owner.streams import item_id
-from hpc.core.owner.tables import Entry, TaskRec
+from hpc.core.owner.tables import CallRec, Entry, TaskRec
 from hpc.core.owner.tasks import TaskSubmitter
-from hpc.core.wire import INLINE, STORED, Free, FreeValues, Result, system_error
+from hpc.core.wire import INLINE, STORED, CopyLost, Free, FreeValues, Result, system_error
 
 #: What the arguments of remembered tasks may take, in bytes; above that the oldest are forgotten.
 MAX_LINEAGE_BYTES = 1 << 30
 #: Roughly what a remembered task takes beside the task itself.
 RECORD_BYTES = 500
+#: Why a value that is lost cannot be made again, by Ray's names of the reasons.
+BY_PUT, DISABLED = "OBJECT_UNRECONSTRUCTABLE_PUT", "OBJECT_UNRECONSTRUCTABLE_RETRIES_DISABLED"
+USED_UP, EVICTED = "OBJECT_UNRECONSTRUCTABLE_MAX_ATTEMPTS_EXCEEDED", "OBJECT_UNRECONSTRUCTABLE_LINEAGE_EVICTED"
+#: Reasons that Ray has no name for: the actor is not there, or it waits for the value itself.
+ACTOR_GONE, CIRCLE = "ACTOR_DIED", "ACTOR_WAITS_FOR_ITSELF"
+#: What internal.free() leaves in place of a value.
+FREED = system_error("ObjectFreedError", "it was freed by internal.free()")
 
 
 class Origin:
@@ -28,7 +37,7 @@ class Origin:
 
     __slots__ = ("borrowed", "kept", "live", "made", "rec", "size", "users", "uses")
 
-    def __init__(self, rec: TaskRec, made: list[bytes]) -> None:
+    def __init__(self, rec: TaskRec | CallRec, made: list[bytes]) -> None:
         self.rec = rec
         self.made = made
         self.live = len(made)
@@ -48,7 +57,10 @@ class LineageTable(TaskSubmitter):
         self.lineage_bytes = 0
         self.origins: dict[bytes, Origin] = {}
         self.made_by: dict[bytes, Origin] = {}
-        self.forgotten: set[bytes] = set()
+        #: Stored values that have no origin although they were not put: why.
+        self.without_origin: dict[bytes, str] = {}
+        #: Who has just said that it could not read a value.
+        self._reader: Address | None = None
 
     # -------------------------------------------------------------- remembering
 
@@ -66,18 +78,32 @@ class LineageTable(TaskSubmitter):
             self.set_result(task, result, True)
         elif origin is not None:
             super()._finish(rec, results, src)
-            self._rebuilt(origin, results[0])
+            self.rebuilt(origin, results[0])
         elif results and (results[0].kind == STORED or len(results) > 1 or rec.msg.num_returns < 0):
-            made = self._stored_values(rec, results) if rec.retries and not rec.cancelled else []
-            if made:
-                self._remember(rec, made)
+            self.remember(rec, results)
             super()._finish(rec, results, src)
-            if made:
-                self._count_live(self.origins[task])
+            self.remembered(task)
         else:
             super()._finish(rec, results, src)
 
-    def _stored_values(self, rec: TaskRec, results: list[Result]) -> list[bytes]:
+    def remember(self, rec: TaskRec | CallRec, results: list[Result]) -> None:
+        """A task or call is about to end with these results: keep what is needed to make them again."""
+        if rec.cancelled:
+            return
+        made = self._stored_values(rec, results)
+        if made and rec.retries:
+            self._remember(rec, made)
+        elif made:
+            why = USED_UP if rec.msg.attempt else DISABLED
+            self.without_origin.update((ident, why) for ident in made if ident in self.objects)
+
+    def remembered(self, task: bytes) -> None:
+        """The task has ended."""
+        origin = self.origins.get(task)
+        if origin is not None:
+            self._count_live(origin)
+
+    def _stored_values(self, rec: TaskRec | CallRec, results: list[Result]) -> list[bytes]:
         task = rec.msg.task
         made = [return_id(task, index) for index, result in enumerate(results) if result.kind == STORED]
         stream = self.streams.get(task) if rec.msg.num_returns < 0 else None
@@ -87,7 +113,7 @@ class LineageTable(TaskSubmitter):
             made += [e.ident for e in found if e is not None and e.result is not None and e.result.kind == STORED]
         return made
 
-    def _remember(self, rec: TaskRec, made: list[bytes]) -> None:
+    def _remember(self, rec: TaskRec | CallRec, made: list[bytes]) -> None:
         origin = self.origins[rec.msg.task] = Origin(rec, made)
         for ident in made:
             self.made_by[ident] = origin
@@ -100,7 +126,10 @@ class LineageTable(TaskSubmitter):
                 # Not ours, or not there yet: the task only passed it on.
                 entry.count += 1
                 origin.borrowed.append(ident)
-            elif entry is not None and entry.result is not None and entry.result.kind != STORED:
+            elif entry is not None and entry.result is not None and entry.result.kind == STORED:
+                entry.count += 1  # nothing could make it again
+                origin.borrowed.append(ident)
+            elif entry is not None and entry.result is not None:
                 origin.kept[ident] = entry.result
                 origin.size += len(entry.result.data)
         self.lineage_bytes += origin.size
@@ -110,15 +139,16 @@ class LineageTable(TaskSubmitter):
         origin.live = sum(1 for ident in origin.made if ident in self.objects)
         self._maybe_forget(origin)
         while self.lineage_bytes > self.max_lineage_bytes:
-            oldest = next((o for t, o in self.origins.items() if t not in self.tasks), None)
+            oldest = next((o for t, o in self.origins.items() if self.unfinished(t) is None), None)
             if oldest is None:
                 return
-            self.forgotten.update(ident for ident in oldest.made if ident in self.objects)
+            self.without_origin.update((ident, EVICTED) for ident in oldest.made if ident in self.objects)
             self._forget(oldest)
 
     def _maybe_forget(self, origin: Origin) -> None:
         task = origin.rec.msg.task
-        if not origin.live and not origin.users and task not in self.tasks and self.origins.get(task) is origin:
+        unused = not origin.live and not origin.users
+        if unused and self.unfinished(task) is None and self.origins.get(task) is origin:
             self._forget(origin)
 
     def _forget(self, origin: Origin) -> None:
@@ -133,7 +163,7 @@ class LineageTable(TaskSubmitter):
             self.let_go_all(one.borrowed)
             for maker in one.uses:
                 maker.users -= 1
-                if not maker.live and not maker.users and maker.rec.msg.task not in self.tasks:
+                if not maker.live and not maker.users and self.unfinished(maker.rec.msg.task) is None:
                     waiting.append(maker)
 
     def object_freed(self, entry: Entry) -> None:
@@ -143,8 +173,8 @@ class LineageTable(TaskSubmitter):
         if origin is not None:
             origin.live -= 1
             self._maybe_forget(origin)
-        elif self.forgotten:
-            self.forgotten.discard(entry.ident)
+        elif self.without_origin:
+            self.without_origin.pop(entry.ident, None)
 
     # -------------------------------------------------------------- giving up by hand
 
@@ -163,7 +193,7 @@ class LineageTable(TaskSubmitter):
             if entry.pinned:
                 entry.pinned = False
                 self.unpinned.append(ident)
-            entry.result = system_error("ObjectFreedError", "it was freed by internal.free()", ident=ident.hex())
+            entry.result = FREED
         for owner, theirs in elsewhere.items():
             self.send(owner, FreeValues(theirs))
 
@@ -176,34 +206,59 @@ class LineageTable(TaskSubmitter):
         entry.result = None
         problem = self._rebuild(entry.ident)
         if problem is not None:
-            kind, reason = problem
-            error = system_error(kind, f"all copies are lost ({why}); {reason}", ident=entry.ident.hex())
+            reason, text = problem
+            text = f"all copies are lost ({why}); {text}"
+            error = system_error("ObjectReconstructionFailedError", text, ident=entry.ident.hex(), reason=reason)
             self.set_result(entry.ident, error)
 
+    def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
+        self._reader = src
+        super().on_copy_lost(src, msg)
+        self._reader = None
+
     def _rebuild(self, ident: bytes) -> tuple[str, str] | None:
-        """Run the task again that made the object; what is in the way of that, as (error type, text), or None."""
+        """Run the task again that made the object; what is in the way of that, as (reason, text), or None."""
         origin = self.made_by.get(ident)
         if origin is None:
-            if ident in self.forgotten:
-                limit = self.max_lineage_bytes >> 20
-                return (
-                    "ObjectReconstructionFailedError",
-                    f"the task that made it was forgotten, because such tasks took more than {limit} MiB",
-                )
-            return "ObjectLostError", "it was put, or returned by an actor, and cannot be computed again"
+            reason = self.without_origin.get(ident, BY_PUT)
+            return reason, self._why_not(reason)
         plan: dict[bytes, Origin] = {}
         problem = self._plan(origin, plan)
         if problem is not None:
             return problem
         for one in plan.values():
             for arg in self._arguments_of(one):
-                if arg not in self.objects:
+                entry = self.objects.get(arg)
+                if entry is None:
                     self.own(arg, 0).result = one.kept.get(arg)
                     if arg in self.made_by:
                         self.made_by[arg].live += 1
+                elif entry.result is FREED and arg in self.made_by:
+                    entry.result = None
         for one in plan.values():
-            self._run_again(one.rec)
+            if isinstance(one.rec, TaskRec):
+                self._run_again(one.rec)
+            else:
+                self.call_again(one.rec)
         return None
+
+    def _why_not(self, reason: str) -> str:
+        return {
+            BY_PUT: "it was put, so no task can make it again: return it from a task instead",
+            DISABLED: "the task or call that made it has no retries (max_retries, max_task_retries)",
+            USED_UP: "the task or call that made it has used up its retries (max_retries, max_task_retries)",
+            EVICTED: "the task that made it was forgotten, because such tasks took more than "
+            f"{self.max_lineage_bytes >> 20} MiB",
+        }[reason]
+
+    def call_again(self, rec: CallRec) -> None:
+        """Hook for the layer above: a call that was finished is to be made again."""
+        raise NotImplementedError
+
+    def no_call_again(self, rec: CallRec, reader: Address | None) -> tuple[str, str] | None:
+        """Hook for the layer above: why a call cannot be made again, as (reason, text). ``reader`` is the process that
+        waits for what it gives, where that is another one."""
+        raise NotImplementedError
 
     @staticmethod
     def _arguments_of(origin: Origin) -> list[bytes]:
@@ -216,18 +271,21 @@ class LineageTable(TaskSubmitter):
             origin = waiting.pop()
             rec = origin.rec
             task = rec.msg.task
-            if task in self.tasks or task in plan:
+            if self.unfinished(task) is not None or task in plan:
                 continue
             if not rec.retries:
-                return "ObjectReconstructionFailedError", f"the task {rec.msg.name} that made it has no retries left"
+                return USED_UP, f"the task {_name(rec)} that made it has no retries left"
+            if isinstance(rec, CallRec):
+                problem = self.no_call_again(rec, self._reader)
+                if problem is not None:
+                    return problem
             plan[task] = origin
             for arg in self._arguments_of(origin):
                 entry, maker = self.objects.get(arg), self.made_by.get(arg)
-                if maker is not None and (entry is None or entry.result is None):
+                if maker is not None and (entry is None or entry.result is None or entry.result is FREED):
                     waiting.append(maker)
                 elif entry is None and arg not in origin.kept:
-                    text = f"the task {rec.msg.name} needs object {arg.hex()} again, which was put and has been freed"
-                    return "ObjectReconstructionFailedError", text
+                    return BY_PUT, f"the task {_name(rec)} needs object {arg.hex()} again, which has been freed"
         return None
 
     def _run_again(self, rec: TaskRec) -> None:
@@ -242,7 +300,7 @@ class LineageTable(TaskSubmitter):
             self.resolved(rec)
         self._dirty.add(rec.shape)
 
-    def _rebuilt(self, origin: Origin, result: Result) -> None:
+    def rebuilt(self, origin: Origin, result: Result) -> None:
         """The task has run again. Items that the second run did not give are lost for good."""
         missing = system_error("ObjectReconstructionFailedError", "its generator gave fewer items when it ran again")
         error = result if result.kind not in (INLINE, STORED) else missing
@@ -251,3 +309,7 @@ class LineageTable(TaskSubmitter):
             if entry is not None and entry.result is None:
                 self.set_result(ident, error)
         self._maybe_forget(origin)
+
+
+def _name(rec: TaskRec | CallRec) -> str:
+    return rec.msg.name if isinstance(rec, TaskRec) else rec.msg.method

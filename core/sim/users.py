@@ -174,6 +174,9 @@ class User:
 
     def _call_once(self, actor: ActorSim, refs: list[bytes]) -> bytes:
         program = Program(self._number(), 0.002, flaky=actor.immortal and self.rng.random() < 0.2)
+        if self.rng.random() < 0.2:
+            program.large = True
+            program.number += 200_000
         holds = self._some(0.4)
         if holds:
             program.borrow = self.rng.choice(["keep", "read", ""])

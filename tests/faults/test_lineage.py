@@ -12,7 +12,7 @@ import pytest
 
 import hpc
 from hpc.core.owner.current import need_client
-from hpc.exceptions import ObjectLostError, ObjectReconstructionFailedError
+from hpc.exceptions import ObjectFreedError, ObjectLostError, ObjectReconstructionFailedError
 from hpc.launchers.session import Session
 from runtime.running import eventually, kill9, local_nodes, pid_of, soft
 
@@ -103,18 +103,80 @@ def test_what_cannot_be_made_again_says_so(session, tmp_path):
         def make(self):
             return np.zeros(SIZE)
 
-    needs_put = twice.options(scheduling_strategy=soft(2)).remote(hpc.put(np.ones(SIZE)), tmp_path / "needs")
     maker = Maker.options(scheduling_strategy=soft(2)).remote()
     made = maker.make.remote()
-    hpc.wait([once, needs_put, made], num_returns=3, fetch_local=False)
+    hpc.wait([once, made], num_returns=2, fetch_local=False)
     need_client().flush()
     kill_node(session, 2)
-    with pytest.raises(ObjectLostError, match="node 2"):
-        hpc.get(once)
-    with pytest.raises(ObjectReconstructionFailedError, match="was put and has been freed"):
-        hpc.get(needs_put)
-    with pytest.raises(ObjectLostError, match="returned by an actor"):
-        hpc.get(made)
+    for ref in (once, made):
+        with pytest.raises(ObjectReconstructionFailedError, match=r"node 2.* no retries") as caught:
+            hpc.get(ref)
+        assert isinstance(caught.value, ObjectLostError)
+        assert caught.value.reason == "OBJECT_UNRECONSTRUCTABLE_RETRIES_DISABLED"
+        assert "max_retries" in caught.value.reason_message
+
+
+def test_what_is_needed_to_make_a_value_again_is_kept_although_the_program_lets_it_go(session, tmp_path):
+    there = block.options(scheduling_strategy=soft(1), max_retries=0).remote(2, tmp_path / "once")
+    results = [
+        twice.options(scheduling_strategy=soft(2)).remote(hpc.put(np.ones(SIZE, np.uint8)), tmp_path / "put"),
+        twice.options(scheduling_strategy=soft(2)).remote(there, tmp_path / "made"),
+    ]
+    del there
+    hpc.wait(results, num_returns=2, fetch_local=False)
+    gc.collect()
+    need_client().flush()
+    kill_node(session, 2)
+    assert [int(array[0]) for array in hpc.get(results)] == [2, 4]
+    assert (runs(tmp_path / "put"), runs(tmp_path / "made"), runs(tmp_path / "once")) == (2, 2, 1)
+    del results
+    gc.collect()
+    eventually(lambda: need_client().flush() or not need_client().machine.objects)
+
+
+def test_what_was_given_up_by_hand_is_made_again_for_the_value_that_needs_it(session, tmp_path):
+    first = block.options(scheduling_strategy=soft(2)).remote(3, tmp_path / "first")
+    second = twice.options(scheduling_strategy=soft(2)).remote(first, tmp_path / "second")
+    hpc.wait([second], fetch_local=False)
+    hpc.internal.free(first)
+    with pytest.raises(ObjectFreedError):
+        hpc.get(first)
+    kill_node(session, 2)
+    assert int(hpc.get(second)[0]) == 6
+
+
+@hpc.remote(max_restarts=-1, max_task_retries=2, num_cpus=0)
+class Maker:
+    """Its results are made again by calls."""
+
+    def make(self, value):
+        return np.full(SIZE, value, np.uint8)
+
+    def twice(self, array):
+        return array * 2
+
+
+def test_results_of_an_actors_calls_are_made_again_in_its_next_life(session):
+    maker = Maker.options(scheduling_strategy=soft(2)).remote()
+    made = maker.make.remote(4)
+    used = maker.twice.remote(made)
+    hpc.wait([used], fetch_local=False)
+    del made
+    gc.collect()
+    kill_node(session, 2)
+    assert int(hpc.get(used, timeout=30)[0]) == 8
+    later = maker.twice.remote(used)
+    assert int(hpc.get(later, timeout=30)[0]) == 16
+
+
+def test_a_result_of_a_call_is_lost_with_an_actor_that_has_ended(session):
+    maker = Maker.options(scheduling_strategy=soft(2)).remote()
+    made = maker.make.remote(4)
+    hpc.wait([made], fetch_local=False)
+    hpc.kill(maker)
+    kill_node(session, 2)
+    with pytest.raises(ObjectReconstructionFailedError, match="actor whose make made it has ended"):
+        hpc.get(made, timeout=30)
 
 
 def test_a_limit_on_what_is_remembered(session, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 
 import hpc
 from hpc.actor import exit_actor
-from hpc.exceptions import ActorDiedError, GetTimeoutError
+from hpc.exceptions import ActorDiedError, ActorError, GetTimeoutError, WorkerCrashedError
 from runtime.running import eventually, one_node, settle
 
 
@@ -122,8 +123,43 @@ def test_a_constructor_that_raises_is_the_cause_of_every_call():
             return 1
 
     broken = Broken.remote()
-    with pytest.raises(Exception, match="no such device"):
-        hpc.get(broken.method.remote())
+    for _ in range(2):
+        with pytest.raises(ActorDiedError, match="no such device") as caught:
+            hpc.get(broken.method.remote())
+        assert caught.value.actor_init_failed
+        assert isinstance(caught.value.cause, OSError)
+        assert isinstance(caught.value, ActorError)
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert again.actor_init_failed
+        assert again.actor_id == caught.value.actor_id
+        assert again.actor_id
+
+
+def test_an_argument_of_a_constructor_that_failed_is_the_cause_of_every_call():
+    @hpc.remote(max_retries=0)
+    def crash():
+        os._exit(1)
+
+    @hpc.remote
+    def fail():
+        raise ValueError("bad argument")
+
+    @hpc.remote
+    class Takes:
+        def __init__(self, value):
+            pass
+
+        def method(self):
+            return 1
+
+    for argument, cause, text in (
+        (fail, ValueError, "bad argument"),
+        (crash, WorkerCrashedError, "exited with code 1"),
+    ):
+        with pytest.raises(ActorDiedError, match=text) as caught:
+            hpc.get(Takes.remote(argument.remote()).method.remote())
+        assert caught.value.actor_init_failed
+        assert isinstance(caught.value.cause, cause)
 
 
 def test_kill_ends_an_actor_and_its_process():

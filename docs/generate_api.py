@@ -54,7 +54,6 @@ DIFFERENCES = (
     """A call that may have begun when its actor died, and is not retried, gives ActorUnavailableError while the actor
     is being restarted and ActorDiedError when it is dead.""",
     """`nodes()` leaves out the gateway (a node without resources, for a driver that runs outside the allocation).""",
-    """`get` or `wait` in a coroutine of an actor raises where it would block the event loop; `await ref` does not.""",
     """torch's CPU tensors come out of the store without a copy and can be written to: what is written is private.""",
     """`NodeID` is a small number; `get_job_id()` and `gcs_address` are the session's id.""",
 )

@@ -58,7 +58,6 @@ NAMES: tuple[str, ...] = (
 DIFFERS: dict[str, str] = {
     "ray.init": "options of Ray's own services are accepted and mean nothing; values also come from hpc.toml and HPC_*",
     "ray.remote_function.RemoteFunction.bind": "raises NotImplementedError: task graphs (ray.dag) are not supported",
-    "ray.get": "raises in a coroutine of an actor where it would block the event loop",
     "ray.nodes": "a node's id is a small number; a driver's gateway is left out",
     "ray.ObjectRefGenerator": "stays in the process that submitted the task",
     "ray.internal.free": "`local_only` has no effect: all copies go",

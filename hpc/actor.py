@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hpc import options as opts
-from hpc.core.exceptions import HpcError, PendingCallsLimitExceeded
+from hpc.core.exceptions import PendingCallsLimitExceeded
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.current import current
@@ -31,7 +31,7 @@ from hpc.core.wire import (
     NameRegister,
     NewActor,
 )
-from hpc.core.worker.actor import exit_this_actor
+from hpc.core.worker.actor import ActorExit
 from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
 from hpc.runtime_env import portable, worker_env
@@ -487,10 +487,12 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 
 
 def exit_actor() -> None:
-    """End the actor in whose method this is called; the call fails with ActorDiedError. Raises HpcError elsewhere."""
-    if not process.actor:
-        raise HpcError("exit_actor() can only be called in a method of an actor")
-    exit_this_actor()
+    """End the actor in which this is called: the call fails with ActorDiedError, as do those that have not begun; those
+    that run end first. Its ``__ray_shutdown__`` and handlers of atexit are called. Raises TypeError elsewhere."""
+    if process.exit_actor is None:
+        raise TypeError("exit_actor() is for code that runs in an actor, and this process hosts none")
+    process.exit_actor()
+    raise ActorExit
 
 
 __all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "get_actor", "kill", "list_named_actors", "method"]

@@ -10,13 +10,14 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.core.ids import Address
 from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import Call, CreateActor, Done, EndActor, Result, system_error
 from hpc.core.worker import record
-from hpc.core.worker.context import TaskContext, current_task
+from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.generators import ItemSender, run_generator
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ EXITED = "exit_actor() was called"
 NOTHING: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
 
-class ActorExit(BaseException):
-    """Raised by ``exit_actor``."""
+class ActorExit(SystemExit):
+    """Raised by ``exit_actor``, so that the code that called it ends. The actor ends also where this is caught."""
 
 
 def has_coroutines(cls: type) -> bool:
@@ -76,6 +77,9 @@ class ActorHost:
         self.methods: dict[str, Any] = {}
         self._pending = 0
         self._idle = threading.Condition()
+        #: ``exit_actor`` was called: no further call begins.
+        self.exiting = False
+        process.exit_actor = self.exit
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Make the object; its threads first, because the constructor may want them."""
@@ -101,7 +105,7 @@ class ActorHost:
                 self.call(src, msg)
             elif type(msg) is EndActor:
                 self.drain()
-                worker.exit(msg.why)
+                self.leave(msg.why)
 
     def call(self, src: Address, msg: Call) -> None:
         """Run a call, here or on the actor's own threads."""
@@ -128,6 +132,32 @@ class ActorHost:
         with self._idle:
             self._idle.wait_for(lambda: not self._pending)
 
+    def exit(self) -> None:
+        """End the actor once the calls that run have ended; those that have not begun fail. From any thread."""
+        self.exiting = True
+        worker = self.worker
+        with worker.client.lock:
+            worker.executor.close()
+            worker.executor.ready.append((worker.client.addr, EndActor(self.ident, 0, EXITED)))
+            worker._on_frame()
+        worker.client._after()
+
+    def warn_of_blocking(self) -> None:
+        """Of actors with coroutines: see there."""
+
+    def _terminate(self) -> NoReturn:
+        self.exit()
+        raise ActorExit
+
+    def leave(self, why: str) -> NoReturn:
+        """End the process in peace: the actor's own ``__ray_shutdown__`` comes first."""
+        if hasattr(type(self.instance), "__ray_shutdown__"):
+            try:
+                self.method("__ray_shutdown__")()
+            except Exception:
+                traceback.print_exc()
+        self.worker.exit(why)
+
     def cancel(self, task: bytes) -> Call | None:
         """Take out a call that waits for a thread: it will never run. Others run on (None)."""
         return self._waiting.pop(task, None)
@@ -146,7 +176,7 @@ class ActorHost:
         if name == "__ray_call__":
             return lambda function, *args, **kwargs: function(self.instance, *args, **kwargs)
         if name == "__ray_terminate__":
-            return lambda: exit_this_actor()
+            return self._terminate
         cls = type(self.instance)
         member = inspect.getattr_static(cls, name)
         bind = getattr(type(member), "__get__", None)
@@ -154,6 +184,8 @@ class ActorHost:
 
     def _run_pooled(self, src: Address, msg: Call) -> None:
         try:
+            if self.exiting:
+                return
             if self._waiting.pop(msg.task, None) is not None:  # or it was cancelled
                 self._run(src, msg)
         finally:
@@ -202,15 +234,8 @@ class ActorHost:
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
         worker.reply(src, done, met)
-        if exiting:
-            worker.exit(EXITED)
 
 
 def cancelled_results(name: str) -> list[Result]:
     """The outcome of a task or call that was cancelled while it ran."""
     return [system_error("TaskCancelledError", "it was cancelled", task=name)]
-
-
-def exit_this_actor() -> None:
-    """End the actor in which this is called; the call that does so gives an ActorDiedError."""
-    raise ActorExit

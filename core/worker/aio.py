@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
-from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, cancelled_results
+from hpc.core.worker.actor import ActorExit, ActorHost, cancelled_results
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_async_generator
 
@@ -40,16 +40,40 @@ class AsyncActorHost(ActorHost):
         self._queued: dict[str, deque[tuple[Address, Call]]] = {group: deque() for group in self.limits}
         self._cancelled: set[bytes] = set()
         self._end_why = ""
+        self._warned = False
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Make the object in the running loop: its constructor may begin tasks of its own there."""
         asyncio.set_event_loop(self.loop)
-        super().construct(args, kwargs)
+        error = self.loop.run_until_complete(self._construct(args, kwargs))
+        if error is not None:
+            raise error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)  # no lines of asyncio's
+
+    async def _construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
+        try:
+            super().construct(args, kwargs)
+        except BaseException as error:
+            return error
+        return None
 
     def run(self) -> None:
         """Serve calls until the process ends."""
         self.loop_thread = threading.get_ident()
         self.worker.wake = self._wake
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except ActorExit:
+                pass  # of a task that the actor has begun itself: the calls that run go on to their end
+
+    def warn_of_blocking(self) -> None:
+        """A coroutine is about to wait in ``get`` or ``wait``: said once."""
+        if not self._warned:
+            self._warned = True
+            self.worker.client.warn(
+                f"a coroutine of the actor {self.name} waits in hpc.get() or hpc.wait(), and all its other calls wait "
+                "with it: use `await ref` or `await asyncio.gather(*refs)` there"
+            )
 
     def _wake(self) -> None:
         """Another thread has read something for this one."""
@@ -57,9 +81,9 @@ class AsyncActorHost(ActorHost):
             self.loop.call_soon_threadsafe(_nothing)
 
     def take_calls(self) -> bool:
-        """Begin with what has come; False if nothing has."""
+        """Begin with what has come; False if nothing has, or the object is still being made."""
         ready = self.worker.executor.ready
-        if not ready:
+        if not ready or not self.loop_thread:
             return False
         with self.worker.client.lock:
             items = list(ready)
@@ -74,6 +98,8 @@ class AsyncActorHost(ActorHost):
 
     def call(self, src: Address, msg: Call) -> None:
         group = msg.group if msg.group in self.limits else ""
+        if self.exiting:
+            return  # its owner will say that the actor is dead
         if self._active[group] >= self.limits[group]:
             self._queued[group].append((src, msg))
         else:
@@ -88,12 +114,12 @@ class AsyncActorHost(ActorHost):
         self._cancelled.discard(task)
         self._active[group] -= 1
         queued = self._queued[group]
-        if queued:
+        if queued and not self.exiting:
             self._start(*queued.popleft(), group)
 
     def _maybe_end(self) -> None:
         if self._end_why and not self._tasks:
-            self.worker.exit(self._end_why)
+            self.leave(self._end_why)
 
     def cancel(self, task: bytes) -> None:
         """Cancel a call, whether it runs or waits for its turn. Called by whichever thread polls."""
@@ -147,9 +173,7 @@ class AsyncActorHost(ActorHost):
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind if results else 0
         worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None))
-        worker.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, exiting), met, later=not exiting)
-        if exiting:
-            worker.exit(EXITED)
+        worker.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, exiting), met, later=True)
         self._maybe_end()
 
 

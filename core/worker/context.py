@@ -30,6 +30,8 @@ class ProcessContext:
     """What all tasks of the process share."""
 
     actor: bytes = b""
+    #: ends the actor that this process hosts, once its calls that run have ended
+    exit_actor: Callable[[], None] | None = None
     actor_name: str = ""
     namespace: str = ""
     incarnation: int = 0

@@ -52,7 +52,7 @@ from hpc.core.wire import (
     system_error,
 )
 from hpc.core.worker import keeper, record, signals
-from hpc.core.worker.actor import ActorHost, cancelled_results, host
+from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, cancelled_results, host
 from hpc.core.worker.below import end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.ending import end_child, exit_called, leave
@@ -249,10 +249,7 @@ class Worker:
         client = self.client
         me = threading.get_ident()
         if self.actor is not None and self.actor.loop_thread == me:
-            raise RuntimeError(
-                "this would block the actor's event loop, and with it all its other calls: in a coroutine use "
-                "`await ref`, or `await asyncio.gather(*refs)`, instead of hpc.get() and hpc.wait()"
-            )
+            self.actor.warn_of_blocking()
         with client.lock:
             self._give_back()
             if me != self._main:
@@ -530,6 +527,8 @@ class Worker:
             self.actor = host(self, msg, cls)
             self.actor.construct(args, kwargs)
             results = [Result(INLINE, serialization.dumps(None).to_bytes())]
+        except ActorExit:
+            self.exit(EXITED)
         except BaseException as error:
             results = self.failure(f"{msg.name}.__init__", error)
         finally:

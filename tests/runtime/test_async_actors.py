@@ -111,3 +111,53 @@ def test_a_running_coroutine_is_cancelled(tmp_path):
         hpc.get(held, timeout=20)
     (tmp_path / "gate").touch()
     assert hpc.get(actor.echo.remote(3), timeout=20) == 3
+
+
+def test_a_constructor_begins_tasks_in_the_running_loop():
+    @hpc.remote(num_cpus=0)
+    class Polls:
+        def __init__(self):
+            self.found = asyncio.Event()
+            self.loop = asyncio.get_running_loop()
+            self.task = asyncio.create_task(self.poll())
+
+        async def poll(self):
+            self.found.set()
+
+        async def has_polled(self):
+            await self.found.wait()
+            return asyncio.get_running_loop() is self.loop
+
+    assert hpc.get(Polls.remote().has_polled.remote(), timeout=20)
+
+
+def test_a_constructor_that_raises_shows_its_own_lines_alone():
+    @hpc.remote(num_cpus=0)
+    class Fails:
+        def __init__(self):
+            raise ValueError("not today")
+
+        async def ping(self):
+            return 1
+
+    with pytest.raises(Exception, match="not today") as caught:
+        hpc.get(Fails.remote().ping.remote(), timeout=20)
+    assert "run_until_complete" not in str(caught.value)
+
+
+def test_a_get_or_wait_in_a_coroutine_waits():
+    @hpc.remote(num_cpus=0)
+    class Blocks:
+        async def get(self, refs):
+            return hpc.get(refs[0])
+
+        async def wait(self, refs):
+            return len(hpc.wait(refs)[0])
+
+    @hpc.remote
+    def late():
+        time.sleep(0.05)
+        return 5
+
+    actor = Blocks.remote()
+    assert hpc.get([actor.get.remote([late.remote()]), actor.wait.remote([late.remote()])], timeout=20) == [5, 1]

@@ -5,15 +5,9 @@ Names follow Ray's without the prefix; Ray's spelling is an alias in the public 
 
 from __future__ import annotations
 
-import pickle
-import traceback
 from typing import Any
 
-import cloudpickle
-import msgspec
-
-from hpc.core.shorten import MAX_ERROR_BYTES, short_error, short_text
-from hpc.core.wire import ERROR
+from hpc.core.instances import args_of, fields_of, instance, state_of
 
 
 class HpcError(Exception):
@@ -26,50 +20,55 @@ class TaskError(HpcError):
     What `get` raises is also an instance of the cause's own class (`as_instanceof_cause`).
     """
 
-    def __init__(self, function_name: str, traceback_str: str, cause: BaseException, where: str = "") -> None:
+    def __init__(
+        self, function_name: str, traceback_str: str, cause: BaseException, where: str = "", how: str = "raised:"
+    ) -> None:
         self.function_name = function_name
         self.traceback_str = traceback_str
         self.cause = cause
-        self.where = where
-        self.args = (function_name, traceback_str, cause, where)
+        self._hpc_parts = (function_name, traceback_str, cause, where, how)
+        self.args = self._hpc_parts
 
     def __str__(self) -> str:
-        place = f" ({self.where})" if self.where else ""
-        return f"{self.function_name}{place} raised:\n{self.traceback_str}"
+        name, text, _, where, how = self._hpc_parts
+        return f"{name} ({where}) {how}\n{text}" if where else f"{name} {how}\n{text}"
 
-    def as_instanceof_cause(self) -> BaseException:
-        """This error as an instance of both TaskError and the cause's class, so that either can be caught."""
-        kind = type(self.cause)
-        if isinstance(self.cause, HpcError):
-            return self.cause if not isinstance(self.cause, TaskError) else self.cause.as_instanceof_cause()
-        if issubclass(TaskError, kind):
+    def as_instanceof_cause(self) -> TaskError:
+        """This error as an instance of both TaskError and the cause's class, so that either can be caught, with all
+        that the cause holds. Itself where the cause's class has no subclasses: the cause is its ``cause`` then."""
+        cause = self.cause
+        if issubclass(TaskError, type(cause)):
             return self
         try:
-            both = _both_classes(kind)
-            error: BaseException = both.__new__(both)
-            error.__dict__.update(getattr(self.cause, "__dict__", {}))
-            error.__dict__.update(self.__dict__)
-            error.args = self.cause.args
-            error.__cause__ = self.cause
-            return error
-        except TypeError:
+            state = {**vars(self), **state_of(cause), "cause": cause, "_hpc_parts": self._hpc_parts}
+            error = instance(_both_classes(type(cause)), args_of(cause), fields_of(cause), state)
+            error.__cause__ = cause
+        except Exception:  # the class's own code is asked, and may raise anything
             return self
+        assert isinstance(error, TaskError)
+        return error
 
 
 def _both_classes(kind: type[BaseException]) -> type[BaseException]:
+    def reduce(self: TaskError, *protocol: int) -> tuple[Any, ...]:
+        return _rebuild_both, self._hpc_parts
+
     namespace: dict[str, Any] = {
         "__str__": TaskError.__str__,
         "__module__": __name__,
-        "__reduce__": lambda self: (
-            _rebuild_both,
-            (self.function_name, self.traceback_str, self.cause, self.where),
-        ),
+        "__reduce__": reduce,
+        "__reduce_ex__": reduce,
     }
     return type(f"TaskError({kind.__name__})", (TaskError, kind), namespace)
 
 
-def _rebuild_both(name: str, text: str, cause: BaseException, where: str) -> BaseException:
-    return TaskError(name, text, cause, where).as_instanceof_cause()
+def _rebuild_both(name: str, text: str, cause: BaseException, where: str, how: str) -> BaseException:
+    return TaskError(name, text, cause, where, how).as_instanceof_cause()
+
+
+class UnserializableException(HpcError):
+    """Stands for an exception that could not be pickled, or not be unpickled here. The error that was raised has the
+    text of the traceback."""
 
 
 class ActorError(HpcError):
@@ -94,7 +93,7 @@ class ActorUnavailableError(ActorError):
     """The actor cannot be reached at the moment; it may come back."""
 
 
-class ActorUnschedulableError(ActorError):
+class ActorUnschedulableError(HpcError):
     """The actor cannot be placed."""
 
 
@@ -127,7 +126,7 @@ class CopiesLost(ObjectLostError):
         self.ident = ident
 
 
-class ReferenceCountingAssertionError(ObjectLostError):
+class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
     """The object was freed before this use of it."""
 
 
@@ -179,7 +178,11 @@ class RuntimeEnvSetupError(HpcError):
     """The runtime environment could not be made."""
 
 
-class SessionLostError(HpcError, ConnectionError):
+class LocalRayletDiedError(HpcError):
+    """The raylet of this node has ended."""
+
+
+class SessionLostError(LocalRayletDiedError, ConnectionError):
     """The connection to the session is gone: its raylet on this node has ended."""
 
 
@@ -187,76 +190,72 @@ class SessionStartError(HpcError, RuntimeError):
     """The session did not come up; the message says which node, and why."""
 
 
-_BY_NAME: dict[str, type[HpcError]] = {
-    kind.__name__: kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, HpcError)
-}
+class SystemFailure(HpcError):
+    """The runtime could not do what it should. Ray's name: RaySystemError."""
 
 
-def from_system(data: bytes) -> HpcError:
-    """The exception for a result of kind SYSTEM."""
-    fields: dict[str, Any] = msgspec.msgpack.decode(data)
-    kind = _BY_NAME.get(fields.get("type", ""), HpcError)
-    text = str(fields.get("why", ""))
-    task, actor, ident = fields.get("task"), fields.get("actor"), fields.get("ident")
-    if task:
-        text = f"task {task}: {text}"
-    elif actor:
-        text = f"actor {actor}: {text}"
-    elif ident:
-        text = f"object {ident}: {text}"
-    cause = None
-    if "cause" in fields:
-        how, packed = msgspec.msgpack.decode(fields["cause"])
-        cause = unpack_error(packed) if how == ERROR else from_system(packed)
-        text = f"{text}: {cause}"
-    error = kind(text)
-    if isinstance(error, ActorError):
-        error.actor_id, error.cause = actor, cause
-    elif isinstance(error, ObjectReconstructionFailedError):
-        error.reason, error.reason_message = fields.get("reason", ""), str(fields.get("why", ""))
-    return error
+class OutOfDiskError(HpcError):
+    """The disk to which objects are spilled is full."""
 
 
-def pack_error(name: str, error: BaseException, where: str) -> bytes:
-    """A pickled TaskError for an exception that was raised by a user's code. Never fails: an exception that cannot
-    be pickled is replaced by one that shows its text, and what is too large in one by a word about it."""
-    tb = error.__traceback__
-    while tb is not None and "/core/worker/" in tb.tb_frame.f_code.co_filename.replace("\\", "/"):
-        tb = tb.tb_next
-    text = short_text("".join(traceback.format_exception(type(error), error, tb or error.__traceback__)))
-    for make in (_same, short_error, _shown):
-        try:
-            cause = make(error)
-            wrapped: BaseException = (
-                cause
-                if isinstance(cause, HpcError) and not isinstance(cause, TaskError)
-                else (TaskError(name, text, cause, where))
-            )
-            wrapped.__traceback__ = None
-            data: bytes = cloudpickle.dumps(wrapped)
-            pickle.loads(data)
-        except Exception:
-            continue
-        if len(data) <= MAX_ERROR_BYTES:
-            return data
-    return cloudpickle.dumps(TaskError(name, text, RuntimeError(str(type(error))), where))
+class ActorAlreadyExistsError(ValueError, HpcError):
+    """There is an actor of this name in the namespace."""
 
 
-def _same(error: BaseException) -> BaseException:
-    return error
+class ActorHandleNotFoundError(ValueError, HpcError):
+    """The handle is of an actor that this session does not know."""
 
 
-def _shown(error: BaseException) -> RuntimeError:
-    """What stands for an exception that cannot be sent."""
-    return RuntimeError(short_text(f"{type(error).__name__}: {error}") + " (it could not be pickled)")
+class StreamingGeneratorReplayInconsistentError(SystemFailure):
+    """A generator that ran again gave other items than before."""
 
 
-def unpack_error(data: bytes) -> BaseException:
-    """The exception of a result of kind ERROR, as `get` raises it."""
-    try:
-        error = pickle.loads(data)
-    except Exception as failure:
-        return HpcError(f"a task raised an exception that cannot be unpickled here: {failure!r}")
-    if isinstance(error, TaskError):
-        return error.as_instanceof_cause()
-    return error if isinstance(error, BaseException) else HpcError(repr(error))
+# Ray's classes for what does not happen here: programs name them in `except` clauses.
+
+
+class AsyncioActorExit(HpcError):
+    """Never raised here: `exit_actor` ends async actors as it ends others."""
+
+
+class AuthenticationError(HpcError):
+    """Never raised here: who may not join a session cannot speak to it."""
+
+
+class CrossLanguageError(HpcError):
+    """Never raised here: all workers are Python's."""
+
+
+class ObjectRefStreamEndOfStreamError(HpcError):
+    """Never raised here: a generator's end is StopIteration."""
+
+
+class OufOfBandObjectRefSerializationException(HpcError):  # the spelling is Ray's
+    """Never raised here: a reference that is pickled by hand is a TypeError."""
+
+
+class PlasmaObjectNotAvailable(HpcError):
+    """Never raised here: `get` waits, or raises GetTimeoutError."""
+
+
+class RpcError(HpcError):
+    """Never raised here: messages between processes have no errors of their own."""
+
+
+class UserCodeException(HpcError):
+    """Never raised here: errors of users' code are TaskError."""
+
+
+class RayChannelError(SystemFailure):
+    """Never raised here: there are no compiled graphs."""
+
+
+class RayChannelTimeoutError(RayChannelError, TimeoutError):
+    """Never raised here: there are no compiled graphs."""
+
+
+class RayCgraphCapacityExceeded(SystemFailure):
+    """Never raised here: there are no compiled graphs."""
+
+
+class RayDirectTransportError(SystemFailure):
+    """Never raised here: there is no transport of tensors between GPUs."""

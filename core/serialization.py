@@ -200,8 +200,12 @@ def dump_code(code: Any) -> tuple[bytes, list[Any]]:
 
 
 def dump_plain(value: Any) -> bytes:
-    """A value in one piece for ``pickle.loads``; for what holds no references. Raises as `dumps`, with its own text."""
-    return _dump(value, None)[0]
+    """A value in one piece for ``pickle.loads``. Raises whatever the value's own pickling raises, and TypeError where
+    there are references inside, which nobody would keep alive."""
+    data, found = _dump(value, None)
+    if found:
+        raise TypeError("references cannot be sent inside of this value")
+    return data
 
 
 def dumps(value: Any, name: str = "the value") -> Serialized:

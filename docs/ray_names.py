@@ -7,6 +7,9 @@ does not exist.
 
 from __future__ import annotations
 
+#: A class that is there to be named in an except clause.
+NEVER = "is never raised"
+
 NAMES: tuple[str, ...] = (
     # lifecycle
     "ray.init", "ray.shutdown", "ray.is_initialized", "ray.job_config.JobConfig", "ray.LoggingConfig", "ray.client",
@@ -51,7 +54,16 @@ NAMES: tuple[str, ...] = (
     "ray.exceptions.ObjectLostError", "ray.exceptions.ObjectStoreFullError", "ray.exceptions.ObjectFetchTimedOutError",
     "ray.exceptions.ObjectReconstructionFailedError", "ray.exceptions.OwnerDiedError",
     "ray.exceptions.ObjectFreedError", "ray.exceptions.PendingCallsLimitExceeded",
-    "ray.exceptions.RuntimeEnvSetupError", "ray.exceptions.CrossLanguageError",
+    "ray.exceptions.RuntimeEnvSetupError", "ray.exceptions.RaySystemError", "ray.exceptions.OutOfDiskError",
+    "ray.exceptions.LocalRayletDiedError", "ray.exceptions.ActorAlreadyExistsError",
+    "ray.exceptions.UnserializableException", "ray.exceptions.ReferenceCountingAssertionError",
+    "ray.exceptions.TaskPlacementGroupRemoved", "ray.exceptions.ActorPlacementGroupRemoved",
+    "ray.exceptions.ActorHandleNotFoundError", "ray.exceptions.AsyncioActorExit", "ray.exceptions.AuthenticationError",
+    "ray.exceptions.CrossLanguageError", "ray.exceptions.ObjectRefStreamEndOfStreamError",
+    "ray.exceptions.OufOfBandObjectRefSerializationException", "ray.exceptions.PlasmaObjectNotAvailable",
+    "ray.exceptions.RayCgraphCapacityExceeded", "ray.exceptions.RayChannelError",
+    "ray.exceptions.RayChannelTimeoutError", "ray.exceptions.RayDirectTransportError", "ray.exceptions.RpcError",
+    "ray.exceptions.StreamingGeneratorReplayInconsistentError", "ray.exceptions.UserCodeException",
 )  # fmt: skip
 
 #: Names that exist and do less, or something else, than Ray's.
@@ -70,6 +82,22 @@ DIFFERS: dict[str, str] = {
     "ray.util.metrics.Histogram": "kept per process; `snapshot()` reads them",
     "ray.job_submission.JobSubmissionClient": "speaks to sessions of `hpc start` on this machine",
     "ray.exceptions.ObjectFetchTimedOutError": "is never raised: a fetch ends with a value or with ObjectLostError",
+    "ray.exceptions.ActorHandleNotFoundError": NEVER,
+    "ray.exceptions.AsyncioActorExit": NEVER,
+    "ray.exceptions.AuthenticationError": NEVER,
+    "ray.exceptions.CrossLanguageError": NEVER,
+    "ray.exceptions.ObjectRefStreamEndOfStreamError": NEVER,
+    "ray.exceptions.OufOfBandObjectRefSerializationException": NEVER,
+    "ray.exceptions.PlasmaObjectNotAvailable": NEVER,
+    "ray.exceptions.RayCgraphCapacityExceeded": NEVER,
+    "ray.exceptions.RayChannelError": NEVER,
+    "ray.exceptions.RayChannelTimeoutError": NEVER,
+    "ray.exceptions.RayDirectTransportError": NEVER,
+    "ray.exceptions.RpcError": NEVER,
+    "ray.exceptions.UserCodeException": NEVER,
+    "ray.exceptions.OutOfDiskError": NEVER,
+    "ray.exceptions.RaySystemError": NEVER,
+    "ray.exceptions.StreamingGeneratorReplayInconsistentError": NEVER,
     "ray.exceptions.NodeDiedError": "is never raised: what a node's death ends says so in its own error",
 }
 
@@ -85,7 +113,6 @@ NO: dict[str, str] = {
     "ray.util.tpu": "not yet",
     "ray.cross_language.java_function": "Python only",
     "ray.dag": "task graphs are not supported",
-    "ray.exceptions.CrossLanguageError": "Python only",
 }
 
 #: Options of Ray's tasks and actors; each must be in the table of options.

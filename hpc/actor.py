@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hpc import options as opts
-from hpc.core.exceptions import PendingCallsLimitExceeded
+from hpc.core.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.current import current
@@ -368,7 +368,8 @@ class ActorClass:
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Make an actor. Returns a handle at once; calls wait until its constructor has run.
 
-        Raises TypeError for arguments that the constructor does not take, ValueError if the name is taken.
+        Raises TypeError for arguments that the constructor does not take, ActorAlreadyExistsError (a ValueError) if the
+        name is taken.
         """
         if kwargs or not self._signature.low <= len(args) <= self._signature.high:
             self._signature.check(args, kwargs)
@@ -395,7 +396,7 @@ class ActorClass:
             found = find_actor(client, name, namespace)
             if found is not None and opts.option(options, "get_if_exists"):
                 return found
-            raise ValueError(
+            raise ActorAlreadyExistsError(
                 f"the name {name!r} is taken by another actor in namespace {namespace!r}; get_if_exists=True uses it"
             )
         create = {

@@ -21,6 +21,7 @@ from hpc.core.owner.lineage import ACTOR_GONE, CIRCLE, LineageTable
 from hpc.core.owner.objects import OTHER_SESSION
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
+from hpc.core.passing import passed_on
 from hpc.core.wire import (
     INLINE,
     ActorState,
@@ -333,7 +334,7 @@ class ActorSubmitter(LineageTable):
             return
         rec.msg.values, error = self.argument_values(rec.msg.refs)
         if error is not None:
-            self._fail_call(rec, error)
+            self._fail_call(rec, passed_on(error, rec.msg.method))
         elif rec.numbered and not rec.sent:
             self._send_call(rec.client, rec)
 

@@ -13,6 +13,7 @@ from hpc.core.ids import Address, return_id
 from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.streams import StreamTable
 from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
+from hpc.core.passing import passed_on
 from hpc.core.wire import (
     AT_OWNER,
     ERROR,
@@ -151,7 +152,7 @@ class TaskSubmitter(StreamTable):
             return  # it was cancelled while it waited for its arguments
         rec.msg.values, error = self.argument_values(rec.msg.refs)
         if error is not None:
-            self._fail(rec, error)
+            self._fail(rec, passed_on(error, rec.msg.name))
         else:
             if rec.shape.strategy == "DEFAULT":
                 node = best_node(rec.msg.values)

@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpc.core import exceptions, serialization
+from hpc.core.failures import error_of
 from hpc.core.owner.fetching import Ahead, ask_owners, wait_here
 from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Entry, ErrorWatch, Waiter
-from hpc.core.wire import ERROR, INLINE, STORED, Result
+from hpc.core.wire import INLINE, STORED, Result
 
 if TYPE_CHECKING:
     from hpc.core.owner.machine import OwnerMachine
@@ -258,9 +259,7 @@ class Values:
             return serialization.loads(result.data, ident if result.inner else None)
         if kind == STORED:
             return self._load_stored(ident, result, timeout_s)
-        if kind == ERROR:
-            raise exceptions.unpack_error(result.data)
-        raise exceptions.from_system(result.data)
+        raise error_of(result)
 
     def _load_stored(self, ident: bytes, result: Result, timeout_s: float | None) -> Any:
         while result.kind == STORED:

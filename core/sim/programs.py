@@ -15,6 +15,7 @@ import msgspec
 from hpc.core.ids import Address
 from hpc.core.owner.streams import END, item_id
 from hpc.core.owner.tables import Shape, Waiter
+from hpc.core.passing import names_and_failure
 from hpc.core.resources import UNIT
 from hpc.core.sim.world import Process, World
 from hpc.core.wire import (
@@ -82,9 +83,9 @@ def packed(value: Any, padding: int) -> bytes:
 def value_of(result: Result) -> Any:
     """A result's value, or the name of its error."""
     if result.kind == SYSTEM:
-        return msgspec.msgpack.decode(result.data)["type"]
+        return msgspec.msgpack.decode(names_and_failure(result.data)[1])["type"]
     if result.kind == ERROR:
-        return result.data.decode()
+        return names_and_failure(result.data)[1].decode()
     if result.kind == STORED:
         return result.size
     value = msgspec.msgpack.decode(result.data)

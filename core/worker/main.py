@@ -20,7 +20,7 @@ from msgspec import msgpack
 
 from hpc.core import serialization
 from hpc.core.crashpoints import arm
-from hpc.core.exceptions import pack_error
+from hpc.core.failures import pack_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
 from hpc.core.node.process import flush_output

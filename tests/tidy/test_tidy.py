@@ -25,6 +25,7 @@ PURE = (
     "core/ids.py",
     "core/wire.py",
     "core/resources.py",
+    "core/passing.py",
     "core/serializability.py",
     "core/store/layout.py",
     "core/net/session.py",

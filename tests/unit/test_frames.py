@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.core.exceptions import TaskError, pack_error, unpack_error
+from hpc.core.exceptions import TaskError
+from hpc.core.failures import error_of, pack_error
 from hpc.core.ids import Address
 from hpc.core.net import session
 from hpc.core.net.frames import answer_rows, encode_bodies, encode_frames, say_instead
 from hpc.core.net.stream import Stream, StreamError
 from hpc.core.shorten import MAX_ERROR_BYTES, MAX_TEXT, short_text
 from hpc.core.wire import (
+    ERROR,
     HEADER,
     MAX_FRAME_BYTES,
     Answer,
@@ -94,7 +96,7 @@ class Loaded(ValueError):
 def test_a_huge_exception_keeps_its_class_and_says_what_was_left_out():
     data = pack_error("f", Loaded("why it failed", bytes(2 * MAX_ERROR_BYTES)), "here")
     assert len(data) < 2 * MAX_TEXT
-    error = unpack_error(data)
+    error = error_of(Result(ERROR, data))
     assert isinstance(error, Loaded) and isinstance(error, TaskError)
     assert error.args[0] == "why it failed"
     assert error.load == error.args[1] and error.load.startswith("<bytes of ") and "left out" in error.load
@@ -102,13 +104,13 @@ def test_a_huge_exception_keeps_its_class_and_says_what_was_left_out():
 
 def test_a_huge_text_keeps_its_beginning_and_its_end():
     text = "begin" + "x" * (2 * MAX_ERROR_BYTES) + "end"
-    error = unpack_error(pack_error("f", RuntimeError(text), "here"))
+    error = error_of(Result(ERROR, pack_error("f", RuntimeError(text), "here")))
     assert isinstance(error, RuntimeError) and len(str(error)) < MAX_ERROR_BYTES
     assert error.args[0].startswith("begin") and error.args[0].endswith("end") and "left out" in error.args[0]
     assert short_text("short") == "short"
 
 
 def test_an_exception_below_the_limit_is_left_alone():
-    error = unpack_error(pack_error("f", Loaded("why", bytes(MAX_ERROR_BYTES // 2)), "here"))
+    error = error_of(Result(ERROR, pack_error("f", Loaded("why", bytes(MAX_ERROR_BYTES // 2)), "here")))
     assert error.load == bytes(MAX_ERROR_BYTES // 2)
     assert pickle.dumps(error)

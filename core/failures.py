@@ -1,0 +1,138 @@
+"""Errors of users' code on their way: from the worker where they were raised to whoever gets the value.
+
+The text of the traceback and the exception itself travel side by side: the exception may be of a class that the other
+side cannot import, and the text is shown all the same. A task that cannot run because its argument failed passes the
+failure on with its own name (`hpc.core.passing`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Any
+
+import msgspec
+
+from hpc.core import exceptions
+from hpc.core.exceptions import (
+    ActorError,
+    HpcError,
+    ObjectReconstructionFailedError,
+    TaskError,
+    UnserializableException,
+)
+from hpc.core.instances import Rebuilt, args_of, fields_of, has_own_way, state_of
+from hpc.core.passing import names_and_failure
+from hpc.core.serializability import reducers
+from hpc.core.serialization import dump_plain
+from hpc.core.shorten import MAX_ERROR_BYTES, sendable_error, short_text
+from hpc.core.wire import ERROR, Result
+
+
+class Failure(msgspec.Struct, array_like=True):
+    """A user's exception: the name of the task, the text of the traceback, where it ran, and the pickled exception."""
+
+    name: str
+    text: str
+    where: str
+    cause: bytes
+
+
+def pack_error(name: str, error: BaseException, where: str) -> bytes:
+    """An exception that was raised by a user's code, for a result of kind ERROR. Never fails: what cannot be sent of
+    the exception is replaced by a word about it, and if nothing can, it is an UnserializableException."""
+    text = short_text(_text_of(error))
+    cause = error.cause if isinstance(error, TaskError) else error
+    return msgspec.msgpack.encode(Failure(name, text, where, _pickled(cause)))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        tb = error.__traceback__
+        while tb is not None and "/core/worker/" in tb.tb_frame.f_code.co_filename.replace("\\", "/"):
+            tb = tb.tb_next
+        return "".join(traceback.format_exception(type(error), error, tb or error.__traceback__))
+    except Exception:  # the exception's own code takes part, and may raise anything
+        return f"{type(error).__module__}.{type(error).__qualname__} (its text cannot be made)\n"
+
+
+def _pickled(cause: BaseException) -> bytes:
+    for make in (_whole, _same, sendable_error):
+        try:
+            data = dump_plain(make(cause))
+            same = type(pickle.loads(data)).__name__ == type(cause).__name__
+        except Exception:
+            continue
+        if same and len(data) <= MAX_ERROR_BYTES:
+            return data
+    return b""
+
+
+def _whole(error: BaseException) -> Any:
+    kind = type(error)
+    if kind in reducers or has_own_way(kind):
+        return error
+    return Rebuilt(kind, args_of(error), fields_of(error), state_of(error))
+
+
+def _same(error: BaseException) -> Any:
+    return error
+
+
+def error_of(result: Result) -> BaseException:
+    """The exception of a result of kind ERROR or SYSTEM, as `get` raises it."""
+    names, data = names_and_failure(result.data)
+    error: HpcError = _raised(data) if result.kind == ERROR else from_system(data)
+    for name in names:
+        cause = error.cause if isinstance(error, TaskError) else error
+        error = TaskError(name, str(error), cause, how="did not run, because an argument of it could not be had:")
+    return error.as_instanceof_cause() if isinstance(error, TaskError) else error
+
+
+def _raised(data: bytes) -> TaskError:
+    failure = msgspec.msgpack.decode(data, type=Failure)
+    cause: BaseException
+    try:
+        cause = pickle.loads(failure.cause)
+    except Exception as why:
+        cause = UnserializableException(
+            f"the exception could not be {'unpickled here: ' + _said(why) if failure.cause else 'pickled'}"
+        )
+    return TaskError(failure.name, failure.text, cause, failure.where)
+
+
+_BY_NAME: dict[str, type[HpcError]] = {
+    name: kind for name, kind in vars(exceptions).items() if isinstance(kind, type) and issubclass(kind, HpcError)
+}
+
+
+def from_system(data: bytes) -> HpcError:
+    """The exception for a result of kind SYSTEM."""
+    fields: dict[str, Any] = msgspec.msgpack.decode(data)
+    kind = _BY_NAME.get(fields.get("type", ""), HpcError)
+    text = str(fields.get("why", ""))
+    task, actor, ident = fields.get("task"), fields.get("actor"), fields.get("ident")
+    if task:
+        text = f"task {task}: {text}"
+    elif actor:
+        text = f"actor {actor}: {text}"
+    elif ident:
+        text = f"object {ident}: {text}"
+    cause = None
+    if "cause" in fields:
+        how, packed = msgspec.msgpack.decode(fields["cause"])
+        cause = error_of(Result(how, packed))
+        text = f"{text}: {cause}"
+    error = kind(text)
+    if isinstance(error, ActorError):
+        error.actor_id, error.cause = actor, cause
+    elif isinstance(error, ObjectReconstructionFailedError):
+        error.reason, error.reason_message = fields.get("reason", ""), str(fields.get("why", ""))
+    return error
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__

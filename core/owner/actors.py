@@ -380,9 +380,10 @@ class ActorSubmitter(LineageTable):
             # All that is to be done for most calls.
             del self.calls[msg.task]
             client.calls.pop(msg.task, None)
+            last = not client.calls  # before the value is told: calls that end because of it look for themselves
             self.pending_bytes -= rec.size
             self.set_result(msg.task, result, True)
-            if not client.calls:
+            if last:
                 self.let_go(client.actor)
         else:
             self._finish_call(rec, results, src)
@@ -401,6 +402,7 @@ class ActorSubmitter(LineageTable):
         task = rec.msg.task
         del self.calls[task]
         rec.client.calls.pop(task, None)
+        last = not rec.client.calls
         self.pending_bytes -= rec.size
         again = self.origins.get(task) if self.origins else None
         if again is None:
@@ -414,7 +416,7 @@ class ActorSubmitter(LineageTable):
             self.rebuilt(again, results[0])
         else:
             self.remembered(task)
-        if not rec.client.calls:
+        if last:
             self.let_go(rec.msg.actor)
 
     def no_call_again(self, rec: CallRec, reader: Address | None) -> tuple[str, str] | None:

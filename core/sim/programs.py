@@ -217,6 +217,11 @@ class Submitter:
         assert result is not None
         return value_of(result)
 
+    def lives(self, actor: bytes) -> bool:
+        """Whether an actor of this process's has not ended."""
+        owned = self.process.machine.owned_actors.get(actor)
+        return owned is not None and owned.state != "dead" and not owned.ending
+
     def drop(self, idents: list[bytes]) -> None:
         """Let go of one hold on each."""
         self.process.machine.dropped.extend(idents)

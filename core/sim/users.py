@@ -174,6 +174,7 @@ class User:
 
     def _call_once(self, actor: ActorSim, refs: list[bytes]) -> bytes:
         program = Program(self._number(), 0.002, flaky=actor.immortal and self.rng.random() < 0.2)
+        program.fails = self.rng.random() < 0.1
         if self.rng.random() < 0.2:
             program.large = True
             program.number += 200_000
@@ -185,7 +186,7 @@ class User:
         retries = -1 if actor.immortal else 0
         deps = [self.expected[ident] for ident in [*refs, *(holds if program.borrow == "read" else ())]]
         total = program.number + sum(one.total for one in deps)
-        expect = Expect(total, not actor.immortal or actor.killed, deps, actor=actor)
+        expect = Expect(total, program.fails or not actor.immortal or actor.killed, deps, actor=actor)
         call = self.submitter.call(actor.ident, program, retries, holds, refs)
         self._expect(call, expect)
         return call
@@ -246,6 +247,9 @@ class User:
         """Check everything that is left and let go of it."""
         for ident in self.expected:
             self.check(ident)
+        for actor in self.actors:
+            if actor.immortal and not actor.killed and not self.submitter.lives(actor.ident):
+                self.world.broken.append(f"actor {actor.ident.hex()[24:]} has ended although its handle is held")
         self.submitter.drop([*self.expected, *(actor.ident for actor in self.actors)])
         self.expected.clear()
         self.actors.clear()

@@ -69,6 +69,14 @@ def test_a_call_gets_the_value_of_an_earlier_one_that_is_tried_again(times):
     assert hpc.get([made, used], timeout=30) == [10, 13]
 
 
+def test_an_actor_lives_on_when_a_call_fails_and_with_it_the_one_that_would_have_used_its_value():
+    box = Box.remote()
+    used = box.use.remote(box.make.remote(5))
+    with pytest.raises(Flaky):
+        hpc.get(used, timeout=30)
+    assert hpc.get(box.use.remote(1), timeout=30) == 2
+
+
 def test_calls_that_use_one_another_run_again_in_the_actors_next_life(tmp_path):
     box = Box.remote()
     pid = hpc.get(box.pid.remote())

@@ -68,7 +68,7 @@ class ActorHost:
         groups: dict[str, int] = dict(options.get("concurrency_groups") or {})
         #: How many calls may run at the same time, per group; the group without a name has all other methods.
         self.limits = {"": self.concurrency, **groups}
-        #: The thread on which nothing may wait, where calls share one.
+        #: The main thread, once it serves an event loop.
         self.loop_thread = 0
         self.pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
         #: Calls that wait for one of the threads.
@@ -142,8 +142,8 @@ class ActorHost:
             worker._on_frame()
         worker.client._after()
 
-    def warn_of_blocking(self) -> None:
-        """Of actors with coroutines: see there."""
+    def about_to_wait(self, thread: int) -> None:
+        """The user's code on this thread is about to wait for a value."""
 
     def _terminate(self) -> NoReturn:
         self.exit()

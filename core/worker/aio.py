@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
-from hpc.core.worker.actor import ActorExit, ActorHost, cancelled_results
+from hpc.core.worker.actor import FLUSH_US, ActorExit, ActorHost, cancelled_results
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_async_generator
 
@@ -29,16 +29,32 @@ if TYPE_CHECKING:
     from hpc.core.worker.main import Worker
 
 
+class _Group:
+    """A concurrency group: its event loop, and the calls that wait for their turn on it. All but the making is for the
+    thread of its loop."""
+
+    def __init__(self, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.limit = limit
+        self.loop = loop
+        self.active = 0
+        self.queued: deque[tuple[Address, Call]] = deque()
+        self.cancelled: set[bytes] = set()
+
+
 class AsyncActorHost(ActorHost):
-    """An actor whose calls interleave on an event loop, as many at a time as its limits allow."""
+    """An actor whose calls interleave on an event loop, as many at a time as its limits allow. Concurrency groups have
+    loops on threads of their own: what blocks one group, the default one too, does not stop another."""
 
     def __init__(self, worker: Worker, create: CreateActor, cls: type) -> None:
         super().__init__(worker, create, cls)
         self.loop = asyncio.SelectorEventLoop(_SessionSelector(self))
-        self._tasks: dict[bytes, asyncio.Task[None]] = {}
-        self._active = dict.fromkeys(self.limits, 0)
-        self._queued: dict[str, deque[tuple[Address, Call]]] = {group: deque() for group in self.limits}
-        self._cancelled: set[bytes] = set()
+        self._groups = {
+            group: _Group(limit, asyncio.new_event_loop() if group else self.loop)
+            for group, limit in self.limits.items()
+        }
+        #: All calls that have come and are not finished; None before they begin.
+        self._tasks: dict[bytes, asyncio.Task[None] | None] = {}
+        self._threads: set[int] = set()
         self._end_why = ""
         self._warned = False
 
@@ -58,17 +74,25 @@ class AsyncActorHost(ActorHost):
 
     def run(self) -> None:
         """Serve calls until the process ends."""
+        for name, group in self._groups.items():
+            if name:
+                threading.Thread(target=self._serve, args=[group.loop], name=f"hpc-actor-{name}", daemon=True).start()
         self.loop_thread = threading.get_ident()
         self.worker.wake = self._wake
+        self._serve(self.loop)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._threads.add(threading.get_ident())
+        asyncio.set_event_loop(loop)
         while True:
             try:
-                self.loop.run_forever()
+                loop.run_forever()
             except ActorExit:
                 pass  # of a task that the actor has begun itself: the calls that run go on to their end
 
-    def warn_of_blocking(self) -> None:
-        """A coroutine is about to wait in ``get`` or ``wait``: said once."""
-        if not self._warned:
+    def about_to_wait(self, thread: int) -> None:
+        """A coroutine that is about to wait in ``get`` or ``wait`` is warned of, once."""
+        if thread in self._threads and not self._warned:
             self._warned = True
             self.worker.client.warn(
                 f"a coroutine of the actor {self.name} waits in hpc.get() or hpc.wait(), and all its other calls wait "
@@ -76,7 +100,16 @@ class AsyncActorHost(ActorHost):
             )
 
     def _wake(self) -> None:
-        """Another thread has read something for this one."""
+        """Something was read (the lock is held): calls of other groups go to their loops, whatever this one does."""
+        if len(self._groups) > 1:
+            ready = self.worker.executor.ready
+            items = list(ready)
+            ready.clear()
+            for item in items:
+                if type(item[1]) is Call and item[1].group and item[1].group in self._groups:
+                    self.call(*item)
+                else:
+                    ready.append(item)
         if threading.get_ident() != self.loop_thread:
             self.loop.call_soon_threadsafe(_nothing)
 
@@ -97,25 +130,44 @@ class AsyncActorHost(ActorHost):
         return True
 
     def call(self, src: Address, msg: Call) -> None:
-        group = msg.group if msg.group in self.limits else ""
-        if self.exiting:
-            return  # its owner will say that the actor is dead
-        if self._active[group] >= self.limits[group]:
-            self._queued[group].append((src, msg))
+        """Begin a call on the loop of its group."""
+        group = self._groups.get(msg.group) or self._groups[""]
+        self._tasks[msg.task] = None
+        if group.loop is not self.loop:
+            group.loop.call_soon_threadsafe(self._begin, src, msg, group)
+        elif self.exiting or group.active >= group.limit:
+            self._begin(src, msg, group)
         else:
             self._start(src, msg, group)
 
-    def _start(self, src: Address, msg: Call, group: str) -> None:
-        self._active[group] += 1
-        self._tasks[msg.task] = self.loop.create_task(self._run_call(src, msg, group))
+    def _begin(self, src: Address, msg: Call, group: _Group) -> None:
+        if self.exiting:
+            self._forget(msg.task)  # its owner will say that the actor is dead
+        elif group.active >= group.limit:
+            group.queued.append((src, msg))
+        else:
+            self._start(src, msg, group)
 
-    def _ended(self, task: bytes, group: str) -> None:
-        self._tasks.pop(task, None)
-        self._cancelled.discard(task)
-        self._active[group] -= 1
-        queued = self._queued[group]
-        if queued and not self.exiting:
-            self._start(*queued.popleft(), group)
+    def _start(self, src: Address, msg: Call, group: _Group) -> None:
+        group.active += 1
+        self._tasks[msg.task] = group.loop.create_task(self._run_call(src, msg, group))
+
+    def _ended(self, task: bytes, group: _Group) -> None:
+        """A call has run: the next one of its group may."""
+        group.cancelled.discard(task)
+        group.active -= 1
+        while group.queued:
+            src, msg = group.queued.popleft()
+            if not self.exiting:
+                self._start(src, msg, group)
+                return
+            self._forget(msg.task)
+
+    def _forget(self, task: bytes) -> None:
+        """A call is finished, and its reply, if there is one, is on its way."""
+        del self._tasks[task]
+        if self._end_why:
+            self.loop.call_soon_threadsafe(self._maybe_end)
 
     def _maybe_end(self) -> None:
         if self._end_why and not self._tasks:
@@ -123,31 +175,33 @@ class AsyncActorHost(ActorHost):
 
     def cancel(self, task: bytes) -> None:
         """Cancel a call, whether it runs or waits for its turn. Called by whichever thread polls."""
-        self.loop.call_soon_threadsafe(self._cancel, task)
+        for group in self._groups.values():
+            group.loop.call_soon_threadsafe(self._cancel, task, group)
 
-    def _cancel(self, task: bytes) -> None:
+    def _cancel(self, task: bytes, group: _Group) -> None:
         running = self._tasks.get(task)
-        if running is not None and task in self.worker.running:
-            running.cancel()
+        if running is not None:
+            if running.get_loop() is group.loop:
+                if task in self.worker.running:
+                    running.cancel()
+                else:
+                    group.cancelled.add(task)  # its coroutine sees that when it begins
             return
-        self._cancelled.add(task)  # its coroutine sees that when it begins
-        for group, queued in self._queued.items():
-            for item in queued:
-                if item[1].task == task:
-                    queued.remove(item)
-                    self._start(*item, group)
-                    return
-        if running is None:
-            self._cancelled.discard(task)
+        for item in group.queued:
+            if item[1].task == task:
+                group.queued.remove(item)
+                group.cancelled.add(task)
+                self._start(*item, group)
+                return
 
-    async def _run_call(self, src: Address, msg: Call, group: str) -> None:
+    async def _run_call(self, src: Address, msg: Call, group: _Group) -> None:
         worker = self.worker
         context = TaskContext(msg.task, msg.attempt, self.full_name(msg.method))
         exiting = retryable = False
         met: list[bytes] = []
         start = time.monotonic()
         try:
-            if msg.task in self._cancelled:
+            if msg.task in group.cancelled:
                 raise asyncio.CancelledError
             current_task.set(context)
             worker.running[msg.task] = context
@@ -173,8 +227,12 @@ class AsyncActorHost(ActorHost):
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[0].kind if results else 0
         worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None))
-        worker.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, exiting), met, later=True)
-        self._maybe_end()
+        done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
+        main = group.loop is self.loop
+        if not main:
+            done.run_us = max(run_us, FLUSH_US)
+        worker.reply(src, done, met, later=main)
+        self._forget(msg.task)
 
 
 class _SessionSelector(selectors.EpollSelector):

@@ -248,8 +248,8 @@ class Worker:
             return None
         client = self.client
         me = threading.get_ident()
-        if self.actor is not None and self.actor.loop_thread == me:
-            self.actor.warn_of_blocking()
+        if self.actor is not None:
+            self.actor.about_to_wait(me)
         with client.lock:
             self._give_back()
             if me != self._main:

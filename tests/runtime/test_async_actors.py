@@ -161,3 +161,66 @@ def test_a_get_or_wait_in_a_coroutine_waits():
 
     actor = Blocks.remote()
     assert hpc.get([actor.get.remote([late.remote()]), actor.wait.remote([late.remote()])], timeout=20) == [5, 1]
+
+
+@hpc.remote(num_cpus=0, concurrency_groups={"health": 1, "work": 2})
+class Groups:
+    def __init__(self):
+        self.go = threading.Event()
+        self.begun = threading.Event()
+
+    async def blocks(self):
+        self.begun.set()
+        return self.go.wait(20)
+
+    @hpc.method(concurrency_group="work")
+    async def blocks_work(self):
+        self.begun.set()
+        return self.go.wait(20)
+
+    @hpc.method(concurrency_group="health")
+    async def ping(self):
+        return self.begun.wait(20)
+
+    @hpc.method(concurrency_group="health")
+    async def open(self):
+        self.go.set()
+
+    @hpc.method(concurrency_group="health")
+    async def where(self):
+        await asyncio.sleep(0)
+        return threading.current_thread().name, asyncio.get_running_loop() is asyncio.get_event_loop()
+
+    @hpc.method(concurrency_group="health")
+    async def sleep(self):
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("blocking", ["blocks", "blocks_work"])
+def test_a_coroutine_that_blocks_its_group_does_not_stop_another(blocking):
+    actor = Groups.remote()
+    blocked = getattr(actor, blocking).remote()
+    assert hpc.get(actor.ping.remote(), timeout=10)
+    hpc.get(actor.open.remote(), timeout=10)
+    assert hpc.get(blocked, timeout=10)
+    assert hpc.get(actor.where.remote(), timeout=10) == ("hpc-actor-health", True)
+
+
+def test_calls_of_a_group_run_in_order_and_are_cancelled_there():
+    actor = Groups.remote()
+    first, second = actor.sleep.remote(), actor.ping.remote()  # the second waits: the limit is 1
+    third = actor.where.remote()
+    hpc.cancel(second)
+    with pytest.raises(TaskCancelledError):
+        hpc.get(second, timeout=10)
+    hpc.cancel(first)
+    with pytest.raises(TaskCancelledError):
+        hpc.get(first, timeout=10)
+    assert hpc.get(third, timeout=10)[1]
+
+
+def test_an_actor_with_groups_ends_after_the_calls_of_all_groups():
+    actor = Groups.remote()
+    refs = [actor.where.remote() for _ in range(20)]
+    del actor
+    assert all(right for _, right in hpc.get(refs, timeout=10))

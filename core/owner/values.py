@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 unpickle = pickle.loads
 PICKLED = serialization.PICKLED
+#: The answer to who asks for a value that is there comes within this time; who waits longer waits for work.
+ASKED_S = 0.01
 #: Values up to this size travel inside messages; larger ones go through the arena.
 INLINE_BYTES = 100 * 1024
 
@@ -156,10 +158,13 @@ class Values:
             for entry in [entry for entry in pending if not entry.owned]:
                 waiter.needed += 1
                 machine.await_value(entry, waiter)
+            asked = waiter.needed
             machine.ask_exactly()
             self._await_last(pending, waiter)
             self._flush(everything=True)
-        resume = self.before_wait() if waiter.needed and timeout_s != 0 else None
+        resume = None
+        if waiter.needed and timeout_s != 0 and not (waiter.needed == asked and self._comes_soon(waiter, deadline)):
+            resume = self.before_wait()
         try:
             while waiter.needed > 0 and not watch.failed:
                 if not self.polling.wait(waiter, deadline):
@@ -187,6 +192,12 @@ class Values:
             result = self.machine.objects[ref._id].result
             if result is not None and result.kind > STORED:
                 self.load(ref._id, result)
+
+    def _comes_soon(self, waiter: Waiter, deadline: float | None) -> bool:
+        """Whether all that is waited for is there within a moment. Mostly others' objects have a value that is only
+        to be asked for: that takes nobody's work, so a worker does not lend its CPU for it."""
+        soon = time.monotonic() + ASKED_S
+        return self.polling.wait(waiter, soon if deadline is None else min(soon, deadline))
 
     def _await_last(self, pending: list[Entry], waiter: Waiter) -> None:
         """Wait for the last of the entries that has no value (the lock is held); the ones behind it are taken out."""

@@ -549,10 +549,11 @@ class ActorState(Message, tag=64):
 
 
 class KillActor(Message, tag=65):
-    """To an actor's owner: end it by force."""
+    """To an actor's owner: end it by force. Where it may restart, only the ``incarnation`` that is meant (-1: any)."""
 
     actor: bytes
     no_restart: bool = True
+    incarnation: int = -1
 
 
 class CopyLost(Message, tag=66):
@@ -600,20 +601,14 @@ class FreeValues(Message, tag=145):
     idents: list[bytes]
 
 
-class KeeperQuery(Message, tag=142):
-    """To the head: which process owns detached actors? The answer's data is its address."""
-
-    req: int
-
-
 class NewActor(Message, tag=143):
-    """To the keeper: an id for a detached actor (the answer's data)."""
+    """To the head: an id for a detached actor (the answer's data)."""
 
     req: int
 
 
 class KeepActor(Message, tag=144):
-    """To the keeper: make this actor, and own it. ``code`` is its class; ``job``, ``driver``: whose work it is."""
+    """To the head: make this actor, and own it. ``code`` is its class; ``job``, ``driver``: whose work it is."""
 
     req: int
     create: CreateActor
@@ -625,6 +620,12 @@ class KeepActor(Message, tag=144):
     code: bytes
     job: bytes
     driver: Address
+
+
+class HeadLeases(Message, tag=172):
+    """A raylet tells a head that has taken the place of another which (lease, process) it keeps for it."""
+
+    leases: list[tuple[int, int]]
 
 
 # ---------------------------------------------------------------- raylet <-> raylet: bulk
@@ -1000,7 +1001,7 @@ AnyMessage = Union[
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed, KeeperQuery, NewActor, KeepActor, FreeValues, CancelObject,
+    Shutdown, Yielded, Consumed, HeadLeases, NewActor, KeepActor, FreeValues, CancelObject,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
     PgWarning, PgState, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,

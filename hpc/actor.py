@@ -12,7 +12,7 @@ import msgspec
 
 from hpc import options as opts
 from hpc.core.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
-from hpc.core.ids import Address, return_id
+from hpc.core.ids import HEAD, return_id
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator
@@ -26,9 +26,9 @@ from hpc.core.wire import (
     Call,
     CreateActor,
     KeepActor,
-    KeeperQuery,
     NameLookup,
     NameRegister,
+    NameRelease,
     NewActor,
 )
 from hpc.core.worker.actor import ActorExit
@@ -48,7 +48,7 @@ METHOD_OPTIONS = (
 )  # fmt: skip
 
 
-#: How long the keeper of detached actors may take to answer.
+#: How long the head may take to answer about detached actors.
 ASK_S = 60.0
 
 
@@ -385,9 +385,9 @@ class ActorClass:
             if found is not None:
                 return found
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-        keeper = find_keeper(client) if options.get("lifetime") == "detached" else None
-        if keeper is not None:
-            ident = client.request(lambda req: (keeper, NewActor(req)), ASK_S).data
+        detached = options.get("lifetime") == "detached"
+        if detached:
+            ident = client.ask_head(lambda req: NewActor(req), ASK_S).data
         else:
             with client.lock:
                 ident = client.machine.new_ids()
@@ -407,8 +407,8 @@ class ActorClass:
         }
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         restarts = int(opts.option(options, "max_restarts"))
-        if keeper is not None:
-            self._keep(client, keeper, msg, restarts)
+        if detached:
+            self._keep(client, msg, restarts)
             return ActorHandle(client.adopt(ident), self.__name__, self._methods, self._shared)
         with client.lock:
             client.check_lost()
@@ -419,29 +419,27 @@ class ActorClass:
         client._after()
         return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, self._shared)
 
-    def _keep(self, client: Client, keeper: Address, create: CreateActor, restarts: int) -> None:
-        """Have the keeper make the actor: it will not end with this process."""
+    def _keep(self, client: Client, create: CreateActor, restarts: int) -> None:
+        """Have the head make the actor: it will not end with this process."""
         shape, machine = self._shape, client.machine
         code = machine.functions[create.fn]
-        client.request(
-            lambda req: (
-                keeper,
-                KeepActor(
-                    req, create, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.job,
-                    machine.driver,
-                ),
+        answer = client.ask_head(
+            lambda req: KeepActor(
+                req, create, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.job,
+                machine.driver,
             ),
             ASK_S,
         )  # fmt: skip
+        if not answer.ok:
+            released = NameRelease(create.options["namespace"], create.options["name"], create.actor)
+            with client.lock:
+                machine.send(HEAD, released)
+                client._flush()
+            raise ValueError(answer.why)
 
     def _register(self, client: Client, name: str, namespace: str, ident: bytes, meta: tuple[Any, ...]) -> bool:
         data = pickle.dumps(meta)
         return client.ask_head(lambda req: NameRegister(req, namespace, name, ident, data)).ok
-
-
-def find_keeper(client: Client) -> Address:
-    """The process that owns detached actors; it is made when first asked for."""
-    return Address(*msgspec.msgpack.decode(client.ask_head(lambda req: KeeperQuery(req)).data))
 
 
 def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:

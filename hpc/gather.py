@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from hpc.core.ids import Address, raylet_of
+from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.wire import ClusterQuery
 from hpc.session import ensure_client
 
@@ -85,10 +85,10 @@ def session_facts() -> Row:
 
 
 def from_processes(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
-    """What the drivers and workers know; each row says in "answered_by" who knew it."""
+    """What the drivers, the workers and the head (of detached actors) know; each row says in "answered_by" who."""
     workers = from_raylets("workers", timeout_s=timeout_s)
     there = [row for row in workers.rows if row["state"] != "STARTING"]
-    found = ask([address(row["worker_id"]) for row in there], what, limit, timeout_s)
+    found = ask([HEAD, *(address(row["worker_id"]) for row in there)], what, limit, timeout_s)
     found.silent += workers.silent
     return found
 

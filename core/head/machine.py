@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hpc.core.head.demands import Demands
+from hpc.core.head.detached import DetachedActors
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
-from hpc.core.head.keeper import Keeper
 from hpc.core.head.nodes import Node, Promises
 from hpc.core.head.sane import is_sane
-from hpc.core.ids import Address, owner_of, raylet_of
+from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.wire import (
     WIRE_VERSION,
     Answer,
@@ -26,13 +26,10 @@ from hpc.core.wire import (
     Demand,
     Heartbeat,
     HeartbeatAck,
-    KeeperQuery,
     KvDelete,
     KvGet,
     KvKeys,
     KvPut,
-    LeaseGrant,
-    LeaseLost,
     Message,
     NameLookup,
     NameRegister,
@@ -86,7 +83,7 @@ class HeadMachine:
         #: The allocation that the session runs in: "scheduler" and "job_id".
         self.allocation: dict[str, str] = {}
         self.shutdown_why = ""
-        self.keeper = Keeper(epoch, lambda dst, msg: self.outbox.append((dst, msg)), self._working_nodes)
+        self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self)
         #: Numbers of nodes of which the view has to be told. It is made when first needed: the import of numpy takes
         #: 0.1 s, and a session is ready before anything is placed.
         self._stale: dict[int, None] = {}
@@ -100,18 +97,16 @@ class HeadMachine:
         self.groups = Groups(self.outbox, self.promises.new)
         self.wants = Demands(self.nodes, self.dead, self.groups, self.promises, self.outbox)
         self.demands = self.wants.table
-        self.parts: dict[str, Part] = {"groups": self.groups, "keeper": self.keeper}
+        self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
+            **self.detached.handlers,
             ClusterQuery: self._on_query,
             Demand: self._on_demand,
             Heartbeat: self._on_heartbeat,
-            KeeperQuery: self.keeper.on_query,
             KvDelete: self._on_kv_delete,
             KvGet: self._on_kv_get,
             KvKeys: self._on_kv_keys,
             KvPut: self._on_kv_put,
-            LeaseGrant: self.keeper.on_grant,
-            LeaseLost: self._on_lease_lost,
             NameLookup: self._on_name_lookup,
             NameRegister: self._on_name_register,
             NameRelease: self._on_name_release,
@@ -146,7 +141,7 @@ class HeadMachine:
         """Start to work under a number that no head of this session had before."""
         self.epoch = epoch
         self.promises.begin(epoch)
-        self.keeper.begin(epoch)
+        self.detached.begin(epoch)
 
     def journal_parts(self) -> None:
         """Write down what has changed in the parts: called before anything is sent."""
@@ -241,7 +236,7 @@ class HeadMachine:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
-        self.keeper.forget_node(number)
+        self.detached.forget_node(number, why)
         self.wants.nodes_changed()
         self.groups.node_lost(number)
         self._serve()
@@ -249,10 +244,11 @@ class HeadMachine:
     def _working_nodes(self) -> list[int]:
         return [number for number, node in self.nodes.items() if not node.info.gateway and not node.suspect]
 
-    def _on_lease_lost(self, src: Address, msg: LeaseLost) -> None:
-        gone = self.keeper.on_lost(msg)
-        if gone is not None:
-            self._on_process_gone(src, ProcessGone(gone, msg.why))
+    def _say_to_self(self, msg: Message) -> None:
+        """The owner of detached actors speaks to the head as any owner does."""
+        handler = self.handlers.get(type(msg))
+        if handler is not None:
+            handler(HEAD, msg)
 
     def _tell_all(self, msg: Message, but: int = -1) -> None:
         self.outbox += [(node.addr, msg) for number, node in self.nodes.items() if number != but]
@@ -260,6 +256,7 @@ class HeadMachine:
     def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])
         self.groups.process_gone(msg.addr)
+        self.detached.forget_process(msg.addr)
         self._tell_all(msg, but=src.node)
 
     def _on_shutdown(self, src: Address, msg: Shutdown) -> None:
@@ -426,6 +423,7 @@ class HeadMachine:
             # Reports make it plan again at once; this is for raylets that refused, and for patience that ends.
             self._replan = True
             self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
+        next_at = self.detached.tick(now)
         self._serve()
-        next_at = self.wants.next_at(now) if self.demands else now + 1.0
+        next_at = min(next_at, self.wants.next_at(now) if self.demands else now + 1.0)
         return min(next_at, self._plan_at) if waiting else next_at

@@ -37,6 +37,7 @@ class Head:
         config = spec.config
         times = fault_times(config)
         self.machine = HeadMachine(suspect_s=times.suspect_s, dead_s=times.dead_s, now=self.reactor.now())
+        self.machine.detached.enter(spec.session)
         arm("head", self.machine, config, spec.node, spec.dir)
         self.machine.allocation = allocation(os.environ)
         if spec.time_left_s is not None:

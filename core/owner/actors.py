@@ -44,7 +44,7 @@ from hpc.core.wire import (
     system_error,
 )
 
-#: Names given back that are said again to a head that was restarted, at most.
+#: Names given back and actors killed that are said again to a head that was restarted, at most.
 MAX_RELEASED = 1024
 #: Reasons that begin with one of these names are errors of this kind.
 UNPLACED = {actors for _, actors in FINAL.values()}
@@ -59,9 +59,9 @@ class ActorSubmitter(LineageTable):
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, CallRec] = {}
         #: what a head that was restarted is told again, in this order: questions without an answer, by their number,
-        #: and names given back lately, by numbers below 0
+        #: and what needs no answer (names given back, actors killed), by numbers below 0
         self.asked: dict[int, Message] = {}
-        self._names_released = 0
+        self._told_head = 0
         #: The placement groups that this process has made and has handles to.
         self.groups_made: set[bytes] = set()
 
@@ -183,7 +183,12 @@ class ActorSubmitter(LineageTable):
         actor = self.owned_actors.get(ident)
         if actor is None:
             if ident[:SESSION_BYTES] == self.session:
-                self.send(owner_of(ident), KillActor(ident, no_restart))
+                client = self.clients.get(ident)
+                kill = KillActor(ident, no_restart, -1 if client is None else client.incarnation)
+                if owner_of(ident) == HEAD and (no_restart or kill.incarnation >= 0):
+                    self._tell_head(kill)
+                else:
+                    self.send(owner_of(ident), kill)
             return
         if no_restart:
             actor.restarts = 0
@@ -194,8 +199,16 @@ class ActorSubmitter(LineageTable):
         if no_restart:
             self._actor_died(actor, "it was killed by hpc.kill()", None)
 
+    def _tell_head(self, msg: Message) -> None:
+        """Have the head do what it may be told twice: another one may take its place before it has."""
+        self._told_head += 1
+        self.asked[-self._told_head] = msg
+        self.asked.pop(MAX_RELEASED - self._told_head, None)
+        self.send(HEAD, msg)
+
     def on_kill_actor(self, src: Address, msg: KillActor) -> None:
-        if msg.actor in self.owned_actors:
+        actor = self.owned_actors.get(msg.actor)
+        if actor is not None and (msg.no_restart or msg.incarnation in (-1, actor.incarnation)):
             self.kill_actor(msg.actor, msg.no_restart)
 
     def actor_lost(self, actor: OwnedActor, why: str) -> None:
@@ -237,11 +250,7 @@ class ActorSubmitter(LineageTable):
         if entry is not None and entry.result is None:
             self.set_result(ident, system_error("ActorDiedError", why, actor=actor.create.name))
         if actor.name:
-            released = NameRelease(actor.namespace, actor.name, ident)
-            self._names_released += 1
-            self.asked[-self._names_released] = released
-            self.asked.pop(MAX_RELEASED - self._names_released, None)
-            self.send(HEAD, released)
+            self._tell_head(NameRelease(actor.namespace, actor.name, ident))
         self._announce(actor)
         self.let_go_all(actor.holds)
         self.let_go_all(actor.create.refs)

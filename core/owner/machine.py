@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpc.core.ids import HEAD, Address, raylet_of
+from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.owner.actors import ActorSubmitter
 from hpc.core.serialization import NONE
 from hpc.core.wire import (
@@ -104,6 +104,12 @@ class OwnerMachine(ActorSubmitter):
         for question in self.asked.values():
             self.send(HEAD, question)
         self.groups_made.intersection_update(self.objects)
+        for client in self.clients.values():
+            if owner_of(client.actor) == HEAD and client.state != "dead":
+                self.send(HEAD, WatchActor(client.actor))
+        for entry in self.objects.values():
+            if entry.asked and entry.result is None and owner_of(entry.ident) == HEAD:
+                self.send(HEAD, GetObject(entry.ident))
         for group in self.groups_made:
             self.send(HEAD, PgWait(0, group))  # the news of its state may have ended with the other head
 

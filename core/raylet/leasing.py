@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from hpc.core.ids import HEAD, Address, raylet_of
+from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
 from hpc.core.raylet.holds import Holds, together
@@ -81,6 +81,8 @@ class Leasing:
         self.by_shape: dict[int, Demand] = {}
         self.guests: dict[tuple[Address, int], Demand] = {}
         self.spent_tickets: list[int] = []
+        #: What the head was told lately of its own workers' ends: a head that is gone may not have acted on it.
+        self.lost_of_head: deque[LeaseLost] = deque(maxlen=1024)
         self.prestart = prestart
         self.draining = False
         self._next_proc = 0
@@ -117,11 +119,14 @@ class Leasing:
         lease = proc.lease
         if lease is not None:
             proc.lease = None
-            self._release(lease)
+            self.release(lease)
             if proc.exit_why:
                 why = ("exit:" if proc.exit_intended else "") + proc.exit_why
             addr = Address(self.node, proc.proc)
-            self._send(lease.owner, LeaseLost(lease.ident, addr, why, task, attempt, oom))
+            lost = LeaseLost(lease.ident, addr, why, task, attempt, oom)
+            if lease.owner == HEAD:
+                self.lost_of_head.append(lost)
+            self._send(lease.owner, lost)
         self.schedule()
 
     def owner_gone(self, owner: Address) -> None:
@@ -319,7 +324,7 @@ class Leasing:
         worker.driver = lease.driver
         lease.worker = worker
         addr = Address(self.node, worker.proc)
-        path = worker.path if lease.owner.node == self.node else ""
+        path = worker.path if lease.owner.node in (self.node, HEAD_NODE) else ""
         self._send(lease.owner, LeaseGrant(lease.req, lease.ident, addr, path, lease.grant.instances()))
 
     def _start_needed(self) -> None:
@@ -359,7 +364,7 @@ class Leasing:
         for lease in [le for le in self.awaiting if le.env == env]:
             self.awaiting.remove(lease)
             if lease.ident in self.leases:
-                self._release(lease)
+                self.release(lease)
                 failed[(lease.owner, lease.req)] = None
         for demand in self.demands.values():
             if demand.env == env and demand.want:
@@ -455,7 +460,7 @@ class Leasing:
             return  # it is over, and its worker ends
         worker = lease.worker
         if worker is None:
-            self._release(lease)
+            self.release(lease)
             # Its owner does not know of it yet: it is as if there had been no room.
             self._send(raylet_of(lease.owner.node), LeaseRefused(lease.req, lease.owner, 0, 1))
         else:
@@ -476,12 +481,12 @@ class Leasing:
         retire = retire or bool(lease.grant.shares)
         worker = lease.worker
         if worker is None:
-            self._release(lease)
+            self.release(lease)
             return
         worker.lease = None
         worker.blocked = False
         if not (worker.doomed or kill or lease.actor or retire):
-            self._release(lease)
+            self.release(lease)
             self.idle.add(worker, self.now)
             return
         del self.leases[lease.ident]
@@ -503,10 +508,10 @@ class Leasing:
 
     def _release_ending(self, proc: Proc) -> None:
         if proc.ending is not None:
-            self._release(proc.ending)
+            self.release(proc.ending)
             proc.ending = None
 
-    def _release(self, lease: Lease) -> None:
+    def release(self, lease: Lease) -> None:
         """The lease is over: what it held is free again, in the pool that it came from."""
         self.leases.pop(lease.ident, None)
         lease.pool.release(lease.grant)
@@ -570,18 +575,11 @@ class Leasing:
     def _tell_head(self, demand: Demand) -> None:
         demand.told_head = max(0, demand.want - demand.here)
         demand.told_at = self.now
-        self._send(
-            HEAD,
-            DemandMsg(
-                self.node,
-                demand.shape,
-                demand.held,
-                demand.placement,
-                demand.strategy,
-                demand.told_head,
-                demand.tickets_seen,
-            ),
-        )
+        told = DemandMsg(
+            self.node, demand.shape, demand.held, demand.placement, demand.strategy, demand.told_head,
+            demand.tickets_seen,
+        )  # fmt: skip
+        self._send(HEAD, told)
 
     def start_workers_ahead(self) -> None:
         """Have as many workers ready as there are CPUs, so that first tasks start in milliseconds."""

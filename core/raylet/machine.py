@@ -157,7 +157,7 @@ class RayletMachine:
         """Another head has taken the place of the one that we knew, and nothing sent to that one will arrive."""
         forget_promises(self.leasing)
         self.join()
-        self.outbox.extend(first_words(self.node, self.gone_lately, self.leasing))
+        self.outbox.extend(first_words(self.node, self.gone_lately, self.leasing, self.borrowing))
         self._last_report = -self.heartbeat_s
 
     def handle(self, src: Address, messages: Sequence[Message]) -> None:

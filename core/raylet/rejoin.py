@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from hpc.core.ids import HEAD, Address
+from hpc.core.ids import HEAD, Address, owner_of
+from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.wire import HeadRestarted, Message, ProcessGone
+from hpc.core.wire import HeadLeases, HeadRestarted, HoldAdd, Message, ProcessGone
 
 #: Ended processes that are kept to be told again, at most.
 MAX_GONE = 100_000
@@ -43,10 +44,23 @@ def forget_promises(leasing: Leasing) -> None:
     leasing.holds.forget_groups()
     for demand in leasing.demands.values():
         demand.told_head = demand.tickets_seen = 0
+    for key in [key for key in leasing.demands if key[0] == HEAD]:
+        demand = leasing.demands.pop(key)  # what the head itself wanted it asks for anew
+        leasing.guests.pop(key, None)
+        leasing.by_shape.pop(demand.shape, None)
+    for lease in [lease for lease in leasing.leases.values() if lease.owner == HEAD and lease.worker is None]:
+        leasing.release(lease)
 
 
-def first_words(node: int, gone: GoneLately, leasing: Leasing) -> list[tuple[Address, Message]]:
+def first_words(node: int, gone: GoneLately, leasing: Leasing, borrowing: Borrowing) -> list[tuple[Address, Message]]:
     """What is sent after the registration: to the head, and to the processes of this node."""
     out: list[tuple[Address, Message]] = [(HEAD, msg) for msg in gone.all()]
+    held = [ident for ident in borrowing.holds if owner_of(ident) == HEAD]
+    if held:
+        borrowing.acks_due.update(dict.fromkeys(held, 1))
+        out.append((HEAD, HoldAdd(held, node)))
+    out += [(HEAD, lost) for lost in leasing.lost_of_head]
+    leases = [le for le in leasing.leases.values() if le.owner == HEAD and le.worker is not None]
+    out.append((HEAD, HeadLeases([(lease.ident, lease.worker.proc) for lease in leases if lease.worker is not None])))
     out += [(Address(node, proc.proc), HeadRestarted()) for proc in leasing.procs.values() if proc.state != "starting"]
     return out

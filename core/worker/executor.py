@@ -18,6 +18,7 @@ from hpc.core.wire import (
     Cancel,
     CreateActor,
     DefineFunction,
+    Done,
     EndActor,
     GivenBack,
     LeaseBegin,
@@ -46,6 +47,8 @@ class Executor:
         self.functions: dict[bytes, bytes] = {}
         self.leases: dict[int, LeaseBegin] = {}
         self.actor: bytes = b""
+        #: What the actor's constructor came to.
+        self.created: Done | None = None
         self.incarnation = 0
         self.cancelled: list[Item] = []
         self.replies: list[tuple[Address, Message]] = []
@@ -88,6 +91,10 @@ class Executor:
         self.leases[msg.lease] = msg
 
     def _create(self, src: Address, msg: CreateActor) -> None:
+        if msg.actor == self.actor and msg.incarnation == self.incarnation:
+            if self.created is not None:  # said again, by a head that does not know what the one before was answered
+                self.replies.append((src, self.created))
+            return
         self.actor, self.incarnation = msg.actor, msg.incarnation
         self._orders.clear()
         self._src = None

@@ -51,7 +51,7 @@ from hpc.core.wire import (
     Unblocked,
     system_error,
 )
-from hpc.core.worker import keeper, record, signals
+from hpc.core.worker import record, signals
 from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, cancelled_results, host
 from hpc.core.worker.below import end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
@@ -134,7 +134,6 @@ class Worker:
         arm("worker", client.machine, spec.config, spec.node, spec.dir)
         client.on_frame = self._on_frame
         client.machine.handlers.update(self.executor.handlers)
-        client.machine.handlers.update(keeper.handlers(client.machine))
         client.machine.handlers.update({Consumed: self._consumed, Retire: self._retire, FlushLogs: self._flush_logs})
         client.before_wait = self._before_wait
         client.on_background = self._on_background
@@ -537,7 +536,8 @@ class Worker:
             self.running.pop(msg.actor, None)
         run_us = int((time.monotonic() - start) * 1e6)
         self.record.append((msg.actor, msg.incarnation, context.name, start, run_us, results[0].kind, record.mark()))
-        self.reply(src, Done(msg.actor, msg.incarnation, results, SHORT_US + 1), met)
+        done = self.executor.created = Done(msg.actor, msg.incarnation, results, SHORT_US + 1)
+        self.reply(src, done, met)
 
     def exit(self, why: str) -> NoReturn:
         """End this process by intention; its raylet is told why first."""

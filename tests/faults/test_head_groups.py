@@ -134,10 +134,10 @@ def test_a_detached_actor_outlives_the_head(heads):
     assert hpc.get(again.add.remote(), timeout=20) == 3
     with pytest.raises(ValueError, match="taken"):
         Counter.options(name="kept", lifetime="detached").remote()
-    other = Counter.options(name="other", lifetime="detached").remote()  # the keeper is known to the new head
+    other = Counter.options(name="other", lifetime="detached").remote()
     assert hpc.get(other.add.remote(), timeout=20) == 1
     heads.kill(wait=False)
-    kill9(hpc.get(again.pid.remote(), timeout=20))  # it is restarted by its keeper, head or no head
+    kill9(hpc.get(again.pid.remote(), timeout=20))  # while there is no head
     eventually(lambda: hpc.get(again.add.remote(), timeout=20) >= 1)
     heads.kill()
     hpc.kill(again)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.actor import find_keeper, list_named_actors
+from hpc.actor import list_named_actors
 from hpc.core.owner.current import need_client
+from hpc.util.state import list_actors
 from runtime.running import eventually, one_node
 
 MAKER = """
@@ -51,6 +52,8 @@ def test_a_detached_actor_outlives_its_maker():
         make(hpc.get_runtime_context().gcs_address)
         counter = hpc.get_actor("counter")
         assert hpc.get(counter.add.remote(4)) == 20
+        (row,) = [row for row in list_actors() if row["name"] == "counter"]
+        assert row["state"] == "ALIVE" and row["pid"] == hpc.get(counter.pid.remote())
         del counter  # the last handle
         counter = hpc.get_actor("counter")
         assert hpc.get(counter.add.remote(1)) == 21
@@ -112,20 +115,31 @@ def test_it_restarts_by_its_policy():
             wait_for_another(box, second)
 
 
-def test_with_the_keeper_its_actors_end():
+def test_no_process_but_the_heads_own_is_needed_by_a_detached_actor():
     with one_node():
         box = hpc.remote(Box).options(name="box", lifetime="detached").remote(1)
-        assert hpc.get(box.get.remote()) == 1
-        keeper = find_keeper(need_client())
-        assert find_keeper(need_client()) == keeper
-        node_dir = need_client().node_dir
-        os.kill(worker_pid(node_dir, keeper.proc), signal.SIGKILL)
-        with pytest.raises(hpc.exceptions.ActorDiedError):
-            wait_for_another(box, hpc.get(box.pid.remote()))
+        pid = hpc.get(box.pid.remote())
+        for other in worker_pids(need_client().node_dir):
+            if other != pid:
+                os.kill(other, signal.SIGKILL)
+        assert hpc.get(box.pid.remote(), timeout=20) == pid
+        hpc.kill(box)
         eventually(lambda: not is_known("box"))
         other = hpc.remote(Box).options(name="box", lifetime="detached").remote(2)
         assert hpc.get(other.get.remote()) == 2
-        assert find_keeper(need_client()) != keeper
+
+
+def test_it_ends_by_an_argument_that_failed_and_its_name_is_free():
+    @hpc.remote
+    def fail():
+        raise ValueError("no")
+
+    with one_node():
+        for ref in (fail.remote(), fail.remote()):
+            box = hpc.remote(Box).options(name="box", lifetime="detached").remote(ref)
+            with pytest.raises((ValueError, hpc.exceptions.ActorDiedError)):
+                hpc.get(box.get.remote(), timeout=20)
+            eventually(lambda: not is_known("box"))
 
 
 def wait_for_another(box, pid: int) -> int:
@@ -139,16 +153,17 @@ def wait_for_another(box, pid: int) -> int:
             return int(now)
 
 
-def worker_pid(node_dir: str, number: int) -> int:
-    """The process that listens as this worker: found by the name of its socket."""
-    path = os.path.join(node_dir, f"w{number}.sock")
+def worker_pids(node_dir: str) -> list[int]:
+    """The processes that listen as workers of this node: found by the names of their sockets."""
     with open("/proc/net/unix") as table:
-        inode = next(line.split()[6] for line in table if line.rstrip().endswith(path))
+        rows = [line.split() for line in table if f"{node_dir}/w" in line]
+    inodes = {f"socket:[{row[6]}]" for row in rows if row[-1].endswith(".sock")}
+    found = []
     for pid in (entry for entry in os.listdir("/proc") if entry.isdigit()):
         try:
-            names = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            names = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
         except OSError:
             continue
-        if f"socket:[{inode}]" in names:
-            return int(pid)
-    raise LookupError(path)
+        if names & inodes:
+            found.append(int(pid))
+    return found

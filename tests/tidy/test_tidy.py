@@ -50,6 +50,7 @@ PURE = (
     "core/raylet/sharing.py",
     "core/owner/locality.py",
     "core/head/machine.py",
+    "core/head/detached.py",
     "core/head/groups.py",
     "core/head/nodes.py",
     "core/head/view.py",

@@ -26,8 +26,19 @@ from hpc.core.head.journal import (
 )
 from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import MAX_ANSWERS, HeadMachine
-from hpc.core.ids import Address, make_id
-from hpc.core.wire import KvDelete, KvPut, NameRegister, NameRelease, NodeInfo, NodeRegister, ProcessGone
+from hpc.core.ids import HEAD, Address, make_id
+from hpc.core.wire import (
+    Answer,
+    CreateActor,
+    KeepActor,
+    KvDelete,
+    KvPut,
+    NameRegister,
+    NameRelease,
+    NodeInfo,
+    NodeRegister,
+    ProcessGone,
+)
 
 words = st.text(max_size=6)
 blobs = st.binary(max_size=12)
@@ -128,13 +139,19 @@ def test_rows_of_parts_are_written_when_they_have_changed():
     head, again = HeadMachine(), HeadMachine()
     head.journal_parts()
     assert not head.journal
-    head.keeper.addr, head.keeper._lease = Address(2, 3), 4
+    src, actor = Address(2, 3), make_id(HEAD, 7)
+    create = CreateActor(actor, 0, b"fn", "Actor", b"", {}, (), [], [])
+    head.handle(src, [KeepActor(1, create, {}, {"CPU": 1}, "DEFAULT", {}, 2, b"code", b"", src)], 0.0)
+    assert Answer(1, True) in [msg for _, msg in head.outbox]
     head.journal_parts()
+    written_once = list(head.journal)
     head.journal_parts()
-    assert head.journal == [PartSet("keeper", b"", [2, 3, 4])]
+    assert head.journal == written_once and len([op for op in written_once if isinstance(op, PartSet)]) == 2
     restore(again, decode(written(head.journal))[0])
-    assert again.keeper.addr == Address(2, 3)
-    assert PartSet("keeper", b"", [2, 3, 4]) in list(snapshot(again))
+    again.begin(2)
+    kept = again.detached.owned_actors[actor]
+    assert kept.restarts == 2 and kept.state == "pending" and again.detached.functions == {b"fn": b"code"}
+    assert [*again.detached.rows()] == [*head.detached.rows()]
 
 
 def test_the_file_cuts_a_torn_tail_and_goes_on(tmp_path):

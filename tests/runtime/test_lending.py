@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -30,7 +31,7 @@ def test_a_get_of_values_that_are_there_lends_no_cpu(size):
     rows = hpc.get([read.remote(refs) for _ in range(12)])
     assert [total for total, _, _ in rows] == [5.0 * size] * 12
     rows.sort(key=lambda row: row[1])
-    assert all(end <= begin for (_, _, end), (_, begin, _) in zip(rows, rows[1:]))
+    assert all(end <= begin for (_, _, end), (_, begin, _) in itertools.pairwise(rows))
 
 
 def test_a_get_of_what_takes_work_lends_the_cpu():

@@ -14,6 +14,7 @@ import pytest
 import hpc
 from hpc.actor import list_named_actors
 from hpc.core.owner.current import need_client
+from hpc.gather import from_raylets
 from hpc.util.state import list_actors
 from runtime.running import eventually, one_node
 
@@ -119,9 +120,10 @@ def test_no_process_but_the_heads_own_is_needed_by_a_detached_actor():
     with one_node():
         box = hpc.remote(Box).options(name="box", lifetime="detached").remote(1)
         pid = hpc.get(box.pid.remote())
-        for other in worker_pids(need_client().node_dir):
-            if other != pid:
-                os.kill(other, signal.SIGKILL)
+        killed = set(worker_pids(need_client().node_dir)) - {pid}
+        for other in killed:
+            os.kill(other, signal.SIGKILL)
+        eventually(lambda: not killed & {row["pid"] for row in from_raylets("workers").rows})
         assert hpc.get(box.pid.remote(), timeout=20) == pid
         hpc.kill(box)
         eventually(lambda: not is_known("box"))

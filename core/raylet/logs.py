@@ -27,8 +27,8 @@ log = logging.getLogger("hpc.raylet")
 
 #: So much of a file is read at a time, and a line without an end may become so long before it is sent all the same.
 PIECE_BYTES = 64 << 10
-#: So much may be on its way to a driver.
-WINDOW_BYTES = 1 << 20
+#: So much may be on its way from this node to a driver, which may hear a thousand nodes.
+WINDOW_BYTES = 256 << 10
 #: Workers that have ended and whose output waits for its driver, at most: the rest of the oldest stays in its files.
 MAX_CLOSING = 64
 

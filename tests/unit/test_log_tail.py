@@ -70,7 +70,7 @@ def node(tmp_path):
 
 def test_a_driver_has_no_more_than_the_window_on_its_way_and_gets_the_rest_as_it_takes_it(node):
     node.worker(2)
-    node.write(2, LINE * 50_000)
+    node.write(2, LINE * 20_000)
     node.tail.poll()
     sizes = node.take()
     assert sum(size for _, size in sizes) <= logs.WINDOW_BYTES + logs.PIECE_BYTES
@@ -78,22 +78,22 @@ def test_a_driver_has_no_more_than_the_window_on_its_way_and_gets_the_rest_as_it
     assert node.take() == []
     node.acknowledge(sizes)
     node.show_all()
-    assert node.shown == LINE * 50_000
+    assert node.shown == LINE * 20_000
 
 
 def test_output_of_a_worker_that_has_ended_waits_for_its_driver_and_ends_with_the_line_without_an_end(node):
     node.worker(2)
-    node.write(2, LINE * 50_000 + b"the end")
+    node.write(2, LINE * 20_000 + b"the end")
     node.end(2)
     node.show_all()
-    assert node.shown == LINE * 50_000 + b"the end\n"
+    assert node.shown == LINE * 20_000 + b"the end\n"
     assert not node.tail._closing
 
 
 def test_one_driver_that_takes_nothing_holds_up_no_other(node):
     node.worker(2, AFAR)
     node.worker(3, DRIVER)
-    node.write(2, LINE * 50_000)
+    node.write(2, LINE * 20_000)
     node.tail.poll()
     node.take()
     node.write(3, LINE)
@@ -103,7 +103,7 @@ def test_one_driver_that_takes_nothing_holds_up_no_other(node):
 
 def test_what_waits_for_a_driver_that_has_gone_is_let_go(node):
     node.worker(2, AFAR)
-    node.write(2, LINE * 50_000)
+    node.write(2, LINE * 20_000)
     node.end(2)
     assert node.tail._closing
     node.machine.borrowing.dead_owners.add(AFAR)
@@ -135,13 +135,13 @@ def test_a_driver_that_leaves_is_answered_when_its_workers_have_written_out_and_
     [(asked, question)] = node.machine.outbox
     assert asked == Address(NODE, 2) and isinstance(question, FlushLogs)
     node.machine.outbox.clear()
-    node.write(2, LINE * 50_000 + b"no end")
+    node.write(2, LINE * 20_000 + b"no end")
     node.machine.handlers[Answer](asked, Answer(question.req, True, b"\x91\x05"))
     while not node.machine.outbox or node.take():
         node.acknowledge([(DRIVER, logs.WINDOW_BYTES)])
     node.take()
     assert node.machine.outbox == [(DRIVER, Answer(7, True, b"\x91\x05"))]
-    assert node.shown == LINE * 50_000 + b"no end\n"
+    assert node.shown == LINE * 20_000 + b"no end\n"
 
 
 def test_a_driver_that_leaves_does_not_wait_for_a_worker_that_ended_or_does_not_answer(node, monkeypatch):

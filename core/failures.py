@@ -8,6 +8,7 @@ failure on with its own name (`hpc.core.passing`).
 from __future__ import annotations
 
 import pickle
+import sys
 import traceback
 from typing import Any
 
@@ -28,6 +29,8 @@ from hpc.core.serialization import dump_plain
 from hpc.core.shorten import MAX_ERROR_BYTES, sendable_error, short_text
 from hpc.core.wire import ERROR, Result
 
+DID_NOT_RUN = "did not run, because an argument of it could not be had:"
+
 
 class Failure(msgspec.Struct, array_like=True):
     """A user's exception: the name of the task, the text of the traceback, where it ran, and the pickled exception."""
@@ -44,6 +47,11 @@ def pack_error(name: str, error: BaseException, where: str) -> bytes:
     text = short_text(_text_of(error))
     cause = error.cause if isinstance(error, TaskError) else error
     return msgspec.msgpack.encode(Failure(name, text, where, _pickled(cause)))
+
+
+def show_error(name: str, error: BaseException) -> None:
+    """Print the error where it was raised: for one that ends an actor, whose callers may never come."""
+    print(f"{name} raised:\n{short_text(_text_of(error))}", file=sys.stderr, flush=True)
 
 
 def _text_of(error: BaseException) -> str:
@@ -85,8 +93,18 @@ def error_of(result: Result) -> BaseException:
     error: HpcError = _raised(data) if result.kind == ERROR else from_system(data)
     for name in names:
         cause = error.cause if isinstance(error, TaskError) else error
-        error = TaskError(name, str(error), cause, how="did not run, because an argument of it could not be had:")
+        error = TaskError(name, str(error), cause, how=DID_NOT_RUN)
     return error.as_instanceof_cause() if isinstance(error, TaskError) else error
+
+
+def text_of(result: Result) -> tuple[str, str]:
+    """The name of the task that failed with this result of kind ERROR, and the text; nothing is unpickled for it."""
+    names, data = names_and_failure(result.data)
+    failure = msgspec.msgpack.decode(data, type=Failure)
+    text = f"{failure.name} raised:\n{failure.text.rstrip()}"
+    for name in names:
+        text = f"{name} {DID_NOT_RUN}\n{text}"
+    return failure.name, text
 
 
 def _raised(data: bytes) -> TaskError:

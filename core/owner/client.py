@@ -34,6 +34,7 @@ from hpc.core.owner.report import report
 from hpc.core.owner.spin import Spinner
 from hpc.core.owner.stacks import format_threads
 from hpc.core.owner.tables import Shape, Waiter
+from hpc.core.owner.unhandled import Unhandled
 from hpc.core.owner.values import Values
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
@@ -97,6 +98,7 @@ class Client(Values):
         self.machine = OwnerMachine(self.addr, job)
         self.machine.enter(registered.session)
         self.machine.on_gone = self._asked_in_vain
+        self.unhandled = Unhandled(self.machine)
         self.printed = Printed(self)
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

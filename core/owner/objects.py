@@ -59,6 +59,10 @@ class ObjectTable:
         self._resolving = self._freeing = False
         #: Those who want to know at once when one of many objects has an error for a value.
         self.error_watches: list[ErrorWatch] = []
+        #: Errors of users' code that nobody has got, of objects of ours; those that were let go so; who shows them.
+        self.unseen: set[bytes] = set()
+        self.unhandled: deque[Result] = deque()
+        self.unhandled_waiter: Waiter | None = None
         self.objects: dict[bytes, Entry] = {}
         self.handed_over: dict[tuple[bytes, int], tuple[Address, list[bytes]]] = {}
         self.gone: set[Address] = set()
@@ -169,6 +173,9 @@ class ObjectTable:
             if result is not None and result.kind == STORED:
                 for node in result.nodes:
                     self.send(raylet_of(node), Free([entry.ident]), urgent=False)
+            elif result is not None and entry.ident in self.unseen:
+                self.unseen.discard(entry.ident)
+                self._not_handled(result)
             self.object_freed(entry)
         if entry.pinned:
             self.unpinned.append(entry.ident)
@@ -217,9 +224,14 @@ class ObjectTable:
             if result.kind == STORED:
                 for node in result.nodes:
                     self.send(raylet_of(node), Free([ident]), urgent=False)
+            elif result.kind == ERROR:
+                self._not_handled(result)
             return
         entry.result = result
         entry.plain = plain
+        if result.kind == ERROR and entry.owned:
+            entry.plain = False
+            self.unseen.add(ident)
         waiters = entry.waiters
         if waiters is not None:
             entry.waiters = None
@@ -229,6 +241,12 @@ class ObjectTable:
                 self._go_on()
         if self.error_watches and (result.kind == ERROR or result.kind == SYSTEM):
             self._tell_watches(ident)
+
+    def _not_handled(self, result: Result) -> None:
+        """Nobody has got this error, and nobody can any more."""
+        if self.unhandled_waiter is not None:
+            self.unhandled.append(result)
+            self.woken.append(self.unhandled_waiter)
 
     def _tell_watches(self, ident: bytes) -> None:
         for watch in self.error_watches:
@@ -257,6 +275,7 @@ class ObjectTable:
             if waiter.needed <= 0:
                 self.woken.append(waiter)
         elif type(waiter) is Address:
+            self.unseen.discard(entry.ident)
             self.send(waiter, ObjectValue(entry.ident, result))
         else:
             assert isinstance(waiter, (TaskRec, CallRec, OwnedActor))
@@ -324,6 +343,7 @@ class ObjectTable:
         if entry is None or not entry.owned:
             self.send(src, ObjectMissing(msg.ident, "its owner has freed it"))
         elif entry.result is not None:
+            self.unseen.discard(msg.ident)
             self.send(src, ObjectValue(msg.ident, entry.result))
         else:
             self.await_value(entry, src)

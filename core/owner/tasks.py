@@ -138,6 +138,7 @@ class TaskSubmitter(StreamTable):
             result = self.objects[ident].result
             assert result is not None
             if result.kind == ERROR or result.kind == SYSTEM:
+                self.unseen.discard(ident)  # whoever gets the value of this task gets that error
                 return (), result
             if result.kind == INLINE:
                 room -= len(result.data)

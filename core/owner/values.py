@@ -152,6 +152,7 @@ class Values:
                 elif entry.result.kind > STORED:
                     pending.clear()  # it is known already that this raises
                     watch.failed = True
+                    machine.unseen.difference_update([ref._id for ref in refs])
                     break
             if len(refs) > 1:
                 machine.error_watches.append(watch)
@@ -229,6 +230,8 @@ class Values:
         rest = list(refs)
         for index in reversed(found):
             del rest[index]
+        if self.machine.unseen:  # who knows that it is there can get it
+            self.machine.unseen.difference_update([refs[index]._id for index in found])
         return [refs[index] for index in found], rest
 
     def _ready(self, refs: Sequence[ObjectRef[Any]], at_most: int, absent: Collection[bytes] = ()) -> list[int]:
@@ -270,6 +273,7 @@ class Values:
             return serialization.loads(result.data, ident if result.inner else None)
         if kind == STORED:
             return self._load_stored(ident, result, timeout_s)
+        self.machine.unseen.discard(ident)
         raise error_of(result)
 
     def _load_stored(self, ident: bytes, result: Result, timeout_s: float | None) -> Any:

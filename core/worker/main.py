@@ -20,7 +20,7 @@ from msgspec import msgpack
 
 from hpc.core import serialization
 from hpc.core.crashpoints import arm
-from hpc.core.failures import pack_error
+from hpc.core.failures import pack_error, show_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
 from hpc.core.node.process import flush_output
@@ -529,7 +529,8 @@ class Worker:
         except ActorExit:
             self.exit(EXITED)
         except BaseException as error:
-            results = self.failure(f"{msg.name}.__init__", error)
+            results = self.failure(context.name, error)
+            show_error(context.name, error)
         finally:
             self._main_task = b""
             current_task.reset(token)

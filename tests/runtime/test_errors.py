@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 
 import pytest
-from running import one_node
 
 import hpc
 from hpc.exceptions import ActorAlreadyExistsError, RayTaskError, TaskError, WorkerCrashedError
+from runtime.running import eventually, one_node, settle
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,3 +93,77 @@ def test_a_name_that_is_taken():
     with pytest.raises(ActorAlreadyExistsError):
         Raises.options(name="taken").remote()
     hpc.get(kept.alive.remote())
+
+
+@hpc.remote
+def fails(text):
+    raise ValueError(text)
+
+
+class Shown:
+    """What this process has printed since, as long as it is looked at."""
+
+    def __init__(self, capfd):
+        self.capfd, self.text = capfd, ""
+
+    def __call__(self, what):
+        captured = self.capfd.readouterr()
+        self.text += captured.out + captured.err
+        return what in self.text
+
+
+def test_an_error_that_nobody_gets_is_shown_when_its_reference_goes(capfd):
+    shown = Shown(capfd)
+    fails.remote("dropped at once")
+    eventually(lambda: shown("ValueError: dropped at once"))
+    actor = Raises.remote()
+    kept = [fails.remote("kept"), actor.do.remote("os")]
+    hpc.get(actor.alive.remote())
+    eventually(lambda: not any(ref._client.machine.objects[ref._id].result is None for ref in kept))
+    assert not shown("ValueError: kept")
+    kept.clear()
+    eventually(lambda: shown("ValueError: kept") and shown("Raises.do raised:"))
+    assert "raise ValueError(text)" in shown.text and shown.text.count("ValueError: kept") == 1
+
+
+def test_errors_that_somebody_knows_of_are_not_shown(capfd):
+    shown = Shown(capfd)
+
+    @hpc.remote
+    def get_it(refs):
+        with pytest.raises(ValueError, match="borrowed"):
+            hpc.get(refs[0])
+
+    got, waited, needed = fails.remote("gotten"), fails.remote("waited"), fails.remote("needed")
+    with pytest.raises(ValueError, match="gotten"):
+        hpc.get(got)
+    hpc.wait([waited])
+    with pytest.raises(ValueError, match="needed"):
+        hpc.get(get_it.remote(needed))
+    hpc.get(get_it.remote([fails.remote("borrowed")]))
+    del got, waited, needed
+    settle()
+    fails.remote("the last")
+    eventually(lambda: shown("ValueError: the last"))
+    assert shown.text.count("nobody got") == 1
+
+
+def test_many_alike_are_shown_once_and_counted(capfd):
+    shown = Shown(capfd)
+    for _ in range(10):
+        fails.remote("alike")
+    eventually(lambda: shown("nobody got 10 errors like that of"))
+    assert shown.text.count("ValueError: alike") == 1
+
+
+def test_a_constructor_that_fails_says_so_where_it_ran(capfd):
+    shown = Shown(capfd)
+
+    @hpc.remote
+    class Bad:
+        def __init__(self):
+            raise ValueError("in a constructor")
+
+    kept = Bad.remote()
+    eventually(lambda: shown("ValueError: in a constructor"))
+    del kept

@@ -158,6 +158,10 @@ class TaskCancelledError(HpcError):
     """The task was cancelled."""
 
 
+class GeneratorChangedError(HpcError):
+    """A generator ran again, because its worker or node had died, and gave other items than before."""
+
+
 class TaskUnschedulableError(HpcError):
     """The task cannot be placed."""
 

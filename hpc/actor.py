@@ -61,6 +61,7 @@ class MethodOptions(NamedTuple):
     window: int = 0
     retry_exceptions: bool = False
     signature: Signature = ANY
+    is_generator: bool = False
 
 
 class HandleOptions(NamedTuple):
@@ -107,6 +108,7 @@ def _check_method_options(options: dict[str, Any]) -> None:
 
 def _with_options(known: MethodOptions, options: dict[str, Any]) -> MethodOptions:
     changes: dict[str, Any] = {}
+    opts.check_generator(options.get("num_returns"), known.is_generator, "method")
     if options.get("num_returns") is not None:
         changes["num_returns"] = opts.returns(options["num_returns"])
     if "max_task_retries" in options:
@@ -276,8 +278,8 @@ def methods_of(cls: type) -> dict[str, MethodOptions]:
         special = name.startswith("__") and name.endswith("__")
         if isinstance(member, type) or (special and (not inspect.isfunction(member) or name in vars(ActorHandle))):
             continue
-        known = MethodOptions(STREAMING) if is_generator(inspect.unwrap(member)) else MethodOptions()
-        known = known._replace(signature=method_of(cls, name))
+        generator = is_generator(inspect.unwrap(member))
+        known = MethodOptions(STREAMING if generator else 1, signature=method_of(cls, name), is_generator=generator)
         found[name] = _with_options(known, getattr(member, "__hpc_method__", {}))
     return found
 

@@ -21,7 +21,10 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
 
     Waits for them, at most ``timeout`` seconds (then GetTimeoutError). Raises the exception of the task that failed:
     an instance of both TaskError and the cause's own class. Arrays are read-only views of shared memory.
+    A generator's object is its own value.
     """
+    if isinstance(object_refs, ObjectRefGenerator):
+        return object_refs  # a program that gets whatever it was given need not know
     if isinstance(object_refs, ObjectRef):
         client = object_refs._client
         if client is not current.client:

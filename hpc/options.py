@@ -81,6 +81,15 @@ def _num_returns(name: str, value: Any) -> None:
     _count(name, value)
 
 
+def check_generator(num_returns: Any, is_generator: bool, what: str) -> None:
+    """Raises ValueError for "streaming" and "dynamic" with code that is no generator: it has no items."""
+    if num_returns in ("streaming", "dynamic") and not is_generator:
+        raise ValueError(
+            f"num_returns={num_returns!r} is for generators: this {what} has no `yield`. Let it yield its values, "
+            "or return them as a list with num_returns=N"
+        )
+
+
 def _retries(name: str, value: Any) -> None:
     _count(name, value, 0, -1)
 

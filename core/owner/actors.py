@@ -413,9 +413,12 @@ class ActorSubmitter(LineageTable):
         rec.client.calls.pop(task, None)
         last = not rec.client.calls
         self.pending_bytes -= rec.size
+        if rec.msg.num_returns < 0:
+            results = self.checked(rec, results)
         again = self.origins.get(task) if self.origins else None
         if again is None:
             self.remember(rec, results)
+        lost = self.lost_items(rec)
         self.set_results(rec, results, src)
         if rec.holds:
             self.let_go_all(rec.holds)
@@ -427,6 +430,7 @@ class ActorSubmitter(LineageTable):
             self.remembered(task)
         if last:
             self.let_go(rec.msg.actor)
+        self.seek(lost)
 
     def no_call_again(self, rec: CallRec, reader: Address | None) -> tuple[str, str] | None:
         client = rec.client

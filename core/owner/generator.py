@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from hpc.core.owner.client import Client
 
 
+_NO_WAY_BACK = (
+    "nothing can be sent to a remote generator: it runs ahead in another process. hpc.cancel(generator) ends it"
+)
+
+
 class Peek:
     """Stands for the next item of a generator where references are waited for; it does not take it."""
 
@@ -90,9 +95,9 @@ class ObjectRefGenerator:
         return Peek(item_id(self._task, self._taken))
 
     def next_ready(self) -> bool:
-        """Whether ``next`` would return (or end) at once."""
+        """Whether there is an item that ``next`` would return at once."""
         entry = self._client.machine.objects.get(item_id(self._task, self._taken))
-        return entry is not None and entry.result is not None
+        return entry is not None and entry.result is not None and entry.result is not END
 
     def is_finished(self) -> bool:
         """Whether all items have been taken and no more will come."""
@@ -100,12 +105,37 @@ class ObjectRefGenerator:
         return entry is not None and entry.result is END
 
     def completed(self) -> ObjectRef[Any]:
-        """A reference that has a value (None) when the generator has ended, and raises what it raised."""
+        """A reference that has a value (None) when the generator has ended. It raises if it was cancelled, or its
+        worker ended; what its code raises is its last item."""
         return self._end
 
     def task_id(self) -> str:
         """The id of the task, in hexadecimal."""
         return self._task.hex()
+
+    def send(self, value: Any) -> Any:
+        """Not there: its code runs elsewhere and ahead. Raises NotImplementedError, as do the five below."""
+        raise NotImplementedError(_NO_WAY_BACK)
+
+    def throw(self, *error: Any) -> Any:
+        """Not there."""
+        raise NotImplementedError(_NO_WAY_BACK)
+
+    def close(self) -> None:
+        """Not there."""
+        raise NotImplementedError(_NO_WAY_BACK)
+
+    async def asend(self, value: Any) -> Any:
+        """Not there."""
+        raise NotImplementedError(_NO_WAY_BACK)
+
+    async def athrow(self, *error: Any) -> Any:
+        """Not there."""
+        raise NotImplementedError(_NO_WAY_BACK)
+
+    async def aclose(self) -> None:
+        """Not there."""
+        raise NotImplementedError(_NO_WAY_BACK)
 
     def __repr__(self) -> str:
         return f"ObjectRefGenerator({self._task.hex()})"

@@ -76,13 +76,18 @@ class LineageTable(TaskSubmitter):
             del self.tasks[task]
             self.pending_bytes -= rec.size
             self.set_result(task, result, True)
-        elif origin is not None:
+            return
+        if msg.num_returns < 0:
+            results = self.checked(rec, results)
+        if origin is not None:
             super()._finish(rec, results, src)
             self.rebuilt(origin, results[0])
         elif results and (results[0].kind == STORED or len(results) > 1 or rec.msg.num_returns < 0):
             self.remember(rec, results)
+            lost = self.lost_items(rec)
             super()._finish(rec, results, src)
             self.remembered(task)
+            self.seek(lost)
         else:
             super()._finish(rec, results, src)
 
@@ -109,8 +114,8 @@ class LineageTable(TaskSubmitter):
         stream = self.streams.get(task) if rec.msg.num_returns < 0 else None
         if stream is not None:
             items = [item_id(task, index) for index in range(stream.received)]
-            found = [self.objects.get(ident) for ident in items]
-            made += [e.ident for e in found if e is not None and e.result is not None and e.result.kind == STORED]
+            found = [e for ident in items if (e := self.objects.get(ident)) is not None]
+            made += [e.ident for e in found if e.result is None or e.result.kind == STORED]
         return made
 
     def _remember(self, rec: TaskRec | CallRec, made: list[bytes]) -> None:
@@ -220,6 +225,8 @@ class LineageTable(TaskSubmitter):
         """Run the task again that made the object; what is in the way of that, as (reason, text), or None."""
         origin = self.made_by.get(ident)
         if origin is None:
+            if self.is_coming(ident):
+                return None
             reason = self.without_origin.get(ident, BY_PUT)
             return reason, self._why_not(reason)
         plan: dict[bytes, Origin] = {}

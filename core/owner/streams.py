@@ -8,14 +8,20 @@ first one was.
 
 from __future__ import annotations
 
+from array import array
+
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.objects import ObjectTable
 from hpc.core.owner.tables import CallRec, Entry, TaskRec
+from hpc.core.serialization import NONE
 from hpc.core.wire import (
     DYNAMIC,
     ERROR,
+    INLINE,
     STORED,
+    STREAMING,
     SYSTEM,
+    Cancel,
     Consumed,
     Free,
     Release,
@@ -28,6 +34,11 @@ from hpc.core.wire import (
 END = system_error("EndOfStream", "the generator has no more items")
 #: As many items as one likes: the consumer has gone away, and its generator must not wait for it.
 ALL_ITEMS = 1 << 62
+#: Items up to this many bytes are remembered by a mark, to see whether another attempt gives the same ones.
+MARK_BYTES = 1024
+#: How a pickle goes on after its head if equal values have equal pickles: whole numbers, texts, bytes, None, booleans,
+#: and short tuples that begin with one. (Numbers with a fraction are measured or computed, and never quite the same.)
+_FRAME, _PLAIN = b"\x95", frozenset({b"N", b"\x88", b"\x89", b"K", b"M", b"J", b"\x8a", b"\x8c", b"X", b"C", b"B"})
 
 
 def item_id(task: bytes, index: int) -> bytes:
@@ -35,12 +46,30 @@ def item_id(task: bytes, index: int) -> bytes:
     return return_id(task, index + 1)
 
 
-class Stream:
-    """The items of one generator. ``told`` of the ``taken`` items are known to the worker that makes them."""
+def mark_of(result: Result) -> int:
+    """What tells an item from another one; 0 where that would cost too much, or says nothing."""
+    data = result.data
+    if result.kind != INLINE or len(data) > MARK_BYTES:
+        return 0
+    at = 11 if data[2:3] == _FRAME else 2
+    return hash(data) if data[at : at + 1] in _PLAIN else 0
 
-    __slots__ = ("received", "taken", "told", "window", "worker")
+
+class Stream:
+    """The items of one generator. ``told`` of the ``taken`` items are known to the worker that makes them. ``made``
+    were told by ``attempt``, the latest of its task; ``marks`` are of those that another attempt may have to repeat.
+    ``changed``: it did not, and this is the error that says so."""
+
+    __slots__ = (
+        "attempt", "changed", "ended", "made", "marks", "received", "taken", "told", "window", "worker",
+    )  # fmt: skip
 
     def __init__(self, window: int) -> None:
+        self.attempt = -1
+        self.made = 0
+        self.marks = array("q")
+        self.changed: Result | None = None
+        self.ended = False
         self.window = window
         self.received = 0
         self.taken = 0
@@ -93,8 +122,14 @@ class StreamTable(ObjectTable):
             stream.worker = src
             if stream.window and stream.taken and not msg.index:
                 self._tell_taken(msg.task, stream, stream.taken)  # a new attempt begins to count anew
-            if msg.index >= stream.received:
+            stream.attempt, stream.made = msg.attempt, msg.index + 1
+            if stream.changed is not None or not self._repeats(rec, stream, src, msg):
+                self.discard(src, ident, msg.attempt, msg.result)
+                return
+            if msg.index >= stream.received and not stream.ended:
                 stream.received = msg.index + 1
+                if rec.retries:
+                    stream.marks.append(mark_of(msg.result))
                 self.own(ident if rec.msg.num_returns == DYNAMIC else item_id(msg.task, stream.received))
         elif rec.msg.window:
             self.send(src, Consumed(msg.task, msg.attempt, ALL_ITEMS))
@@ -105,6 +140,60 @@ class StreamTable(ObjectTable):
         if msg.result.inner:
             self.adopt_inner(ident, msg.result, src, Release(ident, msg.attempt))
         self.set_result(ident, msg.result)
+
+    def _repeats(self, rec: TaskRec | CallRec, stream: Stream, src: Address, msg: Yielded) -> bool:
+        """Whether an item is new, or the same as in an earlier attempt as far as is known. If not, the task ends."""
+        before = stream.marks[msg.index] if msg.index < min(stream.received, len(stream.marks)) else 0
+        now = mark_of(msg.result) if before else 0
+        if not now or now == before:
+            return True
+        self._blame(rec, stream, f"item {msg.index} is not what it was")
+        rec.cancelled = True
+        self.send(src, Cancel(msg.task, msg.attempt))
+        return False
+
+    def _blame(self, rec: TaskRec | CallRec, stream: Stream, what: str) -> None:
+        why = (
+            f"it ran again after {stream.received} items had come, and {what}: some would be there twice and others "
+            "never. A generator that may be retried has to give the same items each time (max_retries=0 forbids it)"
+        )
+        name = rec.msg.name if isinstance(rec, TaskRec) else rec.msg.method
+        stream.changed = system_error("GeneratorChangedError", why, task=name)
+
+    def checked(self, rec: TaskRec | CallRec, results: list[Result]) -> list[Result]:
+        """The outcome of a generator, or the error that an attempt has not repeated an earlier one."""
+        stream = self.streams.get(rec.msg.task)
+        if stream is None:
+            return results
+        made = stream.made if stream.attempt == rec.msg.attempt else 0
+        few = made < stream.received and not stream.ended and rec.msg.num_returns != DYNAMIC
+        if few and stream.changed is None and results[0].kind == INLINE:
+            self._blame(rec, stream, f"gave only {made}")
+        return results if stream.changed is None else [stream.changed]
+
+    def is_coming(self, ident: bytes) -> bool:
+        """Whether a value that was lost is an item of a generator that still runs and may give it again; if it does
+        not, that is seen at its end."""
+        task = self.maker_of(ident)
+        rec, stream = self.unfinished(task), self.streams.get(task)
+        if rec is None or stream is None:
+            return False
+        return rec.retries != 0 or stream.attempt != rec.msg.attempt or ident > item_id(task, stream.made - 1)
+
+    def lost_items(self, rec: TaskRec | CallRec) -> list[bytes]:
+        """The items of a generator that is about to end which were there, were lost, and did not come again."""
+        stream = self.streams.get(rec.msg.task) if rec.msg.num_returns < 0 else None
+        if stream is None or stream.ended:
+            return []
+        items = [item_id(rec.msg.task, index) for index in range(stream.received)]
+        return [ident for ident in items if (e := self.objects.get(ident)) is not None and e.result is None]
+
+    def seek(self, lost: list[bytes]) -> None:
+        """The generator of these items has ended: make them again, or say why not."""
+        for ident in lost:
+            entry = self.objects.get(ident)
+            if entry is not None and entry.result is None:
+                self.all_copies_lost(entry, "they were made before its generator ended")
 
     def set_results(self, rec: TaskRec | CallRec, results: list[Result], src: Address) -> None:
         """A task or call has ended: its return values have these results."""
@@ -127,7 +216,10 @@ class StreamTable(ObjectTable):
                 for one in result.inner:
                     self.hold(one)
             inner += result.inner
-            self.set_result(ident, result)
+            if msg.num_returns == STREAMING and result.kind == ERROR:
+                self.set_result(ident, Result(INLINE, NONE))  # its code raised, which is the last item; so it ended
+            else:
+                self.set_result(ident, result)
         if inner:
             release = Release(task, msg.attempt)
             self.when_acked(inner, lambda: self.send(src, release))
@@ -168,6 +260,9 @@ class StreamTable(ObjectTable):
         stream = self.streams.get(task)
         if stream is None:
             return
+        if stream.ended:
+            return
+        stream.ended = True
         if num_returns == DYNAMIC:
             del self.streams[task]
             for index in range(stream.received):

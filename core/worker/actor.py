@@ -11,6 +11,7 @@ import inspect
 import threading
 import time
 import traceback
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.core.ids import Address
@@ -18,7 +19,7 @@ from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import Call, CreateActor, Done, EndActor, Result, system_error
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task, process
-from hpc.core.worker.generators import ItemSender, run_generator
+from hpc.core.worker.generators import ItemSender, run_generator, static_returns
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -213,6 +214,8 @@ class ActorHost:
             value = (self.methods.get(method) or self.method(method))(*args, **kwargs)
             if msg.num_returns < 0:
                 value = run_generator(ItemSender(worker, src, msg, context), value)
+            elif type(value) is GeneratorType and msg.num_returns:
+                value = static_returns(ItemSender(worker, src, msg, context), value)
             args = kwargs = None  # type: ignore[assignment]
             results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
             value = None
@@ -227,7 +230,7 @@ class ActorHost:
         finally:
             worker.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
-        kind = results[0].kind if results else 0
+        kind = results[-1].kind if results else 0
         end = record.mark() if run_us > record.MARK_US and not self.pools else None
         worker.record.append((msg.task, msg.attempt, name, start, run_us, kind, end))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)

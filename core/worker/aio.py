@@ -17,13 +17,14 @@ import selectors
 import threading
 import time
 from collections import deque
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
 from hpc.core.worker.actor import FLUSH_US, ActorExit, ActorHost, cancelled_results
 from hpc.core.worker.context import TaskContext, current_task
-from hpc.core.worker.generators import ItemSender, run_async_generator
+from hpc.core.worker.generators import ItemSender, run_async_generator, static_returns
 
 if TYPE_CHECKING:
     from hpc.core.worker.main import Worker
@@ -211,6 +212,8 @@ class AsyncActorHost(ActorHost):
                 value = await value
             if msg.num_returns < 0:
                 value = await run_async_generator(ItemSender(worker, src, msg, context), value)
+            elif type(value) is GeneratorType and msg.num_returns:
+                value = static_returns(ItemSender(worker, src, msg, context), value)
             results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
@@ -225,7 +228,7 @@ class AsyncActorHost(ActorHost):
             worker.running.pop(msg.task, None)
             self._ended(msg.task, group)
         run_us = int((time.monotonic() - start) * 1e6)
-        kind = results[0].kind if results else 0
+        kind = results[-1].kind if results else 0
         worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         main = group.loop is self.loop

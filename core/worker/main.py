@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import msgpack
@@ -57,7 +58,7 @@ from hpc.core.worker.below import end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
-from hpc.core.worker.generators import ItemSender, run_generator
+from hpc.core.worker.generators import ItemSender, Packed, run_generator, static_returns
 from hpc.core.worker.interrupt import Interrupter
 from hpc.core.worker.threads import LeaseThreads
 from hpc.core.worker.title import IDLE, IDLE_S, Title
@@ -122,7 +123,7 @@ class Worker:
         self.interrupter = Interrupter(
             lambda: self._main_task,
             self.client.polling.stir,
-            borders=frozenset({Worker._run_task.__code__, ActorHost.construct.__code__}),
+            borders=frozenset({Worker._run_task.__code__, ActorHost.construct.__code__, static_returns.__code__}),
             open=frozenset({run_generator.__code__}),
             calls=self.running,
         )
@@ -388,7 +389,9 @@ class Worker:
             try:
                 value = function(*args, **kwargs)
                 if msg.num_returns < 0:
-                    value = run_generator(ItemSender(self, src, msg, context), value)
+                    value = run_generator(ItemSender(self, src, msg, context, retry_on), value)
+                elif type(value) is GeneratorType and msg.num_returns:
+                    value = static_returns(ItemSender(self, src, msg, context, retry_on), value)
                 if context.cancelled:
                     self.interrupter.check()  # it came while a function written in C kept the interpreter to itself
             except Exception as error:
@@ -406,7 +409,7 @@ class Worker:
             current_task.reset(token)
             self.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
-        kind = results[0].kind if results else INLINE
+        kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
         self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end))
         spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
@@ -433,8 +436,8 @@ class Worker:
 
     def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]:
         """What a task returned, packed: small values into the message, large ones into the arena."""
-        if num_returns < 0:
-            return value  # a generator's are made by its sender
+        if type(value) is Packed:
+            return value
         if num_returns == 1:
             if value is None:
                 return RETURNED_NONE
@@ -448,7 +451,7 @@ class Worker:
             try:
                 values = list(value)
             except TypeError:
-                raise ValueError(
+                raise TypeError(
                     f"the task has num_returns={num_returns} and returned one {type(value).__name__}"
                 ) from None
             if len(values) != num_returns:
@@ -457,7 +460,7 @@ class Worker:
         packed: list[Result] = []
         room = MAX_VALUES_BYTES
         for index, one in enumerate(values):
-            result = self._pack_one(return_id(task, index), one, handed, room)
+            result = self.pack_one(return_id(task, index), one, handed, room)
             room -= len(result.data)
             packed.append(result)
         if handed:
@@ -465,7 +468,7 @@ class Worker:
                 self.client.machine.hand_over(task, attempt, src, handed)
         return packed
 
-    def _pack_one(self, ident: bytes, value: Any, handed: list[bytes], room: int = INLINE_BYTES) -> Result:
+    def pack_one(self, ident: bytes, value: Any, handed: list[bytes], room: int = INLINE_BYTES) -> Result:
         """One value. A small one goes into the message if it takes at most ``room`` bytes."""
         data = serialization.dumps(value)
         inner = tuple([ref._id for ref in data.refs])
@@ -478,7 +481,7 @@ class Worker:
     def pack(self, src: Address, ident: bytes, attempt: int, value: Any) -> Result:
         """One item of a generator, packed; references inside are handed over under the item's own name."""
         handed: list[bytes] = []
-        result = self._pack_one(ident, value, handed)
+        result = self.pack_one(ident, value, handed)
         if handed:
             with self.client.lock:
                 self.client.machine.hand_over(ident, attempt, src, handed)

@@ -259,3 +259,22 @@ def test_an_argument_that_was_an_error_is_there_when_the_task_runs_again(session
     kill_node(session, 2)
     assert hpc.get(made, timeout=20)[0] == 1
     assert runs(tmp_path / "holder") == 2
+
+
+def test_items_of_a_generator_that_still_runs(session, tmp_path):
+    @hpc.remote(num_cpus=0.01)
+    def blocks(n):
+        for i in range(n):
+            if i == n - 1:
+                (tmp_path / "waits").touch()
+                while not (tmp_path / "go").exists():
+                    time.sleep(0.005)
+            yield np.full(SIZE, i, np.uint8)
+
+    generator = blocks.options(scheduling_strategy=soft(2)).remote(4)
+    refs = [next(generator) for _ in range(3)]
+    eventually((tmp_path / "waits").exists)
+    kill_node(session, 2)
+    assert [int(hpc.get(ref, timeout=30)[7]) for ref in refs] == [0, 1, 2]
+    (tmp_path / "go").touch()
+    assert [int(hpc.get(ref, timeout=30)[7]) for ref in generator] == [3]

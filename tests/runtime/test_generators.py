@@ -45,7 +45,10 @@ class Maker:
 
     @hpc.method(num_returns="streaming")
     def named(self, n):
-        return iter(range(n))
+        yield from range(n)
+
+    def plain(self):
+        return [1]
 
 
 @hpc.remote
@@ -109,17 +112,20 @@ def test_a_failure_is_the_last_item() -> None:
         hpc.get(last)
     with pytest.raises(StopIteration):
         next(generator)
-    with pytest.raises(ValueError):
-        hpc.get(generator.completed())
+    assert hpc.get(generator.completed()) is None
 
 
-def test_not_a_generator() -> None:
-    @hpc.remote(num_returns="streaming")
-    def plain():
-        return 5
+@pytest.mark.parametrize("count", ["streaming", "dynamic"])
+def test_what_does_not_yield_is_no_generator(count) -> None:
+    with pytest.raises(ValueError, match="has no `yield`"):
 
-    with pytest.raises(TypeError, match="for generators"):
-        hpc.get(next(plain.remote()))
+        @hpc.remote(num_returns=count)
+        def plain():
+            return [5]
+
+    maker = Maker.remote()
+    with pytest.raises(ValueError, match="has no `yield`"):
+        maker.plain.options(num_returns=count)
 
 
 def test_dynamic() -> None:

@@ -1,3 +1,5 @@
+"""An actor needs a CPU to be placed and none to run, unless it says otherwise."""
+
 import hpc as ray
 
 ray.init(num_cpus=2)

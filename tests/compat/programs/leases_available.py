@@ -1,3 +1,5 @@
+"""What is free goes down and up with tasks and actors."""
+
 import time
 
 import hpc as ray

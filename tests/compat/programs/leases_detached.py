@@ -1,3 +1,5 @@
+"""A detached actor outlives the driver that made it, and its handles."""
+
 import subprocess
 import sys
 import time

@@ -1,3 +1,5 @@
+"""Which GPUs tasks and actors see, and that theirs is a process that has run without none."""
+
 import os
 
 import hpc as ray

@@ -70,7 +70,7 @@ def _simple(value: Any, depth: int = _DEPTH) -> bool:
     if kind is tuple or kind is list:
         if len(value) > 16 or not depth:
             return False
-        for one in value:
+        for one in value:  # noqa: SIM110 (a generator expression costs 0.4 µs to begin)
             if type(one) not in _SIMPLE and not _simple(one, depth - 1):
                 return False
         return True

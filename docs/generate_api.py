@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import hpc
 from compat import running
 from hpc import actor, exceptions, options, runtime_context, session
+from hpc.core import idtypes
 from hpc.core.owner.ref import ObjectRef
 from hpc.util import scheduling_strategies
 
@@ -31,11 +32,21 @@ LIFECYCLE = ("init", "shutdown", "is_initialized")
 WORK = ("remote", "method", "get", "put", "wait", "cancel", "kill", "get_actor")
 VIEWS = ("nodes", "cluster_resources", "available_resources", "get_gpu_ids", "get_runtime_context", "timeline")
 MADE = ("RemoteFunction", "ActorClass", "ActorHandle", "ObjectRef", "ObjectRefGenerator", "DynamicObjectRefGenerator")
+#: Ids have a type, and `hex`, `binary`, `from_hex`, `from_binary`, `is_nil` and `nil`.
+IDS = (
+    "ActorClassID", "ActorID", "FunctionID", "JobID", "NodeID", "ObjectID", "PlacementGroupID", "TaskID", "UniqueID",
+    "WorkerID",
+)  # fmt: skip
 MODULES = {
     "actor": "`exit_actor`, and the classes behind `remote` and `method`",
     "cloudpickle": "the library of that name",
+    "cluster_utils": "`Cluster`: several nodes on one machine, for tests",
     "exceptions": "the exceptions above",
     "internal": "`free(refs)`: give up values by hand",
+    "job_config": "`JobConfig`: a runtime environment and a namespace as one object",
+    "job_submission": "`JobSubmissionClient` and its classes, see [sessions.md](sessions.md)",
+    "remote_function": "the class behind `remote`",
+    "runtime_context": "the class behind `get_runtime_context`",
     "runtime_env": "`RuntimeEnv` and `RuntimeEnvConfig`, see [runtime_env.md](runtime_env.md)",
     "train": "see [train.md](train.md)",
     "util": "placement groups and strategies ([scheduling.md](scheduling.md)), `state` "
@@ -43,10 +54,9 @@ MODULES = {
 }
 #: Where a name is there and does less, or something else, than Ray's.
 DIFFERENCES = (
-    """Keywords of `init` that it does not know are accepted and ignored, as are `logging_level`, `configure_logging`,
-    `job_config` and `include_dashboard`. Of Ray's
-    variables it reads RAY_ADDRESS ("auto", "local" or a session's id), RAY_TASK_MAX_RETRIES,
-    RAY_memory_usage_threshold and RAY_memory_monitor_refresh_ms.""",
+    """Keywords of `init` that it does not know are accepted and ignored, as are `logging_level`, `configure_logging`
+    and `include_dashboard`. Of Ray's variables it reads RAY_ADDRESS ("auto", "local" or a session's id),
+    RAY_TASK_MAX_RETRIES, RAY_memory_usage_threshold and RAY_memory_monitor_refresh_ms.""",
     """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
     login node itself; `hpc-launch` submits a job there.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,
@@ -178,7 +188,7 @@ def ray_rows() -> list[str]:
 
 def page() -> str:
     """The whole of docs/api.md."""
-    unknown = set(hpc.__all__) - {*LIFECYCLE, *WORK, *VIEWS, *MADE, *MODULES, "__version__"}
+    unknown = set(hpc.__all__) - {*LIFECYCLE, *WORK, *VIEWS, *MADE, *IDS, *MODULES, "__version__"}
     if unknown:
         raise SystemExit(f"docs/generate_api.py has no place for {', '.join(sorted(unknown))}")
     lines = [
@@ -210,6 +220,8 @@ def page() -> str:
         ("DynamicObjectRefGenerator", hpc.DynamicObjectRefGenerator),
     ):
         lines += [f"### `{name}`", "", inspect.getdoc(cls) or "", "", *members(cls), ""]
+    lines += ["### Ids", "", ", ".join(f"`{name}`" for name in IDS if name != "ObjectID") + ":", ""]
+    lines += [*members(idtypes.BaseID), "", "`ObjectID` is the older name of `ObjectRef`.", ""]
     lines += ["Every actor also has the methods " + ", ".join(f"`{name}`" for name in actor.BUILT_IN) + ".", ""]
     lines += ["## Options of tasks", "", "For `@hpc.remote(...)` and `.options(...)`.", "", *option_rows("task"), ""]
     lines += ["## Options of actors", "", *option_rows("actor"), ""]

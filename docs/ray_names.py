@@ -20,7 +20,9 @@ NAMES: tuple[str, ...] = (
     "ray.actor.ActorClass", "ray.actor.ActorClass.options", "ray.actor.ActorHandle", "ray.actor.ActorMethod",
     "ray.actor.exit_actor", "ray.get_actor", "ray.kill", "ray.util.list_named_actors",
     # objects
-    "ray.get", "ray.put", "ray.wait", "ray.ObjectRef", "ray.internal.free", "ray.util.register_serializer",
+    "ray.get", "ray.put", "ray.wait", "ray.ObjectRef", "ray.ObjectID", "ray.TaskID", "ray.ActorID", "ray.JobID",
+    "ray.NodeID", "ray.WorkerID", "ray.PlacementGroupID", "ray.UniqueID", "ray.FunctionID", "ray.ActorClassID",
+    "ray.internal.free", "ray.util.register_serializer",
     "ray.util.deregister_serializer", "ray.util.inspect_serializability", "ray.cloudpickle",
     # placement
     "ray.util.placement_group.placement_group", "ray.util.placement_group.PlacementGroup",
@@ -68,6 +70,11 @@ NAMES: tuple[str, ...] = (
 
 #: Names that exist and do less, or something else, than Ray's.
 DIFFERS: dict[str, str] = {
+    "ray.job_config.JobConfig": "a runtime environment and a namespace; `metadata` is sent nowhere",
+    "ray.JobID": "is the session's name: `hex` is that text",
+    "ray.NodeID": "is the node's number: `hex` is that text",
+    "ray.WorkerID": "is the number of the node and of the process: `hex` is that text",
+    "ray.ObjectRef": "`task_id` of another return value than the first is not the task's",
     "ray.init": "options of Ray's own services are accepted and mean nothing; values also come from hpc.toml and HPC_*",
     "ray.remote_function.RemoteFunction.bind": "raises NotImplementedError: task graphs (ray.dag) are not supported",
     "ray.nodes": "a node's id is a small number; a driver's gateway is left out",
@@ -103,7 +110,6 @@ DIFFERS: dict[str, str] = {
 
 #: Names that do not exist, and why.
 NO: dict[str, str] = {
-    "ray.job_config.JobConfig": "a job is a driver; its options are those of init",
     "ray.LoggingConfig": "logs are lines of the workers, without a format of ours",
     "ray.client": "a driver elsewhere joins through a gateway node: init does it",
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
@@ -118,14 +124,17 @@ NO: dict[str, str] = {
 #: Options of Ray's tasks and actors; each must be in the table of options.
 TASK_OPTIONS: tuple[str, ...] = (
     "num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector", "fallback_strategy",
-    "num_returns", "max_retries", "retry_exceptions", "max_calls", "runtime_env", "name", "scheduling_strategy",
+    "placement_group", "placement_group_bundle_index", "placement_group_capture_child_tasks",
+    "num_returns", "max_retries",
+    "retry_exceptions", "max_calls", "runtime_env", "name", "scheduling_strategy",
     "enable_task_events", "_metadata", "_generator_backpressure_num_objects",
 )  # fmt: skip
 ACTOR_OPTIONS: tuple[str, ...] = (
     "num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector", "fallback_strategy",
     "object_store_memory", "max_restarts", "max_task_retries", "max_pending_calls", "max_concurrency",
     "concurrency_groups", "allow_out_of_order_execution", "runtime_env", "name", "namespace", "get_if_exists",
-    "lifetime", "scheduling_strategy", "enable_task_events", "_metadata",
+    "lifetime", "scheduling_strategy", "placement_group", "placement_group_bundle_index",
+    "placement_group_capture_child_tasks", "enable_task_events", "_metadata",
 )  # fmt: skip
 OPTION_REMARKS: dict[str, str] = {
     "enable_task_events": "accepted; HPC_TASK_EVENTS=0 switches the record off for a session",

@@ -20,13 +20,35 @@ from typing import TYPE_CHECKING, Any
 from hpc._version import __version__
 
 if TYPE_CHECKING:
-    import cloudpickle
-
-    from hpc import actor, exceptions, internal, runtime_env, train, util
+    from hpc import (
+        actor,
+        cloudpickle,
+        cluster_utils,
+        exceptions,
+        internal,
+        job_config,
+        job_submission,
+        remote_function,
+        runtime_context,
+        runtime_env,
+        train,
+        util,
+    )
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
+    from hpc.core.idtypes import (
+        ActorClassID,
+        ActorID,
+        FunctionID,
+        JobID,
+        NodeID,
+        PlacementGroupID,
+        TaskID,
+        UniqueID,
+        WorkerID,
+    )
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
-    from hpc.core.owner.ref import ObjectRef
+    from hpc.core.owner.ref import ObjectID, ObjectRef
     from hpc.objects import cancel, get, put, wait
     from hpc.remote_function import RemoteFunction
     from hpc.runtime_context import get_gpu_ids, get_runtime_context
@@ -36,11 +58,21 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ActorClass": "hpc.actor",
+    "ActorClassID": "hpc.core.idtypes",
     "ActorHandle": "hpc.actor",
+    "ActorID": "hpc.core.idtypes",
     "DynamicObjectRefGenerator": "hpc.core.owner.generator",
+    "FunctionID": "hpc.core.idtypes",
+    "JobID": "hpc.core.idtypes",
+    "NodeID": "hpc.core.idtypes",
+    "ObjectID": "hpc.core.owner.ref",
     "ObjectRef": "hpc.core.owner.ref",
     "ObjectRefGenerator": "hpc.core.owner.generator",
+    "PlacementGroupID": "hpc.core.idtypes",
     "RemoteFunction": "hpc.remote_function",
+    "TaskID": "hpc.core.idtypes",
+    "UniqueID": "hpc.core.idtypes",
+    "WorkerID": "hpc.core.idtypes",
     "available_resources": "hpc.state",
     "cancel": "hpc.objects",
     "cluster_resources": "hpc.state",
@@ -59,7 +91,11 @@ _HOME = {
     "timeline": "hpc.trace",
     "wait": "hpc.objects",
 }
-_SUBPACKAGES = ("actor", "exceptions", "internal", "runtime_env", "train", "util")
+#: Modules that are there as attributes, whether a program has imported them or not.
+_SUBPACKAGES = (
+    "actor", "cloudpickle", "cluster_utils", "exceptions", "internal", "job_config", "job_submission",
+    "remote_function", "runtime_context", "runtime_env", "train", "util",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -68,8 +104,6 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(home), name)
     elif name in _SUBPACKAGES:
         value = importlib.import_module(f"hpc.{name}")
-    elif name == "cloudpickle":
-        value = importlib.import_module(name)
     else:
         raise AttributeError(f"module 'hpc' has no attribute {name!r}")
     globals()[name] = value
@@ -82,17 +116,28 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ActorClass",
+    "ActorClassID",
     "ActorHandle",
+    "ActorID",
     "DynamicObjectRefGenerator",
+    "FunctionID",
+    "JobID",
+    "NodeID",
+    "ObjectID",
     "ObjectRef",
     "ObjectRefGenerator",
+    "PlacementGroupID",
     "RemoteFunction",
+    "TaskID",
+    "UniqueID",
+    "WorkerID",
     "__version__",
     "actor",
     "available_resources",
     "cancel",
     "cloudpickle",
     "cluster_resources",
+    "cluster_utils",
     "exceptions",
     "get",
     "get_actor",
@@ -101,11 +146,15 @@ __all__ = [
     "init",
     "internal",
     "is_initialized",
+    "job_config",
+    "job_submission",
     "kill",
     "method",
     "nodes",
     "put",
     "remote",
+    "remote_function",
+    "runtime_context",
     "runtime_env",
     "shutdown",
     "timeline",

@@ -13,6 +13,7 @@ import msgspec
 from hpc import options as opts
 from hpc.core.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
 from hpc.core.ids import HEAD, return_id
+from hpc.core.idtypes import ActorID
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator
@@ -227,8 +228,8 @@ class ActorHandle:
         self._hpc_options = options
 
     @property
-    def _actor_id(self) -> str:
-        return self._hpc_ref.hex()
+    def _actor_id(self) -> ActorID:
+        return ActorID(self._hpc_ref._id)
 
     def __getattr__(self, name: str) -> ActorMethod:
         known = self._hpc_methods.get(name) if not name.startswith("_hpc") else None
@@ -406,6 +407,7 @@ class ActorClass:
             "namespace": namespace,
             "max_concurrency": opts.option(options, "max_concurrency"),
             "concurrency_groups": dict(opts.option(options, "concurrency_groups") or {}),
+            "handles": self._shared,
         }
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         restarts = int(opts.option(options, "max_restarts"))
@@ -451,6 +453,14 @@ def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
         return None
     ident, class_name, methods, shared = pickle.loads(answer.data)
     return ActorHandle(client.adopt(ident), class_name, methods, shared)
+
+
+def own_handle(client: Client) -> ActorHandle:
+    """A handle to the actor that this process is."""
+    cls = process.code[process.actor_class]
+    retries, most_pending, out_of_order, groups = process.actor_options["handles"]
+    shared = HandleOptions(retries, most_pending, out_of_order, tuple(groups))
+    return ActorHandle(client.adopt(process.actor), cls.__name__, methods_of(cls), shared)
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:

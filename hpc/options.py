@@ -14,7 +14,16 @@ from hpc import runtime_env
 from hpc.core.node.settings import setting
 from hpc.core.resources import to_units
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
-from hpc.scheduling import check_accelerator, check_fallback, check_label_selector, check_strategy, requirements
+from hpc.scheduling import (
+    check_accelerator,
+    check_bundle_index,
+    check_fallback,
+    check_group,
+    check_label_selector,
+    check_older_form,
+    check_strategy,
+    requirements,
+)
 
 _MISSING = object()
 
@@ -183,6 +192,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("runtime_env", None, "environment of the worker: a dict or hpc.runtime_env.RuntimeEnv", check=_runtime_env),
     Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
     Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=check_strategy),
+    Option("placement_group", "default", "older form of a PlacementGroupSchedulingStrategy", check=check_group),
+    Option("placement_group_bundle_index", -1, "with placement_group: which bundle", check=check_bundle_index),
+    Option(
+        "placement_group_capture_child_tasks",
+        None,
+        "with placement_group: whether what it submits goes there too",
+        check=_optional_flag,
+    ),
     Option("enable_task_events", True, "whether events are recorded", check=_flag),
     Option("_metadata", None, "free for extensions"),
     Option("namespace", None, "namespace of the actor's name", task=False, check=_text),
@@ -222,6 +239,7 @@ def check_options(given: Mapping[str, Any], actor: bool) -> dict[str, Any]:
         if not option.supported and value != option.default:
             raise NotImplementedError(f"the option {name} is not supported yet")
         option.check(name, value)
+    check_older_form(given)
     return dict(given)
 
 

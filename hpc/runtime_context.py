@@ -5,19 +5,103 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from hpc.core.owner.current import need_client
 from hpc.core.resources import from_units
 from hpc.core.worker.context import current_task, process
-from hpc.gather import session_facts
+from hpc.gather import node_rows, session_facts
 from hpc.runtime_env import RuntimeEnv
 from hpc.runtime_env import current as current_env
-from hpc.session import namespace_of
+from hpc.session import ensure_client, namespace_of
+
+if TYPE_CHECKING:
+    from hpc.actor import ActorHandle
 
 
 class RuntimeContext:
     """The job, node, task and actor of the code that asks."""
+
+    def get(self) -> dict[str, Any]:
+        """The ids of the job, the node, and the task and the actor if there are some; and the namespace."""
+        found = {"job_id": self.job_id, "node_id": self.node_id, "namespace": self.namespace}
+        if current_task.get() is not None:
+            found["task_id"] = self.task_id
+        if process.actor:
+            found["actor_id"] = ActorID(process.actor)
+        return found
+
+    @property
+    def job_id(self) -> JobID:
+        """The id of the job; older programs ask for it, `get_job_id` gives it as text."""
+        return JobID.from_hex(self.get_job_id())
+
+    @property
+    def node_id(self) -> NodeID:
+        """The id of this node; `get_node_id` gives it as text."""
+        return NodeID.from_hex(self.get_node_id())
+
+    @property
+    def task_id(self) -> TaskID:
+        """The id of the task or call that runs. Raises AssertionError in a driver; `get_task_id` gives None there."""
+        context = current_task.get()
+        assert context is not None, "task_id is for tasks and actors' methods: none runs in this thread"
+        return TaskID(context.task)
+
+    @property
+    def actor_id(self) -> ActorID | None:
+        """The id of the actor of this process, or None. Raises AssertionError in a driver, unlike `get_actor_id`."""
+        assert process.lease, "actor_id is for tasks and actors: this process is a driver"
+        return ActorID(process.actor) if process.actor else None
+
+    @property
+    def current_actor(self) -> ActorHandle:
+        """A handle to the actor in which this runs. Raises RuntimeError outside of actors."""
+        from hpc.actor import own_handle
+
+        if not process.actor:
+            raise RuntimeError("current_actor is for actors: this process is none")
+        return own_handle(need_client())
+
+    @property
+    def current_placement_group_id(self) -> PlacementGroupID:
+        """The id of the placement group in which this runs; outside of all groups the id of nothing."""
+        return PlacementGroupID(process.group[0]) if process.group else PlacementGroupID.nil()
+
+    def get_placement_group_id(self) -> str | None:
+        """The id of the placement group in which this runs, as text; None outside of all groups."""
+        return process.group[0].hex() if process.group else None
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether what is submitted here goes into the placement group in which this runs."""
+        return bool(process.group and process.group[1])
+
+    def get_node_labels(self) -> dict[str, str]:
+        """The labels of this node."""
+        number = need_client().addr.node
+        labels: dict[str, Any] = next((row["labels"] for row in node_rows() if row["node"] == number), {})
+        return {str(key): str(value) for key, value in labels.items()}
+
+    def get_session_name(self) -> str:
+        """The session's name."""
+        return need_client().registered.session
+
+    def get_temp_dir(self) -> str:
+        """Where the session has its files on this node."""
+        return need_client().node_dir
+
+    def get_task_function_name(self) -> str | None:
+        """The function or method that runs, with its module; None in a driver. `get_task_name` gives the name that the
+        options say."""
+        context = current_task.get()
+        if context is None:
+            return None
+        code = process.code[context.fn or process.actor_class]
+        if isinstance(code, type):
+            return f"{code.__module__}.{code.__qualname__}.{context.name.rpartition('.')[2]}"
+        return f"{code[0].__module__}.{getattr(code[0], '__qualname__', context.name)}"
 
     def get_job_id(self) -> str:
         """The session's id."""
@@ -85,6 +169,10 @@ class RuntimeContext:
         """The ids of the accelerators that this worker may use, per resource."""
         return {"GPU": list(process.instances.get("GPU", [])), "TPU": list(process.instances.get("TPU", []))}
 
+    def get_resource_ids(self) -> dict[str, list[str]]:
+        """The older name of `get_accelerator_ids`."""
+        return self.get_accelerator_ids()
+
     def time_left_s(self) -> float | None:
         """Seconds until the scheduler ends this session's job; None where there is no limit. The head is asked once per
         process: a limit that is changed while the job runs is not noticed."""
@@ -120,8 +208,8 @@ def _allocation() -> tuple[dict[str, Any], float | None]:
 
 
 def get_runtime_context() -> RuntimeContext:
-    """What is known about where this code runs."""
-    need_client()
+    """What is known about where this code runs. Connects to a session first where there is none."""
+    ensure_client()
     return RuntimeContext()
 
 

@@ -12,11 +12,15 @@ from typing import Any
 from hpc.core.policy.labels import Selector, check_value, parse_selector
 from hpc.core.resources import fits, show, to_units
 from hpc.core.worker.context import process
+from hpc.util.placement_group import PlacementGroup
 from hpc.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,
     NodeLabelSchedulingStrategy,
     PlacementGroupSchedulingStrategy,
 )
+
+#: The value of the option placement_group that is the same as none.
+NO_GROUP = "default"
 
 #: What a task with an accelerator_type takes of the resource of that name, of which a node has 1: next to nothing.
 ACCELERATOR_UNITS = 10
@@ -28,6 +32,17 @@ def check_strategy(name: str, value: Any) -> None:
     if value not in (None, "DEFAULT", "SPREAD") and not isinstance(value, kinds):
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(f'{name} must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
+
+
+def check_group(name: str, value: Any) -> None:
+    """Raises TypeError for what is no placement group."""
+    if value is not None and value != NO_GROUP and not isinstance(value, PlacementGroup):
+        raise TypeError(f"{name} must be a placement group or None, not {type(value).__name__}")
+
+
+def check_bundle_index(name: str, value: Any) -> None:
+    """Raises ValueError for what is no index of a bundle."""
+    PlacementGroupSchedulingStrategy(None, value)
 
 
 def check_label_selector(name: str, value: Any) -> None:
@@ -67,7 +82,7 @@ def requirements(
         extra = {f"accelerator_type:{kind}": ACCELERATOR_UNITS}
         held, placement = {**held, **extra}, {**placement, **extra}
     selectors = _selectors(options)
-    strategy = _base(options.get("scheduling_strategy"))
+    strategy = _base(_older_form(options) or options.get("scheduling_strategy"))
     if isinstance(strategy, PlacementGroupSchedulingStrategy):
         if selectors:
             raise ValueError("label selectors of what runs in a placement group belong to its bundles")
@@ -76,7 +91,7 @@ def requirements(
         if capture is None:
             capture = bool(process.group and process.group[1])
         assert strategy.placement_group is not None
-        group = ["pg", strategy.placement_group.id, strategy.placement_group_bundle_index, capture]
+        group = ["pg", strategy.placement_group._ident, strategy.placement_group_bundle_index, capture]
         return held, placement, group
     if isinstance(strategy, NodeLabelSchedulingStrategy):
         if selectors:
@@ -87,6 +102,28 @@ def requirements(
     elif strategy == "DEFAULT" and not selectors and process.group and process.group[1]:
         strategy = ["pg", process.group[0], -1, True]
     return held, placement, ["where", strategy, selectors] if selectors else strategy
+
+
+def check_older_form(options: Mapping[str, Any]) -> None:
+    """Raises for what does not go together of the options that were there before strategies."""
+    group = options.get("placement_group", NO_GROUP)
+    index = options.get("placement_group_bundle_index", -1)
+    if group is not None and group != NO_GROUP and options.get("scheduling_strategy") is not None:
+        raise ValueError("give either scheduling_strategy or placement_group, not both")
+    if (group is None or group == NO_GROUP) and index != -1:
+        raise ValueError("placement_group_bundle_index needs a placement_group")
+
+
+def _older_form(options: Mapping[str, Any]) -> PlacementGroupSchedulingStrategy | None:
+    """The strategy that the options ``placement_group...`` stand for; None where they are not given."""
+    group = options.get("placement_group", NO_GROUP)
+    if group == NO_GROUP:
+        return None
+    return PlacementGroupSchedulingStrategy(
+        group,
+        options.get("placement_group_bundle_index", -1),
+        options.get("placement_group_capture_child_tasks"),
+    )
 
 
 def _base(value: Any) -> Any:

@@ -22,6 +22,7 @@ from hpc.core.resources import to_units
 from hpc.core.runenv.spec import KEY
 from hpc.core.worker.context import process
 from hpc.host.find import find_node_dir, host_of
+from hpc.job_config import JobConfig
 from hpc.options import whole_bytes
 from hpc.runtime_env import check as check_env
 from hpc.runtime_env import worker_env
@@ -118,7 +119,7 @@ def init(
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
-    job_config: Any = None,
+    job_config: JobConfig | None = None,
     configure_logging: bool = True,
     logging_level: Any = None,
     log_to_driver: bool = True,
@@ -160,7 +161,7 @@ def init(
             raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
         if local_mode:
             raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
-        check_env(runtime_env)
+        runtime_env, namespace = _of_job(job_config, runtime_env, namespace)
         node_dir = find_node_dir(address)
         if node_dir is not None:
             _check_late(
@@ -190,6 +191,18 @@ def init(
             shutdown()
             raise
         return context
+
+
+def _of_job(
+    config: JobConfig | None, runtime_env: Mapping[str, Any] | None, namespace: str | None
+) -> tuple[Mapping[str, Any] | None, str | None]:
+    """The runtime environment, checked, and the namespace: those given to init itself come first."""
+    if config is not None:
+        if not isinstance(config, JobConfig):
+            raise TypeError(f"job_config must be a JobConfig, not {type(config).__name__}")
+        runtime_env, namespace = runtime_env or config.runtime_env or None, namespace or config.ray_namespace
+    check_env(runtime_env)
+    return runtime_env, namespace
 
 
 def _check_node(amounts: Mapping[str, float | None], labels: Mapping[str, str]) -> None:

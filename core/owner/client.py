@@ -100,6 +100,7 @@ class Client(Values):
         self.machine.on_gone = self._asked_in_vain
         self.unhandled = Unhandled(self.machine)
         self.printed = Printed(self)
+        self.held_for_good: set[bytes] = set()
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import NIL
+from hpc.core.idtypes import TaskID
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.streams import END, item_id
 
@@ -109,9 +110,9 @@ class ObjectRefGenerator:
         worker ended; what its code raises is its last item."""
         return self._end
 
-    def task_id(self) -> str:
-        """The id of the task, in hexadecimal."""
-        return self._task.hex()
+    def task_id(self) -> TaskID:
+        """The id of the task."""
+        return TaskID(self._task)
 
     def send(self, value: Any) -> Any:
         """Not there: its code runs elsewhere and ahead. Raises NotImplementedError, as do the five below."""

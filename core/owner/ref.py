@@ -10,11 +10,13 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpc.core.ids import owner_of
+from hpc.core.idtypes import JobID, TaskID
 from hpc.core.owner.current import current, need_client
 from hpc.core.owner.strangers import check_refs
 from hpc.core.serialization import context
 
 if TYPE_CHECKING:
+    import asyncio
     import concurrent.futures
 
     from hpc.core.owner.client import Client
@@ -49,9 +51,22 @@ class ObjectRef(Generic[T]):
         """Whether this refers to nothing; never so for references that a program gets."""
         return not any(self._id)
 
-    def task_id(self) -> str:
-        """The id of the task that makes the object, in hexadecimal."""
-        return self._id.hex()
+    def task_id(self) -> TaskID:
+        """The id of the task that makes the object; of several return values the first one's says it."""
+        return TaskID(self._id)
+
+    def job_id(self) -> JobID:
+        """The id of the job in which the object is made."""
+        return JobID.from_hex(self._client.registered.session)
+
+    @classmethod
+    def size(cls) -> int:
+        """How many bytes an id has."""
+        return TaskID.SIZE
+
+    def call_site(self) -> str:
+        """Empty: where references are made is not recorded."""
+        return ""
 
     def owner_address(self) -> str:
         """Where its owner is: ``node.process``."""
@@ -69,12 +84,16 @@ class ObjectRef(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         found = context.found
         if found is None:
-            raise TypeError(
-                "an ObjectRef can only be pickled inside a task's arguments, a result, hpc.put() or an actor's state: "
-                "elsewhere nobody would keep the object alive"
-            )
-        found.append(self)
+            self._client.hold_for_good(self._id)  # pickled by a program's own hand: nobody tells when the copy is gone
+        else:
+            found.append(self)
         return (rebuild, (self._id,))
+
+    def __copy__(self) -> ObjectRef[T]:
+        return self
+
+    def __deepcopy__(self, _memo: Any) -> ObjectRef[T]:
+        return self
 
     def future(self) -> concurrent.futures.Future[T]:
         """A concurrent.futures.Future of the value."""
@@ -95,10 +114,19 @@ class ObjectRef(Generic[T]):
         client.call_when_ready(self._id, ready)
         return future
 
-    def __await__(self) -> Generator[Any, None, T]:
+    def as_future(self) -> asyncio.Future[T]:
+        """A future of the running event loop. Older programs call it; ``asyncio.wrap_future(ref.future())`` is the
+        same."""
         import asyncio
 
-        return asyncio.wrap_future(self.future()).__await__()
+        return asyncio.wrap_future(self.future())
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self.as_future().__await__()
+
+
+#: Its older name.
+ObjectID = ObjectRef
 
 
 def rebuild(ident: bytes) -> ObjectRef[Any]:
@@ -106,4 +134,4 @@ def rebuild(ident: bytes) -> ObjectRef[Any]:
     return need_client().adopt(ident)
 
 
-__all__ = ["ObjectRef", "current", "need_client", "rebuild"]
+__all__ = ["ObjectID", "ObjectRef", "current", "need_client", "rebuild"]

@@ -42,6 +42,7 @@ class Values:
 
     before_wait: Callable[[], Callable[[], None] | None]
     polling: PollLock
+    held_for_good: set[bytes]
 
     def wait_for(self, waiter: Waiter, timeout_s: float | None, for_others: bool = False) -> bool:
         """Provided by the client."""
@@ -353,6 +354,13 @@ class Values:
         return ObjectRef(ident, self)  # type: ignore[arg-type]
 
     # -------------------------------------------------------------- references from elsewhere
+
+    def hold_for_good(self, ident: bytes) -> None:
+        """From now on the object lives as long as this process is in the session."""
+        with self.lock:
+            if ident not in self.held_for_good:
+                self.held_for_good.add(ident)
+                self.machine.hold(ident)
 
     def adopt(self, ident: bytes) -> ObjectRef[Any]:
         """A reference was unpickled here: hold the object, and what it came in until its owner knows of us."""

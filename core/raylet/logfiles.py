@@ -278,6 +278,7 @@ class LogFiles:
             "task_id": row["last_task_id"],
             "attempt_number": row["last_attempt_number"],
             "name": "",
+            "type": "NORMAL_TASK",
             "start_time_ms": 0.0,
             "end_time_ms": row["end_time_ms"],
             "state": "FAILED",

@@ -20,6 +20,8 @@ class TaskContext(msgspec.Struct, eq=False):
     attempt: int = 0
     name: str = ""
     depth: int = 0
+    #: what it runs, as the id of the code; empty for an actor's calls
+    fn: bytes = b""
     cancelled: bool = False
     consumed: int = 0
     on_consumed: Callable[[], None] | None = None
@@ -33,6 +35,11 @@ class ProcessContext:
     #: ends the actor that this process hosts, once its calls that run have ended
     exit_actor: Callable[[], None] | None = None
     actor_name: str = ""
+    #: what its creator says of it: concurrency, handles
+    actor_options: dict[str, Any] = field(default_factory=dict)
+    #: the id of its class, and functions and classes by their ids
+    actor_class: bytes = b""
+    code: dict[bytes, Any] = field(default_factory=dict)
     namespace: str = ""
     incarnation: int = 0
     lease: int = 0

@@ -102,7 +102,7 @@ class Worker:
         self.client = Client(spec.dir, "worker", b"", proc)
         self.path = path
         self.executor = Executor()
-        self.functions: dict[bytes, Any] = {}
+        self.functions = process.code
         self.executions: dict[bytes, int] = {}
         self.record = record.new_ring()
         self.actor: ActorHost | None = None
@@ -369,7 +369,7 @@ class Worker:
     def _run_task(self, src: Address, msg: Task) -> None:
         if msg.lease != process.lease:
             self.use_lease(msg.lease)
-        context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth)
+        context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth, msg.fn)
         token = current_task.set(context)
         start = self.started_at = time.monotonic()
         self._published = True
@@ -515,8 +515,9 @@ class Worker:
         process.actor, process.incarnation = msg.actor, msg.incarnation
         process.actor_name = str(msg.options.get("name") or "")
         process.namespace = str(msg.options.get("namespace") or "")
+        process.actor_class, process.actor_options = msg.fn, msg.options
         met: list[bytes] = []
-        context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__")
+        context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__", fn=msg.fn)
         self.title.at_rest = msg.name
         self.title.show(context.name)
         token = current_task.set(context)

@@ -13,6 +13,8 @@ import time
 from collections import deque
 from typing import Any
 
+from hpc.core.worker.context import process
+
 #: Executions that a worker remembers.
 MAX_EVENTS = 10_000
 SWITCH = "HPC_TASK_EVENTS"
@@ -65,6 +67,7 @@ def rows(ring: deque[Event], limit: int) -> list[dict[str, Any]]:
             "task_id": task.hex(),
             "attempt_number": attempt,
             "name": name,
+            "type": _type_of(task),
             "start_time_ms": (start + offset) * 1e3,
             "end_time_ms": (start + offset) * 1e3 + run_us / 1e3,
             "state": "FINISHED" if kind < 2 else "FAILED",
@@ -76,6 +79,13 @@ def rows(ring: deque[Event], limit: int) -> list[dict[str, Any]]:
             begin, group = end, []
     _close(group, begin, None)
     return out[-limit:]
+
+
+def _type_of(task: bytes) -> str:
+    """A process that is an actor has run nothing else."""
+    if not process.actor:
+        return "NORMAL_TASK"
+    return "ACTOR_CREATION_TASK" if task == process.actor else "ACTOR_TASK"
 
 
 def _close(group: list[dict[str, Any]], begin: Mark | None, end: Mark | None) -> None:

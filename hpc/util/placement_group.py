@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hpc.core.idtypes import PlacementGroupID
 from hpc.core.policy.labels import Selector, parse_selector
 from hpc.core.resources import to_units
 
@@ -23,9 +24,12 @@ class PlacementGroup:
     """A handle to a placement group. It can be passed anywhere; dropping it does not remove the group."""
 
     def __init__(
-        self, id: bytes, bundle_cache: list[dict[str, float]] | None = None, made: ObjectRef[None] | None = None
+        self,
+        id: PlacementGroupID | bytes,
+        bundle_cache: list[dict[str, float]] | None = None,
+        made: ObjectRef[None] | None = None,
     ) -> None:
-        self.id = id
+        self._ident = id.binary() if isinstance(id, PlacementGroupID) else id
         self._bundles = bundle_cache
         #: In the process that made the group: an object that has a value while everything is reserved.
         self._made = made
@@ -36,9 +40,14 @@ class PlacementGroup:
         return PlacementGroup(b"", [])
 
     @property
+    def id(self) -> PlacementGroupID:
+        """The group's id; for no group the id of nothing."""
+        return PlacementGroupID(self._ident) if self._ident else PlacementGroupID.nil()
+
+    @property
     def is_empty(self) -> bool:
         """Whether this is no group."""
-        return not self.id
+        return not self._ident
 
     def ready(self) -> ObjectRef[PlacementGroup]:
         """A reference that has a value (the group) once everything is reserved.
@@ -75,7 +84,7 @@ class PlacementGroup:
             client.machine.own(ident)
             client._reqs += 1
             client.replies[client._reqs] = slot
-            question = client.machine.asked[client._reqs] = PgWait(client._reqs, self.id)
+            question = client.machine.asked[client._reqs] = PgWait(client._reqs, self._ident)
             client.machine.send(HEAD, question)
             client._flush()
         return ObjectRef(ident, client)
@@ -100,7 +109,7 @@ class PlacementGroup:
     def bundle_specs(self) -> list[dict[str, float]]:
         """The resources of each bundle."""
         if self._bundles is None:
-            rows = _rows(self.id)
+            rows = _rows(self._ident)
             self._bundles = rows[0]["bundles"] if rows else []
         return [{name: float(amount) for name, amount in bundle.items()} for bundle in self._bundles]
 
@@ -110,16 +119,16 @@ class PlacementGroup:
         return len(self.bundle_specs)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlacementGroup) and other.id == self.id
+        return isinstance(other, PlacementGroup) and other._ident == self._ident
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self._ident)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PlacementGroup, (self.id, self._bundles)
+        return PlacementGroup, (self._ident, self._bundles)
 
     def __repr__(self) -> str:
-        return f"PlacementGroup({self.id.hex()})"
+        return f"PlacementGroup({self._ident.hex()})"
 
 
 def placement_group(
@@ -205,9 +214,10 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group takes a PlacementGroup, not {type(placement_group).__name__}")
     client = ensure_client()
-    client.tell_head(lambda req: PgRemove(req, placement_group.id))
+    client.tell_head(lambda req: PgRemove(req, placement_group._ident))
     with client.lock:
-        client.machine.on_group_state(placement_group.id, GROUP_REMOVED, "it was removed by remove_placement_group()")
+        why = "it was removed by remove_placement_group()"
+        client.machine.on_group_state(placement_group._ident, GROUP_REMOVED, why)
     client._after()
 
 
@@ -235,7 +245,7 @@ def get_current_placement_group() -> PlacementGroup | None:
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
     """What the head knows of one group, or of all by their ids: name, strategy, state, bundles and their nodes."""
     if placement_group is not None:
-        rows = _rows(placement_group.id)
+        rows = _rows(placement_group._ident)
         return _row(rows[0]) if rows else {}
     return {row["group"]: _row(row) for row in _rows()}
 

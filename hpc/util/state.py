@@ -102,6 +102,8 @@ def _all_tasks() -> list[dict[str, Any]]:
             row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
             part = running[(row["task_id"], row["attempt_number"])]
             row.update({name: part[name] for name in ("log_from", "log_to", "log_shared")})
+            row["name"] = part["name"]
+    _name_calls(open_tasks)
     known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
     events = gather.from_processes("events").warn("list_tasks")
     events += gather.from_raylets("events").warn("list_tasks")  # of workers that have ended
@@ -110,8 +112,20 @@ def _all_tasks() -> list[dict[str, Any]]:
     for row in ended:
         worker = str(row.setdefault("worker_id", row["answered_by"]))
         row.setdefault("why", "")
-        row.update(node_id=worker.partition(".")[0], type="")
+        row["node_id"] = worker.partition(".")[0]
+    for row in (*open_tasks, *ended):
+        row["func_or_class_name"] = row["name"]
     return open_tasks + ended
+
+
+def _name_calls(rows: list[dict[str, Any]]) -> None:
+    """Calls by class and method. A submitter knows the method; the actor's owner knows the class."""
+    unnamed = [row for row in rows if row["type"] == "ACTOR_TASK" and "." not in row["name"]]
+    if unnamed:
+        classes = {row["actor_id"]: row["class_name"] for row in gather.from_processes("actors").rows}
+        for row in unnamed:
+            if row["actor_id"] in classes:
+                row["name"] = f"{classes[row['actor_id']]}.{row['name']}"
 
 
 def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:

@@ -1,0 +1,24 @@
+"""The library cloudpickle under the name that Ray has for it. References and handles in what it pickles hold their
+objects for as long as this process is in the session."""
+
+from cloudpickle import (
+    CloudPickler,
+    Pickler,
+    dump,
+    dumps,
+    load,
+    loads,
+    register_pickle_by_value,
+    unregister_pickle_by_value,
+)
+
+__all__ = [
+    "CloudPickler",
+    "Pickler",
+    "dump",
+    "dumps",
+    "load",
+    "loads",
+    "register_pickle_by_value",
+    "unregister_pickle_by_value",
+]

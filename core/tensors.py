@@ -3,7 +3,8 @@
 torch knows no read-only tensors: writing to one that lies in read-only memory would end the process. So a tensor that
 comes out of the arena gets a private mapping of its pages: reading shares them with everyone on the node, writing
 copies the page for this process alone. Tensors that are not plain (on a device, sparse, quantized, with a history of
-gradients, of a class of their own) are left to torch's own pickling.
+gradients, of a class of their own) are left to torch's own pickling. Strides stay as they are: what is expanded takes the room of
+one row, and a memory format is kept.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ def add_reducer(reducers: dict[type, Callable[[Any], Any]]) -> None:
         reducers[kind] = reduce_tensor
 
 
+#: A tensor that has gaps takes along what lies in them, so that its strides stay; up to this many times its own size.
+MAX_SPAN = 4
+
+
 def reduce_tensor(tensor: Any) -> Any:
     """How a tensor is pickled."""
     import torch
@@ -32,6 +37,7 @@ def reduce_tensor(tensor: Any) -> Any:
     plain = (
         tensor.device.type == _DEVICE
         and tensor.layout is torch.strided
+        and not tensor.is_nested
         and not tensor.is_quantized
         and (tensor.is_leaf or not tensor.requires_grad)
         and not tensor.is_conj()
@@ -42,11 +48,16 @@ def reduce_tensor(tensor: Any) -> Any:
     )
     if not plain:
         return tensor.__reduce_ex__(5)
-    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return rebuild_tensor, (flat, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.requires_grad)
+    bare, shape, strides = tensor.detach(), tuple(tensor.shape), tuple(tensor.stride())
+    span = 1 + sum((length - 1) * step for length, step in zip(shape, strides))
+    if span > MAX_SPAN * tensor.numel():
+        bare = bare.contiguous()
+        span, strides = bare.numel(), tuple(bare.stride())
+    flat = bare.as_strided((span,), (1,)).view(torch.uint8).numpy()
+    return rebuild_tensor, (flat, str(tensor.dtype).removeprefix("torch."), shape, strides, tensor.requires_grad)
 
 
-def rebuild_tensor(flat: Any, dtype: str, shape: tuple[int, ...], requires_grad: bool) -> Any:
+def rebuild_tensor(flat: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], requires_grad: bool) -> Any:
     """The tensor again."""
     import numpy as np
     import torch
@@ -55,5 +66,5 @@ def rebuild_tensor(flat: Any, dtype: str, shape: tuple[int, ...], requires_grad:
     own = client.arena.private(flat) if client is not None else None
     if own is None:
         own = np.array(flat)
-    tensor = torch.from_numpy(own).view(getattr(torch, dtype)).reshape(shape)
+    tensor = torch.from_numpy(own).view(getattr(torch, dtype)).as_strided(shape, strides)
     return tensor.requires_grad_() if requires_grad else tensor

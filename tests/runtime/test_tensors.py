@@ -76,3 +76,38 @@ def test_gradients_and_special_tensors():
     assert torch.equal(got[2].to_dense(), torch.eye(50))
     assert torch.equal(got[3].weight, model.weight)
     assert got[4].shape == (0, 3)
+
+
+def test_strides_and_memory_formats_stay():
+    base = torch.arange(24.0).reshape(4, 6)
+    images = torch.rand(2, 3, 8, 8).to(memory_format=torch.channels_last)
+    for tensor in (base.t(), base[:, ::2], base[1:, 1:], images, torch.rand(2, 3, 4).permute(2, 0, 1)):
+        back = hpc.get(hpc.put([tensor]))[0]
+        assert back.stride() == tensor.stride() and torch.equal(back, tensor)
+    assert hpc.get(hpc.put(images)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_is_expanded_takes_the_room_of_one_row_and_a_column_that_of_itself():
+    wide = torch.rand(1, 1000).expand(1000, 1000)
+    back = hpc.get(hpc.put(wide))
+    assert back.stride() == (0, 1) and torch.equal(back, wide) and back.untyped_storage().nbytes() == 4000
+    column = torch.rand(1000, 1000)[:, 3]
+    back = hpc.get(hpc.put(column))
+    assert torch.equal(back, column) and back.untyped_storage().nbytes() == 4000
+
+
+def test_nested_sparse_and_quantized_tensors_and_subclasses():
+    class Own(torch.Tensor):
+        pass
+
+    base = torch.arange(6.0).reshape(2, 3)
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    assert [part.tolist() for part in hpc.get(hpc.put(nested)).unbind()] == [[1, 1], [1, 1, 1]]
+    for sparse in (base.to_sparse(), base.to_sparse_csr()):
+        back = hpc.get(hpc.put(sparse))
+        assert back.layout is sparse.layout and torch.equal(back.to_dense(), base)
+    quantized = torch.quantize_per_tensor(base, 0.1, 0, torch.qint8)
+    assert torch.equal(hpc.get(hpc.put(quantized)).dequantize(), quantized.dequantize())
+    assert type(hpc.get(hpc.put([base.as_subclass(Own)]))[0]).__name__ == "Own"
+    parameter = hpc.get(hpc.put(torch.nn.Parameter(base)))
+    assert type(parameter) is torch.nn.Parameter and parameter.requires_grad and torch.equal(parameter, base)

@@ -3,8 +3,8 @@
 torch knows no read-only tensors: writing to one that lies in read-only memory would end the process. So a tensor that
 comes out of the arena gets a private mapping of its pages: reading shares them with everyone on the node, writing
 copies the page for this process alone. Tensors that are not plain (on a device, sparse, quantized, with a history of
-gradients, of a class of their own) are left to torch's own pickling. Strides stay as they are: what is expanded takes the room of
-one row, and a memory format is kept.
+gradients, of a class of their own) are left to torch's own pickling. Strides stay as they are: a memory format is kept,
+and what is expanded takes the room of one row.
 """
 
 from __future__ import annotations

@@ -62,7 +62,10 @@ class Interrupter:
     def again(self) -> None:
         """Remind the main thread of what is still to be ended."""
         if self._wanted and self._wanted == self._running():
-            signal.pthread_kill(self._main, CANCEL_SIGNAL)
+            try:
+                signal.pthread_kill(self._main, CANCEL_SIGNAL)
+            except BlockingIOError:
+                pass  # the user's queue of signals is full: the background thread comes again
             self._kick()
 
     def check(self) -> None:

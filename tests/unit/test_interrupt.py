@@ -110,3 +110,12 @@ def test_other_threads_do_not_raise_for_the_main_one(worker):
 
     worker.run(code)
     assert caught == []
+
+
+def test_a_full_queue_of_signals_is_no_error(worker, monkeypatch):
+    def full(*args):
+        raise BlockingIOError
+
+    monkeypatch.setattr(signal, "pthread_kill", full)
+    worker.cancel(b"task")
+    assert worker.kicks == [1]

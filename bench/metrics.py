@@ -91,9 +91,9 @@ MICRO = (
     Metric("get 10 MB numpy on the node", US, "objects",
            "an array that a task of this node made, each view dropped; the first get is said below",
            (Target(at_most=100.0),)),
-    Metric("tasks sync, cores half busy", RATE, "busy", "one task at a time; another process has half of each core",
+    Metric("busy: single client tasks", RATE, "busy", "one task at a time; another process has half of each core",
            (ray(15),)),
-    Metric("1:1 actor calls sync, cores half busy", RATE, "busy", "one call at a time; the same load", (ray(10),)),
+    Metric("busy: 1:1 actor calls", RATE, "busy", "one call at a time; the same load", (ray(10),)),
 )  # fmt: skip
 
 INIT_GROUP, NODES_GROUP, SLURM_GROUP = "init", "nodes", "slurm"

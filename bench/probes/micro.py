@@ -20,8 +20,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from busy import burning
-
 WARM_SHARE = 0.4  # of the measured time
 SLOW = 4.0  # times the measured time: a single turn that takes longer is the measurement
 BATCH = 1000
@@ -217,11 +215,11 @@ OPERATIONS: dict[str, Callable[[Any], Prepared]] = {
     "single client wait 1k refs": wait_1k_refs,
     "single client put gigabytes": put_gigabytes,
     "get 10 MB numpy on the node": get_array,
-    "tasks sync, cores half busy": tasks_sync,
-    "1:1 actor calls sync, cores half busy": actor_calls_sync,
+    "busy: single client tasks": tasks_sync,
+    "busy: 1:1 actor calls": actor_calls_sync,
 }
-#: Names that end so are measured while something else has this share of each core.
-UNDER_LOAD, LOAD_SHARE = "cores half busy", 0.5
+#: Names that begin so are measured while something else has this share of each core.
+UNDER_LOAD, LOAD_SHARE = "busy: ", 0.5
 
 
 def cores() -> int:
@@ -254,6 +252,8 @@ def measure(prepared: Prepared, seconds: float) -> tuple[float, int]:
 
 
 def main() -> None:
+    from busy import burning  # the folder of a script is where it finds its modules
+
     peer, seconds, names = sys.argv[1], float(sys.argv[2]), sys.argv[3:]
     cpus = max(2, cores())
     if peer in ("hpc", "ray"):
@@ -268,7 +268,7 @@ def main() -> None:
         ray.init(cpus)
     for name in names:
         prepared = OPERATIONS[name](ray)
-        with burning(LOAD_SHARE) if name.endswith(UNDER_LOAD) else contextlib.nullcontext():
+        with burning(LOAD_SHARE) if name.startswith(UNDER_LOAD) else contextlib.nullcontext():
             rate, runs = measure(prepared, seconds)
         record = {"name": name, "rate": rate, "runs": runs, "extra": prepared.extra}
         print("@bench " + json.dumps(record), flush=True)

@@ -67,7 +67,7 @@ def without_chance(line: str) -> str:
 def run(name: str, python: str, ray: bool, timeout_s: float) -> list[str]:
     """Run a program in an empty directory; returns its lines and, as the last one, how it ended."""
     source = (PROGRAMS / f"{name}.py").read_text()
-    with tempfile.TemporaryDirectory(prefix="compat-") as folder:
+    with tempfile.TemporaryDirectory(prefix="compat-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / f"{name}.py"
         path.write_text(IMPORT.sub(r"\1ray", source) if ray else source)
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hpc.core.node.limits import raise_open_files
 from hpc.core.owner.current import current
 from hpc.core.policy.labels import check_key, check_value
 from hpc.core.resources import to_units
@@ -293,6 +294,7 @@ def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Conte
     path = [p for p in sys.path if p and "site-packages" not in p and not p.endswith(".zip")]
     if getattr(main, "__file__", None) is None:
         path.insert(0, os.getcwd())
+    raise_open_files()
     host = host_of(node_dir)
     namespace = namespace or (host.namespace if host is not None else "") or f"anonymous-{secrets.token_hex(8)}"
     _state.namespace = namespace

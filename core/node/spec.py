@@ -7,6 +7,7 @@ supervisor are forked and have it in memory.
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from collections.abc import Mapping
@@ -19,6 +20,10 @@ from hpc.core.node.settings import check
 
 #: A head that does not answer its supervisor for so long is killed and started again.
 HEAD_HANG_S = 15.0
+
+#: Part of the node's memory that objects may take, where the user said nothing.
+STORE_SHARE = 0.3
+MIN_STORE_BYTES = 64 << 20
 
 
 class Overrides(msgspec.Struct, kw_only=True):
@@ -153,6 +158,12 @@ class NodeSpec:
     head_fd: int = -1
     #: (public, secret) of the head before, for one that takes its place
     head_keys: tuple[str, str] | None = field(default=None, repr=False)
+
+    @property
+    def store_bytes(self) -> int:
+        """Bytes of the object store, in whole pages."""
+        wanted = self.overrides.object_store_bytes or int(self.mem_bytes * STORE_SHARE)
+        return max(MIN_STORE_BYTES, wanted) // mmap.PAGESIZE * mmap.PAGESIZE
 
     @property
     def has_head(self) -> bool:

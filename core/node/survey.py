@@ -15,6 +15,7 @@ import zmq
 from hpc._version import __version__
 from hpc.core.node import address, detect
 from hpc.core.node.address import Interface
+from hpc.core.node.limits import check_sizes, raise_open_files
 from hpc.core.node.spec import NodeSpec, Start
 
 
@@ -28,11 +29,12 @@ def find_interface(start: Start) -> Interface:
 
 
 def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> NodeSpec:
-    """The node `rank` of the group that `start` describes: what it was granted, or what the user said it has."""
+    """The node `rank` of the group that `start` describes: what it was granted, or what the user said it has.
+    LimitError if a limit of the shell is too small for it."""
     grant = detect.detect(start, rank, os.environ)
     wanted = start.overrides
     cpus = grant.cpus if wanted.num_cpus is None else wanted.num_cpus
-    return NodeSpec(
+    spec = NodeSpec(
         session=start.session,
         node=start.first_node + rank,
         rank=rank,
@@ -52,6 +54,10 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
         gateway=start.gateway,
         time_left_s=start.time_left_s,
     )
+    if start.mode != "ranks":
+        raise_open_files()
+        check_sizes(spec.store_bytes)
+    return spec
 
 
 def hello_facts(spec: NodeSpec) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class Leasing:
         self.lost_of_head: deque[LeaseLost] = deque(maxlen=1024)
         self.prestart = prestart
         self.draining = False
+        self.max_procs = 1 << 30  # the shell counts what they need
         self._next_proc = 0
         self._next_lease = 0
         self._next_shape = 0
@@ -288,6 +289,8 @@ class Leasing:
         """Take the resources for one lease, and a worker as soon as there is one."""
         if self.holds.waiting and not self._is_inside(demand) and not self.holds.allows(demand):
             return False
+        if len(self.procs) + len(self.awaiting) - len(self.starting) - len(self.idle) >= self.max_procs:
+            return False
         found = next(
             (
                 (pool, bundle, grant)
@@ -353,7 +356,7 @@ class Leasing:
                 missing[proc.env] -= 1
         for env, count in missing.items():
             slow = has_setup(env)
-            for _ in range(min(count, room[slow])):
+            for _ in range(min(count, room[slow], self.max_procs - len(self.procs))):
                 room[slow] -= 1
                 self._start_worker(env)
 

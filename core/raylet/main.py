@@ -27,6 +27,7 @@ from hpc.core.node.spec import NodeSpec, fault_times
 from hpc.core.policy.labels import ACCELERATOR, node_labels
 from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exits import describe_exit
+from hpc.core.raylet.files import Files
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pids import Pids
@@ -115,6 +116,7 @@ class Raylet:
         self.exited: dict[int, str] = {}
         self.pids = Pids(self.reactor, self.machine.memory_gone)
         self.logs = LogTail(spec, self.machine)
+        self.files = Files(self.machine.leasing, lambda dst, msg: self.machine.outbox.append((dst, msg)))
         self.dialed: set[int] = set()
         self.ready_said = False
         self.stopping = False
@@ -576,6 +578,7 @@ class Raylet:
 
     def _tail_logs(self) -> None:
         self.logs.poll()
+        self.files.look()
         self.reactor.call_later(LOG_INTERVAL_S, self._tail_logs)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hpc.core.ids import Address
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.detect import available_memory
+from hpc.core.node.limits import room_beside
 from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
@@ -25,9 +26,6 @@ from hpc.core.wire import Answer, Message, StoreStats
 
 log = logging.getLogger("hpc.raylet")
 
-#: Part of the node's memory that objects may take, where the user said nothing.
-STORE_SHARE = 0.3
-MIN_STORE_BYTES = 64 << 20
 #: Pages of the arena that are made ready while the node is idle: the first values that are put find them.
 PREFAULT_BYTES = 256 << 20
 PREFAULT_AFTER_S = 1.0
@@ -46,21 +44,15 @@ def spill_folder(spec: NodeSpec) -> str:
     return str(spec.config.get("spill_dir") or os.environ.get("HPC_SPILL_DIR", ""))
 
 
-def store_size(spec: NodeSpec) -> int:
-    """Bytes of the arena, in whole pages."""
-    wanted = spec.overrides.object_store_bytes or int(spec.mem_bytes * STORE_SHARE)
-    return max(MIN_STORE_BYTES, wanted) // ALIGN * ALIGN
-
-
 def open_arena(spec: NodeSpec) -> tuple[ArenaWithOverflow, Place]:
     """The node's shared memory, with a file for what finds no room in it, and where else objects go on disk."""
-    size = store_size(spec)
+    size = spec.store_bytes
     limit = setting("spill_limit_bytes", spec.config, -1)
     place = choose_place(spec.dir, spill_folder(spec), None if limit < 0 else int(limit))
     overflow, overflow_bytes = -1, 0
     if place.limit_bytes >= ALIGN and not spec.gateway:
         try:
-            overflow_bytes = place.limit_bytes // ALIGN * ALIGN
+            overflow_bytes = room_beside(size, place.limit_bytes) // ALIGN * ALIGN
             overflow = create_overflow(os.path.dirname(place.folder), overflow_bytes)
         except OSError as error:
             overflow_bytes = 0

@@ -49,12 +49,15 @@ def free_files() -> int:
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         return OPEN_FILES
-    return soft - len(os.listdir("/proc/self/fd"))
+    try:
+        return soft - len(os.listdir("/proc/self/fd"))
+    except OSError:  # none for this very question
+        return 0
 
 
-def room_for_workers() -> int:
-    """How many more workers this process, a raylet, has files for."""
-    return max(0, free_files() - SPARE_FILES) // FILES_A_WORKER
+def room_for_workers(starting: int) -> int:
+    """How many more workers this process, a raylet, has files for; those that are starting have not taken theirs."""
+    return max(0, (free_files() - SPARE_FILES) // FILES_A_WORKER - starting)
 
 
 def why_no_worker(there: int) -> str:

@@ -25,10 +25,12 @@ class Files:
     def look(self) -> None:
         """Several times a second: see what is free."""
         leasing = self._leasing
-        there = len(leasing.procs)
-        leasing.max_procs = there + room_for_workers()
+        there, before = len(leasing.procs), leasing.max_procs
+        leasing.max_procs = there + room_for_workers(len(leasing.starting))
         if there < leasing.max_procs:
             self._told.clear()
+            if leasing.max_procs > before:
+                leasing.schedule()  # for who was refused
             return
         for demand in leasing.demands.values():
             who = (demand.owner, demand.req)

@@ -45,7 +45,7 @@ def test_a_soft_limit_of_open_files_is_raised():
 
 def test_without_open_files_for_more_workers_work_waits_and_says_why():
     out, err = run("RLIMIT_NOFILE", 150, 150, count=60, warns=True)
-    assert "open files" in err and "ulimit -Hn" in err
+    assert "open files" in err and "ulimit -Hn" in err, out + err
     assert "rest 0" not in out and "all True" in out, err
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,9 @@ def main() -> int:
         return 0
     if not chosen.ray:
         parser.error("--ray PYTHON is needed (an environment of its own: pip install 'ray==2.60.0')")
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's `&` has it ignored, and programs would show that
     versions = subprocess.run([chosen.ray, "-c", VERSIONS], capture_output=True, text=True, check=True).stdout
     if "*" in chosen.names:
         (running.RECORDED / "VERSIONS").write_text(versions)

@@ -206,22 +206,20 @@ def test_max_calls():
     assert hpc.get(echo.remote(1)) == 1
 
 
-def test_a_blocking_get_in_a_coroutine_is_an_error(tmp_path):
+def test_a_coroutine_waits_for_references_by_get_and_by_await(tmp_path):
     @hpc.remote
-    class Careless:
+    class Reader:
         async def block(self, refs):
             return hpc.get(refs[0])
 
         async def careful(self, refs):
             return await refs[0]
 
-    actor, go = Careless.remote(), tmp_path / "go"
+    actor, go = Reader.remote(), tmp_path / "go"
     ref = after.remote(go, 5)
-    with pytest.raises(RuntimeError, match="await ref"):
-        hpc.get(actor.block.remote([ref]))
-    good = actor.careful.remote([ref])
+    found = [actor.block.remote([ref]), actor.careful.remote([ref])]
     go.touch()
-    assert hpc.get(good) == 5
+    assert hpc.get(found) == [5, 5]
 
 
 # ---- cancelling

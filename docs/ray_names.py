@@ -13,6 +13,7 @@ NEVER = "is never raised"
 NAMES: tuple[str, ...] = (
     # lifecycle
     "ray.init", "ray.shutdown", "ray.is_initialized", "ray.job_config.JobConfig", "ray.LoggingConfig", "ray.client",
+    "ray.ClientBuilder", "ray.util.client", "ray.util.connect", "ray.util.disconnect",
     # tasks
     "ray.remote", "ray.remote_function.RemoteFunction.options", "ray.remote_function.RemoteFunction.bind", "ray.cancel",
     "ray.ObjectRefGenerator", "ray.DynamicObjectRefGenerator", "ray.method",
@@ -45,6 +46,7 @@ NAMES: tuple[str, ...] = (
     # helpers
     "ray.util.ActorPool", "ray.util.queue.Queue", "ray.util.queue.Empty", "ray.util.queue.Full",
     "ray.util.multiprocessing.Pool", "ray.util.joblib.register_ray", "ray.util.as_completed", "ray.util.map_unordered",
+    "ray.util.log_once", "ray.util.disable_log_once_globally", "ray.util.enable_periodic_logging",
     "ray.util.collective", "ray.cluster_utils.Cluster", "ray.runtime_env.RuntimeEnv",
     "ray.job_submission.JobSubmissionClient", "ray.job_submission.JobStatus", "ray.job_submission.JobInfo",
     "ray.util.accelerators", "ray.util.debugpy", "ray.util.tpu", "ray.cross_language.java_function", "ray.dag",
@@ -75,6 +77,10 @@ DIFFERS: dict[str, str] = {
     "ray.NodeID": "is the node's number: `hex` is that text",
     "ray.WorkerID": "is the number of the node and of the process: `hex` is that text",
     "ray.ObjectRef": "`task_id` of another return value than the first is not the task's",
+    "ray.client": "raises NotImplementedError: init joins a session, through a gateway node where needed",
+    "ray.ClientBuilder": "raises NotImplementedError, as `ray.client` does",
+    "ray.util.connect": "raises NotImplementedError, as `ray.client` does",
+    "ray.util.disconnect": "raises NotImplementedError, as `ray.client` does",
     "ray.init": "options of Ray's own services are accepted and mean nothing; values also come from hpc.toml and HPC_*",
     "ray.remote_function.RemoteFunction.bind": "raises NotImplementedError: task graphs (ray.dag) are not supported",
     "ray.nodes": "a node's id is a small number; a driver's gateway is left out",
@@ -111,7 +117,6 @@ DIFFERS: dict[str, str] = {
 #: Names that do not exist, and why.
 NO: dict[str, str] = {
     "ray.LoggingConfig": "logs are lines of the workers, without a format of ours",
-    "ray.client": "a driver elsewhere joins through a gateway node: init does it",
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
     "ray.util.collective": "not yet (see roadmap.md)",
     "ray.util.accelerators": "not yet: accelerator types are plain strings",

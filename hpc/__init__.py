@@ -55,12 +55,15 @@ if TYPE_CHECKING:
     from hpc.session import init, is_initialized, shutdown
     from hpc.state import available_resources, cluster_resources, nodes
     from hpc.trace import timeline
+    from hpc.util.client import ClientBuilder as ClientBuilder
+    from hpc.util.client import client as client
 
 _HOME = {
     "ActorClass": "hpc.actor",
     "ActorClassID": "hpc.core.idtypes",
     "ActorHandle": "hpc.actor",
     "ActorID": "hpc.core.idtypes",
+    "ClientBuilder": "hpc.util.client",
     "DynamicObjectRefGenerator": "hpc.core.owner.generator",
     "FunctionID": "hpc.core.idtypes",
     "JobID": "hpc.core.idtypes",
@@ -75,6 +78,7 @@ _HOME = {
     "WorkerID": "hpc.core.idtypes",
     "available_resources": "hpc.state",
     "cancel": "hpc.objects",
+    "client": "hpc.util.client",
     "cluster_resources": "hpc.state",
     "get": "hpc.objects",
     "get_actor": "hpc.actor",

@@ -20,22 +20,41 @@ from hpc.util.placement_group import (
 
 if TYPE_CHECKING:
     from hpc.actor import list_named_actors
-    from hpc.util import joblib, metrics, multiprocessing, queue, scheduling_strategies, state
+    from hpc.util import (
+        actor_pool,
+        client,
+        debug,
+        joblib,
+        metrics,
+        multiprocessing,
+        queue,
+        scheduling_strategies,
+        state,
+    )
     from hpc.util.actor_pool import ActorPool
     from hpc.util.check_serialize import inspect_serializability
+    from hpc.util.client import connect, disconnect
+    from hpc.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
     from hpc.util.helpers import as_completed, map_unordered
     from hpc.util.serialization import deregister_serializer, register_serializer
 
 _HOME = {
     "ActorPool": "hpc.util.actor_pool",
     "as_completed": "hpc.util.helpers",
+    "connect": "hpc.util.client",
     "deregister_serializer": "hpc.util.serialization",
+    "disable_log_once_globally": "hpc.util.debug",
+    "disconnect": "hpc.util.client",
+    "enable_periodic_logging": "hpc.util.debug",
     "inspect_serializability": "hpc.util.check_serialize",
     "list_named_actors": "hpc.actor",
+    "log_once": "hpc.util.debug",
     "map_unordered": "hpc.util.helpers",
     "register_serializer": "hpc.util.serialization",
 }
-_MODULES = ("joblib", "metrics", "multiprocessing", "queue", "scheduling_strategies", "state")
+_MODULES = (
+    "actor_pool", "client", "debug", "joblib", "metrics", "multiprocessing", "queue", "scheduling_strategies", "state",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -56,13 +75,21 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ActorPool",
+    "actor_pool",
     "as_completed",
+    "client",
+    "connect",
+    "debug",
     "deregister_serializer",
+    "disable_log_once_globally",
+    "disconnect",
+    "enable_periodic_logging",
     "get_current_placement_group",
     "get_placement_group",
     "inspect_serializability",
     "joblib",
     "list_named_actors",
+    "log_once",
     "map_unordered",
     "metrics",
     "multiprocessing",

@@ -38,9 +38,9 @@ class BaseID:
         return cls(binary)
 
     @classmethod
-    def from_hex(cls: type[I], text: str) -> I:
+    def from_hex(cls: type[I], hex_id: str) -> I:
         """The id whose `hex` this is. Raises ValueError for what is none."""
-        return cls(bytes.fromhex(text))
+        return cls(bytes.fromhex(hex_id))
 
     @classmethod
     def nil(cls: type[I]) -> I:
@@ -91,8 +91,8 @@ class _NamedID(BaseID):
         binary.decode()
 
     @classmethod
-    def from_hex(cls: type[I], text: str) -> I:
-        return cls(text.encode())
+    def from_hex(cls: type[I], hex_id: str) -> I:
+        return cls(hex_id.encode())
 
     @classmethod
     def nil(cls: type[I]) -> I:

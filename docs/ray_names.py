@@ -46,6 +46,7 @@ NAMES: tuple[str, ...] = (
     # helpers
     "ray.util.ActorPool", "ray.util.queue.Queue", "ray.util.queue.Empty", "ray.util.queue.Full",
     "ray.util.multiprocessing.Pool", "ray.util.joblib.register_ray", "ray.util.as_completed", "ray.util.map_unordered",
+    "ray.util.get_node_ip_address",
     "ray.util.log_once", "ray.util.disable_log_once_globally", "ray.util.enable_periodic_logging",
     "ray.util.collective", "ray.cluster_utils.Cluster", "ray.runtime_env.RuntimeEnv",
     "ray.job_submission.JobSubmissionClient", "ray.job_submission.JobStatus", "ray.job_submission.JobInfo",
@@ -188,7 +189,6 @@ NO: dict[str, str] = {
     **dict.fromkeys(RUNTIME_ENV, "is a dict: its fields are its keys"),
     **dict.fromkeys(RUNTIME_ENV_CONFIG, "serves Ray's own services"),
     "ray.runtime_env.runtime_env": "the classes are in `ray.runtime_env`",
-    "ray.util.get_node_ip_address": "`ray.nodes` has the address of each node as NodeManagerAddress",
     "ray.util.get_node_instance_id": "nodes of a batch job have no instance id",
     "ray.util.iter": "`as_completed`, `map_unordered` and generators of tasks go over results",
     "ray.util.iter_metrics": "goes with `ray.util.iter`",

@@ -2,7 +2,7 @@
 
     ../ray/bin/python tests/compat/names.py        with the interpreter of an environment that has Ray
 
-test_names.py compares this package with it.
+test_public_names.py compares this package with it.
 """
 
 from __future__ import annotations

@@ -219,3 +219,9 @@ def test_a_job_config_says_namespace_and_environment() -> None:
     )  # fmt: skip
     with pytest.raises(NotImplementedError, match="lifetime"):
         hpc.job_config.JobConfig(default_actor_lifetime="detached")
+
+
+def test_the_address_of_the_node_is_the_same_for_the_driver_and_its_tasks() -> None:
+    address = hpc.util.get_node_ip_address()
+    assert address == hpc.nodes()[0]["NodeManagerAddress"] != ""
+    assert hpc.get(hpc.remote(hpc.util.get_node_ip_address).remote()) == address

@@ -1,0 +1,26 @@
+"""This node's address."""
+
+from __future__ import annotations
+
+import socket
+
+from hpc.runtime_context import get_runtime_context
+from hpc.session import is_initialized
+from hpc.state import nodes
+
+
+def get_node_ip_address(address: str = "8.8.8.8:53") -> str:
+    """The address that this process's node listens on; without a session, or on a gateway, the one that this machine
+    would reach `address` ("host:port") from. Nothing is sent there."""
+    if is_initialized():
+        here = get_runtime_context().get_node_id()
+        found = [row["NodeManagerAddress"] for row in nodes() if row["NodeID"] == here]
+        if found and found[0]:
+            return str(found[0])
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, int(port)))
+        except OSError:  # no route, or no name of that kind: this machine is by itself
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])

@@ -217,4 +217,4 @@ def test_runtime_context_says_where_code_runs():
         named = Named.options(name="n").remote()
         who = hpc.get(named.who.remote())
         assert (who[0], who[2], who[3]) == ("n", "1", "lab")
-        assert who[1] == named._actor_id
+        assert who[1] == named._actor_id.hex()

@@ -9,15 +9,15 @@ from hpc.session import is_initialized
 from hpc.state import nodes
 
 
-def get_node_ip_address(address: str = "8.8.8.8:53") -> str:
+def get_node_ip_address(address: str | None = None) -> str:
     """The address that this process's node listens on; without a session, or on a gateway, the one that this machine
-    would reach `address` ("host:port") from. Nothing is sent there."""
+    would reach `address` ("host:port"; None: a public one) from. Nothing is sent there."""
     if is_initialized():
         here = get_runtime_context().get_node_id()
         found = [row["NodeManagerAddress"] for row in nodes() if row["NodeID"] == here]
         if found and found[0]:
             return str(found[0])
-    host, _, port = address.rpartition(":")
+    host, _, port = (address or "8.8.8.8:53").rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((host, int(port)))

@@ -108,16 +108,14 @@ class Queue:
     def shutdown(self, force: bool = False, grace_period_s: float = 5) -> None:
         """End the actor: calls that wait in it fail with ActorDiedError, and the queue cannot be used any more.
 
-        Without ``force`` the actor ends by itself, and is killed if it has not after ``grace_period_s`` seconds.
+        Without ``force`` what was called before has ``grace_period_s`` seconds to be done.
         """
         actor, self.actor = self.actor, None
         if actor is None:
             return
         if not force:
-            ended = actor.__ray_terminate__.remote()
-            if hpc.wait([ended], timeout=grace_period_s)[0]:
-                return
-        hpc.kill(actor, no_restart=True)
+            hpc.wait([actor.__ray_terminate__.remote()], timeout=grace_period_s)
+        hpc.kill(actor, no_restart=True)  # calls that wait in it would keep it for ever
 
     def _there(self) -> Any:
         if self.actor is None:

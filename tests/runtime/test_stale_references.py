@@ -22,6 +22,9 @@ class Account:
     def who(self):
         return self.owner
 
+    def take(self, value):
+        return value
+
 
 @hpc.remote
 def echo(*values, **named):
@@ -70,7 +73,7 @@ ENTRANCES = {
     "call": lambda old: old["handle"].who.remote(),
     "handle as an argument": lambda old: echo.remote(old["handle"]),
     "handle in a value": lambda old: hpc.put({"a": old["handle"]}),
-    "argument of a call": lambda old: Account.remote("x").who.remote(old["puts"][0]),
+    "argument of a call": lambda old: Account.remote("x").take.remote(old["puts"][0]),
     "argument of a constructor": lambda old: Account.remote(old["puts"][0]),
     "closure": lambda old: hpc.remote(lambda ref=old["puts"][0]: ref).remote(),
     "kill": lambda old: hpc.kill(old["handle"]),

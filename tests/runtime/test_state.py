@@ -91,20 +91,20 @@ def test_tasks_and_why_they_wait(session, tmp_path):
 def test_actors(session, tmp_path):
     counter = Counter.options(name="it", max_restarts=1).remote(1)
     assert hpc.get(counter.add.remote(1)) == 2
-    row = state.get_actor(counter._actor_id)
+    row = state.get_actor(counter._actor_id.hex())
     assert (row.state, row.class_name, row.name, row.num_restarts) == ("ALIVE", "Counter", "it", 0)
     assert row.pid == next(w.pid for w in state.list_workers() if w.worker_id == row.worker_id)
     counter.crash.remote()
-    eventually(lambda: state.get_actor(counter._actor_id).num_restarts == 1)
+    eventually(lambda: state.get_actor(counter._actor_id.hex()).num_restarts == 1)
     late = Counter.remote(hold.remote(tmp_path / "go"))
     call = late.add.remote(1)
-    assert state.get_actor(late._actor_id).state == "DEPENDENCIES_UNREADY"
+    assert state.get_actor(late._actor_id.hex()).state == "DEPENDENCIES_UNREADY"
     assert "its actor is not there yet: it waits for its arguments" in task(call).why
     (tmp_path / "go").touch()
     assert hpc.get(call) == 2
     hpc.kill(counter)
-    eventually(lambda: state.get_actor(counter._actor_id).state == "DEAD")
-    assert "hpc.kill" in state.get_actor(counter._actor_id).death_cause
+    eventually(lambda: state.get_actor(counter._actor_id.hex()).state == "DEAD")
+    assert "hpc.kill" in state.get_actor(counter._actor_id.hex()).death_cause
 
 
 def test_objects_workers_nodes_and_jobs():

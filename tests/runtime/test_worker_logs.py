@@ -97,7 +97,7 @@ def test_logs_of_tasks_and_actors_on_another_node():
         calls = [actor.say.remote(i) for i in range(3)]
         assert len(set(hpc.get(calls))) == 1
         assert log(actor_id="parrot").endswith("made\n0\n1\n2\n") and log(task_id=calls[1].hex()) == "1\n"
-        assert b"".join(state.get_log(actor_id=actor._actor_id, tail=1, encoding=None)) == b"2\n"
+        assert b"".join(state.get_log(actor_id=actor._actor_id.hex(), tail=1, encoding=None)) == b"2\n"
         assert cli("logs", "--worker", worker, "--tail", "1").stdout == "text 5\n"
         red = other.remote("\x1b[31mred\x1b[0m")
         hpc.get(red)
@@ -200,7 +200,7 @@ def test_a_worker_that_has_ended_is_remembered(session):
     assert not row.failed and row.told and "exit_actor() was called" in row.exit_detail
     assert log(task_id=calls[1].hex()) == "call 1\n"
     assert state.get_task(calls[2].hex()).state == "FINISHED"
-    assert "call 2" in log(actor_id=talker._actor_id)
+    assert "call 2" in log(actor_id=talker._actor_id.hex())
     killed = says.options(max_retries=0).remote("killed soon", seconds=60)
     at = eventually(lambda: (t := state.get_task(killed.hex())) and t.state == "RUNNING" and t.worker_id)
     eventually(lambda: "killed soon" in log(task_id=killed.hex()))

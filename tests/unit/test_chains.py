@@ -6,6 +6,7 @@ from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.callbacks import Callbacks
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import ErrorWatch, Shape, Waiter
+from hpc.core.passing import names_and_failure
 from hpc.core.resources import UNIT
 from hpc.core.wire import (
     ERROR,
@@ -51,7 +52,9 @@ def test_a_failure_goes_through_a_long_chain_of_tasks():
     tasks = chain(owner, shape)
     owner.handle(raylet_of(2), [LeaseGrant(shape.req, 1, WORKER, "", {})])
     owner.handle(WORKER, [Done(tasks[0], 0, [FAILED])])
-    assert all(owner.objects[task].result == FAILED for task in tasks)
+    results = [result for task in tasks if (result := owner.objects[task].result) is not None]
+    assert len(results) == len(tasks) and results[0] == FAILED
+    assert all(names_and_failure(result.data)[1] == FAILED.data for result in results)
     assert not owner.tasks
 
 

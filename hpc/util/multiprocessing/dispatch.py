@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import hpc
-from hpc.exceptions import ActorError, HpcError
+from hpc.exceptions import ActorError, HpcError, SessionLostError
 from hpc.util.multiprocessing.worker import Outcome
 
 #: Called with the outcomes of a chunk, or with the error that it met as a whole.
@@ -125,14 +125,14 @@ class Dispatcher:
         while self.waiting and self.idle:
             chunk, process = self.waiting.popleft(), self.idle.pop()
             try:
-                ref = process.actor.run.remote(chunk.key, chunk.function, chunk.how, chunk.items)
+                future = process.actor.run.remote(chunk.key, chunk.function, chunk.how, chunk.items).future()
             except Exception as error:
                 self.idle.append(process)
-                _finish(chunk, [], error)
+                _finish(chunk, [], error if hpc.is_initialized() else SessionLostError("the pool's session has ended"))
                 continue
             process.running = chunk
             process.chunks += 1
-            ref.future().add_done_callback(partial(self._reply, process, chunk))
+            future.add_done_callback(partial(self._reply, process, chunk))
 
     def _reply(self, process: Process, chunk: Chunk, future: Future[list[Outcome]]) -> None:
         """On a thread of the runtime, which must not be held up."""

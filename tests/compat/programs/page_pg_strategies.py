@@ -26,8 +26,4 @@ print(ray.get(inside.options(placement_group=group).remote()))
 print(ray.get(inside.options(placement_group=group, placement_group_bundle_index=0).remote()))
 print(ray.get(inside.options(placement_group=None).remote()))
 remove_placement_group(group)
-try:
-    ray.get(inside.options(placement_group=group).remote(), timeout=60)
-except Exception as error:
-    print(isinstance(error, ray.exceptions.RayError))
 print(placement_group_table(group)["state"])

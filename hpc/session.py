@@ -255,6 +255,17 @@ def _enter_env(given: Mapping[str, Any] | None) -> None:
                 ready.options(scheduling_strategy=where).remote()
 
 
+def _check_patches() -> None:
+    """RuntimeError where gevent has taken away what the runtime waits with: epoll, and threads of the kernel."""
+    monkey = sys.modules.get("gevent.monkey")
+    patched = [name for name in ("select", "threading") if monkey is not None and monkey.is_module_patched(name)]
+    if patched:
+        raise RuntimeError(
+            f"gevent has patched {' and '.join(patched)}, with which the runtime waits: it works beside gevent after "
+            "gevent.monkey.patch_all(select=False, thread=False)"
+        )
+
+
 def _ready() -> None:
     """Runs as soon as a node has the job's environment."""
 
@@ -266,6 +277,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
     from hpc.launchers.pumped import PumpedSession
     from hpc.launchers.session import SessionError
 
+    _check_patches()
     session, timeout_s = make_session(local, overrides, timeout_s, config)
     try:
         session.start()
@@ -290,6 +302,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
 def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Context:
     from hpc.core.owner.client import Client, pack_job
 
+    _check_patches()
     main = sys.modules.get("__main__")
     path = [p for p in sys.path if p and "site-packages" not in p and not p.endswith(".zip")]
     if getattr(main, "__file__", None) is None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 
 import pytest
+
+import hpc
 
 PROGRAM = """
 import hpc, os, resource, sys, threading
@@ -56,3 +59,12 @@ def test_without_open_files_for_more_workers_work_waits_and_says_why():
 def test_a_limit_that_is_too_small_for_the_store_is_named(kind, limit, words):
     out, err = run(kind, limit, limit)
     assert "ready" not in out and words in err and "object_store_memory" in err
+
+
+@pytest.mark.parametrize("patched", ["select", "threading"])
+def test_init_names_the_patches_of_gevent_that_it_cannot_work_with(monkeypatch, patched):
+    fake = types.SimpleNamespace(is_module_patched=lambda name: name == patched)
+    monkeypatch.setitem(sys.modules, "gevent.monkey", fake)
+    with pytest.raises(RuntimeError, match=f"patched {patched}.*select=False, thread=False"):
+        hpc.init(address="local", num_cpus=1)
+    assert not hpc.is_initialized()

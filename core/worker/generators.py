@@ -132,8 +132,11 @@ def run_generator(sender: ItemSender, value: Any) -> Packed:
             sender.send(item)
             if sender.must_wait:
                 sender.wait()
-            if sender.context.cancelled and type(sender.msg) is Call:
-                raise KeyboardInterrupt  # a task gets that by a signal
+            if sender.context.cancelled:
+                if type(sender.msg) is Call:
+                    raise KeyboardInterrupt
+                # A task gets that by a signal, which may always find the runtime at work where items are quick to make.
+                sender.worker.interrupter.check()
     except Exception as error:
         if sender.msg.num_returns != DYNAMIC or sender.is_retried(error):
             raise

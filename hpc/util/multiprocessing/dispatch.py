@@ -188,8 +188,8 @@ class Dispatcher:
         for process in self.processes:
             try:
                 hpc.kill(process.actor)
-            except HpcError:
-                return
+            except (HpcError, ValueError):
+                return  # the session of the pool has ended, and they with it
 
     def _forget(self) -> None:
         self.waiting.clear()

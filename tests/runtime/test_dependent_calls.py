@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from running import eventually, one_node
 
 import hpc
 from hpc.exceptions import ActorDiedError, ActorError, ActorUnavailableError
+from runtime.running import eventually, one_node
 
 
 @pytest.fixture(scope="module", autouse=True)

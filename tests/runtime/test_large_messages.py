@@ -6,12 +6,12 @@ import asyncio
 
 import numpy as np
 import pytest
-from running import local_nodes, one_node
 
 import hpc
 from hpc.core.owner.current import need_client
 from hpc.core.wire import MAX_FRAME_BYTES, KvDelete, KvGet, KvPut
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from runtime.running import local_nodes, one_node
 
 SMALL = 88_000
 MANY = MAX_FRAME_BYTES // SMALL + 50

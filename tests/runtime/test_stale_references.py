@@ -6,10 +6,10 @@ import asyncio
 
 import cloudpickle
 import pytest
-from running import one_node
 
 import hpc
 from hpc.core import serialization
+from runtime.running import one_node
 
 STALE = "earlier session"
 

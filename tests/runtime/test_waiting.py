@@ -6,11 +6,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from running import eventually, one_node
 
 import hpc
 from hpc.core.owner.current import need_client
 from hpc.exceptions import ActorDiedError, GetTimeoutError, SessionLostError
+from runtime.running import eventually, one_node
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,11 +6,15 @@ tests in network namespaces may use them on top).
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 from functools import partial
 
+from hpc.core.net.accept import accept_on
 from hpc.core.net.reactor import Reactor
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 64 << 10
 MAX_BUFFER_BYTES = 1 << 20  # waiting for one side before the other is no longer read
@@ -44,7 +48,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        reactor.add_reader(self._listener.fileno(), self._on_accept)
+        self._acceptor = accept_on(reactor, self._listener, self._on_accept, log.error)
 
     @classmethod
     def to(cls, reactor: Reactor, endpoint: str) -> Proxy:
@@ -103,14 +107,13 @@ class Proxy:
     def close(self) -> None:
         self.cut()
         self._reactor.remove(self._listener.fileno())
-        self._listener.close()
+        self._acceptor.close()
 
     # ---- forwarding
 
     def _on_accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
+        sock = self._acceptor.take()
+        if sock is None:
             return
         self.accepted += 1
         if self.refusing:

@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any
 
 from hpc.core.ids import ID_BYTES
+from hpc.core.net.accept import accept_on
 from hpc.core.net.curve import LogLimit
 from hpc.core.net.reactor import Reactor, Timer
 
@@ -82,7 +83,7 @@ class PlainPort:
             self._listener.close()
             raise
         self.port = int(self._listener.getsockname()[1])
-        reactor.add_reader(self._listener.fileno(), self._accept)
+        self._acceptor = accept_on(reactor, self._listener, self._accept, log.error)
 
     def issue(self, node: int) -> tuple[bytes, bytes]:
         """A token with which this node, and it alone, may connect once, soon; and what it will be answered."""
@@ -95,9 +96,8 @@ class PlainPort:
         self._tokens.pop(node, None)
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
+        sock = self._acceptor.take()
+        if sock is None:
             return
         if len(self._strangers) >= MAX_STRANGERS:
             self._refuse(next(iter(self._strangers)), "too many of them do")
@@ -153,7 +153,7 @@ class PlainPort:
     def close(self) -> None:
         """Listen no more; connections that were admitted are not ours."""
         self._reactor.remove(self._listener.fileno())
-        self._listener.close()
+        self._acceptor.close()
         for sock in list(self._strangers):
             self._release(sock)
             sock.close()

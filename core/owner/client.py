@@ -20,6 +20,7 @@ import msgspec
 
 from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address
+from hpc.core.net.accept import Acceptor
 from hpc.core.net.frames import answer_rows, encode_frames
 from hpc.core.net.stream import Stream, StreamError, check_peer, connect
 from hpc.core.owner.callbacks import Callbacks
@@ -86,7 +87,7 @@ class Client(Values):
         self.replies: dict[int, list[Any]] = {}
         self.shapes: dict[Any, Shape] = {}
         self.callbacks = Callbacks()
-        self.listener: socket.socket | None = None
+        self.acceptor: Acceptor | None = None
         self._next_tick = 0.0
         self._reqs = 0
         self.raylet = Stream(connect(os.path.join(node_dir, "raylet.sock")))
@@ -128,8 +129,8 @@ class Client(Values):
 
     def listen(self, sock: socket.socket) -> None:
         """Take direct connections of other processes of this node."""
-        self.listener = sock
         self._epoll.register(sock.fileno(), select.EPOLLIN)
+        self.acceptor = Acceptor(sock, lambda on: self._epoll.modify(sock, select.EPOLLIN if on else 0), self.warn)
 
     def _kick(self) -> None:
         try:
@@ -192,13 +193,14 @@ class Client(Values):
             self.callbacks.run()
 
     def _accept(self) -> None:
-        assert self.listener is not None
-        try:
-            sock, _ = self.listener.accept()
-            check_peer(sock)
-        except (OSError, PermissionError):
-            return
-        self._watch(Stream(sock))
+        sock = self.acceptor.take() if self.acceptor is not None else None
+        if sock is not None:
+            try:
+                check_peer(sock)
+            except OSError:
+                sock.close()
+            else:
+                self._watch(Stream(sock))
 
     def _read(self, stream: Stream) -> None:
         try:
@@ -368,7 +370,7 @@ class Client(Values):
         still = (
             self.kind == "worker"
             and not (machine.tasks or machine.calls or machine.leases or machine.dropped or self.replies)
-            and not (machine.outbox or self.memory.unviewed)
+            and not (machine.outbox or self.memory.unviewed or (self.acceptor is not None and self.acceptor.again_at))
             and threading.active_count() <= QUIET_THREADS
         )
         return QUIET_TICK_S if still else IDLE_TICK_S
@@ -390,6 +392,8 @@ class Client(Values):
     def _tick(self, now: float) -> None:
         if self.lost:
             return
+        if self.acceptor is not None and 0 < self.acceptor.again_at <= now:
+            self.acceptor.resume()
         warnings: list[str] = []
         try:
             with self.lock:

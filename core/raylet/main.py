@@ -16,6 +16,7 @@ from typing import Any
 from hpc.core.accelerators.kinds import gpu_kind
 from hpc.core.crashpoints import arm
 from hpc.core.ids import HEAD_NODE, Address, raylet_of
+from hpc.core.net.accept import accept_on
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.frames import encode_frames, log_instead
 from hpc.core.net.links import Links
@@ -130,9 +131,8 @@ class Raylet:
             limit_bytes=int(setting("memory_limit_bytes", config, 0)),
         )  # fmt: skip
         self.machine.reports["usage"] = self.watchdog.report
-        self.listener = listen(spec.raylet_sock)
         reactor = self.reactor
-        reactor.add_reader(self.listener.fileno(), self._accept)
+        self.acceptor = accept_on(reactor, listen(spec.raylet_sock), self._accept, log.error)
         reactor.add_reader(self.control.fileno(), self._on_control)
         if self.zygote is not None:
             reactor.add_reader(self.zygote.fileno(), self._on_zygote)
@@ -273,11 +273,14 @@ class Raylet:
     # -------------------------------------------------------------- processes of this node
 
     def _accept(self) -> None:
+        sock = self.acceptor.take()
+        if sock is None:
+            return
         try:
-            sock, _ = self.listener.accept()
             pid = check_peer(sock)
-        except (OSError, PermissionError) as error:
+        except OSError as error:
             log.warning("refused a connection: %s", error)
+            sock.close()
             return
         stream = Stream(sock)
         self.reactor.add_reader(stream.fd, lambda: self._first_frame(stream, pid))

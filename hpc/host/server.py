@@ -22,6 +22,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hpc.cli.signals import Signals
+from hpc.core.net.accept import Acceptor
 from hpc.core.net.stream import check_peer
 from hpc.core.node import rundir
 from hpc.core.node.detect import boot_id
@@ -138,9 +139,16 @@ class Host:
             os.umask(old)
         self._listener.listen(MAX_CALLERS)
         self._listener.setblocking(False)
+        self._acceptor = Acceptor(self._listener, self._listen_for_callers, self._say)
         for fd in (signals.fileno(), self.session.fileno(), self._listener.fileno()):
             self._poll.register(fd, select.POLLIN)
         self._describe()
+
+    def _listen_for_callers(self, on: bool) -> None:
+        if on:
+            self._poll.register(self._listener.fileno(), select.POLLIN)
+        else:
+            self._poll.unregister(self._listener.fileno())
 
     def _turn(self, signals: Signals) -> None:
         came = {fd for fd, _what in self._poll.poll(TICK_S * 1000)}
@@ -153,6 +161,8 @@ class Host:
             self._become_ready()
         if self._listener.fileno() in came:
             self._accept()
+        elif self._acceptor.again_at <= time.monotonic():
+            self._acceptor.resume()
         for caller in list(self.callers.values()):
             if caller.fd in came:
                 self._read(caller)
@@ -245,6 +255,10 @@ class Host:
                 caller.reply(refusal(f"processes that could not be ended: {left}") if left else {"ok": True})
             caller.sock.close()
 
+    @staticmethod
+    def _say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     def _log(self, event: Event) -> None:
         if event.kind != "noise":
             name = event.node.name if event.node is not None else ""
@@ -253,14 +267,13 @@ class Host:
     # -------------------------------------------------------------- callers
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
+        sock = self._acceptor.take()
+        if sock is None:
             return
         try:
             check_peer(sock)
-        except (OSError, PermissionError) as error:
-            print(f"refused a connection: {error}", file=sys.stderr, flush=True)
+        except OSError as error:
+            self._say(f"refused a connection: {error}")
             sock.close()
             return
         caller = _Caller(sock)

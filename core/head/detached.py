@@ -35,7 +35,6 @@ from hpc.core.wire import (
     LeaseBegin,
     LeaseGrant,
     LeaseInfeasible,
-    LeaseLost,
     LeaseRequest,
     LeaseReturn,
     Message,
@@ -198,7 +197,7 @@ class DetachedActors(OwnerMachine):
         kept = {lease for lease, _ in msg.leases}
         for lease in [le for le in self.leases.values() if le.worker.node == src.node]:
             if lease.ident not in kept:
-                self.on_lease_lost(src, LeaseLost(lease.ident, lease.worker, "it ended while the head was away"))
+                self._lose_lease(lease, None, "it ended while the head was away")
             elif lease.actor is not None and lease.actor.state != "alive":
                 self._create_again(lease, lease.actor)
         for ident in kept - set(self.leases):
@@ -293,9 +292,9 @@ class DetachedActors(OwnerMachine):
         if lease.actor is not None:
             self._changed.add(_ACTOR + lease.actor.create.actor)
 
-    def actor_lost(self, actor: OwnedActor, why: str) -> None:
+    def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
         self._changed.add(_ACTOR + actor.create.actor)
-        super().actor_lost(actor, why)
+        super().actor_lost(actor, why, begun)
 
     def kill_actor(self, ident: bytes, no_restart: bool) -> None:
         self._changed.add(_ACTOR + ident)

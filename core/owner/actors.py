@@ -46,6 +46,8 @@ from hpc.core.wire import (
 
 #: Names given back and actors killed that are said again to a head that was restarted, at most.
 MAX_RELEASED = 1024
+#: The reason for the end of an actor that somebody wanted.
+KILLED = "it was killed by hpc.kill()"
 #: Reasons that begin with one of these names are errors of this kind.
 UNPLACED = {actors for _, actors in FINAL.values()}
 
@@ -193,11 +195,11 @@ class ActorSubmitter(LineageTable):
         if no_restart:
             actor.restarts = 0
         if actor.lease is not None:
-            actor.why = "it was killed by hpc.kill()"
+            actor.why = KILLED
             lease = actor.lease
             self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, actor.why))
         if no_restart:
-            self._actor_died(actor, "it was killed by hpc.kill()", None)
+            self._actor_died(actor, KILLED, None)
 
     def _tell_head(self, msg: Message) -> None:
         """Have the head do what it may be told twice: another one may take its place before it has."""
@@ -211,12 +213,14 @@ class ActorSubmitter(LineageTable):
         if actor is not None and (msg.no_restart or msg.incarnation in (-1, actor.incarnation)):
             self.kill_actor(msg.actor, msg.no_restart)
 
-    def actor_lost(self, actor: OwnedActor, why: str) -> None:
+    def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
         actor.lease = None
         if actor.state == "dead":
             return
-        intended = why.startswith("exit:")
-        if actor.restarts and not actor.ending and not intended and not why.startswith(GROUP_GONE):
+        final = actor.ending or why.startswith(("exit:", GROUP_GONE))
+        if not begun and not final and why != KILLED:
+            self._place_actor(actor)  # on another worker: nothing of this incarnation has happened yet
+        elif actor.restarts and not final:
             if actor.restarts > 0:
                 actor.restarts -= 1
             actor.incarnation += 1

@@ -447,13 +447,14 @@ class TaskSubmitter(StreamTable):
             self._lose_lease(lease, msg.task, msg.why, msg.oom)
 
     def _lose_lease(self, lease: Lease, running: bytes | None, why: str, oom: bool = False) -> None:
-        """The worker is gone. Only the task that it was running uses up a retry; ``None``: unknown, so all do."""
+        """The worker is gone. Only what it was running (a task, or an actor) uses up a retry or restart; ``None``:
+        unknown, so all do."""
         self._drop_lease(lease)
         self.outbox.pop(lease.worker, None)
         self.known.pop(lease.worker, None)
         self.paths.pop(lease.worker, None)
         if lease.actor is not None:
-            self.actor_lost(lease.actor, why)
+            self.actor_lost(lease.actor, why, oom or running in (None, lease.actor.create.actor))
             return
         recs = list(lease.inflight.values())
         lease.inflight.clear()
@@ -474,8 +475,9 @@ class TaskSubmitter(StreamTable):
                 self._fail(rec, system_error(kind, why, task=rec.msg.name))
         self._dirty.add(lease.shape)
 
-    def actor_lost(self, actor: OwnedActor, why: str) -> None:
-        """Hook for the layer above: the worker that was an actor is gone."""
+    def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
+        """Hook for the layer above: the worker that was an actor is gone; its constructor may have ``begun``, or it is
+        known that it had not."""
         raise NotImplementedError
 
     def forget_node(self, node: int, why: str) -> None:

@@ -116,6 +116,8 @@ class LogTail:
             log.warning("worker %d has ended, and its driver takes no output: the rest of it stays here", oldest.number)
             self._end(oldest)
         if proc is not None:
+            if proc.lease is not None and proc.lease.actor:
+                task = b""  # what is named is the actor
             meant = proc.retired or proc.doomed or proc.exit_intended
             failed = not meant and (not clean or bool(proc.exit_why))
             self.files.worker_ended(proc, proc.exit_why or why, failed=failed, task=task, attempt=attempt)

@@ -250,6 +250,7 @@ class WorkerSim:
         self.process = process
         self.executor = Executor()
         self.busy: Task | Call | CreateActor | None = None
+        self.actor = b""
         self.blocked = self.retiring = False
         self.seen: dict[Address, int] = {}
         self.state: list[bytes] = []
@@ -259,7 +260,7 @@ class WorkerSim:
         #: What goes on when the raylet has answered a question about memory, by its number.
         self.asked: dict[int, Any] = {}
         self._questions = 0
-        process.on_message = self.on_message
+        process.on_message, process.published = self.on_message, self.published
 
     def on_message(self, src: Address, msg: Message) -> None:
         """A message that is not for the owner's machine."""
@@ -291,7 +292,9 @@ class WorkerSim:
     def published(self) -> tuple[bytes, int]:
         """What the worker's slot says that it runs."""
         busy = self.busy
-        return (busy.task, busy.attempt) if isinstance(busy, (Task, Call)) else (b"", 0)
+        if self.actor or not isinstance(busy, Task):
+            return self.actor, 0
+        return busy.task, busy.attempt
 
     def _retire(self) -> None:
         """End once nobody needs this process, as the shell does: it looks from time to time."""
@@ -322,6 +325,8 @@ class WorkerSim:
         self.busy = msg
         if isinstance(msg, CreateActor):
             self.busy = None
+            self.actor = msg.actor
+            self.world.hosts[msg.actor].append(self.process)
             done = Done(msg.actor, msg.incarnation, [Result(INLINE, msgspec.msgpack.encode(None))], 500)
             self.process.machine.send(src, done)
             self.world.flush(self.process, everything=True)

@@ -105,10 +105,9 @@ class Simulation:
         choice = self.rng.random()
         if choice < 0.7 and alive:
             worker = self.rng.choice(alive)
-            task = worker.published()
             self.report.deaths += 1
             self.world.deaths += 1
-            self.world.kill_process(worker.process, task=task)
+            self.world.kill_process(worker.process)
         elif choice < 0.75 and len(self._living()) > 1:
             self.report.deaths += 1
             self.world.deaths += 1

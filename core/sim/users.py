@@ -238,6 +238,12 @@ class User:
         if value != expect.total and not (isinstance(value, str) and expect.excused()):
             self.world.broken.append(f"object {ident.hex()[24:]} is {value!r}, not {expect.total}")
 
+    def _ended_for_nothing(self, actor: bytes) -> bool:
+        """Whether an actor has ended although each process in which it began lives, and all nodes do."""
+        if self.submitter.lives(actor) or not all(node.alive for node in self.world.nodes.values()):
+            return False
+        return all(process.alive for process in self.world.hosts[actor])
+
     def all_there(self) -> bool:
         """Whether all values are there: a lost one may be being computed again."""
         there = self.submitter.has_value
@@ -250,6 +256,8 @@ class User:
         for actor in self.actors:
             if actor.immortal and not actor.killed and not self.submitter.lives(actor.ident):
                 self.world.broken.append(f"actor {actor.ident.hex()[24:]} has ended although its handle is held")
+            elif not actor.killed and self._ended_for_nothing(actor.ident):
+                self.world.broken.append(f"actor {actor.ident.hex()[24:]} has ended, and no worker that had begun it")
         self.submitter.drop([*self.expected, *(actor.ident for actor in self.actors)])
         self.expected.clear()
         self.actors.clear()

@@ -83,6 +83,8 @@ class Process:
     on_message: Callable[[Address, Message], None]
     alive: bool = True
     direct: set[Address] = field(default_factory=set)
+    #: What a worker's slot in the arena says that it runs.
+    published: Callable[[], tuple[bytes, int]] = lambda: (b"", 0)
 
 
 @dataclass
@@ -140,6 +142,8 @@ class World:
         self.small = arena_bytes < ARENA_BYTES
         self.boxes: dict[tuple[Address, Address], deque[bytes]] = defaultdict(deque)
         self.story: list[str] = []
+        #: The processes in which an actor's constructor has begun.
+        self.hosts: dict[bytes, list[Process]] = defaultdict(list)
         self.make_worker = make_worker
         self.quiet = False
         self.tick_s = TICK_S
@@ -197,15 +201,13 @@ class World:
 
         self.clock.after(0.003 + self.rng.random() * 0.01, born)
 
-    def kill_process(
-        self, process: Process, why: str = "was killed by SIGKILL", task: tuple[bytes, int] = (b"", 0)
-    ) -> None:
+    def kill_process(self, process: Process, why: str = "was killed by SIGKILL") -> None:
         """A process ends; what it wrote to its sockets before is still read, then its raylet notices."""
         if not process.alive:
             return
         process.alive = False
         self.tell(f"process {process.addr} ends")
-        node = self.nodes[process.addr.node]
+        node, task = self.nodes[process.addr.node], process.published()
 
         def noticed() -> None:
             if node.alive:

@@ -511,6 +511,10 @@ class Worker:
     # -------------------------------------------------------------- actors
 
     def _create_actor(self, src: Address, msg: CreateActor) -> None:
+        # For as long as the process lives. Before anything of the user's runs: an actor that is not named here when
+        # its worker has ended had not begun.
+        self.client.arena.publish(msg.actor, msg.incarnation, True, retriable=False)
+        self._published = False
         self.use_lease(msg.lease)
         process.actor, process.incarnation = msg.actor, msg.incarnation
         process.actor_name = str(msg.options.get("name") or "")

@@ -253,6 +253,9 @@ class ActorSubmitter(LineageTable):
         entry = self.objects.get(ident)
         if entry is not None and entry.result is None:
             self.set_result(ident, system_error("ActorDiedError", why, actor=actor.create.name))
+        if actor in actor.shape.actors:
+            actor.shape.actors.remove(actor)
+            self._ask(actor.shape, exactly=True)  # no worker is needed for it any more
         if actor.name:
             self._tell_head(NameRelease(actor.namespace, actor.name, ident))
         self._announce(actor)

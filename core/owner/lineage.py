@@ -15,7 +15,7 @@ from __future__ import annotations
 from hpc.core.ids import Address, owner_of, raylet_of, return_id
 from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import CallRec, Entry, TaskRec
-from hpc.core.owner.tasks import TaskSubmitter
+from hpc.core.owner.withdraw import WithdrawTable
 from hpc.core.wire import INLINE, STORED, CopyLost, Free, FreeValues, Result, system_error
 
 #: What the arguments of remembered tasks may take, in bytes; above that the oldest are forgotten.
@@ -48,7 +48,7 @@ class Origin:
         self.size = RECORD_BYTES + rec.size
 
 
-class LineageTable(TaskSubmitter):
+class LineageTable(WithdrawTable):
     """The origins of the stored objects that this process owns."""
 
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:

@@ -141,6 +141,8 @@ class OwnerMachine(ActorSubmitter):
 
     def on_group_state(self, group: bytes, state: str, why: str) -> None:
         """A placement group that this process made is an object of ours: it has a value while all is reserved."""
+        if state == GROUP_REMOVED:
+            self.group_gone(group, why)
         entry = self.objects.get(group)
         if entry is None:
             return

@@ -137,8 +137,8 @@ class Shape:
     """Tasks that can use each other's workers: same resources, strategy and environment. One demand at the raylet."""
 
     __slots__ = (
-        "actor", "actors", "depth", "driver", "env", "held", "idle", "infeasible", "job", "leases", "level",
-        "max_depth", "mean_us", "near", "placement", "queue", "req", "resources", "seen", "strategy", "want",
+        "actor", "actors", "depth", "driver", "env", "gone", "held", "idle", "infeasible", "job", "leases", "level",
+        "max_depth", "mean_us", "near", "placement", "queue", "req", "resources", "seen", "strategy", "void", "want",
     )  # fmt: skip
 
     def __init__(
@@ -160,6 +160,10 @@ class Shape:
         self.mean_us = 0.0
         self.level = 0
         self.infeasible = ""
+        #: Why nothing of it runs any more: its placement group was removed.
+        self.gone = ""
+        #: Tasks in the queue that were cancelled there, about: they are taken out when it is worth it.
+        self.void = 0
         #: Whose work it is, where that is not this process's own.
         self.job: bytes | None = None
         self.driver: Address | None = None

@@ -21,11 +21,9 @@ from hpc.core.wire import (
     MAX_VALUES_BYTES,
     STORED,
     SYSTEM,
-    Cancel,
     DefineFunction,
     Done,
     GivenBack,
-    KillWorker,
     LeaseBegin,
     LeaseFailed,
     LeaseGrant,
@@ -186,6 +184,9 @@ class TaskSubmitter(StreamTable):
         needed = self._needed(shape)
         if needed == shape.want or (not exactly and 0 < needed < 2 * shape.want):
             return
+        if needed and shape.gone:
+            self._fail_shape(shape, "removed", shape.gone)
+            return
         shape.want = needed
         request = LeaseRequest(
             shape.req, self.addr, shape.held, shape.placement, needed, shape.seen, shape.actor, shape.strategy,
@@ -244,6 +245,9 @@ class TaskSubmitter(StreamTable):
         if msg.worker in self.gone or msg.worker.node in self.gone_nodes:
             # The news of the worker's death was faster. The grant counts as seen, so that we ask for another.
             self._dirty.add(shape)
+            return
+        if shape.gone:
+            self.send(Address(msg.worker.node, 0), LeaseReturn(msg.lease))
             return
         lease = Lease(msg.lease, msg.worker, shape, msg.instances)
         self.leases[msg.lease] = shape.leases[msg.lease] = lease
@@ -335,15 +339,18 @@ class TaskSubmitter(StreamTable):
                 if lease.ident in self.idle_leases and not lease.shape.queue:
                     self.return_lease(lease)
         for ident in msg.leases:
-            # Others wait for their share: nothing more is queued there, and it goes back when it is empty. (It says
-            # that it is listed, so that nobody lists it.)
-            leaving = self.leases.get(ident)
-            if leaving is not None and leaving.actor is None and not leaving.leaving:
-                self._unlist(leaving)
-                leaving.recalled = leaving.leaving = leaving.listed = True
-                if not leaving.inflight:
-                    self.return_lease(leaving)
-                self._dirty.add(leaving.shape)
+            if (asked := self.leases.get(ident)) is not None:
+                self._leave(asked)  # others wait for their share
+
+    def _leave(self, lease: Lease) -> None:
+        """Nothing more is queued there, and it goes back when it is empty. (It says that it is listed, so that nobody
+        lists it.)"""
+        if lease.actor is None and not lease.leaving:
+            self._unlist(lease)
+            lease.recalled = lease.leaving = lease.listed = True
+            if not lease.inflight:
+                self.return_lease(lease)
+            self._dirty.add(lease.shape)
 
     def on_given_back(self, src: Address, msg: GivenBack) -> None:
         lease = self.leases.get(msg.lease)
@@ -501,29 +508,6 @@ class TaskSubmitter(StreamTable):
         self.requests[shape.req] = shape
         if needed:
             self._ask(shape, exactly=True)
-
-    # -------------------------------------------------------------- cancelling
-
-    def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
-        """Cancel the task that makes this object; False if it is not a task of ours that is still unfinished. What
-        goes on although it was cancelled can be cancelled again."""
-        rec = self.tasks.get(self.maker_of(ident))
-        if rec is None:
-            return False
-        rec.cancelled = True
-        if rec.lease is None:
-            self._fail(rec, system_error("TaskCancelledError", "it was cancelled before it started", task=rec.msg.name))
-        elif force:
-            lease = rec.lease
-            self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, "cancelled by force"))
-        else:
-            self.send(rec.lease.worker, Cancel(rec.msg.task, rec.msg.attempt, force, recursive))
-        return True
-
-    def cancel_children(self, parent: bytes) -> None:
-        """Cancel what a task or call of this process has submitted and is not finished, and their children."""
-        for task in [t for t, rec in self.tasks.items() if rec.parent == parent]:
-            self.cancel(task, False, True)
 
     # -------------------------------------------------------------- time
 

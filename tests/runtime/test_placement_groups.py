@@ -29,6 +29,12 @@ def where(seconds=0.0):
     return hpc.get_runtime_context().get_node_id()
 
 
+@hpc.remote(max_retries=0)
+def write(path):
+    with open(path, "a") as file:
+        file.write("it ran")
+
+
 @hpc.remote
 def group_here():
     group = get_current_placement_group()
@@ -316,3 +322,18 @@ def test_what_cannot_fit_into_a_bundle_is_refused_at_once():
         assert named
         with pytest.raises(ValueError, match="is taken"):
             placement_group([{"CPU": 1}], name="n")
+
+
+def test_a_task_that_is_submitted_after_its_group_was_removed_does_not_run(tmp_path):
+    with one_node(num_cpus=2):
+        for turn in range(5):
+            group = placement_group([{"CPU": 1}])
+            task = write.options(scheduling_strategy=inside(group))
+            hpc.get(task.remote("/dev/null"))  # its worker is warm
+            remove_placement_group(group)
+            path = tmp_path / str(turn)
+            refs = [task.remote(path), write.options(scheduling_strategy=inside(group, 0), num_cpus=0).remote(path)]
+            for ref in refs:
+                with pytest.raises(TaskPlacementGroupRemoved, match="was removed by remove_placement_group"):
+                    hpc.get(ref, timeout=30)
+            assert not path.exists()

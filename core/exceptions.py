@@ -154,6 +154,11 @@ class GetTimeoutError(HpcError, TimeoutError):
     """`get` did not get all values in time."""
 
 
+class DeadlockError(HpcError, RuntimeError):
+    """A method of an actor would have waited for ever in `get` or `wait`: for a call to the same actor that cannot run
+    while the method waits. The message says which, and what to do."""
+
+
 class TaskCancelledError(HpcError):
     """The task was cancelled."""
 

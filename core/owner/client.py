@@ -34,9 +34,9 @@ from hpc.core.owner.printed import Printed
 from hpc.core.owner.report import report
 from hpc.core.owner.spin import Spinner
 from hpc.core.owner.stacks import format_threads
-from hpc.core.owner.tables import Shape, Waiter
+from hpc.core.owner.tables import Needs, Shape, Waiter
 from hpc.core.owner.unhandled import Unhandled
-from hpc.core.owner.values import Values
+from hpc.core.owner.values import BeforeWait, Values
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
     MAX_FRAME_BYTES,
@@ -79,7 +79,7 @@ class Client(Values):
         self.lost = ""
         self.on_other: Callable[[Address, Message, Stream], None] = lambda src, msg, via: None
         self.on_frame: Callable[[], None] = lambda: None
-        self.before_wait: Callable[[], Callable[[], None] | None] = lambda: None
+        self.before_wait: BeforeWait = lambda needs: None
         self.on_background: Callable[[], None] = lambda: None
         self.more_state: Callable[[str, int], list[dict[str, Any]]] = lambda what, limit: []
         self.streams: dict[Address, Stream] = {}
@@ -415,13 +415,15 @@ class Client(Values):
 
     # -------------------------------------------------------------- waiting
 
-    def wait_for(self, waiter: Waiter, timeout_s: float | None, for_others: bool = False) -> bool:
+    def wait_for(
+        self, waiter: Waiter, timeout_s: float | None, for_others: bool = False, needs: Needs | None = None
+    ) -> bool:
         """Until the waiter needs nothing more; False after the timeout. ``for_others``: what it needs may take the
-        work of other processes, so a worker lends them its CPU meanwhile."""
+        work of other processes, so a worker lends them its CPU meanwhile. ``needs``: what that is."""
         if waiter.needed <= 0:
             return True
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        resume = self.before_wait() if for_others and timeout_s != 0 else None
+        resume = self.before_wait(needs if timeout_s is None else None) if for_others and timeout_s != 0 else None
         try:
             in_time = self.polling.wait(waiter, deadline)
         finally:

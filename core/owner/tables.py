@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,13 @@ class Waiter:
         self.needed = needed
         self.callback = callback
         self.lock: threading.Lock | None = None
+
+
+class Needs(NamedTuple):
+    """What a wait without a time limit needs: the objects, whose ids are given when asked for, all but ``spare``."""
+
+    idents: Callable[[], list[bytes]]
+    spare: int = 0
 
 
 class ErrorWatch:

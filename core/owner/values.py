@@ -18,7 +18,7 @@ from hpc.core.owner.fetching import Ahead, ask_owners, wait_here
 from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
-from hpc.core.owner.tables import Entry, ErrorWatch, Waiter
+from hpc.core.owner.tables import Entry, ErrorWatch, Needs, Waiter
 from hpc.core.wire import INLINE, STORED, Result
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ ASKED_S = 0.01
 INLINE_BYTES = 100 * 1024
 
 
+#: Called before user code waits, with what it needs if that is known and the wait has no limit. It may raise
+#: DeadlockError; what it returns is called afterwards.
+BeforeWait = Callable[[Needs | None], Callable[[], None] | None]
+
+
 class Values:
     """The part of a client that handles values."""
 
@@ -40,11 +45,13 @@ class Values:
     machine: OwnerMachine
     memory: Memory
 
-    before_wait: Callable[[], Callable[[], None] | None]
+    before_wait: BeforeWait
     polling: PollLock
     held_for_good: set[bytes]
 
-    def wait_for(self, waiter: Waiter, timeout_s: float | None, for_others: bool = False) -> bool:
+    def wait_for(
+        self, waiter: Waiter, timeout_s: float | None, for_others: bool = False, needs: Needs | None = None
+    ) -> bool:
         """Provided by the client."""
         raise NotImplementedError
 
@@ -89,7 +96,12 @@ class Values:
                 self._flush(everything=True)
             else:
                 return True
-        return self.wait_for(waiter, timeout_s, for_others=True)
+        try:
+            return self.wait_for(waiter, timeout_s, for_others=True, needs=Needs(lambda: [ident]))
+        finally:
+            if waiter.needed > 0:
+                with self.lock:
+                    self.machine.await_no_more([ident], waiter)
 
     def _need(self, refs: Sequence[ObjectRef[Any]], at_least: int) -> Waiter:
         """A waiter for ``at_least`` of the references to have values."""
@@ -165,9 +177,10 @@ class Values:
             self._await_last(pending, waiter)
             self._flush(everything=True)
         resume = None
-        if waiter.needed and timeout_s != 0 and not (waiter.needed == asked and self._comes_soon(waiter, deadline)):
-            resume = self.before_wait()
         try:
+            if waiter.needed and timeout_s != 0 and not (waiter.needed == asked and self._comes_soon(waiter, deadline)):
+                needs = Needs(lambda: [entry.ident for entry in pending])
+                resume = self.before_wait(needs if timeout_s is None else None)
             while waiter.needed > 0 and not watch.failed:
                 if not self.polling.wait(waiter, deadline):
                     self.check_closing()
@@ -220,11 +233,14 @@ class Values:
         found = self._ready(refs, num_returns)
         if len(found) < num_returns:
             waiter = self._need(refs, num_returns)
-            self.wait_for(waiter, timeout_s, for_others=True)
+            try:
+                needs = Needs(lambda: [ref._id for ref in refs], len(refs) - num_returns)
+                self.wait_for(waiter, timeout_s, for_others=True, needs=needs)
+            finally:
+                if waiter.needed > 0:
+                    self._forget_waiter(waiter, refs)
             self.check_lost()
             found = self._ready(refs, num_returns)
-            if waiter.needed > 0:
-                self._forget_waiter(waiter, refs)
         if fetch_local and self._is_elsewhere([refs[index] for index in found]):
             left = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - began))
             found = self._ready(refs, num_returns, wait_here(self, refs, num_returns, left))

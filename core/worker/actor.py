@@ -72,6 +72,8 @@ class ActorHost:
         #: The main thread, once it serves an event loop.
         self.loop_thread = 0
         self.pools: dict[str, concurrent.futures.ThreadPoolExecutor] = {}
+        #: By the thread, the groups whose calls all run on that one.
+        self.lanes: dict[int, str] = {}
         #: Calls that wait for one of the threads.
         self._waiting: dict[bytes, Call] = {}
         self._names: dict[str, str] = {}
@@ -88,7 +90,9 @@ class ActorHost:
             from concurrent.futures import ThreadPoolExecutor
 
             self.pools = {
-                group: ThreadPoolExecutor(limit, thread_name_prefix=f"hpc-actor-{group}" if group else "hpc-actor")
+                group: ThreadPoolExecutor(
+                    limit, f"hpc-actor-{group}" if group else "hpc-actor", self._thread_begins, (group,)
+                )
                 for group, limit in self.limits.items()
             }
         self.instance = self.cls(*args, **kwargs)
@@ -97,6 +101,8 @@ class ActorHost:
         """Take over the main thread and serve calls until the process ends."""
         worker = self.worker
         ready = worker.executor.ready
+        if not self.pools:
+            self._thread_begins("")
         while True:
             try:
                 src, msg = ready.popleft()
@@ -142,6 +148,22 @@ class ActorHost:
             worker.executor.ready.append((worker.client.addr, EndActor(self.ident, 0, EXITED)))
             worker._on_frame()
         worker.client._after()
+
+    def _thread_begins(self, group: str) -> None:
+        if self.limits[group] == 1:
+            self.lanes[threading.get_ident()] = group
+
+    def lane(self, thread: int) -> str | None:
+        """The concurrency group of which no call can begin or go on while this thread waits; None if there is none."""
+        return self.lanes.get(thread)
+
+    def lane_of(self, group: str) -> str:
+        """On whose threads the calls of this concurrency group run."""
+        return group if group in self.pools else ""
+
+    def queued(self) -> set[bytes]:
+        """Calls that have left the worker's queue and have not begun."""
+        return set(self._waiting)
 
     def about_to_wait(self, thread: int) -> None:
         """The user's code on this thread is about to wait for a value."""

@@ -55,7 +55,6 @@ class AsyncActorHost(ActorHost):
         }
         #: All calls that have come and are not finished; None before they begin.
         self._tasks: dict[bytes, asyncio.Task[None] | None] = {}
-        self._threads: set[int] = set()
         self._end_why = ""
         self._warned = False
 
@@ -75,15 +74,16 @@ class AsyncActorHost(ActorHost):
 
     def run(self) -> None:
         """Serve calls until the process ends."""
-        for name, group in self._groups.items():
+        for name in self._groups:
             if name:
-                threading.Thread(target=self._serve, args=[group.loop], name=f"hpc-actor-{name}", daemon=True).start()
+                threading.Thread(target=self._serve, args=[name], name=f"hpc-actor-{name}", daemon=True).start()
         self.loop_thread = threading.get_ident()
         self.worker.wake = self._wake
-        self._serve(self.loop)
+        self._serve("")
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._threads.add(threading.get_ident())
+    def _serve(self, name: str) -> None:
+        loop = self._groups[name].loop
+        self.lanes[threading.get_ident()] = name
         asyncio.set_event_loop(loop)
         while True:
             try:
@@ -91,9 +91,17 @@ class AsyncActorHost(ActorHost):
             except ActorExit:
                 pass  # of a task that the actor has begun itself: the calls that run go on to their end
 
+    def lane_of(self, group: str) -> str:
+        """On whose event loop the calls of this concurrency group run."""
+        return group if group in self._groups else ""
+
+    def queued(self) -> set[bytes]:
+        """Calls that have left the worker's queue and have not ended."""
+        return set(self._tasks)
+
     def about_to_wait(self, thread: int) -> None:
         """A coroutine that is about to wait in ``get`` or ``wait`` is warned of, once."""
-        if thread in self._threads and not self._warned:
+        if thread in self.lanes and not self._warned:
             self._warned = True
             self.worker.client.warn(
                 f"a coroutine of the actor {self.name} waits in hpc.get() or hpc.wait(), and all its other calls wait "

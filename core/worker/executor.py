@@ -176,6 +176,16 @@ class Executor:
         self.ready.extend(kept)
         return [(src, GivenBack(lease, tasks)) for (src, lease), tasks in by_lease.items()]
 
+    def queued(self) -> set[bytes]:
+        """The calls that are here and have not begun."""
+        early = (call for order in self._orders.values() for call in order.early.values())
+        return {msg.task for _, msg in list(self.ready) if type(msg) is Call} | {call.task for call in early if call}
+
+    def may_have_begun(self, src: Address, msg: Call) -> bool:
+        """Whether a call that is not queued may have come before."""
+        order = self._orders.get((src, msg.group))
+        return msg.seq < 0 or (order is not None and msg.seq < order.next_seq)
+
     def has_tasks(self) -> bool:
         """Whether a task (not a call) waits."""
         return any(type(msg) is Task for _, msg in self.ready)

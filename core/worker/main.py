@@ -27,7 +27,7 @@ from hpc.core.net.stream import listen
 from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
-from hpc.core.owner.tables import Waiter
+from hpc.core.owner.tables import Needs, Waiter
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.resources import UNIT
 from hpc.core.serialization import NO_ARGUMENTS
@@ -56,6 +56,7 @@ from hpc.core.worker import record, signals
 from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, cancelled_results, host
 from hpc.core.worker.below import end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
+from hpc.core.worker.deadlock import Deadlocks
 from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, Packed, run_generator, static_returns
@@ -115,7 +116,7 @@ class Worker:
         self._waiter: Waiter | None = None
         #: Called when something was read for the main thread, where that does not wait in `next_item`.
         self.wake: Callable[[], None] = lambda: None
-        self._main = threading.main_thread().ident or 0
+        self.main_thread = threading.main_thread().ident or 0
         self._main_task = b""
         #: What the slot in the arena says stays until the next task, or until there is none: a finished task that is
         #: taken for running is of no consequence, because its owner has been told.
@@ -142,6 +143,7 @@ class Worker:
         client.listen(listener)
         current.client = client
         client.polling.check = self.interrupter.check
+        self.deadlocks = Deadlocks(self)
 
     # -------------------------------------------------------------- messages
 
@@ -242,23 +244,26 @@ class Worker:
                 self.exit("it was not needed any more")
             client.wait_for(waiter, RETIRE_LOOK_S if self.retiring else None)
 
-    def _before_wait(self) -> Callable[[], None] | None:
+    def _before_wait(self, needs: Needs | None) -> Callable[[], None] | None:
         """User code is about to wait: others may use the CPU, and must not wait for what is queued here."""
         if not self.running:
             return None
         client = self.client
         me = threading.get_ident()
+        doubtful = False
         if self.actor is not None:
+            if needs is not None:
+                doubtful = self.deadlocks.judge(self.actor, me, needs)
             self.actor.about_to_wait(me)
+        resume = None
         with client.lock:
             self._give_back()
-            if me != self._main:
-                client._flush(everything=True)
-                return None
-            self.blocked += 1
-            client.machine.send(client.machine.raylet, Blocked())
+            if me == self.main_thread:
+                self.blocked += 1
+                client.machine.send(client.machine.raylet, Blocked())
+                resume = self._resume
             client._flush(everything=True)
-        return self._resume
+        return self.deadlocks.watch(me, needs, resume) if doubtful and needs is not None else resume
 
     def _give_back(self) -> None:
         """Tasks that wait here go elsewhere (the lock is held)."""

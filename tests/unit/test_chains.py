@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.callbacks import Callbacks
+from hpc.core.owner.endless import never_come
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import ErrorWatch, Shape, Waiter
 from hpc.core.passing import names_and_failure
@@ -45,6 +46,25 @@ def chain(owner: OwnerMachine, shape: Shape) -> list[bytes]:
     for _ in range(MANY):
         tasks.append(submit(owner, shape, tasks[-1]))
     return tasks
+
+
+def test_what_waits_behind_a_call_that_cannot_run_is_known_through_a_long_chain():
+    owner, shape = owner_and_shape()
+    actor, call = owner.new_ids(), owner.new_ids()
+    actors = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, True))
+    owner.create_actor(CreateActor(actor, 0, b"cls", "A", b"", {}), actors, 0, [])
+    owner.submit_call(Call(call, 0, actor, 0, 0, "m", b"", 1), 0, [])
+    other = submit(owner, shape)
+    tasks = [submit(owner, shape, call)]
+    for _ in range(MANY):
+        tasks.append(submit(owner, shape, tasks[-1]))
+    tasks.append(submit(owner, shape, tasks[-1], tasks[-1]))
+    doubtful = submit(owner, shape, tasks[-1], other)
+    found = never_come(owner, [tasks[-1], other, doubtful, call], lambda rec: rec.msg.task == call)
+    assert [rec.msg.task for rec in found] == [call, call]
+    assert never_come(owner, [tasks[-1]], lambda rec: False) == []
+    owner.cancel(call, False, False)
+    assert never_come(owner, [tasks[-1]], lambda rec: True) == []
 
 
 def test_a_failure_goes_through_a_long_chain_of_tasks():

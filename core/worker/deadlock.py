@@ -1,0 +1,113 @@
+"""Waits of an actor's method that can only last for ever: for a call to the same actor that cannot run before the
+method that waits has returned.
+
+What is looked at are calls that this process has made itself, and that need the thread, or the event loop, that waits.
+Nobody else can give those calls a value. Other calls may be finished by another thread or process: they are waited for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from hpc.core.exceptions import DeadlockError
+from hpc.core.owner.endless import never_come
+from hpc.core.owner.tables import CallRec, Needs
+
+if TYPE_CHECKING:
+    from hpc.core.worker.actor import ActorHost
+    from hpc.core.worker.main import Worker
+
+#: A wait of which it could not be said at its begin is looked at again after this time.
+AGAIN_S = 0.2
+
+
+class Deadlocks:
+    """The waits of this process's threads while it is not known whether they can end."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._check: Callable[[], None] = worker.client.polling.check
+        self._watched: dict[int, tuple[Needs, float]] = {}
+
+    def judge(self, host: ActorHost, thread: int, needs: Needs) -> bool:
+        """DeadlockError if the user's code on this thread is about to wait for what can never come. Otherwise whether
+        that may turn out later: when an argument of one of its calls has come."""
+        worker = self._worker
+        machine = worker.client.machine
+        own = machine.clients.get(host.ident)
+        if own is None or not own.calls:
+            return False  # nearly always
+        constructing = host.ident in worker.running and thread == worker.main_thread
+        lane = "" if constructing else host.lane(thread)
+        if lane is None:
+            return False
+        with worker.client.lock:
+            queued: list[set[bytes]] = []
+
+            def blocked(rec: CallRec) -> bool:
+                msg = rec.msg
+                if msg.actor != host.ident or not (constructing or host.lane_of(msg.group) == lane):
+                    return False
+                if msg.task in worker.running:
+                    return msg.num_returns >= 0  # an item of a generator may be on its way already
+                if not queued:
+                    queued.append(worker.executor.queued() | host.queued())
+                # What has run may have its reply still on the way.
+                return msg.task in queued[0] or not (rec.sent and worker.executor.may_have_begun(machine.addr, msg))
+
+            endless = never_come(machine, needs.idents(), blocked)
+        if len(endless) > needs.spare:
+            raise DeadlockError(_why(host, endless[0].msg.method, constructing))
+        return True
+
+    def watch(self, thread: int, needs: Needs, resume: Callable[[], None] | None) -> Callable[[], None]:
+        """Look at the wait that this thread begins again and again; what is returned ends that."""
+        self._watched[thread] = needs, time.monotonic() + AGAIN_S
+        self._worker.client.polling.check = self._look
+
+        def over() -> None:
+            self._watched.pop(thread, None)
+            if not self._watched:
+                self._worker.client.polling.check = self._check
+            if resume is not None:
+                resume()
+
+        return over
+
+    def _look(self) -> None:
+        """Called by each thread that waits."""
+        self._check()
+        thread = threading.get_ident()
+        watched = self._watched.get(thread)
+        if watched is not None and time.monotonic() >= watched[1]:
+            needs = watched[0]
+            self._watched[thread] = needs, time.monotonic() + AGAIN_S
+            host = self._worker.actor
+            if host is not None:
+                self.judge(host, thread, needs)
+
+
+def _why(host: ActorHost, method: str, constructing: bool) -> str:
+    begin = f"this would wait for ever: it needs the call {host.name}.{method}() to this same actor"
+    if constructing:
+        return (
+            f"{begin}, and an actor takes calls once its constructor has returned: call self.{method}() itself, or "
+            "make the call later"
+        )
+    if not host.is_async:
+        return (
+            f"{begin}, which runs one call at a time and is in this one: call self.{method}() itself, return the "
+            "reference for the caller to get, or give the actor (or the concurrency group of the method) more "
+            "max_concurrency"
+        )
+    own = f"self.{method}()"
+    if inspect.iscoroutinefunction(getattr(host.cls, method, None)):
+        own = f"await {own}"
+    return (
+        f"{begin}, and its event loop runs nothing while hpc.get() or hpc.wait() waits on it: use `await ref`, "
+        f"`await asyncio.gather(*refs)`, or `{own}` without a call"
+    )

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import hpc
 from compat import running
 from hpc import actor, exceptions, options, runtime_context, session
-from hpc.core import idtypes
+from hpc.core import idtypes, variables
+from hpc.core.node import settings
 from hpc.core.owner.ref import ObjectRef
 from hpc.util import scheduling_strategies
 
@@ -55,8 +56,10 @@ MODULES = {
 #: Where a name is there and does less, or something else, than Ray's.
 DIFFERENCES = (
     """Keywords of `init` that it does not know are accepted and ignored, as are `logging_level`, `configure_logging`
-    and `include_dashboard`. Of Ray's variables it reads RAY_ADDRESS ("auto", "local" or a session's id),
-    RAY_TASK_MAX_RETRIES, RAY_memory_usage_threshold and RAY_memory_monitor_refresh_ms.""",
+    and `include_dashboard`.""",
+    """Lines of workers at the driver have `node=2` where Ray has an address, and colours on terminals only. Of a line
+    with carriage returns the last state is shown, text without an end of line after a second. What C code or another
+    program writes has no name in front of it.""",
     """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
     login node itself; `hpc-launch` submits a job there.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,
@@ -166,6 +169,19 @@ def tested_rows() -> list[str]:
     return rows
 
 
+def variable_rows() -> list[str]:
+    """Variables of Ray's that are read, ours for each, and those that mean nothing here."""
+    rows = ["| variable | Ray's name | what |", "|---|---|---|"]
+    rows += [f"| `{known.name}` | `{known.ray}` | {known.what} |" for known in variables.VARIABLES]
+    for name, number in settings.NUMBERS.items():
+        if number.ray:
+            unit = f" (in Ray's name 1 is {number.ray_unit:g})" if number.ray_unit != 1.0 else ""
+            rows.append(f"| `HPC_{name.upper()}` | `{number.ray}` | {number.allowed()}{unit} |")
+    for pattern, why in variables.NOT_TAKEN.items():
+        rows.append(f"| no | `{pattern}` | {why} |")
+    return rows
+
+
 def ray_rows() -> list[str]:
     """What becomes of each of Ray's names. Stops where the list and the code do not agree."""
     rows = ["| Ray's name | here | |", "|---|---|---|"]
@@ -252,6 +268,9 @@ def page() -> str:
     ]
     lines += ["## Modules", ""] + [f"* `hpc.{name}`: {what}" for name, what in MODULES.items()]
     lines += ["", "## Differences from Ray", ""] + [f"* {one_line(text)}" for text in DIFFERENCES]
+    lines += ["", "### Variables of the environment", ""]
+    lines += ["Where both names are set ours counts. `init` warns of those that are set and mean nothing here.", ""]
+    lines += variable_rows()
     lines += ["", "### Lines that are other ones here", ""]
     lines += ["Programs print the same under Ray and here ([tests/compat](../tests/compat/README.md)), but for:", ""]
     lines += [*tested_rows(), "", "## Ray's names", ""]

@@ -17,13 +17,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.node.limits import raise_open_files
-from hpc.core.owner.current import current
+from hpc.core.owner.current import current, need_client
 from hpc.core.policy.labels import check_key, check_value
 from hpc.core.resources import to_units
 from hpc.core.runenv.spec import KEY
+from hpc.core.variables import AUTO_CONNECT, NAMESPACE, switch, text
 from hpc.core.worker.context import process
+from hpc.environment import hooked, tell_without_effect
 from hpc.host.find import find_node_dir, host_of
 from hpc.job_config import JobConfig
+from hpc.logs import Looks, Terminal, wanted_looks
 from hpc.options import whole_bytes
 from hpc.runtime_env import check as check_env
 from hpc.runtime_env import worker_env
@@ -39,7 +42,7 @@ JOB_RUNTIME_ENV = "HPC_JOB_RUNTIME_ENV"
 
 #: Options of Ray's init that are accepted and mean nothing here.
 MEANINGLESS_HERE = {
-    "dashboard_host", "dashboard_port", "log_to_driver", "logging_config", "logging_format", "allow_multiple",
+    "dashboard_host", "dashboard_port", "logging_config", "logging_format", "allow_multiple",
     "storage", "_enable_object_reconstruction", "_memory", "_metrics_export_port", "_node_ip_address", "_node_name",
     "_plasma_directory", "_redis_max_memory", "_redis_password", "_redis_username", "_system_config", "_temp_dir",
     "_tracing_startup_hook",
@@ -93,9 +96,11 @@ def _is_forked() -> bool:
 
 
 def ensure_client() -> Client:
-    """The client of this process, connecting on first use."""
+    """The client of this process, connecting on first use, unless the environment says no to that (RuntimeError)."""
     client = current.client
     if client is None:
+        if not switch(AUTO_CONNECT, True):
+            need_client()
         init()
         client = current.client
         assert client is not None
@@ -123,7 +128,7 @@ def init(
     job_config: JobConfig | None = None,
     configure_logging: bool = True,
     logging_level: Any = None,
-    log_to_driver: bool = True,
+    log_to_driver: bool | None = None,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
     start_timeout_s: float | None = None,
@@ -145,24 +150,19 @@ def init(
     bulk_encryption: False sends the bytes of objects between the nodes of a new session unencrypted: faster, and who is
         on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
+    log_to_driver: whether what workers print is shown here; by default what HPC_LOG_TO_DRIVER says, else yes.
     Raises RuntimeError when called twice without ignore_reinit_error, ValueError for options that belong to the start
     of a session that runs already and for numbers out of their range, ConnectionError when there is no such session,
     SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
     """
     with _lock:
-        if current.client is not None:
-            if _is_forked():
-                current.client = None  # an explicit init gives a forked child a connection of its own
-            elif ignore_reinit_error:
-                return _state.context or _context(current.client)
-        if current.client is not None:
-            raise RuntimeError("hpc.init() was called twice; ignore_reinit_error=True allows that")
-        unknown = sorted(set(other) - MEANINGLESS_HERE)
-        if unknown:
-            raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
-        if local_mode:
-            raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
-        runtime_env, namespace = _of_job(job_config, runtime_env, namespace)
+        connected = _connected(ignore_reinit_error)
+        if connected is not None:
+            return connected
+        skip_hook = bool(other.pop("_skip_env_hook", False))
+        _check_options(other, local_mode)
+        show = wanted_looks(log_to_driver)
+        runtime_env, namespace = _of_job(job_config, runtime_env, namespace, skip_hook)
         node_dir = find_node_dir(address)
         if node_dir is not None:
             _check_late(
@@ -182,7 +182,7 @@ def init(
             config = _config(object_spilling_directory, bulk_encryption)
             node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
-            context = _connect(node_dir, namespace, log_to_driver)
+            context = _connect(node_dir, namespace, show)
         except BaseException:
             _stop_session()
             raise
@@ -194,16 +194,40 @@ def init(
         return context
 
 
+def _connected(ignore_reinit_error: bool) -> Context | None:
+    """What `init` returns where this process is connected already; RuntimeError unless that may be."""
+    if current.client is not None and _is_forked():
+        current.client = None  # an explicit init gives a forked child a connection of its own
+    if current.client is None:
+        return None
+    if not ignore_reinit_error:
+        raise RuntimeError("hpc.init() was called twice; ignore_reinit_error=True allows that")
+    return _state.context or _context(current.client)
+
+
+def _check_options(other: Mapping[str, Any], local_mode: bool) -> None:
+    """TypeError or NotImplementedError for what `init` cannot do, a warning for variables of Ray's without effect."""
+    unknown = sorted(set(other) - MEANINGLESS_HERE)
+    if unknown:
+        raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
+    if local_mode:
+        raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
+    tell_without_effect()
+
+
 def _of_job(
-    config: JobConfig | None, runtime_env: Mapping[str, Any] | None, namespace: str | None
+    config: JobConfig | None, runtime_env: Mapping[str, Any] | None, namespace: str | None, skip_hook: bool
 ) -> tuple[Mapping[str, Any] | None, str | None]:
-    """The runtime environment, checked, and the namespace: those given to init itself come first."""
+    """The runtime environment, checked, and the namespace: those given to init itself come first, then those of the
+    job_config, then the environment's."""
     if config is not None:
         if not isinstance(config, JobConfig):
             raise TypeError(f"job_config must be a JobConfig, not {type(config).__name__}")
         runtime_env, namespace = runtime_env or config.runtime_env or None, namespace or config.ray_namespace
+    if not skip_hook:
+        runtime_env = hooked(runtime_env)
     check_env(runtime_env)
-    return runtime_env, namespace
+    return runtime_env, namespace or text(NAMESPACE) or None
 
 
 def _check_node(amounts: Mapping[str, float | None], labels: Mapping[str, str]) -> None:
@@ -299,7 +323,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
     return node_dir
 
 
-def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Context:
+def _connect(node_dir: str, namespace: str | None, show: Looks | None) -> Context:
     from hpc.core.owner.client import Client, pack_job
 
     _check_patches()
@@ -316,9 +340,7 @@ def _connect(node_dir: str, namespace: str | None, log_to_driver: bool) -> Conte
         client = Client(node_dir, "driver", job)
     except OSError as error:
         raise ConnectionError(f"cannot connect to the session in {node_dir}: {error}") from error
-    from hpc.logs import show_log_lines
-
-    client.printed.show = show_log_lines if log_to_driver else None
+    client.printed.terminal = Terminal(client.addr.node, show) if show is not None else None
     current.client = client
     client.start()
     _state.context = _context(client)

@@ -20,6 +20,7 @@ import msgspec
 
 from hpc import gather
 from hpc.core.ids import raylet_of
+from hpc.core.node.marks import Unmarked
 from hpc.core.wire import LogQuery
 from hpc.session import ensure_client
 
@@ -82,6 +83,7 @@ class Reader:
         self.part = part
         self.timeout_s = timeout_s
         self.at = part.begin
+        self._marks = Unmarked()
 
     def _ask(self, at: int, size: int) -> Piece:
         return ask(self.part.node, self.part.file, at, size, self.timeout_s)
@@ -104,7 +106,10 @@ class Reader:
             if not piece.data:
                 break
             self.at = piece.at + len(piece.data)
-            yield piece.data
+            if text := self._marks.take(piece.data):
+                yield text
+        if text := self._marks.rest():
+            yield text
 
     def more(self) -> bytes | None:
         """What was added since; None when nothing will be added any more."""
@@ -113,7 +118,8 @@ class Reader:
         piece = self._ask(self.at, PIECE_BYTES)
         missing = _missing(piece.at - self.at) if piece.at > self.at else b""
         self.at = piece.at + len(piece.data)
-        return missing + piece.data if piece.data or piece.writing else None
+        text = missing + self._marks.take(piece.data)
+        return text if piece.data or piece.writing else self._marks.rest() or None
 
     def _line_from_end(self, begin: int, end: int, lines: int) -> int:
         """Where the last lines before ``end`` begin, read from behind."""

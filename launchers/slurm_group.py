@@ -49,7 +49,8 @@ KILL_AFTER_S = 3.0  # srun gets so long to end its tasks after SIGTERM
 LAST_WORDS = 12
 SWEEP = (
     "import os, sys; sys.path[:]=[p for p in sys.path if p]; from hpc.core.node import rundir; "
-    "[rundir.sweep(b) for b in {*sys.argv[1:], '/tmp', *map(os.environ.get, ('HPC_TMPDIR', 'TMPDIR'))} if b]"
+    "[rundir.sweep(b) for b in {*sys.argv[1:], '/tmp', "
+    "*map(os.environ.get, ('HPC_TMPDIR', 'RAY_TMPDIR', 'TMPDIR'))} if b]"
 )
 STEP_END_S = 15.0  # how long the step of a killed srun may take to end
 STEP_TERM_S = 6.0  # of that, until SIGKILL

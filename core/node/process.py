@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from hpc.core.node.output import text_stream
+from hpc.core.node.output import standard_streams
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -140,7 +140,7 @@ def redirect(stdout_path: str, stderr_path: str) -> None:
         if fd > 2:
             os.close(fd)
     if _written_to != [sys.stdout, sys.stderr]:
-        sys.stdout, sys.stderr = text_stream(1), text_stream(2)
+        sys.stdout, sys.stderr = standard_streams()
         _written_to[:] = [sys.stdout, sys.stderr]
 
 

@@ -21,6 +21,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hpc.core.variables import TMPDIR, named, text
+
 MAX_SOCKET_PATH = 99
 LONGEST_SOCKET = "w9999999.sock"
 UNNAMED = ".new"  # at the end of the name while the directory is made
@@ -46,12 +48,12 @@ def dir_name(session: str, node: int) -> str:
 
 
 def choose_base(session: str, node: int, option: str | None, environ: Mapping[str, str]) -> str:
-    """Where the directory goes: the option, $HPC_TMPDIR, $TMPDIR if it is usable and short, or /tmp.
+    """Where the directory goes: the option, $HPC_TMPDIR (Ray's name too), $TMPDIR if it is usable and short, or /tmp.
 
     What the user chose must be usable, else RunDirError; $TMPDIR is often set for another machine.
     """
     name = dir_name(session, node)
-    for source, base in (("base_dir", option), ("HPC_TMPDIR", environ.get("HPC_TMPDIR"))):
+    for source, base in (("base_dir", option), (named(TMPDIR, environ), text(TMPDIR, environ))):
         if base:
             problem = _problem(base, name)
             if problem:
@@ -186,7 +188,7 @@ def live_sessions(environ: Mapping[str, str] | None = None) -> list[dict[str, ob
     """What session.json says of each node of this user's whose raylet listens on this machine, with its "dir"."""
     environ = os.environ if environ is None else environ
     found: list[dict[str, object]] = []
-    for base in sorted({environ.get(name) or "/tmp" for name in ("HPC_TMPDIR", "TMPDIR")} | {"/tmp"}):
+    for base in sorted({text(TMPDIR, environ) or "/tmp", environ.get("TMPDIR") or "/tmp", "/tmp"}):
         try:
             entries = list(os.scandir(base))
         except OSError:

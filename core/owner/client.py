@@ -573,6 +573,7 @@ class Client(Values):
                 self.printed.flush()
         except (OSError, ValueError):
             pass
+        self.printed.finish()
         self.lost = self.lost or "it was shut down"
         self.polling.closing = True
         self._kick()

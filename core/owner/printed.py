@@ -7,8 +7,7 @@ So a worker that prints much costs no memory anywhere, and what is printed last 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -23,20 +22,30 @@ if TYPE_CHECKING:
 SILENT_S = 1.0
 
 
+class Shows(Protocol):
+    """Where lines are shown to people."""
+
+    def show(self, msg: LogLines) -> None:
+        """Lines that a worker wrote have come."""
+
+    def finish(self) -> None:
+        """No more will come."""
+
+
 class Printed:
     """A process's end of what workers print for it."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        #: Shows lines; None where nobody wants to see any.
-        self.show: Callable[[LogLines], None] | None = None
+        #: None where nobody wants to see any.
+        self.terminal: Shows | None = None
         self._taken = 0
         client.machine.handlers[LogLines] = self._take
 
     def _take(self, _src: Address, msg: LogLines) -> None:
         self._taken += 1
-        if self.show is not None:
-            self.show(msg)
+        if self.terminal is not None:
+            self.terminal.show(msg)
         self._client.machine.send(raylet_of(msg.node), LogsSeen(msg.size))
 
     def flush(self) -> None:
@@ -44,10 +53,15 @@ class Printed:
         used, on those that the workers there used, and so on. Gives up where nothing has come for ``SILENT_S``."""
         client = self._client
         asked: set[int] = set()
-        nodes = set(client.machine.nodes_used) if self.show is not None else set()
+        nodes = set(client.machine.nodes_used) if self.terminal is not None else set()
         while nodes and not client.lost:
             asked |= nodes
             nodes = self._flush(nodes) - asked
+
+    def finish(self) -> None:
+        """Show what was held back: this driver leaves."""
+        if self.terminal is not None:
+            self.terminal.finish()
 
     def _flush(self, nodes: set[int]) -> set[int]:
         """The same for some nodes; returns those that their workers used."""

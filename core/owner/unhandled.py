@@ -7,18 +7,16 @@ submitted a thousand times fails a thousand times alike: that is shown once, and
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
+from hpc.core import variables
 from hpc.core.failures import text_of
 from hpc.core.owner.tables import Waiter
 
 if TYPE_CHECKING:
     from hpc.core.owner.objects import ObjectTable
 
-#: Names of the variable that switches this off, whatever its value.
-SETTINGS = ("HPC_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
 #: So many different ones are told apart; later ones are all shown.
 MAX_KNOWN = 1000
 
@@ -29,7 +27,7 @@ class Unhandled:
     def __init__(self, machine: ObjectTable) -> None:
         self._machine = machine
         self._counts: dict[str, int] = {}
-        machine.unhandled_waiter = None if any(name in os.environ for name in SETTINGS) else Waiter(0, self.show)
+        machine.unhandled_waiter = None if variables.text(variables.UNHANDLED) else Waiter(0, self.show)
 
     def show(self) -> None:
         """Print those that have come; each text once, and how often at its tenth, hundredth ... time."""
@@ -40,6 +38,7 @@ class Unhandled:
             if count > 1 or len(self._counts) < MAX_KNOWN:
                 self._counts[text] = count
             if count == 1:
-                print(f"hpc: nobody got this error ({SETTINGS[0]}=1 hides such):\n{text}", file=sys.stderr, flush=True)
+                said = f"hpc: nobody got this error ({variables.UNHANDLED.name}=1 hides such)"
+                print(f"{said}:\n{text}", file=sys.stderr, flush=True)
             elif str(count).strip("0") == "1":
                 print(f"hpc: nobody got {count} errors like that of {name}", file=sys.stderr, flush=True)

@@ -12,12 +12,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hpc.core.ids import Address
 from hpc.core.node.inotify import Watch
+from hpc.core.node.marks import without
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.flushes import Flushes, Goals
+from hpc.core.raylet.lines import Lines, Run
 from hpc.core.raylet.logfiles import LogFiles
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import NOBODY, Proc
@@ -25,8 +27,10 @@ from hpc.core.wire import Answer, FlushLogs, LastRows, LogLines, LogQuery, LogsS
 
 log = logging.getLogger("hpc.raylet")
 
-#: So much of a file is read at a time, and a line without an end may become so long before it is sent all the same.
+#: So much of a file is read at a time.
 PIECE_BYTES = 64 << 10
+#: Text without an end of line (a prompt, dots, a progress bar) is shown as a line of its own after this time.
+OPEN_LINE_S = 1.0
 #: So much may be on its way from this node to a driver, which may hear a thousand nodes.
 WINDOW_BYTES = 256 << 10
 #: Workers that have ended and whose output waits for its driver, at most: the rest of the oldest stays in its files.
@@ -39,7 +43,9 @@ class _File:
     fd: int
     is_err: bool
     at: int = 0
-    partial: bytes = b""
+    lines: Lines = field(default_factory=Lines)
+    #: Since when there is text without an end of line; 0.0: there is none.
+    open_since: float = 0.0
 
 
 @dataclass
@@ -65,6 +71,8 @@ class LogTail:
         self._closing: dict[int, _Output] = {}
         #: Whose files have more than was read.
         self._unread: dict[int, None] = {}
+        #: Living workers of which some text has no end of line yet.
+        self._open: dict[int, None] = {}
         #: Bytes that were sent to a driver and that it has not acknowledged.
         self._unseen: dict[Address, int] = {}
         self._watch: Watch | None = None
@@ -98,7 +106,9 @@ class LogTail:
         """Send what is new."""
         self._note_written()
         self._send()
-        self._flushes.look(time.monotonic())
+        now = time.monotonic()
+        self._show_open(now)
+        self._flushes.look(now)
 
     def close(self, number: int, proc: Proc | None, why: str, *, clean: bool, task: bytes, attempt: int) -> None:
         """A worker has ended: send what is left, now or as its driver takes it, and remember the worker. ``clean``:
@@ -129,7 +139,7 @@ class LogTail:
             if file.is_err:
                 try:
                     size = os.fstat(file.fd).st_size
-                    data = os.pread(file.fd, 2000, max(0, size - 2000))
+                    data = without(os.pread(file.fd, 2000, max(0, size - 2000)))
                 except OSError:
                     return []
                 return [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -188,8 +198,7 @@ class LogTail:
     def _finish(self, driver: Address) -> None:
         for output in self._of(driver):
             for file in output.files:
-                self._send_lines(output, file, [file.partial] if file.partial else [], len(file.partial))
-                file.partial = b""
+                self._send_rest(output, file)
 
     # -------------------------------------------------------------- reading
 
@@ -264,7 +273,8 @@ class LogTail:
             file.at = os.fstat(file.fd).st_size + self.files.cut(file.name, file.fd).base
         except OSError:
             pass
-        file.partial = b""
+        file.lines.skip()
+        file.open_since = 0.0
         return False
 
     def _read(self, output: _Output, file: _File) -> bool:
@@ -273,29 +283,50 @@ class LogTail:
             cut = self.files.cut(file.name, file.fd)
             if file.at < cut.begin:
                 said = b"" if cut.base else self.files.notice(cut.begin - file.at).encode()
-                file.at, file.partial = cut.begin, said  # an emptied file says so itself
+                file.at = cut.begin
+                file.lines.skip(said)  # an emptied file says so itself
             data = os.pread(file.fd, PIECE_BYTES, file.at - cut.base)
         except OSError:
             return False
         file.at += len(data)
-        *lines, file.partial = (file.partial + data).split(b"\n")
-        if len(file.partial) >= PIECE_BYTES:
-            lines, file.partial = [*lines, file.partial], b""
-        self._send_lines(output, file, lines, len(data))
+        self._send_lines(output, file, file.lines.take(data), len(data))
+        if not file.lines.partial:
+            file.open_since = 0.0
+        elif not file.open_since:
+            file.open_since = time.monotonic()
+            self._open[output.number] = None
         return len(data) == PIECE_BYTES
 
-    def _send_lines(self, output: _Output, file: _File, lines: list[bytes], size: int) -> None:
-        if lines:
-            text = [line.decode("utf-8", "replace") for line in lines]
-            message = LogLines(self._spec.node, output.pid, "", text, file.is_err, size)
+    def _show_open(self, now: float) -> None:
+        """Send what has waited long enough for an end of line."""
+        for number in list(self._open):
+            output = self._living.get(number)
+            files = [file for file in output.files if file.open_since] if output is not None else []
+            if output is None or not files:
+                del self._open[number]
+            elif self._unseen.get(output.driver, 0) < WINDOW_BYTES:
+                for file in files:
+                    if now - file.open_since >= OPEN_LINE_S:
+                        self._send_rest(output, file)
+
+    def _send_rest(self, output: _Output, file: _File) -> None:
+        size = len(file.lines.partial)
+        self._send_lines(output, file, file.lines.rest(), size)
+        file.open_since = 0.0
+
+    def _send_lines(self, output: _Output, file: _File, runs: list[Run], size: int) -> None:
+        """The bytes count with the first of the messages."""
+        for name, lines in runs:
+            message = LogLines(self._spec.node, output.pid, name, lines, file.is_err, size)
             self._unseen[output.driver] = self._unseen.get(output.driver, 0) + size
             self._machine.outbox.append((output.driver, message))
+            size = 0
 
     def _end(self, output: _Output) -> None:
         """All that is to be sent was sent."""
         for file in output.files:
-            if file.partial:
-                self._send_lines(output, file, [file.partial], 0)
+            self._send_rest(output, file)
             os.close(file.fd)
         self._closing.pop(output.number, None)
         self._unread.pop(output.number, None)
+        self._open.pop(output.number, None)

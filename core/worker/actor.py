@@ -15,6 +15,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.core.ids import Address
+from hpc.core.node.output import write_as
 from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import Call, CreateActor, Done, EndActor, Result, system_error
 from hpc.core.worker import record
@@ -96,6 +97,15 @@ class ActorHost:
                 for group, limit in self.limits.items()
             }
         self.instance = self.cls(*args, **kwargs)
+        self._name_output()
+
+    def _name_output(self) -> None:
+        """Lines of an actor whose class says how its objects are shown have that in front."""
+        if getattr(type(self.instance), "__repr__", None) is not object.__repr__:
+            try:
+                write_as(repr(self.instance))
+            except Exception:  # the class's name stays
+                traceback.print_exc()
 
     def run(self) -> None:
         """Take over the main thread and serve calls until the process ends."""

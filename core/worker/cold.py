@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from hpc._version import __version__
+from hpc.core.node.output import standard_streams
 from hpc.core.node.process import die_with, set_name
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.interpreters import START
@@ -29,6 +30,7 @@ def main(start: dict[str, Any]) -> None:
     if start["hpc"] != __version__:
         sys.exit(f"the environment has hpc {__version__} ({__file__}), and the session has {start['hpc']}")
     die_with(os.getppid(), signal.SIGKILL)
+    sys.stdout, sys.stderr = standard_streams()
     spec = msgspec.convert(start["spec"], NodeSpec)
     set_name(f"hpc-worker-{start['proc']}")
     process.env = dict(start["env"])

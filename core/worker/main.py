@@ -24,6 +24,7 @@ from hpc.core.crashpoints import arm
 from hpc.core.failures import pack_error, show_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
+from hpc.core.node.output import name_again, write_as
 from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
@@ -334,6 +335,7 @@ class Worker:
             process.job = unpack_job(begin.job)
             self.client.machine.job = begin.job
             enter_job(process.job)
+            name_again()
 
     def function(self, ident: bytes) -> Any:
         """The function or class with this id, unpickled once."""
@@ -382,6 +384,7 @@ class Worker:
         self.running[msg.task] = context
         if msg.name != self.title.now:
             self.title.show(msg.name)
+            write_as(msg.name)
         met: list[bytes] = []
         retryable = False
         max_calls = 0
@@ -529,6 +532,7 @@ class Worker:
         context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__", fn=msg.fn)
         self.title.at_rest = msg.name
         self.title.show(context.name)
+        write_as(msg.name)
         token = current_task.set(context)
         self.running[msg.actor] = context
         self._main_task = msg.actor

@@ -113,6 +113,7 @@ def _write(folder: Path, failed: list[dict[str, Any]], dead: list[dict[str, Any]
 def _end_of_log(worker: str, suffix: str, size: int, timeout_s: float) -> bytes:
     from hpc import gather, worker_logs
     from hpc.core.exceptions import GetTimeoutError
+    from hpc.core.node.marks import without
 
     at = gather.address(worker)
     try:
@@ -120,4 +121,4 @@ def _end_of_log(worker: str, suffix: str, size: int, timeout_s: float) -> bytes:
     except (FileNotFoundError, GetTimeoutError):
         return b""
     cut = piece.data.find(b"\n") + 1 if piece.at > piece.first else 0
-    return piece.data[cut:]
+    return without(piece.data[cut:])

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hpc.core.node import rundir
 from hpc.core.node.allocation import SCHEDULERS
+from hpc.core.variables import ADDRESS, TMPDIR, text
 
 SOCKET = "host.sock"
 
@@ -42,10 +43,10 @@ def allocation_of(environ: Mapping[str, str]) -> str:
 
 
 def bases(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Where sessions are looked for that are not named: in $HPC_TMPDIR if it is set, else in $TMPDIR and /tmp."""
+    """Where sessions are looked for that are not named: in $HPC_TMPDIR (Ray's name too), else in $TMPDIR and /tmp."""
     environ = os.environ if environ is None else environ
-    if environ.get("HPC_TMPDIR"):
-        return [os.path.abspath(environ["HPC_TMPDIR"])]
+    if text(TMPDIR, environ):
+        return [os.path.abspath(text(TMPDIR, environ))]
     return list(dict.fromkeys([os.path.abspath(environ.get("TMPDIR") or "/tmp"), "/tmp"]))
 
 
@@ -152,7 +153,7 @@ def find_node_dir(address: str | None) -> str | None:
 
 def _ray_address() -> str:
     """What RAY_ADDRESS names, where that is a session of ours; ConnectionError where it is a cluster of Ray's."""
-    address = os.environ.get("RAY_ADDRESS", "")
+    address = os.environ.get(ADDRESS.ray, "")
     if ":" in address:
         raise ConnectionError(
             f"RAY_ADDRESS is {address!r}: a cluster of Ray's, which hpc.init() cannot join. Unset it, or let "

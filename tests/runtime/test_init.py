@@ -10,7 +10,7 @@ import textwrap
 import pytest
 
 import hpc
-from runtime.running import local_nodes
+from runtime.running import local_nodes, one_node
 
 
 @hpc.remote
@@ -218,3 +218,35 @@ def test_runtime_context_says_where_code_runs():
         who = hpc.get(named.who.remote())
         assert (who[0], who[2], who[3]) == ("n", "1", "lab")
         assert who[1] == named._actor_id.hex()
+
+
+def test_the_namespace_of_the_environment_is_the_drivers_unless_init_names_one():
+    with one_node(env={"RAY_NAMESPACE": "theirs"}):
+        assert hpc.get_runtime_context().namespace == "theirs"
+    with one_node(env={"RAY_NAMESPACE": "theirs", "HPC_NAMESPACE": "ours"}):
+        assert hpc.get_runtime_context().namespace == "ours"
+    with one_node(env={"RAY_NAMESPACE": "theirs"}, namespace="mine"):
+        assert hpc.get_runtime_context().namespace == "mine"
+
+
+def test_a_hook_of_the_environment_changes_the_runtime_env_of_init(tmp_path, monkeypatch):
+    (tmp_path / "hook_of_a_site.py").write_text(
+        "def hook(env):\n    return {**(env or {}), 'env_vars': {**(env or {}).get('env_vars', {}), 'SITE': 'here'}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @hpc.remote
+    def variables():
+        return os.environ.get("SITE"), os.environ.get("OWN")
+
+    env = {"RAY_RUNTIME_ENV_HOOK": "hook_of_a_site.hook"}
+    with one_node(env=env, runtime_env={"env_vars": {"OWN": "mine"}}):
+        assert hpc.get(variables.remote()) == ("here", "mine")
+    with one_node(env=env, _skip_env_hook=True):
+        assert hpc.get(variables.remote()) == (None, None)
+
+
+def test_the_first_use_does_not_connect_where_the_environment_says_so(monkeypatch):
+    monkeypatch.setenv("RAY_ENABLE_AUTO_CONNECT", "0")
+    with pytest.raises(RuntimeError, match=r"call hpc\.init\(\) first"):
+        hpc.put(1)

@@ -265,7 +265,7 @@ def test_what_tasks_print_is_shown_with_its_origin(capfd):
         return os.getpid()
 
     pid = hpc.get(talk.remote())
-    expected = f"(pid={pid}, node=1) hello from a task"
+    expected = f"(talk pid={pid}) hello from a task"
     out = ""
 
     def seen():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from hpc.core.ids import Address
+from hpc.core.node.marks import mark
 from hpc.core.node.output import text_stream
 from hpc.core.raylet import logs
 from hpc.core.raylet.borrowing import Borrowing
@@ -125,7 +126,39 @@ def test_a_line_without_an_end_is_sent_in_pieces_and_takes_no_memory(node):
     node.tail.poll()
     node.show_all()
     assert len(node.shown.replace(b"\n", b"")) == 10 * logs.PIECE_BYTES
-    assert len(node.tail._living[2].files[0].partial) < logs.PIECE_BYTES
+    assert len(node.tail._living[2].files[0].lines.partial) < logs.PIECE_BYTES
+
+
+def test_each_line_comes_with_its_name_and_no_byte_is_counted_twice(node):
+    node.worker(2)
+    text = mark("f") + b"one\ntwo\n" + mark("g") + b"three\n"
+    node.write(2, text)
+    node.tail.poll()
+    found = [(msg.name, msg.lines, msg.size) for _, msg in node.machine.outbox if isinstance(msg, LogLines)]
+    assert found == [("f", ["one", "two"], len(text)), ("g", ["three"], 0)]
+
+
+def test_text_without_an_end_is_shown_after_a_while(node, monkeypatch):
+    node.worker(2)
+    node.write(2, b"10%\r20%")
+    node.tail.poll()
+    assert node.take() == []
+    monkeypatch.setattr(logs, "OPEN_LINE_S", 0.0)
+    node.tail.poll()
+    node.show_all()
+    assert node.shown == b"20%\n"
+    node.write(2, b"\r30%\n")
+    node.tail.poll()
+    node.show_all()
+    assert node.shown == b"20%\n30%\n"
+    assert node.tail._open == {}
+
+
+def test_the_last_lines_of_a_worker_have_no_marks(node):
+    node.worker(2)
+    with open(node.folder / "worker-2.err", "ab") as file:
+        file.write(mark("f") + b"why\n")
+    assert node.tail.last_lines(2) == ["why"]
 
 
 def test_a_driver_that_leaves_is_answered_when_its_workers_have_written_out_and_it_has_all(node):

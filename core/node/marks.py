@@ -1,0 +1,58 @@
+"""Marks in the log files of workers: in whose name the text that follows was written.
+
+A worker writes one in front of the first text of a task or an actor, with it and by the same system call; who prints
+nothing writes none. The mark is a control string that terminals skip (ECMA-48's APC), so that a file that is read with
+other tools looks as if it were not there; what reads files for people takes it out.
+Rejected: messages (they do not come in step with the file), a line for each task as Ray has (a write for each, also of
+those that print nothing), a second file (its positions are wrong as soon as C code writes at the same time).
+"""
+
+from __future__ import annotations
+
+import re
+
+BEGIN, END = b"\x1b_hpc:", b"\x1b\\"
+#: Bytes of a name in a mark.
+MAX_NAME = 200
+#: No mark is longer.
+MAX_MARK = len(BEGIN) + MAX_NAME + len(END)
+#: A mark, with the name as its group.
+MARK = re.compile(rb"\x1b_hpc:([^\x1b\n]{0,%d})\x1b\\" % MAX_NAME)
+_BEGUN = re.compile(rb"\x1b(?:_(?:h(?:p(?:c(?::[^\x1b\n]{0,%d}\x1b?)?)?)?)?)?\Z" % MAX_NAME)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]+")
+
+
+def mark(name: str) -> bytes:
+    """The mark of a name; with an empty one it says that nobody is known to write."""
+    data = _CONTROL.sub(" ", name).strip().encode("utf-8", "replace")
+    return BEGIN + data[:MAX_NAME].decode("utf-8", "ignore").encode() + END
+
+
+def without(data: bytes) -> bytes:
+    """The text alone."""
+    return MARK.sub(b"", data) if BEGIN in data else data
+
+
+def begun(data: bytes) -> int:
+    """How many bytes at the end may be the beginning of a mark."""
+    found = _BEGUN.search(data, max(0, len(data) - MAX_MARK))
+    return len(data) - found.start() if found else 0
+
+
+class Unmarked:
+    """Takes the marks out of text that comes in pieces, which may end in the middle of one."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def take(self, piece: bytes) -> bytes:
+        """The text of the next piece, and what was held back of the last."""
+        data = without(self._held + piece)
+        held = begun(data)
+        self._held = data[len(data) - held :]
+        return data[: len(data) - held]
+
+    def rest(self) -> bytes:
+        """What was held back, where nothing follows."""
+        held, self._held = self._held, b""
+        return held

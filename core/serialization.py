@@ -152,10 +152,38 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
     dispatch_table = ChainMap({CodeType: reduce_code}, *_tables)
 
 
+#: How values are pickled, as opposed to code. numpy's arrays join once numpy is imported.
+_value_reducers: dict[type, Callable[[Any], Any]] = {CodeType: reduce_code}
+
+
+class _ValuePickler(_Pickler):
+    """The pickler of values, as opposed to code: their arrays are read-only on the other side, whatever their size."""
+
+    dispatch_table = ChainMap(_value_reducers, *_tables)
+
+
 class _OwnPickler(_Pickler):
-    """The pickler where serializers are registered: they come before all others."""
+    """The pickler of code where serializers are registered: they come before all others."""
 
     dispatch_table = ChainMap(reducers, *_Pickler.dispatch_table.maps)
+
+
+class _OwnValuePickler(_Pickler):
+    """The pickler of values where serializers are registered."""
+
+    dispatch_table = ChainMap(reducers, *_ValuePickler.dispatch_table.maps)
+
+
+def _reduce_array(array: Any) -> Any:
+    """How an array of numpy is pickled: as numpy does it, but what travels inside of the pickle is read-only too."""
+    reduced = array.__reduce_ex__(5)
+    arguments = reduced[1]
+    if not arguments or type(arguments[0]) is not pickle.PickleBuffer:
+        return reduced
+    raw = arguments[0].raw()
+    if raw.nbytes >= MIN_BUFFER_BYTES or raw.readonly:
+        return reduced
+    return (reduced[0], (pickle.PickleBuffer(raw.toreadonly()), *arguments[1:]), *reduced[2:])
 
 
 def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
@@ -190,7 +218,13 @@ def _dump(value: Any, keep: Callable[[pickle.PickleBuffer], Any] | None) -> tupl
         stream = io.BytesIO()
         if "torch" in sys.modules:
             add_reducer(reducers)
-        pickler = _OwnPickler if reducers else _Pickler
+        if keep is None:
+            pickler = _OwnPickler if reducers else _Pickler
+        else:
+            array = getattr(sys.modules.get("numpy"), "ndarray", None)
+            if array is not None and array not in _value_reducers:
+                _value_reducers[array] = _reduce_array
+            pickler = _OwnValuePickler if reducers else _ValuePickler
         pickler(stream, protocol=5, buffer_callback=keep).dump(value)
         return stream.getvalue(), context.found
     finally:

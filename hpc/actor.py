@@ -142,7 +142,7 @@ class ActorMethod:
         self._group = options.group
         self._low, self._high = options.signature.low, options.signature.high
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._name}() is a method of an actor: call {self._name}.remote() instead")
 
     def options(self, **options: Any) -> ActorMethod:
@@ -154,7 +154,7 @@ class ActorMethod:
             raise ValueError(f"actor class {self._class!r} has no concurrency group {changed.group!r}; it has: {known}")
         return ActorMethod(self._ref, self._class, self._shared, self._name, changed)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """Not supported: task graphs are no part of this runtime."""
         raise NotImplementedError("task graphs (bind) are not supported")
 
@@ -163,7 +163,7 @@ class ActorMethod:
         method = self.options(**options) if options else self
         return method.remote(*(args or ()), **(kwargs or {}))
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
         generator an ObjectRefGenerator. Raises TypeError for arguments that the method does not take, and
         PendingCallsLimitExceeded if the actor's max_pending_calls wait."""
@@ -293,6 +293,11 @@ class ActorClass:
     """A class whose instances live in processes of their own: ``C.remote(...)`` makes one."""
 
     def __init__(self, cls: type, options: dict[str, Any], like: ActorClass | None = None) -> None:
+        if inspect.isabstract(cls):
+            names = ", ".join(sorted(cls.__abstractmethods__))  # type: ignore[attr-defined]
+            raise TypeError(
+                f"no instance of the abstract class {cls.__name__!r} can be made: a derived class must have {names}"
+            )
         self._cls = cls
         self._options = opts.check_options(options, actor=True)
         self._methods: dict[str, MethodOptions] = methods_of(cls) if like is None else like._methods
@@ -316,7 +321,7 @@ class ActorClass:
         self.__doc__ = cls.__doc__
         self.__module__ = cls.__module__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self.__name__} is an actor class: make an actor with {self.__name__}.remote()")
 
     def __getattr__(self, name: str) -> Any:
@@ -352,7 +357,7 @@ class ActorClass:
         """The same class with other options; ``self`` stays as it is."""
         return ActorClass(self._cls, {**self._options, **options}, self)
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """Not supported: task graphs are no part of this runtime."""
         raise NotImplementedError("task graphs (bind) are not supported")
 
@@ -368,7 +373,7 @@ class ActorClass:
         self._group = process.group
         self._client = client
 
-    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+    def remote(self, /, *args: Any, **kwargs: Any) -> ActorHandle:
         """Make an actor. Returns a handle at once; calls wait until its constructor has run.
 
         Raises TypeError for arguments that the constructor does not take, ActorAlreadyExistsError (a ValueError) if the

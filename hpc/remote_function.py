@@ -52,7 +52,7 @@ class RemoteFunction:
         self._client: Client | None = None
         functools.update_wrapper(self, function)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._name}() is a remote function: call {self._name}.remote() instead")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class RemoteFunction:
         """``options(**options).remote(*args, **kwargs)``, as older programs write it."""
         return self.options(**options).remote(*(args or ()), **(kwargs or {}))
 
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
+    def bind(self, /, *args: Any, **kwargs: Any) -> Any:
         """Not supported yet."""
         raise NotImplementedError("task graphs (bind) are not supported yet")
 
@@ -96,7 +96,7 @@ class RemoteFunction:
         self._retry_exceptions = bool(retry)
         self._client = client
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
+    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a call. Returns an ObjectRef, a list of them for several return values, None for none; for a
         generator an ObjectRefGenerator. Raises TypeError for arguments that the function does not take."""
         if kwargs or not self._low <= len(args) <= self._high:

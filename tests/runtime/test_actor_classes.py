@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 
 import pytest
@@ -114,6 +115,15 @@ def test_what_is_remote_already_is_no_target_of_remote():
     for target in (Account, add):
         with pytest.raises(TypeError, match="for functions and classes"):
             hpc.remote(target)
+
+
+def test_an_abstract_class_is_refused_where_it_is_decorated():
+    class Animal(abc.ABC):
+        @abc.abstractmethod
+        def sound(self): ...
+
+    with pytest.raises(TypeError, match=r"'Animal'.* must have sound"):
+        hpc.remote(Animal)
 
 
 def test_a_coroutine_function_is_refused_where_it_is_decorated():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import msgspec
 import numpy as np
 import pytest
@@ -124,6 +126,16 @@ def test_arrays_come_back_without_a_copy_and_simple_values_as_plain_pickles():
     back = serialization.loads(packed)
     assert (back["a"] == array).all()
     assert not back["a"].flags.writeable
+
+
+def test_small_arrays_are_read_only_like_large_ones_and_those_of_a_function_are_its_own():
+    for array in (np.zeros(4), np.array(3), np.zeros((2, 3), order="F")):
+        back = serialization.loads(serialization.dumps([array]).to_bytes())[0]
+        assert not back.flags.writeable and back.dtype == array.dtype and (back == array).all()
+    assert array.flags.writeable
+    array = np.zeros(4)
+    function = pickle.loads(serialization.dump_code(lambda: array)[0])
+    assert function().flags.writeable
     assert serialization.dumps((1, "x")).buffers == []
 
 

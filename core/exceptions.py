@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpc.core.instances import args_of, fields_of, instance, state_of
+from hpc.core.instances import args_of, fields_of, instance, links_of, set_links, state_of
 
 
 class HpcError(Exception):
@@ -35,14 +35,17 @@ class TaskError(HpcError):
 
     def as_instanceof_cause(self) -> TaskError:
         """This error as an instance of both TaskError and the cause's class, so that either can be caught, with all
-        that the cause holds. Itself where the cause's class has no subclasses: the cause is its ``cause`` then."""
+        that the cause holds, and with the exceptions behind that one behind it. Itself where the cause's class has no
+        subclasses: the cause is its ``cause`` then."""
         cause = self.cause
+        if isinstance(cause, BaseException):
+            set_links(self, links_of(cause))
         if issubclass(TaskError, type(cause)):
             return self
         try:
             state = {**vars(self), **state_of(cause), "cause": cause, "_hpc_parts": self._hpc_parts}
             error = instance(_both_classes(type(cause)), args_of(cause), fields_of(cause), state)
-            error.__cause__ = cause
+            set_links(error, links_of(cause))
         except Exception:  # the class's own code is asked, and may raise anything
             return self
         assert isinstance(error, TaskError)

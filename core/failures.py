@@ -10,6 +10,8 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -19,34 +21,61 @@ from hpc.core.exceptions import (
     ActorError,
     HpcError,
     ObjectReconstructionFailedError,
+    TaskCancelledError,
     TaskError,
     UnserializableException,
 )
-from hpc.core.instances import Rebuilt, args_of, fields_of, has_own_way, state_of
+from hpc.core.instances import Rebuilt, args_of, fields_of, has_own_way, link, links_of, state_of
 from hpc.core.passing import names_and_failure
 from hpc.core.serializability import reducers
 from hpc.core.serialization import dump_plain
 from hpc.core.shorten import MAX_ERROR_BYTES, sendable_error, short_text
-from hpc.core.wire import ERROR, Result
+from hpc.core.wire import ERROR, Result, system_error
 
 DID_NOT_RUN = "did not run, because an argument of it could not be had:"
+#: The outcome of what was cancelled before its code began.
+NEVER_BEGAN = system_error("TaskCancelledError", "it was cancelled before it started")
+#: Of the exceptions behind one (its ``__cause__`` or ``__context__``, that one's, and so on) so many travel with it.
+MAX_BEHIND = 8
 
 
 class Failure(msgspec.Struct, array_like=True):
-    """A user's exception: the name of the task, the text of the traceback, where it ran, and the pickled exception."""
+    """A user's exception: the name of the task, the text of the traceback, where it ran, the pickled exception, and
+    those behind it, each with whether it is the ``__cause__`` (or the ``__context__``) of the one before."""
 
     name: str
     text: str
     where: str
     cause: bytes
+    behind: Sequence[tuple[bool, bytes]] = ()
 
 
 def pack_error(name: str, error: BaseException, where: str) -> bytes:
     """An exception that was raised by a user's code, for a result of kind ERROR. Never fails: what cannot be sent of
     the exception is replaced by a word about it, and if nothing can, it is an UnserializableException."""
     text = short_text(_text_of(error))
-    cause = error.cause if isinstance(error, TaskError) else error
-    return msgspec.msgpack.encode(Failure(name, text, where, _pickled(cause)))
+    cause = _pickled(error.cause if isinstance(error, TaskError) else error)
+    return msgspec.msgpack.encode(Failure(name, text, where, cause, _behind(error, MAX_ERROR_BYTES - len(cause))))
+
+
+def cancelled_while_it_ran(name: str, error: BaseException, where: str) -> Result:
+    """The outcome of a task whose code was ended by this exception because it was cancelled."""
+    what = TaskCancelledError(f"task {name}: it was cancelled").with_traceback(_in_its_code(error.__traceback__))
+    text = short_text(_text_of(what))
+    return system_error("TaskCancelledError", "it was cancelled", task=name, text=text, where=where)
+
+
+def _in_its_code(tb: TracebackType | None) -> TracebackType | None:
+    """The traceback without the runtime's own frames at its end, where it was raised on behalf of others."""
+    frames: list[TracebackType] = []
+    while tb is not None:
+        frames.append(tb)
+        tb = tb.tb_next
+    while frames and str(frames[-1].tb_frame.f_globals.get("__name__", "")).startswith("hpc.core."):
+        frames.pop()
+    for one in reversed(frames):
+        tb = TracebackType(tb, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return tb
 
 
 def show_error(name: str, error: BaseException) -> None:
@@ -74,6 +103,25 @@ def _pickled(cause: BaseException) -> bytes:
         if same and len(data) <= MAX_ERROR_BYTES:
             return data
     return b""
+
+
+def _behind(error: BaseException, room: int) -> list[tuple[bool, bytes]]:
+    """The exceptions that a traceback shows before this one, pickled; they may be linked in a circle."""
+    found: list[tuple[bool, bytes]] = []
+    seen = {id(error)}
+    while len(found) < MAX_BEHIND:
+        links = links_of(error)
+        next_one = links.cause or (None if links.suppress else links.context)
+        if next_one is None or id(next_one) in seen:
+            break
+        seen.add(id(next_one))
+        data = _pickled(next_one)
+        room -= len(data)
+        if room < 0:
+            break
+        found.append((next_one is links.cause, data))
+        error = next_one
+    return found
 
 
 def _whole(error: BaseException) -> Any:
@@ -109,14 +157,22 @@ def text_of(result: Result) -> tuple[str, str]:
 
 def _raised(data: bytes) -> TaskError:
     failure = msgspec.msgpack.decode(data, type=Failure)
-    cause: BaseException
-    try:
-        cause = pickle.loads(failure.cause)
-    except Exception as why:
-        cause = UnserializableException(
-            f"the exception could not be {'unpickled here: ' + _said(why) if failure.cause else 'pickled'}"
-        )
+    cause = error = _unpickled(failure.cause)
+    for is_cause, packed in failure.behind:
+        if not isinstance(error, BaseException):
+            break  # its class has a way of its own to be pickled
+        error = link(error, _unpickled(packed), is_cause)
     return TaskError(failure.name, failure.text, cause, failure.where)
+
+
+def _unpickled(data: bytes) -> BaseException:
+    try:
+        error: BaseException = pickle.loads(data)
+        return error
+    except Exception as why:
+        return UnserializableException(
+            f"the exception could not be {'unpickled here: ' + _said(why) if data else 'pickled'}"
+        )
 
 
 _BY_NAME: dict[str, type[HpcError]] = {
@@ -142,6 +198,8 @@ def from_system(data: bytes) -> HpcError:
         cause = error_of(Result(how, packed))
         text = f"{text}: {cause}"
     error = kind(text)
+    if "text" in fields:
+        return TaskError(str(task), fields["text"], error, fields["where"])
     if isinstance(error, ActorError):
         error.actor_id, error.cause = actor, cause
     elif isinstance(error, ObjectReconstructionFailedError):

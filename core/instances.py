@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import copyreg
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 _ARGS: Any = vars(BaseException)["args"]
+_CAUSE: Any = vars(BaseException)["__cause__"]
+_CONTEXT: Any = vars(BaseException)["__context__"]
+_SUPPRESS: Any = vars(BaseException)["__suppress_context__"]
 _FIELDS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 _OBJECT = vars(AttributeError)["obj"]
 _HEAP_TYPE = 1 << 9
@@ -68,6 +71,33 @@ def instance(
                 break
     object.__getattribute__(error, "__dict__").update(state)
     return error
+
+
+class Links(NamedTuple):
+    """What an exception says of those before it."""
+
+    cause: BaseException | None
+    context: BaseException | None
+    suppress: bool
+
+
+def links_of(error: BaseException) -> Links:
+    """The exceptions behind this one, also where its class has attributes of those names."""
+    return Links(_CAUSE.__get__(error), _CONTEXT.__get__(error), _SUPPRESS.__get__(error))
+
+
+def set_links(error: BaseException, links: Links) -> None:
+    """Give an exception the links of another one."""
+    _CONTEXT.__set__(error, links.context)
+    _CAUSE.__set__(error, links.cause)
+    _SUPPRESS.__set__(error, links.suppress)
+
+
+def link(error: BaseException, before: BaseException, is_cause: bool) -> BaseException:
+    """Put an exception behind another one, as its cause or its context; returns it."""
+    if isinstance(before, BaseException):
+        (_CAUSE if is_cause else _CONTEXT).__set__(error, before)
+    return before
 
 
 def _empty(kind: type[BaseException], fields: dict[str, Any]) -> BaseException:

@@ -105,7 +105,8 @@ def cancel(object_ref: ObjectRef[Any] | ObjectRefGenerator, *, force: bool = Fal
     catches that and returns, its value stands. ``force`` ends its worker. In a coroutine of an actor it is
     asyncio.CancelledError. Other calls of actors run on, except where they wait for a reference or yield an item; they
     can ask `is_canceled` of the runtime context, and what they return is dropped. ``recursive`` cancels what they have
-    submitted too. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call.
+    submitted too. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call,
+    and for a reference of an earlier session.
     """
     if isinstance(object_ref, ObjectRefGenerator):
         object_ref = object_ref.completed()
@@ -114,4 +115,5 @@ def cancel(object_ref: ObjectRef[Any] | ObjectRefGenerator, *, force: bool = Fal
             f"hpc.cancel takes an ObjectRef or a generator's object, not {type(object_ref).__name__}; "
             "an actor is ended with hpc.kill()"
         )
+    check_refs([object_ref], current.client)
     cancelling.cancel(object_ref._client, object_ref._id, force, recursive)

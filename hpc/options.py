@@ -230,12 +230,12 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 
 def check_options(given: Mapping[str, Any], actor: bool) -> dict[str, Any]:
     """The options as given, checked. Raises ValueError, TypeError or NotImplementedError."""
-    kind = "actor" if actor else "task"
+    kind = "an actor" if actor else "a task"
     for name, value in given.items():
         option = _BY_NAME.get(name)
         if option is None or not (option.actor if actor else option.task):
             valid = ", ".join(o.name for o in OPTIONS if (o.actor if actor else o.task))
-            raise ValueError(f"{name!r} is not an option of a {kind}; there are: {valid}")
+            raise ValueError(f"{name!r} is not an option of {kind}; there are: {valid}")
         if not option.supported and value != option.default:
             raise NotImplementedError(f"the option {name} is not supported yet")
         option.check(name, value)

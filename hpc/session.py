@@ -151,16 +151,20 @@ def init(
         on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     log_to_driver: whether what workers print is shown here; by default what HPC_LOG_TO_DRIVER says, else yes.
-    Raises RuntimeError when called twice without ignore_reinit_error, ValueError for options that belong to the start
-    of a session that runs already and for numbers out of their range, ConnectionError when there is no such session,
-    SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
+    Raises RuntimeError for unknown options and when called twice without ignore_reinit_error, ValueError for options
+    that belong to the start of a session that runs already and for numbers out of their range, ConnectionError when
+    there is no such session, SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's
+    files cannot be packaged.
     """
+    skip_hook = bool(other.pop("_skip_env_hook", False))
+    unknown = sorted(set(other) - MEANINGLESS_HERE)
+    if unknown:
+        raise RuntimeError(f"hpc.init() has no option {', '.join(unknown)}")
     with _lock:
         connected = _connected(ignore_reinit_error)
         if connected is not None:
             return connected
-        skip_hook = bool(other.pop("_skip_env_hook", False))
-        _check_options(other, local_mode)
+        _check_options(local_mode)
         show = wanted_looks(log_to_driver)
         runtime_env, namespace = _of_job(job_config, runtime_env, namespace, skip_hook)
         node_dir = find_node_dir(address)
@@ -205,11 +209,8 @@ def _connected(ignore_reinit_error: bool) -> Context | None:
     return _state.context or _context(current.client)
 
 
-def _check_options(other: Mapping[str, Any], local_mode: bool) -> None:
-    """TypeError or NotImplementedError for what `init` cannot do, a warning for variables of Ray's without effect."""
-    unknown = sorted(set(other) - MEANINGLESS_HERE)
-    if unknown:
-        raise TypeError(f"hpc.init() has no option {', '.join(unknown)}")
+def _check_options(local_mode: bool) -> None:
+    """NotImplementedError for what `init` cannot do, a warning for variables of Ray's without effect."""
     if local_mode:
         raise NotImplementedError("local_mode is not supported; init(num_cpus=1) runs one task at a time")
     tell_without_effect()

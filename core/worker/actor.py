@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hpc.core.ids import Address
 from hpc.core.node.output import write_as
 from hpc.core.serialization import NO_ARGUMENTS
-from hpc.core.wire import Call, CreateActor, Done, EndActor, Result, system_error
+from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.generators import ItemSender, run_generator, static_returns
@@ -258,7 +258,7 @@ class ActorHost:
             results = worker.failure(context.name, error)
         else:
             if context.cancelled:
-                results = cancelled_results(name)
+                results = [system_error("TaskCancelledError", "it was cancelled", task=name)]
         finally:
             worker.running.pop(msg.task, None)
         run_us = int((time.monotonic() - start) * 1e6)
@@ -269,8 +269,3 @@ class ActorHost:
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
         worker.reply(src, done, met)
-
-
-def cancelled_results(name: str) -> list[Result]:
-    """The outcome of a task or call that was cancelled while it ran."""
-    return [system_error("TaskCancelledError", "it was cancelled", task=name)]

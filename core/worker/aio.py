@@ -20,9 +20,10 @@ from collections import deque
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran
 from hpc.core.ids import Address
 from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
-from hpc.core.worker.actor import FLUSH_US, ActorExit, ActorHost, cancelled_results
+from hpc.core.worker.actor import FLUSH_US, ActorExit, ActorHost
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_async_generator, static_returns
 
@@ -225,14 +226,18 @@ class AsyncActorHost(ActorHost):
             results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
-        except asyncio.CancelledError:
-            results = cancelled_results(context.name)
+        except asyncio.CancelledError as error:
+            began = msg.task in worker.running
+            results = [cancelled_while_it_ran(context.name, error, worker.where) if began else NEVER_BEGAN]
         except BaseException as error:
             retryable = msg.retry_exceptions and isinstance(error, Exception)
             results = worker.failure(context.name, error)
-        finally:
             if context.cancelled:  # whatever its code made of that
-                results, retryable = cancelled_results(context.name), False
+                results, retryable = [cancelled_while_it_ran(context.name, error, worker.where)], False
+        else:
+            if context.cancelled:
+                results = [cancelled_while_it_ran(context.name, asyncio.CancelledError(), worker.where)]
+        finally:
             worker.running.pop(msg.task, None)
             self._ended(msg.task, group)
         run_us = int((time.monotonic() - start) * 1e6)

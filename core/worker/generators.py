@@ -134,7 +134,7 @@ def run_generator(sender: ItemSender, value: Any) -> Packed:
                 sender.wait()
             if sender.context.cancelled:
                 if type(sender.msg) is Call:
-                    raise KeyboardInterrupt
+                    break  # what the call comes to is known to those who look at its cancelling
                 # A task gets that by a signal, which may always find the runtime at work where items are quick to make.
                 sender.worker.interrupter.check()
     except Exception as error:

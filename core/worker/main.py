@@ -21,7 +21,7 @@ from msgspec import msgpack
 
 from hpc.core import serialization
 from hpc.core.crashpoints import arm
-from hpc.core.failures import pack_error, show_error
+from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran, pack_error, show_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
 from hpc.core.node.output import name_again, write_as
@@ -51,10 +51,9 @@ from hpc.core.wire import (
     Retire,
     Task,
     Unblocked,
-    system_error,
 )
 from hpc.core.worker import record, signals
-from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, cancelled_results, host
+from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, host
 from hpc.core.worker.below import end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.deadlock import Deadlocks
@@ -79,8 +78,6 @@ RETIRE_LOOK_S = 1.0
 
 #: The result of a task that returned nothing.
 RETURNED_NONE = [Result(INLINE, serialization.NONE)]
-#: The result of what was cancelled while it was queued here.
-BEFORE_IT_BEGAN = system_error("TaskCancelledError", "it was cancelled before it started")
 
 
 class ArgSlot:
@@ -223,7 +220,7 @@ class Worker:
 
     def _never_run(self, src: Address, msg: Task | Call) -> None:
         """It was cancelled before it began (the lock is held)."""
-        self.client.machine.send(src, Done(msg.task, msg.attempt, [BEFORE_IT_BEGAN]))
+        self.client.machine.send(src, Done(msg.task, msg.attempt, [NEVER_BEGAN]))
 
     def next_item(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
@@ -439,7 +436,7 @@ class Worker:
         if isinstance(error, SystemExit):
             exit_called(self, error)
         if isinstance(error, KeyboardInterrupt):
-            return cancelled_results(name)
+            return [cancelled_while_it_ran(name, error, self.where)]
         return [Result(ERROR, pack_error(name, error, self.where))]
 
     def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.exceptions import TaskCancelledError
+from hpc.exceptions import TaskCancelledError, TaskError
 from runtime.running import eventually, one_node
 
 
@@ -28,9 +28,13 @@ def wait_for_file(path: Path) -> None:
     eventually(path.exists)
 
 
-def cancelled(ref):
-    with pytest.raises(TaskCancelledError):
+def cancelled(ref, in_its_code=None):
+    """It was; an exception that ended its code is a TaskError too, which says where that was."""
+    with pytest.raises(TaskCancelledError) as caught:
         hpc.get(ref, timeout=20)
+    if in_its_code is not None:
+        assert isinstance(caught.value, TaskError) is in_its_code
+        assert (__file__ in str(caught.value)) is in_its_code and "/core/worker/" not in str(caught.value)
 
 
 def sleeps():
@@ -71,7 +75,7 @@ def test_code_that_waits_computes_or_catches_exceptions_is_ended(tmp_path, code)
     ref = task.remote(tmp_path / "begun")
     wait_for_file(tmp_path / "begun")
     hpc.cancel(ref)
-    cancelled(ref)
+    cancelled(ref, in_its_code=True)
 
 
 def test_a_task_that_catches_it_may_end_in_order(tmp_path):
@@ -105,7 +109,7 @@ def test_what_went_on_can_be_cancelled_again_and_by_force(tmp_path):
         hpc.cancel(ref)
     wait_for_file(tmp_path / "3")
     hpc.cancel(ref, force=True)
-    cancelled(ref)
+    cancelled(ref, in_its_code=False)
 
 
 class Slow:
@@ -212,7 +216,7 @@ def test_a_method_that_computes_sees_a_flag_and_its_value_is_dropped(tmp_path, t
     hpc.cancel(ref)
     time.sleep(0.05)  # it has arrived, as far as that can be
     (tmp_path / "end").touch()
-    cancelled(ref)
+    cancelled(ref, in_its_code=False)
     assert hpc.get(actor.what.remote()) == [True]
     assert hpc.get(actor.work.remote(tmp_path / "begun", tmp_path / "end")) == "worked"
     assert hpc.get(actor.what.remote()) == [False]
@@ -231,7 +235,7 @@ def test_a_method_that_waits_for_a_reference_is_interrupted_and_its_children_end
     wait_for_file(tmp_path / "waits")
     time.sleep(0.05)
     hpc.cancel(ref)
-    cancelled(ref)
+    cancelled(ref, in_its_code=True)
     assert hpc.get(actor.what.remote()) == ["interrupted"]
     hpc.cancel(never)
 
@@ -245,7 +249,7 @@ def test_a_call_that_waits_for_its_turn_never_runs_and_is_told_at_once(tmp_path,
     waiting = actor.work.remote(tmp_path / "ran", tmp_path / "end")
     time.sleep(0.02)
     hpc.cancel(waiting)
-    cancelled(waiting)
+    cancelled(waiting, in_its_code=False)
     (tmp_path / "end").touch()
     assert hpc.get(running) == ["worked"] * threads
     assert not (tmp_path / "ran").exists()
@@ -268,7 +272,7 @@ def test_a_cancelled_call_does_not_run_again_after_a_restart(tmp_path):
     (tmp_path / "begun").unlink()
     hpc.cancel(ref)
     os.kill(pid, signal.SIGKILL)
-    cancelled(ref)
+    cancelled(ref, in_its_code=False)
     assert hpc.get(actor.pid.remote(), timeout=20) != pid
     assert not (tmp_path / "begun").exists()
 
@@ -287,6 +291,10 @@ def test_a_coroutine_cannot_refuse(tmp_path):
                 self.seen.append(hpc.get_runtime_context().is_canceled())
                 return "nevertheless"
 
+        async def obey(self, mark):
+            mark.touch()
+            await asyncio.Event().wait()
+
         async def what(self):
             return self.seen
 
@@ -296,6 +304,10 @@ def test_a_coroutine_cannot_refuse(tmp_path):
     hpc.cancel(ref)
     cancelled(ref)
     assert hpc.get(actor.what.remote()) == [True]
+    ref = actor.obey.remote(tmp_path / "again")
+    wait_for_file(tmp_path / "again")
+    hpc.cancel(ref)
+    cancelled(ref, in_its_code=True)
 
 
 def test_cancelling_an_item_cancels_its_generator():

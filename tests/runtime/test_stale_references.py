@@ -77,6 +77,8 @@ ENTRANCES = {
     "argument of a constructor": lambda old: Account.remote(old["puts"][0]),
     "closure": lambda old: hpc.remote(lambda ref=old["puts"][0]: ref).remote(),
     "kill": lambda old: hpc.kill(old["handle"]),
+    "cancel": lambda old: hpc.cancel(old["result"]),
+    "cancel of a generator": lambda old: hpc.cancel(old["stream"]),
     "future": lambda old: old["puts"][0].future(),
     "an item of a generator": lambda old: hpc.get(next(old["stream"])),
 }

@@ -12,8 +12,9 @@ import pytest
 
 from hpc.core import serialization
 from hpc.core.exceptions import HpcError, TaskError, UnserializableException, WorkerCrashedError
-from hpc.core.failures import error_of, pack_error
+from hpc.core.failures import MAX_BEHIND, error_of, pack_error
 from hpc.core.passing import MAX_PASSED_BYTES, passed_on
+from hpc.core.shorten import MAX_ERROR_BYTES
 from hpc.core.wire import ERROR, Result, system_error
 
 
@@ -234,3 +235,65 @@ def test_a_long_failure_is_shared_by_those_through_which_it_passes():
     for _ in range(1000):
         step = passed_on(step, "another")
     assert len(step.data) < MAX_PASSED_BYTES + 1000 and isinstance(error_of(step), HpcError)
+
+
+def raised_from(error, *causes, way="cause"):
+    for cause in causes:
+        setattr(error, f"__{way}__", cause)
+        error = cause
+
+
+def test_the_exceptions_behind_one_travel_with_it():
+    first, second = KeyError("k"), OSError(2, "no")
+    error = ValueError("v")
+    raised_from(error, second, first)
+    got = sent(error)
+    for one in (got, got.cause):
+        assert type(one.__cause__) is FileNotFoundError and one.__cause__.errno == 2 and one.__suppress_context__
+        assert type(one.__cause__.__cause__) is KeyError and one.__cause__.__cause__.args == ("k",)
+
+    error = ValueError("v")
+    raised_from(error, KeyError("k"), way="context")
+    got = sent(error)
+    assert type(got.__context__) is KeyError and got.__cause__ is None and not got.__suppress_context__
+
+    error = ValueError("v")
+    error.__context__, error.__suppress_context__ = KeyError("k"), True  # raise ... from None
+    got = sent(error)
+    assert got.__cause__ is None and got.__context__ is None
+
+
+def test_exceptions_in_a_circle_and_in_a_long_row_travel_as_far_as_they_can():
+    error, other = ValueError("v"), KeyError("k")
+    raised_from(error, other, error)
+    assert sent(error).__cause__.__cause__ is None
+    error = ValueError("v")
+    raised_from(error, *[KeyError(n) for n in range(5000)])
+    numbers = []
+    got = sent(error).__cause__
+    while got is not None:
+        numbers.append(got.args[0])
+        got = got.__cause__
+    assert numbers == list(range(MAX_BEHIND))
+
+
+def test_what_is_behind_does_no_harm_where_it_cannot_be_sent():
+    large, bad, locked = KeyError("x" * (8 << 20)), Picky("a", "b"), OSError("o")
+    locked.lock = threading.Lock()
+    error = ValueError("v")
+    raised_from(error, locked, bad, large)
+    got = sent(error)
+    assert got.args == ("v",) and type(got.__cause__) is OSError and "left out" in got.__cause__.lock
+    assert len(pack_error("work", error, "")) < 2 * MAX_ERROR_BYTES
+
+
+def test_an_error_that_goes_on_through_a_task_keeps_what_is_behind_it():
+    error = ValueError("v")
+    raised_from(error, KeyError("k"))
+    again = sent(sent(error))
+    assert type(again.__cause__) is KeyError and isinstance(again, ValueError)
+    outer = OSError("outer")
+    outer.__cause__ = sent(error)
+    got = sent(outer)
+    assert isinstance(got.__cause__, TaskError) and isinstance(got.__cause__, ValueError)
+    assert type(got.__cause__.__cause__) is KeyError

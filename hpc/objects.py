@@ -19,8 +19,8 @@ ONLY_REFS = {ObjectRef}
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """The value of a reference, or the values of a list of references in the same order.
 
-    Waits for them, at most ``timeout`` seconds (then GetTimeoutError). Raises the exception of the task that failed:
-    an instance of both TaskError and the cause's own class. Arrays are read-only views of shared memory.
+    Waits for them, at most ``timeout`` seconds in all (then GetTimeoutError). Raises the exception of the task that
+    failed: an instance of both TaskError and the cause's own class. Arrays are read-only views of shared memory.
     A generator's object is its own value.
     """
     if isinstance(object_refs, ObjectRefGenerator):

@@ -8,6 +8,7 @@ a deque.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ from hpc.core.wire import (
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
+
+
+#: What is on this node is read even when the time is over, if the raylet answers within this time.
+HERE_S = 1.0
 
 
 class Pin:
@@ -97,21 +102,24 @@ class Memory:
 
     # -------------------------------------------------------------- reading
 
-    def view(self, ident: bytes, result: Result, timeout_s: float | None) -> memoryview:
-        """A read-only view of a stored object, pinned as long as the view lives."""
+    def view(self, ident: bytes, result: Result, until: float | None) -> memoryview:
+        """A read-only view of a stored object, pinned as long as the view lives. Raises GetTimeoutError if it is not on
+        this node ``until`` then."""
         with self.client.lock:
             pin = self.pins.get(ident)
             if pin is not None:
                 pin.views += 1
         if pin is None:
-            pin = self._fetch(ident, result, timeout_s)
+            pin = self._fetch(ident, result, until)
         return anchored(self.arena.readable(pin.offset, pin.size), self.unviewed.append, pin)
 
-    def _fetch(self, ident: bytes, result: Result, timeout_s: float | None) -> Pin:
+    def _fetch(self, ident: bytes, result: Result, until: float | None) -> Pin:
         """Have the raylet bring the object here; the pin that comes back counts one view for us."""
         client = self.client
         waiter = Waiter(1)
         slot: list[Any] = [waiter, None]
+        if until is not None and client.addr.node in result.nodes:
+            until += HERE_S
         with client.lock:
             client.check_lost()
             waiting = self._fetching.get(ident)
@@ -121,7 +129,7 @@ class Memory:
             waiting.append(slot)
         arrived = False
         try:
-            arrived = client.wait_for(waiter, timeout_s)
+            arrived = client.wait_for(waiter, None if until is None else max(0.0, until - time.monotonic()))
         finally:
             if not arrived:
                 with client.lock:
@@ -130,7 +138,7 @@ class Memory:
                     elif isinstance(slot[1], Pin):
                         self.unviewed.append(slot[1])
         if not arrived:
-            raise exceptions.GetTimeoutError(f"object {ident.hex()} did not arrive on this node within {timeout_s} s")
+            raise exceptions.GetTimeoutError(f"object {ident.hex()} did not arrive on this node in time")
         answer = slot[1]
         if answer is None:
             raise exceptions.SessionLostError(f"the session is gone: {client.lost}")

@@ -38,6 +38,11 @@ INLINE_BYTES = 100 * 1024
 BeforeWait = Callable[[Needs | None], Callable[[], None] | None]
 
 
+def seconds_until(until: float | None) -> float | None:
+    """How much of the time is left."""
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
 class Values:
     """The part of a client that handles values."""
 
@@ -126,12 +131,14 @@ class Values:
         return waiter
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
-        """The values of the references, in order. Raises GetTimeoutError, or what the first failed one holds."""
+        """The values of the references, in order. Raises GetTimeoutError if they are not all here in time, or what the
+        first failed one holds."""
         objects = self.machine.objects
+        until = None if timeout_s is None else time.monotonic() + timeout_s
         for ref in refs:
             result = objects[ref._id].result
             if result is None or result.kind > STORED:
-                timeout_s = self._wait_for_all(refs, timeout_s)
+                self._wait_for_all(refs, timeout_s, until)
                 break
         values = []
         ahead: Ahead | None = None
@@ -143,15 +150,14 @@ class Values:
                 if result is not None and result.kind == STORED and len(refs) > 1:
                     ahead = ahead or Ahead(self, refs, at)
                     ahead.reading(at)
-                values.append(self.value_of(ref._id, timeout_s))
+                values.append(self.value_of(ref._id, until))
         return values
 
-    def _wait_for_all(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> float | None:
-        """Until each of the references has a value; returns how much of the time is left. Raises what the first failed
-        one holds as soon as one has failed. The own ones are waited for one at a time, the last one first: when it is
-        there most others are, and nobody has to count them."""
+    def _wait_for_all(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, deadline: float | None) -> None:
+        """Until each of the references has a value. Raises what the first failed one holds as soon as one has failed.
+        The own ones are waited for one at a time, the last one first: when it is there most others are, and nobody has
+        to count them."""
         machine = self.machine
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         waiter = Waiter(0)
         watch = ErrorWatch(waiter, lambda: {ref._id for ref in refs})
         with self.lock:
@@ -199,7 +205,6 @@ class Values:
                 resume()
         if watch.failed:
             self._raise_first(refs)
-        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def _raise_first(self, refs: Sequence[ObjectRef[Any]]) -> None:
         """Raise what the first of the references that have failed holds."""
@@ -275,33 +280,33 @@ class Values:
         with self.lock:
             self.machine.await_no_more([ref._id for ref in refs], waiter)
 
-    def value_of(self, ident: bytes, timeout_s: float | None = None) -> Any:
-        """The value of an object that is known to have one; raises if it is an error."""
+    def value_of(self, ident: bytes, until: float | None) -> Any:
+        """The value of an object that is known to have one; raises if it is an error, or not here ``until`` then."""
         entry = self.machine.objects[ident]
         while (result := entry.result) is None:  # its copies were lost just now, and it is made again
-            if not self.wait_for_entry(ident, timeout_s):
-                raise exceptions.GetTimeoutError(f"object {ident.hex()} was not there again after {timeout_s} s")
-        return self.load(ident, result, timeout_s)
+            if not self.wait_for_entry(ident, seconds_until(until)):
+                raise exceptions.GetTimeoutError(f"object {ident.hex()} was lost, and not there again in time")
+        return self.load(ident, result, until)
 
-    def load(self, ident: bytes, result: Result, timeout_s: float | None = None) -> Any:
+    def load(self, ident: bytes, result: Result, until: float | None = None) -> Any:
         """A result as a value."""
         kind = result.kind
         if kind == INLINE:
             return serialization.loads(result.data, ident if result.inner else None)
         if kind == STORED:
-            return self._load_stored(ident, result, timeout_s)
+            return self._load_stored(ident, result, until)
         self.machine.unseen.discard(ident)
         raise error_of(result)
 
-    def _load_stored(self, ident: bytes, result: Result, timeout_s: float | None) -> Any:
+    def _load_stored(self, ident: bytes, result: Result, until: float | None) -> Any:
         while result.kind == STORED:
             try:
-                view = self.memory.view(ident, result, timeout_s)
+                view = self.memory.view(ident, result, until)
             except exceptions.CopiesLost as lost:
-                result = self._result_anew(ident, lost, timeout_s)
+                result = self._result_anew(ident, lost, until)
             else:
                 return serialization.loads(view, ident if result.inner else None)
-        return self.load(ident, result, timeout_s)
+        return self.load(ident, result, until)
 
     def admit(self, results: dict[bytes, Result]) -> list[Pin]:
         """Pin the stored ones among a task's arguments, all or none; a result that was asked for, or had to be made
@@ -316,7 +321,7 @@ class Values:
             except exceptions.CopiesLost as lost:
                 results[lost.ident] = self._result_anew(lost.ident, lost, None)
 
-    def _result_anew(self, ident: bytes, lost: exceptions.CopiesLost, timeout_s: float | None) -> Result:
+    def _result_anew(self, ident: bytes, lost: exceptions.CopiesLost, until: float | None) -> Result:
         """An object's copies could not be read: its owner is told, and has it made again or says that it is lost."""
         if not lost.nodes:
             raise lost
@@ -332,8 +337,8 @@ class Values:
             self._flush(everything=True)
         self._after()
         try:
-            if not self.wait_for(waiter, timeout_s, for_others=True):
-                raise exceptions.GetTimeoutError(f"object {ident.hex()} was not there again after {timeout_s} s")
+            if not self.wait_for(waiter, seconds_until(until), for_others=True):
+                raise exceptions.GetTimeoutError(f"object {ident.hex()} was lost, and not there again in time")
             result = entry.result
             assert result is not None
             return result

@@ -61,7 +61,8 @@ from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, Packed, run_generator, static_returns
 from hpc.core.worker.interrupt import Interrupter
-from hpc.core.worker.threads import LeaseThreads
+from hpc.core.worker.threads import ENVIRON, LeaseThreads
+from hpc.core.worker.threads import KEY as OMP
 from hpc.core.worker.title import IDLE, IDLE_S, Title
 
 if TYPE_CHECKING:
@@ -373,6 +374,8 @@ class Worker:
     def _run_task(self, src: Address, msg: Task) -> None:
         if msg.lease != process.lease:
             self.use_lease(msg.lease)
+        elif ENVIRON.get(OMP) is not self.threads.value:
+            self.threads.again()
         context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth, msg.fn)
         token = current_task.set(context)
         start = self.started_at = time.monotonic()

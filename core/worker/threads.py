@@ -16,6 +16,9 @@ import os
 from collections.abc import Mapping
 
 VARIABLE = "OMP_NUM_THREADS"
+#: The variables as the interpreter keeps them, and the name there: a worker looks before each task.
+ENVIRON: dict[bytes, bytes] = getattr(os.environ, "_data", {})
+KEY = VARIABLE.encode()
 
 #: Variables in the order in which the library looks at them, and names of the function that sets its threads.
 LIBRARIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -50,6 +53,8 @@ class LeaseThreads:
     def __init__(self) -> None:
         self._given = VARIABLE in os.environ and not _limited
         self._now = 1  # of what is loaded: the zygote sees to that, or `limit`
+        #: What `ENVIRON` has while nobody changes it.
+        self.value = ENVIRON.get(KEY)
 
     def use(self, cpus: int) -> None:
         """A lease with so many whole CPUs begins."""
@@ -57,9 +62,16 @@ class LeaseThreads:
             return
         count = max(1, cpus)
         os.environ[VARIABLE] = str(count)
+        self.value = ENVIRON.get(KEY)
         if count != self._now:
             self._now = count
             follow(os.environ)
+
+    def again(self) -> None:
+        """A task has changed the variable: the next one finds what its lease says, or what the user has said."""
+        if not self._given:
+            os.environ[VARIABLE] = str(self._now)
+        self.value = ENVIRON.get(KEY)
 
 
 def wanted(env: Mapping[str, str], names: tuple[str, ...]) -> int:

@@ -110,3 +110,12 @@ def test_a_value_that_is_lost_counts_as_ready_and_says_so():
         eventually(lambda: session.pump(0.05) or hpc.wait([ref], timeout=0)[0])
         with pytest.raises(hpc.exceptions.ObjectLostError):
             hpc.get(ref, timeout=20)
+
+
+def test_a_get_without_time_reads_what_is_on_this_node_and_nothing_else():
+    with local_nodes(2, num_cpus=1):
+        here, there = made_on(1, MIB, 1, 2), made_on(2, MIB, 3)
+        assert [int(v[0]) for v in hpc.get(here, timeout=0)] == [1, 2]
+        with pytest.raises(hpc.exceptions.GetTimeoutError):
+            hpc.get([*here, *there], timeout=0)
+        assert int(hpc.get(there, timeout=20)[0][0]) == 3

@@ -176,6 +176,30 @@ def test_a_task_or_actor_has_as_many_threads_as_cpus(session):
     assert hpc.get(Threads.remote().threads.remote()) == "1"
 
 
+def test_what_a_task_does_to_the_number_of_threads_ends_with_it_and_an_actors_stays(session):
+    @hpc.remote
+    def change(value):
+        before = os.environ.get("OMP_NUM_THREADS"), os.getpid()
+        os.environ.pop("OMP_NUM_THREADS")
+        if value:
+            os.environ["OMP_NUM_THREADS"] = value
+        return before
+
+    @hpc.remote(num_cpus=2)
+    class Changes:
+        def change(self, value):
+            before = os.environ.get("OMP_NUM_THREADS")
+            os.environ["OMP_NUM_THREADS"] = value
+            return before
+
+    two = change.options(num_cpus=2)
+    seen = [hpc.get(task.remote(value)) for task in (change, two) for value in ("7", "", "9", "")]
+    assert [threads for threads, _ in seen] == ["1"] * 4 + ["2"] * 4
+    assert len({pid for _, pid in seen}) < len(seen)  # or nothing was shown
+    actor = Changes.remote()
+    assert hpc.get([actor.change.remote("7"), actor.change.remote("8")]) == ["2", "7"]
+
+
 def test_libraries_that_were_loaded_before_follow(session):
     @hpc.remote
     def blas_threads():

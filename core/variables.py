@@ -40,12 +40,15 @@ DEDUP_ALLOW = _same("DEDUP_LOGS_ALLOW_REGEX", "lines in which this is found are 
 DEDUP_SKIP = _same("DEDUP_LOGS_SKIP_REGEX", "other lines in which this is found are never shown")
 COLOR_PREFIX = _same("COLOR_PREFIX", "0: no colours in front of workers' lines; 1: a colour for each process")
 NO_PREFIX = _same("DISABLE_WORKER_LOG_PREFIX", "1: workers' lines are shown without the name and process in front")
+LOGGING_ENCODING = _same(
+    "LOGGING_CONFIG_ENCODING", "JSON or TEXT: as `init(logging_config=LoggingConfig(encoding=...))`"
+)
 AUTO_CONNECT = _same("ENABLE_AUTO_CONNECT", "0: the first use does not call `init` by itself, it raises RuntimeError")
 UNHANDLED = _same("IGNORE_UNHANDLED_ERRORS", "set: errors that nobody gets are not shown")
 
 VARIABLES = (
     ADDRESS, NAMESPACE, TMPDIR, RUNTIME_ENV_HOOK, LOG_TO_DRIVER, DEDUP_LOGS, DEDUP_WINDOW, DEDUP_ALLOW, DEDUP_SKIP,
-    COLOR_PREFIX, NO_PREFIX, AUTO_CONNECT, UNHANDLED,
+    COLOR_PREFIX, NO_PREFIX, LOGGING_ENCODING, AUTO_CONNECT, UNHANDLED,
 )  # fmt: skip
 
 _DEBUGGER = "`hpc stack` shows where processes are; attach a debugger by process id"

@@ -32,7 +32,15 @@ TARGET = Path(__file__).with_name("api.md")
 LIFECYCLE = ("init", "shutdown", "is_initialized")
 WORK = ("remote", "method", "get", "put", "wait", "cancel", "kill", "get_actor")
 VIEWS = ("nodes", "cluster_resources", "available_resources", "get_gpu_ids", "get_runtime_context", "timeline")
-MADE = ("RemoteFunction", "ActorClass", "ActorHandle", "ObjectRef", "ObjectRefGenerator", "DynamicObjectRefGenerator")
+MADE = (
+    "LoggingConfig",
+    "RemoteFunction",
+    "ActorClass",
+    "ActorHandle",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "DynamicObjectRefGenerator",
+)
 #: Ids have a type, and `hex`, `binary`, `from_hex`, `from_binary`, `is_nil` and `nil`.
 IDS = (
     "ActorClassID", "ActorID", "FunctionID", "JobID", "NodeID", "ObjectID", "PlacementGroupID", "TaskID", "UniqueID",
@@ -56,10 +64,11 @@ MODULES = {
 #: Where a name is there and does less, or something else, than Ray's.
 DIFFERENCES = (
     """Keywords of `init` that it does not know are accepted and ignored, as are `logging_level`, `configure_logging`
-    and `include_dashboard`.""",
+    (the runtime has no logger in a driver) and `include_dashboard`.""",
     """Lines of workers at the driver have `node=2` where Ray has an address, and colours on terminals only. Of a line
     with carriage returns the last state is shown, text without an end of line after a second. What C code or another
-    program writes has no name in front of it.""",
+    program writes has no name in front of it, unless the task has printed before. Lines of a job whose LoggingConfig
+    says JSON are never folded, so that each is one record.""",
     """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
     login node itself; `hpc-launch` submits a job there.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,
@@ -227,6 +236,7 @@ def page() -> str:
     lines += ["### `RuntimeContext`", "", inspect.getdoc(runtime_context.RuntimeContext) or "", ""]
     lines += [*members(runtime_context.RuntimeContext), "", "## Classes", ""]
     for name, cls in (
+        ("LoggingConfig", hpc.LoggingConfig),
         ("RemoteFunction", hpc.RemoteFunction),
         ("ActorClass", hpc.ActorClass),
         ("ActorHandle", hpc.ActorHandle),

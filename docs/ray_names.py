@@ -154,7 +154,6 @@ RUNTIME_ENV_CONFIG = tuple(
 
 #: Names that do not exist, and why. One of a module or class holds for what is in it.
 NO: dict[str, str] = {
-    "ray.LoggingConfig": "logs are lines of the workers, without a format of ours",
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
     "ray.util.collective": "not yet (see roadmap.md)",
     "ray.util.accelerators": "not yet: accelerator types are plain strings",

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
     from hpc.core.owner.ref import ObjectID, ObjectRef
+    from hpc.logging_config import LoggingConfig
     from hpc.objects import cancel, get, put, wait
     from hpc.remote_function import RemoteFunction
     from hpc.runtime_context import get_gpu_ids, get_runtime_context
@@ -67,6 +68,7 @@ _HOME = {
     "DynamicObjectRefGenerator": "hpc.core.owner.generator",
     "FunctionID": "hpc.core.idtypes",
     "JobID": "hpc.core.idtypes",
+    "LoggingConfig": "hpc.logging_config",
     "NodeID": "hpc.core.idtypes",
     "ObjectID": "hpc.core.owner.ref",
     "ObjectRef": "hpc.core.owner.ref",
@@ -126,6 +128,7 @@ __all__ = [
     "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
+    "LoggingConfig",
     "NodeID",
     "ObjectID",
     "ObjectRef",

@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from hpc.core import variables
 from hpc.core.variables import switch, text
 from hpc.core.wire import LogLines
 from hpc.folding import Folder, Origin, Shown
+from hpc.logging_config import is_structured
 
 RESET = "\x1b[0m"
 #: What is in front of a line, and what the runtime says of it.
@@ -37,18 +38,18 @@ class Looks:
     prefix: bool = True
 
 
-def wanted_looks(log_to_driver: bool | None, prefix: bool = True) -> Looks | None:
+def wanted_looks(log_to_driver: bool | None, logging: dict[str, Any] | None = None) -> Looks | None:
     """How lines of workers are shown, or None: not at all. What ``log_to_driver`` does not say the environment does;
-    ValueError for what makes no sense there."""
+    ValueError for what makes no sense there. Lines of a job with ``logging`` say themselves where they come from."""
     if not (switch(variables.LOG_TO_DRIVER, True) if log_to_driver is None else log_to_driver):
         return None
     return Looks(
-        fold=switch(variables.DEDUP_LOGS, True),
+        fold=switch(variables.DEDUP_LOGS, True) and not is_structured(logging),
         window_s=_seconds(variables.DEDUP_WINDOW, 5.0),
         allow=_pattern(variables.DEDUP_ALLOW),
         skip=_pattern(variables.DEDUP_SKIP),
         color=text(variables.COLOR_PREFIX),
-        prefix=prefix and not switch(variables.NO_PREFIX, False),
+        prefix=logging is None and not switch(variables.NO_PREFIX, False),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from hpc.core.owner.current import need_client
 from hpc.core.resources import from_units
-from hpc.core.worker.context import current_task, process
+from hpc.core.worker.context import current_task, function_name, process
 from hpc.gather import node_rows, session_facts
 from hpc.runtime_env import RuntimeEnv
 from hpc.runtime_env import current as current_env
@@ -96,12 +96,7 @@ class RuntimeContext:
         """The function or method that runs, with its module; None in a driver. `get_task_name` gives the name that the
         options say."""
         context = current_task.get()
-        if context is None:
-            return None
-        code = process.code[context.fn or process.actor_class]
-        if isinstance(code, type):
-            return f"{code.__module__}.{code.__qualname__}.{context.name.rpartition('.')[2]}"
-        return f"{code[0].__module__}.{getattr(code[0], '__qualname__', context.name)}"
+        return function_name(context) if context is not None else None
 
     def get_job_id(self) -> str:
         """The session's id."""

@@ -23,9 +23,11 @@ from hpc.core.resources import to_units
 from hpc.core.runenv.spec import KEY
 from hpc.core.variables import AUTO_CONNECT, NAMESPACE, switch, text
 from hpc.core.worker.context import process
+from hpc.core.worker.logformat import apply as apply_logging
 from hpc.environment import hooked, tell_without_effect
 from hpc.host.find import find_node_dir, host_of
 from hpc.job_config import JobConfig
+from hpc.logging_config import LoggingConfig, wanted_logging
 from hpc.logs import Looks, Terminal, wanted_looks
 from hpc.options import whole_bytes
 from hpc.runtime_env import check as check_env
@@ -42,7 +44,7 @@ JOB_RUNTIME_ENV = "HPC_JOB_RUNTIME_ENV"
 
 #: Options of Ray's init that are accepted and mean nothing here.
 MEANINGLESS_HERE = {
-    "dashboard_host", "dashboard_port", "logging_config", "logging_format", "allow_multiple",
+    "dashboard_host", "dashboard_port", "logging_format", "allow_multiple",
     "storage", "_enable_object_reconstruction", "_memory", "_metrics_export_port", "_node_ip_address", "_node_name",
     "_plasma_directory", "_redis_max_memory", "_redis_password", "_redis_username", "_system_config", "_temp_dir",
     "_tracing_startup_hook",
@@ -128,6 +130,7 @@ def init(
     job_config: JobConfig | None = None,
     configure_logging: bool = True,
     logging_level: Any = None,
+    logging_config: LoggingConfig | None = None,
     log_to_driver: bool | None = None,
     namespace: str | None = None,
     runtime_env: Mapping[str, Any] | None = None,
@@ -150,22 +153,21 @@ def init(
     bulk_encryption: False sends the bytes of objects between the nodes of a new session unencrypted: faster, and who is
         on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
+    logging_config: how the root logger writes, here and in all workers of this driver (see hpc.LoggingConfig).
     log_to_driver: whether what workers print is shown here; by default what HPC_LOG_TO_DRIVER says, else yes.
     Raises RuntimeError for unknown options and when called twice without ignore_reinit_error, ValueError for options
     that belong to the start of a session that runs already and for numbers out of their range, ConnectionError when
     there is no such session, SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's
     files cannot be packaged.
     """
-    skip_hook = bool(other.pop("_skip_env_hook", False))
-    unknown = sorted(set(other) - MEANINGLESS_HERE)
-    if unknown:
-        raise RuntimeError(f"hpc.init() has no option {', '.join(unknown)}")
+    skip_hook = _skips_hook(other)
     with _lock:
         connected = _connected(ignore_reinit_error)
         if connected is not None:
             return connected
         _check_options(local_mode)
-        show = wanted_looks(log_to_driver)
+        logging = wanted_logging(logging_config)
+        show = wanted_looks(log_to_driver, logging)
         runtime_env, namespace = _of_job(job_config, runtime_env, namespace, skip_hook)
         node_dir = find_node_dir(address)
         if node_dir is not None:
@@ -186,7 +188,7 @@ def init(
             config = _config(object_spilling_directory, bulk_encryption)
             node_dir = _start(address == "local", overrides, start_timeout_s, config)
         try:
-            context = _connect(node_dir, namespace, show)
+            context = _connect(node_dir, namespace, show, logging)
         except BaseException:
             _stop_session()
             raise
@@ -207,6 +209,15 @@ def _connected(ignore_reinit_error: bool) -> Context | None:
     if not ignore_reinit_error:
         raise RuntimeError("hpc.init() was called twice; ignore_reinit_error=True allows that")
     return _state.context or _context(current.client)
+
+
+def _skips_hook(other: dict[str, Any]) -> bool:
+    """Of the options without a name in the signature, the one that means something; RuntimeError for unknown ones."""
+    skip_hook = bool(other.pop("_skip_env_hook", False))
+    unknown = sorted(set(other) - MEANINGLESS_HERE)
+    if unknown:
+        raise RuntimeError(f"hpc.init() has no option {', '.join(unknown)}")
+    return skip_hook
 
 
 def _check_options(local_mode: bool) -> None:
@@ -324,7 +335,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
     return node_dir
 
 
-def _connect(node_dir: str, namespace: str | None, show: Looks | None) -> Context:
+def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: dict[str, Any] | None) -> Context:
     from hpc.core.owner.client import Client, pack_job
 
     _check_patches()
@@ -336,7 +347,9 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None) -> Contex
     host = host_of(node_dir)
     namespace = namespace or (host.namespace if host is not None else "") or f"anonymous-{secrets.token_hex(8)}"
     _state.namespace = namespace
-    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace})
+    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace, "logging": logging})
+    if logging is not None:
+        apply_logging(logging)
     try:
         client = Client(node_dir, "driver", job)
     except OSError as error:

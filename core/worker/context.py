@@ -55,5 +55,13 @@ class ProcessContext:
     group: tuple[Any, ...] = ()
 
 
+def function_name(context: TaskContext) -> str:
+    """The function or method that a task runs, with its module."""
+    code = process.code[context.fn or process.actor_class]
+    if isinstance(code, type):
+        return f"{code.__module__}.{code.__qualname__}.{context.name.rpartition('.')[2]}"
+    return f"{code[0].__module__}.{getattr(code[0], '__qualname__', context.name)}"
+
+
 current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)
 process = ProcessContext()

@@ -24,7 +24,7 @@ from hpc.core.crashpoints import arm
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran, pack_error, show_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
-from hpc.core.node.output import name_again, write_as
+from hpc.core.node.output import write_as
 from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.ref import current
@@ -61,6 +61,7 @@ from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, Packed, run_generator, static_returns
 from hpc.core.worker.interrupt import Interrupter
+from hpc.core.worker.job import enter_job
 from hpc.core.worker.threads import ENVIRON, LeaseThreads
 from hpc.core.worker.threads import KEY as OMP
 from hpc.core.worker.title import IDLE, IDLE_S, Title
@@ -333,7 +334,6 @@ class Worker:
             process.job = unpack_job(begin.job)
             self.client.machine.job = begin.job
             enter_job(process.job)
-            name_again()
 
     def function(self, ident: bytes) -> Any:
         """The function or class with this id, unpickled once."""
@@ -572,20 +572,6 @@ def show_accelerators(instances: dict[str, list[str]], node_has_gpus: bool) -> N
             os.environ["HIP_VISIBLE_DEVICES"] = visible
     if instances.get("TPU"):
         os.environ["TPU_VISIBLE_CHIPS"] = ",".join(instances["TPU"])
-
-
-def enter_job(job: dict[str, Any]) -> None:
-    """Make the driver's modules importable here, and work where it works."""
-    at = len(process.paths)  # what the runtime environment names comes first
-    for path in reversed(job.get("sys_path", [])):
-        if path not in sys.path:
-            sys.path.insert(at, path)
-    cwd = job.get("cwd")
-    if cwd and not process.working_dir:
-        try:
-            os.chdir(cwd)
-        except OSError:
-            print(f"hpc: the driver's directory {cwd} does not exist on this node", file=sys.stderr)
 
 
 def worker_main(spec: NodeSpec, proc: int) -> None:

@@ -1,5 +1,6 @@
 """Lines of workers at the driver: with the name, the process and another node in front; equal ones as a number."""
 
+import json
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 import hpc
+from hpc.core.worker import logformat
 from hpc.util.state import get_log
 from runtime.running import local_nodes, on, one_node
 
@@ -212,3 +214,36 @@ def test_a_worker_in_an_interpreter_of_its_own_says_its_names_too(printed):
     env = {"container": {"prefix": ["env"], "python": sys.executable}}
     out, _ = printed(lambda: [talk.options(runtime_env=env).remote()])
     assert len(out) == 1 and out[0].startswith("(talk pid=")
+
+
+@hpc.remote
+def logs(level):
+    logging.getLogger("mine").log(level, "a record", extra={"part": {1, 2}})
+
+
+def test_records_of_all_workers_are_objects_of_json_that_say_where_they_come_from(printed):
+    config = hpc.LoggingConfig("JSON", "INFO")
+    program = lambda: [logs.remote(level) for level in (logging.DEBUG, logging.INFO, logging.ERROR)]  # noqa: E731
+    level = logging.getLogger().level
+    try:
+        out, err = printed(program, num_cpus=3, logging_config=config)
+    finally:
+        logformat.apply(None)
+    records = [json.loads(line) for line in err]
+    assert out == [] and sorted(record["levelname"] for record in records) == ["ERROR", "INFO"]
+    for record in records:
+        assert record["message"] == "a record" and record["part"] == "{1, 2}" and record["task_name"] == "logs"
+        assert len({*record, "job_id", "node_id", "worker_id", "task_id"}) == len(record)
+    assert logging.getLogger().level == level
+
+
+def test_the_environment_says_how_jobs_log_too(printed):
+    try:
+        _, err = printed(lambda: [logs.remote(logging.ERROR)], env={"RAY_LOGGING_CONFIG_ENCODING": "TEXT"})
+    finally:
+        logformat.apply(None)
+    assert re.search(r"\tERROR test_printed_names.py:\d+ -- a record part=\{1, 2\} job_id=", err[0])
+    with pytest.raises(ValueError, match="HPC_LOGGING_CONFIG_ENCODING is 'XML'"):
+        printed(list, env={"HPC_LOGGING_CONFIG_ENCODING": "XML"})
+    with pytest.raises(TypeError, match="must be a LoggingConfig, not dict"):
+        hpc.init(address="local", logging_config={"encoding": "JSON"})

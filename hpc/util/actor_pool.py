@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import hpc
+from hpc.exceptions import ActorDiedError
 
 Call = Callable[[Any, Any], Any]
 
@@ -34,7 +35,8 @@ class ActorPool:
     """Gives values to actors, each to the next one that is free.
 
     ``fn`` is called here with an actor and a value and returns the reference of a call of that actor:
-    ``pool.map(lambda actor, value: actor.double.remote(value), values)``.
+    ``pool.map(lambda actor, value: actor.double.remote(value), values)``. An actor whose call has raised ActorDiedError
+    leaves the pool.
     """
 
     def __init__(self, actors: Iterable[Any]) -> None:
@@ -59,7 +61,9 @@ class ActorPool:
 
     def _start_over(self, fn: Call, values: Iterable[Any]) -> None:
         while self.has_next():
-            self._take(next(iter(self._running)))
+            call = next(iter(self._running.values()))
+            self._take(call)
+            self._free(call.actor)
         for value in values:
             self.submit(fn, value)
 
@@ -122,15 +126,23 @@ class ActorPool:
     def _finish(self, call: _Running, late: bool, timeout: float | None, ignore: bool) -> Any:
         if late and not ignore:
             raise TimeoutError(f"no result within {timeout} s")
-        self._take(call.index)
+        self._take(call)
         if late:
+            self._free(call.actor)
             raise TimeoutError(f"no result within {timeout} s; submission {call.index} is ignored from now on")
-        return hpc.get(call.result)
-
-    def _take(self, index: int) -> None:
-        call = self._running.pop(index)
-        self._returned = max(self._returned, index + 1)
+        try:
+            value = hpc.get(call.result)
+        except ActorDiedError:
+            raise  # the actor is not put back: what waits goes to the others
+        except BaseException:
+            self._free(call.actor)
+            raise
         self._free(call.actor)
+        return value
+
+    def _take(self, call: _Running) -> None:
+        del self._running[call.index]
+        self._returned = max(self._returned, call.index + 1)
 
     def _free(self, actor: Any) -> None:
         self._idle.append(actor)

@@ -23,6 +23,9 @@ class Doubler:
     def fail(self, value):
         raise KeyError(value)
 
+    def end(self, value):
+        hpc.actor.exit_actor()
+
     def after(self, gate):
         return hpc.get(gate[0])
 
@@ -114,6 +117,18 @@ def test_a_failed_call_raises_and_its_actor_goes_on():
     with pytest.raises(KeyError):
         pool.get_next()
     assert pool.get_next() == 2
+
+
+def test_an_actor_that_died_leaves_the_pool_and_what_waits_goes_to_the_others():
+    pool = ActorPool([Doubler.remote(), Doubler.remote()])
+    pool.submit(lambda actor, value: actor.end.remote(value), 0)
+    for value in range(1, 4):
+        pool.submit(lambda actor, value: actor.double.remote(value), value)
+    with pytest.raises(hpc.exceptions.ActorDiedError):
+        pool.get_next()
+    assert [pool.get_next() for _ in range(3)] == [2, 4, 6]
+    assert pool.pop_idle() is not None
+    assert pool.pop_idle() is None
 
 
 def test_a_new_map_drops_what_nobody_took():

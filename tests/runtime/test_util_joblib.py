@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hpc
-from runtime.running import one_node
+from runtime.running import eventually, one_node
 
 joblib = pytest.importorskip("joblib")
 
@@ -115,3 +115,19 @@ def test_without_joblib_the_error_says_what_to_do():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "ImportError: hpc.util.joblib needs joblib" in done.stderr
     assert "pip install joblib" in done.stderr
+
+
+def test_options_of_the_actors_for_one_call():
+    def given():
+        return os.environ.get("GIVEN")
+
+    with joblib.parallel_config(backend="hpc", n_jobs=2):
+        args = {"runtime_env": {"env_vars": {"GIVEN": "yes"}}}
+        assert joblib.Parallel(ray_remote_args=args)(joblib.delayed(given)() for _ in range(3)) == ["yes"] * 3
+        assert joblib.Parallel()(joblib.delayed(given)() for _ in range(3)) == [None] * 3
+
+
+def test_the_pool_ends_with_the_block():
+    with joblib.parallel_config(backend="hpc", n_jobs=2):
+        pids = set(joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(4)))
+    eventually(lambda: not [pid for pid in pids if os.path.exists(f"/proc/{pid}")])

@@ -240,9 +240,9 @@ def test_terminate_does_not_wait_and_results_say_so():
     pool.terminate()
     pool.join()
     for result in (running, waiting):
-        with pytest.raises(RuntimeError, match="terminated"):
+        with pytest.raises(ActorDiedError, match="terminated"):
             result.get(timeout=10)
-    with pytest.raises(RuntimeError, match="terminated"):
+    with pytest.raises(ActorDiedError, match="terminated"):
         results.next(timeout=10)
 
 
@@ -347,8 +347,50 @@ def test_bad_arguments():
         Pool(1, ray_remote_args={"num_cps": 1})
     with pytest.warns(UserWarning, match="context"):
         Pool(1, context="spawn").terminate()
-    with Pool(1) as pool, pytest.raises(NotImplementedError):
+    with Pool(1) as pool:
+        with pytest.raises(TypeError, match="chunksize is given by name"):
+            pool.starmap_async(add, [(1, 2)], 5)
+        assert pool.starmap_async(add, [(1, 2)], chunksize=5).get() == [3]
+    with Pool(1, maxtasksperchild=3) as pool, pytest.raises(TypeError, match="maxtasksperchild"):
         pickle.dumps(pool)
+
+
+@hpc.remote(num_cpus=0)
+class User:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def map(self, function, values):
+        return self.pool.map(function, values, chunksize=1)
+
+
+def test_a_pool_that_is_given_away_uses_the_same_processes(pool):
+    user = User.remote(pool)
+    assert hpc.get(user.map.remote(square, range(5)), timeout=30) == [0, 1, 4, 9, 16]
+    assert set(hpc.get(user.map.remote(pid, range(8)), timeout=30)) == set(pool.map(pid, range(8), chunksize=1))
+
+
+def test_a_pool_that_is_given_away_lives_as_long_as_one_copy():
+    pool = Pool(1)
+    worker = pool.apply(pid)
+    user = User.remote(pool)
+    hpc.get(user.map.remote(square, [1]), timeout=30)
+    del pool
+    gc.collect()
+    assert hpc.get(user.map.remote(pid, [0]), timeout=30) == [worker]
+    del user
+    eventually(lambda: not os.path.exists(f"/proc/{worker}"))
+
+
+def test_a_copy_of_a_pool_goes_on_without_the_processes_that_died(pool):
+    user = User.remote(pool)
+    with pytest.raises(ActorDiedError, match="SIGKILL"):
+        hpc.get(user.map.remote(die, [0]), timeout=30)
+    assert hpc.get(user.map.remote(square, range(5)), timeout=30) == [0, 1, 4, 9, 16]
+    with pytest.raises(ActorDiedError, match="SIGKILL"):
+        hpc.get(user.map.remote(die, [0]), timeout=30)
+    with pytest.raises(ActorDiedError, match="have ended"):
+        hpc.get(user.map.remote(square, range(5)), timeout=30)
 
 
 def test_options_of_the_processes_and_their_number():

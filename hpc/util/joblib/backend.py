@@ -26,7 +26,8 @@ SHARED_BYTES = 1 << 20
 
 
 class HpcBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
-    """Chosen by ``parallel_config(backend="hpc")``; further arguments there: ``ray_remote_args``, as for `Pool`."""
+    """Chosen by ``parallel_config(backend="hpc")``. ``ray_remote_args``, as for `Pool`, can be given there, and for one
+    call to ``Parallel``."""
 
     supports_retrieve_callback = True
     supports_sharedmem = False
@@ -41,7 +42,7 @@ class HpcBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._remote_args = ray_remote_args
-        self._count = 0
+        self._wanted: tuple[int, dict[str, Any] | None] = (0, None)  # what the pool has, or will have
         self._pool: Pool | None = None
         self._shared: dict[int, tuple[Any, hpc.ObjectRef[Any]]] = {}
 
@@ -54,21 +55,29 @@ class HpcBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             return wanted
         return max(1, int(hpc.cluster_resources().get("CPU", 1)) + 1 + wanted)
 
-    def configure(self, n_jobs: int | None = 1, parallel: Any = None, **_options: Any) -> int:
+    def configure(
+        self,
+        n_jobs: int | None = 1,
+        parallel: Any = None,
+        ray_remote_args: dict[str, Any] | None = None,
+        **_options: Any,
+    ) -> int:
         """Called by joblib before the first batch of a call."""
         count = self.effective_n_jobs(n_jobs)
         if count == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
-        if count != self._count:
+        wanted = (count, self._remote_args if ray_remote_args is None else ray_remote_args)
+        if wanted != self._wanted:
             self._end_pool()
         self.parallel = parallel
-        self._count = count
+        self._wanted = wanted
         return count
 
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Run a batch; ``callback`` gets (True, results) or (False, what it raised)."""
         if self._pool is None:
-            self._pool = Pool(self._count, ray_remote_args=self._remote_args)
+            count, remote_args = self._wanted
+            self._pool = Pool(count, ray_remote_args=remote_args)
 
         def returned(value: Any) -> None:
             callback((True, value))
@@ -92,8 +101,10 @@ class HpcBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._shared.clear()
 
     def terminate(self) -> None:
-        """Called after each call of ``Parallel``. The pool stays for the next."""
+        """Called after each call of ``Parallel``. The pool stays for the next, and ends with the last who holds this
+        backend: so this must not hold the one that holds it."""
         self._shared.clear()
+        self.parallel = None
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """A call has raised: end the others."""

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import hpc
-from hpc.exceptions import ActorError, HpcError, SessionLostError
+from hpc.exceptions import ActorDiedError, ActorError, HpcError, SessionLostError
 from hpc.util.multiprocessing.worker import Outcome
 
 #: Called with the outcomes of a chunk, or with the error that it met as a whole.
@@ -49,28 +49,33 @@ class Process:
 
 
 class Dispatcher:
-    """The thread of a pool. ``make(place)`` makes an actor; one is replaced after ``most`` chunks (None: never)."""
+    """The thread of a pool over these actors. ``make(place)`` makes another one for a place; that happens where one has
+    died, and after ``most`` chunks (None: never). Without ``make`` (in a copy of a pool) one that has died is gone."""
 
-    def __init__(self, make: Callable[[int], Any], count: int, most: int | None) -> None:
+    def __init__(self, make: Callable[[int], Any] | None, actors: list[Any], most: int | None) -> None:
         self.make = make
         self.most = most
         self.waiting: deque[Chunk] = deque()
-        self.processes = [Process(place, make(place)) for place in range(count)]
+        self.processes = [Process(place, actor) for place, actor in enumerate(actors)]
         self.idle = list(reversed(self.processes))
         self.leaving: list[Any] = []
+        self.shared = False
         self.closing = False
         self.ended = False
         self.gone = False
         self.events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._run, name="hpc-pool", daemon=True)
 
-    def start(self) -> None:
-        """Wait until all processes have run their initializer, and raise what one of them raised; then begin."""
+    def wait_ready(self) -> None:
+        """Wait until all processes have run their initializer, and raise what one of them raised."""
         try:
             hpc.get([process.actor.__ray_ready__.remote() for process in self.processes])
         except BaseException:
             self._kill()
             raise
+
+    def start(self) -> None:
+        """Begin."""
         self.thread.start()
 
     # What any thread may call.
@@ -88,6 +93,16 @@ class Dispatcher:
     def terminate(self) -> None:
         """End now: chunks that run or wait fail."""
         self.events.put(self._terminate)
+
+    def share(self) -> list[Any]:
+        """The actors, for a copy of the pool elsewhere: they live on when this pool is dropped, as long as one has
+        them."""
+        self.shared = True
+        return [process.actor for process in self.processes]
+
+    def drop(self) -> None:
+        """The pool is gone without a word: its processes end, unless other copies of it have them."""
+        self.events.put(self._leave_to_others if self.shared else self._terminate)
 
     def join(self) -> None:
         """Wait until the processes have ended."""
@@ -116,7 +131,10 @@ class Dispatcher:
 
     def _submit(self, chunk: Chunk) -> None:
         if self.ended:
-            _finish(chunk, [], RuntimeError("the pool was terminated"))
+            _finish(chunk, [], ActorDiedError("the pool was terminated"))
+            return
+        if not self.processes:
+            _finish(chunk, [], ActorDiedError("the processes of the pool have ended"))
             return
         self.waiting.append(chunk)
         self._assign()
@@ -144,17 +162,28 @@ class Dispatcher:
         process.running = None
         error = future.exception()
         broken = isinstance(error, ActorError)
-        if broken or (self.most is not None and process.chunks >= self.most):
-            self._replace(process, broken)
-        self.idle.append(process)
+        if broken and self.make is None:
+            self._lose(process)
+        else:
+            if self.make is not None and (broken or (self.most is not None and process.chunks >= self.most)):
+                self._replace(process, broken, self.make)
+            self.idle.append(process)
         self._assign()
         _finish(chunk, [] if error is not None else future.result(), error)
 
-    def _replace(self, process: Process, broken: bool) -> None:
+    def _lose(self, process: Process) -> None:
+        self.processes.remove(process)
+        if not self.processes:
+            failed = list(self.waiting)
+            self.waiting.clear()
+            for chunk in failed:
+                _finish(chunk, [], ActorDiedError("the processes of the pool have ended"))
+
+    def _replace(self, process: Process, broken: bool, make: Callable[[int], Any]) -> None:
         try:
             if not broken:
                 self.leaving.append(process.actor.__ray_terminate__.remote())
-            process.actor = self.make(process.place)
+            process.actor = make(process.place)
             process.chunks = 0
         except HpcError as error:
             print(f"hpc: a process of a pool could not be replaced: {error}", file=sys.stderr)
@@ -182,7 +211,12 @@ class Dispatcher:
         self._forget()
         for chunk in failed:
             if chunk is not None:
-                _finish(chunk, [], RuntimeError("the pool was terminated"))
+                _finish(chunk, [], ActorDiedError("the pool was terminated"))
+
+    def _leave_to_others(self) -> None:
+        if not self.ended:
+            self.ended = True
+            self._forget()
 
     def _kill(self) -> None:
         for process in self.processes:

@@ -32,6 +32,8 @@ class Pool:
     ray_address: as the address of `hpc.init`, if this process is not connected yet.
     ray_remote_args: options of the actors, as for ``.options()``: ``{"num_gpus": 1}``.
     Processes are dealt out to nodes in proportion to their CPUs, unless ``ray_remote_args`` say what they need.
+    A pool can be given to tasks and actors: their copies use the same processes, which end when one of them is closed or
+    terminated, or all are dropped. With ``maxtasksperchild`` it cannot.
     """
 
     def __init__(
@@ -51,17 +53,21 @@ class Pool:
             hpc.init(address=ray_address)
         cpus = _cpus_by_node()
         self._processes = processes if processes is not None else max(1, int(sum(cpus.values())))
-        self._options = {"num_cpus": 0, **(ray_remote_args or {})}
-        self._nodes = [] if PLACING & set(ray_remote_args or {}) else _deal(cpus, self._processes)
-        self._worker = hpc.remote(PoolWorker)
-        self._init = (initializer, tuple(initargs or ()))
-        self._feeds: weakref.WeakSet[ResultIterator] = weakref.WeakSet()
+        self._most = maxtasksperchild
+        options = {"num_cpus": 0, **(ray_remote_args or {})}
+        nodes = [] if PLACING & set(ray_remote_args or {}) else _deal(cpus, self._processes)
+        # The dispatcher's thread has this: it must not hold the pool itself, which could never be dropped.
+        make = partial(_make, hpc.remote(PoolWorker), options, nodes, (initializer, tuple(initargs or ())))
+        dispatcher = Dispatcher(make, [make(place) for place in range(self._processes)], maxtasksperchild)
+        dispatcher.wait_ready()
+        self._begin(dispatcher)
+
+    def _begin(self, dispatcher: Dispatcher) -> None:
         self._state = "running"
-        # The thread must not hold the pool itself, or it could never be dropped.
-        make = partial(_make, self._worker, self._options, self._nodes, self._init)
-        self._dispatcher = Dispatcher(make, self._processes, maxtasksperchild)
-        self._dispatcher.start()
-        self._finalizer = weakref.finalize(self, self._dispatcher.terminate)
+        self._feeds: weakref.WeakSet[ResultIterator] = weakref.WeakSet()
+        self._dispatcher = dispatcher
+        dispatcher.start()
+        self._finalizer = weakref.finalize(self, dispatcher.drop)
         self._finalizer.atexit = False  # the session's end comes then
 
     # -------------------------------------------------------------- one call
@@ -112,18 +118,20 @@ class Pool:
         self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[Any]:
         """``[func(*item) for item in iterable]``, in the processes."""
-        values: list[Any] = self.starmap_async(func, iterable, chunksize).get()
+        values: list[Any] = self.starmap_async(func, iterable, chunksize=chunksize).get()
         return values
 
     def starmap_async(
         self,
         func: Callable[..., Any],
         iterable: Iterable[Iterable[Any]],
-        chunksize: int | None = None,
         callback: Callback = None,
         error_callback: Callback = None,
+        *,
+        chunksize: int | None = None,
     ) -> AsyncResult:
-        """`starmap` without waiting; callbacks as for `apply_async`, called once."""
+        """`starmap` without waiting; callbacks as for `apply_async`, called once. The standard library has ``chunksize``
+        third; here it is given by name."""
         return self._map(func, STAR, iterable, chunksize, callback, error_callback)
 
     def _map(
@@ -136,6 +144,9 @@ class Pool:
         error_callback: Callback,
     ) -> AsyncResult:
         self._check_running()
+        for name, given in (("callback", callback), ("error_callback", error_callback)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name} must be callable, not {given!r}; a chunksize is given by name")
         items = list(iterable)
         if chunksize is None:
             chunksize = -(-len(items) // (self._processes * CHUNKS_PER_PROCESS)) or 1
@@ -206,7 +217,13 @@ class Pool:
         self.terminate()
 
     def __reduce__(self) -> Any:
-        raise NotImplementedError("a Pool cannot be passed to another process; make one there")
+        if self._most is not None:
+            raise TypeError(
+                "a Pool with maxtasksperchild cannot be passed to another process: its processes are replaced by the "
+                "one that made it; make one there"
+            )
+        actors = self._dispatcher.share()
+        return _copy, (type(self), self._processes, self._state, actors)
 
     def __repr__(self) -> str:
         return f"<Pool of {self._processes} processes, {self._state}>"
@@ -214,6 +231,19 @@ class Pool:
     def _check_running(self) -> None:
         if self._state != "running":
             raise ValueError("the pool is not running: it was closed or terminated")
+
+
+def _copy(kind: type[Pool], processes: int, state: str, actors: list[Any]) -> Pool:
+    """A pool that came from another process: over the same actors."""
+    pool = kind.__new__(kind)
+    pool._processes, pool._most = processes, None
+    dispatcher = Dispatcher(None, actors, None)
+    dispatcher.shared = True
+    pool._begin(dispatcher)
+    if state != "running":
+        pool._state = state
+        dispatcher.close()
+    return pool
 
 
 def _check(processes: int | None, initializer: Any, maxtasksperchild: int | None) -> None:

@@ -32,8 +32,8 @@ class Pool:
     ray_address: as the address of `hpc.init`, if this process is not connected yet.
     ray_remote_args: options of the actors, as for ``.options()``: ``{"num_gpus": 1}``.
     Processes are dealt out to nodes in proportion to their CPUs, unless ``ray_remote_args`` say what they need.
-    A pool can be given to tasks and actors: their copies use the same processes, which end when one of them is closed or
-    terminated, or all are dropped. With ``maxtasksperchild`` it cannot.
+    A pool can be given to tasks and actors: their copies use the same processes, which end when one of the copies is
+    closed or terminated, or all are dropped. With ``maxtasksperchild`` it cannot.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class Pool:
         *,
         chunksize: int | None = None,
     ) -> AsyncResult:
-        """`starmap` without waiting; callbacks as for `apply_async`, called once. The standard library has ``chunksize``
-        third; here it is given by name."""
+        """`starmap` without waiting; callbacks as for `apply_async`, called once. The standard library has
+        ``chunksize`` third; here it is given by name."""
         return self._map(func, STAR, iterable, chunksize, callback, error_callback)
 
     def _map(

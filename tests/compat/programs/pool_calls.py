@@ -10,7 +10,6 @@ from hpc.util.multiprocessing import Pool, TimeoutError
 ray.init(num_cpus=2)
 
 
-
 class Scale:
     def __init__(self, by):
         self.by = by

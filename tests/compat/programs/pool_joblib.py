@@ -66,7 +66,9 @@ print("backend=:", Parallel(n_jobs=2, backend="ray")(delayed(square)(i) for i in
 with joblib.parallel_backend("ray", n_jobs=2, ray_remote_args={"resources": {"special": 1}}):
     print("options of the actors:", Parallel()(delayed(special)(i) for i in range(3)))
 with joblib.parallel_backend("ray", n_jobs=2):
-    print("given to Parallel:", Parallel(ray_remote_args={"resources": {"special": 2}})(delayed(special)(i) for i in range(3)))
+    parallel = Parallel(ray_remote_args={"resources": {"special": 2}})
+    print("given to Parallel:", parallel(delayed(special)(i) for i in range(3)))
+    del parallel
 with joblib.parallel_backend("ray", n_jobs=2):
     try:
         print("a generator:", list(Parallel(return_as="generator")(delayed(square)(i) for i in range(4))))

@@ -42,7 +42,8 @@ def show(what, call):
     try:
         print(what, call())
     except Exception as error:
-        print(what, type(error).__name__, [isinstance(error, kind) for kind in (ValueError, StopIteration, TimeoutError)])
+        kinds = [isinstance(error, kind) for kind in (ValueError, StopIteration, TimeoutError)]
+        print(what, type(error).__name__, kinds)
 
 
 def state(pool):

@@ -54,7 +54,6 @@ def closes(pool):
     return "closed"
 
 
-
 def made_and_given():
     return ray.get(uses.remote(Pool(1)))
 

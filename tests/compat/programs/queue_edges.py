@@ -1,14 +1,13 @@
 """util.queue: every method, at its limits, with time-outs, batches, coroutines, threads and after its end."""
 
 import asyncio
+import queue as standard
 import threading
 import time
 
 import hpc as ray
 from hpc.exceptions import RayActorError
 from hpc.util.queue import Empty, Full, Queue
-
-import queue as standard
 
 ray.init(num_cpus=2)
 

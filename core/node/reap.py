@@ -44,18 +44,18 @@ def _children_by_scan(parent: int) -> list[int]:
 
 def parent_of(pid: int) -> int | None:
     """The parent of a process, None if there is no such process."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return int(fields[1]) if fields else None
 
 
 def is_running(pid: int) -> bool:
     """Whether a process exists and is not a zombie."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     return fields is not None and fields[0] not in (b"Z", b"X")
 
 
-def _stat(pid: int) -> list[bytes] | None:
-    """The fields of /proc/PID/stat after the name: state, parent, ..."""
+def stat_fields(pid: int) -> list[bytes] | None:
+    """The fields of /proc/PID/stat after the name: state, parent, group, session, ...; None without such a process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()

@@ -1,7 +1,15 @@
-"""Programs that the tasks of a worker have started, ended while the worker itself stays for what it owns.
+"""Programs that the tasks of a worker have started, while the worker itself lives.
 
 A worker that has seen accelerators is not used again, and lives on as long as somebody needs its objects. What it held
 is free for others once it has said that nothing runs below it.
+
+A worker is a subreaper, so daemons that its tasks have started become its children, and nobody waits for those. A child
+that the user's code has made must be left to that code, which may want its exit status. The two are told apart by their
+session (that of setsid): a process is born into its parent's and can only leave it for one of its own number. So a
+child in a third session was born to another process, and was adopted. One that was adopted and has never changed its
+session (`program &` of a shell) cannot be told from the user's own: it is waited for when the worker ends.
+
+Rejected: knowing the processes that Python itself forks (system() of C forks too, and waits).
 """
 
 from __future__ import annotations
@@ -12,7 +20,34 @@ import sys
 import time
 
 from hpc.core.node.orphans import END_S, GRACE_S, LOOK_S
-from hpc.core.node.reap import descendants, is_running, signal_all
+from hpc.core.node.reap import children_of, descendants, is_running, signal_all, stat_fields
+
+#: So often it is seen whether an adopted process has ended.
+ADOPTED_S = 1.0
+
+
+class Adopted:
+    """The children of this process that were born to another one and have ended."""
+
+    def __init__(self) -> None:
+        self._sessions = {os.getsid(0)}  # a process changes its own once at most
+        self._look_at = 0.0
+
+    def look(self, now: float) -> None:
+        """Wait for those that have ended; any other child is left as it is."""
+        if now < self._look_at:
+            return
+        self._look_at = now + ADOPTED_S
+        try:
+            if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return
+        except ChildProcessError:
+            return
+        self._sessions.add(os.getsid(0))
+        for pid in children_of(os.getpid()):
+            fields = stat_fields(pid)
+            if fields is not None and fields[0] == b"Z" and int(fields[3]) not in (pid, *self._sessions):
+                _reap(pid)
 
 
 def has_children() -> bool:

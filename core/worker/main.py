@@ -54,7 +54,7 @@ from hpc.core.wire import (
 )
 from hpc.core.worker import record, signals
 from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, host
-from hpc.core.worker.below import end_programs, has_children
+from hpc.core.worker.below import Adopted, end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.deadlock import Deadlocks
 from hpc.core.worker.ending import end_child, exit_called, leave
@@ -144,6 +144,7 @@ class Worker:
         current.client = client
         client.polling.check = self.interrupter.check
         self.deadlocks = Deadlocks(self)
+        self.adopted = Adopted()
 
     # -------------------------------------------------------------- messages
 
@@ -280,6 +281,7 @@ class Worker:
         """On the background thread, while the main thread computes: a long task gives back those behind it, and one
         that is to end is told so again."""
         self.interrupter.again()
+        self.adopted.look(time.monotonic())
         if time.monotonic() - self.started_at > IDLE_S:
             self.title.rest(self._running_name)
         if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:

@@ -109,6 +109,28 @@ def test_programs_of_a_worker_that_lives_run_on(session, tmp_path):
     os.kill(pid, signal.SIGKILL)
 
 
+def test_a_daemon_that_has_ended_is_gone_and_the_users_own_children_wait_for_him(session, tmp_path):
+    @hpc.remote(num_cpus=0)
+    class Starts:
+        def start(self, path):
+            self.program = subprocess.Popen(["sh", "-c", "exit 3"])
+            self.apart = subprocess.Popen(["sh", "-c", "exit 4"], start_new_session=True)
+            self.forked = os.fork() or os._exit(5)
+            return daemon(path)
+
+        def ended(self, pid):
+            """Once nothing is left of a process: the codes with which the others have ended."""
+            while there(pid):
+                time.sleep(0.05)
+            code = os.waitstatus_to_exitcode(os.waitpid(self.forked, 0)[1])
+            return self.program.wait(), self.apart.wait(), code
+
+    actor = Starts.remote()
+    pid = hpc.get(actor.start.remote(str(tmp_path / "pid")))
+    os.kill(pid, signal.SIGKILL)
+    assert hpc.get(actor.ended.remote(pid), timeout=30) == (3, 4, 5)
+
+
 def test_a_program_may_clear_up_and_shared_memory_is_removed(session, tmp_path):
     program = "import signal, sys, time\nsignal.signal(15, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit()))\n"
     program += "print('ready', flush=True)\ntime.sleep(1000)"

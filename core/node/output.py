@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from typing import TYPE_CHECKING
 
 from hpc.core.node.marks import mark
@@ -33,13 +34,16 @@ class LogFile(io.FileIO):
     #: The mark that the file had last, empty at first, and the bytes that were written since.
     marked = b""
     since = 0
+    #: The device and inode of the log file: names are for it alone. User code may put another file, or a pipe, behind
+    #: the descriptor for a while, in which there must be nothing but what it has written.
+    home: tuple[int, int] | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write; what there is no room for is counted and dropped."""
         try:
             if self.dropped:
                 self._say()
-            if _names.mark and (_names.mark != self.marked or self.since > REPEAT_BYTES):
+            if _names.mark and (_names.mark != self.marked or self.since > REPEAT_BYTES) and self._is_home():
                 return self._write_marked(_names.mark, data)
             written = super().write(data) or 0
             self.since += written
@@ -62,11 +66,25 @@ class LogFile(io.FileIO):
 
     def end_name(self) -> None:
         """What follows is nobody's until a name is written again: C code and children write without one."""
-        if self.marked not in (b"", _NOBODY):
+        if self.marked not in (b"", _NOBODY) and self._is_home():
             try:
                 self._write_marked(_NOBODY, b"")
             except OSError:
                 self.marked = b""
+
+    def come_home(self) -> None:
+        """What is behind the descriptor now is the log file."""
+        self.home = self._behind()
+
+    def _is_home(self) -> bool:
+        return self.home is not None and self.home == self._behind()
+
+    def _behind(self) -> tuple[int, int] | None:
+        try:
+            info = os.fstat(self.fileno())
+        except OSError:
+            return None
+        return info.st_dev, info.st_ino
 
     def _say(self) -> None:
         text = f"\nhpc: {self.dropped} bytes of output could not be kept here and were dropped: {self.why}\n".encode()
@@ -97,10 +115,17 @@ def _text_stream(file: LogFile) -> io.TextIOWrapper:
 
 
 def standard_streams() -> tuple[io.TextIOWrapper, io.TextIOWrapper]:
-    """Streams over descriptors 1 and 2 that write in the name that `write_as` gives."""
+    """Streams over descriptors 1 and 2 that write in the name that `write_as` gives, once `begin_logs` was called."""
     _names.files = [LogFile(fd, "w", closefd=False) for fd in (1, 2)]
     _names.streams = [_text_stream(file) for file in _names.files]
     return _names.streams[0], _names.streams[1]
+
+
+def begin_logs() -> None:
+    """Descriptors 1 and 2 are this process's log files from now on, and nothing was written to them."""
+    for file in _names.files:
+        file.come_home()
+        file.marked = b""
 
 
 def write_as(name: str) -> None:

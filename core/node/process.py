@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from hpc.core.node.output import standard_streams
+from hpc.core.node.output import begin_logs, standard_streams
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
@@ -142,6 +142,7 @@ def redirect(stdout_path: str, stderr_path: str) -> None:
     if _written_to != [sys.stdout, sys.stderr]:
         sys.stdout, sys.stderr = standard_streams()
         _written_to[:] = [sys.stdout, sys.stderr]
+    begin_logs()
 
 
 def flush_output() -> None:

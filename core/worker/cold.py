@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hpc._version import __version__
-from hpc.core.node.output import standard_streams
+from hpc.core.node.output import begin_logs, standard_streams
 from hpc.core.node.process import die_with, set_name
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.interpreters import START
@@ -31,6 +31,7 @@ def main(start: dict[str, Any]) -> None:
         sys.exit(f"the environment has hpc {__version__} ({__file__}), and the session has {start['hpc']}")
     die_with(os.getppid(), signal.SIGKILL)
     sys.stdout, sys.stderr = standard_streams()
+    begin_logs()
     spec = msgspec.convert(start["spec"], NodeSpec)
     set_name(f"hpc-worker-{start['proc']}")
     process.env = dict(start["env"])

@@ -247,3 +247,17 @@ def test_the_environment_says_how_jobs_log_too(printed):
         printed(list, env={"HPC_LOGGING_CONFIG_ENCODING": "XML"})
     with pytest.raises(TypeError, match="must be a LoggingConfig, not dict"):
         hpc.init(address="local", logging_config={"encoding": "JSON"})
+
+
+def test_what_a_task_writes_into_a_file_of_its_own_through_standard_output_is_its_text_alone(printed, tmp_path):
+    @hpc.remote
+    def capture(path):
+        before, own = os.dup(1), os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(own, 1)
+        print("captured")
+        os.dup2(before, 1)
+        print("logged")
+
+    out, _ = printed(lambda: [capture.remote(str(tmp_path / "own"))])
+    assert (tmp_path / "own").read_text() == "captured\n"
+    assert out[0].startswith("(capture pid=") and out[0].endswith(") logged") and len(out) == 1

@@ -20,6 +20,7 @@ def streams(tmp_path, monkeypatch):
     fds = [os.open(tmp_path / suffix, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for suffix in ("out", "err")]
     names.files = [output.LogFile(fd, "w", closefd=False) for fd in fds]
     names.streams = [output._text_stream(file) for file in names.files]
+    output.begin_logs()
     yield *names.streams, lambda: (tmp_path / "out").read_bytes()
     for fd in fds:
         os.close(fd)
@@ -58,9 +59,27 @@ def test_a_name_is_said_again_to_others_and_after_much_text(streams):
     assert written().count(F) == 3
 
 
+def test_a_file_that_the_program_puts_behind_the_descriptor_gets_no_name(streams, tmp_path):
+    out, _, written = streams
+    fd = output._names.files[0].fileno()
+    log, other = os.dup(fd), os.open(tmp_path / "own", os.O_WRONLY | os.O_CREAT)
+    output.write_as("f")
+    os.dup2(other, fd)
+    print("x" * 2 * output.REPEAT_BYTES, file=out)
+    print("captured", file=out)
+    output.write_as("g")
+    os.dup2(log, fd)
+    print("logged", file=out)
+    os.close(log)
+    os.close(other)
+    assert (tmp_path / "own").read_bytes() == b"x" * 2 * output.REPEAT_BYTES + b"\ncaptured\n"
+    assert written() == G + b"logged\n"
+
+
 def test_a_disk_that_is_full_loses_the_name_with_the_text_and_says_so():
     fd = os.open("/dev/full", os.O_WRONLY)
     file = output.LogFile(fd, "w", closefd=False)
+    file.come_home()
     old, output._names.mark = output._names.mark, F
     try:
         assert file.write(b"lost") == 4

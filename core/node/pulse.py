@@ -47,5 +47,13 @@ class Pulse:
 
 def pulse_of(name: str, config: Mapping[str, Any], now: float) -> Pulse | None:
     """The pulse of a child that has begun to listen, if it has to have one."""
-    limit_s = {"head": head_hang_s(config), "raylet": fault_times(config).fence_s}.get(name, 0.0)
+    limit_s = head_hang_s(config) if name == "head" else fault_times(config).fence_s
     return Pulse(limit_s, now) if limit_s else None
+
+
+def answered(pulse: Pulse | None, name: str, config: Mapping[str, Any], now: float) -> Pulse | None:
+    """A child has answered; its pulse from now on. The zygote's first answer comes unasked, when it has imported what
+    workers need: that may take long."""
+    if pulse is not None:
+        pulse.answered()
+    return pulse_of(name, config, now) if pulse is None and name == "zygote" else pulse

@@ -37,7 +37,7 @@ from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.headkeeper import HeadKeeper
 from hpc.core.node.keeper import keep
 from hpc.core.node.process import fork_child, open_pidfd
-from hpc.core.node.pulse import Pulse, pulse_of
+from hpc.core.node.pulse import Pulse, answered, pulse_of
 from hpc.core.node.ranks import Order, Ranks, without_ranks
 from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
 from hpc.core.node.spec import NodeSpec, Start, parse_start
@@ -214,7 +214,7 @@ class Supervisor:
             self._on_deadline()
 
     def _feel_pulses(self) -> None:
-        """Ask head and raylet whether they still turn their loops; what follows if they do not."""
+        """Ask the children whether they still turn their loops; what follows if they do not."""
         now = time.monotonic()
         for child in list(self.children.values()):
             if child.pulse is None or child.ended or self.stopping:
@@ -349,8 +349,8 @@ class Supervisor:
                 child.pulse = pulse_of(child.name, self.spec.config if self.spec else {}, time.monotonic())
                 self.deadline = None if self.hello_sent and not self.stopping else self.deadline
                 self._hello_if_bound()  # before a "ready" that came with it
-            elif op == "pong" and child.pulse is not None:
-                child.pulse.answered()
+            elif op == "pong" and self.spec is not None:
+                child.pulse = answered(child.pulse, child.name, self.spec.config, time.monotonic())
             elif op == "fenced" and not self.stopping:  # the head may believe it dead: nothing here may go on
                 self._fail(str(message.get("why")), 0.0)
             elif op == "ready" and child.name == "raylet":

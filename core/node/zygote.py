@@ -9,6 +9,9 @@ Raylet to zygote  {"op":"fork","proc":n,"env":{...}}     (a value of null unsets
 zygote to raylet  {"op":"forked","proc":n,"pid":p}
                   {"op":"exited","proc":n,"pid":p,"status":wait status}   and nothing that it started is left
                   {"op":"error","proc":n,"why":str}      this worker was not forked
+The supervisor asks from time to time whether this loop still turns, and ends the node if it does not:
+supervisor to zygote {"op":"ping"}
+zygote to supervisor {"op":"pong"}, the first one when it begins to turn
 All requests that have come are served before the zygote looks at anything else.  End of file from the raylet or
 the supervisor ends all workers and the zygote.
 """
@@ -113,6 +116,7 @@ class Zygote:
         note_signals()
         become_subreaper()
         orphans = self.orphans = Orphans(self.workers, self._tell_ended)
+        self.supervisor.send({"op": "pong"})
         poll = select.poll()
         poll.register(wake_read, select.POLLIN)
         poll.register(self.supervisor.fileno(), select.POLLIN)
@@ -131,7 +135,9 @@ class Zygote:
                 self.raylet.flush()
                 for request in self.raylet.receive():
                     self._on_request(request)
-                self.supervisor.receive()
+                for question in self.supervisor.receive():
+                    if question.get("op") == "ping":
+                        self.supervisor.send({"op": "pong"})
         finally:
             end_descendants(END_TIMEOUT_S)
 

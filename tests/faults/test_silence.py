@@ -153,6 +153,20 @@ def test_a_node_without_one_of_its_parts_ends_and_its_work_is_done_elsewhere(tmp
         eventually(lambda: not os.path.exists(there))
 
 
+def test_a_node_whose_zygote_hangs_ends_and_its_work_is_done_elsewhere(tmp_path):
+    with local_nodes(3, config=QUICK) as session:
+        log = Log.options(scheduling_strategy=soft(3), max_restarts=1).remote()
+        assert hpc.get(log.add.remote(0)) == 1
+        there = node_dir(3)
+        below = descendants(int(hpc_json(there)["pid"]))
+        os.kill(pid_of(there, "zygote"), signal.SIGSTOP)
+        eventually(lambda: session.pump(0.02) or session.nodes[3].state == "gone", 30)
+        assert "zygote hangs: it has not answered for" in session.nodes[3].why
+        eventually(lambda: not [p for p in below if os.path.exists(f"/proc/{p}/exe")])
+        eventually(lambda: session.pump(0.02) or not alive()[2])
+        assert hpc.get(log.add.remote(0), timeout=20) == 1
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

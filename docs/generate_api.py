@@ -67,8 +67,8 @@ DIFFERENCES = (
     (the runtime has no logger in a driver) and `include_dashboard`.""",
     """Lines of workers at the driver have `node=2` where Ray has an address, and colours on terminals only. Of a line
     with carriage returns the last state is shown, text without an end of line after a second. What C code or another
-    program writes has no name in front of it, unless the task has printed before. Lines of a job whose LoggingConfig
-    says JSON are never folded, so that each is one record.""",
+    program writes has no name in front of it where its task is shorter than 0.2 s and has not printed before. Lines of
+    a job whose LoggingConfig says JSON are never folded, so that each is one record.""",
     """`init()` inside a Slurm allocation starts the session on all of its nodes. On a login node it starts one on the
     login node itself; `hpc-launch` submits a job there.""",
     """`kill`, restarts and the end of an actor are the business of the process that created it. When that process ends,

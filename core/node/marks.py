@@ -22,10 +22,15 @@ _BEGUN = re.compile(rb"\x1b(?:_(?:h(?:p(?:c(?::[^\x1b\n]{0,%d}\x1b?)?)?)?)?)?\Z"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]+")
 
 
+def shown(name: str, size: int = MAX_NAME) -> bytes:
+    """A name as people see it, in at most ``size`` bytes: one line, and of an inner function its own part."""
+    data = _CONTROL.sub(" ", name.rpartition("<locals>.")[2]).strip().encode("utf-8", "replace")
+    return data[:size].decode("utf-8", "ignore").encode()
+
+
 def mark(name: str) -> bytes:
     """The mark of a name; with an empty one it says that nobody is known to write."""
-    data = _CONTROL.sub(" ", name).strip().encode("utf-8", "replace")
-    return BEGIN + data[:MAX_NAME].decode("utf-8", "ignore").encode() + END
+    return BEGIN + shown(name) + END
 
 
 def without(data: bytes) -> bytes:

@@ -128,11 +128,12 @@ def begin_logs() -> None:
         file.marked = b""
 
 
-def write_as(name: str) -> None:
-    """From now on this process writes in this name. What was printed before and is not written yet has the old one."""
+def write_as(name: str) -> bool:
+    """From now on this process writes in this name; False if it does so already. What was printed before and is not
+    written yet has the old one."""
     if name == _names.name:
-        return
-    new = mark(name.rpartition("<locals>.")[2])
+        return False
+    new = mark(name)
     for stream in _names.streams:
         try:
             stream.flush()
@@ -142,6 +143,7 @@ def write_as(name: str) -> None:
     for file in _names.files:
         if file.marked != new:
             file.end_name()
+    return True
 
 
 def name_again() -> None:

@@ -57,13 +57,21 @@ class _Output:
     pid: int = 0
     driver: Address = NOBODY
     ended: bool = False
+    #: It has written more than its driver takes: nobody knows when.
+    behind: bool = False
 
 
 class LogTail:
     """Follows the output files of the workers of a node."""
 
-    def __init__(self, spec: NodeSpec, machine: RayletMachine) -> None:
+    def __init__(
+        self, spec: NodeSpec, machine: RayletMachine, writer: Callable[[int, float], str] = lambda number, moment: ""
+    ) -> None:
+        """``writer``: see `Writers.name`."""
         self._spec = spec
+        self._writer = writer
+        #: When it was last asked who has written, and the time before: what comes now was written since.
+        self._noted = self._noted_before = 0.0
         self._machine = machine
         self.files = files = LogFiles(spec)
         self._living: dict[int, _Output] = {}
@@ -104,6 +112,7 @@ class LogTail:
 
     def poll(self) -> None:
         """Send what is new."""
+        self._noted_before, self._noted = self._noted, time.monotonic()
         self._note_written()
         self._send()
         now = time.monotonic()
@@ -242,14 +251,16 @@ class LogTail:
                     continue
                 gone = self._is_gone(output.driver)
                 if not gone and self._unseen.get(output.driver, 0) >= WINDOW_BYTES:
-                    self._unread[number] = None
+                    self._unread[number], output.behind = None, True
                     continue
                 # Each file is read: what stands in the way of one is not in the way of the other.
                 more = [self._skip(file) if gone else self._read(output, file) for file in output.files]
                 if any(more):
                     self._unread[number] = None
                     moved = True
-                elif output.ended:
+                    continue
+                output.behind = False
+                if output.ended:
                     self._end(output)
             if not moved:
                 return
@@ -289,7 +300,11 @@ class LogTail:
         except OSError:
             return False
         file.at += len(data)
-        self._send_lines(output, file, file.lines.take(data), len(data))
+        runs = file.lines.take(data)
+        if any(not name for name, _ in runs) and not (output.behind or output.ended):
+            writer = self._writer(output.number, self._noted_before)
+            runs = [(name or writer, lines) for name, lines in runs]
+        self._send_lines(output, file, runs, len(data))
         if not file.lines.partial:
             file.open_since = 0.0
         elif not file.open_since:

@@ -37,6 +37,7 @@ from hpc.core.raylet.store import StoreShell, open_arena
 from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.totals import node_totals
 from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
+from hpc.core.raylet.writers import Writers
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES
@@ -116,7 +117,8 @@ class Raylet:
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
         self.exited: dict[int, str] = {}
         self.pids = Pids(self.reactor, self.machine.memory_gone)
-        self.logs = LogTail(spec, self.machine)
+        writers = Writers(self.arena, self.slots, self.free_slots, self.machine.leasing.procs)
+        self.logs = LogTail(spec, self.machine, writers.name)
         self.files = Files(self.machine.leasing, lambda dst, msg: self.machine.outbox.append((dst, msg)))
         self.dialed: set[int] = set()
         self.ready_said = False

@@ -19,10 +19,13 @@ from typing import Any
 from hpc.core.ids import ID_BYTES
 from hpc.core.store.backed import Backed
 
-SLOT_BYTES = 64
+SLOT_BYTES = 128
 MAX_SLOTS = 4096
 SLOTS_BYTES = SLOT_BYTES * MAX_SLOTS
 _SLOT = struct.Struct(f"<{ID_BYTES}sIBd")
+#: Behind it the name in which the worker writes, with its length in front.
+_NAME_AT = _SLOT.size
+NAME_BYTES = SLOT_BYTES - _NAME_AT - 1
 _POPULATE_WRITE = 23
 
 
@@ -131,6 +134,21 @@ class Arena:
             self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
         _SLOT.pack_into(self._slots, self._slot_at, task, attempt, running + (running and retriable), since)
 
+    def publish_name(self, name: bytes) -> None:
+        """Say in this worker's slot in whose name it writes: at most `NAME_BYTES`."""
+        if self._slots is None:
+            self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
+        at = self._slot_at + _NAME_AT
+        self._slots[at] = len(name)
+        self._slots[at + 1 : at + 1 + len(name)] = name
+
+    def published_name(self, slot: int) -> bytes:
+        """The name that the worker of the slot has published last; a piece of it if that happens just now."""
+        if self._slots is None:
+            self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
+        at = slot * SLOT_BYTES + _NAME_AT
+        return self._slots[at + 1 : at + 1 + min(self._slots[at], NAME_BYTES)]
+
     def published(self, slot: int) -> tuple[bytes, int]:
         """What the worker of the slot said that it runs: (task, attempt), or (b"", 0)."""
         if self._slots is None:
@@ -151,6 +169,7 @@ class Arena:
         if self._slots is None:
             self._slots = mmap.mmap(self.fd, SLOTS_BYTES)
         _SLOT.pack_into(self._slots, slot * SLOT_BYTES, b"", 0, False, 0.0)
+        self._slots[slot * SLOT_BYTES + _NAME_AT] = 0
 
     def prefault(self, offset: int, size: int) -> bool:
         """Have these pages backed and zeroed before anybody needs them; what is in them stays. False where the kernel

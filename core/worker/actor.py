@@ -15,7 +15,6 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.core.ids import Address
-from hpc.core.node.output import write_as
 from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
 from hpc.core.worker import record
@@ -103,7 +102,7 @@ class ActorHost:
         """Lines of an actor whose class says how its objects are shown have that in front."""
         if getattr(type(self.instance), "__repr__", None) is not object.__repr__:
             try:
-                write_as(repr(self.instance))
+                self.worker.write_as(repr(self.instance))
             except Exception:  # the class's name stays
                 traceback.print_exc()
 

@@ -24,6 +24,7 @@ from hpc.core.crashpoints import arm
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran, pack_error, show_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
+from hpc.core.node.marks import shown
 from hpc.core.node.output import write_as
 from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client, unpack_job
@@ -32,6 +33,7 @@ from hpc.core.owner.tables import Needs, Waiter
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.resources import UNIT
 from hpc.core.serialization import NO_ARGUMENTS
+from hpc.core.store.arena import NAME_BYTES
 from hpc.core.wire import (
     ERROR,
     INLINE,
@@ -290,6 +292,11 @@ class Worker:
                 self._give_back()
                 client._flush(everything=True)
 
+    def write_as(self, name: str) -> None:
+        """What is printed from now on is printed in this name; the raylet sees it too."""
+        if write_as(name):
+            self.client.arena.publish_name(shown(name, NAME_BYTES))
+
     def _running_name(self) -> str:
         """The name of a task or call that runs; empty when none does."""
         for context in list(self.running.values()):
@@ -386,7 +393,7 @@ class Worker:
         self.running[msg.task] = context
         if msg.name != self.title.now:
             self.title.show(msg.name)
-            write_as(msg.name)
+            self.write_as(msg.name)
         met: list[bytes] = []
         retryable = False
         max_calls = 0
@@ -534,7 +541,7 @@ class Worker:
         context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__", fn=msg.fn)
         self.title.at_rest = msg.name
         self.title.show(context.name)
-        write_as(msg.name)
+        self.write_as(msg.name)
         token = current_task.set(context)
         self.running[msg.actor] = context
         self._main_task = msg.actor

@@ -123,6 +123,32 @@ def test_what_another_program_writes_after_a_task_has_not_the_name_of_the_task_b
     assert line in (f"(pid={pids[1]}) from a shell", f"(shell pid={pids[1]}) from a shell")
 
 
+def test_what_a_program_writes_has_the_name_of_its_task_if_that_runs_for_long_enough_and_that_of_its_actor(printed):
+    @hpc.remote
+    def program():
+        """Goes on until the driver has its line: it is read while the task runs."""
+        for _ in range(3):
+            subprocess.run("sleep 0.3; echo a program", shell=True, check=True)
+        return os.getpid()
+
+    @hpc.remote
+    class Runs:
+        def run(self):
+            subprocess.run("echo a short one", shell=True, check=True)
+            return os.getpid()
+
+    pids = []
+
+    def run():
+        runs = Runs.remote()
+        pids.extend(hpc.get([program.remote(), runs.run.remote()]))
+        return []
+
+    out, _ = printed(run, num_cpus=2)
+    assert out.count(f"(program pid={pids[0]}) a program") >= 2
+    assert f"(Runs pid={pids[1]}) a short one" in out
+
+
 def test_the_node_is_named_where_it_is_another_than_the_drivers(capfd):
     with local_nodes(2):
         pids = hpc.get([talk.options(scheduling_strategy=on(n)).remote() for n in (1, 2)])

@@ -1,6 +1,7 @@
 """The raylet's side of what workers print: a driver has a bounded amount on its way, and no worker's end loses any."""
 
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ from hpc.core.node.output import text_stream
 from hpc.core.raylet import logs
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.tables import Proc
+from hpc.core.raylet.writers import Writers
+from hpc.core.store.arena import NAME_BYTES, Arena, create_arena
 from hpc.core.wire import Answer, FlushLogs, LogLines, LogsSeen
 
 NODE = 1
@@ -23,13 +26,14 @@ class Node:
     """A tail over real files, and a machine that does nothing."""
 
     def __init__(self, folder) -> None:
+        self.asked = []
         self.folder = folder
         spec = SimpleNamespace(node=NODE, log_dir=str(folder), log_path=lambda name: str(folder / name), config={})
         self.procs = {1: Proc(1, "driver", "driver")}
         self.machine = SimpleNamespace(
             outbox=[], handlers={}, reports={}, borrowing=Borrowing(NODE), leasing=SimpleNamespace(procs=self.procs)
         )
-        self.tail = logs.LogTail(spec, self.machine)
+        self.tail = logs.LogTail(spec, self.machine, self.writer)
         self.shown = b""
 
     def worker(self, number, driver=DRIVER):
@@ -37,6 +41,10 @@ class Node:
         for suffix in ("out", "err"):
             (self.folder / f"worker-{number}.{suffix}").touch()
         self.tail.open(number)
+
+    def writer(self, number, moment):
+        self.asked.append(moment)
+        return "it"
 
     def write(self, number, data):
         with open(self.folder / f"worker-{number}.out", "ab") as file:
@@ -152,6 +160,48 @@ def test_text_without_an_end_is_shown_after_a_while(node, monkeypatch):
     node.show_all()
     assert node.shown == b"20%\n30%\n"
     assert node.tail._open == {}
+
+
+def test_what_has_no_mark_is_by_whoever_has_run_since_the_last_look_unless_more_has_waited_since_long(node):
+    node.worker(2)
+    before = time.monotonic()
+    node.tail.poll()
+    between = time.monotonic()
+    node.write(2, mark("f") + b"one\n" + mark("") + b"two\n")
+    node.tail.poll()
+    found = [(msg.name, msg.lines) for _, msg in node.machine.outbox if isinstance(msg, LogLines)]
+    assert found == [("f", ["one"]), ("it", ["two"])]
+    assert len(node.asked) == 1 and before <= node.asked[0] <= between
+    node.write(2, LINE * 20_000)
+    node.tail.poll()
+    node.tail.poll()
+    node.machine.outbox.clear()
+    node.acknowledge([(DRIVER, 1 << 30)])
+    assert {msg.name for _, msg in node.machine.outbox if isinstance(msg, LogLines)} == {""}
+
+
+def test_a_task_is_the_writer_if_it_has_run_since_before_and_an_actor_always_and_nobody_where_slots_are_shared():
+    arena = Arena(create_arena(1 << 20), 1 << 20)
+    worker = Arena(os.dup(arena.fd), 1 << 20, slot=3)
+    procs = {7: Proc(7, "worker", "leased")}
+    free = [9]
+    writers = Writers(arena, {7: 3}, free, procs)
+    assert writers.name(7, 10.0) == writers.name(8, 10.0) == ""
+    worker.publish_name(b"f")
+    worker.publish(b"t" * 20, 0, True, 5.0)
+    assert writers.name(7, 10.0) == "f" and writers.name(7, 5.0) == writers.name(7, 4.0) == ""
+    worker.publish(b"", 0, False)
+    assert writers.name(7, 10.0) == ""
+    procs[7].lease = SimpleNamespace(actor=True)
+    assert writers.name(7, 0.0) == "f"
+    free.clear()
+    assert writers.name(7, 0.0) == ""
+    arena.clear_slot(3)
+    assert arena.published_name(3) == b""
+    worker.publish_name(b"x" * NAME_BYTES)
+    assert arena.published_name(3) == b"x" * NAME_BYTES and arena.published_name(4) == b""
+    for one in (arena, worker):
+        one.close()
 
 
 def test_the_last_lines_of_a_worker_have_no_marks(node):

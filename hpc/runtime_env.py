@@ -49,7 +49,7 @@ class RuntimeEnvConfig(dict[str, Any]):
 class RuntimeEnv(dict[str, Any]):
     """A runtime environment, checked; it is a dict with the fields that were given.
 
-    env_vars: variables; ``${NAME}`` in a value stands for the node's own value.
+    env_vars: variables; ``${NAME}`` in a value stands for another of them, or for the node's own value.
     working_dir: a directory or .zip: uploaded, unpacked once per node; tasks work there and import from there first.
         "file:///...": a directory that every node sees, used in place.
     excludes: what stays out of uploaded directories, as lines of a .gitignore.

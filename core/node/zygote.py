@@ -201,12 +201,10 @@ def run_worker(spec: NodeSpec, proc: int, env: dict[str, str | None], worker_mai
 def enter_environment(spec: NodeSpec, proc: int, env: dict[str, str | None]) -> None:
     """Variables, and what else the worker's runtime environment asks for: that may take long, or end in an exec."""
     before = dict(os.environ)
-    given: dict[str, str] = {}
-    for name, value in env.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name], given[name] = expand(value, before), value
+    given = {name: value for name, value in env.items() if value is not None}
+    for name in env.keys() - given.keys():
+        os.environ.pop(name, None)
+    os.environ.update(expand(given, before))
     from hpc.core.worker import threads
     from hpc.core.worker.context import process
 

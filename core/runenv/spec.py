@@ -42,9 +42,16 @@ def unpack(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
     return {name: value for name, value in env.items() if name != KEY}, rest
 
 
-def expand(value: str, environ: Mapping[str, str]) -> str:
-    """``${NAME}`` in a variable's value stands for what the node's environment has (nothing where it has none)."""
-    return _VARIABLE.sub(lambda match: environ.get(match[1], ""), value)
+def expand(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables with their final values: ``${NAME}`` in one stands for another of them; in the variable of that
+    name itself, and where none is given, for what the node's environment has (nothing where it has none)."""
+    pending, done = dict(given), {}
+    while pending:
+        ready = [name for name, value in pending.items() if not pending.keys() & set(_VARIABLE.findall(value)) - {name}]
+        for name in ready or [next(iter(pending))]:  # in a circle, one has to begin with the node's values
+            known = {**environ, **{other: value for other, value in done.items() if other != name}}
+            done[name] = _VARIABLE.sub(lambda match, known=known: known.get(match[1], ""), pending.pop(name))
+    return done
 
 
 def meta_key(digest: str) -> bytes:

@@ -111,7 +111,15 @@ def test_requirements_are_read_with_the_files_they_include(tmp_path, monkeypatch
 
 
 def test_values_can_use_the_variables_of_the_node():
-    assert expand("${HOME}/lib:${NONE}:$HOME", {"HOME": "/h"}) == "/h/lib::$HOME"
+    assert expand({"X": "${HOME}/lib:${NONE}:$HOME"}, {"HOME": "/h"}) == {"X": "/h/lib::$HOME"}
+
+
+def test_a_variable_may_name_others_that_are_given_in_any_order_and_its_own_earlier_value():
+    given = {"C": "${B}c", "B": "${A}b", "A": "a", "PATH": "${PATH}:/${C}", "D": "${PATH}"}
+    assert expand(given, {"PATH": "/bin", "A": "node"}) == {
+        "A": "a", "B": "ab", "C": "abc", "PATH": "/bin:/abc", "D": "/bin:/abc",
+    }  # fmt: skip
+    assert expand({"X": "${Y}x", "Y": "${X}y"}, {"X": "0", "Y": "1"}) == {"X": "1x", "Y": "1xy"}
 
 
 def test_thread_variables_are_read_as_libraries_do():

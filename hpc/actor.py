@@ -469,9 +469,11 @@ def own_handle(client: Client) -> ActorHandle:
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
-    """A handle to the actor of this name. Raises ValueError if there is none."""
+    """A handle to the actor of this name. Raises ValueError if there is none, TypeError for what is no name."""
     if not name:
         raise ValueError("the name of an actor must not be empty")
+    opts.name_text("the name of an actor", name)
+    opts.name_text("namespace", namespace)
     client = ensure_client()
     space = namespace or namespace_of(client)
     handle = find_actor(client, name, space)

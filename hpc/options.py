@@ -66,10 +66,12 @@ def _resources(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError("resources must be a dict of names and amounts")
     for key, amount in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"the name of a resource must be a string, not {type(key).__name__}")
         if key in ("CPU", "GPU", "memory"):
             other = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}[key]
             raise ValueError(f"use the option {other} instead of {key!r} in resources")
-        _amount(str(key), amount)
+        _amount(key, amount)
 
 
 def _count(name: str, value: Any, minimum: int = 0, also: int | None = None) -> None:
@@ -119,8 +121,13 @@ def _retry_exceptions(name: str, value: Any) -> None:
 def _text(name: str, value: Any) -> None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if name == "name" and value == "":
-        raise ValueError("name must not be empty")
+
+
+def name_text(name: str, value: Any) -> None:
+    """Raises TypeError or ValueError for what is neither None nor a string with something in it."""
+    _text(name, value)
+    if value == "":
+        raise ValueError(f"{name} must not be empty")
 
 
 def _flag(name: str, value: Any) -> None:
@@ -190,7 +197,7 @@ OPTIONS: tuple[Option, ...] = (
         check=_window,
     ),
     Option("runtime_env", None, "environment of the worker: a dict or hpc.runtime_env.RuntimeEnv", check=_runtime_env),
-    Option("name", None, "name of the task, or of the actor for get_actor", check=_text),
+    Option("name", None, "name of the task, or of the actor for get_actor", check=name_text),
     Option("scheduling_strategy", None, '"DEFAULT", "SPREAD" or a strategy object', check=check_strategy),
     Option("placement_group", "default", "older form of a PlacementGroupSchedulingStrategy", check=check_group),
     Option("placement_group_bundle_index", -1, "with placement_group: which bundle", check=check_bundle_index),
@@ -202,7 +209,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("enable_task_events", True, "whether events are recorded", check=_flag),
     Option("_metadata", None, "free for extensions"),
-    Option("namespace", None, "namespace of the actor's name", task=False, check=_text),
+    Option("namespace", None, "namespace of the actor's name", task=False, check=name_text),
     Option("get_if_exists", False, "use the named actor if there is one", task=False, check=_flag),
     Option(
         "lifetime",

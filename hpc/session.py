@@ -29,7 +29,7 @@ from hpc.host.find import find_node_dir, host_of
 from hpc.job_config import JobConfig
 from hpc.logging_config import LoggingConfig, wanted_logging
 from hpc.logs import Looks, Terminal, wanted_looks
-from hpc.options import whole_bytes
+from hpc.options import name_text, whole_bytes
 from hpc.runtime_env import check as check_env
 from hpc.runtime_env import worker_env
 
@@ -239,6 +239,7 @@ def _of_job(
     if not skip_hook:
         runtime_env = hooked(runtime_env)
     check_env(runtime_env)
+    name_text("namespace", namespace)
     return runtime_env, namespace or text(NAMESPACE) or None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 #: The reserved name; users cannot set it.
@@ -42,15 +42,20 @@ def unpack(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
     return {name: value for name, value in env.items() if name != KEY}, rest
 
 
+def _value_in(known: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
+    return lambda match: known.get(match[1], "")
+
+
 def expand(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """The variables with their final values: ``${NAME}`` in one stands for another of them; in the variable of that
     name itself, and where none is given, for what the node's environment has (nothing where it has none)."""
-    pending, done = dict(given), {}
+    pending = dict(given)
+    done: dict[str, str] = {}
     while pending:
         ready = [name for name, value in pending.items() if not pending.keys() & set(_VARIABLE.findall(value)) - {name}]
         for name in ready or [next(iter(pending))]:  # in a circle, one has to begin with the node's values
             known = {**environ, **{other: value for other, value in done.items() if other != name}}
-            done[name] = _VARIABLE.sub(lambda match, known=known: known.get(match[1], ""), pending.pop(name))
+            done[name] = _VARIABLE.sub(_value_in(known), pending.pop(name))
     return done
 
 

@@ -223,11 +223,13 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
-    """The group of this name (in this namespace). Raises ValueError if there is none."""
+    """The group of this name (in this namespace). Raises ValueError if there is none, TypeError for what is no name."""
     from hpc.session import ensure_client, namespace_of
 
     if not placement_group_name:
         raise ValueError("the name of a placement group must not be empty")
+    if not isinstance(placement_group_name, str):
+        raise TypeError(f"the name of a placement group must be a string, not {type(placement_group_name).__name__}")
     rows = _rows(name=placement_group_name, namespace=namespace_of(ensure_client()))
     if not rows:
         raise ValueError(f"there is no placement group named {placement_group_name!r}")

@@ -158,3 +158,17 @@ def test_remote_with_lists_of_arguments_takes_options_too():
     assert hpc.get(account.bare._remote((1,), {"key": 2})) == (1, 2)
     assert hpc.get(account.bare._remote([1], num_returns=2)) == [1, 1]
     assert hpc.get(add._remote(args=[1], kwargs={"b": 5}, num_cpus=0)) == 6
+
+
+def test_names_and_namespaces_that_are_none_are_refused_where_they_are_given():
+    for wrong, error in ((5, TypeError), ("", ValueError)):
+        for use in (
+            lambda wrong=wrong: hpc.get_actor(wrong),
+            lambda wrong=wrong: hpc.get_actor("a", namespace=wrong),
+            lambda wrong=wrong: Account.options(name="a", namespace=wrong),
+            lambda wrong=wrong: hpc.util.get_placement_group(wrong),
+        ):
+            with pytest.raises(error, match=r"must (be a string|not be empty)"):
+                use()
+    with pytest.raises(TypeError, match="name of a resource"):
+        Account.options(resources={5: 1})

@@ -45,10 +45,11 @@ LOGGING_ENCODING = _same(
 )
 AUTO_CONNECT = _same("ENABLE_AUTO_CONNECT", "0: the first use does not call `init` by itself, it raises RuntimeError")
 UNHANDLED = _same("IGNORE_UNHANDLED_ERRORS", "set: errors that nobody gets are not shown")
+INSTANCE_ID = _same("CLOUD_INSTANCE_ID", "the id of this machine where it is rented: `util.get_node_instance_id`")
 
 VARIABLES = (
     ADDRESS, NAMESPACE, TMPDIR, RUNTIME_ENV_HOOK, LOG_TO_DRIVER, DEDUP_LOGS, DEDUP_WINDOW, DEDUP_ALLOW, DEDUP_SKIP,
-    COLOR_PREFIX, NO_PREFIX, LOGGING_ENCODING, AUTO_CONNECT, UNHANDLED,
+    COLOR_PREFIX, NO_PREFIX, LOGGING_ENCODING, AUTO_CONNECT, UNHANDLED, INSTANCE_ID,
 )  # fmt: skip
 
 _DEBUGGER = "`hpc stack` shows where processes are; attach a debugger by process id"

@@ -28,7 +28,8 @@ NAMES: tuple[str, ...] = (
     # placement
     "ray.util.placement_group.placement_group", "ray.util.placement_group.PlacementGroup",
     "ray.util.placement_group.remove_placement_group", "ray.util.placement_group.placement_group_table",
-    "ray.util.placement_group.get_placement_group", "ray.util.placement_group.get_current_placement_group",
+    "ray.util.placement_group.get_placement_group", "ray.util.placement_group.validate_placement_group",
+    "ray.util.placement_group.check_placement_group_index", "ray.util.placement_group.get_current_placement_group",
     "ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy",
     "ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy",
     "ray.util.scheduling_strategies.NodeLabelSchedulingStrategy",
@@ -46,11 +47,13 @@ NAMES: tuple[str, ...] = (
     # helpers
     "ray.util.ActorPool", "ray.util.queue.Queue", "ray.util.queue.Empty", "ray.util.queue.Full",
     "ray.util.multiprocessing.Pool", "ray.util.joblib.register_ray", "ray.util.as_completed", "ray.util.map_unordered",
-    "ray.util.get_node_ip_address",
+    "ray.util.get_node_instance_id", "ray.util.get_node_ip_address",
     "ray.util.log_once", "ray.util.disable_log_once_globally", "ray.util.enable_periodic_logging",
     "ray.util.collective", "ray.cluster_utils.Cluster", "ray.runtime_env.RuntimeEnv",
-    "ray.job_submission.JobSubmissionClient", "ray.job_submission.JobStatus", "ray.job_submission.JobInfo",
-    "ray.util.accelerators", "ray.util.debugpy", "ray.util.tpu", "ray.cross_language.java_function", "ray.dag",
+    "ray.job_submission.JobSubmissionClient", "ray.job_submission.JobErrorType",
+    "ray.job_submission.JobStatus", "ray.job_submission.JobInfo",
+    "ray.util.accelerators", "ray.util.debugpy", "ray.util.tpu", "ray.cross_language.java_function",
+    "ray.Language", "ray.SCRIPT_MODE", "ray.WORKER_MODE", "ray.dag",
     # exceptions
     "ray.exceptions.RayError", "ray.exceptions.RayTaskError", "ray.exceptions.RayActorError",
     "ray.exceptions.ActorDiedError", "ray.exceptions.ActorUnavailableError", "ray.exceptions.ActorUnschedulableError",
@@ -77,6 +80,8 @@ DIFFERS: dict[str, str] = {
     "ray.JobID": "is the session's name: `hex` is that text",
     "ray.NodeID": "is the node's number: `hex` is that text",
     "ray.WorkerID": "is the number of the node and of the process: `hex` is that text",
+    "ray.runtime_env.RuntimeEnv": "has no py_executable, worker_process_setup_hook, nsight, rocprof_sys and plugins",
+    "ray.job_submission.JobErrorType": "is always JOB_ENTRYPOINT_COMMAND_ERROR: the others are of Ray's own services",
     "ray.ObjectRef": "`task_id` of another return value than the first is not the task's",
     "ray.client": "raises NotImplementedError: init joins a session, through a gateway node where needed",
     "ray.ClientBuilder": "raises NotImplementedError, as `ray.client` does",
@@ -119,39 +124,14 @@ PYTHON = "Python only"
 IDS = tuple(
     f"ray.{name}"
     for name in (
-        "ActorID.of", "JobID.from_int", "JobID.int", "ObjectID.from_random", "ObjectID.nil", "ObjectRef.from_random",
-        "ObjectRef.nil", "PlacementGroupID.of", "TaskID.actor_id", "TaskID.for_actor_creation_task",
+        "ActorID.of", "ObjectID.from_random", "ObjectID.nil", "ObjectRef.from_random",
+        "ObjectRef.nil", "PlacementGroupID.of", "TaskID.for_actor_creation_task",
         "TaskID.for_actor_task", "TaskID.for_driver_task", "TaskID.for_fake_task", "TaskID.for_normal_task",
     )
 )  # fmt: skip
 CLIENT = ("ray.ClientBuilder.connect", "ray.ClientBuilder.env", "ray.ClientBuilder.namespace")
 
-JOB_INFO = tuple(
-    f"ray.job_submission.JobInfo.{name}"
-    for name in (
-        "driver_agent_http_address", "entrypoint_memory", "entrypoint_num_cpus", "entrypoint_num_gpus",
-        "entrypoint_resources",
-    )
-)  # fmt: skip
 JOB_INFO_JSON = ("ray.job_submission.JobInfo.from_json", "ray.job_submission.JobInfo.to_json")
-RUNTIME_ENV = tuple(
-    f"ray.runtime_env.RuntimeEnv.{name}"
-    for name in (
-        "conda_config", "conda_env_name", "conda_uri", "deserialize", "env_vars", "extensions_fields", "get_extension",
-        "has_conda", "has_pip", "has_py_container", "has_uv", "has_working_dir", "image_uri", "java_jars",
-        "known_fields", "nsight", "pip_config", "pip_uri", "plugin_uris", "plugins", "py_container_image",
-        "py_container_run_options", "py_container_worker_path", "py_executable", "py_modules", "py_modules_uris",
-        "rocprof_sys", "serialize", "set", "uv_config", "uv_uri", "virtualenv_name", "working_dir", "working_dir_uri",
-    )
-)  # fmt: skip
-RUNTIME_ENV_CONFIG = tuple(
-    f"ray.runtime_env.RuntimeEnvConfig.{name}"
-    for name in (
-        "build_proto_runtime_env_config", "default_config", "from_proto", "known_fields",
-        "parse_and_validate_runtime_env_config", "to_dict",
-    )
-)  # fmt: skip
-
 #: Names that do not exist, and why. One of a module or class holds for what is in it.
 NO: dict[str, str] = {
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
@@ -168,42 +148,36 @@ NO: dict[str, str] = {
     "ray.util.client_connect": "`ray.util.connect` says what to do instead",
     "ray.cluster_utils.AutoscalingCluster": "nodes are those of the batch job: none come or go by load",
     "ray.cluster_utils.Cluster.remaining_processes_alive": "a process that ends is seen by its node",
-    **dict.fromkeys(IDS, "ids are made by the session alone"),
+    **dict.fromkeys(IDS, "an id is given by what it is the id of; those of a session are made by its owners alone"),
+    **dict.fromkeys(("ray.JobID.from_int", "ray.JobID.int"), "a job is its session, which has a name and no number"),
+    "ray.TaskID.actor_id": "a task's id says its owner, not its actor: `ray.util.state.get_task` says that",
     **dict.fromkeys(CLIENT, "making a `ray.ClientBuilder` says what to do instead"),
-    "ray.Language": PYTHON,
-    "ray.SCRIPT_MODE": "there is no mode: `ray.get_runtime_context` says where a program runs",
-    "ray.WORKER_MODE": "there is no mode: `ray.get_runtime_context` says where a program runs",
-    "ray.ObjectID.tensor_transport": "values go through the object store alone",
-    "ray.ObjectRef.tensor_transport": "values go through the object store alone",
     "ray.actor.T": "is a variable of Ray's annotations",
     "ray.autoscaler": "nodes are those of the batch job: none come or go by load",
     "ray.experimental": "is not part of Ray's stable interface",
     "ray.widgets": "notebooks show plain text",
     "ray.job_submission.DriverInfo": "a job is its entrypoint: drivers that join by hand are no jobs",
     "ray.job_submission.JobType.DRIVER": "a job is its entrypoint: drivers that join by hand are no jobs",
-    "ray.job_submission.JobErrorType": "the message says why; `error_type` is a text",
     "ray.job_submission.JobDetails.model_config": "belongs to a library that is not used here",
-    **dict.fromkeys(JOB_INFO, "an entrypoint runs on this machine and reserves nothing"),
+    "ray.job_submission.JobInfo.driver_agent_http_address": "nodes have no agent that speaks HTTP",
     **dict.fromkeys(JOB_INFO_JSON, "`vars` of it is a plain dict"),
-    **dict.fromkeys(RUNTIME_ENV, "is a dict: its fields are its keys"),
-    **dict.fromkeys(RUNTIME_ENV_CONFIG, "serves Ray's own services"),
+    "ray.runtime_env.RuntimeEnv.pip_uri": "nodes name what they have installed by its content; `pip_config` has it",
+    "ray.runtime_env.RuntimeEnv.uv_uri": "nodes name what they have installed by its content; `uv_config` has it",
+    "ray.runtime_env.RuntimeEnvConfig.build_proto_runtime_env_config": "there are no protocol buffers here",
+    "ray.runtime_env.RuntimeEnvConfig.from_proto": "there are no protocol buffers here",
     "ray.runtime_env.runtime_env": "the classes are in `ray.runtime_env`",
-    "ray.util.get_node_instance_id": "nodes of a batch job have no instance id",
-    "ray.util.iter": "`as_completed`, `map_unordered` and generators of tasks go over results",
-    "ray.util.iter_metrics": "goes with `ray.util.iter`",
+    "ray.util.iter": "is deprecated in Ray; `as_completed`, `map_unordered` and generators of tasks go over results",
+    "ray.util.iter_metrics": "goes with `ray.util.iter`, which is deprecated in Ray",
     "ray.util.pdb": "`hpc stack` shows where processes are; attach a debugger by process id",
     "ray.util.rpdb": "`hpc stack` shows where processes are; attach a debugger by process id",
     "ray.util.ray_debugpy": "`hpc stack` shows where processes are; attach a debugger by process id",
     "ray.util.serialization_addons": "serves Ray's own serialization",
     "ray.util.timer": "serves Ray's own libraries",
     "ray.util.tracing": "`ray.timeline` shows what ran",
-    "ray.util.placement_group.check_placement_group_index": "serves Ray's own checks; options are checked at the call",
-    "ray.util.placement_group.validate_placement_group": "serves Ray's own checks; options are checked at the call",
     "ray.util.state.StateApiClient": "the functions of `ray.util.state` ask the session",
     "ray.util.state.api": "the functions are in `ray.util.state`",
     "ray.util.state.common": "rows are plain dicts",
     "ray.util.state.exception": "errors are those of `ray.exceptions`",
-    "ray.util.state.get_job": "`list_jobs` has them",
     "ray.util.state.list_cluster_events": "there is no list of events; the nodes of the session keep logs",
 }
 

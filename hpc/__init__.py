@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
     from hpc.core.owner.ref import ObjectID, ObjectRef
+    from hpc.language import SCRIPT_MODE, WORKER_MODE, Language
     from hpc.logging_config import LoggingConfig
     from hpc.objects import cancel, get, put, wait
     from hpc.remote_function import RemoteFunction
@@ -69,14 +70,17 @@ _HOME = {
     "FunctionID": "hpc.core.idtypes",
     "JobID": "hpc.core.idtypes",
     "LoggingConfig": "hpc.logging_config",
+    "Language": "hpc.language",
     "NodeID": "hpc.core.idtypes",
     "ObjectID": "hpc.core.owner.ref",
     "ObjectRef": "hpc.core.owner.ref",
     "ObjectRefGenerator": "hpc.core.owner.generator",
     "PlacementGroupID": "hpc.core.idtypes",
     "RemoteFunction": "hpc.remote_function",
+    "SCRIPT_MODE": "hpc.language",
     "TaskID": "hpc.core.idtypes",
     "UniqueID": "hpc.core.idtypes",
+    "WORKER_MODE": "hpc.language",
     "WorkerID": "hpc.core.idtypes",
     "available_resources": "hpc.state",
     "cancel": "hpc.objects",
@@ -121,6 +125,8 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "SCRIPT_MODE",
+    "WORKER_MODE",
     "ActorClass",
     "ActorClassID",
     "ActorHandle",
@@ -128,6 +134,7 @@ __all__ = [
     "DynamicObjectRefGenerator",
     "FunctionID",
     "JobID",
+    "Language",
     "LoggingConfig",
     "NodeID",
     "ObjectID",

@@ -50,15 +50,29 @@ class JobType(str, Enum):
     SUBMISSION = "SUBMISSION"
 
 
+class JobErrorType(str, Enum):
+    """Why a job has failed. Here it is always that its command ended with an exit status other than 0."""
+
+    RUNTIME_ENV_SETUP_FAILURE = "RUNTIME_ENV_SETUP_FAILURE"
+    JOB_SUPERVISOR_ACTOR_START_TIMEOUT = "JOB_SUPERVISOR_ACTOR_START_TIMEOUT"
+    JOB_SUPERVISOR_ACTOR_START_FAILURE = "JOB_SUPERVISOR_ACTOR_START_FAILURE"
+    JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE = "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE"
+    JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE = "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE"
+    JOB_SUPERVISOR_ACTOR_DIED = "JOB_SUPERVISOR_ACTOR_DIED"
+    JOB_ENTRYPOINT_COMMAND_START_ERROR = "JOB_ENTRYPOINT_COMMAND_START_ERROR"
+    JOB_ENTRYPOINT_COMMAND_ERROR = "JOB_ENTRYPOINT_COMMAND_ERROR"
+
+
 @dataclass
 class JobInfo:
-    """What is known of a job. Times are milliseconds since 1970, None for "not yet"."""
+    """What is known of a job. Times are milliseconds since 1970, None for "not yet". An entrypoint reserves nothing:
+    what it would have is None."""
 
     submission_id: str
     entrypoint: str
     status: JobStatus
     message: str = ""
-    error_type: str | None = None
+    error_type: JobErrorType | None = None
     start_time: int | None = None
     end_time: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
@@ -68,6 +82,10 @@ class JobInfo:
     log_path: str = ""
     type: JobType = JobType.SUBMISSION
     job_id: str | None = None
+    entrypoint_num_cpus: float | None = None
+    entrypoint_num_gpus: float | None = None
+    entrypoint_memory: int | None = None
+    entrypoint_resources: dict[str, float] | None = None
 
 
 JobDetails = JobInfo
@@ -120,6 +138,7 @@ class JobSubmissionClient:
         entrypoint_num_gpus: float | None = None,
         entrypoint_memory: int | None = None,
         entrypoint_resources: Mapping[str, float] | None = None,
+        entrypoint_label_selector: Mapping[str, str] | None = None,
     ) -> str:
         """Start a command (for a shell) and return its submission id.
 
@@ -135,6 +154,10 @@ class JobSubmissionClient:
         ):
             if value:
                 raise NotImplementedError(f"{name} is not supported: an entrypoint holds no resources of the session")
+        if entrypoint_label_selector:
+            raise NotImplementedError(
+                "entrypoint_label_selector is not supported: an entrypoint runs where the session was begun"
+            )
         env = _checked(runtime_env)
         request = {
             "op": "job_submit",
@@ -217,7 +240,7 @@ def _info(row: Mapping[str, Any]) -> JobInfo:
         entrypoint=row["entrypoint"],
         status=JobStatus(row["status"]),
         message=row["message"],
-        error_type=row["error_type"] or None,
+        error_type=JobErrorType(row["error_type"]) if row["error_type"] else None,
         start_time=row["start_time"] or None,
         end_time=row["end_time"] or None,
         metadata=row["metadata"],
@@ -241,4 +264,4 @@ def _read(path: str, offset: int) -> bytes:
     return b"".join(parts)
 
 
-__all__ = ["JobDetails", "JobInfo", "JobStatus", "JobSubmissionClient", "JobType"]
+__all__ = ["JobDetails", "JobErrorType", "JobInfo", "JobStatus", "JobSubmissionClient", "JobType"]

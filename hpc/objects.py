@@ -16,6 +16,15 @@ ident_of = attrgetter("_id")
 ONLY_REFS = {ObjectRef}
 
 
+class _Missing:
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+#: A parameter that was not given: None would be one that was.
+MISSING: Any = _Missing()
+
+
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """The value of a reference, or the values of a list of references in the same order.
 
@@ -49,11 +58,12 @@ def put(value: Any) -> ObjectRef[Any]:
 
 
 def wait(
-    object_refs: list[ObjectRef[Any]],
+    ray_waitables: list[ObjectRef[Any]] = MISSING,
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
+    object_refs: list[ObjectRef[Any]] = MISSING,
 ) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
     """Wait until ``num_returns`` of the references have values, or the timeout (seconds) has passed.
 
@@ -61,7 +71,14 @@ def wait(
     empty list both are empty. Raises TypeError if it is given no list or other things than references, and ValueError
     if one is twice in the list, or ``num_returns`` is below 1 or above their number. With ``fetch_local`` large values
     are brought to this node, and are ready when they are there; without, it is enough that they exist somewhere.
+    ``object_refs`` is an older name of the list.
     """
+    if object_refs is MISSING:
+        object_refs = ray_waitables
+    elif ray_waitables is not MISSING:
+        raise TypeError("hpc.wait takes one list: ray_waitables or object_refs, not both")
+    if object_refs is MISSING:
+        raise TypeError("hpc.wait needs a list of ObjectRefs")
     if isinstance(object_refs, (ObjectRef, ObjectRefGenerator)):
         raise TypeError("hpc.wait takes a list of ObjectRefs, not a single one")
     if not isinstance(object_refs, list):
@@ -97,7 +114,13 @@ def wait(
     return [by_id[one._id] for one in ready], [by_id[one._id] for one in rest]
 
 
-def cancel(object_ref: ObjectRef[Any] | ObjectRefGenerator, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(
+    ray_waitable: ObjectRef[Any] | ObjectRefGenerator = MISSING,
+    *,
+    force: bool = False,
+    recursive: bool = True,
+    object_ref: ObjectRef[Any] | ObjectRefGenerator = MISSING,
+) -> None:
     """Cancel the task or call that makes the object (any of its return values, or its generator), wherever it was
     submitted: getting it then raises TaskCancelledError.
 
@@ -106,8 +129,14 @@ def cancel(object_ref: ObjectRef[Any] | ObjectRefGenerator, *, force: bool = Fal
     asyncio.CancelledError. Other calls of actors run on, except where they wait for a reference or yield an item; they
     can ask `is_canceled` of the runtime context, and what they return is dropped. ``recursive`` cancels what they have
     submitted too. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call,
-    and for a reference of an earlier session.
+    and for a reference of an earlier session. ``object_ref`` is an older name of the reference.
     """
+    if object_ref is MISSING:
+        object_ref = ray_waitable
+    elif ray_waitable is not MISSING:
+        raise TypeError("hpc.cancel takes one reference: ray_waitable or object_ref, not both")
+    if object_ref is MISSING:
+        raise TypeError("hpc.cancel needs an ObjectRef or a generator's object")
     if isinstance(object_ref, ObjectRefGenerator):
         object_ref = object_ref.completed()
     if not isinstance(object_ref, ObjectRef):

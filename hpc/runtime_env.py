@@ -7,11 +7,13 @@ and what the parent has is inherited.
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import json
 import os
 import types
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hpc.core.owner.current import current as owner
 from hpc.core.runenv.spec import KEY, PACKAGE, pack, unpack
@@ -34,16 +36,49 @@ class RuntimeEnvConfig(dict[str, Any]):
 
     setup_timeout_seconds: what it may take on each node (600); -1: any time.
     eager_install: of a job's environment: set it up on all nodes at `init`, before the first task (True).
+    log_files: names of files for a dashboard; there is none, and they are kept for who asks this object.
     """
 
-    def __init__(self, setup_timeout_seconds: int = 600, eager_install: bool = True) -> None:
+    known_fields: ClassVar[set[str]] = {"setup_timeout_seconds", "eager_install", "log_files"}
+
+    def __init__(
+        self, setup_timeout_seconds: int = 600, eager_install: bool = True, log_files: list[str] | None = None
+    ) -> None:
         if isinstance(setup_timeout_seconds, bool) or not isinstance(setup_timeout_seconds, int):
             raise TypeError("setup_timeout_seconds must be an integer")
         if setup_timeout_seconds <= 0 and setup_timeout_seconds != -1:
             raise ValueError(f"setup_timeout_seconds must be positive or -1, not {setup_timeout_seconds}")
         if not isinstance(eager_install, bool):
             raise TypeError("eager_install must be a bool")
-        super().__init__(setup_timeout_seconds=setup_timeout_seconds, eager_install=eager_install)
+        if log_files is not None:
+            _check_strings("log_files", log_files)
+        super().__init__(
+            setup_timeout_seconds=setup_timeout_seconds, eager_install=eager_install, log_files=list(log_files or [])
+        )
+
+    @classmethod
+    def default_config(cls) -> RuntimeEnvConfig:
+        """What counts where nothing is said."""
+        return cls()
+
+    @staticmethod
+    def parse_and_validate_runtime_env_config(config: Mapping[str, Any]) -> RuntimeEnvConfig:
+        """The config of a dict. Raises TypeError or ValueError for what makes no sense."""
+        if isinstance(config, RuntimeEnvConfig):
+            return config
+        if not isinstance(config, Mapping):
+            raise TypeError(f"runtime_env['config'] must be a dict or a RuntimeEnvConfig, not {type(config).__name__}")
+        unknown = sorted(set(config) - RuntimeEnvConfig.known_fields)
+        if unknown:
+            raise ValueError(f"runtime_env['config'] can have {_CONFIG_FIELDS}, not {', '.join(unknown)}")
+        return RuntimeEnvConfig(**config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dict."""
+        return copy.deepcopy(dict(self))
+
+
+_CONFIG_FIELDS = ", ".join(sorted(RuntimeEnvConfig.known_fields))
 
 
 class RuntimeEnv(dict[str, Any]):
@@ -86,9 +121,157 @@ class RuntimeEnv(dict[str, Any]):
         check(given)
         super().__init__(given)
 
+    # What the fields are. A field that was not given is empty here; `get` tells it from one that is.
+
+    known_fields: ClassVar[set[str]] = set(FIELDS)
+    extensions_fields: ClassVar[set[str]] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        check({**self, name: value})
+        super().__setitem__(name, value)
+
+    def set(self, name: str, value: Any) -> None:
+        """Give a field. Raises ValueError or TypeError if the environment would make no sense then."""
+        self[name] = value
+
+    def get(self, name: str, default: Any = None, data_class: Callable[..., Any] | None = None) -> Any:
+        """A field; ``default`` where it was not given. ``data_class`` is called with its entries as keywords."""
+        if name not in self:
+            return default
+        return self[name] if data_class is None else data_class(**self[name])
+
+    def get_extension(self, key: str) -> str:
+        """Raises ValueError: there are no fields of extensions."""
+        raise ValueError(f"a runtime_env has no extensions, and {key!r} is none")
+
+    def serialize(self) -> str:
+        """The fields as JSON, in the order of their names. Raises TypeError for a module, which has no JSON."""
+        check(self)
+        return json.dumps(self, sort_keys=True)
+
+    @classmethod
+    def deserialize(cls, serialized_runtime_env: str) -> RuntimeEnv:
+        """The environment of this JSON. Its paths may be those of another machine, so they are not looked at."""
+        made = cls()
+        made.update(json.loads(serialized_runtime_env))
+        return made
+
     def to_dict(self) -> dict[str, Any]:
         """A plain dict."""
-        return dict(self)
+        return {name: value if name == "py_modules" else copy.deepcopy(value) for name, value in self.items()}
+
+    def env_vars(self) -> dict[str, str]:
+        """The variables."""
+        return dict(self.get("env_vars") or {})
+
+    def has_working_dir(self) -> bool:
+        """Whether one is given."""
+        return self.get("working_dir") is not None
+
+    def working_dir(self) -> str:
+        """Its path, or an empty text."""
+        return str(os.fspath(self.get("working_dir", "")))
+
+    def working_dir_uri(self) -> str | None:
+        """The same, or None."""
+        return self.working_dir() or None
+
+    def py_modules(self) -> list[Any]:
+        """The modules, as they were given."""
+        return list(self.get("py_modules") or [])
+
+    def py_modules_uris(self) -> list[Any]:
+        """The same."""
+        return self.py_modules()
+
+    def has_conda(self) -> bool:
+        """Whether an environment of conda's is given."""
+        return bool(self.get("conda"))
+
+    def conda_env_name(self) -> str | None:
+        """Its name or path."""
+        return self.get("conda") or None
+
+    def has_pip(self) -> bool:
+        """Whether packages for pip are given."""
+        return bool(self.get("pip"))
+
+    def pip_config(self) -> dict[str, Any]:
+        """What pip is to install, always with "packages" and "pip_check"."""
+        return self._packages_of("pip")
+
+    def has_uv(self) -> bool:
+        """Whether packages for uv are given."""
+        return bool(self.get("uv"))
+
+    def uv_config(self) -> dict[str, Any]:
+        """What uv is to install, always with "packages", "uv_check" and "uv_pip_install_options"."""
+        found = self._packages_of("uv")
+        if found:
+            found.setdefault("uv_pip_install_options", list(UV_OPTIONS))
+        return found
+
+    def _packages_of(self, tool: str) -> dict[str, Any]:
+        given = self.get(tool)
+        if not given:
+            return {}
+        found = dict(given) if isinstance(given, Mapping) else {"packages": given}
+        if isinstance(found["packages"], (str, os.PathLike)):
+            found["packages"] = _requirement_lines(os.path.abspath(os.path.expanduser(found["packages"])))
+        return {**found, "packages": list(found["packages"]), f"{tool}_check": found.get(f"{tool}_check", False)}
+
+    def has_py_container(self) -> bool:
+        """Whether a container is given."""
+        return bool(self.get("container"))
+
+    def py_container_image(self) -> str | None:
+        """The image of the container; empty if it has none, None without a container."""
+        return self["container"].get("image", "") if self.has_py_container() else None
+
+    def py_container_run_options(self) -> list[str] | None:
+        """The options of the container; None without one."""
+        return list(self["container"].get("run_options") or []) if self.has_py_container() else None
+
+    def py_container_worker_path(self) -> str | None:
+        """Empty: workers are the package's own; None without a container."""
+        return "" if self.has_py_container() else None
+
+    def image_uri(self) -> str | None:
+        """The image, if it was given in short."""
+        image: str | None = self.get("image_uri")
+        return image
+
+    # Fields of Ray's that an environment cannot have here.
+
+    def conda_config(self) -> None:
+        """None: an environment of conda's is named, not described."""
+
+    def conda_uri(self) -> None:
+        """None, as of each environment that is named."""
+
+    def virtualenv_name(self) -> None:
+        """None: a text in "pip" is the path of a requirements file."""
+
+    def java_jars(self) -> list[str]:
+        """None of them."""
+        return []
+
+    def plugins(self) -> list[tuple[str, Any]]:
+        """None of them: an unknown field is an error."""
+        return []
+
+    def plugin_uris(self) -> list[str]:
+        """None of them."""
+        return []
+
+    def py_executable(self) -> None:
+        """None: the interpreter is that of pip, uv, conda or the container, else the nodes' own."""
+
+    def nsight(self) -> None:
+        """None: start a profiler by the command of the job."""
+
+    def rocprof_sys(self) -> None:
+        """None, as `nsight`."""
 
 
 # ---------------------------------------------------------------- checks
@@ -125,9 +308,7 @@ def check(value: Any) -> None:
     _check_container(value)
     config = value.get("config")
     if config is not None:
-        if not isinstance(config, Mapping) or set(config) - {"setup_timeout_seconds", "eager_install"}:
-            raise ValueError("runtime_env['config'] can have setup_timeout_seconds and eager_install")
-        RuntimeEnvConfig(**config)
+        RuntimeEnvConfig.parse_and_validate_runtime_env_config(config)
     both = [name for name in INTERPRETERS if value.get(name) or (name == "container" and value.get("image_uri"))]
     if len(both) > 1:
         raise ValueError(f"runtime_env can have only one of {', '.join(INTERPRETERS)}, and has {' and '.join(both)}")
@@ -272,7 +453,8 @@ def normalised(client: Client, given: Mapping[str, Any]) -> dict[str, Any]:
     elif given.get("container"):
         out["container"] = {name: value for name, value in given["container"].items() if value}
     if given.get("config"):
-        out["config"] = dict(RuntimeEnvConfig(**given["config"]))
+        config = RuntimeEnvConfig(**given["config"])
+        out["config"] = {name: config[name] for name in ("setup_timeout_seconds", "eager_install")}
     return out
 
 

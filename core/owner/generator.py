@@ -118,7 +118,7 @@ class ObjectRefGenerator:
         """Not there: its code runs elsewhere and ahead. Raises NotImplementedError, as do the five below."""
         raise NotImplementedError(_NO_WAY_BACK)
 
-    def throw(self, *error: Any) -> Any:
+    def throw(self, value: Any, *more: Any) -> Any:
         """Not there."""
         raise NotImplementedError(_NO_WAY_BACK)
 
@@ -130,7 +130,7 @@ class ObjectRefGenerator:
         """Not there."""
         raise NotImplementedError(_NO_WAY_BACK)
 
-    async def athrow(self, *error: Any) -> Any:
+    async def athrow(self, value: Any, *more: Any) -> Any:
         """Not there."""
         raise NotImplementedError(_NO_WAY_BACK)
 

@@ -68,6 +68,9 @@ class ObjectRef(Generic[T]):
         """Empty: where references are made is not recorded."""
         return ""
 
+    def tensor_transport(self) -> None:
+        """None: values go through the object store alone."""
+
     def owner_address(self) -> str:
         """Where its owner is: ``node.process``."""
         return str(owner_of(self._id))

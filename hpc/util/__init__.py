@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hpc.util.client import connect, disconnect
     from hpc.util.debug import disable_log_once_globally, enable_periodic_logging, log_once
     from hpc.util.helpers import as_completed, map_unordered
-    from hpc.util.node import get_node_ip_address
+    from hpc.util.node import get_node_instance_id, get_node_ip_address
     from hpc.util.serialization import deregister_serializer, register_serializer
 
 _HOME = {
@@ -47,6 +47,7 @@ _HOME = {
     "disable_log_once_globally": "hpc.util.debug",
     "disconnect": "hpc.util.client",
     "enable_periodic_logging": "hpc.util.debug",
+    "get_node_instance_id": "hpc.util.node",
     "get_node_ip_address": "hpc.util.node",
     "inspect_serializability": "hpc.util.check_serialize",
     "list_named_actors": "hpc.actor",
@@ -87,6 +88,7 @@ __all__ = [
     "disconnect",
     "enable_periodic_logging",
     "get_current_placement_group",
+    "get_node_instance_id",
     "get_node_ip_address",
     "get_placement_group",
     "inspect_serializability",

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import socket
 
+from hpc.core.variables import INSTANCE_ID, text
 from hpc.runtime_context import get_runtime_context
 from hpc.session import is_initialized
 from hpc.state import nodes
+
+
+def get_node_instance_id() -> str:
+    """What the environment's HPC_CLOUD_INSTANCE_ID (or RAY_CLOUD_INSTANCE_ID) says of this machine; empty without."""
+    return text(INSTANCE_ID)
 
 
 def get_node_ip_address(address: str | None = None) -> str:

@@ -153,21 +153,9 @@ def placement_group(
     from hpc.core.worker.context import process
     from hpc.session import ensure_client, namespace_of
 
-    amounts = _amounts(bundles)
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    amounts, selectors = _checked(bundles, strategy, lifetime, bundle_label_selector)
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, not {type(name).__name__}")
-    if lifetime not in (None, "detached"):
-        raise ValueError(f'lifetime must be None or "detached", not {lifetime!r}')
-    selectors: list[Selector] = []
-    if bundle_label_selector:
-        if len(bundle_label_selector) != len(amounts):
-            raise ValueError(
-                f"bundle_label_selector has {len(bundle_label_selector)} selectors for {len(amounts)} bundles: give "
-                "one for each ({} where none is meant)"
-            )
-        selectors = [parse_selector(selector) for selector in bundle_label_selector]
     client = ensure_client()
     creator: Address = client.addr if process.actor else client.machine.driver
     with client.lock:
@@ -185,6 +173,49 @@ def placement_group(
     else:
         client.tell_head(create)  # nothing but the name could be refused
     return PlacementGroup(ident, [dict(bundle) for bundle in bundles], made)
+
+
+def validate_placement_group(
+    bundles: Sequence[Mapping[str, float]],
+    strategy: str = "PACK",
+    lifetime: str | None = None,
+    bundle_label_selector: Sequence[Mapping[str, str]] | None = None,
+) -> None:
+    """Raise ValueError or TypeError for what `placement_group` would refuse."""
+    _checked(bundles, strategy, lifetime, bundle_label_selector)
+
+
+def check_placement_group_index(placement_group: PlacementGroup, bundle_index: int) -> None:
+    """Raise ValueError if the group has no bundle of this index; -1 means any of them."""
+    if not isinstance(placement_group, PlacementGroup):
+        raise TypeError(f"placement_group must be a PlacementGroup, not {type(placement_group).__name__}")
+    if placement_group.is_empty:
+        if bundle_index != -1:
+            raise ValueError(f"without a placement group the index of a bundle must be -1, not {bundle_index}")
+    elif not -1 <= bundle_index < placement_group.bundle_count:
+        raise ValueError(
+            f"the placement group has {placement_group.bundle_count} bundles: the index must be one of them, or -1, "
+            f"not {bundle_index}"
+        )
+
+
+def _checked(
+    bundles: Any, strategy: str, lifetime: str | None, bundle_label_selector: Sequence[Mapping[str, str]] | None
+) -> tuple[list[dict[str, int]], list[Selector]]:
+    """The amounts and selectors of the bundles; ValueError or TypeError for what makes no sense."""
+    amounts = _amounts(bundles)
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    if lifetime not in (None, "detached"):
+        raise ValueError(f'lifetime must be None or "detached", not {lifetime!r}')
+    if not bundle_label_selector:
+        return amounts, []
+    if len(bundle_label_selector) != len(amounts):
+        raise ValueError(
+            f"bundle_label_selector has {len(bundle_label_selector)} selectors for {len(amounts)} bundles: give "
+            "one for each ({} where none is meant)"
+        )
+    return amounts, [parse_selector(selector) for selector in bundle_label_selector]
 
 
 def _amounts(bundles: Any) -> list[dict[str, int]]:
@@ -279,9 +310,11 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 __all__ = [
     "PlacementGroup",
+    "check_placement_group_index",
     "get_current_placement_group",
     "get_placement_group",
     "placement_group",
     "placement_group_table",
     "remove_placement_group",
+    "validate_placement_group",
 ]

@@ -177,6 +177,12 @@ def _one(rows: Iterable[dict[str, Any]], key: str, ident: str) -> Row | None:
     return found[0] if found else None
 
 
+def get_job(id: str, **other: Any) -> Row | None:
+    """One connected driver by its job's id, or None."""
+    _check(other)
+    return _one(list_jobs(limit=gather.LIMIT), "job_id", id)
+
+
 def get_node(id: str, **other: Any) -> Row | None:
     """One node by its id, or None."""
     _check(other)

@@ -24,17 +24,10 @@ MADE_HERE = {
 }  # fmt: skip
 #: Parameters of names that exist here which are not taken, and why.
 NOT_TAKEN: dict[tuple[str, str], str] = {
-    ("ray.cancel", "ray_waitable"): "has the name `object_ref`; programs give it by position",
-    ("ray.wait", "ray_waitables"): "has the older name `object_refs`; programs give it by position",
     ("ray.shutdown", "wait_for_processes"): "it gives the processes that it started some seconds to end",
     ("ray.util.placement_group", "topology_strategy"): "nodes have no topology of racks here",
+    ("ray.util.placement_group.validate_placement_group", "topology_strategy"): "nodes have no topology of racks here",
     ("ray.util.placement_group.placement_group", "topology_strategy"): "nodes have no topology of racks here",
-    ("ray.job_submission.JobSubmissionClient.submit_job", "entrypoint_label_selector"): "it runs on this machine",
-    ("ray.ObjectRefGenerator.athrow", "value"): "refuses whatever it is given",
-    ("ray.ObjectRefGenerator.throw", "value"): "refuses whatever it is given",
-    ("ray.runtime_env.RuntimeEnv.get", "name"): "is a dict's `get`, with `key`",
-    ("ray.runtime_env.RuntimeEnv.get", "data_class"): "is a dict's `get`: fields are plain values",
-    ("ray.runtime_env.RuntimeEnvConfig", "log_files"): "output of making an environment is in the node's log",
 }  # fmt: skip
 
 

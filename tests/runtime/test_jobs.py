@@ -16,7 +16,7 @@ import pytest
 import hpc
 from hpc.core.node.reap import is_running
 from hpc.host.ask import kv_get, kv_keys
-from hpc.job_submission import JobStatus, JobSubmissionClient
+from hpc.job_submission import JobErrorType, JobStatus, JobSubmissionClient
 from runtime.hosting import ENV, hpc_command, started
 from runtime.running import eventually, one_node
 
@@ -65,6 +65,9 @@ def test_failures_say_how_and_what_was_written_last(client: JobSubmissionClient)
     info = client.wait_until_ended(failing, 20)
     assert failing == "failing"
     assert (info.status, info.driver_exit_code) == (JobStatus.FAILED, 3)
+    assert info.error_type is JobErrorType.JOB_ENTRYPOINT_COMMAND_ERROR
+    with pytest.raises(NotImplementedError, match="entrypoint_label_selector"):
+        client.submit_job(entrypoint="true", entrypoint_label_selector={"zone": "a"})
     assert info.message == "the entrypoint ended with code 3\nfirst\nlast"
     missing = client.wait_until_ended(client.submit_job(entrypoint="no-such-command-here"), 20)
     assert missing.driver_exit_code == 127

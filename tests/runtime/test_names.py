@@ -225,3 +225,29 @@ def test_the_address_of_the_node_is_the_same_for_the_driver_and_its_tasks() -> N
     address = hpc.util.get_node_ip_address()
     assert address == hpc.nodes()[0]["NodeManagerAddress"] != ""
     assert hpc.get(hpc.remote(hpc.util.get_node_ip_address).remote()) == address
+
+
+def test_a_rented_machine_has_the_id_that_its_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HPC_CLOUD_INSTANCE_ID", "RAY_CLOUD_INSTANCE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert hpc.util.get_node_instance_id() == ""
+    monkeypatch.setenv("RAY_CLOUD_INSTANCE_ID", "i-1")
+    assert hpc.util.get_node_instance_id() == "i-1"
+    monkeypatch.setenv("HPC_CLOUD_INSTANCE_ID", "i-2")
+    assert hpc.util.get_node_instance_id() == "i-2"
+
+
+def test_wait_and_cancel_take_their_older_names_and_one_list_only() -> None:
+    ref = hpc.put(1)
+    assert hpc.wait(object_refs=[ref]) == hpc.wait(ray_waitables=[ref]) == ([ref], [])
+    hpc.cancel(object_ref=ref)
+    hpc.cancel(ray_waitable=ref)
+    for call in (
+        lambda: hpc.wait([ref], object_refs=[ref]),
+        lambda: hpc.wait(num_returns=1),
+        lambda: hpc.cancel(ref, object_ref=ref),
+        lambda: hpc.cancel(force=True),
+        lambda: hpc.wait(None),
+    ):
+        with pytest.raises(TypeError, match=r"hpc\.(wait|cancel)"):
+            call()

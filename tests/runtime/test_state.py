@@ -117,6 +117,8 @@ def test_objects_workers_nodes_and_jobs():
         (job,) = state.list_jobs()
         assert job.driver_pid == os.getpid()
         assert state.get_worker(job.job_id).worker_type == "DRIVER"
+        assert state.get_job(job.job_id) == job
+        assert state.get_job("9.9") is None
         assert state.get_node("2").resources_total["CPU"] == 1
         group = placement_group([{"CPU": 1}], name="mine")
         hpc.get(group.ready())

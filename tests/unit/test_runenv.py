@@ -72,11 +72,40 @@ def test_a_runtime_env_is_a_dict_of_what_was_given():
     env = RuntimeEnv(env_vars={"A": "1"}, config=RuntimeEnvConfig(setup_timeout_seconds=5), conda="tools")
     assert env.to_dict() == {
         "env_vars": {"A": "1"},
-        "config": {"setup_timeout_seconds": 5, "eager_install": True},
+        "config": {"setup_timeout_seconds": 5, "eager_install": True, "log_files": []},
         "conda": "tools",
     }
     with pytest.raises(ValueError, match="no field 'java_jars'"):
         RuntimeEnv(java_jars=["x"])
+
+
+def test_a_runtime_env_stays_one_that_makes_sense_when_fields_are_set():
+    env = RuntimeEnv(env_vars={"A": "1"})
+    env.set("conda", "tools")
+    env["env_vars"] = {"B": "2"}
+    with pytest.raises(TypeError, match="must map strings"):
+        env.set("env_vars", {"B": 2})
+    with pytest.raises(ValueError, match="only one of"):
+        env["pip"] = ["six"]
+    assert env == {"conda": "tools", "env_vars": {"B": "2"}}
+
+
+def test_a_runtime_env_comes_back_from_its_json_on_a_machine_without_its_paths(tmp_path):
+    env = RuntimeEnv(working_dir=str(tmp_path), env_vars={"A": "1"})
+    text = env.serialize()
+    tmp_path.rmdir()
+    back = RuntimeEnv.deserialize(text)
+    assert back == env and back.working_dir() == str(tmp_path)
+    with pytest.raises(ValueError, match="does not exist"):
+        back.serialize()
+
+
+def test_names_of_log_files_make_no_other_environment():
+    config = {"setup_timeout_seconds": 5, "log_files": ["a"]}
+    plain, named = (worker_env(None, {"config": c, "conda": "x"}) for c in ({"setup_timeout_seconds": 5}, config))
+    assert plain == named
+    with pytest.raises(ValueError, match="not nonsense"):
+        RuntimeEnv(config={"nonsense": 1})
 
 
 def test_variables_are_merged_and_other_fields_replaced(monkeypatch):

@@ -1,24 +1,37 @@
-"""A raylet counts its open files: where there are none for one more worker, work waits, and who wants it is told."""
+"""A raylet counts what a worker needs of it, open files and a slot in the arena: where there is none for one more, work
+waits, and who wants it is told.
+
+Two workers never share a slot: what it says when one of them has ended decides what is run again.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Collection
 
 from hpc.core.ids import Address
 from hpc.core.node.limits import room_for_workers, why_no_worker
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.wire import LeaseInfeasible, Message
+from hpc.core.store.arena import MAX_SLOTS
+from hpc.core.wire import LeaseInfeasible
 
 log = logging.getLogger("hpc.raylet")
 
+#: Slots that are kept for workers whose predecessors have ended and have not let go of theirs.
+SPARE_SLOTS = 64
+MAX_WORKERS = MAX_SLOTS - SPARE_SLOTS
+NO_SLOT = (
+    f"the node has {{}} processes, and no more than {MAX_WORKERS} workers have a place in its shared memory: use more "
+    "nodes, or fewer actors and workers at a time"
+)
+
 
 class Files:
-    """How many processes a node may have by its limit of open files."""
+    """How many processes a node may have by its limit of open files, and by the slots that are free."""
 
-    def __init__(self, leasing: Leasing, send: Callable[[Address, Message], None]) -> None:
+    def __init__(self, leasing: Leasing, free_slots: Collection[int]) -> None:
         self._leasing = leasing
-        self._send = send
+        self._free_slots = free_slots
         self._told: set[tuple[Address, int]] = set()
         self.look()
 
@@ -26,7 +39,9 @@ class Files:
         """Several times a second: see what is free."""
         leasing = self._leasing
         there, before = len(leasing.procs), leasing.max_procs
-        leasing.max_procs = there + room_for_workers(len(leasing.starting))
+        starting = len(leasing.starting)
+        slots = max(0, len(self._free_slots) - SPARE_SLOTS - starting)
+        leasing.max_procs = there + min(room_for_workers(starting), slots)
         if there < leasing.max_procs:
             self._told.clear()
             if leasing.max_procs > before:
@@ -36,6 +51,6 @@ class Files:
             who = (demand.owner, demand.req)
             if demand.want and who not in self._told:
                 self._told.add(who)
-                why = why_no_worker(there)
+                why = why_no_worker(there) if slots else NO_SLOT.format(there)
                 log.error("%s", why)
-                self._send(demand.owner, LeaseInfeasible(demand.req, why))
+                leasing.outbox.append((demand.owner, LeaseInfeasible(demand.req, why)))

@@ -119,7 +119,7 @@ class Raylet:
         self.pids = Pids(self.reactor, self.machine.memory_gone)
         writers = Writers(self.arena, self.slots, self.free_slots, self.machine.leasing.procs)
         self.logs = LogTail(spec, self.machine, writers.name)
-        self.files = Files(self.machine.leasing, lambda dst, msg: self.machine.outbox.append((dst, msg)))
+        self.files = Files(self.machine.leasing, self.free_slots)
         self.dialed: set[int] = set()
         self.ready_said = False
         self.stopping = False

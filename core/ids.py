@@ -67,6 +67,12 @@ def owner_of(ident: bytes) -> Address:
     return Address(node, proc)
 
 
+def ids_from(first: bytes, count: int) -> list[bytes]:
+    """The ids of one owner that follow each other from ``first`` on."""
+    prefix, number = first[:-8], int.from_bytes(first[-8:], "big")
+    return [prefix + (number + k).to_bytes(8, "big") for k in range(count)]
+
+
 def return_id(task_id: bytes, index: int) -> bytes:
     """The id of a task's return value number ``index`` (the first one has the task's own id)."""
     if not index:

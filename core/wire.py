@@ -405,6 +405,29 @@ class Call(Message, tag=44):
     window: int = 0
 
 
+class Calls(Message, tag=53):
+    """A run of calls: one method of one actor, called again and again, in order, each once only. The ids, and the
+    numbers, of the calls go up by one. ``args`` are the arguments of each, which refer to nothing; each returns one
+    value."""
+
+    task: bytes
+    actor: bytes
+    incarnation: int
+    seq: int
+    method: str
+    args: list[bytes]
+    retry_exceptions: bool = False
+
+
+class CallsDone(Message, tag=54):
+    """Calls of the run that begins with ``task`` are finished, from number ``at`` of it on: the value of each, small,
+    or the error that it raised. What ends otherwise has a Done of its own."""
+
+    task: bytes
+    at: int
+    results: list[Result]
+
+
 class Skip(Message, tag=45):
     """The call with this sequence number will never come (its argument failed, it was cancelled)."""
 
@@ -997,7 +1020,7 @@ AnyMessage = Union[
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
     Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, Event,
     LogLines, LogsSeen, FlushLogs, Retire, Cleared,
-    DefineFunction, LeaseBegin, Result, Task, Call, Skip, CreateActor, Done, GivenBack, Release,
+    DefineFunction, LeaseBegin, Result, Task, Call, Calls, Skip, CreateActor, Done, CallsDone, GivenBack, Release,
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
     Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,

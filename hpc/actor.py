@@ -19,6 +19,7 @@ from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
+from hpc.core.owner.tables import CallKind
 from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
     DYNAMIC,
@@ -32,7 +33,7 @@ from hpc.core.wire import (
     NameRelease,
     NewActor,
 )
-from hpc.core.worker.actor import ActorExit
+from hpc.core.worker.actor import ActorExit, has_coroutines
 from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
 from hpc.runtime_env import portable, worker_env
@@ -72,6 +73,8 @@ class HandleOptions(NamedTuple):
     max_pending: int = -1
     out_of_order: bool = False
     groups: tuple[str, ...] = ()
+    #: It runs its calls in order, one at a time: many may travel as one.
+    in_turn: bool = False
 
 
 def method(*args: Any, **options: Any) -> Any:
@@ -127,7 +130,9 @@ class ActorMethod:
     """A method of an actor: call it with ``.remote()``. It holds the actor as a handle does, and not the handle, which
     keeps the methods that were asked for."""
 
-    __slots__ = ("_class", "_count", "_group", "_high", "_low", "_name", "_options", "_ref", "_retries", "_shared")
+    __slots__ = (
+        "_class", "_count", "_group", "_high", "_kind", "_low", "_name", "_options", "_ref", "_retries", "_shared",
+    )  # fmt: skip
 
     def __init__(
         self, ref: ObjectRef[Any], class_name: str, shared: HandleOptions, name: str, options: MethodOptions
@@ -140,6 +145,10 @@ class ActorMethod:
         self._count = options.num_returns
         self._retries = shared.retries if options.retries is None else options.retries
         self._group = options.group
+        #: What its calls have in common, where they may travel together.
+        self._kind: CallKind | None = None
+        if shared.in_turn and self._count == 1 and not self._group and not options.window:
+            self._kind = CallKind(name, self._retries, options.retry_exceptions)
         self._low, self._high = options.signature.low, options.signature.high
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -188,13 +197,17 @@ class ActorMethod:
                 client.check_lost()
             if shared.max_pending > 0:
                 _check_pending(machine.pending_calls(ref._id), shared.max_pending, f"Actor({self._class}, {ref.hex()})")
-            task = machine.new_ids(count if count >= 0 else STREAM_IDS)
-            msg = Call(
-                task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, (), refs, holds,
-                self._group, self._options.retry_exceptions, self._options.window,
-            )  # fmt: skip
             context = current_task.get()
-            machine.submit_call(msg, self._retries, holds, b"" if context is None else context.task)
+            parent = b"" if context is None else context.task
+            kind = self._kind
+            task = None if kind is None or refs or holds else machine.runs.add(kind, ref._id, data, parent)
+            if task is None:
+                task = machine.new_ids(count if count >= 0 else STREAM_IDS)
+                msg = Call(
+                    task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, (), refs, holds,
+                    self._group, self._options.retry_exceptions, self._options.window,
+                )  # fmt: skip
+                machine.submit_call(msg, self._retries, holds, parent)
             if machine.urgent:
                 client._flush()
         if machine.woken:
@@ -285,6 +298,12 @@ def methods_of(cls: type) -> dict[str, MethodOptions]:
     return found
 
 
+def _in_turn(cls: type, options: dict[str, Any]) -> bool:
+    """Whether an actor of this class runs one call at a time, in their order."""
+    several = opts.option(options, "max_concurrency") not in (None, 1) or opts.option(options, "concurrency_groups")
+    return not (several or opts.option(options, "allow_out_of_order_execution") or has_coroutines(cls))
+
+
 class ActorClassInheritanceException(TypeError):
     """A class statement names an actor class among its bases."""
 
@@ -308,6 +327,7 @@ class ActorClass:
             int(opts.option(self._options, "max_pending_calls")),
             bool(opts.option(self._options, "allow_out_of_order_execution")),
             groups,
+            _in_turn(cls, self._options),
         )
         for name, known in self._methods.items():
             if known.group and known.group not in groups:
@@ -463,8 +483,8 @@ def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
 def own_handle(client: Client) -> ActorHandle:
     """A handle to the actor that this process is."""
     cls = process.code[process.actor_class]
-    retries, most_pending, out_of_order, groups = process.actor_options["handles"]
-    shared = HandleOptions(retries, most_pending, out_of_order, tuple(groups))
+    retries, most_pending, out_of_order, groups, in_turn = process.actor_options["handles"]
+    shared = HandleOptions(retries, most_pending, out_of_order, tuple(groups), in_turn)
     return ActorHandle(client.adopt(process.actor), cls.__name__, methods_of(cls), shared)
 
 

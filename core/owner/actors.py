@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
 from hpc.core.owner.lineage import ACTOR_GONE, CIRCLE, LineageTable
 from hpc.core.owner.objects import OTHER_SESSION
+from hpc.core.owner.runs import CallRuns
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
 from hpc.core.passing import passed_on
@@ -60,6 +61,7 @@ class ActorSubmitter(LineageTable):
         self.owned_actors: dict[bytes, OwnedActor] = {}
         self.clients: dict[bytes, ActorClient] = {}
         self.calls: dict[bytes, CallRec] = {}
+        self.runs = CallRuns(self)
         #: what a head that was restarted is told again, in this order: questions without an answer, by their number,
         #: and what needs no answer (names given back, actors killed), by numbers below 0
         self.asked: dict[int, Message] = {}
@@ -289,6 +291,8 @@ class ActorSubmitter(LineageTable):
         client = self.clients.get(msg.actor)
         if client is None:
             client = self._client(msg.actor)
+        if client.runs:
+            self.runs.unfold(client)  # all runs are behind all other calls
         size = len(msg.args) + TASK_BYTES
         task = msg.task
         rec = self.calls[task] = CallRec(msg, client, retries, holds, size, parent)
@@ -323,7 +327,7 @@ class ActorSubmitter(LineageTable):
     def pending_calls(self, actor: bytes) -> int:
         """How many calls of this process to the actor are not finished."""
         client = self.clients.get(actor)
-        return len(client.calls) if client is not None else 0
+        return len(client.calls) + self.runs.pending(client) if client is not None else 0
 
     def _number(self, client: ActorClient, rec: CallRec) -> None:
         msg = rec.msg
@@ -373,7 +377,9 @@ class ActorSubmitter(LineageTable):
         rec = self.calls.get(msg.task)
         if rec is None:
             owned = self.owned_actors.get(msg.task)
-            if owned is None:
+            if owned is None and self.runs.ended_alone(src, msg.task):
+                self.on_done(src, msg)
+            elif owned is None:
                 super().on_done(src, msg)
             elif owned.incarnation == msg.attempt and owned.state != "dead":
                 self._created(owned, msg.results[0])
@@ -396,7 +402,7 @@ class ActorSubmitter(LineageTable):
             # All that is to be done for most calls.
             del self.calls[msg.task]
             client.calls.pop(msg.task, None)
-            last = not client.calls  # before the value is told: calls that end because of it look for themselves
+            last = not client.calls and not client.runs  # before the value is told: calls that end because of it look for themselves
             self.pending_bytes -= rec.size
             self.set_result(msg.task, result, True)
             if last:
@@ -418,7 +424,7 @@ class ActorSubmitter(LineageTable):
         task = rec.msg.task
         del self.calls[task]
         rec.client.calls.pop(task, None)
-        last = not rec.client.calls
+        last = not rec.client.calls and not rec.client.runs
         self.pending_bytes -= rec.size
         if rec.msg.num_returns < 0:
             results = self.checked(rec, results)
@@ -455,6 +461,7 @@ class ActorSubmitter(LineageTable):
         msg.attempt += 1
         msg.seq, msg.window = -1, 0
         rec.sent = rec.numbered = False
+        self.runs.unfold(client)
         self.calls[msg.task] = rec
         self.pending_bytes += rec.size
         if not client.calls:
@@ -476,6 +483,7 @@ class ActorSubmitter(LineageTable):
         self._finish_call(rec, [error] * max(1, rec.msg.num_returns), self.addr)
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
+        self.runs.unfold_call(ident)
         rec = self.calls.get(self.maker_of(ident))
         if rec is None:
             return super().cancel(ident, force, recursive)
@@ -490,6 +498,7 @@ class ActorSubmitter(LineageTable):
 
     def cancel_children(self, parent: bytes) -> None:
         super().cancel_children(parent)
+        self.runs.unfold_children(parent)
         for task in [t for t, rec in self.calls.items() if rec.parent == parent]:
             self.cancel(task, False, True)
 
@@ -528,6 +537,7 @@ class ActorSubmitter(LineageTable):
     def _actor_alive(self, client: ActorClient, msg: ActorState) -> None:
         if client.state == "alive" and client.incarnation == msg.incarnation:
             return
+        self.runs.unfold(client)
         client.state, client.incarnation, client.worker = "alive", msg.incarnation, msg.worker
         client.seq, client.inflight = 0, 0
         client.groups.clear()
@@ -541,6 +551,7 @@ class ActorSubmitter(LineageTable):
 
     def _actor_away(self, client: ActorClient) -> None:
         """The actor is dead or being restarted: calls that may have started fail unless they can be retried."""
+        self.runs.unfold(client)
         if client.worker != HEAD:  # an actor that had no worker yet
             self.outbox.pop(client.worker, None)
         final = client.state == "dead"

@@ -369,8 +369,9 @@ class Client(Values):
         machine = self.machine
         still = (
             self.kind == "worker"
-            and not (machine.tasks or machine.calls or machine.leases or machine.dropped or self.replies)
-            and not (machine.outbox or self.memory.unviewed or (self.acceptor is not None and self.acceptor.again_at))
+            and not (machine.tasks or machine.calls or machine.runs.unfinished or machine.leases or machine.dropped)
+            and not (machine.outbox or self.memory.unviewed or self.replies)
+            and not (self.acceptor is not None and self.acceptor.again_at)
             and threading.active_count() <= QUIET_THREADS
         )
         return QUIET_TICK_S if still else IDLE_TICK_S
@@ -436,10 +437,11 @@ class Client(Values):
     def wait_for_room(self) -> None:
         """Until the arguments that are pending take less than the limit: a submitter may not run ahead for ever."""
         while self.machine.pending_bytes > MAX_PENDING_BYTES // 2 and not self.lost:
-            tasks = [*self.machine.tasks.values()][:1] or [*self.machine.calls.values()][:1]
-            if not tasks:
-                return
             with self.lock:
+                self.machine.runs.unfold_all()
+                tasks = [*self.machine.tasks.values()][:1] or [*self.machine.calls.values()][:1]
+                if not tasks:
+                    return
                 entry = self.machine.objects.get(tasks[0].msg.task)
                 waiter = Waiter(1)
                 if entry is None or entry.result is not None:

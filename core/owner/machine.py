@@ -21,6 +21,7 @@ from hpc.core.wire import (
     Answer,
     BorrowAcked,
     Call,
+    CallsDone,
     CancelObject,
     CopyLost,
     CreateActor,
@@ -70,6 +71,7 @@ class OwnerMachine(ActorSubmitter):
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ActorState: self.on_actor_state,
             BorrowAcked: self.on_borrow_acked,
+            CallsDone: self.runs.on_calls_done,
             CancelObject: self._on_cancel_object,
             CopyLost: self.on_copy_lost,
             Done: self.on_done,
@@ -126,7 +128,7 @@ class OwnerMachine(ActorSubmitter):
     def is_needed(self) -> bool:
         """Whether others hold what this process owns or work for it, or an answer waits for their word: it does not
         end then if it can help it."""
-        if self.tasks or self.calls or self.leases or self.handed_over:
+        if self.tasks or self.calls or self.runs.unfinished or self.leases or self.handed_over:
             return True
         return any((entry.owned and entry.nodes) or entry.on_ack for entry in self.objects.values())
 
@@ -187,6 +189,7 @@ class OwnerMachine(ActorSubmitter):
     def take_outbox(self, everything: bool = False) -> list[tuple[Address, list[Message]]]:
         """What is to be sent now: to the urgent destinations, or to all."""
         outbox = self.outbox
+        self.turns += 1
         if everything:
             out = [(dst, msgs) for dst, msgs in outbox.items() if msgs]
             outbox.clear()

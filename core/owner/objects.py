@@ -50,6 +50,8 @@ class ObjectTable:
         self.raylet = raylet_of(addr.node)
         self.outbox: dict[Address, list[Message]] = {}
         self.urgent: set[Address] = set()
+        #: How often messages were taken out for sending.
+        self.turns = 0
         self.woken: list[Waiter] = []
         self.unpinned: list[bytes] = []
         self.dropped: deque[bytes] = deque()
@@ -90,6 +92,10 @@ class ObjectTable:
             box.append(msg)
         if urgent:
             self.urgent.add(dst)
+
+    def box(self, dst: Address) -> list[Message]:
+        """Where messages for ``dst`` are left, for whoever leaves many: until ``turns`` changes."""
+        return self.outbox.setdefault(dst, [])
 
     def new_ids(self, count: int = 1) -> bytes:
         """Reserve ``count`` consecutive ids of our own; the first is returned."""

@@ -24,6 +24,7 @@ STATES = {"pending": "PENDING_CREATION", "alive": "ALIVE", "restarting": "RESTAR
 
 def report(machine: OwnerMachine, what: str, limit: int) -> list[Row]:
     """At most ``limit`` rows of "tasks", "actors", "objects" or "demand"; none for anything else."""
+    machine.runs.unfold_all()
     if what == "tasks":
         tasks: Iterable[Row] = (_task(machine, rec) for rec in machine.tasks.values())
         calls = (_call(machine, rec) for rec in machine.calls.values())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hpc.core.ids import Address
-from hpc.core.wire import Call, CreateActor, Result, Task
+from hpc.core.wire import Call, Calls, CreateActor, Message, Result, Task
 
 
 class Waiter:
@@ -107,6 +107,48 @@ class CallRec(msgspec.Struct, gc=False, eq=False):
     numbered: bool = False
     sent: bool = False
     cancelled: bool = False
+
+
+class CallKind:
+    """One method of one handle, as its calls are made: those of one kind may travel as a run, ``open`` while more may
+    join it. ``rest``: so many calls are yet made one by one, because one of the last ended in a way that ends a run."""
+
+    __slots__ = ("method", "open", "rest", "retries", "retry_exceptions")
+
+    def __init__(self, method: str, retries: int, retry_exceptions: bool) -> None:
+        self.method = method
+        self.retries = retries
+        self.retry_exceptions = retry_exceptions
+        self.open: CallRun | None = None
+        self.rest = 0
+
+
+class CallRun:
+    """Calls of one kind, one right after the other, to an actor that is there: sent and answered together.
+
+    ``entries`` are their values, in order; those of the first ``done`` have come. ``following`` is the counter of the
+    last one's id: a call that has the next may join as long as ``msg`` is the last one in its ``box``, and no box was
+    taken for sending since (``turn``). The first ``counted`` count in the client's numbers.
+    """
+
+    __slots__ = (
+        "args", "box", "client", "counted", "counted_bytes", "done", "entries", "following", "kind", "msg", "parent",
+        "size", "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self, msg: Calls, client: ActorClient, kind: CallKind, parent: bytes, box: list[Message], turn: int
+    ) -> None:
+        self.msg = msg
+        self.args = msg.args
+        self.client = client
+        self.kind = kind
+        self.parent = parent
+        self.box = box
+        self.turn = turn
+        self.entries: list[Entry] = []
+        self.done = self.following = 0
+        self.size = self.counted = self.counted_bytes = 0
 
 
 class Lease:
@@ -225,7 +267,9 @@ class OwnedActor:
 class ActorClient:
     """An actor as a caller sees it: where it is and the calls that are not finished, in order."""
 
-    __slots__ = ("actor", "calls", "cause", "groups", "incarnation", "inflight", "seq", "state", "why", "worker")
+    __slots__ = (
+        "actor", "calls", "cause", "groups", "incarnation", "inflight", "runs", "seq", "state", "why", "worker",
+    )  # fmt: skip
 
     def __init__(self, actor: bytes) -> None:
         self.actor = actor
@@ -235,6 +279,8 @@ class ActorClient:
         self.seq = 0
         self.groups: dict[str, int] = {}
         self.calls: dict[bytes, CallRec] = {}
+        #: The runs that are not finished, by their first id: all of them behind all of ``calls``.
+        self.runs: dict[bytes, CallRun] = {}
         self.inflight = 0
         self.why = ""
         self.cause = b""

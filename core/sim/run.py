@@ -163,6 +163,7 @@ class Simulation:
                 "objects": machine.objects,
                 "tasks": machine.tasks,
                 "calls": machine.calls,
+                "runs of calls": machine.runs.unfinished,
                 "leases": machine.leases,
                 "handed over": machine.handed_over,
                 "origins": machine.origins,

@@ -71,8 +71,10 @@ class User:
         elif choice < 0.5:
             immortal = self.rng.random() < 0.5
             self.actors.append(ActorSim(self.submitter.create(-1 if immortal else 0), immortal))
-        elif choice < 0.68 and self.actors:
+        elif choice < 0.6 and self.actors:
             self._call()
+        elif choice < 0.68 and self.actors:
+            self._call_often()
         elif choice < 0.75:
             self._put()
         elif choice < 0.8:
@@ -190,6 +192,28 @@ class User:
         call = self.submitter.call(actor.ident, program, retries, holds, refs)
         self._expect(call, expect)
         return call
+
+    def _call_often(self) -> None:
+        """Many calls of one actor, one right after the other, whose arguments refer to nothing: they travel as runs."""
+        actor = self.rng.choice(self.actors)
+        calls: list[tuple[bytes, Expect]] = []
+        odd = self.rng.random() * 0.3
+        for _ in range(self.rng.choice([2, 5, 12, 150])):
+            program = Program(self._number(), self.rng.choice([0.0001, 0.002]))
+            if self.rng.random() < odd:
+                program.fails = self.rng.random() < 0.4
+                program.flaky = actor.immortal and self.rng.random() < 0.3
+                program.large = self.rng.random() < 0.2
+                program.number += 200_000 * program.large
+                program.borrow = "forget"
+            expect = Expect(program.number, program.fails or not actor.immortal or actor.killed, actor=actor)
+            calls.append((self.submitter.call(actor.ident, program, -1 if actor.immortal else 0), expect))
+        for ident, expect in calls:
+            self._expect(ident, expect)
+        for ident, expect in calls if self.rng.random() < 0.3 else ():
+            if self.rng.random() < 0.1:
+                expect.may_fail = True
+                self.submitter.cancel(ident)
 
     def _stream(self) -> None:
         program = Program(self._number() * 1000, 0.001, items=self.rng.randint(1, 6), large=self.rng.random() < 0.3)

@@ -14,12 +14,14 @@ import traceback
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hpc.core.callruns import calls_of
 from hpc.core.ids import Address
 from hpc.core.serialization import NO_ARGUMENTS
-from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
+from hpc.core.wire import Call, Calls, CreateActor, Done, EndActor, system_error
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.generators import ItemSender, run_generator, static_returns
+from hpc.core.worker.runs import make_calls
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -119,6 +121,8 @@ class ActorHost:
                 src, msg = worker.next_item()
             if type(msg) is Call:
                 self.call(src, msg)
+            elif type(msg) is Calls:
+                self.take_run(src, msg)
             elif type(msg) is EndActor:
                 self.drain()
                 self.leave(msg.why)
@@ -132,6 +136,14 @@ class ActorHost:
             pool.submit(self._run_pooled, src, msg)
         else:
             self._run(src, msg)
+
+    def take_run(self, src: Address, run: Calls) -> None:
+        """Make the calls of a run: here, as a run, or as many calls on the actor's own threads."""
+        if self.pools:
+            for call in calls_of(run):
+                self.call(src, call)
+        else:
+            make_calls(self, src, run)
 
     def _enter(self) -> None:
         with self._idle:
@@ -237,34 +249,47 @@ class ActorHost:
             worker.title.show(name)
         met: list[bytes] = []
         start = time.monotonic()
-        exiting = retryable = False
         try:
             args, kwargs = worker.arguments(msg, met) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
             if context.cancelled:
                 raise KeyboardInterrupt
             value = (self.methods.get(method) or self.method(method))(*args, **kwargs)
-            if msg.num_returns < 0:
-                value = run_generator(ItemSender(worker, src, msg, context), value)
-            elif type(value) is GeneratorType and msg.num_returns:
-                value = static_returns(ItemSender(worker, src, msg, context), value)
             args = kwargs = None  # type: ignore[assignment]
-            results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
+            done = self.returned(src, msg, context, value)
             value = None
-        except ActorExit:
-            results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
         except BaseException as error:
-            retryable = msg.retry_exceptions and isinstance(error, Exception) and not context.cancelled
-            results = worker.failure(context.name, error)
-        else:
-            if context.cancelled:
-                results = [system_error("TaskCancelledError", "it was cancelled", task=name)]
+            done = self.raised(msg, context, error)
         finally:
             worker.running.pop(msg.task, None)
-        run_us = int((time.monotonic() - start) * 1e6)
+        self.over(src, done, name, start, met)
+
+    def returned(self, src: Address, msg: Call, context: TaskContext, value: Any) -> Done:
+        """The outcome of a call that returned; raises what making it of the value raises."""
+        worker = self.worker
+        if msg.num_returns < 0:
+            value = run_generator(ItemSender(worker, src, msg, context), value)
+        elif type(value) is GeneratorType and msg.num_returns:
+            value = static_returns(ItemSender(worker, src, msg, context), value)
+        results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
+        if context.cancelled:
+            results = [system_error("TaskCancelledError", "it was cancelled", task=context.name)]
+        return Done(msg.task, msg.attempt, results)
+
+    def raised(self, msg: Call, context: TaskContext, error: BaseException) -> Done:
+        """The outcome of a call that raised."""
+        if isinstance(error, ActorExit):
+            results = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)]
+            return Done(msg.task, msg.attempt, results, exiting=True)
+        retryable = msg.retry_exceptions and isinstance(error, Exception) and not context.cancelled
+        return Done(msg.task, msg.attempt, self.worker.failure(context.name, error), 0, retryable)
+
+    def over(self, src: Address, done: Done, name: str, start: float, met: list[bytes]) -> None:
+        """Remember a call that has ended, and answer it."""
+        worker, results = self.worker, done.results
+        run_us = done.run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0
         end = record.mark() if run_us > record.MARK_US and not self.pools else None
-        worker.record.append((msg.task, msg.attempt, name, start, run_us, kind, end))
-        done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
+        worker.record.append((done.task, done.attempt, name, start, run_us, kind, end))
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
         worker.reply(src, done, met)

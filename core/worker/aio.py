@@ -20,9 +20,10 @@ from collections import deque
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from hpc.core.callruns import calls_of
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran
 from hpc.core.ids import Address
-from hpc.core.wire import Call, CreateActor, Done, EndActor, system_error
+from hpc.core.wire import Call, Calls, CreateActor, Done, EndActor, system_error
 from hpc.core.worker.actor import FLUSH_US, ActorExit, ActorHost
 from hpc.core.worker.context import TaskContext, current_task
 from hpc.core.worker.generators import ItemSender, run_async_generator, static_returns
@@ -134,6 +135,9 @@ class AsyncActorHost(ActorHost):
         for src, msg in items:
             if type(msg) is Call:
                 self.call(src, msg)
+            elif type(msg) is Calls:
+                for call in calls_of(msg):
+                    self.call(src, call)
             elif type(msg) is EndActor:
                 self._end_why = msg.why
                 self._maybe_end()

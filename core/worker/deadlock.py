@@ -39,13 +39,14 @@ class Deadlocks:
         worker = self._worker
         machine = worker.client.machine
         own = machine.clients.get(host.ident)
-        if own is None or not own.calls:
+        if own is None or not (own.calls or own.runs):
             return False  # nearly always
         constructing = host.ident in worker.running and thread == worker.main_thread
         lane = "" if constructing else host.lane(thread)
         if lane is None:
             return False
         with worker.client.lock:
+            machine.runs.unfold(own)
             queued: list[set[bytes]] = []
 
             def blocked(rec: CallRec) -> bool:

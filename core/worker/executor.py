@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpc.core.callruns import calls_of, place_in
 from hpc.core.ids import Address
 from hpc.core.wire import (
     Call,
+    Calls,
     Cancel,
     CreateActor,
     DefineFunction,
@@ -52,6 +54,11 @@ class Executor:
         self.incarnation = 0
         self.cancelled: list[Item] = []
         self.replies: list[tuple[Address, Message]] = []
+        #: The run whose calls are being made, the place of the one that runs now, and calls of runs that were cancelled
+        #: before they began.
+        self.run: tuple[Address, Calls] | None = None
+        self.run_at = 0
+        self.skipped: set[bytes] = set()
         self._orders: dict[tuple[Address, str], _Order] = {}
         self._src: Address | None = None
         self._group = ""
@@ -59,6 +66,7 @@ class Executor:
         self._last: _Order | None = None
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             Call: self._call,
+            Calls: self._calls,
             Cancel: self._cancel,
             CreateActor: self._create,
             DefineFunction: self._define,
@@ -129,6 +137,16 @@ class Executor:
         elif seq > order.next_seq:
             order.early[seq] = msg
 
+    def _calls(self, src: Address, msg: Calls) -> None:
+        """A run that has its turn stays one; any other is so many calls."""
+        order = self._order(src, msg.actor, msg.incarnation, "")
+        if order is not None and msg.seq == order.next_seq and not order.early:
+            order.next_seq += len(msg.args)
+            self.ready.append((src, msg))
+        else:
+            for call in calls_of(msg):
+                self._call(src, call)
+
     def _skip(self, src: Address, msg: Skip) -> None:
         order = self._order(src, msg.actor, msg.incarnation, msg.group)
         if order is not None and msg.seq >= order.next_seq:
@@ -145,6 +163,8 @@ class Executor:
 
     def _cancel(self, src: Address, msg: Cancel) -> None:
         """A task that has not started is taken out; one that runs is left to the shell (`cancelled`)."""
+        if self._cancel_in_run(msg.task):
+            return
         for item in list(self.ready):
             if _is_meant(item[1], msg):
                 try:
@@ -160,6 +180,20 @@ class Executor:
                     self.cancelled.append((caller, call))
                     return
         self.cancelled.append((src, msg))
+
+    def _cancel_in_run(self, task: bytes) -> bool:
+        """A call that waits in a run stays there and is passed over when its turn comes. False if it is in none, or has
+        begun."""
+        runs = [item for item in list(self.ready) if type(item[1]) is Calls]
+        if self.run is not None:
+            runs.append(self.run)
+        for src, run in runs:
+            at = place_in(run, task)
+            if at >= 0 and not (self.run is not None and run is self.run[1] and at <= self.run_at):
+                self.skipped.add(task)
+                self.cancelled.append((src, calls_of(run)[at]))
+                return True
+        return False
 
     def give_back(self) -> list[tuple[Address, Message]]:
         """Take out the tasks that have not started, as messages to those who sent them."""

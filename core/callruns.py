@@ -1,0 +1,36 @@
+"""Runs of calls as both ends know them: the calls of one, and the values of several in one answer."""
+
+from __future__ import annotations
+
+from hpc.core.ids import ids_from
+from hpc.core.wire import Call, Calls, CallsDone, Message, Result
+
+
+def calls_of(run: Calls, begin: int = 0) -> list[Call]:
+    """The calls of a run, from number ``begin`` on, each as a message of its own."""
+    retry, method = run.retry_exceptions, run.method
+    return [
+        Call(ident, 0, run.actor, run.incarnation, run.seq + at, method, run.args[at], 1, retry_exceptions=retry)
+        for at, ident in enumerate(ids_from(run.task, len(run.args)))
+        if at >= begin
+    ]
+
+
+def place_in(run: Calls, task: bytes) -> int:
+    """The number of a call in the run; -1 if it is not one of its calls."""
+    if task[:-8] != run.task[:-8]:
+        return -1
+    at = int.from_bytes(task[-8:], "big") - int.from_bytes(run.task[-8:], "big")
+    return at if 0 <= at < len(run.args) else -1
+
+
+def add_result(box: list[Message], run: bytes, at: int, result: Result) -> CallsDone:
+    """Leave the value of call number ``at`` of a run among the messages for its caller: with the values of those before
+    it, if these are still there."""
+    last = box[-1] if box else None
+    if type(last) is CallsDone and last.task == run and last.at + len(last.results) == at:
+        last.results.append(result)
+        return last
+    done = CallsDone(run, at, [result])
+    box.append(done)
+    return done

@@ -1,0 +1,183 @@
+"""Many calls of one method as one record: what makes a stream of small calls cheap.
+
+A program that calls one method again and again (a step of an environment, an increment) makes calls that differ in
+their arguments only. As records of their own each costs a message, a record of the owner and places in three tables,
+at both ends. Such calls are a *run* instead: one message with the arguments of all, one answer with the values of many,
+and of each call its entry alone.
+
+A run is for what happens nearly always: the actor is there, runs one call at a time, and each call returns one small
+value or raises. Whatever else is asked of one of its calls (to be cancelled, to be made again because the actor was
+lost, to bring a large value) *unfolds* the runs of that actor: the calls that are not finished become records like any
+others, and everything else in `actors` knows only these. So a call is unfolded once at most, and the order of an
+actor's calls is: those that have a record, then the runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hpc.core.callruns import calls_of, place_in
+from hpc.core.ids import Address, ids_from
+from hpc.core.owner.tables import ActorClient, CallKind, CallRec, CallRun, Entry
+from hpc.core.owner.tasks import BATCH, TASK_BYTES
+from hpc.core.serialization import NO_ARGUMENTS
+from hpc.core.wire import INLINE, Calls, CallsDone, Done
+
+if TYPE_CHECKING:
+    from hpc.core.owner.actors import ActorSubmitter
+
+#: After a call that ended a run so many of its kind are made one by one.
+REST = 64
+
+
+class CallRuns:
+    """The runs of a process. ``unfinished`` are those that wait for values, by their first id."""
+
+    def __init__(self, owner: ActorSubmitter) -> None:
+        self.owner = owner
+        self.unfinished: dict[bytes, CallRun] = {}
+        self._objects = owner.objects
+        self._of_worker: dict[Address, ActorClient] = {}
+
+    # -------------------------------------------------------------- calling
+
+    def add(self, kind: CallKind, actor: bytes, args: bytes, parent: bytes) -> bytes | None:
+        """A call whose arguments refer to nothing. Returns its id, an object that is held once; None if it cannot be
+        part of a run now."""
+        owner, run = self.owner, kind.open
+        made = owner.made
+        if (
+            run is None or run.following != made or run.turn != owner.turns or run.box[-1] is not run.msg
+            or run.parent != parent
+        ):  # fmt: skip
+            run = self._begin(kind, actor, parent)
+            if run is None:
+                return None
+        number = made + 1
+        owner.made = run.following = number
+        ident = owner._prefix + number.to_bytes(8, "big")
+        run.args.append(args)
+        entries = run.entries
+        entry = self._objects[ident] = Entry(ident, True, 1, True)
+        entries.append(entry)
+        if args is not NO_ARGUMENTS:
+            run.size += len(args)
+        if len(entries) >= BATCH or run.size > owner.max_values_bytes:
+            kind.open = None
+            owner.urgent.add(run.client.worker)
+        return ident
+
+    def _begin(self, kind: CallKind, actor: bytes, parent: bytes) -> CallRun | None:
+        owner = self.owner
+        client = owner.clients.get(actor)
+        if client is None or client.state != "alive" or kind.rest:
+            kind.rest = max(0, kind.rest - 1)
+            return None
+        if client.runs:
+            self._count(next(reversed(client.runs.values())))
+        elif not client.calls:
+            owner.hold(client.actor)  # once for all calls that are not finished
+        ident = owner._prefix + (owner.made + 1).to_bytes(8, "big")
+        msg = Calls(ident, client.actor, client.incarnation, client.seq, kind.method, [], kind.retry_exceptions)
+        owner.send(client.worker, msg, urgent=not client.inflight)
+        run = CallRun(msg, client, kind, parent, owner.outbox[client.worker], owner.turns)
+        kind.open = client.runs[ident] = self.unfinished[ident] = run
+        self._of_worker[client.worker] = client
+        return run
+
+    def _count(self, run: CallRun) -> None:
+        """Calls that have joined a run since it was looked at last count for the actor's numbers now."""
+        client, owner = run.client, self.owner
+        added = len(run.entries) - run.counted
+        run.counted += added
+        client.seq += added
+        client.inflight += added
+        owner.pending_bytes += added * TASK_BYTES + run.size - run.counted_bytes
+        run.counted_bytes = run.size
+
+    # -------------------------------------------------------------- what became of them
+
+    def on_calls_done(self, src: Address, msg: CallsDone) -> None:
+        owner = self.owner
+        run = self.unfinished.get(msg.task)
+        if run is None or msg.at != run.done:
+            for ident, result in zip(ids_from(msg.task, msg.at + len(msg.results))[msg.at :], msg.results):
+                owner.on_done(src, Done(ident, 0, [result]))
+            return
+        self._count(run)
+        client, results = run.client, msg.results
+        begin, end = run.done, run.done + len(results)
+        run.done = end
+        client.inflight -= end - begin
+        if owner.outbox.get(client.worker):
+            owner.urgent.add(client.worker)
+        owner.pending_bytes -= sum(map(len, run.msg.args[begin:end])) + (end - begin) * TASK_BYTES
+        if last := end == len(run.entries):
+            self._over(run)
+            last = not client.runs and not client.calls
+        for entry, result in zip(run.entries[begin:end], results):
+            if entry.waiters is None and result.kind == INLINE:
+                entry.result = result
+                entry.plain = True
+            else:
+                owner.set_result(entry.ident, result, True)
+        if last:
+            owner.let_go(client.actor)
+
+    def _over(self, run: CallRun) -> None:
+        client, first = run.client, run.msg.task
+        del self.unfinished[first], client.runs[first]
+        if run.kind.open is run:
+            run.kind.open = None
+        if not client.runs:
+            self._of_worker.pop(client.worker, None)
+
+    # -------------------------------------------------------------- calls on their own
+
+    def unfold(self, client: ActorClient) -> None:
+        """The calls of the actor's runs that are not finished become records of their own. They count as sent."""
+        owner = self.owner
+        for run in list(client.runs.values()):
+            self._count(run)
+            self._over(run)
+            for call in calls_of(run.msg, run.done):
+                rec = CallRec(call, client, run.kind.retries, (), len(call.args) + TASK_BYTES, run.parent)
+                rec.numbered = rec.sent = True
+                owner.calls[call.task] = client.calls[call.task] = rec
+
+    def ended_alone(self, src: Address, task: bytes) -> bool:
+        """A call has ended in a way that ends a run: those of its actor are unfolded, and for a while calls like it are
+        made one by one. False if it is in none."""
+        client = self._of_worker.get(src)
+        run = None if client is None else self._run_of(client.runs, task)
+        if client is None or run is None:
+            return False
+        run.kind.rest = REST
+        self.unfold(client)
+        return True
+
+    def unfold_call(self, task: bytes) -> None:
+        """Unfold the runs of the actor to which this call was made, if it is in one."""
+        run = self._run_of(self.unfinished, task)
+        if run is not None:
+            self.unfold(run.client)
+
+    def unfold_all(self) -> None:
+        """Unfold all runs."""
+        while self.unfinished:
+            self.unfold(next(iter(self.unfinished.values())).client)
+
+    def unfold_children(self, parent: bytes) -> None:
+        """Unfold the runs of actors that were called by this task or call."""
+        for run in list(self.unfinished.values()):
+            if run.parent == parent:
+                self.unfold(run.client)
+
+    @staticmethod
+    def _run_of(runs: dict[bytes, CallRun], task: bytes) -> CallRun | None:
+        return next((run for run in runs.values() if place_in(run.msg, task) >= 0), None)
+
+    @staticmethod
+    def pending(client: ActorClient) -> int:
+        """How many calls of the actor's runs are not finished."""
+        return sum(len(run.entries) - run.done for run in client.runs.values())

@@ -2,7 +2,7 @@
 
     python counts.py        one line ``@bench {json}``: program -> what -> count for each task or call
 
-The programs: 1,000 tasks and then all results on one worker, 200 tasks one by one, 200 calls of an actor one by one.
+The programs: 1,000 tasks, or calls of an actor, and then all results; 200 tasks, or calls, one by one. One worker.
 Counted are calls of Python and C functions (sys.setprofile, main threads), bytecode instructions of the driver
 (sys.settrace), frames written and read by the driver, frames between driver and raylet, context switches of both
 processes that were not forced, blocks of memory that a task in flight holds and that stay, and system calls of both
@@ -221,6 +221,9 @@ def main() -> None:
     programs = (
         Program("tasks async", ASYNC, lambda: hpc.get([noop.remote() for _ in range(ASYNC)]), ask_task),
         Program("tasks sync", SYNC, one_by_one(noop), ask_task),
+        Program(
+            "actor calls async", ASYNC, lambda: hpc.get([actor.small_value.remote() for _ in range(ASYNC)]), ask_actor
+        ),
         Program("actor calls sync", SYNC, one_by_one(actor.small_value), ask_actor),
     )
     found = {program.name: program.measure() for program in programs}

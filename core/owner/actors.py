@@ -402,7 +402,8 @@ class ActorSubmitter(LineageTable):
             # All that is to be done for most calls.
             del self.calls[msg.task]
             client.calls.pop(msg.task, None)
-            last = not client.calls and not client.runs  # before the value is told: calls that end because of it look for themselves
+            # Before the value is told: calls that end because of it look for themselves.
+            last = not client.calls and not client.runs
             self.pending_bytes -= rec.size
             self.set_result(msg.task, result, True)
             if last:

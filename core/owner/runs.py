@@ -5,11 +5,11 @@ their arguments only. As records of their own each costs a message, a record of 
 at both ends. Such calls are a *run* instead: one message with the arguments of all, one answer with the values of many,
 and of each call its entry alone.
 
-A run is for what happens nearly always: the actor is there, runs one call at a time, and each call returns one small
-value or raises. Whatever else is asked of one of its calls (to be cancelled, to be made again because the actor was
-lost, to bring a large value) *unfolds* the runs of that actor: the calls that are not finished become records like any
-others, and everything else in `actors` knows only these. So a call is unfolded once at most, and the order of an
-actor's calls is: those that have a record, then the runs.
+A run begins behind a call that is not finished yet. It is for what happens nearly always: the actor is there, runs one
+call at a time, and each call returns one small value or raises. Whatever else is asked of one of its calls (to be
+cancelled, to be made again because the actor was lost, to bring a large value) *unfolds* the runs of that actor: the
+calls that are not finished become records like any others, and everything else in `actors` knows only these. So a call
+is unfolded once at most, and the order of an actor's calls is: those that have a record, then the runs.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class CallRuns:
         if client.runs:
             self._count(next(reversed(client.runs.values())))
         elif not client.calls:
-            owner.hold(client.actor)  # once for all calls that are not finished
+            return None  # it goes at once, and nobody knows whether others will follow
         ident = owner._prefix + (owner.made + 1).to_bytes(8, "big")
         msg = Calls(ident, client.actor, client.incarnation, client.seq, kind.method, [], kind.retry_exceptions)
         owner.send(client.worker, msg, urgent=not client.inflight)

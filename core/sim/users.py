@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hpc.core.sim.programs import Program, Submitter
@@ -24,17 +25,19 @@ class Expect:
     #: A worker of this world owns it: it is lost with that, but no worker ends by itself while it is held.
     kept_in: World | None = None
 
-    def excused(self) -> bool:
-        """Whether an error is allowed."""
+    def origins(self) -> Iterator[Expect]:
+        """This and all that it was made of."""
         waiting, seen = [self], set()
         while waiting:
             one = waiting.pop()
-            if one.may_fail or (one.kept_in is not None and one.kept_in.deaths):
-                return True
             if id(one) not in seen:
                 seen.add(id(one))
+                yield one
                 waiting += one.deps
-        return False
+
+    def excused(self) -> bool:
+        """Whether an error is allowed."""
+        return any(one.may_fail or (one.kept_in is not None and one.kept_in.deaths) for one in self.origins())
 
 
 @dataclass
@@ -183,6 +186,8 @@ class User:
         holds = self._some(0.4)
         if holds:
             program.borrow = self.rng.choice(["keep", "read", ""])
+            if any(one.actor is actor for ident in holds for one in self.expected[ident].origins()):
+                program.borrow = "keep"  # a call that is tried again may come behind one that waits for it
         elif self.rng.random() < 0.3:
             program.borrow = "forget"
         retries = -1 if actor.immortal else 0

@@ -68,9 +68,10 @@ class Caller:
 
 def in_flight(caller: Caller) -> bytes:
     """The first call goes at once, alone: those that follow wait for one another."""
-    [first] = caller.call()
+    assert caller.owner.runs.add(caller.kind, caller.actor, b"", b"") is None
+    first = caller.alone()
     [msg] = caller.sent()
-    assert isinstance(msg, Calls) and msg.task == first
+    assert isinstance(msg, Call) and msg.task == first
     return first
 
 
@@ -82,7 +83,7 @@ def test_calls_that_follow_each_other_are_one_message_and_one_answer_gives_their
     assert isinstance(run, Calls)
     assert (run.task, run.seq, run.args) == (made[0], 1, [b"0", b"1", b"2"])
     results = [Result(INLINE, b"%d" % k) for k in range(3)]
-    caller.owner.handle(WORKER, [CallsDone(first, 0, [VALUE]), CallsDone(run.task, 0, results)])
+    caller.owner.handle(WORKER, [Done(first, 0, [VALUE]), CallsDone(run.task, 0, results)])
     assert caller.values(made) == results
     assert not caller.owner.runs.unfinished and not caller.owner.calls and not caller.owner.pending_bytes
 
@@ -126,8 +127,8 @@ def test_what_lies_between_two_calls_ends_a_run():
     caller.owner.runs.add(caller.kind, caller.actor, b"", b"another task")
     caller.owner.runs.add(CallKind("n", 0, False), caller.actor, b"", b"another task")
     runs = list(caller.owner.runs.unfinished.values())
-    assert [len(run.entries) for run in runs] == [1, 2, 1, 1, 1, 1, 1]
-    assert [run.msg.seq for run in runs] == [0, 1, 3, 4, 5, 6, 7]
+    assert [len(run.entries) for run in runs] == [2, 1, 1, 1, 1, 1]
+    assert [run.msg.seq for run in runs] == [1, 3, 4, 5, 6, 7]
 
 
 def test_calls_to_an_actor_that_is_not_there_are_no_run():
@@ -169,7 +170,7 @@ def test_calls_of_an_actor_that_is_lost_are_made_again_in_their_order_or_fail(re
     first = in_flight(caller)
     made = [first, *caller.call(3)]
     caller.sent()
-    owner.handle(WORKER, [CallsDone(first, 0, [VALUE]), CallsDone(made[1], 0, [VALUE])])
+    owner.handle(WORKER, [Done(first, 0, [VALUE]), CallsDone(made[1], 0, [VALUE])])
     for state, incarnation in (("restarting", 0), ("alive", 1)):
         owner.handle(owner.addr, [ActorState(caller.actor, state, incarnation, WORKER)])
     again = [msg for msg in caller.sent() if isinstance(msg, Call)]
@@ -191,7 +192,7 @@ def test_the_actor_ends_after_the_last_call_when_its_handle_is_gone():
     caller.owner.let_go(caller.actor)
     task = [*caller.owner.calls][-1]
     caller.sent()
-    caller.owner.handle(WORKER, [CallsDone(made[0], 0, [VALUE]), CallsDone(made[1], 0, [VALUE, VALUE])])
+    caller.owner.handle(WORKER, [Done(made[0], 0, [VALUE]), CallsDone(made[1], 0, [VALUE, VALUE])])
     assert not any(isinstance(msg, EndActor) for msg in caller.sent())
     caller.owner.handle(WORKER, [Done(task, 0, [VALUE])])
     assert any(isinstance(msg, EndActor) for msg in caller.sent())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.core.callruns import calls_of, place_in
-from hpc.core.ids import Address
+from hpc.core.ids import Address, ids_from
 from hpc.core.wire import (
     Call,
     Calls,
@@ -212,8 +212,15 @@ class Executor:
 
     def queued(self) -> set[bytes]:
         """The calls that are here and have not begun."""
-        early = (call for order in self._orders.values() for call in order.early.values())
-        return {msg.task for _, msg in list(self.ready) if type(msg) is Call} | {call.task for call in early if call}
+        found = {call.task for order in self._orders.values() for call in order.early.values() if call}
+        for _, msg in list(self.ready):
+            if type(msg) is Call:
+                found.add(msg.task)
+            elif type(msg) is Calls:
+                found.update(ids_from(msg.task, len(msg.args)))
+        if self.run is not None:
+            found.update(ids_from(self.run[1].task, len(self.run[1].args))[self.run_at + 1 :])
+        return found
 
     def may_have_begun(self, src: Address, msg: Call) -> bool:
         """Whether a call that is not queued may have come before."""

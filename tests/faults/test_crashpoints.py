@@ -25,7 +25,7 @@ SIZE = 200_000
 PATIENCE_S = 45.0
 
 #: What reaches each kind of process while the program runs.
-WORKER = ["LeaseBegin:1", "DefineFunction:1", "Task:1", "Task:7", "CreateActor:1", "Call:1", "Call:5"]
+WORKER = ["LeaseBegin:1", "DefineFunction:1", "Task:1", "Task:7", "CreateActor:1", "Call:1", "Call:2", "Calls:1"]
 WORKER += ["LeaseGrant:1", "Done:1", "BorrowAcked:1", "ObjectValue:1", "Allocated:1", "Fetched:1"]
 RAYLET = ["LeaseRequest:1", "LeaseRequest:2", "LeaseReturn:1", "Tickets:1", "Alloc:1", "Seal:1", "Unpin:1", "Free:1"]
 RAYLET += ["Fetch:1", "BorrowAdd:1", "BorrowDrop:1", "HoldAcked:1", "Blocked:1", "Unblocked:1", "Pull:1", "Chunk:1"]

@@ -138,8 +138,8 @@ class RuntimeContext:
         return process.actor.hex() if process.actor else None
 
     def get_actor_name(self) -> str | None:
-        """The name of the actor of this process; None without an actor or a name."""
-        return process.actor_name or None
+        """The name of the actor of this process, "" where it has none; None without an actor."""
+        return process.actor_name if process.actor else None
 
     @property
     def runtime_env(self) -> RuntimeEnv:

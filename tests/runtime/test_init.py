@@ -218,6 +218,7 @@ def test_runtime_context_says_where_code_runs():
         who = hpc.get(named.who.remote())
         assert (who[0], who[2], who[3]) == ("n", "1", "lab")
         assert who[1] == named._actor_id.hex()
+        assert hpc.get(Named.remote().who.remote())[0] == ""
 
 
 def test_the_namespace_of_the_environment_is_the_drivers_unless_init_names_one():

@@ -136,9 +136,8 @@ JOB_INFO_JSON = ("ray.job_submission.JobInfo.from_json", "ray.job_submission.Job
 NO: dict[str, str] = {
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
     "ray.util.collective": "not yet (see roadmap.md)",
-    "ray.util.accelerators": "not yet: accelerator types are plain strings",
     "ray.util.debugpy": "`hpc stack` shows where processes are; attach a debugger by process id",
-    "ray.util.tpu": "not yet",
+    "ray.util.tpu": "reserves slices of rented TPU pods; nodes here are those of the batch job",
     "ray.cross_language": PYTHON,
     "ray.cross_language.java_function": PYTHON,
     "ray.java_function": PYTHON,

@@ -377,8 +377,11 @@ def _context(client: Client) -> Context:
     )
 
 
-def shutdown(_exiting_interpreter: bool = False) -> None:
-    """Leave the session; it ends with this process's leaving if `init` started it. Does nothing when not connected."""
+def shutdown(_exiting_interpreter: bool = False, *, wait_for_processes: bool = True) -> None:
+    """Leave the session; it ends with this process's leaving if `init` started it. Does nothing when not connected.
+
+    It returns when the processes that `init` started have ended, whatever ``wait_for_processes`` says.
+    """
     with _lock:
         if _is_forked():
             return

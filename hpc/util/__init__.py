@@ -21,6 +21,7 @@ from hpc.util.placement_group import (
 if TYPE_CHECKING:
     from hpc.actor import list_named_actors
     from hpc.util import (
+        accelerators,
         actor_pool,
         client,
         debug,
@@ -56,7 +57,8 @@ _HOME = {
     "register_serializer": "hpc.util.serialization",
 }
 _MODULES = (
-    "actor_pool", "client", "debug", "joblib", "metrics", "multiprocessing", "queue", "scheduling_strategies", "state",
+    "accelerators", "actor_pool", "client", "debug", "joblib", "metrics", "multiprocessing", "queue",
+    "scheduling_strategies", "state",
 )  # fmt: skip
 
 
@@ -78,6 +80,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ActorPool",
+    "accelerators",
     "actor_pool",
     "as_completed",
     "client",

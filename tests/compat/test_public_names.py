@@ -24,7 +24,6 @@ MADE_HERE = {
 }  # fmt: skip
 #: Parameters of names that exist here which are not taken, and why.
 NOT_TAKEN: dict[tuple[str, str], str] = {
-    ("ray.shutdown", "wait_for_processes"): "it gives the processes that it started some seconds to end",
     ("ray.util.placement_group", "topology_strategy"): "nodes have no topology of racks here",
     ("ray.util.placement_group.validate_placement_group", "topology_strategy"): "nodes have no topology of racks here",
     ("ray.util.placement_group.placement_group", "topology_strategy"): "nodes have no topology of racks here",

@@ -57,6 +57,16 @@ def test_an_actor_without_restarts_is_made_elsewhere_if_its_worker_ends_before_i
     assert hpc.get(counter.count.remote()) is False
 
 
+def test_so_is_a_detached_one(stopped, tmp_path):
+    counter = Counter.options(lifetime="detached", name="counter").remote(str(tmp_path / "begun"))
+    called = counter.pid.remote()
+    eventually(lambda: any(row["pid"] in stopped and row["state"] == "LEASED" for row in list_workers()))
+    for pid in stopped:
+        kill9(pid)
+    assert hpc.get(called, timeout=30) not in stopped
+    assert (tmp_path / "begun").read_text() == "begun\n"
+
+
 def test_a_task_without_retries_runs_elsewhere_if_its_worker_ends_before_it_begins(stopped):
     called = pid_of_task.remote()
     eventually(granted)

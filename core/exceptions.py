@@ -215,7 +215,7 @@ class ActorAlreadyExistsError(ValueError, HpcError):
 
 
 class ActorHandleNotFoundError(ValueError, HpcError):
-    """The handle is of an actor that this session does not know."""
+    """The handle is of an actor of an earlier session."""
 
 
 class StreamingGeneratorReplayInconsistentError(SystemFailure):

@@ -101,7 +101,6 @@ DIFFERS: dict[str, str] = {
     "ray.util.metrics.Histogram": "kept per process; `snapshot()` reads them",
     "ray.job_submission.JobSubmissionClient": "speaks to sessions of `hpc start` on this machine",
     "ray.exceptions.ObjectFetchTimedOutError": "is never raised: a fetch ends with a value or with ObjectLostError",
-    "ray.exceptions.ActorHandleNotFoundError": NEVER,
     "ray.exceptions.AsyncioActorExit": NEVER,
     "ray.exceptions.AuthenticationError": NEVER,
     "ray.exceptions.CrossLanguageError": NEVER,

@@ -18,7 +18,7 @@ from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.owner.strangers import check_refs
+from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.tables import CallKind
 from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
@@ -193,7 +193,7 @@ class ActorMethod:
             if machine.dropped:
                 machine.drain_dropped()
             if client.lost:
-                check_refs([ref], current.client)
+                check_handle(ref, current.client)
                 client.check_lost()
             if shared.max_pending > 0:
                 _check_pending(machine.pending_calls(ref._id), shared.max_pending, f"Actor({self._class}, {ref.hex()})")
@@ -513,11 +513,12 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
-    """End an actor at once; calls that run or wait fail with ActorDiedError."""
+    """End an actor at once; calls that run or wait fail with ActorDiedError. Raises ActorHandleNotFoundError for a
+    handle of an earlier session."""
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"hpc.kill takes an actor's handle, not {type(actor).__name__}")
     client = actor._hpc_ref._client
-    check_refs([actor._hpc_ref], current.client)
+    check_handle(actor._hpc_ref, current.client)
     with client.lock:
         client.machine.kill_actor(actor._hpc_ref._id, no_restart)
         client._flush()

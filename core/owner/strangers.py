@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from hpc.core.exceptions import ActorHandleNotFoundError
+
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
     from hpc.core.owner.ref import ObjectRef
@@ -15,9 +17,19 @@ def check_refs(refs: Iterable[ObjectRef[Any]], client: Client | None) -> None:
     without a client, for any."""
     for ref in refs:
         if ref._client is not client:
-            now = f"is in session {client.registered.session} now" if client else "has left it"
-            raise ValueError(
-                f"{ref!r} is of an earlier session ({ref._client.registered.session}), and this program {now}: objects "
-                "and actors end when the program that made them leaves their session. Make it again, or get a detached "
-                "actor by its name again"
-            )
+            raise ValueError(_why(repr(ref), ref, client))
+
+
+def check_handle(actor: ObjectRef[Any], client: Client | None) -> None:
+    """The same for the reference that an actor's handle has: ActorHandleNotFoundError, which is a ValueError."""
+    if actor._client is not client:
+        raise ActorHandleNotFoundError(_why(f"the actor {actor.hex()}", actor, client))
+
+
+def _why(what: str, ref: ObjectRef[Any], client: Client | None) -> str:
+    now = f"is in session {client.registered.session} now" if client else "has left it"
+    return (
+        f"{what} is of an earlier session ({ref._client.registered.session}), and this program {now}: objects and "
+        "actors end when the program that made them leaves their session. Make it again, or get a detached actor by "
+        "its name again"
+    )

@@ -74,6 +74,8 @@ class Deadlocks:
             self._watched.pop(thread, None)
             if not self._watched:
                 self._worker.client.polling.check = self._check
+                if self._watched:  # another thread has begun to wait just now
+                    self._worker.client.polling.check = self._look
             if resume is not None:
                 resume()
 

@@ -14,7 +14,7 @@ NEEDS = {"torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib"}
 
 
 def needed(name: str) -> list[str]:
-    """The libraries that a program names in a line `# needs: torch`."""
+    """What a program needs by a line `# needs: torch, python>=3.11`."""
     text = (running.PROGRAMS / f"{name}.py").read_text()
     lines = [line.partition(":")[2] for line in text.splitlines() if line.startswith("# needs:")]
     return [word for line in lines for word in line.replace(",", " ").split()]
@@ -22,8 +22,13 @@ def needed(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", running.names())
 def test_it_prints_what_it_prints_under_ray(name: str) -> None:
-    for library in needed(name):
-        pytest.importorskip(library, reason=f"needs {NEEDS[library]}")
+    for what in needed(name):
+        library, _, version = what.partition(">=")
+        if library == "python":
+            if sys.version_info < tuple(map(int, version.split("."))):
+                pytest.skip(f"needs {what}")
+        else:
+            pytest.importorskip(library, reason=f"needs {NEEDS[library]}")
     want = running.expected(name)
     got = running.run(name, sys.executable, ray=False, timeout_s=TIMEOUT_S)
     diff = "\n".join(difflib.unified_diff(want, got, "under Ray", "here", lineterm=""))

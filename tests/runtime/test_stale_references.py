@@ -9,6 +9,7 @@ import pytest
 
 import hpc
 from hpc.core import serialization
+from hpc.exceptions import ActorHandleNotFoundError
 from runtime.running import one_node
 
 STALE = "earlier session"
@@ -87,6 +88,12 @@ ENTRANCES = {
 @pytest.mark.parametrize("name", ENTRANCES)
 def test_what_is_of_an_earlier_session_is_refused_where_it_is_handed_in(old, name):
     with pytest.raises(ValueError, match=STALE):
+        ENTRANCES[name](old)
+
+
+@pytest.mark.parametrize("name", ["call", "kill"])
+def test_a_handle_says_that_its_actor_is_not_of_this_session(old, name):
+    with pytest.raises(ActorHandleNotFoundError, match=r"actor [0-9a-f]+ is of an earlier session"):
         ENTRANCES[name](old)
 
 

@@ -130,7 +130,6 @@ IDS = tuple(
 )  # fmt: skip
 CLIENT = ("ray.ClientBuilder.connect", "ray.ClientBuilder.env", "ray.ClientBuilder.namespace")
 
-JOB_INFO_JSON = ("ray.job_submission.JobInfo.from_json", "ray.job_submission.JobInfo.to_json")
 #: Names that do not exist, and why. One of a module or class holds for what is in it.
 NO: dict[str, str] = {
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
@@ -158,7 +157,6 @@ NO: dict[str, str] = {
     "ray.job_submission.JobType.DRIVER": "a job is its entrypoint: drivers that join by hand are no jobs",
     "ray.job_submission.JobDetails.model_config": "belongs to a library that is not used here",
     "ray.job_submission.JobInfo.driver_agent_http_address": "nodes have no agent that speaks HTTP",
-    **dict.fromkeys(JOB_INFO_JSON, "`vars` of it is a plain dict"),
     "ray.runtime_env.RuntimeEnv.pip_uri": "nodes name what they have installed by its content; `pip_config` has it",
     "ray.runtime_env.RuntimeEnv.uv_uri": "nodes name what they have installed by its content; `uv_config` has it",
     "ray.runtime_env.RuntimeEnvConfig.build_proto_runtime_env_config": "there are no protocol buffers here",

@@ -13,10 +13,11 @@ session. The client is no driver: it asks the session's host, and works beside a
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -86,6 +87,25 @@ class JobInfo:
     entrypoint_num_gpus: float | None = None
     entrypoint_memory: int | None = None
     entrypoint_resources: dict[str, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON has them; ``runtime_env`` as a text, ``runtime_env_json``."""
+        row = {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
+        row["runtime_env_json"] = json.dumps(row.pop("runtime_env"))
+        return row
+
+    @classmethod
+    def from_json(cls, json_dict: Mapping[str, Any]) -> JobInfo:
+        """The reverse of `to_json`. Raises ValueError for a status, type or error that there is not, TypeError for an
+        unknown field."""
+        row = dict(json_dict)
+        env = row.pop("runtime_env_json", None)
+        if env is not None:
+            row["runtime_env"] = json.loads(env)
+        row["status"] = JobStatus(row["status"])
+        row["error_type"] = JobErrorType(row["error_type"]) if row.get("error_type") else None
+        row["type"] = JobType(row.get("type", JobType.SUBMISSION))
+        return cls(**row)
 
 
 JobDetails = JobInfo

@@ -22,8 +22,14 @@ MADE_HERE = {
     "ray.actor.ActorMethod", "ray.job_submission.JobDetails", "ray.job_submission.JobInfo",
     "ray.runtime_context.RuntimeContext",
 }  # fmt: skip
+#: Names that take any keyword to say that they do not know it.
+REFUSES_WORDS = {"ray.runtime_env.RuntimeEnv"}
 #: Parameters of names that exist here which are not taken, and why.
 NOT_TAKEN: dict[tuple[str, str], str] = {
+    ("ray.runtime_env.RuntimeEnv", "py_executable"): "the interpreter is that of pip, uv, conda or the container",
+    ("ray.runtime_env.RuntimeEnv", "worker_process_setup_hook"): "not yet (see roadmap.md)",
+    ("ray.runtime_env.RuntimeEnv", "nsight"): "a profiler is started by the command of the job",
+    ("ray.runtime_env.RuntimeEnv", "rocprof_sys"): "a profiler is started by the command of the job",
     ("ray.util.placement_group", "topology_strategy"): "nodes have no topology of racks here",
     ("ray.util.placement_group.validate_placement_group", "topology_strategy"): "nodes have no topology of racks here",
     ("ray.util.placement_group.placement_group", "topology_strategy"): "nodes have no topology of racks here",
@@ -76,7 +82,7 @@ def test_it_takes_the_parameters_that_it_takes_under_ray(name: str) -> None:
     if value is ABSENT or name in MADE_HERE or name.startswith("ray.exceptions."):
         return
     taken = inspect.signature(value).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+    if any(p.kind is p.VAR_KEYWORD for p in taken.values()) and name not in REFUSES_WORDS:
         return
     lost = [word for word in RECORDED[name] or () if word not in taken and (name, word) not in NOT_TAKEN]
     assert not lost, f"{name} does not take them, and NOT_TAKEN has no reason"

@@ -23,7 +23,8 @@ def tell_without_effect() -> None:
 
 
 def hooked(runtime_env: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """The runtime environment as the user's hook wants it, if there is one. ValueError for a name of no function."""
+    """The runtime environment as the user's hook wants it, if there is one. What the import of the hook raises says
+    which variable it was named by; ValueError for a name without a module."""
     found = text(RUNTIME_ENV_HOOK)
     if not found:
         return runtime_env
@@ -31,6 +32,8 @@ def hooked(runtime_env: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     try:
         hook = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{named(RUNTIME_ENV_HOOK)} is {found!r}, not module.function: {error}") from error
+        kinds = (ModuleNotFoundError, ImportError, AttributeError, ValueError)
+        kind: type[Exception] = next(kind for kind in kinds if isinstance(error, kind))
+        raise kind(f"{named(RUNTIME_ENV_HOOK)} is {found!r}, not module.function: {error}") from error
     changed: Mapping[str, Any] | None = hook(dict(runtime_env) if runtime_env is not None else None)
     return changed

@@ -72,8 +72,9 @@ def test_rays_directory_is_that_of_the_nodes(tmp_path):
 
 
 def test_a_hook_that_is_none_is_an_error_that_names_it(monkeypatch):
-    for wrong in ("nowhere.function", "os.nothing", "os"):
+    wrongs = {"nowhere.function": ModuleNotFoundError, "os.nothing": AttributeError, "os": ValueError}
+    for wrong, kind in wrongs.items():
         monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", wrong)
-        with pytest.raises(ValueError, match=f"RAY_RUNTIME_ENV_HOOK is '{wrong}', not module.function"):
+        with pytest.raises(kind, match=f"RAY_RUNTIME_ENV_HOOK is '{wrong}', not module.function"):
             environment.hooked(None)
     assert NAMESPACE.ray == "RAY_NAMESPACE" and UNHANDLED.ray == "RAY_IGNORE_UNHANDLED_ERRORS"

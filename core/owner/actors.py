@@ -510,6 +510,7 @@ class ActorSubmitter(LineageTable):
 
     def _dead_error(self, client: ActorClient) -> Result:
         if client.cause:
+            self.unseen.discard(client.actor)  # whoever gets the value of a call gets that error
             why = "its constructor failed, or could not be called"
             return system_error("ActorDiedError", why, actor=client.actor.hex(), cause=client.cause)
         if client.state == "restarting":

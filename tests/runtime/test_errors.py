@@ -7,7 +7,7 @@ import errno
 import pytest
 
 import hpc
-from hpc.exceptions import ActorAlreadyExistsError, RayTaskError, TaskError, WorkerCrashedError
+from hpc.exceptions import ActorAlreadyExistsError, ActorDiedError, RayTaskError, TaskError, WorkerCrashedError
 from runtime.running import eventually, one_node, settle
 
 
@@ -167,3 +167,21 @@ def test_a_constructor_that_fails_says_so_where_it_ran(capfd):
     kept = Bad.remote()
     eventually(lambda: shown("ValueError: in a constructor"))
     del kept
+
+
+def test_an_error_of_a_constructor_that_a_call_has_told_is_not_shown_as_one_that_nobody_got(capfd):
+    shown = Shown(capfd)
+
+    @hpc.remote
+    class Broken:
+        def __init__(self):
+            raise ValueError("told by a call")
+
+    kept = Broken.remote()
+    with pytest.raises(ActorDiedError, match="told by a call"):
+        hpc.get(kept.__ray_ready__.remote(), timeout=20)
+    del kept
+    settle()
+    fails.remote("the very last")
+    eventually(lambda: shown("ValueError: the very last"))
+    assert shown.text.count("nobody got") == 1

@@ -73,7 +73,7 @@ class DetachedActors(OwnerMachine):
         self._kept_bytes = 0
         self._shapes: dict[bytes, Shape] = {}
         self._loaded: dict[bytes, list[Any]] = {}
-        self._changed: set[bytes] = set()
+        self._changed: dict[bytes, None] = {}
         own = self.handlers
         own[HeadLeases] = self._on_head_leases
         own[HoldAcked] = self._on_hold_acked
@@ -140,7 +140,7 @@ class DetachedActors(OwnerMachine):
 
     def changes(self) -> Iterator[tuple[bytes, Any]]:
         """Rows of actors that have changed, and the code of new ones."""
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed, {}
         for key in changed:
             if key[:1] == _CODE:
                 yield key, self.functions[key[1:]]
@@ -151,7 +151,7 @@ class DetachedActors(OwnerMachine):
 
     def rows(self) -> Iterator[tuple[bytes, Any]]:
         """All code and all living actors."""
-        for fn in {keep.create.fn for keep in self._kept.values()}:
+        for fn in {keep.create.fn: None for keep in self._kept.values()}:
             yield _CODE + fn, self.functions[fn]
         for ident, actor in self.owned_actors.items():
             if actor.state != "dead" and ident in self._kept:
@@ -194,13 +194,13 @@ class DetachedActors(OwnerMachine):
 
     def _on_head_leases(self, src: Address, msg: HeadLeases) -> None:
         """What a raylet keeps for the head, said to one that has taken another's place."""
-        kept = {lease for lease, _ in msg.leases}
+        kept = dict(msg.leases)
         for lease in [le for le in self.leases.values() if le.worker.node == src.node]:
             if lease.ident not in kept:
                 self._lose_lease(lease, None, "it ended while the head was away")
             elif lease.actor is not None and lease.actor.state != "alive":
                 self._create_again(lease, lease.actor)
-        for ident in kept - set(self.leases):
+        for ident in [ident for ident in kept if ident not in self.leases]:
             self.send(raylet_of(src.node), LeaseReturn(ident, retire=True))
 
     def _create_again(self, lease: Lease, actor: OwnedActor) -> None:
@@ -235,7 +235,7 @@ class DetachedActors(OwnerMachine):
                 self.send(src, Answer(msg.req, False, why=why))
                 return
             self.functions[create.fn] = msg.code
-            self._changed.add(_CODE + create.fn)
+            self._changed[_CODE + create.fn] = None
             msg.code = b""
             shape = self._shape_of(msg)
             self._kept[create.actor] = msg
@@ -255,7 +255,7 @@ class DetachedActors(OwnerMachine):
         actor.name = str(create.options.get("name") or "")
         actor.namespace = str(create.options.get("namespace") or "")
         actor.detached = True
-        self._changed.add(_ACTOR + create.actor)
+        self._changed[_ACTOR + create.actor] = None
 
     def _shape_of(self, msg: KeepActor) -> Shape:
         key = _encode([msg.held, msg.placement, msg.strategy, msg.env, msg.job, msg.driver])
@@ -290,26 +290,26 @@ class DetachedActors(OwnerMachine):
     def actor_leased(self, shape: Shape, lease: Lease) -> None:
         super().actor_leased(shape, lease)
         if lease.actor is not None:
-            self._changed.add(_ACTOR + lease.actor.create.actor)
+            self._changed[_ACTOR + lease.actor.create.actor] = None
 
     def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
-        self._changed.add(_ACTOR + actor.create.actor)
+        self._changed[_ACTOR + actor.create.actor] = None
         super().actor_lost(actor, why, begun)
 
     def kill_actor(self, ident: bytes, no_restart: bool) -> None:
-        self._changed.add(_ACTOR + ident)
+        self._changed[_ACTOR + ident] = None
         if ident in self.owned_actors:
             super().kill_actor(ident, no_restart)
 
     def _announce(self, actor: OwnedActor) -> None:
-        self._changed.add(_ACTOR + actor.create.actor)
+        self._changed[_ACTOR + actor.create.actor] = None
         if actor.state == "dead":
             kept = self._kept.pop(actor.create.actor, None)
             self._kept_bytes -= 0 if kept is None else _size(kept)
         super()._announce(actor)
 
     def object_freed(self, entry: Entry) -> None:
-        self._changed.add(_ACTOR + entry.ident)
+        self._changed[_ACTOR + entry.ident] = None
         super().object_freed(entry)
 
     def tick(self, now: float) -> float:

@@ -67,7 +67,7 @@ class ActorSubmitter(LineageTable):
         self.asked: dict[int, Message] = {}
         self._told_head = 0
         #: The placement groups that this process has made and has handles to.
-        self.groups_made: set[bytes] = set()
+        self.groups_made: dict[bytes, None] = {}
 
     def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
         return self.tasks.get(task) or self.calls.get(task)
@@ -155,7 +155,7 @@ class ActorSubmitter(LineageTable):
         if actor is None:
             self.send(src, ActorState(msg.actor, "dead", 0, self.addr, "the actor has ended and was forgotten"))
             return
-        actor.watchers.add(src)
+        actor.watchers[src] = None
         self.send(src, self._state_of(actor))
 
     # -------------------------------------------------------------- ending (owner)
@@ -366,7 +366,7 @@ class ActorSubmitter(LineageTable):
         box.append(rec.msg)
         rec.sent = True
         if not client.inflight or len(box) >= BATCH:
-            self.urgent.add(worker)
+            self.urgent[worker] = None
         client.inflight += 1
 
     def on_done(self, src: Address, msg: Done) -> None:
@@ -390,7 +390,7 @@ class ActorSubmitter(LineageTable):
         client = rec.client
         client.inflight -= 1
         if self.outbox.get(client.worker):
-            self.urgent.add(client.worker)
+            self.urgent[client.worker] = None
         if msg.retryable and rec.retries and not rec.cancelled:
             self._resend(rec)
             return
@@ -549,7 +549,7 @@ class ActorSubmitter(LineageTable):
             self._number(client, rec)
             self._send_if_resolved(client, rec)
         if self.outbox.get(client.worker):
-            self.urgent.add(client.worker)
+            self.urgent[client.worker] = None
 
     def _actor_away(self, client: ActorClient) -> None:
         """The actor is dead or being restarted: calls that may have started fail unless they can be retried."""

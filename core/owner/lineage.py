@@ -122,7 +122,7 @@ class LineageTable(WithdrawTable):
         origin = self.origins[rec.msg.task] = Origin(rec, made)
         for ident in made:
             self.made_by[ident] = origin
-        for ident in {*rec.msg.refs, *rec.holds}:
+        for ident in dict.fromkeys([*rec.msg.refs, *rec.holds]):
             maker, entry = self.made_by.get(ident), self.objects.get(ident)
             if maker is not None:
                 maker.users += 1
@@ -305,7 +305,7 @@ class LineageTable(WithdrawTable):
         self._take_arguments(rec, rec.msg.refs, rec.holds)
         if not rec.unresolved:
             self.resolved(rec)
-        self._dirty.add(rec.shape)
+        self._dirty[rec.shape] = None
 
     def rebuilt(self, origin: Origin, result: Result) -> None:
         """The task has run again. Items that the second run did not give are lost for good."""

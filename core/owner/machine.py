@@ -105,7 +105,7 @@ class OwnerMachine(ActorSubmitter):
         """Questions that have no answer yet are asked again, in their order; so are names given back again."""
         for question in self.asked.values():
             self.send(HEAD, question)
-        self.groups_made.intersection_update(self.objects)
+        self.groups_made = {group: None for group in self.groups_made if group in self.objects}
         for client in self.clients.values():
             if owner_of(client.actor) == HEAD and client.state != "dead":
                 self.send(HEAD, WatchActor(client.actor))
@@ -135,10 +135,10 @@ class OwnerMachine(ActorSubmitter):
     def make_group(self) -> bytes:
         """The id of a new placement group, and an object of that id, held once."""
         if len(self.groups_made) >= MANY_GROUPS:
-            self.groups_made.intersection_update(self.objects)
+            self.groups_made = {group: None for group in self.groups_made if group in self.objects}
         ident = self.new_ids()
         self.own(ident)
-        self.groups_made.add(ident)
+        self.groups_made[ident] = None
         return ident
 
     def on_group_state(self, group: bytes, state: str, why: str) -> None:
@@ -151,7 +151,7 @@ class OwnerMachine(ActorSubmitter):
         if state == GROUP_CREATED:
             self.set_result(group, Result(INLINE, NONE))
         elif state == GROUP_REMOVED:
-            self.groups_made.discard(group)
+            self.groups_made.pop(group, None)
             self.set_result(group, system_error("TaskPlacementGroupRemoved", why))
         else:
             entry.result = None

@@ -49,7 +49,7 @@ class ObjectTable:
         self.addr = addr
         self.raylet = raylet_of(addr.node)
         self.outbox: dict[Address, list[Message]] = {}
-        self.urgent: set[Address] = set()
+        self.urgent: dict[Address, None] = {}
         #: How often messages were taken out for sending.
         self.turns = 0
         self.woken: list[Waiter] = []
@@ -91,7 +91,7 @@ class ObjectTable:
         else:
             box.append(msg)
         if urgent:
-            self.urgent.add(dst)
+            self.urgent[dst] = None
 
     def box(self, dst: Address) -> list[Message]:
         """Where messages for ``dst`` are left, for whoever leaves many: until ``turns`` changes."""
@@ -472,9 +472,9 @@ class ObjectTable:
     def forget_node(self, node: int, why: str) -> None:
         """A node is gone with its processes, its copies and its holds."""
         self.gone_nodes[node] = why
-        strangers = {owner_of(e.ident) for e in self.objects.values() if not e.owned}
-        strangers.update(to for to, _ in self.handed_over.values())
-        for addr in strangers:
+        strangers = [owner_of(e.ident) for e in self.objects.values() if not e.owned]
+        strangers += [to for to, _ in self.handed_over.values()]
+        for addr in dict.fromkeys(strangers):
             if addr.node == node:
                 self.forget_process(addr)
         for entry in list(self.objects.values()):

@@ -64,7 +64,7 @@ class CallRuns:
             run.size += len(args)
         if len(entries) >= BATCH or run.size > owner.max_values_bytes:
             kind.open = None
-            owner.urgent.add(run.client.worker)
+            owner.urgent[run.client.worker] = None
         return ident
 
     def _begin(self, kind: CallKind, actor: bytes, parent: bytes) -> CallRun | None:
@@ -110,7 +110,7 @@ class CallRuns:
         run.done = end
         client.inflight -= end - begin
         if owner.outbox.get(client.worker):
-            owner.urgent.add(client.worker)
+            owner.urgent[client.worker] = None
         owner.pending_bytes -= sum(map(len, run.msg.args[begin:end])) + (end - begin) * TASK_BYTES
         if last := end == len(run.entries):
             self._over(run)

@@ -255,7 +255,7 @@ class OwnedActor:
         self.lease: Lease | None = None
         self.worker = Address(0, 0)
         self.path = ""
-        self.watchers: set[Address] = set()
+        self.watchers: dict[Address, None] = {}
         self.name = ""
         self.namespace = ""
         self.why = ""

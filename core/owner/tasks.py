@@ -79,7 +79,7 @@ class TaskSubmitter(StreamTable):
         self.max_values_bytes = MAX_VALUES_BYTES
         self.nodes_used: set[int] = set()
         self.warnings: list[str] = []
-        self._dirty: set[Shape] = set()
+        self._dirty: dict[Shape, None] = {}
         self._settling = False
 
     def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
@@ -226,9 +226,9 @@ class TaskSubmitter(StreamTable):
         if not inflight:
             self.idle_leases.pop(lease.ident, None)
             lease.idle_since = 0.0
-            self.urgent.add(worker)
+            self.urgent[worker] = None
         elif self._settling or len(box) >= BATCH:
-            self.urgent.add(worker)
+            self.urgent[worker] = None
         msg.lease = lease.ident
         msg.retriable = rec.retries != 0
         rec.lease = lease
@@ -244,7 +244,7 @@ class TaskSubmitter(StreamTable):
             shape.want = max(0, shape.want - 1)
         if msg.worker in self.gone or msg.worker.node in self.gone_nodes:
             # The news of the worker's death was faster. The grant counts as seen, so that we ask for another.
-            self._dirty.add(shape)
+            self._dirty[shape] = None
             return
         if shape.gone:
             self.send(Address(msg.worker.node, 0), LeaseReturn(msg.lease))
@@ -266,7 +266,7 @@ class TaskSubmitter(StreamTable):
         # A worker on which nothing waits is returned at once where tasks are spread: the next one goes elsewhere.
         lease.recalled = shape.strategy == "SPREAD"
         self._make_idle(lease)
-        self._dirty.add(shape)
+        self._dirty[shape] = None
 
     def actor_leased(self, shape: Shape, lease: Lease) -> None:
         """Hook for the layer above: a worker for one of the shape's actors."""
@@ -350,7 +350,7 @@ class TaskSubmitter(StreamTable):
             lease.recalled = lease.leaving = lease.listed = True
             if not lease.inflight:
                 self.return_lease(lease)
-            self._dirty.add(lease.shape)
+            self._dirty[lease.shape] = None
 
     def on_given_back(self, src: Address, msg: GivenBack) -> None:
         lease = self.leases.get(msg.lease)
@@ -369,7 +369,7 @@ class TaskSubmitter(StreamTable):
                 self.return_lease(lease)
             else:
                 self._make_idle(lease)
-        self._dirty.add(lease.shape)
+        self._dirty[lease.shape] = None
 
     # -------------------------------------------------------------- results
 
@@ -388,7 +388,7 @@ class TaskSubmitter(StreamTable):
             shape = lease.shape
             inflight = lease.inflight
             inflight.pop(msg.task, None)
-            self._dirty.add(shape)
+            self._dirty[shape] = None
             mean = shape.mean_us = shape.mean_us * 0.75 + msg.run_us * 0.25
             shape.depth = 1 if mean > LONG_US else min(shape.max_depth, int(PIPELINE_US / (mean + 2.0)) + 1)
             if msg.exiting:
@@ -403,7 +403,7 @@ class TaskSubmitter(StreamTable):
                         # Somebody waits for it: it is returned now, not after the usual while.
                         self.return_lease(lease)
                 elif self.outbox.get(lease.worker):
-                    self.urgent.add(lease.worker)
+                    self.urgent[lease.worker] = None
         if msg.retryable and rec.retries and rec.retry_exceptions and not rec.cancelled:
             self._retry(rec)
             return
@@ -444,7 +444,7 @@ class TaskSubmitter(StreamTable):
             rec.retries -= 1
         rec.msg.attempt += 1
         rec.shape.queue.appendleft(rec)
-        self._dirty.add(rec.shape)
+        self._dirty[rec.shape] = None
 
     # -------------------------------------------------------------- losses
 
@@ -480,7 +480,7 @@ class TaskSubmitter(StreamTable):
             else:
                 kind = "OutOfMemoryError" if oom else "WorkerCrashedError"
                 self._fail(rec, system_error(kind, why, task=rec.msg.name))
-        self._dirty.add(lease.shape)
+        self._dirty[lease.shape] = None
 
     def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
         """Hook for the layer above: the worker that was an actor is gone; its constructor may have ``begun``, or it is
@@ -516,7 +516,7 @@ class TaskSubmitter(StreamTable):
         dirty = self._dirty
         self._settling = True
         while dirty:
-            self._pump(dirty.pop())
+            self._pump(dirty.popitem()[0])
         self._settling = False
 
     def tick(self, now: float) -> float:

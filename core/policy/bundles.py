@@ -26,7 +26,7 @@ class _Room:
     def __init__(self, snapshot: Snapshot, wanted: Sequence[Mapping[str, int]], avoid: Collection[int]) -> None:
         self.nodes = snapshot.nodes
         self.size = len(snapshot.nodes)
-        names = {name for bundle in wanted for name, units in bundle.items() if units}
+        names = dict.fromkeys(name for bundle in wanted for name, units in bundle.items() if units)
         zero = np.zeros(self.size, dtype=np.int64)
         self.totals: dict[str, Column] = {n: snapshot.totals.get(n, zero) for n in names}
         self.free: dict[str, Column] = {n: snapshot.free.get(n, zero).copy() for n in names}

@@ -42,7 +42,7 @@ class Borrowing:
                 self.acks_due[ident] = self.acks_due.get(ident, 0) + 1
             elif hold.acked:
                 known.append(ident)
-            hold.procs.add(src.proc)
+            hold.procs[src.proc] = None
         for owner, idents in asked.items():
             self.outbox.append((owner, HoldAdd(idents, self.node)))
         if known:
@@ -58,7 +58,7 @@ class Borrowing:
         hold = self.holds.get(ident)
         if hold is None:
             return
-        hold.procs.discard(proc)
+        hold.procs.pop(proc, None)
         if not hold.procs:
             del self.holds[ident]
             owner = owner_of(ident)

@@ -379,11 +379,11 @@ class Leasing:
 
     def _reclaim(self, demand: Demand) -> None:
         """Somebody waits: ask the others to return what they keep without using it."""
-        owners = set()
+        owners: dict[Address, None] = {}
         for lease in self.leases.values():
             if lease.worker is not None and not lease.actor and not lease.reclaim_asked:
                 lease.reclaim_asked = True
-                owners.add(lease.owner)
+                owners[lease.owner] = None
         for owner in owners:
             self._send(owner, LeaseReclaim(self.node))
 

@@ -279,7 +279,8 @@ class RayletMachine:
             self.links.append(("forget", info))
         self.borrowing.forget_node(node)
         self.memory.forget_node(node)
-        for owner in {le.owner for le in self.leasing.leases.values()} | {k[0] for k in self.leasing.demands}:
+        owners = [lease.owner for lease in self.leasing.leases.values()] + [owner for owner, _ in self.leasing.demands]
+        for owner in dict.fromkeys(owners):
             if owner.node == node:
                 self.leasing.owner_gone(owner)
         died = NodeDied(node, why)

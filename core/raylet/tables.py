@@ -165,5 +165,5 @@ class Incoming:
 class Hold:
     """The processes of this node that hold references to an object owned elsewhere."""
 
-    procs: set[int] = field(default_factory=set)
+    procs: dict[int, None] = field(default_factory=dict)
     acked: bool = False

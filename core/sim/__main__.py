@@ -1,4 +1,4 @@
-"""Replay seeds: ``python -m hpc.core.sim --seed 17 --story`` or ``--seeds 0:1000``."""
+"""Replay seeds: ``python -m hpc.core.sim --seed 17 --story``, ``--seeds 0:1000``, or ``--seeds 0:1000 --digest``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=None, help="one seed")
     parser.add_argument("--seeds", default="0:100", help="a range, A:B")
     parser.add_argument("--story", action="store_true", help="print what happened")
+    parser.add_argument("--digest", action="store_true", help="print a hash of all frames, by seed")
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--operations", type=int, default=30)
     parser.add_argument("--heads", action="store_true", help="heads die too")
@@ -32,6 +33,8 @@ def main(argv: list[str] | None = None) -> int:
         holds += report.holds
         if given.story:
             print("\n".join(report.story))
+        if given.digest:
+            print(f"{seed} {report.frames} {report.digest} {report.virtual_s:.4f}")
         if report.problems:
             bad += 1
             print(f"seed {seed}: " + "; ".join(report.problems[:3]))

@@ -39,6 +39,9 @@ class Report:
     holds: int = 0
     restored: int = 0
     virtual_s: float = 0.0
+    #: A hash over all frames that were delivered (`Digest`), and their number.
+    digest: str = ""
+    frames: int = 0
 
 
 class Simulation:
@@ -133,7 +136,7 @@ class Simulation:
             self.unplaced = unplaced
             self.groups_end_at = self.world.clock.now + REPAIR_S
             return
-        for name in unplaced & self.unplaced:
+        for name in sorted(unplaced & self.unplaced):
             self._problem(f"{name} is not reserved, although there is room")
         self.groups_ended = True
         for one in self.groups:
@@ -255,9 +258,11 @@ class Simulation:
 def run(seed: int, **knobs: Any) -> Report:
     """Simulate one seed. An exception in a machine is a broken promise like any other."""
     simulation = Simulation(seed, **knobs)
+    report, digest = simulation.report, simulation.world.digest
     try:
-        return simulation.run()
+        simulation.run()
     except Exception:
-        simulation.report.problems.append(traceback.format_exc(limit=-4))
-        simulation.report.story = simulation.world.story
-        return simulation.report
+        report.problems.append(traceback.format_exc(limit=-4))
+        report.story = simulation.world.story
+    report.digest, report.frames = str(digest), digest.frames
+    return report

@@ -22,6 +22,7 @@ from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import Proc
 from hpc.core.resources import UNIT, NodeResources
+from hpc.core.sim.digest import Digest
 from hpc.core.sim.network import Clock, LossyLink, Streams
 from hpc.core.store.layout import Layout
 from hpc.core.wire import (
@@ -125,6 +126,7 @@ class World:
         self._in_turn = self._gone_in_turn = False
         self.frame_bytes = MAX_FRAME_BYTES if plain else FRAME_BYTES
         self.clock = Clock()
+        self.digest = Digest()
         self.streams = Streams(self.clock, self.rng)
         self.head = self._new_head()
         self.head_up = True
@@ -327,6 +329,7 @@ class World:
                 return
             self._between(at, dst.node, dst, src, body)
         elif dst.proc == 0:
+            self.digest.add(self.clock.now, dst, src, body)
             node.machine.handle(src, self._decode(body))
             self._flush_raylet(at)
         else:
@@ -381,7 +384,9 @@ class World:
     def _received(self, dst: Address, src: Address, body: bytes) -> None:
         if dst.node != HEAD_NODE:
             self._route(dst.node, dst, src, body)
-        elif not self.turn_s:
+            return
+        self.digest.add(self.clock.now, dst, src, body)
+        if not self.turn_s:
             self.head.handle(src, decode_body(body), self.clock.now)
             self._flush_head()
         else:
@@ -443,6 +448,7 @@ class World:
     def _bulk(self, src: int, dst: int, body: bytes) -> None:
         node = self.nodes[dst]
         if node.alive and self.nodes[src].alive:
+            self.digest.add(self.clock.now, raylet_of(dst), raylet_of(src), body)
             node.machine.handle_bulk(src, decode_body(body))
             self._flush_raylet(dst)
 
@@ -450,7 +456,9 @@ class World:
         self.head.journal_parts()
         ops, self.head.journal = self.head.journal, []
         for op in ops:
-            self.journal += encode(op)
+            record = encode(op)
+            self.digest.add(self.clock.now, HEAD, HEAD, record)
+            self.journal += record
         outbox = list(self.head.outbox)
         self.head.outbox.clear()
         self.head.cut.clear()
@@ -465,6 +473,7 @@ class World:
     def _to_process(self, process: Process, src: Address, body: bytes) -> None:
         if not process.alive:
             return
+        self.digest.add(self.clock.now, process.addr, src, body)
         messages = decode_body(body)
         for msg in messages:
             if type(msg) is LeaseLost:
@@ -482,7 +491,9 @@ class World:
         """A dead worker's stream is read to its end before the death is believed in."""
         box = self.boxes[(worker, process.addr)]
         while box:
-            process.machine.handle(worker, decode_body(box.popleft()))
+            body = box.popleft()
+            self.digest.add(self.clock.now, process.addr, worker, body)
+            process.machine.handle(worker, decode_body(body))
         process.direct.discard(worker)
 
     # -------------------------------------------------------------- time

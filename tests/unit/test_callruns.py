@@ -109,7 +109,7 @@ def test_a_full_run_is_sent_at_once():
     caller.call(BATCH - 1)
     assert not caller.owner.urgent
     caller.call()
-    assert caller.owner.urgent == {WORKER}
+    assert list(caller.owner.urgent) == [WORKER]
     caller.call()
     assert [len(run.args) for run in caller.sent() if isinstance(run, Calls)] == [BATCH, 1]
 

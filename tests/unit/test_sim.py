@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -80,3 +82,28 @@ def test_a_head_without_its_journal_is_noticed(monkeypatch):
 def test_a_raylet_that_does_not_report_anew_is_noticed(monkeypatch):
     monkeypatch.setattr("hpc.core.raylet.machine.RayletMachine.head_restarted", lambda self: None)
     assert any(run(seed, heads=True).problems for seed in range(30))
+
+
+def test_a_digest_says_what_a_seed_delivers_whatever_the_hash_seed_is():
+    """Equal for equal seeds in processes with different hash seeds, and another for another seed."""
+
+    def digests(hash_seed: str) -> list[str]:
+        command = [sys.executable, "-m", "hpc.core.sim", "--seeds", "0:4", "--heads", "--digest"]
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        lines = subprocess.run(command, env=env, check=True, text=True, capture_output=True, timeout=120).stdout
+        return lines.splitlines()[:4]
+
+    first = digests("1")
+    assert first == digests("2")
+    hashes = [line.split()[2] for line in first]
+    assert len(set(hashes)) == len(hashes)
+    again = [run(seed, heads=True) for seed in range(4)]
+    assert [(report.digest, str(report.frames)) for report in again] == [
+        (h, line.split()[1]) for h, line in zip(hashes, first)
+    ]
+
+
+def test_a_digest_sees_a_frame_that_says_something_else(monkeypatch):
+    before = run(3).digest
+    monkeypatch.setattr("hpc.core.sim.world.TICK_S", 0.006)
+    assert run(3).digest != before

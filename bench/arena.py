@@ -35,7 +35,7 @@ from hpc import exceptions
 from hpc.core.ids import raylet_of
 from hpc.core.node.detect import cgroup_chain
 from hpc.core.node.reap import descendants
-from hpc.core.wire import StoreStats
+from hpc.gather import ask
 
 MIB = 1 << 20
 CGROUP_BYTES = 512 * MIB
@@ -299,9 +299,9 @@ class Work:
     @staticmethod
     def stats() -> dict[str, int]:
         """What the raylet says of its store."""
-        client = hpc.session.ensure_client()
-        client.flush()
-        found: dict[str, int] = json.loads(client.request(lambda r: (raylet_of(1), StoreStats(r)), 30.0).data)
+        hpc.session.ensure_client().flush()
+        found: dict[str, int]
+        (found,) = ask([raylet_of(1)], "store_totals", timeout_s=30.0).rows
         return found
 
     def end(self) -> None:

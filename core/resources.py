@@ -92,10 +92,6 @@ class NodeResources:
         part._instances = {name: dict(shares) for name, shares in grant.shares.items()}
         return part
 
-    def feasible(self, wanted: Mapping[str, int]) -> bool:
-        """Whether the node could ever satisfy the request, were it empty."""
-        return fits(self.totals, wanted)
-
     def fits(self, wanted: Mapping[str, int]) -> bool:
         """Whether ``acquire`` would succeed now."""
         if not fits(self.free, wanted):

@@ -44,12 +44,6 @@ MIN_BUFFER_BYTES = 1024
 _pickle = pickle.dumps
 #: How a pickle of protocol 5 begins.
 PICKLED = 0x80
-#: The arguments of a call without any.
-NO_ARGUMENTS = pickle.dumps(((), {}), 5)
-
-
-#: What `dumps` gives for None.
-NONE = pickle.dumps(None, 5)
 
 
 class _Context(threading.local):

@@ -39,6 +39,10 @@ STREAMING, DYNAMIC = -1, -2
 #: Ids that a generator's task reserves: its own and those of its items.
 STREAM_IDS = 1 << 32
 
+#: The value None and the arguments of a call without any, as they travel: pickled once, by hand (the tests compare).
+NONE = b"\x80\x05N."
+NO_ARGUMENTS = b"\x80\x05\x95\x06\0\0\0\0\0\0\0)}\x94\x86\x94."
+
 
 class Message(msgspec.Struct, array_like=True, gc=False, frozen=False):
     """Base of all messages."""
@@ -319,13 +323,6 @@ class Retire(Message, tag=34):
 
 class Cleared(Message, tag=36):
     """Worker to raylet: nothing runs below it any more."""
-
-
-class Event(Message, tag=31):
-    """Something worth showing in the state API; dropping it is allowed."""
-
-    kind: str
-    fields: dict[str, Any]
 
 
 # ---------------------------------------------------------------- submitter <-> worker
@@ -851,7 +848,7 @@ class ClusterQuery(Message, tag=97):
 
 
 class Shutdown(Message, tag=98):
-    """End the session (from a driver that started it)."""
+    """Raylet to a process of its node: its session has ended."""
 
     why: str
 
@@ -964,12 +961,6 @@ class PleaseUnpin(Message, tag=110):
     """The raylet needs room: give back the pins that no view needs, with an Unpin (which may be empty)."""
 
 
-class StoreStats(Message, tag=111):
-    """Ask a raylet what is in its object store and what it has moved; the Answer is JSON."""
-
-    req: int
-
-
 class FetchAll(Message, tag=112):
     """Make a set of objects readable on this node, all or none: the arguments of one task."""
 
@@ -1018,7 +1009,7 @@ class HeadRestarted(Message, tag=115):
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
-    Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, Event,
+    Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable,
     LogLines, LogsSeen, FlushLogs, Retire, Cleared,
     DefineFunction, LeaseBegin, Result, Task, Call, Calls, Skip, CreateActor, Done, CallsDone, GivenBack, Release,
     Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
@@ -1027,7 +1018,7 @@ AnyMessage = Union[
     Shutdown, Yielded, Consumed, HeadLeases, NewActor, KeepActor, FreeValues, CancelObject,
     StateQuery, StateAnswer,
     PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
-    PgWarning, PgState, PleaseUnpin, StoreStats, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
+    PgWarning, PgState, PleaseUnpin, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
     LogQuery, LastRows, PlainAsk, PlainOffer,
 ]  # fmt: skip
 

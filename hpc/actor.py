@@ -20,9 +20,9 @@ from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.tables import CallKind
-from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.wire import (
     DYNAMIC,
+    NO_ARGUMENTS,
     STREAM_IDS,
     STREAMING,
     Call,

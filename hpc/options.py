@@ -13,7 +13,7 @@ from typing import Any
 from hpc import runtime_env
 from hpc.core.node.settings import setting
 from hpc.core.resources import to_units
-from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING
+from hpc.core.wire import DYNAMIC, STREAMING
 from hpc.scheduling import (
     check_accelerator,
     check_bundle_index,
@@ -262,11 +262,6 @@ def option(options: Mapping[str, Any], name: str) -> Any:
 def returns(value: Any) -> int:
     """``num_returns`` as it goes over the wire."""
     return {"streaming": STREAMING, "dynamic": DYNAMIC}[value] if isinstance(value, str) else int(value)
-
-
-def ids_for(num_returns: int) -> int:
-    """How many ids a task reserves."""
-    return STREAM_IDS if num_returns < 0 else num_returns
 
 
 def window(value: int | None) -> int:

@@ -12,7 +12,7 @@ from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Shape
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.serializability import ARGUMENTS, explain
-from hpc.core.wire import MAX_FRAME_BYTES, MAX_VALUES_BYTES
+from hpc.core.wire import MAX_FRAME_BYTES, MAX_VALUES_BYTES, NO_ARGUMENTS
 from hpc.core.worker.main import ArgSlot
 
 #: Code larger than this is most likely data that a function has captured.
@@ -28,7 +28,7 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
     The last element keeps objects alive until the machine has taken its holds.
     """
     if not args and not kwargs:
-        return serialization.NO_ARGUMENTS, (), (), []
+        return NO_ARGUMENTS, (), (), []
     simple = serialization.dumps_simple((args, kwargs))
     if simple is not None and len(simple) <= INLINE_BYTES:
         return simple, (), (), []

@@ -226,9 +226,3 @@ def reason_in_words(reason: str) -> str:
         whose = "the QOS's" if limit.group(1) == "QOS" else "the account's"
         return f"{whose} limit is used up for now ({plain})"
     return plain
-
-
-def never_starts(reason: str) -> bool:
-    """Whether waiting is pointless."""
-    words = reason_in_words(reason)
-    return "will not start" in words or "never start" in words

@@ -22,9 +22,9 @@ from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.report import report
 from hpc.core.owner.tables import Entry, Lease, OwnedActor, Shape
 from hpc.core.raylet.borrowing import Borrowing
-from hpc.core.serialization import NONE
 from hpc.core.wire import (
     INLINE,
+    NONE,
     Answer,
     BorrowAdd,
     BorrowDrop,

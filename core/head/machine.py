@@ -39,7 +39,6 @@ from hpc.core.wire import (
     NodeRegister,
     NodeTable,
     ProcessGone,
-    Shutdown,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +81,6 @@ class HeadMachine:
         self.ends_at: float | None = None
         #: The allocation that the session runs in: "scheduler" and "job_id".
         self.allocation: dict[str, str] = {}
-        self.shutdown_why = ""
         self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self)
         #: Numbers of nodes of which the view has to be told. It is made when first needed: the import of numpy takes
         #: 0.1 s, and a session is ready before anything is placed.
@@ -112,7 +110,6 @@ class HeadMachine:
             NameRelease: self._on_name_release,
             NodeRegister: self._on_node_register,
             ProcessGone: self._on_process_gone,
-            Shutdown: self._on_shutdown,
             **self.groups.handlers,
         }
 
@@ -258,9 +255,6 @@ class HeadMachine:
         self.groups.process_gone(msg.addr)
         self.detached.forget_process(msg.addr)
         self._tell_all(msg, but=src.node)
-
-    def _on_shutdown(self, src: Address, msg: Shutdown) -> None:
-        self.shutdown_why = msg.why or f"process {src} asked for it"
 
     # -------------------------------------------------------------- demand
 

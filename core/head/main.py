@@ -19,10 +19,12 @@ from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.node.allocation import allocation
 from hpc.core.node.control import Control
-from hpc.core.node.spec import NodeSpec, fault_times
+from hpc.core.node.spec import NodeSpec
+from hpc.core.node.times import fault_times
 from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body
 
 log = logging.getLogger("hpc.head")
+TOO_LARGE = log_instead(log.error)
 
 
 class Head:
@@ -143,7 +145,7 @@ class Head:
             which = tuple(map(id, messages))
             parts = bodies.get(which)
             if parts is None:
-                parts = bodies[which] = encode_bodies(messages, log_instead)
+                parts = bodies[which] = encode_bodies(messages, TOO_LARGE)
             for body in parts:
                 self.links.send(dst.node, HEADER.pack(len(body), *dst, *HEAD) + body)
 
@@ -158,9 +160,6 @@ class Head:
             node = machine.cut.pop()
             log.info("node %d is lost: %s", node, machine.dead[node].why)
             self.reactor.call_later(1.0, lambda node=node: self._cut(node))  # type: ignore[misc]
-        if machine.shutdown_why:
-            self.control.send({"op": "shutdown", "why": machine.shutdown_why})
-            machine.shutdown_why = ""
         if self._timer is None or not self._timer.active or self._timer.when > next_at:
             if self._timer is not None:
                 self._timer.cancel()

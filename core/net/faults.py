@@ -44,7 +44,6 @@ class Proxy:
         self.refusing = False
         self.accepted = 0
         self.cuts = 0
-        self.bytes_forwarded = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
@@ -163,7 +162,6 @@ class Proxy:
             return
         if end.silent:
             return
-        self.bytes_forwarded += len(data)
         end.other.buffer += data
         self._on_writable(end.other)
         if self._cut_in_bytes is not None:

@@ -8,7 +8,6 @@ them to it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,8 +27,6 @@ from hpc.core.wire import (
     encode_body,
     system_error,
 )
-
-log = logging.getLogger(__name__)
 
 #: What is sent in place of a message that is too large: another message, or nothing.
 Instead = Callable[[Message, int], Message | None]
@@ -68,10 +65,14 @@ def say_instead(msg: Message, size: int) -> Message | None:
     return ObjectMissing(msg.ident, why) if isinstance(msg, ObjectValue) else None
 
 
-def log_instead(msg: Message, size: int) -> Message | None:
-    """`say_instead` of raylets and the head: their logs have it too."""
-    log.error("%s", why_too_large(msg, size))
-    return say_instead(msg, size)
+def log_instead(error: Callable[[str, str], None]) -> Instead:
+    """`say_instead` of raylets and the head: their logs have it too, by the logger's ``error``."""
+
+    def instead(msg: Message, size: int) -> Message | None:
+        error("%s", why_too_large(msg, size))
+        return say_instead(msg, size)
+
+    return instead
 
 
 def encode_bodies(messages: Sequence[Message], instead: Instead, limit: int = MAX_FRAME_BYTES) -> list[bytes]:

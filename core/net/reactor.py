@@ -275,9 +275,6 @@ class Reactor:
         """Call `hook` at the end of EVERY turn from now on; registering it again changes nothing."""
         self._hooks[hook] = None
 
-    def remove_hook(self, hook: Callback) -> None:
-        self._hooks.pop(hook, None)
-
     def defer(self, callback: Callback) -> None:
         """Call once at the end of this turn, after the hooks. For flushing output."""
         self._deferred.append(callback)

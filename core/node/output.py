@@ -105,19 +105,15 @@ _names = _Names()
 _names.streams, _names.files = [], []
 
 
-def text_stream(fd: int) -> io.TextIOWrapper:
-    """A stream for people over a descriptor: each line is written at once, what is no text is written escaped."""
-    return _text_stream(LogFile(fd, "w", closefd=False))
-
-
-def _text_stream(file: LogFile) -> io.TextIOWrapper:
+def text_stream(file: LogFile) -> io.TextIOWrapper:
+    """A stream for people over a file: each line is written at once, what is no text is written escaped."""
     return io.TextIOWrapper(io.BufferedWriter(file), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def standard_streams() -> tuple[io.TextIOWrapper, io.TextIOWrapper]:
     """Streams over descriptors 1 and 2 that write in the name that `write_as` gives, once `begin_logs` was called."""
     _names.files = [LogFile(fd, "w", closefd=False) for fd in (1, 2)]
-    _names.streams = [_text_stream(file) for file in _names.files]
+    _names.streams = [text_stream(file) for file in _names.files]
     return _names.streams[0], _names.streams[1]
 
 

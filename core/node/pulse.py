@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpc.core.node.spec import fault_times, head_hang_s
+from hpc.core.node.times import fault_times, head_hang_s
 
 TURNS = 10
 

@@ -12,14 +12,12 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from hpc.core.node.settings import check
-
-#: A head that does not answer its supervisor for so long is killed and started again.
-HEAD_HANG_S = 15.0
+from hpc.core.node.times import fault_times, head_hang_s
 
 #: Part of the node's memory that objects may take, where the user said nothing.
 STORE_SHARE = 0.3
@@ -68,47 +66,6 @@ class Start(msgspec.Struct, kw_only=True):
     def machine_share(self) -> int:
         """How many nodes of this group divide this machine among themselves."""
         return max(1, int(self.option("machine_share", 1)))
-
-
-class FaultTimes(NamedTuple):
-    """When silence means what (options of the start message, in seconds)."""
-
-    #: between two reports of a raylet to the head
-    heartbeat_s: float
-    #: a node that was not heard for so long gets nothing new
-    suspect_s: float
-    #: a node that was not heard for so long is declared dead
-    dead_s: float
-    #: a raylet that got no answer from the head for so long ends its node
-    fence_s: float
-
-
-def fault_times(config: Mapping[str, Any]) -> FaultTimes:
-    """The times in `config`; those that are not there follow from ``dead_s``. ValueError if their order is wrong."""
-    heartbeat_s = float(config.get("heartbeat_s", 1.0))
-    dead_s = float(config.get("dead_s", 60.0))
-    times = FaultTimes(
-        heartbeat_s,
-        float(config.get("suspect_s", dead_s / 6)),
-        dead_s,
-        float(config.get("fence_s", dead_s * 0.75)),
-    )
-    if not 0 < heartbeat_s < times.suspect_s < dead_s:
-        raise ValueError(f"heartbeat_s, suspect_s and dead_s must be above 0 and grow, not {times[:3]}")
-    if not heartbeat_s < times.fence_s < dead_s:
-        raise ValueError(
-            f"fence_s must be above heartbeat_s and below dead_s, not {times.fence_s:g}: a node that is declared dead "
-            "must have ended itself by then"
-        )
-    return times
-
-
-def head_hang_s(config: Mapping[str, Any]) -> float:
-    """How long a head may be silent, in seconds; 0 is for ever. ValueError for what makes no sense."""
-    value = float(config.get("head_hang_s", HEAD_HANG_S))
-    if value != 0 and not 1.0 <= value < float("inf"):
-        raise ValueError(f"head_hang_s must be 0 (never) or at least 1 s, not {value:g}")
-    return value
 
 
 def parse_start(message: Mapping[str, Any]) -> Start:

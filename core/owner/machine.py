@@ -12,11 +12,11 @@ from typing import Any
 
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.owner.actors import ActorSubmitter
-from hpc.core.serialization import NONE
 from hpc.core.wire import (
     GROUP_CREATED,
     GROUP_REMOVED,
     INLINE,
+    NONE,
     ActorState,
     Answer,
     BorrowAcked,

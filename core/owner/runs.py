@@ -20,8 +20,7 @@ from hpc.core.callruns import calls_of, place_in
 from hpc.core.ids import Address, ids_from
 from hpc.core.owner.tables import ActorClient, CallKind, CallRec, CallRun, Entry
 from hpc.core.owner.tasks import BATCH, TASK_BYTES
-from hpc.core.serialization import NO_ARGUMENTS
-from hpc.core.wire import INLINE, Calls, CallsDone, Done
+from hpc.core.wire import INLINE, NO_ARGUMENTS, Calls, CallsDone, Done
 
 if TYPE_CHECKING:
     from hpc.core.owner.actors import ActorSubmitter

@@ -13,11 +13,11 @@ from array import array
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.objects import ObjectTable
 from hpc.core.owner.tables import CallRec, Entry, TaskRec
-from hpc.core.serialization import NONE
 from hpc.core.wire import (
     DYNAMIC,
     ERROR,
     INLINE,
+    NONE,
     STORED,
     STREAMING,
     SYSTEM,

@@ -7,15 +7,17 @@ collector: what they refer to is cut loose when the task ends.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from hpc.core.ids import Address
 from hpc.core.wire import Call, Calls, CreateActor, Message, Result, Task
+
+if TYPE_CHECKING:
+    import threading
 
 
 class Waiter:
@@ -162,7 +164,6 @@ class Lease:
         "instances",
         "leaving",
         "listed",
-        "lost",
         "recalled",
         "shape",
         "worker",
@@ -175,7 +176,6 @@ class Lease:
         self.instances = instances
         self.inflight: dict[bytes, TaskRec] = {}
         self.listed = False
-        self.lost = False
         self.recalled = False
         self.leaving = False
         self.idle_since = 0.0
@@ -187,7 +187,7 @@ class Shape:
 
     __slots__ = (
         "actor", "actors", "depth", "driver", "env", "gone", "held", "idle", "infeasible", "job", "leases", "level",
-        "max_depth", "mean_us", "near", "placement", "queue", "req", "resources", "seen", "strategy", "void", "want",
+        "max_depth", "mean_us", "near", "placement", "queue", "req", "seen", "strategy", "void", "want",
     )  # fmt: skip
 
     def __init__(

@@ -84,7 +84,6 @@ class Leasing:
         #: What the head was told lately of its own workers' ends: a head that is gone may not have acted on it.
         self.lost_of_head: deque[LeaseLost] = deque(maxlen=1024)
         self.prestart = prestart
-        self.draining = False
         self.max_procs = 1 << 30  # the shell counts what they need
         self._next_proc = 0
         self._next_lease = 0
@@ -179,9 +178,9 @@ class Leasing:
         env = tuple(sorted(msg.env.items()))
         demand = Demand(msg.owner, msg.req, 0, msg.held, msg.placement, msg.strategy, env, msg.actor, msg.driver)
         granted = 0
-        while granted < msg.count and not self.draining and self._grant(demand):
+        while granted < msg.count and self._grant(demand):
             granted += 1
-        if granted < msg.count and msg.patient and not self.draining:
+        if granted < msg.count and msg.patient:
             demand.depth, demand.asker, demand.until = msg.depth, src, self.now + PATIENT_S
             demand.want = demand.here = msg.count - granted
             key = (msg.owner, -msg.ticket)
@@ -274,7 +273,7 @@ class Leasing:
         if len(waiting) > 1:
             self.sharing.order(waiting, self.leases.values())
         for demand in waiting:
-            while demand.want and not self.draining and self._may_stay(demand) and self._grant(demand):
+            while demand.want and self._may_stay(demand) and self._grant(demand):
                 demand.want -= 1
                 demand.sent += 1
                 demand.here = max(0, demand.here - 1)
@@ -399,13 +398,11 @@ class Leasing:
 
     def on_bundle_prepare(self, src: Address, msg: BundlePrepare) -> None:
         self.spent_tickets.append(msg.ticket)
-        if self.draining:
-            why = "the node is being drained"
-        elif self.holds.waiting and not self.holds.leaves(together(msg)):
+        if self.holds.waiting and not self.holds.leaves(together(msg)):
             why = "what is free is kept for others who have waited longer"
         else:
             why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
-        if why and msg.patient and not self.draining:
+        if why and msg.patient:
             why = self.holds.never(together(msg), self.leases.values())
             if not why:
                 self.holds.wait_for(src, msg)
@@ -540,10 +537,6 @@ class Leasing:
         if lease is not None and lease.owner == src and lease.worker is not None:
             lease.worker.exit_why, lease.worker.doomed = msg.why, True
             self.to_kill.append((lease.worker, msg.why))
-
-    def unreachable_owner(self, owner: Address) -> None:
-        """A grant could not be delivered."""
-        self.owner_gone(owner)
 
     # -------------------------------------------------------------- time
 

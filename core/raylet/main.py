@@ -24,7 +24,8 @@ from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
 from hpc.core.node.settings import setting
-from hpc.core.node.spec import NodeSpec, fault_times
+from hpc.core.node.spec import NodeSpec
+from hpc.core.node.times import fault_times
 from hpc.core.policy.labels import ACCELERATOR, node_labels
 from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exits import describe_exit
@@ -53,13 +54,13 @@ from hpc.core.wire import (
     Registered,
     Retire,
     Shutdown,
-    StoreStats,
     Unroutable,
     decode_body,
     encode_frame,
 )
 
 log = logging.getLogger("hpc.raylet")
+TOO_LARGE = log_instead(log.error)
 
 LOG_INTERVAL_S = 0.1
 #: Workers that may end before they are ready, one after the other, before the node gives up.
@@ -111,7 +112,7 @@ class Raylet:
         self.links.on_limit = self.pressure.on_limit
         arm("raylet", self.machine, config, spec.node, spec.dir)
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
-        self.machine.handlers[StoreStats] = self.store.attach(self.machine.memory, self.machine.outbox)
+        self.store.attach(self.machine.memory)
         self.streams: dict[int, Stream] = {}
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
@@ -487,12 +488,12 @@ class Raylet:
             if dst[1] == 0:
                 self.machine.handle(src, messages)
             elif dst[1] in self.streams:
-                for frame in encode_frames(dst, src, messages, log_instead):
+                for frame in encode_frames(dst, src, messages, TOO_LARGE):
                     self._to_process(dst, src, frame)
             elif dst[1] not in self.machine.leasing.procs:
                 self.machine.handle(dst, [Unroutable(dst)])
         elif self._dial(dst[0]):
-            for frame in encode_frames(dst, src, messages, log_instead):
+            for frame in encode_frames(dst, src, messages, TOO_LARGE):
                 self.links.send(dst[0], frame)
         elif dst[1]:
             self.machine.handle(raylet_of(dst[0]), [Unroutable(dst)])

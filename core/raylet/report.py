@@ -16,11 +16,14 @@ Row = dict[str, Any]
 
 
 def report(machine: RayletMachine, what: str, limit: int) -> list[Row]:
-    """At most ``limit`` rows of "workers", "store", "waiting" or "setups", or of what the shell reports; else none."""
+    """At most ``limit`` rows of "workers", "store", "store_totals" (one row), "waiting" or "setups", or of what the
+    shell reports; else none."""
     if what == "workers":
         return _workers(machine, limit)
     if what == "store":
         return _store(machine, limit)
+    if what == "store_totals":
+        return [dict(machine.memory.stats())][:limit]
     if what == "waiting":
         return machine.leasing.why_waiting()[:limit]
     if what == "setups":

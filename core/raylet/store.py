@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable
 
-from hpc.core.ids import Address
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.detect import available_memory
 from hpc.core.node.limits import room_beside
@@ -22,7 +19,6 @@ from hpc.core.store.arena import SLOTS_BYTES, Arena, create_arena
 from hpc.core.store.layout import ALIGN
 from hpc.core.store.overflow import ArenaWithOverflow, create_overflow
 from hpc.core.store.spill import Disk, Place, choose_place
-from hpc.core.wire import Answer, Message, StoreStats
 
 log = logging.getLogger("hpc.raylet")
 
@@ -80,15 +76,10 @@ class StoreShell:
         if not spec.gateway and arena.size_bytes >= PREFAULT_STORE_BYTES:
             reactor.call_later(PREFAULT_AFTER_S, self._start_prefault)
 
-    def attach(self, memory: Memory, outbox: list[tuple[Address, Message]]) -> Callable[[Address, StoreStats], None]:
-        """Work for this store; returns the handler of StoreStats."""
+    def attach(self, memory: Memory) -> None:
+        """Work for this store."""
         self._memory = memory
         memory.pulls.began = self._make_ready
-
-        def on_stats(src: Address, msg: StoreStats) -> None:
-            outbox.append((src, Answer(msg.req, True, json.dumps(memory.stats()).encode())))
-
-        return on_stats
 
     def settle(self) -> None:
         """Hand what the store wants done to the disk."""

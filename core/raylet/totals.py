@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from hpc.core.node.spec import NodeSpec
+from typing import TYPE_CHECKING
+
 from hpc.core.resources import UNIT, to_units
+
+if TYPE_CHECKING:
+    from hpc.core.node.spec import NodeSpec
 
 
 def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.core.callruns import calls_of
 from hpc.core.ids import Address
-from hpc.core.serialization import NO_ARGUMENTS
-from hpc.core.wire import Call, Calls, CreateActor, Done, EndActor, system_error
+from hpc.core.wire import NO_ARGUMENTS, Call, Calls, CreateActor, Done, EndActor, system_error
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.generators import ItemSender, run_generator, static_returns

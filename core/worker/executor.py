@@ -227,10 +227,6 @@ class Executor:
         order = self._orders.get((src, msg.group))
         return msg.seq < 0 or (order is not None and msg.seq < order.next_seq)
 
-    def has_tasks(self) -> bool:
-        """Whether a task (not a call) waits."""
-        return any(type(msg) is Task for _, msg in self.ready)
-
 
 def _is_meant(what: Any, cancel: Cancel) -> bool:
     return isinstance(what, (Task, Call)) and what.task == cancel.task and what.attempt == cancel.attempt

@@ -20,7 +20,7 @@ from hpc.core.owner.generator import DynamicObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import Waiter
-from hpc.core.wire import DYNAMIC, INLINE, MAX_VALUES_BYTES, Call, Result, Task, Yielded
+from hpc.core.wire import DYNAMIC, INLINE, MAX_VALUES_BYTES, NONE, Call, Result, Task, Yielded
 from hpc.core.worker.context import TaskContext
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class ItemSender:
         """What the task itself returns: nothing, or the references to all its items."""
         client = self.worker.client
         if self.msg.num_returns != DYNAMIC:
-            return Packed([Result(INLINE, serialization.NONE)])
+            return Packed([Result(INLINE, NONE)])
         idents = [item_id(self.msg.task, index) for index in range(self.count)]
         # The caller owns the items: this process only writes their names down.
         value = DynamicObjectRefGenerator([ObjectRef(ident, client) for ident in idents])

@@ -32,12 +32,13 @@ from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Needs, Waiter
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.resources import UNIT
-from hpc.core.serialization import NO_ARGUMENTS
 from hpc.core.store.arena import NAME_BYTES
 from hpc.core.wire import (
     ERROR,
     INLINE,
     MAX_VALUES_BYTES,
+    NO_ARGUMENTS,
+    NONE,
     STORED,
     Answer,
     Blocked,
@@ -81,7 +82,7 @@ RETIRE_LOOK_S = 1.0
 
 
 #: The result of a task that returned nothing.
-RETURNED_NONE = [Result(INLINE, serialization.NONE)]
+RETURNED_NONE = [Result(INLINE, NONE)]
 
 
 class ArgSlot:

@@ -13,8 +13,7 @@ from hpc.core import serialization
 from hpc.core.callruns import add_result, calls_of
 from hpc.core.ids import Address, ids_from
 from hpc.core.owner.values import INLINE_BYTES
-from hpc.core.serialization import NO_ARGUMENTS
-from hpc.core.wire import ERROR, INLINE, Calls, CallsDone, Done, Message, Result
+from hpc.core.wire import ERROR, INLINE, NO_ARGUMENTS, NONE, Calls, CallsDone, Done, Message, Result
 from hpc.core.worker import record
 from hpc.core.worker.context import TaskContext, current_task
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 #: Answers of calls shorter than this may wait for those of the next ones; after longer ones they are sent at once.
 SHORT_US = 200
 REPLY_BATCH = 64
-RETURNED_NONE = Result(INLINE, serialization.NONE)
+RETURNED_NONE = Result(INLINE, NONE)
 
 
 def make_calls(host: ActorHost, src: Address, run: Calls) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import hpc
 from hpc.core.node.reap import descendants
-from hpc.core.node.spec import fault_times
+from hpc.core.node.times import fault_times
 from hpc.exceptions import ActorDiedError
 from runtime.running import eventually, hpc_json, kill9, local_nodes, pid_of, soft
 

@@ -40,15 +40,12 @@ def one_node(env: dict[str, str] | None = None, **options: Any) -> Iterator[None
 
 def store_stats(node: int = 1) -> dict[str, int]:
     """What a node's raylet says of its object store."""
-    import json
-
     from hpc.core.ids import raylet_of
     from hpc.core.owner.ref import current
-    from hpc.core.wire import StoreStats
+    from hpc.gather import ask
 
-    client = current.client
-    client.flush()
-    stats: dict[str, int] = json.loads(client.request(lambda req: (raylet_of(node), StoreStats(req)), 10.0).data)
+    current.client.flush()
+    (stats,) = ask([raylet_of(node)], "store_totals").rows
     return stats
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc.core.node.pulse import Pulse
-from hpc.core.node.spec import head_hang_s
+from hpc.core.node.times import head_hang_s
 from hpc.core.raylet.fence import PATIENCE, Fence
 
 

@@ -14,11 +14,14 @@ from hpc.core.ids import Address
 from hpc.core.net import session
 from hpc.core.net.frames import answer_rows, encode_bodies, encode_frames, say_instead
 from hpc.core.net.stream import Stream, StreamError
+from hpc.core.serialization import dumps
 from hpc.core.shorten import MAX_ERROR_BYTES, MAX_TEXT, short_text
 from hpc.core.wire import (
     ERROR,
     HEADER,
     MAX_FRAME_BYTES,
+    NO_ARGUMENTS,
+    NONE,
     Answer,
     Done,
     KvPut,
@@ -114,3 +117,8 @@ def test_an_exception_below_the_limit_is_left_alone():
     error = error_of(Result(ERROR, pack_error("f", Loaded("why", bytes(MAX_ERROR_BYTES // 2)), "here")))
     assert error.load == bytes(MAX_ERROR_BYTES // 2)
     assert pickle.dumps(error)
+
+
+def test_values_that_the_wire_knows_by_heart_are_what_the_serializer_gives():
+    assert dumps(None).to_bytes() == NONE
+    assert dumps(((), {})).to_bytes() == NO_ARGUMENTS

@@ -19,7 +19,7 @@ def streams(tmp_path, monkeypatch):
     monkeypatch.setattr(output, "_names", names)
     fds = [os.open(tmp_path / suffix, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for suffix in ("out", "err")]
     names.files = [output.LogFile(fd, "w", closefd=False) for fd in fds]
-    names.streams = [output._text_stream(file) for file in names.files]
+    names.streams = [output.text_stream(file) for file in names.files]
     output.begin_logs()
     yield *names.streams, lambda: (tmp_path / "out").read_bytes()
     for fd in fds:

@@ -8,7 +8,7 @@ import pytest
 
 from hpc.core.ids import Address
 from hpc.core.node.marks import mark
-from hpc.core.node.output import text_stream
+from hpc.core.node.output import LogFile, text_stream
 from hpc.core.raylet import logs
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.tables import Proc
@@ -244,7 +244,7 @@ def test_a_driver_that_leaves_does_not_wait_for_a_worker_that_ended_or_does_not_
 
 def test_a_stream_over_a_full_disk_drops_what_it_cannot_keep_and_says_so_later(tmp_path):
     fd = os.open("/dev/full", os.O_WRONLY)
-    stream = text_stream(fd)
+    stream = text_stream(LogFile(fd, "w", closefd=False))
     print("nobody will read this", file=stream)
     path = tmp_path / "log"
     other = os.open(path, os.O_WRONLY | os.O_CREAT)
@@ -260,5 +260,5 @@ def test_a_stream_over_something_broken_still_says_so():
     read, write = os.pipe()
     os.close(read)
     with pytest.raises(BrokenPipeError):
-        print("lost", file=text_stream(write))
+        print("lost", file=text_stream(LogFile(write, "w", closefd=False)))
     os.close(write)

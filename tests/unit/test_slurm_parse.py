@@ -331,7 +331,3 @@ def test_refusals(err: str, wanted: Wanted, code: str) -> None:
 )
 def test_reasons_in_words(reason: str, words: str) -> None:
     assert words in slurm_words.reason_in_words(reason)
-
-
-def test_what_will_never_start() -> None:
-    assert slurm_words.never_starts("PartitionTimeLimit") and not slurm_words.never_starts("Priority")

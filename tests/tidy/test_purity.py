@@ -1,0 +1,74 @@
+"""Files that decide have no clocks, sockets, random numbers, processes, threads or files, and import none that have.
+
+Every file of core is pure, except the shells that are named here. A new file is either pure or a shell on the list;
+a shell that has become pure leaves it.
+"""
+
+from __future__ import annotations
+
+import pytest
+from imports import LAZY, ROOT, TOP, graph, modules, needed, outside
+
+IMPURE = {
+    "_thread", "asyncio", "cloudpickle", "ctypes", "fcntl", "glob", "logging", "mmap", "multiprocessing", "os", "pty",
+    "queue", "random", "resource", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess",
+    "tempfile", "threading", "time", "uuid", "zmq",
+}  # fmt: skip
+
+#: The files of each folder that do something themselves, or need one that does.
+SHELLS = {
+    "core": "code crashpoints failures idtypes serialization shorten variables",
+    "core/head": "journal_file main",
+    "core/net": "accept curve faults links plain reactor stream",
+    "core/node": (
+        "address control detect headkeeper inotify keeper limits orphans output process ranks reap rundir settings "
+        "spec supervisor survey tail uplink usage zygote"
+    ),
+    "core/owner": (
+        "callbacks client cuts defects fetching forked generator join memory polling printed ref spin stacks unhandled "
+        "values"
+    ),
+    "core/policy": "",
+    "core/raylet": "bulk exits files logfiles logs main pids pressure store watchdog writers",
+    "core/runenv": "interpreters once package setup upload",
+    "core/sim": "__main__",
+    "core/store": "arena overflow spill",
+    "core/worker": (
+        "actor aio below cold deadlock ending generators interrupt job logformat main record runs signals threads title"
+    ),
+}
+#: What the files of a folder may use all the same: the simulator draws random numbers, by its seed.
+ALLOWED = {"core/sim": {"random"}}
+
+
+def folder_files(folder: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / folder).glob("*.py"))
+
+
+def impurities(folder: str, stem: str) -> list[str]:
+    """What the file needs that is not pure, and the file that imports it."""
+    path = ROOT / folder / f"{stem}.py"
+    (module,) = [name for name, file in modules().items() if file == path]
+    found = []
+    for name in sorted(needed(module, graph(), (TOP, LAZY))):
+        impure = outside(modules()[name]) & IMPURE - ALLOWED.get(folder, set())
+        found += [f"{name} imports {one}" for one in sorted(impure)]
+    return found
+
+
+DECIDE = [
+    (folder, stem) for folder, shells in SHELLS.items() for stem in folder_files(folder) if stem not in shells.split()
+]
+
+
+@pytest.mark.parametrize(("folder", "stem"), DECIDE)
+def test_a_file_that_is_no_shell_is_pure_and_needs_no_shell(folder, stem):
+    assert not impurities(folder, stem), f"{folder}/{stem}.py is not pure: {impurities(folder, stem)}"
+
+
+@pytest.mark.parametrize("folder", SHELLS)
+def test_the_list_has_the_shells_and_no_others(folder):
+    shells = SHELLS[folder].split()
+    assert set(shells) <= set(folder_files(folder)), f"{folder}: {set(shells) - set(folder_files(folder))}"
+    pure = [stem for stem in shells if not impurities(folder, stem)]
+    assert not pure, f"{folder}: {pure} are pure: they are no shells"

@@ -68,7 +68,7 @@ constraints: $(VENV)/.hpc
 	$(BIN)/python deps/renew.py
 
 docs: $(VENV)/.hpc
-	$(BIN)/python -m hpc.cli.options --markdown > docs/cli.md
+	$(BIN)/python -m hpc.cli.manual > docs/cli.md
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api import remote
+    from hpc.connection import is_initialized
     from hpc.core.idtypes import (
         ActorClassID,
         ActorID,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from hpc.objects import cancel, get, put, wait
     from hpc.remote_function import RemoteFunction
     from hpc.runtime_context import get_gpu_ids, get_runtime_context
-    from hpc.session import init, is_initialized, shutdown
+    from hpc.session import init, shutdown
     from hpc.state import available_resources, cluster_resources, nodes
     from hpc.trace import timeline
     from hpc.util.client import ClientBuilder as ClientBuilder
@@ -91,7 +92,7 @@ _HOME = {
     "get_gpu_ids": "hpc.runtime_context",
     "get_runtime_context": "hpc.runtime_context",
     "init": "hpc.session",
-    "is_initialized": "hpc.session",
+    "is_initialized": "hpc.connection",
     "kill": "hpc.actor",
     "method": "hpc.actor",
     "nodes": "hpc.state",

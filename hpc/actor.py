@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hpc import options as opts
+from hpc.connection import ensure_client, namespace_of
 from hpc.core.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
 from hpc.core.ids import HEAD, return_id
 from hpc.core.idtypes import ActorID
@@ -37,7 +38,6 @@ from hpc.core.worker.actor import ActorExit, has_coroutines
 from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
 from hpc.runtime_env import portable, worker_env
-from hpc.session import ensure_client, namespace_of
 from hpc.signatures import ANY, Signature, constructor_of, method_of
 from hpc.signatures import NO_ARGUMENTS as TAKES_NOTHING
 from hpc.submit import export, pack_arguments, shape_of

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
+from hpc.connection import ensure_client
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.wire import ClusterQuery
-from hpc.session import ensure_client
 
 Row = dict[str, Any]
 LIMIT = 10_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
+from hpc.connection import ensure_client
 from hpc.core.owner import cancelling
 from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
-from hpc.session import ensure_client
 
 ident_of = attrgetter("_id")
 ONLY_REFS = {ObjectRef}

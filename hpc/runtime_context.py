@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from hpc.connection import ensure_client, namespace_of
 from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from hpc.core.owner.current import need_client
 from hpc.core.resources import from_units
@@ -14,7 +15,6 @@ from hpc.core.worker.context import current_task, function_name, process
 from hpc.gather import node_rows, session_facts
 from hpc.runtime_env import RuntimeEnv
 from hpc.runtime_env import current as current_env
-from hpc.session import ensure_client, namespace_of
 
 if TYPE_CHECKING:
     from hpc.actor import ActorHandle

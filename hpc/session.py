@@ -16,12 +16,14 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hpc.connection import ensure_client, here
 from hpc.core.node.limits import raise_open_files
-from hpc.core.owner.current import current, need_client
+from hpc.core.owner.current import current
+from hpc.core.owner.forked import is_forked, watch_forks
 from hpc.core.policy.labels import check_key, check_value
 from hpc.core.resources import to_units
 from hpc.core.runenv.spec import KEY
-from hpc.core.variables import AUTO_CONNECT, NAMESPACE, switch, text
+from hpc.core.variables import NAMESPACE, text
 from hpc.core.worker.context import process
 from hpc.core.worker.logformat import apply as apply_logging
 from hpc.environment import hooked, tell_without_effect
@@ -55,7 +57,6 @@ class _State:
     """What init made in this process."""
 
     session: PumpedSession | None = None
-    namespace = ""
     context: Context | None = None
 
 
@@ -83,35 +84,6 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<hpc session {self.address_info['session']}, node {self.address_info['node_id']}>"
-
-
-def is_initialized() -> bool:
-    """Whether this process is connected to a session."""
-    return current.client is not None and not _is_forked()
-
-
-def _is_forked() -> bool:
-    """Whether this process was forked from one that is connected, and has only a copy of its connection."""
-    from hpc.core.owner.forked import is_forked
-
-    return is_forked()
-
-
-def ensure_client() -> Client:
-    """The client of this process, connecting on first use, unless the environment says no to that (RuntimeError)."""
-    client = current.client
-    if client is None:
-        if not switch(AUTO_CONNECT, True):
-            need_client()
-        init()
-        client = current.client
-        assert client is not None
-    return client
-
-
-def namespace_of(client: Client) -> str:
-    """The namespace of actors' names here: the driver's."""
-    return _state.namespace or str(process.job.get("namespace", "")) or "default"
 
 
 def init(
@@ -202,7 +174,7 @@ def init(
 
 def _connected(ignore_reinit_error: bool) -> Context | None:
     """What `init` returns where this process is connected already; RuntimeError unless that may be."""
-    if current.client is not None and _is_forked():
+    if current.client is not None and is_forked():
         current.client = None  # an explicit init gives a forked child a connection of its own
     if current.client is None:
         return None
@@ -347,7 +319,7 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: 
     raise_open_files()
     host = host_of(node_dir)
     namespace = namespace or (host.namespace if host is not None else "") or f"anonymous-{secrets.token_hex(8)}"
-    _state.namespace = namespace
+    here.namespace = namespace
     job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace, "logging": logging})
     if logging is not None:
         apply_logging(logging)
@@ -357,6 +329,7 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: 
         raise ConnectionError(f"cannot connect to the session in {node_dir}: {error}") from error
     client.printed.terminal = Terminal(client.addr.node, show) if show is not None else None
     current.client = client
+    watch_forks()
     client.start()
     _state.context = _context(client)
     return _state.context
@@ -383,7 +356,7 @@ def shutdown(_exiting_interpreter: bool = False, *, wait_for_processes: bool = T
     It returns when the processes that `init` started have ended, whatever ``wait_for_processes`` says.
     """
     with _lock:
-        if _is_forked():
+        if is_forked():
             return
         client, current.client = current.client, None
         if client is not None and client.kind == "driver":
@@ -409,7 +382,7 @@ def _after_fork_in_child() -> None:
     """A forked child has no session: what `init` made stays with the parent (see `hpc.core.owner.forked`)."""
     global _lock
     _lock = threading.RLock()
-    session, _state.session, _state.context, _state.namespace = _state.session, None, None, ""
+    session, _state.session, _state.context, here.namespace = _state.session, None, None, ""
     if session is not None:
         session.forget()
 
@@ -418,7 +391,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _at_exit() -> None:
-    if not _is_forked() and (current.client is None or current.client.kind == "driver"):
+    if not is_forked() and (current.client is None or current.client.kind == "driver"):
         shutdown(True)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from hpc.connection import ensure_client
 from hpc.core.resources import UNIT
 from hpc.core.wire import ClusterQuery
-from hpc.session import ensure_client
 
 
 def _rows() -> list[dict[str, Any]]:

@@ -19,10 +19,11 @@ from typing import Any
 import msgspec
 
 from hpc import gather
+from hpc.connection import ensure_client
 from hpc.core.ids import raylet_of
 from hpc.core.node.marks import Unmarked
 from hpc.core.wire import LogQuery
-from hpc.session import ensure_client
+from hpc.task_rows import task_rows
 
 Row = dict[str, Any]
 
@@ -197,9 +198,7 @@ def of_actor(actor: str, suffix: str = "out") -> LogPart:
 
 def of_task(task: str, suffix: str = "out", attempt: int | None = None) -> LogPart:
     """The part of a worker's file in which a task wrote (its newest attempt, if none is named)."""
-    from hpc.util.state import _all_tasks
-
-    rows = [row for row in _all_tasks() if row["task_id"] == task]
+    rows = [row for row in task_rows() if row["task_id"] == task]
     if not rows:
         raise FileNotFoundError(f"no process of the session knows a task {task} (any more)")
     rows = [row for row in rows if attempt is None or row["attempt_number"] == attempt]

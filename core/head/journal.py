@@ -1,4 +1,4 @@
-"""What a head must not forget: operations as records, and the state that they add up to.
+"""What a head must not forget: operations as records. What they add up to is in `restore`.
 
 A head that was killed is started again on its node and reads them. A record is a header of twelve bytes (length,
 checksum of the payload, checksum of the header) and a msgpack payload. Only a record that ends too early is a torn
@@ -17,15 +17,12 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, Union
+from collections.abc import Iterable
+from typing import Any, Protocol, Union
 
 import msgspec
 
 from hpc.core.wire import NodeInfo
-
-if TYPE_CHECKING:
-    from hpc.core.head.machine import HeadMachine
 
 MAGIC = b"hpc-jnl1"
 _HEADER = struct.Struct("<II")
@@ -168,50 +165,3 @@ def decode(data: bytes) -> tuple[list[AnyOp], int]:
             raise JournalDamaged(f"record {len(ops)}, at byte {at}, is not understood: {error}") from None
         at = start + size
     return ops, at
-
-
-def restore(machine: HeadMachine, ops: Iterable[AnyOp]) -> None:
-    """Bring an empty machine to the state that the operations lead to. Nodes count as suspect until they register anew,
-    and have the whole of ``dead_s`` for that: the head's own absence is held against nobody."""
-    from hpc.core.head.machine import Named
-    from hpc.core.head.nodes import Node
-
-    for op in ops:
-        if isinstance(op, Began):
-            machine.epoch = op.epoch
-        elif isinstance(op, Joined):
-            machine.nodes[op.info.node] = Node(op.info, {}, machine.now, suspect=True)
-        elif isinstance(op, Died):
-            machine.nodes.pop(op.info.node, None)
-            machine.dead[op.info.node] = op.info
-        elif isinstance(op, NameSet):
-            machine.names[(op.namespace, op.name)] = Named(op.actor, op.handle)
-        elif isinstance(op, NameGone):
-            machine.names.pop((op.namespace, op.name), None)
-        elif isinstance(op, KeySet):
-            old = machine.kv.get((op.namespace, op.key), b"")
-            machine.kv_bytes += len(op.value) - len(old)
-            machine.kv[(op.namespace, op.key)] = op.value
-        elif isinstance(op, KeyGone):
-            machine.kv_bytes -= len(machine.kv.pop((op.namespace, op.key), b""))
-        elif isinstance(op, Answered):
-            machine.remember(op)
-        else:
-            machine.parts[op.part].load(op.key, op.data)
-
-
-def snapshot(machine: HeadMachine) -> Iterator[AnyOp]:
-    """The shortest list of operations that leads to the machine's state."""
-    yield Began(machine.epoch)
-    for node in machine.nodes.values():
-        yield Joined(node.info)
-    for info in machine.dead.values():
-        yield Died(info)
-    for (namespace, name), named in machine.names.items():
-        yield NameSet(namespace, name, named.actor, named.handle)
-    for (namespace, key), value in machine.kv.items():
-        yield KeySet(namespace, key, value)
-    yield from machine.answered.values()
-    for name, part in machine.parts.items():
-        for row_key, row in part.rows():
-            yield PartSet(name, row_key, row)

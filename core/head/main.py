@@ -9,9 +9,10 @@ import sys
 import threading
 
 from hpc.core.crashpoints import arm
-from hpc.core.head.journal import Began, JournalDamaged, restore, snapshot
+from hpc.core.head.journal import Began, JournalDamaged
 from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import HeadMachine
+from hpc.core.head.restore import restore, snapshot
 from hpc.core.ids import HEAD, HEAD_NODE, Address
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.frames import encode_bodies, log_instead

@@ -111,9 +111,6 @@ class Client(Values):
 
     def start(self) -> None:
         """Start the background thread."""
-        from hpc.core.owner.forked import watch_forks
-
-        watch_forks()
         if self.kind == "worker":
             # Not a Thread: a worker is ended as a whole, and this way the pages that it would write stay shared.
             _thread.start_new_thread(self._background, ())

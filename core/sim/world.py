@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpc.core.head.groups import Group, Groups
-from hpc.core.head.journal import MAGIC, Began, Part, decode, encode, restore
+from hpc.core.head.journal import MAGIC, Began, Part, decode, encode
 from hpc.core.head.machine import HeadMachine
+from hpc.core.head.restore import restore
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.net.frames import encode_bodies
 from hpc.core.owner.machine import OwnerMachine

@@ -46,15 +46,6 @@ def has_coroutines(cls: type) -> bool:
     )
 
 
-def host(worker: Worker, create: CreateActor, cls: type) -> ActorHost:
-    """What will host an actor of this class. asyncio takes 18 ms to import, for which only those who need it wait."""
-    if has_coroutines(cls):
-        from hpc.core.worker.aio import AsyncActorHost
-
-        return AsyncActorHost(worker, create, cls)
-    return ActorHost(worker, create, cls)
-
-
 class ActorHost:
     """One actor in this process."""
 

@@ -28,6 +28,7 @@ from hpc.core.node.marks import shown
 from hpc.core.node.output import write_as
 from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client, unpack_job
+from hpc.core.owner.forked import watch_forks
 from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Needs, Waiter
 from hpc.core.owner.values import INLINE_BYTES
@@ -56,13 +57,14 @@ from hpc.core.wire import (
     Unblocked,
 )
 from hpc.core.worker import record, signals
-from hpc.core.worker.actor import EXITED, ActorExit, ActorHost, host
+from hpc.core.worker.actor import EXITED, ActorExit, ActorHost
 from hpc.core.worker.below import Adopted, end_programs, has_children
 from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.deadlock import Deadlocks
 from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, Packed, run_generator, static_returns
+from hpc.core.worker.hosts import host
 from hpc.core.worker.interrupt import Interrupter
 from hpc.core.worker.job import enter_job
 from hpc.core.worker.threads import ENVIRON, LeaseThreads
@@ -145,6 +147,7 @@ class Worker:
         client.more_state = self._more_state
         client.listen(listener)
         current.client = client
+        watch_forks()
         client.polling.check = self.interrupter.check
         self.deadlocks = Deadlocks(self)
         self.adopted = Adopted()

@@ -18,12 +18,11 @@ from typing import Any
 from hpc.cli import errors
 from hpc.cli.errors import CliError
 from hpc.cli.jobdir import JobDir
-from hpc.cli.options import Settings, runtime_config
+from hpc.cli.options import Settings, overrides_of, runtime_config
 from hpc.cli.report import Reporter
 from hpc.cli.signals import Signals, terminal_sends_to_us
 from hpc.cli.status import StatusLine, line
 from hpc.cli.timefmt import short
-from hpc.cli.values import memory_bytes
 from hpc.cli.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
 from hpc.launchers.pick import Place, make_group, session_options
@@ -108,7 +107,7 @@ class Run:
         self.session = Session(
             group,
             mode="ranks" if self.ranks else "cluster",
-            overrides=overrides(settings) if self.place.kind == "local" else None,
+            overrides=overrides_of(settings) if self.place.kind == "local" else None,
             config=runtime_config(settings),
             interface=settings["interface"],
             base_dir=base_dir,
@@ -365,18 +364,6 @@ def node_count(settings: Settings, place: Place) -> int | None:
             exit_code=errors.EXIT_TOO_FEW_NODES,
         )  # fmt: skip
     return min(int(most), have)
-
-
-def overrides(settings: Settings) -> dict[str, Any]:
-    """What each local node has, where the user said so by the scheduler's flags."""
-    found: dict[str, Any] = {}
-    if settings["cpus_per_task"] is not None:
-        found["num_cpus"] = settings["cpus_per_task"]
-    if settings["gpus_per_node"] is not None:
-        found["num_gpus"] = int(settings["gpus_per_node"].rpartition(":")[2])
-    if settings["mem"] is not None:
-        found["memory_bytes"] = memory_bytes(settings["mem"])
-    return found
 
 
 def driver_env(node_dir: str, head: Mapping[str, Any], nodes: int, ready_s: float) -> dict[str, str]:

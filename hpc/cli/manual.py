@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hpc.cli.errors import CATALOGUE
 from hpc.cli.options import TABLE, Option
 from hpc.cli.values import show_value
@@ -115,3 +117,7 @@ def markdown() -> str:
     for code, entry in CATALOGUE.items():
         lines += [f"* **{code}** (exit code {entry.exit_code}): {' '.join(entry.text.split())}"]
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.cli.errors import CliError
-from hpc.cli.values import READERS, show_value
+from hpc.cli.values import READERS, memory_bytes, show_value
 from hpc.core.node.settings import check as check_numbers
 
 
@@ -303,6 +302,18 @@ def runtime_config(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def overrides_of(settings: Settings) -> dict[str, Any]:
+    """What each local node has, where the user said so by the scheduler's flags."""
+    found: dict[str, Any] = {}
+    if settings["cpus_per_task"] is not None:
+        found["num_cpus"] = settings["cpus_per_task"]
+    if settings["gpus_per_node"] is not None:
+        found["num_gpus"] = int(settings["gpus_per_node"].rpartition(":")[2])
+    if settings["mem"] is not None:
+        found["memory_bytes"] = memory_bytes(settings["mem"])
+    return found
+
+
 def pass_on(settings: Settings) -> list[str]:
     """The flags for the hpc-launch inside the job: what was set, from whatever source, and matters there."""
     words: list[str] = []
@@ -333,9 +344,3 @@ def directives(settings: Settings) -> list[tuple[str, str | None]]:
         else:
             found.append((option.slurm, show_value(option.kind, value)))
     return found
-
-
-if __name__ == "__main__":
-    from hpc.cli.manual import markdown
-
-    sys.stdout.write(markdown() if "--markdown" in sys.argv else __doc__ or "")

@@ -134,11 +134,11 @@ def _parts(options: Options) -> Iterator[tuple[str, str, Any]]:
 
 def _whole_id(wanted: str) -> str:
     """The id of the task that begins or ends with these digits."""
-    from hpc.util.state import _all_tasks
+    from hpc.task_rows import task_rows
 
     wanted = wanted.lower()
     found = {
-        row["task_id"] for row in _all_tasks() if row["task_id"].startswith(wanted) or row["task_id"].endswith(wanted)
+        row["task_id"] for row in task_rows() if row["task_id"].startswith(wanted) or row["task_id"].endswith(wanted)
     }
     if len(found) > 1:
         raise ValueError(f"{len(found)} tasks have an id that begins or ends with {wanted}")

@@ -34,9 +34,9 @@ def wanted_of_each(settings: Settings, given: Mapping[str, Any]) -> dict[str, An
     """What each node on this machine has: as given, else as the settings say."""
     wanted: dict[str, Any] = {}
     if any(settings.given(name) for name in _PER_NODE):
-        from hpc.cli.inside import overrides
+        from hpc.cli.options import overrides_of
 
-        wanted = overrides(settings)
+        wanted = overrides_of(settings)
     return {**wanted, **given}
 
 

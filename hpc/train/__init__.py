@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from hpc.train.callback import TrainRunContext, UserCallback
 from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from hpc.train.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainRunContext, UserCallback
 from hpc.train.errors import ControllerError, TrainingFailedError, WorkerGroupError
 from hpc.train.loop import (
     CheckpointUploadMode,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from hpc.train.callback import UserCallback
+from hpc.train.checkpoint import Checkpoint
 
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 DEFAULT_STORAGE_PATH = "~/hpc_results"
@@ -130,6 +130,21 @@ class CheckpointConfig:
             )
 
 
+class UserCallback:
+    """Subclass it and give instances to ``RunConfig(callbacks=[...])``. Its methods run in the driver.
+
+    An exception raised by a callback ends the run.
+    """
+
+    def after_report(
+        self, run_context: TrainRunContext, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None
+    ) -> None:
+        """All ranks have reported. metrics: of each rank, by rank; checkpoint: the one that was stored, if any."""
+
+    def after_exception(self, run_context: TrainRunContext, worker_exceptions: dict[int, Exception]) -> None:
+        """Ranks have failed: the exceptions by rank. They may be started again after this (FailureConfig)."""
+
+
 @dataclass
 class RunConfig:
     """The run's name, where its results go, and what happens when something fails.
@@ -167,3 +182,12 @@ class RunConfig:
         """The directory in which runs have their directories."""
         path = os.fspath(self.storage_path) if self.storage_path is not None else DEFAULT_STORAGE_PATH
         return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+@dataclass(frozen=True)
+class TrainRunContext:
+    """The run that a callback is told of. ``run_config.name`` is the run's name, also where none was given."""
+
+    run_config: RunConfig
+    scaling_config: ScalingConfig
+    train_loop_config: dict[str, Any] | None

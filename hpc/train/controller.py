@@ -14,9 +14,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import hpc
-from hpc.train.callback import TrainRunContext, UserCallback
 from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import RunConfig, ScalingConfig
+from hpc.train.config import RunConfig, ScalingConfig, TrainRunContext, UserCallback
 from hpc.train.errors import ControllerError, WorkerGroupError
 from hpc.train.group import WorkerGroup
 from hpc.train.loop import Reported, Returned

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import Any
 
-from hpc.train.callback import TrainRunContext, UserCallback
 from hpc.train.checkpoint import Checkpoint
+from hpc.train.config import TrainRunContext, UserCallback
 
 LINE_EVERY_S = 5.0
 

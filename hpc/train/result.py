@@ -10,6 +10,7 @@ from typing import Any
 from hpc.train.checkpoint import Checkpoint
 from hpc.train.config import CheckpointConfig
 from hpc.train.ranking import Ranking, Stored
+from hpc.train.record import RECORD_FILE, read_record
 
 
 @dataclass
@@ -38,9 +39,31 @@ class Result:
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> Result:
         """The result of an earlier run, read from its directory. Raises FileNotFoundError if there is none."""
-        from hpc.train.storage import read_result
+        path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        if not os.path.exists(os.path.join(path, RECORD_FILE)):
+            raise FileNotFoundError(f"{path} holds no training run (it has no {RECORD_FILE})")
+        stored, history = read_record(path)
+        return result_of(path, stored, stored[-1].checkpoint if stored else None, history, None, None)
 
-        return read_result(os.fspath(path))
+
+def result_of(
+    path: str,
+    kept: list[Stored],
+    latest: Checkpoint | None,
+    history: list[dict[str, Any]],
+    return_value: Any,
+    error: Exception | None,
+) -> Result:
+    """What a run's checkpoints (those that were kept, and the latest), its metrics and its end amount to."""
+    return Result(
+        metrics=history[-1] if history else None,
+        checkpoint=latest,
+        error=error,
+        path=path,
+        metrics_dataframe=as_table(history),
+        best_checkpoints=[(one.checkpoint, one.metrics) for one in kept],
+        return_value=return_value,
+    )
 
 
 def as_table(history: list[dict[str, Any]]) -> Any:

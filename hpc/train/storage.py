@@ -21,9 +21,9 @@ from typing import Any
 from hpc.train.checkpoint import Checkpoint
 from hpc.train.config import CheckpointConfig
 from hpc.train.ranking import Ranking, Stored
-from hpc.train.result import Result, as_table
+from hpc.train.record import RECORD_FILE, read_record
+from hpc.train.result import Result, result_of
 
-RECORD_FILE = "checkpoints.json"
 MARKER_FILE = ".run"
 STAGING_PREFIX = ".staging-"
 #: A file that another node has just made may not be seen at once on a network file system.
@@ -59,7 +59,7 @@ class RunStorage:
         os.makedirs(self.path, exist_ok=True)
         self.clear_staging()
         _replace(os.path.join(self.path, MARKER_FILE), self.place.token)
-        stored, self.history = _read_record(self.path)
+        stored, self.history = read_record(self.path)
         for one in stored:
             self.ranking.kept.append(one)
             self.ranking.latest = one
@@ -111,7 +111,7 @@ class RunStorage:
 
     def result(self, return_value: Any = None, error: Exception | None = None) -> Result:
         """The outcome, as it is now."""
-        return _result(self.path, self.ranking.kept, self.latest, self.history, return_value, error)
+        return result_of(self.path, self.ranking.kept, self.latest, self.history, return_value, error)
 
 
 def staging_name(attempt: int, report: int) -> str:
@@ -153,45 +153,6 @@ def _check_shared(place: Place) -> None:
                 "the driver's: set RunConfig(storage_path=...) to a directory on a shared file system"
             )
         time.sleep(0.2)
-
-
-def read_result(path: str) -> Result:
-    """The result that a run has left in its directory."""
-    path = os.path.abspath(os.path.expanduser(path))
-    if not os.path.exists(os.path.join(path, RECORD_FILE)):
-        raise FileNotFoundError(f"{path} holds no training run (it has no {RECORD_FILE})")
-    stored, history = _read_record(path)
-    return _result(path, stored, stored[-1].checkpoint if stored else None, history, None, None)
-
-
-def _result(
-    path: str,
-    kept: list[Stored],
-    latest: Checkpoint | None,
-    history: list[dict[str, Any]],
-    return_value: Any,
-    error: Exception | None,
-) -> Result:
-    return Result(
-        metrics=history[-1] if history else None,
-        checkpoint=latest,
-        error=error,
-        path=path,
-        metrics_dataframe=as_table(history),
-        best_checkpoints=[(one.checkpoint, one.metrics) for one in kept],
-        return_value=return_value,
-    )
-
-
-def _read_record(path: str) -> tuple[list[Stored], list[dict[str, Any]]]:
-    """Checkpoints in the order in which they were made, and the metrics; those whose directory is gone are left out."""
-    try:
-        with open(os.path.join(path, RECORD_FILE)) as file:
-            data = json.load(file)
-    except FileNotFoundError:
-        return [], []
-    found = [Stored(Checkpoint(os.path.join(path, row["name"])), row["metrics"]) for row in data["checkpoints"]]
-    return [one for one in found if os.path.isdir(one.checkpoint.path)], data["history"]
 
 
 def _replace(path: str, text: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.train.config import RunConfig, ScalingConfig
 from hpc.train.controller import Backend
+from hpc.train.devices import get_device, get_devices
 from hpc.train.group import WorkerGroup
 from hpc.train.loop import current_loop
 from hpc.train.trainer import DataParallelTrainer
@@ -156,19 +157,6 @@ def _leave() -> None:
 
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def get_device() -> torch.device:
-    """This rank's device: its first GPU, else the CPU."""
-    return get_devices()[0]
-
-
-def get_devices() -> list[torch.device]:
-    """This rank's devices: its GPUs, else the CPU."""
-    import torch
-
-    identity = current_loop("torch.get_devices").identity
-    return [torch.device("cuda", index) for index in identity.devices] or [torch.device("cpu")]
 
 
 def prepare_model(

@@ -9,8 +9,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
+from hpc.train.devices import get_device
 from hpc.train.loop import current_loop
-from hpc.train.torch import get_device
 
 
 def prepare_model(

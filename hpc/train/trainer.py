@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hpc.session import ensure_client
-from hpc.train.callback import UserCallback
-from hpc.train.config import RunConfig, ScalingConfig
+from hpc.connection import ensure_client
+from hpc.train.config import RunConfig, ScalingConfig, UserCallback
 from hpc.train.controller import Backend, Controller
 from hpc.train.loop import parameter_count, state
 from hpc.train.progress import Progress

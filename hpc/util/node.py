@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 
+from hpc.connection import is_initialized
 from hpc.core.variables import INSTANCE_ID, text
 from hpc.runtime_context import get_runtime_context
-from hpc.session import is_initialized
 from hpc.state import nodes
 
 

@@ -54,12 +54,12 @@ class PlacementGroup:
 
         Getting it raises TaskPlacementGroupRemoved if the group is removed before.
         """
+        from hpc.connection import ensure_client
         from hpc.core import serialization
         from hpc.core.ids import HEAD
         from hpc.core.owner.ref import ObjectRef
         from hpc.core.owner.tables import Waiter
         from hpc.core.wire import PgWait, system_error
-        from hpc.session import ensure_client
 
         client = ensure_client()
         value = serialization.dumps(self).to_bytes()
@@ -147,11 +147,11 @@ def placement_group(
 
     Raises ValueError or TypeError for what makes no sense, ValueError if the name is taken.
     """
+    from hpc.connection import ensure_client, namespace_of
     from hpc.core.ids import Address
     from hpc.core.owner.ref import ObjectRef
     from hpc.core.wire import PgCreate
     from hpc.core.worker.context import process
-    from hpc.session import ensure_client, namespace_of
 
     amounts, selectors = _checked(bundles, strategy, lifetime, bundle_label_selector)
     if not isinstance(name, str):
@@ -239,9 +239,9 @@ def _amounts(bundles: Any) -> list[dict[str, int]]:
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Have the group removed and what runs in it ended; returns at once. Tasks fail with TaskPlacementGroupRemoved,
     actors die."""
+    from hpc.connection import ensure_client
     from hpc.core.owner.tasks import GROUP_GONE
     from hpc.core.wire import GROUP_REMOVED, PgRemove
-    from hpc.session import ensure_client
 
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group takes a PlacementGroup, not {type(placement_group).__name__}")
@@ -255,7 +255,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
     """The group of this name (in this namespace). Raises ValueError if there is none, TypeError for what is no name."""
-    from hpc.session import ensure_client, namespace_of
+    from hpc.connection import ensure_client, namespace_of
 
     if not placement_group_name:
         raise ValueError("the name of a placement group must not be empty")
@@ -287,8 +287,8 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
 def _rows(group: bytes = b"", name: str = "", namespace: str = "") -> list[dict[str, Any]]:
     import msgspec
 
+    from hpc.connection import ensure_client
     from hpc.core.wire import PgTable
-    from hpc.session import ensure_client
 
     answer = ensure_client().ask_head(lambda req: PgTable(req, group, namespace, name))
     rows: list[dict[str, Any]] = msgspec.json.decode(answer.data)

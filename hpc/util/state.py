@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from hpc import gather
+from hpc.connection import ensure_client
 from hpc.core.resources import from_units
 from hpc.core.wire import PgTable
-from hpc.session import ensure_client
+from hpc.task_rows import task_rows
 from hpc.worker_logs import get_log, list_logs
 
 DEFAULT_LIMIT = 100
@@ -89,43 +90,7 @@ def list_workers(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_L
 def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Tasks and actors' calls that are not finished, and then finished and failed ones, the newest first."""
     _check(other)
-    return _select(_all_tasks(), filters, limit)
-
-
-def _all_tasks() -> list[dict[str, Any]]:
-    open_tasks = gather.explain_setups(gather.from_processes("tasks").warn("list_tasks"))
-    running = {
-        (row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").warn("list_tasks")
-    }
-    for row in open_tasks:
-        if (row["task_id"], row["attempt_number"]) in running:
-            row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
-            part = running[(row["task_id"], row["attempt_number"])]
-            row.update({name: part[name] for name in ("log_from", "log_to", "log_shared")})
-            row["name"] = part["name"]
-    _name_calls(open_tasks)
-    known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
-    events = gather.from_processes("events").warn("list_tasks")
-    events += gather.from_raylets("events").warn("list_tasks")  # of workers that have ended
-    ended = [e for e in events if (e["task_id"], e["attempt_number"]) not in known]
-    ended.sort(key=lambda row: -(row["start_time_ms"] or row["end_time_ms"]))
-    for row in ended:
-        worker = str(row.setdefault("worker_id", row["answered_by"]))
-        row.setdefault("why", "")
-        row["node_id"] = worker.partition(".")[0]
-    for row in (*open_tasks, *ended):
-        row["func_or_class_name"] = row["name"]
-    return open_tasks + ended
-
-
-def _name_calls(rows: list[dict[str, Any]]) -> None:
-    """Calls by class and method. A submitter knows the method; the actor's owner knows the class."""
-    unnamed = [row for row in rows if row["type"] == "ACTOR_TASK" and "." not in row["name"]]
-    if unnamed:
-        classes = {row["actor_id"]: row["class_name"] for row in gather.from_processes("actors").rows}
-        for row in unnamed:
-            if row["actor_id"] in classes:
-                row["name"] = f"{classes[row['actor_id']]}.{row['name']}"
+    return _select(task_rows(), filters, limit)
 
 
 def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
@@ -204,7 +169,7 @@ def get_actor(id: str, **other: Any) -> Row | None:
 def get_task(id: str, **other: Any) -> Row | list[Row] | None:
     """One task by its id: a row, a list of them if it had several attempts, or None."""
     _check(other)
-    found = _select(_all_tasks(), [("task_id", "=", id)], gather.LIMIT)
+    found = _select(task_rows(), [("task_id", "=", id)], gather.LIMIT)
     return found[0] if len(found) == 1 else found or None
 
 
@@ -233,7 +198,7 @@ def _summary(rows: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, A
 def summarize_tasks(**other: Any) -> dict[str, dict[str, Any]]:
     """Per name of a function or method: how many tasks there are, by state."""
     _check(other)
-    return _summary(_all_tasks(), "name")
+    return _summary(task_rows(), "name")
 
 
 def summarize_actors(**other: Any) -> dict[str, dict[str, Any]]:

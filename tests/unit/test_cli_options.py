@@ -174,7 +174,7 @@ def test_memory_in_bytes() -> None:
 
 def test_the_page_of_options_is_up_to_date() -> None:
     page = ROOT / "docs" / "cli.md"
-    assert page.read_text() == manual.markdown(), "make it anew: python -m hpc.cli.options --markdown > docs/cli.md"
+    assert page.read_text() == manual.markdown(), "make it anew: python -m hpc.cli.manual > docs/cli.md"
 
 
 def test_every_option_and_code_is_in_the_texts() -> None:

@@ -21,11 +21,10 @@ from hpc.core.head.journal import (
     PartSet,
     decode,
     encode,
-    restore,
-    snapshot,
 )
 from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import MAX_ANSWERS, HeadMachine
+from hpc.core.head.restore import restore, snapshot
 from hpc.core.ids import HEAD, Address, make_id
 from hpc.core.wire import (
     Answer,

@@ -1,0 +1,20 @@
+"""Which kind of host an actor gets, by its class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hpc.core.wire import CreateActor
+from hpc.core.worker.actor import ActorHost, has_coroutines
+
+if TYPE_CHECKING:
+    from hpc.core.worker.main import Worker
+
+
+def host(worker: Worker, create: CreateActor, cls: type) -> ActorHost:
+    """What will host an actor of this class. asyncio takes 18 ms to import, for which only those who need it wait."""
+    if has_coroutines(cls):
+        from hpc.core.worker.aio import AsyncActorHost
+
+        return AsyncActorHost(worker, create, cls)
+    return ActorHost(worker, create, cls)

@@ -1,0 +1,45 @@
+"""Which session this process is connected to. `hpc.session` connects and leaves; all else asks here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hpc.core.owner.current import current, need_client
+from hpc.core.owner.forked import is_forked
+from hpc.core.variables import AUTO_CONNECT, switch
+from hpc.core.worker.context import process
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
+
+
+class _Here:
+    """What `init` said of this process, beside its client."""
+
+    namespace = ""
+
+
+here = _Here()
+
+
+def is_initialized() -> bool:
+    """Whether this process is connected to a session."""
+    return current.client is not None and not is_forked()
+
+
+def ensure_client() -> Client:
+    """The client of this process, connecting on first use, unless the environment says no to that (RuntimeError)."""
+    client = current.client
+    if client is None:
+        if not switch(AUTO_CONNECT, True):
+            need_client()
+        import hpc
+
+        hpc.init()  # by its public name: the module that starts sessions stands above this one
+        client = need_client()
+    return client
+
+
+def namespace_of(client: Client) -> str:
+    """The namespace of actors' names here: the driver's."""
+    return here.namespace or str(process.job.get("namespace", "")) or "default"

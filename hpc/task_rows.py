@@ -1,0 +1,44 @@
+"""All tasks and calls of the session as rows, gathered from their owners, their workers and the raylets."""
+
+from __future__ import annotations
+
+from hpc import gather
+from hpc.gather import Row
+
+
+def task_rows() -> list[Row]:
+    """One row for each attempt of each task and call: first those that are not finished, then the newest of the others.
+    Warns where somebody did not answer."""
+    open_tasks = gather.explain_setups(gather.from_processes("tasks").warn("list_tasks"))
+    running = {
+        (row["task_id"], row["attempt_number"]): row for row in gather.from_processes("running").warn("list_tasks")
+    }
+    for row in open_tasks:
+        if (row["task_id"], row["attempt_number"]) in running:
+            row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
+            part = running[(row["task_id"], row["attempt_number"])]
+            row.update({name: part[name] for name in ("log_from", "log_to", "log_shared")})
+            row["name"] = part["name"]
+    _name_calls(open_tasks)
+    known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
+    events = gather.from_processes("events").warn("list_tasks")
+    events += gather.from_raylets("events").warn("list_tasks")  # of workers that have ended
+    ended = [e for e in events if (e["task_id"], e["attempt_number"]) not in known]
+    ended.sort(key=lambda row: -(row["start_time_ms"] or row["end_time_ms"]))
+    for row in ended:
+        worker = str(row.setdefault("worker_id", row["answered_by"]))
+        row.setdefault("why", "")
+        row["node_id"] = worker.partition(".")[0]
+    for row in (*open_tasks, *ended):
+        row["func_or_class_name"] = row["name"]
+    return open_tasks + ended
+
+
+def _name_calls(rows: list[Row]) -> None:
+    """Calls by class and method. A submitter knows the method; the actor's owner knows the class."""
+    unnamed = [row for row in rows if row["type"] == "ACTOR_TASK" and "." not in row["name"]]
+    if unnamed:
+        classes = {row["actor_id"]: row["class_name"] for row in gather.from_processes("actors").rows}
+        for row in unnamed:
+            if row["actor_id"] in classes:
+                row["name"] = f"{classes[row['actor_id']]}.{row['name']}"

@@ -16,9 +16,10 @@ from typing import Any, Union
 
 import msgspec
 
+from hpc.core.causes import ActorErrorName, FetchCause, Final, LostCause
 from hpc.core.ids import Address
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 HEADER = struct.Struct("<IIIII")
 HEADER_BYTES = HEADER.size
 #: A frame with a body above this size is refused: a peer that sends one is broken or hostile. It is the one limit of
@@ -106,12 +107,11 @@ class LeaseGrant(Message, tag=5):
 
 
 class LeaseInfeasible(Message, tag=6):
-    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join). With ``final`` it never
-    will be: "unschedulable" (its node is dead), "removed" (its placement group is)."""
+    """No node that exists could ever satisfy the request; it keeps waiting (nodes may join), but where it is final."""
 
     req: int
     why: str
-    final: str = ""
+    final: Final = ""
 
 
 class LeaseFailed(Message, tag=130):
@@ -141,10 +141,10 @@ class LeaseLost(Message, tag=9):
 
     lease: int
     worker: Address
+    cause: LostCause
     why: str
     task: bytes = b""
     attempt: int = 0
-    oom: bool = False
 
 
 class LeaseRefused(Message, tag=10):
@@ -230,11 +230,12 @@ class Fetch(Message, tag=21):
 
 
 class Fetched(Message, tag=22):
-    """The answer to Fetch: where it lies; ``offset`` is -1 where it could not be had."""
+    """The answer to Fetch: where it lies; ``offset`` is -1 where it could not be had, because of ``cause``."""
 
     ident: bytes
     offset: int
     size: int
+    cause: FetchCause = ""
     why: str = ""
     lost: list[int] = []
 
@@ -557,7 +558,7 @@ class WatchActor(Message, tag=63):
 
 
 class ActorState(Message, tag=64):
-    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead"."""
+    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead": calls get the ``error`` then."""
 
     actor: bytes
     state: str
@@ -566,6 +567,7 @@ class ActorState(Message, tag=64):
     why: str = ""
     path: str = ""
     cause: bytes = b""
+    error: ActorErrorName = "ActorDiedError"
 
 
 class KillActor(Message, tag=65):
@@ -753,13 +755,13 @@ class Demand(Message, tag=86):
 
 
 class Tickets(Message, tag=87):
-    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``final`` as in LeaseInfeasible. With
-    ``patient`` the nodes are full, and the request is to wait there."""
+    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``infeasible`` and ``final`` as in
+    LeaseInfeasible. With ``patient`` the nodes are full, and the request is to wait there."""
 
     shape: int
     grants: list[tuple[int, int, int]]
     infeasible: str = ""
-    final: str = ""
+    final: Final = ""
     patient: bool = False
 
 
@@ -922,10 +924,12 @@ class BundleCommit(Message, tag=106):
 
 
 class BundleReturn(Message, tag=107):
-    """Give the group's bundles back; what runs in them is ended. ``attempt`` 0: whichever there are."""
+    """Give the group's bundles back; what runs in them is ended. ``attempt`` 0: whichever there are. ``removed``: the
+    group is; else only this attempt to reserve was given up."""
 
     group: bytes
     attempt: int
+    removed: bool
     why: str
 
 
@@ -971,12 +975,13 @@ class FetchAll(Message, tag=112):
 
 
 class FetchedAll(Message, tag=113):
-    """The answer to FetchAll: where they lie, each pinned once; or ``why`` not, and which object is to blame."""
+    """The answer to FetchAll: where they lie, each pinned once; or the ``cause`` why not, and the object to blame."""
 
     req: int
     idents: list[bytes]
     sizes: list[int]
     offsets: list[int]
+    cause: FetchCause = ""
     why: str = ""
     bad: bytes = b""
     lost: list[int] = []

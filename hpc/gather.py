@@ -54,8 +54,8 @@ def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S, he
 
 
 def explain_setups(rows: list[Row], setups: list[Row] | None = None) -> list[Row]:
-    """Of what waits for a worker (its "request" is the number of that wish) the same rows: their "why" says so where a
-    runtime environment is being made for them. Nobody is asked unless one of them has such an environment."""
+    """Of what waits for a worker (its "request" is the number of that wish) the same rows: where a runtime environment
+    is being made for them, "in_setup" is true and their "why" says so. Nobody is asked unless one of them has one."""
     if any(row.get("request") for row in rows):
         making: dict[tuple[str, int], list[Row]] = {}
         for setup in from_raylets("setups").rows if setups is None else setups:
@@ -63,9 +63,10 @@ def explain_setups(rows: list[Row], setups: list[Row] | None = None) -> list[Row
         for row in rows:
             found = making.get((row["owner"], row.get("request", 0)))
             if found and not row.get("worker_id"):
-                row["why"] = _setup_in_words(found)
+                row["why"], row["in_setup"] = _setup_in_words(found), True
     for row in rows:
         row.pop("request", None)
+        row.setdefault("in_setup", False)
     return rows
 
 

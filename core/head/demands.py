@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hpc.core.causes import Final
 from hpc.core.head.groups import Groups
 from hpc.core.head.nodes import Node, Promises
 from hpc.core.head.sane import MAX_DEMAND, NONSENSE
@@ -278,15 +279,15 @@ class Demands:
             self._spread_at = number
         return [(number, count, self.promises.new(number, {})) for number, count in plan]
 
-    def _never(self, demand: Demand) -> tuple[str, str]:
-        """Why a demand can never be served, whatever joins: (kind of error, text). The kind is empty where something
-        could still change."""
+    def _never(self, demand: Demand) -> tuple[Final, str]:
+        """Why a demand can never be served, whatever joins: (cause, text). The cause is empty where something could
+        still change."""
         strategy = demand.strategy
         if strategy[0] == "where":
             strategy = strategy[1]
         if strategy[0] == "pg":
             why = self.groups.problem(strategy)
-            return ("removed", why) if why else ("", self.groups.too_small(strategy, demand.placement))
+            return ("group_removed", why) if why else ("", self.groups.too_small(strategy, demand.placement))
         if strategy[0] == "node" and not strategy[2]:
             info = self.dead.get(strategy[1])
             if info is not None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.net.frames import answer_rows
 from hpc.core.owner.machine import OwnerMachine
@@ -197,7 +198,7 @@ class DetachedActors(OwnerMachine):
         kept = dict(msg.leases)
         for lease in [le for le in self.leases.values() if le.worker.node == src.node]:
             if lease.ident not in kept:
-                self._lose_lease(lease, None, "it ended while the head was away")
+                self._lose_lease(lease, None, "crash", "it ended while the head was away")
             elif lease.actor is not None and lease.actor.state != "alive":
                 self._create_again(lease, lease.actor)
         for ident in [ident for ident in kept if ident not in self.leases]:
@@ -292,9 +293,9 @@ class DetachedActors(OwnerMachine):
         if lease.actor is not None:
             self._changed[_ACTOR + lease.actor.create.actor] = None
 
-    def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
+    def actor_lost(self, actor: OwnedActor, cause: LostCause, why: str, begun: bool) -> None:
         self._changed[_ACTOR + actor.create.actor] = None
-        super().actor_lost(actor, why, begun)
+        super().actor_lost(actor, cause, why, begun)
 
     def kill_actor(self, ident: bytes, no_restart: bool) -> None:
         self._changed[_ACTOR + ident] = None

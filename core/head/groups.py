@@ -54,8 +54,8 @@ MAX_REMOVED = 1000
 #: A group of which the head has never heard is waited for so long: those who use it may be faster than whoever makes
 #: it, and a head that took the place of another is asked for it again.
 UNHEARD_S = 5.0
-#: How a worker's end in a removed group is explained; owners know it by its beginning.
-GROUP_GONE = "its placement group was removed"
+#: Said where bundles are given back of a group that is still wanted.
+GIVEN_UP = "this attempt to reserve was given up"
 
 
 @dataclass
@@ -247,12 +247,12 @@ class Groups:
         if group is not None:
             if src == group.maker:
                 group.told = REMOVED  # it knows
-            self.remove(group, f"{GROUP_GONE} by remove_placement_group()")
+            self.remove(group, "its placement group was removed by remove_placement_group()")
         elif msg.group not in self.removed:
             # What was said to a head that died may come in another order: this group is not to be made any more.
             self._order += 1
             gone = Group(msg.group, "", "", "PACK", [], [], False, src, self._order, src, REMOVED, told=REMOVED)
-            gone.why = f"{GROUP_GONE} before it was made"
+            gone.why = "its placement group was removed before it was made"
             self._bury(gone)
         self._send(src, Answer(msg.req, True))
 
@@ -352,7 +352,7 @@ class Groups:
             try:
                 self._plan_one(snapshot, group)
             except NONSENSE as error:
-                self.remove(group, f"{GROUP_GONE}, because it cannot be understood: {error!r}")
+                self.remove(group, f"its placement group was removed, because it cannot be understood: {error!r}")
         if self.holding is None:
             self._hold_room(snapshot)
 
@@ -429,7 +429,7 @@ class Groups:
         group = self.find(msg.group)
         if group is None or group.attempt != msg.attempt or src.node not in group.awaited:
             if msg.ok and (group is None or not self._expects(group, src.node, msg.attempt)):
-                self._send(src, BundleReturn(msg.group, msg.attempt, "this attempt to reserve was given up"))
+                self._send(src, BundleReturn(msg.group, msg.attempt, False, GIVEN_UP))
             return
         group.awaited.remove(src.node)
         if not msg.ok:
@@ -465,8 +465,7 @@ class Groups:
     def _give_up(self, group: Group) -> None:
         """This attempt has failed: what was taken, or may be still, goes back."""
         for node in [*group.taken, *group.awaited]:
-            why = "this attempt to reserve was given up"
-            self._send(raylet_of(node), BundleReturn(group.group, group.attempt, why))
+            self._send(raylet_of(node), BundleReturn(group.group, group.attempt, False, GIVEN_UP))
         if group.patient:
             group.hold_at = 0.0  # at once, elsewhere
         group.planned, group.taken, group.awaited, group.patient = {}, [], [], False
@@ -481,7 +480,10 @@ class Groups:
                 if not committed:
                     self._send(src, BundleCommit(ident, attempt))
             elif group is None or group.attempt != attempt or src.node not in (*group.awaited, *group.taken):
-                self._send(src, BundleReturn(ident, attempt, f"{GROUP_GONE} while this node was not reachable"))
+                removed = group is None or group.state == REMOVED
+                what = "removed" if removed else "reserved elsewhere"
+                why = f"its placement group was {what} while this node was not reachable"
+                self._send(src, BundleReturn(ident, attempt, removed, why))
 
     # -------------------------------------------------------------- ends
 
@@ -490,7 +492,7 @@ class Groups:
         if group.state == REMOVED:
             return
         for node in sorted({*group.nodes, *group.taken, *group.awaited} - {0}):
-            self._send(raylet_of(node), BundleReturn(group.group, 0, why))
+            self._send(raylet_of(node), BundleReturn(group.group, 0, True, why))
         group.nodes = [0] * len(group.nodes)
         group.planned, group.taken, group.awaited = {}, [], []
         group.state, group.why = REMOVED, why
@@ -510,7 +512,7 @@ class Groups:
     def process_gone(self, addr: Address) -> None:
         """A creator has ended: its groups end with it, unless they are detached."""
         for group in [g for g in self.table.values() if g.creator == addr and not g.detached]:
-            self.remove(group, f"{GROUP_GONE}: the process that made it, {addr}, has ended")
+            self.remove(group, f"its placement group was removed: the process that made it, {addr}, has ended")
         for waiting in self.waiters.values():
             waiting[:] = [(src, req) for src, req in waiting if src != addr]
 
@@ -518,7 +520,7 @@ class Groups:
         """Bundles on a node that died are planned anew; the others stay, and so does what runs in them."""
         for group in list(self.table.values()):
             if group.creator.node == node and not group.detached:
-                self.remove(group, f"{GROUP_GONE}: the node of the process that made it has died")
+                self.remove(group, "its placement group was removed: the node of the process that made it has died")
                 continue
             if node in group.awaited or node in group.taken:
                 group.awaited = [n for n in group.awaited if n != node]

@@ -155,7 +155,7 @@ class ZapHandler:
             self.rejected += 1
             return
         user_id, why = self._judge(frames[4], frames[7], frames[8:])
-        if why == UNKNOWN_KEY and self._held_count < MAX_HELD:
+        if why and user_id and self._held_count < MAX_HELD:  # a key, and one that we may be told of soon
             self._held.setdefault(user_id, []).append(frames)
             self._held_count += 1
             self._reactor.call_later(self._hold_s, lambda: self._give_up(user_id, frames))
@@ -192,7 +192,7 @@ class ZapHandler:
         self._reactor.touch(self._socket)
 
     def _judge(self, domain: bytes, mechanism: bytes, credentials: list[bytes]) -> tuple[str, str]:
-        """The user id of the connection, and why it is refused (empty: it is not)."""
+        """The user id of the connection (empty: it has no key), and why it is refused (empty: it is not)."""
         if domain != ZAP_DOMAIN:
             return "", "unknown domain"
         if mechanism != b"CURVE" or len(credentials) != 1 or len(credentials[0]) != KEY_BYTES:

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpc.core.causes import ActorErrorName, LostCause, restarts_actor, uses_restart
 from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
 from hpc.core.owner.lineage import ACTOR_GONE, CIRCLE, LineageTable
 from hpc.core.owner.objects import OTHER_SESSION
 from hpc.core.owner.runs import CallRuns
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
-from hpc.core.owner.tasks import BATCH, FINAL, GROUP_GONE, TASK_BYTES
+from hpc.core.owner.tasks import BATCH, TASK_BYTES
 from hpc.core.passing import passed_on
 from hpc.core.wire import (
+    ERROR,
     INLINE,
+    SYSTEM,
     ActorState,
     Call,
     Cancel,
@@ -47,10 +50,8 @@ from hpc.core.wire import (
 
 #: Names given back and actors killed that are said again to a head that was restarted, at most.
 MAX_RELEASED = 1024
-#: The reason for the end of an actor that somebody wanted.
+#: What is said of the end of an actor that somebody wanted.
 KILLED = "it was killed by hpc.kill()"
-#: Reasons that begin with one of these names are errors of this kind.
-UNPLACED = {actors for _, actors in FINAL.values()}
 
 
 class ActorSubmitter(LineageTable):
@@ -122,7 +123,7 @@ class ActorSubmitter(LineageTable):
 
     def _created(self, actor: OwnedActor, result: Result) -> None:
         """The constructor has returned, or failed."""
-        if result.kind in (2, 3):
+        if result.kind in (ERROR, SYSTEM):
             self.set_result(actor.create.actor, result)
             self._actor_died(actor, "its constructor failed", result)
             return
@@ -148,6 +149,7 @@ class ActorSubmitter(LineageTable):
             actor.why,
             actor.path,
             actor.cause,
+            actor.error,
         )
 
     def on_watch_actor(self, src: Address, msg: WatchActor) -> None:
@@ -215,12 +217,12 @@ class ActorSubmitter(LineageTable):
         if actor is not None and (msg.no_restart or msg.incarnation in (-1, actor.incarnation)):
             self.kill_actor(msg.actor, msg.no_restart)
 
-    def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
+    def actor_lost(self, actor: OwnedActor, cause: LostCause, why: str, begun: bool) -> None:
         actor.lease = None
         if actor.state == "dead":
             return
-        final = actor.ending or why.startswith(("exit:", GROUP_GONE))
-        if not begun and not final and why != KILLED:
+        final = actor.ending or not restarts_actor(cause)
+        if not final and not uses_restart(cause, begun):
             self._place_actor(actor)  # on another worker: nothing of this incarnation has happened yet
         elif actor.restarts and not final:
             if actor.restarts > 0:
@@ -231,15 +233,16 @@ class ActorSubmitter(LineageTable):
             self._announce(actor)
             self._place_actor(actor)
         else:
-            self._actor_died(actor, why.removeprefix("exit:"), None)
+            self._actor_died(actor, why, None)
 
-    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+    def actors_unplaced(self, shape: Shape, error: ActorErrorName, why: str) -> None:
         actors = list(shape.actors)
         shape.actors.clear()
         for actor in actors:
             if actor.state != "dead":
-                self.set_result(actor.create.actor, system_error(kind, why, actor=actor.create.name))
-                self._actor_died(actor, f"{kind}: {why}", None)
+                self.set_result(actor.create.actor, system_error(error, why, actor=actor.create.name))
+                actor.error = error
+                self._actor_died(actor, why, None)
 
     def _actor_died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
         if actor.state == "dead":
@@ -516,10 +519,7 @@ class ActorSubmitter(LineageTable):
         if client.state == "restarting":
             why = f"{client.why}; it is being restarted, and this call, which may have begun, is not retried"
             return system_error("ActorUnavailableError", why, actor=client.actor.hex())
-        kind, _, why = client.why.partition(": ")
-        if kind not in UNPLACED:
-            kind, why = "ActorDiedError", client.why
-        return system_error(kind, why, actor=client.actor.hex())
+        return system_error(client.error, client.why, actor=client.actor.hex())
 
     def on_actor_state(self, src: Address, msg: ActorState) -> None:
         if msg.actor in self.clients:
@@ -532,7 +532,7 @@ class ActorSubmitter(LineageTable):
         if msg.state == "alive":
             self._actor_alive(client, msg)
             return
-        client.state, client.why, client.cause = msg.state, msg.why, msg.cause
+        client.state, client.why, client.cause, client.error = msg.state, msg.why, msg.cause, msg.error
         if msg.state in ("restarting", "dead"):
             self._actor_away(client)
 

@@ -227,8 +227,8 @@ class LineageTable(WithdrawTable):
         if origin is None:
             if self.is_coming(ident):
                 return None
-            reason = self.without_origin.get(ident, BY_PUT)
-            return reason, self._why_not(reason)
+            name = self.without_origin.get(ident, BY_PUT)
+            return name, self._why_not(name)
         plan: dict[bytes, Origin] = {}
         problem = self._plan(origin, plan)
         if problem is not None:
@@ -249,14 +249,14 @@ class LineageTable(WithdrawTable):
                 self.call_again(one.rec)
         return None
 
-    def _why_not(self, reason: str) -> str:
+    def _why_not(self, name: str) -> str:
         return {
             BY_PUT: "it was put, so no task can make it again: return it from a task instead",
             DISABLED: "the task or call that made it has no retries (max_retries, max_task_retries)",
             USED_UP: "the task or call that made it has used up its retries (max_retries, max_task_retries)",
             EVICTED: "the task that made it was forgotten, because such tasks took more than "
             f"{self.max_lineage_bytes >> 20} MiB",
-        }[reason]
+        }[name]
 
     def call_again(self, rec: CallRec) -> None:
         """Hook for the layer above: a call that was finished is to be made again."""

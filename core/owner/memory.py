@@ -143,7 +143,7 @@ class Memory:
         if answer is None:
             raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
         if isinstance(answer, Fetched):
-            raise _failure(ident, answer.why, answer.lost)
+            raise _failure(ident, answer)
         assert isinstance(answer, Pin)
         return answer
 
@@ -200,7 +200,7 @@ class Memory:
                     self._admitting.pop(number, None)
                     self.unviewed.extend(slot[1] if isinstance(slot[1], list) else ())
         if isinstance(slot[1], FetchedAll):
-            raise _failure(slot[1].bad, slot[1].why, slot[1].lost)
+            raise _failure(slot[1].bad, slot[1])
         if slot[1] is None:
             raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
         pins: list[Pin] = slot[1]
@@ -235,7 +235,7 @@ class Memory:
     def _fetched_all(self, msg: FetchedAll) -> None:
         slot = self._admitting.pop(msg.req, None)
         outcome: Any = msg
-        if not msg.why:
+        if not msg.cause:
             views = 1 if slot is not None else 0
             places = zip(msg.idents, msg.offsets, msg.sizes)
             outcome = [self._pinned(ident, offset, size, views) for ident, offset, size in places]
@@ -305,7 +305,7 @@ class Memory:
         self.client.send_now(self.client.machine.raylet, [Unpin(idents)])
 
 
-def _failure(ident: bytes, why: str, lost: list[int]) -> exceptions.HpcError:
-    if "has no room" in why:
-        return exceptions.ObjectStoreFullError(why)
-    return exceptions.CopiesLost(f"object {ident.hex()} is lost: {why}", lost, ident)
+def _failure(ident: bytes, answer: Fetched | FetchedAll) -> exceptions.HpcError:
+    if answer.cause == "no_room":
+        return exceptions.ObjectStoreFullError(answer.why)
+    return exceptions.CopiesLost(f"object {ident.hex()} is lost: {answer.why}", answer.lost, ident)

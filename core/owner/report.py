@@ -146,13 +146,17 @@ def _why_actor(machine: OwnerMachine, actor: OwnedActor) -> str:
     if actor.state == "alive":
         return f"it lives at worker {actor.worker}"
     if actor.state == "dead":
-        return actor.why
+        return _why_dead(actor)
     begun = f"its process ended ({actor.why}) and it is being restarted: " if actor.state == "restarting" else ""
     if actor.unresolved:
         return begun + _waits_for(machine, actor.create.refs)
     if actor.lease is not None:
         return begun + f"its constructor runs at worker {actor.worker}"
     return begun + _why_placed(actor.shape)
+
+
+def _why_dead(actor: OwnedActor) -> str:
+    return actor.why if actor.error == "ActorDiedError" else f"{actor.error}: {actor.why}"
 
 
 def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
@@ -170,7 +174,7 @@ def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
         "num_restarts": actor.incarnation,
         "restarts_left": actor.restarts,
         "is_detached": actor.detached,
-        "death_cause": actor.why if actor.state == "dead" else "",
+        "death_cause": _why_dead(actor) if actor.state == "dead" else "",
         "owner": str(machine.addr),
         "worker_id": str(actor.worker) if placed else "",
         "node_id": str(actor.worker.node) if placed else "",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from hpc.core.causes import ActorErrorName
 from hpc.core.ids import Address
 from hpc.core.wire import Call, Calls, CreateActor, Message, Result, Task
 
@@ -229,6 +230,7 @@ class OwnedActor:
         "create",
         "detached",
         "ending",
+        "error",
         "holds",
         "incarnation",
         "lease",
@@ -260,6 +262,8 @@ class OwnedActor:
         self.namespace = ""
         self.why = ""
         self.cause = b""
+        #: What calls get once it is dead.
+        self.error: ActorErrorName = "ActorDiedError"
         self.ending = False
         self.detached = False
 
@@ -268,7 +272,8 @@ class ActorClient:
     """An actor as a caller sees it: where it is and the calls that are not finished, in order."""
 
     __slots__ = (
-        "actor", "calls", "cause", "groups", "incarnation", "inflight", "runs", "seq", "state", "why", "worker",
+        "actor", "calls", "cause", "error", "groups", "incarnation", "inflight", "runs", "seq", "state", "why",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, actor: bytes) -> None:
@@ -284,3 +289,4 @@ class ActorClient:
         self.inflight = 0
         self.why = ""
         self.cause = b""
+        self.error: ActorErrorName = "ActorDiedError"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpc.core.causes import NEVER, ActorErrorName, LostCause, NeverCause, retries_task, task_error
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.streams import StreamTable
@@ -48,14 +49,6 @@ BATCH = 64
 TASK_BYTES = 700
 #: The largest demand that is ever made for one shape.
 MAX_WANT = 10_000
-#: A reason for a worker's end that begins so says that trying again is no use.
-GROUP_GONE = "its placement group was removed"
-#: What waits gets these errors (tasks, actors) when it can never be served.
-FINAL = {
-    "unschedulable": ("TaskUnschedulableError", "ActorUnschedulableError"),
-    "environment": ("RuntimeEnvSetupError", "RuntimeEnvSetupError"),
-    "removed": ("TaskPlacementGroupRemoved", "ActorPlacementGroupRemoved"),
-}
 
 
 class TaskSubmitter(StreamTable):
@@ -185,7 +178,7 @@ class TaskSubmitter(StreamTable):
         if needed == shape.want or (not exactly and 0 < needed < 2 * shape.want):
             return
         if needed and shape.gone:
-            self._fail_shape(shape, "removed", shape.gone)
+            self._fail_shape(shape, "group_removed", shape.gone)
             return
         shape.want = needed
         request = LeaseRequest(
@@ -282,14 +275,15 @@ class TaskSubmitter(StreamTable):
             shape.infeasible = msg.why
             self.warnings.append(msg.why)
 
-    def _fail_shape(self, shape: Shape, kind: str, why: str) -> None:
+    def _fail_shape(self, shape: Shape, cause: NeverCause, why: str) -> None:
         """Nothing that waits for this shape will ever run."""
+        task_error, actor_error = NEVER[cause]
         queue = list(shape.queue)
         shape.queue.clear()
         for rec in queue:
             if rec.msg.task in self.tasks:
-                self._fail(rec, system_error(FINAL[kind][0], why, task=rec.msg.name))
-        self.actors_unplaced(shape, FINAL[kind][1], why)
+                self._fail(rec, system_error(task_error, why, task=rec.msg.name))
+        self.actors_unplaced(shape, actor_error, why)
         self._ask(shape, exactly=True)
 
     def on_lease_failed(self, src: Address, msg: LeaseFailed) -> None:
@@ -302,7 +296,7 @@ class TaskSubmitter(StreamTable):
         shape.want = 0
         self._ask_anew(shape)
 
-    def actors_unplaced(self, shape: Shape, kind: str, why: str) -> None:
+    def actors_unplaced(self, shape: Shape, error: ActorErrorName, why: str) -> None:
         """Hook for the layer above: the shape's actors will never be placed."""
         raise NotImplementedError
 
@@ -451,9 +445,9 @@ class TaskSubmitter(StreamTable):
     def on_lease_lost(self, src: Address, msg: LeaseLost) -> None:
         lease = self.leases.get(msg.lease)
         if lease is not None:
-            self._lose_lease(lease, msg.task, msg.why, msg.oom)
+            self._lose_lease(lease, msg.task, msg.cause, msg.why)
 
-    def _lose_lease(self, lease: Lease, running: bytes | None, why: str, oom: bool = False) -> None:
+    def _lose_lease(self, lease: Lease, running: bytes | None, cause: LostCause, why: str) -> None:
         """The worker is gone. Only what it was running (a task, or an actor) uses up a retry or restart; ``None``:
         unknown, so all do."""
         self._drop_lease(lease)
@@ -461,7 +455,7 @@ class TaskSubmitter(StreamTable):
         self.known.pop(lease.worker, None)
         self.paths.pop(lease.worker, None)
         if lease.actor is not None:
-            self.actor_lost(lease.actor, why, oom or running in (None, lease.actor.create.actor))
+            self.actor_lost(lease.actor, cause, why, running in (None, lease.actor.create.actor))
             return
         recs = list(lease.inflight.values())
         lease.inflight.clear()
@@ -470,19 +464,18 @@ class TaskSubmitter(StreamTable):
             started = running is None or rec.msg.task == running
             if rec.cancelled:
                 self._fail(rec, system_error("TaskCancelledError", "it was cancelled"))
-            elif why.startswith(GROUP_GONE):
-                self._fail(rec, system_error("TaskPlacementGroupRemoved", why, task=rec.msg.name))
+            elif not retries_task(cause):
+                self._fail(rec, system_error(task_error(cause), why, task=rec.msg.name))
             elif not started:
                 rec.msg.attempt += 1
                 rec.shape.queue.appendleft(rec)
             elif rec.retries:
                 self._retry(rec)
             else:
-                kind = "OutOfMemoryError" if oom else "WorkerCrashedError"
-                self._fail(rec, system_error(kind, why, task=rec.msg.name))
+                self._fail(rec, system_error(task_error(cause), why, task=rec.msg.name))
         self._dirty[lease.shape] = None
 
-    def actor_lost(self, actor: OwnedActor, why: str, begun: bool) -> None:
+    def actor_lost(self, actor: OwnedActor, cause: LostCause, why: str, begun: bool) -> None:
         """Hook for the layer above: the worker that was an actor is gone; its constructor may have ``begun``, or it is
         known that it had not."""
         raise NotImplementedError
@@ -490,7 +483,7 @@ class TaskSubmitter(StreamTable):
     def forget_node(self, node: int, why: str) -> None:
         self.gone_nodes[node] = why
         for lease in [le for le in self.leases.values() if le.worker.node == node]:
-            self._lose_lease(lease, None, why)
+            self._lose_lease(lease, None, "node", why)
         super().forget_node(node, why)
         for shape in self.shapes:
             self._ask_anew(shape)

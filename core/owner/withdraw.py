@@ -39,7 +39,7 @@ class WithdrawTable(TaskSubmitter):
                 shape.gone = why
                 for lease in list(shape.leases.values()):
                     self._leave(lease)
-                self._fail_shape(shape, "removed", why)
+                self._fail_shape(shape, "group_removed", why)
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
         """Cancel the task that makes this object; False if it is not a task of ours that is still unfinished. What

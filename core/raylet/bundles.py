@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hpc.core.causes import LostCause
 from hpc.core.raylet.tables import Demand, Lease
 from hpc.core.resources import Amounts, Grant, NodeResources, fits
-
-#: An owner that reads this at the beginning of a reason knows that trying again is no use.
-GROUP_GONE = "its placement group was removed"
 
 
 @dataclass
@@ -33,9 +31,9 @@ class Bundle:
 
 
 class Bundles:
-    """All bundles of one node. ``end_lease(lease, why)`` ends the worker of a lease; ``released`` comes later."""
+    """All bundles of one node. ``end_lease(lease, cause, why)`` ends a lease's worker; ``released`` comes later."""
 
-    def __init__(self, resources: NodeResources, end_lease: Callable[[int, str], None]) -> None:
+    def __init__(self, resources: NodeResources, end_lease: Callable[[int, LostCause, str], None]) -> None:
         self.resources = resources
         self.held: dict[tuple[bytes, int], Bundle] = {}
         self.returning: list[Bundle] = []
@@ -75,14 +73,14 @@ class Bundles:
             if bundle.group == group and bundle.attempt == attempt and not bundle.committed:
                 bundle.committed = self.changed = True
 
-    def give_back(self, group: bytes, attempt: int, why: str) -> None:
+    def give_back(self, group: bytes, attempt: int, cause: LostCause, why: str) -> None:
         """End what runs in the group's bundles here, and return them; ``attempt`` 0 means all."""
         for bundle in [b for b in self.held.values() if b.group == group and attempt in (0, b.attempt)]:
             del self.held[(bundle.group, bundle.index)]
             bundle.returned = self.changed = True
             self.returning.append(bundle)
             for lease in sorted(bundle.leases):
-                self._end_lease(lease, why)
+                self._end_lease(lease, cause, why)
             self._free(bundle)
 
     def _free(self, bundle: Bundle) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
@@ -110,7 +111,9 @@ class Leasing:
         self.idle.add(proc, self.now)
         self.schedule()
 
-    def worker_gone(self, proc: Proc, why: str, task: bytes = b"", attempt: int = 0, oom: bool = False) -> None:
+    def worker_gone(
+        self, proc: Proc, why: str, task: bytes = b"", attempt: int = 0, cause: LostCause = "crash"
+    ) -> None:
         """A worker's process has ended; who leased it is told what it was running."""
         self.procs.pop(proc.proc, None)
         self.starting.pop(proc.proc, None)
@@ -120,10 +123,8 @@ class Leasing:
         if lease is not None:
             proc.lease = None
             self.release(lease)
-            if proc.exit_why:
-                why = ("exit:" if proc.exit_intended else "") + proc.exit_why
-            addr = Address(self.node, proc.proc)
-            lost = LeaseLost(lease.ident, addr, why, task, attempt, oom)
+            cause, why = proc.exit_cause or cause, proc.exit_why or why
+            lost = LeaseLost(lease.ident, Address(self.node, proc.proc), cause, why, task, attempt)
             if lease.owner == HEAD:
                 self.lost_of_head.append(lost)
             self._send(lease.owner, lost)
@@ -450,10 +451,10 @@ class Leasing:
 
     def on_bundle_return(self, src: Address, msg: BundleReturn) -> None:
         self.holds.cancel(msg.group, msg.attempt)
-        self.bundles.give_back(msg.group, msg.attempt, msg.why)
+        self.bundles.give_back(msg.group, msg.attempt, "group_removed" if msg.removed else "crash", msg.why)
         self.schedule()
 
-    def _end_in_bundle(self, ident: int, why: str) -> None:
+    def _end_in_bundle(self, ident: int, cause: LostCause, why: str) -> None:
         """A bundle is given back: the worker of a lease in it is ended, and its death tells the owner why."""
         lease = self.leases.get(ident)
         if lease is None:
@@ -464,7 +465,7 @@ class Leasing:
             # Its owner does not know of it yet: it is as if there had been no room.
             self._send(raylet_of(lease.owner.node), LeaseRefused(lease.req, lease.owner, 0, 1))
         else:
-            worker.exit_why, worker.exit_intended, worker.doomed = why, False, True
+            worker.exit_cause, worker.exit_why, worker.doomed = cause, why, True
             self.to_kill.append((worker, why))
 
     # -------------------------------------------------------------- leases
@@ -534,9 +535,12 @@ class Leasing:
 
     def on_kill_worker(self, src: Address, msg: KillWorker) -> None:
         lease = self.leases.get(msg.lease)
-        if lease is not None and lease.owner == src and lease.worker is not None:
-            lease.worker.exit_why, lease.worker.doomed = msg.why, True
-            self.to_kill.append((lease.worker, msg.why))
+        worker = lease.worker if lease is not None and lease.owner == src else None
+        if worker is not None:
+            worker.doomed = True
+            if not worker.exit_cause:
+                worker.exit_cause, worker.exit_why = "killed", msg.why
+            self.to_kill.append((worker, msg.why))
 
     # -------------------------------------------------------------- time
 

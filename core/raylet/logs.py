@@ -137,7 +137,7 @@ class LogTail:
         if proc is not None:
             if proc.lease is not None and proc.lease.actor:
                 task = b""  # what is named is the actor
-            meant = proc.retired or proc.doomed or proc.exit_intended
+            meant = proc.retired or proc.doomed or proc.exit_cause == "exit"
             failed = not meant and (not clean or bool(proc.exit_why))
             self.files.worker_ended(proc, proc.exit_why or why, failed=failed, task=task, attempt=attempt)
 

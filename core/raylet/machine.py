@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, Address
 from hpc.core.net.frames import answer_rows
 from hpc.core.raylet.borrowing import Borrowing
@@ -206,7 +207,9 @@ class RayletMachine:
         self.leasing.worker_ready(proc)
         return proc
 
-    def process_gone(self, number: int, why: str, task: bytes = b"", attempt: int = 0, oom: bool = False) -> None:
+    def process_gone(
+        self, number: int, why: str, task: bytes = b"", attempt: int = 0, cause: LostCause = "crash"
+    ) -> None:
         """A process of this node has ended, or has left. Its memory is a matter of its own (`memory_gone`)."""
         proc = self.leasing.procs.get(number)
         if proc is None:
@@ -216,7 +219,7 @@ class RayletMachine:
         if proc.kind == "driver":
             self.leasing.procs.pop(number, None)
         else:
-            self.leasing.worker_gone(proc, why, task, attempt, oom)
+            self.leasing.worker_gone(proc, why, task, attempt, cause)
         gone = ProcessGone(addr, proc.exit_why or why)
         self._process_gone(gone)
         if proc.exposed or proc.kind == "driver":
@@ -245,8 +248,8 @@ class RayletMachine:
 
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
         proc = self.leasing.procs.get(src.proc)
-        if proc is not None:
-            proc.exit_why, proc.exit_intended = msg.why, msg.intended
+        if proc is not None and (msg.intended or not proc.exit_cause):
+            proc.exit_cause, proc.exit_why = "exit" if msg.intended else "", msg.why
 
     def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
         if msg.dst.proc:

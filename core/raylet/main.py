@@ -226,10 +226,10 @@ class Raylet:
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
             self._start_failed(proc, why)
-        oom = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
-        why = oom or f"its process (pid {self._pid(number)}) {why}"
-        self.logs.close(number, proc, why, clean=status == 0 and not oom, task=task, attempt=attempt)
-        self.machine.process_gone(number, why, task, attempt, bool(oom))
+        no_memory = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
+        why = no_memory or f"its process (pid {self._pid(number)}) {why}"
+        self.logs.close(number, proc, why, clean=status == 0 and not no_memory, task=task, attempt=attempt)
+        self.machine.process_gone(number, why, task, attempt, "oom" if no_memory else "crash")
         if number not in self.streams:
             self._forget(number)
 

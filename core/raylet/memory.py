@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from hpc.core.causes import FetchCause
 from hpc.core.ids import Address, owner_of
 from hpc.core.raylet.pulls import ArenaMemory, Pulls
 from hpc.core.raylet.room import Overflow, stretch, too_large, why_full
@@ -325,7 +326,7 @@ class Memory:
 
     def on_fetch_all(self, src: Address, msg: FetchAll) -> None:
         if not msg.idents or len(msg.sizes) < len(msg.idents) or len(msg.nodes) < len(msg.idents) or min(msg.sizes) < 0:
-            self._reply(src, FetchedAll(msg.req, [], [], [], "nothing that could be fetched was named"))
+            self._reply(src, FetchedAll(msg.req, [], [], [], "lost", "nothing that could be fetched was named"))
             return
         items = {ident: (size, nodes) for ident, size, nodes in zip(msg.idents, msg.sizes, msg.nodes)}
         self._add_set(FetchSet(src, msg.req, items, self.now))
@@ -348,7 +349,8 @@ class Memory:
         total = sum(rounded(size) for size, _ in new.items.values())
         why = too_large(self.node, self.layout, total)
         if why:
-            self._fail(new, next(iter(new.items)), why if new.alone else f"the arguments are too large together: {why}")
+            why = why if new.alone else f"the arguments are too large together: {why}"
+            self._fail(new, next(iter(new.items)), "no_room", why)
             return
         self.sets.append(new)
         self.pump()
@@ -417,7 +419,7 @@ class Memory:
             if (obj is not None and obj.busy == "restoring") or self._being_written(ident):
                 continue
             if obj is None and not any(n != self.node and n not in self.pulls.dead_nodes for n in nodes):
-                self._fail(waiting, ident, "no node that is alive has a copy", nodes)
+                self._fail(waiting, ident, "lost", "no node that is alive has a copy", nodes)
                 return True, False
             size = size if obj is None else obj.size
             offset, coming = self._take(size, True)
@@ -457,20 +459,16 @@ class Memory:
             idents, sizes, offsets = zip(*((o.ident, o.size, o.offset) for o in objects))
             self._reply(waiting.src, FetchedAll(waiting.req, list(idents), list(sizes), list(offsets)))
 
-    def _fail(self, waiting: FetchSet, ident: bytes, why: str, lost: Sequence[int] = ()) -> None:
+    def _fail(self, waiting: FetchSet, ident: bytes, cause: FetchCause, why: str, lost: Sequence[int] = ()) -> None:
         """A set cannot be had: because of ``ident``, which the nodes ``lost`` should have and have not."""
         self._end_set(waiting)
         size = waiting.items[ident][0]
         if waiting.pull is not None:
             self.bulk.append((waiting.pull[0], PullFailed(ident, why)))
         elif waiting.alone:
-            self._reply(waiting.src, Fetched(ident, -1, size, why, list(lost)))
+            self._reply(waiting.src, Fetched(ident, -1, size, cause, why, list(lost)))
         else:
-            self._reply(waiting.src, FetchedAll(waiting.req, [], [], [], why, ident, list(lost)))
-
-    def _fail_all_with(self, ident: bytes, why: str, lost: Sequence[int]) -> None:
-        for waiting in [s for s in self.sets if ident in s.items]:
-            self._fail(waiting, ident, why, lost)
+            self._reply(waiting.src, FetchedAll(waiting.req, [], [], [], cause, why, ident, list(lost)))
 
     def _arrived(self, pull: Incoming) -> None:
         """A copy of another node's object is complete."""
@@ -483,7 +481,8 @@ class Memory:
 
     def _pull_failed(self, pull: Incoming, why: str) -> None:
         self._free(pull.offset)
-        self._fail_all_with(pull.ident, why, pull.failed)
+        for waiting in [s for s in self.sets if pull.ident in s.items]:
+            self._fail(waiting, pull.ident, "lost", why, pull.failed)
 
     def _pump_wanted(self) -> None:
         """Give room to those who want to write. Whom the disk will help holds up those behind."""
@@ -517,7 +516,7 @@ class Memory:
                 why = f"it could not be read back from disk: {error}"
                 for waiting in [s for s in self.sets if obj.ident in s.items]:
                     if set(waiting.items[obj.ident][1]) <= {self.node}:
-                        self._fail(waiting, obj.ident, why, [self.node])
+                        self._fail(waiting, obj.ident, "disk", why, [self.node])
                 self._drop(obj)
         self.pump()
 
@@ -546,7 +545,8 @@ class Memory:
             self.wanted.remove(want)
             self._reply(want.src, Allocated(want.req, -1, why_full(self, want.size)))
         for waiting in [s for s in self.sets if now - s.since >= self.full_timeout_s and self._lacks_room(s)]:
-            self._fail(waiting, next(iter(waiting.items)), why_full(self, sum(s for s, _ in waiting.items.values())))
+            why = why_full(self, sum(size for size, _ in waiting.items.values()))
+            self._fail(waiting, next(iter(waiting.items)), "no_room", why)
             break
         self.pump()
         return now + 0.1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from hpc.core.causes import LostCause
 from hpc.core.ids import Address
 from hpc.core.resources import Amounts, Grant, NodeResources
 from hpc.core.wire import Pull
@@ -19,7 +20,8 @@ NOBODY = Address(0, 0)
 class Proc:
     """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
     being killed: it is not leased again. ``ending`` is a lease that is over; what it held is free once nothing is left
-    of the process, or of what was started below it. ``used``: it has been leased."""
+    of the process, or of what was started below it. ``used``: it has been leased. ``exit_cause`` and ``exit_why`` are
+    known beforehand where it ends by its own will or that of others; the words alone where it said what went wrong."""
 
     proc: int
     kind: str
@@ -36,8 +38,8 @@ class Proc:
     retired: bool = False
     blocked: bool = False
     doomed: bool = False
+    exit_cause: LostCause | Literal[""] = ""
     exit_why: str = ""
-    exit_intended: bool = False
     job: bytes = b""
     #: Whose work it does, or did last.
     driver: Address = NOBODY

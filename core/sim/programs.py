@@ -331,8 +331,8 @@ class WorkerSim:
             return
         src, msg = item
         if isinstance(msg, EndActor):
-            self.world.nodes[self.process.addr.node].machine.leasing.procs[self.process.addr.proc].exit_why = "ended"
-            self.world.nodes[self.process.addr.node].machine.leasing.procs[self.process.addr.proc].exit_intended = True
+            proc = self.world.nodes[self.process.addr.node].machine.leasing.procs[self.process.addr.proc]
+            proc.exit_cause, proc.exit_why = "exit", "ended"
             self.world.kill_process(self.process, "exit")
             return
         self.busy = msg
@@ -381,9 +381,9 @@ class WorkerSim:
         machine = self.process.machine
 
         def admitted(answer: FetchedAll) -> None:
-            if "has no room" in answer.why:
+            if answer.cause == "no_room":
                 self._finish(job, [system_error("ObjectStoreFullError", answer.why)])
-            elif answer.why:
+            elif answer.cause:
                 machine.hold(answer.bad)
                 machine.copies_lost(answer.bad, answer.lost)
                 self._wait([answer.bad], lambda: made_anew(answer.bad))

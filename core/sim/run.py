@@ -110,7 +110,10 @@ class Simulation:
             worker = self.rng.choice(alive)
             self.report.deaths += 1
             self.world.deaths += 1
-            self.world.kill_process(worker.process)
+            if worker.process.published()[0] and self.rng.random() < 0.2:
+                self.world.kill_process(worker.process, "its node has no memory left", "oom")
+            else:
+                self.world.kill_process(worker.process)
         elif choice < 0.75 and len(self._living()) > 1:
             self.report.deaths += 1
             self.world.deaths += 1

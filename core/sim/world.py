@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from hpc.core.causes import LostCause
 from hpc.core.head.groups import Group, Groups
 from hpc.core.head.journal import MAGIC, Began, Part, decode, encode
 from hpc.core.head.machine import HeadMachine
@@ -204,7 +205,7 @@ class World:
 
         self.clock.after(0.003 + self.rng.random() * 0.01, born)
 
-    def kill_process(self, process: Process, why: str = "was killed by SIGKILL") -> None:
+    def kill_process(self, process: Process, why: str = "was killed by SIGKILL", cause: LostCause = "crash") -> None:
         """A process ends; what it wrote to its sockets before is still read, then its raylet notices."""
         if not process.alive:
             return
@@ -215,7 +216,7 @@ class World:
         def noticed() -> None:
             if node.alive:
                 node.processes.pop(process.addr.proc, None)
-                node.machine.process_gone(process.addr.proc, why, *task)
+                node.machine.process_gone(process.addr.proc, why, *task, cause)
                 node.machine.memory_gone(process.addr.proc)
                 self._flush_raylet(node.number)
 

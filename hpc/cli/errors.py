@@ -8,6 +8,7 @@ Rejected: logging (an error is for a person at a terminal), error classes per ca
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -121,6 +122,11 @@ def report(error: CliError, stream: TextIO | None = None) -> int:
 def note(text: str, stream: TextIO | None = None) -> None:
     """One line of ours to stderr, marked so that it is not taken for the script's."""
     print(f"hpc: {text}", file=stream or sys.stderr, flush=True)
+
+
+def unsaid(lines: Iterable[str], text: str) -> list[str]:
+    """Those of the lines that a text does not have already, so that nothing is shown twice."""
+    return [line for line in lines if line not in text]
 
 
 def explain(code: str) -> str | None:

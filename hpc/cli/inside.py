@@ -334,7 +334,7 @@ class Run:
         while self.session is not None and self.session.state != "ended" and time.monotonic() < end_s:
             self._wait(self.session, 0.05)
             self.session.pump()
-        said = [w for w in getattr(self.group, "last_words", ()) if w not in str(error)]
+        said = errors.unsaid(getattr(self.group, "last_words", ()), str(error))
         lines = str(error).splitlines()
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0
         fix = f"--min-nodes={came} goes on with those that came" if came else ""

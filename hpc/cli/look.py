@@ -201,7 +201,7 @@ def _why(given: dict[str, Any], rest: list[str]) -> int:
                 found += 1
                 why = row.get("why") or "nothing is in its way"
                 placing = row["state"] in ("PENDING_NODE_ASSIGNMENT", "PENDING_CREATION")
-                if placing and not why.startswith("its runtime environment"):
+                if placing and not row["in_setup"]:
                     why += f"; free now: {_free()}"
                 print(f"{kind[:-1]} {row[key]} {row.get('name', '')} is {row['state']}: {why}")
     if not found:

@@ -248,7 +248,7 @@ def failure(failed: Mapping[int, tuple[Exception, str]], identities: Sequence[Id
 
 
 def _brief(error: Exception) -> str:
-    first, _, _ = str(error).strip().partition("\n")
+    first = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first[:BRIEF_CHARS]}{'...' if len(first) > BRIEF_CHARS else ''}"
 
 

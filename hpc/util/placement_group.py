@@ -240,7 +240,6 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Have the group removed and what runs in it ended; returns at once. Tasks fail with TaskPlacementGroupRemoved,
     actors die."""
     from hpc.connection import ensure_client
-    from hpc.core.owner.tasks import GROUP_GONE
     from hpc.core.wire import GROUP_REMOVED, PgRemove
 
     if not isinstance(placement_group, PlacementGroup):
@@ -248,7 +247,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     client = ensure_client()
     client.tell_head(lambda req: PgRemove(req, placement_group._ident))
     with client.lock:
-        why = f"{GROUP_GONE} by remove_placement_group()"
+        why = "its placement group was removed by remove_placement_group()"
         client.machine.on_group_state(placement_group._ident, GROUP_REMOVED, why)
     client._after()
 

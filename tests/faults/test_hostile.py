@@ -52,7 +52,7 @@ def hostile_bytes(rng):
     yield rng.randbytes(rng.randrange(1, 100_000))
     yield good[: rng.randrange(1, len(good))]
     yield good * 50
-    yield encode_frame(Address(1, 0), other, [Register("worker", 10**6, 1, 1)])
+    yield encode_frame(Address(1, 0), other, [Register("worker", 10**6, 1, wire.WIRE_VERSION)])
     yield wire.HEADER.pack(50, 1, 0, 1, 7) + rng.randbytes(50)
     yield wire.HEADER.pack(2**32 - 1, 1, 0, 1, 7) + rng.randbytes(1000)
     yield wire.HEADER.pack(wire.MAX_FRAME_BYTES, 1, 0, 1, 7) + rng.randbytes(1000)

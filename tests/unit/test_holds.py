@@ -162,7 +162,7 @@ def test_bundles_that_are_waited_for_get_what_becomes_free_and_are_answered_then
     node.give_back(node.held(1)[0])
     assert not node.held(1)
     assert [b.group for b in node.leasing.bundles.held.values()] == [GROUP]
-    node.leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 0, "removed"))
+    node.leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 0, True, "removed"))
     assert [b.group for b in node.leasing.bundles.held.values()] == [OTHER]
     assert len(node.held(1)) == 1
 
@@ -174,7 +174,7 @@ def test_nobody_else_reserves_what_is_kept_and_a_removed_group_keeps_nothing():
     node.give_back(node.held(1)[0])
     (answer,) = node.prepare(OTHER, 1, patient=False)
     assert not answer.ok
-    node.leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 1, "given up"))
+    node.leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 1, False, "given up"))
     assert len(node.held(1)) == 2
     assert not node.leasing.holds.waiting
 
@@ -192,7 +192,7 @@ def test_units_are_never_lost_and_all_are_served_in_the_end(steps):
         elif kind == 1:
             node.prepare(GROUP, 1 + pick % 3, attempt=pick + 1)
         elif kind == 2:
-            leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 0, "removed"))
+            leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 0, True, "removed"))
         elif kind == 3:
             leasing.on_bundle_commit(HEAD, BundleCommit(GROUP, pick + 1))
         else:
@@ -202,7 +202,7 @@ def test_units_are_never_lost_and_all_are_served_in_the_end(steps):
         kept = sum(b.grant.amounts.get("CPU", 0) for b in leasing.bundles.held.values())
         assert leasing.resources.free["CPU"] + used + kept == 4 * UNIT
         assert leasing.resources.free["CPU"] >= 0
-    leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 0, "removed"))
+    leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 0, True, "removed"))
     for _ in range(200):
         if leasing.leases:
             node.give_back(next(iter(leasing.leases)))

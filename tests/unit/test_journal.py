@@ -27,6 +27,7 @@ from hpc.core.head.machine import MAX_ANSWERS, HeadMachine
 from hpc.core.head.restore import restore, snapshot
 from hpc.core.ids import HEAD, Address, make_id
 from hpc.core.wire import (
+    WIRE_VERSION,
     Answer,
     CreateActor,
     KeepActor,
@@ -112,7 +113,7 @@ def state(machine):
 def test_a_head_that_reads_the_journal_knows_what_the_old_one_knew(steps):
     head = HeadMachine()
     for node in (1, 2, 3):
-        head.handle(Address(node, 0), [NodeRegister(info(node), 1)], 0.0)
+        head.handle(Address(node, 0), [NodeRegister(info(node), WIRE_VERSION)], 0.0)
     for node, step in steps:
         if isinstance(step, int):
             head.lose_node(step, "test")

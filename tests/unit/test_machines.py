@@ -22,6 +22,7 @@ from hpc.core.resources import UNIT, NodeResources, to_units
 from hpc.core.store.layout import Layout, OutOfSpace
 from hpc.core.wire import (
     INLINE,
+    WIRE_VERSION,
     BorrowAcked,
     BorrowAdd,
     BorrowDrop,
@@ -203,7 +204,7 @@ def test_an_answer_of_an_earlier_attempt_is_not_believed():
     owner, shape = owner_with_worker()
     task = submit(owner, shape, retries=1)
     grant(owner)
-    owner.handle(raylet_of(2), [LeaseLost(1, OTHER, "was killed", task, 0)])
+    owner.handle(raylet_of(2), [LeaseLost(1, OTHER, "crash", "was killed", task, 0)])
     owner.handle(OTHER, [Done(task, 0, [Result(INLINE, b"late")])])
     assert owner.objects[task].result is None
     assert owner.tasks[task].msg.attempt == 1
@@ -215,7 +216,7 @@ def test_only_the_task_that_ran_uses_up_a_retry():
     tasks = [submit(owner, shape) for _ in range(3)]
     grant(owner)
     assert len(owner.leases[1].inflight) == 3
-    owner.handle(raylet_of(2), [LeaseLost(1, OTHER, "was killed", tasks[0], 0)])
+    owner.handle(raylet_of(2), [LeaseLost(1, OTHER, "crash", "was killed", tasks[0], 0)])
     failed = msgspec.msgpack.decode(owner.objects[tasks[0]].result.data)
     assert failed["type"] == "WorkerCrashedError"
     assert [rec.msg.task for rec in shape.queue] == tasks[1:]
@@ -314,7 +315,7 @@ def head_with(*cpus):
     head = HeadMachine()
     for number, count in enumerate(cpus, 1):
         info = NodeInfo(number, f"n{number}", "", "", {"CPU": count * UNIT}, {}, False, 0, "")
-        head.handle(raylet_of(number), [NodeRegister(info, 1)], 0.0)
+        head.handle(raylet_of(number), [NodeRegister(info, WIRE_VERSION)], 0.0)
     head.outbox.clear()
     return head
 

@@ -25,6 +25,7 @@ from hpc.core.resources import UNIT, NodeResources
 from hpc.core.wire import (
     INLINE,
     STORED,
+    WIRE_VERSION,
     Answer,
     BundleCommit,
     BundlePrepare,
@@ -232,7 +233,7 @@ def head_with(cpus, **labels):
     for number, count in enumerate(cpus, 1):
         totals = {"CPU": count * UNIT}
         info = NodeInfo(number, f"n{number}", "", "", totals, labels, False, 0, "")
-        head.handle(raylet_of(number), [NodeRegister(info, 1)], 0.0)
+        head.handle(raylet_of(number), [NodeRegister(info, WIRE_VERSION)], 0.0)
     head.outbox.clear()
     return head
 
@@ -276,7 +277,7 @@ def test_one_no_rolls_back_and_it_is_planned_anew_elsewhere():
     (first, _), (second, _) = sent(head, BundlePrepare)
     head.handle(raylet_of(first), [BundlePrepared(GROUP, 1, True)], 1.0)
     head.handle(raylet_of(second), [BundlePrepared(GROUP, 1, False, "no room")], 1.0)
-    assert sent(head, BundleReturn) == [(first, BundleReturn(GROUP, 1, "this attempt to reserve was given up"))]
+    assert sent(head, BundleReturn) == [(first, BundleReturn(GROUP, 1, False, "this attempt to reserve was given up"))]
     assert group.state in (PENDING, "PREPARED")
     free = Heartbeat(first, CPU, 1, 0, [1, 2])
     head.handle(raylet_of(first), [free], 1.01)
@@ -358,7 +359,7 @@ def test_an_infeasible_group_is_said_once_and_placed_when_a_node_joins():
         head.tick(float(now))
     assert not sent(head, PgWarning)
     info = NodeInfo(2, "n2", "", "", {"CPU": 2 * UNIT}, {}, False, 0, "")
-    head.handle(raylet_of(2), [NodeRegister(info, 1)], 7.0)
+    head.handle(raylet_of(2), [NodeRegister(info, WIRE_VERSION)], 7.0)
     say_yes(head)
     assert group.state == CREATED
     assert group.nodes == [2]
@@ -410,8 +411,8 @@ def test_tickets_for_bundles_follow_the_reports():
 @pytest.mark.parametrize(
     ("strategy", "final", "text"),
     [
-        (["pg", b"?" * 16, -1, False], "removed", "no such placement group"),
-        (["pg", GROUP, 5, False], "removed", "none of index 5"),
+        (["pg", b"?" * 16, -1, False], "group_removed", "no such placement group"),
+        (["pg", GROUP, 5, False], "group_removed", "none of index 5"),
         (["node", 2, False], "unschedulable", "has died"),
         (["where", ["node", 2, False], [[]]], "unschedulable", "has died"),
         (["node", 2, True], "", ""),
@@ -468,7 +469,7 @@ def test_a_bundle_is_taken_whole_leased_from_and_returned_when_its_workers_have_
     assert len(grants_of(leasing)) == 2
     assert leasing.resources.free == CPU
     assert sorted(f["CPU"] for _, _, f in leasing.bundles.report_free()) == [0, 0]
-    leasing.on_bundle_return(head, BundleReturn(GROUP, 0, "removed"))
+    leasing.on_bundle_return(head, BundleReturn(GROUP, 0, True, "removed"))
     assert leasing.resources.free == CPU, "the workers are still there"
     for proc, _ in leasing.to_kill:
         leasing.worker_gone(proc, "killed")
@@ -484,9 +485,9 @@ def test_a_prepare_takes_all_or_nothing_and_may_be_said_again():
         assert leasing.bundles.prepare(GROUP, 2, [(0, CPU), (1, CPU)]) == ""
     assert leasing.resources.free == {"CPU": 0}
     assert "attempt 2" in leasing.bundles.prepare(GROUP, 3, [(0, CPU)])
-    leasing.bundles.give_back(GROUP, 1, "old")
+    leasing.bundles.give_back(GROUP, 1, "group_removed", "old")
     assert len(leasing.bundles.report_held()) == 2
-    leasing.bundles.give_back(GROUP, 2, "old")
+    leasing.bundles.give_back(GROUP, 2, "group_removed", "old")
     assert leasing.resources.free == {"CPU": 2 * UNIT}
 
 

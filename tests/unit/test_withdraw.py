@@ -130,6 +130,6 @@ def test_what_waits_and_runs_in_a_group_that_is_removed_fails_and_a_late_grant_g
     owner.outbox.clear()
     grant(owner, shape, OTHER, 2)
     assert [m.lease for m in owner.outbox[RAYLET]] == [2] and OTHER not in owner.outbox
-    owner.handle(RAYLET, [LeaseLost(1, WORKER, "its placement group was removed", running, 0)])
+    owner.handle(RAYLET, [LeaseLost(1, WORKER, "group_removed", "it is no more", running, 0)])
     assert error(owner, running) == "TaskPlacementGroupRemoved"
     assert not owner.leases and not owner.tasks

@@ -69,6 +69,8 @@ constraints: $(VENV)/.hpc
 
 docs: $(VENV)/.hpc
 	$(BIN)/python -m hpc.cli.manual > docs/cli.md
+	$(BIN)/python docs/generate_limits.py
+	$(BIN)/python docs/generate_api.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

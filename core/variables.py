@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+from hpc.core.node.settings import OFF, ON
 
 
 @dataclass(frozen=True)

@@ -183,11 +183,11 @@ def tested_rows() -> list[str]:
 def variable_rows() -> list[str]:
     """Variables of Ray's that are read, ours for each, and those that mean nothing here."""
     rows = ["| variable | Ray's name | what |", "|---|---|---|"]
-    rows += [f"| `{known.name}` | `{known.ray}` | {known.what} |" for known in variables.VARIABLES]
-    for name, number in settings.NUMBERS.items():
-        if number.ray:
-            unit = f" (in Ray's name 1 is {number.ray_unit:g})" if number.ray_unit != 1.0 else ""
-            rows.append(f"| `HPC_{name.upper()}` | `{number.ray}` | {number.allowed()}{unit} |")
+    rows += [f"| `{one.name}` | `{one.ray}` | {one.what} |" for one in variables.VARIABLES]
+    for name, known in settings.SETTINGS.items():
+        if known.ray:
+            unit = f" (in Ray's name 1 is {known.ray_unit:g})" if known.ray_unit != 1.0 else ""
+            rows.append(f"| `HPC_{name.upper()}` | `{known.ray}` | {known.takes.allowed()}{unit} |")
     for pattern, why in variables.NOT_TAKEN.items():
         rows.append(f"| no | `{pattern}` | {why} |")
     return rows

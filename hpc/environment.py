@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from hpc.core.node.settings import NUMBERS
+from hpc.core.node.settings import SETTINGS
 from hpc.core.variables import RUNTIME_ENV_HOOK, named, text, without_effect
 
 #: Numbers of a session that Ray's names say too.
-NUMBERS_OF_RAY = frozenset(known.ray for known in NUMBERS.values() if known.ray)
+NUMBERS_OF_RAY = frozenset(known.ray for known in SETTINGS.values() if known.ray)
 
 
 def tell_without_effect() -> None:

@@ -6,6 +6,7 @@ NotImplementedError at decoration time: silently ignoring it would change what a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -256,7 +257,7 @@ def option(options: Mapping[str, Any], name: str) -> Any:
     if value is not _MISSING:
         return value
     default = _BY_NAME[name].default
-    return int(setting("task_max_retries", {}, default)) if name == "max_retries" else default
+    return int(setting("task_max_retries", {}, os.environ)) if name == "max_retries" else default
 
 
 def returns(value: Any) -> int:

@@ -33,7 +33,6 @@ from hpc.core.net.session import (
     PACKET_TARGET_BYTES,
     REFUSE,
     WIRE_VERSION,
-    WIRE_WINDOW_BYTES,
     Body,
     Counters,
     Head,
@@ -42,10 +41,10 @@ from hpc.core.net.session import (
     parse_header,
     refusal,
 )
+from hpc.core.node.settings import setting
 
 log = logging.getLogger(__name__)
 
-LINK_WINDOW_BYTES = 256 << 20
 ACK_DELAY_S = 0.02
 TICK_S = 0.1
 SILENT_DIAL_S = 10.0  # a dialed node that was not met for so long is mentioned in the log, once
@@ -61,21 +60,21 @@ _FIRST = int(zmq.NOBLOCK | zmq.SNDMORE)
 class LinkConfig:
     """Options of the links; in the flat configuration each has the prefix "link_"."""
 
-    window_bytes: int = LINK_WINDOW_BYTES  # queued and not acked, per link, before on_limit says so
-    wire_window_bytes: int = WIRE_WINDOW_BYTES  # of these, how many are given to ZeroMQ at a time
-    heartbeat_s: float = 3.0  # by ZeroMQ's I/O thread, so a busy interpreter does not look dead
-    heartbeat_timeout_s: float = 10.0  # a connection silent for so long is cut and made anew
-    reconnect_s: float = 0.1
-    reconnect_max_s: float = 2.0
-    connect_timeout_s: float = 5.0
-    handshake_s: float = 10.0
-    io_threads: int = 1
+    window_bytes: int  # queued and not acked, per link, before on_limit says so
+    wire_window_bytes: int  # of these, how many are given to ZeroMQ at a time
+    heartbeat_s: float  # by ZeroMQ's I/O thread, so a busy interpreter does not look dead
+    heartbeat_timeout_s: float
+    reconnect_s: float
+    reconnect_max_s: float
+    connect_timeout_s: float
+    handshake_s: float
+    io_threads: int
 
     @classmethod
     def of(cls, config: Mapping[str, Any] | None) -> LinkConfig:
-        config = config or {}
-        names = [each.name for each in fields(cls)]
-        return cls(**{name: config[f"link_{name}"] for name in names if f"link_{name}" in config})
+        found = {each.name: setting(f"link_{each.name}", config or {}) for each in fields(cls)}
+        whole = {name: int(found.pop(name)) for name in ("window_bytes", "wire_window_bytes", "io_threads")}
+        return cls(**whole, **found)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpc.core.node.times import fault_times, head_hang_s
+from hpc.core.node.settings import setting
+from hpc.core.node.times import fault_times
 
 TURNS = 10
 
@@ -47,7 +48,7 @@ class Pulse:
 
 def pulse_of(name: str, config: Mapping[str, Any], now: float) -> Pulse | None:
     """The pulse of a child that has begun to listen, if it has to have one."""
-    limit_s = head_hang_s(config) if name == "head" else fault_times(config).fence_s
+    limit_s = setting("head_hang_s", config) if name == "head" else fault_times(config).fence_s
     return Pulse(limit_s, now) if limit_s else None
 
 

@@ -1,23 +1,25 @@
-"""The numbers that a session can be told: what each may be, and from which variable of the environment it comes.
+"""THE table of the runtime's options: what each takes, what it is where nobody says it, and who reads it.
 
-A number of the configuration ([runtime] of hpc.toml) goes before the environment's HPC_<NAME>, that before Ray's name
-for the same. One that is out of its range is an error where the session starts: what it would switch off, or never
-reach, is seen when it is needed, and that is too late.
+An option comes from the ``[runtime]`` table of a TOML file, which travels in the start message, else from the node's
+environment (HPC_<NAME>, then Ray's name for the same), else from this table. A value out of its range, and a name that
+is not in the table, are errors where the session starts: what they would switch off, or never reach, is seen when it is
+needed, and that is too late. docs/cli.md and docs/limits.md show the table.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+#: Words for a switch in a variable of the environment.
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
 class Number:
-    """One number: from ``low`` to ``high``, or ``also``, which means something else. ``ray`` is its variable in Ray, in
-    which 1 is ``ray_unit`` of ours. ``environ``: whether the environment can say it."""
+    """From ``low`` to ``high``, or ``also``, which means something else."""
 
     what: str
     low: float
@@ -25,15 +27,76 @@ class Number:
     whole: bool = False
     also: float | None = None
     also_is: str = ""
-    environ: bool = False
-    ray: str = ""
-    ray_unit: float = 1.0
 
     def allowed(self) -> str:
         """In words."""
         kind = "a whole number of " if self.whole else ""
         span = f"from {self.low:g} to {self.high:g}" if self.high < math.inf else f"from {self.low:g} on"
         return f"{kind}{self.what} {span}" + (f", or {self.also:g} ({self.also_is})" if self.also is not None else "")
+
+    def read(self, value: Any, where: str, unit: float = 1.0) -> float:
+        """The value as this number. Raises ValueError with its place (``where``) and its range."""
+        try:
+            found = float(value) * unit if not isinstance(value, bool) else math.nan
+        except (TypeError, ValueError):
+            found = math.nan
+        whole = not self.whole or (math.isfinite(found) and found == int(found))
+        if (self.low <= found <= self.high and whole) or found == self.also:
+            return found
+        unit_note = f" (1 is {unit:g} of ours)" if unit != 1.0 else ""
+        raise ValueError(f"{where} is {value!r}{unit_note}; it takes {self.allowed()}")
+
+
+@dataclass(frozen=True)
+class Switch:
+    """On or off."""
+
+    def allowed(self) -> str:
+        """In words."""
+        return "true or false"
+
+    def read(self, value: Any, where: str, unit: float = 1.0) -> bool:
+        """The value; a variable of the environment says it as 1 or 0 (yes, no, ...). Raises ValueError for what is
+        neither."""
+        word = value.lower() if isinstance(value, str) else ""
+        if word in ON or word in OFF:
+            return word in ON
+        if not isinstance(value, bool):
+            raise ValueError(f"{where} is {value!r}; it takes {self.allowed()}")
+        return value
+
+
+@dataclass(frozen=True)
+class Text:
+    """Some text."""
+
+    what: str
+
+    def allowed(self) -> str:
+        """In words."""
+        return self.what
+
+    def read(self, value: Any, where: str, unit: float = 1.0) -> str:
+        """The value. Raises ValueError for what is no text."""
+        if not isinstance(value, str):
+            raise ValueError(f"{where} is {value!r}; it takes {self.allowed()}")
+        return value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option. ``default_is`` says in words what follows from other options. ``source``: whether the configuration
+    can say it, or the environment, or both. ``ray`` is its variable in Ray, in which 1 is ``ray_unit`` of ours.
+    ``reader`` is the file in which it has its effect."""
+
+    takes: Number | Switch | Text
+    default: float | bool | str | None
+    help: str
+    reader: str
+    default_is: str = ""
+    source: Literal["config", "both", "environ"] = "config"
+    ray: str = ""
+    ray_unit: float = 1.0
 
 
 def _time(low: float = 0.001, high: float = 1e7, **more: Any) -> Number:
@@ -44,69 +107,143 @@ def _bytes(low: float = 1, **more: Any) -> Number:
     return Number("bytes", low, whole=True, **more)
 
 
-NUMBERS = {
-    "heartbeat_s": _time(),
-    "suspect_s": _time(),
-    "dead_s": _time(),
-    "fence_s": _time(),
-    "head_hang_s": _time(1.0, also=0, also_is="never"),
-    "bind_timeout_s": _time(0.1),
-    "link_window_bytes": _bytes(),
-    "link_wire_window_bytes": _bytes(),
-    "link_heartbeat_s": _time(),
-    "link_heartbeat_timeout_s": _time(),
-    "link_reconnect_s": _time(),
-    "link_reconnect_max_s": _time(),
-    "link_connect_timeout_s": _time(),
-    "link_handshake_s": _time(),
-    "link_io_threads": Number("threads", 1, 64, whole=True),
-    "machine_share": Number("nodes on one machine", 1, 100_000, whole=True),
-    "memory_usage_threshold": Number(
-        "a share of the memory", 0.0, 1.0, environ=True, ray="RAY_memory_usage_threshold"
+_TIMES, _LINKS = "core/node/times.py", "core/net/links.py"
+SETTINGS: dict[str, Setting] = {
+    "heartbeat_s": Setting(_time(), 1.0, "between two reports of a node to the head", _TIMES),
+    "suspect_s": Setting(
+        _time(), None, "a node that is silent for this long gets nothing new", _TIMES, "a sixth of dead_s"
     ),
-    "memory_watch_interval_s": _time(
-        0.01, 3600.0, also=0, also_is="nobody looks", environ=True, ray="RAY_memory_monitor_refresh_ms", ray_unit=0.001
+    "dead_s": Setting(_time(), 60.0, "a node that is silent for this long is declared dead, for good", _TIMES),
+    "fence_s": Setting(
+        _time(), None, "a node that has no answer from the head for this long ends itself", _TIMES,
+        "three quarters of dead_s",
     ),
-    "memory_limit_bytes": _bytes(1 << 20, also=0, also_is="no limit of its own", environ=True),
-    "log_bytes": _bytes(64 << 10, also=0, also_is="no limit", environ=True),
-    "spill_limit_bytes": _bytes(0, also=-1, also_is="what the disk has room for", environ=True),
-    "store_full_timeout_s": _time(0.0, 1e7, environ=True),
-    "task_max_retries": Number(
-        "retries", 0, 2**31 - 1, whole=True, also=-1, also_is="without end", environ=True, ray="RAY_TASK_MAX_RETRIES"
+    "head_hang_s": Setting(
+        _time(1.0, also=0, also_is="never"), 15.0, "a head whose loop does not turn for this long is started again",
+        _TIMES,
+    ),
+    "bind_timeout_s": Setting(
+        _time(0.1), 120.0, "a node ends that was not told its number within this time", "core/node/supervisor.py"
+    ),
+    "link_window_bytes": Setting(
+        _bytes(), 256 << 20, "of one link that may wait: beyond, the senders of that node are not read", _LINKS
+    ),
+    "link_wire_window_bytes": Setting(
+        _bytes(), 16 << 20, "of one link that may be on the wire without an acknowledgement", _LINKS
+    ),
+    "link_heartbeat_s": Setting(_time(), 3.0, "between two signs of life of a connection", _LINKS),
+    "link_heartbeat_timeout_s": Setting(
+        _time(), 10.0, "a connection that is silent for this long is cut and made anew", _LINKS
+    ),
+    "link_reconnect_s": Setting(_time(), 0.1, "before a lost connection is tried again, at first", _LINKS),
+    "link_reconnect_max_s": Setting(_time(), 2.0, "the same, after many tries", _LINKS),
+    "link_connect_timeout_s": Setting(_time(), 5.0, "a try to connect ends after this time", _LINKS),
+    "link_handshake_s": Setting(_time(), 10.0, "the handshake of a connection must end within this time", _LINKS),
+    "link_io_threads": Setting(
+        Number("threads", 1, 64, whole=True), 1, "of ZeroMQ for the links of a node", _LINKS
+    ),
+    "bulk_encryption": Setting(
+        Switch(), True, "whether bytes of objects between nodes are encrypted", "core/raylet/bulk.py"
+    ),
+    "memory_usage_threshold": Setting(
+        Number("a share of the memory", 0.0, 1.0), 0.95,
+        "of a node's memory above which the watchdog ends workers; 0 is never", "core/raylet/watchdog.py",
+        source="both", ray="RAY_memory_usage_threshold",
+    ),
+    "memory_watch_interval_s": Setting(
+        _time(0.01, 3600.0, also=0, also_is="nobody looks"), 0.25, "between two looks of the watchdog",
+        "core/raylet/watchdog.py", source="both", ray="RAY_memory_monitor_refresh_ms", ray_unit=0.001,
+    ),
+    "memory_limit_bytes": Setting(
+        _bytes(1 << 20, also=0, also_is="no limit of its own"), 0,
+        "that count as all of a node's memory, where it is less than what the node has", "core/raylet/watchdog.py",
+        source="both",
+    ),
+    "log_bytes": Setting(
+        _bytes(64 << 10, also=0, also_is="no limit"), 64 << 20, "of one log file: beyond, its older half goes",
+        "core/raylet/logfiles.py", source="both",
+    ),
+    "spill_dir": Setting(
+        Text("a directory"), "", "on a disk of the node, for objects that memory has no room for",
+        "core/raylet/store.py", "the node's own directory", source="both",
+    ),
+    "spill_limit_bytes": Setting(
+        _bytes(0, also=-1, also_is="what the disk has room for"), -1, "of objects on that disk",
+        "core/raylet/store.py", source="both",
+    ),
+    "store_full_timeout_s": Setting(
+        _time(0.0, 1e7), 5.0, "a request for memory fails after this time, if nothing that runs can free any",
+        "core/raylet/store.py", source="both",
+    ),
+    "task_max_retries": Setting(
+        Number("retries", 0, 2**31 - 1, whole=True, also=-1, also_is="without end"), 3,
+        "of a task that says none itself, in the driver's environment", "hpc/options.py", source="environ",
+        ray="RAY_TASK_MAX_RETRIES",
+    ),
+    "spin_us": Setting(
+        Number("microseconds", 0, 1_000_000), 50, "a thread that waits looks again before it sleeps; 0 is never",
+        "core/owner/spin.py", source="environ",
+    ),
+    "task_events": Setting(
+        Switch(), True, "whether workers remember what they ran", "core/worker/record.py", source="environ"
+    ),
+    "env_cache": Setting(
+        Text("a directory"), "", "for virtual environments of runtime environments", "core/runenv/interpreters.py",
+        "beside the nodes' directories", source="environ",
+    ),
+    "loopback": Setting(Switch(), False, "all nodes are on this machine", "core/node/spec.py"),
+    "machine_share": Setting(
+        Number("nodes on one machine", 1, 100_000, whole=True), 1,
+        "that divide a machine among themselves", "core/node/spec.py",
     ),
 }  # fmt: skip
+#: Options that the launcher says: a file may not.
+OF_LAUNCHER = ("loopback", "machine_share")
 
 
-def number(name: str, value: Any, where: str, unit: float = 1.0) -> float:
-    """The value as this number. Raises ValueError with its place (``where``) and its range."""
-    known = NUMBERS[name]
-    try:
-        found = float(value) * unit if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        found = math.nan
-    fits = known.low <= found <= known.high and not (known.whole and found != int(found) if found < math.inf else True)
-    if fits or found == known.also:
-        return found
-    unit_note = f" (1 is {unit:g} of ours)" if unit != 1.0 else ""
-    raise ValueError(f"{where} is {value!r}{unit_note}; it takes {known.allowed()}")
-
-
-def setting(name: str, config: Mapping[str, Any], default: float, environ: Mapping[str, str] | None = None) -> float:
-    """The number from the configuration, else from the environment, else ``default``."""
+def _find(name: str, config: Mapping[str, Any], environ: Mapping[str, str] | None) -> float | bool | str | None:
+    known = SETTINGS[name]
     if config.get(name) is not None:
-        return number(name, config[name], f"{name} of the [runtime] options")
-    known = NUMBERS[name]
-    environ = os.environ if environ is None else environ
-    ours = f"HPC_{name.upper()}"
-    if environ.get(ours):
-        return number(name, environ[ours], ours)
-    if known.ray and environ.get(known.ray):
-        return number(name, environ[known.ray], known.ray, known.ray_unit)
-    return default
+        return known.takes.read(config[name], f"{name} of the [runtime] options")
+    if known.source != "config":
+        if environ is None:
+            raise TypeError(f"{name} can be said by the environment: give it")
+        ours = f"HPC_{name.upper()}"
+        if environ.get(ours):
+            return known.takes.read(environ[ours], ours)
+        if known.ray and environ.get(known.ray):
+            return known.takes.read(environ[known.ray], known.ray, known.ray_unit)
+    return known.default
 
 
-def check(config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> None:
-    """ValueError for a number of the configuration, or of the environment, that is not in its range."""
-    for name, known in NUMBERS.items():
-        if config.get(name) is not None or known.environ:
-            setting(name, config, 0.0, environ)
+def setting(name: str, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> float:
+    """An option that is a number. Raises ValueError for one that is out of its range."""
+    found = _find(name, config, environ)
+    assert isinstance(found, (int, float))
+    return found
+
+
+def switch(name: str, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> bool:
+    """An option that is on or off. Raises ValueError for what is neither."""
+    return bool(_find(name, config, environ))
+
+
+def text(name: str, config: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> str:
+    """An option that is text. Raises ValueError for what is none."""
+    return str(_find(name, config, environ))
+
+
+def check(config: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """ValueError for an option of the configuration, or of the environment, that has a wrong value."""
+    for name, known in SETTINGS.items():
+        if config.get(name) is not None or known.source != "config":
+            _find(name, config, environ)
+
+
+def unknown(names: Mapping[str, Any]) -> dict[str, str]:
+    """The names that are no options which a user's file can say, each with the one that is most likely meant."""
+    import difflib
+
+    said = [name for name, known in SETTINGS.items() if known.source != "environ" and name not in OF_LAUNCHER]
+    wrong = [name for name in names if name not in said]
+    return {name: next(iter(difflib.get_close_matches(name, said, 1)), "") for name in wrong}

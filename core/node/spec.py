@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpc.core.node.settings import check
-from hpc.core.node.times import fault_times, head_hang_s
+from hpc.core.node.settings import check, setting, switch
+from hpc.core.node.times import fault_times
 
 #: Part of the node's memory that objects may take, where the user said nothing.
 STORE_SHARE = 0.3
@@ -52,20 +52,15 @@ class Start(msgspec.Struct, kw_only=True):
     gateway: bool = False
     time_left_s: float | None = None
 
-    def option(self, name: str, default: float) -> float:
-        """A number from `config`."""
-        value = self.config.get(name, default)
-        return float(value) if isinstance(value, (int, float)) else default
-
     @property
     def loopback(self) -> bool:
         """Whether all supervisors of the session are on one machine."""
-        return bool(self.config.get("loopback", False))
+        return switch("loopback", self.config)
 
     @property
     def machine_share(self) -> int:
         """How many nodes of this group divide this machine among themselves."""
-        return max(1, int(self.option("machine_share", 1)))
+        return int(setting("machine_share", self.config))
 
 
 def parse_start(message: Mapping[str, Any]) -> Start:
@@ -77,7 +72,6 @@ def parse_start(message: Mapping[str, Any]) -> Start:
         raise ValueError(f"no such nodes: {start.world} from number {start.first_node}")
     check(start.config, {})
     fault_times(start.config)
-    head_hang_s(start.config)
     return start
 
 

@@ -40,6 +40,7 @@ from hpc.core.node.process import fork_child, open_pidfd
 from hpc.core.node.pulse import Pulse, answered, pulse_of
 from hpc.core.node.ranks import Order, Ranks, without_ranks
 from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
+from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec, Start, parse_start
 from hpc.core.node.tail import last_lines
 from hpc.core.node.uplink import Uplink
@@ -50,7 +51,6 @@ EOF_GRACE_S = 1.0
 FAILURE_GRACE_S = 2.0
 KILL_TIMEOUT_S = 15.0
 TICK_S = 0.05
-BIND_TIMEOUT_S = 120.0
 #: So long is waited for the raylet's end where its zygote has ended well: that ends because of the other.
 CAUSE_S = 1.0
 
@@ -296,7 +296,7 @@ class Supervisor:
             self._say_hello(spec)
             self.report("ready")
             return
-        self.deadline = time.monotonic() + start.option("bind_timeout_s", BIND_TIMEOUT_S)
+        self.deadline = time.monotonic() + setting("bind_timeout_s", start.config)
         try:
             self.programs.preload()
             self._fork_children(spec)
@@ -520,7 +520,7 @@ class Supervisor:
         except OSError as error:
             return f"not started again: {error}"
         if self.hello_sent:
-            self.deadline = time.monotonic() + BIND_TIMEOUT_S
+            self.deadline = time.monotonic() + setting("bind_timeout_s", {})
         for message in self.head.mail:
             self._tell("head", message)
         return ""

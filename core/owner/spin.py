@@ -6,12 +6,10 @@ import os
 import time
 from collections.abc import Callable
 
+from hpc.core.node.settings import setting
+
 Events = list[tuple[int, int]]
 
-#: How long a waiting thread spins before it sleeps.
-SPIN_S = 50e-6
-MAX_SPIN_US = 1_000_000
-SETTING = "HPC_SPIN_US"
 #: A yield that took longer gave the core to somebody else; then nobody spins for this time, and each time that the next
 #: try begins like this for twice as long as before: who wants the core may be a thread of a moment, or a hog.
 SLOW_YIELD_S = 200e-6
@@ -21,14 +19,7 @@ MAX_BUSY_S = 0.032
 
 def spin_setting() -> float:
     """For how long to spin, in seconds: HPC_SPIN_US of the environment. Raises ValueError if that makes no sense."""
-    text = os.environ.get(SETTING, "")
-    try:
-        spin_us = float(text) if text else SPIN_S * 1e6
-    except ValueError:
-        spin_us = -1.0
-    if not 0.0 <= spin_us <= MAX_SPIN_US:
-        raise ValueError(f"{SETTING} is {text!r}; it takes a number of microseconds from 0 to {MAX_SPIN_US:,}")
-    return spin_us / 1e6
+    return setting("spin_us", {}, os.environ) / 1e6
 
 
 class Spinner:

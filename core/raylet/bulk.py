@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from hpc.core.net.links import Links
 from hpc.core.net.plain import TOKEN_BYTES, PlainDial, PlainPort, PlainReceiver, PlainSender
 from hpc.core.net.reactor import Reactor, Timer
+from hpc.core.node.settings import switch
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pulls import CHUNK_BYTES
@@ -42,14 +43,6 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 4 * CHUNK_BYTES)
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
-
-
-def encryption_wanted(config: Mapping[str, Any]) -> bool:
-    """The option ``bulk_encryption``: on unless it is False. ValueError for what is neither."""
-    value = config.get("bulk_encryption", True)
-    if not isinstance(value, bool):
-        raise ValueError(f"bulk_encryption must be true or false, not {value!r}")
-    return value
 
 
 @dataclass(eq=False)
@@ -84,7 +77,7 @@ class Bulk:
         self.node = spec.node
         self._reactor = reactor
         self._settle = settle
-        self.encrypted = encryption_wanted(spec.config)
+        self.encrypted = switch("bulk_encryption", spec.config)
         if self.encrypted:
             keep_freed_memory()
         self.links = make_links(spec.config, self._deliver)

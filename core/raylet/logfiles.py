@@ -28,8 +28,6 @@ from hpc.core.wire import Answer, LastRows, LogQuery, Message
 
 log = logging.getLogger("hpc.raylet")
 
-#: A log file may take so much; when it has more, its older half goes (option log_bytes, HPC_LOG_BYTES; 0: no limit).
-LOG_BYTES = 64 << 20
 #: One answer has at most so many bytes of a log.
 LOG_PIECE_BYTES = 256 << 10
 #: Ended workers that a node remembers, and what their files may take together; the oldest go first.
@@ -78,7 +76,7 @@ class LogFiles:
 
     def __init__(self, spec: NodeSpec, limit_bytes: int | None = None) -> None:
         self._spec = spec
-        self.limit_bytes = int(setting("log_bytes", spec.config, LOG_BYTES)) if limit_bytes is None else limit_bytes
+        self.limit_bytes = int(setting("log_bytes", spec.config, os.environ)) if limit_bytes is None else limit_bytes
         self._cuts: dict[str, Cut] = {}
         self._last: dict[int, bytes] = {}
         self.ended: OrderedDict[int, Ended] = OrderedDict()

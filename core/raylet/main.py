@@ -37,7 +37,7 @@ from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
 from hpc.core.raylet.store import StoreShell, open_arena
 from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.totals import node_totals
-from hpc.core.raylet.watchdog import INTERVAL_S, THRESHOLD, Watchdog
+from hpc.core.raylet.watchdog import Watchdog
 from hpc.core.raylet.writers import Writers
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.runenv.setup import why_failed
@@ -129,9 +129,9 @@ class Raylet:
         self.watchdog = Watchdog(
             self.reactor, self.arena, self.machine.leasing.procs, self.slots,
             lambda proc: self._kill(proc, signal.SIGKILL), lambda: self.machine.memory.layout.used_bytes,
-            threshold=0.0 if spec.gateway else setting("memory_usage_threshold", config, THRESHOLD),
-            interval_s=setting("memory_watch_interval_s", config, INTERVAL_S),
-            limit_bytes=int(setting("memory_limit_bytes", config, 0)),
+            threshold=0.0 if spec.gateway else setting("memory_usage_threshold", config, os.environ),
+            interval_s=setting("memory_watch_interval_s", config, os.environ),
+            limit_bytes=int(setting("memory_limit_bytes", config, os.environ)),
         )  # fmt: skip
         self.machine.reports["usage"] = self.watchdog.report
         reactor = self.reactor

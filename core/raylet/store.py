@@ -11,9 +11,9 @@ import time
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.detect import available_memory
 from hpc.core.node.limits import room_beside
-from hpc.core.node.settings import setting
+from hpc.core.node.settings import setting, text
 from hpc.core.node.spec import NodeSpec
-from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
+from hpc.core.raylet.memory import Memory
 from hpc.core.raylet.spill import DiskJob, Spiller
 from hpc.core.store.arena import SLOTS_BYTES, Arena, create_arena
 from hpc.core.store.layout import ALIGN
@@ -37,13 +37,13 @@ AHEAD_STEP_BYTES = 2 << 20
 
 def spill_folder(spec: NodeSpec) -> str:
     """Where the user wants objects on disk: said by the session's configuration, else by the environment."""
-    return str(spec.config.get("spill_dir") or os.environ.get("HPC_SPILL_DIR", ""))
+    return text("spill_dir", spec.config, os.environ)
 
 
 def open_arena(spec: NodeSpec) -> tuple[ArenaWithOverflow, Place]:
     """The node's shared memory, with a file for what finds no room in it, and where else objects go on disk."""
     size = spec.store_bytes
-    limit = setting("spill_limit_bytes", spec.config, -1)
+    limit = setting("spill_limit_bytes", spec.config, os.environ)
     place = choose_place(spec.dir, spill_folder(spec), None if limit < 0 else int(limit))
     overflow, overflow_bytes = -1, 0
     if place.limit_bytes >= ALIGN and not spec.gateway:
@@ -63,7 +63,7 @@ class StoreShell:
         self._arena = arena
         self._reactor = reactor
         self.spiller = Spiller(place.limit_bytes, place.why)
-        self.full_timeout_s = setting("store_full_timeout_s", spec.config, FULL_TIMEOUT_S)
+        self.full_timeout_s = setting("store_full_timeout_s", spec.config, os.environ)
         if place.why and not spec.gateway:
             log.warning("objects will not be moved to disk when the object store is full: %s", place.why)
         self.disk = Disk(place, arena)

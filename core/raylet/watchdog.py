@@ -18,9 +18,6 @@ from hpc.core.store.arena import Arena
 
 log = logging.getLogger("hpc.raylet")
 
-THRESHOLD = 0.95
-INTERVAL_S = 0.25
-
 
 class Watchdog:
     """One raylet's. ``ended`` says of each worker that was ended why."""
@@ -28,7 +25,7 @@ class Watchdog:
     def __init__(
         self, reactor: Reactor, arena: Arena, procs: Mapping[int, Proc], slots: Mapping[int, int],
         kill: Callable[[Proc], None], arena_used: Callable[[], int], *,
-        threshold: float = THRESHOLD, interval_s: float = INTERVAL_S, limit_bytes: int = 0,
+        threshold: float, interval_s: float, limit_bytes: int = 0,
     ) -> None:  # fmt: skip
         self._reactor = reactor
         self._arena = arena

@@ -30,6 +30,7 @@ import msgspec
 
 from hpc._version import __version__
 from hpc.core.node.rundir import remove
+from hpc.core.node.settings import text
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.once import Deadline, SetupError, made_once, write_whole
 
@@ -113,7 +114,7 @@ def sites() -> list[str]:
 
 def cache_dir(spec: NodeSpec) -> str:
     """This user's cache of virtual environments: HPC_ENV_CACHE, else beside the node directories."""
-    named = os.environ.get("HPC_ENV_CACHE")
+    named = text("env_cache", {}, os.environ)
     path = named or os.path.join(os.path.dirname(spec.dir), f"hpcenv-{os.getuid()}")
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)

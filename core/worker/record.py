@@ -13,11 +13,11 @@ import time
 from collections import deque
 from typing import Any
 
+from hpc.core.node.settings import switch
 from hpc.core.worker.context import process
 
 #: Executions that a worker remembers.
 MAX_EVENTS = 10_000
-SWITCH = "HPC_TASK_EVENTS"
 
 #: Tasks that ran so long have a mark in the log; the mark costs about 1 µs.
 MARK_US = 200
@@ -36,7 +36,7 @@ BEGIN: Mark = (0, 0)
 
 def new_ring() -> deque[Event]:
     """An empty ring; one that forgets everything where it is switched off."""
-    return deque(maxlen=0 if os.environ.get(SWITCH) == "0" else MAX_EVENTS)
+    return deque(maxlen=0 if not switch("task_events", {}, os.environ) else MAX_EVENTS)
 
 
 def mark() -> Mark | None:

@@ -4,8 +4,8 @@
     ~/.config/hpc/config.toml        of this user ($XDG_CONFIG_HOME is honoured)
     site profile                     ~/.config/hpc/sites/NAME.toml, else the one that is shipped
 
-Options of the command line stand at the top level (or under [launch]); options of the runtime under [runtime],
-which is handed to the nodes as it is. Rejected: INI (no types), YAML (a dependency, and `no` is a boolean).
+Options of the command line stand at the top level (or under [launch]); options of the runtime (`core/node/settings.py`)
+under [runtime]. Rejected: INI (no types), YAML (a dependency, and `no` is a boolean).
 """
 
 from __future__ import annotations

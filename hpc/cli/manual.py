@@ -7,6 +7,7 @@ import sys
 from hpc.cli.errors import CATALOGUE
 from hpc.cli.options import TABLE, Option
 from hpc.cli.values import show_value
+from hpc.core.node.settings import OF_LAUNCHER, SETTINGS
 
 USAGE = "hpc-launch [options] SCRIPT [ARGS ...]"
 EXIT_CODES = (
@@ -83,6 +84,28 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def runtime_rows() -> list[str]:
+    """The table of the runtime's options, for docs/cli.md and docs/limits.md."""
+    rows = ["| option | variable | default | takes | what | read by |", "|---|---|---|---|---|---|"]
+    for name, known in SETTINGS.items():
+        option = f"`{name}`" if known.source != "environ" else ""
+        variable = f"`HPC_{name.upper()}`" if known.source != "config" else ""
+        if known.ray:
+            variable += f", `{known.ray}`"
+        default = known.default_is or show_default(known.default)
+        what = f"{known.help} (the launcher says it)" if name in OF_LAUNCHER else known.help
+        cells = (option, variable, default, known.takes.allowed(), what, f"`{known.reader}`")
+        rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
+    return rows
+
+
+def show_default(value: float | bool | str | None) -> str:
+    """A default as a file would say it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def markdown() -> str:
     """docs/cli.md, whole."""
     lines = ["# Commands and options", "", "<!-- made by `python -m hpc.cli.options --markdown`: do not edit -->", ""]
@@ -112,6 +135,11 @@ def markdown() -> str:
             lines.append(
                 f"| `{_cell(_flags(option))}` | {env} | {default} | {becomes} | {_cell(option.help + local)} |"
             )
+    lines += ["", "## Options of the runtime", ""]
+    lines += [
+        "Options are keys of a table `[runtime]` in a TOML file, variables are those of each node's environment; a"
+    ]
+    lines += ["key that is not in this table is refused. Where both are there the file counts.", "", *runtime_rows()]
     lines += ["", "## Exit codes", "", "| code | |", "|---|---|"] + [f"| {c} | {t} |" for c, t in EXIT_CODES]
     lines += ["", "## Error codes", "", "Every error has a code; `hpc explain CODE` prints the text below.", ""]
     for code, entry in CATALOGUE.items():

@@ -17,7 +17,7 @@ from typing import Any
 
 from hpc.cli.errors import CliError
 from hpc.cli.values import READERS, memory_bytes, show_value
-from hpc.core.node.settings import check as check_numbers
+from hpc.core.node.settings import check, unknown
 
 
 @dataclass(frozen=True)
@@ -286,11 +286,14 @@ def load(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
     values = resolve(given, env, [(f.where, f.launch) for f in files])
     runtime: dict[str, Any] = {}
     for f in reversed(files):
+        for name, near in unknown(f.runtime).items():
+            fix = f"{near} = ..." if near else "see docs/cli.md"
+            raise CliError("CONFIG", f"no such option under [runtime] in {f.where}: {name}", where=f.where, fix=fix)
         runtime.update(f.runtime)
     try:
-        check_numbers(runtime, env)
+        check(runtime, env)
     except ValueError as error:
-        raise CliError("CONFIG", "a number is not in its range", why=str(error)) from None
+        raise CliError("CONFIG", "an option of the runtime has a wrong value", why=str(error)) from None
     return Settings(values, words[0] if words else None, words[1:], runtime)
 
 

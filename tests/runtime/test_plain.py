@@ -15,7 +15,7 @@ import hpc
 from hpc.core.net import plain
 from hpc.core.net.plain import HELLO, MAGIC, PIECE, PIECE_BYTES, PlainDial, PlainPort, PlainReceiver, PlainSender
 from hpc.core.net.reactor import Reactor
-from hpc.core.raylet.bulk import encryption_wanted
+from hpc.core.node.settings import switch
 from runtime.running import eventually, local_nodes, on, pid_of, store_stats
 
 MIB = 1 << 20
@@ -263,10 +263,10 @@ def test_a_raylet_outlives_a_storm_at_its_ports_and_objects_still_arrive():
 
 
 def test_the_switch_is_the_users(monkeypatch):
-    assert encryption_wanted({}) and encryption_wanted({"bulk_encryption": True})
-    assert not encryption_wanted({"bulk_encryption": False})
+    assert switch("bulk_encryption", {}) and switch("bulk_encryption", {"bulk_encryption": True})
+    assert not switch("bulk_encryption", {"bulk_encryption": False})
     with pytest.raises(ValueError, match="true or false"):
-        encryption_wanted({"bulk_encryption": "no"})
+        switch("bulk_encryption", {"bulk_encryption": "perhaps"})
     from hpc.cli.options import load, pass_on, runtime_config
 
     assert runtime_config(load([], {})) == {}

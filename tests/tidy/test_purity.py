@@ -21,7 +21,7 @@ SHELLS = {
     "core/head": "journal_file main",
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
-        "address control detect headkeeper inotify keeper limits orphans output process ranks reap rundir settings "
+        "address control detect headkeeper inotify keeper limits orphans output process ranks reap rundir "
         "spec supervisor survey tail uplink usage zygote"
     ),
     "core/owner": (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpc.core.node.pulse import Pulse
-from hpc.core.node.times import head_hang_s
+from hpc.core.node.settings import setting
 from hpc.core.raylet.fence import PATIENCE, Fence
 
 
@@ -85,5 +85,5 @@ def test_time_in_which_the_supervisor_did_not_run_does_not_count():
 @pytest.mark.parametrize("value", [0.5, -1, float("nan"), float("inf")])
 def test_times_that_make_no_sense_are_refused(value):
     with pytest.raises(ValueError, match="head_hang_s"):
-        head_hang_s({"head_hang_s": value})
-    assert head_hang_s({"head_hang_s": 0}) == 0 and head_hang_s({}) == 15
+        setting("head_hang_s", {"head_hang_s": value})
+    assert setting("head_hang_s", {"head_hang_s": 0}) == 0 and setting("head_hang_s", {}) == 15

@@ -203,7 +203,8 @@ class SessionStartError(HpcError, RuntimeError):
 
 
 class SystemFailure(HpcError):
-    """The runtime could not do what it should. Ray's name: RaySystemError."""
+    """The runtime could not do what it should: a value cannot be loaded where it is needed, for the reason that is the
+    error's ``__cause__``. Ray's name: RaySystemError."""
 
 
 class OutOfDiskError(HpcError):

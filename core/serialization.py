@@ -27,6 +27,7 @@ from typing import Any
 import cloudpickle
 
 from hpc.core.code import reduce_code
+from hpc.core.exceptions import HpcError, SystemFailure
 from hpc.core.serializability import explain, reducers
 from hpc.core.tensors import add_reducer
 
@@ -266,12 +267,31 @@ def loads(data: Any, outer: bytes | None = None) -> Any:
     """The value again. ``data`` is bytes-like; buffers of the value are views into it, without a copy.
 
     ``outer`` is the id of the object that the value belongs to: references found inside keep it alive until their
-    owners know of this process.
+    owners know of this process. Raises SystemFailure for a value that cannot be made again, with the reason behind it.
     """
-    if data[0] != _MAGIC:
-        if outer is None or len(data) < 64:
-            return pickle.loads(data)
-        return _with_outer(outer, lambda: pickle.loads(data))
+    try:
+        if data[0] != _MAGIC:
+            if outer is None or len(data) < 64:
+                return pickle.loads(data)
+            return _with_outer(outer, lambda: pickle.loads(data))
+        return _load_parts(data, outer)
+    except Exception as error:
+        raise not_loaded(error) from error
+
+
+def not_loaded(error: Exception) -> HpcError:
+    """What is raised from the error that making a value again has raised: its class, its module or what it needs is
+    wrong here, and not the code that wanted the value. An error of the runtime says so itself."""
+    if isinstance(error, HpcError):
+        return error
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # the error's own code
+        text = type(error).__name__
+    return SystemFailure(f"the value cannot be loaded here: {text}")
+
+
+def _load_parts(data: Any, outer: bytes | None) -> Any:
     view = memoryview(data)
     _, count, length = _HEAD.unpack_from(view)
     sizes = struct.unpack_from(f"<{count}Q", view, _HEAD.size)

@@ -114,7 +114,6 @@ DIFFERS: dict[str, str] = {
     "ray.exceptions.RpcError": NEVER,
     "ray.exceptions.UserCodeException": NEVER,
     "ray.exceptions.OutOfDiskError": NEVER,
-    "ray.exceptions.RaySystemError": NEVER,
     "ray.exceptions.StreamingGeneratorReplayInconsistentError": NEVER,
     "ray.exceptions.NodeDiedError": "is never raised: what a node's death ends says so in its own error",
 }

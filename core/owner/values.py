@@ -145,7 +145,10 @@ class Values:
         for at, ref in enumerate(refs):
             result = objects[ref._id].result
             if result is not None and result.kind == INLINE and not result.inner and result.data[0] == PICKLED:
-                values.append(unpickle(result.data))  # what value_of would do, for the many that are so
+                try:
+                    values.append(unpickle(result.data))  # what value_of would do, for the many that are so
+                except Exception as error:
+                    raise serialization.not_loaded(error) from error
             else:
                 if result is not None and result.kind == STORED and len(refs) > 1:
                     ahead = ahead or Ahead(self, refs, at)

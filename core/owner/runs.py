@@ -49,16 +49,16 @@ class CallRuns:
             run is None or run.following != made or run.turn != owner.turns or run.box[-1] is not run.msg
             or run.parent != parent
         ):  # fmt: skip
-            run = self._begin(kind, actor, parent)
-            if run is None:
-                return None
+            return self._begin(kind, actor, args, parent)
         number = made + 1
-        owner.made = run.following = number
         ident = owner._prefix + number.to_bytes(8, "big")
+        entry = Entry(ident, True, 1, True)
+        owner.made = number  # the run's follows last: nothing joins one in which a signal's handler raised
+        self._objects[ident] = entry
         run.args.append(args)
         entries = run.entries
-        entry = self._objects[ident] = Entry(ident, True, 1, True)
         entries.append(entry)
+        run.following = number
         if args is not NO_ARGUMENTS:
             run.size += len(args)
         if len(entries) >= BATCH or run.size > owner.max_values_bytes:
@@ -66,7 +66,9 @@ class CallRuns:
             owner.urgent[run.client.worker] = None
         return ident
 
-    def _begin(self, kind: CallKind, actor: bytes, parent: bytes) -> CallRun | None:
+    def _begin(self, kind: CallKind, actor: bytes, args: bytes, parent: bytes) -> bytes | None:
+        """A call that is the first of a run. The run is there with its message or not at all: what is not certain to
+        happen comes before."""
         owner = self.owner
         client = owner.clients.get(actor)
         if client is None or client.state != "alive" or kind.rest:
@@ -76,23 +78,29 @@ class CallRuns:
             self._count(next(reversed(client.runs.values())))
         elif not client.calls:
             return None  # it goes at once, and nobody knows whether others will follow
-        ident = owner._prefix + (owner.made + 1).to_bytes(8, "big")
-        msg = Calls(ident, client.actor, client.incarnation, client.seq, kind.method, [], kind.retry_exceptions)
-        owner.send(client.worker, msg, urgent=not client.inflight)
-        run = CallRun(msg, client, kind, parent, owner.outbox[client.worker], owner.turns)
+        number, worker, box = owner.made + 1, client.worker, owner.box(client.worker)
+        ident = owner._prefix + number.to_bytes(8, "big")
+        msg = Calls(ident, client.actor, client.incarnation, client.seq, kind.method, [args], kind.retry_exceptions)
+        run = CallRun(Entry(ident, True, 1, True), msg, client, kind, parent, box, owner.turns)
+        owner.made = run.following = number
+        self._objects[ident] = run.entries[0]
+        self._of_worker[worker] = client
         kind.open = client.runs[ident] = self.unfinished[ident] = run
-        self._of_worker[client.worker] = client
-        return run
+        box.append(msg)
+        if not client.inflight or run.size > owner.max_values_bytes:
+            owner.urgent[worker] = None
+        return ident
 
     def _count(self, run: CallRun) -> None:
         """Calls that have joined a run since it was looked at last count for the actor's numbers now."""
-        client, owner = run.client, self.owner
-        added = len(run.entries) - run.counted
-        run.counted += added
+        client, owner, entries = run.client, self.owner, run.entries
+        if len(entries) < len(run.args):  # the remote() of the last one was interrupted
+            entries += [self._objects[ident] for ident in ids_from(run.msg.task, len(run.args))[len(entries) :]]
+        added = len(entries) - run.counted
         client.seq += added
         client.inflight += added
-        owner.pending_bytes += added * TASK_BYTES + run.size - run.counted_bytes
-        run.counted_bytes = run.size
+        owner.pending_bytes += added * TASK_BYTES + sum(map(len, run.args[run.counted :]))
+        run.counted += added
 
     # -------------------------------------------------------------- what became of them
 

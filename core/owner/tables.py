@@ -135,12 +135,18 @@ class CallRun:
     """
 
     __slots__ = (
-        "args", "box", "client", "counted", "counted_bytes", "done", "entries", "following", "kind", "msg", "parent",
-        "size", "turn",
+        "args", "box", "client", "counted", "done", "entries", "following", "kind", "msg", "parent", "size", "turn",
     )  # fmt: skip
 
     def __init__(
-        self, msg: Calls, client: ActorClient, kind: CallKind, parent: bytes, box: list[Message], turn: int
+        self,
+        first: Entry,
+        msg: Calls,
+        client: ActorClient,
+        kind: CallKind,
+        parent: bytes,
+        box: list[Message],
+        turn: int,
     ) -> None:
         self.msg = msg
         self.args = msg.args
@@ -149,9 +155,10 @@ class CallRun:
         self.parent = parent
         self.box = box
         self.turn = turn
-        self.entries: list[Entry] = []
+        self.entries = [first]
         self.done = self.following = 0
-        self.size = self.counted = self.counted_bytes = 0
+        self.size = len(msg.args[0])
+        self.counted = 0
 
 
 class Lease:

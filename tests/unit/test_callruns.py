@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hpc.core.callruns import add_result, calls_of, place_in
@@ -13,6 +15,7 @@ from hpc.core.resources import UNIT
 from hpc.core.wire import (
     ERROR,
     INLINE,
+    NO_ARGUMENTS,
     STORED,
     ActorState,
     Call,
@@ -219,6 +222,71 @@ def test_calls_of_runs_count_as_pending():
     caller.owner.handle(WORKER, [CallsDone(made[0], 0, [VALUE, VALUE])])
     assert caller.owner.pending_calls(caller.actor) == 3
     assert caller.owner.is_needed()
+
+
+def test_calls_without_arguments_count_for_what_is_pending_as_they_are_taken_off():
+    caller = Caller()
+    first = in_flight(caller)
+    before = caller.owner.pending_bytes
+    add = caller.owner.runs.add
+    made = [add(caller.kind, caller.actor, NO_ARGUMENTS, b"") for _ in range(3)]
+    assert made[0] is not None
+    caller.sent()
+    caller.owner.handle(WORKER, [CallsDone(made[0], 0, [VALUE] * 3)])
+    assert caller.owner.pending_bytes == before
+    caller.owner.handle(WORKER, [Done(first, 0, [VALUE])])
+    assert not caller.owner.pending_bytes
+
+
+class Interrupted(list[Any]):
+    """A list: the signal that ends the program's remote() comes when something has just been added to it."""
+
+    def append(self, what: Any) -> None:
+        super().append(what)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["args", "entries"])
+def test_each_call_has_its_own_value_though_the_making_of_one_was_interrupted(where):
+    caller = Caller()
+    owner = caller.owner
+    in_flight(caller)
+    made = caller.call(2)
+    run = caller.kind.open
+    assert run is not None
+    plain = getattr(run, where)
+    broken = Interrupted(plain)
+    setattr(run, where, broken)
+    if where == "args":
+        run.msg.args = broken
+    with pytest.raises(KeyboardInterrupt):
+        owner.runs.add(caller.kind, caller.actor, b"interrupted", b"")
+    if where == "args":
+        run.args = run.msg.args = [*broken]
+    else:
+        run.entries = [*broken]
+    made += caller.call(2)
+    runs = [msg for msg in caller.sent() if isinstance(msg, Calls)]
+    assert [(msg.seq, msg.args) for msg in runs] == [(1, [b"0", b"1", b"interrupted"]), (4, [b"0", b"1"])]
+    for msg in runs:
+        results = [Result(INLINE, ident) for ident in ids_from(msg.task, len(msg.args))]
+        owner.handle(WORKER, [CallsDone(msg.task, 0, results)])
+    assert caller.values(made) == [Result(INLINE, ident) for ident in made]
+    assert not owner.runs.unfinished
+
+
+def test_a_run_whose_begin_was_interrupted_is_there_with_its_message_or_not_at_all():
+    caller = Caller()
+    owner = caller.owner
+    in_flight(caller)
+    owner.outbox[WORKER] = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        owner.runs.add(caller.kind, caller.actor, b"interrupted", b"")
+    made = caller.call(2)
+    [msg] = [msg for msg in caller.sent() if isinstance(msg, Calls)]
+    assert msg.seq == 1 and msg.args == [b"interrupted", b"0", b"1"]
+    assert [run.msg for run in owner.runs.unfinished.values()] == [msg]
+    assert made == ids_from(msg.task, 3)[1:]
 
 
 # ---------------------------------------------------------------- the worker's side

@@ -63,11 +63,15 @@ class NodeInfo:
 
     def problem(self) -> str:
         """One line: who is missing, and why."""
+        return f"{self.name}: {self.trouble()}"
+
+    def trouble(self) -> str:
+        """Why it is missing."""
         waiting = {
             "starting": "its supervisor has not answered" if not self.why else "",
             "hello": "not registered with the head yet",
         }.get(self.state, "")
-        return f"{self.name}: {self.why or waiting or 'gone'}"
+        return self.why or waiting or "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class SessionError(Exception):
         lines = [self.what]
         alike: dict[str, list[NodeInfo]] = {}
         for info in self.nodes:
-            alike.setdefault(info.problem().partition(": ")[2], []).append(info)
+            alike.setdefault(info.trouble(), []).append(info)
         for problem, nodes in alike.items():
             shown = ", ".join(info.name for info in nodes[:4])
             more = f" and {len(nodes) - 4} more alike" if len(nodes) > 4 else ""
@@ -458,8 +462,8 @@ class Session:
             code = int(message.get("code", 1))
             info.tail = [str(line) for line in message.get("tail", [])][-TAIL_LINES:]
             text = f"its {message.get('what')} {describe_code(code)}"
-            if message.get("more", "").startswith("not started"):
-                text += f" and was {message['more']}"
+            if message.get("not_restarted"):
+                text += f" and was not started again: {message['not_restarted']}"
         else:
             text = str(message.get("why", "failed"))
         info.why = info.why or text

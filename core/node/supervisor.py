@@ -490,12 +490,12 @@ class Supervisor:
             self._on_control(child)  # its last words
         if self.stopping:
             return
-        why_not = self._restart_head(child, code)
-        if not why_not:
+        restarted, why_not = self._restart_head(child, code)
+        if restarted:
             return
         self.code = 1
         tail = last_lines(self.spec.log_path(f"{child.name}.log")) if self.spec else []
-        self.report("exit", what=child.name, code=code, tail=tail, more=why_not)
+        self.report("exit", what=child.name, code=code, tail=tail, not_restarted=why_not)
         self._begin_stop(FAILURE_GRACE_S, f"the {child.name} {describe_code(code)}")
 
     def _on_mail(self, message: dict[str, Any]) -> None:
@@ -503,13 +503,14 @@ class Supervisor:
             self.head.on_mail(message)
             self._tell("head", message)
 
-    def _restart_head(self, child: _Child, code: int) -> str:
-        """Puts another head in the place of one that was killed; else says why not."""
+    def _restart_head(self, child: _Child, code: int) -> tuple[bool, str]:
+        """Puts another head in the place of one that was killed: (True, ""); or says why not. A node goes on without
+        no other child, which goes without saying."""
         if child.name != "head" or self.head is None:
-            return "a node does not go on without it"
+            return False, ""
         why_not = self.head.why_not(code)
         if why_not:
-            return f"not started again: {why_not}"
+            return False, why_not
         del self.children[child.pid]
         if child.control.fileno() >= 0:
             self._unwatch(child.control.fileno())
@@ -518,12 +519,12 @@ class Supervisor:
         try:
             self._fork("head", self.programs.head, self.head.spec)
         except OSError as error:
-            return f"not started again: {error}"
+            return False, str(error)
         if self.hello_sent:
             self.deadline = time.monotonic() + setting("bind_timeout_s", {})
         for message in self.head.mail:
             self._tell("head", message)
-        return ""
+        return True, ""
 
     def _all_ended(self) -> bool:
         """Whether nothing is left that the grace period is for."""

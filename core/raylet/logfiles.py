@@ -201,8 +201,11 @@ class LogFiles:
         if src.node == self._spec.node and len(msg.data) <= MAX_LAST_BYTES:
             self._last[src.proc] = msg.data
 
-    def worker_ended(self, proc: Proc, why: str, *, failed: bool, task: bytes = b"", attempt: int = 0) -> None:
-        """Remember a worker and keep its files (silent ones leave none); the oldest are forgotten."""
+    def worker_ended(
+        self, proc: Proc, how: str, words: str = "", *, failed: bool, task: bytes = b"", attempt: int = 0
+    ) -> None:
+        """Remember a worker and keep its files (silent ones leave none); the oldest are forgotten. ``how`` it ended is
+        told with its last ``words`` and without."""
         data = self._last.pop(proc.proc, b"")
         row = {
             "worker_id": str(Address(self._spec.node, proc.proc)),
@@ -216,7 +219,8 @@ class LogFiles:
             "resources": {},
             "blocked": False,
             "end_time_ms": time.time() * 1e3,
-            "exit_detail": why,
+            "exit_detail": how + words,
+            "exit_brief": how,
             "failed": failed,
             "last_task_id": task.hex(),
             "last_attempt_number": attempt,

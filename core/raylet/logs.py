@@ -119,9 +119,11 @@ class LogTail:
         self._show_open(now)
         self._flushes.look(now)
 
-    def close(self, number: int, proc: Proc | None, why: str, *, clean: bool, task: bytes, attempt: int) -> None:
-        """A worker has ended: send what is left, now or as its driver takes it, and remember the worker. ``clean``:
-        with exit code 0."""
+    def close(
+        self, number: int, proc: Proc | None, how: str, words: str, *, clean: bool, task: bytes, attempt: int
+    ) -> None:
+        """A worker has ended: send what is left, now or as its driver takes it, and remember the worker. ``words`` are
+        its last ones; ``clean``: with exit code 0."""
         output = self._living.pop(number, None)
         if output is not None:
             self._assign(output, proc)
@@ -139,7 +141,8 @@ class LogTail:
                 task = b""  # what is named is the actor
             meant = proc.retired or proc.doomed or proc.exit_cause == "exit"
             failed = not meant and (not clean or bool(proc.exit_why))
-            self.files.worker_ended(proc, proc.exit_why or why, failed=failed, task=task, attempt=attempt)
+            how, words = (proc.exit_why, "") if proc.exit_why else (how, words)
+            self.files.worker_ended(proc, how, words, failed=failed, task=task, attempt=attempt)
 
     def last_lines(self, proc: int) -> list[str]:
         """The end of a worker's standard error, for the message about its death."""

@@ -218,18 +218,18 @@ class Raylet:
             self._drain(number, stream)
         slot = self.slots.get(number)
         task, attempt = self.arena.published(slot) if slot is not None else (b"", 0)
-        why = describe_exit(status)
+        how = describe_exit(status)
         tail = self.logs.last_lines(number)
-        if tail and os.WIFSIGNALED(status) is False and os.waitstatus_to_exitcode(status) != 0:
-            why += "; its last words: " + " | ".join(tail[-3:])
-        self.exited[number] = why
+        told = bool(tail) and not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status) != 0
+        words = "; its last words: " + " | ".join(tail[-3:]) if told else ""
+        self.exited[number] = how + words
         proc = self.machine.leasing.procs.get(number)
         if proc is not None and proc.state == "starting":
-            self._start_failed(proc, why)
+            self._start_failed(proc, how + words)
         no_memory = self.watchdog.why_ended(number, os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
-        why = no_memory or f"its process (pid {self._pid(number)}) {why}"
-        self.logs.close(number, proc, why, clean=status == 0 and not no_memory, task=task, attempt=attempt)
-        self.machine.process_gone(number, why, task, attempt, "oom" if no_memory else "crash")
+        how, words = (no_memory, "") if no_memory else (f"its process (pid {self._pid(number)}) {how}", words)
+        self.logs.close(number, proc, how, words, clean=status == 0 and not no_memory, task=task, attempt=attempt)
+        self.machine.process_gone(number, how + words, task, attempt, "oom" if no_memory else "crash")
         if number not in self.streams:
             self._forget(number)
 

@@ -243,11 +243,12 @@ class Run:
         return code
 
     def _save_running(self, session: Session) -> None:
-        left = f"left {short(max(0.0, self.end_s - time.monotonic()))}" if self.end_s is not None else ""
+        left_s = max(0.0, self.end_s - time.monotonic()) if self.end_s is not None else None
+        left = f"left {short(left_s)}" if left_s is not None else ""
         ready = len(session.ready())
         self.reporter.state(
             "running", granted(session.ready()), left, key=str(ready), show=False, nodes_ready=ready, missing=[],
-            node_dir=session.local_dir() or "", node_name=os.environ.get("SLURMD_NODENAME", ""),
+            left_s=left_s, node_dir=session.local_dir() or "", node_name=os.environ.get("SLURMD_NODENAME", ""),
         )  # fmt: skip
 
     # -- the end ----------------------------------------------------------------------------------------

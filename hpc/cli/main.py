@@ -138,6 +138,7 @@ def _row(job: JobDir) -> dict[str, Any]:
         "job": job.number, "scheduler_id": str(content.get("scheduler_id", "")), "name": content.get("name", ""),
         "kind": content.get("kind", ""), "state": state, "nodes": status.get("nodes_ready", content.get("nodes")),
         "age_s": round(max(0.0, until - since), 1), "exit_code": status.get("exit_code"), "reason": "",
+        "left_s": status.get("left_s"),
         "text": status.get("text", ""), "why": status.get("why", ""), "missing": status.get("missing", []),
         "log": content.get("log", ""), "folder": str(job.path), "host": status.get("host", ""),
     }  # fmt: skip
@@ -160,7 +161,7 @@ def _correct(row: dict[str, Any], state: str, reason: str, left: str) -> None:
         row["state"], row["reason"] = "queued", reason
         row["text"] = f"queued    {reason_in_words(reason)}"
     elif state in ("RUNNING", "COMPLETING"):
-        row["text"] += f"  left {left}" if "left" not in row["text"] and row["state"] == "running" else ""
+        row["text"] += f"  left {left}" if row["left_s"] is None and row["state"] == "running" else ""
     else:
         row["state"] = "ended"
         row["text"] = row["why"] = f"{state}: {reason_in_words(reason)}"

@@ -147,7 +147,7 @@ def _whole_id(wanted: str) -> str:
 
 def _title(worker: str, suffix: str, ended: dict[str, Any] | None) -> str:
     what = f"worker {worker} std{suffix}"
-    return f"{what}: {ended['exit_detail'].partition('; its last words')[0]}" if ended is not None else what
+    return f"{what}: {ended['exit_brief']}" if ended is not None else what
 
 
 def _stream(suffix: str) -> Any:

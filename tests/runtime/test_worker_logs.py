@@ -217,6 +217,21 @@ def test_a_worker_that_has_ended_is_remembered(session):
     assert "killed soon" in shown.stdout and "SIGKILL" in shown.stdout and worker not in shown.stdout
 
 
+def test_the_last_words_of_a_worker_are_in_its_detail_and_not_in_the_title_of_its_log(session):
+    @hpc.remote(max_retries=0)
+    def gives_up():
+        print("what I know is little", file=sys.stderr, flush=True)
+        os._exit(3)
+
+    ref = gives_up.remote()
+    with pytest.raises(hpc.exceptions.WorkerCrashedError, match="what I know is little"):
+        hpc.get(ref)
+    rows = eventually(lambda: [r for r in state.list_workers() if r.get("last_task_id") == ref.hex()])
+    assert rows[0].exit_detail == f"{rows[0].exit_brief}; its last words: what I know is little"
+    shown = cli("logs", "--failed").stderr.splitlines()
+    assert f"==== worker {rows[0].worker_id} stderr: {rows[0].exit_brief}" in shown
+
+
 def test_a_node_keeps_a_bounded_number_of_ended_workers(tmp_path):
     from hpc.core.node.spec import NodeSpec
     from hpc.core.raylet import logfiles

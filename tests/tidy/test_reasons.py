@@ -16,8 +16,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p for part in ("core", "hpc", "launchers") for p in (ROOT / part).rglob("*.py"))
-#: The scheduler's own words.
-OUTSIDE = re.compile(r"launchers/.*slurm.*words\.py|launchers/slurm/words\.py")
+#: What schedulers print: words from outside.
+OUTSIDE = re.compile(r"launchers/slurm.*")
+#: A constant of several words is prose, too.
+PROSE = re.compile(r".*[A-Za-z]{2,} [A-Za-z]{2,}.*", re.DOTALL)
 #: Names of texts for people.
 TEXT = re.compile(r"(.*_)?(why|reason)|infeasible|death_cause")
 #: Names of exceptions: what `str` makes of them is such a text.
@@ -50,6 +52,13 @@ def is_text(node: ast.AST) -> bool:
     return False
 
 
+def is_prose(node: ast.AST) -> bool:
+    """Whether it is a constant of several words (or a list of some), which only a text for people has."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and PROSE.fullmatch(node.value) is not None
+    return isinstance(node, (ast.Tuple, ast.List, ast.Set)) and any(map(is_prose, node.elts))
+
+
 def empty(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and not node.value
 
@@ -62,8 +71,10 @@ def read_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
             asks = any(isinstance(op, (ast.Eq, ast.NotEq, ast.In, ast.NotIn)) for op in node.ops)
             if asks and any(map(is_text, sides)) and not all(is_text(side) or empty(side) for side in sides):
                 yield node.lineno, "compares"
+            elif asks and any(map(is_prose, sides)):
+                yield node.lineno, "compares with words"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in LOOKS and is_text(node.func.value):
+            if node.func.attr in LOOKS and (is_text(node.func.value) or any(map(is_prose, node.args))):
                 yield node.lineno, node.func.attr
             elif node.func.attr in REGEX and any(is_text(arg) for arg in node.args[:2]):
                 yield node.lineno, f"re.{node.func.attr}"
@@ -97,6 +108,10 @@ def test_nothing_acts_on_the_words_of_a_reason(path):
         "NAMES[msg.why]",
         "NAMES.get(reason)",
         '(row.get("x") or why).split()',
+        'message.get("more", "").startswith("not started")',
+        'row["detail"].partition("; its last words")',
+        '"left behind" in row["text"]',
+        'state in ("not ready", "gone")',
     ],
 )
 def test_the_check_finds(text):

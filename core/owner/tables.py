@@ -20,6 +20,9 @@ from hpc.core.wire import Call, Calls, CreateActor, Message, Result, Task
 if TYPE_CHECKING:
     import threading
 
+#: Tasks that may be queued at one worker, however short they are.
+MAX_DEPTH = 512
+
 
 class Waiter:
     """Somebody who waits until ``needed`` more objects have a value. ``callback`` runs outside the machine; without
@@ -226,7 +229,7 @@ class Shape:
         self.driver: Address | None = None
         self.near: dict[int, Shape] | None = None
         #: tasks that may be queued behind one another at one worker; what is to be spread is never queued
-        self.max_depth = 1 if strategy == "SPREAD" else 512
+        self.max_depth = 1 if strategy == "SPREAD" else MAX_DEPTH
 
 
 class OwnedActor:

@@ -1,9 +1,8 @@
 """Who is which rank, on which node, and what each rank's environment says: pure, from plain data.
 
-Placement is from the view of ``hpc.nodes()``, as long as there are no placement groups: a plan of one node for each
-worker, which the scheduler takes as a wish (PACK, SPREAD) or as a condition (STRICT_*). Unlike a placement group it
-reserves nothing: of two runs that start at the same time on a full cluster, each may get a part of its workers and
-wait for the rest.
+Placement is from the view of ``hpc.nodes()`` and uses no placement group yet: a plan of one node for each worker, which
+the scheduler takes as a wish (PACK, SPREAD) or as a condition (STRICT_*). Unlike a placement group it reserves nothing:
+of two runs that start at the same time on a full cluster, each may get a part of its workers and wait for the rest.
 """
 
 from __future__ import annotations

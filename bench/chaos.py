@@ -27,7 +27,7 @@ import hpc
 from hpc.core.node.headkeeper import MAX_RESTARTS, RESTART_WINDOW_S
 from hpc.core.node.reap import descendants
 from hpc.core.wire import KvGet, KvPut
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import NodeInfo, Session
 
 KINDS = ("worker", "worker", "head", "raylet", "zygote", "supervisor")

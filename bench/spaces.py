@@ -52,7 +52,7 @@ def enter(path: str, host: str) -> None:
 def session(bed: Any, **options: Any) -> Iterator[Any]:
     """A session with a node in each namespace of a bed; ready when given."""
     from hpc.core.node.supervisor import supervisor_main
-    from hpc.launchers.local import LocalGroup
+    from hpc.launchers.local.group import LocalGroup
     from hpc.launchers.session import Session
 
     launcher = os.getpid()

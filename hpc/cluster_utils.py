@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpc.core.exceptions import SessionStartError
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.pumped import PumpedSession
 from hpc.launchers.session import NodeInfo, Session, SessionError
 from hpc.options import whole_bytes

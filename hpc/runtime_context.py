@@ -175,7 +175,7 @@ class RuntimeContext:
         return None if ends_at is None else max(0.0, ends_at - time.monotonic())
 
     def get_scheduler(self) -> str | None:
-        """The scheduler in whose allocation the session runs ("slurm", "pbs", ...); None outside any."""
+        """The name, in small letters, of the scheduler in whose allocation the session runs; None outside any."""
         return _allocation()[0].get("scheduler")
 
     def get_scheduler_job_id(self) -> str | None:

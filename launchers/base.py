@@ -1,7 +1,7 @@
 """What every way of starting supervisors shares: groups of nodes and the pipes to them.
 
 A *group* is a number of supervisors that were started together and read the same broadcast: the N processes
-of `LocalGroup`, or one srun with a task per node.  A subclass says how to start it, whether it still runs
+of `LocalGroup`, or one step of a job with a task per node.  A subclass says how to start it, whether it still runs
 and how to end it by force; the pipes, the lines and the pending bytes are handled here, so that
 `launchers.session.Session` sees all schedulers alike.
 
@@ -15,21 +15,30 @@ of imports at the start of every `hpc-launch`).
 from __future__ import annotations
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from hpc.core.node.bootstrap import Noise, Report, ReportDecoder, encode_command
 
+#: The node program.  Empty entries leave sys.path, so that a user's core.py beside a script is not imported.
+NODE_PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.core.node.supervisor import main; main()"
+
 READ_BYTES = 1 << 16
 GroupState = Literal["new", "running", "ended"]
+
+
+def node_command(python: str = sys.executable) -> list[str]:
+    """The command of the node program, without `--rank R` or `--rank-env NAME`."""
+    return [python, "-c", NODE_PROGRAM]
 
 
 class Channel:
     """The pipes to one started process: its stdin, where commands go, and its stdout, where reports come from.
 
     `ranks` are the ranks (numbers in the group) that speak through it: one for a local supervisor, all of
-    the group for srun.  Both descriptors belong to the channel and are made non-blocking.
+    the group for a step.  Both descriptors belong to the channel and are made non-blocking.
     """
 
     def __init__(self, stdin_fd: int, stdout_fd: int, ranks: Sequence[int]) -> None:
@@ -103,6 +112,8 @@ class NodeGroup(ABC):
 
     #: true when all supervisors of the group run on the machine of the launcher
     local = False
+    #: what the command that starts the nodes said last, apart from their own words
+    last_words: Sequence[str] = ()
 
     def __init__(self, size: int) -> None:
         if size < 1:
@@ -134,7 +145,7 @@ class NodeGroup(ABC):
         return None
 
     def describe(self) -> str:
-        """Who this is, in an error: "srun of step 4711.0"."""
+        """Which group this is, in an error: "2 local nodes"."""
         return f"{type(self).__name__} of {self.size}"
 
     # -- what is the same for all -----------------------------------------------------------------------

@@ -26,7 +26,8 @@ from hpc.core.node.bootstrap import Message, Report
 from hpc.core.node.detect import boot_id
 from hpc.core.node.reap import describe_code
 from hpc.launchers.base import Channel, NodeGroup
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.registry import job_of, strip
 
 START_TIMEOUT_S = 300.0
 STOP_GRACE_S = 5.0
@@ -309,6 +310,8 @@ class Session:
             "overrides": dict(overrides or {}),
             "driver_host": self._driver_host and is_first,
             "gateway": gateway,
+            "allocation": job_of(os.environ),
+            "strip": strip(),
             **fields,
             "config": merged,
         }

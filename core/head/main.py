@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import sys
 import threading
@@ -18,7 +17,6 @@ from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.frames import encode_bodies, log_instead
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
-from hpc.core.node.allocation import allocation
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec
 from hpc.core.node.times import fault_times
@@ -42,7 +40,7 @@ class Head:
         self.machine = HeadMachine(suspect_s=times.suspect_s, dead_s=times.dead_s, now=self.reactor.now())
         self.machine.detached.enter(spec.session)
         arm("head", self.machine, config, spec.node, spec.dir)
-        self.machine.allocation = allocation(os.environ)
+        self.machine.allocation = spec.allocation
         if spec.time_left_s is not None:
             self.machine.ends_at = spec.started_at + spec.time_left_s
         self.journal: JournalFile | None = JournalFile(spec.dir)

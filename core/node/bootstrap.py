@@ -1,8 +1,8 @@
 """The lines by which a launcher and its supervisors talk while a session comes up, and until it ends.
 
 Pure: bytes in, messages out; no descriptors, no clock.  Launcher to supervisors is one JSON object a line,
-read by every rank of a group.  Supervisor to launcher goes through whatever the scheduler has (srun merges
-the output of all tasks, lets banners through and may cut lines above 1 KiB), so a report is JSON in pure
+read by every rank of a group.  Supervisor to launcher goes through whatever the scheduler has (it may merge
+the output of all tasks, let banners through and cut lines above 1 KiB), so a report is JSON in pure
 ASCII, split into chunks, one a line::
 
     @hpc <rank> <number of the message> <k>/<n> <chunk of at most 800 bytes>

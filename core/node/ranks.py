@@ -7,8 +7,8 @@ LOCAL_RANK says which to take.
 What a scheduler or an MPI launcher told *this* process about ranks is removed from the environment of all
 that a supervisor starts (`without_ranks`): a supervisor is one task of a step, and an MPI, Lightning or
 DeepSpeed below would believe to be that task.  Removed are the families in `RANK_PREFIXES` (PMI, PMIx, Open MPI,
-PALS, Hydra, torchelastic, Slurm's step) and the names in `RANK_NAMES` (SLURM_PROCID, SLURM_NTASKS, RANK, ...).
-The job stays known (SLURM_JOB_ID, SLURM_JOB_NODELIST, SLURM_CPUS_ON_NODE, SLURM_STEP_GPUS, ...).
+PALS, Hydra, torchelastic), the names in `RANK_NAMES` (RANK, MASTER_ADDR, ...), and what the launcher says of its
+schedulers (`Strip` of the start message).  The job itself stays known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 
 from hpc.core.node.process import fork_child
 from hpc.core.node.reap import exit_code
-from hpc.core.node.spec import NodeSpec
+from hpc.core.node.spec import NodeSpec, Strip
 
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 16  # a longer line goes up in pieces
@@ -42,38 +42,12 @@ RANK_PREFIXES = (
     "MV2_COMM_",
     "I_MPI_HYDRA_",
     "TORCHELASTIC_",
-    "SLURM_CPU_BIND",
-    "SLURM_PMI",
-    "SLURM_STEP_",
-    "SLURM_SRUN_COMM_",
 )
 RANK_NAMES = frozenset(
     [
         "PMI2_RANK",
         "MPI_LOCALRANKID",
         "MPI_LOCALNRANKS",
-        "FLUX_TASK_RANK",
-        "FLUX_TASK_LOCAL_ID",
-        "SLURM_PROCID",
-        "SLURM_LOCALID",
-        "SLURM_NODEID",
-        "SLURM_GTIDS",
-        "SLURM_TASK_PID",
-        "SLURM_MPI_TYPE",
-        "SLURM_NTASKS",
-        "SLURM_NPROCS",
-        "SLURM_NTASKS_PER_NODE",
-        "SLURM_TASKS_PER_NODE",
-        "SLURM_NTASKS_PER_CORE",
-        "SLURM_NTASKS_PER_SOCKET",
-        "SLURM_NTASKS_PER_GPU",
-        "SLURM_DISTRIBUTION",
-        "SLURM_LAUNCH_NODE_IPADDR",
-        "SLURM_STEPID",
-        "SLURM_UMASK",
-        "SLURM_PTY_PORT",
-        "SLURM_PTY_WIN_COL",
-        "SLURM_PTY_WIN_ROW",
         "RANK",
         "WORLD_SIZE",
         "LOCAL_RANK",
@@ -88,7 +62,6 @@ RANK_NAMES = frozenset(
         "MASTER_PORT",
     ]
 )
-KEPT_NAMES = frozenset({"SLURM_STEP_GPUS"})  # says which devices, not which rank
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -103,12 +76,14 @@ class Order(msgspec.Struct, kw_only=True):
     env: dict[str, str | None] = {}
 
 
-def without_ranks(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` without what says which rank of whose step this is."""
+def without_ranks(environ: Mapping[str, str], strip: Strip | None = None) -> dict[str, str]:
+    """`environ` without what says which rank of whose step this is; `strip` is what the launcher adds to that."""
+    strip = strip or Strip()
+    prefixes, names = (*RANK_PREFIXES, *strip.prefixes), RANK_NAMES.union(strip.names)
     return {
         name: value
         for name, value in environ.items()
-        if name in KEPT_NAMES or not (name.startswith(RANK_PREFIXES) or name in RANK_NAMES)
+        if name in strip.kept or not (name.startswith(prefixes) or name in names)
     }
 
 

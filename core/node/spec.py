@@ -35,6 +35,14 @@ class Overrides(msgspec.Struct, kw_only=True):
     labels: dict[str, str] = {}
 
 
+class Strip(msgspec.Struct, kw_only=True):
+    """Variables of schedulers that nothing on the node inherits, by their beginning or name; but for those kept."""
+
+    prefixes: list[str] = []
+    names: list[str] = []
+    kept: list[str] = []
+
+
 class Start(msgspec.Struct, kw_only=True):
     """The start message (field by field as in the bootstrap protocol)."""
 
@@ -47,6 +55,9 @@ class Start(msgspec.Struct, kw_only=True):
     base_dir: str | None = None
     overrides: Overrides = msgspec.field(default_factory=Overrides)
     grant_env: dict[str, list[str]] = {}
+    strip: Strip = msgspec.field(default_factory=Strip)
+    #: the job that the session runs in, "scheduler" and "job_id"; empty outside any
+    allocation: dict[str, str] = {}
     config: dict[str, Any] = {}
     driver_host: bool = False
     gateway: bool = False
@@ -100,6 +111,8 @@ class NodeSpec:
     head_rank: int | None = None
     driver_host: bool = False
     gateway: bool = False
+    #: the job that the session runs in, "scheduler" and "job_id"; empty outside any
+    allocation: dict[str, str] = field(default_factory=dict)
     time_left_s: float | None = None
     #: time.monotonic() when `time_left_s` was true
     started_at: float = field(default_factory=time.monotonic)

@@ -288,7 +288,7 @@ class Supervisor:
             self._fail(str(error))
             return
         self.spec = spec
-        environ = without_ranks(os.environ)
+        environ = without_ranks(os.environ, start.strip)
         for name in set(os.environ) - set(environ):
             del os.environ[name]
         if start.mode == "ranks":

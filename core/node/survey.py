@@ -52,6 +52,7 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
         head_rank=start.head_rank,
         driver_host=start.driver_host,
         gateway=start.gateway,
+        allocation=start.allocation,
         time_left_s=start.time_left_s,
     )
     if start.mode != "ranks":

@@ -7,9 +7,7 @@ import signal
 import socket
 
 from hpc.cli.errors import CliError
-from hpc.cli.jobdir import JobDir, over, process_is
-from hpc.launchers.run import run_command
-from hpc.launchers.slurm import cancel_command, no_such_job
+from hpc.cli.jobdir import JobDir, over, process_is, scheduler_of
 
 
 def cancel_job(job: JobDir) -> str:
@@ -19,11 +17,12 @@ def cancel_job(job: JobDir) -> str:
         return "has ended already"
     if content.get("kind") == "submitted":
         job_id = str(content.get("scheduler_id", ""))
-        answer = run_command(cancel_command(job_id))
-        if not answer.ok and not no_such_job(answer.err):
-            raise CliError("SCHEDULER-DOWN", f"job {job_id} could not be cancelled", why=answer.why())
+        scheduler = scheduler_of(job)
+        reply = scheduler.cancel(job_id)
+        if not reply.ok and not reply.unknown:
+            raise CliError("SCHEDULER-DOWN", f"job {job_id} could not be cancelled", why=reply.why)
         job.event("cancelled")
-        return f"cancelled (Slurm job {job_id})" if answer.ok else "has ended already"
+        return f"cancelled ({scheduler.title} job {job_id})" if reply.ok else "has ended already"
     host, pid = str(status.get("host", "")), int(status.get("pid", 0))
     if host != socket.gethostname():
         raise CliError("NOT-OURS", f"job {job.number} runs on {host}", fix=f"ssh {host} hpc cancel {job.number}")

@@ -7,7 +7,6 @@ Rejected: a connection to the job (compute nodes often cannot be reached from a 
 
 from __future__ import annotations
 
-import os
 import select
 import signal
 import sys
@@ -18,24 +17,12 @@ from typing import Any, BinaryIO
 
 from hpc.cli import errors
 from hpc.cli.errors import CliError
-from hpc.cli.jobdir import JobDir
+from hpc.cli.jobdir import JobDir, scheduler_of
 from hpc.cli.report import HEARTBEAT_S
 from hpc.cli.signals import Signals
 from hpc.cli.status import StatusLine, line
-from hpc.launchers.run import Background, run_command
-from hpc.launchers.slurm import (
-    JobInfo,
-    cancel_command,
-    compress_nodes,
-    job_command,
-    no_such_job,
-    parse_job,
-    query_env,
-    queue_command,
-    queue_position,
-    signal_command,
-)  # fmt: skip
-from hpc.launchers.slurm_words import reason_in_words
+from hpc.launchers.hostnames import compress_nodes
+from hpc.launchers.scheduler import Inquiry, JobInfo, JobNews
 
 SECOND_CHANCE_S = 2.0  # a second Ctrl-C counts within this time
 SETTLE_S = 10.0  # a shared file system may show the last words so late
@@ -50,13 +37,14 @@ class Follower:
     def __init__(self, job: JobDir, *, quiet: bool = False, interval_s: float = 30.0, tail_lines: int | None = None):
         self.job = job
         content = job.job()
+        self.scheduler = scheduler_of(job)
         self.job_id = str(content.get("scheduler_id", ""))
         self.log = Path(content["log"]) if content.get("log") else None
         self.line = StatusLine(quiet=quiet)
         self.terminal = sys.stdin.isatty() and sys.stderr.isatty()
         self.base_interval_s = self.interval_s = interval_s
         self.next_poll_s = time.monotonic() + min(FIRST_POLL_S, interval_s)
-        self.query: Background | None = None
+        self.query: Inquiry | None = None
         self.info: JobInfo | None = None
         self.gone = False  # the scheduler does not know the job any more
         self.position: int | None = None
@@ -116,10 +104,11 @@ class Follower:
         return True
 
     def phase(self, status: dict[str, Any]) -> str:
-        if self.info is not None and self.info.pending:
+        if self.info is not None and self.info.phase == "queued":
             return "queued"
         state = str(status.get("state", "queued"))
-        return "starting" if state == "queued" and self.info is not None and self.info.running else state
+        has_nodes = self.info is not None and self.info.phase == "running"
+        return "starting" if state == "queued" and has_nodes else state
 
     # -- the end ----------------------------------------------------------------------------------------
 
@@ -129,7 +118,7 @@ class Follower:
             code = int(status.get("exit_code", errors.EXIT_OUR_FAULT))
             self.line.final(str(status.get("text", line("ended"))))
             return code
-        over = self.gone or (self.info is not None and self.info.ended)
+        over = self.gone or (self.info is not None and self.info.phase == "ended")
         if not over:
             self.ended_since_s = None
             return None
@@ -152,19 +141,17 @@ class Follower:
         """The job is over and its hpc-launch could not say how."""
         info, began = self.info, status.get("state") not in ("queued", "submitting", None)
         if info is None:
-            what = f"job {self.job_id} is not known to Slurm any more"
+            what = f"job {self.job_id} is not known to {self.scheduler.title} any more"
             raise CliError("SESSION-LOST", what, why=str(status.get("text", "")))
-        if info.state == "CANCELLED":
+        if info.ending == "cancelled":
             if not began and not info.nodes:
                 raise CliError("CANCELLED", f"job {self.job_id} was cancelled before it started")
             self.line.final(line("ended", "cancelled"))
             return 128 + signal.SIGTERM
-        if info.state == "TIMEOUT":
+        if info.ending == "timeout":
             raise CliError("WALLTIME", "the job's time was over before the script ended", fix="--time=TIME, longer")
-        if info.state in ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"):
-            raise CliError(
-                "SESSION-LOST", f"job {self.job_id} ended with {info.state}", why=reason_in_words(info.reason)
-            )
+        if info.ending == "lost":
+            raise CliError("SESSION-LOST", f"job {self.job_id} ended with {info.state}", why=info.why)
         code = info.exit_code or (128 + info.exit_signal if info.exit_signal else 0)
         if not began:
             raise CliError(
@@ -185,23 +172,22 @@ class Follower:
         if self.query is None:
             if now < self.next_poll_s or (self._alive(status, now) and not self.cancelled):
                 return
-            self.query = Background(job_command(self.job_id), env=query_env(os.environ))
-        answer = self.query.poll()
-        if answer is None:
+            self.query = self.scheduler.inquire(self.job_id, position=self.line.terminal)
+        news = self.query.poll()
+        if news is not None:
+            self._learn(news)
+        if not self.query.over:
             return
-        if answer.argv[0] == "squeue":
-            self.position = queue_position(answer.out, self.job_id) if answer.ok else None
-        else:
-            info = parse_job(answer.out) if answer.ok else None
-            self.gone = not answer.ok and no_such_job(answer.err)
-            self.info = info or self.info
         self.query.close()
         self.query = None
-        if answer.argv[0] == "scontrol" and self.info is not None and self.info.pending and self.line.terminal:
-            self.query = Background(queue_command(self.info.partition), env=query_env(os.environ))
-            return
         self.next_poll_s = now + (min(1.0, self.base_interval_s) if self.cancelled else self.interval_s)
         self.interval_s = min(self.interval_s * POLL_GROWTH, POLL_MOST * self.base_interval_s)
+
+    def _learn(self, news: JobNews) -> None:
+        if news.info is not None or not news.known:
+            self.gone = not news.known
+            self.info, self.position = news.info or self.info, None
+        self.position = news.position or self.position
 
     def _alive(self, status: dict[str, Any], now: float) -> bool:
         """Whether the job's own signs of life make asking needless."""
@@ -227,8 +213,7 @@ class Follower:
             return
         place = f"#{self.position} in {info.partition}" if self.position else info.partition
         start = f"est. start ≈{clock(info.start)}" if info.start else "start not estimated yet"
-        reason = reason_in_words(info.reason)
-        text = line("queued", self.job_id, place, start, f"{info.reason}: {reason}" if info.reason else reason)
+        text = line("queued", self.job_id, place, start, f"{info.reason}: {info.why}" if info.reason else info.why)
         self.line.show(text, key=f"queued {info.reason}")
 
     # -- Ctrl-C and its kin -----------------------------------------------------------------------------
@@ -256,7 +241,7 @@ class Follower:
         elif phase == "running" and self.interrupts == 2:
             self.detach_at_s = None
             self.line.note("SIGINT sent to the script; Ctrl-C again ends the job")
-            run_command(signal_command(self.job_id, "INT"))
+            self.scheduler.signal(self.job_id, "INT")
         else:
             self.detach_at_s = None
             self._cancel()
@@ -266,9 +251,9 @@ class Follower:
             return
         self.cancelled = True
         self.line.note(f"cancelling job {self.job_id}")
-        answer = run_command(cancel_command(self.job_id))
-        if not answer.ok:
-            self.line.note(f"hpc: {answer.why()}")
+        reply = self.scheduler.cancel(self.job_id)
+        if not reply.ok:
+            self.line.note(f"hpc: {reply.why}")
         self.next_poll_s = time.monotonic()
 
     def _detach(self, code: int) -> int:
@@ -286,7 +271,7 @@ class _Leave(Exception):
 
 
 def clock(start: str) -> str:
-    """Slurm's `2026-11-21T14:20:04` as 14:20, with the date when it is another day."""
+    """A scheduler's `2026-11-21T14:20:04` as 14:20, with the date when it is another day."""
     try:
         when = datetime.strptime(start, "%Y-%m-%dT%H:%M:%S")
     except ValueError:

@@ -25,9 +25,9 @@ from hpc.cli.status import StatusLine, line
 from hpc.cli.timefmt import short
 from hpc.cli.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
-from hpc.launchers.pick import Place, make_group, session_options
+from hpc.launchers.hostnames import compress_nodes
+from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.session import Event, NodeInfo, Session, SessionError, StartError
-from hpc.launchers.slurm import compress_nodes
 
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
 TICK_S = 1.0
@@ -246,9 +246,11 @@ class Run:
         left_s = max(0.0, self.end_s - time.monotonic()) if self.end_s is not None else None
         left = f"left {short(left_s)}" if left_s is not None else ""
         ready = len(session.ready())
+        alloc = self.place.alloc
         self.reporter.state(
             "running", granted(session.ready()), left, key=str(ready), show=False, nodes_ready=ready, missing=[],
-            left_s=left_s, node_dir=session.local_dir() or "", node_name=os.environ.get("SLURMD_NODENAME", ""),
+            left_s=left_s, node_dir=session.local_dir() or "",
+            node_name=(alloc.here or "") if alloc is not None else "",
         )  # fmt: skip
 
     # -- the end ----------------------------------------------------------------------------------------
@@ -335,7 +337,7 @@ class Run:
         while self.session is not None and self.session.state != "ended" and time.monotonic() < end_s:
             self._wait(self.session, 0.05)
             self.session.pump()
-        said = errors.unsaid(getattr(self.group, "last_words", ()), str(error))
+        said = errors.unsaid(self.group.last_words if self.group is not None else (), str(error))
         lines = str(error).splitlines()
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0
         fix = f"--min-nodes={came} goes on with those that came" if came else ""
@@ -359,10 +361,10 @@ def node_count(settings: Settings, place: Place) -> int | None:
     if settings.origin("nodes") != "--nodes":
         return None
     if least > have:
+        where = f"{place.scheduler.title} job {place.alloc.job_id}: {compress_nodes(place.alloc.nodes)}"
         raise CliError(
-            "TOO-MANY-NODES", f"{least} nodes asked for, but this allocation has {have}",
-            where=f"Slurm job {place.alloc.job_id}: {compress_nodes(place.alloc.nodes)}", fix=f"--nodes={have}",
-            exit_code=errors.EXIT_TOO_FEW_NODES,
+            "TOO-MANY-NODES", f"{least} nodes asked for, but this allocation has {have}", where=where,
+            fix=f"--nodes={have}", exit_code=errors.EXIT_TOO_FEW_NODES,
         )  # fmt: skip
     return min(int(most), have)
 

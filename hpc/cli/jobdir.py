@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from hpc.cli.errors import CliError
+from hpc.launchers.registry import SCHEDULERS
+from hpc.launchers.scheduler import Scheduler
 
 KEPT_LOCAL = 20  # folders of finished jobs that ran at a terminal; they hold no output
 STATES = ("submitting", "queued", "starting", "running", "ended")
@@ -125,7 +127,7 @@ def by_scheduler_id(base: Path, scheduler_id: str) -> JobDir | None:
 
 
 def select(base: Path, words: Sequence[str]) -> list[JobDir]:
-    """`last`, `all`, `3`, `1-3`, a scheduler's id, `slurm:4711`; without words, `last`. CliError when none matches."""
+    """`last`, `all`, `3`, `1-3`, a scheduler's id, `NAME:4711`; without words, `last`. CliError when none matches."""
     found: dict[int, JobDir] = {}
     for word in words or ["last"]:
         matches = _select_one(base, word)
@@ -150,6 +152,15 @@ def _select_one(base: Path, word: str) -> list[JobDir]:
         return [JobDir(base / word)]
     job = by_scheduler_id(base, scheduler_id)
     return [job] if job is not None and scheme in ("", job.job().get("scheduler")) else []
+
+
+def scheduler_of(job: JobDir) -> Scheduler:
+    """The scheduler that the job was submitted to; CliError when its folder does not say, or names an unknown one."""
+    name = str(job.job().get("scheduler", ""))
+    if name not in SCHEDULERS:
+        what = f"job {job.number} was submitted to a scheduler that is not known here: {name!r}"
+        raise CliError("NO-JOB", what, where=str(job.path / "job.json"), why=f"there are: {', '.join(SCHEDULERS)}")
+    return SCHEDULERS[name]
 
 
 def prune(base: Path) -> None:

@@ -12,6 +12,8 @@ from hpc.cli import errors, jobdir
 from hpc.cli.errors import CliError
 from hpc.cli.jobdir import JobDir
 from hpc.cli.options import Settings, load
+from hpc.launchers.registry import Place, find_place
+from hpc.launchers.scheduler import BadAllocation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +44,11 @@ def launch(argv: Sequence[str]) -> int:
         return 0
     if settings.script is None:
         raise CliError("USAGE", "no script was given", fix="hpc-launch [options] SCRIPT [ARGS ...]")
-    from hpc.launchers.pick import find_place
-
     try:
         place = find_place(wanted=settings["scheduler"])
-    except ValueError as error:
+    except BadAllocation as error:
         what = "the environment speaks of an allocation that makes no sense"
-        raise CliError("CONFIG", what, why=str(error), fix="unset SLURM_JOB_ID") from None
+        raise CliError("CONFIG", what, why=str(error), fix=error.fix) from None
     if settings["dry_run"] or (settings["test_only"] and place.kind != "login"):
         from hpc.cli.plan import show
 
@@ -61,11 +61,11 @@ def launch(argv: Sequence[str]) -> int:
     from hpc.cli.inside import Run
 
     run = Run(settings, place, None)
-    run.reporter.job = own_folder(settings, place.alloc.job_id if place.alloc is not None else "")
+    run.reporter.job = own_folder(settings, place)
     return run.run()
 
 
-def own_folder(settings: Settings, scheduler_id: str) -> JobDir | None:
+def own_folder(settings: Settings, place: Place) -> JobDir | None:
     """The folder of the job: given by --job in a submitted one; else a new one, and none where that is impossible."""
     if settings["job"]:
         return JobDir(jobdir.expand(settings["job"]))
@@ -77,7 +77,7 @@ def own_folder(settings: Settings, scheduler_id: str) -> JobDir | None:
             "job.json",
             {
                 "number": job.number, "name": os.path.basename(str(settings.script)), "kind": "here",
-                "scheduler": "slurm" if scheduler_id else "local", "scheduler_id": scheduler_id,
+                "scheduler": place.source.name, "scheduler_id": place.alloc.job_id if place.alloc is not None else "",
                 "script": settings.script, "args": settings.args, "cwd": os.getcwd(), "argv": sys.argv,
                 "nodes": settings["nodes"][1], "created": round(time.time(), 1),
                 "host": socket.gethostname(), "log": "",

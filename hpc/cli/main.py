@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from hpc.cli.errors import CliError
 from hpc.cli.jobdir import JobDir
 from hpc.cli.options import BY_NAME, Option, load, parse_words
 from hpc.cli.timefmt import short
+from hpc.launchers.registry import SCHEDULERS
+from hpc.launchers.scheduler import JobInfo, NoAnswer
 
 _JSON = Option("json", ("--json",), "switch", "machine-readable", "", default=False)
 _DIR = BY_NAME["job_dir"]
@@ -114,15 +116,16 @@ def _chosen(options: dict[str, Any], rest: list[str]) -> list[JobDir]:
 def standing(jobs: Sequence[JobDir]) -> list[dict[str, Any]]:
     """One row per job: what its folder says, corrected by one question to the scheduler for those not ended."""
     rows = [_row(job) for job in jobs]
-    open_ids = [
-        r["scheduler_id"] for r in rows if r["state"] != "ended" and r["kind"] == "submitted" and r["scheduler_id"]
-    ]
-    if open_ids:
-        seen = _ask(open_ids)
-        for row in rows:
-            if row["scheduler_id"] in seen and row["state"] != "ended":
-                _correct(row, *seen[row["scheduler_id"]])
-            elif row["scheduler_id"] in open_ids and seen:
+    asked: dict[str, list[dict[str, Any]]] = {}  # by scheduler
+    for job, row in zip(jobs, rows, strict=True):
+        if row["state"] != "ended" and row["kind"] == "submitted" and row["scheduler_id"]:
+            asked.setdefault(str(job.job().get("scheduler", "")), []).append(row)
+    for name, mine in asked.items():
+        seen = _ask(name, [row["scheduler_id"] for row in mine])
+        for row in mine:
+            if row["scheduler_id"] in seen:
+                _correct(row, seen[row["scheduler_id"]])
+            elif seen:
                 row["state"], row["text"] = "lost", "not known to the scheduler any more"
     return rows
 
@@ -144,27 +147,28 @@ def _row(job: JobDir) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ask(ids: Sequence[str]) -> dict[str, tuple[str, str, str]]:
-    from hpc.launchers.run import run_command
-    from hpc.launchers.slurm import list_command, parse_list, query_env
+def _ask(name: str, ids: Sequence[str]) -> Mapping[str, JobInfo]:
+    scheduler = SCHEDULERS.get(name)
+    if scheduler is None:
+        errors.note(f"the scheduler {name!r} is not known here; states are as last written")
+        return {}
+    try:
+        return scheduler.states(ids)
+    except NoAnswer as silence:
+        errors.note(f"the scheduler does not answer ({silence}); states are as last written")
+        return {}
 
-    answer = run_command(list_command(ids), env=query_env(os.environ))
-    if not answer.ok:
-        errors.note(f"the scheduler does not answer ({answer.why()}); states are as last written")
-    return parse_list(answer.out)
 
-
-def _correct(row: dict[str, Any], state: str, reason: str, left: str) -> None:
-    from hpc.launchers.slurm_words import reason_in_words
-
-    if state in ("PENDING", "CONFIGURING"):
-        row["state"], row["reason"] = "queued", reason
-        row["text"] = f"queued    {reason_in_words(reason)}"
-    elif state in ("RUNNING", "COMPLETING"):
-        row["text"] += f"  left {left}" if row["left_s"] is None and row["state"] == "running" else ""
+def _correct(row: dict[str, Any], info: JobInfo) -> None:
+    if info.phase == "queued":
+        row["state"], row["reason"] = "queued", info.reason
+        row["text"] = f"queued    {info.why}"
+    elif info.phase == "running":
+        shown = info.left and row["left_s"] is None and row["state"] == "running"
+        row["text"] += f"  left {info.left}" if shown else ""
     else:
         row["state"] = "ended"
-        row["text"] = row["why"] = f"{state}: {reason_in_words(reason)}"
+        row["text"] = row["why"] = f"{info.state}: {info.why}"
 
 
 def ps(options: dict[str, Any], rest: list[str]) -> int:

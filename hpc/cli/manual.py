@@ -8,6 +8,7 @@ from hpc.cli.errors import CATALOGUE
 from hpc.cli.options import TABLE, Option
 from hpc.cli.values import show_value
 from hpc.core.node.settings import OF_LAUNCHER, SETTINGS
+from hpc.launchers.registry import SCHEDULERS
 
 USAGE = "hpc-launch [options] SCRIPT [ARGS ...]"
 EXIT_CODES = (
@@ -114,7 +115,10 @@ def markdown() -> str:
         "",
         "`python -m hpc` is the same as `hpc`. JOB is a number of `hpc ps`, a range `1-3`, `last`, `all`, or the",
     ]
-    lines += ["scheduler's own id (`slurm:4711` where both could be meant); without one, `last`.", ""]
+    lines += [
+        f"scheduler's own id (`{next(iter(SCHEDULERS))}:4711` where both could be meant); without one, `last`.",
+        "",
+    ]
     lines += ["## Options of hpc-launch", "", f"    {USAGE}", ""]
     lines += ["A value comes from the command line, else from the variable, else from `./hpc.toml`, else from"]
     lines += [
@@ -130,7 +134,8 @@ def markdown() -> str:
                 continue
             env = f"`{option.env}`" if option.configurable else ""
             default = f"`{_cell(_default(option))}`" if _default(option) else ""
-            becomes = f"`sbatch {option.slurm}`" if option.slurm else ""
+            flags = [(s.submits_with, s.column.get(option.name)) for s in SCHEDULERS.values()]
+            becomes = ", ".join(f"`{command} {flag}`" for command, flag in flags if flag)
             local = f"; on local nodes: {option.local}" if option.local else ""
             lines.append(
                 f"| `{_cell(_flags(option))}` | {env} | {default} | {becomes} | {_cell(option.help + local)} |"

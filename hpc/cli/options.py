@@ -1,5 +1,6 @@
-"""The ONE table of all options of hpc-launch: flags, type, environment variable, TOML key, default, help, and the
-scheduler's flag that each becomes. The parser, --help, --dry-run and docs/cli.md are all made from it.
+"""The ONE table of all options of hpc-launch: flags, type, environment variable, TOML key, default, help. The
+parser, --help, --dry-run and docs/cli.md are all made from it. What is asked of a scheduler has the name of a field of
+`launchers.scheduler.Request`, and each scheduler says by a column of its own what becomes of it.
 
 A value comes from the command line, else HPC_<NAME>, else ./hpc.toml, else ~/.config/hpc/config.toml, else the site
 profile, else the default; each keeps its origin. `python -m hpc.cli.options --markdown` writes docs/cli.md.
@@ -12,12 +13,21 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hpc.cli.errors import CliError
-from hpc.cli.values import READERS, memory_bytes, show_value
+from hpc.cli.values import READERS, show_value
 from hpc.core.node.settings import check, unknown
+from hpc.launchers import registry
+from hpc.launchers.scheduler import Request
+from hpc.launchers.units import memory_bytes
+
+#: The options that are asked of a scheduler.
+REQUESTED = tuple(field.name for field in fields(Request))
+#: The schedulers' own commands, where people are told of them.
+SUBMITTERS = " or ".join(scheduler.submits_with for scheduler in registry.SCHEDULERS.values())
+STARTERS = " or ".join(scheduler.starts_with for scheduler in registry.SCHEDULERS.values())
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,6 @@ class Option:
     group: str
     default: Any = None
     metavar: str = ""
-    slurm: str = ""
     repeat: bool = False
     scope: str = "both"
     configurable: bool = True
@@ -65,37 +74,34 @@ def _show(name: str, flags: str, help: str, **more: Any) -> Option:
 
 
 TABLE: tuple[Option, ...] = (
-    _job("nodes", "-N --nodes", "nodes", "N|MIN-MAX", "how many nodes", default=(1, 1), slurm="--nodes"),
+    _job("nodes", "-N --nodes", "nodes", "N|MIN-MAX", "how many nodes", default=(1, 1)),
     _job("time", "-t --time", "walltime", "TIME",
-         "time limit: 30m, 2h, or any of sbatch's forms (a bare number is minutes)", slurm="--time", scope="submit"),
-    _job("partition", "-p --partition", "text", "NAME", "partition", slurm="--partition", scope="submit"),
-    _job("account", "-A --account", "text", "NAME", "account to charge", slurm="--account", scope="submit"),
-    _job("qos", "-q --qos", "text", "NAME", "quality of service", slurm="--qos", scope="submit"),
-    _job("constraint", "-C --constraint", "text", "LIST", "features that nodes must have", slurm="--constraint",
-         scope="submit"),
-    _job("job_name", "-J --job-name", "text", "NAME", "name of the job (default: the script's name)",
-         slurm="--job-name", scope="submit"),
+         f"time limit: 30m, 2h, or any of {SUBMITTERS}'s forms (a bare number is minutes)", scope="submit"),
+    _job("partition", "-p --partition", "text", "NAME", "partition", scope="submit"),
+    _job("account", "-A --account", "text", "NAME", "account to charge", scope="submit"),
+    _job("qos", "-q --qos", "text", "NAME", "quality of service", scope="submit"),
+    _job("constraint", "-C --constraint", "text", "LIST", "features that nodes must have", scope="submit"),
+    _job("job_name", "-J --job-name", "text", "NAME", "name of the job (default: the script's name)", scope="submit"),
     _job("output", "-o --output", "text", "FILE",
          "where the job's output goes (%j: job id, %x: job name, %u: user); default: driver.log in the job's folder",
-         slurm="--output", scope="submit"),
-    _job("dependency", "-d --dependency", "text", "LIST", "jobs to wait for, e.g. afterok:4711", slurm="--dependency",
          scope="submit"),
-    _job("gpus", "-G --gpus", "text", "N", "GPUs for the whole job", slurm="--gpus", scope="submit"),
-    _job("gpus_per_node", "--gpus-per-node", "text", "[TYPE:]N", "GPUs on each node", slurm="--gpus-per-node",
+    _job("dependency", "-d --dependency", "text", "LIST", "jobs to wait for, e.g. afterok:4711", scope="submit"),
+    _job("gpus", "-G --gpus", "text", "N", "GPUs for the whole job", scope="submit"),
+    _job("gpus_per_node", "--gpus-per-node", "text", "[TYPE:]N", "GPUs on each node",
          local="the GPUs that each local node has"),
     _job("cpus_per_task", "-c --cpus-per-task", "count", "N", "CPUs on each node (one task of ours runs on each)",
-         slurm="--cpus-per-task", local="the CPUs that each local node has"),
-    _job("mem", "--mem", "memory", "SIZE", "memory on each node, e.g. 16G", slurm="--mem",
+         local="the CPUs that each local node has"),
+    _job("mem", "--mem", "memory", "SIZE", "memory on each node, e.g. 16G",
          local="the memory that each local node has"),
-    _job("exclusive", "--exclusive", "switch", "", "whole nodes, shared with no other job", slurm="--exclusive",
-         default=False, scope="submit"),
-    _job("reservation", "--reservation", "text", "NAME", "reservation", slurm="--reservation", scope="submit"),
-    _job("signal", "--signal", "text", "[B:]SIG[@SEC]", "signal to send ahead of the time limit; B: reaches the script",
-         slurm="--signal", scope="submit"),
-    _job("mail_type", "--mail-type", "text", "LIST", "when to send mail", slurm="--mail-type", scope="submit"),
-    _job("submit_arg", "--submit-arg", "text", "RAW", "an argument for sbatch as it is; may be repeated", repeat=True,
+    _job("exclusive", "--exclusive", "switch", "", "whole nodes, shared with no other job", default=False,
          scope="submit"),
-    _run("scheduler", "--scheduler", "scheduler", "slurm|local",
+    _job("reservation", "--reservation", "text", "NAME", "reservation", scope="submit"),
+    _job("signal", "--signal", "text", "[B:]SIG[@SEC]", "signal to send ahead of the time limit; B: reaches the script",
+         scope="submit"),
+    _job("mail_type", "--mail-type", "text", "LIST", "when to send mail", scope="submit"),
+    _job("submit_arg", "--submit-arg", "text", "RAW", f"an argument for {SUBMITTERS} as it is; may be repeated",
+         repeat=True, scope="submit"),
+    _run("scheduler", "--scheduler", "scheduler", "|".join(registry.names()),
          "where to run; default: the allocation that we are in, else the "
          "scheduler of this login node, else local nodes on this machine"),
     _run("site", "--site", "text", "NAME", "site profile with defaults for a machine"),
@@ -115,8 +121,8 @@ TABLE: tuple[Option, ...] = (
          "set a variable for the script and the workers; may be repeated", repeat=True, scope="run"),
     _run("setup", "--setup", "text", "CMD",
          "a line for the job script ahead of ours (module load ...); may be repeated", repeat=True, scope="submit"),
-    _run("step_arg", "--step-arg", "text", "RAW", "an argument for our one srun as it is; may be repeated", repeat=True,
-         scope="run"),
+    _run("step_arg", "--step-arg", "text", "RAW", f"an argument for our one {STARTERS} as it is; may be repeated",
+         repeat=True, scope="run"),
     _run("job_dir", "--job-dir", "path", "DIR", "where the folders of jobs are, on a file system that all nodes share",
          default="~/.hpc/jobs"),
     _run("tmpdir", "--tmpdir", "path", "DIR", "node-local folder for sockets and logs (default: $TMPDIR, else /tmp)",
@@ -205,7 +211,7 @@ def _match(flags: Mapping[str, Option], word: str) -> tuple[Option, str | None]:
     import difflib
 
     near = difflib.get_close_matches(name, flags, 1)
-    raw = "" if near else f"if it is one of sbatch's: --submit-arg={word}"
+    raw = "" if near else f"if it is one of {SUBMITTERS}'s: --submit-arg={word}"
     raise CliError("USAGE", f"no such option: {name}", fix=near[0] if near else raw)
 
 
@@ -323,7 +329,7 @@ def pass_on(settings: Settings) -> list[str]:
     for option in TABLE:
         if option.hidden or option.scope == "submit" or not settings.given(option.name):
             continue
-        if option.name in ("nodes", "scheduler", "site", "job_dir", "dry_run", "json") or option.slurm:
+        if option.name in ("scheduler", "site", "job_dir", "dry_run", "json") or option.name in REQUESTED:
             continue
         value = settings[option.name]
         if option.is_switch:
@@ -334,16 +340,6 @@ def pass_on(settings: Settings) -> list[str]:
     return words
 
 
-def directives(settings: Settings) -> list[tuple[str, str | None]]:
-    """(flag, value) of sbatch for every option that was set and has one; --nodes always."""
-    found: list[tuple[str, str | None]] = []
-    for option in TABLE:
-        if not option.slurm or not (settings.given(option.name) or option.name == "nodes"):
-            continue
-        value = settings[option.name]
-        if option.is_switch:
-            if value:
-                found.append((option.slurm, None))
-        else:
-            found.append((option.slurm, show_value(option.kind, value)))
-    return found
+def request_of(settings: Settings) -> Request:
+    """What a scheduler is asked for."""
+    return Request(**{name: settings[name] for name in REQUESTED})

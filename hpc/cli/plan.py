@@ -5,44 +5,41 @@ Needs no scheduler: the job script and every command follow from the options alo
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hpc.cli import jobdir
 from hpc.cli.errors import CliError
-from hpc.cli.options import TABLE, Settings, directives, pass_on
-from hpc.cli.timefmt import slurm_time
-from hpc.cli.values import memory_bytes, show_value
+from hpc.cli.options import BY_NAME, REQUESTED, TABLE, Settings, pass_on, request_of
+from hpc.cli.values import show_value
 from hpc.cli.work import command
-from hpc.launchers.pick import Place
+from hpc.launchers.registry import SCHEDULERS, Place
 from hpc.launchers.run import shown
-from hpc.launchers.slurm import directive, job_script, sbatch_command, srun_command
-from hpc.launchers.slurm_words import Wanted
+from hpc.launchers.scheduler import Request, Scheduler
+from hpc.launchers.units import clock_text
 
 PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.cli.launch import main; sys.exit(main())"
-SCRIPT_NAME = "job.sbatch"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A submission: the script's text, where it and the output go, and the command that submits it."""
+    """A submission: what is asked for, the script, where it and the output go, and the command that submits it."""
 
     folder: Path
-    name: str
+    request: Request
+    script: Path
     text: str
     log: Path
     submit: tuple[str, ...]
 
     @property
-    def script(self) -> Path:
-        return self.folder / SCRIPT_NAME
+    def name(self) -> str:
+        return str(self.request.job_name)
 
 
 def launcher() -> list[str]:
@@ -57,27 +54,26 @@ def job_name(settings: Settings) -> str:
     return re.sub(r"[^\w.+-]", "_", Path(settings.script or "hpc").stem) or "hpc"
 
 
-def make_plan(settings: Settings, folder: Path) -> Plan:
+def make_plan(settings: Settings, scheduler: Scheduler, folder: Path) -> Plan:
     """The submission of these settings, with the job's folder `folder`."""
     command(settings.script, settings.args, module=settings["module"])  # a missing script is found here, not in the job
-    name = job_name(settings)
+    _check_asked(settings, scheduler)
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
-    least, most = settings["nodes"]
-    own: list[tuple[str, str | None]] = [
-        ("--job-name", name),
-        *([("--ntasks-per-node", "1")] if least == most else []),  # for a range it would make Slurm give the least
-        ("--output", str(log)),
-        ("--no-requeue", None),
-        ("--no-kill", None),
-    ]
-    given = [(flag, value) for flag, value in directives(settings) if flag not in ("--job-name", "--output")]
+    request = replace(request_of(settings), job_name=job_name(settings), output=str(log))
     inner = [*launcher(), f"--job={folder}", *pass_on(settings), *script_words(settings)]
-    text = job_script(
-        [directive(flag, value) for flag, value in [*given, *own]],
-        cwd=os.getcwd(), exports={}, setup=settings["setup"], command=inner,
-    )  # fmt: skip
-    submit = sbatch_command(str(folder / SCRIPT_NAME), extra=settings["submit_arg"], test_only=settings["test_only"])
-    return Plan(folder, name, text, Path(os.path.abspath(log)), tuple(submit))
+    text = scheduler.script(request, cwd=os.getcwd(), setup=settings["setup"], command=inner)
+    script = folder / scheduler.script_name
+    submit = scheduler.submission(str(script), request, estimate=settings["test_only"])
+    return Plan(folder, request, script, text, Path(os.path.abspath(log)), tuple(submit))
+
+
+def _check_asked(settings: Settings, scheduler: Scheduler) -> None:
+    """What a scheduler has no word for cannot be asked of it."""
+    for name in REQUESTED:
+        if settings.given(name) and name not in scheduler.column and name != "submit_arg":
+            what = f"{BY_NAME[name].long} cannot be asked of {scheduler.title}"
+            fix = f"if {scheduler.submits_with} has an option for it: --submit-arg=..."
+            raise CliError("USAGE", what, where=settings.origin(name), fix=fix)
 
 
 def script_words(settings: Settings) -> list[str]:
@@ -85,23 +81,10 @@ def script_words(settings: Settings) -> list[str]:
     return [*(["--"] if script.startswith("-") else []), script, *settings.args]
 
 
-def real_log(plan: Plan, job_id: str) -> Path | None:
-    """The output file once the job's id is known; None when the name has patterns that only Slurm can fill."""
-    known = {"%j": job_id, "%A": job_id, "%x": plan.name, "%u": getpass.getuser(), "%%": "%"}
-    if "%" in re.sub(r"%[jAxu%]", "", str(plan.log)):
-        return None
-    return Path(re.sub(r"%[jAxu%]", lambda m: known[m.group()], str(plan.log)))
-
-
-def wanted(settings: Settings) -> Wanted:
-    """The part of the request that can be compared with the partitions' limits."""
-    gpus = settings["gpus_per_node"]
-    count = gpus.rpartition(":")[2] if gpus else "0"
-    return Wanted(
-        nodes=settings["nodes"][0], time_s=settings["time"], partition=settings["partition"],
-        cpus=settings["cpus_per_task"] or 0, mem_mb=memory_bytes(settings["mem"]) // 2**20 if settings["mem"] else 0,
-        gpus=int(count) if count.isdigit() else 0, account=settings["account"], qos=settings["qos"],
-    )  # fmt: skip
+def real_log(plan: Plan, scheduler: Scheduler, job_id: str) -> Path | None:
+    """The output file once the job's id is known; None when the name has patterns that only the scheduler can fill."""
+    found = scheduler.output_file(str(plan.log), job_id, plan.name)
+    return None if found is None else Path(found)
 
 
 def cost(settings: Settings) -> str:
@@ -109,7 +92,7 @@ def cost(settings: Settings) -> str:
     if settings["time"] is None:
         return f"{most} nodes for as long as the partition's default time limit (no --time)"
     hours = most * settings["time"] / 3600
-    return f"{most} nodes x {slurm_time(settings['time'])} = {hours:g} node-hours at most"
+    return f"{most} nodes x {clock_text(settings['time'])} = {hours:g} node-hours at most"
 
 
 def origins(settings: Settings) -> list[tuple[str, str, str]]:
@@ -121,8 +104,10 @@ def origins(settings: Settings) -> list[tuple[str, str, str]]:
             continue
         items = value if option.repeat else [value]
         rows.append((option.name, " ".join(show_value(option.kind, v) for v in items), settings.origin(option.name)))
-    known = [key for key in os.environ if re.match(r"SBATCH_[A-Z_]+$", key)]
-    return rows + [(key, os.environ[key], "read by sbatch itself") for key in sorted(known)]
+    for scheduler in SCHEDULERS.values():
+        read = sorted(key for key in os.environ if re.fullmatch(rf"{scheduler.reads_env}[A-Z_]+", key))
+        rows += [(key, os.environ[key], f"read by {scheduler.submits_with} itself") for key in read]
+    return rows
 
 
 def show(settings: Settings, place: Place) -> str:
@@ -156,33 +141,29 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
     if place.kind == "login":
         base = jobdir.expand(settings["job_dir"])
         folder = base / str(max((j.number for j in jobdir.jobs(base)), default=0) + 1)
-        plan = make_plan(settings, folder)
+        plan = make_plan(settings, place.scheduler, folder)
         nodes = [f"NODE{i}" for i in range(1, settings["nodes"][1] + 1)]
+        step = place.scheduler.step(nodes, step_args=settings["step_arg"])
         content |= {"script": plan.text, "script_path": str(plan.script), "submit": list(plan.submit)}
         content |= {"cost": cost(settings), "log": str(plan.log)}
-        content |= {"where": f"in the job: one step, and the script {runs}", "run": [_srun(nodes, settings), driver]}
+        content |= {"where": f"in the job: one step, and the script {runs}", "run": [step, driver]}
     elif place.alloc is not None:
         from hpc.cli.inside import node_count
 
         hosts = place.alloc.nodes[: node_count(settings, place) or len(place.alloc.nodes)]
         have = len(place.alloc.nodes)
-        where = f"in Slurm job {place.alloc.job_id}, on {len(hosts)} of its {have} nodes; the script {runs}"
-        content |= {"where": where, "run": [_srun(hosts, settings, len(hosts) == len(place.alloc.nodes)), driver]}
+        step = place.scheduler.step(hosts, whole=len(hosts) == have, step_args=settings["step_arg"])
+        job = f"{place.scheduler.title} job {place.alloc.job_id}"
+        where = f"in {job}, on {len(hosts)} of its {have} nodes; the script {runs}"
+        content |= {"where": where, "run": [step, driver]}
     else:
         where = f"{settings['nodes'][1]} local nodes on this machine; the script {runs}"
         content |= {"where": where, "run": [driver]}
     return content
 
 
-def _srun(nodes: Sequence[str], settings: Settings, whole: bool = True) -> list[str]:
-    from hpc.launchers.local import node_command
-
-    program = [*node_command(), "--rank-env", "SLURM_PROCID"]
-    return srun_command(nodes, program, whole_allocation=whole, extra=settings["step_arg"])
-
-
 def check_outputs(plan: Plan) -> None:
-    """The folder of an output file named by --output must be there: Slurm would drop the output without a word."""
+    """The folder of an output file named by --output must be there: a scheduler may drop the output without a word."""
     parent = plan.log.parent
     if parent != plan.folder and "%" not in str(parent) and not parent.is_dir():
         raise CliError("USAGE", f"the folder of --output does not exist: {parent}", fix=f"mkdir -p {parent}")

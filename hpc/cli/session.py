@@ -1,7 +1,7 @@
 """Being a guest in a session that runs: by its id, the only one here, or that of a job.
 
 A job's session is on its nodes. Where one of them is this machine its directory is here; else the same command is run
-there, in the job's own allocation by one srun. Rejected: a connection from the login node (nodes often cannot be
+there, in the job's own allocation, by its scheduler. Rejected: a connection from the login node (nodes often cannot be
 reached from there, and the session's keys would have to leave its nodes).
 """
 
@@ -101,12 +101,13 @@ def run_there(job: JobDir, words: Sequence[str]) -> int:
 def _there(job: JobDir, words: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
     status = job.status()
     job_id = str(job.job().get("scheduler_id", ""))
-    argv = ["srun", f"--jobid={job_id}", "--overlap", "--quiet", "--nodes=1", "--ntasks=1", "--mem=0"]
-    argv += [f"--nodelist={status.get('node_name') or status.get('host')}", "--chdir=/"]
-    argv += [sys.executable, "-m", "hpc", *words]
-    argv += [f"--address={status.get('node_dir')}"]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
+    scheduler = jobdir.scheduler_of(job)
+    host = str(status.get("node_name") or status.get("host"))
+    command = scheduler.run_in(
+        job_id, host, [sys.executable, "-m", "hpc", *words, f"--address={status.get('node_dir')}"]
+    )
     try:
-        return subprocess.run(argv, env=env, check=False, stdin=subprocess.DEVNULL, **more)
+        return subprocess.run(command.argv, env=command.env, check=False, stdin=subprocess.DEVNULL, **more)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CliError("SCHEDULER-DOWN", f"srun could not look into job {job_id}", why=str(error)) from None
+        what = f"{scheduler.starts_with} could not look into job {job_id}"
+        raise CliError("SCHEDULER-DOWN", what, why=str(error)) from None

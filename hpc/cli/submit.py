@@ -1,8 +1,8 @@
 """From a login node: write the job script, submit it, and follow the job as if it ran here.
 
-The order matters: status.json says "queued" before sbatch is called (the job may start at once and write its own),
-and a refused job leaves no folder behind.
-Rejected: sbatch --wait (says nothing while the job is queued, and dies with the terminal).
+The order matters: status.json says "queued" before the scheduler is called (the job may start at once and write its
+own), and a refused job leaves no folder behind.
+Rejected: letting the submitting command wait (it says nothing while the job is queued, and dies with the terminal).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 
 from hpc.cli import errors, jobdir, plan
 from hpc.cli.errors import CliError
@@ -21,10 +22,8 @@ from hpc.cli.follow import Follower
 from hpc.cli.jobdir import JobDir
 from hpc.cli.options import Settings
 from hpc.cli.status import line
-from hpc.launchers.pick import Place
-from hpc.launchers.run import SUBMIT_TIMEOUT_S, Answer, run_command
-from hpc.launchers.slurm import parse_submitted, parse_test_only, query_env
-from hpc.launchers.slurm_words import Diagnosis, explain_refusal, parse_partitions, partitions_command
+from hpc.launchers.registry import Place
+from hpc.launchers.scheduler import Diagnosis, Refused, Scheduler
 
 
 def submit(settings: Settings, place: Place) -> int:
@@ -32,11 +31,11 @@ def submit(settings: Settings, place: Place) -> int:
     base = jobdir.expand(settings["job_dir"])
     job = jobdir.create(base, settings.origin("job_dir"))
     try:
-        made = plan.make_plan(settings, job.path)
+        made = plan.make_plan(settings, place.scheduler, job.path)
         plan.check_outputs(made)
         if settings["test_only"]:
             return _test_only(settings, place, made)
-        job_id = _hand_in(settings, made, job)
+        job_id = _hand_in(settings, place.scheduler, made, job)
     except BaseException:
         job.remove()
         raise
@@ -54,9 +53,9 @@ def submit(settings: Settings, place: Place) -> int:
     return Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"]).follow()
 
 
-def _hand_in(settings: Settings, made: plan.Plan, job: JobDir) -> str:
+def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: JobDir) -> str:
     content = {
-        "number": job.number, "name": made.name, "kind": "submitted", "scheduler": "slurm", "scheduler_id": "",
+        "number": job.number, "name": made.name, "kind": "submitted", "scheduler": scheduler.name, "scheduler_id": "",
         "script": settings.script, "args": settings.args, "cwd": os.getcwd(), "nodes": settings["nodes"][1],
         "argv": sys.argv, "submit": list(made.submit), "created": round(time.time(), 1), "host": socket.gethostname(),
         "partition": settings["partition"] or "", "log": str(made.log),
@@ -66,13 +65,13 @@ def _hand_in(settings: Settings, made: plan.Plan, job: JobDir) -> str:
     made.script.chmod(0o700)
     job.write("job.json", content)
     job.write("status.json", {"state": "queued", "text": line("queued", "submitting")})
-    answer = run_command(made.submit, timeout_s=SUBMIT_TIMEOUT_S)
-    if not answer.ok:
-        raise refusal(settings, answer)
+    try:
+        job_id = scheduler.submit(made.submit, made.request)
+    except Refused as no:
+        raise refusal(settings, no.diagnosis) from None
     # From here on a Ctrl-C is about the job: it waits until the follower can say what it means.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    job_id = parse_submitted(answer.out)
-    log = plan.real_log(made, job_id)
+    log = plan.real_log(made, scheduler, job_id)
     job.write("job.json", {**content, "scheduler_id": job_id, "log": str(log) if log is not None else ""})
     job.event("submitted", scheduler_id=job_id)
     return job_id
@@ -80,34 +79,24 @@ def _hand_in(settings: Settings, made: plan.Plan, job: JobDir) -> str:
 
 def _test_only(settings: Settings, place: Place, made: plan.Plan) -> int:
     made.script.write_text(made.text)
-    answer = run_command(made.submit, timeout_s=SUBMIT_TIMEOUT_S)
-    if not answer.ok:
-        raise refusal(settings, answer)
-    estimate = parse_test_only(answer.err) or answer.why()
+    try:
+        estimate = place.scheduler.estimate(made.submit, made.request)
+    except Refused as no:
+        raise refusal(settings, no.diagnosis) from None
     if settings["json"]:
         print(json.dumps({"estimate": estimate}))
     else:
         sys.stdout.write(plan.show(settings, place))
-        print(f"# Slurm's estimate: {estimate}")
+        print(f"# {place.scheduler.title}'s estimate: {estimate}")
     return 0
 
 
-def refusal(settings: Settings, answer: Answer) -> CliError:
-    """sbatch's no, explained: with the limits of the partitions, and a command that would be accepted."""
-    if answer.missing:
-        return CliError("NO-SCHEDULER", "sbatch is not on this machine", fix="--scheduler=local runs on this machine")
-    asked = run_command(partitions_command(), timeout_s=10, env=query_env(os.environ))
-    partitions = parse_partitions(asked.out) if asked.ok else []
-    if answer.timed_out:
-        found = Diagnosis(
-            "SCHEDULER-DOWN", "sbatch did not answer; `hpc ps` and squeue show whether it took the job", {}
-        )
-    else:
-        found = explain_refusal(answer.err, plan.wanted(settings), partitions)
-    flags = set(found.fix)
-    where = " ".join(f"{flag} ({_origin(settings, flag)})" for flag in sorted(flags))
-    why = answer.why() + (f"\n{found.valid}" if found.valid else "")
-    return CliError(found.code, found.what, where=where, why=why, fix=corrected(sys.argv, found.fix))
+def refusal(settings: Settings, found: Diagnosis) -> CliError:
+    """The scheduler's no, with where the values came from, and a command that would be accepted."""
+    where = " ".join(f"{flag} ({_origin(settings, flag)})" for flag in sorted(found.fix))
+    why = found.why + (f"\n{found.valid}" if found.valid else "")
+    fix = corrected(sys.argv, found.fix) or found.hint
+    return CliError(found.code, found.what, where=where, why=why, fix=fix)
 
 
 def _origin(settings: Settings, flag: str) -> str:
@@ -116,11 +105,11 @@ def _origin(settings: Settings, flag: str) -> str:
     return "from the command line" if origin == flag else "not given" if origin == "default" else f"from {origin}"
 
 
-def corrected(argv: list[str], fix: dict[str, str] | object) -> str:
+def corrected(argv: list[str], fix: Mapping[str, str]) -> str:
     """The user's own command with other values, to paste."""
     from hpc.cli.options import TABLE
 
-    if not isinstance(fix, dict) or not fix:
+    if not fix:
         return ""
     words = ["hpc-launch", *argv[1:]] if "launch" not in argv[1:2] else ["hpc", *argv[1:]]
     for flag, value in fix.items():

@@ -1,8 +1,8 @@
-"""Times as people and Slurm write them: reading them into seconds, and writing seconds for either.
+"""Times as people and schedulers write them, read into seconds; and seconds for the status line.
 
-Two readings, because one bare number means two things: for a walltime it is minutes, as in sbatch; for a
-duration such as --start-timeout it is seconds. `2h`, `30m`, `1d12h` and `90s` work in both (sbatch itself
-rejects `-t 2h`). Rejected: a library for durations (none reads Slurm's forms).
+Two readings, because one bare number means two things: for a walltime it is minutes, as most schedulers have it; for a
+duration such as --start-timeout it is seconds. `2h`, `30m`, `1d12h` and `90s` work in both. Rejected: a library for
+durations (none reads the schedulers' forms, D-HH:MM:SS).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def parse_walltime(text: str) -> float:
     text = text.strip().lower()
     found = _with_units(text)
     if found is None:
-        found = _slurm_form(text)
+        found = _clock_form(text)
     if found is None or found <= 0:
         raise ValueError(f"not a time: {text!r} (understood: {WALLTIME_FORMS})")
     return found
 
 
-def _slurm_form(text: str) -> float | None:
+def _clock_form(text: str) -> float | None:
     """`M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`."""
     days, dash, clock = text.rpartition("-")
     parts = clock.split(":")
@@ -63,20 +63,10 @@ def parse_duration(text: str) -> float:
     if found is None and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         found = float(text)
     if found is None and ":" in text and "-" not in text:
-        found = _slurm_form(text)
+        found = _clock_form(text)
     if found is None or found < 0:
         raise ValueError(f"not a duration: {text!r} (understood: {DURATION_FORMS})")
     return found
-
-
-def slurm_time(seconds: float) -> str:
-    """For sbatch: HH:MM:SS or D-HH:MM:SS, rounded up to whole seconds."""
-    whole = int(seconds) + (seconds % 1 > 0)
-    minutes, secs = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    clock = f"{hours:02d}:{minutes:02d}:{secs:02d}"
-    return f"{days}-{clock}" if days else clock
 
 
 def short(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""How each kind of option value is read from text and written back as text (for a flag, or for Slurm).
+"""How each kind of option value is read from text and written back as text.
 
 Apart from the table so that the table stays readable. Readers raise ValueError with the forms that they take.
 """
@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from hpc.cli.timefmt import parse_duration, parse_walltime, slurm_time
-
-SCHEDULERS = ("slurm", "local")
+from hpc.cli.timefmt import parse_duration, parse_walltime
+from hpc.launchers import registry
+from hpc.launchers.units import clock_text
 
 
 def read_text(text: str) -> str:
@@ -48,22 +48,15 @@ def read_switch(text: str) -> bool:
 
 
 def read_memory(text: str) -> str:
-    """Slurm's form; a bare number is MiB there."""
+    """16G, 500M; a bare number is MiB."""
     if not re.fullmatch(r"\d+[KMGTkmgt]?[bB]?", text.strip()):
         raise ValueError(f"not a size: {text!r} (16G, 500M, or MiB)")
     return text.strip().rstrip("bB").upper()
 
 
-def memory_bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
-    if match is None:
-        raise ValueError(f"not a size: {text!r}")
-    return int(int(match.group(1)) * 1024 ** (" KMGT".index(match.group(2)) if match.group(2) else 2))
-
-
 def read_scheduler(text: str) -> str:
-    if text not in SCHEDULERS:
-        raise ValueError(f"no such scheduler: {text!r} (there are: {', '.join(SCHEDULERS)})")
+    if text not in registry.names():
+        raise ValueError(f"no such scheduler: {text!r} (there are: {', '.join(registry.names())})")
     return text
 
 
@@ -97,7 +90,7 @@ def show_value(kind: str, value: Any) -> str:
         least, most = value
         return str(most) if least == most else f"{least}-{most}"
     if kind == "walltime":
-        return slurm_time(value)
+        return clock_text(value)
     if kind == "duration":
         return f"{value:g}s"
     if kind == "switch":

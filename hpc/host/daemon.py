@@ -21,7 +21,7 @@ from typing import Any
 from hpc.core.node import rundir
 from hpc.core.node.process import close_all_but, flush_output, redirect
 from hpc.host.server import Host
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 
 Tell = Callable[[dict[str, Any]], None]

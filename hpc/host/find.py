@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hpc.core.node import rundir
-from hpc.core.node.allocation import SCHEDULERS
 from hpc.core.variables import ADDRESS, TMPDIR, text
+from hpc.launchers.registry import job_mark
 
 SOCKET = "host.sock"
 
@@ -35,11 +35,6 @@ class HostInfo:
     def socket(self) -> str:
         """Where the host listens."""
         return os.path.join(self.dir, SOCKET)
-
-
-def allocation_of(environ: Mapping[str, str]) -> str:
-    """The allocation that this environment speaks of, "" outside any."""
-    return next((f"{name}={environ[name]}" for name in SCHEDULERS if environ.get(name)), "")
 
 
 def bases(environ: Mapping[str, str] | None = None) -> list[str]:
@@ -120,7 +115,7 @@ def started_here(environ: Mapping[str, str] | None = None) -> str | None:
     """The node directory that `hpc.init()` joins when it is told nothing: that of the session that `hpc start` began
     on this machine, in the same allocation. None without one; ConnectionError when there are several."""
     environ = os.environ if environ is None else environ
-    allocation = allocation_of(environ)
+    allocation = job_mark(environ)
     ready = [info for info in hosts(environ) if info.allocation == allocation and info.node_dir]
     if len(ready) > 1:
         listed = ", ".join(info.session for info in ready)

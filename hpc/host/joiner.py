@@ -21,7 +21,7 @@ from hpc.core.node.bootstrap import CommandDecoder, Noise, ReportDecoder
 from hpc.core.node.process import redirect, set_name
 from hpc.host.door import ATTACH, DATA, DOOR_NODE, END, JOINER_NODES, PING, PING_S, SILENT_S
 from hpc.host.joinfile import JoinFile
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 
 READ_BYTES = 1 << 16
 LAST_WORDS_S = 2.0

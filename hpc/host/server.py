@@ -30,10 +30,11 @@ from hpc.core.node.process import become_subreaper, set_name
 from hpc.core.node.reap import end_descendants
 from hpc.host.attached import AttachedGroup
 from hpc.host.door import start_door
-from hpc.host.find import SOCKET, allocation_of
+from hpc.host.find import SOCKET
 from hpc.host.jobs import JobError, Jobs
 from hpc.host.joinfile import remove_join_file
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.registry import job_mark
 from hpc.launchers.session import Event, NodeInfo, Session
 
 TICK_S = 0.5
@@ -199,7 +200,7 @@ class Host:
     def _describe(self) -> None:
         facts = {
             "session": self.session.id, "node": 0, "pid": os.getpid(), "host": socket.gethostname(), "boot": boot_id(),
-            "started": self._started_s, "allocation": allocation_of(os.environ), "namespace": self.namespace,
+            "started": self._started_s, "allocation": job_mark(os.environ), "namespace": self.namespace,
             "node_dir": self.jobs.node_dir,
         }  # fmt: skip
         rundir.describe(self.dir, facts)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hpc.launchers.pick import find_place, make_group, session_options
+from hpc.launchers.registry import find_place, make_group, session_options
 from hpc.launchers.session import Session
 
 if TYPE_CHECKING:

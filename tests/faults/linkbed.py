@@ -28,7 +28,7 @@ from typing import Any
 
 import hpc
 from hpc.core.net.reactor import Reactor
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 
 GREETING_BYTES = 64

@@ -16,7 +16,7 @@ import pytest
 
 import hpc
 from hpc.core.crashpoints import MARK
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.pumped import PumpedSession
 from hpc.launchers.session import Session, StartError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import hpc
 from hpc.core.owner.current import need_client
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hpc.core.node.ranks import MAX_LINE_BYTES, Lines, Order, rank_environment, without_ranks
 from hpc.core.node.reap import descendants, is_running
-from hpc.core.node.spec import NodeSpec
-from hpc.launchers.local import LocalGroup
+from hpc.core.node.spec import NodeSpec, Strip
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.ranks import RanksRun
+from hpc.launchers.registry import strip
 from hpc.launchers.session import Session
 
 LIMIT_S = 30.0
@@ -285,7 +287,7 @@ def test_the_job_stays_known_and_the_step_is_forgotten():
         "SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "n1", "PMIX_RANK": "0", "PMI_FD": "3",
         "OMPI_COMM_WORLD_RANK": "0", "PALS_RANKID": "0", "TORCHELASTIC_USE_AGENT_STORE": "True", "PATH": "/bin",
     }  # fmt: skip
-    assert sorted(without_ranks(env)) == [
+    assert sorted(without_ranks(env, msgspec.convert(strip(), Strip))) == [
         "PATH", "SLURM_CPUS_ON_NODE", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_STEP_GPUS",
     ]  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 
 import hpc
 from hpc.exceptions import ActorUnschedulableError, TaskUnschedulableError
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.util.scheduling_strategies import (
     DoesNotExist,
     Exists,

@@ -18,7 +18,7 @@ import pytest
 
 import hpc
 from hpc.core.runenv.package import digest_of
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 from hpc.util import placement_group, state
 from runtime.running import eventually, kill9, local_nodes, one_node, pid_of

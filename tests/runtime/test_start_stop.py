@@ -16,7 +16,8 @@ import pytest
 
 import hpc
 from hpc.core.node.reap import descendants, is_running
-from hpc.host.find import allocation_of, bases, hosts, read_host, started_here
+from hpc.host.find import bases, hosts, read_host, started_here
+from hpc.launchers.registry import job_mark
 from runtime.hosting import ENV, hpc_command, python_script, started
 from runtime.running import children, eventually, one_node
 
@@ -126,7 +127,7 @@ def test_stop_names_what_there_is_and_touches_nothing_else():
 
 
 def test_sessions_of_another_allocation_are_not_joined_by_chance():
-    assert allocation_of({"SLURM_JOB_ID": "7"}) == "SLURM_JOB_ID=7"
+    assert job_mark({"SLURM_JOB_ID": "7"}) == "SLURM_JOB_ID=7"
     with started() as facts:
         elsewhere = started_here({"HPC_TMPDIR": os.environ["HPC_TMPDIR"], "PBS_JOBID": "7"})
         assert elsewhere is None

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from hpc.core.node.reap import children_of, descendants, is_running
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Event, Session, StartError
 
 FAKE_NODE = str(Path(__file__).with_name("fake_node.py"))
@@ -158,7 +158,7 @@ def test_nodes_forked_from_a_launcher_of_one_thread(base_dir: str):
 import sys
 sys.path.insert(0, {os.path.dirname(FAKE_NODE)!r})
 import fake_node
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 group = LocalGroup(3, fork=True, supervisor=fake_node.run)
 assert group.forked
@@ -373,7 +373,7 @@ def test_warnings_to_the_processes_of_a_node_end_nothing(make: Make, signum: int
 
 LAUNCHER = f"""
 import os, sys, time
-from hpc.launchers.local import LocalGroup
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 session = Session(LocalGroup(2, command=[sys.executable, {FAKE_NODE!r}]), start_timeout_s=20,
                   config={{"fake_workers": 1, "fake_worker": "daemon"}})

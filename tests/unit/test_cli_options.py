@@ -10,8 +10,11 @@ import pytest
 
 from hpc.cli import errors, jobdir, manual, plan, status, submit, work
 from hpc.cli.errors import CliError
-from hpc.cli.options import TABLE, Settings, directives, load, parse_words, pass_on
-from hpc.cli.values import READERS, memory_bytes, show_value
+from hpc.cli.options import REQUESTED, TABLE, Settings, load, parse_words, pass_on, request_of
+from hpc.cli.values import READERS, show_value
+from hpc.launchers.registry import SCHEDULERS
+from hpc.launchers.slurm.commands import directives
+from hpc.launchers.units import memory_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -147,16 +150,18 @@ def test_what_becomes_of_options() -> None:
         "--start-timeout=1m",
         "x.py",
     )
-    assert directives(s) == [
-        ("--nodes", "2-8"),
-        ("--time", "02:00:00"),
-        ("--partition", "gpu"),
-        ("--exclusive", None),
-    ]
+    asked = ["--nodes=2-8", "--time=02:00:00", "--partition=gpu", "--exclusive"]
+    assert directives(request_of(s)) == [*asked, "--no-requeue", "--no-kill"]
     inner = pass_on(s)
     assert inner == ["--min-nodes=3", "--start-timeout=60s", "--interface=hsn0", "--env=A=b c", "--verbose"]
     found, rest = parse_words(TABLE, [*inner, "x.py"])
     assert rest == ["x.py"] and found["min_nodes"] == 3 and found["start_timeout"] == 60
+
+
+def test_what_is_asked_of_a_scheduler_has_the_names_of_options() -> None:
+    assert set(REQUESTED) <= {o.name for o in TABLE}
+    for scheduler in SCHEDULERS.values():
+        assert set(scheduler.column) <= set(REQUESTED)
 
 
 @pytest.mark.parametrize("option", [o for o in TABLE if o.default not in (None, False)], ids=lambda o: o.name)
@@ -217,7 +222,7 @@ def test_the_corrected_command(argv: str, fix: dict[str, str], expected: str) ->
 def test_a_plan_needs_no_scheduler(alone: Path) -> None:
     (alone / "my train.py").write_text("")
     s = settings("-N4", "-t1h", "-J", "a b", "--submit-arg=--comment=c", "--setup=module load x", "my train.py", "it's")
-    made = plan.make_plan(s, alone / "7")
+    made = plan.make_plan(s, SCHEDULERS["slurm"], alone / "7")
     lines = made.text.splitlines()
     assert (
         lines[0] == "#!/bin/bash"
@@ -235,8 +240,9 @@ def test_a_plan_needs_no_scheduler(alone: Path) -> None:
 )
 def test_the_real_name_of_the_output(alone: Path, output: str, expected: str | None) -> None:
     (alone / "x.py").write_text("")
-    made = plan.make_plan(settings("-o", output, "x.py"), alone / "1")
-    assert plan.real_log(made, "4711") == (alone / expected if expected else None)
+    slurm = SCHEDULERS["slurm"]
+    made = plan.make_plan(settings("-o", output, "x.py"), slurm, alone / "1")
+    assert plan.real_log(made, slurm, "4711") == (alone / expected if expected else None)
 
 
 def test_commands_of_scripts(alone: Path) -> None:

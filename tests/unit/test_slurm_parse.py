@@ -3,63 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hpc.launchers import slurm, slurm_words
-from hpc.launchers.slurm_words import Partition, Wanted
-
-# ---------------------------------------------------------------- names of nodes
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("n1", ["n1"]),
-        ("nid[0001-0003,7],login1", ["nid0001", "nid0002", "nid0003", "nid7", "login1"]),
-        ("a[1-2]b[3-4]", ["a1b3", "a1b4", "a2b3", "a2b4"]),
-        (
-            "rack[01-02]-node[9-10].site.org",
-            ["rack01-node9.site.org", "rack01-node10.site.org", "rack02-node9.site.org", "rack02-node10.site.org"],
-        ),
-        ("n[098-101]", ["n098", "n099", "n100", "n101"]),
-        ("", []),
-    ],
-)
-def test_node_lists(text: str, names: list[str]) -> None:
-    assert slurm.expand_nodes(text) == names
-
-
-@pytest.mark.parametrize("text", ["n[1-", "n1]", "n[a-b]", "n[1-2-3]", "n[[1]]", "n[1-999999999]"])
-def test_what_is_no_node_list(text: str) -> None:
-    with pytest.raises(ValueError, match="not a node list"):
-        slurm.expand_nodes(text)
-
-
-@given(st.lists(st.integers(0, 300), min_size=1, unique=True), st.integers(1, 5))
-def test_short_forms_read_back(numbers: list[int], width: int) -> None:
-    names = [f"nid{n:0{width}d}" for n in numbers]
-    assert sorted(slurm.expand_nodes(slurm.compress_nodes(names))) == sorted(names)
-
-
-@pytest.mark.parametrize(
-    ("names", "text"),
-    [
-        (["nid0001", "nid0002", "nid0003"], "nid[0001-0003]"),
-        (["nid0042"], "nid0042"),
-        (["n1", "n3", "login"], "n[1,3],login"),
-        ([], ""),
-    ],
-)
-def test_short_forms(names: list[str], text: str) -> None:
-    assert slurm.compress_nodes(names) == text
-
-
-def test_counts_per_node() -> None:
-    assert slurm.parse_counts("2(x3),1") == [2, 2, 2, 1]
-    with pytest.raises(ValueError, match="not a list of counts"):
-        slurm.parse_counts("2(x")
-
+from hpc.launchers.scheduler import BadAllocation, Request
+from hpc.launchers.slurm import commands as slurm
+from hpc.launchers.slurm import words as slurm_words
+from hpc.launchers.slurm.words import Partition
 
 # ---------------------------------------------------------------- inside
 
@@ -78,8 +26,8 @@ ENV = {
 def test_an_allocation_is_read_from_the_environment() -> None:
     alloc = slurm.allocation(ENV)
     assert alloc is not None
-    assert alloc.nodes == ("nid0001", "nid0002") and alloc.cpus_per_node == (2, 2) and alloc.job_id == "4711"
-    assert alloc.runs_here("anything") and not alloc.gpus_hinted
+    assert alloc.nodes == ("nid0001", "nid0002") and alloc.job_id == "4711"
+    assert alloc.runs_here("anything") and alloc.here == "nid0001"
 
 
 def test_a_salloc_shell_runs_elsewhere() -> None:
@@ -91,6 +39,12 @@ def test_a_salloc_shell_runs_elsewhere() -> None:
 @pytest.mark.parametrize("missing", ["SLURM_JOB_ID", "SLURM_JOB_NODELIST"])
 def test_half_an_allocation_is_none(missing: str) -> None:
     assert slurm.allocation({k: v for k, v in ENV.items() if k != missing}) is None
+
+
+def test_an_allocation_that_makes_no_sense_says_how_to_leave_it() -> None:
+    with pytest.raises(BadAllocation, match="not a node list") as caught:
+        slurm.allocation({**ENV, "SLURM_JOB_NODELIST": "nid[1"})
+    assert caught.value.fix == "unset SLURM_JOB_ID"
 
 
 def test_the_step_does_not_inherit_the_jobs_wishes() -> None:
@@ -178,19 +132,18 @@ PENDING = (
 
 def test_a_running_job() -> None:
     job = slurm.parse_job(RUNNING)
-    assert job is not None and job.running and not job.pending and not job.ended
-    assert job.nodes == ("nid0002", "nid0003") and job.gpus_by_node == (2, 1) and job.step_gpus == 1
-    assert job.time_left_s == 235 and job.restarts == 2
+    assert job is not None and (job.phase, job.ending) == ("running", "")
+    assert job.nodes == ("nid0002", "nid0003") and job.gpus_by_node == (2, 1) and job.gpus_of_each == 1
+    assert job.time_left_s == 235
 
 
 def test_a_pending_job_without_an_estimate() -> None:
     job = slurm.parse_job(PENDING)
-    assert job is not None and job.pending
-    assert (job.reason, job.start, job.nodes, job.num_nodes, job.time_left_s, job.step_gpus) == (
+    assert job is not None and job.phase == "queued"
+    assert (job.reason, job.start, job.nodes, job.time_left_s, job.gpus_of_each) == (
         "Priority",
         "",
         (),
-        4,
         None,
         0,
     )
@@ -200,7 +153,24 @@ def test_a_job_that_was_killed() -> None:
     job = slurm.parse_job(
         "JobId=3 JobName=x JobState=FAILED Reason=None ExitCode=0:9 RunTime=00:00:01 TimeLimit=00:05:00"
     )
-    assert job is not None and job.ended and (job.exit_code, job.exit_signal) == (0, 9)
+    assert job is not None and job.phase == "ended" and (job.exit_code, job.exit_signal) == (0, 9)
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "ending"),
+    [
+        ("CONFIGURING", "queued", ""),
+        ("SUSPENDED", "running", ""),
+        ("COMPLETED", "ended", "exit"),
+        ("OUT_OF_MEMORY", "ended", "exit"),
+        ("CANCELLED", "ended", "cancelled"),
+        ("TIMEOUT", "ended", "timeout"),
+        ("NODE_FAIL", "ended", "lost"),
+        ("PREEMPTED", "ended", "lost"),
+    ],
+)
+def test_states_in_the_words_of_all_schedulers(state: str, phase: str, ending: str) -> None:
+    assert slurm.phase_of(state) == (phase, ending)
 
 
 def test_no_job() -> None:
@@ -215,9 +185,10 @@ def test_our_place_in_the_queue() -> None:
 
 
 def test_lists_and_steps() -> None:
-    assert slurm.parse_list("11|RUNNING|None|4:59|2\n12|PENDING|(Resources)|5:00|1\nbad\n") == {
-        "11": ("RUNNING", "None", "4:59"),
-        "12": ("PENDING", "(Resources)", "5:00"),
+    found = slurm.parse_list("11|RUNNING|None|4:59|2\n12|PENDING|(Resources)|5:00|1\nbad\n")
+    assert {job: (info.phase, info.reason, info.why, info.left) for job, info in found.items()} == {
+        "11": ("running", "None", "just submitted", "4:59"),
+        "12": ("queued", "(Resources)", "waiting for nodes to become free", "5:00"),
     }
     assert slurm.parse_steps("7.batch|batch\n7.0|hpc-ab\n7.1|other\n", "hpc-ab") == ["7.0"]
     assert slurm.end_steps_command(["7.0"], kill=False) == ["scancel", "--signal=TERM", "7.0"]
@@ -230,12 +201,11 @@ def test_the_job_script() -> None:
     text = slurm.job_script(
         ["--nodes=2", slurm.directive("--job-name", "my job")],
         cwd="/a b",
-        exports={"X": "1 2"},
         setup=["module load y"],
         command=["/py", "-c", "print(1)"],
     )
     assert text == (
-        "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --job-name=\"my job\"\n\ncd '/a b'\nexport X='1 2'\nmodule load y\n"
+        "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --job-name=\"my job\"\n\ncd '/a b'\nmodule load y\n"
         "exec /py -c 'print(1)'\n"
     )
 
@@ -269,52 +239,59 @@ def test_partitions_over_kinds_of_nodes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "code", "words", "fix"),
+    ("asked", "code", "words", "fix"),
     [
-        (Wanted(partition="bacth"), "PARTITION", "'bacth'", {"--partition": "batch"}),
-        (Wanted(partition="closed"), "PARTITION", "takes no jobs", {"--partition": "batch"}),
-        (Wanted(nodes=9), "TOO-MANY-NODES", "9 nodes asked for, but partition batch has 4", {"--nodes": "4"}),
-        (Wanted(nodes=2, partition="debug"), "TOO-MANY-NODES", "allows 1 per job", {"--nodes": "1"}),
-        (Wanted(time_s=7200), "TIME-LIMIT", "batch allows 1:00:00", {"--time": "1:00:00"}),
-        (Wanted(gpus=5), "TOO-MANY-GPUS", "have 4 GPUs, you asked for 5", {"--gpus-per-node": "4"}),
-        (Wanted(cpus=5), "TOO-MANY-CPUS", "have 4 CPUs", {"--cpus-per-task": "4"}),
-        (Wanted(mem_mb=9999), "TOO-MUCH-MEMORY", "have 4000 MiB", {"--mem": "4000M"}),
+        (Request(partition="bacth"), "PARTITION", "'bacth'", {"--partition": "batch"}),
+        (Request(partition="closed"), "PARTITION", "takes no jobs", {"--partition": "batch"}),
+        (Request(nodes=(9, 9)), "TOO-MANY-NODES", "9 nodes asked for, but partition batch has 4", {"--nodes": "4"}),
+        (Request(nodes=(2, 2), partition="debug"), "TOO-MANY-NODES", "allows 1 per job", {"--nodes": "1"}),
+        (Request(time=7200), "TIME-LIMIT", "batch allows 1:00:00", {"--time": "1:00:00"}),
+        (Request(gpus_per_node="5"), "TOO-MANY-GPUS", "have 4 GPUs, you asked for 5", {"--gpus-per-node": "4"}),
+        (Request(cpus_per_task=5), "TOO-MANY-CPUS", "have 4 CPUs", {"--cpus-per-task": "4"}),
+        (Request(mem="9999M"), "TOO-MUCH-MEMORY", "have 4000 MiB", {"--mem": "4000M"}),
     ],
 )
-def test_a_request_beside_the_limits(wanted: Wanted, code: str, words: str, fix: dict[str, str]) -> None:
-    found = slurm_words.compare(wanted, slurm_words.parse_partitions(SINFO))
+def test_a_request_beside_the_limits(asked: Request, code: str, words: str, fix: dict[str, str]) -> None:
+    found = slurm_words.compare(asked, slurm_words.parse_partitions(SINFO))
     assert found is not None
     assert found.code == code and words in found.what and dict(found.fix) == fix
 
 
 def test_what_fits_is_not_blamed() -> None:
     partitions = slurm_words.parse_partitions(SINFO)
-    assert slurm_words.compare(Wanted(nodes=4, time_s=3600, cpus=4), partitions) is None
-    assert slurm_words.compare(Wanted(nodes=8, time_s=1e7, partition="long"), partitions) is None
-    assert slurm_words.compare(Wanted(nodes=99), []) is None
+    assert slurm_words.compare(Request(nodes=(4, 4), time=3600, cpus_per_task=4), partitions) is None
+    assert slurm_words.compare(Request(nodes=(8, 8), time=1e7, partition="long"), partitions) is None
+    assert slurm_words.compare(Request(nodes=(99, 99)), []) is None
+
+
+TOO_MANY = Request(nodes=(99, 99))
 
 
 @pytest.mark.parametrize(
-    ("err", "wanted", "code"),
+    ("err", "asked", "code"),
     [
         (
             "sbatch: error: ... Time limit specification required, but not provided",
-            Wanted(),
+            Request(),
             "NO-TIME",
         ),
-        ("sbatch: error: ... Requested time limit is invalid (missing or exceeds some limit)", Wanted(), "NO-TIME"),
-        ("sbatch: error: ... Unable to contact slurm controller (connect failure)", Wanted(nodes=99), "SCHEDULER-DOWN"),
+        ("sbatch: error: ... Requested time limit is invalid (missing or exceeds some limit)", Request(), "NO-TIME"),
+        (
+            "sbatch: error: ... Unable to contact slurm controller (connect failure)",
+            Request(nodes=(99, 99)),
+            "SCHEDULER-DOWN",
+        ),
         (
             "sbatch: error: ... Invalid account or account/partition combination specified",
-            Wanted(account="x"),
+            Request(account="x"),
             "ACCOUNT",
         ),
-        ("sbatch: error: ... Invalid qos specification", Wanted(qos="x"), "ACCOUNT"),
-        ("sbatch: error: ... No error", Wanted(), "REJECTED"),
+        ("sbatch: error: ... Invalid qos specification", Request(qos="x"), "ACCOUNT"),
+        ("sbatch: error: ... No error", Request(), "REJECTED"),
     ],
 )
-def test_refusals(err: str, wanted: Wanted, code: str) -> None:
-    assert slurm_words.explain_refusal(err, wanted, slurm_words.parse_partitions(SINFO)).code == code
+def test_refusals(err: str, asked: Request, code: str) -> None:
+    assert slurm_words.explain_refusal(err, asked, slurm_words.parse_partitions(SINFO)).code == code
 
 
 @pytest.mark.parametrize(

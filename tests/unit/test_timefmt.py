@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.cli.timefmt import parse_duration, parse_walltime, short, slurm_time
-from hpc.launchers.slurm import parse_clock
+from hpc.cli.timefmt import parse_duration, parse_walltime, short
+from hpc.launchers.units import clock_text, parse_clock
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_what_is_no_duration(text: str) -> None:
 
 
 @given(st.integers(1, 10**7))
-def test_what_we_write_for_slurm_reads_back(seconds: int) -> None:
-    assert parse_walltime(slurm_time(seconds)) == seconds
-    assert parse_clock(slurm_time(seconds)) == seconds
+def test_what_we_write_for_schedulers_reads_back(seconds: int) -> None:
+    assert parse_walltime(clock_text(seconds)) == seconds
+    assert parse_clock(clock_text(seconds)) == seconds
 
 
-def test_parts_of_seconds_are_rounded_up_for_slurm() -> None:
-    assert slurm_time(59.2) == "00:01:00"
+def test_parts_of_seconds_are_rounded_up_for_schedulers() -> None:
+    assert clock_text(59.2) == "00:01:00"
 
 
 @pytest.mark.parametrize(

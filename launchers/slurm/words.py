@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from hpc.launchers.slurm import parse_clock
+from hpc.launchers.scheduler import Diagnosis, Request
+from hpc.launchers.units import memory_bytes, parse_clock
 
 
 @dataclass(frozen=True)
@@ -78,40 +79,16 @@ def _joined(a: Partition, b: Partition) -> Partition:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The part of a request that can be compared with a partition. 0 and None: not asked for."""
-
-    nodes: int = 1
-    time_s: float | None = None
-    partition: str | None = None
-    cpus: int = 0
-    mem_mb: int = 0
-    gpus: int = 0
-    account: str | None = None
-    qos: str | None = None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """A refusal explained: an error code, what is wrong, and the flags that would be accepted."""
-
-    code: str
-    what: str
-    fix: Mapping[str, str]
-    valid: str = ""
-
-
-def compare(wanted: Wanted, partitions: Sequence[Partition]) -> Diagnosis | None:
+def compare(request: Request, partitions: Sequence[Partition]) -> Diagnosis | None:
     """The first thing in the request that its partition cannot give, None when nothing stands out."""
     if not partitions:
         return None
     names = [p.name for p in partitions]
     all_shown = ", ".join(p.shown() for p in partitions)
-    if wanted.partition is None:
+    if request.partition is None:
         chosen = [p for p in partitions if p.default]
     else:
-        listed = wanted.partition.split(",")
+        listed = request.partition.split(",")
         for name in listed:
             if name not in names:
                 near = difflib.get_close_matches(name, names, 1, 0.4)
@@ -121,30 +98,31 @@ def compare(wanted: Wanted, partitions: Sequence[Partition]) -> Diagnosis | None
         chosen = [p for p in partitions if p.name in listed]
     if not chosen:
         return None
-    return _compare_one(wanted, max(chosen, key=lambda p: p.nodes), partitions)
+    return _compare_one(request, max(chosen, key=lambda p: p.nodes), partitions)
 
 
-def _compare_one(wanted: Wanted, one: Partition, partitions: Sequence[Partition]) -> Diagnosis | None:
+def _compare_one(request: Request, one: Partition, partitions: Sequence[Partition]) -> Diagnosis | None:
+    least, time_s = request.nodes[0], request.time
     most = min(one.nodes, one.most_nodes if one.most_nodes is not None else one.nodes)
     if not one.up:
         open_ones = [p.name for p in partitions if p.up]
         fix = {"--partition": open_ones[0]} if open_ones else {}
         return Diagnosis("PARTITION", f"partition {one.name} takes no jobs (it is down)", fix)
-    if wanted.nodes > most:
+    if least > most:
         limited = f"allows {most} per job" if most < one.nodes else f"has {most}"
-        what = f"{wanted.nodes} nodes asked for, but partition {one.name} {limited}"
-        bigger = [p.shown() for p in partitions if p.up and min(p.nodes, p.most_nodes or p.nodes) >= wanted.nodes]
+        what = f"{least} nodes asked for, but partition {one.name} {limited}"
+        bigger = [p.shown() for p in partitions if p.up and min(p.nodes, p.most_nodes or p.nodes) >= least]
         return Diagnosis(
             "TOO-MANY-NODES", what, {"--nodes": str(most)}, f"enough in: {', '.join(bigger)}" if bigger else ""
         )
-    if wanted.time_s is not None and one.limit_s is not None and wanted.time_s > one.limit_s:
-        longer = [p.shown() for p in partitions if p.up and (p.limit_s is None or p.limit_s >= wanted.time_s)]
+    if time_s is not None and one.limit_s is not None and time_s > one.limit_s:
+        longer = [p.shown() for p in partitions if p.up and (p.limit_s is None or p.limit_s >= time_s)]
         what = f"partition {one.name} allows {one.limit}"
         return Diagnosis("TIME-LIMIT", what, {"--time": one.limit}, f"longer: {', '.join(longer)}" if longer else "")
     for code, flag, unit, asked, there in (
-        ("TOO-MANY-GPUS", "--gpus-per-node", "GPUs", wanted.gpus, one.gpus),
-        ("TOO-MANY-CPUS", "--cpus-per-task", "CPUs", wanted.cpus, one.cpus),
-        ("TOO-MUCH-MEMORY", "--mem", "MiB of memory", wanted.mem_mb, one.mem_mb),
+        ("TOO-MANY-GPUS", "--gpus-per-node", "GPUs", _gpus_of_each(request), one.gpus),
+        ("TOO-MANY-CPUS", "--cpus-per-task", "CPUs", request.cpus_per_task or 0, one.cpus),
+        ("TOO-MUCH-MEMORY", "--mem", "MiB of memory", _mem_mb(request), one.mem_mb),
     ):
         if asked > there:
             size = f"{there}M" if flag == "--mem" else str(there)
@@ -155,30 +133,43 @@ def _compare_one(wanted: Wanted, one: Partition, partitions: Sequence[Partition]
     return None
 
 
+def _gpus_of_each(request: Request) -> int:
+    count = (request.gpus_per_node or "").rpartition(":")[2]
+    return int(count) if count.isdigit() else 0
+
+
+def _mem_mb(request: Request) -> int:
+    return memory_bytes(request.mem) // 2**20 if request.mem else 0
+
+
 _DOWN = ("Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted",
          "Protocol authentication error", "munge", "Munge", "Could not establish a configuration source",
          "connect failure", "Unable to establish configuration source")  # fmt: skip
 
 
-def explain_refusal(err: str, wanted: Wanted, partitions: Sequence[Partition]) -> Diagnosis:
-    """Why sbatch said no."""
+def explain_refusal(err: str, request: Request, partitions: Sequence[Partition], *, why: str = "") -> Diagnosis:
+    """Why sbatch said no; `why` is what is quoted of its words."""
+    return replace(_explain(err, request, partitions), why=why)
+
+
+def _explain(err: str, request: Request, partitions: Sequence[Partition]) -> Diagnosis:
     if any(sign in err for sign in _DOWN):
-        return Diagnosis("SCHEDULER-DOWN", "Slurm's controller does not answer; nothing was submitted", {})
-    if "time limit" in err.lower() and wanted.time_s is None:
+        return Diagnosis("SCHEDULER-DOWN", "Slurm's controller does not answer; nothing was submitted")
+    if "time limit" in err.lower() and request.time is None:
         chosen = next(
-            (p for p in partitions if p.name == wanted.partition or (p.default and not wanted.partition)), None
+            (p for p in partitions if p.name == request.partition or (p.default and not request.partition)), None
         )
         known = f"partition {chosen.name} allows up to {chosen.limit}" if chosen else ""
         return Diagnosis("NO-TIME", "this site wants a time limit, and none was given", {"--time": "30m"}, known)
-    seen = compare(wanted, partitions)
+    seen = compare(request, partitions)
     if seen is not None:
         return seen
     if "account" in err.lower():
-        what = f"the account {wanted.account!r} cannot be charged" if wanted.account else "an account is needed"
-        return Diagnosis("ACCOUNT", what, {} if wanted.account else {"--account": "NAME"})
+        what = f"the account {request.account!r} cannot be charged" if request.account else "an account is needed"
+        return Diagnosis("ACCOUNT", what, {} if request.account else {"--account": "NAME"})
     if "qos" in err.lower():
-        return Diagnosis("ACCOUNT", f"the QOS {wanted.qos!r} cannot be used", {})
-    return Diagnosis("REJECTED", "Slurm refused the job", {})
+        return Diagnosis("ACCOUNT", f"the QOS {request.qos!r} cannot be used")
+    return Diagnosis("REJECTED", "Slurm refused the job")
 
 
 _REASONS = {

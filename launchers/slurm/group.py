@@ -21,12 +21,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpc.core.node.bootstrap import Noise, Report
-from hpc.launchers.base import Channel, NodeGroup
-from hpc.launchers.local import node_command
+from hpc.launchers.base import Channel, NodeGroup, node_command
 from hpc.launchers.run import PROBE_TIMEOUT_S, Answer, Background, run_command
-from hpc.launchers.slurm import (
-    Allocation,
-    JobInfo,
+from hpc.launchers.scheduler import Allocation, JobInfo
+from hpc.launchers.slurm.commands import (
+    RANK_ENV,
     SrunNews,
     end_steps_command,
     job_command,
@@ -94,13 +93,13 @@ class SlurmGroup(NodeGroup):
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._env = dict(os.environ if env is None else env)
         self.step_name = f"hpc-{secrets.token_hex(4)}"
-        program = list(command) if command is not None else [*node_command(), "--rank-env", "SLURM_PROCID"]
+        program = list(command) if command is not None else [*node_command(), "--rank-env", RANK_ENV]
         self.argv = srun_command(
             self.hosts,
             program,
             name=self.step_name,
             whole_allocation=count == len(alloc.nodes),
-            gpus_per_node=job.step_gpus if job is not None else 0,
+            gpus_per_node=job.gpus_of_each if job is not None else 0,
             extra=step_args,
         )
         self._bases = [base_dir] if base_dir else []

@@ -1,8 +1,8 @@
 """Slurm in pure make-command / parse-answer pairs: nothing here runs a command or reads a clock.
 
 The one reason to exist: what we say to Slurm and how we read what it says can be tested word by word without one,
-and is then tested again on a real one (tests/schedulers). launchers/run.py runs the commands, launchers/
-slurm_group.py holds the one srun. All facts were seen on Slurm 22.05.
+and is then tested again on a real one (tests/schedulers). scheduler.py runs the commands, group.py holds the one srun.
+All facts were seen on Slurm 22.05.
 Rejected: the --json outputs (their layout changed with nearly every release), pyslurm and the C API (must match
 the installed release), sacct (many sites keep no accounting).
 """
@@ -11,146 +11,30 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-# ---------------------------------------------------------------- names of nodes
-
-
-def expand_nodes(expression: str) -> list[str]:
-    """`nid[0001-0003,7],login1` -> the names in order, zeros kept. ValueError when it is no such expression."""
-    names: list[str] = []
-    for part in _split_top(expression.strip()):
-        names.extend(_expand_one(part))
-    return names
-
-
-def _split_top(text: str) -> Iterator[str]:
-    """Split at the commas outside brackets."""
-    depth, start = 0, 0
-    for i, char in enumerate(text):
-        if char == "[":
-            depth += 1
-        elif char == "]":
-            depth -= 1
-        elif char == "," and depth == 0:
-            if i > start:
-                yield text[start:i]
-            start = i + 1
-        if depth not in (0, 1):
-            raise ValueError(f"not a node list: {text!r}")
-    if depth:
-        raise ValueError(f"not a node list: {text!r}")
-    if text[start:]:
-        yield text[start:]
-
-
-def _expand_one(part: str) -> list[str]:
-    head, bracket, rest = part.partition("[")
-    if not bracket:
-        return [head]
-    inside, _, tail = rest.partition("]")
-    tails = _expand_one(tail) if tail else [""]
-    names: list[str] = []
-    for piece in inside.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", piece)
-        if match is None:
-            raise ValueError(f"not a node list: {part!r}")
-        low, high = match.group(1), match.group(2) or match.group(1)
-        if int(high) - int(low) > 100_000:
-            raise ValueError(f"not a node list: {part!r}")
-        names.extend(f"{head}{n:0{len(low)}d}{t}" for n in range(int(low), int(high) + 1) for t in tails)
-    return names
-
-
-def compress_nodes(names: Sequence[str]) -> str:
-    """The short form of many names, for people: nid[0001-0003,0007]. Names without a number stay as they are."""
-    groups: dict[tuple[str, int], list[int]] = {}
-    order: list[tuple[str, int] | str] = []
-    for name in names:
-        match = re.fullmatch(r"(.*?)(\d+)", name)
-        key: tuple[str, int] | str = (match.group(1), len(match.group(2))) if match else name
-        if key not in order:
-            order.append(key)
-        if match and isinstance(key, tuple):
-            groups.setdefault(key, []).append(int(match.group(2)))
-    words = []
-    for key in order:
-        if isinstance(key, str):
-            words.append(key)
-            continue
-        prefix, width = key
-        runs = _runs(sorted(set(groups[key])))
-        spans = [f"{a:0{width}d}" if a == b else f"{a:0{width}d}-{b:0{width}d}" for a, b in runs]
-        plain = len(spans) == 1 and "-" not in spans[0]
-        words.append(f"{prefix}{spans[0]}" if plain else f"{prefix}[{','.join(spans)}]")
-    return ",".join(words)
-
-
-def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    for n in numbers:
-        if runs and runs[-1][1] == n - 1:
-            runs[-1] = (runs[-1][0], n)
-        else:
-            runs.append((n, n))
-    return runs
-
-
-def parse_counts(text: str) -> list[int]:
-    """SLURM_JOB_CPUS_PER_NODE: `2(x3),1` -> [2, 2, 2, 1]."""
-    counts: list[int] = []
-    for piece in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", piece.strip())
-        if match is None:
-            raise ValueError(f"not a list of counts: {text!r}")
-        counts.extend([int(match.group(1))] * int(match.group(2) or 1))
-    return counts
-
-
-def parse_clock(text: str) -> float | None:
-    """Slurm's own times, `1-02:03:04`, `02:03:04`, `3:04`, as seconds; None for UNLIMITED, INVALID, NOT_SET, n/a."""
-    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
-    if match is None:
-        return None
-    days, hours, minutes, seconds = (int(g or 0) for g in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-
+from hpc.launchers.hostnames import expand_nodes
+from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, Strip
+from hpc.launchers.slurm.words import reason_in_words
+from hpc.launchers.units import clock_text, parse_clock
 
 # ---------------------------------------------------------------- inside an allocation
 
-
-@dataclass(frozen=True)
-class Allocation:
-    """What Slurm says by the environment about the job that we run in."""
-
-    job_id: str
-    nodes: tuple[str, ...]
-    cpus_per_node: tuple[int, ...]
-    partition: str
-    here: str | None  # the node's name when we run on one of them, None on a login node (salloc)
-    gpus_hinted: bool  # whether the environment speaks of GPUs at all
-
-    def runs_here(self, hostname: str) -> bool:
-        """Whether this host is one of the allocation's nodes (short and full names agree)."""
-        short = hostname.split(".")[0]
-        return self.here is not None or short in {n.split(".")[0] for n in self.nodes}
+JOB_ID = "SLURM_JOB_ID"
 
 
 def allocation(env: Mapping[str, str]) -> Allocation | None:
-    """The allocation that this environment belongs to; None outside of one. ValueError when it makes no sense."""
-    job_id = env.get("SLURM_JOB_ID") or env.get("SLURM_JOBID")
+    """The allocation that this environment belongs to; None outside of one. BadAllocation when it makes no sense."""
+    job_id = env.get(JOB_ID) or env.get("SLURM_JOBID")
     listed = env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST")
     if not job_id or not listed:
         return None
-    nodes = tuple(expand_nodes(listed))
-    cpus = env.get("SLURM_JOB_CPUS_PER_NODE", "")
-    counts = tuple(parse_counts(cpus)) if cpus else ()
-    hinted = any(k in env for k in ("SLURM_JOB_GPUS", "SLURM_GPUS_ON_NODE", "SLURM_STEP_GPUS"))
-    hinted = hinted or any(k.startswith(("SLURM_GPUS", "SLURM_TRES_PER")) for k in env)
-    return Allocation(
-        job_id, nodes, counts, env.get("SLURM_JOB_PARTITION", ""), env.get("SLURMD_NODENAME") or None, hinted
-    )
+    try:
+        nodes = tuple(expand_nodes(listed))
+    except ValueError as error:
+        raise BadAllocation(str(error), f"unset {JOB_ID}") from None
+    return Allocation(job_id, nodes, env.get("SLURMD_NODENAME") or None)
 
 
 # Of Slurm's variables srun needs only these to find the job. All others would be taken as options of the step
@@ -182,6 +66,24 @@ def query_env(env: Mapping[str, str]) -> dict[str, str]:
     """The environment for questions: without the user's own filters and formats for squeue and sinfo."""
     kept = {k: v for k, v in env.items() if not k.startswith(("SQUEUE_", "SINFO_", "SCONTROL_"))}
     return {**kept, "SLURM_TIME_FORMAT": "standard", "LC_ALL": "C"}
+
+
+#: The variable that tells a task of a step its rank.
+RANK_ENV = "SLURM_PROCID"
+
+#: What says which task of whose step a process is. The job stays known (SLURM_JOB_ID, SLURM_CPUS_ON_NODE, ...).
+STRIP = Strip(
+    prefixes=("SLURM_CPU_BIND", "SLURM_PMI", "SLURM_STEP_", "SLURM_SRUN_COMM_"),
+    names=tuple(
+        f"SLURM_{name}"
+        for name in (
+            "PROCID", "LOCALID", "NODEID", "GTIDS", "TASK_PID", "MPI_TYPE", "NTASKS", "NPROCS", "NTASKS_PER_NODE",
+            "TASKS_PER_NODE", "NTASKS_PER_CORE", "NTASKS_PER_SOCKET", "NTASKS_PER_GPU", "DISTRIBUTION",
+            "LAUNCH_NODE_IPADDR", "STEPID", "UMASK", "PTY_PORT", "PTY_WIN_COL", "PTY_WIN_ROW",
+        )
+    ),
+    kept=("SLURM_STEP_GPUS",),  # says which devices, not which rank
+)  # fmt: skip
 
 
 def srun_command(
@@ -251,44 +153,22 @@ def job_command(job_id: str) -> list[str]:
     return ["scontrol", "-o", "-d", "show", "job", job_id]
 
 
-@dataclass(frozen=True)
-class JobInfo:
-    """One job as the controller sees it. exit_signal is 0 when the batch script ended by itself."""
+_QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+_RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING")
+_ENDINGS: Mapping[str, Ending] = {
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "timeout",
+    **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"), "lost"),
+}
 
-    job_id: str
-    state: str
-    reason: str
-    exit_code: int
-    exit_signal: int
-    nodes: tuple[str, ...]
-    num_nodes: int
-    partition: str
-    start: str  # as Slurm writes it; "" when unknown (not estimated yet, for a pending job)
-    run_time_s: float
-    limit_s: float | None
-    gpus_by_node: tuple[int, ...]
-    restarts: int = 0
 
-    @property
-    def pending(self) -> bool:
-        return self.state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
-
-    @property
-    def running(self) -> bool:
-        return self.state in ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING")
-
-    @property
-    def ended(self) -> bool:
-        return not self.pending and not self.running
-
-    @property
-    def time_left_s(self) -> float | None:
-        return None if self.limit_s is None else max(0.0, self.limit_s - self.run_time_s)
-
-    @property
-    def step_gpus(self) -> int:
-        """GPUs that every node of the job has: what one step can ask of each."""
-        return min(self.gpus_by_node, default=0)
+def phase_of(state: str) -> tuple[Phase, Ending]:
+    """Slurm's word for the state of a job in the words of all schedulers."""
+    if state in _QUEUED:
+        return "queued", ""
+    if state in _RUNNING:
+        return "running", ""
+    return "ended", _ENDINGS.get(state, "exit")
 
 
 def parse_job(out: str) -> JobInfo | None:
@@ -307,20 +187,23 @@ def parse_job(out: str) -> JobInfo | None:
     for listed, gres in re.findall(r"\sNodes=(\S+) CPU_IDs=\S* Mem=\S* GRES=(\S*)", out):
         count = sum(int(n) for n in re.findall(r"gpu(?::[^:,()]+)?:(\d+)\(", gres))
         gpus.extend([count] * len(expand_nodes(listed)))
+    state = field("JobState").split("+")[0]
+    phase, ending = phase_of(state)
     return JobInfo(
         job_id=field("JobId"),
-        state=field("JobState").split("+")[0],
+        phase=phase,
+        state=state,
+        ending=ending,
         reason=field("Reason"),
+        why=reason_in_words(field("Reason")),
         exit_code=int(code) if code.isdigit() else 0,
         exit_signal=int(sig) if sig.isdigit() else 0,
         nodes=tuple(expand_nodes(nodes_text)) if nodes_text else (),
-        num_nodes=int((field("NumNodes") or "0").split("-")[0]),
         partition=field("Partition"),
         start=field("StartTime"),
         run_time_s=parse_clock(field("RunTime")) or 0.0,
         limit_s=parse_clock(field("TimeLimit")),
         gpus_by_node=tuple(gpus),
-        restarts=int(field("Restarts") or 0),
     )
 
 
@@ -345,29 +228,82 @@ def list_command(job_ids: Sequence[str]) -> list[str]:
     return ["squeue", "-h", f"--jobs={','.join(job_ids)}", "--states=all", "-o", "%i|%T|%r|%L|%D"]
 
 
-def parse_list(out: str) -> dict[str, tuple[str, str, str]]:
-    """Job id -> (state, reason, time left as Slurm writes it)."""
-    rows = [line.split("|") for line in out.splitlines()]
-    return {row[0]: (row[1], row[2], row[3]) for row in rows if len(row) >= 5}
+def parse_list(out: str) -> dict[str, JobInfo]:
+    """The jobs of such a list by their ids."""
+    found: dict[str, JobInfo] = {}
+    for row in (line.split("|") for line in out.splitlines()):
+        if len(row) >= 5:
+            job_id, state, reason, left = row[:4]
+            phase, ending = phase_of(state)
+            found[job_id] = JobInfo(job_id, phase, state, ending, reason=reason, why=reason_in_words(reason), left=left)
+    return found
 
 
 # ---------------------------------------------------------------- submitting
 
 
-def job_script(
-    directives: Sequence[str], *, cwd: str, exports: Mapping[str, str], setup: Sequence[str], command: Sequence[str]
-) -> str:
+#: What each field of a request becomes, in the order of the job script.
+COLUMN: Mapping[str, str] = {
+    "nodes": "--nodes",
+    "time": "--time",
+    "partition": "--partition",
+    "account": "--account",
+    "qos": "--qos",
+    "constraint": "--constraint",
+    "job_name": "--job-name",
+    "output": "--output",
+    "dependency": "--dependency",
+    "gpus": "--gpus",
+    "gpus_per_node": "--gpus-per-node",
+    "cpus_per_task": "--cpus-per-task",
+    "mem": "--mem",
+    "exclusive": "--exclusive",
+    "reservation": "--reservation",
+    "signal": "--signal",
+    "mail_type": "--mail-type",
+}
+
+
+def directives(request: Request) -> list[str]:
+    """The lines of the job script that are for sbatch: what was asked for, then what every job of ours needs.
+
+    --ntasks-per-node=1: one task of ours runs on each node; for a range of nodes it would make Slurm give the least.
+    --no-requeue: a second run could overwrite what the first wrote. --no-kill: a lost node must not end the others.
+    """
+    least, most = request.nodes
+    ours = ("job_name", "output")
+    asked = [directive(flag, _value(request, name)) for name, flag in COLUMN.items() if name not in ours]
+    found = [line for line in asked if line]
+    found += [directive("--job-name", request.job_name)]
+    found += ["--ntasks-per-node=1"] if least == most else []
+    found += [directive("--output", request.output), "--no-requeue", "--no-kill"]
+    return [line for line in found if line]
+
+
+def _value(request: Request, name: str) -> str | bool | None:
+    """The value of a directive: True for one without, None and False where nothing was asked for."""
+    value = getattr(request, name)
+    if name == "nodes":
+        least, most = value
+        return str(most) if least == most else f"{least}-{most}"
+    if name == "time" and value is not None:
+        return clock_text(value)
+    return value if value is None or isinstance(value, bool) else str(value)
+
+
+def job_script(lines: Sequence[str], *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
     """The batch script. It ends in exec: bash runs its traps only after its foreground child, so signals must
     reach hpc-launch itself."""
-    lines = ["#!/bin/bash", *(f"#SBATCH {d}" for d in directives), "", f"cd {shlex.quote(cwd)}"]
-    lines += [f"export {key}={shlex.quote(value)}" for key, value in exports.items()]
-    lines += [*setup, f"exec {shlex.join(command)}"]
-    return "\n".join(lines) + "\n"
+    text = ["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), "", f"cd {shlex.quote(cwd)}"]
+    text += [*setup, f"exec {shlex.join(command)}"]
+    return "\n".join(text) + "\n"
 
 
-def directive(flag: str, value: str | None) -> str:
-    """One #SBATCH line's content. Slurm splits such a line at white space, so values with some are quoted."""
-    if value is None:
+def directive(flag: str, value: str | bool | None) -> str:
+    """One #SBATCH line's content, "" for nothing. Slurm splits it at white space, so values with some are quoted."""
+    if value is None or value is False:
+        return ""
+    if value is True:
         return flag
     return f'{flag}="{value}"' if re.search(r"\s", value) else f"{flag}={value}"
 
@@ -413,6 +349,28 @@ def parse_steps(out: str, name: str) -> list[str]:
 def end_steps_command(steps: Sequence[str], *, kill: bool) -> list[str]:
     """To a step scancel sends SIGKILL at once, unless another signal is named."""
     return ["scancel", *([] if kill else ["--signal=TERM"]), *steps]
+
+
+def output_file(output: str, job_id: str, job_name: str, user: str) -> str | None:
+    """The file of --output once the job's id is known; None when the name has patterns that only Slurm can fill."""
+    known = {"%j": job_id, "%A": job_id, "%x": job_name, "%u": user, "%%": "%"}
+    if "%" in re.sub(r"%[jAxu%]", "", output):
+        return None
+    return re.sub(r"%[jAxu%]", lambda match: known[match.group()], output)
+
+
+# ---------------------------------------------------------------- within a job
+
+
+def run_in_command(job_id: str, host: str, argv: Sequence[str]) -> list[str]:
+    """A step beside ours on one node of a job. --mem=0: it takes no part of the job's memory."""
+    step = ["srun", f"--jobid={job_id}", "--overlap", "--quiet", "--nodes=1", "--ntasks=1", "--mem=0"]
+    return [*step, f"--nodelist={host}", "--chdir=/", *argv]
+
+
+def run_in_env(env: Mapping[str, str]) -> dict[str, str]:
+    """Its environment: nothing of the job that the caller may be in."""
+    return {name: value for name, value in env.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
 
 
 CONFIG_FILES = (

@@ -12,23 +12,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from hpc.core.node.process import fork_child, thread_count
 from hpc.core.node.reap import children_of, signal_all
-from hpc.launchers.base import Channel, NodeGroup
-
-#: The node program.  Empty entries leave sys.path, so that a user's core.py beside a script is not imported.
-NODE_PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.core.node.supervisor import main; main()"
+from hpc.launchers.base import Channel, NodeGroup, node_command
 
 SupervisorMain = Callable[[int, int, int], int]
-
-
-def node_command(python: str = sys.executable) -> list[str]:
-    """The command of the node program, without `--rank R` or `--rank-env NAME`."""
-    return [python, "-c", NODE_PROGRAM]
 
 
 class LocalGroup(NodeGroup):

@@ -1,0 +1,266 @@
+"""The face of a scheduler: what it is asked, what it answers, and the types that all of them share.
+
+A scheduler is one folder beside this file and one class that has the methods of `Scheduler`; `registry.py` knows which
+there are. Whoever launches, follows or cancels a job speaks to this face and names none. `NodeSource` is the smaller
+part, which this machine has too: it grants nodes and takes no jobs.
+
+Methods that start or ask run commands of the scheduler and are bounded in time; `Inquiry` alone does not wait for an
+answer, for whoever has more to look after. The others are pure.
+Rejected: a base class (schedulers share no code, only these promises); one method per command (the questions differ:
+what is one command for one scheduler is two for another, or a request to a web server).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    from hpc.launchers.base import NodeGroup
+
+#: Where a job is: it waits, it has its nodes (though it may be stopped on them for a while), it is over.
+Phase = Literal["queued", "running", "ended"]
+#: How a job ended: by itself, by somebody's wish, at its time limit, or because its nodes were taken or broke.
+Ending = Literal["", "exit", "cancelled", "timeout", "lost"]
+
+
+class BadAllocation(ValueError):
+    """The environment speaks of an allocation that makes no sense. `fix` is a command that helps."""
+
+    def __init__(self, why: str, fix: str) -> None:
+        super().__init__(why)
+        self.fix = fix
+
+
+class NoAnswer(Exception):
+    """The scheduler did not answer a question; the text says why."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks its scheduler for. None: not asked for. The names are those of hpc-launch's options."""
+
+    nodes: tuple[int, int] = (1, 1)  # the least and the most
+    time: float | None = None  # seconds
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    job_name: str | None = None
+    output: str | None = None  # a file; its name may have the scheduler's patterns
+    dependency: str | None = None
+    gpus: str | None = None  # of the whole job
+    gpus_per_node: str | None = None  # [TYPE:]N
+    cpus_per_task: int | None = None
+    mem: str | None = None  # of each node: 16G, 500M; a bare number is MiB
+    exclusive: bool = False
+    reservation: str | None = None
+    signal: str | None = None
+    mail_type: str | None = None
+    submit_arg: Sequence[str] = ()  # for the submitting command as they are
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The nodes of the job that we run in, as its environment has them."""
+
+    job_id: str
+    nodes: tuple[str, ...]
+    here: str | None  # the node's name when we run on one of them, None on a login node
+
+    def runs_here(self, hostname: str) -> bool:
+        """Whether this host is one of the allocation's nodes (short and full names agree)."""
+        short = hostname.split(".")[0]
+        return self.here is not None or short in {n.split(".")[0] for n in self.nodes}
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """One job as its scheduler sees it. exit_signal is 0 when its script ended by itself."""
+
+    job_id: str
+    phase: Phase
+    state: str  # the scheduler's own word, for people
+    ending: Ending = ""
+    reason: str = ""  # the scheduler's own word for why it waits, or ended
+    why: str = ""  # the same in plain words
+    exit_code: int = 0
+    exit_signal: int = 0
+    nodes: tuple[str, ...] = ()
+    partition: str = ""
+    start: str = ""  # local time, 2026-11-21T14:20:04; an estimate while it waits; "" when unknown
+    run_time_s: float = 0.0
+    limit_s: float | None = None
+    left: str = ""  # the time that is left, as the scheduler writes it
+    gpus_by_node: tuple[int, ...] = ()
+
+    @property
+    def time_left_s(self) -> float | None:
+        return None if self.limit_s is None else max(0.0, self.limit_s - self.run_time_s)
+
+    @property
+    def gpus_of_each(self) -> int:
+        """GPUs that every node of the job has: what can be asked of each alike."""
+        return min(self.gpus_by_node, default=0)
+
+
+@dataclass(frozen=True)
+class JobNews:
+    """A part of the answer about one job. `known` is False when the scheduler has no such job (any more)."""
+
+    info: JobInfo | None = None
+    known: bool = True
+    position: int | None = None  # its place in the queue, from 1
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A refusal explained: an error code, what is wrong, and the options that would be accepted."""
+
+    code: str
+    what: str
+    fix: Mapping[str, str] = field(default_factory=dict)
+    valid: str = ""  # what there would be instead
+    why: str = ""  # the scheduler's own words
+    hint: str = ""  # what helps where no option does
+
+
+class Refused(Exception):
+    """The scheduler did not take the job."""
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(diagnosis.what)
+        self.diagnosis = diagnosis
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of an order. `unknown`: the scheduler has no such job (any more)."""
+
+    ok: bool
+    unknown: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line with its whole environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Variables that tell a process which part of which job's step it is: a node's own children must not believe it.
+
+    A variable goes when it has one of the names or begins with one of the prefixes, unless it is one of `kept`.
+    """
+
+    prefixes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+class Inquiry(Protocol):
+    """A question about one job that is on its way."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+
+    def poll(self) -> JobNews | None:
+        """What has come since the last call, None if nothing has. Never blocks."""
+
+    def close(self) -> None:
+        """Let it go, answered or not."""
+
+
+class NodeSource(Protocol):
+    """Where nodes come from."""
+
+    #: In small letters: the value of --scheduler, and what job.json and the session's status say.
+    name: ClassVar[str]
+    #: For people, at the beginning of a sentence or within one.
+    title: ClassVar[str]
+
+    def here(self, env: Mapping[str, str]) -> Allocation | None:
+        """The allocation that this environment belongs to, None outside; BadAllocation if it makes no sense."""
+
+    def configured(self, env: Mapping[str, str]) -> bool:
+        """Whether jobs can be submitted from this machine; decided by files and the environment alone."""
+
+    def group(
+        self,
+        alloc: Allocation | None,
+        nodes: int | None = None,
+        *,
+        fork: bool = False,
+        step_args: Sequence[str] = (),
+        base_dir: str | None = None,
+    ) -> NodeGroup:
+        """The nodes of an allocation, the first `nodes` of them, ready to be started as part of a session.
+
+        fork: the calling process has one thread, so that nodes on this machine may be forked from it. step_args: the
+        user's own arguments for the command that starts the nodes. base_dir: where their directories are to be.
+        Its `start_fields` say which variables tell a node what it was granted ("grant_env"), and "time_left_s".
+        """
+
+
+class Scheduler(NodeSource, Protocol):
+    """Where jobs are submitted, too."""
+
+    #: The variable that has the job's id.
+    job_env: ClassVar[str]
+    #: The commands that submit a job and that start its nodes: so they are named to people.
+    submits_with: ClassVar[str]
+    starts_with: ClassVar[str]
+    #: Variables that the submitting command reads by itself begin so.
+    reads_env: ClassVar[str]
+    #: The name of the job script's file.
+    script_name: ClassVar[str]
+    #: What each field of `Request` becomes; a field that is not here cannot be asked for.
+    column: ClassVar[Mapping[str, str]]
+    #: What the nodes' processes must not inherit.
+    strip: ClassVar[Strip]
+
+    # -- before there is a job: pure
+
+    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
+        """The text of the job script: it runs `command` on the first node, once, after the user's lines `setup`.
+
+        The command must get the scheduler's signals itself (a shell that stands between would keep them).
+        """
+
+    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
+        """The command that submits the script in that file, or asks when it would start."""
+
+    def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
+        """The command by which `group` will start the nodes, to be shown; whole: these are all of an allocation."""
+
+    def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
+        """The file that `Request.output` means for this job; None when the scheduler alone can tell."""
+
+    # -- a job: these run commands
+
+    def submit(self, command: Sequence[str], request: Request) -> str:
+        """Run a `submission`: the job's id. Refused when it was not taken, or when nobody answered."""
+
+    def estimate(self, command: Sequence[str], request: Request) -> str:
+        """Run a `submission` with `estimate`: when the job would start, in words. Refused like `submit`."""
+
+    def inquire(self, job_id: str, *, position: bool) -> Inquiry:
+        """Ask about one job, and where it waits for its place in the queue, too, without waiting for the answer."""
+
+    def states(self, job_ids: Sequence[str]) -> Mapping[str, JobInfo]:
+        """How these jobs stand, in one question; unknown ones are left out. NoAnswer where there is none."""
+
+    def cancel(self, job_id: str) -> Reply:
+        """End a job, waiting or running."""
+
+    def signal(self, job_id: str, name: str) -> Reply:
+        """Send a signal ("INT") to the job's hpc-launch alone, which passes it on to the script."""
+
+    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
+        """The command that runs `argv` on a node of a running job, within it, with its output coming here."""

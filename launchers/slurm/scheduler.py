@@ -1,0 +1,180 @@
+"""Slurm behind the face of all schedulers (launchers/scheduler.py): the place that runs its commands.
+
+commands.py makes and reads them, words.py explains what Slurm says, group.py is the one srun.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from hpc.launchers.base import node_command
+from hpc.launchers.run import SUBMIT_TIMEOUT_S, Answer, Background, run_command
+from hpc.launchers.scheduler import (
+    Allocation,
+    Command,
+    Diagnosis,
+    JobInfo,
+    JobNews,
+    NoAnswer,
+    Refused,
+    Reply,
+    Request,
+    Strip,
+)  # fmt: skip
+from hpc.launchers.slurm import commands, words
+
+if TYPE_CHECKING:
+    from hpc.launchers.slurm.group import SlurmGroup
+
+#: How long the partitions may take to be listed when a refusal is explained.
+PARTITIONS_TIMEOUT_S = 10.0
+
+
+class Slurm:
+    """The face."""
+
+    name: ClassVar[str] = "slurm"
+    title: ClassVar[str] = "Slurm"
+    job_env: ClassVar[str] = commands.JOB_ID
+    submits_with: ClassVar[str] = "sbatch"
+    starts_with: ClassVar[str] = "srun"
+    reads_env: ClassVar[str] = "SBATCH_"
+    script_name: ClassVar[str] = "job.sbatch"
+    column: ClassVar[Mapping[str, str]] = commands.COLUMN
+    strip: ClassVar[Strip] = commands.STRIP
+
+    def here(self, env: Mapping[str, str]) -> Allocation | None:
+        return commands.allocation(env)
+
+    def configured(self, env: Mapping[str, str]) -> bool:
+        """Whether sbatch is here and knows a cluster.
+
+        Rejected: asking it (`scontrol ping`): with the client installed but not configured it looks in the DNS first.
+        """
+        sbatch = shutil.which("sbatch", path=env.get("PATH"))
+        if sbatch is None:
+            return False
+        beside = Path(sbatch).resolve().parent.parent / "etc" / "slurm.conf"
+        there = beside.exists() or any(os.path.exists(path) for path in commands.CONFIG_FILES)
+        return bool(env.get("SLURM_CONF")) or there
+
+    def group(
+        self,
+        alloc: Allocation | None,
+        nodes: int | None = None,
+        *,
+        fork: bool = False,
+        step_args: Sequence[str] = (),
+        base_dir: str | None = None,
+    ) -> SlurmGroup:
+        from hpc.launchers.slurm.group import SlurmGroup, ask_job
+
+        if alloc is None:
+            raise ValueError("without an allocation of Slurm's there are no nodes of it")
+        return SlurmGroup(alloc, nodes=nodes, job=ask_job(alloc), step_args=step_args, base_dir=base_dir)
+
+    # -- before there is a job --------------------------------------------------------------------------
+
+    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
+        return commands.job_script(commands.directives(request), cwd=cwd, setup=setup, command=command)
+
+    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
+        return commands.sbatch_command(script, extra=request.submit_arg, test_only=estimate)
+
+    def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
+        program = [*node_command(), "--rank-env", commands.RANK_ENV]
+        return commands.srun_command(nodes, program, whole_allocation=whole, extra=step_args)
+
+    def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
+        return commands.output_file(output, job_id, job_name, getpass.getuser())
+
+    # -- a job ------------------------------------------------------------------------------------------
+
+    def submit(self, command: Sequence[str], request: Request) -> str:
+        return commands.parse_submitted(self._hand_in(command, request).out)
+
+    def estimate(self, command: Sequence[str], request: Request) -> str:
+        answer = self._hand_in(command, request)
+        return commands.parse_test_only(answer.err) or answer.why()
+
+    def _hand_in(self, command: Sequence[str], request: Request) -> Answer:
+        answer = run_command(command, timeout_s=SUBMIT_TIMEOUT_S)
+        if not answer.ok:
+            raise Refused(self._refusal(answer, request))
+        return answer
+
+    def _refusal(self, answer: Answer, request: Request) -> Diagnosis:
+        """sbatch's no, explained with the limits of the partitions."""
+        if answer.missing:
+            what = "sbatch is not on this machine"
+            return Diagnosis("NO-SCHEDULER", what, hint="--scheduler=local runs on this machine")
+        if answer.timed_out:
+            what = "sbatch did not answer; `hpc ps` and squeue show whether it took the job"
+            return Diagnosis("SCHEDULER-DOWN", what, why=answer.why())
+        asked = run_command(words.partitions_command(), timeout_s=PARTITIONS_TIMEOUT_S, env=_questions_env())
+        partitions = words.parse_partitions(asked.out) if asked.ok else []
+        return words.explain_refusal(answer.err, request, partitions, why=answer.why())
+
+    def inquire(self, job_id: str, *, position: bool) -> SlurmInquiry:
+        return SlurmInquiry(job_id, position)
+
+    def states(self, job_ids: Sequence[str]) -> Mapping[str, JobInfo]:
+        answer = run_command(commands.list_command(job_ids), env=_questions_env())
+        if not answer.ok:
+            raise NoAnswer(answer.why())
+        return commands.parse_list(answer.out)
+
+    def cancel(self, job_id: str) -> Reply:
+        return _reply(run_command(commands.cancel_command(job_id)))
+
+    def signal(self, job_id: str, name: str) -> Reply:
+        return _reply(run_command(commands.signal_command(job_id, name)))
+
+    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
+        return Command(tuple(commands.run_in_command(job_id, host, argv)), commands.run_in_env(os.environ))
+
+
+class SlurmInquiry:
+    """`scontrol show job`, and for a job that waits its place among those of its partition."""
+
+    def __init__(self, job_id: str, position: bool) -> None:
+        self._job_id, self._position = job_id, position
+        self._command: Background | None = Background(commands.job_command(job_id), env=_questions_env())
+        self._partition = ""  # of the question for the place, once it is asked
+
+    @property
+    def over(self) -> bool:
+        return self._command is None
+
+    def poll(self) -> JobNews | None:
+        answer = self._command.poll() if self._command is not None else None
+        if answer is None:
+            return None
+        self.close()
+        if self._partition:
+            return JobNews(position=commands.queue_position(answer.out, self._job_id) if answer.ok else None)
+        info = commands.parse_job(answer.out) if answer.ok else None
+        if info is not None and info.phase == "queued" and self._position:
+            self._partition = info.partition
+            self._command = Background(commands.queue_command(info.partition), env=_questions_env())
+        return JobNews(info, known=answer.ok or not commands.no_such_job(answer.err))
+
+    def close(self) -> None:
+        if self._command is not None:
+            self._command.close()
+            self._command = None
+
+
+def _questions_env() -> dict[str, str]:
+    return commands.query_env(os.environ)
+
+
+def _reply(answer: Answer) -> Reply:
+    if answer.ok:
+        return Reply(True)
+    return Reply(False, unknown=commands.no_such_job(answer.err), why=answer.why())

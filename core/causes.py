@@ -15,7 +15,7 @@ LostCause = Literal["crash", "exit", "oom", "killed", "group_removed", "node"]
 #: its placement group is removed.
 NeverCause = Literal["unschedulable", "environment", "group_removed"]
 #: What a raylet and the head say of that. Empty: nodes may join that can run it.
-Final = Literal["", "unschedulable", "group_removed"]
+FinalCause = Literal["", "unschedulable", "group_removed"]
 #: Why an object cannot be read on a node: no copy of it can be had, there is no room, its bytes cannot be read back
 #: from disk. Empty: it can.
 FetchCause = Literal["", "lost", "no_room", "disk"]

@@ -12,11 +12,11 @@ JSON and pickle were rejected: JSON cannot hold bytes, and neither head nor rayl
 from __future__ import annotations
 
 import struct
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 import msgspec
 
-from hpc.core.causes import ActorErrorName, FetchCause, Final, LostCause
+from hpc.core.causes import ActorErrorName, FetchCause, FinalCause, LostCause
 from hpc.core.ids import Address
 
 WIRE_VERSION = 2
@@ -111,7 +111,7 @@ class LeaseInfeasible(Message, tag=6):
 
     req: int
     why: str
-    final: Final = ""
+    final: FinalCause = ""
 
 
 class LeaseFailed(Message, tag=130):
@@ -557,11 +557,15 @@ class WatchActor(Message, tag=63):
     actor: bytes
 
 
+#: Where an actor is in its life, as its owner tells it.
+ActorPhase = Literal["pending", "alive", "restarting", "dead"]
+
+
 class ActorState(Message, tag=64):
-    """Where an actor is. ``state`` is "pending", "alive", "restarting" or "dead": calls get the ``error`` then."""
+    """Where an actor is. Calls to a dead one get the ``error``."""
 
     actor: bytes
-    state: str
+    state: ActorPhase
     incarnation: int
     worker: Address
     why: str = ""
@@ -761,7 +765,7 @@ class Tickets(Message, tag=87):
     shape: int
     grants: list[tuple[int, int, int]]
     infeasible: str = ""
-    final: Final = ""
+    final: FinalCause = ""
     patient: bool = False
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hpc.core.causes import Final
+from hpc.core.causes import FinalCause
 from hpc.core.head.groups import Groups
 from hpc.core.head.nodes import Node, Promises
 from hpc.core.head.sane import MAX_DEMAND, NONSENSE
@@ -279,7 +279,7 @@ class Demands:
             self._spread_at = number
         return [(number, count, self.promises.new(number, {})) for number, count in plan]
 
-    def _never(self, demand: Demand) -> tuple[Final, str]:
+    def _never(self, demand: Demand) -> tuple[FinalCause, str]:
         """Why a demand can never be served, whatever joins: (cause, text). The cause is empty where something could
         still change."""
         strategy = demand.strategy

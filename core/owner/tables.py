@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from hpc.core.causes import ActorErrorName
 from hpc.core.ids import Address
-from hpc.core.wire import Call, Calls, CreateActor, Message, Result, Task
+from hpc.core.wire import ActorPhase, Call, Calls, CreateActor, Message, Result, Task
 
 if TYPE_CHECKING:
     import threading
@@ -263,7 +263,7 @@ class OwnedActor:
         self.holds = holds
         self.unresolved = 0
         self.incarnation = 0
-        self.state = "pending"
+        self.state: ActorPhase = "pending"
         self.lease: Lease | None = None
         self.worker = Address(0, 0)
         self.path = ""
@@ -288,7 +288,7 @@ class ActorClient:
 
     def __init__(self, actor: bytes) -> None:
         self.actor = actor
-        self.state = "unknown"
+        self.state: ActorPhase | Literal["unknown"] = "unknown"
         self.worker = Address(0, 0)
         self.incarnation = -1
         self.seq = 0

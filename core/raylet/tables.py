@@ -25,7 +25,7 @@ class Proc:
 
     proc: int
     kind: str
-    state: str
+    state: Literal["starting", "idle", "leased", "driver"]
     pid: int = 0
     path: str = ""
     env: tuple[tuple[str, str], ...] = ()
@@ -114,7 +114,7 @@ class Stored:
     freed: bool = False
     pins: dict[int, int] = field(default_factory=dict)
     disk: Piece | None = None
-    busy: str = ""
+    busy: Literal["", "spilling", "restoring"] = ""
     origin: int = 0
 
 

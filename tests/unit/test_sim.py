@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from hpc.core import wire
 from hpc.core.sim.run import run
 
 #: HPC_TEST_SEEDS=10000: so many; and a third of it with dying heads.
@@ -101,6 +102,29 @@ def test_a_digest_says_what_a_seed_delivers_whatever_the_hash_seed_is():
     assert [(report.digest, str(report.frames)) for report in again] == [
         (h, line.split()[1]) for h, line in zip(hashes, first)
     ]
+
+
+def test_no_run_depends_on_the_words_of_a_reason(monkeypatch):
+    """Each text for people becomes another of its length on its way: the same happens at the same times."""
+
+    def outcomes() -> list[tuple[object, ...]]:
+        reports = [run(seed, heads=seed % 3 == 0) for seed in range(24)]
+        return [(r.problems, r.frames, r.virtual_s, r.tasks, r.story) for r in reports]
+
+    def unread(body: bytes) -> list[wire.Message]:
+        messages = wire.decode_body(body)
+        for msg in messages:
+            for name in ("why", "infeasible"):
+                if getattr(msg, name, ""):
+                    setattr(msg, name, "?" * len(getattr(msg, name)))
+                    met.add(type(msg))
+        return messages
+
+    met: set[type] = set()
+    before = outcomes()
+    monkeypatch.setattr("hpc.core.sim.world.decode_body", unread)
+    assert outcomes() == before
+    assert met >= {wire.LeaseLost, wire.LeaseInfeasible, wire.Tickets, wire.BundleReturn, wire.KillWorker}
 
 
 def test_a_digest_sees_a_frame_that_says_something_else(monkeypatch):

@@ -272,3 +272,7 @@ class RayCgraphCapacityExceeded(SystemFailure):
 
 class RayDirectTransportError(SystemFailure):
     """Never raised here: there is no transport of tensors between GPUs."""
+
+
+class ActorExit(SystemExit):
+    """Raised by ``exit_actor``, so that the code that called it ends. The actor ends also where this is caught."""

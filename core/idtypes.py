@@ -11,7 +11,7 @@ import os
 from typing import Any, TypeVar
 
 from hpc.core.ids import ID_BYTES
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 
 I = TypeVar("I", bound="BaseID")  # noqa: E741
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from hpc.core.owner.current import current
+from hpc.core.process.current import current
 
 _DEVICE = "cpu"
 

@@ -12,15 +12,17 @@ import msgspec
 
 from hpc import options as opts
 from hpc.connection import ensure_client, namespace_of
-from hpc.core.exceptions import ActorAlreadyExistsError, PendingCallsLimitExceeded
+from hpc.core.classes import has_coroutines
+from hpc.core.exceptions import ActorAlreadyExistsError, ActorExit, PendingCallsLimitExceeded
 from hpc.core.ids import HEAD, return_id
 from hpc.core.idtypes import ActorID
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
-from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.tables import CallKind
+from hpc.core.process.context import current_task, process
+from hpc.core.process.current import current
 from hpc.core.wire import (
     DYNAMIC,
     NO_ARGUMENTS,
@@ -34,8 +36,6 @@ from hpc.core.wire import (
     NameRelease,
     NewActor,
 )
-from hpc.core.worker.actor import ActorExit, has_coroutines
-from hpc.core.worker.context import current_task, process
 from hpc.remote_function import is_generator
 from hpc.runtime_env import portable, worker_env
 from hpc.signatures import ANY, Signature, constructor_of, method_of

@@ -264,7 +264,7 @@ class Cluster:
         if pumped is None:
             return
         import hpc
-        from hpc.core.owner.current import need_client
+        from hpc.core.process.current import need_client
 
         if hpc.is_initialized() and need_client().registered.session == pumped.session.id:
             hpc.shutdown()

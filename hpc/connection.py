@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpc.core.owner.current import current, need_client
 from hpc.core.owner.forked import is_forked
+from hpc.core.process.context import process
+from hpc.core.process.current import current, need_client
 from hpc.core.variables import AUTO_CONNECT, switch
-from hpc.core.worker.context import process
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client

@@ -7,10 +7,10 @@ from typing import Any
 
 from hpc.connection import ensure_client
 from hpc.core.owner import cancelling
-from hpc.core.owner.current import current
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
+from hpc.core.process.current import current
 
 ident_of = attrgetter("_id")
 ONLY_REFS = {ObjectRef}

@@ -13,8 +13,8 @@ from hpc.core.ids import return_id
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.process.context import current_task, process
 from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Task
-from hpc.core.worker.context import current_task, process
 from hpc.runtime_env import portable, worker_env
 from hpc.signatures import Signature, signature_of
 from hpc.submit import export, pack_arguments, shape_of

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.connection import ensure_client, namespace_of
 from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
-from hpc.core.owner.current import need_client
+from hpc.core.process.context import current_task, function_name, process
+from hpc.core.process.current import need_client
 from hpc.core.resources import from_units
-from hpc.core.worker.context import current_task, function_name, process
 from hpc.gather import node_rows, session_facts
 from hpc.runtime_env import RuntimeEnv
 from hpc.runtime_env import current as current_env

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hpc.core.owner.current import current as owner
+from hpc.core.process.current import current as owner
 from hpc.core.runenv.spec import KEY, PACKAGE, pack, unpack
 
 if TYPE_CHECKING:
@@ -402,7 +402,7 @@ def worker_env(client: Client, given: Mapping[str, Any] | None) -> dict[str, str
     Variables are merged, every other field replaces the parent's. Raises RuntimeEnvSetupError where files cannot be
     packaged.
     """
-    from hpc.core.worker.context import process
+    from hpc.core.process.context import process
 
     if not given:
         return process.env
@@ -536,7 +536,7 @@ def _hash_of(path: str) -> str:
 
 def current() -> RuntimeEnv:
     """The environment of the code that asks: of the worker it runs in, in a driver the job's."""
-    from hpc.core.worker.context import process
+    from hpc.core.process.context import process
 
     env_vars, rest = unpack(process.env)
     shown = RuntimeEnv()

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpc.core.policy.labels import Selector, check_value, parse_selector
+from hpc.core.process.context import process
 from hpc.core.resources import fits, show, to_units
-from hpc.core.worker.context import process
 from hpc.util.placement_group import PlacementGroup
 from hpc.util.scheduling_strategies import (
     NodeAffinitySchedulingStrategy,

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.connection import ensure_client, here
 from hpc.core.node.limits import raise_open_files
-from hpc.core.owner.current import current
 from hpc.core.owner.forked import is_forked, watch_forks
 from hpc.core.policy.labels import check_key, check_value
+from hpc.core.process.context import process
+from hpc.core.process.current import current
 from hpc.core.resources import to_units
 from hpc.core.runenv.spec import KEY
 from hpc.core.variables import NAMESPACE, text
-from hpc.core.worker.context import process
 from hpc.core.worker.logformat import apply as apply_logging
 from hpc.environment import hooked, tell_without_effect
 from hpc.host.find import find_node_dir, host_of

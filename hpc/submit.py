@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from hpc.core import serialization
+from hpc.core.arguments import ArgSlot
 from hpc.core.owner.client import Client
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
@@ -13,7 +14,6 @@ from hpc.core.owner.tables import Shape
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.serializability import ARGUMENTS, explain
 from hpc.core.wire import MAX_FRAME_BYTES, MAX_VALUES_BYTES, NO_ARGUMENTS
-from hpc.core.worker.main import ArgSlot
 
 #: Code larger than this is most likely data that a function has captured.
 LARGE_CODE_BYTES = 1 << 20

@@ -28,7 +28,7 @@ os.environ["HPC_SPIN_US"] = "0"
 
 import hpc
 from hpc.core.net.stream import Stream
-from hpc.core.owner.ref import current
+from hpc.core.process.current import current
 
 ASYNC, SYNC = 1000, 200
 ATTACH_S = 5.0

@@ -205,8 +205,8 @@ def enter_environment(spec: NodeSpec, proc: int, env: dict[str, str | None]) -> 
     for name in env.keys() - given.keys():
         os.environ.pop(name, None)
     os.environ.update(expand(given, before))
+    from hpc.core.process.context import process
     from hpc.core.worker import threads
-    from hpc.core.worker.context import process
 
     process.env = given
     threads.follow({name: os.environ[name] for name in given})

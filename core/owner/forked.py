@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any
 
 from hpc.core.owner.client import Client
-from hpc.core.owner.current import current
+from hpc.core.process.current import current
 
 WHAT_TO_DO = (
     "this process was forked from one that is connected to a session, and the connection stays with the parent. Use "

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hpc.core.ids import owner_of
 from hpc.core.idtypes import JobID, TaskID
-from hpc.core.owner.current import current, need_client
 from hpc.core.owner.strangers import check_refs
+from hpc.core.process.current import current, need_client
 from hpc.core.serialization import context
 
 if TYPE_CHECKING:

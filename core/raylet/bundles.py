@@ -8,26 +8,11 @@ in use until then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.core.causes import LostCause
-from hpc.core.raylet.tables import Demand, Lease
-from hpc.core.resources import Amounts, Grant, NodeResources, fits
-
-
-@dataclass
-class Bundle:
-    """One reserved bundle: what it took from the node, and what of that is free."""
-
-    group: bytes
-    index: int
-    attempt: int
-    grant: Grant
-    pool: NodeResources
-    committed: bool = False
-    returned: bool = False
-    leases: set[int] = field(default_factory=set)
+from hpc.core.raylet.tables import Bundle, Demand, Lease
+from hpc.core.resources import Amounts, NodeResources, fits
 
 
 class Bundles:

@@ -244,7 +244,9 @@ class RayletMachine:
                 self.outbox.append((Address(self.node, proc.proc), msg))
 
     def _on_state_query(self, src: Address, msg: StateQuery) -> None:
-        self.outbox.append((src, answer_rows(msg.req, report(self, msg.what, msg.limit))))
+        self.outbox.append(
+            (src, answer_rows(msg.req, report(self.leasing, self.memory, self.reports, msg.what, msg.limit)))
+        )
 
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
         proc = self.leasing.procs.get(src.proc)

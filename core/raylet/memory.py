@@ -543,9 +543,9 @@ class Memory:
             return now + 0.5
         for want in [w for w in self.wanted if now - w.since >= self.full_timeout_s]:
             self.wanted.remove(want)
-            self._reply(want.src, Allocated(want.req, -1, why_full(self, want.size)))
+            self._reply(want.src, Allocated(want.req, -1, self._why_full(want.size)))
         for waiting in [s for s in self.sets if now - s.since >= self.full_timeout_s and self._lacks_room(s)]:
-            why = why_full(self, sum(size for size, _ in waiting.items.values()))
+            why = self._why_full(sum(size for size, _ in waiting.items.values()))
             self._fail(waiting, next(iter(waiting.items)), "no_room", why)
             break
         self.pump()
@@ -560,6 +560,9 @@ class Memory:
             and not (ident in self.stored and self.stored[ident].busy == "restoring")
             for ident in waiting.items
         )
+
+    def _why_full(self, size: int) -> str:
+        return why_full(self.node, size, self.layout, self.lru.values(), self.describe, self.spiller.state())
 
     def stats(self) -> dict[str, int]:
         """What is here and what was moved, in bytes and numbers of objects."""

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.core.ids import Address, owner_of
+from hpc.core.raylet.leasing import Leasing
+from hpc.core.raylet.memory import Memory
 from hpc.core.resources import from_units, show
 from hpc.core.runenv.spec import has_setup, unpack
-
-if TYPE_CHECKING:
-    from hpc.core.raylet.machine import RayletMachine
 
 Row = dict[str, Any]
 
 
-def report(machine: RayletMachine, what: str, limit: int) -> list[Row]:
-    """At most ``limit`` rows of "workers", "store", "store_totals" (one row), "waiting" or "setups", or of what the
-    shell reports; else none."""
+def report(
+    leasing: Leasing, memory: Memory, more: Mapping[str, Callable[[int], list[Row]]], what: str, limit: int
+) -> list[Row]:
+    """At most ``limit`` rows of "workers", "store", "store_totals" (one row), "waiting" or "setups", or of what
+    there is ``more`` to ask for; else none."""
     if what == "workers":
-        return _workers(machine, limit)
+        return _workers(leasing, limit)
     if what == "store":
-        return _store(machine, limit)
+        return _store(leasing, memory, limit)
     if what == "store_totals":
-        return [dict(machine.memory.stats())][:limit]
+        return [dict(memory.stats())][:limit]
     if what == "waiting":
-        return machine.leasing.why_waiting()[:limit]
+        return leasing.why_waiting()[:limit]
     if what == "setups":
-        return _setups(machine)[:limit]
-    more = machine.reports.get(what)
-    return more(limit) if more is not None else []
+        return _setups(leasing)[:limit]
+    other = more.get(what)
+    return other(limit) if other is not None else []
 
 
-def _workers(machine: RayletMachine, limit: int) -> list[Row]:
+def _workers(leasing: Leasing, limit: int) -> list[Row]:
     rows = []
-    for proc in islice(machine.leasing.procs.values(), limit):
+    for proc in islice(leasing.procs.values(), limit):
         lease = proc.lease
         rows.append(
             {
-                "worker_id": str(Address(machine.node, proc.proc)),
+                "worker_id": str(Address(leasing.node, proc.proc)),
                 "worker_type": "DRIVER" if proc.kind == "driver" else "WORKER",
                 "state": proc.state.upper(),
-                "node_id": str(machine.node),
+                "node_id": str(leasing.node),
                 "pid": proc.pid,
                 "is_alive": True,
                 "is_actor": lease is not None and lease.actor,
@@ -53,9 +55,8 @@ def _workers(machine: RayletMachine, limit: int) -> list[Row]:
     return rows
 
 
-def _setups(machine: RayletMachine) -> list[Row]:
+def _setups(leasing: Leasing) -> list[Row]:
     """Leases whose worker first makes its runtime environment: whose they are, what is made, and since when."""
-    leasing = machine.leasing
     making = {proc.env: proc for proc in reversed(leasing.starting.values())}
     rows = []
     for lease in leasing.awaiting:
@@ -65,27 +66,26 @@ def _setups(machine: RayletMachine) -> list[Row]:
                 {
                     "owner": str(lease.owner),
                     "request": lease.req,
-                    "node_id": str(machine.node),
+                    "node_id": str(leasing.node),
                     "what": sorted(set(unpack(dict(lease.env))[1]) - {"config"}),
-                    "worker_id": str(Address(machine.node, proc.proc)) if proc is not None else "",
-                    "since_s": max(0.0, machine.now - proc.started) if proc is not None else 0.0,
+                    "worker_id": str(Address(leasing.node, proc.proc)) if proc is not None else "",
+                    "since_s": max(0.0, leasing.now - proc.started) if proc is not None else 0.0,
                 }
             )
     return rows
 
 
-def _store(machine: RayletMachine, limit: int) -> list[Row]:
-    memory = machine.memory
+def _store(leasing: Leasing, memory: Memory, limit: int) -> list[Row]:
     rows: list[Row] = [
         {
             "object_id": "",
-            "node_id": str(machine.node),
+            "node_id": str(leasing.node),
             "used_bytes": memory.layout.used_bytes,
             "capacity_bytes": memory.layout.capacity - memory.layout.reserved,
             "objects": len(memory.stored),
             "disk_bytes": memory.spiller.used_bytes,
             "spilled_bytes": memory.spiller.spilled_bytes,
-            "free": show(machine.leasing.resources.free),
+            "free": show(leasing.resources.free),
         }
     ]
     largest = sorted(memory.stored.values(), key=lambda obj: -obj.size)
@@ -93,11 +93,11 @@ def _store(machine: RayletMachine, limit: int) -> list[Row]:
         rows.append(
             {
                 "object_id": obj.ident.hex(),
-                "node_id": str(machine.node),
+                "node_id": str(leasing.node),
                 "object_size": obj.size,
                 "owner": str(owner_of(obj.ident)),
                 "copy": obj.copy,
-                "pinned_by": [str(Address(machine.node, proc)) for proc in obj.pins],
+                "pinned_by": [str(Address(leasing.node, proc)) for proc in obj.pins],
             }
         )
     return rows

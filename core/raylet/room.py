@@ -8,16 +8,12 @@ where the arena's end. Rejected: taking pinned objects away (views are plain mem
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
 
 from hpc.core.raylet.pulls import ArenaMemory
 from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Stored
 from hpc.core.store.layout import ALIGN, Layout, OutOfSpace, rounded
-
-if TYPE_CHECKING:
-    from hpc.core.raylet.memory import Memory
 
 MIB = 1 << 20
 
@@ -90,21 +86,23 @@ def _cost(obj: Stored | None) -> float:
     return 0.0 if obj is None or obj.copy or obj.disk is not None else float(obj.size)
 
 
-def why_full(memory: Memory, size: int) -> str:
-    """Why there is no room for so many bytes, for people."""
+def why_full(
+    node: int, size: int, layout: Layout, objects: Collection[Stored], describe: Callable[[int], str], disk: str
+) -> str:
+    """Why there is no room for so many bytes, for people. ``objects``: those in memory; ``describe``: the name of a
+    process; ``disk``: what the disk does."""
     holders: dict[int, int] = {}
-    for obj in memory.lru.values():
+    for obj in objects:
         for proc in obj.pins:
             holders[proc] = holders.get(proc, 0) + obj.size
     biggest = sorted(holders.items(), key=lambda item: -item[1])[:3]
-    held = "; ".join(f"{memory.describe(proc)} reads {held // MIB} MiB" for proc, held in biggest)
-    layout = memory.layout
+    held = "; ".join(f"{describe(proc)} reads {held // MIB} MiB" for proc, held in biggest)
     return (
-        f"the object store of node {memory.node} has no room for {size} bytes: {layout.free_bytes // MIB} of "
+        f"the object store of node {node} has no room for {size} bytes: {layout.free_bytes // MIB} of "
         f"{layout.capacity // MIB} MiB are free (the largest piece: {layout.largest_hole // MIB} MiB), "
-        f"{len(memory.lru)} objects are in memory"
+        f"{len(objects)} objects are in memory"
         + (f", in use: {held}" if held else "")
-        + f"; {memory.spiller.state()}. Let go of values that were read, or give it more (object_store_memory=)."
+        + f"; {disk}. Let go of values that were read, or give it more (object_store_memory=)."
     )
 
 

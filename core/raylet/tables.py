@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from hpc.core.causes import LostCause
 from hpc.core.ids import Address
 from hpc.core.resources import Amounts, Grant, NodeResources
 from hpc.core.wire import Pull
-
-if TYPE_CHECKING:
-    from hpc.core.raylet.bundles import Bundle
 
 NOBODY = Address(0, 0)
 
@@ -43,6 +40,20 @@ class Proc:
     job: bytes = b""
     #: Whose work it does, or did last.
     driver: Address = NOBODY
+
+
+@dataclass
+class Bundle:
+    """One reserved bundle: what it took from the node, and what of that is free."""
+
+    group: bytes
+    index: int
+    attempt: int
+    grant: Grant
+    pool: NodeResources
+    committed: bool = False
+    returned: bool = False
+    leases: set[int] = field(default_factory=set)
 
 
 @dataclass

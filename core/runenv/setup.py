@@ -204,7 +204,7 @@ def fetch(node_dir: str, digest: str) -> bytes:
 
 def apply(place: Place) -> None:
     """Work where the environment says, and import from there first."""
-    from hpc.core.worker.context import process
+    from hpc.core.process.context import process
 
     process.working_dir, process.paths = place.working_dir, list(place.paths)
     if place.paths:

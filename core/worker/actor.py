@@ -15,10 +15,12 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hpc.core.callruns import calls_of
+from hpc.core.classes import has_coroutines
+from hpc.core.exceptions import ActorExit
 from hpc.core.ids import Address
+from hpc.core.process.context import TaskContext, current_task, process
 from hpc.core.wire import NO_ARGUMENTS, Call, Calls, CreateActor, Done, EndActor, system_error
 from hpc.core.worker import record
-from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.generators import ItemSender, run_generator, static_returns
 from hpc.core.worker.runs import make_calls
 
@@ -32,18 +34,6 @@ ASYNC_CONCURRENCY = 1000
 FLUSH_US = 1000
 EXITED = "exit_actor() was called"
 NOTHING: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
-
-
-class ActorExit(SystemExit):
-    """Raised by ``exit_actor``, so that the code that called it ends. The actor ends also where this is caught."""
-
-
-def has_coroutines(cls: type) -> bool:
-    """Whether a class has coroutine methods: its calls run on an event loop then."""
-    return any(
-        inspect.iscoroutinefunction(m) or inspect.isasyncgenfunction(m)
-        for _, m in inspect.getmembers(cls, inspect.isfunction)
-    )
 
 
 class ActorHost:

@@ -21,11 +21,12 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.callruns import calls_of
+from hpc.core.exceptions import ActorExit
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran
 from hpc.core.ids import Address
+from hpc.core.process.context import TaskContext, current_task
 from hpc.core.wire import Call, Calls, CreateActor, Done, EndActor, system_error
-from hpc.core.worker.actor import FLUSH_US, ActorExit, ActorHost
-from hpc.core.worker.context import TaskContext, current_task
+from hpc.core.worker.actor import FLUSH_US, ActorHost
 from hpc.core.worker.generators import ItemSender, run_async_generator, static_returns
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from hpc._version import __version__
 from hpc.core.node.output import begin_logs, standard_streams
 from hpc.core.node.process import die_with, set_name
 from hpc.core.node.spec import NodeSpec
+from hpc.core.process.context import process
 from hpc.core.runenv.interpreters import START
 from hpc.core.runenv.setup import Place, apply
 from hpc.core.worker import threads
-from hpc.core.worker.context import process
 
 
 def main(start: dict[str, Any]) -> None:

@@ -20,8 +20,8 @@ from hpc.core.owner.generator import DynamicObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import Waiter
+from hpc.core.process.context import TaskContext
 from hpc.core.wire import DYNAMIC, INLINE, MAX_VALUES_BYTES, NONE, Call, Result, Task, Yielded
-from hpc.core.worker.context import TaskContext
 
 if TYPE_CHECKING:
     import asyncio

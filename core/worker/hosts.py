@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hpc.core.classes import has_coroutines
 from hpc.core.wire import CreateActor
-from hpc.core.worker.actor import ActorHost, has_coroutines
+from hpc.core.worker.actor import ActorHost
 
 if TYPE_CHECKING:
     from hpc.core.worker.main import Worker

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Container
 from types import CodeType, FrameType
 
-from hpc.core.worker.context import current_task
+from hpc.core.process.context import current_task
 
 CANCEL_SIGNAL = signal.SIGRTMIN + 6
 #: Modules of the runtime: nothing is raised while one of their functions is at work.

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from hpc.core.node.output import name_again
-from hpc.core.worker.context import process
+from hpc.core.process.context import process
 
 LOGGING = "hpc.core.worker.logformat"
 

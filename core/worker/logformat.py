@@ -9,8 +9,8 @@ import json
 import logging
 from typing import Any
 
-from hpc.core.owner.current import current
-from hpc.core.worker.context import current_task, function_name, process
+from hpc.core.process.context import current_task, function_name, process
+from hpc.core.process.current import current
 
 TEXT, JSON = "TEXT", "JSON"
 ENCODINGS = (TEXT, JSON)

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from msgspec import msgpack
 
 from hpc.core import serialization
+from hpc.core.arguments import ArgSlot
 from hpc.core.crashpoints import arm
+from hpc.core.exceptions import ActorExit
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran, pack_error, show_error
 from hpc.core.ids import Address, return_id
 from hpc.core.net.stream import listen
@@ -29,9 +31,10 @@ from hpc.core.node.output import write_as
 from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client, unpack_job
 from hpc.core.owner.forked import watch_forks
-from hpc.core.owner.ref import current
 from hpc.core.owner.tables import Needs, Waiter
 from hpc.core.owner.values import INLINE_BYTES
+from hpc.core.process.context import TaskContext, current_task, process
+from hpc.core.process.current import current
 from hpc.core.resources import UNIT
 from hpc.core.store.arena import NAME_BYTES
 from hpc.core.wire import (
@@ -57,9 +60,8 @@ from hpc.core.wire import (
     Unblocked,
 )
 from hpc.core.worker import record, signals
-from hpc.core.worker.actor import EXITED, ActorExit, ActorHost
+from hpc.core.worker.actor import EXITED, ActorHost
 from hpc.core.worker.below import Adopted, end_programs, has_children
-from hpc.core.worker.context import TaskContext, current_task, process
 from hpc.core.worker.deadlock import Deadlocks
 from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
@@ -85,18 +87,6 @@ RETIRE_LOOK_S = 1.0
 
 #: The result of a task that returned nothing.
 RETURNED_NONE = [Result(INLINE, NONE)]
-
-
-class ArgSlot:
-    """Stands for a top-level reference among pickled arguments, or for all arguments."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (ArgSlot, (self.index,))
 
 
 class Worker:

@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any
 
 from hpc.core.node.settings import switch
-from hpc.core.worker.context import process
+from hpc.core.process.context import process
 
 #: Executions that a worker remembers.
 MAX_EVENTS = 10_000

@@ -13,9 +13,9 @@ from hpc.core import serialization
 from hpc.core.callruns import add_result, calls_of
 from hpc.core.ids import Address, ids_from
 from hpc.core.owner.values import INLINE_BYTES
+from hpc.core.process.context import TaskContext, current_task
 from hpc.core.wire import ERROR, INLINE, NO_ARGUMENTS, NONE, Calls, CallsDone, Done, Message, Result
 from hpc.core.worker import record
-from hpc.core.worker.context import TaskContext, current_task
 
 if TYPE_CHECKING:
     from hpc.core.worker.actor import ActorHost

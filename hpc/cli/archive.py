@@ -63,7 +63,7 @@ def collect(node_dir: str, folder: Path, timeout_s: float = COLLECT_S) -> int:
     """
     from hpc import gather
     from hpc.core.owner.client import Client
-    from hpc.core.owner.current import current
+    from hpc.core.process.current import current
 
     end_s = time.monotonic() + timeout_s
     before = current.client

@@ -92,7 +92,7 @@ class PlacementGroup:
     def wait(self, timeout_seconds: float = 30) -> bool:
         """Wait until everything is reserved; False if that takes longer, or the group is removed."""
         from hpc.core.exceptions import TaskPlacementGroupRemoved
-        from hpc.core.owner.current import current
+        from hpc.core.process.current import current
         from hpc.objects import get, wait
 
         made = self._made if self._made is not None and self._made._client is current.client else None
@@ -150,8 +150,8 @@ def placement_group(
     from hpc.connection import ensure_client, namespace_of
     from hpc.core.ids import Address
     from hpc.core.owner.ref import ObjectRef
+    from hpc.core.process.context import process
     from hpc.core.wire import PgCreate
-    from hpc.core.worker.context import process
 
     amounts, selectors = _checked(bundles, strategy, lifetime, bundle_label_selector)
     if not isinstance(name, str):
@@ -268,8 +268,8 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 
 def get_current_placement_group() -> PlacementGroup | None:
     """The group in which this task or actor runs; None outside of all groups, and in drivers."""
-    from hpc.core.owner.current import need_client
-    from hpc.core.worker.context import process
+    from hpc.core.process.context import process
+    from hpc.core.process.current import need_client
 
     need_client()
     return PlacementGroup(process.group[0]) if process.group else None

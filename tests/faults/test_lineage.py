@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from hpc.exceptions import ObjectFreedError, ObjectLostError, ObjectReconstructionFailedError
 from hpc.launchers.session import Session
 from runtime.running import eventually, kill9, local_nodes, pid_of, soft

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 import hpc
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from hpc.util.state import list_workers
 from runtime.running import eventually, kill9, one_node
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from runtime.running import one_node, settle
 
 pytestmark = pytest.mark.timeout(60)

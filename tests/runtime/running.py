@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hpc
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -41,7 +41,7 @@ def one_node(env: dict[str, str] | None = None, **options: Any) -> Iterator[None
 def store_stats(node: int = 1) -> dict[str, int]:
     """What a node's raylet says of its object store."""
     from hpc.core.ids import raylet_of
-    from hpc.core.owner.ref import current
+    from hpc.core.process.current import current
     from hpc.gather import ask
 
     current.client.flush()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from hpc.core.wire import MAX_FRAME_BYTES, KvDelete, KvGet, KvPut
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from runtime.running import local_nodes, one_node

@@ -12,7 +12,7 @@ import hpc
 
 PROGRAM = """
 import hpc, os, resource, sys, threading
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 resource.setrlimit(resource.{kind}, ({soft}, {hard}))
 hpc.init(address="local", num_cpus=2, object_store_memory=128 << 20)
 warned = threading.Event()

@@ -10,7 +10,7 @@ import pytest
 
 import hpc
 from hpc.core.ids import owner_of
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from hpc.exceptions import ActorDiedError, ObjectLostError, OwnerDiedError, SessionLostError
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from runtime.running import children, eventually, kill9, local_nodes, on, one_node, pid_of

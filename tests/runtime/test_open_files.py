@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import hpc
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from runtime.running import eventually, one_node, pid_of
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import hpc
-from hpc.core.owner.current import need_client
+from hpc.core.process.current import need_client
 from hpc.core.runenv.spec import NAMESPACE
 from hpc.core.wire import KvKeys
 from hpc.exceptions import RuntimeEnvSetupError

@@ -141,7 +141,7 @@ def test_a_writer_that_is_killed_leaves_no_space_taken():
     @hpc.remote(max_retries=0)
     def die_writing():
         hpc.put(np.zeros(20 * MIB, np.uint8))
-        from hpc.core.owner.ref import current
+        from hpc.core.process.current import current
 
         client = current.client
         client.memory._alloc(b"x" * 16, 20 * MIB)

@@ -29,6 +29,7 @@ SHELLS = {
         "values"
     ),
     "core/policy": "",
+    "core/process": "",
     "core/raylet": "bulk exits files logfiles logs main pids pressure store watchdog writers",
     "core/runenv": "interpreters once package setup upload",
     "core/sim": "__main__",

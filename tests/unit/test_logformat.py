@@ -5,8 +5,8 @@ import logging
 import pytest
 
 import hpc
+from hpc.core.process.context import process
 from hpc.core.worker import job, logformat
-from hpc.core.worker.context import process
 
 JSON = hpc.LoggingConfig("JSON", "ERROR").to_dict()
 TEXT = hpc.LoggingConfig("TEXT", 15).to_dict()

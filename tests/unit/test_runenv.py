@@ -16,6 +16,7 @@ from hpc import runtime_env
 from hpc.core.ids import Address
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import Shape
+from hpc.core.process.context import process
 from hpc.core.raylet.leasing import MAX_STARTING, Leasing
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.runenv import package
@@ -23,7 +24,6 @@ from hpc.core.runenv.once import Deadline, SetupError, made_once
 from hpc.core.runenv.package import PackageError, files_of, is_ignored, make_zip, parse_rules, unpack_zip
 from hpc.core.runenv.spec import KEY, expand, pack, unpack
 from hpc.core.wire import SYSTEM, CreateActor, LeaseFailed, LeaseGrant, LeaseRequest, Task
-from hpc.core.worker.context import process
 from hpc.core.worker.threads import wanted
 from hpc.runtime_env import RuntimeEnv, RuntimeEnvConfig, worker_env
 

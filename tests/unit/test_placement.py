@@ -384,7 +384,7 @@ def test_rows_of_groups_lead_to_the_same_table_and_raylets_say_what_they_hold():
     held = [(GROUP, i, group.attempts[i], False) for i, n in enumerate(group.nodes) if n == group.nodes[0]]
     again.handle(raylet_of(group.nodes[0]), [BundlesHeld([*held, (other, 0, 1, True), (b"?" * 16, 0, 1, True)])], 1.0)
     assert sent(again, BundleCommit) == [(group.nodes[0], BundleCommit(GROUP, 1))]
-    assert {m.group for _, m in sent(again, BundleReturn)} == {other, b"?" * 16}
+    assert {m.group: m.removed for _, m in sent(again, BundleReturn)} == {other: False, b"?" * 16: True}
 
 
 def demand(strategy, count=1, shape=1, node=1):

@@ -17,6 +17,7 @@ from hpc.core.exceptions import ActorAlreadyExistsError, ActorExit, PendingCalls
 from hpc.core.ids import HEAD, return_id
 from hpc.core.idtypes import ActorID
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
+from hpc.core.owner.collecting import Collecting
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_handle
@@ -180,36 +181,40 @@ class ActorMethod:
             self._options.signature.check(args, kwargs)
         ref = self._ref
         client = ref._client
-        if args or kwargs:
-            data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-        else:
-            data, refs, holds = NO_ARGUMENTS, (), ()
-        count = self._count
-        machine = client.machine
-        if machine.pending_bytes > MAX_PENDING_BYTES:
-            client.wait_for_room()
-        shared = self._shared
-        with client.lock:
-            if machine.dropped:
-                machine.drain_dropped()
-            if client.lost:
-                check_handle(ref, current.client)
-                client.check_lost()
-            if shared.max_pending > 0:
-                _check_pending(machine.pending_calls(ref._id), shared.max_pending, f"Actor({self._class}, {ref.hex()})")
-            context = current_task.get()
-            parent = b"" if context is None else context.task
-            kind = self._kind
-            task = None if kind is None or refs or holds else machine.runs.add(kind, ref._id, data, parent)
-            if task is None:
-                task = machine.new_ids(count if count >= 0 else STREAM_IDS)
-                msg = Call(
-                    task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, (), refs, holds,
-                    self._group, self._options.retry_exceptions, self._options.window,
-                )  # fmt: skip
-                machine.submit_call(msg, self._retries, holds, parent)
-            if machine.urgent:
-                client._flush()
+        try:
+            if args or kwargs:
+                data, refs, holds, _alive = pack_arguments(client, args, kwargs)
+            else:
+                data, refs, holds = NO_ARGUMENTS, (), ()
+            count = self._count
+            machine = client.machine
+            if machine.pending_bytes > MAX_PENDING_BYTES:
+                client.wait_for_room()
+            shared = self._shared
+            with client.lock:
+                if machine.dropped:
+                    machine.drain_dropped()
+                if client.lost:
+                    check_handle(ref, current.client)
+                    client.check_lost()
+                if shared.max_pending > 0:
+                    waiting = machine.pending_calls(ref._id)
+                    _check_pending(waiting, shared.max_pending, f"Actor({self._class}, {ref.hex()})")
+                context = current_task.get()
+                parent = b"" if context is None else context.task
+                kind = self._kind
+                task = None if kind is None or refs or holds else machine.runs.add(kind, ref._id, data, parent)
+                if task is None:
+                    task = machine.new_ids(count if count >= 0 else STREAM_IDS)
+                    msg = Call(
+                        task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, (), refs, holds,
+                        self._group, self._options.retry_exceptions, self._options.window,
+                    )  # fmt: skip
+                    machine.submit_call(msg, self._retries, holds, parent)
+                if machine.urgent:
+                    client._flush()
+        except Collecting:
+            return client.collections.later(functools.partial(self.remote, *args, **kwargs))
         if machine.woken:
             client._after()
         if not machine.made & LOOK_MASK:
@@ -519,9 +524,12 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
         raise ValueError(f"hpc.kill takes an actor's handle, not {type(actor).__name__}")
     client = actor._hpc_ref._client
     check_handle(actor._hpc_ref, current.client)
-    with client.lock:
-        client.machine.kill_actor(actor._hpc_ref._id, no_restart)
-        client._flush()
+    try:
+        with client.lock:
+            client.machine.kill_actor(actor._hpc_ref._id, no_restart)
+            client._flush()
+    except Collecting:
+        return client.collections.later(functools.partial(kill, actor, no_restart=no_restart))
     client._after()
 
 

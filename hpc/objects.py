@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
 from hpc.connection import ensure_client
 from hpc.core.owner import cancelling
+from hpc.core.owner.collecting import Collecting
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
@@ -145,4 +147,8 @@ def cancel(
             "an actor is ended with hpc.kill()"
         )
     check_refs([object_ref], current.client)
-    cancelling.cancel(object_ref._client, object_ref._id, force, recursive)
+    client = object_ref._client
+    try:
+        cancelling.cancel(client, object_ref._id, force, recursive)
+    except Collecting:
+        client.collections.later(partial(cancel, object_ref, force=force, recursive=recursive))

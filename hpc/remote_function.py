@@ -11,6 +11,7 @@ from hpc import options as opts
 from hpc.connection import ensure_client
 from hpc.core.ids import return_id
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
+from hpc.core.owner.collecting import Collecting
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.process.context import current_task, process
@@ -102,37 +103,40 @@ class RemoteFunction:
         if kwargs or not self._low <= len(args) <= self._high:
             self._signature.check(args, kwargs)
         client = ensure_client()
-        if self._client is not client or self._group is not process.group:
-            self._prepare(client)
-        data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-        context = current_task.get()
-        count = self._num_returns
-        machine = client.machine
-        if machine.pending_bytes > MAX_PENDING_BYTES:
-            client.wait_for_room()
-        with client.lock:
-            if machine.dropped:
-                machine.drain_dropped()
-            task = machine.new_ids(count if count >= 0 else STREAM_IDS)
-            msg = Task(
-                task,
-                0,
-                self._fn,
-                self._name,
-                data,
-                count,
-                (),
-                refs,
-                holds,
-                0,
-                0 if context is None else context.depth + 1,
-                self._retry_exceptions,
-                self._window,
-            )
-            parent = b"" if context is None else context.task
-            machine.submit(msg, self._shape, self._retries, self._retry_exceptions, holds, parent)
-            if machine.urgent:
-                client._flush()
+        try:
+            if self._client is not client or self._group is not process.group:
+                self._prepare(client)
+            data, refs, holds, _alive = pack_arguments(client, args, kwargs)
+            context = current_task.get()
+            count = self._num_returns
+            machine = client.machine
+            if machine.pending_bytes > MAX_PENDING_BYTES:
+                client.wait_for_room()
+            with client.lock:
+                if machine.dropped:
+                    machine.drain_dropped()
+                task = machine.new_ids(count if count >= 0 else STREAM_IDS)
+                msg = Task(
+                    task,
+                    0,
+                    self._fn,
+                    self._name,
+                    data,
+                    count,
+                    (),
+                    refs,
+                    holds,
+                    0,
+                    0 if context is None else context.depth + 1,
+                    self._retry_exceptions,
+                    self._window,
+                )
+                parent = b"" if context is None else context.task
+                machine.submit(msg, self._shape, self._retries, self._retry_exceptions, holds, parent)
+                if machine.urgent:
+                    client._flush()
+        except Collecting:
+            return client.collections.later(functools.partial(self.remote, *args, **kwargs))
         if machine.woken:
             client._after()
         if not machine.made & LOOK_MASK:

@@ -24,6 +24,7 @@ from hpc.core.net.accept import Acceptor
 from hpc.core.net.frames import answer_rows, encode_frames
 from hpc.core.net.stream import Stream, StreamError, check_peer, connect
 from hpc.core.owner.callbacks import Callbacks
+from hpc.core.owner.collecting import Collections
 from hpc.core.owner.cuts import cut, send_instead
 from hpc.core.owner.defects import end_session
 from hpc.core.owner.join import register
@@ -76,6 +77,7 @@ class Client(Values):
         self.kind = kind
         self._spin = Spinner(spin_s).spin
         self.lock = threading.Lock()
+        self.collections = Collections(self)
         self.lost = ""
         self.on_other: Callable[[Address, Message, Stream], None] = lambda src, msg, via: None
         self.on_frame: Callable[[], None] = lambda: None
@@ -574,6 +576,7 @@ class Client(Values):
             pass
         self.printed.finish()
         self.lost = self.lost or "it was shut down"
+        self.collections.close()
         self.polling.closing = True
         self._kick()
         self.polling.stop()

@@ -107,11 +107,14 @@ class JobInfo:
 
 @dataclass(frozen=True)
 class JobNews:
-    """A part of the answer about one job. `known` is False when the scheduler has no such job (any more)."""
+    """What is known so far about one job; nothing at all when the scheduler did not answer.
+
+    `known` is False when the scheduler says that it has no such job (any more).
+    """
 
     info: JobInfo | None = None
     known: bool = True
-    position: int | None = None  # its place in the queue, from 1
+    position: int | None = None  # its place in the queue, from 1; in the last news of an inquiry
 
 
 @dataclass(frozen=True)

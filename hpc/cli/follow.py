@@ -175,7 +175,7 @@ class Follower:
             self.query = self.scheduler.inquire(self.job_id, position=self.line.terminal)
         news = self.query.poll()
         if news is not None:
-            self._learn(news)
+            self._learn(news, whole=self.query.over)
         if not self.query.over:
             return
         self.query.close()
@@ -183,11 +183,11 @@ class Follower:
         self.next_poll_s = now + (min(1.0, self.base_interval_s) if self.cancelled else self.interval_s)
         self.interval_s = min(self.interval_s * POLL_GROWTH, POLL_MOST * self.base_interval_s)
 
-    def _learn(self, news: JobNews) -> None:
-        if news.info is not None or not news.known:
-            self.gone = not news.known
-            self.info, self.position = news.info or self.info, None
-        self.position = news.position or self.position
+    def _learn(self, news: JobNews, whole: bool) -> None:
+        self.gone = not news.known
+        self.info = news.info or self.info
+        if whole:  # until the whole answer is there the old place is shown
+            self.position = news.position
 
     def _alive(self, status: dict[str, Any], now: float) -> bool:
         """Whether the job's own signs of life make asking needless."""

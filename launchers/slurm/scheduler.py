@@ -145,7 +145,7 @@ class SlurmInquiry:
     def __init__(self, job_id: str, position: bool) -> None:
         self._job_id, self._position = job_id, position
         self._command: Background | None = Background(commands.job_command(job_id), env=_questions_env())
-        self._partition = ""  # of the question for the place, once it is asked
+        self._info: JobInfo | None = None  # once the place is asked for
 
     @property
     def over(self) -> bool:
@@ -156,11 +156,12 @@ class SlurmInquiry:
         if answer is None:
             return None
         self.close()
-        if self._partition:
-            return JobNews(position=commands.queue_position(answer.out, self._job_id) if answer.ok else None)
+        if self._info is not None:
+            place = commands.queue_position(answer.out, self._job_id) if answer.ok else None
+            return JobNews(self._info, position=place)
         info = commands.parse_job(answer.out) if answer.ok else None
         if info is not None and info.phase == "queued" and self._position:
-            self._partition = info.partition
+            self._info = info
             self._command = Background(commands.queue_command(info.partition), env=_questions_env())
         return JobNews(info, known=answer.ok or not commands.no_such_job(answer.err))
 

@@ -80,7 +80,7 @@ DIFFERS: dict[str, str] = {
     "ray.JobID": "is the session's name: `hex` is that text",
     "ray.NodeID": "is the node's number: `hex` is that text",
     "ray.WorkerID": "is the number of the node and of the process: `hex` is that text",
-    "ray.runtime_env.RuntimeEnv": "has no py_executable, worker_process_setup_hook, nsight, rocprof_sys and plugins",
+    "ray.runtime_env.RuntimeEnv": "has no py_executable, nsight, rocprof_sys and plugins",
     "ray.job_submission.JobErrorType": "is always JOB_ENTRYPOINT_COMMAND_ERROR: the others are of Ray's own services",
     "ray.ObjectRef": "`task_id` of another return value than the first is not the task's",
     "ray.client": "raises NotImplementedError: init joins a session, through a gateway node where needed",

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hpc.core.process.current import current as owner
-from hpc.core.runenv.spec import KEY, PACKAGE, pack, unpack
+from hpc.core.runenv.spec import HOOK, KEY, PACKAGE, pack, unpack
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
 
 FIELDS = (
-    "working_dir", "py_modules", "excludes", "pip", "uv", "conda", "container", "image_uri", "env_vars", "config",
+    "working_dir", "py_modules", "excludes", "pip", "uv", "conda", "container", "image_uri", "env_vars", HOOK, "config",
 )  # fmt: skip
 #: Only one of these can say which interpreter a worker runs.
 INTERPRETERS = ("pip", "uv", "conda", "container")
@@ -93,6 +93,8 @@ class RuntimeEnv(dict[str, Any]):
     conda: the name or the path of an environment that exists on the nodes.
     container: {"image": ..., "run_options": [...]} for Apptainer, or {"prefix": [...]}; "python" in it. image_uri is
         short for the image.
+    worker_process_setup_hook: a function without arguments, or the name of one ("module.function"), that each worker
+        process calls before its first task. If it raises, the task, or the actor, fails with RuntimeEnvSetupError.
     config: a RuntimeEnvConfig or a dict.
     Raises ValueError or TypeError for what makes no sense.
     """
@@ -109,13 +111,14 @@ class RuntimeEnv(dict[str, Any]):
         container: Mapping[str, Any] | None = None,
         image_uri: str | None = None,
         env_vars: Mapping[str, str] | None = None,
+        worker_process_setup_hook: Callable[[], Any] | str | None = None,
         config: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
         given = {
             "working_dir": working_dir, "py_modules": py_modules, "excludes": excludes, "pip": pip, "uv": uv,
-            "conda": conda, "container": container, "image_uri": image_uri, "env_vars": env_vars, "config": config,
-            **unknown,
+            "conda": conda, "container": container, "image_uri": image_uri, "env_vars": env_vars,
+            HOOK: worker_process_setup_hook, "config": config, **unknown,
         }  # fmt: skip
         given = {name: value for name, value in given.items() if value is not None}
         check(given)
@@ -306,6 +309,7 @@ def check(value: Any) -> None:
             "runtime_env['conda'] names an environment, not its file: make it ahead with `conda env create`"
         )
     _check_container(value)
+    _check_hook(value.get(HOOK))
     config = value.get("config")
     if config is not None:
         RuntimeEnvConfig.parse_and_validate_runtime_env_config(config)
@@ -393,6 +397,16 @@ def _check_container(value: Mapping[str, Any]) -> None:
         _check_strings(f"runtime_env['container'][{name!r}]", given.get(name) or [])
 
 
+def _check_hook(given: Any) -> None:
+    if given is None or (callable(given) and not isinstance(given, type)):
+        return
+    if not isinstance(given, str):
+        raise TypeError(f"runtime_env[{HOOK!r}] must be a function or its name, not {type(given).__name__}")
+    module, _, function = given.rpartition(".")
+    if given and not given.startswith(PACKAGE) and not (module and function):
+        raise ValueError(f"runtime_env[{HOOK!r}] must be a function or a name like 'module.function', not {given!r}")
+
+
 # ---------------------------------------------------------------- from what was given to what workers are started with
 
 
@@ -452,6 +466,8 @@ def normalised(client: Client, given: Mapping[str, Any]) -> dict[str, Any]:
         out["container"] = {"image": given["image_uri"]}
     elif given.get("container"):
         out["container"] = {name: value for name, value in given["container"].items() if value}
+    if given.get(HOOK):
+        out[HOOK] = _hook(client, given[HOOK])
     if given.get("config"):
         config = RuntimeEnvConfig(**given["config"])
         out["config"] = {name: config[name] for name in ("setup_timeout_seconds", "eager_install")}
@@ -468,6 +484,26 @@ def _uri(client: Client, path: Any, excludes: list[str], as_module: bool) -> str
     if text.startswith(("file://", PACKAGE)):
         return text
     return upload(client, text, excludes, as_module=as_module)
+
+
+def _hook(client: Client, given: Any) -> str:
+    """A function goes to the head, as code does; a name stays one."""
+    from hpc.core.exceptions import RuntimeEnvSetupError
+    from hpc.core.runenv.package import PackageError
+    from hpc.core.runenv.upload import put
+    from hpc.core.serialization import dump_code
+
+    if isinstance(given, str):
+        return given
+    try:
+        code, refs = dump_code(given)
+        if refs:
+            raise TypeError("it holds references to objects: make them in it, or get it by a name from an actor")
+        return put(client, code, HOOK)
+    except PackageError as error:
+        raise RuntimeEnvSetupError(str(error)) from None
+    except Exception as error:
+        raise RuntimeEnvSetupError(f"{HOOK} cannot be pickled: {error}") from error
 
 
 def _packages(tool: str, given: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.core.node.process import fork_child
 from hpc.core.node.rundir import remove
@@ -26,6 +26,9 @@ from hpc.core.runenv import interpreters
 from hpc.core.runenv.once import Deadline, SetupError, made_once, write_whole
 from hpc.core.runenv.package import PackageError, digest_of, unpack_zip
 from hpc.core.runenv.spec import NAMESPACE, PACKAGE, SETUP_TIMEOUT_S, chunk_key, meta_key, unpack
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
 
 #: Exit code of a worker whose environment could not be made.
 FAILED = 70
@@ -176,23 +179,29 @@ def _in_child(target: str, deadline: Deadline, get: Any) -> None:
 
 
 def fetch(node_dir: str, digest: str) -> bytes:
-    """The bytes of a package, from the head's key-value store."""
+    """The bytes of a package, from the head's key-value store, by a connection of its own."""
     from hpc.core.owner.client import Client
-    from hpc.core.wire import KvGet
 
     client = Client(node_dir, "driver", b"")
     try:
-        meta = client.ask_head(lambda req: KvGet(req, NAMESPACE, meta_key(digest)))
-        if not meta.ok:
-            raise SetupError(f"the head does not have the package {digest} (any more)")
-        pieces = []
-        for index in range(int(meta.data)):
-            piece = client.ask_head(lambda req, index=index: KvGet(req, NAMESPACE, chunk_key(digest, index)))  # type: ignore[misc]
-            if not piece.ok:
-                raise SetupError(f"the head does not have all of the package {digest} (any more)")
-            pieces.append(piece.data)
+        return package_bytes(client, digest)
     finally:
         client.close()
+
+
+def package_bytes(client: Client, digest: str) -> bytes:
+    """The bytes of a package, from the head's key-value store. Raises SetupError where they are not there."""
+    from hpc.core.wire import KvGet
+
+    meta = client.ask_head(lambda req: KvGet(req, NAMESPACE, meta_key(digest)))
+    if not meta.ok:
+        raise SetupError(f"the head does not have the package {digest} (any more)")
+    pieces = []
+    for index in range(int(meta.data)):
+        piece = client.ask_head(lambda req, index=index: KvGet(req, NAMESPACE, chunk_key(digest, index)))  # type: ignore[misc]
+        if not piece.ok:
+            raise SetupError(f"the head does not have all of the package {digest} (any more)")
+        pieces.append(piece.data)
     data = b"".join(pieces)
     if digest_of(data) != digest:
         raise SetupError(f"the package {digest} arrived damaged")

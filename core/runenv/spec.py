@@ -15,6 +15,8 @@ from typing import Any
 
 #: The reserved name; users cannot set it.
 KEY = "HPC_RUNTIME_ENV"
+#: The field that names the function that each worker calls first.
+HOOK = "worker_process_setup_hook"
 #: What the URI of an uploaded package begins with; its hash follows.
 PACKAGE = "pkg:"
 #: The namespace of the packages in the head's key-value store.

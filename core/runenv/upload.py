@@ -35,7 +35,7 @@ def upload(client: Client, path: str, excludes: Iterable[str] = (), *, as_module
     key = (session, root, prefix, signature(root, files))
     uri = _made.get(key)
     if uri is None:
-        uri = _made[key] = _put(client, make_zip(root, files, prefix), path)
+        uri = _made[key] = put(client, make_zip(root, files, prefix), path)
     return uri
 
 
@@ -49,10 +49,11 @@ def _upload_file(client: Client, path: str) -> str:
         raise PackageError(
             f"{path} has more than {MAX_PACKAGE_BYTES >> 20} MiB; where every node sees it, name it as 'file://{path}'"
         )
-    return _put(client, data, path)
+    return put(client, data, path)
 
 
-def _put(client: Client, data: bytes, path: str) -> str:
+def put(client: Client, data: bytes, path: str) -> str:
+    """The URI of these bytes, which the head has afterwards. Raises PackageError, which names ``path``."""
     digest = digest_of(data)
     if not client.ask_head(lambda req: KvGet(req, NAMESPACE, meta_key(digest))).ok:
         count = max(1, -(-len(data) // CHUNK_BYTES))

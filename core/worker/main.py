@@ -66,6 +66,7 @@ from hpc.core.worker.deadlock import Deadlocks
 from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, Packed, run_generator, static_returns
+from hpc.core.worker.hook import SetupHook
 from hpc.core.worker.hosts import host
 from hpc.core.worker.interrupt import Interrupter
 from hpc.core.worker.job import enter_job
@@ -99,6 +100,7 @@ class Worker:
         self.path = path
         self.executor = Executor()
         self.functions = process.code
+        self.hook = SetupHook(process.env, self.client)
         self.executions: dict[bytes, int] = {}
         self.record = record.new_ring()
         self.actor: ActorHost | None = None
@@ -342,6 +344,7 @@ class Worker:
         """The function or class with this id, unpickled once."""
         function = self.functions.get(ident)
         if function is None:
+            self.hook()
             function = self.functions[ident] = pickle.loads(self.executor.functions[ident])
         return function
 
@@ -423,7 +426,7 @@ class Worker:
         kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
         self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end))
-        spent = bool(max_calls) and self._is_spent(msg.fn, max_calls)
+        spent = self.hook.failed or (bool(max_calls) and self._is_spent(msg.fn, max_calls))
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         if spent:
             with self.client.lock:

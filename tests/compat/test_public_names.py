@@ -27,7 +27,6 @@ REFUSES_WORDS = {"ray.runtime_env.RuntimeEnv"}
 #: Parameters of names that exist here which are not taken, and why.
 NOT_TAKEN: dict[tuple[str, str], str] = {
     ("ray.runtime_env.RuntimeEnv", "py_executable"): "the interpreter is that of pip, uv, conda or the container",
-    ("ray.runtime_env.RuntimeEnv", "worker_process_setup_hook"): "not yet (see roadmap.md)",
     ("ray.runtime_env.RuntimeEnv", "nsight"): "a profiler is started by the command of the job",
     ("ray.runtime_env.RuntimeEnv", "rocprof_sys"): "a profiler is started by the command of the job",
     ("ray.util.placement_group", "topology_strategy"): "nodes have no topology of racks here",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -373,3 +374,103 @@ def test_a_session_can_end_while_an_installer_runs(tmp_path):
         waiting = hpc.remote(colour).options(runtime_env=env).remote()
         eventually((tmp_path / "begun").exists, 20.0)
         assert hpc.wait([waiting], timeout=0)[0] == []
+
+
+# ---------------------------------------------------------------- the hook
+
+
+@hpc.remote
+def hooked():
+    return os.environ.get("HPCX_HOOKED"), os.getpid()
+
+
+@hpc.remote
+class Hooked:
+    def __init__(self):
+        self.seen = os.environ.get("HPCX_HOOKED")
+
+    def see(self):
+        return self.seen
+
+
+def count_up():
+    os.environ["HPCX_HOOKED"] = str(int(os.environ.get("HPCX_HOOKED", "0")) + 1)
+
+
+def test_a_hook_runs_once_in_each_worker_before_its_first_task():
+    with one_node(runtime_env={"worker_process_setup_hook": count_up}):
+        assert {count for count, _ in hpc.get([hooked.remote() for _ in range(20)])} == {"1"}
+        assert hpc.get(Hooked.remote().see.remote()) == "1"
+        more = {"env_vars": {"HPCX_HOOKED": "10"}}
+        assert hpc.get(hooked.options(runtime_env=more).remote())[0] == "11", "it is inherited"
+    assert "HPCX_HOOKED" not in os.environ
+
+
+def test_a_task_has_a_hook_of_its_own_by_name_and_speaks_to_the_session_in_it(tmp_path, monkeypatch):
+    (tmp_path / "hpcx_hooks.py").write_text(
+        "import os, hpc\ndef tell():\n    os.environ['HPCX_HOOKED'] = hpc.get(hpc.get_actor('teller').see.remote())\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    @hpc.remote
+    class Teller:
+        def see(self):
+            return "told"
+
+    with one_node():
+        teller = Teller.options(name="teller").remote()
+        own = hooked.options(runtime_env={"worker_process_setup_hook": "hpcx_hooks.tell"})
+        assert hpc.get(own.remote(), timeout=60)[0] == "told"
+        assert hpc.get(hooked.remote())[0] is None
+        assert hpc.get(teller.see.remote()) == "told"
+
+
+def test_a_hook_that_raises_fails_what_needed_it_and_its_process_is_not_used_again():
+    @hpc.remote
+    class Count:
+        def __init__(self):
+            self.pids = []
+
+        def add(self, pid):
+            self.pids.append(pid)
+            return len(self.pids)
+
+    with one_node():
+        counter = Count.options(name="count").remote()
+
+        def only_the_third_time():
+            if hpc.get(hpc.get_actor("count").add.remote(os.getpid())) < 3:
+                raise ValueError("too early")
+
+        own = hooked.options(runtime_env={"worker_process_setup_hook": only_the_third_time})
+        for _ in range(2):
+            with pytest.raises(
+                RuntimeEnvSetupError, match="hook of the runtime environment failed: ValueError: too early"
+            ):
+                hpc.get(own.remote())
+        pid = hpc.get(own.remote())[1]
+        assert hpc.get(own.remote())[1] == pid
+        with pytest.raises(hpc.exceptions.ActorDiedError, match=r"'os.nothing' of the runtime environment failed"):
+            hpc.get(Hooked.options(runtime_env={"worker_process_setup_hook": "os.nothing"}).remote().see.remote())
+        assert hpc.get(counter.add.remote(0)) == 4, "it ran once in each of the three processes"
+
+
+def test_what_cannot_be_a_hook_is_refused_where_it_is_given():
+    for wrong, error in (
+        (5, TypeError),
+        (int, TypeError),
+        ("word", ValueError),
+        (".f", ValueError),
+        ("m.", ValueError),
+    ):
+        with pytest.raises(error, match="worker_process_setup_hook"):
+            hooked.options(runtime_env={"worker_process_setup_hook": wrong})
+    lock = threading.Lock()
+    with one_node():
+        own = hooked.options(runtime_env={"worker_process_setup_hook": lambda: lock})
+        with pytest.raises(RuntimeEnvSetupError, match="worker_process_setup_hook cannot be pickled"):
+            own.remote()
+        held = hpc.put(1)
+        own = hooked.options(runtime_env={"worker_process_setup_hook": lambda: held})
+        with pytest.raises(RuntimeEnvSetupError, match="references"):
+            own.remote()

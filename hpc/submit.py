@@ -99,7 +99,10 @@ def shape_of(
     with client.lock:
         shape = client.shapes.get(key)
         if shape is None:
-            shape = client.shapes[key] = client.machine.add_shape(Shape(held, placement, strategy, env, actor))
+            machine = client.machine
+            if machine.groups_gone:
+                client.shapes = {key: one for key, one in client.shapes.items() if one.req in machine.requests}
+            shape = client.shapes[key] = machine.add_shape(Shape(held, placement, strategy, env, actor))
     return shape
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import NIL
 from hpc.core.idtypes import TaskID
+from hpc.core.owner.current import current
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.streams import END, item_id
 
 if TYPE_CHECKING:
@@ -50,11 +52,16 @@ class ObjectRefGenerator:
 
     def _next_sync(self, timeout_s: float | None = None) -> ObjectRef[Any]:
         """The next reference; after ``timeout_s`` seconds without an item a nil reference."""
+        self._check_session()
         ident = item_id(self._task, self._taken)
         ready = self._client.wait_for_entry(ident, timeout_s)
         if not ready:
             return ObjectRef(NIL, self._client)
         return self._take(ident)
+
+    def _check_session(self) -> None:
+        if self._client is not current.client:
+            check_refs([self._end], current.client)  # the items of an earlier session are nowhere
 
     def _take(self, ident: bytes) -> ObjectRef[Any]:
         client = self._client
@@ -72,6 +79,7 @@ class ObjectRefGenerator:
     async def __anext__(self) -> ObjectRef[Any]:
         import asyncio
 
+        self._check_session()
         ident = item_id(self._task, self._taken)
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = loop.create_future()

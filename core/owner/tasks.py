@@ -230,7 +230,8 @@ class TaskSubmitter(StreamTable):
 
     def on_lease_grant(self, src: Address, msg: LeaseGrant) -> None:
         shape = self.requests.get(msg.req)
-        if shape is None:
+        if shape is None:  # of a group that was removed
+            self.send(Address(msg.worker.node, 0), LeaseReturn(msg.lease))
             return
         if msg.req == shape.req:
             shape.seen += 1

@@ -24,9 +24,19 @@ class WithdrawTable(TaskSubmitter):
         self.groups_gone: dict[bytes, str] = {}
 
     def add_shape(self, shape: Shape) -> Shape:
+        if self.groups_gone:
+            self._forget_gone()
         if shape.strategy[0] == "pg":
             shape.gone = self.groups_gone.get(shape.strategy[1], "")
         return super().add_shape(shape)
+
+    def _forget_gone(self) -> None:
+        """Shapes of groups that were removed, with nothing left of what was asked for by them. A task or an actor that
+        still has one fails by it: it knows that its group is gone."""
+        over = {one for one in self.shapes if one.gone and not (one.queue or one.actors or one.leases or one.want)}
+        if over:
+            self.shapes = [one for one in self.shapes if one not in over]
+            self.requests = {req: one for req, one in self.requests.items() if one not in over}
 
     def group_gone(self, group: bytes, why: str) -> None:
         """A placement group was removed: what waits for a worker in it fails, and so does what is submitted later. What

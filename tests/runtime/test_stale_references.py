@@ -45,6 +45,14 @@ def test_without_a_session_there_is_nothing_to_get():
         hpc.get(ref)
 
 
+def test_without_a_session_a_generator_has_no_next_item():
+    with one_node():
+        stream = items.remote()
+        hpc.get(stream.completed())
+    with pytest.raises(ValueError, match="has left it"):
+        next(stream)
+
+
 @pytest.fixture(scope="module")
 def old():
     """Things of a session that has ended, while another one runs in which the same numbers are used again."""
@@ -81,7 +89,8 @@ ENTRANCES = {
     "cancel": lambda old: hpc.cancel(old["result"]),
     "cancel of a generator": lambda old: hpc.cancel(old["stream"]),
     "future": lambda old: old["puts"][0].future(),
-    "an item of a generator": lambda old: hpc.get(next(old["stream"])),
+    "the next item of a generator": lambda old: next(old["stream"]),
+    "the next item within a time": lambda old: old["stream"]._next_sync(0.1),
 }
 
 
@@ -103,6 +112,14 @@ def test_awaiting_one_is_refused(old):
 
     with pytest.raises(ValueError, match=STALE):
         asyncio.run(wait())
+
+
+def test_an_item_is_not_waited_for(old):
+    async def item():
+        return await old["stream"].__anext__()
+
+    with pytest.raises(ValueError, match=STALE):
+        asyncio.run(item())
 
 
 def test_one_that_comes_from_a_file_is_not_taken_for_an_object_of_this_session(old):

@@ -133,3 +133,29 @@ def test_what_waits_and_runs_in_a_group_that_is_removed_fails_and_a_late_grant_g
     owner.handle(RAYLET, [LeaseLost(1, WORKER, "group_removed", "it is no more", running, 0)])
     assert error(owner, running) == "TaskPlacementGroupRemoved"
     assert not owner.leases and not owner.tasks
+
+
+def test_the_shapes_of_removed_groups_are_forgotten_once_nothing_uses_them():
+    owner, plain = owner_of()
+    for number in range(5):
+        group = b"group %d" % number
+        shape = owner.add_shape(Shape(CPU, CPU, ("pg", group, -1, False), {}, False))
+        actors = owner.add_shape(Shape({}, CPU, ("pg", group, -1, False), {}, True))
+        submit(owner, shape)
+        create(owner, actors)
+        owner.on_group_state(group, GROUP_REMOVED, "its placement group was removed")
+    held = owner.add_shape(Shape(CPU, CPU, ("pg", GROUP, -1, False), {}, False))
+    running = submit(owner, held)
+    grant(owner, held)
+    owner.on_group_state(GROUP, GROUP_REMOVED, "its placement group was removed")
+    last = owner.add_shape(Shape(CPU, CPU, "SPREAD", {}, False))
+    assert owner.shapes == [plain, held, last], "one still has a lease"
+    assert set(owner.requests.values()) == {plain, held, last}
+
+    owner.handle(RAYLET, [LeaseLost(1, WORKER, "group_removed", "it is no more", running, 0)])
+    more = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, True))
+    assert owner.shapes == [plain, last, more]
+    assert error(owner, submit(owner, held)) == "TaskPlacementGroupRemoved", "who has it still hears that it is gone"
+    owner.outbox.clear()
+    grant(owner, held, OTHER, 2)
+    assert [m.lease for m in owner.outbox[RAYLET]] == [2], "a grant that was on its way goes back"

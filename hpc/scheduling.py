@@ -32,6 +32,8 @@ def check_strategy(name: str, value: Any) -> None:
     if value not in (None, "DEFAULT", "SPREAD") and not isinstance(value, kinds):
         kind = ValueError if isinstance(value, str) else TypeError
         raise kind(f'{name} must be "DEFAULT", "SPREAD" or a strategy object, not {value!r}')
+    if isinstance(value, PlacementGroupSchedulingStrategy):
+        check_group("placement_group", value.placement_group)
 
 
 def check_group(name: str, value: Any) -> None:
@@ -98,7 +100,7 @@ def requirements(
             raise ValueError("give either a NodeLabelSchedulingStrategy or a label_selector, not both")
         return held, placement, ["where", "DEFAULT", strategy.alternatives()]
     if isinstance(strategy, NodeAffinitySchedulingStrategy):
-        strategy = ["node", int(strategy.node_id), strategy.soft]
+        strategy = ["node", int(str(strategy.node_id)), strategy.soft]
     elif strategy == "DEFAULT" and not selectors and process.group and process.group[1]:
         strategy = ["pg", process.group[0], -1, True]
     return held, placement, ["where", strategy, selectors] if selectors else strategy

@@ -314,13 +314,16 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: 
     _check_patches()
     main = sys.modules.get("__main__")
     path = [p for p in sys.path if p and "site-packages" not in p and not p.endswith(".zip")]
-    if getattr(main, "__file__", None) is None:
+    file = getattr(main, "__file__", None)
+    if file is None:
         path.insert(0, os.getcwd())
     raise_open_files()
     host = host_of(node_dir)
     namespace = namespace or (host.namespace if host is not None else "") or f"anonymous-{secrets.token_hex(8)}"
     here.namespace = namespace
-    job = pack_job({"sys_path": path, "cwd": os.getcwd(), "namespace": namespace, "logging": logging})
+    program = os.path.splitext(os.path.basename(file or ""))[0]
+    facts = {"sys_path": path, "cwd": os.getcwd(), "namespace": namespace, "logging": logging, "program": program}
+    job = pack_job(facts)
     if logging is not None:
         apply_logging(logging)
     try:

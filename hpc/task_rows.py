@@ -29,9 +29,23 @@ def task_rows() -> list[Row]:
         worker = str(row.setdefault("worker_id", row["answered_by"]))
         row.setdefault("why", "")
         row["node_id"] = worker.partition(".")[0]
+    _name_makings(ended)
     for row in (*open_tasks, *ended):
-        row["func_or_class_name"] = row["name"]
+        row.setdefault("func_or_class_name", row["name"])
     return open_tasks + ended
+
+
+def _name_makings(rows: list[Row]) -> None:
+    """Actors whose workers were killed: a raylet knows what that ran by its id alone, and an actor's id is that of its
+    creation."""
+    unnamed = [row for row in rows if not row["name"]]
+    if unnamed:
+        actors = {row["actor_id"]: row for row in gather.from_processes("actors").rows}
+        for row in unnamed:
+            if (actor := actors.get(row["task_id"])) is not None:
+                row["func_or_class_name"] = f"{actor['class_name']}.__init__"
+                row["name"] = ":".join(filter(None, (actor["name"], row["func_or_class_name"])))
+                row["type"] = "ACTOR_CREATION_TASK"
 
 
 def _name_calls(rows: list[Row]) -> None:

@@ -45,6 +45,8 @@ def parse_selector(given: Any) -> Selector:
             raise TypeError(f"the condition on label {key!r} must be a string, not {type(condition).__name__}")
         call = _CALL.fullmatch(condition.strip())
         if call:
+            if not call[2].strip():
+                raise ValueError(f"{condition!r} names no values of label {key!r}: no node can be meant")
             negated, values = call[1], [part.strip() for part in call[2].split(",")]
         elif "(" in condition or ")" in condition:
             raise ValueError(f'{condition!r} is no condition on a label: "v", "!v", "in(a, b)" or "!in(a, b)" are')

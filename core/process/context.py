@@ -56,11 +56,16 @@ class ProcessContext:
 
 
 def function_name(context: TaskContext) -> str:
-    """The function or method that a task runs, with its module."""
+    """The function or method that a task runs, with its module; that of a program is the name of its file."""
     code = process.code[context.fn or process.actor_class]
     if isinstance(code, type):
-        return f"{code.__module__}.{code.__qualname__}.{context.name.rpartition('.')[2]}"
-    return f"{code[0].__module__}.{getattr(code[0], '__qualname__', context.name)}"
+        return f"{_module(code)}.{code.__qualname__}.{context.name.rpartition('.')[2]}"
+    return f"{_module(code[0])}.{getattr(code[0], '__qualname__', context.name)}"
+
+
+def _module(code: Any) -> str:
+    name = str(code.__module__)
+    return str(process.job.get("program") or name) if name == "__main__" else name
 
 
 current_task: contextvars.ContextVar[TaskContext | None] = contextvars.ContextVar("hpc_task", default=None)

@@ -63,10 +63,12 @@ def rows(ring: deque[Event], limit: int) -> list[dict[str, Any]]:
             break
     group: list[dict[str, Any]] = []
     for task, attempt, name, start, run_us, kind, end in events:
+        creates = task == process.actor and process.actor_name
         row = {
             "task_id": task.hex(),
             "attempt_number": attempt,
-            "name": name,
+            "name": f"{process.actor_name}:{name}" if creates else name,
+            "func_or_class_name": name,
             "type": _type_of(task),
             "start_time_ms": (start + offset) * 1e3,
             "end_time_ms": (start + offset) * 1e3 + run_us / 1e3,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
+from hpc.core.idtypes import NodeID
 from hpc.core.policy.labels import Selector, check_key, check_value
 
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ class NodeAffinitySchedulingStrategy:
     TaskUnschedulableError (an actor with ActorUnschedulableError); with ``soft`` another node is taken then.
     """
 
-    node_id: str | int
+    node_id: str | int | NodeID
     soft: bool = False
 
     def __post_init__(self) -> None:
-        try:
-            int(self.node_id)
-        except (TypeError, ValueError):
-            raise ValueError(f"node_id must be the id of a node, like {'1'!r}; not {self.node_id!r}") from None
+        given = self.node_id.hex() if isinstance(self.node_id, NodeID) else self.node_id
+        object.__setattr__(self, "node_id", given)
+        is_text = isinstance(given, str) and given.isascii() and given.isdigit()
+        if not (is_text or (isinstance(given, int) and not isinstance(given, bool))) or int(given) < 1:
+            raise ValueError(f"node_id must be the id of a node, like {'1'!r}; not {given!r}")
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 
 import hpc
+from hpc.core.idtypes import NodeID
 from hpc.exceptions import ActorUnschedulableError, TaskUnschedulableError
 from hpc.launchers.local.group import LocalGroup
 from hpc.util.scheduling_strategies import (
     DoesNotExist,
     Exists,
     In,
+    NodeAffinitySchedulingStrategy,
     NodeLabelSchedulingStrategy,
     NotIn,
+    PlacementGroupSchedulingStrategy,
 )
 from runtime.running import eventually, kill9, local_nodes, on, one_node, pid_of, soft, where_once
 
@@ -114,11 +117,24 @@ def test_what_no_node_has_is_said_once_and_served_when_such_a_node_joins(capfd):
         {"accelerator_type": ""},
         {"scheduling_strategy": "TIGHT"},
         {"scheduling_strategy": 5},
+        {"scheduling_strategy": PlacementGroupSchedulingStrategy("a group")},
+        {"scheduling_strategy": PlacementGroupSchedulingStrategy(5)},
     ],
 )
 def test_nonsense_is_refused(options):
     with pytest.raises((ValueError, TypeError)):
         where.options(**options)
+
+
+@pytest.mark.parametrize("node", ["", "x", "-1", "0", "1.5", 0, -1, 1.5, True, None, b"1", "²", ["1"]])
+def test_what_is_no_node_is_refused(node):
+    with pytest.raises(ValueError, match="node_id must be the id of a node"):
+        NodeAffinitySchedulingStrategy(node)
+
+
+def test_a_node_is_meant_by_each_form_of_its_id():
+    forms = ["3", 3, NodeID.from_hex("3")]
+    assert [int(NodeAffinitySchedulingStrategy(form).node_id) for form in forms] == [3, 3, 3]
 
 
 # ---------------------------------------------------------------- spreading and affinity

@@ -162,8 +162,18 @@ def test_selectors(condition, value, expected):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"k": "in(a"}, {"k": "in(a))"}, {"k": "a b"}, {"": "a"}, {"a/b/c": "d"}, {"k": "x" * 64}]
-)
+    "bad",
+    [
+        {"k": "in(a"},
+        {"k": "in(a))"},
+        {"k": "a b"},
+        {"": "a"},
+        {"a/b/c": "d"},
+        {"k": "x" * 64},
+        {"k": "in()"},
+        {"k": "!in( )"},
+    ],
+)  # fmt: skip
 def test_selectors_that_make_no_sense(bad):
     with pytest.raises(ValueError):
         parse_selector(bad)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core.ids import NIL
 from hpc.core.idtypes import TaskID
-from hpc.core.owner.current import current
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.streams import END, item_id
+from hpc.core.process.current import current
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client

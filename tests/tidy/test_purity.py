@@ -35,8 +35,8 @@ SHELLS = {
     "core/sim": "__main__",
     "core/store": "arena overflow spill",
     "core/worker": (
-        "actor aio below cold deadlock ending generators hosts interrupt job logformat main record runs signals "
-        "threads title"
+        "actor aio below cold deadlock ending generators hook hosts interrupt job logformat main record runs "
+        "signals threads title"
     ),
 }
 #: What the files of a folder may use all the same: the simulator draws random numbers, by its seed.

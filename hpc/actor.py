@@ -19,6 +19,7 @@ from hpc.core.idtypes import ActorID
 from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
 from hpc.core.owner.collecting import Collecting
 from hpc.core.owner.generator import ObjectRefGenerator
+from hpc.core.owner.ports import Holder
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.tables import CallKind
@@ -180,7 +181,7 @@ class ActorMethod:
         if kwargs or not self._low <= len(args) <= self._high:
             self._options.signature.check(args, kwargs)
         ref = self._ref
-        client = ref._client
+        client: Client = ref._client
         try:
             if args or kwargs:
                 data, refs, holds, _alive = pack_arguments(client, args, kwargs)
@@ -485,7 +486,7 @@ def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
     return ActorHandle(client.adopt(ident), class_name, methods, shared)
 
 
-def own_handle(client: Client) -> ActorHandle:
+def own_handle(client: Holder) -> ActorHandle:
     """A handle to the actor that this process is."""
     cls = process.code[process.actor_class]
     retries, most_pending, out_of_order, groups, in_turn = process.actor_options["handles"]
@@ -522,7 +523,7 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     handle of an earlier session."""
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"hpc.kill takes an actor's handle, not {type(actor).__name__}")
-    client = actor._hpc_ref._client
+    client: Client = actor._hpc_ref._client
     check_handle(actor._hpc_ref, current.client)
     try:
         with client.lock:

@@ -11,6 +11,7 @@ from hpc.core.variables import AUTO_CONNECT, switch
 
 if TYPE_CHECKING:
     from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Process
 
 
 class _Here:
@@ -29,17 +30,18 @@ def is_initialized() -> bool:
 
 def ensure_client() -> Client:
     """The client of this process, connecting on first use, unless the environment says no to that (RuntimeError)."""
-    client = current.client
+    client: Client | None = current.client  # type: ignore[assignment]  # what below is known to be no more than a Process
     if client is None:
         if not switch(AUTO_CONNECT, True):
             need_client()
         import hpc
 
         hpc.init()  # by its public name: the module that starts sessions stands above this one
-        client = need_client()
+        client = current.client  # type: ignore[assignment]
+        assert client is not None
     return client
 
 
-def namespace_of(client: Client) -> str:
+def namespace_of(client: Process) -> str:
     """The namespace of actors' names here: the driver's."""
     return here.namespace or str(process.job.get("namespace", "")) or "default"

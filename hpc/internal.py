@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.core.owner.ref import ObjectRef
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
 
 
 def free(object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: bool = False) -> None:
@@ -20,7 +23,7 @@ def free(object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: boo
             raise TypeError(f"free takes an ObjectRef or a list of them, not {type(ref).__name__}")
     if not refs:
         return
-    client = refs[0]._client
+    client: Client = refs[0]._client
     with client.lock:
         client.machine.free_values([ref._id for ref in refs])
         client._flush(everything=True)

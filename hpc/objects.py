@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpc.connection import ensure_client
 from hpc.core.owner import cancelling
@@ -13,6 +13,9 @@ from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
 from hpc.core.process.current import current
+
+if TYPE_CHECKING:
+    from hpc.core.owner.client import Client
 
 ident_of = attrgetter("_id")
 ONLY_REFS = {ObjectRef}
@@ -37,7 +40,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     if isinstance(object_refs, ObjectRefGenerator):
         return object_refs  # a program that gets whatever it was given need not know
     if isinstance(object_refs, ObjectRef):
-        client = object_refs._client
+        client: Client = object_refs._client
         if client is not current.client:
             check_refs([object_refs], current.client)
         return client.get((object_refs,), timeout)[0]
@@ -107,7 +110,7 @@ def wait(
     if num_returns > len(refs):
         raise ValueError(f"num_returns is {num_returns}, but there are only {len(refs)} references")
     check_refs(refs, current.client)
-    client = refs[0]._client
+    client: Client = refs[0]._client
     if not generators:
         return client.wait(refs, num_returns, timeout, fetch_local)
     by_id = {(ref.peek() if isinstance(ref, ObjectRefGenerator) else ref)._id: ref for ref in refs}

@@ -15,6 +15,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hpc.connection import ensure_client
 from hpc.core.process.current import current as owner
 from hpc.core.runenv.spec import HOOK, KEY, PACKAGE, pack, unpack
 
@@ -433,10 +434,13 @@ def worker_env(client: Client, given: Mapping[str, Any] | None) -> dict[str, str
 def portable(options: dict[str, Any]) -> dict[str, Any]:
     """Options that go to another process: paths of this one in their runtime_env become what they mean here."""
     given = options.get("runtime_env")
-    client = owner.client
-    if not given or client is None or not any(name in given for name in ("working_dir", "py_modules", "pip", "uv")):
+    if (
+        not given
+        or owner.client is None
+        or not any(name in given for name in ("working_dir", "py_modules", "pip", "uv"))
+    ):
         return options
-    shown: dict[str, Any] = {**_shown(normalised(client, given))}
+    shown: dict[str, Any] = {**_shown(normalised(ensure_client(), given))}
     if given.get("env_vars"):
         shown["env_vars"] = dict(given["env_vars"])
     return {**options, "runtime_env": shown}

@@ -36,7 +36,7 @@ from hpc.runtime_env import check as check_env
 from hpc.runtime_env import worker_env
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Process
     from hpc.launchers.pumped import PumpedSession
 
 _lock = threading.RLock()
@@ -338,7 +338,7 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: 
     return _state.context
 
 
-def _context(client: Client) -> Context:
+def _context(client: Process) -> Context:
     registered, node_dir = client.registered, client.node_dir
     return Context(
         {

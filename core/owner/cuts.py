@@ -14,10 +14,10 @@ from hpc.core.net.stream import Stream
 from hpc.core.wire import Answer, Call, CreateActor, Message, Task
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Line
 
 
-def send_instead(client: Client, msg: Message, size: int) -> Message | None:
+def send_instead(client: Line, msg: Message, size: int) -> Message | None:
     """A single message is larger than any may be: whoever waits for what comes of it has an answer here (the client's
     lock is held). Returns what to send in its place."""
     why = why_too_large(msg, size)
@@ -31,7 +31,7 @@ def send_instead(client: Client, msg: Message, size: int) -> Message | None:
     return say_instead(msg, size)
 
 
-def cut(client: Client, stream: Stream, why: str) -> None:
+def cut(client: Line, stream: Stream, why: str) -> None:
     """Close a connection. What was said on it is lost, so its other end counts as gone."""
     stream.eof = True
     if stream is client.raylet:

@@ -12,10 +12,10 @@ import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Line
 
 
-def end_session(client: Client, error: Exception) -> None:
+def end_session(client: Line, error: Exception) -> None:
     """Show the error and wake all threads that wait, with the reason; a worker ends. The client's lock is free."""
     if client.polling.closing:
         return  # the descriptors are being closed: what failed was about to end

@@ -16,8 +16,8 @@ from hpc.core.wire import AT_OWNER, MAX_VALUES_BYTES, STORED, Result
 
 if TYPE_CHECKING:
     from hpc.core.owner.memory import Memory
+    from hpc.core.owner.ports import Waits
     from hpc.core.owner.ref import ObjectRef
-    from hpc.core.owner.values import Values
 
 #: Bytes that are asked for ahead, and the part of the store that they are at most; one object may always be.
 AHEAD_BYTES = 256 << 20
@@ -32,8 +32,9 @@ def window(memory: Memory) -> int:
 class Ahead:
     """The objects of one `get`, of which the next ones are asked for while one is read."""
 
-    def __init__(self, values: Values, refs: Sequence[ObjectRef[Any]], at: int) -> None:
-        self._values = values
+    def __init__(self, line: Waits, memory: Memory, refs: Sequence[ObjectRef[Any]], at: int) -> None:
+        self._line = line
+        self._memory = memory
         self._refs = refs
         self._next = at
         self._coming = 0
@@ -41,7 +42,7 @@ class Ahead:
 
     def reading(self, at: int) -> None:
         """The object at this place is read now; those before it are."""
-        memory, objects = self._values.memory, self._values.machine.objects
+        memory, objects = self._memory, self._line.machine.objects
         self._coming -= self._asked.pop(at - 1, 0)
         limit = window(memory)
         wanted: list[tuple[bytes, Result]] = []
@@ -56,15 +57,15 @@ class Ahead:
                 self._coming += result.size
             self._next += 1
         if len(wanted) > 1 or (wanted and self._asked and at not in self._asked):
-            with self._values.lock:
+            with self._line.lock:
                 memory.bring(wanted)
 
 
-def ask_owners(values: Values, results: dict[bytes, Result]) -> None:
+def ask_owners(line: Waits, results: dict[bytes, Result]) -> None:
     """Replace what is still at its owner by what that answers: so many bytes at a time as one message may carry, since
     raylets on the way keep what has not been read yet."""
     missing = [ident for ident, result in results.items() if result.kind == AT_OWNER]
-    machine = values.machine
+    machine = line.machine
     while missing:
         asked: list[bytes] = []
         size = 0
@@ -72,33 +73,35 @@ def ask_owners(values: Values, results: dict[bytes, Result]) -> None:
             asked.append(missing.pop())
             size += results[asked[-1]].size
         waiter = Waiter(0)
-        with values.lock:
-            values.check_lost()
+        with line.lock:
+            line.check_lost()
             entries = [machine.hold(ident) for ident in asked]
         try:
             while any(entry.result is None for entry in entries):
-                with values.lock:
+                with line.lock:
                     pending = [entry for entry in entries if entry.result is None]
                     waiter.needed = len(pending)
                     for entry in pending:
                         machine.await_value(entry, waiter)
-                    values._flush(everything=True)
-                values.wait_for(waiter, None)
+                    line._flush(everything=True)
+                line.wait_for(waiter, None)
             for entry in entries:
                 assert entry.result is not None
                 results[entry.ident] = entry.result
         finally:
-            with values.lock:
+            with line.lock:
                 machine.let_go_all(asked)
 
 
-def wait_here(values: Values, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None) -> set[bytes]:
+def wait_here(
+    line: Waits, memory: Memory, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+) -> set[bytes]:
     """Until ``num_returns`` of the objects have values that are on this node, or the time is over; which have not.
 
     One that cannot be brought here counts as ready: reading it says why.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    memory, machine = values.memory, values.machine
+    machine = line.machine
     node = machine.addr.node
     arrived: set[bytes] = set()
     while True:
@@ -123,7 +126,7 @@ def wait_here(values: Values, refs: Sequence[ObjectRef[Any]], num_returns: int, 
                 break
             few.append((ident, result))
             size += result.size
-        with values.lock:
+        with line.lock:
             for ident in pending:
                 entry = machine.objects[ident]
                 if entry.result is None:
@@ -133,9 +136,9 @@ def wait_here(values: Values, refs: Sequence[ObjectRef[Any]], num_returns: int, 
             memory.bring(few, waiter, arrived)
         try:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            values.wait_for(waiter, left, for_others=True)
+            line.wait_for(waiter, left, for_others=True)
         finally:
-            with values.lock:
+            with line.lock:
                 memory.bring_no_more([ident for ident, _ in few], waiter)
                 machine.await_no_more(pending, waiter)
         if over:

@@ -69,7 +69,7 @@ def is_forked() -> bool:
 
 def _cut_off() -> None:
     client = current.client
-    if client is None or isinstance(client, ForkedClient):
+    if not isinstance(client, Client) or isinstance(client, ForkedClient):
         return
     if client.kind == "driver":
         _close_copies(client)

@@ -32,7 +32,7 @@ from hpc.core.wire import (
 )
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Line
 
 
 #: What is on this node is read even when the time is over, if the raylet answers within this time.
@@ -55,7 +55,7 @@ class Pin:
 class Memory:
     """The pins of one process. Methods that say so are called with the client's lock held."""
 
-    def __init__(self, client: Client, arena: Arena) -> None:
+    def __init__(self, client: Line, arena: Arena) -> None:
         self.client = client
         self.arena = arena
         self.pins: dict[bytes, Pin] = {}

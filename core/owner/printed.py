@@ -16,7 +16,7 @@ from hpc.core.owner.tables import Waiter
 from hpc.core.wire import FlushLogs, LogLines, LogsSeen
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Line
 
 #: A driver that leaves waits for output as long as some comes at least this often.
 SILENT_S = 1.0
@@ -35,7 +35,7 @@ class Shows(Protocol):
 class Printed:
     """A process's end of what workers print for it."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Line) -> None:
         self._client = client
         #: None where nobody wants to see any.
         self.terminal: Shows | None = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     import concurrent.futures
 
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Holder
 
 T = TypeVar("T")
 
@@ -28,8 +28,10 @@ class ObjectRef(Generic[T]):
     """A reference to an object. Get its value with ``hpc.get(ref)``, or ``await ref``."""
 
     __slots__ = ("__weakref__", "_client", "_id")
+    #: The client that holds it: here no more than a Holder.
+    _client: Any
 
-    def __init__(self, ident: bytes, client: Client) -> None:
+    def __init__(self, ident: bytes, client: Holder) -> None:
         self._id = ident
         self._client = client
 

@@ -19,7 +19,7 @@ from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Entry, ErrorWatch, Needs, Waiter
-from hpc.core.wire import INLINE, STORED, Result
+from hpc.core.wire import INLINE, STORED, Registered, Result
 
 if TYPE_CHECKING:
     from hpc.core.owner.machine import OwnerMachine
@@ -49,6 +49,7 @@ class Values:
     lock: threading.Lock
     machine: OwnerMachine
     memory: Memory
+    registered: Registered
 
     before_wait: BeforeWait
     polling: PollLock
@@ -151,7 +152,7 @@ class Values:
                     raise serialization.not_loaded(error) from error
             else:
                 if result is not None and result.kind == STORED and len(refs) > 1:
-                    ahead = ahead or Ahead(self, refs, at)
+                    ahead = ahead or Ahead(self, self.memory, refs, at)
                     ahead.reading(at)
                 values.append(self.value_of(ref._id, until))
         return values
@@ -251,7 +252,7 @@ class Values:
             found = self._ready(refs, num_returns)
         if fetch_local and self._is_elsewhere([refs[index] for index in found]):
             left = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - began))
-            found = self._ready(refs, num_returns, wait_here(self, refs, num_returns, left))
+            found = self._ready(refs, num_returns, wait_here(self, self.memory, refs, num_returns, left))
         rest = list(refs)
         for index in reversed(found):
             del rest[index]
@@ -358,24 +359,24 @@ class Values:
                 ident = self.machine.put_inline(simple, [])
                 if self.machine.dropped:
                     self.machine.drain_dropped()
-            return ObjectRef(ident, self)  # type: ignore[arg-type]
+            return ObjectRef(ident, self)
         data = serialization.dumps(value)
         inner = [ref._id for ref in data.refs]
-        check_refs(data.refs, self)  # type: ignore[arg-type]
+        check_refs(data.refs, self)
         if data.size <= INLINE_BYTES:
             packed = data.to_bytes()
             with self.lock:
                 ident = self.machine.put_inline(packed, inner)
                 if self.machine.dropped:
                     self.machine.drain_dropped()
-            return ObjectRef(ident, self)  # type: ignore[arg-type]
+            return ObjectRef(ident, self)
         with self.lock:
             ident = self.machine.new_ids()
         self.memory.store(ident, data)
         with self.lock:
             self.machine.put_stored(ident, data.size, inner)
             self._flush()
-        return ObjectRef(ident, self)  # type: ignore[arg-type]
+        return ObjectRef(ident, self)
 
     # -------------------------------------------------------------- references from elsewhere
 
@@ -398,4 +399,4 @@ class Values:
                 self.machine.hold_until_acked(ident, outer)
             self._flush()
         self._after()
-        return ObjectRef(ident, self)  # type: ignore[arg-type]
+        return ObjectRef(ident, self)

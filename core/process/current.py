@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Process
 
 
 class _Current:
     """The client of this process, if it is connected."""
 
-    client: Client | None = None
+    client: Process | None = None
 
 
 current = _Current()
 
 
-def need_client() -> Client:
+def need_client() -> Process:
     """The client of this process; raises RuntimeError if there is none."""
     client = current.client
     if client is None:

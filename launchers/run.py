@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +98,8 @@ class Background:
         self, argv: Sequence[str], *, timeout_s: float = QUERY_TIMEOUT_S, env: Mapping[str, str] | None = None
     ):
         self.argv, self.timeout_s = tuple(argv), timeout_s
+        import tempfile  # a run on nodes that are there does without
+
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self._end_s = time.monotonic() + timeout_s
         self._failed: Answer | None = None

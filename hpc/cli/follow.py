@@ -186,7 +186,7 @@ class Follower:
     def _learn(self, news: JobNews, whole: bool) -> None:
         self.gone = not news.known
         self.info = news.info or self.info
-        if whole:  # until the whole answer is there the old place is shown
+        if whole and news.info is not None:  # until then the old place is shown
             self.position = news.position
 
     def _alive(self, status: dict[str, Any], now: float) -> bool:

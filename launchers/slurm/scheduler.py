@@ -5,7 +5,6 @@ commands.py makes and reads them, words.py explains what Slurm says, group.py is
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -91,6 +90,8 @@ class Slurm:
         return commands.srun_command(nodes, program, whole_allocation=whole, extra=step_args)
 
     def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
+        import getpass
+
         return commands.output_file(output, job_id, job_name, getpass.getuser())
 
     # -- a job ------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ only explain).
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -91,6 +90,8 @@ def compare(request: Request, partitions: Sequence[Partition]) -> Diagnosis | No
         listed = request.partition.split(",")
         for name in listed:
             if name not in names:
+                import difflib
+
                 near = difflib.get_close_matches(name, names, 1, 0.4)
                 default = next((p.name for p in partitions if p.default), names[0])
                 fix = {"--partition": near[0] if near else default}

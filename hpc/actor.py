@@ -218,7 +218,7 @@ class ActorMethod:
             return client.collections.later(functools.partial(self.remote, *args, **kwargs))
         if machine.woken:
             client._after()
-        if not machine.made & LOOK_MASK:
+        if not machine.state.made & LOOK_MASK:
             client.look()
         if count == 1 or count == DYNAMIC:
             return ObjectRef(task, client)

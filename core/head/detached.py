@@ -63,7 +63,7 @@ class DetachedActors(OwnerMachine):
         nodes: Callable[[], Iterable[int]],
         to_head: Callable[[Message], None],
     ) -> None:
-        super().__init__(HEAD)
+        super().__init__(HEAD, send=self._send)
         self._forward = forward
         self._nodes = nodes
         self._to_head = to_head
@@ -93,7 +93,7 @@ class DetachedActors(OwnerMachine):
 
     # -------------------------------------------------------------- sending
 
-    def send(self, dst: Address, msg: Message, urgent: bool = True) -> None:
+    def _send(self, dst: Address, msg: Message, urgent: bool = True) -> None:
         if dst != HEAD:
             self._forward.append((dst, msg))
         elif isinstance(msg, LeaseRequest):
@@ -133,7 +133,7 @@ class DetachedActors(OwnerMachine):
 
     def begin(self, epoch: int) -> None:
         """Number ids and requests from this head's own number on, and take over the actors of the one before."""
-        self.made = epoch << 40
+        self.state.made = epoch << 40
         self._requests = epoch << 32
         loaded, self._loaded = self._loaded, {}
         for ident, row in loaded.items():

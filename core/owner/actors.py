@@ -21,6 +21,7 @@ from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
 from hpc.core.owner.lineage import ACTOR_GONE, CIRCLE, LineageTable
 from hpc.core.owner.objects import OTHER_SESSION
 from hpc.core.owner.runs import CallRuns
+from hpc.core.owner.state import Sender
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.owner.tasks import BATCH, TASK_BYTES
 from hpc.core.passing import passed_on
@@ -57,11 +58,10 @@ KILLED = "it was killed by hpc.kill()"
 class ActorSubmitter(LineageTable):
     """The owner's and the caller's side of actors."""
 
-    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
-        super().__init__(addr, job, idle_lease_s)
+    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
+        super().__init__(addr, job, idle_lease_s, send)
         self.owned_actors: dict[bytes, OwnedActor] = {}
         self.clients: dict[bytes, ActorClient] = {}
-        self.calls: dict[bytes, CallRec] = {}
         self.runs = CallRuns(self)
         #: what a head that was restarted is told again, in this order: questions without an answer, by their number,
         #: and what needs no answer (names given back, actors killed), by numbers below 0
@@ -69,9 +69,6 @@ class ActorSubmitter(LineageTable):
         self._told_head = 0
         #: The placement groups that this process has made and has handles to.
         self.groups_made: dict[bytes, None] = {}
-
-    def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
-        return self.tasks.get(task) or self.calls.get(task)
 
     # -------------------------------------------------------------- creating (owner)
 
@@ -175,11 +172,10 @@ class ActorSubmitter(LineageTable):
         elif actor.state == "pending" and actor.lease is None:
             self._actor_died(actor, "all handles went out of scope before it was created", None)
 
-    def _let_go_of(self, entry: Entry) -> None:
-        super()._let_go_of(entry)
-        client = self.clients.get(entry.ident)
+    def object_forgotten(self, ident: bytes) -> None:
+        client = self.clients.get(ident)
         if client is not None and client.state == "dead" and not client.calls:
-            del self.clients[entry.ident]  # a living actor's stays: its calls are numbered on if a handle comes again
+            del self.clients[ident]  # a living actor's stays: its calls are numbered on if a handle comes again
 
     def _end_actor(self, actor: OwnedActor) -> None:
         self.send(actor.worker, EndActor(actor.create.actor, actor.incarnation))
@@ -188,7 +184,7 @@ class ActorSubmitter(LineageTable):
         """End an actor by force; it restarts by its policy unless ``no_restart``."""
         actor = self.owned_actors.get(ident)
         if actor is None:
-            if ident[:SESSION_BYTES] == self.session:
+            if ident[:SESSION_BYTES] == self.state.session:
                 client = self.clients.get(ident)
                 kill = KillActor(ident, no_restart, -1 if client is None else client.incarnation)
                 if owner_of(ident) == HEAD and (no_restart or kill.incarnation >= 0):
@@ -278,7 +274,7 @@ class ActorSubmitter(LineageTable):
         if client is None:
             client = self.clients[actor] = ActorClient(actor)
             owner = owner_of(actor)
-            if actor[:SESSION_BYTES] != self.session:
+            if actor[:SESSION_BYTES] != self.state.session:
                 client.state, client.why = "dead", OTHER_SESSION
             elif owner == self.addr:
                 owned = self.owned_actors.get(actor)
@@ -349,7 +345,7 @@ class ActorSubmitter(LineageTable):
         """Send a call that has its place, unless arguments are missing; values may have been lost since they came."""
         if not rec.msg.refs:
             self._send_call(client, rec)
-        elif not rec.unresolved and not self._lost_meanwhile(rec):
+        elif not rec.unresolved and not self._objects.lost_meanwhile(rec):
             self._call_resolved(rec)
 
     def _call_resolved(self, rec: CallRec) -> None:

@@ -13,6 +13,7 @@ After Wang et al., "Ownership", NSDI 2021; Zaharia et al., "Resilient Distribute
 from __future__ import annotations
 
 from hpc.core.ids import Address, owner_of, raylet_of, return_id
+from hpc.core.owner.state import Sender
 from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import CallRec, Entry, TaskRec
 from hpc.core.owner.withdraw import WithdrawTable
@@ -51,8 +52,8 @@ class Origin:
 class LineageTable(WithdrawTable):
     """The origins of the stored objects that this process owns."""
 
-    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
-        super().__init__(addr, job, idle_lease_s)
+    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
+        super().__init__(addr, job, idle_lease_s, send)
         self.max_lineage_bytes = MAX_LINEAGE_BYTES
         self.lineage_bytes = 0
         self.origins: dict[bytes, Origin] = {}
@@ -173,7 +174,7 @@ class LineageTable(WithdrawTable):
 
     def object_freed(self, entry: Entry) -> None:
         if self.streams:
-            super().object_freed(entry)
+            self._streams.object_freed(entry.ident)
         origin = self.made_by.get(entry.ident) if self.made_by else None
         if origin is not None:
             origin.live -= 1
@@ -218,14 +219,14 @@ class LineageTable(WithdrawTable):
 
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
         self._reader = src
-        super().on_copy_lost(src, msg)
+        self._objects.on_copy_lost(src, msg)
         self._reader = None
 
     def _rebuild(self, ident: bytes) -> tuple[str, str] | None:
         """Run the task again that made the object; what is in the way of that, as (reason, text), or None."""
         origin = self.made_by.get(ident)
         if origin is None:
-            if self.is_coming(ident):
+            if self._streams.is_coming(ident):
                 return None
             name = self.without_origin.get(ident, BY_PUT)
             return name, self._why_not(name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.owner.actors import ActorSubmitter
+from hpc.core.owner.state import Sender
 from hpc.core.wire import (
     GROUP_CREATED,
     GROUP_REMOVED,
@@ -66,39 +67,39 @@ MANY_GROUPS = 1024
 class OwnerMachine(ActorSubmitter):
     """All that an owner knows and decides."""
 
-    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
-        super().__init__(addr, job, idle_lease_s)
+    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
+        super().__init__(addr, job, idle_lease_s, send)
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ActorState: self.on_actor_state,
-            BorrowAcked: self.on_borrow_acked,
+            BorrowAcked: self._objects.on_borrow_acked,
             CallsDone: self.runs.on_calls_done,
             CancelObject: self._on_cancel_object,
             CopyLost: self.on_copy_lost,
             Done: self.on_done,
             FreeValues: self.on_free_values,
-            GetObject: self.on_get_object,
+            GetObject: self._objects.on_get_object,
             GivenBack: self.on_given_back,
             HeadRestarted: self._on_head_restarted,
-            HoldAdd: self.on_hold_add,
-            HoldDrop: self.on_hold_drop,
+            HoldAdd: self._objects.on_hold_add,
+            HoldDrop: self._objects.on_hold_drop,
             KillActor: self.on_kill_actor,
             LeaseFailed: self.on_lease_failed,
             LeaseGrant: self.on_lease_grant,
             LeaseInfeasible: self.on_lease_infeasible,
             LeaseLost: self.on_lease_lost,
             LeaseReclaim: self.on_lease_reclaim,
-            LocationAdded: lambda src, m: self.on_location_added(m.ident, m.node),
+            LocationAdded: lambda src, m: self._objects.on_location_added(m.ident, m.node),
             NodeDied: lambda src, m: self.forget_node(m.node, m.why),
-            ObjectMissing: self.on_object_missing,
-            ObjectValue: self.on_object_value,
+            ObjectMissing: self._objects.on_object_missing,
+            ObjectValue: self._objects.on_object_value,
             PgState: lambda src, m: self.on_group_state(m.group, m.state, m.why),
             PgWarning: lambda src, m: self.warnings.append(m.why),
             ProcessGone: lambda src, m: self.forget_process(m.addr),
             Refused: self.on_refused,
-            Release: self.on_release,
+            Release: self._objects.on_release,
             Unroutable: self.on_unroutable,
             WatchActor: self.on_watch_actor,
-            Yielded: self.on_yielded,
+            Yielded: self._streams.on_yielded,
         }
 
     def _on_head_restarted(self, src: Address, msg: HeadRestarted) -> None:
@@ -185,17 +186,3 @@ class OwnerMachine(ActorSubmitter):
             if lease.worker == peer:
                 self.send(raylet_of(peer.node), KillWorker(peer, lease.ident, f"its owner cut the connection: {why}"))
         self.forget_process(peer)
-
-    def take_outbox(self, everything: bool = False) -> list[tuple[Address, list[Message]]]:
-        """What is to be sent now: to the urgent destinations, or to all."""
-        outbox = self.outbox
-        self.turns += 1
-        if everything:
-            out = [(dst, msgs) for dst, msgs in outbox.items() if msgs]
-            outbox.clear()
-        else:
-            # The head first: what it is asked to make may be named in what the others are told.
-            out = [(HEAD, outbox.pop(HEAD))] if HEAD in outbox else []
-            out += [(dst, msgs) for dst in self.urgent if (msgs := outbox.pop(dst, None))]
-        self.urgent.clear()
-        return out

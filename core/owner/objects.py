@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from hpc.core.ids import NO_SESSION, SESSION_BYTES, Address, id_prefix, owner_of, raylet_of, session_mark
-from hpc.core.owner.tables import CallRec, Entry, ErrorWatch, OwnedActor, TaskRec, Waiter
+from hpc.core.ids import SESSION_BYTES, Address, owner_of, raylet_of
+from hpc.core.owner.state import OwnerState
+from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec, Waiter
 from hpc.core.wire import (
     ERROR,
     INLINE,
@@ -27,7 +28,6 @@ from hpc.core.wire import (
     HoldAcked,
     HoldAdd,
     HoldDrop,
-    Message,
     ObjectMissing,
     ObjectValue,
     Release,
@@ -42,81 +42,47 @@ OTHER_SESSION = (
 )
 
 
-class ObjectTable:
-    """The objects that this process owns or borrows. No I/O: messages to send are left in ``outbox``."""
+class Objects:
+    """The objects that this process owns or borrows. What follows from an object's end for others it does not know: it
+    says ``freed`` (nobody holds an object of ours any more) and then ``forgotten`` (nobody here holds the object any
+    more), ``lost`` (no copy of an object's value is left, and why), and ``resolved`` (all references among the
+    arguments of a task, call or actor have values)."""
 
-    def __init__(self, addr: Address) -> None:
-        self.addr = addr
-        self.raylet = raylet_of(addr.node)
-        self.outbox: dict[Address, list[Message]] = {}
-        self.urgent: dict[Address, None] = {}
-        #: How often messages were taken out for sending.
-        self.turns = 0
-        self.woken: list[Waiter] = []
-        self.unpinned: list[bytes] = []
-        self.dropped: deque[bytes] = deque()
+    def __init__(
+        self,
+        state: OwnerState,
+        freed: Callable[[Entry], None],
+        forgotten: Callable[[bytes], None],
+        lost: Callable[[Entry, str], None],
+        resolved: Callable[[TaskRec | CallRec | OwnedActor], None],
+    ) -> None:
+        self.state = state
+        self.addr, self.raylet = state.addr, state.raylet
+        self.entries, self.handed_over = state.entries, state.handed_over
+        self.woken, self.unpinned, self.dropped = state.woken, state.unpinned, state.dropped
+        self.gone, self.gone_nodes = state.gone, state.gone_nodes
+        self.error_watches, self.unseen = state.error_watches, state.unseen
+        self.send = state.send
+        self.freed, self.forgotten, self.lost, self.resolved = freed, forgotten, lost, resolved
         #: Work that leads to more of its kind, as long as a program's chains are: done in turn, never by recursion.
         self._resolved: deque[TaskRec | CallRec | OwnedActor] = deque()
         self._freed: deque[Entry] = deque()
         self._resolving = self._freeing = False
-        #: Those who want to know at once when one of many objects has an error for a value.
-        self.error_watches: list[ErrorWatch] = []
-        #: Errors of users' code that nobody has got, of objects of ours; those that were let go so; who shows them.
-        self.unseen: set[bytes] = set()
-        self.unhandled: deque[Result] = deque()
-        self.unhandled_waiter: Waiter | None = None
-        self.objects: dict[bytes, Entry] = {}
-        self.handed_over: dict[tuple[bytes, int], tuple[Address, list[bytes]]] = {}
-        self.gone: set[Address] = set()
-        #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
-        self.on_gone: Callable[[Address], None] = lambda addr: None
-        self.gone_nodes: dict[int, str] = {}
-        #: How many ids were made, of puts, tasks and calls.
-        self.made = 0
-        self.session = NO_SESSION
-        self._prefix = id_prefix(addr)
-
-    def enter(self, session: str) -> None:
-        """The name of the session: ids that are made from now on are its own, others are strangers."""
-        self.session = session_mark(session)
-        self._prefix = id_prefix(self.addr, self.session)
-
-    # -------------------------------------------------------------- sending
-
-    def send(self, dst: Address, msg: Message, urgent: bool = True) -> None:
-        """Leave a message for ``dst``; an urgent one is sent at the end of this step."""
-        box = self.outbox.get(dst)
-        if box is None:
-            self.outbox[dst] = [msg]
-        else:
-            box.append(msg)
-        if urgent:
-            self.urgent[dst] = None
-
-    def box(self, dst: Address) -> list[Message]:
-        """Where messages for ``dst`` are left, for whoever leaves many: until ``turns`` changes."""
-        return self.outbox.setdefault(dst, [])
-
-    def new_ids(self, count: int = 1) -> bytes:
-        """Reserve ``count`` consecutive ids of our own; the first is returned."""
-        first = self.made + 1
-        self.made += count if count > 1 else 1
-        return self._prefix + first.to_bytes(8, "big")
 
     # -------------------------------------------------------------- holds
 
     def own(self, ident: bytes, count: int = 1) -> Entry:
         """A new object of ours that has no value yet."""
-        entry = self.objects[ident] = Entry(ident, True, count, True)
+        entry = self.entries[ident] = Entry(ident, True, count, True)
         return entry
 
     def hold(self, ident: bytes) -> Entry:
         """One more hold of this process on the object; the first on a stranger's object makes us a borrower."""
-        entry = self.objects.get(ident)
+        entry = self.entries.get(ident)
         if entry is None:
             owner = owner_of(ident)
-            entry = self.objects[ident] = Entry(ident, owner == self.addr, 0, owner == self.addr)
-            if ident[:SESSION_BYTES] != self.session:
+            entry = self.entries[ident] = Entry(ident, owner == self.addr, 0, owner == self.addr)
+            if ident[:SESSION_BYTES] != self.state.session:
                 entry.owned, entry.acked = False, True
                 entry.dead, entry.result = True, system_error("OwnerDiedError", OTHER_SESSION, ident=ident.hex())
             elif entry.owned:
@@ -131,7 +97,7 @@ class ObjectTable:
 
     def let_go(self, ident: bytes) -> None:
         """One hold less; the object is freed, or given back to its owner, with the last one."""
-        entry = self.objects.get(ident)
+        entry = self.entries.get(ident)
         if entry is not None:
             entry.count -= 1
             if entry.count <= 0 and not entry.nodes:
@@ -144,20 +110,20 @@ class ObjectTable:
 
     def drain_dropped(self) -> None:
         """Handle the references that the garbage collector has taken since the last time."""
-        dropped, objects = self.dropped, self.objects
+        dropped, entries = self.dropped, self.entries
         while dropped:
-            entry = objects.get(dropped.popleft())
+            entry = entries.get(dropped.popleft())
             if entry is not None:
                 entry.count -= 1
                 if entry.count <= 0 and not entry.nodes:
                     if entry.plain:
-                        del objects[entry.ident]
+                        del entries[entry.ident]
                     else:
                         self._free(entry)
 
     def _free(self, entry: Entry) -> None:
         """Forget an object that nobody holds. What it held may go with it, and what that held: one after the other."""
-        del self.objects[entry.ident]
+        del self.entries[entry.ident]
         if not entry.owned and not entry.dead:
             self.send(self.raylet, BorrowDrop([entry.ident]), urgent=False)
         self._freed.append(entry)
@@ -166,7 +132,9 @@ class ObjectTable:
         self._freeing = True
         try:
             while self._freed:
-                self._let_go_of(self._freed.popleft())
+                one = self._freed.popleft()
+                self._let_go_of(one)
+                self.forgotten(one.ident)
         finally:
             self._freeing = False
 
@@ -174,7 +142,7 @@ class ObjectTable:
         result = entry.result
         if entry.owned:
             if result is not None and result.kind == INLINE and entry.inner is None and entry.on_ack is None:
-                self.object_freed(entry)  # as nearly all are: nothing else to do
+                self.freed(entry)  # as nearly all are: nothing else to do
                 return
             if result is not None and result.kind == STORED:
                 for node in result.nodes:
@@ -182,7 +150,7 @@ class ObjectTable:
             elif result is not None and entry.ident in self.unseen:
                 self.unseen.discard(entry.ident)
                 self._not_handled(result)
-            self.object_freed(entry)
+            self.freed(entry)
         if entry.pinned:
             self.unpinned.append(entry.ident)
         if entry.inner:
@@ -192,12 +160,9 @@ class ObjectTable:
         for callback in callbacks or ():
             callback()
 
-    def object_freed(self, entry: Entry) -> None:
-        """Hook for the layers above: nobody holds this object of ours any more."""
-
     def when_acked(self, idents: Iterable[bytes], then: Callable[[], None]) -> None:
         """Call ``then`` once the owners of all these (those still held here) know that this node holds them."""
-        waiting = [e for i in idents if (e := self.objects.get(i)) is not None and not e.acked]
+        waiting = [e for i in idents if (e := self.entries.get(i)) is not None and not e.acked]
         if not waiting:
             then()
             return
@@ -216,7 +181,7 @@ class ObjectTable:
 
     def hold_until_acked(self, inner: bytes, outer: bytes) -> None:
         """``inner`` was found inside ``outer``: keep the latter until the former's owner knows of us."""
-        if outer in self.objects:
+        if outer in self.entries:
             self.hold(outer)
             self.when_acked([inner], lambda: self.let_go(outer))
 
@@ -225,7 +190,7 @@ class ObjectTable:
     def set_result(self, ident: bytes, result: Result, plain: bool = False) -> None:
         """The object has a value: tell everyone who waits. Without holders the value is given up at once. ``plain``: it
         is the only value of a task or call that ended, came in the message and refers to nothing, as nearly all do."""
-        entry = self.objects.get(ident)
+        entry = self.entries.get(ident)
         if entry is None:
             if result.kind == STORED:
                 for node in result.nodes:
@@ -250,9 +215,9 @@ class ObjectTable:
 
     def _not_handled(self, result: Result) -> None:
         """Nobody has got this error, and nobody can any more."""
-        if self.unhandled_waiter is not None:
-            self.unhandled.append(result)
-            self.woken.append(self.unhandled_waiter)
+        if self.state.unhandled_waiter is not None:
+            self.state.unhandled.append(result)
+            self.woken.append(self.state.unhandled_waiter)
 
     def _tell_watches(self, ident: bytes) -> None:
         for watch in self.error_watches:
@@ -270,7 +235,7 @@ class ObjectTable:
         try:
             while resolved:
                 rec = resolved.popleft()
-                if not self._lost_meanwhile(rec):
+                if not self.lost_meanwhile(rec):
                     self.resolved(rec)
         finally:
             self._resolving = False
@@ -289,18 +254,14 @@ class ObjectTable:
             if not waiter.unresolved:
                 self._resolved.append(waiter)
 
-    def _lost_meanwhile(self, rec: TaskRec | CallRec | OwnedActor) -> bool:
+    def lost_meanwhile(self, rec: TaskRec | CallRec | OwnedActor) -> bool:
         """Arguments that had values may have lost them while others were waited for: wait for those again."""
         refs = rec.create.refs if isinstance(rec, OwnedActor) else rec.msg.refs
-        lost = [entry for ident in refs if (entry := self.objects.get(ident)) is not None and entry.result is None]
+        lost = [entry for ident in refs if (entry := self.entries.get(ident)) is not None and entry.result is None]
         rec.unresolved = len(lost)
         for entry in lost:
             self.await_value(entry, rec)
         return bool(lost)
-
-    def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
-        """Hook for the layers above: all references among its arguments have values."""
-        raise NotImplementedError
 
     def await_value(self, entry: Entry, waiter: Waiter | TaskRec | CallRec | OwnedActor | Address) -> None:
         """``waiter`` is told when the entry has a value; the owner is asked once if it is not us."""
@@ -314,13 +275,13 @@ class ObjectTable:
     def await_no_more(self, idents: Iterable[bytes], waiter: Waiter) -> None:
         """The reverse of `await_value`, for what has no value yet."""
         for ident in idents:
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             if entry is not None and entry.waiters and waiter in entry.waiters:
                 entry.waiters.remove(waiter)
 
     def adopt_inner(self, ident: bytes, result: Result, sender: Address, release: Release) -> None:
         """A result of ours arrived with references inside: hold them as long as it lives, then release the sender."""
-        entry = self.objects.get(ident)
+        entry = self.entries.get(ident)
         if entry is not None:
             entry.inner = list(result.inner)
             for inner in result.inner:
@@ -345,7 +306,7 @@ class ObjectTable:
             self.let_go_all(held[1])
 
     def on_get_object(self, src: Address, msg: GetObject) -> None:
-        entry = self.objects.get(msg.ident)
+        entry = self.entries.get(msg.ident)
         if entry is None or not entry.owned:
             self.send(src, ObjectMissing(msg.ident, "its owner has freed it"))
         elif entry.result is not None:
@@ -355,18 +316,18 @@ class ObjectTable:
             self.await_value(entry, src)
 
     def on_object_value(self, src: Address, msg: ObjectValue) -> None:
-        entry = self.objects.get(msg.ident)
+        entry = self.entries.get(msg.ident)
         if entry is not None and not entry.owned:
             self.set_result(msg.ident, msg.result)
 
     def on_object_missing(self, src: Address, msg: ObjectMissing) -> None:
-        entry = self.objects.get(msg.ident)
+        entry = self.entries.get(msg.ident)
         if entry is not None and entry.result is None:
             self.set_result(msg.ident, system_error("ObjectLostError", msg.why, ident=msg.ident.hex()))
 
     def on_hold_add(self, src: Address, msg: HoldAdd) -> None:
         for ident in msg.idents:
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             if entry is not None:
                 if entry.nodes is None:
                     entry.nodes = set()
@@ -378,7 +339,7 @@ class ObjectTable:
             self._node_lets_go(ident, msg.node)
 
     def _node_lets_go(self, ident: bytes, node: int) -> None:
-        entry = self.objects.get(ident)
+        entry = self.entries.get(ident)
         if entry is not None and entry.nodes:
             entry.nodes.discard(node)
             if not entry.nodes and entry.count <= 0:
@@ -386,7 +347,7 @@ class ObjectTable:
 
     def on_borrow_acked(self, src: Address, msg: BorrowAcked) -> None:
         for ident in msg.idents:
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             if entry is None or entry.acked:
                 continue
             entry.acked = True
@@ -398,7 +359,7 @@ class ObjectTable:
 
     def on_location_added(self, ident: bytes, node: int) -> None:
         """A node has a copy of an object of ours; if the object is gone, or was given up as lost, the copy is freed."""
-        entry = self.objects.get(ident)
+        entry = self.entries.get(ident)
         if entry is None or entry.result is None or entry.result.kind != STORED:
             self.send(raylet_of(node), Free([ident]))
         elif node not in entry.result.nodes:
@@ -406,7 +367,7 @@ class ObjectTable:
 
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
         """A reader could not reach copies that it was told of."""
-        entry = self.objects.get(msg.ident)
+        entry = self.entries.get(msg.ident)
         if entry is not None and entry.owned:
             self._report_lost(entry, msg.nodes)
 
@@ -418,7 +379,7 @@ class ObjectTable:
 
     def copies_lost(self, ident: bytes, nodes: list[int]) -> None:
         """This process could not read an object that it holds at the nodes where it should be."""
-        entry = self.objects[ident]
+        entry = self.entries[ident]
         if entry.owned:
             self._report_lost(entry, nodes)
         elif not entry.dead:
@@ -449,18 +410,11 @@ class ObjectTable:
         elif entry.owned:
             lost = [n for n in nodes if n in result.nodes]
             why = "; ".join(f"node {n}: {self.gone_nodes.get(n, 'it is not there any more')}" for n in lost)
-            self.all_copies_lost(entry, why)
+            self.lost(entry, why)
 
-    def all_copies_lost(self, entry: Entry, why: str) -> None:
-        """Hook for the layers above: an object of ours has a value no more."""
-        entry.result = system_error("ObjectLostError", f"all copies are lost ({why})", ident=entry.ident.hex())
-
-    def forget_process(self, addr: Address) -> None:
+    def process_gone(self, addr: Address) -> None:
         """A process is gone: what it owned is lost, what we handed to it is let go."""
-        self.gone.add(addr)
-        self.outbox.pop(addr, None)
-        self.on_gone(addr)
-        for entry in [e for e in self.objects.values() if not e.owned and owner_of(e.ident) == addr]:
+        for entry in [e for e in self.entries.values() if not e.owned and owner_of(e.ident) == addr]:
             entry.acked = True
             self._owner_died(entry)
             callbacks, entry.on_ack = entry.on_ack, None
@@ -469,24 +423,24 @@ class ObjectTable:
         for task in [t for t, (to, _) in self.handed_over.items() if to == addr]:
             self.let_go_all(self.handed_over.pop(task)[1])
 
-    def forget_node(self, node: int, why: str) -> None:
-        """A node is gone with its processes, its copies and its holds."""
-        self.gone_nodes[node] = why
-        strangers = [owner_of(e.ident) for e in self.objects.values() if not e.owned]
-        strangers += [to for to, _ in self.handed_over.values()]
-        for addr in dict.fromkeys(strangers):
-            if addr.node == node:
-                self.forget_process(addr)
-        for entry in list(self.objects.values()):
+    def met_on(self, node: int) -> list[Address]:
+        """The processes of a node that own objects held here, or that results were handed to."""
+        met = [owner_of(e.ident) for e in self.entries.values() if not e.owned]
+        met += [to for to, _ in self.handed_over.values()]
+        return [addr for addr in dict.fromkeys(met) if addr.node == node]
+
+    def node_gone(self, node: int) -> None:
+        """A node is gone with its copies and its holds; of its processes `process_gone` was told."""
+        for entry in list(self.entries.values()):
             if entry.nodes and node in entry.nodes:
                 self._node_lets_go(entry.ident, node)
-        lost = [e for e in self.objects.values() if e.result is not None and e.result.kind == STORED]
+        lost = [e for e in self.entries.values() if e.result is not None and e.result.kind == STORED]
         for entry in [e for e in lost if e.result is not None and node in e.result.nodes]:
             self._lose_copies(entry, [node])
 
     def put_inline(self, data: bytes, inner: list[bytes]) -> bytes:
         """A new object of ours with its value at hand; returns its id, held once."""
-        ident = self.new_ids()
+        ident = self.state.new_ids()
         entry = self.own(ident)
         entry.result = Result(INLINE, data, inner=tuple(inner))
         if inner:
@@ -494,3 +448,18 @@ class ObjectTable:
             for ref in inner:
                 self.hold(ref)
         return ident
+
+    def put_stored(self, ident: bytes, size: int, inner: list[bytes]) -> Entry:
+        """An object of ours that has been sealed in this node's arena; held once, pinned by this process."""
+        entry = self.own(ident)
+        entry.result = Result(STORED, b"", size, (self.addr.node,), tuple(inner))
+        entry.pinned = True
+        if inner:
+            entry.inner = inner
+            for ref in inner:
+                self.hold(ref)
+        return entry
+
+    def finish_with(self, ident: bytes, data: bytes) -> None:
+        """Give an object of ours an inline value (used by the shell for its own futures)."""
+        self.set_result(ident, Result(INLINE, data))

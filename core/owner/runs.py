@@ -44,16 +44,16 @@ class CallRuns:
         """A call whose arguments refer to nothing. Returns its id, an object that is held once; None if it cannot be
         part of a run now."""
         owner, run = self.owner, kind.open
-        made = owner.made
+        made = owner.state.made
         if (
-            run is None or run.following != made or run.turn != owner.turns or run.box[-1] is not run.msg
+            run is None or run.following != made or run.turn != owner.state.turns or run.box[-1] is not run.msg
             or run.parent != parent
         ):  # fmt: skip
             return self._begin(kind, actor, args, parent)
         number = made + 1
-        ident = owner._prefix + number.to_bytes(8, "big")
+        ident = owner.state.prefix + number.to_bytes(8, "big")
         entry = Entry(ident, True, 1, True)
-        owner.made = number  # the run's follows last: nothing joins one in which a signal's handler raised
+        owner.state.made = number  # the run's follows last: nothing joins one in which a signal's handler raised
         self._objects[ident] = entry
         run.args.append(args)
         entries = run.entries
@@ -78,11 +78,11 @@ class CallRuns:
             self._count(next(reversed(client.runs.values())))
         elif not client.calls:
             return None  # it goes at once, and nobody knows whether others will follow
-        number, worker, box = owner.made + 1, client.worker, owner.box(client.worker)
-        ident = owner._prefix + number.to_bytes(8, "big")
+        number, worker, box = owner.state.made + 1, client.worker, owner.box(client.worker)
+        ident = owner.state.prefix + number.to_bytes(8, "big")
         msg = Calls(ident, client.actor, client.incarnation, client.seq, kind.method, [args], kind.retry_exceptions)
-        run = CallRun(Entry(ident, True, 1, True), msg, client, kind, parent, box, owner.turns)
-        owner.made = run.following = number
+        run = CallRun(Entry(ident, True, 1, True), msg, client, kind, parent, box, owner.state.turns)
+        owner.state.made = run.following = number
         self._objects[ident] = run.entries[0]
         self._of_worker[worker] = client
         kind.open = client.runs[ident] = self.unfinished[ident] = run

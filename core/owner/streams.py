@@ -8,11 +8,10 @@ first one was.
 
 from __future__ import annotations
 
-from array import array
-
 from hpc.core.ids import Address, return_id
-from hpc.core.owner.objects import ObjectTable
-from hpc.core.owner.tables import CallRec, Entry, TaskRec
+from hpc.core.owner.objects import Objects
+from hpc.core.owner.state import OwnerState
+from hpc.core.owner.tables import CallRec, Stream, TaskRec
 from hpc.core.wire import (
     DYNAMIC,
     ERROR,
@@ -55,40 +54,13 @@ def mark_of(result: Result) -> int:
     return hash(data) if data[at : at + 1] in _PLAIN else 0
 
 
-class Stream:
-    """The items of one generator. ``told`` of the ``taken`` items are known to the worker that makes them. ``made``
-    were told by ``attempt``, the latest of its task; ``marks`` are of those that another attempt may have to repeat.
-    ``changed``: it did not, and this is the error that says so."""
-
-    __slots__ = (
-        "attempt", "changed", "ended", "made", "marks", "received", "taken", "told", "window", "worker",
-    )  # fmt: skip
-
-    def __init__(self, window: int) -> None:
-        self.attempt = -1
-        self.made = 0
-        self.marks = array("q")
-        self.changed: Result | None = None
-        self.ended = False
-        self.window = window
-        self.received = 0
-        self.taken = 0
-        self.told = 0
-        self.worker: Address | None = None
-
-
-class StreamTable(ObjectTable):
+class Streams:
     """The generators among the tasks of this process."""
 
-    def __init__(self, addr: Address) -> None:
-        super().__init__(addr)
-        self.streams: dict[bytes, Stream] = {}
-        #: The further return values of unfinished tasks that have several: whose they are.
-        self.task_of: dict[bytes, bytes] = {}
-
-    def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
-        """Hook for the layers above: a task or call of ours that has not ended."""
-        raise NotImplementedError
+    def __init__(self, state: OwnerState, objects: Objects) -> None:
+        self.objects = objects
+        self.entries, self.streams, self.task_of = state.entries, state.streams, state.task_of
+        self.unfinished, self.send = state.unfinished, state.send
 
     def maker_of(self, ident: bytes) -> bytes:
         """The task or call of ours that makes this object: a return value of one, or an item of a generator."""
@@ -101,16 +73,16 @@ class StreamTable(ObjectTable):
     def own_returns(self, task: bytes, num_returns: int, window: int) -> None:
         """Make the entries of a task's return values, each held once by the caller."""
         if num_returns > 1:
-            self.own(task)
+            self.objects.own(task)
             for index in range(1, num_returns):
                 ident = return_id(task, index)
-                self.own(ident)
+                self.objects.own(ident)
                 self.task_of[ident] = task
         elif num_returns < 0:
-            self.own(task)
+            self.objects.own(task)
             self.streams[task] = Stream(window)
             if num_returns != DYNAMIC:
-                self.own(item_id(task, 0))
+                self.objects.own(item_id(task, 0))
 
     def on_yielded(self, src: Address, msg: Yielded) -> None:
         rec, stream = self.unfinished(msg.task), self.streams.get(msg.task)
@@ -130,16 +102,16 @@ class StreamTable(ObjectTable):
                 stream.received = msg.index + 1
                 if rec.retries:
                     stream.marks.append(mark_of(msg.result))
-                self.own(ident if rec.msg.num_returns == DYNAMIC else item_id(msg.task, stream.received))
+                self.objects.own(ident if rec.msg.num_returns == DYNAMIC else item_id(msg.task, stream.received))
         elif rec.msg.window:
             self.send(src, Consumed(msg.task, msg.attempt, ALL_ITEMS))
-        entry = self.objects.get(ident)
+        entry = self.entries.get(ident)
         if entry is None or entry.result is not None:
             self.discard(src, ident, msg.attempt, msg.result)
             return
         if msg.result.inner:
-            self.adopt_inner(ident, msg.result, src, Release(ident, msg.attempt))
-        self.set_result(ident, msg.result)
+            self.objects.adopt_inner(ident, msg.result, src, Release(ident, msg.attempt))
+        self.objects.set_result(ident, msg.result)
 
     def _repeats(self, rec: TaskRec | CallRec, stream: Stream, src: Address, msg: Yielded) -> bool:
         """Whether an item is new, or the same as in an earlier attempt as far as is known. If not, the task ends."""
@@ -186,14 +158,14 @@ class StreamTable(ObjectTable):
         if stream is None or stream.ended:
             return []
         items = [item_id(rec.msg.task, index) for index in range(stream.received)]
-        return [ident for ident in items if (e := self.objects.get(ident)) is not None and e.result is None]
+        return [ident for ident in items if (e := self.entries.get(ident)) is not None and e.result is None]
 
     def seek(self, lost: list[bytes]) -> None:
         """The generator of these items has ended: make them again, or say why not."""
         for ident in lost:
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             if entry is not None and entry.result is None:
-                self.all_copies_lost(entry, "they were made before its generator ended")
+                self.objects.lost(entry, "they were made before its generator ended")
 
     def set_results(self, rec: TaskRec | CallRec, results: list[Result], src: Address) -> None:
         """A task or call has ended: its return values have these results."""
@@ -206,7 +178,7 @@ class StreamTable(ObjectTable):
             ident = return_id(task, index) if index else task
             if index:
                 self.task_of.pop(ident, None)
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             if entry is not None and entry.result is not None:
                 self.free_copies(ident, result)  # it has run again for the sake of another of its values
                 inner += result.inner
@@ -214,15 +186,17 @@ class StreamTable(ObjectTable):
             if result.inner and entry is not None:
                 entry.inner = list(result.inner)
                 for one in result.inner:
-                    self.hold(one)
+                    self.objects.hold(one)
             inner += result.inner
             if msg.num_returns == STREAMING and result.kind == ERROR:
-                self.set_result(ident, Result(INLINE, NONE))  # its code raised, which is the last item; so it ended
+                self.objects.set_result(
+                    ident, Result(INLINE, NONE)
+                )  # its code raised, which is the last item; so it ended
             else:
-                self.set_result(ident, result)
+                self.objects.set_result(ident, result)
         if inner:
             release = Release(task, msg.attempt)
-            self.when_acked(inner, lambda: self.send(src, release))
+            self.objects.when_acked(inner, lambda: self.send(src, release))
         if msg.num_returns < 0:
             self.end_stream(task, msg.num_returns, results[0])
 
@@ -235,7 +209,7 @@ class StreamTable(ObjectTable):
     def free_copies(self, ident: bytes, result: Result) -> None:
         """Free the stored copies of a value that was not accepted, but not those of the one that was."""
         if result.kind == STORED:
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             for node in result.nodes:
                 if entry is None or entry.result is None or node not in entry.result.nodes:
                     self.send(Address(node, 0), Free([ident]))
@@ -266,21 +240,21 @@ class StreamTable(ObjectTable):
         if num_returns == DYNAMIC:
             del self.streams[task]
             for index in range(stream.received):
-                self.let_go(item_id(task, index))
+                self.objects.let_go(item_id(task, index))
             return
         if result.kind == ERROR or result.kind == SYSTEM:
             last = item_id(task, stream.received)
             stream.received += 1
-            self.own(item_id(task, stream.received))
-            self.set_result(last, result)
-        self.set_result(item_id(task, stream.received), END)
+            self.objects.own(item_id(task, stream.received))
+            self.objects.set_result(last, result)
+        self.objects.set_result(item_id(task, stream.received), END)
 
-    def object_freed(self, entry: Entry) -> None:
+    def object_freed(self, ident: bytes) -> None:
         """With the last reference to a generator's end goes what nobody has taken of it."""
-        stream = self.streams.pop(entry.ident, None)
+        stream = self.streams.pop(ident, None)
         if stream is None:
             return
         if stream.window:
-            self._tell_taken(entry.ident, stream, ALL_ITEMS)
+            self._tell_taken(ident, stream, ALL_ITEMS)
         for index in range(stream.taken, stream.received + 1):
-            self.let_go(item_id(entry.ident, index))
+            self.objects.let_go(item_id(ident, index))

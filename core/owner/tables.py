@@ -7,6 +7,7 @@ collector: what they refer to is cut loose when the task ends.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -162,6 +163,28 @@ class CallRun:
         self.done = self.following = 0
         self.size = len(msg.args[0])
         self.counted = 0
+
+
+class Stream:
+    """The items of one generator. ``told`` of the ``taken`` items are known to the worker that makes them. ``made``
+    were told by ``attempt``, the latest of its task; ``marks`` are of those that another attempt may have to repeat.
+    ``changed``: it did not, and this is the error that says so."""
+
+    __slots__ = (
+        "attempt", "changed", "ended", "made", "marks", "received", "taken", "told", "window", "worker",
+    )  # fmt: skip
+
+    def __init__(self, window: int) -> None:
+        self.attempt = -1
+        self.made = 0
+        self.marks = array("q")
+        self.changed: Result | None = None
+        self.ended = False
+        self.window = window
+        self.received = 0
+        self.taken = 0
+        self.told = 0
+        self.worker: Address | None = None
 
 
 class Lease:

@@ -7,12 +7,14 @@ at a time above 1 ms, so that a long task never sits behind another while a work
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hpc.core.causes import NEVER, ActorErrorName, LostCause, NeverCause, retries_task, task_error
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.locality import best_node, near_shape
-from hpc.core.owner.streams import StreamTable
+from hpc.core.owner.objects import Objects
+from hpc.core.owner.state import OwnerState, Sender
+from hpc.core.owner.streams import Streams
 from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, Shape, TaskRec
 from hpc.core.passing import passed_on
 from hpc.core.wire import (
@@ -20,7 +22,6 @@ from hpc.core.wire import (
     ERROR,
     INLINE,
     MAX_VALUES_BYTES,
-    STORED,
     SYSTEM,
     DefineFunction,
     Done,
@@ -51,15 +52,43 @@ TASK_BYTES = 700
 MAX_WANT = 10_000
 
 
-class TaskSubmitter(StreamTable):
+class TaskSubmitter:
     """The tasks that this process has submitted. ``resolve`` order: dependencies, lease, worker, result."""
 
-    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
-        super().__init__(addr)
+    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
+        state = self.state = OwnerState(addr, send)
+        objects = Objects(state, self.object_freed, self.object_forgotten, self.all_copies_lost, self.resolved)
+        streams = Streams(state, objects)
+        self._objects, self._streams = objects, streams
+        self.addr, self.raylet = addr, state.raylet
+        self.send, self.box, self.new_ids, self.enter = state.send, state.box, state.new_ids, state.enter
+        self.take_outbox, self.unfinished = state.take_outbox, state.unfinished
+        self.outbox, self.urgent, self.woken, self.unpinned = state.outbox, state.urgent, state.woken, state.unpinned
+        self.dropped, self.objects, self.tasks, self.calls = state.dropped, state.entries, state.tasks, state.calls
+        self.streams, self.handed_over = state.streams, state.handed_over
+        self.gone, self.gone_nodes = state.gone, state.gone_nodes
+        self.error_watches, self.unseen = state.error_watches, state.unseen
+        self.own, self.hold, self.let_go, self.let_go_all = (
+            objects.own,
+            objects.hold,
+            objects.let_go,
+            objects.let_go_all,
+        )
+        self.drain_dropped, self.when_acked = objects.drain_dropped, objects.when_acked
+        self.hold_until_acked, self.hand_over = objects.hold_until_acked, objects.hand_over
+        self.set_result, self.await_value = objects.set_result, objects.await_value
+        self.await_no_more, self.copies_lost = objects.await_no_more, objects.copies_lost
+        self.put_inline, self.put_stored, self.finish_with = objects.put_inline, objects.put_stored, objects.finish_with
+        self.maker_of, self.take_item = streams.maker_of, streams.take_item
+        self.checked, self.lost_items, self.seek = streams.checked, streams.lost_items, streams.seek
+        self.own_returns, self.set_results, self.free_copies = (
+            streams.own_returns, streams.set_results, streams.free_copies,
+        )  # fmt: skip
+        #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
+        self.on_gone: Callable[[Address], None] = lambda addr: None
         self.job = job
         self.driver = addr
         self.idle_lease_s = idle_lease_s
-        self.tasks: dict[bytes, TaskRec] = {}
         self.shapes: list[Shape] = []
         self.requests: dict[int, Shape] = {}
         self._requests = 0
@@ -75,8 +104,24 @@ class TaskSubmitter(StreamTable):
         self._dirty: dict[Shape, None] = {}
         self._settling = False
 
-    def unfinished(self, task: bytes) -> TaskRec | CallRec | None:
-        return self.tasks.get(task)
+    def object_freed(self, entry: Entry) -> None:
+        """Hook for the layers above: nobody holds this object of ours any more."""
+        raise NotImplementedError
+
+    def object_forgotten(self, ident: bytes) -> None:
+        """Hook for the layers above: nobody here holds the object any more."""
+        raise NotImplementedError
+
+    def all_copies_lost(self, entry: Entry, why: str) -> None:
+        """Hook for the layers above: an object of ours has a value no more."""
+        raise NotImplementedError
+
+    def forget_process(self, addr: Address) -> None:
+        """A process is gone, with what it owned."""
+        self.gone.add(addr)
+        self.outbox.pop(addr, None)
+        self.on_gone(addr)
+        self._objects.process_gone(addr)
 
     # -------------------------------------------------------------- submitting
 
@@ -485,7 +530,9 @@ class TaskSubmitter(StreamTable):
         self.gone_nodes[node] = why
         for lease in [le for le in self.leases.values() if le.worker.node == node]:
             self._lose_lease(lease, None, "node", why)
-        super().forget_node(node, why)
+        for addr in self._objects.met_on(node):
+            self.forget_process(addr)
+        self._objects.node_gone(node)
         for shape in self.shapes:
             self._ask_anew(shape)
 
@@ -533,18 +580,3 @@ class TaskSubmitter(StreamTable):
         for shape in self.shapes:
             if shape.queue or shape.want or shape.actors:
                 self._ask(shape, exactly=True)
-
-    def put_stored(self, ident: bytes, size: int, inner: list[bytes]) -> Entry:
-        """An object of ours that has been sealed in this node's arena; held once, pinned by this process."""
-        entry = self.own(ident)
-        entry.result = Result(STORED, b"", size, (self.addr.node,), tuple(inner))
-        entry.pinned = True
-        if inner:
-            entry.inner = inner
-            for ref in inner:
-                self.hold(ref)
-        return entry
-
-    def finish_with(self, ident: bytes, data: bytes) -> None:
-        """Give an object of ours an inline value (used by the shell for its own futures)."""
-        self.set_result(ident, Result(INLINE, data))

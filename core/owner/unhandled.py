@@ -1,7 +1,7 @@
 """Errors that nobody looked at: shown when their last reference goes.
 
-The machine notes which results are errors that nobody has got (`ObjectTable.unseen`) and hands over those that are let
-go (`ObjectTable.unhandled`). Here they become text, on the thread of the runtime that calls callbacks. A task that is
+The machine notes which results are errors that nobody has got (`OwnerState.unseen`) and hands over those that are let
+go (`OwnerState.unhandled`). Here they become text, on the thread of the runtime that calls callbacks. A task that is
 submitted a thousand times fails a thousand times alike: that is shown once, and then counted.
 """
 
@@ -15,7 +15,7 @@ from hpc.core.failures import text_of
 from hpc.core.owner.tables import Waiter
 
 if TYPE_CHECKING:
-    from hpc.core.owner.objects import ObjectTable
+    from hpc.core.owner.machine import OwnerMachine
 
 #: So many different ones are told apart; later ones are all shown.
 MAX_KNOWN = 1000
@@ -24,14 +24,14 @@ MAX_KNOWN = 1000
 class Unhandled:
     """Shows the errors that a machine gives up unseen."""
 
-    def __init__(self, machine: ObjectTable) -> None:
-        self._machine = machine
+    def __init__(self, machine: OwnerMachine) -> None:
+        self._state = machine.state
         self._counts: dict[str, int] = {}
-        machine.unhandled_waiter = None if variables.text(variables.UNHANDLED) else Waiter(0, self.show)
+        machine.state.unhandled_waiter = None if variables.text(variables.UNHANDLED) else Waiter(0, self.show)
 
     def show(self) -> None:
         """Print those that have come; each text once, and how often at its tenth, hundredth ... time."""
-        unhandled = self._machine.unhandled
+        unhandled = self._state.unhandled
         while unhandled:
             name, text = text_of(unhandled.popleft())
             count = self._counts.get(text, 0) + 1

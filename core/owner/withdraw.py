@@ -7,6 +7,7 @@ same shape would have used.
 from __future__ import annotations
 
 from hpc.core.ids import Address
+from hpc.core.owner.state import Sender
 from hpc.core.owner.tables import Shape
 from hpc.core.owner.tasks import TaskSubmitter
 from hpc.core.wire import Cancel, KillWorker, system_error
@@ -18,8 +19,8 @@ MAX_GROUPS_GONE = 1024
 class WithdrawTable(TaskSubmitter):
     """The part of a submitter that withdraws."""
 
-    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1) -> None:
-        super().__init__(addr, job, idle_lease_s)
+    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
+        super().__init__(addr, job, idle_lease_s, send)
         #: Placement groups that were removed lately, and what is said of them.
         self.groups_gone: dict[bytes, str] = {}
 

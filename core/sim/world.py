@@ -298,7 +298,8 @@ class World:
         machine.unpinned.clear()
         for dst, messages in machine.take_outbox(everything):
             self._from_process(process, dst, messages)
-        woken, machine.woken = machine.woken, []
+        woken = list(machine.woken)
+        machine.woken.clear()
         for waiter in woken:
             if waiter.callback is not None:
                 waiter.callback()

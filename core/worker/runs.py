@@ -106,10 +106,10 @@ def _make_calls(host: ActorHost, src: Address, run: Calls) -> None:
         unsent += 1
         full = unsent >= REPLY_BATCH
         with lock:
-            if answer is not None and machine.turns == turn and box[-1] is answer:
+            if answer is not None and machine.state.turns == turn and box[-1] is answer:
                 answer.results.append(result)
             else:
-                turn, box = machine.turns, machine.box(src)
+                turn, box = machine.state.turns, machine.box(src)
                 answer = add_result(box, first, at, result)
             if full or run_us > SHORT_US:
                 unsent = 0

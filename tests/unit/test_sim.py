@@ -43,9 +43,9 @@ def test_a_seed_tells_the_same_story_each_time():
 
 def test_the_checks_can_fail(monkeypatch):
     """A machine that forgets to send what was let go is noticed."""
-    from hpc.core.owner.objects import ObjectTable
+    from hpc.core.owner.objects import Objects
 
-    monkeypatch.setattr(ObjectTable, "on_release", lambda self, src, msg: None)
+    monkeypatch.setattr(Objects, "on_release", lambda self, src, msg: None)
     assert any(run(seed).problems for seed in range(40))
 
 

@@ -86,10 +86,12 @@ class LossyLink:
         self._pull(src)
 
     def restart(self, node: int) -> None:
-        """The process at one end is another one now, which knows nothing of what was."""
+        """The process at one end is another one now, which knows nothing of what was. The other end connects anew, and
+        says HELLO until it is answered, as its shell does."""
         self.down.discard(node)
-        session = self.sessions[node] = Session(node, self._rng.getrandbits(63) | 1 << 62)
-        self._put(node, session.open(self._clock.now))
+        self.sessions[node] = Session(node, self._rng.getrandbits(63) | 1 << 62)
+        for end, session in self.sessions.items():
+            self._put(end, session.open(self._clock.now))
         self._tick_later()
 
     def _pull(self, node: int) -> None:
@@ -145,6 +147,6 @@ class LossyLink:
             packet = session.tick(self._clock.now)
             if packet is not None:
                 self._put(node, packet)
-        greeting = any(not session.peer for node, session in self.sessions.items() if node not in self.down)
+        greeting = any(not s.peer or s.hello_pending for node, s in self.sessions.items() if node not in self.down)
         if greeting or any(session.pending_bodies for session in self.sessions.values()):
             self._tick_later()

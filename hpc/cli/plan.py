@@ -70,7 +70,8 @@ def make_plan(settings: Settings, scheduler: Scheduler, folder: Path) -> Plan:
 def _check_asked(settings: Settings, scheduler: Scheduler) -> None:
     """What a scheduler has no word for cannot be asked of it."""
     for name in REQUESTED:
-        if settings.given(name) and name not in scheduler.column and name != "submit_arg":
+        wanted = settings.given(name) and settings[name] is not False
+        if wanted and name not in scheduler.column and name != "submit_arg":
             what = f"{BY_NAME[name].long} cannot be asked of {scheduler.title}"
             fix = f"if {scheduler.submits_with} has an option for it: --submit-arg=..."
             raise CliError("USAGE", what, where=settings.origin(name), fix=fix)

@@ -131,6 +131,7 @@ def test_what_a_scheduler_has_no_word_for_is_refused(fake: FakeScheduler, launch
     error = caught.value
     assert (error.code, error.what) == ("USAGE", "--qos cannot be asked of Fake") and "--submit-arg" in error.fix
     assert not fake.jobs and os.listdir("jobs") == []
+    assert launched("--no-exclusive --detach x.py") == 0
 
 
 def test_a_dry_run_shows_its_commands(launched: Callable[[str], int], capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ class ActorSubmitter(LineageTable):
         super().__init__(addr, job, idle_lease_s, send)
         self.owned_actors: dict[bytes, OwnedActor] = {}
         self.clients: dict[bytes, ActorClient] = {}
-        self.runs = CallRuns(self)
+        self.runs = CallRuns(self, self.clients)
         #: what a head that was restarted is told again, in this order: questions without an answer, by their number,
         #: and what needs no answer (names given back, actors killed), by numbers below 0
         self.asked: dict[int, Message] = {}

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Collected
 
 _LIBRARY = sys.stdlib_module_names - {"__main__"}
 
@@ -58,7 +58,7 @@ class _Held:
 class Collections:
     """Watches the collections of a process for its client."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Collected) -> None:
         self._client = client
         self._lock = client.lock
         gc.callbacks.append(self._watch)

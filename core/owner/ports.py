@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import threading
 
     from hpc.core.net.stream import Stream
+    from hpc.core.owner.callbacks import Callbacks
     from hpc.core.owner.machine import OwnerMachine
     from hpc.core.owner.polling import PollLock
     from hpc.core.owner.tables import Needs, Waiter
@@ -79,6 +80,18 @@ class Waits(Protocol):
     ) -> bool: ...
 
     def _flush(self, everything: bool = False) -> None: ...
+
+
+class Collected(Protocol):
+    """What is needed to let finalizers use the session: the client's attribute ``lock`` is changed meanwhile."""
+
+    @property
+    def lock(self) -> threading.Lock: ...
+
+    @property
+    def callbacks(self) -> Callbacks: ...
+
+    def _kick(self) -> None: ...
 
 
 class Line(Waits, Protocol):

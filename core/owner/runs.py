@@ -14,16 +14,11 @@ is unfolded once at most, and the order of an actor's calls is: those that have 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hpc.core.callruns import calls_of, place_in
 from hpc.core.ids import Address, ids_from
 from hpc.core.owner.tables import ActorClient, CallKind, CallRec, CallRun, Entry
-from hpc.core.owner.tasks import BATCH, TASK_BYTES
+from hpc.core.owner.tasks import BATCH, TASK_BYTES, TaskSubmitter
 from hpc.core.wire import INLINE, NO_ARGUMENTS, Calls, CallsDone, Done
-
-if TYPE_CHECKING:
-    from hpc.core.owner.actors import ActorSubmitter
 
 #: After a call that ended a run so many of its kind are made one by one.
 REST = 64
@@ -32,8 +27,9 @@ REST = 64
 class CallRuns:
     """The runs of a process. ``unfinished`` are those that wait for values, by their first id."""
 
-    def __init__(self, owner: ActorSubmitter) -> None:
+    def __init__(self, owner: TaskSubmitter, clients: dict[bytes, ActorClient]) -> None:
         self.owner = owner
+        self._clients = clients
         self.unfinished: dict[bytes, CallRun] = {}
         self._objects = owner.objects
         self._of_worker: dict[Address, ActorClient] = {}
@@ -70,7 +66,7 @@ class CallRuns:
         """A call that is the first of a run. The run is there with its message or not at all: what is not certain to
         happen comes before."""
         owner = self.owner
-        client = owner.clients.get(actor)
+        client = self._clients.get(actor)
         if client is None or client.state != "alive" or kind.rest:
             kind.rest = max(0, kind.rest - 1)
             return None
@@ -143,14 +139,13 @@ class CallRuns:
 
     def unfold(self, client: ActorClient) -> None:
         """The calls of the actor's runs that are not finished become records of their own. They count as sent."""
-        owner = self.owner
         for run in list(client.runs.values()):
             self._count(run)
             self._over(run)
             for call in calls_of(run.msg, run.done):
                 rec = CallRec(call, client, run.kind.retries, (), len(call.args) + TASK_BYTES, run.parent)
                 rec.numbered = rec.sent = True
-                owner.calls[call.task] = client.calls[call.task] = rec
+                self.owner.calls[call.task] = client.calls[call.task] = rec
 
     def ended_alone(self, src: Address, task: bytes) -> bool:
         """A call has ended in a way that ends a run: those of its actor are unfolded, and for a while calls like it are

@@ -27,7 +27,7 @@ from hpc.core.worker.runs import make_calls
 if TYPE_CHECKING:
     import concurrent.futures
 
-    from hpc.core.worker.main import Worker
+    from hpc.core.worker.ports import Works
 
 ASYNC_CONCURRENCY = 1000
 #: A reply with this running time is sent at once (nobody else would send it for a thread).
@@ -39,7 +39,7 @@ NOTHING: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 class ActorHost:
     """One actor in this process."""
 
-    def __init__(self, worker: Worker, create: CreateActor, cls: type) -> None:
+    def __init__(self, worker: Works, create: CreateActor, cls: type) -> None:
         self.worker = worker
         self.cls = cls
         self.instance: Any = None

@@ -30,7 +30,7 @@ from hpc.core.worker.actor import FLUSH_US, ActorHost
 from hpc.core.worker.generators import ItemSender, run_async_generator, static_returns
 
 if TYPE_CHECKING:
-    from hpc.core.worker.main import Worker
+    from hpc.core.worker.ports import Works
 
 
 class _Group:
@@ -49,7 +49,7 @@ class AsyncActorHost(ActorHost):
     """An actor whose calls interleave on an event loop, as many at a time as its limits allow. Concurrency groups have
     loops on threads of their own: what blocks one group, the default one too, does not stop another."""
 
-    def __init__(self, worker: Worker, create: CreateActor, cls: type) -> None:
+    def __init__(self, worker: Works, create: CreateActor, cls: type) -> None:
         super().__init__(worker, create, cls)
         self.loop = asyncio.SelectorEventLoop(_SessionSelector(self))
         self._groups = {

@@ -11,24 +11,31 @@ import inspect
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hpc.core.exceptions import DeadlockError
 from hpc.core.owner.endless import never_come
 from hpc.core.owner.tables import CallRec, Needs
+from hpc.core.worker.ports import Works
 
 if TYPE_CHECKING:
     from hpc.core.worker.actor import ActorHost
-    from hpc.core.worker.main import Worker
 
 #: A wait of which it could not be said at its begin is looked at again after this time.
 AGAIN_S = 0.2
 
 
+class Hosting(Works, Protocol):
+    """A worker, as far as it matters which actor it hosts."""
+
+    @property
+    def actor(self) -> ActorHost | None: ...
+
+
 class Deadlocks:
     """The waits of this process's threads while it is not known whether they can end."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Hosting) -> None:
         self._worker = worker
         self._check: Callable[[], None] = worker.client.polling.check
         self._watched: dict[int, tuple[Needs, float]] = {}

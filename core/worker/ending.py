@@ -20,7 +20,7 @@ from hpc.core.wire import Exiting, LastRows
 from hpc.core.worker import record
 
 if TYPE_CHECKING:
-    from hpc.core.worker.main import Worker
+    from hpc.core.worker.ports import Leaves
 
 #: The raylet and the owners may take so long to take what is said to them.
 SEND_S = 2.0
@@ -37,7 +37,7 @@ def exit_code(code: object) -> int:
     return 1
 
 
-def leave(worker: Worker, why: str, *, code: int = 0, intended: bool = True) -> NoReturn:
+def leave(worker: Leaves, why: str, *, code: int = 0, intended: bool = True) -> NoReturn:
     """End this process. ``intended``: nothing is to be done about it, an actor is not restarted."""
     client = worker.client
     with client.lock:
@@ -56,7 +56,7 @@ def leave(worker: Worker, why: str, *, code: int = 0, intended: bool = True) -> 
     _end(code)
 
 
-def exit_called(worker: Worker, error: SystemExit) -> NoReturn:
+def exit_called(worker: Leaves, error: SystemExit) -> NoReturn:
     """The user's code wants this process to end. An actor that says that all is well is not restarted; a task that
     gives no value has failed whatever it says."""
     code = exit_code(error.code)

@@ -26,7 +26,7 @@ from hpc.core.wire import DYNAMIC, INLINE, MAX_VALUES_BYTES, NONE, Call, Result,
 if TYPE_CHECKING:
     import asyncio
 
-    from hpc.core.worker.main import Worker
+    from hpc.core.worker.ports import Packs
 
 #: Items that follow faster than this go out together.
 FLUSH_S = 0.0002
@@ -43,7 +43,7 @@ class ItemSender:
 
     def __init__(
         self,
-        worker: Worker,
+        worker: Packs,
         src: Address,
         msg: Task | Call,
         context: TaskContext,

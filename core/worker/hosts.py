@@ -9,10 +9,10 @@ from hpc.core.wire import CreateActor
 from hpc.core.worker.actor import ActorHost
 
 if TYPE_CHECKING:
-    from hpc.core.worker.main import Worker
+    from hpc.core.worker.ports import Works
 
 
-def host(worker: Worker, create: CreateActor, cls: type) -> ActorHost:
+def host(worker: Works, create: CreateActor, cls: type) -> ActorHost:
     """What will host an actor of this class. asyncio takes 18 ms to import, for which only those who need it wait."""
     if has_coroutines(cls):
         from hpc.core.worker.aio import AsyncActorHost

@@ -34,7 +34,10 @@ Event = tuple[bytes, int, str, float, int, int, Mark | None]
 BEGIN: Mark = (0, 0)
 
 
-def new_ring() -> deque[Event]:
+Ring = deque[Event]
+
+
+def new_ring() -> Ring:
     """An empty ring; one that forgets everything where it is switched off."""
     return deque(maxlen=0 if not switch("task_events", {}, os.environ) else MAX_EVENTS)
 
@@ -49,7 +52,7 @@ def mark() -> Mark | None:
         return None
 
 
-def rows(ring: deque[Event], limit: int) -> list[dict[str, Any]]:
+def rows(ring: Ring, limit: int) -> list[dict[str, Any]]:
     """The newest events as rows, with times on this node's wall clock. ``log_from`` and ``log_to`` are the part of
     stdout and of stderr in which a task wrote, [-1, -1] where that is not known (yet); ``log_shared`` says how many
     others wrote there."""
@@ -95,7 +98,7 @@ def _close(group: list[dict[str, Any]], begin: Mark | None, end: Mark | None) ->
         row["log_from"], row["log_to"], row["log_shared"] = begin or (-1, -1), end or (-1, -1), len(group) - 1
 
 
-def last_mark(ring: deque[Event]) -> Mark | None:
+def last_mark(ring: Ring) -> Mark | None:
     """The mark behind which everything was written that was written since."""
     for event in reversed(ring):
         if event[6] is not None:

@@ -18,7 +18,7 @@ from hpc.core.wire import ERROR, INLINE, NO_ARGUMENTS, NONE, Calls, CallsDone, D
 from hpc.core.worker import record
 
 if TYPE_CHECKING:
-    from hpc.core.worker.actor import ActorHost
+    from hpc.core.worker.ports import HostsCalls
 
 #: Answers of calls shorter than this may wait for those of the next ones; after longer ones they are sent at once.
 SHORT_US = 200
@@ -26,7 +26,7 @@ REPLY_BATCH = 64
 RETURNED_NONE = Result(INLINE, NONE)
 
 
-def make_calls(host: ActorHost, src: Address, run: Calls) -> None:
+def make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
     """Make all calls of a run that were not cancelled, on this thread."""
     executor = host.worker.executor
     executor.run_at = -1
@@ -39,7 +39,7 @@ def make_calls(host: ActorHost, src: Address, run: Calls) -> None:
             executor.skipped.difference_update(ids_from(run.task, len(run.args)))
 
 
-def _make_calls(host: ActorHost, src: Address, run: Calls) -> None:
+def _make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
     worker, method, first = host.worker, run.method, run.task
     executor, client, running, remember = worker.executor, worker.client, worker.running, worker.record.append
     lock, machine, unsent = client.lock, client.machine, worker.unsent

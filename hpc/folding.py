@@ -20,7 +20,7 @@ _DIGIT = re.compile(r"\d")
 
 
 class Origin(NamedTuple):
-    """Whose line it is: the task or actor, its process, its node."""
+    """The writer of a line: the task or actor, its process, its node."""
 
     name: str
     pid: int

@@ -19,7 +19,7 @@ from hpc.launchers.slurm.scheduler import Slurm
 if TYPE_CHECKING:
     from hpc.launchers.base import NodeGroup
 
-#: Those that take jobs, in the order in which they are looked for.
+#: The schedulers that take jobs, in the order in which they are looked for.
 SCHEDULERS: dict[str, Scheduler] = {Slurm.name: Slurm()}
 LOCAL: NodeSource = Local()
 

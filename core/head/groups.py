@@ -60,10 +60,10 @@ GIVEN_UP = "this attempt to reserve was given up"
 
 @dataclass
 class Group:
-    """A placement group, the ``order``th of its session. ``creator`` is whose end ends it, ``maker`` the process that
-    asked for it and was ``told`` its state. ``nodes[i]`` is where bundle i is reserved (0: nowhere);
-    ``planned`` is where the present attempt wants to have those that are missing, ``awaited`` who has not answered,
-    ``taken`` who said yes."""
+    """A placement group, the ``order``th of its session. ``creator`` is the process whose end removes it, ``maker`` the
+    process that asked for it, ``told`` the state that the maker was last sent. ``nodes[i]`` is where bundle i is
+    reserved (0: nowhere). ``planned`` is where the present attempt wants the missing ones to be, ``awaited`` are the
+    nodes that have not answered, ``taken`` the nodes that agreed."""
 
     group: bytes
     name: str
@@ -321,7 +321,7 @@ class Groups:
                 self._send(src, Answer(req, False, why=NO_SUCH_GROUP))
 
     def tick(self) -> None:
-        """Who waits for a group that was never made is told so."""
+        """Tell a process that waits for a group which was never made."""
         for ident in [ident for ident, since in self._unheard.items() if self.now >= since + 2 * UNHEARD_S]:
             self._give_up_on(ident)
 

@@ -188,8 +188,8 @@ class HeadMachine:
         self.groups.node_joined()
 
     def _tell_joins(self) -> None:
-        """Those who joined in this turn hear of all nodes, the others of them: one message for the ones and one for the
-        others, however many there are."""
+        """Send the nodes that joined in this turn the whole table, and the other nodes the new rows. Each message is
+        made once."""
         if not self._joined:
             return
         joined, told = self._joined, list(self._joined.values())

@@ -1,4 +1,4 @@
-"""Who may connect: CURVE keys, the allow-list, and the ZAP handler that applies it.
+"""Admission of connections: CURVE keys, the allow-list, and the ZAP handler that applies it.
 
 CURVE without a ZAP handler encrypts, and lets everybody in; so every listening socket has a handler, and the key of
 each connection is known to the packets read from it (User-Id), so that one node cannot speak for another.

@@ -51,7 +51,7 @@ EOF_GRACE_S = 1.0
 FAILURE_GRACE_S = 2.0
 KILL_TIMEOUT_S = 15.0
 TICK_S = 0.05
-#: So long is waited for the raylet's end where its zygote has ended well: that ends because of the other.
+#: How long to wait for the raylet's end after its zygote has ended well: the zygote ends because the raylet did.
 CAUSE_S = 1.0
 
 ChildMain = Callable[[NodeSpec, socket.socket], None]
@@ -70,7 +70,7 @@ class Children:
     modules: tuple[str, ...] = ()
 
     def preload(self) -> None:
-        """Imports `modules`.  A child that needs one that is not there says so in its log and ends."""
+        """Imports `modules`.  A child that cannot import what it needs logs that and exits."""
         for module in self.modules:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)

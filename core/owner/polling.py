@@ -1,4 +1,4 @@
-"""Who polls: the thread that waits for something reads the sockets itself.
+"""The right to poll: the thread that waits for something reads the sockets itself.
 
 Handing a reply from an I/O thread to the waiting thread costs 46-62 µs; so a lock names the thread that polls
 ("take"). A thread that wants something tries it; on success it polls and dispatches until its own record is done.

@@ -17,7 +17,7 @@ from hpc.core.owner.tables import Waiter
 if TYPE_CHECKING:
     from hpc.core.owner.machine import OwnerMachine
 
-#: So many different ones are told apart; later ones are all shown.
+#: At most this many different errors are told apart; later ones are all shown.
 MAX_KNOWN = 1000
 
 

@@ -188,7 +188,7 @@ def _deal(snapshot: Snapshot, room: Column, wanted: Mapping[str, int], count: in
         return [(int(snapshot.nodes[turn[int(share[turn].argmax())]]), 1)]
     order = turn[np.argsort(-share[turn], kind="stable")]
     most = room[order]
-    # So many whole rounds can be dealt; what is left goes to the first that still have room.
+    # The number of whole rounds that can be dealt; the rest goes to the first nodes that still have room.
     low, high = 0, int(most.max())
     while low < high:
         middle = (low + high + 1) // 2

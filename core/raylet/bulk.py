@@ -90,7 +90,7 @@ class Bulk:
                 self.port = PlainPort(reactor, spec.interface_addr, self._admitted)
 
     def attach(self, machine: RayletMachine, arena: Arena) -> None:
-        """Whose messages these are, and where its objects lie."""
+        """Work for this machine, whose objects lie in this arena."""
         self._machine = machine
         self._arena = arena
 

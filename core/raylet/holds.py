@@ -1,4 +1,4 @@
-"""Room that is kept for who would never find it among many small ones.
+"""Reservations for large requests that many small ones would starve.
 
 That is for bundles that the head is patient for, and for demands larger than any worker that could be given back.
 
@@ -97,7 +97,8 @@ class Holds:
         return self.leaves(demand.held, demand) or self._helps(demand)
 
     def _helps(self, demand: Demand) -> bool:
-        """Whether it is of a blocked task here that has something that is waited for, beside the CPU that it lent."""
+        """Whether the demand comes from a blocked task of this node that holds a resource which is waited for, other
+        than the CPU that it lent."""
         proc = self.procs.get(demand.owner.proc) if demand.owner.node == self.node else None
         if proc is None or not proc.blocked or proc.lease is None or proc.lease.pool is not self.resources:
             return False

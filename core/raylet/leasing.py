@@ -47,7 +47,7 @@ DEMAND_DELAY_S = 0.005
 REPEAT_DEMAND_S = 1.0
 #: A demand that the head sent to a full node waits there for so long.
 PATIENT_S = 2.0
-#: So often it is seen who has waited so long that room has to be kept.
+#: How often to check whether a demand has waited long enough to get a reservation.
 KEEP_EVERY_S = 0.05
 #: Workers that are being started at the same time, at most; those that first set up an environment count apart.
 MAX_STARTING = 16

@@ -77,7 +77,7 @@ class LogTail:
         self._living: dict[int, _Output] = {}
         #: Of workers that have ended, the oldest first.
         self._closing: dict[int, _Output] = {}
-        #: Whose files have more than was read.
+        #: Workers whose files have more than was read.
         self._unread: dict[int, None] = {}
         #: Living workers of which some text has no end of line yet.
         self._open: dict[int, None] = {}

@@ -314,7 +314,7 @@ class RayletMachine:
                 self._changed_at = now
             due = min(due, self._changed_at + REPORT_DELAY_S)
         if leasing.bundles.changed:
-            # Who waits for a bundle waits for this report: few change, so it can be quick.
+            # A process that waits for a bundle waits for this report: few bundles change, so it can be quick.
             if self._bundles_at is None:
                 self._bundles_at = now
             due = min(due, self._bundles_at + BUNDLE_DELAY_S)

@@ -7,9 +7,9 @@ dropped, others are written to disk (`spill`) and come back when they are read.
 Who waits for room waits here, not by asking again. Reads come first: sets of objects (the arguments of a task) in the
 order of arrival. Only the oldest set that lacks room keeps what it has pinned already while it waits, so two sets can
 not wait for each other; the others take nothing until it has all. (A single object that is in memory is never refused:
-its reader may be a task that runs, and whose end others wait for.) Who can be helped by the disk alone holds up those
-behind it; who waits for other processes to let go does not. Where all that is in memory is pinned by processes that
-will not let go, or not soon, room is taken in a file instead (`room.Overflow`).
+its reader may be a task that runs, and whose end others wait for.) A waiter that only needs the disk blocks the waiters
+behind it; a waiter that needs other processes to unpin does not. Where all that is in memory is pinned by processes
+that will not let go, or not soon, room is taken in a file instead (`room.Overflow`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ from hpc.core.wire import (
 )
 
 MIB = 1 << 20
-#: Who waits for room is told that there is none when nothing has moved for so long and nobody is at work who could let
-#: go of something.
+#: A request for room fails after this time without progress, if no task that runs could still free something.
 FULL_TIMEOUT_S = 5.0
 #: More than what is needed now leaves memory at once, so that the next who needs room finds some.
 SPILL_AHEAD_BYTES = 32 * MIB
@@ -485,7 +484,7 @@ class Memory:
             self._fail(waiting, pull.ident, "lost", why, pull.failed)
 
     def _pump_wanted(self) -> None:
-        """Give room to those who want to write. Whom the disk will help holds up those behind."""
+        """Serve writers in order. A writer that waits for a spill to finish blocks the writers behind it."""
         for want in list(self.wanted):
             offset, coming = self._take(want.size, False)
             if offset < 0 and not coming:

@@ -1,4 +1,4 @@
-"""Whom to end when memory runs out: a pure choice, and the words that the user will read.
+"""The worker to end when memory runs out: a pure choice, and the words that the user will read.
 
 The newest task goes first, for it has done the least work, and tasks that will be tried again before those that will
 not. Actors are last: their state is lost with them. Drivers are never ended. Ending the largest process was rejected:

@@ -55,7 +55,7 @@ class Pool:
         return worker
 
     def take_surplus(self, keep: int, now: float) -> list[Proc]:
-        """Those beyond ``keep`` that have been idle for too long."""
+        """The workers beyond ``keep`` that have been idle for too long."""
         gone: list[Proc] = []
         while len(self._idle) > keep and now - self._idle[0].idle_since > IDLE_WORKER_S:
             gone.append(self._idle.pop(0))

@@ -233,7 +233,7 @@ class Pulls:
         if node in serving or msg.whole or size <= TREE_BYTES or few:
             serving.setdefault(node, 0)
             return False
-        # Those that have all of it come first; the list begins elsewhere each time, so that its readers differ.
+        # Nodes that have all of it come first; the list begins elsewhere each time, so that readers spread over it.
         turn = self.turns.get(ident, 0) % len(others)
         self.turns[ident] = turn + 1
         self.bulk.append((node, PullBusy(ident, others[turn:] + others[:turn])))

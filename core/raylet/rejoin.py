@@ -34,7 +34,7 @@ class GoneLately:
             gone.popleft()
 
     def all(self) -> Iterable[ProcessGone]:
-        """Those that are kept."""
+        """The messages that are kept."""
         return [msg for _, msg in self._gone]
 
 

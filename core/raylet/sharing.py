@@ -1,4 +1,4 @@
-"""Who gets the next worker, and who has to give one back, when several want more than there is.
+"""Fair shares: which owner gets the next worker, and which one gives one back, when several want more than there is.
 
 Shares are equal between drivers; then between the submitters of one driver (itself, and tasks that submit tasks); then
 between the demands of one submitter. What counts is the number of workers that hold resources now: those that have

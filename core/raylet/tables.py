@@ -38,7 +38,7 @@ class Proc:
     exit_cause: LostCause | Literal[""] = ""
     exit_why: str = ""
     job: bytes = b""
-    #: Whose work it does, or did last.
+    #: The driver whose work it does, or did last.
     driver: Address = NOBODY
 
 

@@ -1,4 +1,4 @@
-"""Who wrote what has no mark: C code, or a program that a task has started.
+"""The writer of output without a mark: C code, or a program that a task has started.
 
 The worker's slot in the arena says what it runs, since when, and in whose name it prints. Text that came after a
 certain moment is a task's if that task has run since before it and still runs. An actor is alone in its process.
@@ -22,7 +22,7 @@ class Writers:
         self._procs = procs
 
     def name(self, number: int, moment: float) -> str:
-        """Who alone can have written what the worker has written since then (monotonic); empty if that is not known."""
+        """The only task that can have written since then (monotonic clock); empty if that is not known."""
         slot, proc = self._slots.get(number), self._procs.get(number)
         if slot is None or proc is None or not self._free:  # without free ones some share a slot
             return ""

@@ -1,4 +1,4 @@
-"""A worker makes its runtime environment: between its fork and its registration, so that nobody waits who need not.
+"""A worker makes its runtime environment between its fork and its registration: only tasks that need it wait for it.
 
 Packages are fetched from the head and unpacked into the node's directory, once per node. What needs another
 interpreter (pip, uv, conda, a container) ends in an exec: the same process, with the same place in the raylet's books,

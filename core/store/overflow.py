@@ -49,7 +49,7 @@ class ArenaWithOverflow(Arena):
     """The raylet's arena, which decides about the file behind it."""
 
     def descriptors(self) -> list[int]:
-        """Those that other processes need."""
+        """The descriptors that other processes need."""
         return [self.fd] if self.overflow_fd < 0 else [self.fd, self.overflow_fd]
 
     def reserve(self, offset: int, size: int) -> str:

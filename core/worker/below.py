@@ -22,7 +22,7 @@ import time
 from hpc.core.node.orphans import END_S, GRACE_S, LOOK_S
 from hpc.core.node.reap import children_of, descendants, is_running, signal_all, stat_fields
 
-#: So often it is seen whether an adopted process has ended.
+#: How often to look for adopted processes that have ended.
 ADOPTED_S = 1.0
 
 

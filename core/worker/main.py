@@ -276,8 +276,8 @@ class Worker:
             self.client._flush()
 
     def _on_background(self) -> None:
-        """On the background thread, while the main thread computes: a long task gives back those behind it, and one
-        that is to end is told so again."""
+        """On the background thread, while the main thread computes: if a task runs long, return the tasks queued behind
+        it; if it was cancelled, signal it again."""
         self.interrupter.again()
         self.adopted.look(time.monotonic())
         if time.monotonic() - self.started_at > IDLE_S:

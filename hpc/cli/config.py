@@ -51,7 +51,7 @@ def user_config_dir(env: Mapping[str, str]) -> Path:
 
 
 def config_files(env: Mapping[str, str], site: str | None, cwd: Path | None = None) -> list[ConfigFile]:
-    """Those that exist, first the one that counts most."""
+    """The files that exist; the first one counts most."""
     user = user_config_dir(env)
     found = []
     for path, where in (

@@ -125,7 +125,7 @@ def note(text: str, stream: TextIO | None = None) -> None:
 
 
 def unsaid(lines: Iterable[str], text: str) -> list[str]:
-    """Those of the lines that a text does not have already, so that nothing is shown twice."""
+    """The lines that a text does not have already, so that nothing is shown twice."""
     return [line for line in lines if line not in text]
 
 

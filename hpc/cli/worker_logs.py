@@ -1,7 +1,7 @@
 """What workers wrote, of a session that runs or of a job that has ended: `hpc logs --worker`, `--actor`, `--task` ...
 
 What went to stdout goes to stdout, what went to stderr to stderr; with several files each begins with a line that names
-it. Of a job that has ended there is what its archive has (see `archive`).
+it. Of a job that has ended only the archived logs are there (see `archive`).
 """
 
 from __future__ import annotations

@@ -71,11 +71,11 @@ class Jobs:
 
     @property
     def running(self) -> list[Job]:
-        """Those that have not ended."""
+        """The jobs that have not ended."""
         return [job for job in self.jobs.values() if job.status not in ENDED]
 
     def pids(self) -> dict[int, Job]:
-        """Those of processes to wait for."""
+        """The descriptors of processes to wait for."""
         return {job.pid: job for job in self.running}
 
     # -------------------------------------------------------------- requests

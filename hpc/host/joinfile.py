@@ -46,7 +46,7 @@ class JoinFile:
 
 
 def read_join_file(path: str) -> JoinFile:
-    """JoinFileError when it is not there, not one, or readable for others."""
+    """Raises JoinFileError if the file is missing, malformed, or readable for others."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError as error:

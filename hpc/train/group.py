@@ -206,7 +206,7 @@ def _actor_options(each: Mapping[str, float], where: Any, runtime_env: dict[str,
 
 
 def _ready(refs: list[Any]) -> list[Any]:
-    """Those that are done; waits a moment for one."""
+    """The workers that are done; waits a moment for one."""
     if hpc.wait(refs, num_returns=1, timeout=LOOK_S)[0]:
         return list(hpc.wait(refs, num_returns=len(refs), timeout=0)[0])
     return []

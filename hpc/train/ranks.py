@@ -1,4 +1,4 @@
-"""Who is which rank, on which node, and what each rank's environment says: pure, from plain data.
+"""Ranks of a training run: the node and the environment of each, from plain data. No I/O.
 
 Placement is from the view of ``hpc.nodes()`` and uses no placement group yet: a plan of one node for each worker, which
 the scheduler takes as a wish (PACK, SPREAD) or as a condition (STRICT_*). Unlike a placement group it reserves nothing:

@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_the_api_page_is_what_the_code_says() -> None:
     command = [sys.executable, str(ROOT / "docs" / "generate_api.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_options_of_the_runtime_are_what_the_code_says() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "generate_limits.py"), "--check"]
+    assert subprocess.run(command, timeout=60).returncode == 0, "make docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

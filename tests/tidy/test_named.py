@@ -98,6 +98,27 @@ def test_pages_name_files_that_are_there():
     assert not gone, gone
 
 
+#: Pages that are made of tables of the code, and the one of what is not there yet.
+OTHER_PAGES = {"api.md", "cli.md", "roadmap.md"}
+#: Names of others' programs, and one that stands for any.
+FOREIGN = {"GridSearchCV", "HPC_NAME", "MADV_HUGEPAGE", "PIP_INDEX_URL", "shmem_enabled"}
+
+
+def test_pages_name_what_the_code_has():
+    code = [path for path in CODE if path.relative_to(ROOT).parts[:2] != ("tests", "tidy") and "docs" not in path.parts]
+    words = {word for path in code for word in re.findall(r"\w+", path.read_text())} | FOREIGN
+    unknown = []
+    for page in PAGES:
+        for ticked in TICKED.findall(page.read_text()) if page.name not in OTHER_PAGES else ():
+            name = ticked.removesuffix("()")
+            bare = name.removeprefix("HPC_").removeprefix("RAY_")
+            simple, dotted = re.fullmatch(r"[A-Za-z]\w*", name), re.fullmatch(r"hpc(\.\w+)+", name)
+            known = words & {name, bare, bare.lower()} if simple else name in NO_MODULES or is_known(name)
+            if (simple or dotted) and not known:
+                unknown.append(f"{page.name}: {name}")
+    assert not unknown, unknown
+
+
 def test_files_without_a_folder_are_beside_the_one_before_them():
     gone, seen = [], 0
     for page in PAGES:

@@ -198,14 +198,14 @@ class Workload:
         kept = [(total.remote(ref), expected) for ref, expected in self.kept]
         key = b"%d" % self.batch_number
         client = hpc.connection.ensure_client()
-        self._same("keys", client.ask_head(lambda req: KvPut(req, "chaos", key, key, False)).data, b"1")
+        self._same("keys", client.conversation.ask_head(lambda req: KvPut(req, "chaos", key, key, False)).data, b"1")
         self._same("tasks", hpc.get(tasks, timeout=PATIENCE_S), [n * n for n in numbers])
         self._same("blocks", hpc.get(totals, timeout=PATIENCE_S), [300_000 * (n % 251) for n in blocks])
         self._same("kept objects", hpc.get([r for r, _ in kept], timeout=PATIENCE_S), [e for _, e in kept])
         expected = list(range(self.calls, self.calls + CALLS_A_BATCH))
         self.calls += CALLS_A_BATCH
         self._same("calls", hpc.get(calls, timeout=PATIENCE_S), expected)
-        self._same("keys", client.ask_head(lambda req: KvGet(req, "chaos", key)).data, key)
+        self._same("keys", client.conversation.ask_head(lambda req: KvGet(req, "chaos", key)).data, key)
         self._same("names", hpc.get(hpc.get_actor("log").add.remote(-1), timeout=PATIENCE_S), -1)
         tally.checks["batches"] += 1
 

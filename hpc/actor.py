@@ -13,36 +13,22 @@ import msgspec
 from hpc import options as opts
 from hpc.connection import ensure_client, namespace_of
 from hpc.core.classes import has_coroutines
-from hpc.core.exceptions import ActorAlreadyExistsError, ActorExit, PendingCallsLimitExceeded
-from hpc.core.ids import HEAD, return_id
+from hpc.core.exceptions import ActorAlreadyExistsError, ActorExit
 from hpc.core.idtypes import ActorID
-from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
+from hpc.core.owner.client import Client
 from hpc.core.owner.collecting import Collecting
-from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ports import Holder
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.tables import CallKind
 from hpc.core.process.context import current_task, process
 from hpc.core.process.current import current
-from hpc.core.wire import (
-    DYNAMIC,
-    NO_ARGUMENTS,
-    STREAM_IDS,
-    STREAMING,
-    Call,
-    CreateActor,
-    KeepActor,
-    NameLookup,
-    NameRegister,
-    NameRelease,
-    NewActor,
-)
+from hpc.core.wire import NO_ARGUMENTS, STREAMING, CreateActor, NameLookup, NameRegister, NewActor
 from hpc.remote_function import is_generator
 from hpc.runtime_env import portable, worker_env
 from hpc.signatures import ANY, Signature, constructor_of, method_of
 from hpc.signatures import NO_ARGUMENTS as TAKES_NOTHING
-from hpc.submit import export, pack_arguments, shape_of
+from hpc.submit import export, pack_arguments, references_to, shape_of
 
 #: Methods that every actor has.
 BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
@@ -132,9 +118,7 @@ class ActorMethod:
     """A method of an actor: call it with ``.remote()``. It holds the actor as a handle does, and not the handle, which
     keeps the methods that were asked for."""
 
-    __slots__ = (
-        "_class", "_count", "_group", "_high", "_kind", "_low", "_name", "_options", "_ref", "_retries", "_shared",
-    )  # fmt: skip
+    __slots__ = ("_class", "_high", "_kind", "_low", "_name", "_options", "_ref", "_shared")
 
     def __init__(
         self, ref: ObjectRef[Any], class_name: str, shared: HandleOptions, name: str, options: MethodOptions
@@ -144,17 +128,26 @@ class ActorMethod:
         self._shared = shared
         self._name = name
         self._options = options
-        self._count = options.num_returns
-        self._retries = shared.retries if options.retries is None else options.retries
-        self._group = options.group
-        #: What its calls have in common, where they may travel together.
-        self._kind: CallKind | None = None
-        if shared.in_turn and self._count == 1 and not self._group and not options.window:
-            self._kind = CallKind(name, self._retries, options.retry_exceptions)
+        count, group = options.num_returns, options.group
+        self._kind = CallKind(
+            name,
+            shared.retries if options.retries is None else options.retries,
+            options.retry_exceptions,
+            count,
+            group,
+            options.window,
+            shared.out_of_order,
+            shared.max_pending,
+            class_name,
+            shared.in_turn and count == 1 and not group and not options.window,
+        )
         self._low, self._high = options.signature.low, options.signature.high
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self._name}() is a method of an actor: call {self._name}.remote() instead")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # without what its calls here are about
+        return ActorMethod, (self._ref, self._class, self._shared, self._name, self._options)
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options."""
@@ -181,58 +174,19 @@ class ActorMethod:
         if kwargs or not self._low <= len(args) <= self._high:
             self._options.signature.check(args, kwargs)
         ref = self._ref
-        client: Client = ref._client
+        client = ref._client
         try:
             if args or kwargs:
                 data, refs, holds, _alive = pack_arguments(client, args, kwargs)
             else:
                 data, refs, holds = NO_ARGUMENTS, (), ()
-            count = self._count
-            machine = client.machine
-            if machine.pending_bytes > MAX_PENDING_BYTES:
-                client.wait_for_room()
-            shared = self._shared
-            with client.lock:
-                if machine.dropped:
-                    machine.drain_dropped()
-                if client.lost:
-                    check_handle(ref, current.client)
-                    client.check_lost()
-                if shared.max_pending > 0:
-                    waiting = machine.pending_calls(ref._id)
-                    _check_pending(waiting, shared.max_pending, f"Actor({self._class}, {ref.hex()})")
-                context = current_task.get()
-                parent = b"" if context is None else context.task
-                kind = self._kind
-                task = None if kind is None or refs or holds else machine.runs.add(kind, ref._id, data, parent)
-                if task is None:
-                    task = machine.new_ids(count if count >= 0 else STREAM_IDS)
-                    msg = Call(
-                        task, 0, ref._id, 0, -1 if shared.out_of_order else 0, self._name, data, count, (), refs, holds,
-                        self._group, self._options.retry_exceptions, self._options.window,
-                    )  # fmt: skip
-                    machine.submit_call(msg, self._retries, holds, parent)
-                if machine.urgent:
-                    client._flush()
+            context, kind = current_task.get(), self._kind
+            task = client.call(kind, ref, data, refs, holds, b"" if context is None else context.task)
         except Collecting:
-            return client.collections.later(functools.partial(self.remote, *args, **kwargs))
-        if machine.woken:
-            client._after()
-        if not machine.state.made & LOOK_MASK:
-            client.look()
-        if count == 1 or count == DYNAMIC:
+            return client.later(functools.partial(self.remote, *args, **kwargs))
+        if kind.num_returns == 1:
             return ObjectRef(task, client)
-        if count == STREAMING:
-            return ObjectRefGenerator(task, client)
-        return [ObjectRef(return_id(task, index), client) for index in range(count)] if count else None
-
-
-def _check_pending(waiting: int, limit: int, actor: str) -> None:
-    if waiting >= limit:
-        raise PendingCallsLimitExceeded(
-            f"{waiting} calls of this process to {actor} are not finished, and its max_pending_calls is {limit}: "
-            "get some of their results first"
-        )
+        return references_to(client, task, kind.num_returns)
 
 
 class ActorHandle:
@@ -421,10 +375,9 @@ class ActorClass:
         data, refs, holds, _alive = pack_arguments(client, args, kwargs)
         detached = options.get("lifetime") == "detached"
         if detached:
-            ident = client.ask_head(lambda req: NewActor(req), ASK_S).data
+            ident = client.conversation.ask_head(lambda req: NewActor(req), ASK_S).data
         else:
-            with client.lock:
-                ident = client.machine.new_ids()
+            ident = client.new_id()
         meta = (ident, self.__name__, self._methods, self._shared)
         if name and not self._register(client, name, namespace, ident, meta):
             found = find_actor(client, name, namespace)
@@ -443,47 +396,23 @@ class ActorClass:
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         restarts = int(opts.option(options, "max_restarts"))
         if detached:
-            self._keep(client, msg, restarts)
-            return ActorHandle(client.adopt(ident), self.__name__, self._methods, self._shared)
-        with client.lock:
-            client.check_lost()
-            actor = client.machine.create_actor(msg, self._shape, restarts, holds)
-            if name:
-                actor.name, actor.namespace = name, namespace
-            client._flush()
-        client._after()
+            client.keep_actor(msg, self._shape, restarts, ASK_S)
+            return ActorHandle(client.values.adopt(ident), self.__name__, self._methods, self._shared)
+        client.create_actor(msg, self._shape, restarts, name or "", namespace if name else "")
         return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, self._shared)
-
-    def _keep(self, client: Client, create: CreateActor, restarts: int) -> None:
-        """Have the head make the actor: it will not end with this process."""
-        shape, machine = self._shape, client.machine
-        code = machine.functions[create.fn]
-        answer = client.ask_head(
-            lambda req: KeepActor(
-                req, create, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.job,
-                machine.driver,
-            ),
-            ASK_S,
-        )  # fmt: skip
-        if not answer.ok:
-            released = NameRelease(create.options["namespace"], create.options["name"], create.actor)
-            with client.lock:
-                machine.send(HEAD, released)
-                client._flush()
-            raise ValueError(answer.why)
 
     def _register(self, client: Client, name: str, namespace: str, ident: bytes, meta: tuple[Any, ...]) -> bool:
         data = pickle.dumps(meta)
-        return client.ask_head(lambda req: NameRegister(req, namespace, name, ident, data)).ok
+        return client.conversation.ask_head(lambda req: NameRegister(req, namespace, name, ident, data)).ok
 
 
 def find_actor(client: Client, name: str, namespace: str) -> ActorHandle | None:
     """A handle to the actor of this name, or None."""
-    answer = client.ask_head(lambda req: NameLookup(req, namespace, name))
+    answer = client.conversation.ask_head(lambda req: NameLookup(req, namespace, name))
     if not answer.ok:
         return None
     ident, class_name, methods, shared = pickle.loads(answer.data)
-    return ActorHandle(client.adopt(ident), class_name, methods, shared)
+    return ActorHandle(client.values.adopt(ident), class_name, methods, shared)
 
 
 def own_handle(client: Holder) -> ActorHandle:
@@ -491,7 +420,7 @@ def own_handle(client: Holder) -> ActorHandle:
     cls = process.code[process.actor_class]
     retries, most_pending, out_of_order, groups, in_turn = process.actor_options["handles"]
     shared = HandleOptions(retries, most_pending, out_of_order, tuple(groups), in_turn)
-    return ActorHandle(client.adopt(process.actor), cls.__name__, methods_of(cls), shared)
+    return ActorHandle(client.values.adopt(process.actor), cls.__name__, methods_of(cls), shared)
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
@@ -512,7 +441,7 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     """The names of the living named actors of this namespace, or {"name", "namespace"} of those of all."""
     client = ensure_client()
     space = "" if all_namespaces else namespace_of(client)
-    found = msgspec.json.decode(client.ask_head(lambda req: NameLookup(req, space, "")).data)
+    found = msgspec.json.decode(client.conversation.ask_head(lambda req: NameLookup(req, space, "")).data)
     if all_namespaces:
         return [{"name": name, "namespace": where} for where, name in sorted(found)]
     return sorted(name for _, name in found)
@@ -523,15 +452,9 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     handle of an earlier session."""
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"hpc.kill takes an actor's handle, not {type(actor).__name__}")
-    client: Client = actor._hpc_ref._client
+    client = actor._hpc_ref._client
     check_handle(actor._hpc_ref, current.client)
-    try:
-        with client.lock:
-            client.machine.kill_actor(actor._hpc_ref._id, no_restart)
-            client._flush()
-    except Collecting:
-        return client.collections.later(functools.partial(kill, actor, no_restart=no_restart))
-    client._after()
+    client.kill(actor._hpc_ref._id, no_restart)
 
 
 def exit_actor() -> None:

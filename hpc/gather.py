@@ -42,7 +42,7 @@ class Gathered:
 
 def node_rows(timeout_s: float = HEAD_S) -> list[Row]:
     """The nodes as the head knows them."""
-    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes"), timeout_s)
+    answer = ensure_client().conversation.ask_head(lambda req: ClusterQuery(req, "nodes"), timeout_s)
     rows: list[Row] = msgspec.json.decode(answer.data)
     return rows
 
@@ -80,7 +80,7 @@ def _setup_in_words(setups: list[Row]) -> str:
 
 def session_facts() -> Row:
     """What the head knows of the session: time_left_s (None: no limit), and scheduler and job_id in an allocation."""
-    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "session"))
+    answer = ensure_client().conversation.ask_head(lambda req: ClusterQuery(req, "session"))
     facts: Row = msgspec.json.decode(answer.data)
     return facts
 
@@ -97,9 +97,10 @@ def from_processes(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) 
 def ask(whom: list[Address], what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S) -> Gathered:
     """What these raylets or processes know."""
     client = ensure_client()
-    answers = client.ask_all(whom, what, limit, timeout_s)
-    ended = client.machine.gone  # between the question who there is and the question to them
-    out = Gathered(silent=[str(one) for one in whom if one not in answers and one not in ended])
+    answers = client.conversation.ask_all(whom, what, limit, timeout_s)
+    missing = [one for one in whom if one not in answers]
+    # Some may have ended between the question who there is and the question to them.
+    out = Gathered(silent=[str(one) for one in missing if not client.has_ended(one)])
     for one, rows in answers.items():
         if len(rows) >= LIMIT:
             out.cut.append(str(one))

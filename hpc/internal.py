@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.core.owner.ref import ObjectRef
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    pass
 
 
 def free(object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: bool = False) -> None:
@@ -23,8 +23,4 @@ def free(object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: boo
             raise TypeError(f"free takes an ObjectRef or a list of them, not {type(ref).__name__}")
     if not refs:
         return
-    client: Client = refs[0]._client
-    with client.lock:
-        client.machine.free_values([ref._id for ref in refs])
-        client._flush(everything=True)
-    client._after()
+    refs[0]._client.free([ref._id for ref in refs])

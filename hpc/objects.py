@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.connection import ensure_client
-from hpc.core.owner import cancelling
-from hpc.core.owner.collecting import Collecting
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
 from hpc.core.process.current import current
-
-if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
 
 ident_of = attrgetter("_id")
 ONLY_REFS = {ObjectRef}
@@ -40,10 +34,10 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     if isinstance(object_refs, ObjectRefGenerator):
         return object_refs  # a program that gets whatever it was given need not know
     if isinstance(object_refs, ObjectRef):
-        client: Client = object_refs._client
+        client = object_refs._client
         if client is not current.client:
             check_refs([object_refs], current.client)
-        return client.get((object_refs,), timeout)[0]
+        return client.values.get((object_refs,), timeout)[0]
     if not isinstance(object_refs, (list, tuple)):
         raise ValueError(f"hpc.get takes an ObjectRef or a list of them, not {type(object_refs).__name__}")
     for ref in object_refs:
@@ -52,14 +46,14 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     if not object_refs:
         return []
     check_refs(object_refs, current.client)
-    return object_refs[0]._client.get(object_refs, timeout)
+    return object_refs[0]._client.values.get(object_refs, timeout)
 
 
 def put(value: Any) -> ObjectRef[Any]:
     """Store a value and return a reference to it. Large values go into the node's shared memory."""
     if isinstance(value, ObjectRef):
         raise TypeError("hpc.put of an ObjectRef is not allowed: it already is a reference. Put it in a list if needed")
-    return ensure_client().put(value)
+    return ensure_client().values.put(value)
 
 
 def wait(
@@ -110,12 +104,12 @@ def wait(
     if num_returns > len(refs):
         raise ValueError(f"num_returns is {num_returns}, but there are only {len(refs)} references")
     check_refs(refs, current.client)
-    client: Client = refs[0]._client
+    client = refs[0]._client
     if not generators:
-        return client.wait(refs, num_returns, timeout, fetch_local)
+        return client.values.wait(refs, num_returns, timeout, fetch_local)
     by_id = {(ref.peek() if isinstance(ref, ObjectRefGenerator) else ref)._id: ref for ref in refs}
     peeks = [Peek(ident) for ident in by_id]
-    ready, rest = client.wait(peeks, num_returns, timeout, fetch_local)  # type: ignore[arg-type]
+    ready, rest = client.values.wait(peeks, num_returns, timeout, fetch_local)
     return [by_id[one._id] for one in ready], [by_id[one._id] for one in rest]
 
 
@@ -150,8 +144,4 @@ def cancel(
             "an actor is ended with hpc.kill()"
         )
     check_refs([object_ref], current.client)
-    client = object_ref._client
-    try:
-        cancelling.cancel(client, object_ref._id, force, recursive)
-    except Collecting:
-        client.collections.later(partial(cancel, object_ref, force=force, recursive=recursive))
+    object_ref._client.cancel(object_ref._id, force, recursive)

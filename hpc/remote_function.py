@@ -9,16 +9,15 @@ from typing import Any
 
 from hpc import options as opts
 from hpc.connection import ensure_client
-from hpc.core.ids import return_id
-from hpc.core.owner.client import LOOK_MASK, MAX_PENDING_BYTES, Client
+from hpc.core.owner.client import Client
 from hpc.core.owner.collecting import Collecting
-from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.tables import TaskKind
 from hpc.core.process.context import current_task, process
-from hpc.core.wire import DYNAMIC, STREAM_IDS, STREAMING, Task
+from hpc.core.wire import STREAMING
 from hpc.runtime_env import portable, worker_env
 from hpc.signatures import Signature, signature_of
-from hpc.submit import export, pack_arguments, shape_of
+from hpc.submit import export, pack_arguments, references_to, shape_of
 
 
 def default_returns(function: Callable[..., Any], options: Mapping[str, Any]) -> int:
@@ -86,15 +85,19 @@ class RemoteFunction:
         retry = opts.option(options, "retry_exceptions")
         kinds = tuple(retry) if isinstance(retry, (list, tuple)) else None
         code = (self._function, kinds, int(opts.option(options, "max_calls") or 0))
-        self._fn = export(client, code, self._name)
+        fn = export(client, code, self._name)
         held, placement, strategy = opts.placement(options, actor=False)
         env = worker_env(client, options.get("runtime_env"))
-        self._shape = shape_of(client, held, placement, strategy, env, False)
+        self._kind = TaskKind(
+            fn,
+            self._name,
+            shape_of(client, held, placement, strategy, env, False),
+            default_returns(self._function, options),
+            int(opts.option(options, "max_retries")),
+            bool(retry),
+            opts.window(opts.option(options, "_generator_backpressure_num_objects")),
+        )
         self._group = process.group
-        self._num_returns = default_returns(self._function, options)
-        self._window = opts.window(opts.option(options, "_generator_backpressure_num_objects"))
-        self._retries = int(opts.option(options, "max_retries"))
-        self._retry_exceptions = bool(retry)
         self._client = client
 
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -107,42 +110,13 @@ class RemoteFunction:
             if self._client is not client or self._group is not process.group:
                 self._prepare(client)
             data, refs, holds, _alive = pack_arguments(client, args, kwargs)
-            context = current_task.get()
-            count = self._num_returns
-            machine = client.machine
-            if machine.pending_bytes > MAX_PENDING_BYTES:
-                client.wait_for_room()
-            with client.lock:
-                if machine.dropped:
-                    machine.drain_dropped()
-                task = machine.new_ids(count if count >= 0 else STREAM_IDS)
-                msg = Task(
-                    task,
-                    0,
-                    self._fn,
-                    self._name,
-                    data,
-                    count,
-                    (),
-                    refs,
-                    holds,
-                    0,
-                    0 if context is None else context.depth + 1,
-                    self._retry_exceptions,
-                    self._window,
-                )
-                parent = b"" if context is None else context.task
-                machine.submit(msg, self._shape, self._retries, self._retry_exceptions, holds, parent)
-                if machine.urgent:
-                    client._flush()
+            context, kind = current_task.get(), self._kind
+            if context is None:
+                task = client.submit(kind, data, refs, holds, b"", 0)
+            else:
+                task = client.submit(kind, data, refs, holds, context.task, context.depth + 1)
         except Collecting:
-            return client.collections.later(functools.partial(self.remote, *args, **kwargs))
-        if machine.woken:
-            client._after()
-        if not machine.state.made & LOOK_MASK:
-            client.look()
-        if count == 1 or count == DYNAMIC:
+            return client.later(functools.partial(self.remote, *args, **kwargs))
+        if kind.num_returns == 1:
             return ObjectRef(task, client)
-        if count == STREAMING:
-            return ObjectRefGenerator(task, client)
-        return [ObjectRef(return_id(task, index), client) for index in range(count)] if count else None
+        return references_to(client, task, kind.num_returns)

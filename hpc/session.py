@@ -309,7 +309,8 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
 
 
 def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: dict[str, Any] | None) -> Context:
-    from hpc.core.owner.client import Client, pack_job
+    from hpc.core.owner.client import Client
+    from hpc.core.process.job import pack_job
 
     _check_patches()
     main = sys.modules.get("__main__")

@@ -12,7 +12,7 @@ from hpc.core.wire import ClusterQuery
 
 
 def _rows() -> list[dict[str, Any]]:
-    answer = ensure_client().ask_head(lambda req: ClusterQuery(req, "nodes"))
+    answer = ensure_client().conversation.ask_head(lambda req: ClusterQuery(req, "nodes"))
     rows: list[dict[str, Any]] = msgspec.json.decode(answer.data)
     return rows
 

@@ -7,13 +7,16 @@ from typing import Any
 
 from hpc.core import serialization
 from hpc.core.arguments import ArgSlot
+from hpc.core.ids import return_id
 from hpc.core.owner.client import Client
+from hpc.core.owner.generator import ObjectRefGenerator
+from hpc.core.owner.ports import Holder
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Shape
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.serializability import ARGUMENTS, explain
-from hpc.core.wire import MAX_FRAME_BYTES, MAX_VALUES_BYTES, NO_ARGUMENTS
+from hpc.core.wire import DYNAMIC, MAX_FRAME_BYTES, MAX_VALUES_BYTES, NO_ARGUMENTS, STREAMING
 
 #: Code larger than this is most likely data that a function has captured.
 LARGE_CODE_BYTES = 1 << 20
@@ -22,7 +25,7 @@ MAX_CODE_BYTES = MAX_FRAME_BYTES // 4 * 3
 Packed = tuple[bytes, tuple[bytes, ...], tuple[bytes, ...], list[ObjectRef[Any]]]
 
 
-def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
+def pack_arguments(client: Holder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
     """Arguments as bytes, the top-level references in order, the references deeper inside.
 
     The last element keeps objects alive until the machine has taken its holds.
@@ -47,7 +50,7 @@ def pack_arguments(client: Client, args: tuple[Any, ...], kwargs: dict[str, Any]
         args, kwargs = _store_large(client, args, kwargs, refs)
         data = serialization.dumps((args, kwargs), ARGUMENTS)
         if data.size > MAX_VALUES_BYTES:  # many small ones: all of them are one object
-            refs.append(client.put((args, kwargs)))
+            refs.append(client.values.put((args, kwargs)))
             data = serialization.dumps(ArgSlot(len(refs) - 1))
     alive = refs + data.refs
     check_refs(alive, client)
@@ -67,14 +70,14 @@ def _take_refs(
 
 
 def _store_large(
-    client: Client, args: tuple[Any, ...], kwargs: dict[str, Any], refs: list[ObjectRef[Any]]
+    client: Holder, args: tuple[Any, ...], kwargs: dict[str, Any], refs: list[ObjectRef[Any]]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments that are too large for a message go through the object store."""
 
     def slot(value: Any) -> Any:
         if type(value) is ArgSlot or serialization.dumps(value).size <= INLINE_BYTES:
             return value
-        refs.append(client.put(value))
+        refs.append(client.values.put(value))
         return ArgSlot(len(refs) - 1)
 
     return tuple(slot(v) for v in args), {k: slot(v) for k, v in kwargs.items()}
@@ -96,14 +99,7 @@ def shape_of(
         tuple(sorted(env.items())),
         actor,
     )
-    with client.lock:
-        shape = client.shapes.get(key)
-        if shape is None:
-            machine = client.machine
-            if machine.groups_gone:
-                client.shapes = {key: one for key, one in client.shapes.items() if one.req in machine.requests}
-            shape = client.shapes[key] = machine.add_shape(Shape(held, placement, strategy, env, actor))
-    return shape
+    return client.shape(key, lambda: Shape(held, placement, strategy, env, actor))
 
 
 def export(client: Client, code: Any, name: str) -> bytes:
@@ -125,8 +121,14 @@ def export(client: Client, code: Any, name: str) -> bytes:
     if len(blob) > LARGE_CODE_BYTES:
         client.warn(f"{name} takes {len(blob) >> 20} MiB pickled: it has captured data; pass it by hpc.put() instead")
     ident = hashlib.blake2b(blob, digest_size=16).digest()
-    with client.lock:
-        for ref in found:
-            client.machine.hold(ref._id)
-        client.machine.functions[ident] = blob
+    client.export(ident, blob, found)
     return ident
+
+
+def references_to(client: Holder, task: bytes, num_returns: int) -> Any:
+    """What a program gets for a task or call that has another number of return values than one."""
+    if num_returns == DYNAMIC:
+        return ObjectRef(task, client)
+    if num_returns == STREAMING:
+        return ObjectRefGenerator(task, client)
+    return [ObjectRef(return_id(task, index), client) for index in range(num_returns)] if num_returns else None

@@ -71,7 +71,7 @@ class Piece:
 
 def ask(node: int, file: str, at: int, size: int, timeout_s: float) -> Piece:
     client = ensure_client()
-    answer = client.request(lambda req: (raylet_of(node), LogQuery(req, file, at, size)), timeout_s)
+    answer = client.conversation.ask(lambda req: (raylet_of(node), LogQuery(req, file, at, size)), timeout_s)
     if not answer.ok:
         raise FileNotFoundError(answer.why)
     return Piece(*msgspec.msgpack.decode(answer.data))

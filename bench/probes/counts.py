@@ -141,7 +141,7 @@ class Program:
 
     def _frames(self) -> dict[str, int]:
         sent, received, raylet = [0], [0], [0]
-        send, receive, mine = Stream.send, Stream.receive, current.client.raylet
+        send, receive, mine = Stream.send, Stream.receive, current.client.sockets.raylet
 
         def counted_send(self: Stream, data: bytes) -> None:
             sent[0] += 1

@@ -9,35 +9,37 @@ from hpc.core.ids import owner_of
 from hpc.core.wire import CancelObject
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.conversation import Conversation
+    from hpc.core.owner.ports import Line
 
 #: How long an owner may take to say whether it can cancel by force.
 ANSWER_S = 10.0
 
 
-def cancel(client: Client, ident: bytes, force: bool, recursive: bool) -> None:
+def cancel(client: Line, conversation: Conversation, ident: bytes, force: bool, recursive: bool) -> None:
     """Cancel the task or call that makes this object. Raises ValueError for ``force`` with a call."""
     machine, owner = client.machine, owner_of(ident)
     if force and owner != client.addr:
-        _ask(client, ident, recursive)
+        _ask(client, conversation, ident, recursive)
         return
-    with client.lock:
+
+    def withdraw() -> None:
         client.check_lost()
         if owner == client.addr:
             machine.cancel(ident, force, recursive)
         elif owner not in machine.gone:
             machine.send(owner, CancelObject(0, ident, force, recursive))
-        client._flush()
-    client._after()
+
+    client.step(withdraw)
 
 
-def _ask(client: Client, ident: bytes, recursive: bool) -> None:
+def _ask(client: Line, conversation: Conversation, ident: bytes, recursive: bool) -> None:
     """Whether it is a task, which force may end, its owner knows."""
     owner = owner_of(ident)
     if owner in client.machine.gone:
         return
     try:
-        answer = client.request(lambda req: (owner, CancelObject(req, ident, True, recursive)), ANSWER_S)
+        answer = conversation.ask(lambda req: (owner, CancelObject(req, ident, True, recursive)), ANSWER_S)
     except GetTimeoutError:
         if owner in client.machine.gone:
             return  # and what it had begun has ended with it

@@ -19,10 +19,10 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpc.core.owner.ports import Collected
+    from hpc.core.owner.ports import Shell
 
 _LIBRARY = sys.stdlib_module_names - {"__main__"}
 
@@ -58,7 +58,7 @@ class _Held:
 class Collections:
     """Watches the collections of a process for its client."""
 
-    def __init__(self, client: Collected) -> None:
+    def __init__(self, client: Shell) -> None:
         self._client = client
         self._lock = client.lock
         gc.callbacks.append(self._watch)
@@ -69,14 +69,14 @@ class Collections:
             gc.callbacks.remove(self._watch)
 
     def _watch(self, phase: str, _info: dict[str, int]) -> None:
-        mine = vars(self._client)  # empty in a forked child
+        mine = vars(self._client)
         if phase == "start":
-            if self._lock.locked() and "lock" in mine and _in_runtime(sys._getframe(1)):
+            if self._lock.locked() and _in_runtime(sys._getframe(1)):
                 mine["lock"] = _Held(self._lock, threading.get_ident())
-        elif type(mine.get("lock")) is _Held:
+        elif type(mine["lock"]) is _Held:
             mine["lock"] = self._lock
 
-    def later(self, what: Callable[[], Any]) -> None:
+    def later(self, what: Callable[[], object]) -> None:
         """Do what a finalizer wanted, on a thread that holds nothing."""
         context = contextvars.copy_context()
 
@@ -87,7 +87,7 @@ class Collections:
                 traceback.print_exc()
 
         self._client.callbacks.append(done)
-        self._client._kick()
+        self._client.sockets.kick()
 
 
 def _in_runtime(frame: FrameType | None) -> bool:

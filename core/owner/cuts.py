@@ -14,10 +14,11 @@ from hpc.core.net.stream import Stream
 from hpc.core.wire import Answer, Call, CreateActor, Message, Task
 
 if TYPE_CHECKING:
-    from hpc.core.owner.ports import Line
+    from hpc.core.owner.conversation import Conversation
+    from hpc.core.owner.ports import Line, Shell
 
 
-def send_instead(client: Line, msg: Message, size: int) -> Message | None:
+def send_instead(client: Line, conversation: Conversation, msg: Message, size: int) -> Message | None:
     """A single message is larger than any may be: whoever waits for what comes of it has an answer here (the client's
     lock is held). Returns what to send in its place."""
     why = why_too_large(msg, size)
@@ -25,20 +26,20 @@ def send_instead(client: Line, msg: Message, size: int) -> Message | None:
         return client.machine.refuse(msg, why)
     req = getattr(msg, "req", 0)
     if client.machine.asked.get(req) is msg:
-        client._reply(req, Answer(req, False, why=why))
+        conversation.answered(req, Answer(req, False, why=why))
         return None
     client.warn(why)
     return say_instead(msg, size)
 
 
-def cut(client: Line, stream: Stream, why: str) -> None:
+def cut(client: Shell, stream: Stream, why: str) -> None:
     """Close a connection. What was said on it is lost, so its other end counts as gone."""
     stream.eof = True
-    if stream is client.raylet:
+    if stream is client.sockets.raylet:
         client.lost = client.lost or f"the connection to the raylet of this node was cut: {why}"
     elif isinstance(stream.peer, Address):
         client.warn(f"the connection to process {stream.peer} was cut: {why}")
         with client.lock:
             client.machine.cut_off(stream.peer, why)
-            client._flush(everything=True)
-    client._closed(stream)
+            client.send_left(everything=True)
+    client.closed(stream)

@@ -12,10 +12,10 @@ import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpc.core.owner.ports import Line
+    from hpc.core.owner.ports import Shell
 
 
-def end_session(client: Line, error: Exception) -> None:
+def end_session(client: Shell, error: Exception) -> None:
     """Show the error and wake all threads that wait, with the reason; a worker ends. The client's lock is free."""
     if client.polling.closing:
         return  # the descriptors are being closed: what failed was about to end
@@ -30,4 +30,4 @@ def end_session(client: Line, error: Exception) -> None:
     except Exception:
         client.lost = client.lost or why
         client.polling.closing = True  # whoever waits looks at this too
-    client._after()
+    client.wake_done()

@@ -16,7 +16,7 @@ from hpc.core.wire import AT_OWNER, MAX_VALUES_BYTES, STORED, Result
 
 if TYPE_CHECKING:
     from hpc.core.owner.memory import Memory
-    from hpc.core.owner.ports import Waits
+    from hpc.core.owner.ports import Line
     from hpc.core.owner.ref import ObjectRef
 
 #: Bytes that are asked for ahead, and the part of the store that they are at most; one object may always be.
@@ -32,7 +32,7 @@ def window(memory: Memory) -> int:
 class Ahead:
     """The objects of one `get`, of which the next ones are asked for while one is read."""
 
-    def __init__(self, line: Waits, memory: Memory, refs: Sequence[ObjectRef[Any]], at: int) -> None:
+    def __init__(self, line: Line, memory: Memory, refs: Sequence[ObjectRef[Any]], at: int) -> None:
         self._line = line
         self._memory = memory
         self._refs = refs
@@ -61,7 +61,7 @@ class Ahead:
                 memory.bring(wanted)
 
 
-def ask_owners(line: Waits, results: dict[bytes, Result]) -> None:
+def ask_owners(line: Line, results: dict[bytes, Result]) -> None:
     """Replace what is still at its owner by what that answers: so many bytes at a time as one message may carry, since
     raylets on the way keep what has not been read yet."""
     missing = [ident for ident, result in results.items() if result.kind == AT_OWNER]
@@ -83,7 +83,7 @@ def ask_owners(line: Waits, results: dict[bytes, Result]) -> None:
                     waiter.needed = len(pending)
                     for entry in pending:
                         machine.await_value(entry, waiter)
-                    line._flush(everything=True)
+                    line.send_left(everything=True)
                 line.wait_for(waiter, None)
             for entry in entries:
                 assert entry.result is not None
@@ -94,7 +94,7 @@ def ask_owners(line: Waits, results: dict[bytes, Result]) -> None:
 
 
 def wait_here(
-    line: Waits, memory: Memory, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+    line: Line, memory: Memory, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
 ) -> set[bytes]:
     """Until ``num_returns`` of the objects have values that are on this node, or the time is over; which have not.
 

@@ -2,7 +2,8 @@
 
 A child that is not executed anew (os.fork, multiprocessing's "fork") has copies of the parent's sockets, and locks in
 whatever state they were in.  If it used them, two processes would speak as one, and the raylet would drop both.  So in
-the child the client becomes another class, whose every use raises; the parent notices nothing, and pays nothing.
+the child nothing is the current client, and the one that references know has a lock that nobody gets: all that it does
+begins with that.  The parent notices nothing, and pays nothing.
 
 A driver's child also closes its copies of the sockets, else the session would not see the driver leave before the
 child has ended.  A worker's child keeps them: as long as it lives its views of shared memory stay valid.
@@ -12,10 +13,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from hpc.core.owner.client import Client
 from hpc.core.process.current import current
+
+if TYPE_CHECKING:
+    import threading
+
+    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Process
 
 WHAT_TO_DO = (
     "this process was forked from one that is connected to a session, and the connection stays with the parent. Use "
@@ -23,35 +29,25 @@ WHAT_TO_DO = (
     "this one a connection of its own with hpc.init(address=...)"
 )
 
-_kept: list[dict[str, Any]] = []  # what the parent's client had: freeing it here would run its finalizers
+_kept: list[Client] = []  # the parent's: freeing it here would run its finalizers
 _watching = False
 
 
-class _Nothing:
-    """Takes the ends of references, which come at any time; all else raises."""
+class NoClient:
+    """Stands where the current client would be."""
 
-    def __init__(self) -> None:
-        self.dropped: deque[Any] = deque(maxlen=0)
-
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         raise RuntimeError(WHAT_TO_DO)
 
 
-class ForkedClient(Client):
-    """The parent's client, in the child."""
+class NoLock:
+    """Stands where a client's lock would be."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __enter__(self) -> NoReturn:
         raise RuntimeError(WHAT_TO_DO)
 
-
-def _refuse(self: Any, *_args: Any, **_options: Any) -> Any:
-    raise RuntimeError(WHAT_TO_DO)
-
-
-for _kind in (Client, *Client.__bases__):
-    for _name, _method in list(vars(_kind).items()):
-        if callable(_method) and not _name.startswith("__"):
-            setattr(ForkedClient, _name, _refuse)
+    def __exit__(self, *_error: object) -> None:
+        """Nobody comes here."""
 
 
 def watch_forks() -> None:
@@ -63,28 +59,19 @@ def watch_forks() -> None:
 
 
 def is_forked() -> bool:
-    """Whether the client of this process is its parent's."""
-    return isinstance(current.client, ForkedClient)
+    """Whether the client of this process was its parent's."""
+    return isinstance(current.client, NoClient)
 
 
 def _cut_off() -> None:
-    client = current.client
-    if not isinstance(client, Client) or isinstance(client, ForkedClient):
+    client = cast("Client | None", current.client)
+    if client is None or is_forked():
         return
     if client.kind == "driver":
-        _close_copies(client)
-    _kept.append(dict(client.__dict__))
-    client.__dict__.clear()
-    client.__dict__["machine"] = _Nothing()
-    client.__class__ = ForkedClient
-
-
-def _close_copies(client: Client) -> None:
-    for stream in list(client.by_fd.values()):
-        stream.sock.close()
-    client._epoll.close()
-    client.arena.close()
-    try:
-        os.close(client._kick_fd)
-    except OSError:
-        pass
+        client.sockets.close_copies()
+        client.arena.close()
+    _kept.append(client)
+    client.collections.close()
+    client.lock = cast("threading.Lock", NoLock())
+    client.dropped = deque(maxlen=0)  # the ends of references come at any time
+    current.client = cast("Process", NoClient())

@@ -13,7 +13,7 @@ from hpc.core.owner.streams import END, item_id
 from hpc.core.process.current import current
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.ports import Holder
 
 
 _NO_WAY_BACK = (
@@ -38,7 +38,7 @@ class ObjectRefGenerator:
     taken are freed when the generator object is dropped. It stays in the process that submitted the task.
     """
 
-    def __init__(self, task: bytes, client: Client) -> None:
+    def __init__(self, task: bytes, client: Holder) -> None:
         self._client = client
         self._end = ObjectRef[Any](task, client)
         self._task = task
@@ -54,7 +54,7 @@ class ObjectRefGenerator:
         """The next reference; after ``timeout_s`` seconds without an item a nil reference."""
         self._check_session()
         ident = item_id(self._task, self._taken)
-        ready = self._client.wait_for_entry(ident, timeout_s)
+        ready = self._client.values.wait_for_entry(ident, timeout_s)
         if not ready:
             return ObjectRef(NIL, self._client)
         return self._take(ident)
@@ -64,14 +64,10 @@ class ObjectRefGenerator:
             check_refs([self._end], current.client)  # the items of an earlier session are nowhere
 
     def _take(self, ident: bytes) -> ObjectRef[Any]:
-        client = self._client
-        with client.lock:
-            if client.machine.objects[ident].result is END:
-                raise StopIteration
-            client.machine.take_item(self._task)
-            client._flush()
+        if not self._client.take_item(self._task, ident):
+            raise StopIteration
         self._taken += 1
-        return ObjectRef(ident, client)
+        return ObjectRef(ident, self._client)
 
     def __aiter__(self) -> ObjectRefGenerator:
         return self
@@ -92,7 +88,7 @@ class ObjectRefGenerator:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(arrive)
 
-        self._client.call_when_ready(ident, ready)
+        self._client.values.call_when_ready(ident, ready)
         await arrived
         try:
             return self._take(ident)
@@ -105,13 +101,12 @@ class ObjectRefGenerator:
 
     def next_ready(self) -> bool:
         """Whether there is an item that ``next`` would return at once."""
-        entry = self._client.machine.objects.get(item_id(self._task, self._taken))
-        return entry is not None and entry.result is not None and entry.result is not END
+        result = self._client.values.result_of(item_id(self._task, self._taken))
+        return result is not None and result is not END
 
     def is_finished(self) -> bool:
         """Whether all items have been taken and no more will come."""
-        entry = self._client.machine.objects.get(item_id(self._task, self._taken))
-        return entry is not None and entry.result is END
+        return self._client.values.result_of(item_id(self._task, self._taken)) is END
 
     def completed(self) -> ObjectRef[Any]:
         """A reference that has a value (None) when the generator has ended. It raises if it was cancelled, or its

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hpc.core import exceptions, serialization
 from hpc.core.owner.tables import Entry, Waiter
@@ -32,8 +33,8 @@ from hpc.core.wire import (
 )
 
 if TYPE_CHECKING:
+    from hpc.core.owner.conversation import Conversation
     from hpc.core.owner.ports import Line
-
 
 #: What is on this node is read even when the time is over, if the raylet answers within this time.
 HERE_S = 1.0
@@ -52,31 +53,41 @@ class Pin:
         self.views = 0
 
 
+@dataclass(eq=False)
+class Coming:
+    """What a thread waits for: one object, or the arguments of a task. ``outcome`` is the pin or pins, or the raylet's
+    message that says why there is none; None while nothing has come, or when the session is gone."""
+
+    waiter: Waiter
+    outcome: Pin | list[Pin] | Fetched | FetchedAll | None = None
+
+
 class Memory:
     """The pins of one process. Methods that say so are called with the client's lock held."""
 
-    def __init__(self, client: Line, arena: Arena) -> None:
-        self.client = client
+    def __init__(self, line: Line, conversation: Conversation, arena: Arena) -> None:
+        self._line = line
+        self._conversation = conversation
         self.arena = arena
         self.pins: dict[bytes, Pin] = {}
         self.unviewed: deque[Pin] = deque()
-        self._fetching: dict[bytes, list[list[Any]]] = {}
+        self._fetching: dict[bytes, list[Coming]] = {}
         self._arrivals: dict[bytes, list[tuple[Waiter, set[bytes]]]] = {}
-        self._admitting: dict[int, list[Any]] = {}
+        self._admitting: dict[int, Coming] = {}
         self._admissions = 0
 
     # -------------------------------------------------------------- writing
 
     def store(self, ident: bytes, data: serialization.Serialized, keep: bool = True) -> None:
         """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it."""
-        client = self.client
-        raylet = client.machine.raylet
+        line = self._line
+        raylet = line.machine.raylet
         offset = self._alloc(ident, data.size)
         try:
             data.write_into(self.arena.writable(offset, data.size), copy)
         except BaseException as error:
-            with client.lock:
-                client.send_now(raylet, [Abandon(offset)])
+            with line.lock:
+                line.send_now(raylet, [Abandon(offset)])
             if isinstance(error, OSError):
                 raise exceptions.ObjectStoreFullError(
                     f"this node has no memory for {data.size} bytes more in the object store ({error.strerror}); its "
@@ -84,18 +95,18 @@ class Memory:
                 ) from None
             raise
         messages: list[Message] = [Seal(ident, offset, data.size)]
-        with client.lock:
+        with line.lock:
             if keep:
                 self.pins[ident] = Pin(ident, offset, data.size, True)
             else:
                 messages.append(Unpin([ident]))
-            client.send_now(raylet, messages)
+            line.send_now(raylet, messages)
 
     def _alloc(self, ident: bytes, size: int) -> int:
         """Space in the arena. A raylet whose store is full answers when there is room, or that there will be none."""
-        client = self.client
-        client.flush()
-        answer: Allocated = client.request(lambda req: (client.machine.raylet, Alloc(req, size, ident)))
+        line = self._line
+        line.flush()
+        answer: Allocated = self._conversation.ask(lambda req: (line.machine.raylet, Alloc(req, size, ident)))
         if answer.offset < 0:
             raise exceptions.ObjectStoreFullError(answer.why)
         return answer.offset
@@ -105,7 +116,7 @@ class Memory:
     def view(self, ident: bytes, result: Result, until: float | None) -> memoryview:
         """A read-only view of a stored object, pinned as long as the view lives. Raises GetTimeoutError if it is not on
         this node ``until`` then."""
-        with self.client.lock:
+        with self._line.lock:
             pin = self.pins.get(ident)
             if pin is not None:
                 pin.views += 1
@@ -115,33 +126,33 @@ class Memory:
 
     def _fetch(self, ident: bytes, result: Result, until: float | None) -> Pin:
         """Have the raylet bring the object here; the pin that comes back counts one view for us."""
-        client = self.client
+        line = self._line
         waiter = Waiter(1)
-        slot: list[Any] = [waiter, None]
-        if until is not None and client.addr.node in result.nodes:
+        coming = Coming(waiter)
+        if until is not None and line.addr.node in result.nodes:
             until += HERE_S
-        with client.lock:
-            client.check_lost()
+        with line.lock:
+            line.check_lost()
             waiting = self._fetching.get(ident)
             if waiting is None:
                 waiting = self._fetching[ident] = []
-                client.send_now(client.machine.raylet, [Fetch(ident, result.size, list(result.nodes))])
-            waiting.append(slot)
+                line.send_now(line.machine.raylet, [Fetch(ident, result.size, list(result.nodes))])
+            waiting.append(coming)
         arrived = False
         try:
-            arrived = client.wait_for(waiter, None if until is None else max(0.0, until - time.monotonic()))
+            arrived = line.wait_for(waiter, None if until is None else max(0.0, until - time.monotonic()))
         finally:
             if not arrived:
-                with client.lock:
-                    if slot[1] is None and slot in waiting:
-                        waiting.remove(slot)
-                    elif isinstance(slot[1], Pin):
-                        self.unviewed.append(slot[1])
+                with line.lock:
+                    if coming.outcome is None and coming in waiting:
+                        waiting.remove(coming)
+                    elif isinstance(coming.outcome, Pin):
+                        self.unviewed.append(coming.outcome)
         if not arrived:
             raise exceptions.GetTimeoutError(f"object {ident.hex()} did not arrive on this node in time")
-        answer = slot[1]
+        answer = coming.outcome
         if answer is None:
-            raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
+            raise exceptions.SessionLostError(f"the session is gone: {line.lost}")
         if isinstance(answer, Fetched):
             raise _failure(ident, answer)
         assert isinstance(answer, Pin)
@@ -163,8 +174,8 @@ class Memory:
                 messages.append(Fetch(ident, result.size, list(result.nodes)))
             if waiter is not None and arrived is not None:
                 self._arrivals.setdefault(ident, []).append((waiter, arrived))
-        if messages and not self.client.lost:
-            self.client.send_now(self.client.machine.raylet, messages)
+        if messages and not self._line.lost:
+            self._line.send_now(self._line.machine.raylet, messages)
 
     def bring_no_more(self, idents: list[bytes], waiter: Waiter) -> None:
         """The waiter does not wait for these any more (the lock is held)."""
@@ -176,10 +187,10 @@ class Memory:
     def admit(self, stored: Mapping[bytes, Result]) -> list[Pin]:
         """Pin the arguments of a task, all or none, so that tasks whose arguments do not fit together take turns. The
         pins that come back count one view each for the caller. Raises as `view` does."""
-        client = self.client
-        slot: list[Any] = [Waiter(1), None]
-        with client.lock:
-            client.check_lost()
+        line = self._line
+        coming = Coming(Waiter(1))
+        with line.lock:
+            line.check_lost()
             here = [self.pins[ident] for ident in stored if ident in self.pins]
             if len(here) == len(stored):
                 for pin in here:
@@ -187,24 +198,25 @@ class Memory:
                 return here
             self._admissions += 1
             number = self._admissions
-            self._admitting[number] = slot
+            self._admitting[number] = coming
             results = stored.values()
             request = FetchAll(number, list(stored), [r.size for r in results], [list(r.nodes) for r in results])
-            client.send_now(client.machine.raylet, [request])
+            line.send_now(line.machine.raylet, [request])
         arrived = False
         try:
-            arrived = client.wait_for(slot[0], None)
+            arrived = line.wait_for(coming.waiter, None)
         finally:
             if not arrived:
-                with client.lock:
+                with line.lock:
                     self._admitting.pop(number, None)
-                    self.unviewed.extend(slot[1] if isinstance(slot[1], list) else ())
-        if isinstance(slot[1], FetchedAll):
-            raise _failure(slot[1].bad, slot[1])
-        if slot[1] is None:
-            raise exceptions.SessionLostError(f"the session is gone: {client.lost}")
-        pins: list[Pin] = slot[1]
-        return pins
+                    self.unviewed.extend(coming.outcome if isinstance(coming.outcome, list) else ())
+        answer = coming.outcome
+        if answer is None:
+            raise exceptions.SessionLostError(f"the session is gone: {line.lost}")
+        if isinstance(answer, FetchedAll):
+            raise _failure(answer.bad, answer)
+        assert isinstance(answer, list)
+        return answer
 
     def handle(self, msg: Message) -> None:
         """A message of the raylet (the lock is held)."""
@@ -221,9 +233,9 @@ class Memory:
         """The raylet has pinned an object for us: remember it, or give back what we had already."""
         pin = self.pins.get(ident)
         if pin is not None:
-            self.client.send_now(self.client.machine.raylet, [Unpin([ident])])
+            self._line.send_now(self._line.machine.raylet, [Unpin([ident])])
         else:
-            entry: Entry | None = self.client.machine.objects.get(ident)
+            entry: Entry | None = self._line.machine.objects.get(ident)
             pin = self.pins[ident] = Pin(ident, offset, size, entry is not None)
             if entry is not None:
                 entry.pinned = True
@@ -233,27 +245,25 @@ class Memory:
         return pin
 
     def _fetched_all(self, msg: FetchedAll) -> None:
-        slot = self._admitting.pop(msg.req, None)
-        outcome: Any = msg
+        coming = self._admitting.pop(msg.req, None)
+        outcome: list[Pin] | FetchedAll = msg
         if not msg.cause:
-            views = 1 if slot is not None else 0
+            views = 1 if coming is not None else 0
             places = zip(msg.idents, msg.offsets, msg.sizes)
             outcome = [self._pinned(ident, offset, size, views) for ident, offset, size in places]
-        if slot is not None:
-            slot[1] = outcome
-            slot[0].needed = 0
-            self.client.machine.woken.append(slot[0])
+        if coming is not None:
+            coming.outcome = outcome
+            self._wake(coming.waiter)
 
     def _fetched(self, msg: Fetched) -> None:
-        machine = self.client.machine
+        machine = self._line.machine
         waiting = self._fetching.pop(msg.ident, [])
-        outcome: Any = msg
+        outcome: Pin | Fetched = msg
         if msg.offset >= 0:
             outcome = self._pinned(msg.ident, msg.offset, msg.size, len(waiting))
-        for slot in waiting:
-            slot[1] = outcome
-            slot[0].needed = 0
-            machine.woken.append(slot[0])
+        for coming in waiting:
+            coming.outcome = outcome
+            self._wake(coming.waiter)
         for waiter, arrived in self._arrivals.pop(msg.ident, ()):
             arrived.add(msg.ident)
             waiter.needed -= 1
@@ -263,20 +273,22 @@ class Memory:
     def lose(self) -> None:
         """The session is gone: whoever waits for an object is woken (the lock is held)."""
         for waiting in self._fetching.values():
-            for slot in waiting:
-                slot[0].needed = 0
-                self.client.machine.woken.append(slot[0])
-        for slot in self._admitting.values():
-            slot[0].needed = 0
-            self.client.machine.woken.append(slot[0])
+            for coming in waiting:
+                self._wake(coming.waiter)
+        for coming in self._admitting.values():
+            self._wake(coming.waiter)
         for ident, watching in self._arrivals.items():
             for waiter, arrived in watching:
                 arrived.add(ident)
-                waiter.needed = 0
-                self.client.machine.woken.append(waiter)
+                self._wake(waiter)
         self._fetching.clear()
         self._arrivals.clear()
         self._admitting.clear()
+
+    def _wake(self, waiter: Waiter) -> None:
+        """The waiter needs nothing more (the lock is held)."""
+        waiter.needed = 0
+        self._line.machine.woken.append(waiter)
 
     # -------------------------------------------------------------- letting go
 
@@ -284,13 +296,13 @@ class Memory:
         """Give back the pins that neither an entry nor a view needs any more (the lock is held)."""
         pins = self.pins
         gone: list[bytes] = []
-        for ident in self.client.machine.unpinned:
+        for ident in self._line.machine.unpinned:
             pin = pins.get(ident)
             if pin is not None:
                 pin.entry = False
                 if not pin.views:
                     gone.append(ident)
-        self.client.machine.unpinned.clear()
+        self._line.machine.unpinned.clear()
         while self.unviewed:
             pin = self.unviewed.popleft()
             pin.views -= 1
@@ -302,7 +314,7 @@ class Memory:
     def _give_back(self, idents: list[bytes]) -> None:
         for ident in idents:
             self.pins.pop(ident, None)
-        self.client.send_now(self.client.machine.raylet, [Unpin(idents)])
+        self._line.send_now(self._line.machine.raylet, [Unpin(idents)])
 
 
 def _failure(ident: bytes, answer: Fetched | FetchedAll) -> exceptions.HpcError:

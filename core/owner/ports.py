@@ -1,12 +1,18 @@
-"""What the files below a client need of it, as types. A `Client` is all of these; none of them imports it."""
+"""What the parts of a client need of each other, and of the process around it: the interfaces, without the client.
+
+`Client` has all that is asked for here. References, memory and questions name what they use of it, so that each can be
+read, and tried, without the rest.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hpc.core.ids import Address
-from hpc.core.wire import Message, Registered
+from hpc.core.owner.tables import CallKind, Needs, Waiter
+from hpc.core.wire import Message, Registered, Result
 
 if TYPE_CHECKING:
     import threading
@@ -15,118 +21,196 @@ if TYPE_CHECKING:
     from hpc.core.owner.callbacks import Callbacks
     from hpc.core.owner.machine import OwnerMachine
     from hpc.core.owner.polling import PollLock
-    from hpc.core.owner.tables import Needs, Waiter
+    from hpc.core.owner.sockets import Sockets
     from hpc.core.store.arena import Arena
+
+T = TypeVar("T")
+#: Ids of objects.
+Ids = tuple[bytes, ...]
+#: A process's knowledge of one thing, for people.
+Row = dict[str, Any]
+
+
+class Hooks(Protocol):
+    """What a process has done beside being an owner. A worker is told of frames and waits; a driver needs none."""
+
+    def on_frame(self) -> None:
+        """A frame of messages has been taken. The client's lock is held."""
+
+    def before_wait(self, needs: Needs | None) -> Callable[[], None] | None:
+        """User code is about to wait: for ``needs``, if that is known and the wait has no limit. May raise
+        DeadlockError; what it returns is called after the wait."""
+
+    def on_background(self) -> None:
+        """The background thread has looked after timers."""
+
+    def more_state(self, what: str, limit: int) -> list[Row]:
+        """Rows that this process has beside those of an owner."""
+
+
+class NoHooks:
+    """The hooks of a process that is an owner only."""
+
+    def on_frame(self) -> None:
+        """Nothing to do."""
+
+    def before_wait(self, needs: Needs | None) -> None:
+        """Nothing to do."""
+
+    def on_background(self) -> None:
+        """Nothing to do."""
+
+    def more_state(self, what: str, limit: int) -> list[Row]:
+        """No rows."""
+        return []
+
+
+class Line(Protocol):
+    """What those who send, wait and are woken need of the client: memory, fetching, questions, output."""
+
+    addr: Address
+    lock: threading.Lock
+    lost: str
+    machine: OwnerMachine
+
+    def check_lost(self) -> None:
+        """SessionLostError if the session is gone."""
+
+    def flush(self) -> None:
+        """Send everything that waits to be sent."""
+
+    def step(self, do: Callable[[], T], everything: bool = False) -> T:
+        """Have the machine take a step, send what it leaves, and wake the threads that can go on."""
+
+    def send_left(self, everything: bool = False) -> None:
+        """Send what the machine left (the lock is held)."""
+
+    def send_now(self, dst: Address, messages: list[Message]) -> None:
+        """Send to a process, directly or by the raylet (the lock is held)."""
+
+    def wait_for(
+        self, waiter: Waiter, timeout_s: float | None, for_others: bool = False, needs: Needs | None = None
+    ) -> bool:
+        """Until the waiter needs nothing more; False after the timeout."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning of the runtime to the user."""
+
+
+class Gets(Protocol):
+    """Values by reference: what references, generators and arguments need of a client's values."""
+
+    def adopt(self, ident: bytes) -> Any:
+        """A reference that has come from elsewhere."""
+
+    def call_when_ready(self, ident: bytes, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once the object has a value."""
+
+    def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]:
+        """The values of the references, in order."""
+
+    def hold_for_good(self, ident: bytes) -> None:
+        """From now on the object lives as long as this process is in the session."""
+
+    def put(self, value: Any) -> Any:
+        """A reference to a value that is stored."""
+
+    def result_of(self, ident: bytes) -> Result | None:
+        """What an object that this process holds has for a value, if it has one."""
+
+    def wait(
+        self, refs: Sequence[Any], num_returns: int, timeout_s: float | None, fetch_local: bool = True
+    ) -> tuple[list[Any], list[Any]]:
+        """The references with a value, and the rest."""
+
+    def wait_for_entry(self, ident: bytes, timeout_s: float | None) -> bool:
+        """Until an object that this process holds has a value; False after the timeout."""
 
 
 class Holder(Protocol):
-    """What a reference needs of the process that holds it."""
+    """What references, and handles and generators that have one, need of the client that they came to."""
+
+    #: The ends of references, of any thread, until the machine takes them.
+    dropped: deque[bytes]
 
     @property
-    def registered(self) -> Registered: ...
+    def registered(self) -> Registered:
+        """What the raylet has said of this process and its session."""
 
     @property
-    def machine(self) -> OwnerMachine: ...
+    def values(self) -> Gets:
+        """The values that this process can get."""
 
-    def get(self, refs: Sequence[Any], timeout_s: float | None) -> list[Any]: ...
+    def call(self, kind: CallKind, actor: Reference, data: bytes, refs: Ids, holds: Ids, parent: bytes) -> bytes:
+        """Call a method of an actor. Returns the call's id, an object that is held once."""
 
-    def call_when_ready(self, ident: bytes, callback: Callable[[], None]) -> None: ...
+    def cancel(self, ident: bytes, force: bool, recursive: bool) -> None:
+        """Cancel the task or call that makes this object."""
 
-    def hold_for_good(self, ident: bytes) -> None: ...
+    def free(self, idents: list[bytes]) -> None:
+        """Give up the values of these objects, although they are held."""
 
-    def adopt(self, ident: bytes) -> Any: ...
+    def kill(self, actor: bytes, no_restart: bool) -> None:
+        """End an actor."""
+
+    def later(self, what: Callable[[], object]) -> None:
+        """Do what a finalizer wants on a thread that holds nothing."""
+
+    def take_item(self, task: bytes, ident: bytes) -> bool:
+        """Take the next item of a generator, which is there; False if that is its end."""
 
 
 class Reference(Protocol):
-    """A reference, as far as it matters who holds it."""
+    """A reference, as far as it matters what it refers to and to which client it came."""
+
+    @property
+    def _id(self) -> bytes: ...
 
     @property
     def _client(self) -> Holder: ...
 
-    def hex(self) -> str: ...
+    def hex(self) -> str:
+        """Its id in hexadecimal."""
 
 
 class Process(Holder, Protocol):
     """What anything in this process may ask of its client."""
 
-    @property
-    def addr(self) -> Address: ...
+    addr: Address
+    arena: Arena
+    kind: str
+    node_dir: str
 
-    @property
-    def arena(self) -> Arena: ...
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def node_dir(self) -> str: ...
-
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Leave the session."""
 
 
-class Waits(Protocol):
-    """What is needed to wait for entries of the machine."""
+class Shell(Line, Protocol):
+    """What those need who cut connections, end the session, or do something on another thread."""
 
-    @property
-    def lock(self) -> threading.Lock: ...
+    callbacks: Callbacks
+    kind: str
+    polling: PollLock
+    sockets: Sockets
 
-    @property
-    def machine(self) -> OwnerMachine: ...
+    def closed(self, stream: Stream) -> None:
+        """The other end of a connection is gone."""
 
-    def check_lost(self) -> None: ...
+    def lose(self, why: str) -> None:
+        """The session is gone (the lock is held)."""
 
-    def wait_for(
-        self, waiter: Waiter, timeout_s: float | None, for_others: bool = False, needs: Needs | None = None
-    ) -> bool: ...
-
-    def _flush(self, everything: bool = False) -> None: ...
-
-
-class Collected(Protocol):
-    """What is needed to let finalizers use the session: the client's attribute ``lock`` is changed meanwhile."""
-
-    @property
-    def lock(self) -> threading.Lock: ...
-
-    @property
-    def callbacks(self) -> Callbacks: ...
-
-    def _kick(self) -> None: ...
+    def wake_done(self) -> None:
+        """Outside the lock: wake those who wait for what is there now."""
 
 
-class Line(Waits, Protocol):
-    """What is needed to ask and to tell others, and to end all that: the connection to the session."""
+class Home(Holder, Line, Protocol):
+    """What values need: they are waited for, and references to them are made."""
 
-    lost: str
+    hooks: Hooks
+    polling: PollLock
 
-    @property
-    def addr(self) -> Address: ...
+    def check_closing(self) -> None:
+        """SessionLostError if this process leaves the session."""
 
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def polling(self) -> PollLock: ...
-
-    @property
-    def raylet(self) -> Stream: ...
-
-    #: Questions that have no answer yet, by their number, and the last number.
-    replies: dict[int, list[Any]]
-    _reqs: int
-
-    def send_now(self, dst: Address, messages: list[Message]) -> None: ...
-
-    def request(self, build: Callable[[int], tuple[Address, Message]], timeout_s: float | None = None) -> Any: ...
-
-    def flush(self) -> None: ...
-
-    def lose(self, why: str) -> None: ...
-
-    def warn(self, text: str) -> None: ...
-
-    def _after(self) -> None: ...
-
-    def _closed(self, stream: Stream) -> None: ...
-
-    def _reply(self, req: int, msg: Message) -> None: ...
+    def wake_done(self) -> None:
+        """Outside the lock: wake those who wait for what is there now."""

@@ -13,9 +13,10 @@ import msgspec
 
 from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.tables import Waiter
-from hpc.core.wire import FlushLogs, LogLines, LogsSeen
+from hpc.core.wire import Answer, FlushLogs, LogLines, LogsSeen
 
 if TYPE_CHECKING:
+    from hpc.core.owner.conversation import Conversation
     from hpc.core.owner.ports import Line
 
 #: A driver that leaves waits for output as long as some comes at least this often.
@@ -35,8 +36,9 @@ class Shows(Protocol):
 class Printed:
     """A process's end of what workers print for it."""
 
-    def __init__(self, client: Line) -> None:
+    def __init__(self, client: Line, conversation: Conversation) -> None:
         self._client = client
+        self._conversation = conversation
         #: None where nobody wants to see any.
         self.terminal: Shows | None = None
         self._taken = 0
@@ -67,13 +69,9 @@ class Printed:
         """The same for some nodes; returns those that their workers used."""
         client = self._client
         waiter = Waiter(0)
-        slots: dict[int, list[object]] = {}
         with client.lock:
-            for node in nodes - set(client.machine.gone_nodes):
-                client._reqs += 1
-                waiter.needed += 1
-                slots[client._reqs] = client.replies[client._reqs] = [waiter, None]
-                client.send_now(raylet_of(node), [FlushLogs(client._reqs)])
+            raylets = [raylet_of(node) for node in nodes - set(client.machine.gone_nodes)]
+            questions = self._conversation.ask_each(raylets, FlushLogs, waiter)
         taken, until = self._taken, time.monotonic() + SILENT_S
         while waiter.needed > 0 and time.monotonic() < until and not client.lost:
             client.wait_for(waiter, SILENT_S / 4)
@@ -81,8 +79,7 @@ class Printed:
                 taken, until = self._taken, time.monotonic() + SILENT_S
         found: set[int] = set()
         with client.lock:
-            for req, slot in slots.items():
-                client.replies.pop(req, None)
-                if slot[1] is not None:
-                    found.update(msgspec.msgpack.decode(slot[1].data, type=list[int]))  # type: ignore[attr-defined]
+            for answer in self._conversation.take_answers(questions).values():
+                assert isinstance(answer, Answer)
+                found.update(msgspec.msgpack.decode(answer.data, type=list[int]))
         return found

@@ -28,8 +28,6 @@ class ObjectRef(Generic[T]):
     """A reference to an object. Get its value with ``hpc.get(ref)``, or ``await ref``."""
 
     __slots__ = ("__weakref__", "_client", "_id")
-    #: The client that holds it: here no more than a Holder.
-    _client: Any
 
     def __init__(self, ident: bytes, client: Holder) -> None:
         self._id = ident
@@ -37,7 +35,7 @@ class ObjectRef(Generic[T]):
 
     def __del__(self) -> None:
         try:
-            self._client.machine.dropped.append(self._id)
+            self._client.dropped.append(self._id)
         except AttributeError:
             pass
 
@@ -89,7 +87,9 @@ class ObjectRef(Generic[T]):
     def __reduce__(self) -> tuple[Any, ...]:
         found = context.found
         if found is None:
-            self._client.hold_for_good(self._id)  # pickled by a program's own hand: nobody tells when the copy is gone
+            self._client.values.hold_for_good(
+                self._id
+            )  # pickled by a program's own hand: nobody tells when the copy is gone
         else:
             found.append(self)
         return (rebuild, (self._id,))
@@ -112,11 +112,11 @@ class ObjectRef(Generic[T]):
             if not future.set_running_or_notify_cancel():
                 return  # cancelled, as by asyncio.wait_for: nobody wants the value any more
             try:
-                future.set_result(client.get([self], None)[0])
+                future.set_result(client.values.get([self], None)[0])
             except BaseException as error:
                 future.set_exception(error)
 
-        client.call_when_ready(self._id, ready)
+        client.values.call_when_ready(self._id, ready)
         return future
 
     def as_future(self) -> asyncio.Future[T]:
@@ -136,7 +136,7 @@ ObjectID = ObjectRef
 
 def rebuild(ident: bytes) -> ObjectRef[Any]:
     """Unpickle a reference: from now on this process holds the object."""
-    return need_client().adopt(ident)
+    return need_client().values.adopt(ident)
 
 
 __all__ = ["ObjectID", "ObjectRef", "current", "need_client", "rebuild"]

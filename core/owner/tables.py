@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -116,18 +117,41 @@ class CallRec(msgspec.Struct, gc=False, eq=False):
     cancelled: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class TaskKind:
+    """One function with its options, as its tasks are made. ``fn`` is the id of its code; ``window``: so many items of
+    a generator may wait to be taken (0: any number)."""
+
+    fn: bytes
+    name: str
+    shape: Shape
+    num_returns: int
+    retries: int
+    retry_exceptions: bool
+    window: int
+
+
+@dataclass(slots=True, eq=False)
 class CallKind:
-    """One method of one handle, as its calls are made: those of one kind may travel as a run, ``open`` while more may
-    join it. ``rest``: so many calls are yet made one by one, because one of the last ended in a way that ends a run."""
+    """One method of one handle with its options, as its calls are made.
 
-    __slots__ = ("method", "open", "rest", "retries", "retry_exceptions")
+    Those of a kind that may (``joins``) travel as a run, ``open`` while more may join it. ``rest``: so many calls are
+    yet made one by one, because one of the last ended in a way that ends a run. ``most_pending``: so many calls of this
+    process to the actor may be unfinished (-1: any number).
+    """
 
-    def __init__(self, method: str, retries: int, retry_exceptions: bool) -> None:
-        self.method = method
-        self.retries = retries
-        self.retry_exceptions = retry_exceptions
-        self.open: CallRun | None = None
-        self.rest = 0
+    method: str
+    retries: int
+    retry_exceptions: bool
+    num_returns: int = 1
+    group: str = ""
+    window: int = 0
+    out_of_order: bool = False
+    most_pending: int = -1
+    actor_class: str = ""
+    joins: bool = True
+    open: CallRun | None = None
+    rest: int = 0
 
 
 class CallRun:

@@ -1,13 +1,12 @@
 """Values as the program meets them: get, wait, put, and references that arrive from elsewhere.
 
-This half of the client decides nothing and speaks to nobody: it waits for entries of the machine and turns their
+This part of a client decides nothing and speaks to nobody: it waits for entries of the machine and turns their
 results into Python values.
 """
 
 from __future__ import annotations
 
 import pickle
-import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 from hpc.core import exceptions, serialization
 from hpc.core.failures import error_of
 from hpc.core.owner.fetching import Ahead, ask_owners, wait_here
-from hpc.core.owner.polling import PollLock
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Entry, ErrorWatch, Needs, Waiter
-from hpc.core.wire import INLINE, STORED, Registered, Result
+from hpc.core.wire import INLINE, STORED, Result
 
 if TYPE_CHECKING:
-    from hpc.core.owner.machine import OwnerMachine
     from hpc.core.owner.memory import Memory, Pin
+    from hpc.core.owner.ports import Home
 
 unpickle = pickle.loads
 PICKLED = serialization.PICKLED
@@ -31,11 +29,6 @@ PICKLED = serialization.PICKLED
 ASKED_S = 0.01
 #: Values up to this size travel inside messages; larger ones go through the arena.
 INLINE_BYTES = 100 * 1024
-
-
-#: Called before user code waits, with what it needs if that is known and the wait has no limit. It may raise
-#: DeadlockError; what it returns is called afterwards.
-BeforeWait = Callable[[Needs | None], Callable[[], None] | None]
 
 
 def seconds_until(until: float | None) -> float | None:
@@ -46,47 +39,29 @@ def seconds_until(until: float | None) -> float | None:
 class Values:
     """The part of a client that handles values."""
 
-    lock: threading.Lock
-    machine: OwnerMachine
-    memory: Memory
-    registered: Registered
-
-    before_wait: BeforeWait
-    polling: PollLock
-    held_for_good: set[bytes]
-
-    def wait_for(
-        self, waiter: Waiter, timeout_s: float | None, for_others: bool = False, needs: Needs | None = None
-    ) -> bool:
-        """Provided by the client."""
-        raise NotImplementedError
-
-    def check_lost(self) -> None:
-        """Provided by the client."""
-        raise NotImplementedError
-
-    def check_closing(self) -> None:
-        """Provided by the client."""
-        raise NotImplementedError
-
-    def _flush(self, everything: bool = False) -> None:
-        raise NotImplementedError
-
-    def _after(self) -> None:
-        raise NotImplementedError
+    def __init__(self, client: Home, memory: Memory) -> None:
+        self._client = client
+        self.machine = client.machine
+        self.memory = memory
+        self._held_for_good: set[bytes] = set()
 
     # -------------------------------------------------------------- waiting, getting, putting
 
     def call_when_ready(self, ident: bytes, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the object has a value: from a thread of the runtime, or at once."""
-        with self.lock:
+        with self._client.lock:
             entry = self.machine.objects[ident]
             ready = entry.result is not None
             if not ready:
                 self.machine.await_value(entry, Waiter(1, callback))
-                self._flush()
+                self._client.send_left()
         if ready:
             callback()
+
+    def result_of(self, ident: bytes) -> Result | None:
+        """What an object that this process holds has for a value; None if it has none yet."""
+        entry = self.machine.objects.get(ident)
+        return None if entry is None else entry.result
 
     def wait_for_entry(self, ident: bytes, timeout_s: float | None) -> bool:
         """Until an object that this process holds has a value; False after the timeout."""
@@ -94,27 +69,27 @@ class Values:
         if entry.result is not None:
             return True
         waiter = Waiter(1)
-        with self.lock:
-            self.check_lost()
+        with self._client.lock:
+            self._client.check_lost()
             if entry.result is None:
                 self.machine.await_value(entry, waiter)
                 self.machine.ask_exactly()
-                self._flush(everything=True)
+                self._client.send_left(everything=True)
             else:
                 return True
         try:
-            return self.wait_for(waiter, timeout_s, for_others=True, needs=Needs(lambda: [ident]))
+            return self._client.wait_for(waiter, timeout_s, for_others=True, needs=Needs(lambda: [ident]))
         finally:
             if waiter.needed > 0:
-                with self.lock:
+                with self._client.lock:
                     self.machine.await_no_more([ident], waiter)
 
     def _need(self, refs: Sequence[ObjectRef[Any]], at_least: int) -> Waiter:
         """A waiter for ``at_least`` of the references to have values."""
         machine = self.machine
-        with self.lock:
+        with self._client.lock:
             machine.drain_dropped()
-            self.check_lost()
+            self._client.check_lost()
             pending: dict[bytes, Entry] = {}
             ready: set[bytes] = set()
             for ref in refs:
@@ -128,7 +103,7 @@ class Values:
                 for entry in pending.values():
                     machine.await_value(entry, waiter)
                 machine.ask_exactly()
-            self._flush(everything=True)
+            self._client.send_left(everything=True)
         return waiter
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
@@ -152,7 +127,7 @@ class Values:
                     raise serialization.not_loaded(error) from error
             else:
                 if result is not None and result.kind == STORED and len(refs) > 1:
-                    ahead = ahead or Ahead(self, self.memory, refs, at)
+                    ahead = ahead or Ahead(self._client, self.memory, refs, at)
                     ahead.reading(at)
                 values.append(self.value_of(ref._id, until))
         return values
@@ -164,9 +139,9 @@ class Values:
         machine = self.machine
         waiter = Waiter(0)
         watch = ErrorWatch(waiter, lambda: {ref._id for ref in refs})
-        with self.lock:
+        with self._client.lock:
             machine.drain_dropped()
-            self.check_lost()
+            self._client.check_lost()
             pending: list[Entry] = []
             for ref in refs:
                 entry = machine.objects[ref._id]
@@ -185,22 +160,22 @@ class Values:
             asked = waiter.needed
             machine.ask_exactly()
             self._await_last(pending, waiter)
-            self._flush(everything=True)
+            self._client.send_left(everything=True)
         resume = None
         try:
             if waiter.needed and timeout_s != 0 and not (waiter.needed == asked and self._comes_soon(waiter, deadline)):
                 needs = Needs(lambda: [entry.ident for entry in pending])
-                resume = self.before_wait(needs if timeout_s is None else None)
+                resume = self._client.hooks.before_wait(needs if timeout_s is None else None)
             while waiter.needed > 0 and not watch.failed:
-                if not self.polling.wait(waiter, deadline):
-                    self.check_closing()
+                if not self._client.polling.wait(waiter, deadline):
+                    self._client.check_closing()
                     left = sum(1 for ref in refs if machine.objects[ref._id].result is None)
                     raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
-                with self.lock:
+                with self._client.lock:
                     if not watch.failed:
                         self._await_last(pending, waiter)
         finally:
-            with self.lock:
+            with self._client.lock:
                 if len(refs) > 1:
                     machine.error_watches.remove(watch)
                 if pending:
@@ -221,7 +196,7 @@ class Values:
         """Whether all that is waited for is there within a moment. Mostly others' objects have a value that is only
         to be asked for: that takes nobody's work, so a worker does not lend its CPU for it."""
         soon = time.monotonic() + ASKED_S
-        return self.polling.wait(waiter, soon if deadline is None else min(soon, deadline))
+        return self._client.polling.wait(waiter, soon if deadline is None else min(soon, deadline))
 
     def _await_last(self, pending: list[Entry], waiter: Waiter) -> None:
         """Wait for the last of the entries that has no value (the lock is held); the ones behind it are taken out."""
@@ -244,15 +219,15 @@ class Values:
             waiter = self._need(refs, num_returns)
             try:
                 needs = Needs(lambda: [ref._id for ref in refs], len(refs) - num_returns)
-                self.wait_for(waiter, timeout_s, for_others=True, needs=needs)
+                self._client.wait_for(waiter, timeout_s, for_others=True, needs=needs)
             finally:
                 if waiter.needed > 0:
                     self._forget_waiter(waiter, refs)
-            self.check_lost()
+            self._client.check_lost()
             found = self._ready(refs, num_returns)
         if fetch_local and self._is_elsewhere([refs[index] for index in found]):
             left = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - began))
-            found = self._ready(refs, num_returns, wait_here(self, self.memory, refs, num_returns, left))
+            found = self._ready(refs, num_returns, wait_here(self._client, self.memory, refs, num_returns, left))
         rest = list(refs)
         for index in reversed(found):
             del rest[index]
@@ -281,7 +256,7 @@ class Values:
         return False
 
     def _forget_waiter(self, waiter: Waiter, refs: Sequence[ObjectRef[Any]]) -> None:
-        with self.lock:
+        with self._client.lock:
             self.machine.await_no_more([ref._id for ref in refs], waiter)
 
     def value_of(self, ident: bytes, until: float | None) -> Any:
@@ -315,7 +290,7 @@ class Values:
     def admit(self, results: dict[bytes, Result]) -> list[Pin]:
         """Pin the stored ones among a task's arguments, all or none; a result that was asked for, or had to be made
         anew, replaces the one in ``results``. The pins count one view each for the caller."""
-        ask_owners(self, results)
+        ask_owners(self._client, results)
         while True:
             stored = {ident: result for ident, result in results.items() if result.kind == STORED}
             if len(stored) < 2:
@@ -330,7 +305,7 @@ class Values:
         if not lost.nodes:
             raise lost
         waiter = Waiter(1)
-        with self.lock:
+        with self._client.lock:
             entry = self.machine.hold(ident)
             self.machine.copies_lost(ident, lost.nodes)
             if entry.result is None:
@@ -338,53 +313,53 @@ class Values:
                 self.machine.ask_exactly()
             else:
                 waiter.needed = 0
-            self._flush(everything=True)
-        self._after()
+            self._client.send_left(everything=True)
+        self._client.wake_done()
         try:
-            if not self.wait_for(waiter, seconds_until(until), for_others=True):
+            if not self._client.wait_for(waiter, seconds_until(until), for_others=True):
                 raise exceptions.GetTimeoutError(f"object {ident.hex()} was lost, and not there again in time")
             result = entry.result
             assert result is not None
             return result
         finally:
-            with self.lock:
+            with self._client.lock:
                 self.machine.let_go(ident)
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value; its pages are shared with all processes of the node if it is large."""
-        self.check_lost()
+        self._client.check_lost()
         simple = serialization.dumps_simple(value)
         if simple is not None and len(simple) <= INLINE_BYTES:
-            with self.lock:
+            with self._client.lock:
                 ident = self.machine.put_inline(simple, [])
                 if self.machine.dropped:
                     self.machine.drain_dropped()
-            return ObjectRef(ident, self)
+            return ObjectRef(ident, self._client)
         data = serialization.dumps(value)
         inner = [ref._id for ref in data.refs]
-        check_refs(data.refs, self)
+        check_refs(data.refs, self._client)
         if data.size <= INLINE_BYTES:
             packed = data.to_bytes()
-            with self.lock:
+            with self._client.lock:
                 ident = self.machine.put_inline(packed, inner)
                 if self.machine.dropped:
                     self.machine.drain_dropped()
-            return ObjectRef(ident, self)
-        with self.lock:
+            return ObjectRef(ident, self._client)
+        with self._client.lock:
             ident = self.machine.new_ids()
         self.memory.store(ident, data)
-        with self.lock:
+        with self._client.lock:
             self.machine.put_stored(ident, data.size, inner)
-            self._flush()
-        return ObjectRef(ident, self)
+            self._client.send_left()
+        return ObjectRef(ident, self._client)
 
     # -------------------------------------------------------------- references from elsewhere
 
     def hold_for_good(self, ident: bytes) -> None:
         """From now on the object lives as long as this process is in the session."""
-        with self.lock:
-            if ident not in self.held_for_good:
-                self.held_for_good.add(ident)
+        with self._client.lock:
+            if ident not in self._held_for_good:
+                self._held_for_good.add(ident)
                 self.machine.hold(ident)
 
     def adopt(self, ident: bytes) -> ObjectRef[Any]:
@@ -393,10 +368,10 @@ class Values:
         met = serialization.context.met
         if met is not None:
             met.append(ident)
-        with self.lock:
+        with self._client.lock:
             self.machine.hold(ident)
             if outer is not None:
                 self.machine.hold_until_acked(ident, outer)
-            self._flush()
-        self._after()
-        return ObjectRef(ident, self)
+            self._client.send_left()
+        self._client.wake_done()
+        return ObjectRef(ident, self._client)

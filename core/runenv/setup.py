@@ -191,14 +191,17 @@ def fetch(node_dir: str, digest: str) -> bytes:
 
 def package_bytes(client: Client, digest: str) -> bytes:
     """The bytes of a package, from the head's key-value store. Raises SetupError where they are not there."""
-    from hpc.core.wire import KvGet
+    from hpc.core.wire import Answer, KvGet
 
-    meta = client.ask_head(lambda req: KvGet(req, NAMESPACE, meta_key(digest)))
+    def stored(key: bytes) -> Answer:
+        return client.conversation.ask_head(lambda number: KvGet(number, NAMESPACE, key))
+
+    meta = stored(meta_key(digest))
     if not meta.ok:
         raise SetupError(f"the head does not have the package {digest} (any more)")
     pieces = []
     for index in range(int(meta.data)):
-        piece = client.ask_head(lambda req, index=index: KvGet(req, NAMESPACE, chunk_key(digest, index)))  # type: ignore[misc]
+        piece = stored(chunk_key(digest, index))
         if not piece.ok:
             raise SetupError(f"the head does not have all of the package {digest} (any more)")
         pieces.append(piece.data)

@@ -55,7 +55,7 @@ def _upload_file(client: Client, path: str) -> str:
 def put(client: Client, data: bytes, path: str) -> str:
     """The URI of these bytes, which the head has afterwards. Raises PackageError, which names ``path``."""
     digest = digest_of(data)
-    if not client.ask_head(lambda req: KvGet(req, NAMESPACE, meta_key(digest))).ok:
+    if not client.conversation.ask_head(lambda req: KvGet(req, NAMESPACE, meta_key(digest))).ok:
         count = max(1, -(-len(data) // CHUNK_BYTES))
         for index in range(count):
             piece = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
@@ -65,6 +65,6 @@ def put(client: Client, data: bytes, path: str) -> str:
 
 
 def _put_key(client: Client, key: bytes, value: bytes, path: str) -> None:
-    answer = client.ask_head(lambda req: KvPut(req, NAMESPACE, key, value))
+    answer = client.conversation.ask_head(lambda req: KvPut(req, NAMESPACE, key, value))
     if not answer.ok:
         raise PackageError(f"the package of {path} cannot be uploaded: {answer.why}")

@@ -147,8 +147,8 @@ class ActorHost:
         with worker.client.lock:
             worker.executor.close()
             worker.executor.ready.append((worker.client.addr, EndActor(self.ident, 0, EXITED)))
-            worker._on_frame()
-        worker.client._after()
+            worker.on_frame()
+        worker.client.wake_done()
 
     def _thread_begins(self, group: str) -> None:
         if self.limits[group] == 1:

@@ -265,7 +265,7 @@ class _SessionSelector(selectors.EpollSelector):
         self._client = host.worker.client
         self._all = select.epoll()
         self._all.register(self.fileno(), select.EPOLLIN)
-        self._all.register(self._client.poll_fd, select.EPOLLIN)
+        self._all.register(self._client.sockets.fileno(), select.EPOLLIN)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Events of asyncio's own descriptors; what came for the actor is read and begun on the way."""
@@ -277,7 +277,7 @@ class _SessionSelector(selectors.EpollSelector):
             return super().select(timeout)
         try:
             tick_s = client.tick_s()
-            client.poll_beside(self._all, tick_s if timeout is None else max(0.0, min(timeout, tick_s)))
+            client.poll(tick_s if timeout is None else max(0.0, min(timeout, tick_s)), self._all)
         finally:
             client.polling.leave()
         take_calls()

@@ -45,9 +45,9 @@ def leave(worker: Leaves, why: str, *, code: int = 0, intended: bool = True) -> 
         if worker.record:
             client.machine.send(raylet, LastRows(msgpack.encode(record.rows(worker.record, record.LAST_EVENTS))))
         client.machine.send(raylet, Exiting(why, intended))
-        client._flush(everything=True)
+        client.send_left(everything=True)
     deadline = time.monotonic() + SEND_S
-    streams = [client.raylet, *client.streams.values()]
+    streams = [client.sockets.raylet, *client.sockets.streams.values()]
     while any(s.wants_write for s in streams) and time.monotonic() < deadline:
         with client.lock:
             for stream in streams:

@@ -91,7 +91,7 @@ class ItemSender:
             self._unsent += 1
             if now - self._flushed_at > FLUSH_S or self._unsent >= MAX_TOGETHER or self.must_wait:
                 self._flushed_at, self._unsent = now, 0
-                client._flush(everything=True)
+                client.send_left(everything=True)
 
     def wait(self) -> None:
         """Until an item has been taken, when the window is full."""

@@ -29,12 +29,13 @@ from hpc.core.net.stream import listen
 from hpc.core.node.marks import shown
 from hpc.core.node.output import write_as
 from hpc.core.node.process import flush_output
-from hpc.core.owner.client import Client, unpack_job
+from hpc.core.owner.client import Client
 from hpc.core.owner.forked import watch_forks
 from hpc.core.owner.tables import Needs, Waiter
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.process.context import TaskContext, current_task, process
 from hpc.core.process.current import current
+from hpc.core.process.job import unpack_job
 from hpc.core.resources import UNIT
 from hpc.core.store.arena import NAME_BYTES
 from hpc.core.wire import (
@@ -131,13 +132,10 @@ class Worker:
         self.where = f"pid={self.pid}, node={spec.node}"
         client = self.client
         arm("worker", client.machine, spec.config, spec.node, spec.dir)
-        client.on_frame = self._on_frame
         client.machine.handlers.update(self.executor.handlers)
         client.machine.handlers.update({Consumed: self._consumed, Retire: self._retire, FlushLogs: self._flush_logs})
-        client.before_wait = self._before_wait
-        client.on_background = self._on_background
-        client.more_state = self._more_state
-        client.listen(listener)
+        client.hooks = self
+        client.sockets.listen(listener)
         current.client = client
         watch_forks()
         client.polling.check = self.interrupter.check
@@ -146,7 +144,7 @@ class Worker:
 
     # -------------------------------------------------------------- messages
 
-    def _on_frame(self) -> None:
+    def on_frame(self) -> None:
         """What a frame of messages leads to. Called with the client's lock held, by whoever polls."""
         executor = self.executor
         if executor.replies:
@@ -165,7 +163,7 @@ class Worker:
             waiter.needed = 0
             self.client.machine.woken.append(waiter)
 
-    def _more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
+    def more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
         """What this worker knows beside what every owner knows: what it runs, and what it ran."""
         if what == "running":
             contexts, begin = [*self.running.values()], record.last_mark(self.record) or (-1, -1)
@@ -237,13 +235,13 @@ class Worker:
                 done = self.retiring and not client.machine.is_needed()
                 waiter = self._waiter = Waiter(1)
                 client.machine.drain_dropped()
-                client._flush(everything=True)
+                client.send_left(everything=True)
                 self.unsent = 0
             if done:
                 self.exit("it was not needed any more")
             client.wait_for(waiter, RETIRE_LOOK_S if self.retiring else None)
 
-    def _before_wait(self, needs: Needs | None) -> Callable[[], None] | None:
+    def before_wait(self, needs: Needs | None) -> Callable[[], None] | None:
         """User code is about to wait: others may use the CPU, and must not wait for what is queued here."""
         if not self.running:
             return None
@@ -261,7 +259,7 @@ class Worker:
                 self.blocked += 1
                 client.machine.send(client.machine.raylet, Blocked())
                 resume = self._resume
-            client._flush(everything=True)
+            client.send_left(everything=True)
         return self.deadlocks.watch(me, needs, resume) if doubtful and needs is not None else resume
 
     def _give_back(self) -> None:
@@ -273,9 +271,9 @@ class Worker:
         with self.client.lock:
             self.blocked -= 1
             self.client.machine.send(self.client.machine.raylet, Unblocked())
-            self.client._flush()
+            self.client.send_left()
 
-    def _on_background(self) -> None:
+    def on_background(self) -> None:
         """On the background thread, while the main thread computes: if a task runs long, return the tasks queued behind
         it; if it was cancelled, signal it again."""
         self.interrupter.again()
@@ -286,7 +284,7 @@ class Worker:
             client = self.client
             with client.lock:
                 self._give_back()
-                client._flush(everything=True)
+                client.send_left(everything=True)
 
     def write_as(self, name: str) -> None:
         """What is printed from now on is printed in this name; the raylet sees it too."""
@@ -363,10 +361,10 @@ class Worker:
             context.met = None
 
     def _resolved(self, msg: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        load = self.client.load
+        load = self.client.values.load
         if len(msg.refs) > 1:
             results = dict(zip(msg.refs, msg.values))
-            pins = self.client.admit(results)
+            pins = self.client.values.admit(results)
             values = [load(ident, results[ident]) for ident in msg.refs]
             self.client.memory.unviewed.extend(pins)
         else:
@@ -518,7 +516,7 @@ class Worker:
             full = self.unsent >= REPLY_BATCH
             if not later and (done.run_us > SHORT_US or full):
                 self.unsent = 0
-                client._flush(everything=True)
+                client.send_left(everything=True)
         if full and not later:
             client.look()  # one that has much to do does not come to wait, where it would read
 

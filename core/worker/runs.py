@@ -113,7 +113,7 @@ def _make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
                 answer = add_result(box, first, at, result)
             if full or run_us > SHORT_US:
                 unsent = 0
-                client._flush(everything=True)
+                client.send_left(everything=True)
         if full:
             client.look()  # one that has much to do does not come to wait, where it would read
             start = monotonic()

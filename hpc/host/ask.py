@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from hpc.core.owner.client import Client, pack_job
+from hpc.core.owner.client import Client
+from hpc.core.process.job import pack_job
 from hpc.core.wire import Answer, ClusterQuery, KvDelete, KvGet, KvKeys, KvPut, Message
 
 
@@ -19,7 +20,7 @@ def ask_head(node_dir: str, build: Callable[[int], Message], timeout_s: float = 
     """The head's answer. OSError or an exception of `hpc.exceptions` when there is none."""
     client = Client(node_dir, "driver", pack_job({}), spin_s=0.0)
     try:
-        return client.ask_head(build, timeout_s)
+        return client.conversation.ask_head(build, timeout_s)
     finally:
         client.close()
 

@@ -56,38 +56,8 @@ class PlacementGroup:
         """
         from hpc.connection import ensure_client
         from hpc.core import serialization
-        from hpc.core.ids import HEAD
-        from hpc.core.owner.ref import ObjectRef
-        from hpc.core.owner.tables import Waiter
-        from hpc.core.wire import PgWait, system_error
 
-        client = ensure_client()
-        value = serialization.dumps(self).to_bytes()
-        slot: list[Any] = []
-
-        def answered() -> None:
-            answer = slot[1]
-            if answer is None:
-                return  # the session is gone; whoever waits has been told
-            with client.lock:
-                if answer.ok:
-                    client.machine.finish_with(ident, value)
-                else:
-                    client.machine.set_result(ident, system_error("TaskPlacementGroupRemoved", answer.why))
-                client._flush()
-            client._after()
-
-        slot += [Waiter(1, answered), None]
-        with client.lock:
-            client.check_lost()
-            ident = client.machine.new_ids()
-            client.machine.own(ident)
-            client._reqs += 1
-            client.replies[client._reqs] = slot
-            question = client.machine.asked[client._reqs] = PgWait(client._reqs, self._ident)
-            client.machine.send(HEAD, question)
-            client._flush()
-        return ObjectRef(ident, client)
+        return ensure_client().when_group(self._ident, serialization.dumps(self).to_bytes())
 
     def wait(self, timeout_seconds: float = 30) -> bool:
         """Wait until everything is reserved; False if that takes longer, or the group is removed."""
@@ -148,8 +118,6 @@ def placement_group(
     Raises ValueError or TypeError for what makes no sense, ValueError if the name is taken.
     """
     from hpc.connection import ensure_client, namespace_of
-    from hpc.core.ids import Address
-    from hpc.core.owner.ref import ObjectRef
     from hpc.core.process.context import process
     from hpc.core.wire import PgCreate
 
@@ -157,22 +125,14 @@ def placement_group(
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, not {type(name).__name__}")
     client = ensure_client()
-    creator: Address = client.addr if process.actor else client.machine.driver
-    with client.lock:
-        ident = client.machine.make_group()
-    made: ObjectRef[None] = ObjectRef(ident, client)
+    creator = client.addr if process.actor else client.driver
     namespace = namespace_of(client)
 
-    def create(req: int) -> PgCreate:
-        return PgCreate(req, ident, name, namespace, strategy, amounts, selectors, lifetime == "detached", creator)
+    def describe(number: int, ident: bytes) -> PgCreate:
+        return PgCreate(number, ident, name, namespace, strategy, amounts, selectors, lifetime == "detached", creator)
 
-    if name:
-        answer = client.ask_head(create)
-        if not answer.ok:
-            raise ValueError(answer.why)
-    else:
-        client.tell_head(create)  # nothing but the name could be refused
-    return PlacementGroup(ident, [dict(bundle) for bundle in bundles], made)
+    made = client.make_group(describe, bool(name))
+    return PlacementGroup(made._id, [dict(bundle) for bundle in bundles], made)
 
 
 def validate_placement_group(
@@ -240,16 +200,11 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Have the group removed and what runs in it ended; returns at once. Tasks fail with TaskPlacementGroupRemoved,
     actors die."""
     from hpc.connection import ensure_client
-    from hpc.core.wire import GROUP_REMOVED, PgRemove
 
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group takes a PlacementGroup, not {type(placement_group).__name__}")
-    client = ensure_client()
-    client.tell_head(lambda req: PgRemove(req, placement_group._ident))
-    with client.lock:
-        why = "its placement group was removed by remove_placement_group()"
-        client.machine.on_group_state(placement_group._ident, GROUP_REMOVED, why)
-    client._after()
+    why = "its placement group was removed by remove_placement_group()"
+    ensure_client().remove_group(placement_group._ident, why)
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -289,7 +244,7 @@ def _rows(group: bytes = b"", name: str = "", namespace: str = "") -> list[dict[
     from hpc.connection import ensure_client
     from hpc.core.wire import PgTable
 
-    answer = ensure_client().ask_head(lambda req: PgTable(req, group, namespace, name))
+    answer = ensure_client().conversation.ask_head(lambda req: PgTable(req, group, namespace, name))
     rows: list[dict[str, Any]] = msgspec.json.decode(answer.data)
     return rows
 

@@ -131,7 +131,7 @@ def list_placement_groups(
 ) -> list[Row]:
     """Placement groups, those that were removed as long as the head remembers them."""
     _check(other)
-    answer = ensure_client().ask_head(lambda req: PgTable(req))
+    answer = ensure_client().conversation.ask_head(lambda req: PgTable(req))
     found = msgspec.json.decode(answer.data) if answer.data else []
     rows = ({"placement_group_id": row.pop("group"), **row} for row in found)
     return _select(rows, filters, limit)

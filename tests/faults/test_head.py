@@ -50,13 +50,13 @@ def test_names_keys_tasks_and_nodes_outlive_the_head(heads, tmp_path):
     client = hpc.connection.ensure_client()
     counter = Counter.options(name="counter", scheduling_strategy=on(2)).remote()
     assert hpc.get(counter.add.remote()) == 1
-    client.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
+    client.conversation.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
     running = [where_once.options(scheduling_strategy=on(n)).remote(tmp_path / "gate") for n in (2, 3)]
     endpoints = [n["NodeManagerPort"] for n in hpc.nodes()]
     for _ in range(2):
         heads.kill()
         assert hpc.get(hpc.get_actor("counter").add.remote()) > 1
-        assert client.ask_head(lambda req: KvGet(req, "test", b"key")).data == b"value"
+        assert client.conversation.ask_head(lambda req: KvGet(req, "test", b"key")).data == b"value"
         with pytest.raises(ValueError, match="taken"):
             Counter.options(name="counter").remote()
     (tmp_path / "gate").touch()
@@ -79,7 +79,7 @@ def test_what_is_asked_while_there_is_no_head_is_answered_by_the_next(heads):
     def ask(which):
         while not stop.is_set():
             key = b"%d-%d" % (which, asked[which])
-            answers = [client.ask_head(question, 30.0).data for question in questions(key)]
+            answers = [client.conversation.ask_head(question, 30.0).data for question in questions(key)]
             if answers != [b"1", b"x", b"1"]:
                 wrong.append((key, answers))
             asked[which] += 1
@@ -200,7 +200,7 @@ def test_the_journal_is_the_users_alone_and_holds_no_secret(heads):
 
 
 def test_a_damaged_journal_is_refused_and_named(heads):
-    hpc.connection.ensure_client().ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
+    hpc.connection.ensure_client().conversation.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
     path = os.path.join(heads.dir, "head.journal")
     with open(path, "r+b") as file:
         file.seek(40)

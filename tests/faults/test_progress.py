@@ -86,7 +86,6 @@ def test_coroutines_that_call_each_other():
 
 
 def test_more_calls_than_the_limit_of_pending_bytes(monkeypatch):
-    monkeypatch.setattr("hpc.remote_function.MAX_PENDING_BYTES", 4 << 20)
     monkeypatch.setattr("hpc.core.owner.client.MAX_PENDING_BYTES", 4 << 20)
     machine, most = need_client().machine, 0
     refs = []

@@ -124,11 +124,11 @@ def test_an_exception_larger_than_a_message_arrives(kind):
 
 def test_a_value_of_the_key_value_store_that_no_message_holds_is_refused():
     client, fits = need_client(), bytes(MAX_FRAME_BYTES - 1000)
-    answer = client.ask_head(lambda req: KvPut(req, "", b"large", bytes(MAX_FRAME_BYTES + 1)))
+    answer = client.conversation.ask_head(lambda req: KvPut(req, "", b"large", bytes(MAX_FRAME_BYTES + 1)))
     assert not answer.ok and "hpc.put()" in answer.why
-    assert client.ask_head(lambda req: KvPut(req, "", b"large", fits)).ok
-    assert client.ask_head(lambda req: KvGet(req, "", b"large")).data == fits
-    assert client.ask_head(lambda req: KvDelete(req, "", b"large")).ok
+    assert client.conversation.ask_head(lambda req: KvPut(req, "", b"large", fits)).ok
+    assert client.conversation.ask_head(lambda req: KvGet(req, "", b"large")).data == fits
+    assert client.conversation.ask_head(lambda req: KvDelete(req, "", b"large")).ok
 
 
 def test_awaiting_more_values_than_a_message_holds():

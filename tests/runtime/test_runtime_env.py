@@ -143,7 +143,7 @@ def test_a_working_dir_is_unpacked_once_per_node_and_tasks_work_in_it(tmp_path):
         directories = {(cwd, inode) for _, cwd, inode, _, _ in found}
         assert len(directories) == 2, "one directory on each node, made once"
         assert all(cwd != here and "/env/" in cwd for cwd, _ in directories)
-        keys = need_client().ask_head(lambda req: KvKeys(req, NAMESPACE, b"pkg/"))
+        keys = need_client().conversation.ask_head(lambda req: KvKeys(req, NAMESPACE, b"pkg/"))
         assert keys.data.count(b"pkg/") == 2, "one package: its number of chunks, and one chunk"
         assert hpc.get(where.remote()) == here, "workers without the environment are not touched by it"
 

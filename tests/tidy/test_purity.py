@@ -25,8 +25,8 @@ SHELLS = {
         "spec supervisor survey tail uplink usage zygote"
     ),
     "core/owner": (
-        "callbacks client collecting cuts defects fetching forked generator join memory polling printed ref spin "
-        "stacks unhandled values"
+        "callbacks client collecting cuts defects fetching forked generator join memory polling printed ref "
+        "sockets spin stacks unhandled values"
     ),
     "core/policy": "",
     "core/process": "",

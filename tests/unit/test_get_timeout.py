@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import types
 
@@ -36,13 +37,13 @@ class SlowMemory:
         return memoryview(serialization.dumps(self.read).to_bytes())
 
 
-class Reader(Values):
-    def __init__(self):
-        import threading
+class Reader:
+    """Values of a process that has nobody to speak to."""
 
-        self.lock = threading.Lock()
+    def __init__(self):
         self.machine = OwnerMachine(Address(1, 1))
         self.memory = SlowMemory()
+        self.values = Values(types.SimpleNamespace(machine=self.machine, lock=threading.Lock()), self.memory)
 
     def refs(self, count):
         idents = [make_id(Address(1, 1), number) for number in range(1, count + 1)]
@@ -55,10 +56,10 @@ def test_values_that_come_one_after_the_other_have_to_be_here_in_the_same_time()
     reader = Reader()
     began = time.monotonic()
     with pytest.raises(exceptions.GetTimeoutError):
-        reader.get(reader.refs(10), 3.5 * STEP_S)
+        reader.values.get(reader.refs(10), 3.5 * STEP_S)
     assert time.monotonic() - began < 6 * STEP_S and 1 <= reader.memory.read <= 3
 
 
 def test_without_a_timeout_all_are_waited_for():
     reader = Reader()
-    assert reader.get(reader.refs(4), None) == [1, 2, 3, 4]
+    assert reader.values.get(reader.refs(4), None) == [1, 2, 3, 4]

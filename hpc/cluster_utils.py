@@ -22,7 +22,7 @@ from hpc.core.exceptions import SessionStartError
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.pumped import PumpedSession
 from hpc.launchers.session import NodeInfo, Session, SessionError
-from hpc.options import whole_bytes
+from hpc.settings.node import overrides
 
 START_TIMEOUT_S = 60.0
 REMOVE_GRACE_S = 2.0
@@ -30,15 +30,6 @@ REMOVE_TIMEOUT_S = 30.0
 POLL_S = 0.02
 DEFAULT_STORE_BYTES = 150 * 1024 * 1024
 
-#: What Ray's node arguments are called in a start message.
-_FIELDS = {
-    "num_cpus": "num_cpus",
-    "num_gpus": "num_gpus",
-    "memory": "memory_bytes",
-    "object_store_memory": "object_store_bytes",
-    "resources": "resources",
-    "labels": "labels",
-}
 #: Arguments of Ray's nodes that mean nothing here.
 _MEANINGLESS = {
     "include_dashboard", "dashboard_host", "dashboard_port", "node_ip_address", "node_name", "redis_port",
@@ -150,14 +141,14 @@ class Cluster:
         wait: return when it accepts work. SessionStartError when it does not come up, TypeError for arguments that no
         node has.
         """
-        overrides = _overrides(node_args)
+        wanted = _overrides(node_args)
         try:
             if self._pumped is None:
-                return self._add_head(overrides)
+                return self._add_head(wanted)
             with self._pumped.hold() as session:
                 if session.state != "ready":
                     raise SessionStartError(f"the session has ended: {session.lost or 'it was shut down'}")
-                (number,) = session.add_group(LocalGroup(1), overrides=overrides)
+                (number,) = session.add_group(LocalGroup(1), overrides=wanted)
                 info = session.nodes[number]
         except OSError as error:
             raise SessionStartError(f"the node cannot be started: {error}") from None
@@ -167,8 +158,8 @@ class Cluster:
             self._wait_node(node)
         return node
 
-    def _add_head(self, overrides: dict[str, Any]) -> ClusterNode:
-        session = Session(LocalGroup(1), overrides=overrides, start_timeout_s=START_TIMEOUT_S)
+    def _add_head(self, wanted: dict[str, Any]) -> ClusterNode:
+        session = Session(LocalGroup(1), overrides=wanted, start_timeout_s=START_TIMEOUT_S)
         try:
             session.wait_ready()
         except SessionError as error:
@@ -276,11 +267,5 @@ class Cluster:
 
 def _overrides(node_args: Mapping[str, Any]) -> dict[str, Any]:
     """The node's part of a start message, with Ray's defaults for such clusters."""
-    unknown = sorted(set(node_args) - set(_FIELDS) - _MEANINGLESS)
-    if unknown:
-        raise TypeError(f"a node has no argument {', '.join(unknown)}; there are: {', '.join(_FIELDS)}")
-    given = {_FIELDS[name]: value for name, value in node_args.items() if name in _FIELDS and value is not None}
-    for name in ("memory", "object_store_memory"):
-        if node_args.get(name) is not None:
-            given[_FIELDS[name]] = whole_bytes(name, node_args[name])
-    return {"num_cpus": 1, "num_gpus": 0, "object_store_bytes": DEFAULT_STORE_BYTES, **given}
+    given = {name: value for name, value in node_args.items() if name not in _MEANINGLESS and value is not None}
+    return overrides({"num_cpus": 1, "num_gpus": 0, "object_store_memory": DEFAULT_STORE_BYTES, **given})

@@ -50,17 +50,6 @@ def _amount(name: str, value: Any) -> None:
     to_units({"num_cpus": "CPU", "num_gpus": "GPU"}.get(name, name), value)
 
 
-def whole_bytes(name: str, value: Any) -> int | None:
-    """A size of a session's start in bytes: a number from 1 on, 2e9 as well. TypeError or ValueError otherwise."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of bytes, not {type(value).__name__}")
-    if not 1 <= value < 1 << 62:
-        raise ValueError(f"{name} must be a number of bytes from 1 on, not {value!r}")
-    return int(value)
-
-
 def _resources(name: str, value: Any) -> None:
     if value is None:
         return

@@ -19,10 +19,8 @@ from typing import TYPE_CHECKING, Any
 from hpc.connection import ensure_client, here
 from hpc.core.node.limits import raise_open_files
 from hpc.core.owner.forked import is_forked, watch_forks
-from hpc.core.policy.labels import check_key, check_value
 from hpc.core.process.context import process
 from hpc.core.process.current import current
-from hpc.core.resources import to_units
 from hpc.core.runenv.spec import KEY
 from hpc.core.variables import NAMESPACE, text
 from hpc.core.worker.logformat import apply as apply_logging
@@ -31,9 +29,10 @@ from hpc.host.find import find_node_dir, host_of
 from hpc.job_config import JobConfig
 from hpc.logging_config import LoggingConfig, wanted_logging
 from hpc.logs import Looks, Terminal, wanted_looks
-from hpc.options import name_text, whole_bytes
+from hpc.options import name_text
 from hpc.runtime_env import check as check_env
 from hpc.runtime_env import worker_env
+from hpc.settings.node import overrides
 
 if TYPE_CHECKING:
     from hpc.core.owner.ports import Process
@@ -149,16 +148,14 @@ def init(
                 bulk_encryption=bulk_encryption,
             )  # fmt: skip
         if node_dir is None:
-            _check_node({"num_cpus": num_cpus, "num_gpus": num_gpus, **(resources or {})}, labels or {})
-            overrides = {
-                "num_cpus": num_cpus,
-                "num_gpus": num_gpus,
-                "resources": dict(resources or {}),
-                "labels": dict(labels or {}),
-                "object_store_bytes": whole_bytes("object_store_memory", object_store_memory),
-            }
+            wanted = overrides(
+                {
+                    "num_cpus": num_cpus, "num_gpus": num_gpus, "resources": resources, "labels": labels,
+                    "object_store_memory": object_store_memory,
+                }
+            )  # fmt: skip
             config = _config(object_spilling_directory, bulk_encryption)
-            node_dir = _start(address == "local", overrides, start_timeout_s, config)
+            node_dir = _start(address == "local", wanted, start_timeout_s, config)
         try:
             context = _connect(node_dir, namespace, show, logging)
         except BaseException:
@@ -213,15 +210,6 @@ def _of_job(
     check_env(runtime_env)
     name_text("namespace", namespace)
     return runtime_env, namespace or text(NAMESPACE) or None
-
-
-def _check_node(amounts: Mapping[str, float | None], labels: Mapping[str, str]) -> None:
-    """ValueError or TypeError for what is no amount of a resource, and no label."""
-    for name, amount in amounts.items():
-        if amount is not None:
-            to_units(name, amount)
-    for key, value in labels.items():
-        check_key(key), check_value(value)
 
 
 def _check_late(**given: Any) -> None:
@@ -279,7 +267,7 @@ def _ready() -> None:
     """Runs as soon as a node has the job's environment."""
 
 
-def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, config: dict[str, Any]) -> str:
+def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config: dict[str, Any]) -> str:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
     from hpc.core.exceptions import SessionStartError
     from hpc.host.wishes import make_session
@@ -287,7 +275,7 @@ def _start(local: bool, overrides: dict[str, Any], timeout_s: float | None, conf
     from hpc.launchers.session import SessionError
 
     _check_patches()
-    session, timeout_s = make_session(local, overrides, timeout_s, config)
+    session, timeout_s = make_session(local, wanted, timeout_s, config)
     try:
         session.start()
         import hpc.core.owner.client  # noqa: F401  while the nodes come up

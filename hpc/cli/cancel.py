@@ -6,8 +6,8 @@ import os
 import signal
 import socket
 
-from hpc.cli.errors import CliError
 from hpc.cli.jobdir import JobDir, over, process_is, scheduler_of
+from hpc.settings.errors import CliError
 
 
 def cancel_job(job: JobDir) -> str:

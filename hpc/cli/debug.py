@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpc.cli.errors import CliError
+from hpc.settings.errors import CliError
 
 
 def run(words: list[str]) -> int:

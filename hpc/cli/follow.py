@@ -15,14 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hpc.cli import errors
-from hpc.cli.errors import CliError
 from hpc.cli.jobdir import JobDir, scheduler_of
 from hpc.cli.report import HEARTBEAT_S
-from hpc.cli.signals import Signals
 from hpc.cli.status import StatusLine, line
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.scheduler import Inquiry, JobInfo, JobNews
+from hpc.launchers.signals import Signals
+from hpc.settings import errors
+from hpc.settings.errors import CliError
 
 SECOND_CHANCE_S = 2.0  # a second Ctrl-C counts within this time
 SETTLE_S = 10.0  # a shared file system may show the last words so late

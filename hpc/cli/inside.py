@@ -15,19 +15,20 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpc.cli import errors
-from hpc.cli.errors import CliError
 from hpc.cli.jobdir import JobDir
-from hpc.cli.options import Settings, overrides_of, runtime_config
 from hpc.cli.report import Reporter
-from hpc.cli.signals import Signals, terminal_sends_to_us
 from hpc.cli.status import StatusLine, line
-from hpc.cli.timefmt import short
 from hpc.cli.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.session import Event, NodeInfo, Session, SessionError, StartError
+from hpc.launchers.signals import Signals, terminal_sends_to_us
+from hpc.settings import errors
+from hpc.settings.durations import short
+from hpc.settings.errors import CliError
+from hpc.settings.node import overrides_of
+from hpc.settings.options import Settings, runtime_config
 
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
 TICK_S = 1.0

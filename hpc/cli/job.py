@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hpc.cli import errors
-from hpc.cli.errors import CliError
-from hpc.cli.options import Option, parse_words
 from hpc.job_submission import JobInfo, JobStatus, JobSubmissionClient
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+from hpc.settings.options import Option, parse_words
 
 _ADDRESS = Option("address", ("--address",), "text", "the session's id (default: the only one)", "", metavar="ADDR")
 _JSON = Option("json", ("--json",), "switch", "machine-readable answer", "", default=False)

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpc.cli.errors import CliError
 from hpc.launchers.registry import SCHEDULERS
 from hpc.launchers.scheduler import Scheduler
+from hpc.settings.errors import CliError
 
 KEPT_LOCAL = 20  # folders of finished jobs that ran at a terminal; they hold no output
 STATES = ("submitting", "queued", "starting", "running", "ended")

@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 
-from hpc.cli import errors, jobdir
-from hpc.cli.errors import CliError
+from hpc.cli import jobdir
 from hpc.cli.jobdir import JobDir
-from hpc.cli.options import Settings, load
 from hpc.launchers.registry import Place, find_place
 from hpc.launchers.scheduler import BadAllocation
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+from hpc.settings.options import Settings, load
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpc.cli import errors
-from hpc.cli.errors import CliError
-from hpc.cli.options import Option, parse_words
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+from hpc.settings.options import Option, parse_words
 
 _TABLE = (
     Option("address", ("--address",), "text", "the session's id (default: the only one here)", "", metavar="ADDR"),

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpc.cli import errors, jobdir
-from hpc.cli.errors import CliError
+from hpc.cli import jobdir
 from hpc.cli.jobdir import JobDir
-from hpc.cli.options import BY_NAME, Option, load, parse_words
-from hpc.cli.timefmt import short
 from hpc.launchers.registry import SCHEDULERS
 from hpc.launchers.scheduler import JobInfo, NoAnswer
+from hpc.settings import errors
+from hpc.settings.durations import short
+from hpc.settings.errors import CliError
+from hpc.settings.options import BY_NAME, Option, load, parse_words
 
 _JSON = Option("json", ("--json",), "switch", "machine-readable", "", default=False)
 _DIR = BY_NAME["job_dir"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from hpc.cli.errors import CATALOGUE
-from hpc.cli.options import TABLE, Option
-from hpc.cli.values import show_value
 from hpc.core.node.settings import OF_LAUNCHER, SETTINGS
 from hpc.launchers.registry import SCHEDULERS
+from hpc.settings.errors import CATALOGUE
+from hpc.settings.options import TABLE, Option
+from hpc.settings.values import show_value
 
 USAGE = "hpc-launch [options] SCRIPT [ARGS ...]"
 EXIT_CODES = (
@@ -109,7 +109,7 @@ def show_default(value: float | bool | str | None) -> str:
 
 def markdown() -> str:
     """docs/cli.md, whole."""
-    lines = ["# Commands and options", "", "<!-- made by `python -m hpc.cli.options --markdown`: do not edit -->", ""]
+    lines = ["# Commands and options", "", "<!-- made by `python -m hpc.cli.manual`: do not edit -->", ""]
     lines += ["| command | |", "|---|---|"] + [f"| `{_cell(c)}` | {_cell(t)} |" for c, t in COMMANDS]
     lines += [
         "",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hpc.cli.errors import CliError
+from hpc.settings.errors import CliError
 
 ROUNDS = 4
 SECONDS = 1.0

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from hpc.cli import jobdir
-from hpc.cli.errors import CliError
-from hpc.cli.options import BY_NAME, REQUESTED, TABLE, Settings, pass_on, request_of
-from hpc.cli.values import show_value
 from hpc.cli.work import command
 from hpc.launchers.registry import SCHEDULERS, Place
 from hpc.launchers.run import shown
 from hpc.launchers.scheduler import Request, Scheduler
 from hpc.launchers.units import clock_text
+from hpc.settings.errors import CliError
+from hpc.settings.options import BY_NAME, REQUESTED, TABLE, Settings, pass_on, request_of
+from hpc.settings.values import show_value
 
 PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.cli.launch import main; sys.exit(main())"
 

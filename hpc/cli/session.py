@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpc.cli import errors, jobdir
-from hpc.cli.errors import CliError
+from hpc.cli import jobdir
 from hpc.cli.jobdir import JobDir
+from hpc.settings import errors
+from hpc.settings.errors import CliError
 
 #: How long a step in a job may take to say how its session is.
 THERE_S = 30.0

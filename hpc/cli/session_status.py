@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hpc.cli.timefmt import short
 from hpc.core.ids import raylet_of
+from hpc.settings.durations import short
 
 Row = dict[str, Any]
 

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hpc.cli import errors
-from hpc.cli.errors import CliError
-from hpc.cli.options import Option, load, parse_words, runtime_config
 from hpc.host.find import HostInfo, bases, find_host
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+from hpc.settings.node import FIELDS, overrides
+from hpc.settings.options import Option, load, parse_words, runtime_config
 
 END_S = 5.0  # between the last word of a host and its end
 _NODE = (
@@ -100,20 +101,18 @@ def start(given: Mapping[str, Any]) -> int:
 
 def node_overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     """The node's part of a start message from its options; CliError for a value that is none."""
-    found: dict[str, Any] = {}
-    for name, field, kind in (
-        ("num_cpus", "num_cpus", float),
-        ("num_gpus", "num_gpus", float),
-        ("memory", "memory_bytes", int),
-        ("object_store_memory", "object_store_bytes", int),
-    ):
-        if name in given:
-            found[field] = _number(f"--{name.replace('_', '-')}", given[name], kind)
-    if "resources" in given:
-        found["resources"] = _mapping("--resources", given["resources"], (int, float))
-    if "labels" in given:
-        found["labels"] = _labels(given["labels"])
-    return found
+    asked = {name: given[name] for name in FIELDS if name in given}
+    for name, kind in (("num_cpus", float), ("num_gpus", float), ("memory", int), ("object_store_memory", int)):
+        if name in asked:
+            asked[name] = _number(f"--{name.replace('_', '-')}", asked[name], kind)
+    if "resources" in asked:
+        asked["resources"] = _mapping("--resources", asked["resources"], (int, float))
+    if "labels" in asked:
+        asked["labels"] = _labels(asked["labels"])
+    try:
+        return overrides(asked)
+    except ValueError as error:
+        raise CliError("USAGE", str(error)) from None
 
 
 def _number(flag: str, text: str, kind: type) -> Any:

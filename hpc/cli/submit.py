@@ -16,14 +16,15 @@ import sys
 import time
 from collections.abc import Mapping
 
-from hpc.cli import errors, jobdir, plan
-from hpc.cli.errors import CliError
+from hpc.cli import jobdir, plan
 from hpc.cli.follow import Follower
 from hpc.cli.jobdir import JobDir
-from hpc.cli.options import Settings
 from hpc.cli.status import line
 from hpc.launchers.registry import Place
 from hpc.launchers.scheduler import Diagnosis, Refused, Scheduler
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+from hpc.settings.options import Settings
 
 
 def submit(settings: Settings, place: Place) -> int:
@@ -107,7 +108,7 @@ def _origin(settings: Settings, flag: str) -> str:
 
 def corrected(argv: list[str], fix: Mapping[str, str]) -> str:
     """The user's own command with other values, to paste."""
-    from hpc.cli.options import TABLE
+    from hpc.settings.options import TABLE
 
     if not fix:
         return ""
@@ -121,7 +122,7 @@ def corrected(argv: list[str], fix: Mapping[str, str]) -> str:
 
 def _without(words: list[str], flags: tuple[str, ...]) -> list[str]:
     """The command without one option, in any of its spellings, ahead of the script."""
-    from hpc.cli.options import TABLE
+    from hpc.settings.options import TABLE
 
     kept: list[str] = words[:1]
     rest = words[1:]

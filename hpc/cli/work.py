@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hpc.cli.errors import CliError
+from hpc.settings.errors import CliError
 
 if TYPE_CHECKING:
     from hpc.launchers.ranks import RanksRun

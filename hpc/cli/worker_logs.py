@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hpc.cli import archive, errors, session
-from hpc.cli.errors import CliError
+from hpc.cli import archive, session
 from hpc.cli.jobdir import JobDir
+from hpc.settings import errors
+from hpc.settings.errors import CliError
 
 #: Options that choose workers; one of them is given.
 CHOICES = ("worker", "actor", "task", "node", "failed")

@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from hpc.cli.signals import Signals
 from hpc.core.net.accept import Acceptor
 from hpc.core.net.stream import check_peer
 from hpc.core.node import rundir
@@ -36,6 +35,7 @@ from hpc.host.joinfile import remove_join_file
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.registry import job_mark
 from hpc.launchers.session import Event, NodeInfo, Session
+from hpc.launchers.signals import Signals
 
 TICK_S = 0.5
 STOP_GRACE_S = 5.0

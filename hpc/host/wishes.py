@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.launchers.registry import find_place, make_group, session_options
 from hpc.launchers.session import Session
-
-if TYPE_CHECKING:
-    from hpc.cli.options import Settings
-
-_PER_NODE = ("cpus_per_task", "gpus_per_node", "mem")
+from hpc.settings.errors import CliError
+from hpc.settings.node import overrides_of
+from hpc.settings.options import Settings, load, runtime_config
 
 
 def load_settings(argv: list[str] | None = None) -> Settings:
     """The options from all sources; ValueError for one that cannot be used, with its place."""
-    from hpc.cli.errors import CliError
-    from hpc.cli.options import load
-
     try:
         return load(argv or [])
     except CliError as error:
@@ -32,12 +27,7 @@ def load_settings(argv: list[str] | None = None) -> Settings:
 
 def wanted_of_each(settings: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
     """What each node on this machine has: as given, else as the settings say."""
-    wanted: dict[str, Any] = {}
-    if any(settings.given(name) for name in _PER_NODE):
-        from hpc.cli.options import overrides_of
-
-        wanted = overrides_of(settings)
-    return {**wanted, **given}
+    return {**overrides_of(settings), **given}
 
 
 def make_session(
@@ -48,12 +38,9 @@ def make_session(
     local: on this machine even inside an allocation. given: resources that are the same on each node. config: runtime
     options that go before those of the settings.
     """
-    from hpc.cli.options import runtime_config
-
     settings = load_settings()
     place = find_place(wanted="local" if local else settings["scheduler"])
     nodes = int(settings["nodes"][1]) if place.kind == "local" else None  # elsewhere it speaks of a job to submit
-    given = {name: value for name, value in given.items() if value not in (None, {})}
     os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
     timeout_s = float(settings["start_timeout"]) if timeout_s is None else timeout_s
     session = Session(

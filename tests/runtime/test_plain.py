@@ -267,7 +267,7 @@ def test_the_switch_is_the_users(monkeypatch):
     assert not switch("bulk_encryption", {"bulk_encryption": False})
     with pytest.raises(ValueError, match="true or false"):
         switch("bulk_encryption", {"bulk_encryption": "perhaps"})
-    from hpc.cli.options import load, pass_on, runtime_config
+    from hpc.settings.options import load, pass_on, runtime_config
 
     assert runtime_config(load([], {})) == {}
     assert runtime_config(load([], {"HPC_BULK_ENCRYPTION": "no"})) == {"bulk_encryption": False}

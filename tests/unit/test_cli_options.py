@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cli import errors, jobdir, manual, plan, status, submit, work
-from hpc.cli.errors import CliError
-from hpc.cli.options import REQUESTED, TABLE, Settings, load, parse_words, pass_on, request_of
-from hpc.cli.values import READERS, show_value
+from hpc.cli import jobdir, manual, plan, status, submit, work
 from hpc.launchers.registry import SCHEDULERS
 from hpc.launchers.slurm.commands import directives
 from hpc.launchers.units import memory_bytes
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+from hpc.settings.options import REQUESTED, TABLE, Settings, load, parse_words, pass_on, request_of
+from hpc.settings.values import READERS, show_value
 
 ROOT = Path(__file__).resolve().parents[2]
 

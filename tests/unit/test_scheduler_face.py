@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 from unit.fake_scheduler import FakeScheduler
 
-from hpc.cli import errors, follow, jobdir, launch, main, session
+from hpc.cli import follow, jobdir, launch, main, session
 from hpc.cli.cancel import cancel_job
-from hpc.cli.errors import CliError
 from hpc.cli.follow import Follower
 from hpc.cli.jobdir import JobDir
 from hpc.launchers import registry
 from hpc.launchers.scheduler import Diagnosis, NodeSource, Scheduler
+from hpc.settings import errors
+from hpc.settings.errors import CliError
 
 
 @pytest.fixture

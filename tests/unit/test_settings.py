@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cli.errors import CliError
-from hpc.cli.options import load
 from hpc.core.net.links import LinkConfig
 from hpc.core.net.session import WIRE_WINDOW_BYTES
 from hpc.core.node.settings import SETTINGS, Number, check, setting, switch, text, unknown
 from hpc.core.raylet.memory import FULL_TIMEOUT_S
+from hpc.settings.errors import CliError
+from hpc.settings.options import load
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBERS = {name: one.takes for name, one in SETTINGS.items() if isinstance(one.takes, Number)}

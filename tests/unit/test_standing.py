@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpc.cli.main import _correct
+from hpc.launchers.scheduler import JobInfo
 from hpc.launchers.session import NodeInfo, SessionError
 
 
@@ -18,7 +19,7 @@ from hpc.launchers.session import NodeInfo, SessionError
 )
 def test_the_time_that_is_left_is_told_once(left_s, text, shown):
     row = {"state": "running", "text": text, "left_s": left_s}
-    _correct(row, "RUNNING", "", "1:00")
+    _correct(row, JobInfo("7", "running", "RUNNING", left="1:00"))
     assert row["text"] == shown
 
 

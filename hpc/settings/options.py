@@ -3,7 +3,7 @@ parser, --help, --dry-run and docs/cli.md are all made from it. What is asked of
 `launchers.scheduler.Request`, and each scheduler says by a column of its own what becomes of it.
 
 A value comes from the command line, else HPC_<NAME>, else ./hpc.toml, else ~/.config/hpc/config.toml, else the site
-profile, else the default; each keeps its origin. `python -m hpc.cli.options --markdown` writes docs/cli.md.
+profile, else the default; each keeps its origin. `python -m hpc.cli.manual` writes docs/cli.md.
 Rejected: argparse (it takes abbreviations, and its usage errors cannot name the fix), click (a dependency, and
 slower to import than everything else that hpc-launch does before the nodes start).
 """
@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from hpc.cli.errors import CliError
-from hpc.cli.values import READERS, show_value
 from hpc.core.node.settings import check, unknown
 from hpc.launchers import registry
 from hpc.launchers.scheduler import Request
-from hpc.launchers.units import memory_bytes
+from hpc.settings.errors import CliError
+from hpc.settings.files import config_files
+from hpc.settings.values import READERS, show_value
 
 #: The options that are asked of a scheduler.
 REQUESTED = tuple(field.name for field in fields(Request))
@@ -283,8 +283,6 @@ def _check_keys(where: str, content: Mapping[str, Any]) -> None:
 
 def load(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
     """Everything that hpc-launch was told, from all sources."""
-    from hpc.cli.config import config_files
-
     env = os.environ if env is None else env
     given, words = parse_words(TABLE, argv)
     site = given.get("site") or env.get(BY_NAME["site"].env)
@@ -308,18 +306,6 @@ def runtime_config(settings: Settings) -> dict[str, Any]:
     found = dict(settings.runtime)
     if settings.given("bulk_encryption"):
         found["bulk_encryption"] = settings["bulk_encryption"]
-    return found
-
-
-def overrides_of(settings: Settings) -> dict[str, Any]:
-    """What each local node has, where the user said so by the scheduler's flags."""
-    found: dict[str, Any] = {}
-    if settings["cpus_per_task"] is not None:
-        found["num_cpus"] = settings["cpus_per_task"]
-    if settings["gpus_per_node"] is not None:
-        found["num_gpus"] = int(settings["gpus_per_node"].rpartition(":")[2])
-    if settings["mem"] is not None:
-        found["memory_bytes"] = memory_bytes(settings["mem"])
     return found
 
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from hpc.cli.timefmt import parse_duration, parse_walltime
 from hpc.launchers import registry
 from hpc.launchers.units import clock_text
+from hpc.settings.durations import parse_duration, parse_walltime
 
 
 def read_text(text: str) -> str:

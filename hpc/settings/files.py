@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpc.cli.errors import CliError
+from hpc.settings.errors import CliError
 
 
 @dataclass(frozen=True)

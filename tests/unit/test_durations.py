@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.cli.timefmt import parse_duration, parse_walltime, short
 from hpc.launchers.units import clock_text, parse_clock
+from hpc.settings.durations import parse_duration, parse_walltime, short
 
 
 @pytest.mark.parametrize(

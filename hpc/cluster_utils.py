@@ -139,7 +139,7 @@ class Cluster:
 
         node_args: num_cpus (1), num_gpus (0), memory, object_store_memory (150 MiB), resources, labels.
         wait: return when it accepts work. SessionStartError when it does not come up, TypeError for arguments that no
-        node has.
+        node has and values of another type, ValueError for values out of their range.
         """
         wanted = _overrides(node_args)
         try:

@@ -59,11 +59,12 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _check_amount(name: str, amount: Any) -> None:
-    if not isinstance(amount, Real):
+    is_number = isinstance(amount, Real)
+    if not is_number:
         raise TypeError(f"the amount of resource {name!r} must be a number, not {type(amount).__name__}")
     if not math.isfinite(amount):
         raise ValueError(f"the amount of resource {name!r} is {amount}; it must be finite")
-    to_units(name, float(amount))
+    to_units(name, amount)
 
 
 def whole_bytes(name: str, value: Any) -> int:

@@ -126,8 +126,10 @@ def test_a_forked_child_does_not_end_its_parents_cluster(cluster: Cluster):
 def test_errors_say_what_to_do(cluster: Cluster):
     with pytest.raises(TypeError, match="num_gpu; there are: num_cpus"):
         cluster.add_node(num_gpu=1)
-    with pytest.raises(hpc.exceptions.SessionStartError, match="num_cpus"):
+    with pytest.raises(TypeError, match="'num_cpus' must be a number, not str"):
         cluster.add_node(num_cpus="two")
+    with pytest.raises(ValueError, match="'disk' is -1; it cannot be negative"):
+        cluster.add_node(resources={"disk": -1})
     with pytest.raises(RuntimeError, match="add_node\\(\\) starts the first"):
         Cluster().wait_for_nodes()
     with pytest.raises(ValueError, match="initialize_head=True"):

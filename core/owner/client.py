@@ -224,9 +224,8 @@ class Client:
 
     def send_left(self, everything: bool = False) -> None:
         """Send what the machine left (the lock is held)."""
-        send = self.sockets.send
         for dst, messages in self.machine.take_outbox(everything):
-            send(dst, messages)
+            self.sockets.send(dst, messages)
         if self.machine.unpinned or self.memory.unviewed:
             self.memory.let_go()
 
@@ -466,7 +465,7 @@ class Client:
             self.kind == "worker"
             and not (machine.tasks or machine.calls or machine.runs.unfinished or machine.leases or machine.dropped)
             and not (machine.outbox or self.memory.unviewed or self.conversation.pending)
-            and not self.sockets.accepts_at
+            and not (self.sockets.acceptor is not None and self.sockets.acceptor.again_at)
             and threading.active_count() <= QUIET_THREADS
         )
         return QUIET_TICK_S if still else IDLE_TICK_S
@@ -488,8 +487,9 @@ class Client:
     def _tick(self, now: float) -> None:
         if self.lost:
             return
-        if 0 < self.sockets.accepts_at <= now:
-            self.sockets.accept_again()
+        acceptor = self.sockets.acceptor
+        if acceptor is not None and 0 < acceptor.again_at <= now:
+            acceptor.resume()
         warnings: list[str] = []
         try:
             with self.lock:

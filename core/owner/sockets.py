@@ -60,8 +60,9 @@ class Sockets:
     def __init__(self, reader: Reader, raylet: Stream, paths: dict[Address, str], spin_s: float | None) -> None:
         self.raylet = raylet
         self.streams: dict[Address, Stream] = {}
-        self._acceptor: Acceptor | None = None
+        self.acceptor: Acceptor | None = None
         self._reader = reader
+        self._addr = reader.addr
         self._paths = paths
         self._spin = Spinner(spin_s).spin
         self._by_fd: dict[int, Stream] = {}
@@ -80,17 +81,7 @@ class Sockets:
         """Take direct connections of other processes of this node."""
         self._epoll.register(sock.fileno(), select.EPOLLIN)
         watch = self._epoll.modify
-        self._acceptor = Acceptor(sock, lambda on: watch(sock, select.EPOLLIN if on else 0), self._reader.warn)
-
-    @property
-    def accepts_at(self) -> float:
-        """When to `accept_again`: for lack of descriptors connections have to wait; 0 while they need not."""
-        return 0.0 if self._acceptor is None else self._acceptor.again_at
-
-    def accept_again(self) -> None:
-        """Try again to take the connections that had to wait."""
-        if self._acceptor is not None:
-            self._acceptor.resume()
+        self.acceptor = Acceptor(sock, lambda on: watch(sock, select.EPOLLIN if on else 0), self._reader.warn)
 
     def kick(self) -> None:
         """Wake the thread that polls."""
@@ -138,7 +129,7 @@ class Sockets:
         return self._epoll.fileno()
 
     def _accept(self) -> None:
-        sock = self._acceptor.take() if self._acceptor is not None else None
+        sock = self.acceptor.take() if self.acceptor is not None else None
         if sock is not None:
             try:
                 check_peer(sock)
@@ -205,16 +196,15 @@ class Sockets:
 
     def send(self, dst: Address, messages: list[Message]) -> None:
         """Send to a process, directly or by the raylet (the lock is held)."""
-        reader, stream = self._reader, self.streams.get(dst)
+        stream, source = self.streams.get(dst), self._addr
         if stream is None:
             stream = self._route(dst)
-        source = reader.addr
         if len(messages) <= FRAME_MESSAGES and len(frame := encode_frame(dst, source, messages)) <= MAX_FRAME_BYTES:
             stream.send(frame)
         else:
             frame = b""
             for at in range(0, len(messages), FRAME_MESSAGES):
-                for part in encode_frames(dst, source, messages[at : at + FRAME_MESSAGES], reader.send_instead):
+                for part in encode_frames(dst, source, messages[at : at + FRAME_MESSAGES], self._reader.send_instead):
                     stream.send(part)
         if stream.wants_write:
             try:

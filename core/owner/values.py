@@ -136,12 +136,12 @@ class Values:
         """Until each of the references has a value. Raises what the first failed one holds as soon as one has failed.
         The own ones are waited for one at a time, the last one first: when it is there most others are, and nobody has
         to count them."""
-        machine = self.machine
+        client, machine = self._client, self.machine
         waiter = Waiter(0)
         watch = ErrorWatch(waiter, lambda: {ref._id for ref in refs})
-        with self._client.lock:
+        with client.lock:
             machine.drain_dropped()
-            self._client.check_lost()
+            client.check_lost()
             pending: list[Entry] = []
             for ref in refs:
                 entry = machine.objects[ref._id]
@@ -160,22 +160,22 @@ class Values:
             asked = waiter.needed
             machine.ask_exactly()
             self._await_last(pending, waiter)
-            self._client.send_left(everything=True)
+            client.send_left(everything=True)
         resume = None
         try:
             if waiter.needed and timeout_s != 0 and not (waiter.needed == asked and self._comes_soon(waiter, deadline)):
                 needs = Needs(lambda: [entry.ident for entry in pending])
-                resume = self._client.hooks.before_wait(needs if timeout_s is None else None)
+                resume = client.hooks.before_wait(needs if timeout_s is None else None)
             while waiter.needed > 0 and not watch.failed:
-                if not self._client.polling.wait(waiter, deadline):
-                    self._client.check_closing()
+                if not client.polling.wait(waiter, deadline):
+                    client.check_closing()
                     left = sum(1 for ref in refs if machine.objects[ref._id].result is None)
                     raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
-                with self._client.lock:
+                with client.lock:
                     if not watch.failed:
                         self._await_last(pending, waiter)
         finally:
-            with self._client.lock:
+            with client.lock:
                 if len(refs) > 1:
                     machine.error_watches.remove(watch)
                 if pending:

@@ -16,12 +16,11 @@ from typing import Any
 
 import msgspec
 
-from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.net.frames import answer_rows
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.report import report
-from hpc.core.owner.tables import Entry, Lease, OwnedActor, Shape
+from hpc.core.owner.tables import Lease, OwnedActor, Shape
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.wire import (
     INLINE,
@@ -53,7 +52,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(KeepActor).decode
 
 
-class DetachedActors(OwnerMachine):
+class DetachedActors:
     """The pure part of a head that owns actors. ``nodes`` gives the numbers of the nodes that take work, ``to_head``
     takes what this owner says to the head itself."""
 
@@ -63,7 +62,8 @@ class DetachedActors(OwnerMachine):
         nodes: Callable[[], Iterable[int]],
         to_head: Callable[[Message], None],
     ) -> None:
-        super().__init__(HEAD, send=self._send)
+        self.owner = OwnerMachine(HEAD, send=self._send)
+        self.owner.parts.actors.changed = self._on_change
         self._forward = forward
         self._nodes = nodes
         self._to_head = to_head
@@ -75,19 +75,23 @@ class DetachedActors(OwnerMachine):
         self._shapes: dict[bytes, Shape] = {}
         self._loaded: dict[bytes, list[Any]] = {}
         self._changed: dict[bytes, None] = {}
-        own = self.handlers
+        own = dict(self.owner.handlers)
         own[HeadLeases] = self._on_head_leases
         own[HoldAcked] = self._on_hold_acked
         own[KeepActor] = self._on_keep_actor
-        own[StateQuery] = lambda src, msg: self.send(src, answer_rows(msg.req, report(self, msg.what, msg.limit)))
-        own[NewActor] = lambda src, msg: self.send(src, Answer(msg.req, True, self.new_ids()))
+        own[LeaseGrant] = self._on_lease_grant
+        own[LeaseInfeasible] = self._on_lease_infeasible
+        own[StateQuery] = lambda src, msg: self._send(
+            src, answer_rows(msg.req, report(self.owner, msg.what, msg.limit))
+        )
+        own[NewActor] = lambda src, msg: self._send(src, Answer(msg.req, True, self.owner.new_ids()))
         self.handlers = {kind: self._settled(handler) for kind, handler in own.items()}
 
     def _settled(self, handler: Callable[[Address, Any], None]) -> Callable[[Address, Any], None]:
         def handle(src: Address, msg: Any) -> None:
             handler(src, msg)
-            if self._dirty:
-                self.settle()
+            if self.owner.state.dirty:
+                self.owner.settle()
 
         return handle
 
@@ -133,8 +137,8 @@ class DetachedActors(OwnerMachine):
 
     def begin(self, epoch: int) -> None:
         """Number ids and requests from this head's own number on, and take over the actors of the one before."""
-        self.state.made = epoch << 40
-        self._requests = epoch << 32
+        self.owner.state.made = epoch << 40
+        self.owner.parts.leases.last_request = epoch << 32
         loaded, self._loaded = self._loaded, {}
         for ident, row in loaded.items():
             self._adopt(ident, row)
@@ -144,17 +148,17 @@ class DetachedActors(OwnerMachine):
         changed, self._changed = self._changed, {}
         for key in changed:
             if key[:1] == _CODE:
-                yield key, self.functions[key[1:]]
+                yield key, self.owner.functions[key[1:]]
             else:
-                actor = self.owned_actors.get(key[1:])
+                actor = self.owner.owned_actors.get(key[1:])
                 gone = actor is None or actor.state == "dead" or key[1:] not in self._kept
                 yield key, None if gone or actor is None else self._row(actor)
 
     def rows(self) -> Iterator[tuple[bytes, Any]]:
         """All code and all living actors."""
         for fn in {keep.create.fn: None for keep in self._kept.values()}:
-            yield _CODE + fn, self.functions[fn]
-        for ident, actor in self.owned_actors.items():
+            yield _CODE + fn, self.owner.functions[fn]
+        for ident, actor in self.owner.owned_actors.items():
             if actor.state != "dead" and ident in self._kept:
                 yield _ACTOR + ident, self._row(actor)
 
@@ -167,7 +171,7 @@ class DetachedActors(OwnerMachine):
     def load(self, key: bytes, data: Any) -> None:
         """Take over a row of the journal."""
         if key[:1] == _CODE:
-            self.functions[key[1:]] = data
+            self.owner.functions[key[1:]] = data
         elif data is None:
             self._loaded.pop(key[1:], None)
         else:
@@ -178,46 +182,47 @@ class DetachedActors(OwnerMachine):
         keep = _decode(kept)
         actor = OwnedActor(keep.create, self._shape_of(keep), restarts, keep.create.holds)
         actor.state, actor.incarnation, actor.why = state, incarnation, why
-        self.owned_actors[ident] = actor
-        self.own(ident)
+        self.owner.owned_actors[ident] = actor
+        self.owner.own(ident)
         self._keep(keep, actor)
         if where:
             lease = Lease(where[0], Address(where[1], where[2]), actor.shape, where[4])
-            self.leases[lease.ident] = actor.shape.leases[lease.ident] = lease
-            self.known[lease.worker] = {keep.create.fn}
+            self.owner.leases[lease.ident] = actor.shape.leases[lease.ident] = lease
+            self.owner.state.known[lease.worker] = {keep.create.fn}
             lease.actor, actor.lease = actor, lease
             actor.worker, actor.path = lease.worker, where[3]
         if state == "alive":
-            self.set_result(ident, Result(INLINE, NONE))
-        self._take_arguments(actor, keep.create.refs, keep.create.holds)
+            self.owner.set_result(ident, Result(INLINE, NONE))
+        self.owner.parts.arguments.take(actor, keep.create.refs, keep.create.holds)
         if not actor.unresolved:
-            self._place_actor(actor)
+            self.owner.parts.actors.place(actor)
 
     def _on_head_leases(self, src: Address, msg: HeadLeases) -> None:
         """What a raylet keeps for the head, said to one that has taken another's place."""
         kept = dict(msg.leases)
-        for lease in [le for le in self.leases.values() if le.worker.node == src.node]:
+        for lease in [le for le in self.owner.leases.values() if le.worker.node == src.node]:
             if lease.ident not in kept:
-                self._lose_lease(lease, None, "crash", "it ended while the head was away")
+                self.owner.parts.leases.lose(lease, None, "crash", "it ended while the head was away")
             elif lease.actor is not None and lease.actor.state != "alive":
                 self._create_again(lease, lease.actor)
-        for ident in [ident for ident in kept if ident not in self.leases]:
-            self.send(raylet_of(src.node), LeaseReturn(ident, retire=True))
+        for ident in [ident for ident in kept if ident not in self.owner.leases]:
+            self._send(raylet_of(src.node), LeaseReturn(ident, retire=True))
 
     def _create_again(self, lease: Lease, actor: OwnedActor) -> None:
         """What the other head sent last may not have arrived, or the answer: a worker that has made the actor already
         says so again."""
         shape, create = actor.shape, actor.create
         create.lease, create.incarnation = lease.ident, actor.incarnation
-        create.values, error = self.argument_values(create.refs) if not actor.unresolved else ((), None)
+        create.values, error = self.owner.parts.arguments.values(create.refs) if not actor.unresolved else ((), None)
         if actor.unresolved or error is not None:
-            self.return_lease(lease, retire=True)  # what it needs is not at hand any more: begin anew when it is
+            # What it needs is not at hand any more: begin anew when it is.
+            self.owner.parts.leases.give_back(lease, retire=True)
             lease.actor = actor.lease = None
-            self._place_actor(actor)
+            self.owner.parts.actors.place(actor)
             return
-        self.send(lease.worker, self._begin(lease, shape))
-        self.send(lease.worker, DefineFunction(create.fn, self.functions[create.fn]))
-        self.send(lease.worker, create)
+        self._send(lease.worker, self._begin(lease, shape))
+        self._send(lease.worker, DefineFunction(create.fn, self.owner.functions[create.fn]))
+        self._send(lease.worker, create)
 
     def _begin(self, lease: Lease, shape: Shape) -> LeaseBegin:
         group = [shape.strategy[1], shape.strategy[3]] if shape.strategy[0] == "pg" else []
@@ -230,24 +235,24 @@ class DetachedActors(OwnerMachine):
     def _on_keep_actor(self, src: Address, msg: KeepActor) -> None:
         """Make the actor, and answer once the owners of its arguments know that the head holds them."""
         create = msg.create
-        if create.actor not in self.owned_actors:
+        if create.actor not in self.owner.owned_actors:
             if self._kept_bytes + _size(msg) > MAX_KEPT_BYTES:
                 why = f"the code and arguments of detached actors may take {MAX_KEPT_BYTES >> 20} MiB together"
-                self.send(src, Answer(msg.req, False, why=why))
+                self._send(src, Answer(msg.req, False, why=why))
                 return
-            self.functions[create.fn] = msg.code
+            self.owner.functions[create.fn] = msg.code
             self._changed[_CODE + create.fn] = None
             msg.code = b""
             shape = self._shape_of(msg)
             self._kept[create.actor] = msg
-            actor = self.create_actor(create, shape, msg.restarts, create.holds)
+            actor = self.owner.create_actor(create, shape, msg.restarts, create.holds)
             self._keep(msg, actor)
             if actor.state == "dead":  # at once, because of an argument: before it had its name
                 self._to_head(NameRelease(actor.namespace, actor.name, create.actor))
-                self._announce(actor)
-                self.let_go(create.actor)
+                self.owner.parts.actors.announce(actor)
+                self.owner.let_go(create.actor)
         answer = Answer(msg.req, True)
-        self.when_acked([*create.refs, *create.holds], lambda: self.send(src, answer))
+        self.owner.when_acked([*create.refs, *create.holds], lambda: self._send(src, answer))
 
     def _keep(self, msg: KeepActor, actor: OwnedActor) -> None:
         create = msg.create
@@ -264,61 +269,53 @@ class DetachedActors(OwnerMachine):
         if shape is None:
             shape = self._shapes[key] = Shape(msg.held, msg.placement, msg.strategy, msg.env, True)
             shape.job, shape.driver = msg.job, msg.driver
-            self.add_shape(shape)
+            self.owner.add_shape(shape)
         return shape
 
-    def on_lease_grant(self, src: Address, msg: LeaseGrant) -> None:
-        if msg.req not in self.requests:  # a head before us asked for it
-            self.send(raylet_of(msg.worker.node), LeaseReturn(msg.lease, retire=True))
+    def _on_lease_grant(self, src: Address, msg: LeaseGrant) -> None:
+        if msg.req not in self.owner.requests:  # a head before us asked for it
+            self._send(raylet_of(msg.worker.node), LeaseReturn(msg.lease, retire=True))
             return
-        self.paths[msg.worker] = msg.path
-        super().on_lease_grant(src, msg)
+        self.owner.paths[msg.worker] = msg.path
+        self.owner.parts.leases.on_lease_grant(src, msg)
 
-    def on_lease_infeasible(self, src: Address, msg: LeaseInfeasible) -> None:
-        super().on_lease_infeasible(src, msg)
-        warnings, self.warnings = self.warnings, []
-        shape = self.requests.get(msg.req)
+    def _on_lease_infeasible(self, src: Address, msg: LeaseInfeasible) -> None:
+        self.owner.parts.leases.on_lease_infeasible(src, msg)
+        warnings, self.owner.state.warnings[:] = list(self.owner.state.warnings), []
+        shape = self.owner.requests.get(msg.req)
         for why in warnings:
             if shape is not None and shape.driver is not None:
-                self.send(shape.driver, PgWarning(b"", why))
+                self._send(shape.driver, PgWarning(b"", why))
 
     # -------------------------------------------------------------- changes that are written down
 
-    def _place_actor(self, actor: OwnedActor) -> None:
-        if actor.lease is None and actor.state in ("pending", "restarting") and not actor.unresolved:
-            super()._place_actor(actor)
-
-    def actor_leased(self, shape: Shape, lease: Lease) -> None:
-        super().actor_leased(shape, lease)
-        if lease.actor is not None:
-            self._changed[_ACTOR + lease.actor.create.actor] = None
-
-    def actor_lost(self, actor: OwnedActor, cause: LostCause, why: str, begun: bool) -> None:
-        self._changed[_ACTOR + actor.create.actor] = None
-        super().actor_lost(actor, cause, why, begun)
-
-    def kill_actor(self, ident: bytes, no_restart: bool) -> None:
+    def _on_change(self, ident: bytes) -> None:
         self._changed[_ACTOR + ident] = None
-        if ident in self.owned_actors:
-            super().kill_actor(ident, no_restart)
-
-    def _announce(self, actor: OwnedActor) -> None:
-        self._changed[_ACTOR + actor.create.actor] = None
-        if actor.state == "dead":
-            kept = self._kept.pop(actor.create.actor, None)
+        actor = self.owner.owned_actors.get(ident)
+        if actor is not None and actor.state == "dead":
+            kept = self._kept.pop(ident, None)
             self._kept_bytes -= 0 if kept is None else _size(kept)
-        super()._announce(actor)
 
-    def object_freed(self, entry: Entry) -> None:
-        self._changed[_ACTOR + entry.ident] = None
-        super().object_freed(entry)
+    # -------------------------------------------------------------- what the head has learnt
+
+    def enter(self, session: str) -> None:
+        """The name of the session."""
+        self.owner.enter(session)
+
+    def process_gone(self, addr: Address) -> None:
+        """A process is gone."""
+        self.owner.process_gone(addr)
+
+    def node_gone(self, node: int, why: str) -> None:
+        """A node is gone."""
+        self.owner.node_gone(node, why)
 
     def tick(self, now: float) -> float:
+        """What is due by time. Returns the time of the next tick."""
         if self._homeless and any(True for _ in self._nodes()):
             self._homeless = False
-            for shape in self.shapes:
-                self._ask_anew(shape)
-        return super().tick(now)
+            self.owner.parts.leases.ask_all_anew()
+        return self.owner.tick(now)
 
 
 def _size(msg: KeepActor) -> int:

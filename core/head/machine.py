@@ -233,7 +233,7 @@ class HeadMachine:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
-        self.detached.forget_node(number, why)
+        self.detached.node_gone(number, why)
         self.wants.nodes_changed()
         self.groups.node_lost(number)
         self._serve()
@@ -253,7 +253,7 @@ class HeadMachine:
     def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])
         self.groups.process_gone(msg.addr)
-        self.detached.forget_process(msg.addr)
+        self.detached.process_gone(msg.addr)
         self._tell_all(msg, but=src.node)
 
     # -------------------------------------------------------------- demand

@@ -264,7 +264,7 @@ class Client:
         """Submit a task with packed arguments. Returns its id: the first of its objects, each of which is held once.
         Waits while too much is pending in arguments."""
         machine = self.machine
-        if machine.pending_bytes > MAX_PENDING_BYTES:
+        if machine.state.pending_bytes > MAX_PENDING_BYTES:
             self.wait_for_room()
         with self.lock:
             if machine.dropped:
@@ -285,7 +285,7 @@ class Client:
         """Call a method of an actor; the rest is as with `submit`. Raises PendingCallsLimitExceeded, and
         ActorHandleNotFoundError for a handle of an earlier session."""
         machine = self.machine
-        if machine.pending_bytes > MAX_PENDING_BYTES:
+        if machine.state.pending_bytes > MAX_PENDING_BYTES:
             self.wait_for_room()
         with self.lock:
             if machine.dropped:
@@ -339,7 +339,7 @@ class Client:
             shape = self.shapes.get(key)
             if shape is None:
                 machine = self.machine
-                if machine.groups_gone:
+                if machine.state.groups_gone:
                     self.shapes = {key: one for key, one in self.shapes.items() if one.req in machine.requests}
                 shape = self.shapes[key] = machine.add_shape(make())
         return shape
@@ -367,8 +367,8 @@ class Client:
         code = machine.functions[msg.fn]
         answer = self.conversation.ask_head(
             lambda req: KeepActor(
-                req, msg, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.job,
-                machine.driver,
+                req, msg, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.state.job,
+                machine.state.driver,
             ),
             timeout_s,
         )  # fmt: skip
@@ -453,7 +453,7 @@ class Client:
     @property
     def driver(self) -> Address:
         """The driver for whose work this process is."""
-        return self.machine.driver
+        return self.machine.state.driver
 
     # -------------------------------------------------------------- time
 
@@ -496,7 +496,7 @@ class Client:
                 self.machine.drain_dropped()
                 self._next_tick = min(self.machine.tick(now), now + 0.1)
                 self.send_left(everything=True)
-                warnings, self.machine.warnings = self.machine.warnings, []
+                warnings, self.machine.state.warnings[:] = list(self.machine.state.warnings), []
         except Exception as error:
             end_session(self, error)
         self.wake_done()
@@ -531,7 +531,7 @@ class Client:
 
     def wait_for_room(self) -> None:
         """Until the arguments that are pending take less than the limit: a submitter may not run ahead for ever."""
-        while self.machine.pending_bytes > MAX_PENDING_BYTES // 2 and not self.lost:
+        while self.machine.state.pending_bytes > MAX_PENDING_BYTES // 2 and not self.lost:
             with self.lock:
                 self.machine.runs.unfold_all()
                 tasks = [*self.machine.tasks.values()][:1] or [*self.machine.calls.values()][:1]

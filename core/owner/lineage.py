@@ -13,84 +13,40 @@ After Wang et al., "Ownership", NSDI 2021; Zaharia et al., "Resilient Distribute
 from __future__ import annotations
 
 from hpc.core.ids import Address, owner_of, raylet_of, return_id
-from hpc.core.owner.state import Sender
-from hpc.core.owner.streams import item_id
-from hpc.core.owner.tables import CallRec, Entry, TaskRec
-from hpc.core.owner.withdraw import WithdrawTable
+from hpc.core.owner.calls import Calls
+from hpc.core.owner.objects import Objects
+from hpc.core.owner.state import OwnerState
+from hpc.core.owner.streams import Streams, item_id
+from hpc.core.owner.tables import CallRec, Entry, Origin, TaskRec
+from hpc.core.owner.tasks import Tasks
 from hpc.core.wire import INLINE, STORED, CopyLost, Free, FreeValues, Result, system_error
 
 #: What the arguments of remembered tasks may take, in bytes; above that the oldest are forgotten.
 MAX_LINEAGE_BYTES = 1 << 30
-#: Roughly what a remembered task takes beside the task itself.
-RECORD_BYTES = 500
 #: Why a value that is lost cannot be made again, by Ray's names of the reasons.
 BY_PUT, DISABLED = "OBJECT_UNRECONSTRUCTABLE_PUT", "OBJECT_UNRECONSTRUCTABLE_RETRIES_DISABLED"
 USED_UP, EVICTED = "OBJECT_UNRECONSTRUCTABLE_MAX_ATTEMPTS_EXCEEDED", "OBJECT_UNRECONSTRUCTABLE_LINEAGE_EVICTED"
-#: Reasons that Ray has no name for: the actor is not there, or it waits for the value itself.
-ACTOR_GONE, CIRCLE = "ACTOR_DIED", "ACTOR_WAITS_FOR_ITSELF"
 #: What internal.free() leaves in place of a value.
 FREED = system_error("ObjectFreedError", "it was freed by internal.free()")
 
 
-class Origin:
-    """A finished task that may have to run again. ``live`` of its values exist, ``users`` are remembered tasks that
-    had some of them as arguments."""
-
-    __slots__ = ("borrowed", "kept", "live", "made", "rec", "size", "users", "uses")
-
-    def __init__(self, rec: TaskRec | CallRec, made: list[bytes]) -> None:
-        self.rec = rec
-        self.made = made
-        self.live = len(made)
-        self.users = 0
-        self.uses: list[Origin] = []
-        self.kept: dict[bytes, Result] = {}
-        self.borrowed: list[bytes] = []
-        self.size = RECORD_BYTES + rec.size
-
-
-class LineageTable(WithdrawTable):
+class Lineage:
     """The origins of the stored objects that this process owns."""
 
-    def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
-        super().__init__(addr, job, idle_lease_s, send)
+    def __init__(self, state: OwnerState, objects: Objects, streams: Streams, tasks: Tasks, calls: Calls) -> None:
+        self.objects, self.streams, self.tasks, self.calls = objects, streams, tasks, calls
+        self.entries, self.origins, self.unfinished = state.entries, state.origins, state.unfinished
+        self.send, self.unpinned = state.send, state.unpinned
         self.max_lineage_bytes = MAX_LINEAGE_BYTES
         self.lineage_bytes = 0
-        self.origins: dict[bytes, Origin] = {}
+        #: The origin of each stored value that has one.
         self.made_by: dict[bytes, Origin] = {}
         #: Stored values that have no origin although they were not put: why.
         self.without_origin: dict[bytes, str] = {}
-        #: Who has just said that it could not read a value.
+        #: The process that has just said that it could not read a value.
         self._reader: Address | None = None
 
     # -------------------------------------------------------------- remembering
-
-    def _finish(self, rec: TaskRec, results: list[Result], src: Address) -> None:
-        msg = rec.msg
-        task = msg.task
-        origin = self.origins.get(task)
-        if (
-            origin is None and msg.num_returns == 1 and (result := results[0]).kind == INLINE
-            and not (result.inner or msg.refs or rec.holds)
-        ):  # fmt: skip
-            # All that is to be done for most tasks.
-            del self.tasks[task]
-            self.pending_bytes -= rec.size
-            self.set_result(task, result, True)
-            return
-        if msg.num_returns < 0:
-            results = self.checked(rec, results)
-        if origin is not None:
-            super()._finish(rec, results, src)
-            self.rebuilt(origin, results[0])
-        elif results and (results[0].kind == STORED or len(results) > 1 or rec.msg.num_returns < 0):
-            self.remember(rec, results)
-            lost = self.lost_items(rec)
-            super()._finish(rec, results, src)
-            self.remembered(task)
-            self.seek(lost)
-        else:
-            super()._finish(rec, results, src)
 
     def remember(self, rec: TaskRec | CallRec, results: list[Result]) -> None:
         """A task or call is about to end with these results: keep what is needed to make them again."""
@@ -101,7 +57,7 @@ class LineageTable(WithdrawTable):
             self._remember(rec, made)
         elif made:
             why = USED_UP if rec.msg.attempt else DISABLED
-            self.without_origin.update((ident, why) for ident in made if ident in self.objects)
+            self.without_origin.update((ident, why) for ident in made if ident in self.entries)
 
     def remembered(self, task: bytes) -> None:
         """The task has ended."""
@@ -112,10 +68,10 @@ class LineageTable(WithdrawTable):
     def _stored_values(self, rec: TaskRec | CallRec, results: list[Result]) -> list[bytes]:
         task = rec.msg.task
         made = [return_id(task, index) for index, result in enumerate(results) if result.kind == STORED]
-        stream = self.streams.get(task) if rec.msg.num_returns < 0 else None
+        stream = self.streams.streams.get(task) if rec.msg.num_returns < 0 else None
         if stream is not None:
             items = [item_id(task, index) for index in range(stream.received)]
-            found = [e for ident in items if (e := self.objects.get(ident)) is not None]
+            found = [e for ident in items if (e := self.entries.get(ident)) is not None]
             made += [e.ident for e in found if e.result is None or e.result.kind == STORED]
         return made
 
@@ -124,7 +80,7 @@ class LineageTable(WithdrawTable):
         for ident in made:
             self.made_by[ident] = origin
         for ident in dict.fromkeys([*rec.msg.refs, *rec.holds]):
-            maker, entry = self.made_by.get(ident), self.objects.get(ident)
+            maker, entry = self.made_by.get(ident), self.entries.get(ident)
             if maker is not None:
                 maker.users += 1
                 origin.uses.append(maker)
@@ -142,13 +98,13 @@ class LineageTable(WithdrawTable):
 
     def _count_live(self, origin: Origin) -> None:
         """Nobody may have waited for some of the values: they were freed as they came."""
-        origin.live = sum(1 for ident in origin.made if ident in self.objects)
+        origin.live = sum(1 for ident in origin.made if ident in self.entries)
         self._maybe_forget(origin)
         while self.lineage_bytes > self.max_lineage_bytes:
             oldest = next((o for t, o in self.origins.items() if self.unfinished(t) is None), None)
             if oldest is None:
                 return
-            self.without_origin.update((ident, EVICTED) for ident in oldest.made if ident in self.objects)
+            self.without_origin.update((ident, EVICTED) for ident in oldest.made if ident in self.entries)
             self._forget(oldest)
 
     def _maybe_forget(self, origin: Origin) -> None:
@@ -166,21 +122,20 @@ class LineageTable(WithdrawTable):
             self.lineage_bytes -= one.size
             for ident in one.made:
                 self.made_by.pop(ident, None)
-            self.let_go_all(one.borrowed)
+            self.objects.let_go_all(one.borrowed)
             for maker in one.uses:
                 maker.users -= 1
                 if not maker.live and not maker.users and self.unfinished(maker.rec.msg.task) is None:
                     waiting.append(maker)
 
-    def object_freed(self, entry: Entry) -> None:
-        if self.streams:
-            self._streams.object_freed(entry.ident)
-        origin = self.made_by.get(entry.ident) if self.made_by else None
+    def object_freed(self, ident: bytes) -> None:
+        """Nobody holds this object of ours any more."""
+        origin = self.made_by.get(ident) if self.made_by else None
         if origin is not None:
             origin.live -= 1
             self._maybe_forget(origin)
         elif self.without_origin:
-            self.without_origin.pop(entry.ident, None)
+            self.without_origin.pop(ident, None)
 
     # -------------------------------------------------------------- giving up by hand
 
@@ -188,7 +143,7 @@ class LineageTable(WithdrawTable):
         """Give up the values of objects although they are held: their memory at once, and their origins."""
         elsewhere: dict[Address, list[bytes]] = {}
         for ident in idents:
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             if entry is None or entry.result is None:
                 continue
             if not entry.owned:
@@ -204,29 +159,30 @@ class LineageTable(WithdrawTable):
             self.send(owner, FreeValues(theirs))
 
     def on_free_values(self, src: Address, msg: FreeValues) -> None:
-        self.free_values([ident for ident in msg.idents if (e := self.objects.get(ident)) is not None and e.owned])
+        self.free_values([ident for ident in msg.idents if (e := self.entries.get(ident)) is not None and e.owned])
 
     # -------------------------------------------------------------- computing again
 
     def all_copies_lost(self, entry: Entry, why: str) -> None:
+        """An object of ours has a value no more: it is made again, or it is an error."""
         entry.result = None
         problem = self._rebuild(entry.ident)
         if problem is not None:
             reason, text = problem
             text = f"all copies are lost ({why}); {text}"
             error = system_error("ObjectReconstructionFailedError", text, ident=entry.ident.hex(), reason=reason)
-            self.set_result(entry.ident, error)
+            self.objects.set_result(entry.ident, error)
 
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
         self._reader = src
-        self._objects.on_copy_lost(src, msg)
+        self.objects.on_copy_lost(src, msg)
         self._reader = None
 
     def _rebuild(self, ident: bytes) -> tuple[str, str] | None:
         """Run the task again that made the object; what is in the way of that, as (reason, text), or None."""
         origin = self.made_by.get(ident)
         if origin is None:
-            if self._streams.is_coming(ident):
+            if self.streams.is_coming(ident):
                 return None
             name = self.without_origin.get(ident, BY_PUT)
             return name, self._why_not(name)
@@ -236,18 +192,18 @@ class LineageTable(WithdrawTable):
             return problem
         for one in plan.values():
             for arg in self._arguments_of(one):
-                entry = self.objects.get(arg)
+                entry = self.entries.get(arg)
                 if entry is None:
-                    self.own(arg, 0).result = one.kept.get(arg)
+                    self.objects.own(arg, 0).result = one.kept.get(arg)
                     if arg in self.made_by:
                         self.made_by[arg].live += 1
                 elif entry.result is FREED and arg in self.made_by:
                     entry.result = None
         for one in plan.values():
             if isinstance(one.rec, TaskRec):
-                self._run_again(one.rec)
+                self.tasks.again(one.rec)
             else:
-                self.call_again(one.rec)
+                self.calls.again(one.rec)
         return None
 
     def _why_not(self, name: str) -> str:
@@ -258,15 +214,6 @@ class LineageTable(WithdrawTable):
             EVICTED: "the task that made it was forgotten, because such tasks took more than "
             f"{self.max_lineage_bytes >> 20} MiB",
         }[name]
-
-    def call_again(self, rec: CallRec) -> None:
-        """Hook for the layer above: a call that was finished is to be made again."""
-        raise NotImplementedError
-
-    def no_call_again(self, rec: CallRec, reader: Address | None) -> tuple[str, str] | None:
-        """Hook for the layer above: why a call cannot be made again, as (reason, text). ``reader`` is the process that
-        waits for what it gives, where that is another one."""
-        raise NotImplementedError
 
     @staticmethod
     def _arguments_of(origin: Origin) -> list[bytes]:
@@ -284,38 +231,26 @@ class LineageTable(WithdrawTable):
             if not rec.retries:
                 return USED_UP, f"the task {_name(rec)} that made it has no retries left"
             if isinstance(rec, CallRec):
-                problem = self.no_call_again(rec, self._reader)
+                problem = self.calls.no_again(rec, self._reader)
                 if problem is not None:
                     return problem
             plan[task] = origin
             for arg in self._arguments_of(origin):
-                entry, maker = self.objects.get(arg), self.made_by.get(arg)
+                entry, maker = self.entries.get(arg), self.made_by.get(arg)
                 if maker is not None and (entry is None or entry.result is None or entry.result is FREED):
                     waiting.append(maker)
                 elif entry is None and arg not in origin.kept:
                     return BY_PUT, f"the task {_name(rec)} needs object {arg.hex()} again, which has been freed"
         return None
 
-    def _run_again(self, rec: TaskRec) -> None:
-        if rec.retries > 0:
-            rec.retries -= 1
-        rec.msg.attempt += 1
-        rec.msg.window = 0
-        self.tasks[rec.msg.task] = rec
-        self.pending_bytes += rec.size
-        self._take_arguments(rec, rec.msg.refs, rec.holds)
-        if not rec.unresolved:
-            self.resolved(rec)
-        self._dirty[rec.shape] = None
-
     def rebuilt(self, origin: Origin, result: Result) -> None:
         """The task has run again. Items that the second run did not give are lost for good."""
         missing = system_error("ObjectReconstructionFailedError", "its generator gave fewer items when it ran again")
         error = result if result.kind not in (INLINE, STORED) else missing
         for ident in origin.made:
-            entry = self.objects.get(ident)
+            entry = self.entries.get(ident)
             if entry is not None and entry.result is None:
-                self.set_result(ident, error)
+                self.objects.set_result(ident, error)
         self._maybe_forget(origin)
 
 

@@ -3,21 +3,33 @@
 ``handle(src, messages)`` changes the state and leaves what is to be done in ``outbox`` (messages per destination),
 ``urgent`` (destinations to send to now), ``woken`` (waiters that can go on) and ``unpinned`` (memory to let go).
 There is no I/O, clock or thread in here; the shell (`client.Client`) and the simulator drive it alike.
+
+The machine has parts, each with a file of its own, over one state; a part knows those that were made before it. Where
+several of them must hear of one event, the part in which it happens says so, and *the order* in which they hear is
+written here and nowhere else: `done`, `ended`, `object_freed`, `lease_lost`, `process_gone`, `node_gone` and others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
-from hpc.core.owner.actors import ActorSubmitter
-from hpc.core.owner.state import Sender
+from hpc.core.owner.actors import Actors
+from hpc.core.owner.arguments import Arguments
+from hpc.core.owner.calls import Calls
+from hpc.core.owner.groups import Groups
+from hpc.core.owner.leases import Leases
+from hpc.core.owner.lineage import Lineage
+from hpc.core.owner.objects import Objects
+from hpc.core.owner.state import OwnerState, Sender
+from hpc.core.owner.streams import Streams
+from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, TaskRec
+from hpc.core.owner.tasks import Tasks
+from hpc.core.owner.withdraw import Withdraw
 from hpc.core.wire import (
-    GROUP_CREATED,
-    GROUP_REMOVED,
-    INLINE,
-    NONE,
+    STORED,
     ActorState,
     Answer,
     BorrowAcked,
@@ -46,7 +58,6 @@ from hpc.core.wire import (
     ObjectMissing,
     ObjectValue,
     PgState,
-    PgWait,
     PgWarning,
     ProcessGone,
     Refused,
@@ -60,102 +71,104 @@ from hpc.core.wire import (
     system_error,
 )
 
-#: So many groups are remembered before the dropped ones among them are looked for.
-MANY_GROUPS = 1024
+
+class Parts(NamedTuple):
+    """The parts of the machine, in the order in which they know each other."""
+
+    objects: Objects
+    streams: Streams
+    arguments: Arguments
+    leases: Leases
+    tasks: Tasks
+    withdraw: Withdraw
+    calls: Calls
+    lineage: Lineage
+    actors: Actors
+    groups: Groups
 
 
-class OwnerMachine(ActorSubmitter):
+class OwnerMachine:
     """All that an owner knows and decides."""
 
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
-        super().__init__(addr, job, idle_lease_s, send)
+        state = self.state = OwnerState(addr, job, send)
+        objects = Objects(state, self.object_freed, self.object_forgotten, self.value_lost, self.resolved)
+        streams = Streams(state, objects)
+        arguments = Arguments(state, objects)
+        leases = Leases(
+            state,
+            idle_lease_s,
+            fail=lambda rec, error: tasks.fail(rec, error),
+            leased=lambda shape, lease: actors.leased(shape, lease),
+            unplaced=lambda shape, error, why: actors.unplaced(shape, error, why),
+            lost=self.lease_lost,
+        )
+        tasks = Tasks(state, objects, streams, arguments, leases, self.ended)
+        withdraw = Withdraw(state, leases, tasks)
+        calls = Calls(state, objects, streams, arguments, self.ended, self.done)
+        lineage = Lineage(state, objects, streams, tasks, calls)
+        actors = Actors(state, objects, arguments, leases, calls)
+        groups = Groups(state, objects, withdraw)
+        self.parts = Parts(objects, streams, arguments, leases, tasks, withdraw, calls, lineage, actors, groups)
+        #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
+        self.on_gone: Callable[[Address], None] = lambda addr: None
+
+        # What shells and the simulator use: tables of the state, and methods of the parts as they are, so that a call
+        # costs no other in between.
+        self.addr, self.raylet, self.asked, self.paths = addr, state.raylet, state.asked, state.paths
+        self.outbox, self.urgent, self.woken, self.unpinned = state.outbox, state.urgent, state.woken, state.unpinned
+        self.send, self.box, self.take_outbox, self.dropped = state.send, state.box, state.take_outbox, state.dropped
+        self.enter, self.new_ids, self.unfinished = state.enter, state.new_ids, state.unfinished
+        self.gone, self.gone_nodes, self.nodes_used = state.gone, state.gone_nodes, state.nodes_used
+        self.objects, self.unseen, self.error_watches = state.entries, state.unseen, state.error_watches
+        self.own, self.hold = objects.own, objects.hold
+        self.let_go, self.let_go_all, self.drain_dropped = objects.let_go, objects.let_go_all, objects.drain_dropped
+        self.hand_over, self.when_acked = objects.hand_over, objects.when_acked
+        self.hold_until_acked, self.copies_lost = objects.hold_until_acked, objects.copies_lost
+        self.await_value, self.await_no_more = objects.await_value, objects.await_no_more
+        self.set_result, self.finish_with = objects.set_result, objects.finish_with
+        self.put_inline, self.put_stored, self.free_values = objects.put_inline, objects.put_stored, lineage.free_values
+        self.streams, self.maker_of, self.take_item = state.streams, streams.maker_of, streams.take_item
+        self.shapes, self.requests, self.leases = state.shapes, state.requests, state.leases
+        self.functions, self.add_shape, self.ask_exactly = state.functions, leases.add_shape, leases.ask_exactly
+        self.tasks, self.submit, self.settle = state.tasks, tasks.submit, leases.settle
+        self.calls, self.clients, self.runs = state.calls, state.clients, calls.runs
+        self.submit_call, self.pending_calls = calls.submit, calls.pending
+        self.owned_actors, self.create_actor, self.kill_actor = state.actors, actors.create, actors.kill
+        self.make_group, self.on_group_state = groups.make, groups.hear
+
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
-            ActorState: self.on_actor_state,
-            BorrowAcked: self._objects.on_borrow_acked,
-            CallsDone: self.runs.on_calls_done,
+            ActorState: calls.on_actor_state,
+            BorrowAcked: objects.on_borrow_acked,
+            CallsDone: calls.runs.on_calls_done,
             CancelObject: self._on_cancel_object,
-            CopyLost: self.on_copy_lost,
-            Done: self.on_done,
-            FreeValues: self.on_free_values,
-            GetObject: self._objects.on_get_object,
-            GivenBack: self.on_given_back,
+            CopyLost: lineage.on_copy_lost,
+            Done: self.done,
+            FreeValues: lineage.on_free_values,
+            GetObject: objects.on_get_object,
+            GivenBack: leases.on_given_back,
             HeadRestarted: self._on_head_restarted,
-            HoldAdd: self._objects.on_hold_add,
-            HoldDrop: self._objects.on_hold_drop,
-            KillActor: self.on_kill_actor,
-            LeaseFailed: self.on_lease_failed,
-            LeaseGrant: self.on_lease_grant,
-            LeaseInfeasible: self.on_lease_infeasible,
-            LeaseLost: self.on_lease_lost,
-            LeaseReclaim: self.on_lease_reclaim,
-            LocationAdded: lambda src, m: self._objects.on_location_added(m.ident, m.node),
-            NodeDied: lambda src, m: self.forget_node(m.node, m.why),
-            ObjectMissing: self._objects.on_object_missing,
-            ObjectValue: self._objects.on_object_value,
-            PgState: lambda src, m: self.on_group_state(m.group, m.state, m.why),
-            PgWarning: lambda src, m: self.warnings.append(m.why),
-            ProcessGone: lambda src, m: self.forget_process(m.addr),
-            Refused: self.on_refused,
-            Release: self._objects.on_release,
-            Unroutable: self.on_unroutable,
-            WatchActor: self.on_watch_actor,
-            Yielded: self._streams.on_yielded,
+            HoldAdd: objects.on_hold_add,
+            HoldDrop: objects.on_hold_drop,
+            KillActor: actors.on_kill_actor,
+            LeaseFailed: leases.on_lease_failed,
+            LeaseGrant: leases.on_lease_grant,
+            LeaseInfeasible: leases.on_lease_infeasible,
+            LeaseLost: leases.on_lease_lost,
+            LeaseReclaim: leases.on_lease_reclaim,
+            LocationAdded: lambda src, m: objects.on_location_added(m.ident, m.node),
+            NodeDied: lambda src, m: self.node_gone(m.node, m.why),
+            ObjectMissing: objects.on_object_missing,
+            ObjectValue: objects.on_object_value,
+            PgState: groups.on_state,
+            PgWarning: lambda src, m: state.warnings.append(m.why),
+            ProcessGone: lambda src, m: self.process_gone(m.addr),
+            Refused: calls.on_refused,
+            Release: objects.on_release,
+            Unroutable: self._on_unroutable,
+            WatchActor: actors.on_watch_actor,
+            Yielded: streams.on_yielded,
         }
-
-    def _on_head_restarted(self, src: Address, msg: HeadRestarted) -> None:
-        """Questions that have no answer yet are asked again, in their order; so are names given back again."""
-        for question in self.asked.values():
-            self.send(HEAD, question)
-        self.groups_made = {group: None for group in self.groups_made if group in self.objects}
-        for client in self.clients.values():
-            if owner_of(client.actor) == HEAD and client.state != "dead":
-                self.send(HEAD, WatchActor(client.actor))
-        for entry in self.objects.values():
-            if entry.asked and entry.result is None and owner_of(entry.ident) == HEAD:
-                self.send(HEAD, GetObject(entry.ident))
-        for group in self.groups_made:
-            self.send(HEAD, PgWait(0, group))  # the news of its state may have ended with the other head
-
-    def _on_cancel_object(self, src: Address, msg: CancelObject) -> None:
-        """Another process wants the task or call cancelled that makes an object of ours."""
-        why = ""
-        try:
-            self.cancel(msg.ident, msg.force, msg.recursive)
-        except ValueError as error:
-            why = str(error)
-        if msg.req:
-            self.send(src, Answer(msg.req, not why, why=why))
-
-    def is_needed(self) -> bool:
-        """Whether others hold what this process owns or work for it, or an answer waits for their word: it does not
-        end then if it can help it."""
-        if self.tasks or self.calls or self.runs.unfinished or self.leases or self.handed_over:
-            return True
-        return any((entry.owned and entry.nodes) or entry.on_ack for entry in self.objects.values())
-
-    def make_group(self) -> bytes:
-        """The id of a new placement group, and an object of that id, held once."""
-        if len(self.groups_made) >= MANY_GROUPS:
-            self.groups_made = {group: None for group in self.groups_made if group in self.objects}
-        ident = self.new_ids()
-        self.own(ident)
-        self.groups_made[ident] = None
-        return ident
-
-    def on_group_state(self, group: bytes, state: str, why: str) -> None:
-        """A placement group that this process made is an object of ours: it has a value while all is reserved."""
-        if state == GROUP_REMOVED:
-            self.group_gone(group, why)
-        entry = self.objects.get(group)
-        if entry is None:
-            return
-        if state == GROUP_CREATED:
-            self.set_result(group, Result(INLINE, NONE))
-        elif state == GROUP_REMOVED:
-            self.groups_made.pop(group, None)
-            self.set_result(group, system_error("TaskPlacementGroupRemoved", why))
-        else:
-            entry.result = None
 
     def handle(self, src: Address, messages: Sequence[Message]) -> list[Message]:
         """Take the messages of one frame; those that are not for an owner are returned, in order."""
@@ -167,17 +180,176 @@ class OwnerMachine(ActorSubmitter):
                 others.append(msg)
             else:
                 handler(src, msg)
-        if self._dirty:
+        if self.state.dirty:
             self.settle()
         return others
+
+    def tick(self, now: float) -> float:
+        """What is due by time. Returns the time of the next tick."""
+        self.parts.withdraw.tick()
+        return self.parts.leases.tick(now)
+
+    def is_needed(self) -> bool:
+        """Whether others hold what this process owns or work for it, or an answer waits for their word: it does not
+        end then if it can help it."""
+        state = self.state
+        if state.tasks or state.calls or self.runs.unfinished or state.leases or state.handed_over:
+            return True
+        return any((entry.owned and entry.nodes) or entry.on_ack for entry in state.entries.values())
+
+    # -------------------------------------------------------------- the order: tasks, calls, actors
+
+    def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
+        """All references among the arguments have values."""
+        if isinstance(rec, TaskRec):
+            self.parts.tasks.resolved(rec)
+        elif isinstance(rec, CallRec):
+            self.parts.calls.resolved(rec)
+        else:
+            self.parts.actors.place(rec)
+
+    def done(self, src: Address, msg: Done) -> None:
+        """A task of ours has ended, or a call, or the constructor of an actor, or what nobody waits for any more."""
+        task = self.tasks.get(msg.task)
+        if task is not None and task.msg.attempt == msg.attempt:
+            self.parts.tasks.done(src, task, msg)
+            return
+        call = self.calls.get(msg.task)
+        if call is not None and call.msg.attempt == msg.attempt:
+            self.parts.calls.done(src, call, msg)
+            return
+        actor = self.owned_actors.get(msg.task)
+        if actor is not None and call is None:
+            if actor.incarnation == msg.attempt and actor.state != "dead":
+                self.parts.actors.created(actor, msg.results[0])
+        elif call is None and self.runs.ended_alone(src, msg.task):
+            self.done(src, msg)
+        else:
+            self.parts.streams.discard_all(src, msg)
+
+    def ended(self, rec: TaskRec | CallRec, results: list[Result], src: Address) -> list[bytes]:
+        """A task or call is over, and no longer in its table: how its values can be made again is noted, then they are
+        told, then its arguments are let go. Returns the items of a generator that have to be made again."""
+        parts, msg = self.parts, rec.msg
+        if msg.num_returns < 0:
+            results = parts.streams.checked(rec, results)
+        origin = self.state.origins.get(msg.task)
+        several = msg.num_returns < 0 or len(results) > 1 or (len(results) == 1 and results[0].kind == STORED)
+        lost: list[bytes] = []
+        if origin is None and several:
+            parts.lineage.remember(rec, results)
+            lost = parts.streams.lost_items(rec)
+        parts.streams.set_results(rec, results, src)
+        if rec.holds:
+            self.let_go_all(rec.holds)
+        if msg.refs:
+            self.let_go_all(msg.refs)
+        if origin is not None:
+            parts.lineage.rebuilt(origin, results[0])
+        elif several:
+            parts.lineage.remembered(msg.task)
+        return lost
+
+    def lease_lost(self, lease: Lease, running: bytes | None, cause: LostCause, why: str) -> None:
+        """The worker of a lease is gone (see `Leases.lose`), and an actor with it, or tasks on their way to it."""
+        if lease.actor is None:
+            self.parts.tasks.lease_lost(lease, running, cause, why)
+        else:
+            self.parts.actors.lost(lease.actor, cause, why, running in (None, lease.actor.create.actor))
+
+    def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
+        """Cancel the task or call that makes this object; False if it is none of ours that is still unfinished. Raises
+        ValueError for ``force`` with a call."""
+        self.runs.unfold_call(ident)
+        maker = self.maker_of(ident)
+        if (call := self.calls.get(maker)) is not None:
+            self.parts.calls.cancel(call, force, recursive)
+        elif (task := self.tasks.get(maker)) is not None:
+            self.parts.withdraw.cancel(task, force, recursive)
+        else:
+            return False
+        return True
+
+    def cancel_children(self, parent: bytes) -> None:
+        """Cancel what a task or call of this process has submitted and is not finished, and their children."""
+        self.parts.withdraw.cancel_children(parent)
+        self.parts.calls.cancel_children(parent)
+
+    def _on_cancel_object(self, src: Address, msg: CancelObject) -> None:
+        """Another process wants the task or call cancelled that makes an object of ours."""
+        why = ""
+        try:
+            self.cancel(msg.ident, msg.force, msg.recursive)
+        except ValueError as error:
+            why = str(error)
+        if msg.req:
+            self.send(src, Answer(msg.req, not why, why=why))
+
+    # -------------------------------------------------------------- the order: objects
+
+    def object_freed(self, ident: bytes) -> None:
+        """Nobody holds this object of ours any more: a generator ends, its origin may be forgotten, an actor ends."""
+        if self.streams:
+            self.parts.streams.object_freed(ident)
+        self.parts.lineage.object_freed(ident)
+        if ident in self.owned_actors:
+            self.parts.actors.object_freed(ident)
+
+    def object_forgotten(self, ident: bytes) -> None:
+        """Nobody here holds the object any more, whoever owns it, and `object_freed` is over."""
+        if ident in self.clients:
+            self.parts.calls.object_forgotten(ident)
+
+    def value_lost(self, entry: Entry, why: str) -> None:
+        """No copy of the value of an object of ours is left: it is made again, or it is an error."""
+        self.parts.lineage.all_copies_lost(entry, why)
+
+    # -------------------------------------------------------------- the order: deaths
+
+    def process_gone(self, addr: Address) -> None:
+        """A process is gone: questions to it have no answer, then what it owned is lost, then the actors that it
+        created, with the calls to them."""
+        self.gone.add(addr)
+        self.outbox.pop(addr, None)
+        self.on_gone(addr)
+        self.parts.objects.process_gone(addr)
+        self.parts.calls.process_gone(addr)
+
+    def node_gone(self, node: int, why: str) -> None:
+        """A node is gone: the workers there first, then its processes, its copies and its holds, then demands that may
+        have been forwarded to it, then the actors whose owner was there."""
+        self.gone_nodes[node] = why
+        self.parts.leases.node_gone(node, why)
+        for addr in self.parts.objects.met_on(node):
+            self.process_gone(addr)
+        self.parts.objects.node_gone(node)
+        self.parts.leases.ask_all_anew()
+        self.parts.calls.node_gone(node, why)
+
+    def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
+        """A frame of ours could not be delivered: whatever its owner was, it is gone."""
+        if msg.dst.proc:
+            self.process_gone(msg.dst)
+
+    def _on_head_restarted(self, src: Address, msg: HeadRestarted) -> None:
+        """Questions that have no answer yet are asked again, in their order; so are names given back again."""
+        for question in self.asked.values():
+            self.send(HEAD, question)
+        self.parts.calls.head_restarted()
+        for entry in self.objects.values():
+            if entry.asked and entry.result is None and owner_of(entry.ident) == HEAD:
+                self.send(HEAD, GetObject(entry.ident))
+        self.parts.groups.head_restarted()
+
+    # -------------------------------------------------------------- what the shell could not send or understand
 
     def refuse(self, msg: Task | Call | CreateActor, why: str) -> Message | None:
         """The shell could not send this: it has failed, as if its worker had said so. Returns what to send instead."""
         error = [system_error("HpcError", why)]
         if isinstance(msg, CreateActor):
-            self.on_done(self.addr, Done(msg.actor, msg.incarnation, error))
+            self.done(self.addr, Done(msg.actor, msg.incarnation, error))
         else:
-            self.on_done(self.addr, Done(msg.task, msg.attempt, error))
+            self.done(self.addr, Done(msg.task, msg.attempt, error))
         return Skip(msg.actor, msg.incarnation, msg.seq, msg.group) if isinstance(msg, Call) and msg.seq >= 0 else None
 
     def cut_off(self, peer: Address, why: str) -> None:
@@ -185,4 +357,4 @@ class OwnerMachine(ActorSubmitter):
         for lease in self.leases.values():
             if lease.worker == peer:
                 self.send(raylet_of(peer.node), KillWorker(peer, lease.ident, f"its owner cut the connection: {why}"))
-        self.forget_process(peer)
+        self.process_gone(peer)

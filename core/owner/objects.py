@@ -51,7 +51,7 @@ class Objects:
     def __init__(
         self,
         state: OwnerState,
-        freed: Callable[[Entry], None],
+        freed: Callable[[bytes], None],
         forgotten: Callable[[bytes], None],
         lost: Callable[[Entry, str], None],
         resolved: Callable[[TaskRec | CallRec | OwnedActor], None],
@@ -142,7 +142,7 @@ class Objects:
         result = entry.result
         if entry.owned:
             if result is not None and result.kind == INLINE and entry.inner is None and entry.on_ack is None:
-                self.freed(entry)  # as nearly all are: nothing else to do
+                self.freed(entry.ident)  # as nearly all are: nothing else to do
                 return
             if result is not None and result.kind == STORED:
                 for node in result.nodes:
@@ -150,7 +150,7 @@ class Objects:
             elif result is not None and entry.ident in self.unseen:
                 self.unseen.discard(entry.ident)
                 self._not_handled(result)
-            self.freed(entry)
+            self.freed(entry.ident)
         if entry.pinned:
             self.unpinned.append(entry.ident)
         if entry.inner:

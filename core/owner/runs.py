@@ -14,10 +14,15 @@ is unfolded once at most, and the order of an actor's calls is: those that have 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hpc.core.callruns import calls_of, place_in
 from hpc.core.ids import Address, ids_from
+from hpc.core.owner.leases import BATCH
+from hpc.core.owner.objects import Objects
+from hpc.core.owner.state import OwnerState
 from hpc.core.owner.tables import ActorClient, CallKind, CallRec, CallRun, Entry
-from hpc.core.owner.tasks import BATCH, TASK_BYTES, TaskSubmitter
+from hpc.core.owner.tasks import TASK_BYTES
 from hpc.core.wire import INLINE, NO_ARGUMENTS, Calls, CallsDone, Done
 
 #: After a call that ended a run so many of its kind are made one by one.
@@ -27,11 +32,11 @@ REST = 64
 class CallRuns:
     """The runs of a process. ``unfinished`` are those that wait for values, by their first id."""
 
-    def __init__(self, owner: TaskSubmitter, clients: dict[bytes, ActorClient]) -> None:
-        self.owner = owner
-        self._clients = clients
+    def __init__(self, state: OwnerState, objects: Objects, done: Callable[[Address, Done], None]) -> None:
+        self.state, self.objects, self.done = state, objects, done
+        self.entries, self.calls, self.clients = state.entries, state.calls, state.clients
+        self.outbox, self.urgent = state.outbox, state.urgent
         self.unfinished: dict[bytes, CallRun] = {}
-        self._objects = owner.objects
         self._of_worker: dict[Address, ActorClient] = {}
 
     # -------------------------------------------------------------- calling
@@ -39,34 +44,34 @@ class CallRuns:
     def add(self, kind: CallKind, actor: bytes, args: bytes, parent: bytes) -> bytes | None:
         """A call whose arguments refer to nothing. Returns its id, an object that is held once; None if it cannot be
         part of a run now."""
-        owner, run = self.owner, kind.open
-        made = owner.state.made
+        state, run = self.state, kind.open
+        made = state.made
         if (
-            run is None or run.following != made or run.turn != owner.state.turns or run.box[-1] is not run.msg
+            run is None or run.following != made or run.turn != state.turns or run.box[-1] is not run.msg
             or run.parent != parent
         ):  # fmt: skip
             return self._begin(kind, actor, args, parent)
         number = made + 1
-        ident = owner.state.prefix + number.to_bytes(8, "big")
+        ident = state.prefix + number.to_bytes(8, "big")
         entry = Entry(ident, True, 1, True)
-        owner.state.made = number  # the run's follows last: nothing joins one in which a signal's handler raised
-        self._objects[ident] = entry
+        state.made = number  # the run's follows last: nothing joins one in which a signal's handler raised
+        self.entries[ident] = entry
         run.args.append(args)
         entries = run.entries
         entries.append(entry)
         run.following = number
         if args is not NO_ARGUMENTS:
             run.size += len(args)
-        if len(entries) >= BATCH or run.size > owner.max_values_bytes:
+        if len(entries) >= BATCH or run.size > self.state.max_values_bytes:
             kind.open = None
-            owner.urgent[run.client.worker] = None
+            self.urgent[run.client.worker] = None
         return ident
 
     def _begin(self, kind: CallKind, actor: bytes, args: bytes, parent: bytes) -> bytes | None:
         """A call that is the first of a run. The run is there with its message or not at all: what is not certain to
         happen comes before."""
-        owner = self.owner
-        client = self._clients.get(actor)
+        state = self.state
+        client = self.clients.get(actor)
         if client is None or client.state != "alive" or kind.rest:
             kind.rest = max(0, kind.rest - 1)
             return None
@@ -74,47 +79,46 @@ class CallRuns:
             self._count(next(reversed(client.runs.values())))
         elif not client.calls:
             return None  # it goes at once, and nobody knows whether others will follow
-        number, worker, box = owner.state.made + 1, client.worker, owner.box(client.worker)
-        ident = owner.state.prefix + number.to_bytes(8, "big")
+        number, worker, box = state.made + 1, client.worker, state.box(client.worker)
+        ident = state.prefix + number.to_bytes(8, "big")
         msg = Calls(ident, client.actor, client.incarnation, client.seq, kind.method, [args], kind.retry_exceptions)
-        run = CallRun(Entry(ident, True, 1, True), msg, client, kind, parent, box, owner.state.turns)
-        owner.state.made = run.following = number
-        self._objects[ident] = run.entries[0]
+        run = CallRun(Entry(ident, True, 1, True), msg, client, kind, parent, box, state.turns)
+        state.made = run.following = number
+        self.entries[ident] = run.entries[0]
         self._of_worker[worker] = client
         kind.open = client.runs[ident] = self.unfinished[ident] = run
         box.append(msg)
-        if not client.inflight or run.size > owner.max_values_bytes:
-            owner.urgent[worker] = None
+        if not client.inflight or run.size > self.state.max_values_bytes:
+            self.urgent[worker] = None
         return ident
 
     def _count(self, run: CallRun) -> None:
         """Calls that have joined a run since it was looked at last count for the actor's numbers now."""
-        client, owner, entries = run.client, self.owner, run.entries
+        client, entries = run.client, run.entries
         if len(entries) < len(run.args):  # the remote() of the last one was interrupted
-            entries += [self._objects[ident] for ident in ids_from(run.msg.task, len(run.args))[len(entries) :]]
+            entries += [self.entries[ident] for ident in ids_from(run.msg.task, len(run.args))[len(entries) :]]
         added = len(entries) - run.counted
         client.seq += added
         client.inflight += added
-        owner.pending_bytes += added * TASK_BYTES + sum(map(len, run.args[run.counted :]))
+        self.state.pending_bytes += added * TASK_BYTES + sum(map(len, run.args[run.counted :]))
         run.counted += added
 
     # -------------------------------------------------------------- what became of them
 
     def on_calls_done(self, src: Address, msg: CallsDone) -> None:
-        owner = self.owner
         run = self.unfinished.get(msg.task)
         if run is None or msg.at != run.done:
             for ident, result in zip(ids_from(msg.task, msg.at + len(msg.results))[msg.at :], msg.results):
-                owner.on_done(src, Done(ident, 0, [result]))
+                self.done(src, Done(ident, 0, [result]))
             return
         self._count(run)
         client, results = run.client, msg.results
         begin, end = run.done, run.done + len(results)
         run.done = end
         client.inflight -= end - begin
-        if owner.outbox.get(client.worker):
-            owner.urgent[client.worker] = None
-        owner.pending_bytes -= sum(map(len, run.msg.args[begin:end])) + (end - begin) * TASK_BYTES
+        if self.outbox.get(client.worker):
+            self.urgent[client.worker] = None
+        self.state.pending_bytes -= sum(map(len, run.msg.args[begin:end])) + (end - begin) * TASK_BYTES
         if last := end == len(run.entries):
             self._over(run)
             last = not client.runs and not client.calls
@@ -123,9 +127,9 @@ class CallRuns:
                 entry.result = result
                 entry.plain = True
             else:
-                owner.set_result(entry.ident, result, True)
+                self.objects.set_result(entry.ident, result, True)
         if last:
-            owner.let_go(client.actor)
+            self.objects.let_go(client.actor)
 
     def _over(self, run: CallRun) -> None:
         client, first = run.client, run.msg.task
@@ -145,7 +149,7 @@ class CallRuns:
             for call in calls_of(run.msg, run.done):
                 rec = CallRec(call, client, run.kind.retries, (), len(call.args) + TASK_BYTES, run.parent)
                 rec.numbered = rec.sent = True
-                self.owner.calls[call.task] = client.calls[call.task] = rec
+                self.calls[call.task] = client.calls[call.task] = rec
 
     def ended_alone(self, src: Address, task: bytes) -> bool:
         """A call has ended in a way that ends a run: those of its actor are unfolded, and for a while calls like it are

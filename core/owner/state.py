@@ -11,8 +11,20 @@ from collections import deque
 from typing import Protocol
 
 from hpc.core.ids import HEAD, NO_SESSION, Address, id_prefix, raylet_of, session_mark
-from hpc.core.owner.tables import CallRec, Entry, ErrorWatch, Stream, TaskRec, Waiter
-from hpc.core.wire import Message, Result
+from hpc.core.owner.tables import (
+    ActorClient,
+    CallRec,
+    Entry,
+    ErrorWatch,
+    Lease,
+    Origin,
+    OwnedActor,
+    Shape,
+    Stream,
+    TaskRec,
+    Waiter,
+)
+from hpc.core.wire import MAX_VALUES_BYTES, Message, Result
 
 
 class Sender(Protocol):
@@ -24,10 +36,13 @@ class Sender(Protocol):
 class OwnerState:
     """What the parts of an owner's machine share, and what its shell takes from it."""
 
-    def __init__(self, addr: Address, send: Sender | None = None) -> None:
+    def __init__(self, addr: Address, job: bytes = b"", send: Sender | None = None) -> None:
         #: This process, and the raylet of its node.
         self.addr = addr
         self.raylet = raylet_of(addr.node)
+        #: The job whose work this is, and the driver of that.
+        self.job = job
+        self.driver = addr
         #: The mark of the session, which the ids of its objects begin with.
         self.session = NO_SESSION
         #: What ids of our own begin with, and how many were made, of puts, tasks and calls.
@@ -52,12 +67,43 @@ class OwnerState:
         #: Tasks and calls of ours that are not finished.
         self.tasks: dict[bytes, TaskRec] = {}
         self.calls: dict[bytes, CallRec] = {}
+        #: Values in one message take this much at most, in bytes; a worker asks their owner for the others.
+        self.max_values_bytes = MAX_VALUES_BYTES
+        #: What these take here with their arguments, in bytes.
+        self.pending_bytes = 0
+        #: Finished tasks and calls that may have to run again.
+        self.origins: dict[bytes, Origin] = {}
         #: The generators among them, and those whose items somebody may still take.
         self.streams: dict[bytes, Stream] = {}
         #: Further return values of unfinished tasks that have several: the task of each.
         self.task_of: dict[bytes, bytes] = {}
         #: References inside results that were sent, by task and attempt: who has them, until it holds them itself.
         self.handed_over: dict[tuple[bytes, int], tuple[Address, list[bytes]]] = {}
+
+        #: What tasks and actors can be made of: kinds of workers, all and by the number of a demand.
+        self.shapes: list[Shape] = []
+        self.requests: dict[int, Shape] = {}
+        #: Shapes whose queues or workers have changed in this step.
+        self.dirty: dict[Shape, None] = {}
+        #: Workers that are ours for a while, and the nodes on which such ones were.
+        self.leases: dict[int, Lease] = {}
+        self.nodes_used: set[int] = set()
+        #: The code of functions and classes, and the workers that have been sent which of it.
+        self.functions: dict[bytes, bytes] = {}
+        self.known: dict[Address, set[bytes]] = {}
+        #: The sockets of processes of this node that can be spoken to directly.
+        self.paths: dict[Address, str] = {}
+        #: What the user should be told.
+        self.warnings: list[str] = []
+
+        #: The actors that this process created, and those that it may call.
+        self.actors: dict[bytes, OwnedActor] = {}
+        self.clients: dict[bytes, ActorClient] = {}
+        #: Placement groups that were removed lately, and what is said of them.
+        self.groups_gone: dict[bytes, str] = {}
+        #: What a head that was restarted is told again, in this order: questions without an answer, by their number,
+        #: and what needs no answer (names given back, actors killed), by numbers below 0.
+        self.asked: dict[int, Message] = {}
 
         #: Processes that have ended, and nodes, with the reason.
         self.gone: set[Address] = set()

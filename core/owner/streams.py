@@ -22,6 +22,7 @@ from hpc.core.wire import (
     SYSTEM,
     Cancel,
     Consumed,
+    Done,
     Free,
     Release,
     Result,
@@ -205,6 +206,13 @@ class Streams:
         if result.inner:
             self.send(src, Release(ident, attempt))
         self.free_copies(ident, result)
+
+    def discard_all(self, src: Address, msg: Done) -> None:
+        """An answer that nobody waits for: a late attempt, or a task that was cancelled."""
+        if any(result.inner for result in msg.results):
+            self.send(src, Release(msg.task, msg.attempt))
+        for index, result in enumerate(msg.results):
+            self.free_copies(return_id(msg.task, index), result)
 
     def free_copies(self, ident: bytes, result: Result) -> None:
         """Free the stored copies of a value that was not accepted, but not those of the one that was."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Tasks that may be queued at one worker, however short they are.
 MAX_DEPTH = 512
+#: Roughly what a remembered task takes beside the task itself, in bytes.
+RECORD_BYTES = 500
 
 
 class Waiter:
@@ -209,6 +211,23 @@ class Stream:
         self.taken = 0
         self.told = 0
         self.worker: Address | None = None
+
+
+class Origin:
+    """A finished task that may have to run again. ``live`` of its values exist, ``users`` are remembered tasks that
+    had some of them as arguments."""
+
+    __slots__ = ("borrowed", "kept", "live", "made", "rec", "size", "users", "uses")
+
+    def __init__(self, rec: TaskRec | CallRec, made: list[bytes]) -> None:
+        self.rec = rec
+        self.made = made
+        self.live = len(made)
+        self.users = 0
+        self.uses: list[Origin] = []
+        self.kept: dict[bytes, Result] = {}
+        self.borrowed: list[bytes] = []
+        self.size = RECORD_BYTES + rec.size
 
 
 class Lease:

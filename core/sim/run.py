@@ -171,9 +171,9 @@ class Simulation:
                 "calls": machine.calls,
                 "runs of calls": machine.runs.unfinished,
                 "leases": machine.leases,
-                "handed over": machine.handed_over,
-                "origins": machine.origins,
-                "values with an origin": machine.made_by,
+                "handed over": machine.state.handed_over,
+                "origins": machine.state.origins,
+                "values with an origin": machine.parts.lineage.made_by,
                 "generators": machine.streams,
                 "actors": machine.owned_actors,
             }

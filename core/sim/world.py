@@ -190,7 +190,7 @@ class World:
     def _connect(self, node: NodeSim, proc: Proc, on_message: Callable[[Address, Message], None]) -> Process:
         addr = Address(node.number, proc.proc)
         process = Process(addr, OwnerMachine(addr, idle_lease_s=0.02), on_message)
-        process.machine.max_values_bytes = VALUES_BYTES
+        process.machine.state.max_values_bytes = VALUES_BYTES
         node.processes[proc.proc] = process
         return process
 

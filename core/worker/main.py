@@ -329,13 +329,13 @@ class Worker:
         process.resources = begin.resources
         if list(process.group) != begin.group:
             process.group = tuple(begin.group)
-        self.client.machine.driver = begin.driver
+        self.client.machine.state.driver = begin.driver
         show_accelerators(begin.instances, bool(self.spec.gpus))
         self.threads.use(begin.resources.get("CPU", 0) // UNIT)
         if begin.job != process.job_bytes:
             process.job_bytes = begin.job
             process.job = unpack_job(begin.job)
-            self.client.machine.job = begin.job
+            self.client.machine.state.job = begin.job
             enter_job(process.job)
 
     def function(self, ident: bytes) -> Any:

@@ -75,11 +75,12 @@ def test_a_chain_whose_beginning_was_freed(session, tmp_path):
     assert runs(tmp_path / "first") == 2 and runs(tmp_path / "steps") == 8
     del chain
     machine = need_client().machine
+    lineage = machine.parts.lineage
 
     def forgotten() -> bool:
         gc.collect()
         need_client().flush()
-        return not machine.origins and not machine.made_by and not machine.lineage_bytes
+        return not machine.state.origins and not lineage.made_by and not lineage.lineage_bytes
 
     eventually(forgotten)
 
@@ -180,12 +181,12 @@ def test_a_result_of_a_call_is_lost_with_an_actor_that_has_ended(session):
 
 
 def test_a_limit_on_what_is_remembered(session, tmp_path):
-    machine = need_client().machine
-    machine.max_lineage_bytes = 5000
+    lineage = need_client().machine.parts.lineage
+    lineage.max_lineage_bytes = 5000
     refs = [block.options(scheduling_strategy=soft(2)).remote(i, tmp_path / "mark") for i in range(12)]
     hpc.wait(refs, num_returns=len(refs), fetch_local=False)
-    assert machine.lineage_bytes <= 5000
-    remembered = [i for i, ref in enumerate(refs) if ref.binary() in machine.made_by]
+    assert lineage.lineage_bytes <= 5000
+    remembered = [i for i, ref in enumerate(refs) if ref.binary() in lineage.made_by]
     assert 0 < len(remembered) < len(refs)
     kill_node(session, 2)
     for i, ref in enumerate(refs):

@@ -91,10 +91,10 @@ def test_more_calls_than_the_limit_of_pending_bytes(monkeypatch):
     refs = []
     for i in range(20_000):
         refs.append(echo.remote(i))
-        most = max(most, machine.pending_bytes)
+        most = max(most, machine.state.pending_bytes)
     assert most < (4 << 20) + 10_000
     assert hpc.get(refs) == list(range(20_000))
-    assert machine.pending_bytes == 0
+    assert machine.state.pending_bytes == 0
 
 
 def test_ten_thousand_arguments():

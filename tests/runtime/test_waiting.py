@@ -148,7 +148,7 @@ def test_a_defect_of_the_runtime_is_shown_and_ends_a_worker_with_the_reason(capf
                 raise RecursionError("a defect")
 
             machine = need_client().machine
-            machine._dirty[None] = None
+            machine.state.dirty[None] = None
             machine.settle = settle
             hpc.get(step.remote(1))
 

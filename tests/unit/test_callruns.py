@@ -8,9 +8,9 @@ import pytest
 
 from hpc.core.callruns import add_result, calls_of, place_in
 from hpc.core.ids import Address, ids_from, make_id
+from hpc.core.owner.leases import BATCH
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import CallKind, Shape, Waiter
-from hpc.core.owner.tasks import BATCH
 from hpc.core.resources import UNIT
 from hpc.core.wire import (
     ERROR,
@@ -88,7 +88,7 @@ def test_calls_that_follow_each_other_are_one_message_and_one_answer_gives_their
     results = [Result(INLINE, b"%d" % k) for k in range(3)]
     caller.owner.handle(WORKER, [Done(first, 0, [VALUE]), CallsDone(run.task, 0, results)])
     assert caller.values(made) == results
-    assert not caller.owner.runs.unfinished and not caller.owner.calls and not caller.owner.pending_bytes
+    assert not caller.owner.runs.unfinished and not caller.owner.calls and not caller.owner.state.pending_bytes
 
 
 def test_values_come_in_parts_and_wake_whoever_waits_for_them():
@@ -227,15 +227,15 @@ def test_calls_of_runs_count_as_pending():
 def test_calls_without_arguments_count_for_what_is_pending_as_they_are_taken_off():
     caller = Caller()
     first = in_flight(caller)
-    before = caller.owner.pending_bytes
+    before = caller.owner.state.pending_bytes
     add = caller.owner.runs.add
     made = [add(caller.kind, caller.actor, NO_ARGUMENTS, b"") for _ in range(3)]
     assert made[0] is not None
     caller.sent()
     caller.owner.handle(WORKER, [CallsDone(made[0], 0, [VALUE] * 3)])
-    assert caller.owner.pending_bytes == before
+    assert caller.owner.state.pending_bytes == before
     caller.owner.handle(WORKER, [Done(first, 0, [VALUE])])
-    assert not caller.owner.pending_bytes
+    assert not caller.owner.state.pending_bytes
 
 
 class Interrupted(list[Any]):

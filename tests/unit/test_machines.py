@@ -226,7 +226,7 @@ def test_a_grant_that_is_slower_than_the_news_of_its_workers_death_is_asked_for_
     owner, shape = owner_with_worker()
     submit(owner, shape)
     owner.outbox.clear()
-    owner.forget_process(OTHER)
+    owner.process_gone(OTHER)
     grant(owner)
     assert not owner.leases
     assert [m.seen for m in owner.outbox[owner.raylet] if isinstance(m, LeaseRequest)] == [1]

@@ -565,7 +565,7 @@ def test_an_owner_returns_a_recalled_worker_although_it_has_more_to_do():
     owner.handle(worker, [Done(tasks[0], 0, [Result(INLINE, b"")], 10_000)])
     assert LeaseReturn(5) in owner.outbox[owner.raylet]
     assert len(shape.queue) == 2
-    assert not shape.idle and not owner.idle_leases
+    assert not shape.idle and not owner.parts.leases.idle
 
 
 def test_what_can_never_run_fails_and_later_work_asks_again():

@@ -375,6 +375,6 @@ def test_an_actor_whose_environment_failed_is_dead_and_its_calls_say_why():
     actor = machine.create_actor(CreateActor(ident, 0, b"f" * 16, "A", b"", {}), shape, 5, [])
     machine.handle(Address(1, 0), [LeaseFailed(shape.req, "pip said no")])
     assert actor.state == "dead"
-    error = machine._dead_error(machine.clients[ident])
+    error = machine.parts.calls.dead_error(machine.clients[ident])
     assert error.kind == SYSTEM
     assert b"RuntimeEnvSetupError" in error.data

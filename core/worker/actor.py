@@ -230,7 +230,7 @@ class ActorHost:
         met: list[bytes] = []
         start = time.monotonic()
         try:
-            args, kwargs = worker.arguments(msg, met) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
+            args, kwargs = worker.packing.arguments(msg, met) if msg.refs or msg.args != NO_ARGUMENTS else NOTHING
             if context.cancelled:
                 raise KeyboardInterrupt
             value = (self.methods.get(method) or self.method(method))(*args, **kwargs)
@@ -250,7 +250,7 @@ class ActorHost:
             value = run_generator(ItemSender(worker, src, msg, context), value)
         elif type(value) is GeneratorType and msg.num_returns:
             value = static_returns(ItemSender(worker, src, msg, context), value)
-        results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
+        results = worker.packing.results(src, msg.task, msg.attempt, msg.num_returns, value)
         if context.cancelled:
             results = [system_error("TaskCancelledError", "it was cancelled", task=context.name)]
         return Done(msg.task, msg.attempt, results)

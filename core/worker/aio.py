@@ -220,7 +220,7 @@ class AsyncActorHost(ActorHost):
                 raise asyncio.CancelledError
             current_task.set(context)
             worker.running[msg.task] = context
-            args, kwargs = worker.arguments(msg, met)
+            args, kwargs = worker.packing.arguments(msg, met)
             value = self.method(msg.method)(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = await value
@@ -228,7 +228,7 @@ class AsyncActorHost(ActorHost):
                 value = await run_async_generator(ItemSender(worker, src, msg, context), value)
             elif type(value) is GeneratorType and msg.num_returns:
                 value = static_returns(ItemSender(worker, src, msg, context), value)
-            results = worker.results(src, msg.task, msg.attempt, msg.num_returns, value)
+            results = worker.packing.results(src, msg.task, msg.attempt, msg.num_returns, value)
         except ActorExit:
             results, exiting = [system_error("ActorDiedError", "it called exit_actor()", actor=self.name)], True
         except asyncio.CancelledError as error:

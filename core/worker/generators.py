@@ -22,6 +22,7 @@ from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import Waiter
 from hpc.core.process.context import TaskContext
 from hpc.core.wire import DYNAMIC, INLINE, MAX_VALUES_BYTES, NONE, Call, Result, Task, Yielded
+from hpc.core.worker.packing import Packed
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 #: Items that follow faster than this go out together.
 FLUSH_S = 0.0002
 MAX_TOGETHER = 64
-
-
-class Packed(list[Result]):
-    """What a generator gave, ready to be sent: where others return a value."""
 
 
 class ItemSender:
@@ -76,7 +73,7 @@ class ItemSender:
     def send(self, value: Any) -> None:
         """One item."""
         msg = self.msg
-        self._tell(self.worker.pack(self.src, item_id(msg.task, self.count), msg.attempt, value))
+        self._tell(self.worker.packing.pack(self.src, item_id(msg.task, self.count), msg.attempt, value))
 
     def fail(self, error: BaseException) -> None:
         """An error as the last item."""
@@ -153,7 +150,7 @@ def static_returns(sender: ItemSender, value: Iterator[Any]) -> Packed:
     try:
         values = iter([*islice(value, msg.num_returns)]) if sender.may_be_retried else islice(value, msg.num_returns)
         for one in values:
-            result = worker.pack_one(return_id(msg.task, len(packed)), one, handed, room)
+            result = worker.packing.pack_one(return_id(msg.task, len(packed)), one, handed, room)
             room -= len(result.data)
             packed.append(result)
         if len(packed) < msg.num_returns:

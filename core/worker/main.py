@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from msgspec import msgpack
 
 from hpc.core import serialization
-from hpc.core.arguments import ArgSlot
 from hpc.core.crashpoints import arm
 from hpc.core.exceptions import ActorExit
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran, pack_error, show_error
-from hpc.core.ids import Address, return_id
+from hpc.core.ids import Address
 from hpc.core.net.stream import listen
 from hpc.core.node.marks import shown
 from hpc.core.node.output import write_as
@@ -32,7 +31,6 @@ from hpc.core.node.process import flush_output
 from hpc.core.owner.client import Client
 from hpc.core.owner.forked import watch_forks
 from hpc.core.owner.tables import Needs, Waiter
-from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.process.context import TaskContext, current_task, process
 from hpc.core.process.current import current
 from hpc.core.process.job import unpack_job
@@ -41,10 +39,6 @@ from hpc.core.store.arena import NAME_BYTES
 from hpc.core.wire import (
     ERROR,
     INLINE,
-    MAX_VALUES_BYTES,
-    NO_ARGUMENTS,
-    NONE,
-    STORED,
     Answer,
     Blocked,
     Call,
@@ -66,11 +60,12 @@ from hpc.core.worker.below import Adopted, end_programs, has_children
 from hpc.core.worker.deadlock import Deadlocks
 from hpc.core.worker.ending import end_child, exit_called, leave
 from hpc.core.worker.executor import Executor
-from hpc.core.worker.generators import ItemSender, Packed, run_generator, static_returns
+from hpc.core.worker.generators import ItemSender, run_generator, static_returns
 from hpc.core.worker.hook import SetupHook
 from hpc.core.worker.hosts import host
 from hpc.core.worker.interrupt import Interrupter
 from hpc.core.worker.job import enter_job
+from hpc.core.worker.packing import REPLY_BATCH, SHORT_US, Packing
 from hpc.core.worker.threads import ENVIRON, LeaseThreads
 from hpc.core.worker.threads import KEY as OMP
 from hpc.core.worker.title import IDLE, IDLE_S, Title
@@ -78,17 +73,10 @@ from hpc.core.worker.title import IDLE, IDLE_S, Title
 if TYPE_CHECKING:
     from hpc.core.node.spec import NodeSpec
 
-#: Replies of tasks shorter than this may wait for the next task's; after longer ones they are sent at once.
-SHORT_US = 200
-REPLY_BATCH = 64
 #: A task that runs longer has the tasks behind it given back.
 GIVE_BACK_S = 0.002
 #: A worker that is to end looks this often whether the objects that it owns are still needed.
 RETIRE_LOOK_S = 1.0
-
-
-#: The result of a task that returned nothing.
-RETURNED_NONE = [Result(INLINE, NONE)]
 
 
 class Worker:
@@ -99,6 +87,7 @@ class Worker:
         listener = listen(path)
         self.client = Client(spec.dir, "worker", b"", proc)
         self.path = path
+        self.packing = Packing(self.client)
         self.executor = Executor()
         self.functions = process.code
         self.hook = SetupHook(process.env, self.client)
@@ -346,35 +335,6 @@ class Worker:
             function = self.functions[ident] = pickle.loads(self.executor.functions[ident])
         return function
 
-    def arguments(self, msg: Any, met: list[bytes]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments, with references replaced by what they resolved to. ``met`` gets the names
-        of the references inside."""
-        if not msg.refs and msg.args == NO_ARGUMENTS:
-            return (), {}
-        context = serialization.context
-        context.met = met
-        try:
-            given = serialization.loads(msg.args)
-            args, kwargs = given if type(given) is tuple else (given, {})
-            return self._resolved(msg, args, kwargs) if msg.refs else (args, kwargs)
-        finally:
-            context.met = None
-
-    def _resolved(self, msg: Any, args: Any, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        load = self.client.values.load
-        if len(msg.refs) > 1:
-            results = dict(zip(msg.refs, msg.values))
-            pins = self.client.values.admit(results)
-            values = [load(ident, results[ident]) for ident in msg.refs]
-            self.client.memory.unviewed.extend(pins)
-        else:
-            values = [load(msg.refs[0], msg.values[0])]
-        if type(args) is ArgSlot:
-            args, kwargs = values[args.index]  # too large for the message, all of them together
-        args = tuple(values[a.index] if type(a) is ArgSlot else a for a in args)
-        kwargs = {k: values[v.index] if type(v) is ArgSlot else v for k, v in kwargs.items()}
-        return args, kwargs
-
     def _run_task(self, src: Address, msg: Task) -> None:
         if msg.lease != process.lease:
             self.use_lease(msg.lease)
@@ -395,7 +355,7 @@ class Worker:
         self._main_task = msg.task
         try:
             function, retry_on, max_calls = self.function(msg.fn)
-            args, kwargs = self.arguments(msg, met)
+            args, kwargs = self.packing.arguments(msg, met)
             if context.cancelled:
                 raise KeyboardInterrupt
             try:
@@ -412,7 +372,7 @@ class Worker:
             finally:
                 self._main_task = b""
                 args = kwargs = None  # type: ignore[assignment]
-            results = self.results(src, msg.task, msg.attempt, msg.num_returns, value)
+            results = self.packing.results(src, msg.task, msg.attempt, msg.num_returns, value)
             value = None
         except BaseException as error:
             self._main_task = b""
@@ -445,59 +405,6 @@ class Worker:
         if isinstance(error, KeyboardInterrupt):
             return [cancelled_while_it_ran(name, error, self.where)]
         return [Result(ERROR, pack_error(name, error, self.where))]
-
-    def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]:
-        """What a task returned, packed: small values into the message, large ones into the arena."""
-        if type(value) is Packed:
-            return value
-        if num_returns == 1:
-            if value is None:
-                return RETURNED_NONE
-            simple = serialization.dumps_simple(value)
-            if simple is not None and len(simple) <= INLINE_BYTES:
-                return [Result(INLINE, simple)]
-            values = [value]
-        elif num_returns == 0:
-            return []
-        else:
-            try:
-                values = list(value)
-            except TypeError:
-                raise TypeError(
-                    f"the task has num_returns={num_returns} and returned one {type(value).__name__}"
-                ) from None
-            if len(values) != num_returns:
-                raise ValueError(f"the task has num_returns={num_returns} and returned {len(values)} values")
-        handed: list[bytes] = []
-        packed: list[Result] = []
-        room = MAX_VALUES_BYTES
-        for index, one in enumerate(values):
-            result = self.pack_one(return_id(task, index), one, handed, room)
-            room -= len(result.data)
-            packed.append(result)
-        if handed:
-            with self.client.lock:
-                self.client.machine.hand_over(task, attempt, src, handed)
-        return packed
-
-    def pack_one(self, ident: bytes, value: Any, handed: list[bytes], room: int = INLINE_BYTES) -> Result:
-        """One value. A small one goes into the message if it takes at most ``room`` bytes."""
-        data = serialization.dumps(value)
-        inner = tuple([ref._id for ref in data.refs])
-        handed += inner
-        if data.size <= min(room, INLINE_BYTES):
-            return Result(INLINE, data.to_bytes(), inner=inner)
-        self.client.memory.store(ident, data, keep=False)
-        return Result(STORED, b"", data.size, (self.client.addr.node,), inner)
-
-    def pack(self, src: Address, ident: bytes, attempt: int, value: Any) -> Result:
-        """One item of a generator, packed; references inside are handed over under the item's own name."""
-        handed: list[bytes] = []
-        result = self.pack_one(ident, value, handed)
-        if handed:
-            with self.client.lock:
-                self.client.machine.hand_over(ident, attempt, src, handed)
-        return result
 
     def reply(self, src: Address, done: Done, met: list[bytes], later: bool = False) -> None:
         """Send the outcome, or keep it for the next one's message; not before the owners of the references that were
@@ -543,7 +450,7 @@ class Worker:
         start = time.monotonic()
         try:
             cls = self.function(msg.fn)
-            args, kwargs = self.arguments(msg, met)
+            args, kwargs = self.packing.arguments(msg, met)
             self.actor = host(self, msg, cls)
             self.actor.construct(args, kwargs)
             results = [Result(INLINE, serialization.dumps(None).to_bytes())]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hpc.core.owner.client import Client
     from hpc.core.worker.executor import Executor
     from hpc.core.worker.interrupt import Interrupter
+    from hpc.core.worker.packing import Packing
     from hpc.core.worker.record import Ring
     from hpc.core.worker.title import Title
 
@@ -39,11 +40,10 @@ class Packs(Protocol):
     @property
     def interrupter(self) -> Interrupter: ...
 
+    @property
+    def packing(self) -> Packing: ...
+
     def failure(self, name: str, error: BaseException) -> list[Result]: ...
-
-    def pack(self, src: Address, ident: bytes, attempt: int, value: Any) -> Result: ...
-
-    def pack_one(self, ident: bytes, value: Any, handed: list[bytes], room: int = ...) -> Result: ...
 
 
 class Works(Packs, Leaves, Protocol):
@@ -70,10 +70,6 @@ class Works(Packs, Leaves, Protocol):
     def main_thread(self) -> int: ...
 
     def next_item(self) -> tuple[Address, Any]: ...
-
-    def arguments(self, msg: Any, met: list[bytes]) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
-
-    def results(self, src: Address, task: bytes, attempt: int, num_returns: int, value: Any) -> list[Result]: ...
 
     def reply(self, src: Address, done: Done, met: list[bytes], later: bool = False) -> None: ...
 

@@ -14,16 +14,12 @@ from hpc.core.callruns import add_result, calls_of
 from hpc.core.ids import Address, ids_from
 from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.process.context import TaskContext, current_task
-from hpc.core.wire import ERROR, INLINE, NO_ARGUMENTS, NONE, Calls, CallsDone, Done, Message, Result
+from hpc.core.wire import ERROR, INLINE, NO_ARGUMENTS, Calls, CallsDone, Done, Message, Result
 from hpc.core.worker import record
+from hpc.core.worker.packing import NOTHING, REPLY_BATCH, SHORT_US
 
 if TYPE_CHECKING:
     from hpc.core.worker.ports import HostsCalls
-
-#: Answers of calls shorter than this may wait for those of the next ones; after longer ones they are sent at once.
-SHORT_US = 200
-REPLY_BATCH = 64
-RETURNED_NONE = Result(INLINE, NONE)
 
 
 def make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
@@ -81,7 +77,7 @@ def _make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
                 value = function(*args, **kwargs)
                 given = args = kwargs = None
             if value is None and not context.cancelled:
-                result = RETURNED_NONE
+                result = NOTHING
             elif (packed := simple(value)) is not None and len(packed) <= INLINE_BYTES and not context.cancelled:
                 result = Result(INLINE, packed)
             else:

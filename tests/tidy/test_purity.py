@@ -35,7 +35,7 @@ SHELLS = {
     "core/sim": "__main__",
     "core/store": "arena overflow spill",
     "core/worker": (
-        "actor aio below cold deadlock ending generators hook hosts interrupt job logformat main record runs "
+        "actor aio below cold deadlock ending generators hook hosts interrupt job logformat main packing record runs "
         "signals threads title"
     ),
 }

@@ -46,12 +46,13 @@ IDS = (
     "ActorClassID", "ActorID", "FunctionID", "JobID", "NodeID", "ObjectID", "PlacementGroupID", "TaskID", "UniqueID",
     "WorkerID",
 )  # fmt: skip
-#: What Ray's programs compare with; in the table of Ray's names.
-CONSTANTS = ("Language", "SCRIPT_MODE", "WORKER_MODE")
+#: In the table of Ray's names only: what its programs compare with, and what `cross_language` has too.
+IN_TABLE = ("Language", "SCRIPT_MODE", "WORKER_MODE", "java_actor_class", "java_function")
 MODULES = {
     "actor": "`exit_actor`, and the classes behind `remote` and `method`",
     "cloudpickle": "the library of that name",
     "cluster_utils": "`Cluster`: several nodes on one machine, for tests",
+    "cross_language": "names for functions of Java and C++, and what to do instead",
     "exceptions": "the exceptions above",
     "internal": "`free(refs)`: give up values by hand",
     "job_config": "`JobConfig`: a runtime environment and a namespace as one object",
@@ -215,7 +216,7 @@ def ray_rows() -> list[str]:
 
 def page() -> str:
     """The whole of docs/api.md."""
-    unknown = set(hpc.__all__) - {*LIFECYCLE, *WORK, *VIEWS, *MADE, *IDS, *CONSTANTS, *MODULES, "__version__"}
+    unknown = set(hpc.__all__) - {*LIFECYCLE, *WORK, *VIEWS, *MADE, *IDS, *IN_TABLE, *MODULES, "__version__"}
     if unknown:
         raise SystemExit(f"docs/generate_api.py has no place for {', '.join(sorted(unknown))}")
     lines = [

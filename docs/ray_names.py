@@ -9,6 +9,8 @@ from __future__ import annotations
 
 #: A class that is there to be named in an except clause.
 NEVER = "is never raised"
+#: As under Ray without a runtime of those languages.
+FOREIGN = "its `remote` raises ValueError: workers are processes of Python"
 
 NAMES: tuple[str, ...] = (
     # lifecycle
@@ -53,6 +55,8 @@ NAMES: tuple[str, ...] = (
     "ray.job_submission.JobSubmissionClient", "ray.job_submission.JobErrorType",
     "ray.job_submission.JobStatus", "ray.job_submission.JobInfo",
     "ray.util.accelerators", "ray.util.debugpy", "ray.util.tpu", "ray.cross_language.java_function",
+    "ray.cross_language.java_actor_class", "ray.cross_language.cpp_function", "ray.java_function",
+    "ray.java_actor_class", "ray.util.state.exception.RayStateApiException",
     "ray.Language", "ray.SCRIPT_MODE", "ray.WORKER_MODE", "ray.dag",
     # exceptions
     "ray.exceptions.RayError", "ray.exceptions.RayTaskError", "ray.exceptions.RayActorError",
@@ -87,12 +91,18 @@ DIFFERS: dict[str, str] = {
     "ray.ClientBuilder": "raises NotImplementedError, as `ray.client` does",
     "ray.util.connect": "raises NotImplementedError, as `ray.client` does",
     "ray.util.disconnect": "raises NotImplementedError, as `ray.client` does",
+    "ray.cross_language.java_function": FOREIGN,
+    "ray.cross_language.java_actor_class": FOREIGN,
+    "ray.cross_language.cpp_function": FOREIGN,
+    "ray.java_function": FOREIGN,
+    "ray.java_actor_class": FOREIGN,
     "ray.init": "options of Ray's own services are accepted and mean nothing; values also come from hpc.toml and HPC_*",
     "ray.remote_function.RemoteFunction.bind": "raises NotImplementedError: task graphs (ray.dag) are not supported",
     "ray.nodes": "a node's id is a small number; a driver's gateway is left out",
     "ray.ObjectRefGenerator": "stays in the process that submitted the task",
     "ray.internal.free": "`local_only` has no effect: all copies go",
     "ray.timeline": "shows what living workers ran, the newest 10,000 of each, and the last 100 of those that ended",
+    "ray.util.state.summarize_objects": "`task_state_counts` has the objects' own states; attempts are not counted",
     "ray.util.state.list_tasks": "finished ones as far as workers remember them, or said when they ended",
     "ray.util.state.get_log": "of tasks shorter than 0.2 ms the part of the log is shown that they share",
     "ray.util.state.list_logs": "there are no log files of an agent or a dashboard",
@@ -118,7 +128,6 @@ DIFFERS: dict[str, str] = {
     "ray.exceptions.NodeDiedError": "is never raised: what a node's death ends says so in its own error",
 }
 
-PYTHON = "Python only"
 IDS = tuple(
     f"ray.{name}"
     for name in (
@@ -135,10 +144,6 @@ NO: dict[str, str] = {
     "ray.util.collective": "not yet (see roadmap.md)",
     "ray.util.debugpy": "`hpc stack` shows where processes are; attach a debugger by process id",
     "ray.util.tpu": "reserves slices of rented TPU pods; nodes here are those of the batch job",
-    "ray.cross_language": PYTHON,
-    "ray.cross_language.java_function": PYTHON,
-    "ray.java_function": PYTHON,
-    "ray.java_actor_class": PYTHON,
     "ray.dag": "task graphs are not supported",
     "ray.client_builder": "`ray.client` and `ray.ClientBuilder` are at the top, and say what to do instead",
     "ray.util.client_connect": "`ray.util.connect` says what to do instead",
@@ -172,7 +177,6 @@ NO: dict[str, str] = {
     "ray.util.state.StateApiClient": "the functions of `ray.util.state` ask the session",
     "ray.util.state.api": "the functions are in `ray.util.state`",
     "ray.util.state.common": "rows are plain dicts",
-    "ray.util.state.exception": "errors are those of `ray.exceptions`",
     "ray.util.state.list_cluster_events": "there is no list of events; the nodes of the session keep logs",
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         actor,
         cloudpickle,
         cluster_utils,
+        cross_language,
         exceptions,
         internal,
         job_config,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     )
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
     from hpc.core.owner.ref import ObjectID, ObjectRef
+    from hpc.cross_language import java_actor_class, java_function
     from hpc.language import SCRIPT_MODE, WORKER_MODE, Language
     from hpc.logging_config import LoggingConfig
     from hpc.objects import cancel, get, put, wait
@@ -93,6 +95,8 @@ _HOME = {
     "get_runtime_context": "hpc.runtime_context",
     "init": "hpc.session",
     "is_initialized": "hpc.connection",
+    "java_actor_class": "hpc.cross_language",
+    "java_function": "hpc.cross_language",
     "kill": "hpc.actor",
     "method": "hpc.actor",
     "nodes": "hpc.state",
@@ -104,7 +108,7 @@ _HOME = {
 }
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
-    "actor", "cloudpickle", "cluster_utils", "exceptions", "internal", "job_config", "job_submission",
+    "actor", "cloudpickle", "cluster_utils", "cross_language", "exceptions", "internal", "job_config", "job_submission",
     "remote_function", "runtime_context", "runtime_env", "train", "util",
 )  # fmt: skip
 
@@ -153,6 +157,7 @@ __all__ = [
     "cloudpickle",
     "cluster_resources",
     "cluster_utils",
+    "cross_language",
     "exceptions",
     "get",
     "get_actor",
@@ -161,6 +166,8 @@ __all__ = [
     "init",
     "internal",
     "is_initialized",
+    "java_actor_class",
+    "java_function",
     "job_config",
     "job_submission",
     "kill",

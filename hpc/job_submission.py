@@ -63,11 +63,15 @@ class JobErrorType(str, Enum):
     JOB_ENTRYPOINT_COMMAND_START_ERROR = "JOB_ENTRYPOINT_COMMAND_START_ERROR"
     JOB_ENTRYPOINT_COMMAND_ERROR = "JOB_ENTRYPOINT_COMMAND_ERROR"
 
+    def __str__(self) -> str:
+        return self.value
+
 
 @dataclass
 class JobInfo:
-    """What is known of a job. Times are milliseconds since 1970, None for "not yet". An entrypoint reserves nothing:
-    what it would have is None."""
+    """What is known of a job. Times are milliseconds since 1970, None for "not yet". ``driver_exit_code`` is -N where
+    signal N ended the entrypoint, None while it runs and where it was stopped. An entrypoint reserves nothing: what it
+    would have is None."""
 
     submission_id: str
     entrypoint: str
@@ -134,7 +138,7 @@ class JobSubmissionClient:
         if address is not None and "://" in address:
             raise ValueError(f"{address!r} is no session: give its id (`hpc start --head` prints it), or auto")
         self._host = find_host(address)
-        self._metadata = {str(k): str(v) for k, v in (metadata or {}).items()}
+        self._metadata = _texts("metadata", metadata or {})
 
     def get_address(self) -> str:
         """The session's id."""
@@ -164,8 +168,12 @@ class JobSubmissionClient:
 
         runtime_env: "working_dir", the directory to run in (used as it is; without one, this process's), and fields for
             all tasks and actors of the drivers in it; "env_vars" count for the command too.
-        Raises RuntimeError when the session refuses (an id that is taken, a directory that is not there).
+        Raises RuntimeError when the session refuses (an id that is taken), ValueError for a directory that is not
+        there, TypeError for what is no text or mapping of texts.
         """
+        for name, text in (("entrypoint", entrypoint), ("submission_id", submission_id), ("job_id", job_id)):
+            if not isinstance(text, str) and (text is not None or name == "entrypoint"):
+                raise TypeError(f"{name} must be a string, not {type(text).__name__}")
         for name, value in (
             ("entrypoint_num_cpus", entrypoint_num_cpus),
             ("entrypoint_num_gpus", entrypoint_num_gpus),
@@ -184,7 +192,7 @@ class JobSubmissionClient:
             "entrypoint": entrypoint,
             "submission_id": submission_id or job_id,
             "runtime_env": env,
-            "metadata": {**self._metadata, **{str(k): str(v) for k, v in (metadata or {}).items()}},
+            "metadata": {**self._metadata, **_texts("metadata", metadata or {})},
             "cwd": os.getcwd(),
         }
         return str(self._ask(request)["job"]["submission_id"])
@@ -241,15 +249,28 @@ class JobSubmissionClient:
             time.sleep(POLL_S)
 
 
+def _texts(name: str, given: Mapping[str, Any]) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} must map strings to strings, not be {type(given).__name__}")
+    for key, value in given.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"{name} must map strings to strings, not {key!r} to {value!r}")
+    return dict(given)
+
+
 def _checked(runtime_env: Mapping[str, Any] | None) -> dict[str, Any]:
     from hpc.options import check_options
 
+    if runtime_env is not None and not isinstance(runtime_env, Mapping):
+        raise TypeError(f"runtime_env must be a mapping, not {type(runtime_env).__name__}")
     env = dict(runtime_env or {})
     folder = env.get("working_dir")
     if folder is not None:
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError("runtime_env['working_dir'] must be a path")
         env["working_dir"] = os.path.abspath(os.path.expanduser(os.fspath(folder)))
+        if not os.path.isdir(env["working_dir"]):
+            raise ValueError(f"the working directory {env['working_dir']} is not there")
     check_options({"runtime_env": {k: v for k, v in env.items() if k != "working_dir"}}, actor=False)
     return env
 

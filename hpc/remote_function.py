@@ -48,7 +48,7 @@ class RemoteFunction:
         self._low, self._high = self._signature.low, self._signature.high
         self._options = opts.check_options(options, actor=False)
         opts.check_generator(options.get("num_returns"), is_generator(function), "function")
-        self._name = str(options.get("name") or getattr(function, "__qualname__", repr(function)))
+        self._name = str(options.get("name") or getattr(function, "__name__", repr(function)))
         self._client: Client | None = None
         functools.update_wrapper(self, function)
 

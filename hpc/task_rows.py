@@ -18,7 +18,7 @@ def task_rows() -> list[Row]:
             row["state"], row["why"] = "RUNNING", f"it runs at worker {row['worker_id']}"
             part = running[(row["task_id"], row["attempt_number"])]
             row.update({name: part[name] for name in ("log_from", "log_to", "log_shared")})
-            row["name"] = part["name"]
+            row["name"], row["func_or_class_name"] = part["name"], part["func_or_class_name"]
     _name_calls(open_tasks)
     known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
     events = gather.from_processes("events").warn("list_tasks")

@@ -59,8 +59,14 @@ def function_name(context: TaskContext) -> str:
     """The function or method that a task runs, with its module; that of a program is the name of its file."""
     code = process.code[context.fn or process.actor_class]
     if isinstance(code, type):
-        return f"{_module(code)}.{code.__qualname__}.{context.name.rpartition('.')[2]}"
-    return f"{_module(code[0])}.{getattr(code[0], '__qualname__', context.name)}"
+        return f"{_module(code)}.{code.__name__}.{context.name.rpartition('.')[2]}"
+    return f"{_module(code[0])}.{code_name(context.fn, context.name)}"
+
+
+def code_name(fn: bytes, name: str) -> str:
+    """How the function with this id is called where it is defined; what runs it has the ``name`` that it was given."""
+    code = process.code.get(fn)
+    return str(getattr(code[0], "__name__", name)) if type(code) is tuple else name
 
 
 def _module(code: Any) -> str:

@@ -269,7 +269,7 @@ class ActorHost:
         run_us = done.run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0
         end = record.mark() if run_us > record.MARK_US and not self.pools else None
-        worker.record.append((done.task, done.attempt, name, start, run_us, kind, end))
+        worker.record.append((done.task, done.attempt, name, start, run_us, kind, end, b""))
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
         worker.reply(src, done, met)

@@ -247,7 +247,7 @@ class AsyncActorHost(ActorHost):
             self._ended(msg.task, group)
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0
-        worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None))
+        worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None, b""))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         main = group.loop is self.loop
         if not main:

@@ -155,11 +155,7 @@ class Worker:
     def more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
         """What this worker knows beside what every owner knows: what it runs, and what it ran."""
         if what == "running":
-            contexts, begin = [*self.running.values()], record.last_mark(self.record) or (-1, -1)
-            part = {"log_from": begin, "log_to": (-1, -1), "log_shared": len(contexts) - 1}
-            return [
-                {"task_id": c.task.hex(), "attempt_number": c.attempt, "name": c.name, **part} for c in contexts[:limit]
-            ]
+            return record.running([*self.running.values()], self.record, limit)
         return record.rows(self.record, limit) if what == "events" else []
 
     def _flush_logs(self, src: Address, msg: FlushLogs) -> None:
@@ -383,7 +379,7 @@ class Worker:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
-        self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end))
+        self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end, msg.fn))
         spent = self.hook.failed or (bool(max_calls) and self._is_spent(msg.fn, max_calls))
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         if spent:
@@ -464,7 +460,8 @@ class Worker:
             current_task.reset(token)
             self.running.pop(msg.actor, None)
         run_us = int((time.monotonic() - start) * 1e6)
-        self.record.append((msg.actor, msg.incarnation, context.name, start, run_us, results[0].kind, record.mark()))
+        kind = results[0].kind
+        self.record.append((msg.actor, msg.incarnation, context.name, start, run_us, kind, record.mark(), b""))
         done = self.executor.created = Done(msg.actor, msg.incarnation, results, SHORT_US + 1)
         self.reply(src, done, met)
 

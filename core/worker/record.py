@@ -14,7 +14,7 @@ from collections import deque
 from typing import Any
 
 from hpc.core.node.settings import switch
-from hpc.core.process.context import process
+from hpc.core.process.context import TaskContext, code_name, process
 
 #: Executions that a worker remembers.
 MAX_EVENTS = 10_000
@@ -26,8 +26,9 @@ LAST_EVENTS = 100
 
 #: How long stdout and stderr were, in bytes.
 Mark = tuple[int, int]
-#: (task, attempt, name, start on the monotonic clock, running time in µs, kind of its first result, mark at its end)
-Event = tuple[bytes, int, str, float, int, int, Mark | None]
+#: (task, attempt, name, start on the monotonic clock, running time in µs, kind of its first result, mark at its end,
+#: id of its function)
+Event = tuple[bytes, int, str, float, int, int, Mark | None, bytes]
 
 
 #: A log is empty before the first event.
@@ -65,13 +66,13 @@ def rows(ring: Ring, limit: int) -> list[dict[str, Any]]:
             begin, events = events[at][6], events[at + 1 :]
             break
     group: list[dict[str, Any]] = []
-    for task, attempt, name, start, run_us, kind, end in events:
+    for task, attempt, name, start, run_us, kind, end, fn in events:
         creates = task == process.actor and process.actor_name
         row = {
             "task_id": task.hex(),
             "attempt_number": attempt,
             "name": f"{process.actor_name}:{name}" if creates else name,
-            "func_or_class_name": name,
+            "func_or_class_name": code_name(fn, name),
             "type": _type_of(task),
             "start_time_ms": (start + offset) * 1e3,
             "end_time_ms": (start + offset) * 1e3 + run_us / 1e3,
@@ -84,6 +85,21 @@ def rows(ring: Ring, limit: int) -> list[dict[str, Any]]:
             begin, group = end, []
     _close(group, begin, None)
     return out[-limit:]
+
+
+def running(contexts: list[TaskContext], ring: deque[Event], limit: int) -> list[dict[str, Any]]:
+    """What runs now, as rows: it may have written all that was written since the last mark."""
+    part = {"log_from": last_mark(ring) or (-1, -1), "log_to": (-1, -1), "log_shared": len(contexts) - 1}
+    return [
+        {
+            "task_id": context.task.hex(),
+            "attempt_number": context.attempt,
+            "name": context.name,
+            "func_or_class_name": code_name(context.fn, context.name),
+            **part,
+        }
+        for context in contexts[:limit]
+    ]
 
 
 def _type_of(task: bytes) -> str:

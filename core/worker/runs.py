@@ -97,7 +97,7 @@ def _make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
             continue
         now = monotonic()
         run_us = int((now - start) * 1e6)
-        remember((task, 0, name, start, run_us, result.kind, record.mark() if run_us > record.MARK_US else None))
+        remember((task, 0, name, start, run_us, result.kind, record.mark() if run_us > record.MARK_US else None, b""))
         start = now
         unsent += 1
         full = unsent >= REPLY_BATCH

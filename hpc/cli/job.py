@@ -121,7 +121,10 @@ def _follow(client: JobSubmissionClient, job: str) -> int:
 def _end(info: JobInfo) -> int:
     if info.status != JobStatus.SUCCEEDED:
         errors.note(f"job {info.submission_id} {info.status}: {info.message.splitlines()[0]}")
-    return info.driver_exit_code or (0 if info.status == JobStatus.SUCCEEDED else 1)
+    code = info.driver_exit_code
+    if code is None or info.status == JobStatus.SUCCEEDED:
+        return 0 if info.status == JobStatus.SUCCEEDED else 1
+    return code if code >= 0 else 128 - code  # as a shell says it
 
 
 def list_all(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str]) -> int:

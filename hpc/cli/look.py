@@ -96,7 +96,11 @@ def _rows(kind: str, given: dict[str, Any], limit: int) -> list[dict[str, Any]]:
         if not found:
             raise CliError("USAGE", f"--filter is field=value or field!=value, not {text!r}")
         filters = [(key, op, value)]
-    rows: list[dict[str, Any]] = getattr(state, f"list_{kind.replace('-', '_')}")(filters=filters, limit=limit)
+    rows: list[dict[str, Any]]
+    try:
+        rows = getattr(state, f"list_{kind.replace('-', '_')}")(filters=filters, limit=limit)
+    except state.exception.RayStateApiException as error:
+        raise CliError("USAGE", str(error)) from None
     return rows
 
 
@@ -143,12 +147,20 @@ def _get(given: dict[str, Any], rest: list[str]) -> int:
 
 def _summary(given: dict[str, Any], rest: list[str]) -> int:
     from hpc.util import state
+    from hpc.util.state.summaries import by_owner
 
-    groups = getattr(state, f"summarize_{rest[0]}")()
+    found = getattr(state, f"summarize_{rest[0]}")()
+    if rest[0] == "objects":
+        groups = by_owner(state.list_objects(limit=10_000))
+        rows = [{"what": group["owner"], **group} for group in groups]
+    else:
+        groups = found["cluster"]["summary"]
+        rows = [{"what": name, **group} for name, group in groups.items()]
     if given.get("json"):
-        print(json.dumps(groups, indent=1))
+        print(json.dumps(found, indent=1))
         return 0
-    rows = [{"what": name, "total": g["total"], "states": g["state_counts"], **g} for name, g in groups.items()]
+    for row in rows:
+        row["total"], row["states"] = sum(row["state_counts"].values()), row["state_counts"]
     _show(rows, ("what", "total", "states", *(("bytes",) if rest[0] == "objects" else ())))
     return 0
 

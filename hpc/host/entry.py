@@ -8,6 +8,7 @@ session and process group of its own, and its output goes to the job's log.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Mapping
@@ -20,8 +21,8 @@ END_TIMEOUT_S = 10.0
 
 
 def start_entrypoint(command: str, cwd: str, env: Mapping[str, str], log: str, grace_s: float) -> int:
-    """Starts the outer process; returns its pid. SIGTERM ends the job, by force after `grace_s`. Its exit code is the
-    entrypoint's, 128+N for one that was ended by signal N."""
+    """Starts the outer process; returns its pid. SIGTERM ends the job, by force after `grace_s`. It ends as the
+    entrypoint has ended: with its exit code, or by the same signal."""
     return fork_child(
         lambda: _run(command, cwd, env, grace_s), name="hpc-job", log=(log, log), death_signal=signal.SIGTERM
     )
@@ -49,7 +50,7 @@ def _run(command: str, cwd: str, env: Mapping[str, str], grace_s: float) -> int:
             if pid == child:
                 end_descendants(END_TIMEOUT_S)
                 code = os.waitstatus_to_exitcode(status)
-                return code if code >= 0 else 128 - code
+                return code if code >= 0 else _end_by(-code)
         left_s = 3600.0 if deadline is None else max(0.0, deadline - time.monotonic())
         came = signal.sigtimedwait(watched, left_s)
         if came is not None and came.si_signo == signal.SIGTERM and deadline is None:
@@ -58,3 +59,13 @@ def _run(command: str, cwd: str, env: Mapping[str, str], grace_s: float) -> int:
         elif came is None and deadline is not None:
             signal_all(descendants(os.getpid()), signal.SIGKILL)
             deadline = time.monotonic() + 1.0
+
+
+def _end_by(signum: int) -> int:
+    """End this process by the signal, so that its parent sees that and no number which a shell could have given."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what there was to see died with the entrypoint
+    if signum != signal.SIGKILL:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signum})
+    os.kill(os.getpid(), signum)
+    return 128 + signum  # a signal that ends nobody

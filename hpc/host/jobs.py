@@ -40,7 +40,8 @@ class JobError(Exception):
 @dataclass
 class Job:
     """One job. `message` says how it stands, after a failure with the last lines that it wrote. Times are milliseconds
-    since 1970, as in Ray's job API; 0 is "not yet"."""
+    since 1970, as in Ray's job API; 0 is "not yet". `driver_exit_code` is -N where signal N ended it, None before its
+    end and where it was asked to stop."""
 
     submission_id: str
     entrypoint: str
@@ -165,7 +166,7 @@ class Jobs:
             return False
         code = os.waitstatus_to_exitcode(status)
         job.end_time = _now_ms()
-        job.driver_exit_code = code if code >= 0 else 128 - code
+        job.driver_exit_code = None if job.submission_id in self._asked_to_stop else code
         if job.submission_id in self._asked_to_stop:
             job.status, job.message = "STOPPED", "it was stopped"
         elif code == 0:

@@ -72,9 +72,23 @@ def test_failures_say_how_and_what_was_written_last(client: JobSubmissionClient)
     missing = client.wait_until_ended(client.submit_job(entrypoint="no-such-command-here"), 20)
     assert missing.driver_exit_code == 127
     killed = client.wait_until_ended(client.submit_job(entrypoint="kill -9 $$"), 20)
-    assert killed.driver_exit_code == 137 and "SIGKILL" in killed.message
+    assert killed.driver_exit_code == -9 and "SIGKILL" in killed.message
     with pytest.raises(RuntimeError, match="there is a job 'failing' already"):
         client.submit_job(entrypoint="true", submission_id="failing")
+
+
+def test_what_is_no_text_is_refused_and_starts_nothing(client: JobSubmissionClient):
+    wrong: list[tuple[dict, str]] = [
+        ({"entrypoint": 5}, "entrypoint must be a string"),
+        ({"entrypoint": "true", "submission_id": 5}, "submission_id must be a string"),
+        ({"entrypoint": "true", "metadata": {"a": 1}}, "metadata must map strings to strings, not 'a' to 1"),
+        ({"entrypoint": "true", "metadata": ["a"]}, "metadata must map"),
+        ({"entrypoint": "true", "runtime_env": ["a"]}, "runtime_env must be a mapping"),
+    ]
+    for given, text in wrong:
+        with pytest.raises(TypeError, match=text):
+            client.submit_job(**given)
+    assert client.list_jobs() == []
 
 
 def test_a_stopped_job_leaves_nothing_behind(client: JobSubmissionClient, tmp_path: Path):
@@ -86,7 +100,7 @@ def test_a_stopped_job_leaves_nothing_behind(client: JobSubmissionClient, tmp_pa
     assert client.get_job_status(job) == JobStatus.RUNNING
     assert client.stop_job(job)
     info = client.wait_until_ended(job, 30)
-    assert info.status == JobStatus.STOPPED
+    assert (info.status, info.driver_exit_code, info.error_type) == (JobStatus.STOPPED, None, None)
     assert not any(is_running(int(pid)) for pid in pids.read_text().split())
     assert not client.stop_job(job)
 
@@ -193,7 +207,7 @@ def test_errors_say_what_to_do(tmp_path: Path):
         JobSubmissionClient("http://127.0.0.1:8265")
     with started():
         client = JobSubmissionClient("auto")
-        with pytest.raises(RuntimeError, match="is not there"):
+        with pytest.raises(ValueError, match="is not there"):
             client.submit_job(entrypoint="true", runtime_env={"working_dir": str(tmp_path / "none")})
         with pytest.raises(RuntimeError, match="not a submission id"):
             client.submit_job(entrypoint="true", submission_id="../up")

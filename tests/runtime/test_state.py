@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.util import placement_group, state
+from hpc.util import placement_group, remove_placement_group, state
+from hpc.util.state import selecting
 from runtime.running import eventually, local_nodes, one_node
 
 
@@ -81,11 +82,89 @@ def test_tasks_and_why_they_wait(session, tmp_path):
         hpc.get(fails.remote())
     assert [row.name for row in state.list_tasks(filters=[("state", "=", "FAILED")])] == ["fails"]
     hpc.get(running)
-    assert state.summarize_tasks()["hold"] == {"total": 3, "state_counts": {"FINISHED": 3}}
+    summary = state.summarize_tasks()["cluster"]
+    counted = {"func_or_class_name": "hold", "type": "NORMAL_TASK", "state_counts": {"FINISHED": 3}}
+    assert summary["summary"]["hold"] == counted and summary["total_actor_tasks"] == 0
+    assert summary["total_tasks"] == sum(sum(g["state_counts"].values()) for g in summary["summary"].values())
     with pytest.raises(TypeError, match="no option limt"):
         state.list_tasks(limt=5)
     with pytest.raises(ValueError, match="a filter is"):
         state.list_tasks(filters=[("state", ">", "A")])
+
+
+KINDS = {
+    "actors": selecting.ACTORS, "jobs": selecting.JOBS, "nodes": selecting.NODES, "objects": selecting.OBJECTS,
+    "placement_groups": selecting.GROUPS, "tasks": selecting.TASKS, "workers": selecting.WORKERS,
+}  # fmt: skip
+
+
+def test_each_plain_field_of_a_row_can_be_filtered_by(session, tmp_path):
+    counter = Counter.options(name="it").remote(1)
+    hpc.get([counter.add.remote(1), add.options(name="named").remote(1, 2)])
+    group = placement_group([{"CPU": 1}])
+    waiting = hold.remote(tmp_path / "go")
+    for kind, fields in KINDS.items():
+        rows = getattr(state, f"list_{kind}")()
+        plain = {name for row in rows for name, value in row.items() if isinstance(value, (str, bool, int, float))}
+        assert rows and plain <= set(fields.names()), kind
+        for name in plain:
+            value = next(row[name] for row in rows if name in row)
+            found = getattr(state, f"list_{kind}")(filters=[(name, "=", value)])
+            assert found or name in ("end_time_ms", "start_time_ms", "why"), (kind, name)
+    (tmp_path / "go").touch()
+    hpc.get(waiting)
+    remove_placement_group(group)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_filter_on_an_unknown_field_names_the_known_ones(kind):
+    known = ", ".join(KINDS[kind].names())
+    with pytest.raises(state.exception.RayStateApiException, match=f"no field 'colour'.*{known}"):
+        getattr(state, f"list_{kind}")(filters=[("colour", "=", "red")])
+
+
+def test_filters_and_limits_that_mean_nothing_are_refused():
+    """No session is asked: what is wrong is known before."""
+    wrong = state.exception.RayStateApiException
+    for filters, kind, text in (
+        ([("state", "=", "NONSENSE")], wrong, "no state 'NONSENSE'; there are: .*ALIVE"),
+        ([("pid", "=", "abc")], wrong, "pid is a number"),
+        ([("is_detached", "=", "maybe")], wrong, "is_detached is true or false"),
+        ([("name", ">", "a")], ValueError, "a filter is"),
+        ([("name", "a")], ValueError, "a filter is"),
+        (("name", "=", "a"), ValueError, "a filter is"),
+        ("name=a", ValueError, "filters are a list"),
+        ([("name", "=", None)], ValueError, "a text or number"),
+    ):
+        with pytest.raises(kind, match=text):
+            state.list_actors(filters=filters)
+    for limit in (-1, 10_001):
+        with pytest.raises(wrong, match="from 0 to 10,000"):
+            state.list_actors(limit=limit)
+    for limit in (None, 2.5, "many"):
+        with pytest.raises(ValueError, match="a whole number"):
+            state.list_actors(limit=limit)
+    assert not hpc.is_initialized()
+
+
+def test_filters_take_names_in_any_case_and_numbers_as_text():
+    rows = [{"name": "Box", "pid": 7, "is_detached": True}, {"name": "", "pid": 8, "is_detached": False}]
+
+    def chosen(*filters, limit=10):
+        return [row.pid for row in selecting.Selection(selecting.ACTORS, filters, limit).of(rows)]
+
+    assert chosen(("NAME", "=", "box")) == [7] == chosen(("pid", "=", "7")) == chosen(("is_detached", "=", "1"))
+    assert chosen(("name", "!=", "box")) == [8] == chosen(("is_detached", "=", False)) == chosen(("pid", "!=", 7))
+    assert chosen(limit=0) == [] and chosen(limit=1) == [7] and chosen(limit="2") == [7, 8]
+
+
+def test_actors_are_counted_by_class(session):
+    hpc.get([Counter.remote(1).add.remote(1) for _ in range(2)])
+    counters = [Counter.remote(1) for _ in range(2)]
+    hpc.get([counter.add.remote(1) for counter in counters])
+    summary = state.summarize_actors(timeout=5)["cluster"]
+    assert summary["summary"]["Counter"]["state_counts"]["ALIVE"] == 2 and summary["summary_by"] == "class"
+    assert summary["total_actors"] == sum(summary["summary"]["Counter"]["state_counts"].values())
 
 
 def test_actors(session, tmp_path):
@@ -112,7 +191,8 @@ def test_objects_workers_nodes_and_jobs():
         large = hpc.put(np.zeros(1 << 20, np.uint8))
         (row,) = [r for r in state.get_objects(large.hex()) if r.reference_type == "OWNED"]
         assert row.state == "STORED" and row.object_size > 1 << 20 and row.node_ids == ["1"]
-        assert state.summarize_objects()[row.owner]["bytes"] >= 1 << 20
+        summary = state.summarize_objects()["cluster"]
+        assert summary["total_size_mb"] >= 1 and summary["summary"]["disabled"]["ref_type_counts"]["OWNED"] >= 1
         assert {n.node_id for n in state.list_nodes(filters=[("state", "=", "ALIVE")])} == {"1", "2"}
         (job,) = state.list_jobs()
         assert job.driver_pid == os.getpid()

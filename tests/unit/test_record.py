@@ -16,7 +16,7 @@ from hpc.core.worker import record
 
 
 def event(number: int, end: tuple[int, int] | None) -> record.Event:
-    return (number.to_bytes(16, "big"), 0, "f", float(number), 1, 0, end)
+    return (number.to_bytes(16, "big"), 0, "f", float(number), 1, 0, end, b"")
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 50), st.integers(1, 50))

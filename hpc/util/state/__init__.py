@@ -6,7 +6,7 @@ Rows are dicts whose fields are attributes too. Nothing is recorded centrally: e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,11 +16,9 @@ from hpc.connection import ensure_client
 from hpc.core.resources import from_units
 from hpc.core.wire import PgTable
 from hpc.task_rows import task_rows
+from hpc.util.state import exception, selecting, summaries
+from hpc.util.state.selecting import DEFAULT_LIMIT, Filter, Row, Selection
 from hpc.worker_logs import get_log, list_logs
-
-DEFAULT_LIMIT = 100
-Filter = tuple[str, str, Any]
-
 
 #: Options of Ray's state API that mean nothing here.
 MEANINGLESS = {"address", "detail", "timeout", "raise_on_missing_output", "_explain"}
@@ -32,34 +30,10 @@ def _check(other: dict[str, Any]) -> None:
         raise TypeError(f"the state API has no option {', '.join(unknown)}")
 
 
-class Row(dict[str, Any]):
-    """One thing; ``row.state`` is ``row["state"]``."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"there is no field {name!r}; there are: {', '.join(self)}") from None
-
-
-def _select(rows: Iterable[dict[str, Any]], filters: Sequence[Filter] | None, limit: int) -> list[Row]:
-    tests = []
-    for one in filters or ():
-        if len(one) != 3 or one[1] not in ("=", "!="):
-            raise ValueError(f"a filter is (field, '=' or '!=', value), not {one!r}")
-        tests.append(one)
-    found = []
-    for row in rows:
-        if all((str(row.get(key, "")).lower() == str(value).lower()) == (op == "=") for key, op, value in tests):
-            found.append(Row(row))
-            if len(found) >= limit:
-                break
-    return found
-
-
 def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """The nodes, those that have died too."""
     _check(other)
+    chosen = Selection(selecting.NODES, filters, limit)
     rows = (
         {
             "node_id": str(row["node"]),
@@ -77,41 +51,46 @@ def list_nodes(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIM
         for row in gather.node_rows()
         if not row["gateway"]
     )
-    return _select(rows, filters, limit)
+    return chosen.of(rows)
 
 
 def list_workers(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Drivers and workers, with what they hold; then the workers that have ended, as far as their nodes remember."""
     _check(other)
+    chosen = Selection(selecting.WORKERS, filters, limit)
     rows = gather.from_raylets("workers").warn("list_workers") + gather.from_raylets("ended").warn("list_workers")
-    return _select(rows, filters, limit)
+    return chosen.of(rows)
 
 
 def list_tasks(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Tasks and actors' calls that are not finished, and then finished and failed ones, the newest first."""
     _check(other)
-    return _select(task_rows(), filters, limit)
+    chosen = Selection(selecting.TASKS, filters, limit)
+    return chosen.of(task_rows())
 
 
 def list_actors(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Actors, as their owners know them; those that have died as long as somebody holds a handle."""
     _check(other)
+    chosen = Selection(selecting.ACTORS, filters, limit)
     rows = gather.explain_setups(gather.from_processes("actors").warn("list_actors"))
     pids = {row["worker_id"]: row["pid"] for row in gather.from_raylets("workers").warn("list_actors")}
     for row in rows:
         row["pid"] = pids.get(row["worker_id"], 0)
-    return _select(rows, filters, limit)
+    return chosen.of(rows)
 
 
 def list_objects(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """Objects, once for each process that holds references to them."""
     _check(other)
-    return _select(gather.from_processes("objects").warn("list_objects"), filters, limit)
+    chosen = Selection(selecting.OBJECTS, filters, limit)
+    return chosen.of(gather.from_processes("objects").warn("list_objects"))
 
 
 def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, **other: Any) -> list[Row]:
     """The drivers that are connected."""
     _check(other)
+    chosen = Selection(selecting.JOBS, filters, limit)
     drivers = [r for r in gather.from_raylets("workers").warn("list_jobs") if r["worker_type"] == "DRIVER"]
     rows = [
         {
@@ -123,7 +102,7 @@ def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMI
         }
         for r in drivers
     ]
-    return _select(rows, filters, limit)
+    return chosen.of(rows)
 
 
 def list_placement_groups(
@@ -131,15 +110,15 @@ def list_placement_groups(
 ) -> list[Row]:
     """Placement groups, those that were removed as long as the head remembers them."""
     _check(other)
+    chosen = Selection(selecting.GROUPS, filters, limit)
     answer = ensure_client().conversation.ask_head(lambda req: PgTable(req))
     found = msgspec.json.decode(answer.data) if answer.data else []
     rows = ({"placement_group_id": row.pop("group"), **row} for row in found)
-    return _select(rows, filters, limit)
+    return chosen.of(rows)
 
 
-def _one(rows: Iterable[dict[str, Any]], key: str, ident: str) -> Row | None:
-    found = _select(rows, [(key, "=", ident)], 1)
-    return found[0] if found else None
+def _one(rows: Sequence[Row], key: str, ident: str) -> Row | None:
+    return next((row for row in rows if row[key] == ident), None)
 
 
 def get_job(id: str, **other: Any) -> Row | None:
@@ -169,7 +148,7 @@ def get_actor(id: str, **other: Any) -> Row | None:
 def get_task(id: str, **other: Any) -> Row | list[Row] | None:
     """One task by its id: a row, a list of them if it had several attempts, or None."""
     _check(other)
-    found = _select(task_rows(), [("task_id", "=", id)], gather.LIMIT)
+    found = list_tasks([("task_id", "=", id)], gather.LIMIT)
     return found[0] if len(found) == 1 else found or None
 
 
@@ -185,42 +164,33 @@ def get_placement_group(id: str, **other: Any) -> Row | None:
     return _one(list_placement_groups(limit=gather.LIMIT), "placement_group_id", id)
 
 
-def _summary(rows: Iterable[dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    groups: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        group = groups.setdefault(str(row[name]), {"total": 0, "state_counts": {}})
-        group["total"] += 1
-        counts = group["state_counts"]
-        counts[row["state"]] = counts.get(row["state"], 0) + 1
-    return groups
-
-
-def summarize_tasks(**other: Any) -> dict[str, dict[str, Any]]:
-    """Per name of a function or method: how many tasks there are, by state."""
+def summarize_tasks(**other: Any) -> dict[str, Any]:
+    """How many tasks and calls there are, by name and state:
+    ``{"cluster": {"summary": {name: {"func_or_class_name", "type", "state_counts"}}, "total_tasks", ...}}``."""
     _check(other)
-    return _summary(task_rows(), "name")
+    return summaries.of_tasks(task_rows())
 
 
-def summarize_actors(**other: Any) -> dict[str, dict[str, Any]]:
-    """Per class: how many actors there are, by state."""
+def summarize_actors(**other: Any) -> dict[str, Any]:
+    """How many actors there are, by class and state:
+    ``{"cluster": {"summary": {class: {"class_name", "state_counts"}}, "total_actors", ...}}``."""
     _check(other)
-    return _summary(list_actors(limit=gather.LIMIT), "class_name")
+    return summaries.of_actors(list_actors(limit=gather.LIMIT))
 
 
-def summarize_objects(**other: Any) -> dict[str, dict[str, Any]]:
-    """Per owner: how many objects there are, by state, and their bytes."""
+def summarize_objects(**other: Any) -> dict[str, Any]:
+    """How many references to objects there are and their MiB: ``{"cluster": {"summary": {"disabled": {"total_objects",
+    "total_size_mb", ...}}, ...}}``. Where in a program an object was made is not recorded, so all are one group, which
+    has Ray's name for that; ``task_state_counts`` counts the objects' own states."""
     _check(other)
-    rows = [row for row in list_objects(limit=gather.LIMIT) if row["reference_type"] == "OWNED"]
-    groups = _summary(rows, "owner")
-    for row in rows:
-        group = groups[row["owner"]]
-        group["bytes"] = group.get("bytes", 0) + row["object_size"]
-    return groups
+    return summaries.of_objects(list_objects(limit=gather.LIMIT))
 
 
 __all__ = [
     "Row",
+    "exception",
     "get_actor",
+    "get_job",
     "get_log",
     "get_node",
     "get_objects",

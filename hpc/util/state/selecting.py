@@ -1,0 +1,157 @@
+"""Which rows of the state API are meant: filters and limits, checked before anybody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from hpc.core.owner.report import STATES
+from hpc.gather import LIMIT
+from hpc.util.state.exception import RayStateApiException
+
+DEFAULT_LIMIT = 100
+Filter = tuple[str, str, Any]
+
+#: A filter's words for yes and no.
+YES_NO = {"true": True, "1": True, "false": False, "0": False}
+
+
+class Fields(NamedTuple):
+    """What rows of one kind can be filtered by. A field that is neither a number nor a yes or no is a text."""
+
+    texts: tuple[str, ...]
+    numbers: tuple[str, ...] = ()
+    yes_no: tuple[str, ...] = ()
+    #: All that ``state`` can be; empty where any may be asked for.
+    states: tuple[str, ...] = ()
+
+    def names(self) -> list[str]:
+        """All of them, in order."""
+        return sorted((*self.texts, *self.numbers, *self.yes_no))
+
+
+ACTORS = Fields(
+    (
+        "actor_id", "answered_by", "class_name", "death_cause", "last_worker_id", "name", "node_id", "owner",
+        "ray_namespace", "state", "why", "worker_id",
+    ),
+    ("num_restarts", "pid", "restarts_left"),
+    ("in_setup", "is_detached"),
+    ("DEPENDENCIES_UNREADY", *STATES.values()),
+)  # fmt: skip
+TASKS = Fields(
+    (
+        "actor_id", "answered_by", "func_or_class_name", "name", "node_id", "owner", "parent_task_id", "state",
+        "task_id", "type", "why", "worker_id",
+    ),
+    ("attempt_number", "end_time_ms", "log_shared", "retries_left", "start_time_ms"),
+    ("in_setup",),
+)  # fmt: skip
+OBJECTS = Fields(
+    ("answered_by", "object_id", "owner", "process", "reference_type", "state", "why"), ("local_count", "object_size")
+)
+NODES = Fields(
+    ("node_id", "node_ip", "node_name", "state", "state_message"),
+    ("waiting", "workers"),
+    ("is_suspect",),
+    ("ALIVE", "DEAD"),
+)
+WORKERS = Fields(
+    (
+        "answered_by", "exit_brief", "exit_detail", "last_task_id", "leased_by", "node_id", "state", "worker_id",
+        "worker_type",
+    ),
+    ("end_time_ms", "last_attempt_number", "pid"),
+    ("blocked", "failed", "is_actor", "is_alive"),
+)  # fmt: skip
+JOBS = Fields(("job_id", "node_id", "status", "type"), ("driver_pid",))
+GROUPS = Fields(("creator", "name", "namespace", "placement_group_id", "state", "strategy", "why"), (), ("detached",))
+
+
+class Row(dict[str, Any]):
+    """One thing; ``row.state`` is ``row["state"]``."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"there is no field {name!r}; there are: {', '.join(self)}") from None
+
+
+class Selection:
+    """Filters and a limit, checked: each row passes all filters, and the first ``limit`` of those are taken.
+
+    Raises ValueError for what is no filter or no number, RayStateApiException for a field, a state or a limit that
+    there is not.
+    """
+
+    def __init__(self, fields: Fields, filters: Sequence[Filter] | None, limit: int) -> None:
+        self._limit = _checked_limit(limit)
+        if filters is not None and (isinstance(filters, (str, Mapping)) or not isinstance(filters, Iterable)):
+            raise ValueError(f"filters are a list of (field, '=' or '!=', value), not {filters!r}")
+        self._tests = [_checked(fields, one) for one in filters or ()]
+
+    def of(self, rows: Iterable[dict[str, Any]]) -> list[Row]:
+        """The rows that are meant."""
+        found: list[Row] = []
+        for row in rows:
+            if len(found) == self._limit:
+                break
+            if all(_passes(row.get(name), op, value) for name, op, value in self._tests):
+                found.append(Row(row))
+        return found
+
+
+def _passes(found: Any, op: str, value: Any) -> bool:
+    if isinstance(value, str):
+        found = str("" if found is None else found).lower()
+    return bool((found == value) == (op == "="))
+
+
+def _checked_limit(limit: Any) -> int:
+    try:
+        number = int(limit)
+        if number != float(limit):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"limit must be a whole number, not {limit!r}") from None
+    if not 0 <= number <= LIMIT:
+        raise RayStateApiException(f"limit must be from 0 to {LIMIT:,}, not {number}: filters tell fewer rows apart")
+    return number
+
+
+def _checked(fields: Fields, given: Any) -> Filter:
+    if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != 3 or given[1] not in ("=", "!="):
+        raise ValueError(f"a filter is (field, '=' or '!=', value), not {given!r}")
+    name, op, value = given
+    if not isinstance(name, str) or not isinstance(value, (str, bool, int, float)):
+        raise ValueError(f"a filter is the name of a field, '=' or '!=', and a text or number, not {given!r}")
+    name = name.lower()
+    if name in fields.numbers:
+        return name, op, _number(name, value)
+    if name in fields.yes_no:
+        return name, op, _yes_no(name, value)
+    if name not in fields.texts:
+        raise RayStateApiException(f"there is no field {name!r} to filter by; there are: {', '.join(fields.names())}")
+    text = str(value).lower()
+    if name == "state" and fields.states and text.upper() not in fields.states:
+        raise RayStateApiException(f"there is no state {value!r}; there are: {', '.join(fields.states)}")
+    return name, op, text
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        _refuse(name, "a number", value)
+
+
+def _yes_no(name: str, value: Any) -> bool:
+    found = YES_NO.get(str(value).lower())
+    if found is None:
+        _refuse(name, "true or false", value)
+    return found
+
+
+def _refuse(name: str, kind: str, value: Any) -> NoReturn:
+    raise RayStateApiException(f"{name} is {kind}: a filter cannot compare it with {value!r}")

@@ -59,13 +59,13 @@ class Calls:
         self.addr, self.send, self.outbox, self.urgent = state.addr, state.send, state.outbox, state.urgent
         self.entries, self.calls, self.clients, self.actors = state.entries, state.calls, state.clients, state.actors
         self.gone, self.gone_nodes, self.unseen, self.paths = state.gone, state.gone_nodes, state.unseen, state.paths
-        self.origins = state.origins
         self.ended = ended
         self.runs = CallRuns(state, objects, done)
 
     # -------------------------------------------------------------- calling
 
     def client(self, actor: bytes) -> ActorClient:
+        """What this process knows of an actor as its caller; its owner is asked where it is at the first time."""
         client = self.clients.get(actor)
         if client is None:
             client = self.clients[actor] = ActorClient(actor)
@@ -149,6 +149,7 @@ class Calls:
             self.resolved(rec)
 
     def resolved(self, rec: CallRec) -> None:
+        """All references among the call's arguments have values."""
         if rec.msg.task not in self.calls:
             return
         rec.msg.values, error = self.arguments.values(rec.msg.refs)
@@ -216,6 +217,8 @@ class Calls:
         self.streams.seek(lost)
 
     def no_again(self, rec: CallRec, reader: Address | None) -> tuple[str, str] | None:
+        """Why a finished call cannot be made again, as (reason, text). ``reader`` is the process that waits for what it
+        gives, where that is another one."""
         client = rec.client
         if client.state == "dead" or client.actor not in self.entries or self.clients.get(client.actor) is not client:
             return ACTOR_GONE, f"the actor whose {rec.msg.method} made it has ended"
@@ -281,6 +284,7 @@ class Calls:
                 self.send(HEAD, WatchActor(client.actor))
 
     def dead_error(self, client: ActorClient) -> Result:
+        """What the calls get that an actor will not answer any more."""
         if client.cause:
             self.unseen.discard(client.actor)  # whoever gets the value of a call gets that error
             why = "its constructor failed, or could not be called"
@@ -295,6 +299,7 @@ class Calls:
             self.hear(msg)
 
     def hear(self, msg: ActorState) -> None:
+        """The owner of an actor, which may be this process, says what state it is in."""
         client = self.clients.get(msg.actor)
         if client is None or client.state == "dead":
             return

@@ -90,6 +90,7 @@ class Leases:
                 del self.requests[req]
 
     def enqueue(self, rec: TaskRec) -> None:
+        """A task whose arguments are there waits for a worker."""
         shape = rec.shape
         if rec.msg.depth > shape.level:
             shape.level = rec.msg.depth

@@ -122,6 +122,7 @@ class Tasks:
         self.streams.seek(self.ended(rec, results, src))
 
     def fail(self, rec: TaskRec, error: Result) -> None:
+        """The task is over with this error for each of its values."""
         self._finish(rec, [error] * max(1, rec.msg.num_returns), self.addr)
 
     def _retry(self, rec: TaskRec) -> None:

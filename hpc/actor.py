@@ -15,10 +15,10 @@ from hpc.connection import ensure_client, namespace_of
 from hpc.core.classes import has_coroutines
 from hpc.core.exceptions import ActorAlreadyExistsError, ActorExit
 from hpc.core.idtypes import ActorID
-from hpc.core.owner.client import Client
-from hpc.core.owner.collecting import Collecting
 from hpc.core.owner.ports import Holder
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.shell.client import Client
+from hpc.core.owner.shell.collecting import Collecting
 from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.tables import CallKind
 from hpc.core.process.context import current_task, process

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpc.core.owner.forked import is_forked
+from hpc.core.owner.shell.forked import is_forked
 from hpc.core.process.context import process
 from hpc.core.process.current import current, need_client
 from hpc.core.variables import AUTO_CONNECT, switch
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
     from hpc.core.owner.ports import Process
+    from hpc.core.owner.shell.client import Client
 
 
 class _Here:

@@ -9,9 +9,9 @@ from typing import Any
 
 from hpc import options as opts
 from hpc.connection import ensure_client
-from hpc.core.owner.client import Client
-from hpc.core.owner.collecting import Collecting
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.shell.client import Client
+from hpc.core.owner.shell.collecting import Collecting
 from hpc.core.owner.tables import TaskKind
 from hpc.core.process.context import current_task, process
 from hpc.core.wire import STREAMING

@@ -20,7 +20,7 @@ from hpc.core.process.current import current as owner
 from hpc.core.runenv.spec import HOOK, KEY, PACKAGE, pack, unpack
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.shell.client import Client
 
 FIELDS = (
     "working_dir", "py_modules", "excludes", "pip", "uv", "conda", "container", "image_uri", "env_vars", HOOK, "config",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.connection import ensure_client, here
 from hpc.core.node.limits import raise_open_files
-from hpc.core.owner.forked import is_forked, watch_forks
+from hpc.core.owner.shell.forked import is_forked, watch_forks
 from hpc.core.process.context import process
 from hpc.core.process.current import current
 from hpc.core.runenv.spec import KEY
@@ -278,7 +278,7 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
     session, timeout_s = make_session(local, wanted, timeout_s, config)
     try:
         session.start()
-        import hpc.core.owner.client  # noqa: F401  while the nodes come up
+        import hpc.core.owner.shell.client  # noqa: F401  while the nodes come up
 
         session.wait_ready(timeout_s)
         node_dir = session.local_dir()
@@ -297,7 +297,7 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
 
 
 def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: dict[str, Any] | None) -> Context:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.shell.client import Client
     from hpc.core.process.job import pack_job
 
     _check_patches()
@@ -371,7 +371,7 @@ def _stop_session() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """A forked child has no session: what `init` made stays with the parent (see `hpc.core.owner.forked`)."""
+    """A forked child has no session: what `init` made stays with the parent (see `hpc.core.owner.shell.forked`)."""
     global _lock
     _lock = threading.RLock()
     session, _state.session, _state.context, here.namespace = _state.session, None, None, ""

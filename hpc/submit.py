@@ -8,13 +8,13 @@ from typing import Any
 from hpc.core import serialization
 from hpc.core.arguments import ArgSlot
 from hpc.core.ids import return_id
-from hpc.core.owner.client import Client
 from hpc.core.owner.generator import ObjectRefGenerator
 from hpc.core.owner.ports import Holder
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.shell.client import Client
+from hpc.core.owner.shell.values import INLINE_BYTES
 from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Shape
-from hpc.core.owner.values import INLINE_BYTES
 from hpc.core.serializability import ARGUMENTS, explain
 from hpc.core.wire import DYNAMIC, MAX_FRAME_BYTES, MAX_VALUES_BYTES, NO_ARGUMENTS, STREAMING
 

@@ -21,10 +21,10 @@ import hpc
 ASYNC, SYNC, TURNS = 1000, 300, 40
 #: (module, attribute or class.method, name of the step)
 FRAMES = [
-    ("hpc.core.owner.sockets", "encode_frame", "encode"),
+    ("hpc.core.owner.shell.sockets", "encode_frame", "encode"),
     ("hpc.core.net.stream", "Stream.send", "write"),
     ("hpc.core.net.stream", "Stream.receive", "read"),
-    ("hpc.core.owner.client", "decode_body", "decode"),
+    ("hpc.core.owner.shell.client", "decode_body", "decode"),
     ("hpc.core.owner.machine", "OwnerMachine.handle", "take"),
 ]
 

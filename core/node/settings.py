@@ -182,7 +182,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "spin_us": Setting(
         Number("microseconds", 0, 1_000_000), 50, "a thread that waits looks again before it sleeps; 0 is never",
-        "core/owner/spin.py", source="environ",
+        "core/owner/shell/spin.py", source="environ",
     ),
     "task_events": Setting(
         Switch(), True, "whether workers remember what they ran", "core/worker/record.py", source="environ"

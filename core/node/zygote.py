@@ -41,7 +41,7 @@ from hpc.core.runenv.spec import KEY, expand
 
 WorkerMain = Callable[[NodeSpec, int], object]
 
-PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.owner.forked")
+PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.owner.shell.forked")
 #: What only some workers need, and takes long: imported when nothing has been asked for so long.
 LATER = ("hpc.core.worker.aio", "concurrent.futures.thread")
 LATER_S = 0.25

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import threading
 
     from hpc.core.net.stream import Stream
-    from hpc.core.owner.callbacks import Callbacks
     from hpc.core.owner.machine import OwnerMachine
-    from hpc.core.owner.polling import PollLock
-    from hpc.core.owner.sockets import Sockets
+    from hpc.core.owner.shell.callbacks import Callbacks
+    from hpc.core.owner.shell.polling import PollLock
+    from hpc.core.owner.shell.sockets import Sockets
     from hpc.core.store.arena import Arena
 
 T = TypeVar("T")

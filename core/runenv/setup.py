@@ -28,7 +28,7 @@ from hpc.core.runenv.package import PackageError, digest_of, unpack_zip
 from hpc.core.runenv.spec import NAMESPACE, PACKAGE, SETUP_TIMEOUT_S, chunk_key, meta_key, unpack
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.shell.client import Client
 
 #: Exit code of a worker whose environment could not be made.
 FAILED = 70
@@ -180,7 +180,7 @@ def _in_child(target: str, deadline: Deadline, get: Any) -> None:
 
 def fetch(node_dir: str, digest: str) -> bytes:
     """The bytes of a package, from the head's key-value store, by a connection of its own."""
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.shell.client import Client
 
     client = Client(node_dir, "driver", b"")
     try:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from hpc.core.owner.client import Client
+from hpc.core.owner.shell.client import Client
 from hpc.core.runenv.package import MAX_PACKAGE_BYTES, PackageError, digest_of, files_of, make_zip, signature
 from hpc.core.runenv.spec import CHUNK_BYTES, NAMESPACE, PACKAGE, chunk_key, meta_key
 from hpc.core.wire import KvGet, KvPut

@@ -14,7 +14,7 @@ from hpc.core.exceptions import RuntimeEnvSetupError
 from hpc.core.runenv.spec import HOOK, PACKAGE, unpack
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.shell.client import Client
 
 
 class SetupHook:

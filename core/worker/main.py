@@ -28,8 +28,8 @@ from hpc.core.net.stream import listen
 from hpc.core.node.marks import shown
 from hpc.core.node.output import write_as
 from hpc.core.node.process import flush_output
-from hpc.core.owner.client import Client
-from hpc.core.owner.forked import watch_forks
+from hpc.core.owner.shell.client import Client
+from hpc.core.owner.shell.forked import watch_forks
 from hpc.core.owner.tables import Needs, Waiter
 from hpc.core.process.context import TaskContext, current_task, process
 from hpc.core.process.current import current

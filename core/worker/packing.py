@@ -7,8 +7,8 @@ from typing import Any
 from hpc.core import serialization
 from hpc.core.arguments import ArgSlot
 from hpc.core.ids import Address, return_id
-from hpc.core.owner.client import Client
-from hpc.core.owner.values import INLINE_BYTES
+from hpc.core.owner.shell.client import Client
+from hpc.core.owner.shell.values import INLINE_BYTES
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, NO_ARGUMENTS, NONE, STORED, Result
 
 #: Replies of tasks shorter than this may wait for the next task's; after longer ones they are sent at once.
@@ -49,7 +49,7 @@ class Packing:
             results = dict(zip(msg.refs, msg.values))
             pins = self._client.values.admit(results)
             values = [load(ident, results[ident]) for ident in msg.refs]
-            self._client.memory.unviewed.extend(pins)
+            self._client.arena_use.unviewed.extend(pins)
         else:
             values = [load(msg.refs[0], msg.values[0])]
         if type(args) is ArgSlot:
@@ -99,7 +99,7 @@ class Packing:
         handed += inner
         if data.size <= min(room, INLINE_BYTES):
             return Result(INLINE, data.to_bytes(), inner=inner)
-        self._client.memory.store(ident, data, keep=False)
+        self._client.arena_use.store(ident, data, keep=False)
         return Result(STORED, b"", data.size, (self._client.addr.node,), inner)
 
     def pack(self, src: Address, ident: bytes, attempt: int, value: Any) -> Result:

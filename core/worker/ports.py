@@ -10,7 +10,7 @@ from hpc.core.process.context import TaskContext
 from hpc.core.wire import Call, Done, Result
 
 if TYPE_CHECKING:
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.shell.client import Client
     from hpc.core.worker.executor import Executor
     from hpc.core.worker.interrupt import Interrupter
     from hpc.core.worker.packing import Packing

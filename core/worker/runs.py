@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hpc.core import serialization
 from hpc.core.callruns import add_result, calls_of
 from hpc.core.ids import Address, ids_from
-from hpc.core.owner.values import INLINE_BYTES
+from hpc.core.owner.shell.values import INLINE_BYTES
 from hpc.core.process.context import TaskContext, current_task
 from hpc.core.wire import ERROR, INLINE, NO_ARGUMENTS, Calls, CallsDone, Done, Message, Result
 from hpc.core.worker import record

@@ -62,7 +62,7 @@ def collect(node_dir: str, folder: Path, timeout_s: float = COLLECT_S) -> int:
     Raises what a session that does not answer, or a folder that cannot be written, leads to.
     """
     from hpc import gather
-    from hpc.core.owner.client import Client
+    from hpc.core.owner.shell.client import Client
     from hpc.core.process.current import current
 
     end_s = time.monotonic() + timeout_s

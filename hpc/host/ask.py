@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hpc.core.owner.client import Client
+from hpc.core.owner.shell.client import Client
 from hpc.core.process.job import pack_job
 from hpc.core.wire import Answer, ClusterQuery, KvDelete, KvGet, KvKeys, KvPut, Message
 

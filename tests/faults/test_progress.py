@@ -86,7 +86,7 @@ def test_coroutines_that_call_each_other():
 
 
 def test_more_calls_than_the_limit_of_pending_bytes(monkeypatch):
-    monkeypatch.setattr("hpc.core.owner.client.MAX_PENDING_BYTES", 4 << 20)
+    monkeypatch.setattr("hpc.core.owner.shell.client.MAX_PENDING_BYTES", 4 << 20)
     machine, most = need_client().machine, 0
     refs = []
     for i in range(20_000):

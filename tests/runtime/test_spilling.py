@@ -144,7 +144,7 @@ def test_a_writer_that_is_killed_leaves_no_space_taken():
         from hpc.core.process.current import current
 
         client = current.client
-        client.memory._alloc(b"x" * 16, 20 * MIB)
+        client.arena_use._alloc(b"x" * 16, 20 * MIB)
         kill9(os.getpid())
 
     with one_node(object_store_memory=SMALL_STORE):

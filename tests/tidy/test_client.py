@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-from imports import ROOT
+from imports import LAZY, ROOT, TOP, graph
 
 #: The folders whose files may look into a client: those of owners and workers, and the simulator of both.
 INSIDE = ("core/owner", "core/worker", "core/sim")
@@ -19,7 +19,7 @@ FILES = sorted(p for part in ("core", "hpc", "launchers") for p in (ROOT / part)
 ABOVE = [p for p in FILES if not str(p.relative_to(ROOT)).startswith(INSIDE)]
 #: What is the client's own: its machine, and what one needs to step it and to send what it leaves.
 OWN = {
-    "dropped", "hooks", "lock", "machine", "memory", "polling", "send_left", "send_now", "shapes", "sockets", "step",
+    "arena_use", "dropped", "hooks", "lock", "machine", "polling", "send_left", "send_now", "shapes", "sockets", "step",
     "wake_done",
 }  # fmt: skip
 CLIENTS = {"client", "_client"}
@@ -72,16 +72,30 @@ def bases() -> Iterator[tuple[str, str, str]]:
                     yield str(path.relative_to(ROOT)), node.name, getattr(name, "attr", getattr(name, "id", ""))
 
 
+def test_no_part_of_the_owner_knows_its_shell():
+    """What decides, and what users hold, stands below the shell: it knows the protocols in ports.py alone."""
+    shell = "hpc.core.owner.shell"
+    below = {name: targets for name, targets in graph().items() if name.startswith("hpc.core.owner.")}
+    assert any(name.startswith(shell) for name in below)
+    found = [
+        (name, target)
+        for name, targets in below.items()
+        for target, kinds in targets.items()
+        if target.startswith(shell) and not name.startswith(shell) and kinds & {TOP, LAZY}
+    ]
+    assert not found
+
+
 #: The client and the parts that it has.
 PARTS = {
-    "core/owner/client.py": {"Client"},
-    "core/owner/conversation.py": {"Conversation"},
-    "core/owner/memory.py": {"Memory"},
-    "core/owner/polling.py": {"PollLock"},
-    "core/owner/printed.py": {"Printed"},
-    "core/owner/sockets.py": {"Sockets"},
-    "core/owner/unhandled.py": {"Unhandled"},
-    "core/owner/values.py": {"Values"},
+    "core/owner/shell/client.py": {"Client"},
+    "core/owner/shell/conversation.py": {"Conversation"},
+    "core/owner/shell/arena_use.py": {"ArenaUse"},
+    "core/owner/shell/polling.py": {"PollLock"},
+    "core/owner/shell/printed.py": {"Printed"},
+    "core/owner/shell/sockets.py": {"Sockets"},
+    "core/owner/shell/unhandled.py": {"Unhandled"},
+    "core/owner/shell/values.py": {"Values"},
 }
 
 
@@ -95,5 +109,5 @@ def test_the_client_and_its_parts_neither_inherit_nor_are_inherited_from():
     }
     assert parts <= classes
     inherit = [(path, name, base) for path, name, base in bases() if (path, name) in parts]
-    heirs = [(path, name, base) for path, name, base in bases() if base in {name for _, name in parts} - {"Memory"}]
+    heirs = [(path, name, base) for path, name, base in bases() if base in {name for _, name in parts} - {"ArenaUse"}]
     assert not inherit and not heirs

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MACHINES = ("core/owner", "core/raylet", "core/head", "core/policy", "core/sim")
 FILES = sorted(path for folder in MACHINES for path in (ROOT / folder).glob("*.py"))
 #: Shells, whose sets are of descriptors, threads and the like.
-SHELLS = ("owner/printed.py",)
+SHELLS = ("owner/shell/printed.py",)
 #: What looks at all of a set and does not depend on its order.
 ORDERLESS = {"all", "any", "frozenset", "len", "max", "min", "set", "sorted", "sum"}
 METHODS = {"difference_update", "intersection_update", "update", "difference", "intersection", "union", "issubset"}

@@ -24,9 +24,10 @@ SHELLS = {
         "address control detect headkeeper inotify keeper limits orphans output process ranks reap rundir "
         "spec supervisor survey tail uplink usage zygote"
     ),
-    "core/owner": (
-        "callbacks client collecting cuts defects fetching forked generator join memory polling printed ref "
-        "sockets spin stacks unhandled values"
+    "core/owner": "generator ref",
+    "core/owner/shell": (
+        "arena_use callbacks client collecting cuts defects fetching forked join polling printed sockets spin stacks "
+        "unhandled values"
     ),
     "core/policy": "",
     "core/process": "",

@@ -12,8 +12,8 @@ from hpc.core.causes import NEVER, ActorErrorName, FetchCause, LostCause, NeverC
 from hpc.core.exceptions import CopiesLost, ObjectStoreFullError
 from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.machine import OwnerMachine
-from hpc.core.owner.memory import _failure
 from hpc.core.owner.report import report
+from hpc.core.owner.shell.arena_use import _failure
 from hpc.core.owner.tables import Shape
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.spill import READ

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hpc.core.ids import Address, raylet_of
-from hpc.core.owner.callbacks import Callbacks
 from hpc.core.owner.endless import never_come
 from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.shell.callbacks import Callbacks
 from hpc.core.owner.tables import ErrorWatch, Shape, Waiter
 from hpc.core.passing import names_and_failure
 from hpc.core.resources import UNIT

@@ -9,8 +9,8 @@ import pytest
 
 from hpc.core.exceptions import GetTimeoutError, SessionLostError
 from hpc.core.ids import HEAD, Address
-from hpc.core.owner.conversation import Conversation
 from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.shell.conversation import Conversation
 from hpc.core.owner.tables import Waiter
 from hpc.core.wire import Abandon, Alloc, Allocated, Answer, FlushLogs, KvGet, PgRemove, StateAnswer, StateQuery
 

@@ -11,7 +11,7 @@ import pytest
 from hpc.core import exceptions, serialization
 from hpc.core.ids import Address, make_id
 from hpc.core.owner.machine import OwnerMachine
-from hpc.core.owner.values import Values
+from hpc.core.owner.shell.values import Values
 from hpc.core.wire import STORED, Result
 
 STEP_S = 0.05
@@ -42,8 +42,8 @@ class Reader:
 
     def __init__(self):
         self.machine = OwnerMachine(Address(1, 1))
-        self.memory = SlowMemory()
-        self.values = Values(types.SimpleNamespace(machine=self.machine, lock=threading.Lock()), self.memory)
+        self.arena_use = SlowMemory()
+        self.values = Values(types.SimpleNamespace(machine=self.machine, lock=threading.Lock()), self.arena_use)
 
     def refs(self, count):
         idents = [make_id(Address(1, 1), number) for number in range(1, count + 1)]
@@ -57,7 +57,7 @@ def test_values_that_come_one_after_the_other_have_to_be_here_in_the_same_time()
     began = time.monotonic()
     with pytest.raises(exceptions.GetTimeoutError):
         reader.values.get(reader.refs(10), 3.5 * STEP_S)
-    assert time.monotonic() - began < 6 * STEP_S and 1 <= reader.memory.read <= 3
+    assert time.monotonic() - began < 6 * STEP_S and 1 <= reader.arena_use.read <= 3
 
 
 def test_without_a_timeout_all_are_waited_for():

@@ -43,7 +43,7 @@ def test_in_the_users_code_it_is_raised_at_once(worker):
         worker.run(code)
 
 
-@pytest.mark.parametrize("module", ["hpc.core.owner.client", "hpc.core.anything"])
+@pytest.mark.parametrize("module", ["hpc.core.owner.shell.client", "hpc.core.anything"])
 def test_in_the_runtime_it_waits_for_a_place_where_nothing_breaks(worker, module):
     runtime, ends = at_work(module, lambda: worker.cancel(b"task"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.core.owner import spin
+from hpc.core.owner.shell import spin
 
 
 @pytest.mark.parametrize(("text", "spin_s"), [("", 50e-6), ("0", 0.0), ("120.5", 120.5e-6)])

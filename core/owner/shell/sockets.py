@@ -16,7 +16,7 @@ from hpc.core.ids import Address
 from hpc.core.net.accept import Acceptor
 from hpc.core.net.frames import encode_frames
 from hpc.core.net.stream import Stream, StreamError, check_peer, connect
-from hpc.core.owner.spin import Spinner
+from hpc.core.owner.shell.spin import Spinner
 from hpc.core.wire import MAX_FRAME_BYTES, Message, encode_frame
 
 if TYPE_CHECKING:

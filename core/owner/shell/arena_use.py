@@ -33,8 +33,8 @@ from hpc.core.wire import (
 )
 
 if TYPE_CHECKING:
-    from hpc.core.owner.conversation import Conversation
     from hpc.core.owner.ports import Line
+    from hpc.core.owner.shell.conversation import Conversation
 
 #: What is on this node is read even when the time is over, if the raylet answers within this time.
 HERE_S = 1.0
@@ -62,7 +62,7 @@ class Coming:
     outcome: Pin | list[Pin] | Fetched | FetchedAll | None = None
 
 
-class Memory:
+class ArenaUse:
     """The pins of one process. Methods that say so are called with the client's lock held."""
 
     def __init__(self, line: Line, conversation: Conversation, arena: Arena) -> None:

@@ -17,26 +17,26 @@ from hpc.core import exceptions
 from hpc.core.ids import HEAD, Address
 from hpc.core.net.frames import answer_rows
 from hpc.core.net.stream import Stream, connect
-from hpc.core.owner import cancelling, cuts
-from hpc.core.owner.callbacks import Callbacks
-from hpc.core.owner.collecting import Collecting, Collections
-from hpc.core.owner.conversation import Conversation
-from hpc.core.owner.defects import end_session
-from hpc.core.owner.join import register
 from hpc.core.owner.machine import OwnerMachine
-from hpc.core.owner.memory import Memory
-from hpc.core.owner.polling import IDLE_TICK_S, PollLock
 from hpc.core.owner.ports import Hooks, Ids, NoHooks, Reference, Row
-from hpc.core.owner.printed import Printed
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.report import report
-from hpc.core.owner.sockets import Frames, Sockets
-from hpc.core.owner.stacks import format_threads
+from hpc.core.owner.shell import cancelling, cuts
+from hpc.core.owner.shell.arena_use import ArenaUse
+from hpc.core.owner.shell.callbacks import Callbacks
+from hpc.core.owner.shell.collecting import Collecting, Collections
+from hpc.core.owner.shell.conversation import Conversation
+from hpc.core.owner.shell.defects import end_session
+from hpc.core.owner.shell.join import register
+from hpc.core.owner.shell.polling import IDLE_TICK_S, PollLock
+from hpc.core.owner.shell.printed import Printed
+from hpc.core.owner.shell.sockets import Frames, Sockets
+from hpc.core.owner.shell.stacks import format_threads
+from hpc.core.owner.shell.unhandled import Unhandled
+from hpc.core.owner.shell.values import Values
 from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.streams import END
 from hpc.core.owner.tables import CallKind, Needs, Shape, TaskKind, Waiter
-from hpc.core.owner.unhandled import Unhandled
-from hpc.core.owner.values import Values
 from hpc.core.process.current import current
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
@@ -102,8 +102,8 @@ class Client:
         self.sockets = Sockets(self, raylet, self.machine.paths, spin_s)
         self.conversation = Conversation(self, self.state_rows)
         self.machine.on_gone = self.conversation.gone
-        self.memory = Memory(self, self.conversation, self.arena)
-        self.values = Values(self, self.memory)
+        self.arena_use = ArenaUse(self, self.conversation, self.arena)
+        self.values = Values(self, self.arena_use)
         self.unhandled = Unhandled(self.machine)
         self.printed = Printed(self, self.conversation)
         self.polling = PollLock(self.poll, self.sockets.kick, self.tick_s)
@@ -184,7 +184,7 @@ class Client:
         if kind is Allocated or kind is Answer or kind is StateAnswer:
             self.conversation.answered(msg.req, msg)  # type: ignore[attr-defined]
         elif kind is Fetched or kind is FetchedAll or kind is PleaseUnpin:
-            self.memory.handle(msg)
+            self.arena_use.handle(msg)
         elif kind is Shutdown and by_raylet:
             self.lost = self.lost or msg.why  # type: ignore[attr-defined]
         elif kind is StateQuery:
@@ -216,7 +216,7 @@ class Client:
             if entry.result is None:
                 self.machine.set_result(entry.ident, system_error("SessionLostError", why))
         self.conversation.lose()
-        self.memory.lose()
+        self.arena_use.lose()
         if self.kind == "worker":
             os._exit(0)
 
@@ -226,8 +226,8 @@ class Client:
         """Send what the machine left (the lock is held)."""
         for dst, messages in self.machine.take_outbox(everything):
             self.sockets.send(dst, messages)
-        if self.machine.unpinned or self.memory.unviewed:
-            self.memory.let_go()
+        if self.machine.unpinned or self.arena_use.unviewed:
+            self.arena_use.let_go()
 
     def send_now(self, dst: Address, messages: list[Message]) -> None:
         """Send to a process, ahead of what the machine has left for it (the lock is held)."""
@@ -240,7 +240,7 @@ class Client:
     def flush_waiting(self) -> None:
         """Send what waits, if anything does."""
         machine = self.machine
-        if machine.outbox or machine.dropped or self.memory.unviewed:
+        if machine.outbox or machine.dropped or self.arena_use.unviewed:
             self.flush()
 
     def flush(self) -> None:
@@ -464,7 +464,7 @@ class Client:
         still = (
             self.kind == "worker"
             and not (machine.tasks or machine.calls or machine.runs.unfinished or machine.leases or machine.dropped)
-            and not (machine.outbox or self.memory.unviewed or self.conversation.pending)
+            and not (machine.outbox or self.arena_use.unviewed or self.conversation.pending)
             and not (self.sockets.acceptor is not None and self.sockets.acceptor.again_at)
             and threading.active_count() <= QUIET_THREADS
         )
@@ -478,7 +478,7 @@ class Client:
 
     def _background_tick(self) -> None:
         now = time.monotonic()
-        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.memory.unviewed:
+        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.arena_use.unviewed:
             self._tick(now)
         self.hooks.on_background()
         if self.callbacks:

@@ -15,26 +15,26 @@ from hpc.core.owner.tables import Waiter
 from hpc.core.wire import AT_OWNER, MAX_VALUES_BYTES, STORED, Result
 
 if TYPE_CHECKING:
-    from hpc.core.owner.memory import Memory
     from hpc.core.owner.ports import Line
     from hpc.core.owner.ref import ObjectRef
+    from hpc.core.owner.shell.arena_use import ArenaUse
 
 #: Bytes that are asked for ahead, and the part of the store that they are at most; one object may always be.
 AHEAD_BYTES = 256 << 20
 AHEAD_SHARE = 4
 
 
-def window(memory: Memory) -> int:
+def window(arena_use: ArenaUse) -> int:
     """Bytes that may be on their way at the same time."""
-    return min(AHEAD_BYTES, memory.arena.size_bytes // AHEAD_SHARE)
+    return min(AHEAD_BYTES, arena_use.arena.size_bytes // AHEAD_SHARE)
 
 
 class Ahead:
     """The objects of one `get`, of which the next ones are asked for while one is read."""
 
-    def __init__(self, line: Line, memory: Memory, refs: Sequence[ObjectRef[Any]], at: int) -> None:
+    def __init__(self, line: Line, arena_use: ArenaUse, refs: Sequence[ObjectRef[Any]], at: int) -> None:
         self._line = line
-        self._memory = memory
+        self._arena_use = arena_use
         self._refs = refs
         self._next = at
         self._coming = 0
@@ -42,14 +42,14 @@ class Ahead:
 
     def reading(self, at: int) -> None:
         """The object at this place is read now; those before it are."""
-        memory, objects = self._memory, self._line.machine.objects
+        arena_use, objects = self._arena_use, self._line.machine.objects
         self._coming -= self._asked.pop(at - 1, 0)
-        limit = window(memory)
+        limit = window(arena_use)
         wanted: list[tuple[bytes, Result]] = []
         while self._next < len(self._refs) and (self._coming < limit or not self._asked):
             ident = self._refs[self._next]._id
             result = objects[ident].result
-            if result is not None and result.kind == STORED and ident not in memory.pins:
+            if result is not None and result.kind == STORED and ident not in arena_use.pins:
                 if self._asked and self._coming + result.size > limit:
                     break
                 wanted.append((ident, result))
@@ -58,7 +58,7 @@ class Ahead:
             self._next += 1
         if len(wanted) > 1 or (wanted and self._asked and at not in self._asked):
             with self._line.lock:
-                memory.bring(wanted)
+                arena_use.bring(wanted)
 
 
 def ask_owners(line: Line, results: dict[bytes, Result]) -> None:
@@ -94,7 +94,7 @@ def ask_owners(line: Line, results: dict[bytes, Result]) -> None:
 
 
 def wait_here(
-    line: Line, memory: Memory, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
+    line: Line, arena_use: ArenaUse, refs: Sequence[ObjectRef[Any]], num_returns: int, timeout_s: float | None
 ) -> set[bytes]:
     """Until ``num_returns`` of the objects have values that are on this node, or the time is over; which have not.
 
@@ -112,7 +112,7 @@ def wait_here(
             result = machine.objects[ident].result
             if result is None:
                 pending.append(ident)
-            elif result.kind == STORED and not (ident in arrived or node in result.nodes or ident in memory.pins):
+            elif result.kind == STORED and not (ident in arrived or node in result.nodes or ident in arena_use.pins):
                 absent.append((ident, result))
         missing = {ident for ident, _ in absent} | set(pending)
         over = deadline is not None and time.monotonic() >= deadline
@@ -122,7 +122,7 @@ def wait_here(
         few: list[tuple[bytes, Result]] = []
         size = 0
         for ident, result in absent:
-            if few and size + result.size > window(memory):
+            if few and size + result.size > window(arena_use):
                 break
             few.append((ident, result))
             size += result.size
@@ -133,13 +133,13 @@ def wait_here(
                     machine.await_value(entry, waiter)
                 else:
                     waiter.needed = 0
-            memory.bring(few, waiter, arrived)
+            arena_use.bring(few, waiter, arrived)
         try:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             line.wait_for(waiter, left, for_others=True)
         finally:
             with line.lock:
-                memory.bring_no_more([ident for ident, _ in few], waiter)
+                arena_use.bring_no_more([ident for ident, _ in few], waiter)
                 machine.await_no_more(pending, waiter)
         if over:
             missing -= arrived

@@ -20,8 +20,8 @@ from hpc.core.process.current import current
 if TYPE_CHECKING:
     import threading
 
-    from hpc.core.owner.client import Client
     from hpc.core.owner.ports import Process
+    from hpc.core.owner.shell.client import Client
 
 WHAT_TO_DO = (
     "this process was forked from one that is connected to a session, and the connection stays with the parent. Use "

@@ -16,8 +16,8 @@ from hpc.core.owner.tables import Waiter
 from hpc.core.wire import Answer, FlushLogs, LogLines, LogsSeen
 
 if TYPE_CHECKING:
-    from hpc.core.owner.conversation import Conversation
     from hpc.core.owner.ports import Line
+    from hpc.core.owner.shell.conversation import Conversation
 
 #: A driver that leaves waits for output as long as some comes at least this often.
 SILENT_S = 1.0

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from hpc.core import exceptions, serialization
 from hpc.core.failures import error_of
-from hpc.core.owner.fetching import Ahead, ask_owners, wait_here
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.shell.fetching import Ahead, ask_owners, wait_here
 from hpc.core.owner.strangers import check_refs
 from hpc.core.owner.tables import Entry, ErrorWatch, Needs, Waiter
 from hpc.core.wire import INLINE, STORED, Result
 
 if TYPE_CHECKING:
-    from hpc.core.owner.memory import Memory, Pin
     from hpc.core.owner.ports import Home
+    from hpc.core.owner.shell.arena_use import ArenaUse, Pin
 
 unpickle = pickle.loads
 PICKLED = serialization.PICKLED
@@ -39,10 +39,10 @@ def seconds_until(until: float | None) -> float | None:
 class Values:
     """The part of a client that handles values."""
 
-    def __init__(self, client: Home, memory: Memory) -> None:
+    def __init__(self, client: Home, arena_use: ArenaUse) -> None:
         self._client = client
         self.machine = client.machine
-        self.memory = memory
+        self.arena_use = arena_use
         self._held_for_good: set[bytes] = set()
 
     # -------------------------------------------------------------- waiting, getting, putting
@@ -127,7 +127,7 @@ class Values:
                     raise serialization.not_loaded(error) from error
             else:
                 if result is not None and result.kind == STORED and len(refs) > 1:
-                    ahead = ahead or Ahead(self._client, self.memory, refs, at)
+                    ahead = ahead or Ahead(self._client, self.arena_use, refs, at)
                     ahead.reading(at)
                 values.append(self.value_of(ref._id, until))
         return values
@@ -227,7 +227,7 @@ class Values:
             found = self._ready(refs, num_returns)
         if fetch_local and self._is_elsewhere([refs[index] for index in found]):
             left = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - began))
-            found = self._ready(refs, num_returns, wait_here(self._client, self.memory, refs, num_returns, left))
+            found = self._ready(refs, num_returns, wait_here(self._client, self.arena_use, refs, num_returns, left))
         rest = list(refs)
         for index in reversed(found):
             del rest[index]
@@ -280,7 +280,7 @@ class Values:
     def _load_stored(self, ident: bytes, result: Result, until: float | None) -> Any:
         while result.kind == STORED:
             try:
-                view = self.memory.view(ident, result, until)
+                view = self.arena_use.view(ident, result, until)
             except exceptions.CopiesLost as lost:
                 result = self._result_anew(ident, lost, until)
             else:
@@ -296,7 +296,7 @@ class Values:
             if len(stored) < 2:
                 return []
             try:
-                return self.memory.admit(stored)
+                return self.arena_use.admit(stored)
             except exceptions.CopiesLost as lost:
                 results[lost.ident] = self._result_anew(lost.ident, lost, None)
 
@@ -347,7 +347,7 @@ class Values:
             return ObjectRef(ident, self._client)
         with self._client.lock:
             ident = self.machine.new_ids()
-        self.memory.store(ident, data)
+        self.arena_use.store(ident, data)
         with self._client.lock:
             self.machine.put_stored(ident, data.size, inner)
             self._client.send_left()

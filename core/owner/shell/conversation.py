@@ -18,7 +18,7 @@ from hpc.core.owner.ports import Line, Row
 from hpc.core.owner.tables import Waiter
 from hpc.core.wire import Abandon, Allocated, Answer, Message, StateAnswer, StateQuery
 
-#: So many messages to the head, of those that need not go at once, are sent together at most.
+#: The most messages to the head that wait to be sent together, where they need not go at once.
 HEAD_BATCH = 32
 
 

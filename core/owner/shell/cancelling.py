@@ -9,8 +9,8 @@ from hpc.core.ids import owner_of
 from hpc.core.wire import CancelObject
 
 if TYPE_CHECKING:
-    from hpc.core.owner.conversation import Conversation
     from hpc.core.owner.ports import Line
+    from hpc.core.owner.shell.conversation import Conversation
 
 #: How long an owner may take to say whether it can cancel by force.
 ANSWER_S = 10.0

@@ -14,8 +14,8 @@ from hpc.core.net.stream import Stream
 from hpc.core.wire import Answer, Call, CreateActor, Message, Task
 
 if TYPE_CHECKING:
-    from hpc.core.owner.conversation import Conversation
     from hpc.core.owner.ports import Line, Shell
+    from hpc.core.owner.shell.conversation import Conversation
 
 
 def send_instead(client: Line, conversation: Conversation, msg: Message, size: int) -> Message | None:

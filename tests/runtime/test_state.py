@@ -239,6 +239,9 @@ def test_the_commands(session, tmp_path):
     assert "wait_for_file" in cli("stack").stdout
     assert "hold" in cli("summary", "tasks").stdout
     assert cli("timeline", str(tmp_path / "trace")).returncode == 0 and (tmp_path / "trace").exists()
+    unknown = cli("list", "actors", "--filter", "colour=red")
+    assert unknown.returncode == 2 and "no field 'colour' to filter by; there are: actor_id" in unknown.stderr
+    assert "Counter" in cli("summary", "actors").stdout and "1.3" in cli("summary", "objects").stdout
     wrong = cli("list", "dragons")
     assert wrong.returncode == 2 and "There are: tasks, actors" in wrong.stderr
     assert "nothing that is known" in cli("why", "abcdefabcdef").stderr

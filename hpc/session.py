@@ -270,7 +270,7 @@ def _ready() -> None:
 def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config: dict[str, Any]) -> str:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
     from hpc.core.exceptions import SessionStartError
-    from hpc.host.wishes import make_session
+    from hpc.launch.for_init import make_session
     from hpc.launchers.pumped import PumpedSession
     from hpc.launchers.session import SessionError
 

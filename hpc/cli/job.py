@@ -13,17 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from hpc.cli.table import show_table
+from hpc.cli.words import ADDRESS, FOLLOW, JSON, parse_mixed
 from hpc.job_submission import JobInfo, JobStatus, JobSubmissionClient
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.options import Option, parse_words
 
-_ADDRESS = Option("address", ("--address",), "text", "the session's id (default: the only one)", "", metavar="ADDR")
-_JSON = Option("json", ("--json",), "switch", "machine-readable answer", "", default=False)
 _NO_WAIT = Option("no_wait", ("--no-wait",), "switch", "return at once", "", default=False)
-_FOLLOW = Option("follow", ("-f", "--follow"), "switch", "go on until the job ends", "", default=False)
 _SUBMIT = (
-    _ADDRESS,
+    ADDRESS,
     Option("working_dir", ("--working-dir",), "path", "directory to run in (default: this one)", "", metavar="DIR"),
     Option("runtime_env_json", ("--runtime-env-json",), "text", "runtime_env as JSON", "", metavar="JSON"),
     Option("submission_id", ("--submission-id",), "text", "the job's id (default: a new one)", "", metavar="ID"),
@@ -47,7 +46,8 @@ def run(words: list[str]) -> int:
     if name not in COMMANDS:
         raise CliError("USAGE", f"no such command: hpc job {name}", fix=f"hpc job {next(iter(COMMANDS))}")
     command, table = COMMANDS[name]
-    given, rest = _parse(table, words[2:], mixed=name != "submit")
+    parse = parse_words if name == "submit" else parse_mixed  # what follows its options is a command of its own
+    given, rest = parse(table, words[2:])
     try:
         return command(JobSubmissionClient(given.get("address")), given, rest)
     except ConnectionError as error:
@@ -56,16 +56,6 @@ def run(words: list[str]) -> int:
         raise CliError("USAGE", str(error)) from None
     except RuntimeError as error:
         raise CliError("REFUSED", str(error)) from None
-
-
-def _parse(table: Sequence[Option], words: list[str], mixed: bool) -> tuple[dict[str, Any], list[str]]:
-    given, rest = parse_words(table, words)
-    others: list[str] = []
-    while mixed and rest:
-        others.append(rest.pop(0))
-        more, rest = parse_words(table, rest)
-        given.update(more)
-    return given, others if mixed else rest
 
 
 def _one(rest: Sequence[str]) -> str:
@@ -137,9 +127,7 @@ def list_all(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[s
     for info in jobs:
         code = "" if info.driver_exit_code is None else str(info.driver_exit_code)
         rows.append((info.submission_id, str(info.status), code, info.entrypoint))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    show_table(rows)
     return 0
 
 
@@ -182,9 +170,9 @@ def delete(client: JobSubmissionClient, given: Mapping[str, Any], rest: list[str
 Command = Callable[[JobSubmissionClient, Mapping[str, Any], list[str]], int]
 COMMANDS: dict[str, tuple[Command, tuple[Option, ...]]] = {
     "submit": (submit, _SUBMIT),
-    "list": (list_all, (_ADDRESS, _JSON)),
-    "status": (status, (_ADDRESS, _JSON)),
-    "logs": (logs, (_ADDRESS, _FOLLOW)),
-    "stop": (stop, (_ADDRESS, _NO_WAIT)),
-    "delete": (delete, (_ADDRESS,)),
+    "list": (list_all, (ADDRESS, JSON)),
+    "status": (status, (ADDRESS, JSON)),
+    "logs": (logs, (ADDRESS, FOLLOW)),
+    "stop": (stop, (ADDRESS, _NO_WAIT)),
+    "delete": (delete, (ADDRESS,)),
 }

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpc.cli import jobdir
-from hpc.cli.jobdir import JobDir
+from hpc.host.find import HostInfo, bases, find_host
+from hpc.launch import jobdir
+from hpc.launch.jobdir import JobDir
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 
@@ -41,6 +42,14 @@ def connected(address: str | None) -> Iterator[None]:
         hpc.shutdown()
 
 
+def host_named(address: str | None) -> HostInfo:
+    """The host of a session that `hpc start` began here; CliError where no one session is meant."""
+    try:
+        return find_host(address)
+    except ConnectionError as error:
+        raise CliError("NO-SESSION", str(error)) from None
+
+
 def address_of(job: JobDir) -> str:
     """The node directory on this machine of a job's session; "" where it has ended or is elsewhere."""
     status = job.status()
@@ -60,7 +69,6 @@ def is_there() -> bool:
     """Whether a command without a job or an address means a session: one that this process is in, or exactly one of
     this user's on this machine."""
     from hpc.core.node import rundir
-    from hpc.host.find import bases
 
     if os.environ.get("HPC_SESSION_DIR"):
         return True

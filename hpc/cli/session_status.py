@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from hpc.cli.table import show_table
 from hpc.core.ids import raylet_of
 from hpc.settings.durations import short
 
@@ -123,11 +124,8 @@ def show(found: Row) -> None:
     alive = [node for node in found["nodes"] if node["state"] == "ALIVE"]
     dead = [node for node in found["nodes"] if node["state"] != "ALIVE"]
     print(f"nodes       {len(alive)} alive" + (f", {len(dead)} dead" if dead else ""))
-    for node in _first(alive, "nodes"):
-        suspect = "  silent for a while" if node["is_suspect"] else ""
-        print(f"  {node['node_id']:<5} {node['node_name']:<16} {_node_line(node)}{suspect}")
-    for node in _first(dead, "dead nodes"):
-        print(f"  {node['node_id']:<5} {node['node_name']:<16} dead: {node['state_message']}")
+    _show_nodes([(node, _node_line(node)) for node in _first(alive, "nodes")])
+    _show_nodes([(node, f"dead: {node['state_message']}") for node in _first(dead, "dead nodes")])
     print("resources")
     for name, kind in found["resources"].items():
         shown = _bytes if name in BYTES else _number
@@ -143,6 +141,11 @@ def show(found: Row) -> None:
         print(f"failed      {found['failed_workers']} workers ended unexpectedly: hpc logs --failed")
     if found["silent"]:
         print(f"silent      no answer in time from {', '.join(found['silent'][:SHOWN])}")
+
+
+def _show_nodes(nodes: list[tuple[Row, str]]) -> None:
+    rows = [(node["node_id"], node["node_name"], line) for node, line in nodes]
+    show_table(rows, indent="  ", gap=" ", least=(5, 16))
 
 
 def _show_waiting(found: Row) -> None:
@@ -173,7 +176,8 @@ def _node_line(node: Row) -> str:
     parts = [f"{name} {_number(total[name] - free.get(name, 0.0))}/{_number(total[name])}" for name in sorted(kinds)]
     parts.append(f"memory {_bytes(node['memory_used_bytes'])}/{_bytes(node['memory_limit_bytes'])}")
     parts.append(f"store {_bytes(node['store_used_bytes'])}/{_bytes(node['store_capacity_bytes'])}")
-    return "  ".join([*parts, f"{node['workers']} workers"])
+    suspect = ["silent for a while"] if node["is_suspect"] else []
+    return "  ".join([*parts, f"{node['workers']} workers", *suspect])
 
 
 def _number(value: float) -> str:

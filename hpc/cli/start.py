@@ -1,26 +1,24 @@
-"""`hpc start` and `hpc stop`: a session that outlives the command, and its end.
+"""`hpc start`: a session that outlives the command, or one more node of it.
 
 The options of a node have Ray's names. What is not given comes from HPC_<NAME> and the TOML files, as for hpc-launch.
-`hpc stop` names its session by the directory that the host keeps locked, never by a list of processes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hpc.host.find import HostInfo, bases, find_host
+from hpc.cli.session import host_named
+from hpc.cli.words import HELP, parse_alone
+from hpc.host.find import bases
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.node import FIELDS, overrides
-from hpc.settings.options import Option, load, parse_words, runtime_config
+from hpc.settings.options import Option, load, runtime_config
 
-END_S = 5.0  # between the last word of a host and its end
 _NODE = (
     Option("num_cpus", ("--num-cpus",), "text", "CPUs that the node offers (default: what there is)", "", metavar="N"),
     Option("num_gpus", ("--num-gpus",), "text", "GPUs that the node offers (default: what there is)", "", metavar="N"),
@@ -30,7 +28,7 @@ _NODE = (
     Option("object_store_memory", ("--object-store-memory",), "text", "bytes of object store", "", metavar="BYTES"),
     Option("block", ("--block",), "switch", "stay; the end of this command is the end", "", default=False),
     Option("json", ("--json",), "switch", "machine-readable answer on stdout", "", default=False),
-    Option("help", ("-h", "--help"), "switch", "print this and leave", "", default=False),
+    HELP,
 )
 _HEAD = (
     Option("head", ("--head",), "switch", "begin a session, with its first node", "", default=False),
@@ -44,41 +42,14 @@ _ADDRESS = Option("address", ("--address",), "text", "add a node to this session
 _JOIN = Option(
     "join_file", ("--join-file",), "path", "with --head: write here what other machines join by", "", metavar="FILE"
 )
-_START = (*_HEAD, _ADDRESS, _JOIN, *_NODE)
-_STOP = (
-    Option("session", ("--session",), "text", "the session's id (default: the only one)", "", metavar="ID"),
-    Option("node", ("--node",), "count", "end this node only", "", metavar="N"),
-    Option("grace", ("--grace",), "duration", "how long processes may take to end (5s)", "", metavar="TIME"),
-    Option("help", ("-h", "--help"), "switch", "print this and leave", "", default=False),
-)
+_TABLE = (*_HEAD, _ADDRESS, _JOIN, *_NODE)
+_USAGE = "hpc start --head [options]\n       hpc start --address=ADDR [options]"
 
 
 def run(words: list[str]) -> int:
-    """`hpc start ...` or `hpc stop ...`; returns the exit code."""
-    table = _START if words[0] == "start" else _STOP
-    given, rest = parse_words(table, words[1:])
-    if given.get("help"):
-        sys.stdout.write(help_text(words[0]))
-        return 0
-    if rest:
-        raise CliError("USAGE", f"hpc {words[0]} takes no word {rest[0]!r}", fix=f"hpc {words[0]} --help")
-    return start(given) if words[0] == "start" else stop(given)
-
-
-def help_text(command: str) -> str:
-    """The usage of a command, from its table of options."""
-    usage = {
-        "start": "hpc start --head [options]\n       hpc start --address=ADDR [options]",
-        "stop": "hpc stop [options]",
-    }
-    lines = [f"usage: {usage[command]}", ""]
-    for option in _START if command == "start" else _STOP:
-        flags = f"{', '.join(option.flags)} {option.metavar}".strip()
-        lines.append(f"  {flags:<30} {option.help}")
-    return "\n".join(lines) + "\n"
-
-
-# ---------------------------------------------------------------- start
+    """Begin a session, or add a node to one; returns the exit code."""
+    given = parse_alone("start", _TABLE, _USAGE, words)
+    return 0 if given is None else start(given)
 
 
 def start(given: Mapping[str, Any]) -> int:
@@ -147,7 +118,7 @@ def _labels(text: str) -> dict[str, str]:
 
 def _begin(given: Mapping[str, Any]) -> int:
     from hpc.host.daemon import Begin, serve, serve_in_background
-    from hpc.host.wishes import wanted_of_each
+    from hpc.launch.for_init import wanted_of_each
 
     settings = load([])
     os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
@@ -207,17 +178,10 @@ def _describe(row: Mapping[str, Any]) -> str:
     return f"node {row['node']} with {float(row['cpus'] or 0):g} CPUs{gpus}"
 
 
-def _host(address: str | None) -> HostInfo:
-    try:
-        return find_host(address)
-    except ConnectionError as error:
-        raise CliError("NO-SESSION", str(error)) from None
-
-
 def _add(given: Mapping[str, Any]) -> int:
     from hpc.host.talk import HostError, Talk
 
-    info = _host(given["address"])
+    info = host_named(given["address"])
     stay = bool(given.get("block"))
     timeout_s = load([])["start_timeout"]
     try:
@@ -298,33 +262,3 @@ def _stay(talk: Any, node: int) -> int:
         return 0
     errors.note(f"node {node} has ended")
     return 1
-
-
-# ---------------------------------------------------------------- stop
-
-
-def stop(given: Mapping[str, Any]) -> int:
-    """End a session that `hpc start` began, or one of its nodes."""
-    import select
-
-    from hpc.core.node.process import open_pidfd
-    from hpc.host.talk import HostError, ask_host
-
-    info = _host(given.get("session") or "auto")
-    grace_s = given.get("grace", 5.0)
-    request = {"op": "stop", "grace_s": grace_s}
-    if "node" in given:
-        request = {"op": "remove_node", "node": given["node"], "grace_s": grace_s}
-    try:
-        ended = None
-        with contextlib.suppress(ProcessLookupError):  # a host in another container, say
-            ended = open_pidfd(info.pid)
-        ask_host(info, request, timeout_s=2 * grace_s + 60.0)
-        if ended is not None and "node" not in given:
-            select.select([ended], [], [], END_S)
-    except (HostError, ConnectionError) as error:
-        raise CliError("REFUSED", f"session {info.session} was not stopped: {error}") from None
-    print(
-        f"node {given['node']} has left session {info.session}" if "node" in given else f"session {info.session} ended"
-    )
-    return 0

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hpc.cli import archive, session
-from hpc.cli.jobdir import JobDir
+from hpc.cli import session
+from hpc.launch import archive
+from hpc.launch.jobdir import JobDir
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 
@@ -36,7 +37,7 @@ class Shown:
     reader: Any
 
 
-def run(options: Options, jobs: Sequence[JobDir], last: Callable[[], list[JobDir]]) -> int:
+def show(options: Options, jobs: Sequence[JobDir], last: Callable[[], list[JobDir]]) -> int:
     """Print what was asked for; ``last`` finds the job that is meant where no session runs."""
     given = [f"--{name}" for name in CHOICES if options[name]]
     if len(given) > 1:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cli import jobdir, manual, plan, status, submit, work
+from hpc.cli import manual
+from hpc.launch import jobdir, plan, status_line, submit, work
 from hpc.launchers.registry import SCHEDULERS
 from hpc.launchers.slurm.commands import directives
 from hpc.launchers.units import memory_bytes
@@ -322,7 +323,7 @@ class Stream:
 
 def test_without_a_terminal_only_changes_are_lines() -> None:
     stream = Stream()
-    line = status.StatusLine(stream=stream)  # type: ignore[arg-type]
+    line = status_line.StatusLine(stream=stream)  # type: ignore[arg-type]
     for text, key in (("starting  1 s", "0/2"), ("starting  2 s", "0/2"), ("starting  3 s", "1/2")):
         line.show(text, key=key)
     line.final("ended")
@@ -331,7 +332,7 @@ def test_without_a_terminal_only_changes_are_lines() -> None:
 
 def test_on_a_terminal_the_line_rewrites_itself_and_goes_before_other_output() -> None:
     stream = Stream()
-    line = status.StatusLine(stream=stream, terminal=True)  # type: ignore[arg-type]
+    line = status_line.StatusLine(stream=stream, terminal=True)  # type: ignore[arg-type]
     line.show("a" * 200)
     line.clear()
     line.clear()
@@ -340,7 +341,7 @@ def test_on_a_terminal_the_line_rewrites_itself_and_goes_before_other_output() -
 
 def test_quiet_says_nothing() -> None:
     stream = Stream()
-    line = status.StatusLine(stream=stream, quiet=True)  # type: ignore[arg-type]
+    line = status_line.StatusLine(stream=stream, quiet=True)  # type: ignore[arg-type]
     line.show("x")
     line.final("y")
     assert stream.text == ""

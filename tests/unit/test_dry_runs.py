@@ -97,7 +97,8 @@ echo 'long|up|infinite|8|1-infinite|2|2000|(null)'
 
 def answer(folder: Path, place: str, line: str) -> str:
     """What one command prints, and its exit code; this machine's names are replaced."""
-    from hpc.cli import launch, plan
+    from hpc.cli import launch
+    from hpc.launch import plan
 
     env = {"PATH": f"{folder}/bin:/usr/bin:/bin", "HOME": str(folder / "home"), "SLURM_CONF": "/etc/slurm.conf"}
     env |= {"USER": "u", "LOGNAME": "u", **PLACES[place]}

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 from unit.fake_scheduler import FakeScheduler
 
-from hpc.cli import follow, jobdir, launch, main, session
-from hpc.cli.cancel import cancel_job
-from hpc.cli.follow import Follower
-from hpc.cli.jobdir import JobDir
+from hpc.cli import launch, main, session
+from hpc.launch import follow, jobdir
+from hpc.launch.cancel import cancel_job
+from hpc.launch.follow import Follower
+from hpc.launch.jobdir import JobDir
+from hpc.launch.standing import standing
 from hpc.launchers import registry
 from hpc.launchers.scheduler import Diagnosis, NodeSource, Scheduler
 from hpc.settings import errors
@@ -310,21 +312,21 @@ def test_how_a_job_stands(
 ) -> None:
     says(job, said)
     fake.change("1", **fields)
-    (row,) = main.standing([job])
+    (row,) = standing([job])
     assert (row["state"], row["text"]) == (state, text)
 
 
 def test_a_job_that_only_its_folder_knows_is_lost(fake: FakeScheduler, job: JobDir) -> None:
     other = jobdir.create(job.path.parent, "")
     other.write("job.json", {**job.job(), "scheduler_id": "forgotten"})
-    assert [row["state"] for row in main.standing([job, other])] == ["queued", "lost"]
+    assert [row["state"] for row in standing([job, other])] == ["queued", "lost"]
 
 
 def test_a_scheduler_that_does_not_answer_is_said_and_the_rest_is_shown(
     fake: FakeScheduler, job: JobDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake.down = True
-    assert main.standing([job])[0]["state"] == "queued"
+    assert standing([job])[0]["state"] == "queued"
     assert "the scheduler does not answer (fstat: nobody is there)" in capsys.readouterr().err
 
 

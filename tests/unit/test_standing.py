@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.cli.main import _correct
+from hpc.launch.standing import _correct
 from hpc.launchers.scheduler import JobInfo
 from hpc.launchers.session import NodeInfo, SessionError
 

@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Mapping
 
-from hpc.cli import jobdir, plan
-from hpc.cli.follow import Follower
-from hpc.cli.jobdir import JobDir
-from hpc.cli.status import line
+from hpc.launch import jobdir, plan
+from hpc.launch.follow import Follower
+from hpc.launch.jobdir import JobDir
+from hpc.launch.status_line import line
 from hpc.launchers.registry import Place
 from hpc.launchers.scheduler import Diagnosis, Refused, Scheduler
 from hpc.settings import errors

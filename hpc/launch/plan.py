@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.cli import jobdir
-from hpc.cli.work import command
+from hpc.launch import jobdir
+from hpc.launch.work import command
 from hpc.launchers.registry import SCHEDULERS, Place
 from hpc.launchers.run import shown
 from hpc.launchers.scheduler import Request, Scheduler
@@ -149,7 +149,7 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
         content |= {"cost": cost(settings), "log": str(plan.log)}
         content |= {"where": f"in the job: one step, and the script {runs}", "run": [step, driver]}
     elif place.alloc is not None:
-        from hpc.cli.inside import node_count
+        from hpc.launch.run import node_count
 
         hosts = place.alloc.nodes[: node_count(settings, place) or len(place.alloc.nodes)]
         have = len(place.alloc.nodes)

@@ -10,8 +10,8 @@ import socket
 import time
 from typing import Any
 
-from hpc.cli.jobdir import JobDir, birth
-from hpc.cli.status import StatusLine, line
+from hpc.launch.jobdir import JobDir, birth
+from hpc.launch.status_line import StatusLine, line
 
 HEARTBEAT_S = 15.0
 

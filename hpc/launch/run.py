@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpc.cli.jobdir import JobDir
-from hpc.cli.report import Reporter
-from hpc.cli.status import StatusLine, line
-from hpc.cli.work import Driver, Ranks, command
+from hpc.launch.jobdir import JobDir
+from hpc.launch.report import Reporter
+from hpc.launch.status_line import StatusLine, line
+from hpc.launch.work import Driver, Ranks, command
 from hpc.launchers.base import NodeGroup
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.registry import Place, make_group, session_options
@@ -282,8 +282,8 @@ class Run:
         job = self.reporter.job
         if job is None or self.ranks or session.state != "ready" or node_dir is None:
             return
-        from hpc.cli import archive
         from hpc.core.exceptions import HpcError
+        from hpc.launch import archive
 
         hurry = self.cause or self.interrupts
         try:

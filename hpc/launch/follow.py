@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hpc.cli.jobdir import JobDir, scheduler_of
-from hpc.cli.report import HEARTBEAT_S
-from hpc.cli.status import StatusLine, line
+from hpc.launch.jobdir import JobDir, scheduler_of
+from hpc.launch.report import HEARTBEAT_S
+from hpc.launch.status_line import StatusLine, line
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.scheduler import Inquiry, JobInfo, JobNews
 from hpc.launchers.signals import Signals

@@ -1,0 +1,25 @@
+"""`hpc list KIND`: what there is of a kind in a session that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from hpc.cli.look import KINDS, is_kind, look, rows_of, show_rows
+
+
+def run(words: list[str]) -> int:
+    """Print it; returns the exit code."""
+    return look(words, _list, is_kind)
+
+
+def _list(given: dict[str, Any], rest: list[str]) -> int:
+    rows = rows_of(rest[0], given, given.get("limit") or 100)
+    if rest[0] == "jobs":
+        rows = [row for row in rows if row["driver_pid"] != os.getpid()]  # this command is a driver, too
+    if given.get("json"):
+        print(json.dumps(rows, indent=1))
+    else:
+        show_rows(rows, KINDS[rest[0]])
+    return 0

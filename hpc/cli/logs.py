@@ -1,0 +1,49 @@
+"""`hpc logs`: a job's output, or what workers wrote."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hpc.cli import worker_logs
+from hpc.cli.words import ADDRESS, FOLLOW, chosen, of_jobs
+from hpc.launch.follow import Follower, tail_offset
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+from hpc.settings.options import Option
+
+_TAIL = Option("lines", ("-n", "--tail", "--lines"), "count", "how many of the last lines", "", metavar="LINES")
+_OF_WORKERS = (
+    Option("worker", ("--worker",), "text", "what this worker wrote", "", metavar="ID"),
+    Option("actor", ("--actor",), "text", "what the worker of this actor wrote", "", metavar="ID|NAME"),
+    Option("task", ("--task",), "text", "what this task wrote", "", metavar="ID"),
+    Option("node", ("--node",), "text", "what all workers of this node wrote", "", metavar="N"),
+    Option("failed", ("--failed",), "switch", "what workers wrote that ended unexpectedly", "", default=False),
+    Option("out", ("--out",), "switch", "stdout only", "", default=False),
+    Option("err", ("--err",), "switch", "stderr only", "", default=False),
+    ADDRESS,
+)
+
+
+def run(words: list[str]) -> int:
+    """Print a job's output, or what workers wrote."""
+    options, rest = of_jobs(words, FOLLOW, _TAIL, *_OF_WORKERS)
+    if any(options[name] for name in worker_logs.CHOICES):
+        return worker_logs.show(options, chosen(options, rest) if rest else [], lambda: chosen(options, []))
+    jobs = chosen(options, rest)
+    for job in jobs:
+        log = job.job().get("log")
+        if not log:
+            raise CliError("NO-JOB", f"job {job.number} wrote to the terminal where it ran: nothing is kept")
+        path = Path(log)
+        if options["follow"] and len(jobs) == 1 and job.status().get("state") != "ended":
+            return Follower(job, quiet=True, tail_lines=options["lines"]).follow()
+        try:
+            with path.open("rb") as file:
+                file.seek(tail_offset(path, options["lines"]) if options["lines"] else 0)
+                while block := file.read(1 << 20):
+                    sys.stdout.buffer.write(block)
+        except FileNotFoundError:
+            errors.note(f"job {job.number} has written nothing yet ({path})")
+    sys.stdout.flush()
+    return 0

@@ -1,0 +1,35 @@
+"""`hpc ps`: your jobs."""
+
+from __future__ import annotations
+
+import json
+
+from hpc.cli.table import show_table
+from hpc.cli.words import jobs_folder, of_jobs
+from hpc.launch import jobdir
+from hpc.launch.standing import standing
+from hpc.settings.durations import short
+from hpc.settings.options import Option
+
+_ALL = Option("all", ("-a", "--all"), "switch", "jobs that have ended too", "", default=False)
+
+
+def run(words: list[str]) -> int:
+    """List jobs; those that run or wait, and the last few that ended."""
+    options, rest = of_jobs(words, _ALL)
+    base = jobs_folder(options)
+    jobs = jobdir.select(base, rest) if rest else jobdir.jobs(base)
+    if not rest and not options["all"]:
+        open_jobs = [j for j in jobs if not (j.status().get("state") == "ended" or jobdir.over(j))]
+        jobs = sorted({j.number: j for j in [*open_jobs, *jobs[-5:]]}.values(), key=lambda j: j.number)
+    rows = standing(jobs)
+    if options["json"]:
+        print(json.dumps(rows, indent=1))
+        return 0
+    table: list[tuple[object, ...]] = [("JOB", "ID", "NAME", "STATE", "NODES", "AGE", "EXIT")]
+    for r in rows:
+        code = "" if r["exit_code"] is None else r["exit_code"]
+        cells = (r["job"], r["scheduler_id"] or "-", r["name"], r["state"], r["nodes"] or "", short(r["age_s"]), code)
+        table.append(cells)
+    show_table(table)
+    return 0

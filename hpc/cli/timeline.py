@@ -1,0 +1,22 @@
+"""`hpc timeline FILE`: what ran when."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hpc.cli.look import is_one, look
+from hpc.settings import errors
+
+
+def run(words: list[str]) -> int:
+    """Print it; returns the exit code."""
+    return look(words, _timeline, is_one("file"))
+
+
+def _timeline(given: dict[str, Any], rest: list[str]) -> int:
+    import hpc
+
+    hpc.timeline(rest[0])
+    errors.note(f"written to {rest[0]}: open it in ui.perfetto.dev", sys.stdout)
+    return 0

@@ -10,6 +10,8 @@ PROGRAM = """
 import gc, sys
 import hpc
 from hpc.core.process.current import need_client
+from hpc.internal import free
+from hpc.util import placement_group, remove_placement_group
 
 hpc.init(address="local", num_cpus=2, object_store_memory=128 << 20)
 
@@ -46,6 +48,9 @@ Session("task", lambda name: close_it.remote(server, name))
 Session("kill", lambda name: hpc.kill(other))
 waiting = hold.remote()
 Session("cancel", lambda name: hpc.cancel(waiting))
+value, group = hpc.put(1), placement_group([{"CPU": 99}])
+Session("free", lambda name: free(value))
+Session("remove", lambda name: remove_placement_group(group))
 Session("get", lambda name: hpc.get(server_ref))
 server_ref = server.all.remote()
 said = []
@@ -64,6 +69,11 @@ try:
     hpc.get(waiting)
 except hpc.exceptions.TaskCancelledError:
     print("cancelled")
+for what in (value, group.ready()):
+    try:
+        hpc.get(what, timeout=20)
+    except (hpc.exceptions.ObjectFreedError, hpc.exceptions.TaskPlacementGroupRemoved) as error:
+        print(type(error).__name__)
 Session("plain", lambda name: print(name, hpc.get(server.all.remote()) == closed))
 gc.collect()
 """
@@ -73,5 +83,6 @@ def test_a_finalizer_in_the_middle_of_the_runtimes_work_is_done_a_moment_later_o
     program = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    said = ["['Collecting']", "['call', 'task']", "killed", "cancelled", "plain True"]
+    said = ["['Collecting']", "['call', 'task']", "killed", "cancelled"]
+    said += ["ObjectFreedError", "TaskPlacementGroupRemoved", "plain True"]
     assert done.stdout.splitlines() == said, done.stderr

@@ -385,7 +385,7 @@ class Task(Message, tag=43):
 
 class Call(Message, tag=44):
     """A method call on an actor. ``seq`` orders the calls of one caller incarnation to one actor incarnation and
-    concurrency group; it is negative where no order was asked for."""
+    concurrency group; it is negative where no order was asked for. ``name`` is empty unless its caller gave it one."""
 
     task: bytes
     attempt: int
@@ -401,6 +401,7 @@ class Call(Message, tag=44):
     group: str = ""
     retry_exceptions: bool = False
     window: int = 0
+    name: str = ""
 
 
 class Calls(Message, tag=53):

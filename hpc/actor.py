@@ -52,6 +52,8 @@ class MethodOptions(NamedTuple):
     retry_exceptions: bool = False
     signature: Signature = ANY
     is_generator: bool = False
+    #: Of calls that ``options`` gave one.
+    name: str = ""
 
 
 class HandleOptions(NamedTuple):
@@ -76,6 +78,8 @@ def method(*args: Any, **options: Any) -> Any:
     if args:
         raise ValueError("@hpc.method takes keyword options only, as in @hpc.method(num_returns=2)")
     _check_method_options(options)
+    if "name" in options:
+        raise ValueError("a name is given to calls, as in actor.step.options(name='first').remote(), not to a method")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         function.__hpc_method__ = options  # type: ignore[attr-defined]
@@ -91,6 +95,7 @@ def _check_method_options(options: dict[str, Any]) -> None:
     group = options.get("concurrency_group")
     if group is not None and not isinstance(group, str):
         raise TypeError(f"concurrency_group must be a string, not {type(group).__name__}")
+    opts.name_text("the name of a call", options.get("name"))
     for name in ("num_returns", "retry_exceptions", "_generator_backpressure_num_objects"):
         if name in options:
             opts.check_options({name: options[name]}, actor=False)
@@ -111,6 +116,8 @@ def _with_options(known: MethodOptions, options: dict[str, Any]) -> MethodOption
         changes["window"] = opts.window(options["_generator_backpressure_num_objects"])
     if "retry_exceptions" in options:
         changes["retry_exceptions"] = bool(options["retry_exceptions"])
+    if options.get("name"):
+        changes["name"] = options["name"]
     return known._replace(**changes)
 
 
@@ -139,7 +146,8 @@ class ActorMethod:
             shared.out_of_order,
             shared.max_pending,
             class_name,
-            shared.in_turn and count == 1 and not group and not options.window,
+            shared.in_turn and count == 1 and not (group or options.window or options.name),
+            options.name,
         )
         self._low, self._high = options.signature.low, options.signature.high
 
@@ -378,7 +386,7 @@ class ActorClass:
             ident = client.conversation.ask_head(lambda req: NewActor(req), ASK_S).data
         else:
             ident = client.new_id()
-        meta = (ident, self.__name__, self._methods, self._shared)
+        meta = (ident, self.__qualname__, self._methods, self._shared)
         if name and not self._register(client, name, namespace, ident, meta):
             found = find_actor(client, name, namespace)
             if found is not None and opts.option(options, "get_if_exists"):
@@ -391,15 +399,16 @@ class ActorClass:
             "namespace": namespace,
             "max_concurrency": opts.option(options, "max_concurrency"),
             "concurrency_groups": dict(opts.option(options, "concurrency_groups") or {}),
+            "class_name": self.__qualname__,
             "handles": self._shared,
         }
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         restarts = int(opts.option(options, "max_restarts"))
         if detached:
             client.keep_actor(msg, self._shape, restarts, ASK_S)
-            return ActorHandle(client.values.adopt(ident), self.__name__, self._methods, self._shared)
+            return ActorHandle(client.values.adopt(ident), self.__qualname__, self._methods, self._shared)
         client.create_actor(msg, self._shape, restarts, name or "", namespace if name else "")
-        return ActorHandle(ObjectRef(ident, client), self.__name__, self._methods, self._shared)
+        return ActorHandle(ObjectRef(ident, client), self.__qualname__, self._methods, self._shared)
 
     def _register(self, client: Client, name: str, namespace: str, ident: bytes, meta: tuple[Any, ...]) -> bool:
         data = pickle.dumps(meta)
@@ -420,7 +429,7 @@ def own_handle(client: Holder) -> ActorHandle:
     cls = process.code[process.actor_class]
     retries, most_pending, out_of_order, groups, in_turn = process.actor_options["handles"]
     shared = HandleOptions(retries, most_pending, out_of_order, tuple(groups), in_turn)
-    return ActorHandle(client.values.adopt(process.actor), cls.__name__, methods_of(cls), shared)
+    return ActorHandle(client.values.adopt(process.actor), cls.__qualname__, methods_of(cls), shared)
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:

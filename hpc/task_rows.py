@@ -43,16 +43,24 @@ def _name_makings(rows: list[Row]) -> None:
         actors = {row["actor_id"]: row for row in gather.from_processes("actors").rows}
         for row in unnamed:
             if (actor := actors.get(row["task_id"])) is not None:
-                row["func_or_class_name"] = f"{actor['class_name']}.__init__"
+                row["func_or_class_name"] = f"{_short(actor['class_name'])}.__init__"
                 row["name"] = ":".join(filter(None, (actor["name"], row["func_or_class_name"])))
                 row["type"] = "ACTOR_CREATION_TASK"
 
 
 def _name_calls(rows: list[Row]) -> None:
     """Calls by class and method. A submitter knows the method; the actor's owner knows the class."""
-    unnamed = [row for row in rows if row["type"] == "ACTOR_TASK" and "." not in row["name"]]
+    calls = [row for row in rows if row["type"] == "ACTOR_TASK"]
+    unnamed = [row for row in calls if "." not in row["func_or_class_name"]]
     if unnamed:
-        classes = {row["actor_id"]: row["class_name"] for row in gather.from_processes("actors").rows}
+        classes = {row["actor_id"]: _short(row["class_name"]) for row in gather.from_processes("actors").rows}
         for row in unnamed:
             if row["actor_id"] in classes:
-                row["name"] = f"{classes[row['actor_id']]}.{row['name']}"
+                row["func_or_class_name"] = f"{classes[row['actor_id']]}.{row['func_or_class_name']}"
+    for row in calls:
+        row["name"] = row["name"] or row["func_or_class_name"]
+
+
+def _short(class_name: str) -> str:
+    """A class's name without that of what it is made in."""
+    return class_name.rpartition(".")[2]

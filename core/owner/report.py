@@ -127,7 +127,8 @@ def _call(machine: OwnerMachine, rec: CallRec) -> Row:
             why = "its actor is not there yet: " + _why_actor(machine, owned)
     return {
         "task_id": rec.msg.task.hex(),
-        "name": rec.msg.method,
+        "name": rec.msg.name,
+        "func_or_class_name": rec.msg.method,
         "type": "ACTOR_TASK",
         "state": state,
         "why": why,
@@ -166,7 +167,7 @@ def _actor(machine: OwnerMachine, actor: OwnedActor) -> Row:
     placed = actor.worker.node and actor.state != "dead"
     return {
         "actor_id": actor.create.actor.hex(),
-        "class_name": actor.create.name,
+        "class_name": actor.create.options.get("class_name") or actor.create.name,
         "state": state,
         "why": _why_actor(machine, actor),
         "name": actor.name,

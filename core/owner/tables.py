@@ -139,7 +139,7 @@ class CallKind:
 
     Those of a kind that may (``joins``) travel as a run, ``open`` while more may join it. ``rest``: so many calls are
     yet made one by one, because one of the last ended in a way that ends a run. ``most_pending``: so many calls of this
-    process to the actor may be unfinished (-1: any number).
+    process to the actor may be unfinished (-1: any number). ``name``: the one that the caller gave to such calls.
     """
 
     method: str
@@ -152,6 +152,7 @@ class CallKind:
     most_pending: int = -1
     actor_class: str = ""
     joins: bool = True
+    name: str = ""
     open: CallRun | None = None
     rest: int = 0
 

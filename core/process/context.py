@@ -22,6 +22,8 @@ class TaskContext(msgspec.Struct, eq=False):
     depth: int = 0
     #: what it runs, as the id of the code; empty for an actor's calls
     fn: bytes = b""
+    #: class and method of a call that has another name than these
+    method: str = ""
     cancelled: bool = False
     consumed: int = 0
     on_consumed: Callable[[], None] | None = None
@@ -59,13 +61,16 @@ def function_name(context: TaskContext) -> str:
     """The function or method that a task runs, with its module; that of a program is the name of its file."""
     code = process.code[context.fn or process.actor_class]
     if isinstance(code, type):
-        return f"{_module(code)}.{code.__name__}.{context.name.rpartition('.')[2]}"
+        return f"{_module(code)}.{code.__name__}.{(context.method or context.name).rpartition('.')[2]}"
     return f"{_module(code[0])}.{code_name(context.fn, context.name)}"
 
 
-def code_name(fn: bytes, name: str) -> str:
-    """How the function with this id is called where it is defined; what runs it has the ``name`` that it was given."""
-    code = process.code.get(fn)
+def code_name(code_of: bytes | str, name: str) -> str:
+    """How the function with this id, or a method with this name, is called where it is defined; what runs it has the
+    ``name`` that it was given."""
+    if isinstance(code_of, str):
+        return code_of or name
+    code = process.code.get(code_of)
     return str(getattr(code[0], "__name__", name)) if type(code) is tuple else name
 
 

@@ -211,7 +211,8 @@ class AsyncActorHost(ActorHost):
 
     async def _run_call(self, src: Address, msg: Call, group: _Group) -> None:
         worker = self.worker
-        context = TaskContext(msg.task, msg.attempt, self.full_name(msg.method))
+        full_name = self.full_name(msg.method)
+        context = TaskContext(msg.task, msg.attempt, msg.name or full_name, method=full_name if msg.name else "")
         exiting = retryable = False
         met: list[bytes] = []
         start = time.monotonic()
@@ -247,7 +248,7 @@ class AsyncActorHost(ActorHost):
             self._ended(msg.task, group)
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0
-        worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None, b""))
+        worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None, context.method))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         main = group.loop is self.loop
         if not main:

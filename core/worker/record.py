@@ -27,8 +27,8 @@ LAST_EVENTS = 100
 #: How long stdout and stderr were, in bytes.
 Mark = tuple[int, int]
 #: (task, attempt, name, start on the monotonic clock, running time in µs, kind of its first result, mark at its end,
-#: id of its function)
-Event = tuple[bytes, int, str, float, int, int, Mark | None, bytes]
+#: id of its function, or class and method of a call that has another name)
+Event = tuple[bytes, int, str, float, int, int, Mark | None, bytes | str]
 
 
 #: A log is empty before the first event.
@@ -95,7 +95,7 @@ def running(contexts: list[TaskContext], ring: deque[Event], limit: int) -> list
             "task_id": context.task.hex(),
             "attempt_number": context.attempt,
             "name": context.name,
-            "func_or_class_name": code_name(context.fn, context.name),
+            "func_or_class_name": code_name(context.fn or context.method, context.name),
             **part,
         }
         for context in contexts[:limit]

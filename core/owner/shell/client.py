@@ -301,7 +301,7 @@ class Client:
                 task = machine.new_ids(count if count >= 0 else STREAM_IDS)
                 msg = Call(
                     task, 0, actor._id, 0, -1 if kind.out_of_order else 0, kind.method, data, count, (), refs, holds,
-                    kind.group, kind.retry_exceptions, kind.window,
+                    kind.group, kind.retry_exceptions, kind.window, kind.name,
                 )  # fmt: skip
                 machine.submit_call(msg, kind.retries, holds, parent)
             if machine.urgent:

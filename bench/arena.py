@@ -35,7 +35,7 @@ from hpc import exceptions
 from hpc.core.ids import raylet_of
 from hpc.core.node.detect import cgroup_chain
 from hpc.core.node.reap import descendants
-from hpc.gather import ask
+from hpc.state.gather import ask
 
 MIB = 1 << 20
 CGROUP_BYTES = 512 * MIB

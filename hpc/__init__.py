@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     from hpc.remote_function import RemoteFunction
     from hpc.runtime_context import get_gpu_ids, get_runtime_context
     from hpc.session import init, shutdown
-    from hpc.state import available_resources, cluster_resources, nodes
-    from hpc.trace import timeline
+    from hpc.state.nodes import available_resources, cluster_resources, nodes
+    from hpc.state.trace import timeline
     from hpc.util.client import ClientBuilder as ClientBuilder
     from hpc.util.client import client as client
 
@@ -85,10 +85,10 @@ _HOME = {
     "UniqueID": "hpc.core.idtypes",
     "WORKER_MODE": "hpc.language",
     "WorkerID": "hpc.core.idtypes",
-    "available_resources": "hpc.state",
+    "available_resources": "hpc.state.nodes",
     "cancel": "hpc.objects",
     "client": "hpc.util.client",
-    "cluster_resources": "hpc.state",
+    "cluster_resources": "hpc.state.nodes",
     "get": "hpc.objects",
     "get_actor": "hpc.actor",
     "get_gpu_ids": "hpc.runtime_context",
@@ -99,11 +99,11 @@ _HOME = {
     "java_function": "hpc.cross_language",
     "kill": "hpc.actor",
     "method": "hpc.actor",
-    "nodes": "hpc.state",
+    "nodes": "hpc.state.nodes",
     "put": "hpc.objects",
     "remote": "hpc.api",
     "shutdown": "hpc.session",
-    "timeline": "hpc.trace",
+    "timeline": "hpc.state.trace",
     "wait": "hpc.objects",
 }
 #: Modules that are there as attributes, whether a program has imported them or not.

@@ -12,9 +12,9 @@ from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from hpc.core.process.context import current_task, function_name, process
 from hpc.core.process.current import need_client
 from hpc.core.resources import from_units
-from hpc.gather import node_rows, session_facts
 from hpc.runtime_env import RuntimeEnv
 from hpc.runtime_env import current as current_env
+from hpc.state.gather import node_rows, session_facts
 
 if TYPE_CHECKING:
     from hpc.actor import ActorHandle

@@ -28,11 +28,11 @@ from hpc.environment import hooked, tell_without_effect
 from hpc.host.find import find_node_dir, host_of
 from hpc.job_config import JobConfig
 from hpc.logging_config import LoggingConfig, wanted_logging
-from hpc.logs import Looks, Terminal, wanted_looks
 from hpc.options import name_text
 from hpc.runtime_env import check as check_env
 from hpc.runtime_env import worker_env
 from hpc.settings.node import overrides
+from hpc.state.terminal import Looks, Terminal, wanted_looks
 
 if TYPE_CHECKING:
     from hpc.core.owner.ports import Process
@@ -242,7 +242,7 @@ def _enter_env(given: Mapping[str, Any] | None) -> None:
     process.env = worker_env(ensure_client(), given)
     if KEY in process.env and ((given or {}).get("config") or {}).get("eager_install", True):
         from hpc.remote_function import RemoteFunction
-        from hpc.state import nodes
+        from hpc.state.nodes import nodes
         from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         ready = RemoteFunction(_ready, {"num_cpus": 0, "max_retries": 0, "name": "set-up of the runtime environment"})

@@ -14,7 +14,7 @@ def run(words: list[str]) -> int:
 
 
 def _memory(given: dict[str, Any], rest: list[str]) -> int:
-    from hpc import gather
+    from hpc.state import gather
 
     rows = gather.from_raylets("store", given.get("limit") or 20).warn("memory")
     if given.get("json"):

@@ -25,7 +25,7 @@ TIMEOUT_S = 3.0
 
 def gathered() -> Row:
     """All that is known of the session, as plain data."""
-    from hpc import gather
+    from hpc.state import gather
     from hpc.util import state
 
     nodes = state.list_nodes(limit=gather.LIMIT)

@@ -13,7 +13,7 @@ def run(words: list[str]) -> int:
 
 
 def _stack(given: dict[str, Any], rest: list[str]) -> int:
-    from hpc import gather
+    from hpc.state import gather
 
     found = gather.from_processes("stack", timeout_s=5.0)
     for row in sorted(found.rows, key=lambda row: str(row["answered_by"])):

@@ -81,7 +81,7 @@ def _suffixes(options: Options) -> list[str]:
 
 
 def _live(options: Options) -> int:
-    from hpc import worker_logs
+    from hpc.state import worker_logs
 
     try:
         with _notes():
@@ -109,7 +109,7 @@ def _notes() -> Iterator[None]:
 
 def _parts(options: Options) -> Iterator[tuple[str, str, Any]]:
     """(title, suffix, part) of the files that are meant."""
-    from hpc import gather, worker_logs
+    from hpc.state import gather, worker_logs
 
     if options["failed"] or options["node"]:
         rows = {row["worker_id"]: row for row in gather.from_raylets("ended").rows}
@@ -136,7 +136,7 @@ def _parts(options: Options) -> Iterator[tuple[str, str, Any]]:
 
 def _whole_id(wanted: str) -> str:
     """The id of the task that begins or ends with these digits."""
-    from hpc.task_rows import task_rows
+    from hpc.state.tasks import task_rows
 
     wanted = wanted.lower()
     found = {
@@ -157,7 +157,7 @@ def _stream(suffix: str) -> Any:
 
 
 def _print(shown: Sequence[Shown], options: Options) -> None:
-    from hpc import worker_logs
+    from hpc.state import worker_logs
 
     several = bool(options["failed"] or options["node"])
     lines = options["lines"] if options["lines"] is not None else (MANY_LINES if several else -1)

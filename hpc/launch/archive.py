@@ -61,9 +61,9 @@ def collect(node_dir: str, folder: Path, timeout_s: float = COLLECT_S) -> int:
 
     Raises what a session that does not answer, or a folder that cannot be written, leads to.
     """
-    from hpc import gather
     from hpc.core.owner.shell.client import Client
     from hpc.core.process.current import current
+    from hpc.state import gather
 
     end_s = time.monotonic() + timeout_s
     before = current.client
@@ -111,9 +111,9 @@ def _write(folder: Path, failed: list[dict[str, Any]], dead: list[dict[str, Any]
 
 
 def _end_of_log(worker: str, suffix: str, size: int, timeout_s: float) -> bytes:
-    from hpc import gather, worker_logs
     from hpc.core.exceptions import GetTimeoutError
     from hpc.core.node.marks import without
+    from hpc.state import gather, worker_logs
 
     at = gather.address(worker)
     try:

@@ -7,7 +7,7 @@ import socket
 from hpc.connection import is_initialized
 from hpc.core.variables import INSTANCE_ID, text
 from hpc.runtime_context import get_runtime_context
-from hpc.state import nodes
+from hpc.state.nodes import nodes
 
 
 def get_node_instance_id() -> str:

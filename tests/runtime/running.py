@@ -42,7 +42,7 @@ def store_stats(node: int = 1) -> dict[str, int]:
     """What a node's raylet says of its object store."""
     from hpc.core.ids import raylet_of
     from hpc.core.process.current import current
-    from hpc.gather import ask
+    from hpc.state.gather import ask
 
     current.client.flush()
     (stats,) = ask([raylet_of(node)], "store_totals").rows

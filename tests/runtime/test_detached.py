@@ -14,7 +14,7 @@ import pytest
 import hpc
 from hpc.actor import list_named_actors
 from hpc.core.process.current import need_client
-from hpc.gather import from_raylets
+from hpc.state.gather import from_raylets
 from hpc.util.state import list_actors
 from runtime.running import eventually, one_node
 

@@ -20,6 +20,7 @@ import hpc
 from hpc.core.runenv.package import digest_of
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
+from hpc.state import gather
 from hpc.util import placement_group, state
 from runtime.running import eventually, kill9, local_nodes, one_node, pid_of
 
@@ -134,7 +135,7 @@ def test_why_a_task_waits_for_its_runtime_environment(session, tmp_path):
     packed = tmp_path / "code.zip"
     with zipfile.ZipFile(packed, "w") as out:
         out.writestr("anything.py", "x = 1\n")
-    node_dir = next(row["dir"] for row in hpc.gather.node_rows())
+    node_dir = next(row["dir"] for row in gather.node_rows())
     lock = Path(node_dir, "env", digest_of(packed.read_bytes()) + ".lock")
     lock.parent.mkdir(mode=0o700, exist_ok=True)
     with lock.open("w") as held:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import hpc
-from hpc import gather, worker_logs
+from hpc.state import gather, worker_logs
 from hpc.util import state
 from runtime.running import eventually, local_nodes, one_node
 

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 USERS = ("hpc", "core", "launchers", "templates", "bench", "examples")
 FILES = sorted(path for part in USERS for path in (ROOT / part).rglob("*.py"))
-LOOKED_AT = ("core/", "launchers/", "hpc/cli/", "hpc/host/", "hpc/launch/", "hpc/settings/")
+LOOKED_AT = ("core/", "launchers/", "hpc/cli/", "hpc/host/", "hpc/launch/", "hpc/settings/", "hpc/state/")
 OURS = [path for path in FILES if str(path.relative_to(ROOT)).startswith(LOOKED_AT) and path.name != "faults.py"]
 
 #: Of classes that users get to see: what they find there under Ray too.

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from hpc.folding import MAX_KNOWN, MAX_LINE, Folder, Origin, Shown, kind_of
+from hpc.state.folding import MAX_KNOWN, MAX_LINE, Folder, Origin, Shown, kind_of
 
 WINDOW_S = 5.0
 ONE, TWO, THREE = (Origin("f", pid, 1) for pid in (1, 2, 3))

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from hpc.core.wire import LogLines
-from hpc.logs import COLORS, CYAN, GREEN, RESET, Looks, Terminal, wanted_looks
+from hpc.state.terminal import COLORS, CYAN, GREEN, RESET, Looks, Terminal, wanted_looks
 
 
 class Tty(io.StringIO):

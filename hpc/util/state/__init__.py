@@ -1,7 +1,7 @@
 """The state API: what there is and how it stands, with the names of ``ray.util.state``.
 
 Rows are dicts whose fields are attributes too. Nothing is recorded centrally: each call asks the processes that know
-(see `hpc.gather`), so it shows what is there now, and of finished tasks the newest 10,000 of each living worker.
+(see `hpc.state.gather`), so it shows what is there now, and of finished tasks the newest 10,000 of each living worker.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from hpc import gather
 from hpc.connection import ensure_client
 from hpc.core.resources import from_units
 from hpc.core.wire import PgTable
-from hpc.task_rows import task_rows
+from hpc.state import gather
+from hpc.state.tasks import task_rows
+from hpc.state.worker_logs import get_log, list_logs
 from hpc.util.state import exception, selecting, summaries
 from hpc.util.state.selecting import DEFAULT_LIMIT, Filter, Row, Selection
-from hpc.worker_logs import get_log, list_logs
 
 #: Options of Ray's state API that mean nothing here.
 MEANINGLESS = {"address", "detail", "timeout", "raise_on_missing_output", "_explain"}

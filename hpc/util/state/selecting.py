@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from hpc.core.owner.report import STATES
-from hpc.gather import LIMIT
+from hpc.state.gather import LIMIT
 from hpc.util.state.exception import RayStateApiException
 
 DEFAULT_LIMIT = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hpc import gather
+from hpc.state import gather
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:

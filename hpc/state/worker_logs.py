@@ -18,12 +18,12 @@ from typing import Any
 
 import msgspec
 
-from hpc import gather
 from hpc.connection import ensure_client
 from hpc.core.ids import raylet_of
 from hpc.core.node.marks import Unmarked
 from hpc.core.wire import LogQuery
-from hpc.task_rows import task_rows
+from hpc.state import gather
+from hpc.state.tasks import task_rows
 
 Row = dict[str, Any]
 

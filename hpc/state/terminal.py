@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from hpc.core import variables
 from hpc.core.variables import switch, text
 from hpc.core.wire import LogLines
-from hpc.folding import Folder, Origin, Shown
 from hpc.logging_config import is_structured
+from hpc.state.folding import Folder, Origin, Shown
 
 RESET = "\x1b[0m"
 #: What is in front of a line, and what the runtime says of it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hpc import gather
-from hpc.gather import Row
+from hpc.state import gather
+from hpc.state.gather import Row
 
 
 def task_rows() -> list[Row]:

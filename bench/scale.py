@@ -177,7 +177,8 @@ def point(head: Head, nodes: int) -> Point:
 
 def simulate(nodes: int, tasks: int) -> dict[str, float]:
     """A cluster in the simulator: messages and bytes that reach the head, and the time it takes to simulate."""
-    from hpc.core.sim.programs import Program, Submitter, WorkerSim
+    from hpc.core.sim.programs import Program, Submitter
+    from hpc.core.sim.worker import WorkerSim
     from hpc.core.sim.world import World
 
     workers: dict[Any, WorkerSim] = {}

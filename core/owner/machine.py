@@ -1,7 +1,8 @@
 """The owner's machine: every message that a driver or worker receives as an owner, and what follows from it.
 
 ``handle(src, messages)`` changes the state and leaves what is to be done in ``outbox`` (messages per destination),
-``urgent`` (destinations to send to now), ``woken`` (waiters that can go on) and ``unpinned`` (memory to let go).
+``urgent`` (destinations to send to now) and ``woken`` (waiters that can go on). Objects in ``unpinned`` and views in
+``unviewed`` are memory to let go: `Pins.let_go` says so to the raylet, ahead of the next sending.
 There is no I/O, clock or thread in here; the shell (`client.Client`) and the simulator drive it alike.
 
 The machine has parts, each with a file of its own, over one state; a part knows those that were made before it. Where
@@ -23,6 +24,7 @@ from hpc.core.owner.groups import Groups
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.lineage import Lineage
 from hpc.core.owner.objects import Objects
+from hpc.core.owner.pins import Pins
 from hpc.core.owner.state import OwnerState, Sender
 from hpc.core.owner.streams import Streams
 from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, TaskRec
@@ -39,6 +41,8 @@ from hpc.core.wire import (
     CopyLost,
     CreateActor,
     Done,
+    Fetched,
+    FetchedAll,
     FreeValues,
     GetObject,
     GivenBack,
@@ -59,6 +63,7 @@ from hpc.core.wire import (
     ObjectValue,
     PgState,
     PgWarning,
+    PleaseUnpin,
     ProcessGone,
     Refused,
     Release,
@@ -85,6 +90,7 @@ class Parts(NamedTuple):
     lineage: Lineage
     actors: Actors
     groups: Groups
+    pins: Pins
 
 
 class OwnerMachine:
@@ -109,7 +115,10 @@ class OwnerMachine:
         lineage = Lineage(state, objects, streams, tasks, calls)
         actors = Actors(state, objects, arguments, leases, calls)
         groups = Groups(state, objects, withdraw)
-        self.parts = Parts(objects, streams, arguments, leases, tasks, withdraw, calls, lineage, actors, groups)
+        pins = Pins(state)
+        self.parts = Parts(
+            objects, streams, arguments, leases, tasks, withdraw, calls, lineage, actors, groups, pins
+        )  # fmt: skip
         #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
         self.on_gone: Callable[[Address], None] = lambda addr: None
 
@@ -135,7 +144,7 @@ class OwnerMachine:
         self.calls, self.clients, self.runs = state.calls, state.clients, calls.runs
         self.submit_call, self.pending_calls = calls.submit, calls.pending
         self.owned_actors, self.create_actor, self.kill_actor = state.actors, actors.create, actors.kill
-        self.make_group, self.on_group_state = groups.make, groups.hear
+        self.make_group, self.on_group_state, self.pins, self.unviewed = groups.make, groups.hear, pins, pins.unviewed
 
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ActorState: calls.on_actor_state,
@@ -144,6 +153,8 @@ class OwnerMachine:
             CancelObject: self._on_cancel_object,
             CopyLost: lineage.on_copy_lost,
             Done: self.done,
+            Fetched: pins.on_fetched,
+            FetchedAll: pins.on_fetched_all,
             FreeValues: lineage.on_free_values,
             GetObject: objects.on_get_object,
             GivenBack: leases.on_given_back,
@@ -162,6 +173,7 @@ class OwnerMachine:
             ObjectValue: objects.on_object_value,
             PgState: groups.on_state,
             PgWarning: lambda src, m: state.warnings.append(m.why),
+            PleaseUnpin: pins.on_please_unpin,
             ProcessGone: lambda src, m: self.process_gone(m.addr),
             Refused: calls.on_refused,
             Release: objects.on_release,

@@ -14,9 +14,9 @@ from typing import Any
 
 from hpc.core.head.view import difference, rebuilt
 from hpc.core.sim.groups import GroupSim
-from hpc.core.sim.programs import WorkerSim
 from hpc.core.sim.questions import Questions
 from hpc.core.sim.users import User
+from hpc.core.sim.worker import WorkerSim
 from hpc.core.sim.world import ARENA_BYTES, LATE_TICK_S, SMALL_ARENA_BYTES, Process, World
 
 MAX_VIRTUAL_S = 120.0
@@ -42,6 +42,12 @@ class Report:
     #: A hash over all frames that were delivered (`Digest`), and their number.
     digest: str = ""
     frames: int = 0
+
+
+def _memory(process: Process) -> dict[str, Sized]:
+    """What a process reads, or waits for, in its node's memory."""
+    pins = process.machine.pins
+    return {"pins": pins.held, "fetches": pins.fetching, "arrivals": pins.arrivals, "admissions": pins.admitting}
 
 
 class Simulation:
@@ -176,6 +182,7 @@ class Simulation:
                 "values with an origin": machine.parts.lineage.made_by,
                 "generators": machine.streams,
                 "actors": machine.owned_actors,
+                **_memory(user.process),
             }
             for name, table in tables.items():
                 if table:
@@ -212,8 +219,10 @@ class Simulation:
                     self._problem(f"node {node.number} still has {len(what)} {name}")
             drivers = [user.process for user in self.users]
             for process in node.processes.values():
-                if process.alive and process not in drivers and process.machine.objects:
-                    self._problem(f"worker {process.addr} still has {len(process.machine.objects)} objects")
+                if process.alive and process not in drivers:
+                    for name, what in {"objects": process.machine.objects, **_memory(process)}.items():
+                        if what:
+                            self._problem(f"worker {process.addr} still has {len(what)} {name}")
 
     def run(self) -> Report:
         """Run to the end and check."""

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from hpc.core.sim.programs import Program, Submitter
+from hpc.core.sim.reading import Glances
 from hpc.core.sim.world import Process, World
 
 #: What a value may have beside its number, and so many of those are together too much for a message.
 PADDING, MANY = 400, 16
+#: A task that needs large values together has so many of them.
+FEW = 3
 
 
 @dataclass(eq=False)
@@ -57,6 +60,7 @@ class User:
         self.process = process
         self.rng = rng
         self.submitter = Submitter(world, process)
+        self.glances = Glances(world, process, rng)
         self.expected: dict[bytes, Expect] = {}
         self.done: set[bytes] = set()
         self.actors: list[ActorSim] = []
@@ -115,7 +119,12 @@ class User:
     def _expect(self, ident: bytes, expect: Expect) -> None:
         self.expected[ident] = expect
         self.tasks += 1
-        self.submitter.when_all([ident], lambda: self.done.add(ident))
+
+        def ended() -> None:
+            self.done.add(ident)
+            self.glances.glance(ident)
+
+        self.submitter.when_all([ident], ended)
 
     def _submit(self) -> None:
         program, total = self._program()
@@ -127,10 +136,10 @@ class User:
             program.returns_refs = self.rng.randint(1, 3)
         elif kind < 0.7:
             program.padding = PADDING
-        if kind > 0.9:
+        if kind > 0.85:
             self._gather(program)
             return
-        refs, holds = self._some(0.3), self._some(0.3)
+        refs, holds = self._some(0.7 if self.world.small else 0.3), self._some(0.3)
         read = list(refs)
         if holds:
             program.borrow = self.rng.choice(["", "read", "deep"])
@@ -149,11 +158,16 @@ class User:
         self._expect(self.submitter.submit(program, refs, holds=holds), expect)
 
     def _gather(self, program: Program) -> None:
-        """A task whose arguments do not fit into its message."""
+        """A task whose arguments do not fit into its message, or have to be in memory together."""
+        large = self.rng.random() < 0.5
+        if program.large:
+            program.large = False
+            program.number -= 200_000
         total = program.number
         parts = []
-        for _ in range(MANY):
-            part = Program(self._number(), 0.001, padding=PADDING)
+        for _ in range(FEW if large else MANY):
+            number = self._number()
+            part = Program(200_000 + number, large=True) if large else Program(number, padding=PADDING)
             parts.append(self.submitter.submit(part, []))
             self._expect(parts[-1], Expect(part.number))
             total += part.number

@@ -291,11 +291,12 @@ class World:
     # -------------------------------------------------------------- sending
 
     def flush(self, process: Process, everything: bool = False) -> None:
-        """What a process's shell does after each step: send, wake, forget pins."""
+        """What a process's shell does after each step: let go of memory, send, wake."""
         if not process.alive:
             return
         machine = process.machine
-        machine.unpinned.clear()
+        if machine.unpinned or machine.unviewed:
+            machine.pins.let_go()
         for dst, messages in machine.take_outbox(everything):
             self._from_process(process, dst, messages)
         woken = list(machine.woken)
@@ -417,9 +418,8 @@ class World:
                         self._route(number, dst, raylet_of(number), body)
         bulk, machine.bulk[:] = list(machine.bulk), []
         for node, msg in bulk:
-            delay = self.rng.random() * 0.004
-            body = encode_body([msg])
-            self.clock.after(delay, lambda node=node, body=body: self._bulk(number, node, body))  # type: ignore[misc]
+            body = encode_body([msg])  # of one object several pieces are on their way, and come in order
+            self.streams.send(("bulk", number, node), lambda node=node, body=body: self._bulk(number, node, body))  # type: ignore[misc]
         jobs, machine.memory.spiller.jobs[:] = list(machine.memory.spiller.jobs), []
         for job in jobs:
             self._to_disk(number, job)

@@ -49,7 +49,7 @@ class Packing:
             results = dict(zip(msg.refs, msg.values))
             pins = self._client.values.admit(results)
             values = [load(ident, results[ident]) for ident in msg.refs]
-            self._client.arena_use.unviewed.extend(pins)
+            self._client.machine.unviewed.extend(pins)
         else:
             values = [load(msg.refs[0], msg.values[0])]
         if type(args) is ArgSlot:

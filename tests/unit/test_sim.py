@@ -49,6 +49,40 @@ def test_the_checks_can_fail(monkeypatch):
     assert any(run(seed).problems for seed in range(40))
 
 
+@pytest.mark.parametrize("forgotten", ["views that ended", "what is needed no more"])
+def test_the_checks_can_fail_for_a_forgotten_unpin(monkeypatch, forgotten):
+    """A process that keeps a pin in its raylet's memory, or in its own, is noticed."""
+    from hpc.core.owner.pins import Pins
+
+    def forget(self, idents):
+        for ident in idents:
+            self.held.pop(ident, None)
+
+    def forget_views(self):
+        self.unviewed.clear()
+        let_go(self)
+
+    let_go = Pins.let_go
+    if forgotten == "views that ended":
+        monkeypatch.setattr(Pins, "let_go", forget_views)
+    else:
+        monkeypatch.setattr(Pins, "_give_back", forget)
+    assert any("objects" in text or "pins" in text for seed in range(40) for text in run(seed).problems)
+
+
+def test_drivers_and_workers_read_the_arena_in_the_seeds():
+    from hpc.core.sim.run import Simulation
+
+    views = fetched = admitted = 0
+    for seed in range(20):
+        simulation = Simulation(seed)
+        assert not simulation.run().problems
+        views += sum(user.glances.views for user in simulation.users)
+        fetched += sum(worker.reader.fetched for worker in simulation.workers.values())
+        admitted += sum(worker.reader.admitted for worker in simulation.workers.values())
+    assert views > 20 and fetched > 20 and admitted > 5, (views, fetched, admitted)
+
+
 def test_the_checks_of_groups_can_fail(monkeypatch):
     """A raylet that gives back the resources of a bundle, but forgets the bundle's workers, is noticed."""
     from hpc.core.raylet.bundles import Bundles

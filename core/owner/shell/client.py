@@ -47,8 +47,6 @@ from hpc.core.wire import (
     Call,
     CreateActor,
     DecodeError,
-    Fetched,
-    FetchedAll,
     KeepActor,
     LeaseLost,
     Message,
@@ -56,7 +54,6 @@ from hpc.core.wire import (
     PgCreate,
     PgRemove,
     PgWait,
-    PleaseUnpin,
     Shutdown,
     StateAnswer,
     StateQuery,
@@ -183,8 +180,6 @@ class Client:
         kind = type(msg)
         if kind is Allocated or kind is Answer or kind is StateAnswer:
             self.conversation.answered(msg.req, msg)  # type: ignore[attr-defined]
-        elif kind is Fetched or kind is FetchedAll or kind is PleaseUnpin:
-            self.arena_use.handle(msg)
         elif kind is Shutdown and by_raylet:
             self.lost = self.lost or msg.why  # type: ignore[attr-defined]
         elif kind is StateQuery:
@@ -216,7 +211,7 @@ class Client:
             if entry.result is None:
                 self.machine.set_result(entry.ident, system_error("SessionLostError", why))
         self.conversation.lose()
-        self.arena_use.lose()
+        self.machine.pins.lose()
         if self.kind == "worker":
             os._exit(0)
 
@@ -224,10 +219,11 @@ class Client:
 
     def send_left(self, everything: bool = False) -> None:
         """Send what the machine left (the lock is held)."""
-        for dst, messages in self.machine.take_outbox(everything):
+        machine = self.machine
+        if machine.unpinned or machine.unviewed:
+            machine.pins.let_go()
+        for dst, messages in machine.take_outbox(everything):
             self.sockets.send(dst, messages)
-        if self.machine.unpinned or self.arena_use.unviewed:
-            self.arena_use.let_go()
 
     def send_now(self, dst: Address, messages: list[Message]) -> None:
         """Send to a process, ahead of what the machine has left for it (the lock is held)."""
@@ -240,7 +236,7 @@ class Client:
     def flush_waiting(self) -> None:
         """Send what waits, if anything does."""
         machine = self.machine
-        if machine.outbox or machine.dropped or self.arena_use.unviewed:
+        if machine.outbox or machine.dropped or self.machine.unviewed:
             self.flush()
 
     def flush(self) -> None:
@@ -464,7 +460,7 @@ class Client:
         still = (
             self.kind == "worker"
             and not (machine.tasks or machine.calls or machine.runs.unfinished or machine.leases or machine.dropped)
-            and not (machine.outbox or self.arena_use.unviewed or self.conversation.pending)
+            and not (machine.outbox or self.machine.unviewed or self.conversation.pending)
             and not (self.sockets.acceptor is not None and self.sockets.acceptor.again_at)
             and threading.active_count() <= QUIET_THREADS
         )
@@ -478,7 +474,7 @@ class Client:
 
     def _background_tick(self) -> None:
         now = time.monotonic()
-        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.arena_use.unviewed:
+        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.machine.unviewed:
             self._tick(now)
         self.hooks.on_background()
         if self.callbacks:

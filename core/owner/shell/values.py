@@ -20,8 +20,9 @@ from hpc.core.owner.tables import Entry, ErrorWatch, Needs, Waiter
 from hpc.core.wire import INLINE, STORED, Result
 
 if TYPE_CHECKING:
+    from hpc.core.owner.pins import Pin
     from hpc.core.owner.ports import Home
-    from hpc.core.owner.shell.arena_use import ArenaUse, Pin
+    from hpc.core.owner.shell.arena_use import ArenaUse
 
 unpickle = pickle.loads
 PICKLED = serialization.PICKLED

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import hpc
-from hpc.core.node.headkeeper import MAX_RESTARTS, RESTART_WINDOW_S
+from hpc.core.node.head_restart import MAX_RESTARTS, RESTART_WINDOW_S
 from hpc.core.node.reap import descendants
 from hpc.core.wire import KvGet, KvPut
 from hpc.launchers.local.group import LocalGroup

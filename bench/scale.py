@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hpc.core.head.admission import MAX_DEMAND
 from hpc.core.head.machine import HeadMachine
-from hpc.core.head.sane import MAX_DEMAND
 from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import UNIT
 from hpc.core.wire import (

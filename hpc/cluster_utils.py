@@ -20,8 +20,8 @@ from typing import Any
 
 from hpc.core.exceptions import SessionStartError
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.pumped import PumpedSession
 from hpc.launchers.session import NodeInfo, Session, SessionError
+from hpc.launchers.session_thread import SessionThread
 from hpc.settings.node import overrides
 
 START_TIMEOUT_S = 60.0
@@ -111,7 +111,7 @@ class Cluster:
         self.head_node: ClusterNode | None = None
         self.worker_nodes: set[ClusterNode] = set()
         self.connected = False
-        self._pumped: PumpedSession | None = None
+        self._pumped: SessionThread | None = None
         self._atexit = shutdown_at_exit
         if shutdown_at_exit:
             atexit.register(self.shutdown)
@@ -127,7 +127,7 @@ class Cluster:
 
     gcs_address = address
 
-    def _need(self) -> PumpedSession:
+    def _need(self) -> SessionThread:
         if self._pumped is None:
             raise RuntimeError("this cluster has no nodes: add_node() starts the first, with the head")
         return self._pumped
@@ -168,7 +168,7 @@ class Cluster:
             session.stop(1.0, "the start was interrupted")
             raise
         assert session.head is not None
-        self._pumped = PumpedSession(session)
+        self._pumped = SessionThread(session)
         self.head_node = ClusterNode(self, session.head, is_head=True)
         return self.head_node
 

@@ -36,7 +36,7 @@ from hpc.state.terminal import Looks, Terminal, wanted_looks
 
 if TYPE_CHECKING:
     from hpc.core.owner.ports import Process
-    from hpc.launchers.pumped import PumpedSession
+    from hpc.launchers.session_thread import SessionThread
 
 _lock = threading.RLock()
 
@@ -55,7 +55,7 @@ MEANINGLESS_HERE = {
 class _State:
     """What init made in this process."""
 
-    session: PumpedSession | None = None
+    session: SessionThread | None = None
     context: Context | None = None
 
 
@@ -271,8 +271,8 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
     from hpc.core.exceptions import SessionStartError
     from hpc.launch.for_init import make_session
-    from hpc.launchers.pumped import PumpedSession
     from hpc.launchers.session import SessionError
+    from hpc.launchers.session_thread import SessionThread
 
     _check_patches()
     session, timeout_s = make_session(local, wanted, timeout_s, config)
@@ -292,7 +292,7 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
         session.stop(1.0, "the start was interrupted")
         raise
     assert node_dir is not None
-    _state.session = PumpedSession(session)
+    _state.session = SessionThread(session)
     return node_dir
 
 

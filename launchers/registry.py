@@ -17,7 +17,7 @@ from hpc.launchers.scheduler import Allocation, NodeSource, Scheduler, Strip
 from hpc.launchers.slurm.scheduler import Slurm
 
 if TYPE_CHECKING:
-    from hpc.launchers.base import NodeGroup
+    from hpc.launchers.node_group import NodeGroup
 
 #: The schedulers that take jobs, in the order in which they are looked for.
 SCHEDULERS: dict[str, Scheduler] = {Slurm.name: Slurm()}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    from hpc.launchers.base import NodeGroup
+    from hpc.launchers.node_group import NodeGroup
 
 #: Where a job is: it waits, it has its nodes (though it may be stopped on them for a while), it is over.
 Phase = Literal["queued", "running", "ended"]

@@ -25,8 +25,8 @@ from hpc._version import __version__
 from hpc.core.node.bootstrap import Message, Report
 from hpc.core.node.detect import boot_id
 from hpc.core.node.reap import describe_code
-from hpc.launchers.base import Channel, NodeGroup
 from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.node_group import Channel, NodeGroup
 from hpc.launchers.registry import job_of, strip
 
 START_TIMEOUT_S = 300.0
@@ -138,7 +138,7 @@ class Session:
     """A head and its nodes.
 
     group: the first nodes; the head is on its rank 0.
-    mode: "cluster", or "ranks" (no runtime: see `launchers.ranks`).
+    mode: "cluster", or "ranks" (no runtime: see `launchers/ranks_run.py`).
     overrides, config, interface, base_dir, driver_host: fields of the start message.
     min_nodes: with fewer ready at `start_timeout_s` the start has failed; None is all of them.
     on_event: called for the status line.  on_output: given `out` and `rank_exit` messages of ranks mode.

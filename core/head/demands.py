@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hpc.core.causes import FinalCause
+from hpc.core.head.admission import MAX_DEMAND, NONSENSE
 from hpc.core.head.groups import Groups
 from hpc.core.head.nodes import Node, Promises
-from hpc.core.head.sane import MAX_DEMAND, NONSENSE
 from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import fits, how_many, show
 from hpc.core.wire import Demand, Message, NodeInfo, Tickets
 
 if TYPE_CHECKING:
-    from hpc.core.head.view import View
+    from hpc.core.head.columns import Columns
 
 #: A demand that has found no room for so long goes to a full node, to wait there for its share.
 PATIENCE_S = 0.2
@@ -150,8 +150,8 @@ class Demands:
             return now + NEXT_S
         return min(self._due[0][0], now + 0.25) if self._due else now + 0.25
 
-    def serve(self, view: View) -> None:
-        """Answer demands with tickets as far as there is room in the view."""
+    def serve(self, columns: Columns) -> None:
+        """Answer demands with tickets as far as there is room in the columns."""
         bundles, self.promises.bundles_changed = self.promises.bundles_changed, False
         if not self.table:
             self._due.clear()
@@ -167,9 +167,9 @@ class Demands:
         if bundles:
             self._groups_at = self.now + GROUPS_S
         turns = [iter(sorted((self._kinds[self._kind_of[key]].keys[key], key) for key in single))]
-        everything, self._all = view.changed or self._all, False
-        if everything or bundles or view.grown:
-            turns += [self._turn(kind, everything) for kind in self._concerned(view, everything, bundles)]
+        everything, self._all = columns.changed or self._all, False
+        if everything or bundles or columns.grown:
+            turns += [self._turn(kind, everything) for kind in self._concerned(columns, everything, bundles)]
         looked: list[Kind] = []
         done: set[Key] = set()
         for _, key in heapq.merge(*turns) if len(turns) > 1 else turns[0]:
@@ -181,23 +181,23 @@ class Demands:
             looked.append(kind)
             self.looks += 1
             try:
-                self._serve_one(view, key, demand, kind)
+                self._serve_one(columns, key, demand, kind)
             except NONSENSE:
                 # Not a demand that could ever be served; nobody else waits for it.
                 self.drop(key)
         for kind in looked:
             kind.full, kind.why = False, ""
 
-    def _concerned(self, view: View, everything: bool, bundles: bool) -> list[Kind]:
+    def _concerned(self, columns: Columns, everything: bool, bundles: bool) -> list[Kind]:
         """Kinds that may find room where they have not before."""
         from hpc.core.policy.placement import has_room
 
         if everything:
             return list(self._kinds.values())
-        rows, found = view.grown_rows(), []
+        rows, found = columns.grown_rows(), []
         for kind in self._kinds.values():
             try:
-                concerned = bundles if kind.in_group else len(rows) and has_room(view, rows, kind.wanted)
+                concerned = bundles if kind.in_group else len(rows) and has_room(columns, rows, kind.wanted)
             except NONSENSE:
                 concerned = True
             if concerned:
@@ -212,7 +212,7 @@ class Demands:
                 return
             yield order, key
 
-    def _serve_one(self, view: View, key: Key, demand: Demand, kind: Kind) -> None:
+    def _serve_one(self, columns: Columns, key: Key, demand: Demand, kind: Kind) -> None:
         from hpc.core.policy.placement import place, why_infeasible
 
         final, why = self._never(demand)
@@ -227,17 +227,17 @@ class Demands:
         elif kind.full:
             why = kind.why
         else:
-            for number, count in place(view, demand.placement, wanted, demand.strategy, self._spread_at):
+            for number, count in place(columns, demand.placement, wanted, demand.strategy, self._spread_at):
                 amounts = {name: units * count for name, units in demand.placement.items()}
                 grants.append((number, count, self.promises.new(number, amounts)))
-                view.take(number, amounts)
+                columns.take(number, amounts)
                 self._spread_at = number
             if not grants:
-                why = kind.why = why_infeasible(view, demand.placement, demand.strategy)
+                why = kind.why = why_infeasible(columns, demand.placement, demand.strategy)
             kind.full = sum(count for _, count, _ in grants) < wanted
         patient = False
         if not grants and not why and not kind.in_group and self.now >= self._patient_at.get(key, self.now + 1.0):
-            grants, patient = self._place_to_wait(view, demand), True
+            grants, patient = self._place_to_wait(columns, demand), True
         for _, count, _ in grants:
             demand.count -= count
             self.sent[key] = self.sent.get(key, 0) + count
@@ -264,7 +264,7 @@ class Demands:
             self._patient_at[key] = self.now + PATIENCE_S
             heapq.heappush(self._due, (self._patient_at[key], key))
 
-    def _place_to_wait(self, view: View, demand: Demand) -> Grants:
+    def _place_to_wait(self, columns: Columns, demand: Demand) -> Grants:
         """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
         from hpc.core.policy.placement import Snapshot, place
 
@@ -273,7 +273,7 @@ class Demands:
                 return ["where", spreading(strategy[1]), strategy[2]]
             return strategy if strategy[0] == "node" else "SPREAD"
 
-        empty = Snapshot(view.nodes, view.totals, view.totals, view.labels)
+        empty = Snapshot(columns.nodes, columns.totals, columns.totals, columns.labels)
         plan = place(empty, demand.placement, 1, spreading(demand.strategy), self._spread_at)
         for number, _ in plan:
             self._spread_at = number

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hpc.core.head.sane import NONSENSE
+from hpc.core.head.admission import NONSENSE
 from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import Amounts, fits, from_units, show
 from hpc.core.wire import (

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hpc.core.head.admission import is_sane
 from hpc.core.head.demands import Demands
 from hpc.core.head.detached import DetachedActors
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.nodes import Node, Promises
-from hpc.core.head.sane import is_sane
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.wire import (
     WIRE_VERSION,
@@ -42,7 +42,7 @@ from hpc.core.wire import (
 )
 
 if TYPE_CHECKING:
-    from hpc.core.head.view import View
+    from hpc.core.head.columns import Columns
 
 MAX_KV_BYTES = 256 << 20
 #: Answers to questions that changed something, kept for those who ask again after the head was restarted.
@@ -82,10 +82,10 @@ class HeadMachine:
         #: The allocation that the session runs in: "scheduler" and "job_id".
         self.allocation: dict[str, str] = {}
         self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self)
-        #: Numbers of nodes of which the view has to be told. It is made when first needed: the import of numpy takes
-        #: 0.1 s, and a session is ready before anything is placed.
+        #: Numbers of nodes whose rows the columns must write anew. The columns are made when first needed: the import
+        #: of numpy takes 0.1 s, and a session is ready before anything is placed.
         self._stale: dict[int, None] = {}
-        self._view: View | None = None
+        self._columns: Columns | None = None
         self._joined: dict[int, NodeInfo] = {}
         self._replan = False
         self._plan_at = 0.0
@@ -261,30 +261,30 @@ class HeadMachine:
     def _on_demand(self, src: Address, msg: Demand) -> None:
         self.wants.on_demand(src, msg)
 
-    def snapshot(self) -> View:
+    def snapshot(self) -> Columns:
         """What is free on the nodes that take work, less what was promised."""
-        if self._view is None:
-            from hpc.core.head.view import View
+        if self._columns is None:
+            from hpc.core.head.columns import Columns
 
-            self._view = View(self.nodes, self._stale)
+            self._columns = Columns(self.nodes, self._stale)
         self.promises.lapse()
-        self._view.refresh()
-        return self._view
+        self._columns.refresh()
+        return self._columns
 
     def _serve(self) -> None:
         """Tell of those who joined, reserve what placement groups wait for, and answer demands with tickets, oldest
-        first, as far as there is room in the last known view."""
+        first, as far as there is room in the last known columns."""
         self._tell_joins()
         if not self.demands and not self.groups.are_waiting:
             return
-        view = self.snapshot()
+        columns = self.snapshot()
         stirred, self.groups.stirred = self.groups.stirred, False
-        if self.groups.are_waiting and (self._replan or stirred or view.changed or view.grown):
+        if self.groups.are_waiting and (self._replan or stirred or columns.changed or columns.grown):
             self._replan = False
-            self.groups.plan(view)
+            self.groups.plan(columns)
         self.promises.bundles_changed |= stirred
-        self.wants.serve(view)
-        view.seen()
+        self.wants.serve(columns)
+        columns.seen()
 
     # -------------------------------------------------------------- names and keys
 

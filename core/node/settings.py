@@ -165,15 +165,15 @@ SETTINGS: dict[str, Setting] = {
     ),
     "spill_dir": Setting(
         Text("a directory"), "", "on a disk of the node, for objects that memory has no room for",
-        "core/raylet/store.py", "the node's own directory", source="both",
+        "core/raylet/store_shell.py", "the node's own directory", source="both",
     ),
     "spill_limit_bytes": Setting(
         _bytes(0, also=-1, also_is="what the disk has room for"), -1, "of objects on that disk",
-        "core/raylet/store.py", source="both",
+        "core/raylet/store_shell.py", source="both",
     ),
     "store_full_timeout_s": Setting(
         _time(0.0, 1e7), 5.0, "a request for memory fails after this time, if nothing that runs can free any",
-        "core/raylet/store.py", source="both",
+        "core/raylet/store_shell.py", source="both",
     ),
     "task_max_retries": Setting(
         Number("retries", 0, 2**31 - 1, whole=True, also=-1, also_is="without end"), 3,

@@ -34,11 +34,11 @@ import msgspec
 from hpc.core.node import rundir, survey
 from hpc.core.node.address import InterfaceError
 from hpc.core.node.control import Control, ControlError, control_pair
-from hpc.core.node.headkeeper import HeadKeeper
+from hpc.core.node.head_restart import HeadRestart
 from hpc.core.node.keeper import keep
 from hpc.core.node.process import fork_child, open_pidfd
 from hpc.core.node.pulse import Pulse, answered, pulse_of
-from hpc.core.node.ranks import Order, Ranks, without_ranks
+from hpc.core.node.rank_processes import Order, Ranks, without_ranks
 from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
 from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec, Start, parse_start
@@ -138,7 +138,7 @@ class Supervisor:
         self.spec: NodeSpec | None = None
         self.run_dir: rundir.RunDir | None = None
         self.children: dict[int, _Child] = {}
-        self.head: HeadKeeper | None = None
+        self.head: HeadRestart | None = None
         self.ranks: Ranks | None = None
         self.port_holder: socket.socket | None = None
         self.hello_sent = False
@@ -316,7 +316,7 @@ class Supervisor:
         raylet_end, zygote_end = control_pair()
         with raylet_end, zygote_end:
             if spec.has_head:
-                self.head = HeadKeeper(spec)
+                self.head = HeadRestart(spec)
                 self._fork("head", self.programs.head, self.head.spec)
             if spec.gateway:
                 self._fork("raylet", self.programs.raylet, spec)

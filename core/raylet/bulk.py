@@ -168,19 +168,19 @@ class Bulk:
 
     def _find(self, ident: bytes, at: int, size: int, total: int) -> memoryview | None:
         """The bytes of an object that are to be sent, if they are still in memory."""
-        memory = self._machine.memory
-        obj = memory.stored.get(ident)
+        store = self._machine.store
+        obj = store.stored.get(ident)
         if obj is not None and obj.offset >= 0 and obj.busy != "restoring" and obj.size == total:
             return self._arena.readable(obj.offset + at, size)
-        pull = memory.incoming.get(ident)
+        pull = store.incoming.get(ident)
         if pull is not None and pull.size == total and at + size <= pull.received:
             return self._arena.readable(pull.offset + at, size)
         return None
 
     def _lost(self, node: int, ident: bytes, at: int, waited: int) -> None:
         """What was to be sent has left memory meanwhile: it comes back from disk, or its reader looks elsewhere."""
-        if ident in self._machine.memory.stored:
-            self._machine.memory.on_pull(node, Pull(ident, at, -(-waited // CHUNK_BYTES), True))
+        if ident in self._machine.store.stored:
+            self._machine.store.on_pull(node, Pull(ident, at, -(-waited // CHUNK_BYTES), True))
         else:
             self._machine.bulk.append((node, PullFailed(ident, "it is not here any more")))
         self._settle()
@@ -236,7 +236,7 @@ class Bulk:
 
     def _room(self, node: int, ident: bytes, at: int, size: int, total: int) -> tuple[Incoming, memoryview] | None:
         """Where a piece goes that comes from a node."""
-        pulls = self._machine.memory.pulls
+        pulls = self._machine.store.pulls
         pull = pulls.expects(node, ident, at, size)
         if pull is None:
             return None
@@ -249,7 +249,7 @@ class Bulk:
 
     def _placed(self, node: int, source: Source, pull: Incoming, size: int) -> None:
         source.failures = 0
-        pulls = self._machine.memory.pulls
+        pulls = self._machine.store.pulls
         pulls.plain_bytes += size
         pulls.advance(node, pull, size)
         self._settle()
@@ -260,6 +260,6 @@ class Bulk:
             return
         source.receiver = None
         source.settled = False
-        self._machine.memory.pulls.cut(node)
+        self._machine.store.pulls.cut(node)
         self._failed(node, source, "it was cut")
         self._settle()

@@ -13,8 +13,8 @@ from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
-from hpc.core.raylet.holds import Holds, together
 from hpc.core.raylet.pool import Pool
+from hpc.core.raylet.reservations import Holds, together
 from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import NodeResources, fits, show

@@ -15,9 +15,9 @@ from hpc.core.net.frames import answer_rows
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.raylet.memory import FULL_TIMEOUT_S, Memory
+from hpc.core.raylet.new_head import GoneLately, first_words, forget_promises
+from hpc.core.raylet.object_store import FULL_TIMEOUT_S, ObjectStore
 from hpc.core.raylet.pulls import ArenaMemory
-from hpc.core.raylet.rejoin import GoneLately, first_words, forget_promises
 from hpc.core.raylet.report import report
 from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Proc
@@ -95,11 +95,11 @@ class RayletMachine:
         self.links: list[tuple[str, NodeInfo]] = []
         self.leasing = Leasing(node, resources, prestart=prestart, now=now)
         self.leasing.labels = info.labels
-        self.memory = Memory(node, layout, arena, spiller=spiller, full_timeout_s=full_timeout_s)
-        self.memory.is_running, self.memory.describe = self._is_running, self._describe
+        self.store = ObjectStore(node, layout, arena, spiller=spiller, full_timeout_s=full_timeout_s)
+        self.store.is_running, self.store.describe = self._is_running, self._describe
         self.borrowing = Borrowing(node)
-        self.leasing.outbox = self.memory.outbox = self.borrowing.outbox = self.outbox
-        self.bulk = self.memory.bulk
+        self.leasing.outbox = self.store.outbox = self.borrowing.outbox = self.outbox
+        self.bulk = self.store.bulk
         self.nodes: dict[int, NodeInfo] = {}
         self.dead: dict[int, str] = {}
         self.registered = False
@@ -115,10 +115,10 @@ class RayletMachine:
         self._last_free: dict[str, int] = {}
         self._changed_at: float | None = None
         self._bundles_at: float | None = None
-        leasing, memory, borrowing = self.leasing, self.memory, self.borrowing
+        leasing, store, borrowing = self.leasing, self.store, self.borrowing
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
-            Abandon: memory.on_abandon,
-            Alloc: memory.on_alloc,
+            Abandon: store.on_abandon,
+            Alloc: store.on_alloc,
             Blocked: leasing.on_blocked,
             BundleCommit: leasing.on_bundle_commit,
             BundlePrepare: leasing.on_bundle_prepare,
@@ -127,9 +127,9 @@ class RayletMachine:
             BorrowDrop: borrowing.on_borrow_drop,
             Cleared: leasing.on_cleared,
             Exiting: self._on_exiting,
-            Fetch: memory.on_fetch,
-            FetchAll: memory.on_fetch_all,
-            Free: memory.on_free,
+            Fetch: store.on_fetch,
+            FetchAll: store.on_fetch_all,
+            Free: store.on_free,
             HeartbeatAck: self._on_heartbeat_ack,
             HoldAcked: borrowing.on_hold_acked,
             KillWorker: leasing.on_kill_worker,
@@ -139,11 +139,11 @@ class RayletMachine:
             NodeDied: lambda src, m: self.node_died(m.node, m.why),
             NodeTable: self._on_node_table,
             ProcessGone: lambda src, m: self._process_gone(m),
-            Seal: memory.on_seal,
+            Seal: store.on_seal,
             StateQuery: self._on_state_query,
             Tickets: leasing.on_tickets,
             Unblocked: leasing.on_unblocked,
-            Unpin: memory.on_unpin,
+            Unpin: store.on_unpin,
             Unroutable: self._on_unroutable,
         }
 
@@ -170,12 +170,12 @@ class RayletMachine:
 
     def handle_bulk(self, node: int, messages: Sequence[Message]) -> None:
         """Messages of a bulk link."""
-        pulls = self.memory.pulls
+        pulls = self.store.pulls
         for msg in messages:
             if type(msg) is Chunk:
                 pulls.on_chunk(node, msg)
             elif type(msg) is Pull:
-                self.memory.on_pull(node, msg)
+                self.store.on_pull(node, msg)
             elif type(msg) is PullFailed:
                 pulls.on_pull_failed(node, msg)
             elif type(msg) is PullBusy:
@@ -228,7 +228,7 @@ class RayletMachine:
 
     def memory_gone(self, number: int) -> None:
         """A process and all that inherited its socket have ended: nobody looks at its memory any more."""
-        self.memory.proc_gone(number)
+        self.store.proc_gone(number)
 
     def _process_gone(self, msg: ProcessGone) -> None:
         """An owner somewhere has ended: free what was its, tell the processes here. Said again it changes nothing."""
@@ -237,7 +237,7 @@ class RayletMachine:
             self.leasing.owner_gone(msg.addr)
             return
         self.borrowing.owner_gone(msg.addr)
-        self.memory.owner_gone(msg.addr)
+        self.store.owner_gone(msg.addr)
         self.leasing.owner_gone(msg.addr)
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
@@ -245,7 +245,7 @@ class RayletMachine:
 
     def _on_state_query(self, src: Address, msg: StateQuery) -> None:
         self.outbox.append(
-            (src, answer_rows(msg.req, report(self.leasing, self.memory, self.reports, msg.what, msg.limit)))
+            (src, answer_rows(msg.req, report(self.leasing, self.store, self.reports, msg.what, msg.limit)))
         )
 
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
@@ -283,7 +283,7 @@ class RayletMachine:
         if info is not None:
             self.links.append(("forget", info))
         self.borrowing.forget_node(node)
-        self.memory.forget_node(node)
+        self.store.forget_node(node)
         owners = [lease.owner for lease in self.leasing.leases.values()] + [owner for owner, _ in self.leasing.demands]
         for owner in dict.fromkeys(owners):
             if owner.node == node:
@@ -303,7 +303,7 @@ class RayletMachine:
     def tick(self, now: float) -> float:
         """Heartbeats and delayed reports; returns the time of the next tick."""
         self.now = now
-        next_at = min(self.leasing.tick(now), self.memory.tick(now))
+        next_at = min(self.leasing.tick(now), self.store.tick(now))
         if not self.registered:
             return next_at
         leasing = self.leasing

@@ -28,15 +28,15 @@ from hpc.core.node.spec import NodeSpec
 from hpc.core.node.times import fault_times
 from hpc.core.policy.labels import ACCELERATOR, node_labels
 from hpc.core.raylet.bulk import Bulk
-from hpc.core.raylet.exits import describe_exit
+from hpc.core.raylet.exit_words import describe_exit
 from hpc.core.raylet.files import Files
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
+from hpc.core.raylet.node_resources import node_totals
 from hpc.core.raylet.pids import Pids
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
-from hpc.core.raylet.store import StoreShell, open_arena
+from hpc.core.raylet.store_shell import StoreShell, open_arena
 from hpc.core.raylet.tables import Proc
-from hpc.core.raylet.totals import node_totals
 from hpc.core.raylet.watchdog import Watchdog
 from hpc.core.raylet.writers import Writers
 from hpc.core.resources import UNIT, NodeResources
@@ -92,7 +92,7 @@ class Raylet:
         prestart = 0 if spec.gateway else max(1, int(spec.cpus))
         config = spec.config
         times = fault_times(config)
-        self.store = StoreShell(spec, self.arena, place, self.reactor)
+        self.store_shell = StoreShell(spec, self.arena, place, self.reactor)
         self.machine = RayletMachine(
             info,
             NodeResources(totals, {"GPU": spec.gpus}),
@@ -102,8 +102,8 @@ class Raylet:
             prestart=min(prestart, 64),
             heartbeat_s=times.heartbeat_s,
             fence_s=times.fence_s,
-            spiller=self.store.spiller,
-            full_timeout_s=self.store.full_timeout_s,
+            spiller=self.store_shell.spiller,
+            full_timeout_s=self.store_shell.full_timeout_s,
         )
         self.bulk.attach(self.machine, self.arena)
         self.links.on_restart = self._node_restarted
@@ -112,7 +112,7 @@ class Raylet:
         self.links.on_limit = self.pressure.on_limit
         arm("raylet", self.machine, config, spec.node, spec.dir)
         self.zygote = Control(socket.socket(fileno=spec.zygote_fd)) if spec.zygote_fd >= 0 else None
-        self.store.attach(self.machine.memory)
+        self.store_shell.attach(self.machine.store)
         self.streams: dict[int, Stream] = {}
         self.slots: dict[int, int] = {}
         self.free_slots = list(range(MAX_SLOTS - 1, -1, -1))
@@ -128,7 +128,7 @@ class Raylet:
         self._timer: Timer | None = None
         self.watchdog = Watchdog(
             self.reactor, self.arena, self.machine.leasing.procs, self.slots,
-            lambda proc: self._kill(proc, signal.SIGKILL), lambda: self.machine.memory.layout.used_bytes,
+            lambda proc: self._kill(proc, signal.SIGKILL), lambda: self.machine.store.layout.used_bytes,
             threshold=0.0 if spec.gateway else setting("memory_usage_threshold", config, os.environ),
             interval_s=setting("memory_watch_interval_s", config, os.environ),
             limit_bytes=int(setting("memory_limit_bytes", config, os.environ)),
@@ -163,7 +163,7 @@ class Raylet:
 
     def close(self) -> None:
         """Close the links, so that nothing of ZeroMQ outlives the session."""
-        self.store.close()
+        self.store_shell.close()
         self.links.close()
         self.bulk.close()
 
@@ -521,7 +521,7 @@ class Raylet:
         machine = self.machine
         next_at = machine.tick(self.reactor.now())
         self._send_outbox()
-        self.store.settle()
+        self.store_shell.settle()
         leasing = machine.leasing
         if leasing.to_start:
             self._start_workers()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hpc.core.ids import Address, owner_of
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.raylet.memory import Memory
+from hpc.core.raylet.object_store import ObjectStore
 from hpc.core.resources import from_units, show
 from hpc.core.runenv.spec import has_setup, unpack
 
@@ -16,16 +16,16 @@ Row = dict[str, Any]
 
 
 def report(
-    leasing: Leasing, memory: Memory, more: Mapping[str, Callable[[int], list[Row]]], what: str, limit: int
+    leasing: Leasing, store: ObjectStore, more: Mapping[str, Callable[[int], list[Row]]], what: str, limit: int
 ) -> list[Row]:
     """At most ``limit`` rows of "workers", "store", "store_totals" (one row), "waiting" or "setups", or of what
     there is ``more`` to ask for; else none."""
     if what == "workers":
         return _workers(leasing, limit)
     if what == "store":
-        return _store(leasing, memory, limit)
+        return _store(leasing, store, limit)
     if what == "store_totals":
-        return [dict(memory.stats())][:limit]
+        return [dict(store.stats())][:limit]
     if what == "waiting":
         return leasing.why_waiting()[:limit]
     if what == "setups":
@@ -75,20 +75,20 @@ def _setups(leasing: Leasing) -> list[Row]:
     return rows
 
 
-def _store(leasing: Leasing, memory: Memory, limit: int) -> list[Row]:
+def _store(leasing: Leasing, store: ObjectStore, limit: int) -> list[Row]:
     rows: list[Row] = [
         {
             "object_id": "",
             "node_id": str(leasing.node),
-            "used_bytes": memory.layout.used_bytes,
-            "capacity_bytes": memory.layout.capacity - memory.layout.reserved,
-            "objects": len(memory.stored),
-            "disk_bytes": memory.spiller.used_bytes,
-            "spilled_bytes": memory.spiller.spilled_bytes,
+            "used_bytes": store.layout.used_bytes,
+            "capacity_bytes": store.layout.capacity - store.layout.reserved,
+            "objects": len(store.stored),
+            "disk_bytes": store.spiller.used_bytes,
+            "spilled_bytes": store.spiller.spilled_bytes,
             "free": show(leasing.resources.free),
         }
     ]
-    largest = sorted(memory.stored.values(), key=lambda obj: -obj.size)
+    largest = sorted(store.stored.values(), key=lambda obj: -obj.size)
     for obj in islice(largest, limit):
         rows.append(
             {

@@ -32,7 +32,7 @@ from hpc._version import __version__
 from hpc.core.node.rundir import remove
 from hpc.core.node.settings import text
 from hpc.core.node.spec import NodeSpec
-from hpc.core.runenv.once import Deadline, SetupError, made_once, write_whole
+from hpc.core.runenv.once_per_node import Deadline, SetupError, made_once, write_whole
 
 #: Names the file that tells a cold worker who it is.
 START = "HPC_WORKER_START"

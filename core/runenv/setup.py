@@ -23,7 +23,7 @@ from hpc.core.node.process import fork_child
 from hpc.core.node.rundir import remove
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv import interpreters
-from hpc.core.runenv.once import Deadline, SetupError, made_once, write_whole
+from hpc.core.runenv.once_per_node import Deadline, SetupError, made_once, write_whole
 from hpc.core.runenv.package import PackageError, digest_of, unpack_zip
 from hpc.core.runenv.spec import NAMESPACE, PACKAGE, SETUP_TIMEOUT_S, chunk_key, meta_key, unpack
 

@@ -12,7 +12,7 @@ from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.core.head.view import difference, rebuilt
+from hpc.core.head.columns import difference, rebuilt
 from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.questions import Questions
 from hpc.core.sim.users import User
@@ -191,27 +191,27 @@ class Simulation:
             if not node.alive:
                 continue
             raylet = node.machine
-            raylet.memory.layout.check()
-            if raylet.memory.layout.used_bytes or any(
-                (raylet.memory.spiller.used_bytes, raylet.memory.spiller.mapped_bytes)
+            raylet.store.layout.check()
+            if raylet.store.layout.used_bytes or any(
+                (raylet.store.spiller.used_bytes, raylet.store.spiller.mapped_bytes)
             ):
-                self._problem(f"node {node.number} still uses memory or disk: {raylet.memory.stats()}")
+                self._problem(f"node {node.number} still uses memory or disk: {raylet.store.stats()}")
             self.report.holds += raylet.leasing.holds.begun
             if raylet.leasing.holds.waiting:
                 self._problem(f"node {node.number} still keeps room for {raylet.leasing.holds.waiting}")
-            self.report.spilled += raylet.memory.spiller.spilled_objects
-            self.report.restored += raylet.memory.spiller.restored_objects
+            self.report.spilled += raylet.store.spiller.spilled_objects
+            self.report.restored += raylet.store.spiller.restored_objects
             left: dict[str, Sized] = {
                 "leases": raylet.leasing.leases,
                 "leases that end": [proc for proc in raylet.leasing.procs.values() if proc.ending],
                 "holds": raylet.borrowing.holds,
-                "objects": raylet.memory.stored,
-                "pulls": raylet.memory.incoming,
-                "readers waiting for room": raylet.memory.sets,
-                "writers waiting for room": raylet.memory.wanted,
-                "objects being written": raylet.memory.writing,
-                "files": raylet.memory.spiller.files,
-                "nodes asked for bytes": raylet.memory.pulls.asked_bytes,
+                "objects": raylet.store.stored,
+                "pulls": raylet.store.incoming,
+                "readers waiting for room": raylet.store.sets,
+                "writers waiting for room": raylet.store.wanted,
+                "objects being written": raylet.store.writing,
+                "files": raylet.store.spiller.files,
+                "nodes asked for bytes": raylet.store.pulls.asked_bytes,
                 "waiting": [d for d in raylet.leasing.demands.values() if d.want],
             }
             for name, what in left.items():

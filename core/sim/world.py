@@ -420,7 +420,7 @@ class World:
         for node, msg in bulk:
             body = encode_body([msg])  # of one object several pieces are on their way, and come in order
             self.streams.send(("bulk", number, node), lambda node=node, body=body: self._bulk(number, node, body))  # type: ignore[misc]
-        jobs, machine.memory.spiller.jobs[:] = list(machine.memory.spiller.jobs), []
+        jobs, machine.store.spiller.jobs[:] = list(machine.store.spiller.jobs), []
         for job in jobs:
             self._to_disk(number, job)
         leasing = machine.leasing
@@ -443,7 +443,7 @@ class World:
 
         def ended() -> None:
             if self.nodes[number].alive:
-                self.nodes[number].machine.memory.disk_ended(job, error)
+                self.nodes[number].machine.store.disk_ended(job, error)
                 self._flush_raylet(number)
 
         self.clock.after(self.rng.random() * 0.03, ended)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hpc.core.ids import ID_BYTES
-from hpc.core.store.backed import Backed
+from hpc.core.store.backed_pages import BackedPages
 
 SLOT_BYTES = 128
 MAX_SLOTS = 4096
@@ -56,7 +56,7 @@ class Arena:
         self._overflow = Arena(overflow_fd, overflow_bytes, gives_back=True) if overflow_fd >= 0 else None
         #: Its pages may be taken away again: that they existed once says nothing.
         self._gives_back = gives_back
-        self._backed = Backed()
+        self._backed = BackedPages()
         self._lock = threading.Lock()
         self._reader: memoryview | None = None
         self._writer: memoryview | None = None

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-from hpc.launchers.base import Channel, NodeGroup
+from hpc.launchers.node_group import Channel, NodeGroup
 
 
 class AttachedGroup(NodeGroup):

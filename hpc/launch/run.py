@@ -19,8 +19,8 @@ from hpc.launch.jobdir import JobDir
 from hpc.launch.report import Reporter
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.work import Driver, Ranks, command
-from hpc.launchers.base import NodeGroup
 from hpc.launchers.hostnames import compress_nodes
+from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.session import Event, NodeInfo, Session, SessionError, StartError
 from hpc.launchers.signals import Signals, terminal_sends_to_us

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hpc.settings.errors import CliError
 
 if TYPE_CHECKING:
-    from hpc.launchers.ranks import RanksRun
+    from hpc.launchers.ranks_run import RanksRun
     from hpc.launchers.session import Session
 
 
@@ -87,7 +87,7 @@ class Ranks:
     """The script once per rank on every node."""
 
     def __init__(self, session: Session, argv: Sequence[str], per_node: int, env: Mapping[str, str]) -> None:
-        from hpc.launchers.ranks import RanksRun
+        from hpc.launchers.ranks_run import RanksRun
         from hpc.launchers.session import SessionError
 
         self._session = session

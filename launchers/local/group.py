@@ -17,7 +17,7 @@ from typing import Any
 
 from hpc.core.node.process import fork_child, thread_count
 from hpc.core.node.reap import children_of, signal_all
-from hpc.launchers.base import Channel, NodeGroup, node_command
+from hpc.launchers.node_group import Channel, NodeGroup, node_command
 
 SupervisorMain = Callable[[int, int, int], int]
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpc.core.node.bootstrap import Noise, Report
-from hpc.launchers.base import Channel, NodeGroup, node_command
+from hpc.launchers.node_group import Channel, NodeGroup, node_command
 from hpc.launchers.run import PROBE_TIMEOUT_S, Answer, Background, run_command
 from hpc.launchers.scheduler import Allocation, JobInfo
 from hpc.launchers.slurm.commands import (

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from hpc.launchers.base import node_command
+from hpc.launchers.node_group import node_command
 from hpc.launchers.run import SUBMIT_TIMEOUT_S, Answer, Background, run_command
 from hpc.launchers.scheduler import (
     Allocation,

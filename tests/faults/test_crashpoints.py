@@ -17,8 +17,8 @@ import pytest
 import hpc
 from hpc.core.crashpoints import MARK
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.pumped import PumpedSession
 from hpc.launchers.session import Session, StartError
+from hpc.launchers.session_thread import SessionThread
 
 pytestmark = pytest.mark.timeout(90)
 SIZE = 200_000
@@ -122,7 +122,7 @@ def started(config: dict[str, object], tries: int = 3) -> Session:
 def run(config: dict[str, object], until_reached: bool = False) -> bool:
     """Runs the program on three nodes, again and again if it has to be until_reached; whether somebody died as told."""
     session = started(config)
-    pumped = PumpedSession(session)
+    pumped = SessionThread(session)
     try:
         node_dir = session.local_dir()
         assert node_dir is not None

@@ -139,7 +139,7 @@ def test_a_name_given_back_while_there_is_no_head_is_free(heads):
 
 
 def test_too_many_deaths_end_the_session_and_say_why(heads):
-    from hpc.core.node.headkeeper import MAX_RESTARTS
+    from hpc.core.node.head_restart import MAX_RESTARTS
 
     for _ in range(MAX_RESTARTS):
         heads.kill()

@@ -17,7 +17,7 @@ from hpc.core.raylet.tables import Stored
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.store.arena import SLOTS_BYTES, create_arena
 from hpc.core.store.layout import Layout
-from hpc.core.store.overflow import ArenaWithOverflow
+from hpc.core.store.overflow_file import ArenaWithOverflow
 from hpc.core.wire import Fetch, Fetched, NodeInfo
 from runtime.running import eventually
 
@@ -60,7 +60,7 @@ class Node:
 
     @property
     def pulls(self):
-        return self.machine.memory.pulls
+        return self.machine.store.pulls
 
     def settle(self):
         bulk = self.machine.bulk
@@ -79,10 +79,10 @@ def two_nodes():
     wire = Wire(reactor)
     one, two = (Node(wire, number, {"bulk_encryption": False}) for number in (1, 2))
     data = random.Random(1).randbytes(SIZE)
-    offset = one.machine.memory.layout.alloc(SIZE)
+    offset = one.machine.store.layout.alloc(SIZE)
     one.arena.write(offset, memoryview(data))
     obj = Stored(IDENT, offset, SIZE)
-    one.machine.memory.stored[IDENT] = one.machine.memory.lru[IDENT] = obj
+    one.machine.store.stored[IDENT] = one.machine.store.lru[IDENT] = obj
     two.machine.handle(Address(2, 9), [Fetch(IDENT, SIZE, [1])])
     two.settle()
     try:
@@ -134,7 +134,7 @@ def test_an_object_that_was_freed_while_it_is_sent_is_not_sent_on():
     with two_nodes() as net:
         until(net, lambda: half(net))
         net.obj.freed = True
-        net.one.machine.memory._maybe_drop(net.obj)
+        net.one.machine.store._maybe_drop(net.obj)
         until(net, net.two.answers)
         (answer,) = net.two.answers()
         assert answer.offset < 0 and answer.lost == [1]

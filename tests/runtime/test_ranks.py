@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hpc.core.node.ranks import MAX_LINE_BYTES, Lines, Order, rank_environment, without_ranks
+from hpc.core.node.rank_processes import MAX_LINE_BYTES, Lines, Order, rank_environment, without_ranks
 from hpc.core.node.reap import descendants, is_running
 from hpc.core.node.spec import NodeSpec, Strip
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.ranks import RanksRun
+from hpc.launchers.ranks_run import RanksRun
 from hpc.launchers.registry import strip
 from hpc.launchers.session import Session
 
@@ -157,7 +157,7 @@ def test_a_traceback_is_kept(launch: Launch):
 
 
 def test_a_rank_that_ignores_sigterm_is_killed(launch: Launch, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hpc.launchers.ranks.TERM_GRACE_S", 0.5)
+    monkeypatch.setattr("hpc.launchers.ranks_run.TERM_GRACE_S", 0.5)
     began = time.monotonic()
     outcome = launch(
         "import os, signal, sys, time\n"

@@ -212,7 +212,7 @@ def test_a_result_whose_file_is_gone_is_computed_again(tmp_path):
 
 
 def test_memory_is_no_place_to_spill_to_unless_the_user_says_so():
-    from hpc.core.store.spill import choose_place, is_in_memory
+    from hpc.core.store.disk import choose_place, is_in_memory
 
     if not is_in_memory("/dev/shm"):
         pytest.skip("/dev/shm is not a tmpfs here")
@@ -222,7 +222,7 @@ def test_memory_is_no_place_to_spill_to_unless_the_user_says_so():
 
 
 def test_what_a_killed_raylet_left_in_a_named_directory_is_swept(tmp_path):
-    from hpc.core.store.spill import choose_place
+    from hpc.core.store.disk import choose_place
 
     stale = tmp_path / f"hpc-{os.getuid()}-dead-1-spill"
     stale.mkdir()

@@ -18,7 +18,7 @@ ALLOWED = {
     ("AsyncActorHost", "ActorHost"),  # the same face with a loop of its own
     ("PlainReceiver", "_End"),  # the two ends of one transfer
     ("PlainSender", "_End"),
-    ("View", "Snapshot"),  # the head's columns, kept up to date
+    ("Columns", "Snapshot"),  # the head's columns, kept up to date
 }
 
 

@@ -21,7 +21,7 @@ SHELLS = {
     "core/head": "journal_file main",
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
-        "address control detect headkeeper inotify keeper limits orphans output process ranks reap rundir "
+        "address control detect head_restart inotify keeper limits orphans output process rank_processes reap rundir "
         "spec supervisor survey tail uplink usage zygote"
     ),
     "core/owner": "generator ref",
@@ -31,10 +31,10 @@ SHELLS = {
     ),
     "core/policy": "",
     "core/process": "",
-    "core/raylet": "bulk exits files logfiles logs main pids pressure store watchdog writers",
-    "core/runenv": "interpreters once package setup upload",
+    "core/raylet": "bulk exit_words files logfiles logs main pids pressure store_shell watchdog writers",
+    "core/runenv": "interpreters once_per_node package setup upload",
     "core/sim": "__main__",
-    "core/store": "arena overflow spill",
+    "core/store": "arena disk overflow_file",
     "core/worker": (
         "actor aio below cold deadlock ending generators hook hosts interrupt job logformat main packing record runs "
         "signals threads title"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from hpc.launchers.base import NodeGroup
 from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.scheduler import (
     Allocation,
     Command,

@@ -6,7 +6,7 @@ from typing import get_args
 
 import msgspec
 import pytest
-from unit.test_memory import PAGE, NoBytes, Store, at, ident
+from unit.test_object_store import PAGE, NoBytes, Store, at, ident
 
 from hpc.core.causes import NEVER, ActorErrorName, FetchCause, LostCause, NeverCause
 from hpc.core.exceptions import CopiesLost, ObjectStoreFullError
@@ -247,18 +247,18 @@ def test_an_end_that_the_worker_meant_stays_one_when_its_owner_wants_it_too():
 
 def test_a_raylet_says_why_an_object_cannot_be_read():
     store = Store(2)
-    store.memory.on_fetch(at(2), Fetch(ident(1), 9 * PAGE, [3]))
-    store.memory.on_fetch_all(at(2), FetchAll(1, [ident(1), ident(2)], [PAGE, 8 * PAGE], [[3], [3]]))
-    store.memory.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
-    store.memory.on_fetch_all(at(2), FetchAll(2, [ident(2)], [PAGE], [[1]]))
+    store.objects.on_fetch(at(2), Fetch(ident(1), 9 * PAGE, [3]))
+    store.objects.on_fetch_all(at(2), FetchAll(1, [ident(1), ident(2)], [PAGE, 8 * PAGE], [[3], [3]]))
+    store.objects.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
+    store.objects.on_fetch_all(at(2), FetchAll(2, [ident(2)], [PAGE], [[1]]))
     assert [msg.cause for msg in store.take()] == ["no_room", "no_room", "lost", "lost"]
     for number in (0, 1, 2):
         store.put(2, number)
     away = next(number for number in (0, 1, 2) if number not in store.in_memory())
-    store.memory.on_fetch(at(3), Fetch(ident(away), PAGE, [1]))
-    while store.memory.spiller.jobs:
-        job = store.memory.spiller.jobs.pop(0)
-        store.memory.disk_ended(job, "no room" if job.kind == READ else "")
+    store.objects.on_fetch(at(3), Fetch(ident(away), PAGE, [1]))
+    while store.objects.spiller.jobs:
+        job = store.objects.spiller.jobs.pop(0)
+        store.objects.disk_ended(job, "no room" if job.kind == READ else "")
     [answer] = store.take(Fetched)
     assert (answer.cause, answer.lost) == ("disk", [1])
 

@@ -20,7 +20,7 @@ from hpc.core.process.context import process
 from hpc.core.raylet.leasing import MAX_STARTING, Leasing
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.runenv import package
-from hpc.core.runenv.once import Deadline, SetupError, made_once
+from hpc.core.runenv.once_per_node import Deadline, SetupError, made_once
 from hpc.core.runenv.package import PackageError, files_of, is_ignored, make_zip, parse_rules, unpack_zip
 from hpc.core.runenv.spec import KEY, expand, pack, unpack
 from hpc.core.wire import SYSTEM, CreateActor, LeaseFailed, LeaseGrant, LeaseRequest, Task

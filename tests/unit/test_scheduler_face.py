@@ -371,7 +371,7 @@ def test_the_job_that_a_session_runs_in(fake: FakeScheduler) -> None:
 def test_what_nodes_do_not_inherit(fake: FakeScheduler) -> None:
     import msgspec
 
-    from hpc.core.node.ranks import without_ranks
+    from hpc.core.node.rank_processes import without_ranks
     from hpc.core.node.spec import Strip
 
     env = {"FAKE_STEP_ID": "0", "FAKE_STEP_GPUS": "1", "FAKE_RANK": "0", "FLUX_TASK_RANK": "0", **INSIDE}

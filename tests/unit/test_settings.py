@@ -10,7 +10,7 @@ import pytest
 from hpc.core.net.links import LinkConfig
 from hpc.core.net.session import WIRE_WINDOW_BYTES
 from hpc.core.node.settings import SETTINGS, Number, check, setting, switch, text, unknown
-from hpc.core.raylet.memory import FULL_TIMEOUT_S
+from hpc.core.raylet.object_store import FULL_TIMEOUT_S
 from hpc.settings.errors import CliError
 from hpc.settings.options import load
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Sequence
 
 from hpc.core.causes import FetchCause
 from hpc.core.ids import Address, owner_of
+from hpc.core.raylet.overflow import Overflow, stretch, too_large, why_full
 from hpc.core.raylet.pulls import ArenaMemory, Pulls
-from hpc.core.raylet.room import Overflow, stretch, too_large, why_full
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import FetchSet, Incoming, Stored, Wanted
 from hpc.core.store.layout import Layout, OutOfSpace, rounded
@@ -51,7 +51,7 @@ SPILL_AHEAD_BYTES = 32 * MIB
 OVERFLOW_AFTER_S = 2.0
 
 
-class Memory:
+class ObjectStore:
     """The pure part of a raylet that keeps objects."""
 
     def __init__(

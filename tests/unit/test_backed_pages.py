@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpc.core.store.backed import PAGE_BYTES, Backed
+from hpc.core.store.backed_pages import PAGE_BYTES, BackedPages
 
 RANGES = st.lists(st.tuples(st.integers(0, 40 * PAGE_BYTES), st.integers(1, 6 * PAGE_BYTES)), max_size=30)
 
@@ -16,7 +16,7 @@ def pages(offset, size):
 
 @given(RANGES, RANGES)
 def test_it_covers_what_was_added_and_nothing_else(added, asked):
-    backed, known = Backed(), set()
+    backed, known = BackedPages(), set()
     for offset, size in added:
         backed.add(offset, size)
         known |= pages(offset, size)
@@ -28,4 +28,4 @@ def test_it_covers_what_was_added_and_nothing_else(added, asked):
 
 
 def test_an_empty_set_covers_nothing():
-    assert not Backed().covers(0, 1)
+    assert not BackedPages().covers(0, 1)

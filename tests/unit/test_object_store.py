@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpc.core.ids import Address, make_id
-from hpc.core.raylet.memory import Memory
+from hpc.core.raylet.object_store import ObjectStore
 from hpc.core.raylet.pulls import CHUNK_BYTES, MAX_ASKED_BYTES, WINDOW
 from hpc.core.raylet.spill import READ, WRITE, Spiller
 from hpc.core.store.layout import Layout
@@ -60,25 +60,25 @@ class Store:
 
     def __init__(self, pages, disk_pages=1000, node=1, arena=None):
         arena = arena or NoBytes()
-        self.memory = Memory(node, Layout(pages * PAGE), arena, spiller=Spiller(disk_pages * PAGE))
+        self.objects = ObjectStore(node, Layout(pages * PAGE), arena, spiller=Spiller(disk_pages * PAGE))
         self.reqs = 0
 
     def take(self, kind=None):
-        out, self.memory.outbox[:] = list(self.memory.outbox), []
+        out, self.objects.outbox[:] = list(self.objects.outbox), []
         return [msg for _, msg in out if kind is None or isinstance(msg, kind)]
 
     def disk(self, error=""):
         """Let the disk do all that it was given; how many jobs that was."""
         done = 0
-        while self.memory.spiller.jobs:
-            job = self.memory.spiller.jobs.pop(0)
-            self.memory.disk_ended(job, error if job.kind == WRITE else "")
+        while self.objects.spiller.jobs:
+            job = self.objects.spiller.jobs.pop(0)
+            self.objects.disk_ended(job, error if job.kind == WRITE else "")
             done += 1
         return done
 
     def alloc(self, proc, number, pages=1):
         self.reqs += 1
-        self.memory.on_alloc(at(proc), Alloc(self.reqs, pages * PAGE, ident(number)))
+        self.objects.on_alloc(at(proc), Alloc(self.reqs, pages * PAGE, ident(number)))
         return self.reqs
 
     def put(self, proc, number, pages=1, keep=False):
@@ -86,18 +86,18 @@ class Store:
         self.disk()
         (answer,) = self.take(Allocated)
         assert answer.offset >= 0
-        self.memory.on_seal(at(proc), Seal(ident(number), answer.offset, pages * PAGE))
+        self.objects.on_seal(at(proc), Seal(ident(number), answer.offset, pages * PAGE))
         if not keep:
-            self.memory.on_unpin(at(proc), Unpin([ident(number)]))
+            self.objects.on_unpin(at(proc), Unpin([ident(number)]))
 
     def fetch_all(self, proc, *numbers, pages=1, nodes=(1,)):
         self.reqs += 1
         idents = [ident(n) for n in numbers]
-        self.memory.on_fetch_all(at(proc), FetchAll(self.reqs, idents, [pages * PAGE] * len(idents), [[*nodes]] * 9))
+        self.objects.on_fetch_all(at(proc), FetchAll(self.reqs, idents, [pages * PAGE] * len(idents), [[*nodes]] * 9))
         return self.reqs
 
     def in_memory(self):
-        return {n for n in range(100) if ident(n) in self.memory.lru}
+        return {n for n in range(100) if ident(n) in self.objects.lru}
 
 
 # ---------------------------------------------------------------- spilling
@@ -107,60 +107,60 @@ def test_the_least_recently_used_object_leaves_first_and_comes_back():
     store = Store(4)
     for number in range(4):
         store.put(2, number)
-    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [1]))
-    store.memory.on_unpin(at(2), Unpin([ident(0)]))
+    store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [1]))
+    store.objects.on_unpin(at(2), Unpin([ident(0)]))
     store.take()
     store.put(2, 9)
     assert 1 not in store.in_memory()
     assert 0 in store.in_memory()
-    store.memory.on_fetch(at(3), Fetch(ident(1), PAGE, [1]))
+    store.objects.on_fetch(at(3), Fetch(ident(1), PAGE, [1]))
     assert not store.take(Fetched)
     store.disk()
     (answer,) = store.take(Fetched)
     assert answer.offset >= 0
-    assert store.memory.spiller.restored_objects == 1
+    assert store.objects.spiller.restored_objects == 1
 
 
 def test_what_came_back_leaves_again_without_being_written():
     store = Store(2)
     for number in range(3):
         store.put(2, number)
-    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [1]))
+    store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [1]))
     store.disk()
-    store.memory.on_unpin(at(2), Unpin([ident(0)]))
-    written = store.memory.spiller.spilled_objects
-    store.memory.on_fetch(at(2), Fetch(ident(1), PAGE, [1]))
-    store.memory.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
+    store.objects.on_unpin(at(2), Unpin([ident(0)]))
+    written = store.objects.spiller.spilled_objects
+    store.objects.on_fetch(at(2), Fetch(ident(1), PAGE, [1]))
+    store.objects.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
     store.disk()
     assert len(store.take(Fetched)) == 3
-    assert store.memory.spiller.spilled_objects <= written + 1
+    assert store.objects.spiller.spilled_objects <= written + 1
 
 
 def test_objects_that_are_freed_while_the_disk_is_at_work_leave_nothing():
     store = Store(1)
     store.put(2, 0)
     store.alloc(2, 1)
-    (job,) = store.memory.spiller.jobs
+    (job,) = store.objects.spiller.jobs
     assert job.kind == WRITE
-    store.memory.on_free(at(2), Free([ident(0)]))
+    store.objects.on_free(at(2), Free([ident(0)]))
     store.disk()
     assert [a.offset for a in store.take(Allocated)] == [0]
-    store.memory.on_abandon(at(2), Abandon(0))
-    assert store.memory.layout.used_bytes == store.memory.spiller.used_bytes == 0
-    assert not store.memory.spiller.files
+    store.objects.on_abandon(at(2), Abandon(0))
+    assert store.objects.layout.used_bytes == store.objects.spiller.used_bytes == 0
+    assert not store.objects.spiller.files
     store.put(2, 2)
     store.put(2, 3)
-    store.memory.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
-    while store.memory.spiller.jobs and store.memory.spiller.jobs[0].kind != READ:
-        store.memory.disk_ended(store.memory.spiller.jobs.pop(0), "")
-    store.memory.on_free(at(2), Free([ident(2)]))
+    store.objects.on_fetch(at(2), Fetch(ident(2), PAGE, [1]))
+    while store.objects.spiller.jobs and store.objects.spiller.jobs[0].kind != READ:
+        store.objects.disk_ended(store.objects.spiller.jobs.pop(0), "")
+    store.objects.on_free(at(2), Free([ident(2)]))
     store.disk()
-    store.memory.on_unpin(at(2), Unpin([ident(2)]))
-    store.memory.on_free(at(2), Free([ident(3)]))
+    store.objects.on_unpin(at(2), Unpin([ident(2)]))
+    store.objects.on_free(at(2), Free([ident(3)]))
     store.disk()
-    assert not store.memory.stored
-    assert not store.memory.spiller.files
-    assert store.memory.layout.used_bytes == 0
+    assert not store.objects.stored
+    assert not store.objects.spiller.files
+    assert store.objects.layout.used_bytes == 0
 
 
 def test_a_file_goes_with_its_last_object():
@@ -169,14 +169,14 @@ def test_a_file_goes_with_its_last_object():
         store.put(2, number)
     store.alloc(2, 20, 4)
     store.disk()
-    assert len(store.memory.spiller.files) == 1
-    (name,) = store.memory.spiller.files
+    assert len(store.objects.spiller.files) == 1
+    (name,) = store.objects.spiller.files
     for number in range(3):
-        store.memory.on_free(at(2), Free([ident(number)]))
-        assert name in store.memory.spiller.files
-    store.memory.on_free(at(2), Free([ident(3)]))
-    assert [(j.kind, j.file) for j in store.memory.spiller.jobs] == [("remove", name)]
-    assert store.memory.spiller.used_bytes == 0
+        store.objects.on_free(at(2), Free([ident(number)]))
+        assert name in store.objects.spiller.files
+    store.objects.on_free(at(2), Free([ident(3)]))
+    assert [(j.kind, j.file) for j in store.objects.spiller.jobs] == [("remove", name)]
+    assert store.objects.spiller.used_bytes == 0
 
 
 def test_an_error_of_the_disk_keeps_the_object_and_is_told():
@@ -186,7 +186,7 @@ def test_an_error_of_the_disk_keeps_the_object_and_is_told():
     store.disk("no space left on device")
     assert 0 in store.in_memory()
     for now in (0.2, 3.0, 6.0, 9.0, 12.0):
-        store.memory.tick(now)
+        store.objects.tick(now)
         store.disk("no space left on device")
     (answer,) = store.take(Allocated)
     assert "no space left on device" in answer.why
@@ -197,9 +197,9 @@ def test_holes_between_objects_become_one():
     for number in range(8):
         store.put(2, number, keep=number in (3,))
     for number in (0, 2, 4, 6):
-        store.memory.on_free(at(2), Free([ident(number)]))
-    assert store.memory.layout.free_bytes == 4 * PAGE
-    assert store.memory.layout.largest_hole == PAGE
+        store.objects.on_free(at(2), Free([ident(number)]))
+    assert store.objects.layout.free_bytes == 4 * PAGE
+    assert store.objects.layout.largest_hole == PAGE
     store.put(2, 20, pages=4)
     assert {3, 20} <= store.in_memory()
 
@@ -209,22 +209,22 @@ def test_processes_are_asked_for_pins_that_they_only_keep_in_case():
     store.put(2, 0, keep=True)
     store.put(3, 1, keep=True)
     store.alloc(4, 2)
-    out, store.memory.outbox[:] = list(store.memory.outbox), []
+    out, store.objects.outbox[:] = list(store.objects.outbox), []
     assert {dst for dst, msg in out if isinstance(msg, PleaseUnpin)} == {at(2), at(3)}
-    store.memory.on_unpin(at(2), Unpin([ident(0)]))
+    store.objects.on_unpin(at(2), Unpin([ident(0)]))
     store.disk()
     assert [a.offset for a in store.take(Allocated)] == [0]
 
 
 def test_who_reads_what_others_need_is_named():
     store = Store(2)
-    store.memory.describe = lambda proc: f"worker {proc}"
+    store.objects.describe = lambda proc: f"worker {proc}"
     store.put(2, 0, pages=2, keep=True)
     store.alloc(4, 2)
-    store.memory.on_unpin(at(2), Unpin([]))
-    store.memory.tick(4.9)
+    store.objects.on_unpin(at(2), Unpin([]))
+    store.objects.tick(4.9)
     assert not store.take(Allocated)
-    store.memory.tick(5.1)
+    store.objects.tick(5.1)
     (answer,) = store.take(Allocated)
     assert "worker 2 reads" in answer.why
 
@@ -232,15 +232,15 @@ def test_who_reads_what_others_need_is_named():
 def test_who_waits_for_a_task_to_end_waits_as_long_as_it_runs():
     store = Store(2)
     running = {2}
-    store.memory.is_running = running.__contains__
+    store.objects.is_running = running.__contains__
     store.put(2, 0, pages=2, keep=True)
     store.alloc(4, 2)
-    store.memory.on_unpin(at(2), Unpin([]))
+    store.objects.on_unpin(at(2), Unpin([]))
     for now in (6.0, 60.0, 600.0):
-        store.memory.tick(now)
+        store.objects.tick(now)
     assert not store.take(Allocated)
     running.clear()
-    store.memory.tick(601.0)
+    store.objects.tick(601.0)
     assert store.take(Allocated)[0].why
 
 
@@ -256,12 +256,12 @@ def test_a_set_is_pinned_all_or_none():
     (answer,) = store.take(FetchedAll)
     assert answer.req == req
     assert len(answer.offsets) == 3
-    assert all(store.memory.stored[ident(n)].pins == {5: 1} for n in range(3))
+    assert all(store.objects.stored[ident(n)].pins == {5: 1} for n in range(3))
 
 
 def test_two_sets_that_do_not_fit_together_take_turns():
     store = Store(10)
-    store.memory.is_running = lambda proc: True
+    store.objects.is_running = lambda proc: True
     for number in range(4):
         store.put(2, number, pages=3)
     store.take()
@@ -269,29 +269,29 @@ def test_two_sets_that_do_not_fit_together_take_turns():
     second = store.fetch_all(6, 2, 3, pages=3)
     store.disk()
     assert [a.req for a in store.take(FetchedAll)] == [first]
-    store.memory.on_unpin(at(5), Unpin([ident(0), ident(1)]))
+    store.objects.on_unpin(at(5), Unpin([ident(0), ident(1)]))
     store.disk()
     assert [a.req for a in store.take(FetchedAll)] == [second]
 
 
 def test_a_younger_set_gives_back_what_it_has_while_an_older_one_lacks_room():
     store = Store(10)
-    store.memory.is_running = lambda proc: True
+    store.objects.is_running = lambda proc: True
     for number in range(6):
         store.put(2, number, pages=3)
     store.put(2, 8, pages=6, keep=True)
-    store.memory.is_running = lambda proc: proc == 2
+    store.objects.is_running = lambda proc: proc == 2
     store.take()
     first = store.fetch_all(5, 0, 1, pages=3)
     second = store.fetch_all(6, 2, 3, pages=3)
     store.disk()
     assert not store.take(FetchedAll)
-    assert any(5 in obj.pins for obj in store.memory.stored.values())
-    assert not any(6 in obj.pins for obj in store.memory.stored.values())
-    store.memory.on_unpin(at(2), Unpin([ident(8)]))
+    assert any(5 in obj.pins for obj in store.objects.stored.values())
+    assert not any(6 in obj.pins for obj in store.objects.stored.values())
+    store.objects.on_unpin(at(2), Unpin([ident(8)]))
     store.disk()
     assert [a.req for a in store.take(FetchedAll)] == [first]
-    store.memory.proc_gone(5)
+    store.objects.proc_gone(5)
     store.disk()
     assert [a.req for a in store.take(FetchedAll)] == [second]
 
@@ -308,9 +308,9 @@ def test_the_waits_of_a_process_that_ends_are_forgotten():
     store.put(2, 0, pages=2, keep=True)
     store.fetch_all(5, 1, nodes=(2,))
     store.alloc(5, 3)
-    store.memory.proc_gone(5)
-    assert not store.memory.sets
-    assert not store.memory.wanted
+    store.objects.proc_gone(5)
+    assert not store.objects.sets
+    assert not store.objects.wanted
 
 
 def test_an_object_that_is_being_written_is_waited_for():
@@ -318,14 +318,14 @@ def test_an_object_that_is_being_written_is_waited_for():
     store = Store(4)
     store.alloc(2, 0)
     (room,) = store.take(Allocated)
-    store.memory.on_fetch(at(3), Fetch(ident(0), PAGE, [1]))
+    store.objects.on_fetch(at(3), Fetch(ident(0), PAGE, [1]))
     assert not store.take(Fetched)
-    store.memory.on_seal(at(2), Seal(ident(0), room.offset, PAGE))
+    store.objects.on_seal(at(2), Seal(ident(0), room.offset, PAGE))
     assert store.take(Fetched)[0].offset == room.offset
     store.alloc(2, 1)
     store.take()
-    store.memory.on_fetch(at(3), Fetch(ident(1), PAGE, [1]))
-    store.memory.proc_gone(2)
+    store.objects.on_fetch(at(3), Fetch(ident(1), PAGE, [1]))
+    store.objects.proc_gone(2)
     assert store.take(Fetched)[0].offset == -1
 
 
@@ -342,17 +342,17 @@ class Nodes:
         self.got = set()
 
     def fetch(self, node, nodes=(1,)):
-        self.stores[node].memory.on_fetch(Address(node, 2), Fetch(ident(0), self.size, list(nodes)))
+        self.stores[node].objects.on_fetch(Address(node, 2), Fetch(ident(0), self.size, list(nodes)))
 
     def step(self, dead=()):
         """Deliver one round of bulk messages; whether there were any."""
-        bulk = [(n, dst, m) for n, s in self.stores.items() if n not in dead for dst, m in s.memory.bulk]
+        bulk = [(n, dst, m) for n, s in self.stores.items() if n not in dead for dst, m in s.objects.bulk]
         for store in self.stores.values():
-            store.memory.bulk.clear()
+            store.objects.bulk.clear()
         for src, dst, msg in bulk:
             if dst in dead:
                 continue
-            memory = self.stores[dst].memory
+            memory = self.stores[dst].objects
             handler = {
                 Pull: memory.on_pull,
                 Chunk: memory.pulls.on_chunk,
@@ -369,7 +369,7 @@ class Nodes:
         return bool(bulk)
 
     def sent(self, node):
-        return self.stores[node].memory.pulls.sent_bytes
+        return self.stores[node].objects.pulls.sent_bytes
 
 
 def test_one_object_to_eight_nodes_costs_its_source_two_copies():
@@ -399,7 +399,7 @@ def test_a_source_that_dies_is_replaced(dead, when):
             gone = (dead,)
             for node, store in nodes.stores.items():
                 if node != dead:
-                    store.memory.forget_node(dead) if dead != 1 else forget_but_keep(store.memory)
+                    store.objects.forget_node(dead) if dead != 1 else forget_but_keep(store.objects)
         if not nodes.step(gone):
             break
     assert nodes.got | {dead} == set(range(2, 9)) | {dead}
@@ -413,9 +413,9 @@ def forget_but_keep(memory):
 def test_a_stalled_pull_begins_again():
     nodes = Nodes(3, 32 * CHUNK_BYTES)
     nodes.fetch(3)
-    nodes.stores[3].memory.bulk.clear()
+    nodes.stores[3].objects.bulk.clear()
     assert not nodes.step()
-    nodes.stores[3].memory.tick(20.0)
+    nodes.stores[3].objects.tick(20.0)
     while nodes.step():
         pass
     assert nodes.got == {3}
@@ -424,16 +424,16 @@ def test_a_stalled_pull_begins_again():
 def test_bytes_that_were_asked_of_one_node_are_bounded():
     store = Store(200 * 1024, node=2)
     for number in range(50):
-        store.memory.on_fetch(at(3), Fetch(ident(number), 8 * CHUNK_BYTES, [1]))
-    asked = sum(min(m.window * CHUNK_BYTES, 8 * CHUNK_BYTES) for _, m in store.memory.bulk if isinstance(m, Pull))
+        store.objects.on_fetch(at(3), Fetch(ident(number), 8 * CHUNK_BYTES, [1]))
+    asked = sum(min(m.window * CHUNK_BYTES, 8 * CHUNK_BYTES) for _, m in store.objects.bulk if isinstance(m, Pull))
     assert 0 < asked <= MAX_ASKED_BYTES
-    bulk, store.memory.bulk[:] = list(store.memory.bulk), []
+    bulk, store.objects.bulk[:] = list(store.objects.bulk), []
     _, first = bulk[0]
     for part in range(8):
         chunk = Chunk(first.ident, part * CHUNK_BYTES, memoryview(bytes(CHUNK_BYTES)), 8 * CHUNK_BYTES)
-        store.memory.pulls.on_chunk(1, chunk)
-    assert len(store.memory.bulk) == 1
-    assert store.memory.bulk[0][1].window == WINDOW
+        store.objects.pulls.on_chunk(1, chunk)
+    assert len(store.objects.bulk) == 1
+    assert store.objects.bulk[0][1].window == WINDOW
 
 
 def test_an_object_on_disk_is_read_back_for_another_node():
@@ -441,31 +441,31 @@ def test_an_object_on_disk_is_read_back_for_another_node():
     for number in range(4):
         store.put(2, number)
     assert 0 not in store.in_memory()
-    store.memory.on_pull(7, Pull(ident(0), 0, WINDOW))
-    assert not store.memory.bulk
+    store.objects.on_pull(7, Pull(ident(0), 0, WINDOW))
+    assert not store.objects.bulk
     store.disk()
-    assert [type(m) for _, m in store.memory.bulk] == [Chunk]
-    assert not store.memory.stored[ident(0)].pins
+    assert [type(m) for _, m in store.objects.bulk] == [Chunk]
+    assert not store.objects.stored[ident(0)].pins
 
 
 def test_the_last_copy_is_not_dropped():
     store = Store(2)
-    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
-    store.memory.bulk.clear()
-    store.memory.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
-    store.memory.on_unpin(at(2), Unpin([ident(0)]))
+    store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
+    store.objects.bulk.clear()
+    store.objects.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
+    store.objects.on_unpin(at(2), Unpin([ident(0)]))
     store.take()
-    store.memory.forget_node(3)
+    store.objects.forget_node(3)
     store.put(2, 1)
     store.put(2, 2)
-    assert ident(0) in store.memory.stored
+    assert ident(0) in store.objects.stored
 
 
 def test_a_copy_that_comes_when_its_owner_and_its_readers_are_gone_does_not_stay():
     store = Store(2, node=2)
-    store.memory.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
-    store.memory.owner_gone(OWNER)
-    store.memory.proc_gone(2)
-    store.memory.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
-    assert not store.memory.stored
-    assert not store.memory.layout.used_bytes
+    store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
+    store.objects.owner_gone(OWNER)
+    store.objects.proc_gone(2)
+    store.objects.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
+    assert not store.objects.stored
+    assert not store.objects.layout.used_bytes

@@ -17,7 +17,7 @@ from hpc.core.policy.placement import Column, Snapshot
 from hpc.core.wire import NodeInfo
 
 
-class View(Snapshot):
+class Columns(Snapshot):
     """The nodes that take work. ``changed``: others than before; ``grown``: nodes that have more free than before.
     Who has looked at what waits takes note of both by `seen`."""
 

@@ -22,7 +22,7 @@ TICK_S = 0.5
 JOIN_S = 5.0
 
 
-class PumpedSession:
+class SessionThread:
     """Drives a session that was started, until `stop`.  Every other use of the session is inside `hold()`."""
 
     def __init__(self, session: Session) -> None:

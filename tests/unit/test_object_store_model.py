@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from unit.test_memory import OWNER, PAGE, Store, at, ident
+from unit.test_object_store import OWNER, PAGE, Store, at, ident
 
 from hpc.core.raylet.spill import WRITE
 from hpc.core.wire import (
@@ -24,7 +24,7 @@ class StoreModel(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.store = Store(12)
-        self.memory = self.store.memory
+        self.memory = self.store.objects
         self.memory.is_running = lambda proc: False
         self.now = 0.0
         self.count = 0

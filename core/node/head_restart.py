@@ -24,7 +24,7 @@ BACKLOG = 1024
 MAX_MAIL = 100_000
 
 
-class HeadKeeper:
+class HeadRestart:
     """The parts of a head that outlive it."""
 
     def __init__(self, spec: NodeSpec) -> None:

@@ -9,8 +9,8 @@ from hpc.core.head.groups import HOLD_S as GROUP_HOLD_S
 from hpc.core.head.groups import PATIENCE_S
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, Address, make_id, raylet_of
-from hpc.core.raylet.holds import HOLD_AFTER_S, HOLD_S
 from hpc.core.raylet.leasing import Leasing
+from hpc.core.raylet.reservations import HOLD_AFTER_S, HOLD_S
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.wire import (
     WIRE_VERSION,

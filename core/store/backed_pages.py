@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 PAGE_BYTES = 4096
 
 
-class Backed:
+class BackedPages:
     """A set of pages, as intervals."""
 
     def __init__(self) -> None:

@@ -13,12 +13,12 @@ from hpc.core.node.detect import available_memory
 from hpc.core.node.limits import room_beside
 from hpc.core.node.settings import setting, text
 from hpc.core.node.spec import NodeSpec
-from hpc.core.raylet.memory import Memory
+from hpc.core.raylet.object_store import ObjectStore
 from hpc.core.raylet.spill import DiskJob, Spiller
 from hpc.core.store.arena import SLOTS_BYTES, Arena, create_arena
+from hpc.core.store.disk import Disk, Place, choose_place
 from hpc.core.store.layout import ALIGN
-from hpc.core.store.overflow import ArenaWithOverflow, create_overflow
-from hpc.core.store.spill import Disk, Place, choose_place
+from hpc.core.store.overflow_file import ArenaWithOverflow, create_overflow
 
 log = logging.getLogger("hpc.raylet")
 
@@ -68,7 +68,7 @@ class StoreShell:
             log.warning("objects will not be moved to disk when the object store is full: %s", place.why)
         self.disk = Disk(place, arena)
         reactor.add_reader(self.disk.fileno(), self._on_disk)
-        self._memory: Memory | None = None
+        self._objects: ObjectStore | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
         self._ahead: threading.Thread | None = None
@@ -76,10 +76,10 @@ class StoreShell:
         if not spec.gateway and arena.size_bytes >= PREFAULT_STORE_BYTES:
             reactor.call_later(PREFAULT_AFTER_S, self._start_prefault)
 
-    def attach(self, memory: Memory) -> None:
+    def attach(self, objects: ObjectStore) -> None:
         """Work for this store."""
-        self._memory = memory
-        memory.pulls.began = self._make_ready
+        self._objects = objects
+        objects.pulls.began = self._make_ready
 
     def settle(self) -> None:
         """Hand what the store wants done to the disk."""
@@ -90,10 +90,10 @@ class StoreShell:
             jobs.clear()
 
     def _on_disk(self) -> None:
-        assert self._memory is not None
+        assert self._objects is not None
         for job, error in self.disk.finished():
             assert isinstance(job, DiskJob)
-            self._memory.disk_ended(job, error)
+            self._objects.disk_ended(job, error)
 
     def _start_prefault(self) -> None:
         if available_memory() >= PREFAULT_FREE_BYTES:

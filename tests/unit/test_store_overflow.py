@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.test_memory import PAGE, NoBytes, Store, at, ident
+from unit.test_object_store import PAGE, NoBytes, Store, at, ident
 
 from hpc.core.ids import Address
-from hpc.core.raylet.memory import OVERFLOW_AFTER_S
+from hpc.core.raylet.object_store import OVERFLOW_AFTER_S
 from hpc.core.wire import Allocated, Fetch, FetchAll, Fetched, FetchedAll, Free, PleaseUnpin, Seal, Unpin
 
 
@@ -42,17 +42,17 @@ def with_file(pages, file_pages, **more):
 
 def give_back_nothing(store):
     """All who are asked to give back pins say that they need them."""
-    while any(isinstance(msg, PleaseUnpin) for _, msg in store.memory.outbox):
-        asked = [dst for dst, msg in store.memory.outbox if isinstance(msg, PleaseUnpin)]
-        store.memory.outbox[:] = [(dst, msg) for dst, msg in store.memory.outbox if not isinstance(msg, PleaseUnpin)]
+    while any(isinstance(msg, PleaseUnpin) for _, msg in store.objects.outbox):
+        asked = [dst for dst, msg in store.objects.outbox if isinstance(msg, PleaseUnpin)]
+        store.objects.outbox[:] = [(dst, msg) for dst, msg in store.objects.outbox if not isinstance(msg, PleaseUnpin)]
         for dst in asked:
-            store.memory.on_unpin(dst, Unpin([]))
+            store.objects.on_unpin(dst, Unpin([]))
 
 
 def full(running=(), pages=2, **more):
     """A store whose pages are all pinned by process 2."""
     store = with_file(pages, 10, **more)
-    store.memory.is_running = lambda proc: proc in running
+    store.objects.is_running = lambda proc: proc in running
     for number in range(pages):
         store.put(2, number, keep=True)
     return store
@@ -64,7 +64,7 @@ def test_who_is_writing_is_waited_for():
     store.alloc(4, 8)
     give_back_nothing(store)
     assert [msg.req for msg in store.take(Allocated)] == [3]
-    store.memory.tick(OVERFLOW_AFTER_S)
+    store.objects.tick(OVERFLOW_AFTER_S)
     assert [msg.req for msg in store.take(Allocated)] == [4]
 
 
@@ -74,26 +74,26 @@ def test_who_reads_all_of_memory_and_does_not_work_makes_others_use_the_disk():
     give_back_nothing(store)
     (answer,) = store.take(Allocated)
     assert answer.offset == 2 * PAGE
-    store.memory.on_seal(at(3), Seal(ident(7), answer.offset, PAGE))
-    store.memory.on_fetch(at(4), Fetch(ident(7), PAGE, [1]))
+    store.objects.on_seal(at(3), Seal(ident(7), answer.offset, PAGE))
+    store.objects.on_fetch(at(4), Fetch(ident(7), PAGE, [1]))
     (found,) = store.take(Fetched)
     assert found.offset == answer.offset
-    assert store.memory.stats()["overflow_bytes"] == PAGE
+    assert store.objects.stats()["overflow_bytes"] == PAGE
     for proc in (3, 4):
-        store.memory.on_unpin(at(proc), Unpin([ident(7)]))
+        store.objects.on_unpin(at(proc), Unpin([ident(7)]))
     assert store.arena.reserved
-    store.memory.on_free(at(2), Free([ident(7)]))
+    store.objects.on_free(at(2), Free([ident(7)]))
     assert not store.arena.reserved
-    assert store.memory.stats()["overflow_bytes"] == store.memory.spiller.mapped_bytes == 0
+    assert store.objects.stats()["overflow_bytes"] == store.objects.spiller.mapped_bytes == 0
 
 
 def test_while_a_reader_works_others_wait_for_it_but_not_for_ever():
     store = full(running={2})
     store.alloc(3, 7)
     give_back_nothing(store)
-    store.memory.tick(OVERFLOW_AFTER_S / 2)
+    store.objects.tick(OVERFLOW_AFTER_S / 2)
     assert not store.take(Allocated)
-    store.memory.tick(OVERFLOW_AFTER_S)
+    store.objects.tick(OVERFLOW_AFTER_S)
     (answer,) = store.take(Allocated)
     assert answer.offset == 2 * PAGE
 
@@ -102,7 +102,7 @@ def test_what_a_reader_lets_go_of_is_used_before_the_disk():
     store = full(running={2})
     store.alloc(3, 7)
     give_back_nothing(store)
-    store.memory.on_unpin(at(2), Unpin([ident(1)]))
+    store.objects.on_unpin(at(2), Unpin([ident(1)]))
     store.disk()
     (answer,) = store.take(Allocated)
     assert 0 <= answer.offset < 2 * PAGE
@@ -114,21 +114,21 @@ def test_arguments_of_a_child_are_had_while_its_parent_holds_all_of_memory():
     for number in range(4):
         store.put(5, number)
     store.disk()
-    store.memory.on_fetch_all(at(2), FetchAll(1, [ident(0), ident(1)], [PAGE] * 2, [[1]] * 2))
+    store.objects.on_fetch_all(at(2), FetchAll(1, [ident(0), ident(1)], [PAGE] * 2, [[1]] * 2))
     store.disk()
     assert store.take(FetchedAll)[0].why == ""
-    store.memory.on_fetch_all(at(3), FetchAll(2, [ident(2), ident(3)], [PAGE] * 2, [[1]] * 2))
+    store.objects.on_fetch_all(at(3), FetchAll(2, [ident(2), ident(3)], [PAGE] * 2, [[1]] * 2))
     give_back_nothing(store)
     store.disk()
     (answer,) = store.take(FetchedAll)
     assert sorted(answer.offsets) == [2 * PAGE, 3 * PAGE]
-    assert store.memory.spiller.used_bytes <= 2 * PAGE  # what was read back to the disk is there once
-    store.memory.on_unpin(at(3), Unpin(list(answer.idents)))
-    store.memory.on_free(at(5), Free([ident(n) for n in range(4)]))
-    store.memory.on_unpin(at(2), Unpin([ident(0), ident(1)]))
+    assert store.objects.spiller.used_bytes <= 2 * PAGE  # what was read back to the disk is there once
+    store.objects.on_unpin(at(3), Unpin(list(answer.idents)))
+    store.objects.on_free(at(5), Free([ident(n) for n in range(4)]))
+    store.objects.on_unpin(at(2), Unpin([ident(0), ident(1)]))
     store.disk()
     assert not store.arena.reserved
-    assert store.memory.layout.used_bytes == store.memory.spiller.used_bytes == 0
+    assert store.objects.layout.used_bytes == store.objects.spiller.used_bytes == 0
 
 
 def test_spilled_and_mapped_bytes_share_one_limit():
@@ -137,10 +137,10 @@ def test_spilled_and_mapped_bytes_share_one_limit():
         store.alloc(3, number)
         give_back_nothing(store)
         (answer,) = store.take(Allocated)
-        store.memory.on_seal(at(3), Seal(ident(number), answer.offset, PAGE))
+        store.objects.on_seal(at(3), Seal(ident(number), answer.offset, PAGE))
     store.alloc(3, 10)
     give_back_nothing(store)
-    store.memory.tick(OVERFLOW_AFTER_S + 10)
+    store.objects.tick(OVERFLOW_AFTER_S + 10)
     (refused,) = store.take(Allocated)
     assert refused.offset == -1
     assert "0 of 0 MiB on disk are used" in refused.why
@@ -152,9 +152,9 @@ def test_a_disk_that_has_no_room_is_named_and_tried_again():
     store.alloc(3, 7)
     give_back_nothing(store)
     assert not store.take(Allocated)
-    assert "No space left on device" in store.memory.spiller.state()
+    assert "No space left on device" in store.objects.spiller.state()
     store.arena.ok = True
-    store.memory.tick(1.0)
+    store.objects.tick(1.0)
     (answer,) = store.take(Allocated)
     assert answer.offset == 2 * PAGE
 
@@ -163,7 +163,7 @@ def test_a_disk_that_has_no_room_is_named_and_tried_again():
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 7), st.integers(2, 5)), max_size=80))
 def test_nothing_is_left_whatever_the_order(steps):
     store = with_file(3, 5, disk_pages=6)
-    memory = store.memory
+    memory = store.objects
     for number in range(8):
         store.alloc(9, number)
         store.disk()
@@ -207,7 +207,7 @@ def test_without_a_file_there_is_no_overflow():
     store.put(2, 0, keep=True)
     store.alloc(3, 7)
     give_back_nothing(store)
-    store.memory.tick(60.0)
+    store.objects.tick(60.0)
     (answer,) = store.take(Allocated)
     assert answer.offset == -1
 
@@ -216,7 +216,7 @@ def test_the_file_has_no_name_and_gives_back_what_is_freed(tmp_path):
     import os
 
     from hpc.core.store.arena import create_arena
-    from hpc.core.store.overflow import ArenaWithOverflow, create_overflow
+    from hpc.core.store.overflow_file import ArenaWithOverflow, create_overflow
 
     size = 1 << 20
     try:

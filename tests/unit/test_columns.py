@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpc.core.head.columns import difference, rebuilt
 from hpc.core.head.machine import HeadMachine
 from hpc.core.head.nodes import TICKET_S
-from hpc.core.head.view import difference, rebuilt
 from hpc.core.ids import Address
 from hpc.core.policy.bundles import STRATEGIES
 from hpc.core.policy.labels import parse_selector

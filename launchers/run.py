@@ -21,7 +21,7 @@ PROBE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandAnswer:
     """What a command said. `code` is None when it did not end in time, 127 when there is no such command."""
 
     argv: tuple[str, ...]
@@ -58,7 +58,7 @@ def run_command(
     text_in: str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
-) -> Answer:
+) -> CommandAnswer:
     """Run one command to its end, or to its time limit, when it is killed. Never raises for what the command does."""
     whole = dict(os.environ if env is None else env)
     try:
@@ -76,10 +76,10 @@ def run_command(
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        return Answer(tuple(argv), None, _text(late.stdout), _text(late.stderr), timeout_s)
+        return CommandAnswer(tuple(argv), None, _text(late.stdout), _text(late.stderr), timeout_s)
     except (FileNotFoundError, PermissionError) as error:
-        return Answer(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}", timeout_s)
-    return Answer(tuple(argv), done.returncode, done.stdout, done.stderr, timeout_s)
+        return CommandAnswer(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}", timeout_s)
+    return CommandAnswer(tuple(argv), done.returncode, done.stdout, done.stderr, timeout_s)
 
 
 def _text(raw: bytes | str | None) -> str:
@@ -92,7 +92,7 @@ def shown(argv: Sequence[str]) -> str:
 
 
 class Background:
-    """A command whose end is not waited for: `poll()` gives its Answer when it is there. Killed at its time limit."""
+    """A command whose end is not waited for: `poll()` gives its answer when it is there. Killed at its time limit."""
 
     def __init__(
         self, argv: Sequence[str], *, timeout_s: float = QUERY_TIMEOUT_S, env: Mapping[str, str] | None = None
@@ -102,7 +102,7 @@ class Background:
 
         self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         self._end_s = time.monotonic() + timeout_s
-        self._failed: Answer | None = None
+        self._failed: CommandAnswer | None = None
         try:
             self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
                 list(argv), stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err,
@@ -110,9 +110,9 @@ class Background:
             )  # fmt: skip
         except (FileNotFoundError, PermissionError) as error:
             self._process = None
-            self._failed = Answer(self.argv, 127, "", f"{argv[0]}: {error.strerror}", timeout_s)
+            self._failed = CommandAnswer(self.argv, 127, "", f"{argv[0]}: {error.strerror}", timeout_s)
 
-    def poll(self) -> Answer | None:
+    def poll(self) -> CommandAnswer | None:
         if self._process is None:
             return self._failed
         code = self._process.poll()
@@ -122,7 +122,7 @@ class Background:
             self._process.kill()
             self._process.wait()
         self._process = None
-        self._failed = Answer(self.argv, code, _whole(self._out), _whole(self._err), self.timeout_s)
+        self._failed = CommandAnswer(self.argv, code, _whole(self._out), _whole(self._err), self.timeout_s)
         return self._failed
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class NodeGrant:
     """What this node may use."""
 
     cpus: int
@@ -31,14 +31,14 @@ class Grant:
     gpus: tuple[str, ...]
 
 
-def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/") -> Grant:
+def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/") -> NodeGrant:
     """The grant of the node `rank`, its part of it where several nodes divide one machine."""
     cpus = granted_cpus(environ, start.grant_env.get("cpus", ()), root)
     mem_bytes = granted_memory(environ, start.grant_env, cpus, root)
     gpus = granted_gpus(environ, start.grant_env.get("gpus", ()), root)
     parts = start.machine_share
     part = rank % parts
-    return Grant(
+    return NodeGrant(
         max(1, cpus // parts),
         mem_bytes // parts,
         gpus[part * len(gpus) // parts : (part + 1) * len(gpus) // parts],

@@ -123,7 +123,7 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
 
 
 @dataclass(slots=True)
-class Lines:
+class RankLines:
     """Cuts one stream of a rank into texts of whole lines; keeps the last lines if asked to."""
 
     tail: deque[str] | None = None
@@ -154,7 +154,7 @@ class Lines:
 class _Rank:
     number: int
     pid: int
-    streams: dict[int, tuple[int, Lines]]  # descriptor → 1 or 2, and its lines
+    streams: dict[int, tuple[int, RankLines]]  # descriptor → 1 or 2, and its lines
     tail: deque[str]
     code: int | None = None
 
@@ -189,7 +189,7 @@ class Ranks:
             os.close(out_write)
             os.close(err_write)
         tail: deque[str] = deque(maxlen=TAIL_LINES)
-        streams = {out_read: (1, Lines()), err_read: (2, Lines(tail))}
+        streams = {out_read: (1, RankLines()), err_read: (2, RankLines(tail))}
         rank = _Rank(self.spec.rank * order.per_node + local_rank, pid, streams, tail)
         self._ranks[pid] = rank
         for fd in streams:

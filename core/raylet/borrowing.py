@@ -1,13 +1,13 @@
 """References that processes of this node hold to objects owned by others, counted once per node.
 
 An owner hears of this node when its first process holds an object and when its last lets go. Acknowledgements are
-counted, because a hold can be dropped and taken again while the first answer is still on its way.
+counted, because a reference can be dropped and taken again while the first answer is still on its way.
 """
 
 from __future__ import annotations
 
 from hpc.core.ids import Address, owner_of
-from hpc.core.raylet.tables import Hold
+from hpc.core.raylet.tables import Borrowed
 from hpc.core.wire import BorrowAcked, BorrowAdd, BorrowDrop, HoldAcked, HoldAdd, HoldDrop, Message
 
 
@@ -17,7 +17,7 @@ class Borrowing:
     def __init__(self, node: int) -> None:
         self.node = node
         self.outbox: list[tuple[Address, Message]] = []
-        self.holds: dict[bytes, Hold] = {}
+        self.borrowed: dict[bytes, Borrowed] = {}
         self.acks_due: dict[bytes, int] = {}
         self.dead_owners: set[Address] = set()
         self.dead_nodes: set[int] = set()
@@ -35,14 +35,14 @@ class Borrowing:
             if self.is_dead(owner):
                 dead.append(ident)
                 continue
-            hold = self.holds.get(ident)
-            if hold is None:
-                hold = self.holds[ident] = Hold()
+            borrowed = self.borrowed.get(ident)
+            if borrowed is None:
+                borrowed = self.borrowed[ident] = Borrowed()
                 asked.setdefault(owner, []).append(ident)
                 self.acks_due[ident] = self.acks_due.get(ident, 0) + 1
-            elif hold.acked:
+            elif borrowed.acked:
                 known.append(ident)
-            hold.procs[src.proc] = None
+            borrowed.procs[src.proc] = None
         for owner, idents in asked.items():
             self.outbox.append((owner, HoldAdd(idents, self.node)))
         if known:
@@ -55,12 +55,12 @@ class Borrowing:
             self._drop(ident, src.proc)
 
     def _drop(self, ident: bytes, proc: int) -> None:
-        hold = self.holds.get(ident)
-        if hold is None:
+        borrowed = self.borrowed.get(ident)
+        if borrowed is None:
             return
-        hold.procs.pop(proc, None)
-        if not hold.procs:
-            del self.holds[ident]
+        borrowed.procs.pop(proc, None)
+        if not borrowed.procs:
+            del self.borrowed[ident]
             owner = owner_of(ident)
             if not self.is_dead(owner):
                 self.outbox.append((owner, HoldDrop([ident], self.node)))
@@ -73,34 +73,34 @@ class Borrowing:
                 self.acks_due[ident] = due
                 continue
             self.acks_due.pop(ident, None)
-            hold = self.holds.get(ident)
-            if hold is not None and not hold.acked:
-                hold.acked = True
-                for proc in hold.procs:
+            borrowed = self.borrowed.get(ident)
+            if borrowed is not None and not borrowed.acked:
+                borrowed.acked = True
+                for proc in borrowed.procs:
                     told.setdefault(proc, []).append(ident)
         for proc, idents in told.items():
             self.outbox.append((Address(self.node, proc), BorrowAcked(idents)))
 
     def proc_gone(self, proc: int) -> None:
         """A process of this node has ended, and with it its references."""
-        for ident in [i for i, hold in self.holds.items() if proc in hold.procs]:
+        for ident in [i for i, borrowed in self.borrowed.items() if proc in borrowed.procs]:
             self._drop(ident, proc)
 
     def owner_gone(self, owner: Address) -> None:
         """An owner is gone: its borrowers are told."""
         self.dead_owners.add(owner)
-        self._tell_borrowers([i for i in self.holds if owner_of(i) == owner])
+        self._tell_borrowers([i for i in self.borrowed if owner_of(i) == owner])
 
     def forget_node(self, node: int) -> None:
         """All owners of a node are gone."""
         self.dead_nodes.add(node)
-        self._tell_borrowers([i for i in self.holds if owner_of(i).node == node])
+        self._tell_borrowers([i for i in self.borrowed if owner_of(i).node == node])
 
     def _tell_borrowers(self, idents: list[bytes]) -> None:
         told: dict[int, list[bytes]] = {}
         for ident in idents:
             self.acks_due.pop(ident, None)
-            for proc in self.holds.pop(ident).procs:
+            for proc in self.borrowed.pop(ident).procs:
                 told.setdefault(proc, []).append(ident)
         for proc, dead in told.items():
             self.outbox.append((Address(self.node, proc), BorrowAcked(dead, dead=True)))

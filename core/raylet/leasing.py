@@ -14,7 +14,7 @@ from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
 from hpc.core.raylet.pool import Pool
-from hpc.core.raylet.reservations import Holds, together
+from hpc.core.raylet.reservations import Reservations, together
 from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import NodeResources, fits, show
@@ -73,7 +73,7 @@ class Leasing:
         self.to_kill: list[tuple[Proc, str]] = []
         self.to_retire: list[Proc] = []
         self.procs: dict[int, Proc] = {}
-        self.holds = Holds(resources, self.bundles, self.procs, node)
+        self.reservations = Reservations(resources, self.bundles, self.procs, node)
         self.idle = Pool()
         self.starting: dict[int, Proc] = {}
         self.awaiting: deque[Lease] = deque()
@@ -194,7 +194,7 @@ class Leasing:
     def _end_guests(self, now: float) -> float:
         """Demands of other nodes that were served, or have waited here long enough; when to look again."""
         for key, demand in list(self.guests.items()):
-            if demand.want and now >= demand.until and demand.asker is not None and not self.holds.has(demand):
+            if demand.want and now >= demand.until and demand.asker is not None and not self.reservations.has(demand):
                 self._send(demand.asker, LeaseRefused(demand.req, demand.owner, -key[1], demand.want))
                 demand.want = 0
             if not demand.want:
@@ -262,8 +262,8 @@ class Leasing:
     def schedule(self) -> None:
         """Serve the demands that wait, as far as there is room: those of drivers that have least first, and among a
         driver's own the children of blocked tasks."""
-        if self.holds.waiting:
-            self._serve_holds()
+        if self.reservations.waiting:
+            self._serve_reservations()
         while self._serve():
             pass
         self._start_needed()
@@ -287,7 +287,7 @@ class Leasing:
 
     def _grant(self, demand: Demand) -> bool:
         """Take the resources for one lease, and a worker as soon as there is one."""
-        if self.holds.waiting and not self._is_inside(demand) and not self.holds.allows(demand):
+        if self.reservations.waiting and not self._is_inside(demand) and not self.reservations.allows(demand):
             return False
         if len(self.procs) + len(self.awaiting) - len(self.starting) - len(self.idle) >= self.max_procs:
             return False
@@ -399,48 +399,48 @@ class Leasing:
 
     def on_bundle_prepare(self, src: Address, msg: BundlePrepare) -> None:
         self.spent_tickets.append(msg.ticket)
-        if self.holds.waiting and not self.holds.leaves(together(msg)):
+        if self.reservations.waiting and not self.reservations.leaves(together(msg)):
             why = "what is free is kept for others who have waited longer"
         else:
             why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
         if why and msg.patient:
-            why = self.holds.never(together(msg), self.leases.values())
+            why = self.reservations.never(together(msg), self.leases.values())
             if not why:
-                self.holds.wait_for(src, msg)
+                self.reservations.wait_for(src, msg)
                 self.schedule()
                 return
         self._send(src, BundlePrepared(msg.group, msg.attempt, not why, why))
 
-    def _serve_holds(self) -> None:
+    def _serve_reservations(self) -> None:
         """Reserve the bundles for which there is room now."""
-        for hold in self.holds.ready():
-            msg = hold.msg
-            if msg is not None and hold.src is not None:
+        for reservation in self.reservations.ready():
+            msg = reservation.msg
+            if msg is not None and reservation.src is not None:
                 why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
                 if not why:
-                    self.holds.waiting.remove(hold)
-                    self._send(hold.src, BundlePrepared(msg.group, msg.attempt, True))
+                    self.reservations.waiting.remove(reservation)
+                    self._send(reservation.src, BundlePrepared(msg.group, msg.attempt, True))
 
     def _keep_room(self, now: float) -> float:
-        """Begin and end holds, and ask for the workers whose room they need; when to look again."""
-        if now < self._room_at and not self.holds.waiting:
+        """Begin and end reservations, and ask for the workers whose room they need; when to look again."""
+        if now < self._room_at and not self.reservations.waiting:
             return self._room_at
         self._room_at = now + KEEP_EVERY_S
         stay = [k for k, d in self.demands.items() if d.want and not self._is_inside(d) and self._may_stay(d)]
-        if not stay and not self.holds.waiting:
+        if not stay and not self.reservations.waiting:
             return now + 1.0
-        before = list(self.holds.waiting)
-        next_at = self.holds.look(self.demands, stay, self.leases.values(), now)
-        if any(hold not in self.holds.waiting for hold in before):
+        before = list(self.reservations.waiting)
+        next_at = self.reservations.look(self.demands, stay, self.leases.values(), now)
+        if any(reservation not in self.reservations.waiting for reservation in before):
             self.schedule()  # what was kept is free for others
-        for hold in [h for h in self.holds.waiting if h.msg is not None]:
-            msg = hold.msg
-            why = self.holds.never(hold.amounts, self.leases.values())
-            if why and msg is not None and hold.src is not None:
-                self.holds.waiting.remove(hold)
-                self._send(hold.src, BundlePrepared(msg.group, msg.attempt, False, why))
-        if self.holds.waiting:
-            for owner, leases in self.holds.recalls(self.leases.values(), now).items():
+        for reservation in [h for h in self.reservations.waiting if h.msg is not None]:
+            msg = reservation.msg
+            why = self.reservations.never(reservation.amounts, self.leases.values())
+            if why and msg is not None and reservation.src is not None:
+                self.reservations.waiting.remove(reservation)
+                self._send(reservation.src, BundlePrepared(msg.group, msg.attempt, False, why))
+        if self.reservations.waiting:
+            for owner, leases in self.reservations.recalls(self.leases.values(), now).items():
                 self._send(owner, LeaseReclaim(self.node, leases))
             next_at = min(next_at, now + 0.5)
         return next_at
@@ -450,7 +450,7 @@ class Leasing:
         self.schedule()
 
     def on_bundle_return(self, src: Address, msg: BundleReturn) -> None:
-        self.holds.cancel(msg.group, msg.attempt)
+        self.reservations.cancel(msg.group, msg.attempt)
         self.bundles.give_back(msg.group, msg.attempt, "group_removed" if msg.removed else "crash", msg.why)
         self.schedule()
 

@@ -307,7 +307,7 @@ class RayletMachine:
         if not self.registered:
             return next_at
         leasing = self.leasing
-        free = leasing.holds.free_for_others() if leasing.holds.waiting else leasing.resources.free
+        free = leasing.reservations.free_for_others() if leasing.reservations.waiting else leasing.resources.free
         due = self._last_report + self.heartbeat_s
         if free != self._last_free or leasing.spent_tickets:
             if self._changed_at is None:
@@ -326,7 +326,7 @@ class RayletMachine:
 
     def _report(self, now: float) -> None:
         leasing = self.leasing
-        self._last_free = leasing.holds.free_for_others()
+        self._last_free = leasing.reservations.free_for_others()
         self._last_report = now
         self._changed_at = self._bundles_at = None
         workers = sum(1 for p in leasing.procs.values() if p.kind == "worker")

@@ -41,7 +41,7 @@ class GoneLately:
 def forget_promises(leasing: Leasing) -> None:
     """Nothing that the old head was told or has promised counts any more: demands are told anew, from zero."""
     leasing.spent_tickets.clear()
-    leasing.holds.forget_groups()
+    leasing.reservations.forget_groups()
     for demand in leasing.demands.values():
         demand.told_head = demand.tickets_seen = 0
     for key in [key for key in leasing.demands if key[0] == HEAD]:
@@ -55,7 +55,7 @@ def forget_promises(leasing: Leasing) -> None:
 def first_words(node: int, gone: GoneLately, leasing: Leasing, borrowing: Borrowing) -> list[tuple[Address, Message]]:
     """What is sent after the registration: to the head, and to the processes of this node."""
     out: list[tuple[Address, Message]] = [(HEAD, msg) for msg in gone.all()]
-    held = [ident for ident in borrowing.holds if owner_of(ident) == HEAD]
+    held = [ident for ident in borrowing.borrowed if owner_of(ident) == HEAD]
     if held:
         borrowing.acks_due.update(dict.fromkeys(held, 1))
         out.append((HEAD, HoldAdd(held, node)))

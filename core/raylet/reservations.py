@@ -2,10 +2,11 @@
 
 That is for bundles that the head is patient for, and for demands larger than any worker that could be given back.
 
-What a hold needs is not given to others any more as it becomes free, until all of it is there. Holds are served in the
-order in which they came; the head is patient for one group at a time, so two groups cannot keep room from each other.
-A demand's hold lapses after a while and comes back later, for longer: what it waits for may itself wait for somebody
-whom the hold keeps out. (The head does the same with groups.) Children of a blocked task whose end would help pass.
+What a reservation needs is not given to others any more as it becomes free, until all of it is there. Reservations are
+served in the order in which they came; the head is patient for one group at a time, so two groups cannot keep room from
+each other. A demand's reservation lapses after a while and comes back later, for longer: what it waits for may itself
+wait for somebody whom the reservation keeps out. (The head does the same with groups.) Children of a blocked task whose
+end would help pass.
 Rejected: ending running tasks, and reserving in advance for times that nobody knows.
 """
 
@@ -22,11 +23,12 @@ from hpc.core.wire import BundlePrepare
 
 Key = tuple[Address, int]
 
-#: A demand that no single worker's return would serve gets a hold after this time without a grant.
-HOLD_AFTER_S = 1.0
-#: The first hold of a demand lasts so long at most; each further one twice as long, after a pause of the same length.
-HOLD_S = 10.0
-MAX_HOLD_S = 600.0
+#: A demand that no single worker's return would serve gets a reservation after this time without a grant.
+RESERVE_AFTER_S = 1.0
+#: The first reservation of a demand ends after this time at most; each further one lasts twice as long, after a pause
+#: of the same length.
+RESERVE_S = 10.0
+MAX_RESERVE_S = 600.0
 
 
 def together(msg: BundlePrepare) -> Amounts:
@@ -39,8 +41,8 @@ def together(msg: BundlePrepare) -> Amounts:
 
 
 @dataclass(eq=False)
-class Hold:
-    """One who waits for this much: bundles that ``src`` has asked for, or a demand, ``until`` then."""
+class Reservation:
+    """Room kept for bundles that ``src`` has asked for, or for a demand, ``until`` then."""
 
     amounts: Amounts
     src: Address | None = None
@@ -52,42 +54,42 @@ class Hold:
 
 @dataclass
 class Patience:
-    """A demand that waits, having got ``sent`` so far: when its next hold may begin, and how long that lasts."""
+    """A demand that waits, having got ``sent`` so far: when its next reservation may begin, and how long that lasts."""
 
     sent: int
-    hold_at: float
-    hold_s: float
+    reserve_at: float
+    reserve_s: float
 
 
-class Holds:
-    """The holds of one node: pure."""
+class Reservations:
+    """The reservations of one node: pure."""
 
     def __init__(self, resources: NodeResources, bundles: Bundles, procs: Mapping[int, Proc], node: int) -> None:
         self.resources = resources
         self.bundles = bundles
         self.procs = procs
         self.node = node
-        self.waiting: list[Hold] = []
+        self.waiting: list[Reservation] = []
         self._patience: dict[Key, Patience] = {}
-        self.after_s = HOLD_AFTER_S
-        self.hold_s = HOLD_S
+        self.after_s = RESERVE_AFTER_S
+        self.reserve_s = RESERVE_S
         self.begun = 0
 
     # -------------------------------------------------------------- what others may have
 
-    def kept(self, before: Demand | Hold | None = None) -> Amounts:
+    def kept(self, before: Demand | Reservation | None = None) -> Amounts:
         """What is kept for all, or for those who come before one of them."""
         total: Amounts = {}
-        for hold in self.waiting:
-            if before is not None and (hold is before or hold.demand is before):
+        for reservation in self.waiting:
+            if before is not None and (reservation is before or reservation.demand is before):
                 break
-            if hold.demand is not None and not hold.demand.want:
+            if reservation.demand is not None and not reservation.demand.want:
                 continue  # it has all that it wanted
-            for name, units in hold.amounts.items():
+            for name, units in reservation.amounts.items():
                 total[name] = total.get(name, 0) + units
         return total
 
-    def leaves(self, wanted: Mapping[str, int], asker: Demand | Hold | None = None) -> bool:
+    def leaves(self, wanted: Mapping[str, int], asker: Demand | Reservation | None = None) -> bool:
         """Whether this much can be taken without touching what is kept for others."""
         free, kept = self.resources.free, self.kept(asker)
         return all(not units or free.get(name, 0) - units >= kept.get(name, 0) for name, units in wanted.items())
@@ -127,7 +129,7 @@ class Holds:
     def wait_for(self, src: Address, msg: BundlePrepare) -> None:
         """Keep room for bundles as it becomes free."""
         self.cancel(msg.group, 0)
-        self.waiting.append(Hold(together(msg), src=src, msg=msg))
+        self.waiting.append(Reservation(together(msg), src=src, msg=msg))
 
     def cancel(self, group: bytes, attempt: int) -> None:
         """The group is not waited for any more; ``attempt`` 0: whichever it is."""
@@ -137,37 +139,38 @@ class Holds:
 
     def forget_groups(self) -> None:
         """The head that was patient is gone."""
-        self.waiting = [hold for hold in self.waiting if hold.msg is None]
+        self.waiting = [reservation for reservation in self.waiting if reservation.msg is None]
 
-    def ready(self) -> list[Hold]:
-        """Holds for bundles that may be reserved now."""
-        return [hold for hold in self.waiting if hold.msg is not None and self.leaves(hold.amounts, hold)]
+    def ready(self) -> list[Reservation]:
+        """Reservations for bundles that may be reserved now."""
+        return [one for one in self.waiting if one.msg is not None and self.leaves(one.amounts, one)]
 
     # -------------------------------------------------------------- demands
 
     def has(self, demand: Demand) -> bool:
         """Whether room is being kept for this demand."""
-        return any(hold.demand is demand for hold in self.waiting)
+        return any(reservation.demand is demand for reservation in self.waiting)
 
     def look(
         self, demands: Mapping[Key, Demand], stay: Collection[Key], leases: Collection[Lease], now: float
     ) -> float:
-        """Begin and end holds for demands. ``stay`` are those that wait and may be served here. When to look again."""
-        for hold in [h for h in self.waiting if h.key is not None]:
-            assert hold.key is not None and hold.demand is not None
-            served = demands.get(hold.key) is not hold.demand or not hold.demand.want
-            if served or now >= hold.until or self.never(hold.amounts, leases):
-                self.waiting.remove(hold)
-                patience = self._patience.get(hold.key)
+        """Begin and end reservations for demands; when to look again. ``stay`` are the demands that wait and may be
+        served here."""
+        for reservation in [h for h in self.waiting if h.key is not None]:
+            assert reservation.key is not None and reservation.demand is not None
+            served = demands.get(reservation.key) is not reservation.demand or not reservation.demand.want
+            if served or now >= reservation.until or self.never(reservation.amounts, leases):
+                self.waiting.remove(reservation)
+                patience = self._patience.get(reservation.key)
                 if patience is not None:
-                    patience.hold_at = now + patience.hold_s
-                    patience.hold_s = min(MAX_HOLD_S, 2 * patience.hold_s)
+                    patience.reserve_at = now + patience.reserve_s
+                    patience.reserve_s = min(MAX_RESERVE_S, 2 * patience.reserve_s)
         new: dict[Key, Patience] = {}
         for key in stay:
             demand = demands[key]
             old = self._patience.get(key)
             if old is None or old.sent != demand.sent:
-                old = Patience(demand.sent, now + self.after_s, self.hold_s)
+                old = Patience(demand.sent, now + self.after_s, self.reserve_s)
             new[key] = old
         self._patience = new
         if not new:
@@ -175,12 +178,13 @@ class Holds:
         if not self.waiting:
             for key, patience in new.items():
                 demand = demands[key]
-                if now < patience.hold_at or not _is_large(demand, leases) or self.never(demand.placement, leases):
+                if now < patience.reserve_at or not _is_large(demand, leases) or self.never(demand.placement, leases):
                     continue
                 self.begun += 1
-                self.waiting.append(Hold(dict(demand.placement), key=key, demand=demand, until=now + patience.hold_s))
+                until = now + patience.reserve_s
+                self.waiting.append(Reservation(dict(demand.placement), key=key, demand=demand, until=until))
                 break
-        times = [p.hold_at for p in new.values() if p.hold_at > now] + [h.until for h in self.waiting if h.key]
+        times = [p.reserve_at for p in new.values() if p.reserve_at > now] + [h.until for h in self.waiting if h.key]
         return min(times, default=now + 1.0)
 
     # -------------------------------------------------------------- making room

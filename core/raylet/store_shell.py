@@ -16,7 +16,7 @@ from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.object_store import ObjectStore
 from hpc.core.raylet.spill import DiskJob, Spiller
 from hpc.core.store.arena import SLOTS_BYTES, Arena, create_arena
-from hpc.core.store.disk import Disk, Place, choose_place
+from hpc.core.store.disk import Disk, SpillFolder, choose_folder
 from hpc.core.store.layout import ALIGN
 from hpc.core.store.overflow_file import ArenaWithOverflow, create_overflow
 
@@ -40,11 +40,11 @@ def spill_folder(spec: NodeSpec) -> str:
     return text("spill_dir", spec.config, os.environ)
 
 
-def open_arena(spec: NodeSpec) -> tuple[ArenaWithOverflow, Place]:
+def open_arena(spec: NodeSpec) -> tuple[ArenaWithOverflow, SpillFolder]:
     """The node's shared memory, with a file for what finds no room in it, and where else objects go on disk."""
     size = spec.store_bytes
     limit = setting("spill_limit_bytes", spec.config, os.environ)
-    place = choose_place(spec.dir, spill_folder(spec), None if limit < 0 else int(limit))
+    place = choose_folder(spec.dir, spill_folder(spec), None if limit < 0 else int(limit))
     overflow, overflow_bytes = -1, 0
     if place.limit_bytes >= ALIGN and not spec.gateway:
         try:
@@ -59,7 +59,7 @@ def open_arena(spec: NodeSpec) -> tuple[ArenaWithOverflow, Place]:
 class StoreShell:
     """What the pure store cannot do itself."""
 
-    def __init__(self, spec: NodeSpec, arena: Arena, place: Place, reactor: Reactor) -> None:
+    def __init__(self, spec: NodeSpec, arena: Arena, place: SpillFolder, reactor: Reactor) -> None:
         self._arena = arena
         self._reactor = reactor
         self.spiller = Spiller(place.limit_bytes, place.why)

@@ -175,7 +175,7 @@ class Incoming:
 
 
 @dataclass
-class Hold:
+class Borrowed:
     """The processes of this node that hold references to an object owned elsewhere."""
 
     procs: dict[int, None] = field(default_factory=dict)

@@ -36,7 +36,7 @@ TAIL_BYTES = 16 << 10
 
 
 @dataclass
-class Place:
+class WorkerPaths:
     """What a worker's process takes from its environment, besides variables: where it works and what it can import."""
 
     working_dir: str = ""
@@ -48,7 +48,7 @@ def enter(spec: NodeSpec, proc: int, env: Mapping[str, str]) -> None:
     it goes on in another one, or ends with the reason left for the raylet."""
     _, rest = unpack(env)
     try:
-        place = make_place(spec, rest)
+        place = make_paths(spec, rest)
         launch = interpreters.choose(spec, rest, Deadline(timeout_of(rest)))
         if launch is not None:
             interpreters.start(spec, proc, dict(env), place.working_dir, place.paths, launch)
@@ -103,10 +103,10 @@ def timeout_of(rest: Mapping[str, Any]) -> float:
 # ---------------------------------------------------------------- files
 
 
-def make_place(spec: NodeSpec, rest: Mapping[str, Any]) -> Place:
+def make_paths(spec: NodeSpec, rest: Mapping[str, Any]) -> WorkerPaths:
     """Have the files of the environment on this node."""
     deadline = Deadline(timeout_of(rest))
-    place = Place()
+    place = WorkerPaths()
     uri = rest.get("working_dir")
     if uri:
         place.working_dir = _directory(spec, uri, deadline)
@@ -214,7 +214,7 @@ def package_bytes(client: Client, digest: str) -> bytes:
 # ---------------------------------------------------------------- entering
 
 
-def apply(place: Place) -> None:
+def apply(place: WorkerPaths) -> None:
     """Work where the environment says, and import from there first."""
     from hpc.core.process.context import process
 

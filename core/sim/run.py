@@ -196,15 +196,15 @@ class Simulation:
                 (raylet.store.spiller.used_bytes, raylet.store.spiller.mapped_bytes)
             ):
                 self._problem(f"node {node.number} still uses memory or disk: {raylet.store.stats()}")
-            self.report.holds += raylet.leasing.holds.begun
-            if raylet.leasing.holds.waiting:
-                self._problem(f"node {node.number} still keeps room for {raylet.leasing.holds.waiting}")
+            self.report.holds += raylet.leasing.reservations.begun
+            if raylet.leasing.reservations.waiting:
+                self._problem(f"node {node.number} still keeps room for {raylet.leasing.reservations.waiting}")
             self.report.spilled += raylet.store.spiller.spilled_objects
             self.report.restored += raylet.store.spiller.restored_objects
             left: dict[str, Sized] = {
                 "leases": raylet.leasing.leases,
                 "leases that end": [proc for proc in raylet.leasing.procs.values() if proc.ending],
-                "holds": raylet.borrowing.holds,
+                "borrowed objects": raylet.borrowing.borrowed,
                 "objects": raylet.store.stored,
                 "pulls": raylet.store.incoming,
                 "readers waiting for room": raylet.store.sets,

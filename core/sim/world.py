@@ -175,7 +175,7 @@ class World:
         )
         if self.plain:
             machine.nodes = self.table
-        machine.leasing.holds.after_s, machine.leasing.holds.hold_s = PATIENCE_S, HOLD_S
+        machine.leasing.reservations.after_s, machine.leasing.reservations.reserve_s = PATIENCE_S, HOLD_S
         self.nodes[number] = NodeSim(number, machine)
         machine.leasing.start_workers_ahead()
         machine.join()

@@ -33,7 +33,7 @@ SHARE_OF_FREE = 0.9
 
 
 @dataclass(frozen=True)
-class Place:
+class SpillFolder:
     """Where files go and how many bytes of them there may be; 0 bytes: nowhere, and ``why``."""
 
     folder: str
@@ -51,26 +51,26 @@ def is_in_memory(path: str) -> bool:
     return ctypes.c_ulong.from_buffer(buffer).value & 0xFFFFFFFF in IN_MEMORY
 
 
-def choose_place(node_dir: str, wanted: str, limit_bytes: int | None) -> Place:
+def choose_folder(node_dir: str, wanted: str, limit_bytes: int | None) -> SpillFolder:
     """The folder for this node's files: in the directory that the user named, else in the node's own. A limit of 0
     bytes turns spilling off; None is most of what is free."""
     if limit_bytes == 0:
-        return Place("", 0, "spilling was turned off (HPC_SPILL_LIMIT_BYTES=0)")
+        return SpillFolder("", 0, "spilling was turned off (HPC_SPILL_LIMIT_BYTES=0)")
     base = wanted or node_dir
     name = f"{os.path.basename(node_dir)}-spill" if wanted else "spill"
     folder = os.path.join(base, name)
     try:
         if not wanted and is_in_memory(base):
-            return Place("", 0, f"{base} is in memory (tmpfs); name a directory on a disk with HPC_SPILL_DIR")
+            return SpillFolder("", 0, f"{base} is in memory (tmpfs); name a directory on a disk with HPC_SPILL_DIR")
         if wanted:
             _sweep(base)
         if not os.access(base, os.W_OK | os.X_OK):
-            return Place("", 0, f"{base} is not writable for this user")
+            return SpillFolder("", 0, f"{base} is not writable for this user")
         room = os.statvfs(base)
     except OSError as error:
-        return Place("", 0, f"{base} cannot be used: {error.strerror}")
+        return SpillFolder("", 0, f"{base} cannot be used: {error.strerror}")
     free = int(room.f_bavail * room.f_frsize * SHARE_OF_FREE)
-    return Place(folder, free if limit_bytes is None else limit_bytes)
+    return SpillFolder(folder, free if limit_bytes is None else limit_bytes)
 
 
 def _sweep(base: str) -> None:
@@ -100,7 +100,7 @@ def _sweep(base: str) -> None:
 class Disk:
     """The threads. ``submit`` hands them work; `fileno` is readable when `finished` has something."""
 
-    def __init__(self, place: Place, arena: Arena) -> None:
+    def __init__(self, place: SpillFolder, arena: Arena) -> None:
         self.folder = place.folder
         self._arena = arena
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -19,7 +19,7 @@ from hpc.core.node.process import die_with, set_name
 from hpc.core.node.spec import NodeSpec
 from hpc.core.process.context import process
 from hpc.core.runenv.interpreters import START
-from hpc.core.runenv.setup import Place, apply
+from hpc.core.runenv.setup import WorkerPaths, apply
 from hpc.core.worker import threads
 
 
@@ -35,7 +35,7 @@ def main(start: dict[str, Any]) -> None:
     spec = msgspec.convert(start["spec"], NodeSpec)
     set_name(f"hpc-worker-{start['proc']}")
     process.env = dict(start["env"])
-    apply(Place(start["working_dir"], start["paths"]))
+    apply(WorkerPaths(start["working_dir"], start["paths"]))
     threads.limit()
     from hpc.core.worker.main import worker_main
 

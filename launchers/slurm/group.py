@@ -22,7 +22,7 @@ from typing import Any
 
 from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.node_group import Channel, NodeGroup, node_command
-from hpc.launchers.run import PROBE_TIMEOUT_S, Answer, Background, run_command
+from hpc.launchers.run import PROBE_TIMEOUT_S, Background, CommandAnswer, run_command
 from hpc.launchers.scheduler import Allocation, JobInfo
 from hpc.launchers.slurm.commands import (
     RANK_ENV,
@@ -208,7 +208,7 @@ class _StepEnd:
             self._next(answer, now)
         return self._done
 
-    def _next(self, answer: Answer, now: float) -> None:
+    def _next(self, answer: CommandAnswer, now: float) -> None:
         if answer.argv[0] == "squeue" and answer.ok:
             steps = parse_steps(answer.out, self._name)
             if not steps:

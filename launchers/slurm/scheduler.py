@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from hpc.launchers.node_group import node_command
-from hpc.launchers.run import SUBMIT_TIMEOUT_S, Answer, Background, run_command
+from hpc.launchers.run import SUBMIT_TIMEOUT_S, Background, CommandAnswer, run_command
 from hpc.launchers.scheduler import (
     Allocation,
     Command,
@@ -103,13 +103,13 @@ class Slurm:
         answer = self._hand_in(command, request)
         return commands.parse_test_only(answer.err) or answer.why()
 
-    def _hand_in(self, command: Sequence[str], request: Request) -> Answer:
+    def _hand_in(self, command: Sequence[str], request: Request) -> CommandAnswer:
         answer = run_command(command, timeout_s=SUBMIT_TIMEOUT_S)
         if not answer.ok:
             raise Refused(self._refusal(answer, request))
         return answer
 
-    def _refusal(self, answer: Answer, request: Request) -> Diagnosis:
+    def _refusal(self, answer: CommandAnswer, request: Request) -> Diagnosis:
         """sbatch's no, explained with the limits of the partitions."""
         if answer.missing:
             what = "sbatch is not on this machine"
@@ -176,7 +176,7 @@ def _questions_env() -> dict[str, str]:
     return commands.query_env(os.environ)
 
 
-def _reply(answer: Answer) -> Reply:
+def _reply(answer: CommandAnswer) -> Reply:
     if answer.ok:
         return Reply(True)
     return Reply(False, unknown=commands.no_such_job(answer.err), why=answer.why())

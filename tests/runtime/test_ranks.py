@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hpc.core.node.rank_processes import MAX_LINE_BYTES, Lines, Order, rank_environment, without_ranks
+from hpc.core.node.rank_processes import MAX_LINE_BYTES, Order, RankLines, rank_environment, without_ranks
 from hpc.core.node.reap import descendants, is_running
 from hpc.core.node.spec import NodeSpec, Strip
 from hpc.launchers.local.group import LocalGroup
@@ -309,7 +309,7 @@ def test_threads_are_divided_among_the_ranks_of_a_node():
 
 
 def test_lines_are_whole_and_very_long_ones_come_in_pieces():
-    lines = Lines()
+    lines = RankLines()
     assert lines.feed(b"a\nb") == "a\n"
     assert lines.feed(b"c\xc3") == ""
     assert lines.feed(b"\xbc\n") == "bcü\n"

@@ -212,17 +212,17 @@ def test_a_result_whose_file_is_gone_is_computed_again(tmp_path):
 
 
 def test_memory_is_no_place_to_spill_to_unless_the_user_says_so():
-    from hpc.core.store.disk import choose_place, is_in_memory
+    from hpc.core.store.disk import choose_folder, is_in_memory
 
     if not is_in_memory("/dev/shm"):
         pytest.skip("/dev/shm is not a tmpfs here")
-    assert "tmpfs" in choose_place("/dev/shm", "", None).why
-    assert choose_place("/dev/shm/hpc-1-x-1", "/dev/shm", None).limit_bytes > 0
+    assert "tmpfs" in choose_folder("/dev/shm", "", None).why
+    assert choose_folder("/dev/shm/hpc-1-x-1", "/dev/shm", None).limit_bytes > 0
     assert not is_in_memory("/proc/self")
 
 
 def test_what_a_killed_raylet_left_in_a_named_directory_is_swept(tmp_path):
-    from hpc.core.store.disk import choose_place
+    from hpc.core.store.disk import choose_folder
 
     stale = tmp_path / f"hpc-{os.getuid()}-dead-1-spill"
     stale.mkdir()
@@ -230,7 +230,7 @@ def test_what_a_killed_raylet_left_in_a_named_directory_is_swept(tmp_path):
     (stale / "1").write_bytes(b"x")
     strange = tmp_path / "hpc-other"
     strange.mkdir()
-    choose_place(str(tmp_path / f"hpc-{os.getuid()}-new-1"), str(tmp_path), None)
+    choose_folder(str(tmp_path / f"hpc-{os.getuid()}-new-1"), str(tmp_path), None)
     assert not stale.exists()
     assert strange.exists()
 

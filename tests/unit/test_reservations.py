@@ -10,7 +10,7 @@ from hpc.core.head.groups import PATIENCE_S
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import HEAD, Address, make_id, raylet_of
 from hpc.core.raylet.leasing import Leasing
-from hpc.core.raylet.reservations import HOLD_AFTER_S, HOLD_S
+from hpc.core.raylet.reservations import RESERVE_AFTER_S, RESERVE_S
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.wire import (
     WIRE_VERSION,
@@ -95,17 +95,17 @@ def test_a_large_demand_gets_what_small_ones_give_back():
         assert len(node.held(1)) == 4
     node.tick(0.01)
     recalled = []
-    for dst, msg in node.tick(HOLD_AFTER_S):
+    for dst, msg in node.tick(RESERVE_AFTER_S):
         recalled += msg.leases if isinstance(msg, LeaseReclaim) and dst == DRIVER else []
     assert sorted(recalled) == sorted(node.held(1))
     for left in (3, 2, 1):
         node.give_back(node.held(1)[0])
         assert len(node.held(1)) == left
-        assert node.leasing.holds.free_for_others() == cpus(0)
+        assert node.leasing.reservations.free_for_others() == cpus(0)
     node.give_back(node.held(1)[0])
     assert (len(node.held(1)), len(node.held(2))) == (0, 1)
     node.tick(0.1)
-    assert not node.leasing.holds.waiting
+    assert not node.leasing.reservations.waiting
     node.give_back(node.held(2)[0])
     assert len(node.held(1)) == 4
 
@@ -115,17 +115,17 @@ def test_a_hold_that_helps_nobody_lapses_and_comes_back_for_longer():
     node.ask(1, 1, 100)
     node.ask(2, 2, 1)
     node.tick(0.01)
-    node.tick(HOLD_AFTER_S)
+    node.tick(RESERVE_AFTER_S)
     node.give_back(node.held(1)[0])
     assert len(node.held(1)) == 1
-    node.tick(HOLD_S + 0.01)  # the other one has not ended
-    assert not node.leasing.holds.waiting
+    node.tick(RESERVE_S + 0.01)  # the other one has not ended
+    assert not node.leasing.reservations.waiting
     node.leasing.schedule()
     assert len(node.held(1)) == 2
-    node.tick(HOLD_S - 0.1)
-    assert not node.leasing.holds.waiting
+    node.tick(RESERVE_S - 0.1)
+    assert not node.leasing.reservations.waiting
     node.tick(0.2)
-    assert node.leasing.holds.waiting[0].until >= node.now + 2 * HOLD_S - 0.1
+    assert node.leasing.reservations.waiting[0].until >= node.now + 2 * RESERVE_S - 0.1
 
 
 def test_a_withdrawn_demand_keeps_nothing():
@@ -133,11 +133,11 @@ def test_a_withdrawn_demand_keeps_nothing():
     node.ask(1, 1, 100)
     node.ask(2, 2, 1)
     node.tick(0.01)
-    node.tick(HOLD_AFTER_S)
-    assert node.leasing.holds.waiting
+    node.tick(RESERVE_AFTER_S)
+    assert node.leasing.reservations.waiting
     node.ask(2, 2, 0)
     node.tick(0.01)
-    assert not node.leasing.holds.waiting
+    assert not node.leasing.reservations.waiting
 
 
 def test_what_actors_have_is_not_waited_for():
@@ -147,8 +147,8 @@ def test_what_actors_have_is_not_waited_for():
     node.ask(1, 1, 100)
     node.ask(2, 2, 1)
     node.tick(0.01)
-    node.tick(HOLD_AFTER_S)
-    assert not node.leasing.holds.waiting
+    node.tick(RESERVE_AFTER_S)
+    assert not node.leasing.reservations.waiting
     (answer,) = node.prepare(GROUP, 2)
     assert not answer.ok
 
@@ -176,7 +176,7 @@ def test_nobody_else_reserves_what_is_kept_and_a_removed_group_keeps_nothing():
     assert not answer.ok
     node.leasing.on_bundle_return(HEAD, BundleReturn(GROUP, 1, False, "given up"))
     assert len(node.held(1)) == 2
-    assert not node.leasing.holds.waiting
+    assert not node.leasing.reservations.waiting
 
 
 @settings(max_examples=60, deadline=None)
@@ -208,7 +208,7 @@ def test_units_are_never_lost_and_all_are_served_in_the_end(steps):
             node.give_back(next(iter(leasing.leases)))
         node.tick(0.5)
     assert (node.seen(1), node.seen(2)) == (30, 2)
-    assert not leasing.holds.waiting
+    assert not leasing.reservations.waiting
 
 
 # ---------------------------------------------------------------- the head

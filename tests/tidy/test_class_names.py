@@ -1,0 +1,38 @@
+"""A class of the node, the head or the launchers has a name that no other class of the core and the launchers has."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("core/raylet", "core/head", "core/node", "core/store", "core/runenv", "launchers")
+#: Names that two classes have still; a name that only one has leaves the list.
+SHARED = {
+    "Demand", "Groups", "Lease", "NodeInfo", "Refused", "Report", "Session", "Strip",
+}  # fmt: skip
+
+
+def homes(sources: dict[str, str]) -> dict[str, list[str]]:
+    """The files that have a class of each name, for names that one of `FOLDERS` has and that stand for several."""
+    found = defaultdict(list)
+    for path, text in sources.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(path)
+    return {
+        name: paths for name, paths in found.items() if len(paths) > 1 and any(p.startswith(FOLDERS) for p in paths)
+    }
+
+
+def test_one_name_is_one_class():
+    files = [path for part in ("core", "launchers") for path in sorted((ROOT / part).rglob("*.py"))]
+    shared = homes({str(path.relative_to(ROOT)): path.read_text() for path in files})
+    assert set(shared) == SHARED, {name: shared.get(name) for name in set(shared) ^ SHARED}
+
+
+def test_the_check_sees_two_classes_of_a_name():
+    hold, other = "class Hold: ...", "class A: ..."
+    sources = {"core/raylet/a.py": hold, "core/owner/b.py": hold, "core/net/c.py": other}
+    assert homes(sources) == {"Hold": ["core/raylet/a.py", "core/owner/b.py"]}

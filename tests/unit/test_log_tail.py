@@ -51,7 +51,7 @@ class Node:
             file.write(data)
 
     def end(self, number):
-        self.tail.close(number, self.procs.pop(number), "it ended", clean=True, task=b"", attempt=0)
+        self.tail.close(number, self.procs.pop(number), "it ended", "", clean=True, task=b"", attempt=0)
 
     def take(self):
         """What is on its way to drivers: sizes that they will acknowledge, by driver."""

@@ -171,7 +171,7 @@ def test_a_node_whose_zygote_hangs_ends_and_its_work_is_done_elsewhere(tmp_path)
     ("config", "words"),
     [
         ({"suspect_s": 70}, "must be above 0 and grow"),
-        ({"heartbeat_s": 0}, "must be above 0 and grow"),
+        ({"heartbeat_s": 0}, "it takes seconds from 0.001"),
         ({"fence_s": 61}, "below dead_s"),
     ],
 )

@@ -198,10 +198,12 @@ def of_actor(actor: str, suffix: str = "out") -> LogPart:
 
 def of_task(task: str, suffix: str = "out", attempt: int | None = None) -> LogPart:
     """The part of a worker's file in which a task wrote (its newest attempt, if none is named)."""
-    rows = [row for row in task_rows() if row["task_id"] == task]
-    if not rows:
+    known = [row for row in task_rows() if row["task_id"] == task]
+    if not known:
         raise FileNotFoundError(f"no process of the session knows a task {task} (any more)")
-    rows = [row for row in rows if attempt is None or row["attempt_number"] == attempt]
+    if attempt == 0:  # the first that ran: one that was queued at a busy worker and given back has a later number
+        attempt = min(row["attempt_number"] for row in known)
+    rows = [row for row in known if attempt is None or row["attempt_number"] == attempt]
     if not rows:
         raise FileNotFoundError(f"task {task} has no attempt {attempt} that is known")
     row = max(rows, key=lambda row: row["attempt_number"])

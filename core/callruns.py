@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from hpc.core.ids import ids_from
+from hpc.core.ids import return_id
 from hpc.core.wire import Call, Calls, CallsDone, Message, Result
+
+
+def call_at(run: Calls, at: int) -> Call:
+    """Call number ``at`` of a run, as a message of its own."""
+    return Call(
+        return_id(run.task, at), 0, run.actor, run.incarnation, run.seq + at, run.method, run.args[at], 1,
+        retry_exceptions=run.retry_exceptions,
+    )  # fmt: skip
 
 
 def calls_of(run: Calls, begin: int = 0) -> list[Call]:
     """The calls of a run, from number ``begin`` on, each as a message of its own."""
-    retry, method = run.retry_exceptions, run.method
-    return [
-        Call(ident, 0, run.actor, run.incarnation, run.seq + at, method, run.args[at], 1, retry_exceptions=retry)
-        for at, ident in enumerate(ids_from(run.task, len(run.args)))
-        if at >= begin
-    ]
+    return [call_at(run, at) for at in range(begin, len(run.args))]
 
 
 def place_in(run: Calls, task: bytes) -> int:

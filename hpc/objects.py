@@ -56,6 +56,16 @@ def put(value: Any) -> ObjectRef[Any]:
     return ensure_client().values.put(value)
 
 
+def _either(given: Any, older: Any, both: str, none: str) -> Any:
+    """The argument that was given, by either of its names. Raises TypeError for ``both``, and for ``none``."""
+    if given is not MISSING and older is not MISSING:
+        raise TypeError(both)
+    found = older if given is MISSING else given
+    if found is MISSING:
+        raise TypeError(none)
+    return found
+
+
 def wait(
     ray_waitables: list[ObjectRef[Any]] = MISSING,
     *,
@@ -72,12 +82,10 @@ def wait(
     are brought to this node, and are ready when they are there; without, it is enough that they exist somewhere.
     ``object_refs`` is an older name of the list.
     """
-    if object_refs is MISSING:
-        object_refs = ray_waitables
-    elif ray_waitables is not MISSING:
-        raise TypeError("hpc.wait takes one list: ray_waitables or object_refs, not both")
-    if object_refs is MISSING:
-        raise TypeError("hpc.wait needs a list of ObjectRefs")
+    object_refs = _either(
+        ray_waitables, object_refs, "hpc.wait takes one list: ray_waitables or object_refs, not both",
+        "hpc.wait needs a list of ObjectRefs",
+    )  # fmt: skip
     if isinstance(object_refs, (ObjectRef, ObjectRefGenerator)):
         raise TypeError("hpc.wait takes a list of ObjectRefs, not a single one")
     if not isinstance(object_refs, list):
@@ -130,12 +138,10 @@ def cancel(
     submitted too. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call,
     and for a reference of an earlier session. ``object_ref`` is an older name of the reference.
     """
-    if object_ref is MISSING:
-        object_ref = ray_waitable
-    elif ray_waitable is not MISSING:
-        raise TypeError("hpc.cancel takes one reference: ray_waitable or object_ref, not both")
-    if object_ref is MISSING:
-        raise TypeError("hpc.cancel needs an ObjectRef or a generator's object")
+    object_ref = _either(
+        ray_waitable, object_ref, "hpc.cancel takes one reference: ray_waitable or object_ref, not both",
+        "hpc.cancel needs an ObjectRef or a generator's object",
+    )  # fmt: skip
     if isinstance(object_ref, ObjectRefGenerator):
         object_ref = object_ref.completed()
     if not isinstance(object_ref, ObjectRef):

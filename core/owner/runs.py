@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpc.core.callruns import calls_of, place_in
-from hpc.core.ids import Address, ids_from
+from hpc.core.ids import Address, ids_from, return_id
 from hpc.core.owner.leases import BATCH
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
@@ -108,7 +108,7 @@ class CallRuns:
     def on_calls_done(self, src: Address, msg: CallsDone) -> None:
         run = self.unfinished.get(msg.task)
         if run is None or msg.at != run.done:
-            for ident, result in zip(ids_from(msg.task, msg.at + len(msg.results))[msg.at :], msg.results):
+            for ident, result in zip(ids_from(return_id(msg.task, msg.at), len(msg.results)), msg.results):
                 self.done(src, Done(ident, 0, [result]))
             return
         self._count(run)

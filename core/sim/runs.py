@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpc.core.callruns import add_result, calls_of
+from hpc.core.callruns import add_result, call_at, calls_of
 from hpc.core.ids import Address
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.wire import ERROR, INLINE, Calls, Done
@@ -41,7 +41,7 @@ def answered_in_run(executor: Executor, machine: OwnerMachine, src: Address, don
     """Answer a call of a run together with those before it; False if it has to be answered alone."""
     result = done.results[0] if len(done.results) == 1 else None
     if (
-        executor.run is None or executor.run_at < 0 or done.task != calls_of(executor.run[1])[executor.run_at].task
+        executor.run is None or executor.run_at < 0 or done.task != call_at(executor.run[1], executor.run_at).task
         or result is None or result.kind not in (INLINE, ERROR) or result.inner or done.retryable or done.exiting
     ):  # fmt: skip
         return False

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.core.callruns import calls_of, place_in
+from hpc.core.callruns import call_at, calls_of, place_in
 from hpc.core.ids import Address, ids_from
 from hpc.core.wire import (
     Call,
@@ -191,7 +191,7 @@ class Executor:
             at = place_in(run, task)
             if at >= 0 and not (self.run is not None and run is self.run[1] and at <= self.run_at):
                 self.skipped.add(task)
-                self.cancelled.append((src, calls_of(run)[at]))
+                self.cancelled.append((src, call_at(run, at)))
                 return True
         return False
 

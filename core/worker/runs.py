@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hpc.core import serialization
-from hpc.core.callruns import add_result, calls_of
+from hpc.core.callruns import add_result, call_at
 from hpc.core.ids import Address, ids_from
 from hpc.core.owner.shell.values import INLINE_BYTES
 from hpc.core.process.context import TaskContext, current_task
@@ -39,12 +39,8 @@ def _make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
     worker, method, first = host.worker, run.method, run.task
     executor, client, running, remember = worker.executor, worker.client, worker.running, worker.record.append
     lock, machine, unsent = client.lock, client.machine, worker.unsent
-    monotonic, simple, loads, set_task = (
-        time.monotonic,
-        serialization.dumps_simple,
-        serialization.loads,
-        current_task.set,
-    )
+    simple, loads = serialization.dumps_simple, serialization.loads
+    monotonic, set_task = time.monotonic, current_task.set
     name = host.full_name(method)
     if name != worker.title.now:
         worker.title.show(name)
@@ -81,10 +77,10 @@ def _make_calls(host: HostsCalls, src: Address, run: Calls) -> None:
             elif (packed := simple(value)) is not None and len(packed) <= INLINE_BYTES and not context.cancelled:
                 result = Result(INLINE, packed)
             else:
-                done = host.returned(src, calls_of(run)[at], context, value)
+                done = host.returned(src, call_at(run, at), context, value)
             value = None
         except BaseException as error:
-            done = host.raised(calls_of(run)[at], context, error)
+            done = host.raised(call_at(run, at), context, error)
             if not (done.retryable or done.exiting) and done.results[0].kind == ERROR:
                 result, done = done.results[0], None
         finally:

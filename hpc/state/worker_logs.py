@@ -201,8 +201,11 @@ def of_task(task: str, suffix: str = "out", attempt: int | None = None) -> LogPa
     known = [row for row in task_rows() if row["task_id"] == task]
     if not known:
         raise FileNotFoundError(f"no process of the session knows a task {task} (any more)")
-    if attempt == 0:  # the first that ran: one that was queued at a busy worker and given back has a later number
-        attempt = min(row["attempt_number"] for row in known)
+    notes: list[str] = []
+    if attempt == 0 and (first := min(row["attempt_number"] for row in known)):
+        # Most likely it was queued at a busy worker and given back before it began: what runs then has a later number.
+        attempt = first
+        notes.append(f"attempt 0 of task {task} is not known: this is attempt {first}, the first that is")
     rows = [row for row in known if attempt is None or row["attempt_number"] == attempt]
     if not rows:
         raise FileNotFoundError(f"task {task} has no attempt {attempt} that is known")
@@ -214,13 +217,14 @@ def of_task(task: str, suffix: str = "out", attempt: int | None = None) -> LogPa
     begin, end = row.get("log_from", (-1, -1))[which], row.get("log_to", (-1, -1))[which]
     shared = row.get("log_shared", 0)
     if begin < 0 and end < 0 and not shared:
-        part.note = f"which part of it task {task} wrote is not known: this is all of worker {row['worker_id']}'s log"
-        return part
-    part.begin, part.end = max(0, begin), end
-    if shared:
-        part.note = (
-            f"{shared} more tasks or calls wrote into this part of the log: very short ones, or at the same time"
-        )
+        notes.append(f"which part of it task {task} wrote is not known: this is all of worker {row['worker_id']}'s log")
+    else:
+        part.begin, part.end = max(0, begin), end
+        if shared:
+            notes.append(
+                f"{shared} more tasks or calls wrote into this part of the log: very short ones, or at the same time"
+            )
+    part.note = "; ".join(notes)
     return part
 
 

@@ -236,7 +236,7 @@ class Client:
     def flush_waiting(self) -> None:
         """Send what waits, if anything does."""
         machine = self.machine
-        if machine.outbox or machine.dropped or self.machine.unviewed:
+        if machine.outbox or machine.dropped or machine.unviewed:
             self.flush()
 
     def flush(self) -> None:

@@ -1,6 +1,7 @@
 """The constructor of a pool: numbers, initializer, options of the actors."""
 
 import os
+import time
 
 import hpc as ray
 from hpc.util.multiprocessing import Pool
@@ -15,9 +16,15 @@ def show(what, call):
         print(what, type(error).__name__)
 
 
-def pid(_=None):
-    import time
+def free(name, value):
+    """What is free, once it is this: the view of it comes a moment later."""
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get(name, 0) != value and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return ray.available_resources().get(name, 0)
 
+
+def pid(_=None):
     time.sleep(0.3)
     return os.getpid()
 
@@ -59,16 +66,16 @@ print("without arguments:", pool.apply(recall))
 pool.terminate()
 show("an initializer that fails", lambda: Pool(1, fails).apply(recall))
 pool = Pool(2, ray_remote_args={"num_cpus": 1})
-print("CPUs of the processes:", ray.available_resources().get("CPU", 0))
+print("CPUs of the processes:", free("CPU", 0))
 print("and they work:", pool.map(abs, [-1, -2]))
 pool.close()
 pool.join()
 pool = Pool(1, ray_remote_args={"resources": {"special": 1}, "runtime_env": {"env_vars": {"GIVEN": "yes"}}})
 print("environment:", pool.apply(lambda: os.environ.get("GIVEN")))
-print("resources:", ray.available_resources().get("special"))
+print("resources:", free("special", 1.0))
 pool.terminate()
 pool = Pool(1)
-print("no CPU by default:", ray.available_resources()["CPU"])
+print("no CPU by default:", free("CPU", 2.0))
 print("the parent's arguments:", pool.apply(lambda: ray.get_runtime_context().get_actor_id() is not None))
 pool.terminate()
 show("a bad option", lambda: Pool(1, ray_remote_args={"nonsense": 1}))

@@ -139,9 +139,9 @@ class Head:
     def forget(self) -> None:
         """All is free again."""
         machine = self.machine
-        for key in list(machine.demands):
-            machine.wants.drop(key)
-        machine.wants.sent.clear()
+        for key in list(machine.demands.table):
+            machine.demands.drop(key)
+        machine.demands.sent.clear()
         machine.promises.forget_all()
         machine.snapshot().seen()
 
@@ -152,7 +152,7 @@ class Head:
             count = min(MAX_DEMAND, tasks - placed)
             spent += self.take(*self.demand(count, strategy))
             placed += sum(n for _, answer in self.machine.outbox for _, n, _ in getattr(answer, "grants", []))
-            if placed < tasks and self.machine.demands:
+            if placed < tasks and self.machine.demands.table:
                 raise RuntimeError(f"no room for {tasks} tasks on {self.size} nodes")
         self.forget()
         return 1e6 * spent / placed

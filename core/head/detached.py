@@ -63,7 +63,7 @@ class DetachedActors:
         to_head: Callable[[Message], None],
     ) -> None:
         self.owner = OwnerMachine(HEAD, send=self._send)
-        self.owner.parts.actors.changed = self._on_change
+        self.owner.actors.changed = self._on_change
         self._forward = forward
         self._nodes = nodes
         self._to_head = to_head
@@ -91,7 +91,7 @@ class DetachedActors:
         def handle(src: Address, msg: Any) -> None:
             handler(src, msg)
             if self.owner.state.dirty:
-                self.owner.settle()
+                self.owner.leases.settle()
 
         return handle
 
@@ -138,7 +138,7 @@ class DetachedActors:
     def begin(self, epoch: int) -> None:
         """Number ids and requests from this head's own number on, and take over the actors of the one before."""
         self.owner.state.made = epoch << 40
-        self.owner.parts.leases.last_request = epoch << 32
+        self.owner.leases.last_request = epoch << 32
         loaded, self._loaded = self._loaded, {}
         for ident, row in loaded.items():
             self._adopt(ident, row)
@@ -148,17 +148,17 @@ class DetachedActors:
         changed, self._changed = self._changed, {}
         for key in changed:
             if key[:1] == _CODE:
-                yield key, self.owner.functions[key[1:]]
+                yield key, self.owner.state.functions[key[1:]]
             else:
-                actor = self.owner.owned_actors.get(key[1:])
+                actor = self.owner.state.actors.get(key[1:])
                 gone = actor is None or actor.state == "dead" or key[1:] not in self._kept
                 yield key, None if gone or actor is None else self._row(actor)
 
     def rows(self) -> Iterator[tuple[bytes, Any]]:
         """All code and all living actors."""
         for fn in {keep.create.fn: None for keep in self._kept.values()}:
-            yield _CODE + fn, self.owner.functions[fn]
-        for ident, actor in self.owner.owned_actors.items():
+            yield _CODE + fn, self.owner.state.functions[fn]
+        for ident, actor in self.owner.state.actors.items():
             if actor.state != "dead" and ident in self._kept:
                 yield _ACTOR + ident, self._row(actor)
 
@@ -171,7 +171,7 @@ class DetachedActors:
     def load(self, key: bytes, data: Any) -> None:
         """Take over a row of the journal."""
         if key[:1] == _CODE:
-            self.owner.functions[key[1:]] = data
+            self.owner.state.functions[key[1:]] = data
         elif data is None:
             self._loaded.pop(key[1:], None)
         else:
@@ -182,30 +182,30 @@ class DetachedActors:
         keep = _decode(kept)
         actor = OwnedActor(keep.create, self._shape_of(keep), restarts, keep.create.holds)
         actor.state, actor.incarnation, actor.why = state, incarnation, why
-        self.owner.owned_actors[ident] = actor
-        self.owner.own(ident)
+        self.owner.state.actors[ident] = actor
+        self.owner.objects.own(ident)
         self._keep(keep, actor)
         if where:
             lease = Lease(where[0], Address(where[1], where[2]), actor.shape, where[4])
-            self.owner.leases[lease.ident] = actor.shape.leases[lease.ident] = lease
+            self.owner.state.leases[lease.ident] = actor.shape.leases[lease.ident] = lease
             self.owner.state.known[lease.worker] = {keep.create.fn}
             lease.actor, actor.lease = actor, lease
             actor.worker, actor.path = lease.worker, where[3]
         if state == "alive":
-            self.owner.set_result(ident, Result(INLINE, NONE))
-        self.owner.parts.arguments.take(actor, keep.create.refs, keep.create.holds)
+            self.owner.objects.set_result(ident, Result(INLINE, NONE))
+        self.owner.arguments.take(actor, keep.create.refs, keep.create.holds)
         if not actor.unresolved:
-            self.owner.parts.actors.place(actor)
+            self.owner.actors.place(actor)
 
     def _on_head_leases(self, src: Address, msg: HeadLeases) -> None:
         """What a raylet keeps for the head, said to one that has taken another's place."""
         kept = dict(msg.leases)
-        for lease in [le for le in self.owner.leases.values() if le.worker.node == src.node]:
+        for lease in [le for le in self.owner.state.leases.values() if le.worker.node == src.node]:
             if lease.ident not in kept:
-                self.owner.parts.leases.lose(lease, None, "crash", "it ended while the head was away")
+                self.owner.leases.lose(lease, None, "crash", "it ended while the head was away")
             elif lease.actor is not None and lease.actor.state != "alive":
                 self._create_again(lease, lease.actor)
-        for ident in [ident for ident in kept if ident not in self.owner.leases]:
+        for ident in [ident for ident in kept if ident not in self.owner.state.leases]:
             self._send(raylet_of(src.node), LeaseReturn(ident, retire=True))
 
     def _create_again(self, lease: Lease, actor: OwnedActor) -> None:
@@ -213,15 +213,15 @@ class DetachedActors:
         says so again."""
         shape, create = actor.shape, actor.create
         create.lease, create.incarnation = lease.ident, actor.incarnation
-        create.values, error = self.owner.parts.arguments.values(create.refs) if not actor.unresolved else ((), None)
+        create.values, error = self.owner.arguments.values(create.refs) if not actor.unresolved else ((), None)
         if actor.unresolved or error is not None:
             # What it needs is not at hand any more: begin anew when it is.
-            self.owner.parts.leases.give_back(lease, retire=True)
+            self.owner.leases.give_back(lease, retire=True)
             lease.actor = actor.lease = None
-            self.owner.parts.actors.place(actor)
+            self.owner.actors.place(actor)
             return
         self._send(lease.worker, self._begin(lease, shape))
-        self._send(lease.worker, DefineFunction(create.fn, self.owner.functions[create.fn]))
+        self._send(lease.worker, DefineFunction(create.fn, self.owner.state.functions[create.fn]))
         self._send(lease.worker, create)
 
     def _begin(self, lease: Lease, shape: Shape) -> LeaseBegin:
@@ -235,24 +235,24 @@ class DetachedActors:
     def _on_keep_actor(self, src: Address, msg: KeepActor) -> None:
         """Make the actor, and answer once the owners of its arguments know that the head holds them."""
         create = msg.create
-        if create.actor not in self.owner.owned_actors:
+        if create.actor not in self.owner.state.actors:
             if self._kept_bytes + _size(msg) > MAX_KEPT_BYTES:
                 why = f"the code and arguments of detached actors may take {MAX_KEPT_BYTES >> 20} MiB together"
                 self._send(src, Answer(msg.req, False, why=why))
                 return
-            self.owner.functions[create.fn] = msg.code
+            self.owner.state.functions[create.fn] = msg.code
             self._changed[_CODE + create.fn] = None
             msg.code = b""
             shape = self._shape_of(msg)
             self._kept[create.actor] = msg
-            actor = self.owner.create_actor(create, shape, msg.restarts, create.holds)
+            actor = self.owner.actors.create(create, shape, msg.restarts, create.holds)
             self._keep(msg, actor)
             if actor.state == "dead":  # at once, because of an argument: before it had its name
                 self._to_head(NameRelease(actor.namespace, actor.name, create.actor))
-                self.owner.parts.actors.announce(actor)
-                self.owner.let_go(create.actor)
+                self.owner.actors.announce(actor)
+                self.owner.objects.let_go(create.actor)
         answer = Answer(msg.req, True)
-        self.owner.when_acked([*create.refs, *create.holds], lambda: self._send(src, answer))
+        self.owner.objects.when_acked([*create.refs, *create.holds], lambda: self._send(src, answer))
 
     def _keep(self, msg: KeepActor, actor: OwnedActor) -> None:
         create = msg.create
@@ -269,20 +269,20 @@ class DetachedActors:
         if shape is None:
             shape = self._shapes[key] = Shape(msg.held, msg.placement, msg.strategy, msg.env, True)
             shape.job, shape.driver = msg.job, msg.driver
-            self.owner.add_shape(shape)
+            self.owner.leases.add_shape(shape)
         return shape
 
     def _on_lease_grant(self, src: Address, msg: LeaseGrant) -> None:
-        if msg.req not in self.owner.requests:  # a head before us asked for it
+        if msg.req not in self.owner.state.requests:  # a head before us asked for it
             self._send(raylet_of(msg.worker.node), LeaseReturn(msg.lease, retire=True))
             return
-        self.owner.paths[msg.worker] = msg.path
-        self.owner.parts.leases.on_lease_grant(src, msg)
+        self.owner.state.paths[msg.worker] = msg.path
+        self.owner.leases.on_lease_grant(src, msg)
 
     def _on_lease_infeasible(self, src: Address, msg: LeaseInfeasible) -> None:
-        self.owner.parts.leases.on_lease_infeasible(src, msg)
+        self.owner.leases.on_lease_infeasible(src, msg)
         warnings, self.owner.state.warnings[:] = list(self.owner.state.warnings), []
-        shape = self.owner.requests.get(msg.req)
+        shape = self.owner.state.requests.get(msg.req)
         for why in warnings:
             if shape is not None and shape.driver is not None:
                 self._send(shape.driver, PgWarning(b"", why))
@@ -291,7 +291,7 @@ class DetachedActors:
 
     def _on_change(self, ident: bytes) -> None:
         self._changed[_ACTOR + ident] = None
-        actor = self.owner.owned_actors.get(ident)
+        actor = self.owner.state.actors.get(ident)
         if actor is not None and actor.state == "dead":
             kept = self._kept.pop(ident, None)
             self._kept_bytes -= 0 if kept is None else _size(kept)
@@ -314,7 +314,7 @@ class DetachedActors:
         """What is due by time. Returns the time of the next tick."""
         if self._homeless and any(True for _ in self._nodes()):
             self._homeless = False
-            self.owner.parts.leases.ask_all_anew()
+            self.owner.leases.ask_all_anew()
         return self.owner.tick(now)
 
 

@@ -93,8 +93,7 @@ class HeadMachine:
         self._silent_at = 0.0
         self.promises = Promises(self.nodes, self._stale, epoch)
         self.groups = Groups(self.outbox, self.promises.new)
-        self.wants = Demands(self.nodes, self.dead, self.groups, self.promises, self.outbox)
-        self.demands = self.wants.table
+        self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.outbox)
         self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             **self.detached.handlers,
@@ -130,7 +129,7 @@ class HeadMachine:
             self._serve()
 
     def _set_time(self, now: float) -> None:
-        self.now = self.groups.now = self.promises.now = self.wants.now = now
+        self.now = self.groups.now = self.promises.now = self.demands.now = now
 
     # -------------------------------------------------------------- what a restarted head must know
 
@@ -184,7 +183,7 @@ class HeadMachine:
         self._joined[info.node] = info
         self._silent_at = min(self._silent_at, self.now + self.suspect_s)
         self.journal.append(Joined(info))
-        self.wants.nodes_changed()
+        self.demands.nodes_changed()
         self.groups.node_joined()
 
     def _tell_joins(self) -> None:
@@ -229,12 +228,12 @@ class HeadMachine:
         self.cut.append(number)
         self._stale[number] = None
         self._joined.pop(number, None)
-        self.wants.forget_node(number)
+        self.demands.forget_node(number)
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
         self.detached.node_gone(number, why)
-        self.wants.nodes_changed()
+        self.demands.nodes_changed()
         self.groups.node_lost(number)
         self._serve()
 
@@ -259,7 +258,7 @@ class HeadMachine:
     # -------------------------------------------------------------- demand
 
     def _on_demand(self, src: Address, msg: Demand) -> None:
-        self.wants.on_demand(src, msg)
+        self.demands.on_demand(src, msg)
 
     def snapshot(self) -> Columns:
         """What is free on the nodes that take work, less what was promised."""
@@ -275,7 +274,7 @@ class HeadMachine:
         """Tell of those who joined, reserve what placement groups wait for, and answer demands with tickets, oldest
         first, as far as there is room in the last known columns."""
         self._tell_joins()
-        if not self.demands and not self.groups.are_waiting:
+        if not self.demands.table and not self.groups.are_waiting:
             return
         columns = self.snapshot()
         stirred, self.groups.stirred = self.groups.stirred, False
@@ -283,7 +282,7 @@ class HeadMachine:
             self._replan = False
             self.groups.plan(columns)
         self.promises.bundles_changed |= stirred
-        self.wants.serve(columns)
+        self.demands.serve(columns)
         columns.seen()
 
     # -------------------------------------------------------------- names and keys
@@ -419,5 +418,5 @@ class HeadMachine:
             self._plan_at = now + (REFUSED_S if any(group.refused for group in unplaced) else 0.25)
         next_at = self.detached.tick(now)
         self._serve()
-        next_at = min(next_at, self.wants.next_at(now) if self.demands else now + 1.0)
+        next_at = min(next_at, self.demands.next_at(now) if self.demands.table else now + 1.0)
         return min(next_at, self._plan_at) if waiting else next_at

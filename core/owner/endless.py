@@ -18,19 +18,20 @@ def never_come(machine: OwnerMachine, idents: Iterable[bytes], blocked: Callable
     verdicts: dict[bytes, CallRec | None] = {}
     found: list[CallRec] = []
     for ident in idents:
-        if machine.objects[ident].result is not None:
+        if machine.state.entries[ident].result is not None:
             continue
-        maker = machine.maker_of(ident)
+        maker = machine.streams.maker_of(ident)
         to_judge = [maker]
         while to_judge:
             task = to_judge[-1]
-            rec = machine.unfinished(task)
+            rec = machine.state.unfinished(task)
             if task in verdicts or rec is None or rec.cancelled:
                 verdicts.setdefault(task, None)
                 to_judge.pop()
                 continue
-            missing = [arg for arg in rec.msg.refs if machine.objects[arg].result is None] if rec.unresolved else []
-            makers = [machine.maker_of(arg) for arg in missing]
+            refs = rec.msg.refs if rec.unresolved else ()
+            missing = [arg for arg in refs if machine.state.entries[arg].result is None]
+            makers = [machine.streams.maker_of(arg) for arg in missing]
             unknown = [one for one in makers if one not in verdicts]
             if unknown:
                 to_judge += unknown

@@ -13,7 +13,7 @@ written here and nowhere else: `done`, `ended`, `object_freed`, `lease_lost`, `p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
@@ -77,22 +77,6 @@ from hpc.core.wire import (
 )
 
 
-class Parts(NamedTuple):
-    """The parts of the machine, in the order in which they know each other."""
-
-    objects: Objects
-    streams: Streams
-    arguments: Arguments
-    leases: Leases
-    tasks: Tasks
-    withdraw: Withdraw
-    calls: Calls
-    lineage: Lineage
-    actors: Actors
-    groups: Groups
-    pins: Pins
-
-
 class OwnerMachine:
     """All that an owner knows and decides."""
 
@@ -115,36 +99,18 @@ class OwnerMachine:
         lineage = Lineage(state, objects, streams, tasks, calls)
         actors = Actors(state, objects, arguments, leases, calls)
         groups = Groups(state, objects, withdraw)
-        pins = Pins(state)
-        self.parts = Parts(
-            objects, streams, arguments, leases, tasks, withdraw, calls, lineage, actors, groups, pins
-        )  # fmt: skip
+        #: The parts, in the order in which they know each other.
+        self.objects, self.streams, self.arguments, self.leases, self.tasks = objects, streams, arguments, leases, tasks
+        self.withdraw, self.calls, self.lineage, self.actors, self.groups = withdraw, calls, lineage, actors, groups
+        self.pins = pins = Pins(state)
         #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
         self.on_gone: Callable[[Address], None] = lambda addr: None
 
-        # What shells and the simulator use: tables of the state, and methods of the parts as they are, so that a call
-        # costs no other in between.
-        self.addr, self.raylet, self.asked, self.paths = addr, state.raylet, state.asked, state.paths
+        # What a shell drives the machine by. All else is said to a part, `machine.tasks.submit`, or read in a table of
+        # the state, `machine.state.tasks`.
+        self.addr, self.raylet, self.enter, self.new_ids = addr, state.raylet, state.enter, state.new_ids
         self.outbox, self.urgent, self.woken, self.unpinned = state.outbox, state.urgent, state.woken, state.unpinned
         self.send, self.box, self.take_outbox, self.dropped = state.send, state.box, state.take_outbox, state.dropped
-        self.enter, self.new_ids, self.unfinished = state.enter, state.new_ids, state.unfinished
-        self.gone, self.gone_nodes, self.nodes_used = state.gone, state.gone_nodes, state.nodes_used
-        self.objects, self.unseen, self.error_watches = state.entries, state.unseen, state.error_watches
-        self.own, self.hold = objects.own, objects.hold
-        self.let_go, self.let_go_all, self.drain_dropped = objects.let_go, objects.let_go_all, objects.drain_dropped
-        self.hand_over, self.when_acked = objects.hand_over, objects.when_acked
-        self.hold_until_acked, self.copies_lost = objects.hold_until_acked, objects.copies_lost
-        self.await_value, self.await_no_more = objects.await_value, objects.await_no_more
-        self.set_result, self.finish_with = objects.set_result, objects.finish_with
-        self.put_inline, self.put_stored, self.free_values = objects.put_inline, objects.put_stored, lineage.free_values
-        self.streams, self.maker_of, self.take_item = state.streams, streams.maker_of, streams.take_item
-        self.shapes, self.requests, self.leases = state.shapes, state.requests, state.leases
-        self.functions, self.add_shape, self.ask_exactly = state.functions, leases.add_shape, leases.ask_exactly
-        self.tasks, self.submit, self.settle = state.tasks, tasks.submit, leases.settle
-        self.calls, self.clients, self.runs = state.calls, state.clients, calls.runs
-        self.submit_call, self.pending_calls = calls.submit, calls.pending
-        self.owned_actors, self.create_actor, self.kill_actor = state.actors, actors.create, actors.kill
-        self.make_group, self.on_group_state, self.pins, self.unviewed = groups.make, groups.hear, pins, pins.unviewed
 
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             ActorState: calls.on_actor_state,
@@ -193,19 +159,19 @@ class OwnerMachine:
             else:
                 handler(src, msg)
         if self.state.dirty:
-            self.settle()
+            self.leases.settle()
         return others
 
     def tick(self, now: float) -> float:
         """What is due by time. Returns the time of the next tick."""
-        self.parts.withdraw.tick()
-        return self.parts.leases.tick(now)
+        self.withdraw.tick()
+        return self.leases.tick(now)
 
     def is_needed(self) -> bool:
         """Whether others hold what this process owns or work for it, or an answer waits for their word: it does not
         end then if it can help it."""
         state = self.state
-        if state.tasks or state.calls or self.runs.unfinished or state.leases or state.handed_over:
+        if state.tasks or state.calls or self.calls.runs.unfinished or state.leases or state.handed_over:
             return True
         return any((entry.owned and entry.nodes) or entry.on_ack for entry in state.entries.values())
 
@@ -214,78 +180,78 @@ class OwnerMachine:
     def resolved(self, rec: TaskRec | CallRec | OwnedActor) -> None:
         """All references among the arguments have values."""
         if isinstance(rec, TaskRec):
-            self.parts.tasks.resolved(rec)
+            self.tasks.resolved(rec)
         elif isinstance(rec, CallRec):
-            self.parts.calls.resolved(rec)
+            self.calls.resolved(rec)
         else:
-            self.parts.actors.place(rec)
+            self.actors.place(rec)
 
     def done(self, src: Address, msg: Done) -> None:
         """A task of ours has ended, or a call, or the constructor of an actor, or what nobody waits for any more."""
-        task = self.tasks.get(msg.task)
+        task = self.state.tasks.get(msg.task)
         if task is not None and task.msg.attempt == msg.attempt:
-            self.parts.tasks.done(src, task, msg)
+            self.tasks.done(src, task, msg)
             return
-        call = self.calls.get(msg.task)
+        call = self.state.calls.get(msg.task)
         if call is not None and call.msg.attempt == msg.attempt:
-            self.parts.calls.done(src, call, msg)
+            self.calls.done(src, call, msg)
             return
-        actor = self.owned_actors.get(msg.task)
+        actor = self.state.actors.get(msg.task)
         if actor is not None and call is None:
             if actor.incarnation == msg.attempt and actor.state != "dead":
-                self.parts.actors.created(actor, msg.results[0])
-        elif call is None and self.runs.ended_alone(src, msg.task):
+                self.actors.created(actor, msg.results[0])
+        elif call is None and self.calls.runs.ended_alone(src, msg.task):
             self.done(src, msg)
         else:
-            self.parts.streams.discard_all(src, msg)
+            self.streams.discard_all(src, msg)
 
     def ended(self, rec: TaskRec | CallRec, results: list[Result], src: Address) -> list[bytes]:
         """A task or call is over, and no longer in its table: how its values can be made again is noted, then they are
         told, then its arguments are let go. Returns the items of a generator that have to be made again."""
-        parts, msg = self.parts, rec.msg
+        msg = rec.msg
         if msg.num_returns < 0:
-            results = parts.streams.checked(rec, results)
+            results = self.streams.checked(rec, results)
         origin = self.state.origins.get(msg.task)
         several = msg.num_returns < 0 or len(results) > 1 or (len(results) == 1 and results[0].kind == STORED)
         lost: list[bytes] = []
         if origin is None and several:
-            parts.lineage.remember(rec, results)
-            lost = parts.streams.lost_items(rec)
-        parts.streams.set_results(rec, results, src)
+            self.lineage.remember(rec, results)
+            lost = self.streams.lost_items(rec)
+        self.streams.set_results(rec, results, src)
         if rec.holds:
-            self.let_go_all(rec.holds)
+            self.objects.let_go_all(rec.holds)
         if msg.refs:
-            self.let_go_all(msg.refs)
+            self.objects.let_go_all(msg.refs)
         if origin is not None:
-            parts.lineage.rebuilt(origin, results[0])
+            self.lineage.rebuilt(origin, results[0])
         elif several:
-            parts.lineage.remembered(msg.task)
+            self.lineage.remembered(msg.task)
         return lost
 
     def lease_lost(self, lease: Lease, running: bytes | None, cause: LostCause, why: str) -> None:
         """The worker of a lease is gone (see `Leases.lose`), and an actor with it, or tasks on their way to it."""
         if lease.actor is None:
-            self.parts.tasks.lease_lost(lease, running, cause, why)
+            self.tasks.lease_lost(lease, running, cause, why)
         else:
-            self.parts.actors.lost(lease.actor, cause, why, running in (None, lease.actor.create.actor))
+            self.actors.lost(lease.actor, cause, why, running in (None, lease.actor.create.actor))
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> bool:
         """Cancel the task or call that makes this object; False if it is none of ours that is still unfinished. Raises
         ValueError for ``force`` with a call."""
-        self.runs.unfold_call(ident)
-        maker = self.maker_of(ident)
-        if (call := self.calls.get(maker)) is not None:
-            self.parts.calls.cancel(call, force, recursive)
-        elif (task := self.tasks.get(maker)) is not None:
-            self.parts.withdraw.cancel(task, force, recursive)
+        self.calls.runs.unfold_call(ident)
+        maker = self.streams.maker_of(ident)
+        if (call := self.state.calls.get(maker)) is not None:
+            self.calls.cancel(call, force, recursive)
+        elif (task := self.state.tasks.get(maker)) is not None:
+            self.withdraw.cancel(task, force, recursive)
         else:
             return False
         return True
 
     def cancel_children(self, parent: bytes) -> None:
         """Cancel what a task or call of this process has submitted and is not finished, and their children."""
-        self.parts.withdraw.cancel_children(parent)
-        self.parts.calls.cancel_children(parent)
+        self.withdraw.cancel_children(parent)
+        self.calls.cancel_children(parent)
 
     def _on_cancel_object(self, src: Address, msg: CancelObject) -> None:
         """Another process wants the task or call cancelled that makes an object of ours."""
@@ -301,42 +267,42 @@ class OwnerMachine:
 
     def object_freed(self, ident: bytes) -> None:
         """Nobody holds this object of ours any more: a generator ends, its origin may be forgotten, an actor ends."""
-        if self.streams:
-            self.parts.streams.object_freed(ident)
-        self.parts.lineage.object_freed(ident)
-        if ident in self.owned_actors:
-            self.parts.actors.object_freed(ident)
+        if self.state.streams:
+            self.streams.object_freed(ident)
+        self.lineage.object_freed(ident)
+        if ident in self.state.actors:
+            self.actors.object_freed(ident)
 
     def object_forgotten(self, ident: bytes) -> None:
         """Nobody here holds the object any more, whoever owns it, and `object_freed` is over."""
-        if ident in self.clients:
-            self.parts.calls.object_forgotten(ident)
+        if ident in self.state.clients:
+            self.calls.object_forgotten(ident)
 
     def value_lost(self, entry: Entry, why: str) -> None:
         """No copy of the value of an object of ours is left: it is made again, or it is an error."""
-        self.parts.lineage.all_copies_lost(entry, why)
+        self.lineage.all_copies_lost(entry, why)
 
     # -------------------------------------------------------------- the order: deaths
 
     def process_gone(self, addr: Address) -> None:
         """A process is gone: questions to it have no answer, then what it owned is lost, then the actors that it
         created, with the calls to them."""
-        self.gone.add(addr)
+        self.state.gone.add(addr)
         self.outbox.pop(addr, None)
         self.on_gone(addr)
-        self.parts.objects.process_gone(addr)
-        self.parts.calls.process_gone(addr)
+        self.objects.process_gone(addr)
+        self.calls.process_gone(addr)
 
     def node_gone(self, node: int, why: str) -> None:
         """A node is gone: the workers there first, then its processes, its copies and its holds, then demands that may
         have been forwarded to it, then the actors whose owner was there."""
-        self.gone_nodes[node] = why
-        self.parts.leases.node_gone(node, why)
-        for addr in self.parts.objects.met_on(node):
+        self.state.gone_nodes[node] = why
+        self.leases.node_gone(node, why)
+        for addr in self.objects.met_on(node):
             self.process_gone(addr)
-        self.parts.objects.node_gone(node)
-        self.parts.leases.ask_all_anew()
-        self.parts.calls.node_gone(node, why)
+        self.objects.node_gone(node)
+        self.leases.ask_all_anew()
+        self.calls.node_gone(node, why)
 
     def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
         """A frame of ours could not be delivered: whatever its owner was, it is gone."""
@@ -345,13 +311,13 @@ class OwnerMachine:
 
     def _on_head_restarted(self, src: Address, msg: HeadRestarted) -> None:
         """Questions that have no answer yet are asked again, in their order; so are names given back again."""
-        for question in self.asked.values():
+        for question in self.state.asked.values():
             self.send(HEAD, question)
-        self.parts.calls.head_restarted()
-        for entry in self.objects.values():
+        self.calls.head_restarted()
+        for entry in self.state.entries.values():
             if entry.asked and entry.result is None and owner_of(entry.ident) == HEAD:
                 self.send(HEAD, GetObject(entry.ident))
-        self.parts.groups.head_restarted()
+        self.groups.head_restarted()
 
     # -------------------------------------------------------------- what the shell could not send or understand
 
@@ -366,7 +332,7 @@ class OwnerMachine:
 
     def cut_off(self, peer: Address, why: str) -> None:
         """What a process said cannot be understood: it counts as gone, and is ended where it works for us."""
-        for lease in self.leases.values():
+        for lease in self.state.leases.values():
             if lease.worker == peer:
                 self.send(raylet_of(peer.node), KillWorker(peer, lease.ident, f"its owner cut the connection: {why}"))
         self.process_gone(peer)

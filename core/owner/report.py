@@ -24,17 +24,17 @@ STATES = {"pending": "PENDING_CREATION", "alive": "ALIVE", "restarting": "RESTAR
 
 def report(machine: OwnerMachine, what: str, limit: int) -> list[Row]:
     """At most ``limit`` rows of "tasks", "actors", "objects" or "demand"; none for anything else."""
-    machine.runs.unfold_all()
+    machine.calls.runs.unfold_all()
     if what == "tasks":
-        tasks: Iterable[Row] = (_task(machine, rec) for rec in machine.tasks.values())
-        calls = (_call(machine, rec) for rec in machine.calls.values())
+        tasks: Iterable[Row] = (_task(machine, rec) for rec in machine.state.tasks.values())
+        calls = (_call(machine, rec) for rec in machine.state.calls.values())
         return [*islice(tasks, limit), *islice(calls, limit)][:limit]
     if what == "actors":
-        return [_actor(machine, actor) for actor in islice(machine.owned_actors.values(), limit)]
+        return [_actor(machine, actor) for actor in islice(machine.state.actors.values(), limit)]
     if what == "objects":
-        return [_object(machine, entry) for entry in islice(machine.objects.values(), limit)]
+        return [_object(machine, entry) for entry in islice(machine.state.entries.values(), limit)]
     if what == "demand":
-        return [_demand(machine, shape) for shape in machine.shapes if shape.queue or shape.actors][:limit]
+        return [_demand(machine, shape) for shape in machine.state.shapes if shape.queue or shape.actors][:limit]
     return []
 
 
@@ -101,10 +101,10 @@ def _standing(machine: OwnerMachine, rec: TaskRec) -> tuple[str, str]:
 
 
 def _waits_for(machine: OwnerMachine, refs: Sequence[bytes]) -> str:
-    missing = [i for i in dict.fromkeys(refs) if (e := machine.objects.get(i)) is None or e.result is None]
+    missing = [i for i in dict.fromkeys(refs) if (e := machine.state.entries.get(i)) is None or e.result is None]
     shown = []
     for ident in missing[:3]:
-        maker = machine.unfinished(ident)
+        maker = machine.state.unfinished(ident)
         name = getattr(maker.msg, "name", None) or getattr(maker.msg, "method", "") if maker is not None else ""
         shown.append(f"{ident.hex()}" + (f" (made by {name})" if name else ""))
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -122,7 +122,7 @@ def _call(machine: OwnerMachine, rec: CallRec) -> Row:
             "PENDING_ACTOR_TASK_ORDERING_OR_CONCURRENCY",
             f"its actor is {client.state}: {client.why or 'wait'}",
         )
-        owned = machine.owned_actors.get(client.actor)
+        owned = machine.state.actors.get(client.actor)
         if owned is not None and client.state != "alive":
             why = "its actor is not there yet: " + _why_actor(machine, owned)
     return {

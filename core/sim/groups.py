@@ -44,7 +44,7 @@ class GroupSim:
 
     def _ask(self, msg: PgCreate | PgRemove) -> None:
         machine = self.submitter.process.machine
-        machine.asked[msg.req] = msg
+        machine.state.asked[msg.req] = msg
         machine.send(HEAD, msg)
         self.world.flush(self.submitter.process)
 
@@ -54,7 +54,7 @@ class GroupSim:
 
     def _on_message(self, src: Address, msg: Message) -> None:
         if isinstance(msg, Answer):
-            self.submitter.process.machine.asked.pop(msg.req, None)
+            self.submitter.process.machine.state.asked.pop(msg.req, None)
 
     def operate(self) -> None:
         """One random thing."""
@@ -86,7 +86,7 @@ class GroupSim:
         index = self.rng.choice([-1, *range(size)])
         held = {"CPU": UNIT}
         shape = Shape({} if actor else held, held, ["pg", group, index, False], {}, actor)
-        return group, self.submitter.process.machine.add_shape(shape)
+        return group, self.submitter.process.machine.leases.add_shape(shape)
 
     def _submit(self) -> None:
         group, shape = self._shape(False)
@@ -101,7 +101,7 @@ class GroupSim:
     def _submit_large(self) -> None:
         """A task outside of all groups that needs a whole node."""
         held = dict(self.world.nodes[1].machine.leasing.resources.totals)
-        shape = self.submitter.process.machine.add_shape(Shape(held, held, "DEFAULT", {}, False))
+        shape = self.submitter.process.machine.leases.add_shape(Shape(held, held, "DEFAULT", {}, False))
         self.tasks += 1
         number = 1_000_000 + self.tasks
         ident = self.submitter.submit(Program(number, 0.003), [], shape=shape)
@@ -179,7 +179,8 @@ class GroupSim:
         for group in (*groups.table.values(), *groups.removed.values()):
             if group.state != REMOVED or any(group.nodes) or group.planned:
                 self.problem(f"the head still has {group}")
-        if [req for req in self.submitter.process.machine.asked if req > FIRST_REQ] and self.submitter.process.alive:
+        submitter = self.submitter.process
+        if submitter.alive and any(req > FIRST_REQ for req in submitter.machine.state.asked):
             self.problem("questions about groups have no answer")
         for node in self.world.nodes.values():
             bundles = node.machine.leasing.bundles

@@ -77,10 +77,10 @@ class Submitter:
         self.world = world
         self.process = process
         machine = process.machine
-        machine.functions[FN] = b"code"
+        machine.state.functions[FN] = b"code"
         held = {"CPU": int(cpus * UNIT)}
-        self.shape = machine.add_shape(Shape(held, held, "DEFAULT", {}, False))
-        self.actor_shape = machine.add_shape(Shape({}, held, "DEFAULT", {}, True))
+        self.shape = machine.leases.add_shape(Shape(held, held, "DEFAULT", {}, False))
+        self.actor_shape = machine.leases.add_shape(Shape({}, held, "DEFAULT", {}, True))
         self._kinds: dict[tuple[bytes, int], CallKind] = {}
 
     def submit(
@@ -111,13 +111,13 @@ class Submitter:
             depth=depth,
             window=window,
         )
-        machine.submit(msg, shape or self.shape, retries, False, holds or [])
+        machine.tasks.submit(msg, shape or self.shape, retries, False, holds or [])
         self.world.flush(self.process)
         return task
 
     def put(self, value: int, inner: list[bytes]) -> bytes:
         """An object with references inside; its id, held once."""
-        return self.process.machine.put_inline(msgspec.msgpack.encode(value), inner)
+        return self.process.machine.objects.put_inline(msgspec.msgpack.encode(value), inner)
 
     def cancel(self, ident: bytes) -> None:
         """Cancel the task that makes the object."""
@@ -126,7 +126,7 @@ class Submitter:
 
     def kill(self, actor: bytes) -> None:
         """End an actor by force."""
-        self.process.machine.kill_actor(actor, True)
+        self.process.machine.actors.kill(actor, True)
         self.world.flush(self.process)
 
     def take(self, task: bytes, index: int, then: Any) -> None:
@@ -135,12 +135,12 @@ class Submitter:
         ident = item_id(task, index)
 
         def there() -> None:
-            result = machine.objects[ident].result
+            result = machine.state.entries[ident].result
             if result is END:
                 then(None)
                 return
             assert result is not None
-            machine.take_item(task)
+            machine.streams.take_item(task)
             self.drop([ident])
             self.world.flush(self.process)
             then(value_of(result))
@@ -151,7 +151,7 @@ class Submitter:
         """Create an actor; its id, held once."""
         machine = self.process.machine
         ident = machine.new_ids()
-        machine.create_actor(CreateActor(ident, 0, FN, "actor", b"", {}), shape or self.actor_shape, restarts, [])
+        machine.actors.create(CreateActor(ident, 0, FN, "actor", b"", {}), shape or self.actor_shape, restarts, [])
         self.world.flush(self.process)
         return ident
 
@@ -168,44 +168,44 @@ class Submitter:
         args = msgspec.msgpack.encode(program)
         if not refs and not holds:
             kind = self._kinds.setdefault((actor, retries), CallKind("run", retries, False))
-            ident = machine.runs.add(kind, actor, args, b"")
+            ident = machine.calls.runs.add(kind, actor, args, b"")
             if ident is not None:
                 if machine.urgent:
                     self.world.flush(self.process)
                 return ident
         task = machine.new_ids()
         msg = Call(task, 0, actor, 0, 0, "run", args, 1, refs=tuple(refs or ()), holds=tuple(holds or ()))
-        machine.submit_call(msg, retries, holds or [])
+        machine.calls.submit(msg, retries, holds or [])
         self.world.flush(self.process)
         return task
 
     def when_all(self, idents: list[bytes], then: Any) -> None:
         """Call ``then`` once all have values."""
         machine = self.process.machine
-        entries = [machine.objects[i] for i in dict.fromkeys(idents)]
+        entries = [machine.state.entries[i] for i in dict.fromkeys(idents)]
         pending = [e for e in entries if e.result is None]
         if not pending:
             then()
             return
         waiter = Waiter(len(pending), then)
         for entry in pending:
-            machine.await_value(entry, waiter)
-        machine.ask_exactly()
+            machine.objects.await_value(entry, waiter)
+        machine.leases.ask_exactly()
         self.world.flush(self.process, everything=True)
 
     def has_value(self, ident: bytes) -> bool:
         """Whether the object has a value at the moment."""
-        return self.process.machine.objects[ident].result is not None
+        return self.process.machine.state.entries[ident].result is not None
 
     def result(self, ident: bytes) -> Any:
         """The value of an object that has one."""
-        result = self.process.machine.objects[ident].result
+        result = self.process.machine.state.entries[ident].result
         assert result is not None
         return value_of(result)
 
     def lives(self, actor: bytes) -> bool:
         """Whether an actor of this process's has not ended."""
-        owned = self.process.machine.owned_actors.get(actor)
+        owned = self.process.machine.state.actors.get(actor)
         return owned is not None and owned.state != "dead" and not owned.ending
 
     def drop(self, idents: list[bytes]) -> None:

@@ -33,7 +33,7 @@ class Questions:
         req = self._req
         machine = self.process.machine
         actor = rng.choice(actors) if actors else b""
-        owned = machine.owned_actors.get(actor)
+        owned = machine.state.actors.get(actor)
         msg: Message
         if owned is not None and owned.state != "dead" and not owned.name and rng.random() < 0.5:
             owned.name, owned.namespace = f"name{req}", SPACE
@@ -42,14 +42,14 @@ class Questions:
         else:
             key = self.keys[req] = b"key%d" % req
             msg = KvPut(req, SPACE, key, b"value%d" % req, overwrite=False)
-        machine.asked[req] = msg
+        machine.state.asked[req] = msg
         machine.send(HEAD, msg)
         self.world.flush(self.process)
 
     def _on_message(self, src: Address, msg: Message) -> None:
         if not isinstance(msg, Answer):
             return
-        if self.process.machine.asked.pop(msg.req, None) is None:
+        if self.process.machine.state.asked.pop(msg.req, None) is None:
             return
         self.answers[msg.req] = msg
         if not msg.ok or (msg.req in self.keys and msg.data != b"1"):
@@ -58,7 +58,7 @@ class Questions:
     @property
     def all_answered(self) -> bool:
         """Whether no question is left."""
-        return not [req for req in self.process.machine.asked if req > 0]
+        return not [req for req in self.process.machine.state.asked if req > 0]
 
     def check(self) -> list[str]:
         """What is wrong at the end, when all actors are gone."""
@@ -78,6 +78,6 @@ class Questions:
             free = self.world.nodes[number].machine.leasing.resources.free
             if node.suspect or node.free != free:
                 problems.append(f"the head believes that node {number} has {node.free} free, not {free}")
-        if head.demands:
-            problems.append(f"the head still has demands: {list(head.demands)}")
+        if head.demands.table:
+            problems.append(f"the head still has demands: {list(head.demands.table)}")
         return problems

@@ -77,7 +77,7 @@ class Glances:
     def glance(self, ident: bytes) -> None:
         """Sometimes read an object, if it is stored."""
         machine, choice = self.process.machine, self.rng.random()
-        entry = machine.objects.get(ident)
+        entry = machine.state.entries.get(ident)
         if entry is None or entry.result is None or entry.result.kind != STORED or not self.process.alive:
             return
         if choice < 0.2:
@@ -93,13 +93,13 @@ class Glances:
             nonlocal ended
             ended = True
             self.views += 1
-            self.world.clock.after(self.rng.random() * 0.05, lambda: self.process.machine.unviewed.append(pin))
+            self.world.clock.after(self.rng.random() * 0.05, lambda: self.process.machine.pins.unviewed.append(pin))
 
         def not_there(bad: bytes, failed: Failed) -> None:
             nonlocal ended
             ended = True
-            if failed.cause != "no_room" and bad in self.process.machine.objects:
-                self.process.machine.copies_lost(bad, failed.lost)
+            if failed.cause != "no_room" and bad in self.process.machine.state.entries:
+                self.process.machine.objects.copies_lost(bad, failed.lost)
 
         def give_up() -> None:
             if coming is not None and not ended:

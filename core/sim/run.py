@@ -172,16 +172,16 @@ class Simulation:
         for user in self._living():
             machine = user.process.machine
             tables: dict[str, Sized] = {
-                "objects": machine.objects,
-                "tasks": machine.tasks,
-                "calls": machine.calls,
-                "runs of calls": machine.runs.unfinished,
-                "leases": machine.leases,
+                "objects": machine.state.entries,
+                "tasks": machine.state.tasks,
+                "calls": machine.state.calls,
+                "runs of calls": machine.calls.runs.unfinished,
+                "leases": machine.state.leases,
                 "handed over": machine.state.handed_over,
                 "origins": machine.state.origins,
-                "values with an origin": machine.parts.lineage.made_by,
-                "generators": machine.streams,
-                "actors": machine.owned_actors,
+                "values with an origin": machine.lineage.made_by,
+                "generators": machine.state.streams,
+                "actors": machine.state.actors,
                 **_memory(user.process),
             }
             for name, table in tables.items():
@@ -220,7 +220,7 @@ class Simulation:
             drivers = [user.process for user in self.users]
             for process in node.processes.values():
                 if process.alive and process not in drivers:
-                    for name, what in {"objects": process.machine.objects, **_memory(process)}.items():
+                    for name, what in {"objects": process.machine.state.entries, **_memory(process)}.items():
                         if what:
                             self._problem(f"worker {process.addr} still has {len(what)} {name}")
 

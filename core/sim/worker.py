@@ -120,7 +120,7 @@ class WorkerSim:
     def _end_if_free(self) -> None:
         if not self.process.alive:
             return
-        self.process.machine.drain_dropped()
+        self.process.machine.objects.drain_dropped()
         if self.busy is None and not self.executor.ready and not self.process.machine.is_needed():
             self.world.flush(self.process, everything=True)
             self.world.kill_process(self.process, "exit")
@@ -158,7 +158,7 @@ class WorkerSim:
         program = msgspec.msgpack.decode(msg.args, type=Program)
         met = list(msg.holds)
         for ident in met:  # what unpickling the arguments does
-            self.process.machine.hold(ident)
+            self.process.machine.objects.hold(ident)
         self.world.flush(self.process)
         job = Job(src, msg, program, met)
         self._admit(job, dict(zip(msg.refs, msg.values)))
@@ -193,7 +193,7 @@ class WorkerSim:
     def _load(self, job: Job, idents: list[bytes], admitted: list[Pin]) -> None:
         """View the stored arguments one after the other, which are pinned already if they were admitted."""
         if not idents:
-            self.process.machine.unviewed.extend(admitted)
+            self.process.machine.pins.unviewed.extend(admitted)
             self.world.clock.after(job.program.run_s, lambda: self._borrow(job))
             return
         ident = idents[0]
@@ -203,7 +203,7 @@ class WorkerSim:
             self._load(job, idents[1:], admitted)
 
         def not_there(bad: bytes, failed: Failed) -> None:
-            self.process.machine.unviewed.extend(admitted)
+            self.process.machine.pins.unviewed.extend(admitted)
             self._without(job, bad, failed)
 
         self.reader.view(ident, job.arguments[ident], viewed, not_there)
@@ -216,7 +216,7 @@ class WorkerSim:
         self._release(job)
 
         def made_anew() -> None:
-            result = self.process.machine.objects[ident].result
+            result = self.process.machine.state.entries[ident].result
             assert result is not None
             self.submitter.drop([ident])
             if result.kind == STORED:
@@ -224,18 +224,18 @@ class WorkerSim:
             else:
                 self._finish(job, [result if result.kind == SYSTEM else Result(ERROR, b"failed")])
 
-        self.process.machine.hold(ident)
-        self.process.machine.copies_lost(ident, failed.lost)
+        self.process.machine.objects.hold(ident)
+        self.process.machine.objects.copies_lost(ident, failed.lost)
         self._wait([ident], made_anew)
 
     def _release(self, job: Job) -> None:
         """The views of a task end."""
-        self.process.machine.unviewed.extend(job.views)
+        self.process.machine.pins.unviewed.extend(job.views)
         job.views.clear()
 
     def _ask_owners(self, job: Job, results: dict[bytes, Result], away: list[bytes]) -> None:
         machine = self.process.machine
-        entries = [machine.hold(ident) for ident in away]
+        entries = [machine.objects.hold(ident) for ident in away]
 
         def there() -> None:
             if not self.process.alive:
@@ -280,7 +280,7 @@ class WorkerSim:
         def resume() -> None:
             if not self.process.alive:
                 return
-            if any(machine.objects[i].result is None for i in idents):  # lost again meanwhile
+            if any(machine.state.entries[i].result is None for i in idents):  # lost again meanwhile
                 self.submitter.when_all(idents, resume)
                 return
             machine.send(machine.raylet, Unblocked())
@@ -301,7 +301,7 @@ class WorkerSim:
         if what == "forget":
             self.submitter.drop(self.state)
             self.state = []
-            machine.unviewed.extend(self.state_views)
+            machine.pins.unviewed.extend(self.state_views)
             self.state_views = []
         elif what == "keep":
             self.state += job.met
@@ -318,17 +318,17 @@ class WorkerSim:
         def unpacked() -> None:
             inner: list[bytes] = []
             for outer in job.met:
-                result = machine.objects[outer].result
+                result = machine.state.entries[outer].result
                 if result is None:  # lost again meanwhile
                     self._wait(job.met, read)
                     return
             for outer in job.met:
-                result = machine.objects[outer].result
+                result = machine.state.entries[outer].result
                 assert result is not None
                 job.values.append(value_of(result))
                 for ident in result.inner if what == "deep" else ():
-                    machine.hold(ident)
-                    machine.hold_until_acked(ident, outer)
+                    machine.objects.hold(ident)
+                    machine.objects.hold_until_acked(ident, outer)
                     inner.append(ident)
             self.world.flush(self.process)
             if not inner:
@@ -339,7 +339,7 @@ class WorkerSim:
 
         def deeper() -> None:
             for ident in job.inner:
-                result = machine.objects[ident].result
+                result = machine.state.entries[ident].result
                 assert result is not None
                 job.values.append(value_of(result))
             self._children(job)
@@ -353,7 +353,7 @@ class WorkerSim:
             then()
             return
         ident = idents[0]
-        result = machine.objects[ident].result
+        result = machine.state.entries[ident].result
         if result is None:
             self._wait([ident], lambda: self._get(job, idents, then))
             return
@@ -367,7 +367,7 @@ class WorkerSim:
                 job.values.append("ObjectStoreFullError")
                 self._get(job, idents[1:], then)
             else:
-                machine.copies_lost(bad, failed.lost)
+                machine.objects.copies_lost(bad, failed.lost)
                 self._get(job, idents, then)
 
         if result.kind == STORED:
@@ -416,7 +416,7 @@ class WorkerSim:
             return
         machine, program, msg = self.process.machine, job.program, job.msg
         value: Any = program.number
-        own = [value_of(result) for r in refs if (result := machine.objects[r].result) is not None]
+        own = [value_of(result) for r in refs if (result := machine.state.entries[r].result) is not None]
         given = [value_of(job.arguments[ident]) for ident in msg.refs]
         for one in [*own, *job.values, *given]:
             value = value if isinstance(value, str) else value + one if isinstance(one, int) else one
@@ -428,8 +428,8 @@ class WorkerSim:
         elif program.fails or (program.flaky and not msg.attempt) or not isinstance(value, int):
             results = [Result(ERROR, b"failed")]
         elif program.returns_refs:
-            inner = [machine.put_inline(msgspec.msgpack.encode(value), []) for _ in range(program.returns_refs)]
-            machine.hand_over(msg.task, msg.attempt, job.src, inner)
+            inner = [machine.objects.put_inline(msgspec.msgpack.encode(value), []) for _ in range(program.returns_refs)]
+            machine.objects.hand_over(msg.task, msg.attempt, job.src, inner)
             self.submitter.drop(inner)
             results = [Result(INLINE, msgspec.msgpack.encode(value), inner=tuple(inner))]
         elif program.large:
@@ -446,12 +446,12 @@ class WorkerSim:
         self._release(job)
         if not job.kept:
             self.submitter.drop(job.met)
-        machine.drain_dropped()
+        machine.objects.drain_dropped()
         again = job.program.flaky and not msg.attempt
         done = Done(msg.task, msg.attempt, results, 500, again, exiting=job.program.spent)
         in_run = answered_in_run(self.executor, machine, job.src, done)
         if not in_run:
-            machine.when_acked(job.met, lambda: machine.send(job.src, done))
+            machine.objects.when_acked(job.met, lambda: machine.send(job.src, done))
         if not in_run or self.world.rng.random() < 0.3:  # else with the next one's answer
             self.world.flush(self.process, everything=True)
         if job.program.spent:

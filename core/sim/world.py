@@ -295,7 +295,7 @@ class World:
         if not process.alive:
             return
         machine = process.machine
-        if machine.unpinned or machine.unviewed:
+        if machine.unpinned or machine.pins.unviewed:
             machine.pins.let_go()
         for dst, messages in machine.take_outbox(everything):
             self._from_process(process, dst, messages)
@@ -310,7 +310,7 @@ class World:
         node = self.nodes[src.node]
         other = node.processes.get(dst.proc) if dst.node == src.node and dst.proc else None
         for body in encode_bodies(messages, self._too_large, self.frame_bytes):
-            if other is not None and (dst in process.machine.paths or dst in process.direct):
+            if other is not None and (dst in process.machine.state.paths or dst in process.direct):
                 other.direct.add(src)
                 self.boxes[(src, dst)].append(body)
                 self.streams.send((src, dst), lambda: self._read_direct(other, src))
@@ -512,7 +512,7 @@ class World:
                     continue
                 for process in list(node.processes.values()):
                     if process.alive:
-                        process.machine.drain_dropped()
+                        process.machine.objects.drain_dropped()
                         process.machine.tick(now)
                         self.flush(process, everything=True)
         if self.head_up:

@@ -45,7 +45,7 @@ class Deadlocks:
         that may turn out later: when an argument of one of its calls has come."""
         worker = self._worker
         machine = worker.client.machine
-        own = machine.clients.get(host.ident)
+        own = machine.state.clients.get(host.ident)
         if own is None or not (own.calls or own.runs):
             return False  # nearly always
         constructing = host.ident in worker.running and thread == worker.main_thread
@@ -53,7 +53,7 @@ class Deadlocks:
         if lane is None:
             return False
         with worker.client.lock:
-            machine.runs.unfold(own)
+            machine.calls.runs.unfold(own)
             queued: list[set[bytes]] = []
 
             def blocked(rec: CallRec) -> bool:

@@ -162,7 +162,7 @@ def static_returns(sender: ItemSender, value: Iterator[Any]) -> Packed:
         packed.extend(worker.failure(sender.context.name, error) * (msg.num_returns - len(packed)))
     if handed:
         with worker.client.lock:
-            worker.client.machine.hand_over(msg.task, msg.attempt, sender.src, handed)
+            worker.client.machine.objects.hand_over(msg.task, msg.attempt, sender.src, handed)
     return packed
 
 

@@ -161,7 +161,7 @@ class Worker:
     def _flush_logs(self, src: Address, msg: FlushLogs) -> None:
         """A driver wants what was printed, and to know where else this process had something done."""
         flush_output()
-        nodes = sorted(self.client.machine.nodes_used)
+        nodes = sorted(self.client.machine.state.nodes_used)
         self.client.machine.send(src, Answer(msg.req, True, msgpack.encode(nodes)))
 
     def _retire(self, src: Address, msg: Retire) -> None:
@@ -216,10 +216,10 @@ class Worker:
                 if self._published:
                     self._published = False
                     client.arena.publish(b"", 0, False)
-                client.machine.drain_dropped()
+                client.machine.objects.drain_dropped()
                 done = self.retiring and not client.machine.is_needed()
                 waiter = self._waiter = Waiter(1)
-                client.machine.drain_dropped()
+                client.machine.objects.drain_dropped()
                 client.send_left(everything=True)
                 self.unsent = 0
             if done:
@@ -409,8 +409,8 @@ class Worker:
         with client.lock:
             machine = client.machine
             if met:
-                machine.drain_dropped()
-                machine.when_acked(met, lambda: machine.send(src, done))
+                machine.objects.drain_dropped()
+                machine.objects.when_acked(met, lambda: machine.send(src, done))
             elif (box := machine.outbox.get(src)) is not None:
                 box.append(done)
             else:

@@ -49,7 +49,7 @@ class Packing:
             results = dict(zip(msg.refs, msg.values))
             pins = self._client.values.admit(results)
             values = [load(ident, results[ident]) for ident in msg.refs]
-            self._client.machine.unviewed.extend(pins)
+            self._client.machine.pins.unviewed.extend(pins)
         else:
             values = [load(msg.refs[0], msg.values[0])]
         if type(args) is ArgSlot:
@@ -89,7 +89,7 @@ class Packing:
             packed.append(result)
         if handed:
             with self._client.lock:
-                self._client.machine.hand_over(task, attempt, src, handed)
+                self._client.machine.objects.hand_over(task, attempt, src, handed)
         return packed
 
     def pack_one(self, ident: bytes, value: Any, handed: list[bytes], room: int = INLINE_BYTES) -> Result:
@@ -108,5 +108,5 @@ class Packing:
         result = self.pack_one(ident, value, handed)
         if handed:
             with self._client.lock:
-                self._client.machine.hand_over(ident, attempt, src, handed)
+                self._client.machine.objects.hand_over(ident, attempt, src, handed)
         return result

@@ -48,7 +48,7 @@ def kill_node(session: Session, number: int) -> None:
     """SIGKILL its raylet, and wait until this process knows that it is gone."""
     row = next(n for n in hpc.nodes() if n["NodeID"] == str(number))
     kill9(pid_of(os.path.dirname(row["RayletSocketName"]), "raylet"))
-    eventually(lambda: session.pump(0.02) or number in need_client().machine.gone_nodes)
+    eventually(lambda: session.pump(0.02) or number in need_client().machine.state.gone_nodes)
 
 
 def runs(mark) -> int:
@@ -75,7 +75,7 @@ def test_a_chain_whose_beginning_was_freed(session, tmp_path):
     assert runs(tmp_path / "first") == 2 and runs(tmp_path / "steps") == 8
     del chain
     machine = need_client().machine
-    lineage = machine.parts.lineage
+    lineage = machine.lineage
 
     def forgotten() -> bool:
         gc.collect()
@@ -132,7 +132,7 @@ def test_what_is_needed_to_make_a_value_again_is_kept_although_the_program_lets_
     assert (runs(tmp_path / "put"), runs(tmp_path / "made"), runs(tmp_path / "once")) == (2, 2, 1)
     del results
     gc.collect()
-    eventually(lambda: need_client().flush() or not need_client().machine.objects)
+    eventually(lambda: need_client().flush() or not need_client().machine.state.entries)
 
 
 def test_what_was_given_up_by_hand_is_made_again_for_the_value_that_needs_it(session, tmp_path):
@@ -181,7 +181,7 @@ def test_a_result_of_a_call_is_lost_with_an_actor_that_has_ended(session):
 
 
 def test_a_limit_on_what_is_remembered(session, tmp_path):
-    lineage = need_client().machine.parts.lineage
+    lineage = need_client().machine.lineage
     lineage.max_lineage_bytes = 5000
     refs = [block.options(scheduling_strategy=soft(2)).remote(i, tmp_path / "mark") for i in range(12)]
     hpc.wait(refs, num_returns=len(refs), fetch_local=False)

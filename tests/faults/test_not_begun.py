@@ -43,7 +43,7 @@ def pid_of_task():
 
 def granted():
     """Whether this driver has a worker for what it wants."""
-    return any(lease.actor or lease.inflight for lease in need_client().machine.leases.values())
+    return any(lease.actor or lease.inflight for lease in need_client().machine.state.leases.values())
 
 
 def test_an_actor_without_restarts_is_made_elsewhere_if_its_worker_ends_before_it_begins(stopped, tmp_path):

@@ -82,7 +82,7 @@ def settle() -> None:
 
     def empty() -> bool:
         need_client().flush()
-        return not machine.streams and not machine.tasks and not machine.objects
+        return not machine.state.streams and not machine.state.tasks and not machine.state.entries
 
     eventually(empty)
 

@@ -119,7 +119,7 @@ def test_an_error_that_nobody_gets_is_shown_when_its_reference_goes(capfd):
     actor = Raises.remote()
     kept = [fails.remote("kept"), actor.do.remote("os")]
     hpc.get(actor.alive.remote())
-    eventually(lambda: not any(ref._client.machine.objects[ref._id].result is None for ref in kept))
+    eventually(lambda: not any(ref._client.machine.state.entries[ref._id].result is None for ref in kept))
     assert not shown("ValueError: kept")
     kept.clear()
     eventually(lambda: shown("ValueError: kept") and shown("Raises.do raised:"))

@@ -156,7 +156,7 @@ def test_objects_of_a_dead_owner_say_so():
         owner = Owner.options(scheduling_strategy=on(2)).remote()
         box = hpc.get(owner.make.remote())
         hpc.kill(owner)
-        eventually(lambda: owner_of(box[0].binary()) in need_client().machine.gone)  # a value read before stays
+        eventually(lambda: owner_of(box[0].binary()) in need_client().machine.state.gone)  # a value read before stays
         with pytest.raises(OwnerDiedError):
             hpc.get(box[0], timeout=5)
 

@@ -50,7 +50,7 @@ def test_a_long_chain_of_nested_references_is_let_go_without_harm():
     for at in range(3000):
         state = hpc.put((at, state))
     del state
-    eventually(lambda: len(need_client().machine.objects) < 1000)
+    eventually(lambda: len(need_client().machine.state.entries) < 1000)
     assert hpc.get(step.remote(5), timeout=20) == 5
 
 
@@ -77,7 +77,7 @@ def test_get_of_a_list_raises_as_soon_as_one_has_failed_wherever_it_stands(tmp_p
     assert hpc.wait([slow], timeout=0) == ([], [slow])
     with pytest.raises(ValueError, match="the root"):
         hpc.get(refs)  # it is known already
-    assert not need_client().machine.error_watches
+    assert not need_client().machine.state.error_watches
     (tmp_path / "never").touch()
 
 
@@ -111,7 +111,7 @@ def test_a_time_out_leaves_no_waiter_behind(tmp_path):
     refs = [wait_for_gate.remote(tmp_path / "gate") for _ in range(3)]
     with pytest.raises(GetTimeoutError, match=r"3 of 3 .* 0.05 s"):
         hpc.get(refs, timeout=0.05)
-    objects = need_client().machine.objects
+    objects = need_client().machine.state.entries
     assert not any(objects[ref._id].waiters for ref in refs)
     (tmp_path / "gate").touch()
     assert hpc.get(refs) == [1, 1, 1]
@@ -149,7 +149,7 @@ def test_a_defect_of_the_runtime_is_shown_and_ends_a_worker_with_the_reason(capf
 
             machine = need_client().machine
             machine.state.dirty[None] = None
-            machine.settle = settle
+            machine.leases.settle = settle
             hpc.get(step.remote(1))
 
     with pytest.raises(ActorDiedError):
@@ -190,7 +190,7 @@ def test_shutdown_tells_the_threads_that_wait_in_get_and_wait(tmp_path):
     for thread in threads:
         thread.start()
     waiting.wait()
-    eventually(lambda: need_client().machine.error_watches)
+    eventually(lambda: need_client().machine.state.error_watches)
     hpc.shutdown()
     for thread in threads:
         thread.join(10)
@@ -202,7 +202,7 @@ def test_a_defect_of_the_runtime_in_the_driver_is_shown_and_ends_the_session(cap
     with one_node():
         ref = wait_for_gate.remote(tmp_path / "never")
         client = need_client()
-        threading.Timer(0.1, lambda: setattr(client.machine, "drain_dropped", lambda: 1 / 0)).start()
+        threading.Timer(0.1, lambda: setattr(client.machine.objects, "drain_dropped", lambda: 1 / 0)).start()
         with pytest.raises(SessionLostError, match="ZeroDivisionError"):
             hpc.get(ref, timeout=30)
     assert "This is a defect of hpc" in capfd.readouterr().err

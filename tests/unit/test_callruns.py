@@ -42,10 +42,10 @@ class Caller:
 
     def __init__(self, restarts: int = 0, retries: int = 0) -> None:
         self.owner = owner = OwnerMachine(DRIVER)
-        owner.functions[b"fn"] = b"code"
+        owner.state.functions[b"fn"] = b"code"
         self.actor = owner.new_ids()
-        shape = owner.add_shape(Shape({}, CPU, "DEFAULT", {}, True))
-        owner.create_actor(CreateActor(self.actor, 0, b"fn", "A", b"", {}), shape, restarts, [])
+        shape = owner.leases.add_shape(Shape({}, CPU, "DEFAULT", {}, True))
+        owner.actors.create(CreateActor(self.actor, 0, b"fn", "A", b"", {}), shape, restarts, [])
         owner.handle(owner.raylet, [LeaseGrant(shape.req, 1, WORKER, "", {})])
         owner.handle(WORKER, [Done(self.actor, 0, [VALUE])])
         self.kind = CallKind("m", retries, False)
@@ -56,22 +56,22 @@ class Caller:
 
     def call(self, count: int = 1) -> list[bytes]:
         """Calls that must have joined runs."""
-        made = [self.owner.runs.add(self.kind, self.actor, b"%d" % k, b"") for k in range(count)]
+        made = [self.owner.calls.runs.add(self.kind, self.actor, b"%d" % k, b"") for k in range(count)]
         assert None not in made
         return [one for one in made if one is not None]
 
     def alone(self) -> bytes:
         task = self.owner.new_ids()
-        self.owner.submit_call(Call(task, 0, self.actor, 0, 0, "m", b"", 1), self.kind.retries, [])
+        self.owner.calls.submit(Call(task, 0, self.actor, 0, 0, "m", b"", 1), self.kind.retries, [])
         return task
 
     def values(self, idents: list[bytes]) -> list[Result | None]:
-        return [self.owner.objects[ident].result for ident in idents]
+        return [self.owner.state.entries[ident].result for ident in idents]
 
 
 def in_flight(caller: Caller) -> bytes:
     """The first call goes at once, alone: those that follow wait for one another."""
-    assert caller.owner.runs.add(caller.kind, caller.actor, b"", b"") is None
+    assert caller.owner.calls.runs.add(caller.kind, caller.actor, b"", b"") is None
     first = caller.alone()
     [msg] = caller.sent()
     assert isinstance(msg, Call) and msg.task == first
@@ -88,7 +88,9 @@ def test_calls_that_follow_each_other_are_one_message_and_one_answer_gives_their
     results = [Result(INLINE, b"%d" % k) for k in range(3)]
     caller.owner.handle(WORKER, [Done(first, 0, [VALUE]), CallsDone(run.task, 0, results)])
     assert caller.values(made) == results
-    assert not caller.owner.runs.unfinished and not caller.owner.calls and not caller.owner.state.pending_bytes
+    assert (
+        not caller.owner.calls.runs.unfinished and not caller.owner.state.calls and not caller.owner.state.pending_bytes
+    )
 
 
 def test_values_come_in_parts_and_wake_whoever_waits_for_them():
@@ -98,7 +100,7 @@ def test_values_come_in_parts_and_wake_whoever_waits_for_them():
     caller.sent()
     waiter = Waiter(2)
     for ident in made[:2]:
-        caller.owner.await_value(caller.owner.objects[ident], waiter)
+        caller.owner.objects.await_value(caller.owner.state.entries[ident], waiter)
     caller.owner.handle(WORKER, [CallsDone(made[0], 0, [VALUE])])
     assert not caller.owner.woken
     caller.owner.handle(WORKER, [CallsDone(made[0], 1, [VALUE, Result(ERROR, b"e")])])
@@ -127,16 +129,16 @@ def test_what_lies_between_two_calls_ends_a_run():
     caller.call()
     caller.sent()
     caller.call()
-    caller.owner.runs.add(caller.kind, caller.actor, b"", b"another task")
-    caller.owner.runs.add(CallKind("n", 0, False), caller.actor, b"", b"another task")
-    runs = list(caller.owner.runs.unfinished.values())
+    caller.owner.calls.runs.add(caller.kind, caller.actor, b"", b"another task")
+    caller.owner.calls.runs.add(CallKind("n", 0, False), caller.actor, b"", b"another task")
+    runs = list(caller.owner.calls.runs.unfinished.values())
     assert [len(run.entries) for run in runs] == [2, 1, 1, 1, 1, 1]
     assert [run.msg.seq for run in runs] == [1, 3, 4, 5, 6, 7]
 
 
 def test_calls_to_an_actor_that_is_not_there_are_no_run():
     owner = OwnerMachine(DRIVER)
-    assert owner.runs.add(CallKind("m", 0, False), make_id(DRIVER, 7), b"", b"") is None
+    assert owner.calls.runs.add(CallKind("m", 0, False), make_id(DRIVER, 7), b"", b"") is None
 
 
 def test_a_call_on_its_own_keeps_its_place_behind_those_of_runs():
@@ -144,7 +146,7 @@ def test_a_call_on_its_own_keeps_its_place_behind_those_of_runs():
     in_flight(caller)
     made = caller.call(2)
     alone = caller.alone()
-    assert [*caller.owner.calls][1:] == [*made, alone]
+    assert [*caller.owner.state.calls][1:] == [*made, alone]
     run, call = caller.sent()
     assert isinstance(run, Calls) and isinstance(call, Call)
     assert (run.seq, call.seq) == (1, 3)
@@ -161,7 +163,7 @@ def test_a_large_value_is_answered_alone_and_calls_like_it_rest_for_a_while():
     caller.owner.handle(WORKER, [CallsDone(made[0], 0, [VALUE]), Done(made[1], 0, [stored])])
     caller.owner.handle(WORKER, [CallsDone(made[0], 2, [VALUE])])
     assert caller.values(made) == [VALUE, stored, VALUE]
-    assert caller.owner.runs.add(caller.kind, caller.actor, b"", b"") is None
+    assert caller.owner.calls.runs.add(caller.kind, caller.actor, b"", b"") is None
     caller.kind.rest = 0
     caller.call()
 
@@ -185,15 +187,15 @@ def test_calls_of_an_actor_that_is_lost_are_made_again_in_their_order_or_fail(re
     else:
         assert not again
         assert None not in caller.values(made[2:])
-        assert not owner.calls
+        assert not owner.state.calls
 
 
 def test_the_actor_ends_after_the_last_call_when_its_handle_is_gone():
     caller = Caller()
     made = [in_flight(caller), *caller.call(2)]
     caller.alone()
-    caller.owner.let_go(caller.actor)
-    task = [*caller.owner.calls][-1]
+    caller.owner.objects.let_go(caller.actor)
+    task = [*caller.owner.state.calls][-1]
     caller.sent()
     caller.owner.handle(WORKER, [Done(made[0], 0, [VALUE]), CallsDone(made[1], 0, [VALUE, VALUE])])
     assert not any(isinstance(msg, EndActor) for msg in caller.sent())
@@ -205,7 +207,7 @@ def test_a_run_that_outlives_the_calls_before_it_holds_the_actor():
     caller = Caller()
     task = caller.alone()
     made = caller.call(2)
-    caller.owner.let_go(caller.actor)
+    caller.owner.objects.let_go(caller.actor)
     caller.sent()
     caller.owner.handle(WORKER, [Done(task, 0, [VALUE])])
     assert not any(isinstance(msg, EndActor) for msg in caller.sent())
@@ -217,10 +219,10 @@ def test_calls_of_runs_count_as_pending():
     caller = Caller()
     in_flight(caller)
     made = caller.call(4)
-    assert caller.owner.pending_calls(caller.actor) == 5
+    assert caller.owner.calls.pending(caller.actor) == 5
     caller.sent()
     caller.owner.handle(WORKER, [CallsDone(made[0], 0, [VALUE, VALUE])])
-    assert caller.owner.pending_calls(caller.actor) == 3
+    assert caller.owner.calls.pending(caller.actor) == 3
     assert caller.owner.is_needed()
 
 
@@ -228,7 +230,7 @@ def test_calls_without_arguments_count_for_what_is_pending_as_they_are_taken_off
     caller = Caller()
     first = in_flight(caller)
     before = caller.owner.state.pending_bytes
-    add = caller.owner.runs.add
+    add = caller.owner.calls.runs.add
     made = [add(caller.kind, caller.actor, NO_ARGUMENTS, b"") for _ in range(3)]
     assert made[0] is not None
     caller.sent()
@@ -260,7 +262,7 @@ def test_each_call_has_its_own_value_though_the_making_of_one_was_interrupted(wh
     if where == "args":
         run.msg.args = broken
     with pytest.raises(KeyboardInterrupt):
-        owner.runs.add(caller.kind, caller.actor, b"interrupted", b"")
+        owner.calls.runs.add(caller.kind, caller.actor, b"interrupted", b"")
     if where == "args":
         run.args = run.msg.args = [*broken]
     else:
@@ -272,7 +274,7 @@ def test_each_call_has_its_own_value_though_the_making_of_one_was_interrupted(wh
         results = [Result(INLINE, ident) for ident in ids_from(msg.task, len(msg.args))]
         owner.handle(WORKER, [CallsDone(msg.task, 0, results)])
     assert caller.values(made) == [Result(INLINE, ident) for ident in made]
-    assert not owner.runs.unfinished
+    assert not owner.calls.runs.unfinished
 
 
 def test_a_run_whose_begin_was_interrupted_is_there_with_its_message_or_not_at_all():
@@ -281,11 +283,11 @@ def test_a_run_whose_begin_was_interrupted_is_there_with_its_message_or_not_at_a
     in_flight(caller)
     owner.outbox[WORKER] = Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        owner.runs.add(caller.kind, caller.actor, b"interrupted", b"")
+        owner.calls.runs.add(caller.kind, caller.actor, b"interrupted", b"")
     made = caller.call(2)
     [msg] = [msg for msg in caller.sent() if isinstance(msg, Calls)]
     assert msg.seq == 1 and msg.args == [b"interrupted", b"0", b"1"]
-    assert [run.msg for run in owner.runs.unfinished.values()] == [msg]
+    assert [run.msg for run in owner.calls.runs.unfinished.values()] == [msg]
     assert made == ids_from(msg.task, 3)[1:]
 
 

@@ -60,26 +60,26 @@ CAUSES = get_args(LostCause)
 
 def owner_with(actor=False):
     owner = OwnerMachine(DRIVER)
-    owner.functions[b"fn"] = b"code"
-    shape = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, actor))
+    owner.state.functions[b"fn"] = b"code"
+    shape = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, actor))
     shape.depth = 8
     return owner, shape
 
 
 def submit(owner, shape, retries=0):
     task = owner.new_ids()
-    owner.submit(Task(task, 0, b"fn", "f", b"", 1), shape, retries, False, [])
+    owner.tasks.submit(Task(task, 0, b"fn", "f", b"", 1), shape, retries, False, [])
     return task
 
 
 def create(owner, shape, restarts=0):
     msg = CreateActor(owner.new_ids(), 0, b"fn", "A", b"", {})
-    return owner.create_actor(msg, shape, restarts, [])
+    return owner.actors.create(msg, shape, restarts, [])
 
 
 def call(owner, actor):
     task = owner.new_ids()
-    owner.submit_call(Call(task, 0, actor, 0, 0, "m", b"", 1), 0, [])
+    owner.calls.submit(Call(task, 0, actor, 0, 0, "m", b"", 1), 0, [])
     return task
 
 
@@ -92,7 +92,7 @@ def lose(owner, cause, running, lease=1):
 
 
 def error(owner, ident):
-    result = owner.objects[ident].result
+    result = owner.state.entries[ident].result
     assert result.kind in (ERROR, SYSTEM)
     return msgspec.msgpack.decode(result.data)["type"]
 
@@ -109,11 +109,11 @@ def test_a_task_that_ran_is_tried_again_or_gets_the_error_of_the_cause(cause):
     if cause == "group_removed":  # what waited there is lost with it
         assert [error(owner, task) for task in (retried, queued)] == ["TaskPlacementGroupRemoved"] * 2
         return
-    assert [owner.tasks[task].retries for task in (retried, queued)] == [0, 0]
+    assert [owner.state.tasks[task].retries for task in (retried, queued)] == [0, 0]
     grant(owner, shape, 2)
     lose(owner, cause, retried, 2)
     assert error(owner, retried) == ("OutOfMemoryError" if cause == "oom" else "WorkerCrashedError")
-    assert owner.objects[queued].result is None, "it had not begun"
+    assert owner.state.entries[queued].result is None, "it had not begun"
 
 
 # ---------------------------------------------------------------- actors

@@ -31,13 +31,13 @@ FAILED = Result(ERROR, b"the root")
 
 def owner_and_shape() -> tuple[OwnerMachine, Shape]:
     owner = OwnerMachine(DRIVER)
-    owner.functions[b"fn"] = b"code"
-    return owner, owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
+    owner.state.functions[b"fn"] = b"code"
+    return owner, owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
 
 
 def submit(owner: OwnerMachine, shape: Shape, *refs: bytes) -> bytes:
     task = owner.new_ids()
-    owner.submit(Task(task, 0, b"fn", "f", b"", 1, refs=refs), shape, 0, False, [])
+    owner.tasks.submit(Task(task, 0, b"fn", "f", b"", 1, refs=refs), shape, 0, False, [])
     return task
 
 
@@ -51,9 +51,9 @@ def chain(owner: OwnerMachine, shape: Shape) -> list[bytes]:
 def test_what_waits_behind_a_call_that_cannot_run_is_known_through_a_long_chain():
     owner, shape = owner_and_shape()
     actor, call = owner.new_ids(), owner.new_ids()
-    actors = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, True))
-    owner.create_actor(CreateActor(actor, 0, b"cls", "A", b"", {}), actors, 0, [])
-    owner.submit_call(Call(call, 0, actor, 0, 0, "m", b"", 1), 0, [])
+    actors = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, True))
+    owner.actors.create(CreateActor(actor, 0, b"cls", "A", b"", {}), actors, 0, [])
+    owner.calls.submit(Call(call, 0, actor, 0, 0, "m", b"", 1), 0, [])
     other = submit(owner, shape)
     tasks = [submit(owner, shape, call)]
     for _ in range(MANY):
@@ -72,60 +72,60 @@ def test_a_failure_goes_through_a_long_chain_of_tasks():
     tasks = chain(owner, shape)
     owner.handle(raylet_of(2), [LeaseGrant(shape.req, 1, WORKER, "", {})])
     owner.handle(WORKER, [Done(tasks[0], 0, [FAILED])])
-    results = [result for task in tasks if (result := owner.objects[task].result) is not None]
+    results = [result for task in tasks if (result := owner.state.entries[task].result) is not None]
     assert len(results) == len(tasks) and results[0] == FAILED
     assert all(names_and_failure(result.data)[1] == FAILED.data for result in results)
-    assert not owner.tasks
+    assert not owner.state.tasks
 
 
 def test_a_cancelled_task_takes_a_long_chain_with_it():
     owner, shape = owner_and_shape()
     tasks = chain(owner, shape)
     owner.cancel(tasks[0], False, True)
-    assert not owner.tasks
+    assert not owner.state.tasks
 
 
 def test_a_value_goes_through_a_long_chain_of_calls_of_an_actor_that_dies():
     owner, _ = owner_and_shape()
     actor = owner.new_ids()
-    owner.create_actor(
-        CreateActor(actor, 0, b"fn", "A", b"", {}), owner.add_shape(Shape({}, CPU, "DEFAULT", {}, True)), 0, []
+    owner.actors.create(
+        CreateActor(actor, 0, b"fn", "A", b"", {}), owner.leases.add_shape(Shape({}, CPU, "DEFAULT", {}, True)), 0, []
     )
     calls: list[bytes] = []
     for _ in range(MANY):
         calls.append(owner.new_ids())
         refs = tuple(calls[-2:-1])
-        owner.submit_call(Call(calls[-1], 0, actor, 0, 0, "m", b"", 1, refs=refs), 0, [])
-    owner.kill_actor(actor, True)
-    assert all(owner.objects[call].result is not None for call in calls)
-    assert not owner.calls
+        owner.calls.submit(Call(calls[-1], 0, actor, 0, 0, "m", b"", 1, refs=refs), 0, [])
+    owner.actors.kill(actor, True)
+    assert all(owner.state.entries[call].result is not None for call in calls)
+    assert not owner.state.calls
 
 
 def test_a_long_chain_of_nested_references_is_let_go():
     owner, _ = owner_and_shape()
-    outer = owner.put_inline(b"x", [])
+    outer = owner.objects.put_inline(b"x", [])
     for _ in range(MANY):
-        inner, outer = outer, owner.put_inline(b"x", [outer])
-        owner.let_go(inner)
-    owner.let_go(outer)
-    assert not owner.objects
+        inner, outer = outer, owner.objects.put_inline(b"x", [outer])
+        owner.objects.let_go(inner)
+    owner.objects.let_go(outer)
+    assert not owner.state.entries
 
 
 def test_a_long_chain_of_borrowed_references_is_let_go_when_the_first_is_acknowledged():
     owner, _ = owner_and_shape()
     other = OwnerMachine(WORKER)
     outer = other.new_ids()
-    owner.hold(outer)
+    owner.objects.hold(outer)
     first = outer
     for _ in range(MANY):
         inner = other.new_ids()
-        owner.hold(inner)
-        owner.hold_until_acked(inner, outer)
-        owner.let_go(outer)
+        owner.objects.hold(inner)
+        owner.objects.hold_until_acked(inner, outer)
+        owner.objects.let_go(outer)
         outer = inner
-    owner.let_go(outer)
+    owner.objects.let_go(outer)
     owner.handle(owner.raylet, [BorrowAcked([first])])
-    assert not owner.objects
+    assert not owner.state.entries
     dropped = [i for msg in owner.outbox[owner.raylet] if isinstance(msg, BorrowDrop) for i in msg.idents]
     assert len(dropped) == len(set(dropped)) == MANY + 1
 
@@ -135,10 +135,10 @@ def test_who_waits_for_many_is_told_of_the_first_error_and_no_one_else():
     tasks = [submit(owner, shape) for _ in range(3)]
     waiter, stranger = Waiter(1), Waiter(1)
     watch = ErrorWatch(waiter, lambda: set(tasks[:2]))
-    owner.error_watches += [watch, ErrorWatch(stranger, lambda: {tasks[2]})]
-    owner.set_result(tasks[0], Result(INLINE, b"fine"))
+    owner.state.error_watches += [watch, ErrorWatch(stranger, lambda: {tasks[2]})]
+    owner.objects.set_result(tasks[0], Result(INLINE, b"fine"))
     assert not watch.failed
-    owner.set_result(tasks[1], system_error("WorkerCrashedError", "it crashed"))
+    owner.objects.set_result(tasks[1], system_error("WorkerCrashedError", "it crashed"))
     assert watch.failed
     assert owner.woken == [waiter]
     assert stranger.needed == 1

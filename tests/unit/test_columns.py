@@ -109,7 +109,7 @@ steps = st.tuples(
 @given(st.lists(steps, max_size=40))
 def test_after_whatever_happens_the_view_is_what_it_would_be_if_made_anew_and_nobody_waits_beside_room(history):
     cluster = Cluster()
-    head, wants = cluster.head, cluster.head.wants
+    head, demands = cluster.head, cluster.head.demands
     for step in history:
         cluster.do(step)
         if step[2] % 2:  # not after each step, so that several changes meet
@@ -117,11 +117,11 @@ def test_after_whatever_happens_the_view_is_what_it_would_be_if_made_anew_and_no
     cluster.turn(0.02)
     view = head.snapshot()
     assert not difference(view, rebuilt(head.nodes))
-    for key, demand in head.demands.items():
+    for key, demand in head.demands.table.items():
         assert not place(view, demand.placement, 1, demand.strategy), "there is room, and nobody looked"
-        assert key in wants._patient_at or key in wants._told_infeasible, "nothing will ever have it looked at"
-    assert set(wants._kind_of) == set(head.demands)
-    assert sorted(key for kind in wants._kinds.values() for key in kind.keys) == sorted(head.demands)
+        assert key in demands._patient_at or key in demands._told_infeasible, "nothing will ever have it looked at"
+    assert set(demands._kind_of) == set(head.demands.table)
+    assert sorted(key for kind in demands._kinds.values() for key in kind.keys) == sorted(head.demands.table)
     assert all(node.promised == summed(node.tickets.values()) for node in head.nodes.values())
 
 
@@ -152,37 +152,37 @@ def test_a_demand_that_waits_is_not_looked_at_in_vain():
     cluster = with_nodes(4)
     for shape in range(20):
         want(cluster, shape)
-    looks = cluster.head.wants.looks
+    looks = cluster.head.demands.looks
     for _ in range(10):
         cluster.say(2, Heartbeat(2, {"CPU": 0}, 1, 0))  # nothing new
         cluster.say(2, Heartbeat(2, {"CPU": -UNIT}, 1, 0))  # less
         cluster.say(2, Heartbeat(2, {"CPU": 0}, 1, 0))  # more, and not enough
-    assert cluster.head.wants.looks == looks
+    assert cluster.head.demands.looks == looks
     cluster.say(2, Heartbeat(2, {"CPU": 2 * UNIT}, 1, 0))
     # The two that have room, and the one that then has none.
-    assert cluster.head.wants.looks <= looks + 3
-    assert sorted(cluster.head.demands) == [(1, shape) for shape in range(2, 20)]
+    assert cluster.head.demands.looks <= looks + 3
+    assert sorted(cluster.head.demands.table) == [(1, shape) for shape in range(2, 20)]
 
 
 def test_a_ticket_that_lapses_makes_room():
     cluster = with_nodes(1, free=1)
     want(cluster, 1)
     want(cluster, 2, strategy=["node", 1, True])
-    assert list(cluster.head.demands) == [(1, 2)]
-    cluster.head.wants._patient_at.clear()  # patience is another matter
+    assert list(cluster.head.demands.table) == [(1, 2)]
+    cluster.head.demands._patient_at.clear()  # patience is another matter
     cluster.turn(TICKET_S / 2)
-    assert cluster.head.demands
+    assert cluster.head.demands.table
     cluster.turn(TICKET_S / 2 + 0.01)
-    assert not cluster.head.demands
+    assert not cluster.head.demands.table
 
 
 def test_a_demand_larger_than_a_turn_goes_on_by_itself(monkeypatch):
     monkeypatch.setattr("hpc.core.head.demands.MAX_DEMAND", 3)
     cluster = with_nodes(5, free=2)
     want(cluster, 1, count=9)
-    assert cluster.head.demands[(1, 1)].count == 6
-    while cluster.head.demands:
-        assert cluster.head.wants.next_at(cluster.now) < cluster.now + 0.1
+    assert cluster.head.demands.table[(1, 1)].count == 6
+    while cluster.head.demands.table:
+        assert cluster.head.demands.next_at(cluster.now) < cluster.now + 0.1
         cluster.turn(0.01)
     assert cluster.now < 0.1
 
@@ -234,10 +234,10 @@ def test_what_a_report_costs_does_not_depend_on_the_number_of_nodes(size, monkey
     view = cluster.head.snapshot()
     write = view._write
     monkeypatch.setattr(view, "_write", lambda numbers: (written.extend(numbers), write(numbers)))
-    looks = cluster.head.wants.looks
+    looks = cluster.head.demands.looks
     cluster.say(2, Heartbeat(2, {"CPU": 0, "memory": 5}, 0, 0), turn=False)
     assert [type(msg) for _, msg in cluster.turn()] == [HeartbeatAck]
-    assert (written, cluster.head.wants.looks) == ([2], looks)
+    assert (written, cluster.head.demands.looks) == ([2], looks)
     cluster.say(1, ProcessGone(Address(1, 9), "ended"), turn=False)
     assert len(cluster.turn()) == size - 1
 

@@ -63,16 +63,16 @@ def get(number):
 def test_an_answer_goes_to_its_question(line, talk):
     line.meanwhile = lambda: talk.answered(1, Answer(1, True, b"value"))
     assert talk.ask_head(get).data == b"value"
-    assert line.sent == [(HEAD, get(1))] and not talk.pending and not line.machine.asked
+    assert line.sent == [(HEAD, get(1))] and not talk.pending and not line.machine.state.asked
 
 
 def test_a_question_to_the_head_is_asked_again_until_it_has_an_answer(line, talk):
-    line.meanwhile = lambda: seen.append(dict(line.machine.asked))
+    line.meanwhile = lambda: seen.append(dict(line.machine.state.asked))
     seen = []
     with pytest.raises(GetTimeoutError):
         talk.ask_head(get, 0.1)
     assert seen == [{1: get(1)}]
-    assert not talk.pending and not line.machine.asked, "nobody waits any more, so nobody asks again"
+    assert not talk.pending and not line.machine.state.asked, "nobody waits any more, so nobody asks again"
 
 
 def test_an_answer_that_comes_too_late_is_nobodys(line, talk):
@@ -131,11 +131,11 @@ def test_the_end_of_a_process_answers_for_its_questions_alone(line, talk):
 def test_what_the_head_is_told_waits_for_company_and_is_told_again_until_it_is_answered(line, talk):
     for _ in range(31):
         talk.tell_head(lambda n: PgRemove(n, b"group"))
-    assert not line.sent and len(line.machine.asked) == 31
+    assert not line.sent and len(line.machine.state.asked) == 31
     talk.tell_head(lambda n: PgRemove(n, b"group"))
     assert len(line.sent) == 32
     talk.answered(1, Answer(1, True))
-    assert 1 not in line.machine.asked
+    assert 1 not in line.machine.state.asked
 
 
 def test_an_answer_may_be_left_to_a_callback_and_none_comes_of_a_lost_session(line, talk):

@@ -48,7 +48,7 @@ class Reader:
     def refs(self, count):
         idents = [make_id(Address(1, 1), number) for number in range(1, count + 1)]
         for ident in idents:
-            self.machine.own(ident).result = Result(STORED, b"", 1 << 20, (2,))
+            self.machine.objects.own(ident).result = Result(STORED, b"", 1 << 20, (2,))
         return [types.SimpleNamespace(_id=ident) for ident in idents]
 
 

@@ -149,8 +149,8 @@ def test_rows_of_parts_are_written_when_they_have_changed():
     assert head.journal == written_once and len([op for op in written_once if isinstance(op, PartSet)]) == 2
     restore(again, decode(written(head.journal))[0])
     again.begin(2)
-    kept = again.detached.owner.owned_actors[actor]
-    assert kept.restarts == 2 and kept.state == "pending" and again.detached.owner.functions == {b"fn": b"code"}
+    kept = again.detached.owner.state.actors[actor]
+    assert kept.restarts == 2 and kept.state == "pending" and again.detached.owner.state.functions == {b"fn": b"code"}
     assert [*again.detached.rows()] == [*head.detached.rows()]
 
 

@@ -170,14 +170,14 @@ def test_calls_for_another_incarnation_are_refused():
 
 def owner_with_worker():
     owner = OwnerMachine(DRIVER)
-    owner.functions[b"fn"] = b"code"
-    shape = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
+    owner.state.functions[b"fn"] = b"code"
+    shape = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
     return owner, shape
 
 
 def submit(owner, shape, retries=0):
     task = owner.new_ids()
-    owner.submit(Task(task, 0, b"fn", "f", b"", 1), shape, retries, False, [])
+    owner.tasks.submit(Task(task, 0, b"fn", "f", b"", 1), shape, retries, False, [])
     return task
 
 
@@ -196,8 +196,8 @@ def test_a_task_asks_for_a_worker_and_goes_straight_to_it():
     assert isinstance(sent[0], LeaseBegin)
     assert isinstance(sent[-1], Task)
     owner.handle(OTHER, [Done(task, 0, [Result(INLINE, b"v")])])
-    assert owner.objects[task].result.data == b"v"
-    assert not owner.tasks
+    assert owner.state.entries[task].result.data == b"v"
+    assert not owner.state.tasks
 
 
 def test_an_answer_of_an_earlier_attempt_is_not_believed():
@@ -206,8 +206,8 @@ def test_an_answer_of_an_earlier_attempt_is_not_believed():
     grant(owner)
     owner.handle(raylet_of(2), [LeaseLost(1, OTHER, "crash", "was killed", task, 0)])
     owner.handle(OTHER, [Done(task, 0, [Result(INLINE, b"late")])])
-    assert owner.objects[task].result is None
-    assert owner.tasks[task].msg.attempt == 1
+    assert owner.state.entries[task].result is None
+    assert owner.state.tasks[task].msg.attempt == 1
 
 
 def test_only_the_task_that_ran_uses_up_a_retry():
@@ -215,9 +215,9 @@ def test_only_the_task_that_ran_uses_up_a_retry():
     shape.depth = 8
     tasks = [submit(owner, shape) for _ in range(3)]
     grant(owner)
-    assert len(owner.leases[1].inflight) == 3
+    assert len(owner.state.leases[1].inflight) == 3
     owner.handle(raylet_of(2), [LeaseLost(1, OTHER, "crash", "was killed", tasks[0], 0)])
-    failed = msgspec.msgpack.decode(owner.objects[tasks[0]].result.data)
+    failed = msgspec.msgpack.decode(owner.state.entries[tasks[0]].result.data)
     assert failed["type"] == "WorkerCrashedError"
     assert [rec.msg.task for rec in shape.queue] == tasks[1:]
 
@@ -228,20 +228,20 @@ def test_a_grant_that_is_slower_than_the_news_of_its_workers_death_is_asked_for_
     owner.outbox.clear()
     owner.process_gone(OTHER)
     grant(owner)
-    assert not owner.leases
+    assert not owner.state.leases
     assert [m.seen for m in owner.outbox[owner.raylet] if isinstance(m, LeaseRequest)] == [1]
 
 
 def test_borrowing_holds_until_the_last_use_and_tells_once():
     owner, _ = owner_with_worker()
     ident = make_id(OTHER, 3)
-    owner.hold(ident)
-    owner.hold(ident)
-    owner.let_go(ident)
+    owner.objects.hold(ident)
+    owner.objects.hold(ident)
+    owner.objects.let_go(ident)
     assert [type(m) for m in owner.outbox[owner.raylet]] == [BorrowAdd]
-    owner.let_go(ident)
+    owner.objects.let_go(ident)
     assert [type(m) for m in owner.outbox[owner.raylet]] == [BorrowAdd, BorrowDrop]
-    assert not owner.objects
+    assert not owner.state.entries
 
 
 # ---------------------------------------------------------------- the raylet
@@ -397,13 +397,13 @@ def test_calls_of_a_frame_are_told_apart_by_incarnation_group_and_order():
 def test_an_id_of_another_session_is_nobodys_here():
     owner = OwnerMachine(DRIVER)
     owner.enter("this")
-    mine = owner.put_inline(b"v", [])
+    mine = owner.objects.put_inline(b"v", [])
     assert session_mark("this") != session_mark("that")
     stranger = session_mark("that") + mine[SESSION_BYTES:]
     assert owner_of(stranger) == DRIVER
-    entry = owner.hold(stranger)
+    entry = owner.objects.hold(stranger)
     assert not entry.owned and b"another session" in entry.result.data
-    owner.let_go(stranger)
+    owner.objects.let_go(stranger)
     assert not owner.outbox, "nobody is told of it"
-    owner.kill_actor(stranger, True)
+    owner.actors.kill(stranger, True)
     assert not owner.outbox

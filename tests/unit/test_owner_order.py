@@ -45,25 +45,25 @@ class Told(list[str]):
 @pytest.fixture
 def owner() -> OwnerMachine:
     machine = OwnerMachine(ME)
-    machine.functions[b"fn"] = b"code"
+    machine.state.functions[b"fn"] = b"code"
     return machine
 
 
 def leased_task(owner: OwnerMachine, worker: Address = WORKER) -> bytes:
     """A task of ours that is on its way to a leased worker."""
-    shape = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
+    shape = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
     task = owner.new_ids()
-    owner.submit(Task(task, 0, b"fn", "f", b"", 1), shape, 0, False, [])
+    owner.tasks.submit(Task(task, 0, b"fn", "f", b"", 1), shape, 0, False, [])
     owner.handle(Address(1, 0), [LeaseGrant(shape.req, 7, worker, "", {})])
-    assert owner.tasks[task].lease is not None
+    assert owner.state.tasks[task].lease is not None
     return task
 
 
 def test_a_dead_process_is_known_to_be_gone_before_anybody_hears_of_it(owner):
     told = Told()
-    owner.on_gone = lambda addr: told.append(f"shell, {addr in owner.gone}")
-    told.watch(owner.parts.objects, "process_gone")
-    told.watch(owner.parts.calls, "process_gone")
+    owner.on_gone = lambda addr: told.append(f"shell, {addr in owner.state.gone}")
+    told.watch(owner.objects, "process_gone")
+    told.watch(owner.calls, "process_gone")
     owner.handle(HEAD, [ProcessGone(OTHER, "it ended")])
     assert told == ["shell, True", "Objects.process_gone", "Calls.process_gone"]
 
@@ -71,19 +71,19 @@ def test_a_dead_process_is_known_to_be_gone_before_anybody_hears_of_it(owner):
 @pytest.mark.parametrize("message", [ProcessGone(OTHER, "it ended"), Unroutable(OTHER)], ids=["news", "no way"])
 def test_a_process_is_gone_however_it_is_learnt(owner, message):
     owner.handle(HEAD, [message])
-    assert OTHER in owner.gone
+    assert OTHER in owner.state.gone
 
 
 def test_a_dead_node_takes_its_workers_then_its_processes_then_its_copies_then_demands_are_made_anew(owner):
     theirs = make_id(OTHER, 1)
-    owner.hold(theirs)
+    owner.objects.hold(theirs)
     owner.handle(Address(1, 0), [BorrowAcked([theirs])])
     leased_task(owner, Address(2, 9))
     told = Told()
     owner.on_gone = lambda addr: told.append(f"shell of {addr}")
-    told.watch(owner.parts.leases, "node_gone", "lost", "ask_all_anew")
-    told.watch(owner.parts.objects, "node_gone")
-    told.watch(owner.parts.calls, "node_gone")
+    told.watch(owner.leases, "node_gone", "lost", "ask_all_anew")
+    told.watch(owner.objects, "node_gone")
+    told.watch(owner.calls, "node_gone")
     owner.handle(HEAD, [NodeDied(2, "it burnt")])
     met = [f"shell of {OTHER}"]
     assert told == [
@@ -94,37 +94,37 @@ def test_a_dead_node_takes_its_workers_then_its_processes_then_its_copies_then_d
         "Leases.ask_all_anew",
         "Calls.node_gone",
     ]
-    assert owner.gone_nodes == {2: "it burnt"}
+    assert owner.state.gone_nodes == {2: "it burnt"}
 
 
 def test_an_object_without_holders_ends_its_generator_then_its_origin_then_its_actor(owner):
     told = Told()
-    told.watch(owner.parts.streams, "object_freed")
-    told.watch(owner.parts.lineage, "object_freed")
-    told.watch(owner.parts.actors, "object_freed")
-    shape = owner.add_shape(Shape({}, CPU, "DEFAULT", {}, True))
+    told.watch(owner.streams, "object_freed")
+    told.watch(owner.lineage, "object_freed")
+    told.watch(owner.actors, "object_freed")
+    shape = owner.leases.add_shape(Shape({}, CPU, "DEFAULT", {}, True))
     actor = owner.new_ids()
-    owner.create_actor(CreateActor(actor, 0, b"fn", "A", b"", {}), shape, 0, [])
+    owner.actors.create(CreateActor(actor, 0, b"fn", "A", b"", {}), shape, 0, [])
     generator = owner.new_ids(1 << 20)
-    plain = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
-    owner.submit(Task(generator, 0, b"fn", "g", b"", STREAMING), plain, 0, False, [])
-    owner.let_go(actor)
+    plain = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
+    owner.tasks.submit(Task(generator, 0, b"fn", "g", b"", STREAMING), plain, 0, False, [])
+    owner.objects.let_go(actor)
     assert told == ["Streams.object_freed", "Lineage.object_freed", "Actors.object_freed"]
-    assert actor not in owner.owned_actors
+    assert actor not in owner.state.actors
 
 
 def test_an_answer_goes_to_the_task_the_call_or_the_actor_that_waits_for_it_and_else_to_nobody(owner):
     told = Told()
-    told.watch(owner.parts.tasks, "done")
-    told.watch(owner.parts.calls, "done")
-    told.watch(owner.parts.actors, "created")
-    told.watch(owner.parts.streams, "discard_all")
+    told.watch(owner.tasks, "done")
+    told.watch(owner.calls, "done")
+    told.watch(owner.actors, "created")
+    told.watch(owner.streams, "discard_all")
     task = leased_task(owner)
-    shape = owner.add_shape(Shape({}, CPU, "DEFAULT", {}, True))
+    shape = owner.leases.add_shape(Shape({}, CPU, "DEFAULT", {}, True))
     actor, call = owner.new_ids(), owner.new_ids()
-    owner.create_actor(CreateActor(actor, 0, b"fn", "A", b"", {}), shape, 0, [])
+    owner.actors.create(CreateActor(actor, 0, b"fn", "A", b"", {}), shape, 0, [])
     owner.handle(Address(1, 0), [LeaseGrant(shape.req, 8, Address(1, 4), "", {})])
-    owner.submit_call(Call(call, 0, actor, 0, 0, "m", b"", 1), 0, [])
+    owner.calls.submit(Call(call, 0, actor, 0, 0, "m", b"", 1), 0, [])
     value = [Result(INLINE, b"\xc0")]
     owner.handle(WORKER, [Done(task, 1, value), Done(task, 0, value), Done(task, 0, value)])
     owner.handle(Address(1, 4), [Done(actor, 0, value), Done(call, 0, value), Done(call, 0, value)])
@@ -134,10 +134,10 @@ def test_an_answer_goes_to_the_task_the_call_or_the_actor_that_waits_for_it_and_
 
 def test_how_values_can_be_made_again_is_noted_before_they_are_told(owner):
     told = Told()
-    told.watch(owner.parts.lineage, "remember", "remembered")
-    told.watch(owner.parts.streams, "set_results", "seek")
+    told.watch(owner.lineage, "remember", "remembered")
+    told.watch(owner.streams, "set_results", "seek")
     task = leased_task(owner)
-    owner.tasks[task].retries = 3
+    owner.state.tasks[task].retries = 3
     owner.handle(WORKER, [Done(task, 0, [Result(STORED, b"", 1 << 20, (1,))])])
     assert told == ["Lineage.remember", "Streams.set_results", "Lineage.remembered", "Streams.seek"]
     assert task in owner.state.origins
@@ -145,8 +145,8 @@ def test_how_values_can_be_made_again_is_noted_before_they_are_told(owner):
 
 def test_a_small_value_of_a_task_takes_none_of_these_steps(owner):
     told = Told()
-    told.watch(owner.parts.lineage, "remember", "remembered")
-    told.watch(owner.parts.streams, "set_results", "seek")
+    told.watch(owner.lineage, "remember", "remembered")
+    told.watch(owner.streams, "set_results", "seek")
     task = leased_task(owner)
     owner.handle(WORKER, [Done(task, 0, [Result(INLINE, b"\xc0")])])
-    assert told == [] and owner.objects[task].plain
+    assert told == [] and owner.state.entries[task].plain

@@ -52,20 +52,20 @@ def test_what_several_read_is_asked_for_once_and_given_back_after_the_last_view(
 
 
 def test_what_is_held_stays_pinned_without_views_until_it_is_let_go(process):
-    process.machine.own(ONE).result = THERE
+    process.machine.objects.own(ONE).result = THERE
     coming = process.reads(ONE)
     process.hears(Fetched(ONE, 0, 100))
     process.pins.unviewed.append(coming.outcome)
     assert Unpin([ONE]) not in process.said()
-    process.machine.let_go(ONE)
+    process.machine.objects.let_go(ONE)
     assert Unpin([ONE]) in process.said()
 
 
 def test_what_is_let_go_stays_pinned_while_there_is_a_view(process):
-    process.machine.own(ONE).result = THERE
+    process.machine.objects.own(ONE).result = THERE
     coming = process.reads(ONE)
     process.hears(Fetched(ONE, 0, 100))
-    process.machine.let_go(ONE)
+    process.machine.objects.let_go(ONE)
     assert Unpin([ONE]) not in process.said()
     process.pins.unviewed.append(coming.outcome)
     assert process.said() == [Unpin([ONE])]
@@ -73,7 +73,7 @@ def test_what_is_let_go_stays_pinned_while_there_is_a_view(process):
 
 def test_a_raylet_that_needs_room_gets_all_that_has_no_view_and_the_others_when_that_ends(process):
     for ident in (ONE, TWO):
-        process.machine.own(ident).result = THERE
+        process.machine.objects.own(ident).result = THERE
     coming = process.reads(ONE)
     process.pins.bring([(TWO, THERE)])
     process.hears(Fetched(ONE, 0, 100), Fetched(TWO, 4096, 100))

@@ -434,7 +434,7 @@ def test_what_can_never_be_served_is_final(strategy, final, text):
         assert [(m.final, text in m.infeasible) for _, m in answers] == [(final, True)]
     else:
         assert all(not m.infeasible for _, m in answers)
-    assert (not final) == ((1, 1) in head.demands or not text)
+    assert (not final) == ((1, 1) in head.demands.table or not text)
 
 
 # ---------------------------------------------------------------- the raylet
@@ -552,12 +552,12 @@ def test_shares_become_equal_whoever_came_first(wants, cpus):
 
 def test_an_owner_returns_a_recalled_worker_although_it_has_more_to_do():
     owner = OwnerMachine(DRIVER)
-    owner.functions[b"f"] = b""
-    shape = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
+    owner.state.functions[b"f"] = b""
+    shape = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
     tasks = []
     for _ in range(3):
         tasks.append(owner.new_ids())
-        owner.submit(Task(tasks[-1], 0, b"f", "t", b"", 1), shape, 0, False, [])
+        owner.tasks.submit(Task(tasks[-1], 0, b"f", "t", b"", 1), shape, 0, False, [])
     worker = Address(1, 9)
     owner.handle(raylet_of(1), [LeaseGrant(shape.req, 5, worker, "", {})])
     owner.handle(raylet_of(1), [LeaseReclaim(1, [5])])
@@ -565,21 +565,21 @@ def test_an_owner_returns_a_recalled_worker_although_it_has_more_to_do():
     owner.handle(worker, [Done(tasks[0], 0, [Result(INLINE, b"")], 10_000)])
     assert LeaseReturn(5) in owner.outbox[owner.raylet]
     assert len(shape.queue) == 2
-    assert not shape.idle and not owner.parts.leases.idle
+    assert not shape.idle and not owner.leases.idle
 
 
 def test_what_can_never_run_fails_and_later_work_asks_again():
     owner = OwnerMachine(DRIVER)
-    owner.functions[b"f"] = b""
-    shape = owner.add_shape(Shape(CPU, CPU, ["node", 2, False], {}, False))
+    owner.state.functions[b"f"] = b""
+    shape = owner.leases.add_shape(Shape(CPU, CPU, ["node", 2, False], {}, False))
     task = owner.new_ids()
-    owner.submit(Task(task, 0, b"f", "t", b"", 1), shape, 3, False, [])
+    owner.tasks.submit(Task(task, 0, b"f", "t", b"", 1), shape, 3, False, [])
     owner.outbox.clear()
     owner.handle(raylet_of(1), [LeaseInfeasible(shape.req, "node 2 has died", "unschedulable")])
-    error = msgspec.msgpack.decode(owner.objects[task].result.data)
+    error = msgspec.msgpack.decode(owner.state.entries[task].result.data)
     assert error["type"] == "TaskUnschedulableError"
     assert [m.count for m in owner.outbox[owner.raylet] if isinstance(m, LeaseRequest)] == [0]
-    owner.submit(Task(owner.new_ids(), 0, b"f", "t", b"", 1), shape, 3, False, [])
+    owner.tasks.submit(Task(owner.new_ids(), 0, b"f", "t", b"", 1), shape, 3, False, [])
     assert [m.count for m in owner.outbox[owner.raylet] if isinstance(m, LeaseRequest)] == [0, 1]
 
 

@@ -344,26 +344,26 @@ def test_a_failed_environment_frees_its_resources_and_tells_each_request_once():
 
 def owner_with_a_shape(actor: bool) -> tuple[OwnerMachine, Shape]:
     machine = OwnerMachine(DRIVER)
-    machine.functions[b"f" * 16] = b"code"
-    return machine, machine.add_shape(Shape(CPU, CPU, "DEFAULT", SLOW, actor))
+    machine.state.functions[b"f" * 16] = b"code"
+    return machine, machine.leases.add_shape(Shape(CPU, CPU, "DEFAULT", SLOW, actor))
 
 
 def test_all_that_waits_for_a_failed_environment_fails_and_later_work_asks_anew():
     machine, shape = owner_with_a_shape(actor=False)
     tasks = [machine.new_ids() for _ in range(3)]
     for task in tasks[:2]:
-        machine.submit(Task(task, 0, b"f" * 16, "f", b"", 1), shape, 3, False, [])
+        machine.tasks.submit(Task(task, 0, b"f" * 16, "f", b"", 1), shape, 3, False, [])
     req = shape.req
     machine.handle(Address(1, 0), [LeaseFailed(req, "pip said no"), LeaseFailed(req, "late news")])
     for task in tasks[:2]:
-        result = machine.objects[task].result
+        result = machine.state.entries[task].result
         assert result is not None
         assert result.kind == SYSTEM
         assert b"RuntimeEnvSetupError" in result.data
         assert b"pip said no" in result.data
-    machine.submit(Task(tasks[2], 0, b"f" * 16, "f", b"", 1), shape, 3, False, [])
+    machine.tasks.submit(Task(tasks[2], 0, b"f" * 16, "f", b"", 1), shape, 3, False, [])
     machine.handle(Address(2, 0), [LeaseFailed(req, "late news of another node")])
-    assert machine.objects[tasks[2]].result is None
+    assert machine.state.entries[tasks[2]].result is None
     asked = [m for _, box in machine.take_outbox(True) for m in box if isinstance(m, LeaseRequest)]
     assert (asked[-1].req, asked[-1].count, asked[-1].seen) == (shape.req, 1, 0)
     assert shape.req != req
@@ -372,9 +372,9 @@ def test_all_that_waits_for_a_failed_environment_fails_and_later_work_asks_anew(
 def test_an_actor_whose_environment_failed_is_dead_and_its_calls_say_why():
     machine, shape = owner_with_a_shape(actor=True)
     ident = machine.new_ids()
-    actor = machine.create_actor(CreateActor(ident, 0, b"f" * 16, "A", b"", {}), shape, 5, [])
+    actor = machine.actors.create(CreateActor(ident, 0, b"f" * 16, "A", b"", {}), shape, 5, [])
     machine.handle(Address(1, 0), [LeaseFailed(shape.req, "pip said no")])
     assert actor.state == "dead"
-    error = machine.parts.calls.dead_error(machine.clients[ident])
+    error = machine.calls.dead_error(machine.state.clients[ident])
     assert error.kind == SYSTEM
     assert b"RuntimeEnvSetupError" in error.data

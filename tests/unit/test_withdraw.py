@@ -32,19 +32,19 @@ GROUP = b"group"
 
 def owner_of(strategy="DEFAULT", actor=False):
     owner = OwnerMachine(DRIVER)
-    owner.functions[b"fn"] = b"code"
-    return owner, owner.add_shape(Shape(CPU, CPU, strategy, {}, actor))
+    owner.state.functions[b"fn"] = b"code"
+    return owner, owner.leases.add_shape(Shape(CPU, CPU, strategy, {}, actor))
 
 
 def submit(owner, shape):
     task = owner.new_ids()
-    owner.submit(Task(task, 0, b"fn", "f", b"", 1), shape, 0, False, [])
+    owner.tasks.submit(Task(task, 0, b"fn", "f", b"", 1), shape, 0, False, [])
     return task
 
 
 def create(owner, shape):
     ident = owner.new_ids()
-    return owner.create_actor(CreateActor(ident, 0, b"fn", "A", b"", {}), shape, 0, [])
+    return owner.actors.create(CreateActor(ident, 0, b"fn", "A", b"", {}), shape, 0, [])
 
 
 def grant(owner, shape, worker=WORKER, lease=1):
@@ -61,7 +61,7 @@ def wanted(owner):
 
 
 def error(owner, ident):
-    return msgspec.msgpack.decode(owner.objects[ident].result.data)["type"]
+    return msgspec.msgpack.decode(owner.state.entries[ident].result.data)["type"]
 
 
 def test_a_cancelled_task_that_waits_asks_for_no_worker_any_more():
@@ -88,7 +88,7 @@ def test_an_actor_that_is_killed_before_it_is_placed_asks_for_no_worker_any_more
     owner, shape = owner_of(actor=True)
     actor = create(owner, shape)
     assert wanted(owner) == 1
-    owner.kill_actor(actor.create.actor, True)
+    owner.actors.kill(actor.create.actor, True)
     assert wanted(owner) == 0 and not shape.actors
 
 
@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_with_a_cancelled_task_gets_no_other_one():
     assert any(isinstance(m, KillWorker) for m in owner.outbox[RAYLET])
     done(owner, task)  # it was faster
     later = submit(owner, shape)
-    assert owner.tasks[later].lease is None
+    assert owner.state.tasks[later].lease is None
     assert any(isinstance(m, LeaseReturn) for m in owner.outbox[RAYLET])
     assert wanted(owner) == 1
 
@@ -111,50 +111,50 @@ def test_after_a_group_was_removed_nothing_runs_in_it_any_more():
     grant(owner, shape)
     done(owner, first)
     assert shape.idle
-    owner.on_group_state(GROUP, GROUP_REMOVED, "its placement group was removed")
-    assert not owner.leases and any(isinstance(m, LeaseReturn) for m in owner.outbox[RAYLET])
-    again = owner.add_shape(Shape({}, {}, ("pg", GROUP, 0, False), {}, False))
+    owner.groups.hear(GROUP, GROUP_REMOVED, "its placement group was removed")
+    assert not owner.state.leases and any(isinstance(m, LeaseReturn) for m in owner.outbox[RAYLET])
+    again = owner.leases.add_shape(Shape({}, {}, ("pg", GROUP, 0, False), {}, False))
     assert [error(owner, submit(owner, one)) for one in (shape, again)] == ["TaskPlacementGroupRemoved"] * 2
-    actors = owner.add_shape(Shape({}, {}, ("pg", GROUP, 0, False), {}, True))
+    actors = owner.leases.add_shape(Shape({}, {}, ("pg", GROUP, 0, False), {}, True))
     assert error(owner, create(owner, actors).create.actor) == "ActorPlacementGroupRemoved"
-    assert not owner.tasks and not shape.queue
+    assert not owner.state.tasks and not shape.queue
 
 
 def test_what_waits_and_runs_in_a_group_that_is_removed_fails_and_a_late_grant_goes_back():
     owner, shape = owner_of(("pg", GROUP, -1, False))
     running, waiting = submit(owner, shape), submit(owner, shape)
     grant(owner, shape)
-    owner.on_group_state(GROUP, GROUP_REMOVED, "its placement group was removed")
+    owner.groups.hear(GROUP, GROUP_REMOVED, "its placement group was removed")
     assert error(owner, waiting) == "TaskPlacementGroupRemoved"
-    assert owner.tasks[running].lease is not None
+    assert owner.state.tasks[running].lease is not None
     owner.outbox.clear()
     grant(owner, shape, OTHER, 2)
     assert [m.lease for m in owner.outbox[RAYLET]] == [2] and OTHER not in owner.outbox
     owner.handle(RAYLET, [LeaseLost(1, WORKER, "group_removed", "it is no more", running, 0)])
     assert error(owner, running) == "TaskPlacementGroupRemoved"
-    assert not owner.leases and not owner.tasks
+    assert not owner.state.leases and not owner.state.tasks
 
 
 def test_the_shapes_of_removed_groups_are_forgotten_once_nothing_uses_them():
     owner, plain = owner_of()
     for number in range(5):
         group = b"group %d" % number
-        shape = owner.add_shape(Shape(CPU, CPU, ("pg", group, -1, False), {}, False))
-        actors = owner.add_shape(Shape({}, CPU, ("pg", group, -1, False), {}, True))
+        shape = owner.leases.add_shape(Shape(CPU, CPU, ("pg", group, -1, False), {}, False))
+        actors = owner.leases.add_shape(Shape({}, CPU, ("pg", group, -1, False), {}, True))
         submit(owner, shape)
         create(owner, actors)
-        owner.on_group_state(group, GROUP_REMOVED, "its placement group was removed")
-    held = owner.add_shape(Shape(CPU, CPU, ("pg", GROUP, -1, False), {}, False))
+        owner.groups.hear(group, GROUP_REMOVED, "its placement group was removed")
+    held = owner.leases.add_shape(Shape(CPU, CPU, ("pg", GROUP, -1, False), {}, False))
     running = submit(owner, held)
     grant(owner, held)
-    owner.on_group_state(GROUP, GROUP_REMOVED, "its placement group was removed")
-    last = owner.add_shape(Shape(CPU, CPU, "SPREAD", {}, False))
-    assert owner.shapes == [plain, held, last], "one still has a lease"
-    assert set(owner.requests.values()) == {plain, held, last}
+    owner.groups.hear(GROUP, GROUP_REMOVED, "its placement group was removed")
+    last = owner.leases.add_shape(Shape(CPU, CPU, "SPREAD", {}, False))
+    assert owner.state.shapes == [plain, held, last], "one still has a lease"
+    assert set(owner.state.requests.values()) == {plain, held, last}
 
     owner.handle(RAYLET, [LeaseLost(1, WORKER, "group_removed", "it is no more", running, 0)])
-    more = owner.add_shape(Shape(CPU, CPU, "DEFAULT", {}, True))
-    assert owner.shapes == [plain, last, more]
+    more = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, True))
+    assert owner.state.shapes == [plain, last, more]
     assert error(owner, submit(owner, held)) == "TaskPlacementGroupRemoved", "who has it still hears that it is gone"
     owner.outbox.clear()
     grant(owner, held, OTHER, 2)

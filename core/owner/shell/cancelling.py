@@ -27,7 +27,7 @@ def cancel(client: Line, conversation: Conversation, ident: bytes, force: bool, 
         client.check_lost()
         if owner == client.addr:
             machine.cancel(ident, force, recursive)
-        elif owner not in machine.gone:
+        elif owner not in machine.state.gone:
             machine.send(owner, CancelObject(0, ident, force, recursive))
 
     client.step(withdraw)
@@ -36,12 +36,12 @@ def cancel(client: Line, conversation: Conversation, ident: bytes, force: bool, 
 def _ask(client: Line, conversation: Conversation, ident: bytes, recursive: bool) -> None:
     """Whether it is a task, which force may end, its owner knows."""
     owner = owner_of(ident)
-    if owner in client.machine.gone:
+    if owner in client.machine.state.gone:
         return
     try:
         answer = conversation.ask(lambda req: (owner, CancelObject(req, ident, True, recursive)), ANSWER_S)
     except GetTimeoutError:
-        if owner in client.machine.gone:
+        if owner in client.machine.state.gone:
             return  # and what it had begun has ended with it
         raise
     if not answer.ok:

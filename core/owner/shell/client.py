@@ -96,7 +96,7 @@ class Client:
         self.machine = OwnerMachine(self.addr, job)
         self.machine.enter(registered.session)
         self.dropped = self.machine.dropped
-        self.sockets = Sockets(self, raylet, self.machine.paths, spin_s)
+        self.sockets = Sockets(self, raylet, self.machine.state.paths, spin_s)
         self.conversation = Conversation(self, self.state_rows)
         self.machine.on_gone = self.conversation.gone
         self.arena_use = ArenaUse(self, self.conversation, self.arena)
@@ -162,7 +162,7 @@ class Client:
                         self._other(src, msg, by_raylet)
                 self.hooks.on_frame()
                 if machine.dropped:
-                    machine.drain_dropped()
+                    machine.objects.drain_dropped()
                 self.send_left()
         except Exception as error:
             end_session(self, error)
@@ -207,9 +207,9 @@ class Client:
     def lose(self, why: str) -> None:
         """The session is gone: whoever waits is woken and told."""
         self.lost = self.lost or why
-        for entry in list(self.machine.objects.values()):
+        for entry in list(self.machine.state.entries.values()):
             if entry.result is None:
-                self.machine.set_result(entry.ident, system_error("SessionLostError", why))
+                self.machine.objects.set_result(entry.ident, system_error("SessionLostError", why))
         self.conversation.lose()
         self.machine.pins.lose()
         if self.kind == "worker":
@@ -220,7 +220,7 @@ class Client:
     def send_left(self, everything: bool = False) -> None:
         """Send what the machine left (the lock is held)."""
         machine = self.machine
-        if machine.unpinned or machine.unviewed:
+        if machine.unpinned or machine.pins.unviewed:
             machine.pins.let_go()
         for dst, messages in machine.take_outbox(everything):
             self.sockets.send(dst, messages)
@@ -236,13 +236,13 @@ class Client:
     def flush_waiting(self) -> None:
         """Send what waits, if anything does."""
         machine = self.machine
-        if machine.outbox or machine.dropped or machine.unviewed:
+        if machine.outbox or machine.dropped or machine.pins.unviewed:
             self.flush()
 
     def flush(self) -> None:
         """Send everything that waits to be sent."""
         with self.lock:
-            self.machine.drain_dropped()
+            self.machine.objects.drain_dropped()
             self.send_left(everything=True)
 
     # -------------------------------------------------------------- verbs
@@ -264,13 +264,13 @@ class Client:
             self.wait_for_room()
         with self.lock:
             if machine.dropped:
-                machine.drain_dropped()
+                machine.objects.drain_dropped()
             count = kind.num_returns
             task = machine.new_ids(count if count >= 0 else STREAM_IDS)
             msg = Task(
                 task, 0, kind.fn, kind.name, data, count, (), refs, holds, 0, depth, kind.retry_exceptions, kind.window,
             )  # fmt: skip
-            machine.submit(msg, kind.shape, kind.retries, kind.retry_exceptions, holds, parent)
+            machine.tasks.submit(msg, kind.shape, kind.retries, kind.retry_exceptions, holds, parent)
             if machine.urgent:
                 self.send_left()
         if machine.woken or not machine.state.made & LOOK_MASK:
@@ -285,13 +285,13 @@ class Client:
             self.wait_for_room()
         with self.lock:
             if machine.dropped:
-                machine.drain_dropped()
+                machine.objects.drain_dropped()
             if self.lost:
                 check_handle(actor, current.client)
                 self.check_lost()
             if kind.most_pending > 0:
-                _check_pending(machine.pending_calls(actor._id), kind, actor)
-            task = machine.runs.add(kind, actor._id, data, parent) if kind.joins and not (refs or holds) else None
+                _check_pending(machine.calls.pending(actor._id), kind, actor)
+            task = machine.calls.runs.add(kind, actor._id, data, parent) if kind.joins and not (refs or holds) else None
             if task is None:
                 count = kind.num_returns
                 task = machine.new_ids(count if count >= 0 else STREAM_IDS)
@@ -299,7 +299,7 @@ class Client:
                     task, 0, actor._id, 0, -1 if kind.out_of_order else 0, kind.method, data, count, (), refs, holds,
                     kind.group, kind.retry_exceptions, kind.window, kind.name,
                 )  # fmt: skip
-                machine.submit_call(msg, kind.retries, holds, parent)
+                machine.calls.submit(msg, kind.retries, holds, parent)
             if machine.urgent:
                 self.send_left()
         if machine.woken or not machine.state.made & LOOK_MASK:
@@ -336,23 +336,23 @@ class Client:
             if shape is None:
                 machine = self.machine
                 if machine.state.groups_gone:
-                    self.shapes = {key: one for key, one in self.shapes.items() if one.req in machine.requests}
-                shape = self.shapes[key] = machine.add_shape(make())
+                    self.shapes = {key: one for key, one in self.shapes.items() if one.req in machine.state.requests}
+                shape = self.shapes[key] = machine.leases.add_shape(make())
         return shape
 
     def export(self, ident: bytes, code: bytes, inside: Sequence[Reference]) -> None:
         """Have pickled code at hand under this id, for those who run it. The references inside are held for good."""
         with self.lock:
             for ref in inside:
-                self.machine.hold(ref._id)
-            self.machine.functions[ident] = code
+                self.machine.objects.hold(ref._id)
+            self.machine.state.functions[ident] = code
 
     def create_actor(self, msg: CreateActor, shape: Shape, restarts: int, name: str = "", namespace: str = "") -> None:
         """Create an actor, whose end is ours to decide."""
 
         def create() -> None:
             self.check_lost()
-            actor = self.machine.create_actor(msg, shape, restarts, msg.holds)
+            actor = self.machine.actors.create(msg, shape, restarts, msg.holds)
             actor.name, actor.namespace = name, namespace
 
         self.step(create)
@@ -360,7 +360,7 @@ class Client:
     def keep_actor(self, msg: CreateActor, shape: Shape, restarts: int, timeout_s: float) -> None:
         """Have the head create an actor: it will not end with this process. ValueError if the head refuses."""
         machine = self.machine
-        code = machine.functions[msg.fn]
+        code = machine.state.functions[msg.fn]
         answer = self.conversation.ask_head(
             lambda req: KeepActor(
                 req, msg, shape.held, shape.placement, shape.strategy, shape.env, restarts, code, machine.state.job,
@@ -375,7 +375,7 @@ class Client:
 
     def kill(self, actor: bytes, no_restart: bool) -> None:
         """End an actor; it is made anew if it may be and ``no_restart`` is False."""
-        self._now_or_later(lambda: self.step(lambda: self.machine.kill_actor(actor, no_restart)))
+        self._now_or_later(lambda: self.step(lambda: self.machine.actors.kill(actor, no_restart)))
 
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> None:
         """Cancel the task or call that makes this object, whoever owns it. ValueError for ``force`` with a call."""
@@ -383,15 +383,15 @@ class Client:
 
     def free(self, idents: list[bytes]) -> None:
         """Give up the values of these objects, although they are held."""
-        self._now_or_later(lambda: self.step(lambda: self.machine.free_values(idents), everything=True))
+        self._now_or_later(lambda: self.step(lambda: self.machine.lineage.free_values(idents), everything=True))
 
     def take_item(self, task: bytes, ident: bytes) -> bool:
         """Take the next item of a generator, which is there; False if that is its end."""
 
         def take() -> bool:
-            if self.machine.objects[ident].result is END:
+            if self.machine.state.entries[ident].result is END:
                 return False
-            self.machine.take_item(task)
+            self.machine.streams.take_item(task)
             return True
 
         return self.step(take)
@@ -400,7 +400,7 @@ class Client:
         """Ask for a placement group; ``build(number, id)`` describes it. Returns a reference to an object of the
         group's id, which has a value while everything is reserved. ValueError if it is ``named`` and the name is
         taken."""
-        made = ObjectRef[None](self.step(self.machine.make_group), self)
+        made = ObjectRef[None](self.step(self.machine.groups.make), self)
         if named:
             answer = self.conversation.ask_head(lambda number: build(number, made._id))
             if not answer.ok:
@@ -414,7 +414,7 @@ class Client:
 
         def remove() -> None:
             self.conversation.tell_head(lambda number: PgRemove(number, group))
-            self.step(lambda: self.machine.on_group_state(group, GROUP_REMOVED, why))
+            self.step(lambda: self.machine.groups.hear(group, GROUP_REMOVED, why))
 
         self._now_or_later(remove)
 
@@ -426,13 +426,13 @@ class Client:
         def ask() -> bytes:
             self.check_lost()
             ident = machine.new_ids()
-            machine.own(ident)
+            machine.objects.own(ident)
 
             def reserved() -> None:
-                machine.finish_with(ident, value)
+                machine.objects.finish_with(ident, value)
 
             def removed(why: str) -> None:
-                machine.set_result(ident, system_error("TaskPlacementGroupRemoved", why))
+                machine.objects.set_result(ident, system_error("TaskPlacementGroupRemoved", why))
 
             def answered(answer: Answer) -> None:
                 self.step(reserved if answer.ok else lambda: removed(answer.why))
@@ -444,7 +444,7 @@ class Client:
 
     def has_ended(self, process: Address) -> bool:
         """Whether a process is known to have ended."""
-        return process in self.machine.gone
+        return process in self.machine.state.gone
 
     @property
     def driver(self) -> Address:
@@ -456,11 +456,11 @@ class Client:
     def tick_s(self) -> float:
         """How long a poll may last. A process in which nothing can happen by itself (a worker or an actor that waits
         for work, alone with its background thread) sleeps long: a node has a thousand of them."""
-        machine = self.machine
+        machine, state = self.machine, self.machine.state
         still = (
             self.kind == "worker"
-            and not (machine.tasks or machine.calls or machine.runs.unfinished or machine.leases or machine.dropped)
-            and not (machine.outbox or self.machine.unviewed or self.conversation.pending)
+            and not (state.tasks or state.calls or machine.calls.runs.unfinished or state.leases or machine.dropped)
+            and not (machine.outbox or self.machine.pins.unviewed or self.conversation.pending)
             and not (self.sockets.acceptor is not None and self.sockets.acceptor.again_at)
             and threading.active_count() <= QUIET_THREADS
         )
@@ -474,7 +474,7 @@ class Client:
 
     def _background_tick(self) -> None:
         now = time.monotonic()
-        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.machine.unviewed:
+        if now >= self._next_tick or self.machine.outbox or self.machine.dropped or self.machine.pins.unviewed:
             self._tick(now)
         self.hooks.on_background()
         if self.callbacks:
@@ -489,7 +489,7 @@ class Client:
         warnings: list[str] = []
         try:
             with self.lock:
-                self.machine.drain_dropped()
+                self.machine.objects.drain_dropped()
                 self._next_tick = min(self.machine.tick(now), now + 0.1)
                 self.send_left(everything=True)
                 warnings, self.machine.state.warnings[:] = list(self.machine.state.warnings), []
@@ -529,16 +529,16 @@ class Client:
         """Until the arguments that are pending take less than the limit: a submitter may not run ahead for ever."""
         while self.machine.state.pending_bytes > MAX_PENDING_BYTES // 2 and not self.lost:
             with self.lock:
-                self.machine.runs.unfold_all()
-                tasks = [*self.machine.tasks.values()][:1] or [*self.machine.calls.values()][:1]
+                self.machine.calls.runs.unfold_all()
+                tasks = [*self.machine.state.tasks.values()][:1] or [*self.machine.state.calls.values()][:1]
                 if not tasks:
                     return
-                entry = self.machine.objects.get(tasks[0].msg.task)
+                entry = self.machine.state.entries.get(tasks[0].msg.task)
                 waiter = Waiter(1)
                 if entry is None or entry.result is not None:
                     continue
-                self.machine.await_value(entry, waiter)
-                self.machine.ask_exactly()
+                self.machine.objects.await_value(entry, waiter)
+                self.machine.leases.ask_exactly()
                 self.send_left(everything=True)
             self.wait_for(waiter, 1.0)
 

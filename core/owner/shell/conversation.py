@@ -118,7 +118,7 @@ class Conversation:
             line.check_lost()
             self._number += 1
             machine = line.machine
-            msg = machine.asked[self._number] = build(self._number)
+            msg = machine.state.asked[self._number] = build(self._number)
             # With what else is said before somebody waits, or in 2 ms by the background thread.
             machine.send(HEAD, msg, urgent=False)
             if len(machine.outbox[HEAD]) >= HEAD_BATCH:
@@ -139,7 +139,7 @@ class Conversation:
         question = self._new(waiter)
         dst, msg = build(question.number)
         if dst == HEAD:
-            line.machine.asked[question.number] = msg
+            line.machine.state.asked[question.number] = msg
         line.machine.send(dst, msg)
         return question, dst
 
@@ -150,7 +150,7 @@ class Conversation:
 
     def _give_up(self, question: Pending) -> None:
         """The thread that asked does not wait any more, because it was interrupted or the time is over."""
-        self._line.machine.asked.pop(question.number, None)
+        self._line.machine.state.asked.pop(question.number, None)
         if self.pending.pop(question.number, None) is None and question.answer is not None:
             self._nobody_asked(question.answer)
 
@@ -159,7 +159,7 @@ class Conversation:
     def answered(self, number: int, msg: Message) -> None:
         """An answer has come (the lock is held)."""
         question = self.pending.pop(number, None)
-        self._line.machine.asked.pop(number, None)
+        self._line.machine.state.asked.pop(number, None)
         if question is None:
             self._nobody_asked(msg)
         else:

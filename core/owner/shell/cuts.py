@@ -25,7 +25,7 @@ def send_instead(client: Line, conversation: Conversation, msg: Message, size: i
     if isinstance(msg, (Task, Call, CreateActor)):
         return client.machine.refuse(msg, why)
     req = getattr(msg, "req", 0)
-    if client.machine.asked.get(req) is msg:
+    if client.machine.state.asked.get(req) is msg:
         conversation.answered(req, Answer(req, False, why=why))
         return None
     client.warn(why)

@@ -42,13 +42,13 @@ class Ahead:
 
     def reading(self, at: int) -> None:
         """The object at this place is read now; those before it are."""
-        arena_use, objects = self._arena_use, self._line.machine.objects
+        arena_use, entries = self._arena_use, self._line.machine.state.entries
         self._coming -= self._asked.pop(at - 1, 0)
         limit = window(arena_use)
         wanted: list[tuple[bytes, Result]] = []
         while self._next < len(self._refs) and (self._coming < limit or not self._asked):
             ident = self._refs[self._next]._id
-            result = objects[ident].result
+            result = entries[ident].result
             if result is not None and result.kind == STORED and ident not in arena_use.pins:
                 if self._asked and self._coming + result.size > limit:
                     break
@@ -75,14 +75,14 @@ def ask_owners(line: Line, results: dict[bytes, Result]) -> None:
         waiter = Waiter(0)
         with line.lock:
             line.check_lost()
-            entries = [machine.hold(ident) for ident in asked]
+            entries = [machine.objects.hold(ident) for ident in asked]
         try:
             while any(entry.result is None for entry in entries):
                 with line.lock:
                     pending = [entry for entry in entries if entry.result is None]
                     waiter.needed = len(pending)
                     for entry in pending:
-                        machine.await_value(entry, waiter)
+                        machine.objects.await_value(entry, waiter)
                     line.send_left(everything=True)
                 line.wait_for(waiter, None)
             for entry in entries:
@@ -90,7 +90,7 @@ def ask_owners(line: Line, results: dict[bytes, Result]) -> None:
                 results[entry.ident] = entry.result
         finally:
             with line.lock:
-                machine.let_go_all(asked)
+                machine.objects.let_go_all(asked)
 
 
 def wait_here(
@@ -109,7 +109,7 @@ def wait_here(
         pending: list[bytes] = []
         for ref in refs:
             ident = ref._id
-            result = machine.objects[ident].result
+            result = machine.state.entries[ident].result
             if result is None:
                 pending.append(ident)
             elif result.kind == STORED and not (ident in arrived or node in result.nodes or ident in arena_use.pins):
@@ -128,9 +128,9 @@ def wait_here(
             size += result.size
         with line.lock:
             for ident in pending:
-                entry = machine.objects[ident]
+                entry = machine.state.entries[ident]
                 if entry.result is None:
-                    machine.await_value(entry, waiter)
+                    machine.objects.await_value(entry, waiter)
                 else:
                     waiter.needed = 0
             arena_use.bring(few, waiter, arrived)
@@ -140,7 +140,7 @@ def wait_here(
         finally:
             with line.lock:
                 arena_use.bring_no_more([ident for ident, _ in few], waiter)
-                machine.await_no_more(pending, waiter)
+                machine.objects.await_no_more(pending, waiter)
         if over:
             missing -= arrived
             return missing

@@ -55,7 +55,7 @@ class Printed:
         used, on those that the workers there used, and so on. Gives up where nothing has come for ``SILENT_S``."""
         client = self._client
         asked: set[int] = set()
-        nodes = set(client.machine.nodes_used) if self.terminal is not None else set()
+        nodes = set(client.machine.state.nodes_used) if self.terminal is not None else set()
         while nodes and not client.lost:
             asked |= nodes
             nodes = self._flush(nodes) - asked
@@ -70,7 +70,7 @@ class Printed:
         client = self._client
         waiter = Waiter(0)
         with client.lock:
-            raylets = [raylet_of(node) for node in nodes - set(client.machine.gone_nodes)]
+            raylets = [raylet_of(node) for node in nodes - set(client.machine.state.gone_nodes)]
             questions = self._conversation.ask_each(raylets, FlushLogs, waiter)
         taken, until = self._taken, time.monotonic() + SILENT_S
         while waiter.needed > 0 and time.monotonic() < until and not client.lost:

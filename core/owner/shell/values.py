@@ -51,30 +51,30 @@ class Values:
     def call_when_ready(self, ident: bytes, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the object has a value: from a thread of the runtime, or at once."""
         with self._client.lock:
-            entry = self.machine.objects[ident]
+            entry = self.machine.state.entries[ident]
             ready = entry.result is not None
             if not ready:
-                self.machine.await_value(entry, Waiter(1, callback))
+                self.machine.objects.await_value(entry, Waiter(1, callback))
                 self._client.send_left()
         if ready:
             callback()
 
     def result_of(self, ident: bytes) -> Result | None:
         """What an object that this process holds has for a value; None if it has none yet."""
-        entry = self.machine.objects.get(ident)
+        entry = self.machine.state.entries.get(ident)
         return None if entry is None else entry.result
 
     def wait_for_entry(self, ident: bytes, timeout_s: float | None) -> bool:
         """Until an object that this process holds has a value; False after the timeout."""
-        entry = self.machine.objects[ident]
+        entry = self.machine.state.entries[ident]
         if entry.result is not None:
             return True
         waiter = Waiter(1)
         with self._client.lock:
             self._client.check_lost()
             if entry.result is None:
-                self.machine.await_value(entry, waiter)
-                self.machine.ask_exactly()
+                self.machine.objects.await_value(entry, waiter)
+                self.machine.leases.ask_exactly()
                 self._client.send_left(everything=True)
             else:
                 return True
@@ -83,18 +83,18 @@ class Values:
         finally:
             if waiter.needed > 0:
                 with self._client.lock:
-                    self.machine.await_no_more([ident], waiter)
+                    self.machine.objects.await_no_more([ident], waiter)
 
     def _need(self, refs: Sequence[ObjectRef[Any]], at_least: int) -> Waiter:
         """A waiter for ``at_least`` of the references to have values."""
         machine = self.machine
         with self._client.lock:
-            machine.drain_dropped()
+            machine.objects.drain_dropped()
             self._client.check_lost()
             pending: dict[bytes, Entry] = {}
             ready: set[bytes] = set()
             for ref in refs:
-                entry = machine.objects[ref._id]
+                entry = machine.state.entries[ref._id]
                 if entry.result is None:
                     pending[ref._id] = entry
                 else:
@@ -102,25 +102,25 @@ class Values:
             waiter = Waiter(at_least - len(ready))
             if waiter.needed > 0:
                 for entry in pending.values():
-                    machine.await_value(entry, waiter)
-                machine.ask_exactly()
+                    machine.objects.await_value(entry, waiter)
+                machine.leases.ask_exactly()
             self._client.send_left(everything=True)
         return waiter
 
     def get(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None) -> list[Any]:
         """The values of the references, in order. Raises GetTimeoutError if they are not all here in time, or what the
         first failed one holds."""
-        objects = self.machine.objects
+        entries = self.machine.state.entries
         until = None if timeout_s is None else time.monotonic() + timeout_s
         for ref in refs:
-            result = objects[ref._id].result
+            result = entries[ref._id].result
             if result is None or result.kind > STORED:
                 self._wait_for_all(refs, timeout_s, until)
                 break
         values = []
         ahead: Ahead | None = None
         for at, ref in enumerate(refs):
-            result = objects[ref._id].result
+            result = entries[ref._id].result
             if result is not None and result.kind == INLINE and not result.inner and result.data[0] == PICKLED:
                 try:
                     values.append(unpickle(result.data))  # what value_of would do, for the many that are so
@@ -141,25 +141,25 @@ class Values:
         waiter = Waiter(0)
         watch = ErrorWatch(waiter, lambda: {ref._id for ref in refs})
         with client.lock:
-            machine.drain_dropped()
+            machine.objects.drain_dropped()
             client.check_lost()
             pending: list[Entry] = []
             for ref in refs:
-                entry = machine.objects[ref._id]
+                entry = machine.state.entries[ref._id]
                 if entry.result is None:
                     pending.append(entry)
                 elif entry.result.kind > STORED:
                     pending.clear()  # it is known already that this raises
                     watch.failed = True
-                    machine.unseen.difference_update([ref._id for ref in refs])
+                    machine.state.unseen.difference_update([ref._id for ref in refs])
                     break
             if len(refs) > 1:
-                machine.error_watches.append(watch)
+                machine.state.error_watches.append(watch)
             for entry in [entry for entry in pending if not entry.owned]:
                 waiter.needed += 1
-                machine.await_value(entry, waiter)
+                machine.objects.await_value(entry, waiter)
             asked = waiter.needed
-            machine.ask_exactly()
+            machine.leases.ask_exactly()
             self._await_last(pending, waiter)
             client.send_left(everything=True)
         resume = None
@@ -170,7 +170,7 @@ class Values:
             while waiter.needed > 0 and not watch.failed:
                 if not client.polling.wait(waiter, deadline):
                     client.check_closing()
-                    left = sum(1 for ref in refs if machine.objects[ref._id].result is None)
+                    left = sum(1 for ref in refs if machine.state.entries[ref._id].result is None)
                     raise exceptions.GetTimeoutError(f"{left} of {len(refs)} values were not there after {timeout_s} s")
                 with client.lock:
                     if not watch.failed:
@@ -178,9 +178,9 @@ class Values:
         finally:
             with client.lock:
                 if len(refs) > 1:
-                    machine.error_watches.remove(watch)
+                    machine.state.error_watches.remove(watch)
                 if pending:
-                    machine.await_no_more([entry.ident for entry in pending], waiter)
+                    machine.objects.await_no_more([entry.ident for entry in pending], waiter)
             if resume is not None:
                 resume()
         if watch.failed:
@@ -189,7 +189,7 @@ class Values:
     def _raise_first(self, refs: Sequence[ObjectRef[Any]]) -> None:
         """Raise what the first of the references that have failed holds."""
         for ref in refs:
-            result = self.machine.objects[ref._id].result
+            result = self.machine.state.entries[ref._id].result
             if result is not None and result.kind > STORED:
                 self.load(ref._id, result)
 
@@ -205,7 +205,7 @@ class Values:
             entry = pending[-1]
             if entry.result is None and entry.owned:
                 waiter.needed += 1
-                self.machine.await_value(entry, waiter)
+                self.machine.objects.await_value(entry, waiter)
                 return
             pending.pop()
 
@@ -232,16 +232,16 @@ class Values:
         rest = list(refs)
         for index in reversed(found):
             del rest[index]
-        if self.machine.unseen:  # who knows that it is there can get it
-            self.machine.unseen.difference_update([refs[index]._id for index in found])
+        if self.machine.state.unseen:  # who knows that it is there can get it
+            self.machine.state.unseen.difference_update([refs[index]._id for index in found])
         return [refs[index] for index in found], rest
 
     def _ready(self, refs: Sequence[ObjectRef[Any]], at_most: int, absent: Collection[bytes] = ()) -> list[int]:
         """Where in the list the first references are that have values, and are not ``absent``."""
-        objects = self.machine.objects
+        entries = self.machine.state.entries
         found: list[int] = []
         for index, ref in enumerate(refs):
-            if objects[ref._id].result is not None and ref._id not in absent:
+            if entries[ref._id].result is not None and ref._id not in absent:
                 found.append(index)
                 if len(found) == at_most:
                     break
@@ -249,20 +249,20 @@ class Values:
 
     def _is_elsewhere(self, refs: Sequence[ObjectRef[Any]]) -> bool:
         """Whether one of the values is on other nodes only."""
-        objects, node = self.machine.objects, self.machine.addr.node
+        entries, node = self.machine.state.entries, self.machine.addr.node
         for ref in refs:
-            result = objects[ref._id].result
+            result = entries[ref._id].result
             if result is not None and result.kind == STORED and node not in result.nodes:
                 return True
         return False
 
     def _forget_waiter(self, waiter: Waiter, refs: Sequence[ObjectRef[Any]]) -> None:
         with self._client.lock:
-            self.machine.await_no_more([ref._id for ref in refs], waiter)
+            self.machine.objects.await_no_more([ref._id for ref in refs], waiter)
 
     def value_of(self, ident: bytes, until: float | None) -> Any:
         """The value of an object that is known to have one; raises if it is an error, or not here ``until`` then."""
-        entry = self.machine.objects[ident]
+        entry = self.machine.state.entries[ident]
         while (result := entry.result) is None:  # its copies were lost just now, and it is made again
             if not self.wait_for_entry(ident, seconds_until(until)):
                 raise exceptions.GetTimeoutError(f"object {ident.hex()} was lost, and not there again in time")
@@ -275,7 +275,7 @@ class Values:
             return serialization.loads(result.data, ident if result.inner else None)
         if kind == STORED:
             return self._load_stored(ident, result, until)
-        self.machine.unseen.discard(ident)
+        self.machine.state.unseen.discard(ident)
         raise error_of(result)
 
     def _load_stored(self, ident: bytes, result: Result, until: float | None) -> Any:
@@ -307,11 +307,11 @@ class Values:
             raise lost
         waiter = Waiter(1)
         with self._client.lock:
-            entry = self.machine.hold(ident)
-            self.machine.copies_lost(ident, lost.nodes)
+            entry = self.machine.objects.hold(ident)
+            self.machine.objects.copies_lost(ident, lost.nodes)
             if entry.result is None:
-                self.machine.await_value(entry, waiter)
-                self.machine.ask_exactly()
+                self.machine.objects.await_value(entry, waiter)
+                self.machine.leases.ask_exactly()
             else:
                 waiter.needed = 0
             self._client.send_left(everything=True)
@@ -324,7 +324,7 @@ class Values:
             return result
         finally:
             with self._client.lock:
-                self.machine.let_go(ident)
+                self.machine.objects.let_go(ident)
 
     def put(self, value: Any) -> ObjectRef[Any]:
         """Store a value; its pages are shared with all processes of the node if it is large."""
@@ -332,9 +332,9 @@ class Values:
         simple = serialization.dumps_simple(value)
         if simple is not None and len(simple) <= INLINE_BYTES:
             with self._client.lock:
-                ident = self.machine.put_inline(simple, [])
+                ident = self.machine.objects.put_inline(simple, [])
                 if self.machine.dropped:
-                    self.machine.drain_dropped()
+                    self.machine.objects.drain_dropped()
             return ObjectRef(ident, self._client)
         data = serialization.dumps(value)
         inner = [ref._id for ref in data.refs]
@@ -342,15 +342,15 @@ class Values:
         if data.size <= INLINE_BYTES:
             packed = data.to_bytes()
             with self._client.lock:
-                ident = self.machine.put_inline(packed, inner)
+                ident = self.machine.objects.put_inline(packed, inner)
                 if self.machine.dropped:
-                    self.machine.drain_dropped()
+                    self.machine.objects.drain_dropped()
             return ObjectRef(ident, self._client)
         with self._client.lock:
             ident = self.machine.new_ids()
         self.arena_use.store(ident, data)
         with self._client.lock:
-            self.machine.put_stored(ident, data.size, inner)
+            self.machine.objects.put_stored(ident, data.size, inner)
             self._client.send_left()
         return ObjectRef(ident, self._client)
 
@@ -361,7 +361,7 @@ class Values:
         with self._client.lock:
             if ident not in self._held_for_good:
                 self._held_for_good.add(ident)
-                self.machine.hold(ident)
+                self.machine.objects.hold(ident)
 
     def adopt(self, ident: bytes) -> ObjectRef[Any]:
         """A reference was unpickled here: hold the object, and what it came in until its owner knows of us."""
@@ -370,9 +370,9 @@ class Values:
         if met is not None:
             met.append(ident)
         with self._client.lock:
-            self.machine.hold(ident)
+            self.machine.objects.hold(ident)
             if outer is not None:
-                self.machine.hold_until_acked(ident, outer)
+                self.machine.objects.hold_until_acked(ident, outer)
             self._client.send_left()
         self._client.wake_done()
         return ObjectRef(ident, self._client)

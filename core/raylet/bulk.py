@@ -23,7 +23,7 @@ from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.pulls import CHUNK_BYTES
 from hpc.core.raylet.tables import Incoming
-from hpc.core.store.arena import Arena
+from hpc.core.store.arena import Arena, copy
 from hpc.core.wire import Chunk, DecodeError, Message, PlainAsk, PlainOffer, Pull, PullFailed, decode_body, encode_body
 
 log = logging.getLogger("hpc.raylet")
@@ -118,11 +118,14 @@ class Bulk:
             log.warning("node %d sent a bulk message that cannot be decoded: %s", node, error)
             return
         for msg in messages:
-            if type(msg) is PlainAsk:
+            if type(msg) is Chunk:
+                self._place(node, msg)
+            elif type(msg) is PlainAsk:
                 self._on_ask(node)
             elif type(msg) is PlainOffer:
                 self._on_offer(node, msg)
-        self._machine.handle_bulk(node, messages)
+            else:
+                self._machine.handle_bulk(node, (msg,))
         self._settle()
 
     def forget(self, node: int) -> None:
@@ -233,6 +236,15 @@ class Bulk:
             return
         log.warning("objects of node %d come encrypted from now on: no plain connection to it (%s)", node, why)
         self._open(node, source)
+
+    def _place(self, node: int, msg: Chunk) -> None:
+        """A piece has come over the link."""
+        size = len(msg.data)
+        place = self._room(node, msg.ident, msg.offset, size, msg.total)
+        if place is not None:
+            pull, room = place
+            copy(room, msg.data)
+            self._machine.store.pulls.advance(node, pull, size)
 
     def _room(self, node: int, ident: bytes, at: int, size: int, total: int) -> tuple[Incoming, memoryview] | None:
         """Where a piece goes that comes from a node."""

@@ -34,7 +34,6 @@ from hpc.core.wire import (
     BundlePrepare,
     BundleReturn,
     BundlesHeld,
-    Chunk,
     Cleared,
     Exiting,
     Fetch,
@@ -169,12 +168,10 @@ class RayletMachine:
                 handler(src, msg)
 
     def handle_bulk(self, node: int, messages: Sequence[Message]) -> None:
-        """Messages of a bulk link."""
+        """Messages of a bulk link, but for the pieces of objects: the shell places those, and tells `Pulls.advance`."""
         pulls = self.store.pulls
         for msg in messages:
-            if type(msg) is Chunk:
-                pulls.on_chunk(node, msg)
-            elif type(msg) is Pull:
+            if type(msg) is Pull:
                 self.store.on_pull(node, msg)
             elif type(msg) is PullFailed:
                 pulls.on_pull_failed(node, msg)

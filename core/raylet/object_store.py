@@ -479,9 +479,9 @@ class ObjectStore:
         self._maybe_drop(obj)  # its owner, and those who wanted it, may have ended meanwhile
 
     def _pull_failed(self, pull: Incoming, why: str) -> None:
-        self._free(pull.offset)
         for waiting in [s for s in self.sets if pull.ident in s.items]:
             self._fail(waiting, pull.ident, "lost", why, pull.failed)
+        self._free(pull.offset)  # last: those who wait for room are served, and these do not wait any more
 
     def _pump_wanted(self) -> None:
         """Serve writers in order. A writer that waits for a spill to finish blocks the writers behind it."""

@@ -38,8 +38,6 @@ class ArenaMemory(Protocol):
 
     overflow_bytes: int
 
-    def write(self, offset: int, data: memoryview) -> None: ...
-
     def readable(self, offset: int, size: int) -> memoryview: ...
 
     def reserve(self, offset: int, size: int) -> str: ...
@@ -148,24 +146,13 @@ class Pulls:
             if pull is not None and pull.source == source:
                 self._ask(pull)
 
-    def on_chunk(self, node: int, msg: Chunk) -> None:
-        """A piece has come."""
-        pull = self.incoming.get(msg.ident)
-        if pull is None or pull.source != node or msg.offset != pull.received:
-            return
-        size = len(msg.data)
-        if msg.offset + size > pull.size or not size:
-            self.on_pull_failed(node, PullFailed(msg.ident, "its size there is not what its owner says"))
-            return
-        self.arena.write(pull.offset + msg.offset, msg.data)
-        self.advance(node, pull, size)
-
     def expects(self, node: int, ident: bytes, offset: int, size: int) -> Incoming | None:
-        """The pull that a piece of this place belongs to, for who writes it to the arena itself; None: drop it."""
+        """The pull that a piece belongs to. The shell writes the piece to the arena and says so to `advance`; None: it
+        drops the piece."""
         pull = self.incoming.get(ident)
         if pull is None or pull.source != node or offset != pull.received:
             return None
-        if offset + size > pull.size:
+        if offset + size > pull.size or not size:
             self.on_pull_failed(node, PullFailed(ident, "its size there is not what its owner says"))
             return None
         return pull

@@ -30,6 +30,7 @@ from hpc.core.store.layout import Layout
 from hpc.core.wire import (
     HEADER,
     MAX_FRAME_BYTES,
+    Chunk,
     LeaseLost,
     Message,
     NodeInfo,
@@ -61,9 +62,6 @@ class NoMemory:
     """An arena without bytes."""
 
     overflow_bytes = 1 << 30
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Nothing to remember."""
 
     def readable(self, offset: int, size: int) -> memoryview:
         """As many zeros as were asked for."""
@@ -452,8 +450,19 @@ class World:
         node = self.nodes[dst]
         if node.alive and self.nodes[src].alive:
             self.digest.add(self.clock.now, raylet_of(dst), raylet_of(src), body)
-            node.machine.handle_bulk(src, decode_body(body))
+            for msg in decode_body(body):
+                if type(msg) is Chunk:
+                    self._place(node, src, msg)
+                else:
+                    node.machine.handle_bulk(src, (msg,))
             self._flush_raylet(dst)
+
+    def _place(self, node: NodeSim, src: int, msg: Chunk) -> None:
+        """A piece of an object: this is where its bytes would be written."""
+        pulls = node.machine.store.pulls
+        pull = pulls.expects(src, msg.ident, msg.offset, len(msg.data))
+        if pull is not None:
+            pulls.advance(src, pull, len(msg.data))
 
     def _flush_head(self) -> None:
         self.head.journal_parts()

@@ -111,10 +111,6 @@ class Arena:
         weakref.finalize(whole, id, array).atexit = False  # the view, and with it the pin, lives as long as the mapping
         return whole[at - start : at - start + array.nbytes]
 
-    def write(self, offset: int, data: memoryview) -> None:
-        """Copy ``data`` to ``offset``."""
-        copy(self.writable(offset, len(data)), data)
-
     def close(self) -> None:
         """No further reading or writing: the memory goes with the last view of it, not with this process."""
         fd, self.fd = self.fd, -1

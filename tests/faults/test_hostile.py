@@ -217,9 +217,6 @@ def test_the_head_outlives_whatever_a_node_says(messages, proc):
 class NoArena:
     overflow_bytes = 0
 
-    def write(self, offset, data):
-        """Nothing."""
-
     def read(self, offset, size):
         return b""
 

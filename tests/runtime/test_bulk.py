@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import Stored
 from hpc.core.resources import UNIT, NodeResources
-from hpc.core.store.arena import SLOTS_BYTES, create_arena
+from hpc.core.store.arena import SLOTS_BYTES, copy, create_arena
 from hpc.core.store.layout import Layout
 from hpc.core.store.overflow_file import ArenaWithOverflow
 from hpc.core.wire import Fetch, Fetched, NodeInfo
@@ -73,14 +74,14 @@ class Node:
 
 
 @contextmanager
-def two_nodes():
+def two_nodes(encrypted=False):
     """Node 1 with an object, and node 2, which is asked for it."""
     reactor = Reactor()
     wire = Wire(reactor)
-    one, two = (Node(wire, number, {"bulk_encryption": False}) for number in (1, 2))
+    one, two = (Node(wire, number, {"bulk_encryption": encrypted}) for number in (1, 2))
     data = random.Random(1).randbytes(SIZE)
     offset = one.machine.store.layout.alloc(SIZE)
-    one.arena.write(offset, memoryview(data))
+    copy(one.arena.writable(offset, SIZE), memoryview(data))
     obj = Stored(IDENT, offset, SIZE)
     one.machine.store.stored[IDENT] = one.machine.store.lru[IDENT] = obj
     two.machine.handle(Address(2, 9), [Fetch(IDENT, SIZE, [1])])
@@ -127,6 +128,26 @@ def test_a_port_that_nobody_can_reach_is_said_and_the_object_comes_encrypted(mon
         until(net, net.two.answers)
         assert has_come(net) and net.two.pulls.plain_bytes == 0 and net.wire.chunk_bytes >= SIZE
         assert "come encrypted" in caplog.text
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_pieces_are_placed_by_the_shell_whichever_way_they_come(encrypted):
+    with two_nodes(encrypted) as net:
+        until(net, net.two.answers)
+        assert has_come(net)
+        assert (net.two.pulls.plain_bytes, net.two.pulls.received_bytes) == (0 if encrypted else SIZE, SIZE)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_piece_for_which_there_is_no_memory_fails_its_pull_and_nothing_else(encrypted, monkeypatch):
+    def full(offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with two_nodes(encrypted) as net:
+        monkeypatch.setattr(net.two.arena, "writable", full)
+        until(net, net.two.answers)
+        (answer,) = net.two.answers()
+        assert answer.offset < 0 and not net.two.pulls.incoming and not net.two.pulls.received_bytes
 
 
 def test_an_object_that_was_freed_while_it_is_sent_is_not_sent_on():

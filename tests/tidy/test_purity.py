@@ -6,6 +6,8 @@ a shell that has become pure leaves it.
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from imports import LAZY, ROOT, TOP, graph, modules, needed, outside
 
@@ -67,6 +69,18 @@ DECIDE = [
 @pytest.mark.parametrize(("folder", "stem"), DECIDE)
 def test_a_file_that_is_no_shell_is_pure_and_needs_no_shell(folder, stem):
     assert not impurities(folder, stem), f"{folder}/{stem}.py is not pure: {impurities(folder, stem)}"
+
+
+def writes_to_the_arena(source: str) -> bool:
+    """Whether this asks for memory to write to."""
+    return any(isinstance(node, ast.Attribute) and node.attr == "writable" for node in ast.walk(ast.parse(source)))
+
+
+def test_only_shells_place_bytes_in_the_arena():
+    assert writes_to_the_arena("self.arena.writable(pull.offset, size)[:] = data")
+    for folder, stem in DECIDE:
+        if folder != "core/store":
+            assert not writes_to_the_arena((ROOT / folder / f"{stem}.py").read_text()), f"{folder}/{stem}.py"
 
 
 @pytest.mark.parametrize("folder", SHELLS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from hpc.core.ids import Address, make_id
@@ -33,15 +35,9 @@ OWNER = Address(1, 1)
 
 
 class NoBytes:
-    """An arena that only counts what is written to it."""
+    """An arena without memory."""
 
     overflow_bytes = 0
-
-    def __init__(self):
-        self.written = 0
-
-    def write(self, offset, data):
-        self.written += len(data)
 
     def readable(self, offset, size):
         return memoryview(bytes(size))
@@ -53,6 +49,13 @@ def ident(number):
 
 def at(proc):
     return Address(1, proc)
+
+
+def came(objects, node, chunk):
+    """A piece has come, and has been placed where it belongs."""
+    pull = objects.pulls.expects(node, chunk.ident, chunk.offset, len(chunk.data))
+    if pull is not None:
+        objects.pulls.advance(node, pull, len(chunk.data))
 
 
 class Store:
@@ -355,7 +358,7 @@ class Nodes:
             memory = self.stores[dst].objects
             handler = {
                 Pull: memory.on_pull,
-                Chunk: memory.pulls.on_chunk,
+                Chunk: partial(came, memory),
                 PullFailed: memory.pulls.on_pull_failed,
                 PullBusy: memory.pulls.on_pull_busy,
             }[type(msg)]
@@ -431,7 +434,7 @@ def test_bytes_that_were_asked_of_one_node_are_bounded():
     _, first = bulk[0]
     for part in range(8):
         chunk = Chunk(first.ident, part * CHUNK_BYTES, memoryview(bytes(CHUNK_BYTES)), 8 * CHUNK_BYTES)
-        store.objects.pulls.on_chunk(1, chunk)
+        came(store.objects, 1, chunk)
     assert len(store.objects.bulk) == 1
     assert store.objects.bulk[0][1].window == WINDOW
 
@@ -452,7 +455,7 @@ def test_the_last_copy_is_not_dropped():
     store = Store(2)
     store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
     store.objects.bulk.clear()
-    store.objects.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
+    came(store.objects, 3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
     store.objects.on_unpin(at(2), Unpin([ident(0)]))
     store.take()
     store.objects.forget_node(3)
@@ -466,6 +469,6 @@ def test_a_copy_that_comes_when_its_owner_and_its_readers_are_gone_does_not_stay
     store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
     store.objects.owner_gone(OWNER)
     store.objects.proc_gone(2)
-    store.objects.pulls.on_chunk(3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
+    came(store.objects, 3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
     assert not store.objects.stored
     assert not store.objects.layout.used_bytes

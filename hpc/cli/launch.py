@@ -22,7 +22,7 @@ def run(words: list[str]) -> int:
 
 def launch(argv: Sequence[str]) -> int:
     """The same, raising CliError."""
-    settings = load(argv)
+    settings = load(argv, submits=True)
     if settings["help"]:
         from hpc.cli.manual import help_text
 

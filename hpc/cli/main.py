@@ -11,7 +11,7 @@ from hpc.settings.errors import CliError
 
 COMMANDS = (
     "attach", "cancel", "debug", "explain", "get", "job", "launch", "list", "logs", "memory", "microbenchmark", "ps",
-    "stack", "start", "status", "stop", "summary", "timeline", "why",
+    "site", "stack", "start", "status", "stop", "summary", "timeline", "why",
 )  # fmt: skip
 
 

@@ -18,9 +18,10 @@ from typing import Any
 
 from hpc.core.node.settings import check, unknown
 from hpc.launchers import registry
-from hpc.launchers.scheduler import Request
+from hpc.launchers.scheduler import BadAllocation, Request
+from hpc.settings import sites
 from hpc.settings.errors import CliError
-from hpc.settings.files import config_files
+from hpc.settings.files import ConfigFile, config_files, user_config_dir
 from hpc.settings.values import READERS, show_value
 
 #: The options that are asked of a scheduler.
@@ -104,7 +105,9 @@ TABLE: tuple[Option, ...] = (
     _run("scheduler", "--scheduler", "scheduler", "|".join(registry.names()),
          "where to run; default: the allocation that we are in, else the "
          "scheduler of this login node, else local nodes on this machine"),
-    _run("site", "--site", "text", "NAME", "site profile with defaults for a machine"),
+    _run("site", "--site", "text", "NAME[/KIND]",
+         "the machine, whose profile has defaults (`hpc site list`); found by itself where it gives a sign; none: no "
+         "profile"),
     _run("min_nodes", "--min-nodes", "count", "K", "start when K nodes are ready (default: all)", scope="run"),
     _run("start_timeout", "--start-timeout", "duration", "TIME", "how long nodes may take to come up", default=120.0,
          scope="run"),
@@ -281,13 +284,17 @@ def _check_keys(where: str, content: Mapping[str, Any]) -> None:
             )
 
 
-def load(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
-    """Everything that hpc-launch was told, from all sources."""
+def load(argv: Sequence[str], env: Mapping[str, str] | None = None, *, submits: bool = False) -> Settings:
+    """The options from all sources. submits: on a login node a job would be submitted (`hpc.init` never does)."""
     env = os.environ if env is None else env
     given, words = parse_words(TABLE, argv)
-    site = given.get("site") or env.get(BY_NAME["site"].env)
-    files = config_files(env, site)
+    files = config_files(env)
+    site = sites.here(user_config_dir(env), env, _wanted_site(given, env, files))
+    if site is not None:
+        files.append(_of_site(site, given, env, files, submits))
     values = resolve(given, env, [(f.where, f.launch) for f in files])
+    if site is not None:
+        values["site"] = Value(f"{site.name}/{site.kind}" if site.kind else site.name, site.where)
     runtime: dict[str, Any] = {}
     for f in reversed(files):
         for name, near in unknown(f.runtime).items():
@@ -299,6 +306,31 @@ def load(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Settings:
     except ValueError as error:
         raise CliError("CONFIG", "an option of the runtime has a wrong value", why=str(error)) from None
     return Settings(values, words[0] if words else None, words[1:], runtime)
+
+
+def _wanted_site(given: Mapping[str, Any], env: Mapping[str, str], files: Sequence[ConfigFile]) -> str | None:
+    named = given.get("site") or env.get(BY_NAME["site"].env)
+    return named or next((str(f.launch["site"]) for f in files if "site" in f.launch), None)
+
+
+def _of_site(
+    site: sites.Site, given: Mapping[str, Any], env: Mapping[str, str], files: Sequence[ConfigFile], submits: bool
+) -> ConfigFile:
+    """The profile as one more file, with the tables that count where we are."""
+    tables = [(f.where, f.launch) for f in files] + [(site.where, site.options(job=False, submits=False))]
+    wanted = resolve(given, env, tables)["scheduler"].value
+    try:
+        place = registry.find_place(env, wanted)
+    except BadAllocation:  # `begin` says it
+        return ConfigFile(site.where)
+    job = place.kind == "allocation" or (place.kind == "login" and submits)
+    if job and site.scheduler and place.source.name != site.scheduler:
+        if site.found_by:
+            return ConfigFile(site.where)
+        what = f"{site.title} has {site.scheduler}, and here is {place.source.title}"
+        raise CliError("CONFIG", what, where=site.where, fix=f"--site={sites.NONE}")
+    chosen = site.options(job=job, submits=job and place.kind == "login")
+    return ConfigFile(site.where, chosen, site.tables["runtime"])
 
 
 def runtime_config(settings: Settings) -> dict[str, Any]:

@@ -19,8 +19,9 @@ def test_the_api_page_is_what_the_code_says() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_options_of_the_runtime_are_what_the_code_says() -> None:
-    command = [sys.executable, str(ROOT / "docs" / "generate_limits.py"), "--check"]
+@pytest.mark.parametrize("script", ["generate_limits.py", "generate_sites.py"])
+def test_generated_tables_are_what_the_code_says(script: str) -> None:
+    command = [sys.executable, str(ROOT / "docs" / script), "--check"]
     assert subprocess.run(command, timeout=60).returncode == 0, "make docs"
 
 

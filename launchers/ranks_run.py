@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from hpc.core.node.bootstrap import Message
 from hpc.core.node.reap import describe_code
+from hpc.launchers.loop import SessionLoop
 from hpc.launchers.session import NodeInfo, Session, SessionError
 
 TERM_GRACE_S = 5.0
@@ -73,8 +74,7 @@ class RanksRun:
     failure: RankFailure | None = None
     _nodes: list[NodeInfo] = field(default_factory=list)
     _partial: dict[tuple[int, int], str] = field(default_factory=dict)
-    _kill_at: float | None = None
-    _give_up_at: float | None = None
+    _loop: SessionLoop | None = None  # that the session is driven by, from the start
 
     @property
     def world(self) -> int:
@@ -91,7 +91,7 @@ class RanksRun:
         """0, or the first failing rank's (128+N for a signal, 123 for a lost node)."""
         return self.failure.exit_code if self.failure else 0
 
-    def start(self) -> None:
+    def start(self, loop: SessionLoop) -> None:
         """Starts the ranks on all nodes; all must be ready, since the ranks are numbered by node."""
         ready = self.session.wait_ready()
         missing = [info for info in self.session.missing() if not info.gateway]
@@ -102,6 +102,8 @@ class RanksRun:
         argv = list(self.argv)
         if argv[0].endswith(".py"):
             argv.insert(0, sys.executable)
+        self._loop = loop
+        loop.each_turn(self._check)
         self.session.on_output = self.on_output
         self.session.send(
             {
@@ -121,15 +123,12 @@ class RanksRun:
 
         At `timeout_s` the ranks are ended as if one had failed (exit code 124).
         """
-        limit = None if timeout_s is None else time.monotonic() + timeout_s
-        if not self._nodes:
-            self.start()
-        while not self.done and self.session.state != "ended":
-            self.session.pump(self._wait_s(limit))
-            self.check()
-            if limit is not None and time.monotonic() >= limit and self.failure is None:
-                why = (f"the time allowed ({timeout_s:g} s) is over",)
-                self._fail(RankFailure(0, self._nodes[0], 124, why))
+        loop = SessionLoop(self.session)
+        if timeout_s is not None:
+            loop.at(time.monotonic() + timeout_s, lambda: self._time_over(timeout_s))
+        self.start(loop)
+        loop.until(lambda: self.done or self.session.state == "ended")
+        loop.close()
         self.session.stop(why="the ranks have ended")
         self._flush_partial()
         return self.exit_code
@@ -138,25 +137,17 @@ class RanksRun:
         """Sends a signal to the process groups of all ranks."""
         self.session.send({"op": "signal", "sig": signum})
 
-    def check(self) -> None:
-        """Notices lost nodes and kills ranks that outlive their grace period; for use from another loop."""
+    def _check(self) -> None:
+        """Notices lost nodes."""
         for info in self._nodes:
             if info.state == "gone":
                 for rank in range(info.rank * self.per_node, (info.rank + 1) * self.per_node):
                     if rank not in self.codes:
                         self._ended(rank, info, SESSION_LOST, [info.problem()])
-        now = time.monotonic()
-        if self._kill_at is not None and now >= self._kill_at:
-            self._kill_at = None
-            self._give_up_at = now + KILLED_WAIT_S
-            self.signal(signal.SIGKILL)
-        if self._give_up_at is not None and now >= self._give_up_at:
-            self._give_up_at = None
-            self.session.begin_stop(0.0, "ranks could not be ended")
 
-    def _wait_s(self, limit: float | None) -> float:
-        times = [t for t in (limit, self._kill_at, self._give_up_at) if t is not None]
-        return max(0.0, min([t - time.monotonic() for t in times] + [1.0]))
+    def _time_over(self, timeout_s: float) -> None:
+        if self.failure is None and not self.done:
+            self._fail(RankFailure(0, self._nodes[0], 124, (f"the time allowed ({timeout_s:g} s) is over",)))
 
     def on_output(self, info: NodeInfo, message: Message) -> None:
         """Takes an `out` or `rank_exit` message of the session."""
@@ -176,8 +167,19 @@ class RanksRun:
 
     def _fail(self, failure: RankFailure) -> None:
         self.failure = failure
-        self._kill_at = time.monotonic() + TERM_GRACE_S
         self.signal(signal.SIGTERM)
+        if self._loop is not None:
+            self._loop.at(time.monotonic() + TERM_GRACE_S, self._kill)
+
+    def _kill(self) -> None:
+        """What outlives the grace period."""
+        self.signal(signal.SIGKILL)
+        if self._loop is not None:
+            self._loop.at(time.monotonic() + KILLED_WAIT_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.done:
+            self.session.begin_stop(0.0, "ranks could not be ended")
 
     def _show(self, rank: int, fd: int, text: str) -> None:
         *lines, rest = (self._partial.pop((rank, fd), "") + text).split("\n")

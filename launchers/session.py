@@ -5,8 +5,8 @@ process's, their public keys are given to the head's supervisor (`admit`), then 
 (`welcome`); a node is ready when its raylet has registered.  Nodes that end, and why, are noticed by the end of
 their streams, which supervisors keep open until nothing of the node is left.
 
-Usable in two ways: blocking (`start`, `wait_ready`, `stop`), and from another loop, which watches `fileno()` and calls
-`pump()` when it is readable.  One thread at a time.
+Usable in two ways: blocking (`start`, `wait_ready`, `stop`), and driven by `launchers.loop.SessionLoop`.  One thread at
+a time.
 """
 
 from __future__ import annotations
@@ -217,8 +217,7 @@ class Session:
             now = time.monotonic()
             if limit is not None and now >= limit:
                 raise StartError(f"not ready after {timeout_s:g} s", self.missing())
-            until = self._deadline if limit is None else min(limit, self._deadline)
-            self.pump(max(0.0, min(until - now, 1.0)))
+            self.pump(1.0 if limit is None else max(0.0, min(limit - now, 1.0)))
         if self.state != "ready":
             failure = self.failure or StartError(self.lost or "the session was stopped", self.missing())
             self.stop(grace_s=1.0, why="the session did not start")
@@ -240,7 +239,7 @@ class Session:
         """Stops all nodes and waits, at most some seconds longer than `grace_s`; may be called again."""
         self.begin_stop(grace_s, why)
         while self.state != "ended":
-            self.pump(max(0.0, min(1.0, self._deadline - time.monotonic())))
+            self.pump(1.0)
 
     def __enter__(self) -> Session:
         return self
@@ -248,19 +247,25 @@ class Session:
     def __exit__(self, *_error: object) -> None:
         self.stop()
 
-    # -- use from another loop --------------------------------------------------------------------------
+    # -- driven by a loop -------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Readable when `pump` has something to do (and call it once a second in any case)."""
+        """Readable when `pump` has something to do (it is called after `wait_s` in any case)."""
         return self._selector.fileno()
+
+    def wait_s(self, now: float) -> float:
+        """How long `pump` may be left alone when `fileno()` does not say that something has come."""
+        if self.state == "stopping" and any(group.silent for group in self.groups):
+            return TICK_S  # no stream will tell when its process has ended
+        if self.state in ("starting", "stopping"):
+            return max(0.0, min(1.0, self._deadline - now))
+        return 1.0
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Handles what has come, waiting at most `timeout_s` for something."""
         if self.state == "ended":
             return
-        if self.state == "stopping" and any(group.silent for group in self.groups):
-            timeout_s = min(timeout_s, TICK_S)  # no stream will tell when its process has ended
-        for key, events in self._selector.select(timeout_s):
+        for key, events in self._selector.select(min(timeout_s, self.wait_s(time.monotonic()))):
             group, channel = key.data
             if events & selectors.EVENT_WRITE:
                 channel.flush()

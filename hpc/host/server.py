@@ -1,8 +1,8 @@
 """The process that a session of `hpc start` belongs to: it lives until `hpc stop`, a signal, or the end of the head.
 
-One thread and one loop over the session's nodes, signals, and the socket on which `hpc start --address`, `hpc stop` and
-`hpc job` ask. It parents the supervisors, so they end with it however it ends, and the entrypoints of jobs. It is no
-driver: it keeps no connection to the session that it runs.
+One thread, which turns the session's loop; the socket on which `hpc start --address`, `hpc stop` and `hpc job` ask is
+watched there, too. It parents the supervisors, so they end with it however it ends, and the entrypoints of jobs. It is
+no driver: it keeps no connection to the session that it runs.
 
 Rejected: supervisors that live on by themselves and a file with their pids (whoever stops them then trusts pids that
 may be somebody else's by now); a port on the network (a socket in a private directory needs no key).
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -33,11 +32,11 @@ from hpc.host.find import SOCKET
 from hpc.host.jobs import JobError, Jobs
 from hpc.host.joinfile import remove_join_file
 from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.loop import SessionLoop
 from hpc.launchers.registry import job_mark
 from hpc.launchers.session import Event, NodeInfo, Session
 from hpc.launchers.signals import Signals
 
-TICK_S = 0.5
 STOP_GRACE_S = 5.0
 MAX_REQUEST_BYTES = 1 << 20
 MAX_CALLERS = 64
@@ -100,7 +99,7 @@ class Host:
         self.why = ""
         self.callers: dict[int, _Caller] = {}
         self._started_s = time.time()
-        self._poll = select.poll()
+        self.loop: SessionLoop
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         session.on_event = self._log
         self._handlers: dict[str, Callable[[_Caller, dict[str, Any]], Reply | None]] = {
@@ -123,16 +122,17 @@ class Host:
         become_subreaper()
         set_name("hpc-host")
         with Signals() as signals:
+            self.loop = SessionLoop(self.session, signals=signals, on_signal=self._on_signal)
             try:
-                self._listen(signals)
+                self._listen()
                 self.session.start()
-                while self.session.state != "ended":
-                    self._turn(signals)
+                self.loop.each_turn(self._turn)
+                self.loop.until(lambda: self.session.state == "ended")
             finally:
                 self._end()
         return "" if self.ready else str(self.session.failure or self.session.lost or self.why or "it was stopped")
 
-    def _listen(self, signals: Signals) -> None:
+    def _listen(self) -> None:
         old = os.umask(0o177)
         try:
             self._listener.bind(os.path.join(self.dir, SOCKET))
@@ -141,32 +141,25 @@ class Host:
         self._listener.listen(MAX_CALLERS)
         self._listener.setblocking(False)
         self._acceptor = Acceptor(self._listener, self._listen_for_callers, self._say)
-        for fd in (signals.fileno(), self.session.fileno(), self._listener.fileno()):
-            self._poll.register(fd, select.POLLIN)
+        self._listen_for_callers(True)
         self._describe()
 
     def _listen_for_callers(self, on: bool) -> None:
         if on:
-            self._poll.register(self._listener.fileno(), select.POLLIN)
+            self.loop.watch(self._listener.fileno(), self._accept)
         else:
-            self._poll.unregister(self._listener.fileno())
+            self.loop.unwatch(self._listener.fileno())
+            self.loop.at(self._acceptor.again_at, self._acceptor.resume)
 
-    def _turn(self, signals: Signals) -> None:
-        came = {fd for fd, _what in self._poll.poll(TICK_S * 1000)}
-        for signum in signals.take():
-            if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-                self.begin_stop(STOP_GRACE_S, signal.Signals(signum).name)
-        self.session.pump()
+    def _on_signal(self, signum: int) -> None:
+        if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            self.begin_stop(STOP_GRACE_S, signal.Signals(signum).name)
+
+    def _turn(self) -> None:
         self._wait_for_children()
         if not self.ready and self.session.state == "ready" and self.stop_at is None:
             self._become_ready()
-        if self._listener.fileno() in came:
-            self._accept()
-        elif self._acceptor.again_at <= time.monotonic():
-            self._acceptor.resume()
         for caller in list(self.callers.values()):
-            if caller.fd in came:
-                self._read(caller)
             if caller.waits_for is not None and not caller.done:
                 reply = caller.waits_for()
                 if reply is not None:
@@ -246,6 +239,7 @@ class Host:
     def _end(self) -> None:
         if self.session.state != "ended":
             self.session.stop(1.0, "the host failed")
+        self.loop.close()
         self._listener.close()
         left = end_descendants(END_TIMEOUT_S)
         rundir.remove(self.dir)
@@ -283,7 +277,7 @@ class Host:
             sock.close()
             return
         self.callers[caller.fd] = caller
-        self._poll.register(caller.fd, select.POLLIN)
+        self.loop.watch(caller.fd, lambda: self._read(caller))
 
     def _read(self, caller: _Caller) -> None:
         try:
@@ -323,7 +317,7 @@ class Host:
 
     def _drop(self, caller: _Caller) -> None:
         del self.callers[caller.fd]
-        self._poll.unregister(caller.fd)
+        self.loop.unwatch(caller.fd)
         caller.sock.close()
 
     # -------------------------------------------------------------- requests

@@ -1,14 +1,13 @@
 """Running where the nodes are: in an allocation, or on local nodes of this machine.
 
 Starts the session, runs the script when enough nodes are ready, passes signals on, and ends everything, whatever
-happens. One loop, one thread: local supervisors are forked from this very process.
+happens: what to do, while the session's loop waits. One thread: local supervisors are forked from this very process.
 Rejected: starting the driver while nodes still come up (a start that fails would have run half a script).
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from hpc.launch.report import Reporter
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.work import Driver, Ranks, command
 from hpc.launchers.hostnames import compress_nodes
+from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.session import Event, NodeInfo, Session, SessionError, StartError
@@ -32,10 +32,12 @@ from hpc.settings.options import Settings, runtime_config
 
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
 TICK_S = 1.0
+START_TICK_S = 0.25
 LEFTOVERS_S = 5.0
 CANCEL_NEWS_S = 1.5
 LAST_WORDS_S = 0.3  # what a scheduler has to say about a start that failed comes a little later
 DEAF_S = 1.0  # when the session stops, nodes that never answered get so long
+LOOK_S = 0.25
 
 
 class Interrupted(Exception):
@@ -61,10 +63,12 @@ class Run:
         self.ranks: int | None = settings["ranks_per_node"]
         self.group: NodeGroup | None = None
         self.session: Session | None = None
+        self.loop: SessionLoop
         self.signals = Signals()
         self.end_s: float | None = None  # time.monotonic() of the time limit
         self.margin_s = WALLTIME_MARGIN_S
-        self.kill_at_s: float | None = None
+        self.kill_timer: LoopTimer | None = None
+        self.limit_timer: LoopTimer | None = None
         self.cause = ""  # why the script was told to end: "walltime", "lost", "signal"
         self.interrupts = 0
         self.lost_nodes: list[str] = []
@@ -117,24 +121,28 @@ class Run:
             on_event=self._on_event,
             driver_host=session_options(self.place)["driver_host"],
         )
+        self.loop = SessionLoop(self.session, signals=self.signals, on_signal=self._interrupt, tick_s=START_TICK_S)
         self._start(self.session)
         work = self._start_work(self.session)
         return self._watch(self.session, work)
 
     def _start(self, session: Session) -> None:
         session.start()
-        while session.state == "starting":
-            self._wait(session, 0.25)
-            for signum in self.signals.take():
-                if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-                    raise Interrupted(signum)
-            session.pump()
-            self._show_starting(session)
+        self.loop.until(lambda: self._has_started(session))
         if session.state != "ready":
             raise session.failure or StartError(session.lost or "the session ended", session.missing())
         ready = session.ready()
         self.ready_s = self._age_s()
         self.reporter.event("ready", nodes=len(ready), seconds=round(self.ready_s, 3))
+
+    def _has_started(self, session: Session) -> bool:
+        self._show_starting(session)
+        return session.state != "starting"
+
+    def _interrupt(self, signum: int) -> None:
+        """A signal before there is a script."""
+        if signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            raise Interrupted(signum)
 
     def _show_starting(self, session: Session) -> None:
         came = len(session.ready())
@@ -155,7 +163,7 @@ class Run:
         self._save_running(session)
         unbuffered = {} if sys.stdout.isatty() or "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}
         if self.ranks:
-            return Ranks(session, self.argv, self.ranks, unbuffered)
+            return Ranks(self.loop, self.argv, self.ranks, unbuffered)
         here = session.local_dir()
         if here is None:
             here = str(session.add_gateway().hello["dir"])
@@ -165,21 +173,22 @@ class Run:
     # -- while the script runs --------------------------------------------------------------------------
 
     def _watch(self, session: Session, work: Driver | Ranks) -> int:
-        while True:
-            self._wait(session, self._timeout_s())
-            session.pump()
-            for signum in self.signals.take():
-                self._on_signal(signum, work)
-            code = work.poll()
-            if code is not None:
-                return self._outcome(session, work, code)
-            self._check_time(session, work)
-            self._save_running(session)
+        self.loop.tick_s = TICK_S
+        self.loop.on_signal = lambda signum: self._on_signal(signum, work)
+        self._set_time_limit(work)
+        code: int | None = None
 
-    def _timeout_s(self) -> float:
-        now = time.monotonic()
-        times = [at - now for at in (self.kill_at_s, self.end_s and self.end_s - self.margin_s) if at is not None]
-        return max(0.0, min([t for t in times if t > 0] + [TICK_S]))
+        def has_ended() -> bool:
+            nonlocal code
+            code = work.poll()
+            if code is None:
+                self._check_lost(session, work)
+                self._save_running(session)
+            return code is not None
+
+        self.loop.until(has_ended)  # the session may end before the script does
+        assert code is not None
+        return self._outcome(session, work, code)
 
     def _on_signal(self, signum: int, work: Driver | Ranks) -> None:
         if signum == signal.SIGCHLD:
@@ -205,32 +214,41 @@ class Run:
         self.cause = self.cause or cause
         if kill:
             work.signal(signal.SIGKILL)
-        elif self.kill_at_s is None:
+        elif self.kill_timer is None:
             work.signal(signal.SIGTERM)
-            self.kill_at_s = time.monotonic() + self.settings["grace"]
+            self._kill_later(work)
 
-    def _check_time(self, session: Session, work: Driver | Ranks) -> None:
-        now = time.monotonic()
-        if self.kill_at_s is not None and now >= self.kill_at_s:
-            self.kill_at_s = now + self.settings["grace"]
+    def _kill_later(self, work: Driver | Ranks) -> None:
+        """SIGKILL after the grace period, again and again."""
+
+        def kill() -> None:
             work.signal(signal.SIGKILL)
+            self._kill_later(work)
+
+        self.kill_timer = self.loop.at(time.monotonic() + self.settings["grace"], kill)
+
+    def _set_time_limit(self, work: Driver | Ranks) -> None:
+        if self.end_s is not None:
+            self.limit_timer = self.loop.at(self.end_s - self.margin_s, lambda: self._on_time_limit(work))
+
+    def _on_time_limit(self, work: Driver | Ranks) -> None:
+        if not self.cause:
+            self.status.note(f"hpc: the time limit is {self.margin_s:g} s away: the script is asked to end")
+            self._end_work(work, "walltime")
+
+    def _check_lost(self, session: Session, work: Driver | Ranks) -> None:
         if session.lost and not self.cause:
             self.status.note(f"hpc: {session.lost}; the script is given {self.settings['grace']:g} s to end")
             self.cause = "lost"
-            self.kill_at_s = now + self.settings["grace"]
-        if self.end_s is not None and now >= self.end_s - self.margin_s and not self.cause:
-            self.status.note(f"hpc: the time limit is {self.margin_s:g} s away: the script is asked to end")
-            self._end_work(work, "walltime")
+            self._kill_later(work)
 
     def _outcome(self, session: Session, work: Driver | Ranks, code: int) -> int:
         """The exit code: the script's own, unless the nodes or the time went first."""
         if code and not self.cause:
-            session.pump(0.05)  # the news of a lost head may be on its way
-        end_s = time.monotonic() + CANCEL_NEWS_S
-        while code and session.lost and self.cause in ("", "lost") and time.monotonic() < end_s:
-            self._wait(session, 0.1)  # the scheduler ends nodes and us at once: who it was shows in a moment
-            for signum in self.signals.take():
-                self._on_signal(signum, work)
+            self.loop.turn(time.monotonic() + 0.05)  # the news of a lost head may be on its way
+        if code and session.lost and self.cause in ("", "lost"):
+            # the scheduler ends nodes and us at once: which of them it was shows in a moment
+            self.loop.until(lambda: self.cause not in ("", "lost"), time.monotonic() + CANCEL_NEWS_S)
         words = work.last_words()
         if words:
             sys.stdout.flush()
@@ -261,20 +279,29 @@ class Run:
         session = self.session
         if session is None:
             return
+        for timer in (self.kill_timer, self.limit_timer):
+            if timer is not None:
+                timer.cancel()
         self._keep_logs(session)
         session.begin_stop(self.settings["grace"], "the script has ended")
-        deaf_at_s = time.monotonic() + DEAF_S
-        while session.state != "ended":
-            self._wait(session, 0.25)
-            for signum in self.signals.take():
-                if signum in (signal.SIGINT, signal.SIGTERM) and self.interrupts + bool(self.cause) > 1:
-                    for group in session.groups:
-                        group.kill()
-            session.pump()
-            answering = any(info.hello and info.state != "gone" for info in session.nodes.values())
-            if not answering and time.monotonic() > deaf_at_s:
-                for group in session.groups:
-                    group.kill()  # what is left never spoke to us: it will not hear us either
+        self.loop.on_signal = lambda signum: self._hurry(session, signum)
+        self.loop.at(time.monotonic() + DEAF_S, lambda: self._kill_deaf(session))
+        self.loop.until(lambda: session.state == "ended")
+        self.loop.close()
+
+    def _hurry(self, session: Session, signum: int) -> None:
+        if signum in (signal.SIGINT, signal.SIGTERM) and self.interrupts + bool(self.cause) > 1:
+            for group in session.groups:
+                group.kill()
+
+    def _kill_deaf(self, session: Session) -> None:
+        """What is left and never spoke to us will not hear us either."""
+        answering = any(info.hello and info.state != "gone" for info in session.nodes.values())
+        if session.state == "stopping" and not answering:
+            for group in session.groups:
+                group.kill()
+        elif session.state != "ended":
+            self.loop.at(time.monotonic() + LOOK_S, lambda: self._kill_deaf(session))
 
     def _keep_logs(self, session: Session) -> None:
         """What workers wrote that ended unexpectedly, for the job's folder; its end does not wait long for that."""
@@ -324,20 +351,14 @@ class Run:
 
     # -- helpers ----------------------------------------------------------------------------------------
 
-    def _wait(self, session: Session, timeout_s: float) -> None:
-        watched: list[Any] = [self.signals.fileno()]
-        if session.state != "ended":
-            watched.append(session.fileno())
-        select.select(watched, [], [], timeout_s)
-
     def _age_s(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.began_s
 
     def _start_error(self, error: SessionError) -> CliError:
-        end_s = time.monotonic() + LAST_WORDS_S
-        while self.session is not None and self.session.state != "ended" and time.monotonic() < end_s:
-            self._wait(self.session, 0.05)
-            self.session.pump()
+        session = self.session
+        if session is not None:
+            self.loop.on_signal = lambda signum: self._hurry(session, signum)
+            self.loop.until(lambda: session.state == "ended", time.monotonic() + LAST_WORDS_S)
         said = errors.unsaid(self.group.last_words if self.group is not None else (), str(error))
         lines = str(error).splitlines()
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0

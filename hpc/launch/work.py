@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from hpc.settings.errors import CliError
 
 if TYPE_CHECKING:
+    from hpc.launchers.loop import SessionLoop
     from hpc.launchers.ranks_run import RanksRun
-    from hpc.launchers.session import Session
 
 
 def command(script: str | None, args: Sequence[str], *, module: bool = False) -> list[str]:
@@ -86,19 +86,18 @@ class Driver:
 class Ranks:
     """The script once per rank on every node."""
 
-    def __init__(self, session: Session, argv: Sequence[str], per_node: int, env: Mapping[str, str]) -> None:
+    def __init__(self, loop: SessionLoop, argv: Sequence[str], per_node: int, env: Mapping[str, str]) -> None:
         from hpc.launchers.ranks_run import RanksRun
         from hpc.launchers.session import SessionError
 
-        self._session = session
-        self.run: RanksRun = RanksRun(session, list(argv), per_node=per_node, env=dict(env))
+        self._session = loop.session
+        self.run: RanksRun = RanksRun(loop.session, list(argv), per_node=per_node, env=dict(env))
         try:
-            self.run.start()
+            self.run.start(loop)
         except SessionError as error:
             raise CliError("TOO-FEW-NODES", "every node must be there for its ranks", why=str(error)) from None
 
     def poll(self) -> int | None:
-        self.run.check()
         if self.run.done or self._session.state == "ended":
             return self.run.exit_code
         return None

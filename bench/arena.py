@@ -299,7 +299,7 @@ class Work:
     @staticmethod
     def stats() -> dict[str, int]:
         """What the raylet says of its store."""
-        hpc.connection.ensure_client().flush()
+        hpc.api.connection.ensure_client().flush()
         found: dict[str, int]
         (found,) = ask([raylet_of(1)], "store_totals", timeout_s=30.0).rows
         return found

@@ -197,7 +197,7 @@ class Workload:
         totals = [total.remote(block.remote(n)) for n in blocks]
         kept = [(total.remote(ref), expected) for ref, expected in self.kept]
         key = b"%d" % self.batch_number
-        client = hpc.connection.ensure_client()
+        client = hpc.api.connection.ensure_client()
         self._same("keys", client.conversation.ask_head(lambda req: KvPut(req, "chaos", key, key, False)).data, b"1")
         self._same("tasks", hpc.get(tasks, timeout=PATIENCE_S), [n * n for n in numbers])
         self._same("blocks", hpc.get(totals, timeout=PATIENCE_S), [300_000 * (n % 251) for n in blocks])

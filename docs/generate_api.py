@@ -21,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import hpc
 from compat import running
-from hpc import actor, exceptions, options, runtime_context, session
+from hpc import actor, exceptions, runtime_context
+from hpc.api import actors, options
+from hpc.api.init import Context
 from hpc.core import idtypes, variables
 from hpc.core.node import settings
 from hpc.core.owner.ref import ObjectRef
@@ -235,7 +237,7 @@ def page() -> str:
         lines += [title, ""] if title else []
         for name in names:
             lines += described(getattr(hpc, name), name)
-    lines += ["### `hpc.session.Context`", "", inspect.getdoc(session.Context) or "", "", *members(session.Context), ""]
+    lines += ["### What `init` returns", "", inspect.getdoc(Context) or "", "", *members(Context), ""]
     lines += ["### `RuntimeContext`", "", inspect.getdoc(runtime_context.RuntimeContext) or "", ""]
     lines += [*members(runtime_context.RuntimeContext), "", "## Classes", ""]
     for name, cls in (
@@ -251,11 +253,11 @@ def page() -> str:
         lines += [f"### `{name}`", "", inspect.getdoc(cls) or "", "", *members(cls), ""]
     lines += ["### Ids", "", ", ".join(f"`{name}`" for name in IDS if name != "ObjectID") + ":", ""]
     lines += [*members(idtypes.BaseID), "", "`ObjectID` is the older name of `ObjectRef`.", ""]
-    lines += ["Every actor also has the methods " + ", ".join(f"`{name}`" for name in actor.BUILT_IN) + ".", ""]
+    lines += ["Every actor also has the methods " + ", ".join(f"`{name}`" for name in actors.BUILT_IN) + ".", ""]
     lines += ["## Options of tasks", "", "For `@hpc.remote(...)` and `.options(...)`.", "", *option_rows("task"), ""]
     lines += ["## Options of actors", "", *option_rows("actor"), ""]
     lines += ["Methods (`@hpc.method(...)`, `handle.method.options(...)`) take: "]
-    lines[-1] += ", ".join(f"`{name}`" for name in actor.METHOD_OPTIONS)
+    lines[-1] += ", ".join(f"`{name}`" for name in actors.METHOD_OPTIONS)
     lines[-1] += "."
     strategy = scheduling_strategies.NodeAffinitySchedulingStrategy
     lines += [

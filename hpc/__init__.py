@@ -35,9 +35,14 @@ if TYPE_CHECKING:
         train,
         util,
     )
-    from hpc.actor import ActorClass, ActorHandle, get_actor, kill, method
-    from hpc.api import remote
-    from hpc.connection import is_initialized
+    from hpc.api.actors import ActorClass, ActorHandle, get_actor, kill, method
+    from hpc.api.connection import is_initialized
+    from hpc.api.functions import RemoteFunction
+    from hpc.api.init import init, shutdown
+    from hpc.api.language import SCRIPT_MODE, WORKER_MODE, Language
+    from hpc.api.logging_config import LoggingConfig
+    from hpc.api.objects import cancel, get, put, wait
+    from hpc.api.remote import remote
     from hpc.core.idtypes import (
         ActorClassID,
         ActorID,
@@ -52,59 +57,54 @@ if TYPE_CHECKING:
     from hpc.core.owner.generator import DynamicObjectRefGenerator, ObjectRefGenerator
     from hpc.core.owner.ref import ObjectID, ObjectRef
     from hpc.cross_language import java_actor_class, java_function
-    from hpc.language import SCRIPT_MODE, WORKER_MODE, Language
-    from hpc.logging_config import LoggingConfig
-    from hpc.objects import cancel, get, put, wait
-    from hpc.remote_function import RemoteFunction
     from hpc.runtime_context import get_gpu_ids, get_runtime_context
-    from hpc.session import init, shutdown
     from hpc.state.nodes import available_resources, cluster_resources, nodes
     from hpc.state.trace import timeline
     from hpc.util.client import ClientBuilder as ClientBuilder
     from hpc.util.client import client as client
 
 _HOME = {
-    "ActorClass": "hpc.actor",
+    "ActorClass": "hpc.api.actors",
     "ActorClassID": "hpc.core.idtypes",
-    "ActorHandle": "hpc.actor",
+    "ActorHandle": "hpc.api.actors",
     "ActorID": "hpc.core.idtypes",
     "ClientBuilder": "hpc.util.client",
     "DynamicObjectRefGenerator": "hpc.core.owner.generator",
     "FunctionID": "hpc.core.idtypes",
     "JobID": "hpc.core.idtypes",
-    "LoggingConfig": "hpc.logging_config",
-    "Language": "hpc.language",
+    "LoggingConfig": "hpc.api.logging_config",
+    "Language": "hpc.api.language",
     "NodeID": "hpc.core.idtypes",
     "ObjectID": "hpc.core.owner.ref",
     "ObjectRef": "hpc.core.owner.ref",
     "ObjectRefGenerator": "hpc.core.owner.generator",
     "PlacementGroupID": "hpc.core.idtypes",
-    "RemoteFunction": "hpc.remote_function",
-    "SCRIPT_MODE": "hpc.language",
+    "RemoteFunction": "hpc.api.functions",
+    "SCRIPT_MODE": "hpc.api.language",
     "TaskID": "hpc.core.idtypes",
     "UniqueID": "hpc.core.idtypes",
-    "WORKER_MODE": "hpc.language",
+    "WORKER_MODE": "hpc.api.language",
     "WorkerID": "hpc.core.idtypes",
     "available_resources": "hpc.state.nodes",
-    "cancel": "hpc.objects",
+    "cancel": "hpc.api.objects",
     "client": "hpc.util.client",
     "cluster_resources": "hpc.state.nodes",
-    "get": "hpc.objects",
-    "get_actor": "hpc.actor",
+    "get": "hpc.api.objects",
+    "get_actor": "hpc.api.actors",
     "get_gpu_ids": "hpc.runtime_context",
     "get_runtime_context": "hpc.runtime_context",
-    "init": "hpc.session",
-    "is_initialized": "hpc.connection",
+    "init": "hpc.api.init",
+    "is_initialized": "hpc.api.connection",
     "java_actor_class": "hpc.cross_language",
     "java_function": "hpc.cross_language",
-    "kill": "hpc.actor",
-    "method": "hpc.actor",
+    "kill": "hpc.api.actors",
+    "method": "hpc.api.actors",
     "nodes": "hpc.state.nodes",
-    "put": "hpc.objects",
-    "remote": "hpc.api",
-    "shutdown": "hpc.session",
+    "put": "hpc.api.objects",
+    "remote": "hpc.api.remote",
+    "shutdown": "hpc.api.init",
     "timeline": "hpc.state.trace",
-    "wait": "hpc.objects",
+    "wait": "hpc.api.objects",
 }
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (

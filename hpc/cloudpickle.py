@@ -1,4 +1,4 @@
-"""The library cloudpickle under the name that Ray has for it. References and handles in what it pickles hold their
+"""The public names of the library cloudpickle, where Ray has them. References and handles in what it pickles hold their
 objects for as long as this process is in the session."""
 
 from cloudpickle import (

@@ -1,4 +1,4 @@
-"""A cluster of nodes on this machine, for tests: each with its own resources and labels, coming and going.
+"""The public name `Cluster`: nodes on this machine, for tests, each with its own resources and labels.
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
     node = cluster.add_node(num_cpus=1, resources={"gpu_like": 1}, labels={"zone": "b"})

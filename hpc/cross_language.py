@@ -1,4 +1,4 @@
-"""Functions and actor classes of other languages: Ray's names for them, which say that nothing here can run them.
+"""The public names of functions and actor classes of other languages, which say that nothing here can run them.
 
 They can be named and given options, as under Ray where no cluster for other languages runs; a call is refused.
 """

@@ -1,4 +1,4 @@
-"""The exceptions of hpc. Ray's names, with and without its prefix, mean the same classes."""
+"""The public names of the exceptions. Ray's names, with and without its prefix, mean the same classes."""
 
 from hpc.core.exceptions import (
     ActorAlreadyExistsError,

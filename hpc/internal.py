@@ -1,14 +1,11 @@
-"""What Ray has under ``ray.internal``: freeing the memory of values by hand."""
+"""The public names that Ray has under ``ray.internal``: freeing the memory of values by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpc.core.owner.ref import ObjectRef
-
-if TYPE_CHECKING:
-    pass
 
 
 def free(object_refs: ObjectRef[Any] | Sequence[ObjectRef[Any]], local_only: bool = False) -> None:

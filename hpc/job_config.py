@@ -1,4 +1,4 @@
-"""Options of a job as one object, the way older programs hand them to `hpc.init`."""
+"""The public name `JobConfig`: options of a job as one object, the way older programs hand them to `hpc.init`."""
 
 from __future__ import annotations
 

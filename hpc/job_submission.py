@@ -1,4 +1,4 @@
-"""Jobs: commands that run in a session that `hpc start` began, with Ray's names.
+"""The public names of jobs, as Ray has them: commands that run in a session that `hpc start` began.
 
     client = JobSubmissionClient()                      # the only session, or JobSubmissionClient("1a2b3c4d5e6f")
     job = client.submit_job(entrypoint="python train.py", runtime_env={"working_dir": ".", "env_vars": {"A": "1"}})
@@ -259,7 +259,7 @@ def _texts(name: str, given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _checked(runtime_env: Mapping[str, Any] | None) -> dict[str, Any]:
-    from hpc.options import check_options
+    from hpc.api.options import check_options
 
     if runtime_env is not None and not isinstance(runtime_env, Mapping):
         raise TypeError(f"runtime_env must be a mapping, not {type(runtime_env).__name__}")

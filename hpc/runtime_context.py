@@ -1,4 +1,4 @@
-"""What a program can ask about where it runs."""
+"""The public names for asking where a program runs: its job, node, task and actor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from hpc.connection import ensure_client, namespace_of
+from hpc.api.connection import ensure_client, namespace_of
 from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from hpc.core.process.context import current_task, function_name, process
 from hpc.core.process.current import need_client
@@ -17,7 +17,7 @@ from hpc.runtime_env import current as current_env
 from hpc.state.gather import node_rows, session_facts
 
 if TYPE_CHECKING:
-    from hpc.actor import ActorHandle
+    from hpc.api.actors import ActorHandle
 
 
 class RuntimeContext:
@@ -58,7 +58,7 @@ class RuntimeContext:
     @property
     def current_actor(self) -> ActorHandle:
         """A handle to the actor in which this runs. Raises RuntimeError outside of actors."""
-        from hpc.actor import own_handle
+        from hpc.api.actors import own_handle
 
         if not process.actor:
             raise RuntimeError("current_actor is for actors: this process is none")

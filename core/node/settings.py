@@ -177,7 +177,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "task_max_retries": Setting(
         Number("retries", 0, 2**31 - 1, whole=True, also=-1, also_is="without end"), 3,
-        "of a task that says none itself, in the driver's environment", "hpc/options.py", source="environ",
+        "of a task that says none itself, in the driver's environment", "hpc/api/options.py", source="environ",
         ray="RAY_TASK_MAX_RETRIES",
     ),
     "spin_us": Setting(

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from hpc.connection import ensure_client
+from hpc.api.connection import ensure_client
 from hpc.core.ids import HEAD, Address, raylet_of
 from hpc.core.wire import ClusterQuery
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hpc.connection import ensure_client
+from hpc.api.connection import ensure_client
 from hpc.core.resources import UNIT
 from hpc.core.wire import ClusterQuery
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from hpc.api.logging_config import is_structured
 from hpc.core import variables
 from hpc.core.variables import switch, text
 from hpc.core.wire import LogLines
-from hpc.logging_config import is_structured
 from hpc.state.folding import Folder, Origin, Shown
 
 RESET = "\x1b[0m"

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from hpc.connection import ensure_client
+from hpc.api.connection import ensure_client
 from hpc.core.ids import raylet_of
 from hpc.core.node.marks import Unmarked
 from hpc.core.wire import LogQuery

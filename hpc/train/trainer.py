@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hpc.connection import ensure_client
+from hpc.api.connection import ensure_client
 from hpc.train.config import RunConfig, ScalingConfig, UserCallback
 from hpc.train.controller import Backend, Controller
 from hpc.train.loop import parameter_count, state

@@ -19,7 +19,7 @@ from hpc.util.placement_group import (
 )
 
 if TYPE_CHECKING:
-    from hpc.actor import list_named_actors
+    from hpc.api.actors import list_named_actors
     from hpc.util import (
         accelerators,
         actor_pool,
@@ -51,7 +51,7 @@ _HOME = {
     "get_node_instance_id": "hpc.util.node",
     "get_node_ip_address": "hpc.util.node",
     "inspect_serializability": "hpc.util.check_serialize",
-    "list_named_actors": "hpc.actor",
+    "list_named_actors": "hpc.api.actors",
     "log_once": "hpc.util.debug",
     "map_unordered": "hpc.util.helpers",
     "register_serializer": "hpc.util.serialization",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from hpc.connection import is_initialized
+from hpc.api.connection import is_initialized
 from hpc.core.variables import INSTANCE_ID, text
 from hpc.runtime_context import get_runtime_context
 from hpc.state.nodes import nodes

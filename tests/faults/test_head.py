@@ -47,7 +47,7 @@ def heads():
 
 
 def test_names_keys_tasks_and_nodes_outlive_the_head(heads, tmp_path):
-    client = hpc.connection.ensure_client()
+    client = hpc.api.connection.ensure_client()
     counter = Counter.options(name="counter", scheduling_strategy=on(2)).remote()
     assert hpc.get(counter.add.remote()) == 1
     client.conversation.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
@@ -71,7 +71,7 @@ def test_names_keys_tasks_and_nodes_outlive_the_head(heads, tmp_path):
 
 
 def test_what_is_asked_while_there_is_no_head_is_answered_by_the_next(heads):
-    client = hpc.connection.ensure_client()
+    client = hpc.api.connection.ensure_client()
     stop = threading.Event()
     wrong: list[object] = []
     asked = [0, 0]
@@ -200,7 +200,7 @@ def test_the_journal_is_the_users_alone_and_holds_no_secret(heads):
 
 
 def test_a_damaged_journal_is_refused_and_named(heads):
-    hpc.connection.ensure_client().conversation.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
+    hpc.api.connection.ensure_client().conversation.ask_head(lambda req: KvPut(req, "test", b"key", b"value"))
     path = os.path.join(heads.dir, "head.journal")
     with open(path, "r+b") as file:
         file.seek(40)

@@ -258,9 +258,9 @@ def in_child(body) -> str:
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
             os.write(write, text.encode())
-            import hpc.session
+            import hpc.api.init
 
-            hpc.session._at_exit()
+            hpc.api.init._at_exit()
         finally:
             os._exit(0)
     os.close(write)

@@ -26,6 +26,6 @@ def test_imports_go_in_no_circle(kinds):
 def test_a_circle_is_seen():
     arrows: Graph = {"a": {"b": {TOP}}, "b": {"c": {LAZY}}, "c": {"a": {TYPING}}, "d": {"a": {TOP}}}
     assert circles(arrows, (TOP, LAZY)) == [] and circles(arrows, (TOP, LAZY, TYPING)) == [["a", "b", "c"]]
-    assert len(graph()) > 250 and graph()["hpc.session"]["hpc.connection"] == {TOP}
-    assert LAZY in graph()["hpc.session"]["hpc.core.owner.shell.client"], "imports in functions are counted"
-    assert graph()["hpc.connection"]["hpc.core.owner.ports"] == {TYPING}
+    assert len(graph()) > 250 and graph()["hpc.api.init"]["hpc.api.connection"] == {TOP}
+    assert LAZY in graph()["hpc.api.init"]["hpc.core.owner.shell.client"], "imports in functions are counted"
+    assert graph()["hpc.api.connection"]["hpc.core.owner.ports"] == {TYPING}

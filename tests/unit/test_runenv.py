@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc import runtime_env
+from hpc.api import runtime_env_checks
+from hpc.api.worker_env import worker_env
 from hpc.core.ids import Address
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import Shape
@@ -25,7 +26,7 @@ from hpc.core.runenv.package import PackageError, files_of, is_ignored, make_zip
 from hpc.core.runenv.spec import KEY, expand, pack, unpack
 from hpc.core.wire import SYSTEM, CreateActor, LeaseFailed, LeaseGrant, LeaseRequest, Task
 from hpc.core.worker.threads import wanted
-from hpc.runtime_env import RuntimeEnv, RuntimeEnvConfig, worker_env
+from hpc.runtime_env import RuntimeEnv, RuntimeEnvConfig
 
 CPU = {"CPU": UNIT}
 DRIVER = Address(1, 1)
@@ -65,7 +66,7 @@ DRIVER = Address(1, 1)
 )
 def test_what_makes_no_sense_is_refused_with_a_reason(env, error, text):
     with pytest.raises(error, match=text):
-        runtime_env.check(env)
+        runtime_env_checks.check(env)
 
 
 def test_a_runtime_env_is_a_dict_of_what_was_given():
@@ -130,7 +131,7 @@ def test_requirements_are_read_with_the_files_they_include(tmp_path, monkeypatch
     (tmp_path / "requirements.txt").write_text("numpy\n-r more.txt\n-c limits.txt\n./local.whl\n")
     (tmp_path / "local.whl").write_bytes(b"one")
     given = {"pip": {"packages": str(tmp_path / "requirements.txt"), "pip_check": True, "pip_version": "==25.0"}}
-    runtime_env.check(given)
+    runtime_env_checks.check(given)
     first = worker_env(None, given)
     wish = unpack(first)[1]["pip"]
     assert wish["packages"] == ["numpy", "six>=1", f"-c {tmp_path}/limits.txt", f"{tmp_path}/local.whl"]

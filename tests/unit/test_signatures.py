@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from hpc.signatures import constructor_of, method_of, signature_of
+from hpc.api.signatures import constructor_of, method_of, signature_of
 
 
 def plain(a, b=2):

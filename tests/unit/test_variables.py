@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from hpc import environment
+from hpc.api import environment
 from hpc.core.node.rundir import choose_base
 from hpc.core.variables import (
     AUTO_CONNECT,

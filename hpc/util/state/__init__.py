@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hpc.connection import ensure_client
+from hpc.api.connection import ensure_client
 from hpc.core.resources import from_units
 from hpc.core.wire import PgTable
 from hpc.state import gather

@@ -16,7 +16,12 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hpc.connection import ensure_client, here
+from hpc.api.connection import ensure_client, here
+from hpc.api.environment import hooked, tell_without_effect
+from hpc.api.logging_config import LoggingConfig, wanted_logging
+from hpc.api.options import name_text
+from hpc.api.runtime_env_checks import check as check_env
+from hpc.api.worker_env import worker_env
 from hpc.core.node.limits import raise_open_files
 from hpc.core.owner.shell.forked import is_forked, watch_forks
 from hpc.core.process.context import process
@@ -24,13 +29,8 @@ from hpc.core.process.current import current
 from hpc.core.runenv.spec import KEY
 from hpc.core.variables import NAMESPACE, text
 from hpc.core.worker.logformat import apply as apply_logging
-from hpc.environment import hooked, tell_without_effect
 from hpc.host.find import find_node_dir, host_of
 from hpc.job_config import JobConfig
-from hpc.logging_config import LoggingConfig, wanted_logging
-from hpc.options import name_text
-from hpc.runtime_env import check as check_env
-from hpc.runtime_env import worker_env
 from hpc.settings.node import overrides
 from hpc.state.terminal import Looks, Terminal, wanted_looks
 
@@ -241,9 +241,9 @@ def _enter_env(given: Mapping[str, Any] | None) -> None:
     process.env = worker_env(ensure_client(), _job_runtime_env())
     process.env = worker_env(ensure_client(), given)
     if KEY in process.env and ((given or {}).get("config") or {}).get("eager_install", True):
-        from hpc.remote_function import RemoteFunction
+        from hpc.api.functions import RemoteFunction
+        from hpc.api.strategies import NodeAffinitySchedulingStrategy
         from hpc.state.nodes import nodes
-        from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         ready = RemoteFunction(_ready, {"num_cpus": 0, "max_retries": 0, "name": "set-up of the runtime environment"})
         for node in nodes():

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hpc.core.policy.labels import Selector, check_value, parse_selector
-from hpc.core.process.context import process
-from hpc.core.resources import fits, show, to_units
-from hpc.util.placement_group import PlacementGroup
-from hpc.util.scheduling_strategies import (
+from hpc.api.placement_groups import PlacementGroup
+from hpc.api.strategies import (
     NodeAffinitySchedulingStrategy,
     NodeLabelSchedulingStrategy,
     PlacementGroupSchedulingStrategy,
 )
+from hpc.core.policy.labels import Selector, check_value, parse_selector
+from hpc.core.process.context import process
+from hpc.core.resources import fits, show, to_units
 
 #: The value of the option placement_group that is the same as none.
 NO_GROUP = "default"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-from hpc.connection import ensure_client
+from hpc.api.connection import ensure_client
 from hpc.core.owner.generator import ObjectRefGenerator, Peek
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.strangers import check_refs

@@ -11,11 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpc import runtime_env
-from hpc.core.node.settings import setting
-from hpc.core.resources import to_units
-from hpc.core.wire import DYNAMIC, STREAMING
-from hpc.scheduling import (
+from hpc.api import runtime_env_checks
+from hpc.api.scheduling import (
     check_accelerator,
     check_bundle_index,
     check_fallback,
@@ -25,6 +22,9 @@ from hpc.scheduling import (
     check_strategy,
     requirements,
 )
+from hpc.core.node.settings import setting
+from hpc.core.resources import to_units
+from hpc.core.wire import DYNAMIC, STREAMING
 
 _MISSING = object()
 
@@ -126,7 +126,7 @@ def _flag(name: str, value: Any) -> None:
 
 
 def _runtime_env(name: str, value: Any) -> None:
-    runtime_env.check(value)
+    runtime_env_checks.check(value)
 
 
 def _groups(name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which session this process is connected to. `hpc.session` connects and leaves; all else asks here."""
+"""Which session this process is connected to. `hpc.api.init` connects and leaves; all else asks here."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from hpc.actor import ActorClass
-from hpc.remote_function import RemoteFunction
+from hpc.api.actors import ActorClass
+from hpc.api.functions import RemoteFunction
 
 
 def remote(*args: Any, **options: Any) -> Any:

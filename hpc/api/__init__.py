@@ -1,0 +1,1 @@
+"""How the names that users import are made: connecting, remote functions, actors, objects, options, placement."""

@@ -1,0 +1,70 @@
+"""The top of hpc/ has the names that users import, and nothing else: how they are made stands in the rooms below."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Modules at the top of hpc/: each is a public name, of Ray's or ours, in docs/api.md.
+NAMES = {
+    "actor", "cloudpickle", "cluster_utils", "cross_language", "exceptions", "internal", "job_config", "job_submission",
+    "remote_function", "runtime_context", "runtime_env",
+}  # fmt: skip
+#: What a package has beside its names.
+ITS_OWN = {"__init__", "__main__", "_version"}
+#: Folders: libraries, which users import too, and rooms, which they do not.
+LIBRARIES = {"train", "util"}
+ROOMS = {"api", "cli", "host", "launch", "settings", "state"}
+#: Modules that offer what another one makes: a class says the module from which it is imported.
+FACES = ("hpc.actor", "hpc.remote_function", "hpc.util.placement_group", "hpc.util.scheduling_strategies")
+
+
+def documented() -> set[str]:
+    """Modules that docs/api.md lists, from the table that it is made of."""
+    tree = ast.parse((ROOT / "docs" / "generate_api.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODULES":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError("docs/generate_api.py has no table MODULES")
+
+
+def test_only_names_that_users_import_are_at_the_top():
+    assert {path.stem for path in (ROOT / "hpc").glob("*.py")} - ITS_OWN == NAMES
+
+
+def test_each_folder_is_a_library_or_a_room():
+    found = {path.name for path in (ROOT / "hpc").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert found == LIBRARIES | ROOMS
+
+
+def test_names_at_the_top_are_public_and_documented():
+    import hpc
+
+    assert documented() == NAMES | LIBRARIES, "docs/generate_api.py lists the modules at the top"
+    assert set(hpc.__all__) >= NAMES | LIBRARIES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_file_at_the_top_says_that_it_has_public_names(name):
+    first = (ast.get_docstring(ast.parse((ROOT / "hpc" / f"{name}.py").read_text())) or "").split("\n\n")[0]
+    assert "public name" in first, f"hpc/{name}.py: the first sentence says which public names it has"
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_a_class_that_is_made_elsewhere_says_where_users_import_it(name):
+    module = importlib.import_module(name)
+    classes = [value for value in map(vars(module).get, module.__all__) if inspect.isclass(value)]
+    assert classes and {cls.__module__ for cls in classes} == {name}
+
+
+def test_faces_define_nothing():
+    for name in FACES:
+        tree = ast.parse(Path(inspect.getfile(importlib.import_module(name))).read_text())
+        assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in tree.body), name
+    assert "hpc.api.actors" in sys.modules

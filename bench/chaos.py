@@ -28,7 +28,7 @@ from hpc.core.node.head_restart import MAX_RESTARTS, RESTART_WINDOW_S
 from hpc.core.node.reap import descendants
 from hpc.core.wire import KvGet, KvPut
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.session import NodeInfo, Session
+from hpc.launchers.session import Session, SessionNode
 
 KINDS = ("worker", "worker", "head", "raylet", "zygote", "supervisor")
 #: Longest time that one batch of checks may take; longer counts as lost.
@@ -132,7 +132,7 @@ class Killer(threading.Thread):
                 return
             self.tally.kills[kind] += 1
 
-    def _supervisor(self, node: NodeInfo) -> int:
+    def _supervisor(self, node: SessionNode) -> int:
         return int(node.hello["pid"])
 
 

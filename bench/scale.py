@@ -24,9 +24,9 @@ from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import UNIT
 from hpc.core.wire import (
     WIRE_VERSION,
-    Demand,
     Heartbeat,
     Message,
+    NodeDemand,
     NodeInfo,
     NodeRegister,
     ProcessGone,
@@ -134,7 +134,7 @@ class Head:
     def demand(self, count: int, strategy: Any, cpus: int = 1) -> tuple[Address, Message]:
         self.shape += 1
         wanted = {"CPU": cpus * UNIT}
-        return raylet_of(1), Demand(1, self.shape, wanted, wanted, strategy, count)
+        return raylet_of(1), NodeDemand(1, self.shape, wanted, wanted, strategy, count)
 
     def forget(self) -> None:
         """All is free again."""

@@ -73,7 +73,7 @@ def instance(
     return error
 
 
-class Links(NamedTuple):
+class ErrorLinks(NamedTuple):
     """What an exception says of those before it."""
 
     cause: BaseException | None
@@ -81,12 +81,12 @@ class Links(NamedTuple):
     suppress: bool
 
 
-def links_of(error: BaseException) -> Links:
+def links_of(error: BaseException) -> ErrorLinks:
     """The exceptions behind this one, also where its class has attributes of those names."""
-    return Links(_CAUSE.__get__(error), _CONTEXT.__get__(error), _SUPPRESS.__get__(error))
+    return ErrorLinks(_CAUSE.__get__(error), _CONTEXT.__get__(error), _SUPPRESS.__get__(error))
 
 
-def set_links(error: BaseException, links: Links) -> None:
+def set_links(error: BaseException, links: ErrorLinks) -> None:
     """Give an exception the links of another one."""
     _CONTEXT.__set__(error, links.context)
     _CAUSE.__set__(error, links.cause)

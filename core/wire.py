@@ -521,7 +521,7 @@ class Consumed(Message, tag=141):
     count: int
 
 
-class Refused(Message, tag=52):
+class CallRefused(Message, tag=52):
     """A call for an incarnation of an actor that this worker does not host."""
 
     task: bytes
@@ -746,7 +746,7 @@ class HeartbeatAck(Message, tag=85):
     beat: int = 0
 
 
-class Demand(Message, tag=86):
+class NodeDemand(Message, tag=86):
     """A raylet's aggregated demand that it cannot serve itself, per shape: an absolute number beyond the ``seen`` that
     it has had tickets for, so that repeating it or crossing an answer does no harm."""
 
@@ -760,7 +760,7 @@ class Demand(Message, tag=86):
 
 
 class Tickets(Message, tag=87):
-    """The head's answer to Demand: ``grants`` are (node, count, ticket). ``infeasible`` and ``final`` as in
+    """The head's answer to NodeDemand: ``grants`` are (node, count, ticket). ``infeasible`` and ``final`` as in
     LeaseInfeasible. With ``patient`` the nodes are full, and the request is to wait there."""
 
     shape: int
@@ -1022,8 +1022,8 @@ AnyMessage = Union[
     Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable,
     LogLines, LogsSeen, FlushLogs, Retire, Cleared,
     DefineFunction, LeaseBegin, Result, Task, Call, Calls, Skip, CreateActor, Done, CallsDone, GivenBack, Release,
-    Cancel, EndActor, Refused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
-    Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, Demand, Tickets,
+    Cancel, EndActor, CallRefused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
+    Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, NodeDemand, Tickets,
     ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
     Shutdown, Yielded, Consumed, HeadLeases, NewActor, KeepActor, FreeValues, CancelObject,
     StateQuery, StateAnswer,

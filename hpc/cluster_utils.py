@@ -20,7 +20,7 @@ from typing import Any
 
 from hpc.core.exceptions import SessionStartError
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.session import NodeInfo, Session, SessionError
+from hpc.launchers.session import Session, SessionError, SessionNode
 from hpc.launchers.session_thread import SessionThread
 from hpc.settings.node import overrides
 
@@ -42,7 +42,7 @@ _MEANINGLESS = {
 class ClusterNode:
     """A node of a `Cluster`, as `add_node` returns it."""
 
-    def __init__(self, cluster: Cluster, info: NodeInfo, is_head: bool) -> None:
+    def __init__(self, cluster: Cluster, info: SessionNode, is_head: bool) -> None:
         self._cluster = cluster
         self._info = info
         self.number = info.node

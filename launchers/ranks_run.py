@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from hpc.core.node.bootstrap import Message
 from hpc.core.node.reap import describe_code
 from hpc.launchers.loop import SessionLoop
-from hpc.launchers.session import NodeInfo, Session, SessionError
+from hpc.launchers.session import Session, SessionError, SessionNode
 
 TERM_GRACE_S = 5.0
 KILLED_WAIT_S = 10.0  # between SIGKILL and the last rank's report
@@ -32,7 +32,7 @@ class RankFailure:
     """The first rank that failed.  `code` is an exit code, -N for a signal."""
 
     rank: int
-    node: NodeInfo
+    node: SessionNode
     code: int
     tail: tuple[str, ...]
 
@@ -72,7 +72,7 @@ class RanksRun:
     prefix: bool = True
     codes: dict[int, int] = field(default_factory=dict)
     failure: RankFailure | None = None
-    _nodes: list[NodeInfo] = field(default_factory=list)
+    _nodes: list[SessionNode] = field(default_factory=list)
     _partial: dict[tuple[int, int], str] = field(default_factory=dict)
     _loop: SessionLoop | None = None  # that the session is driven by, from the start
 
@@ -149,7 +149,7 @@ class RanksRun:
         if self.failure is None and not self.done:
             self._fail(RankFailure(0, self._nodes[0], 124, (f"the time allowed ({timeout_s:g} s) is over",)))
 
-    def on_output(self, info: NodeInfo, message: Message) -> None:
+    def on_output(self, info: SessionNode, message: Message) -> None:
         """Takes an `out` or `rank_exit` message of the session."""
         rank = int(message["r"])
         if message["op"] == "out":
@@ -158,7 +158,7 @@ class RanksRun:
             self._flush_partial(rank)
             self._ended(rank, info, int(message["code"]), list(message.get("tail", [])))
 
-    def _ended(self, rank: int, info: NodeInfo, code: int, tail: list[str]) -> None:
+    def _ended(self, rank: int, info: SessionNode, code: int, tail: list[str]) -> None:
         if rank in self.codes:
             return
         self.codes[rank] = code

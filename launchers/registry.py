@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hpc.launchers.local.scheduler import Local
-from hpc.launchers.scheduler import Allocation, NodeSource, Scheduler, Strip
+from hpc.launchers.scheduler import Allocation, NodeSource, Scheduler, StepVariables
 from hpc.launchers.slurm.scheduler import Slurm
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ OTHERS = {
     "OAR_JOB_ID": "oar",
     "FLUX_JOB_ID": "flux",
 }
-OTHERS_STRIP = Strip(names=("FLUX_TASK_RANK", "FLUX_TASK_LOCAL_ID"))
+OTHERS_STRIP = StepVariables(names=("FLUX_TASK_RANK", "FLUX_TASK_LOCAL_ID"))
 
 
 @dataclass(frozen=True)

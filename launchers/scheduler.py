@@ -155,7 +155,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Strip:
+class StepVariables:
     """Variables that tell a process which part of which job's step it is: a node's own children must not believe it.
 
     A variable goes when it has one of the names or begins with one of the prefixes, unless it is one of `kept`.
@@ -226,7 +226,7 @@ class Scheduler(NodeSource, Protocol):
     #: What each field of `Request` becomes; a field that is not here cannot be asked for.
     column: ClassVar[Mapping[str, str]]
     #: What the nodes' processes must not inherit.
-    strip: ClassVar[Strip]
+    strip: ClassVar[StepVariables]
 
     # -- before there is a job: pure
 

@@ -42,7 +42,7 @@ SessionState = Literal["new", "starting", "ready", "stopping", "ended"]
 
 
 @dataclass(slots=True)
-class NodeInfo:
+class SessionNode:
     """A node as the launcher knows it.  `why` and `tail` say what went wrong, if something did."""
 
     node: int
@@ -86,20 +86,20 @@ class Event:
 
     kind: str
     text: str = ""
-    node: NodeInfo | None = None
+    node: SessionNode | None = None
 
 
 class SessionError(Exception):
     """The session cannot start or has been lost.  `nodes` are those that are missing."""
 
-    def __init__(self, what: str, nodes: Sequence[NodeInfo] = ()) -> None:
+    def __init__(self, what: str, nodes: Sequence[SessionNode] = ()) -> None:
         self.what = what
         self.nodes = list(nodes)
         super().__init__(self._text())
 
     def _text(self) -> str:
         lines = [self.what]
-        alike: dict[str, list[NodeInfo]] = {}
+        alike: dict[str, list[SessionNode]] = {}
         for info in self.nodes:
             alike.setdefault(info.trouble(), []).append(info)
         for problem, nodes in alike.items():
@@ -157,13 +157,13 @@ class Session:
         min_nodes: int | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
         on_event: Callable[[Event], None] | None = None,
-        on_output: Callable[[NodeInfo, Message], None] | None = None,
+        on_output: Callable[[SessionNode, Message], None] | None = None,
     ) -> None:
         self.id = secrets.token_hex(6)
         self.mode = mode
         self.state: SessionState = "new"
         self.groups: list[NodeGroup] = []
-        self.nodes: dict[int, NodeInfo] = {}
+        self.nodes: dict[int, SessionNode] = {}
         self.lost = ""  # why the whole session is lost, if it is
         self.failure: StartError | None = None  # why the start failed, if it did
         self.start_timeout_s = start_timeout_s
@@ -178,7 +178,7 @@ class Session:
         self.on_event = on_event
         self.on_output = on_output
         self._welcome: Message | None = None
-        self._arrived: list[NodeInfo] = []  # said hello, and not admitted and welcomed yet
+        self._arrived: list[SessionNode] = []  # said hello, and not admitted and welcomed yet
         self._selector = selectors.EpollSelector()
         self._writing: dict[Channel, int] = {}  # the stdin of channels that have bytes waiting
         self._first_nodes: dict[NodeGroup, int] = {}
@@ -204,7 +204,7 @@ class Session:
             self._end()
             raise StartError(f"cannot start {self._first.describe()}: {error}")
 
-    def wait_ready(self, timeout_s: float | None = None) -> list[NodeInfo]:
+    def wait_ready(self, timeout_s: float | None = None) -> list[SessionNode]:
         """Waits until all nodes are ready or have failed, at most until the start timeout.
 
         Returns the ready nodes; StartError if they are fewer than `min_nodes` (the session is then stopped), or if
@@ -224,7 +224,7 @@ class Session:
             raise failure
         return self.ready()
 
-    def wait_node(self, node: int, timeout_s: float) -> NodeInfo:
+    def wait_node(self, node: int, timeout_s: float) -> SessionNode:
         """Waits until one node is ready; SessionError if it does not come."""
         deadline = time.monotonic() + timeout_s
         info = self.nodes[node]
@@ -325,7 +325,7 @@ class Session:
         self._first_nodes[group] = first
         numbers = list(range(first, first + group.size))
         for rank, node in enumerate(numbers):
-            self.nodes[node] = NodeInfo(node, rank, group, gateway, host=group.host_of(rank))
+            self.nodes[node] = SessionNode(node, rank, group, gateway, host=group.host_of(rank))
         for channel in group.channels:
             self._selector.register(channel.stdout_fd, selectors.EVENT_READ, (group, channel))
         group.send(start)
@@ -334,7 +334,7 @@ class Session:
             self._versions = own_versions()  # imports, while the nodes do theirs
         return numbers
 
-    def add_gateway(self, timeout_s: float = 60.0) -> NodeInfo:
+    def add_gateway(self, timeout_s: float = 60.0) -> SessionNode:
         """Starts a node without resources on this machine, for a driver outside the allocation."""
         (node,) = self.add_group(LocalGroup(1), gateway=True)
         return self.wait_node(node, timeout_s)
@@ -357,11 +357,11 @@ class Session:
         """Sends a message to all nodes (ranks mode: "ranks", "signal")."""
         self._broadcast(message)
 
-    def ready(self) -> list[NodeInfo]:
+    def ready(self) -> list[SessionNode]:
         """The nodes that are ready, gateways left out."""
         return [info for info in self.nodes.values() if info.state == "ready" and not info.gateway]
 
-    def missing(self) -> list[NodeInfo]:
+    def missing(self) -> list[SessionNode]:
         """The nodes that are not ready: still on their way, or gone."""
         return [info for info in self.nodes.values() if info.state != "ready"]
 
@@ -376,7 +376,7 @@ class Session:
         return None
 
     @property
-    def head(self) -> NodeInfo | None:
+    def head(self) -> SessionNode | None:
         """The node with the head (of the first group, in ranks mode: rank 0)."""
         return self._find(self._first, 0) if self._first in self._first_nodes else None
 
@@ -424,7 +424,7 @@ class Session:
             code = message.get("code")
             self._gone(info, str(message.get("why") or f"its supervisor ended with code {code}"))
 
-    def _on_hello(self, info: NodeInfo, hello: Message) -> None:
+    def _on_hello(self, info: SessionNode, hello: Message) -> None:
         if info.state != "starting":
             return
         info.state = "hello"
@@ -465,7 +465,7 @@ class Session:
             if ranks:
                 group.send({**self._welcome, "only": ranks})
 
-    def _on_trouble(self, info: NodeInfo, message: Message) -> None:
+    def _on_trouble(self, info: SessionNode, message: Message) -> None:
         if message["op"] == "exit":
             code = int(message.get("code", 1))
             info.tail = [str(line) for line in message.get("tail", [])][-TAIL_LINES:]
@@ -479,7 +479,7 @@ class Session:
         if info is self.head and self.mode == "cluster":
             self._lose(info)
 
-    def _gone(self, info: NodeInfo, why: str) -> None:
+    def _gone(self, info: SessionNode, why: str) -> None:
         if info.state == "gone":
             return
         expected = self.state == "stopping" or info.refused
@@ -494,7 +494,7 @@ class Session:
         elif self.mode == "cluster":
             self._first.send({"op": "lost", "node": info.node, "why": info.why})
 
-    def _lose(self, head: NodeInfo) -> None:
+    def _lose(self, head: SessionNode) -> None:
         """Without the head there is no session."""
         self.lost = self.lost or f"the head is lost: {head.problem()}"
         if self.state == "ready":
@@ -502,14 +502,14 @@ class Session:
 
     # -- helpers ----------------------------------------------------------------------------------------
 
-    def _find(self, group: NodeGroup, rank: int) -> NodeInfo | None:
+    def _find(self, group: NodeGroup, rank: int) -> SessionNode | None:
         return self.nodes.get(self._first_nodes[group] + rank) if 0 <= rank < group.size else None
 
     def _broadcast(self, message: Mapping[str, Any]) -> None:
         for group in self.groups:
             group.send(message)
 
-    def _emit(self, kind: str, text: str = "", node: NodeInfo | None = None) -> None:
+    def _emit(self, kind: str, text: str = "", node: SessionNode | None = None) -> None:
         if self.on_event is not None:
             self.on_event(Event(kind, text, node))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hpc.core.wire import Demand, Heartbeat, Message, NodeRegister, PgCreate
+from hpc.core.wire import Heartbeat, Message, NodeDemand, NodeRegister, PgCreate
 
 #: Workers that one demand is served at a time; what is beyond is asked for again within a second.
 MAX_DEMAND = 10_000
@@ -35,7 +35,7 @@ def is_sane(msg: Message) -> bool:
         return amounts(msg.free)
     if isinstance(msg, NodeRegister):
         return amounts(msg.info.totals) and all(units >= 0 for units in msg.info.totals.values())
-    if isinstance(msg, Demand):
+    if isinstance(msg, NodeDemand):
         wanted = [*msg.placement.values(), *msg.held.values()]
         numbers = 0 <= msg.count < MAX_NUMBER and 0 <= msg.seen < MAX_NUMBER
         return numbers and amounts(msg.placement) and amounts(msg.held) and all(units >= 0 for units in wanted)

@@ -20,7 +20,7 @@ from hpc.core.head.groups import Groups
 from hpc.core.head.nodes import Node, Promises
 from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import fits, how_many, show
-from hpc.core.wire import Demand, Message, NodeInfo, Tickets
+from hpc.core.wire import Message, NodeDemand, NodeInfo, Tickets
 
 if TYPE_CHECKING:
     from hpc.core.head.columns import Columns
@@ -70,7 +70,7 @@ class Demands:
         self.promises = promises
         self.outbox = outbox
         self.now = 0.0
-        self.table: dict[Key, Demand] = {}
+        self.table: dict[Key, NodeDemand] = {}
         self.sent: dict[Key, int] = {}
         #: How many were looked at: to see that it is few.
         self.looks = 0
@@ -88,7 +88,7 @@ class Demands:
 
     # -------------------------------------------------------------- what comes and goes
 
-    def on_demand(self, src: Address, msg: Demand) -> None:
+    def on_demand(self, src: Address, msg: NodeDemand) -> None:
         """A raylet says what it wants."""
         key = (src.node, msg.shape)
         msg.count -= self.sent.get(key, 0) - msg.seen
@@ -212,7 +212,7 @@ class Demands:
                 return
             yield order, key
 
-    def _serve_one(self, columns: Columns, key: Key, demand: Demand, kind: Kind) -> None:
+    def _serve_one(self, columns: Columns, key: Key, demand: NodeDemand, kind: Kind) -> None:
         from hpc.core.policy.placement import place, why_infeasible
 
         final, why = self._never(demand)
@@ -264,7 +264,7 @@ class Demands:
             self._patient_at[key] = self.now + PATIENCE_S
             heapq.heappush(self._due, (self._patient_at[key], key))
 
-    def _place_to_wait(self, columns: Columns, demand: Demand) -> Grants:
+    def _place_to_wait(self, columns: Columns, demand: NodeDemand) -> Grants:
         """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
         from hpc.core.policy.placement import Snapshot, place
 
@@ -279,7 +279,7 @@ class Demands:
             self._spread_at = number
         return [(number, count, self.promises.new(number, {})) for number, count in plan]
 
-    def _never(self, demand: Demand) -> tuple[FinalCause, str]:
+    def _never(self, demand: NodeDemand) -> tuple[FinalCause, str]:
         """Why a demand can never be served, whatever joins: (cause, text). The cause is empty where something could
         still change."""
         strategy = demand.strategy
@@ -299,7 +299,7 @@ class Demands:
                 return "unschedulable", f"it needs {{{wants}}} on node {strategy[1]}, which has {{{show(has)}}} in all"
         return "", ""
 
-    def _tickets_in_group(self, demand: Demand) -> Grants:
+    def _tickets_in_group(self, demand: NodeDemand) -> Grants:
         """Tickets for bundles of a placement group, as far as the reports show room in them."""
         grants: Grants = []
         left = demand.count

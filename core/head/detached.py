@@ -20,7 +20,7 @@ from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.net.frames import answer_rows
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.report import report
-from hpc.core.owner.tables import Lease, OwnedActor, Shape
+from hpc.core.owner.tables import LeasedWorker, OwnedActor, Shape
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.wire import (
     INLINE,
@@ -186,7 +186,7 @@ class DetachedActors:
         self.owner.objects.own(ident)
         self._keep(keep, actor)
         if where:
-            lease = Lease(where[0], Address(where[1], where[2]), actor.shape, where[4])
+            lease = LeasedWorker(where[0], Address(where[1], where[2]), actor.shape, where[4])
             self.owner.state.leases[lease.ident] = actor.shape.leases[lease.ident] = lease
             self.owner.state.known[lease.worker] = {keep.create.fn}
             lease.actor, actor.lease = actor, lease
@@ -208,7 +208,7 @@ class DetachedActors:
         for ident in [ident for ident in kept if ident not in self.owner.state.leases]:
             self._send(raylet_of(src.node), LeaseReturn(ident, retire=True))
 
-    def _create_again(self, lease: Lease, actor: OwnedActor) -> None:
+    def _create_again(self, lease: LeasedWorker, actor: OwnedActor) -> None:
         """What the other head sent last may not have arrived, or the answer: a worker that has made the actor already
         says so again."""
         shape, create = actor.shape, actor.create
@@ -224,7 +224,7 @@ class DetachedActors:
         self._send(lease.worker, DefineFunction(create.fn, self.owner.state.functions[create.fn]))
         self._send(lease.worker, create)
 
-    def _begin(self, lease: Lease, shape: Shape) -> LeaseBegin:
+    def _begin(self, lease: LeasedWorker, shape: Shape) -> LeaseBegin:
         group = [shape.strategy[1], shape.strategy[3]] if shape.strategy[0] == "pg" else []
         return LeaseBegin(
             lease.ident, HEAD, lease.instances, shape.job or b"", shape.env, shape.held, group, shape.driver or HEAD

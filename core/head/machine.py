@@ -23,7 +23,6 @@ from hpc.core.wire import (
     WIRE_VERSION,
     Answer,
     ClusterQuery,
-    Demand,
     Heartbeat,
     HeartbeatAck,
     KvDelete,
@@ -34,6 +33,7 @@ from hpc.core.wire import (
     NameLookup,
     NameRegister,
     NameRelease,
+    NodeDemand,
     NodeDied,
     NodeInfo,
     NodeRegister,
@@ -98,7 +98,7 @@ class HeadMachine:
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             **self.detached.handlers,
             ClusterQuery: self._on_query,
-            Demand: self._on_demand,
+            NodeDemand: self._on_demand,
             Heartbeat: self._on_heartbeat,
             KvDelete: self._on_kv_delete,
             KvGet: self._on_kv_get,
@@ -257,7 +257,7 @@ class HeadMachine:
 
     # -------------------------------------------------------------- demand
 
-    def _on_demand(self, src: Address, msg: Demand) -> None:
+    def _on_demand(self, src: Address, msg: NodeDemand) -> None:
         self.demands.on_demand(src, msg)
 
     def snapshot(self) -> Columns:

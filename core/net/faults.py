@@ -21,7 +21,7 @@ MAX_BUFFER_BYTES = 1 << 20  # waiting for one side before the other is no longer
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends a reset
 
 
-class _End:
+class _Proxied:
     """One of the two sockets of a proxied connection, with what waits to be written to it."""
 
     __slots__ = ("buffer", "dead", "other", "silent", "sock")
@@ -29,7 +29,7 @@ class _End:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.buffer = bytearray()
-        self.other: _End = self
+        self.other: _Proxied = self
         self.dead = False
         self.silent = False  # half-open: what it sends is swallowed, nothing comes back
 
@@ -38,7 +38,7 @@ class Proxy:
     def __init__(self, reactor: Reactor, host: str, port: int) -> None:
         self._reactor = reactor
         self._target = (host, port)
-        self._ends: set[_End] = set()
+        self._ends: set[_Proxied] = set()
         self._stalled = False
         self._cut_in_bytes: int | None = None
         self.refusing = False
@@ -124,7 +124,7 @@ class Proxy:
         except OSError:
             sock.close()
             return
-        one, two = _End(sock), _End(target)
+        one, two = _Proxied(sock), _Proxied(target)
         one.other, two.other = two, one
         for end in (one, two):
             end.sock.setblocking(False)
@@ -132,7 +132,7 @@ class Proxy:
             self._ends.add(end)
             self._update(end)
 
-    def _update(self, end: _End) -> None:
+    def _update(self, end: _Proxied) -> None:
         """Wait for what this end can do now."""
         if end.dead:
             return
@@ -147,7 +147,7 @@ class Proxy:
         for end in list(self._ends):
             self._update(end)
 
-    def _on_readable(self, end: _End) -> None:
+    def _on_readable(self, end: _Proxied) -> None:
         limit = CHUNK_BYTES
         if self._cut_in_bytes is not None and not end.silent:
             limit = max(1, min(limit, self._cut_in_bytes))
@@ -170,7 +170,7 @@ class Proxy:
                 self._cut_in_bytes = None
                 self.cut()
 
-    def _on_writable(self, end: _End) -> None:
+    def _on_writable(self, end: _Proxied) -> None:
         if end.buffer and not end.dead:
             try:
                 sent = end.sock.send(end.buffer)
@@ -183,7 +183,7 @@ class Proxy:
         self._update(end)
         self._update(end.other)
 
-    def _close(self, end: _End, abort: bool) -> None:
+    def _close(self, end: _Proxied, abort: bool) -> None:
         if end.dead:
             return
         end.dead = True
@@ -192,7 +192,7 @@ class Proxy:
             end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         end.sock.close()
 
-    def _drop(self, end: _End, abort: bool) -> None:
+    def _drop(self, end: _Proxied, abort: bool) -> None:
         """End the connection that this is an end of."""
         for one in (end, end.other):
             self._close(one, abort)

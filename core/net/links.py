@@ -36,8 +36,8 @@ from hpc.core.net.session import (
     Body,
     Counters,
     Head,
+    LinkSession,
     MalformedPacket,
-    Session,
     parse_header,
     refusal,
 )
@@ -80,7 +80,7 @@ class LinkConfig:
 @dataclass(slots=True, eq=False)
 class Link:
     node: int
-    session: Session
+    session: LinkSession
     endpoint: str = ""
     server_key: str = ""
     dealer: zmq.Socket[bytes] | None = None
@@ -310,7 +310,7 @@ class Links:
         if len(self._links) >= MAX_LINKS:
             raise RuntimeError(f"more than {MAX_LINKS} links")
         times, dead = self._forgotten.get(node, (0, []))
-        session = Session(
+        session = LinkSession(
             self.node,
             self.incarnation + times % 0x10000,
             counters=self.counters,

@@ -133,7 +133,7 @@ def unpack_bodies(data: Body, count: int, skip: int) -> list[Body]:
     return bodies
 
 
-class Session:
+class LinkSession:
     """The sending and the receiving half of one link. See the module's text for the protocol.
 
     Use: queue() bodies, pull() packets while there are any, receive() what arrives and send what then lies in

@@ -16,7 +16,7 @@ from hpc.core.owner.calls import Calls
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.tables import Lease, OwnedActor, Shape
+from hpc.core.owner.tables import LeasedWorker, OwnedActor, Shape
 from hpc.core.wire import (
     ERROR,
     SYSTEM,
@@ -77,7 +77,7 @@ class Actors:
         actor.shape.actors.append(actor)
         self.leases.ask(actor.shape, exactly=True)
 
-    def leased(self, shape: Shape, lease: Lease) -> None:
+    def leased(self, shape: Shape, lease: LeasedWorker) -> None:
         """A worker for one of the shape's actors."""
         while shape.actors:
             actor = shape.actors.popleft()

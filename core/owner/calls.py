@@ -28,9 +28,9 @@ from hpc.core.wire import (
     INLINE,
     ActorState,
     Call,
+    CallRefused,
     Cancel,
     Done,
-    Refused,
     Result,
     Skip,
     WatchActor,
@@ -272,7 +272,7 @@ class Calls:
             if self.calls.get(rec.msg.task) is rec:  # it has not ended because another one did
                 self.cancel(rec, False, True)
 
-    def on_refused(self, src: Address, msg: Refused) -> None:
+    def on_refused(self, src: Address, msg: CallRefused) -> None:
         """The worker does not host the actor (any more); its owner will say what became of it."""
 
     # -------------------------------------------------------------- where actors are

@@ -12,7 +12,7 @@ from hpc.core.wire import GROUP_CREATED, GROUP_REMOVED, INLINE, NONE, PgState, P
 MANY_GROUPS = 1024
 
 
-class Groups:
+class GroupHandles:
     """The groups that have handles here."""
 
     def __init__(self, state: OwnerState, objects: Objects, withdraw: Withdraw) -> None:

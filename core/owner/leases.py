@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hpc.core.causes import NEVER, ActorErrorName, LostCause, NeverCause
 from hpc.core.ids import Address
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.tables import Lease, Shape, TaskRec
+from hpc.core.owner.tables import LeasedWorker, Shape, TaskRec
 from hpc.core.wire import (
     DefineFunction,
     GivenBack,
@@ -49,9 +49,9 @@ class Leases:
         state: OwnerState,
         idle_lease_s: float,
         fail: Callable[[TaskRec, Result], None],
-        leased: Callable[[Shape, Lease], None],
+        leased: Callable[[Shape, LeasedWorker], None],
         unplaced: Callable[[Shape, ActorErrorName, str], None],
-        lost: Callable[[Lease, bytes | None, LostCause, str], None],
+        lost: Callable[[LeasedWorker, bytes | None, LostCause, str], None],
     ) -> None:
         self.state = state
         self.idle_lease_s = idle_lease_s
@@ -62,7 +62,7 @@ class Leases:
         self.gone, self.gone_nodes, self.dirty = state.gone, state.gone_nodes, state.dirty
         self.fail, self.leased, self.unplaced, self.lost = fail, leased, unplaced, lost
         #: Leases with nothing in flight, by their number.
-        self.idle: dict[int, Lease] = {}
+        self.idle: dict[int, LeasedWorker] = {}
         #: The number of the last demand: each has one of its own.
         self.last_request = 0
         #: Whether pipelines are being filled at the end of a step: what is given out then goes at once.
@@ -200,7 +200,7 @@ class Leases:
         if queue or shape.want:
             self.ask(shape)
 
-    def _assign(self, lease: Lease, rec: TaskRec) -> None:
+    def _assign(self, lease: LeasedWorker, rec: TaskRec) -> None:
         worker, msg = lease.worker, rec.msg
         box = self.outbox.get(worker)
         if box is None:
@@ -247,7 +247,7 @@ class Leases:
         if shape.gone:
             self.send(Address(msg.worker.node, 0), LeaseReturn(msg.lease))
             return
-        lease = Lease(msg.lease, msg.worker, shape, msg.instances)
+        lease = LeasedWorker(msg.lease, msg.worker, shape, msg.instances)
         self.leases[msg.lease] = shape.leases[msg.lease] = lease
         self.state.nodes_used.add(msg.worker.node)
         self.known.setdefault(msg.worker, set())
@@ -266,25 +266,25 @@ class Leases:
         self._make_idle(lease)
         self.dirty[shape] = None
 
-    def _make_idle(self, lease: Lease) -> None:
+    def _make_idle(self, lease: LeasedWorker) -> None:
         if not lease.listed:
             lease.listed = True
             lease.shape.idle.append(lease)
         if not lease.inflight:
             self.idle[lease.ident] = lease
 
-    def _drop_lease(self, lease: Lease) -> None:
+    def _drop_lease(self, lease: LeasedWorker) -> None:
         self.leases.pop(lease.ident, None)
         lease.shape.leases.pop(lease.ident, None)
         self.idle.pop(lease.ident, None)
         self._unlist(lease)
 
-    def _unlist(self, lease: Lease) -> None:
+    def _unlist(self, lease: LeasedWorker) -> None:
         if lease.listed and not lease.leaving:
             lease.listed = False
             lease.shape.idle.remove(lease)
 
-    def give_back(self, lease: Lease, retire: bool = False) -> None:
+    def give_back(self, lease: LeasedWorker, retire: bool = False) -> None:
         """The worker is not ours any more."""
         self._drop_lease(lease)
         box = self.outbox.get(lease.worker)
@@ -302,7 +302,7 @@ class Leases:
             if (asked := self.leases.get(ident)) is not None:
                 self.leave(asked)  # others wait for their share
 
-    def leave(self, lease: Lease) -> None:
+    def leave(self, lease: LeasedWorker) -> None:
         """Nothing more is queued there, and it goes back when it is empty. (It says that it is listed, so that nobody
         lists it.)"""
         if lease.actor is None and not lease.leaving:
@@ -331,7 +331,7 @@ class Leases:
                 self._make_idle(lease)
         self.dirty[lease.shape] = None
 
-    def leave_worker(self, lease: Lease) -> None:
+    def leave_worker(self, lease: LeasedWorker) -> None:
         """The worker ends after this task by its own will; what was queued behind it goes elsewhere."""
         recs = list(lease.inflight.values())
         lease.inflight.clear()
@@ -349,7 +349,7 @@ class Leases:
         if lease is not None:
             self.lose(lease, msg.task, msg.cause, msg.why)
 
-    def lose(self, lease: Lease, running: bytes | None, cause: LostCause, why: str) -> None:
+    def lose(self, lease: LeasedWorker, running: bytes | None, cause: LostCause, why: str) -> None:
         """The worker is gone. Only what it was running (a task, or an actor) uses up a retry or restart; ``None``:
         unknown, so all do."""
         self._drop_lease(lease)

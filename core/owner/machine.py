@@ -20,14 +20,14 @@ from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.owner.actors import Actors
 from hpc.core.owner.arguments import Arguments
 from hpc.core.owner.calls import Calls
-from hpc.core.owner.groups import Groups
+from hpc.core.owner.groups import GroupHandles
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.lineage import Lineage
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.pins import Pins
 from hpc.core.owner.state import OwnerState, Sender
 from hpc.core.owner.streams import Streams
-from hpc.core.owner.tables import CallRec, Entry, Lease, OwnedActor, TaskRec
+from hpc.core.owner.tables import CallRec, Entry, LeasedWorker, OwnedActor, TaskRec
 from hpc.core.owner.tasks import Tasks
 from hpc.core.owner.withdraw import Withdraw
 from hpc.core.wire import (
@@ -36,6 +36,7 @@ from hpc.core.wire import (
     Answer,
     BorrowAcked,
     Call,
+    CallRefused,
     CallsDone,
     CancelObject,
     CopyLost,
@@ -65,7 +66,6 @@ from hpc.core.wire import (
     PgWarning,
     PleaseUnpin,
     ProcessGone,
-    Refused,
     Release,
     Result,
     Skip,
@@ -98,7 +98,7 @@ class OwnerMachine:
         calls = Calls(state, objects, streams, arguments, self.ended, self.done)
         lineage = Lineage(state, objects, streams, tasks, calls)
         actors = Actors(state, objects, arguments, leases, calls)
-        groups = Groups(state, objects, withdraw)
+        groups = GroupHandles(state, objects, withdraw)
         #: The parts, in the order in which they know each other.
         self.objects, self.streams, self.arguments, self.leases, self.tasks = objects, streams, arguments, leases, tasks
         self.withdraw, self.calls, self.lineage, self.actors, self.groups = withdraw, calls, lineage, actors, groups
@@ -141,7 +141,7 @@ class OwnerMachine:
             PgWarning: lambda src, m: state.warnings.append(m.why),
             PleaseUnpin: pins.on_please_unpin,
             ProcessGone: lambda src, m: self.process_gone(m.addr),
-            Refused: calls.on_refused,
+            CallRefused: calls.on_refused,
             Release: objects.on_release,
             Unroutable: self._on_unroutable,
             WatchActor: actors.on_watch_actor,
@@ -228,7 +228,7 @@ class OwnerMachine:
             self.lineage.remembered(msg.task)
         return lost
 
-    def lease_lost(self, lease: Lease, running: bytes | None, cause: LostCause, why: str) -> None:
+    def lease_lost(self, lease: LeasedWorker, running: bytes | None, cause: LostCause, why: str) -> None:
         """The worker of a lease is gone (see `Leases.lose`), and an actor with it, or tasks on their way to it."""
         if lease.actor is None:
             self.tasks.lease_lost(lease, running, cause, why)

@@ -16,11 +16,11 @@ from hpc.core.owner.tables import (
     CallRec,
     Entry,
     ErrorWatch,
-    Lease,
+    ItemStream,
+    LeasedWorker,
     Origin,
     OwnedActor,
     Shape,
-    Stream,
     TaskRec,
     Waiter,
 )
@@ -74,7 +74,7 @@ class OwnerState:
         #: Finished tasks and calls that may have to run again.
         self.origins: dict[bytes, Origin] = {}
         #: The generators among them, and those whose items somebody may still take.
-        self.streams: dict[bytes, Stream] = {}
+        self.streams: dict[bytes, ItemStream] = {}
         #: Further return values of unfinished tasks that have several: the task of each.
         self.task_of: dict[bytes, bytes] = {}
         #: References inside results that were sent, by task and attempt: who has them, until it holds them itself.
@@ -86,7 +86,7 @@ class OwnerState:
         #: Shapes whose queues or workers have changed in this step.
         self.dirty: dict[Shape, None] = {}
         #: Workers that are ours for a while, and the nodes on which such ones were.
-        self.leases: dict[int, Lease] = {}
+        self.leases: dict[int, LeasedWorker] = {}
         self.nodes_used: set[int] = set()
         #: The code of functions and classes, and the workers that have been sent which of it.
         self.functions: dict[bytes, bytes] = {}

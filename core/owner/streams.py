@@ -11,7 +11,7 @@ from __future__ import annotations
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.tables import CallRec, Stream, TaskRec
+from hpc.core.owner.tables import CallRec, ItemStream, TaskRec
 from hpc.core.wire import (
     DYNAMIC,
     ERROR,
@@ -81,7 +81,7 @@ class Streams:
                 self.task_of[ident] = task
         elif num_returns < 0:
             self.objects.own(task)
-            self.streams[task] = Stream(window)
+            self.streams[task] = ItemStream(window)
             if num_returns != DYNAMIC:
                 self.objects.own(item_id(task, 0))
 
@@ -114,7 +114,7 @@ class Streams:
             self.objects.adopt_inner(ident, msg.result, src, Release(ident, msg.attempt))
         self.objects.set_result(ident, msg.result)
 
-    def _repeats(self, rec: TaskRec | CallRec, stream: Stream, src: Address, msg: Yielded) -> bool:
+    def _repeats(self, rec: TaskRec | CallRec, stream: ItemStream, src: Address, msg: Yielded) -> bool:
         """Whether an item is new, or the same as in an earlier attempt as far as is known. If not, the task ends."""
         before = stream.marks[msg.index] if msg.index < min(stream.received, len(stream.marks)) else 0
         now = mark_of(msg.result) if before else 0
@@ -125,7 +125,7 @@ class Streams:
         self.send(src, Cancel(msg.task, msg.attempt))
         return False
 
-    def _blame(self, rec: TaskRec | CallRec, stream: Stream, what: str) -> None:
+    def _blame(self, rec: TaskRec | CallRec, stream: ItemStream, what: str) -> None:
         why = (
             f"it ran again after {stream.received} items had come, and {what}: some would be there twice and others "
             "never. A generator that may be retried has to give the same items each time (max_retries=0 forbids it)"
@@ -231,7 +231,7 @@ class Streams:
         if stream.window and stream.taken - stream.told >= (stream.window + 1) // 2:
             self._tell_taken(task, stream, stream.taken)
 
-    def _tell_taken(self, task: bytes, stream: Stream, count: int) -> None:
+    def _tell_taken(self, task: bytes, stream: ItemStream, count: int) -> None:
         rec = self.unfinished(task)
         if rec is not None and stream.worker is not None:
             stream.told = count

@@ -100,7 +100,7 @@ class TaskRec(msgspec.Struct, gc=False, eq=False):
     size: int
     parent: bytes = b""
     unresolved: int = 0
-    lease: Lease | None = None
+    lease: LeasedWorker | None = None
     cancelled: bool = False
 
 
@@ -192,7 +192,7 @@ class CallRun:
         self.counted = 0
 
 
-class Stream:
+class ItemStream:
     """The items of one generator. ``told`` of the ``taken`` items are known to the worker that makes them. ``made``
     were told by ``attempt``, the latest of its task; ``marks`` are of those that another attempt may have to repeat.
     ``changed``: it did not, and this is the error that says so."""
@@ -231,7 +231,7 @@ class Origin:
         self.size = RECORD_BYTES + rec.size
 
 
-class Lease:
+class LeasedWorker:
     """A worker that is ours for a while, and the tasks on their way to it, in order."""
 
     __slots__ = (
@@ -279,8 +279,8 @@ class Shape:
         self.req = 0
         self.queue: deque[TaskRec] = deque()
         self.actors: deque[OwnedActor] = deque()
-        self.leases: dict[int, Lease] = {}
-        self.idle: list[Lease] = []
+        self.leases: dict[int, LeasedWorker] = {}
+        self.idle: list[LeasedWorker] = []
         self.want = 0
         self.seen = 0
         self.depth = 1
@@ -331,7 +331,7 @@ class OwnedActor:
         self.unresolved = 0
         self.incarnation = 0
         self.state: ActorPhase = "pending"
-        self.lease: Lease | None = None
+        self.lease: LeasedWorker | None = None
         self.worker = Address(0, 0)
         self.path = ""
         self.watchers: dict[Address, None] = {}

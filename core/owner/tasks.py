@@ -15,7 +15,7 @@ from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
 from hpc.core.owner.streams import Streams
-from hpc.core.owner.tables import CallRec, Entry, Lease, Shape, TaskRec
+from hpc.core.owner.tables import CallRec, Entry, LeasedWorker, Shape, TaskRec
 from hpc.core.passing import passed_on
 from hpc.core.wire import INLINE, Done, Result, Task, system_error
 
@@ -132,7 +132,7 @@ class Tasks:
         rec.shape.queue.appendleft(rec)
         self.dirty[rec.shape] = None
 
-    def lease_lost(self, lease: Lease, running: bytes | None, cause: LostCause, why: str) -> None:
+    def lease_lost(self, lease: LeasedWorker, running: bytes | None, cause: LostCause, why: str) -> None:
         """The worker that these tasks were on their way to is gone; see `Leases.lose`."""
         recs = list(lease.inflight.values())
         lease.inflight.clear()

@@ -36,10 +36,10 @@ from hpc.core.wire import (
     LeaseRequest,
     LeaseReturn,
     Message,
+    NodeDemand,
     Tickets,
     Unblocked,
 )
-from hpc.core.wire import Demand as DemandMsg
 
 #: Demand that could not be served here is told to the head after this time: a burst of short tasks is over by then.
 DEMAND_DELAY_S = 0.005
@@ -575,7 +575,7 @@ class Leasing:
     def _tell_head(self, demand: Demand) -> None:
         demand.told_head = max(0, demand.want - demand.here)
         demand.told_at = self.now
-        told = DemandMsg(
+        told = NodeDemand(
             self.node, demand.shape, demand.held, demand.placement, demand.strategy, demand.told_head,
             demand.tickets_seen,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """The simulator's wires: streams inside a node, lossy packets with real link sessions between nodes.
 
-A stream delivers in order after random delays. Between nodes run the same `Session` objects as in production, over a
-network that drops, duplicates and reorders packets; what comes out must be exactly once and in order, or the machines
+A stream delivers in order after random delays. Between nodes run the same `LinkSession` objects as in production, over
+a network that drops, duplicates and reorders packets. What comes out must be exactly once and in order, or the machines
 above will show it.
 """
 
@@ -12,7 +12,7 @@ import itertools
 import random
 from collections.abc import Callable, Hashable
 
-from hpc.core.net.session import MalformedPacket, Session, parse_header
+from hpc.core.net.session import LinkSession, MalformedPacket, parse_header
 
 
 class Clock:
@@ -70,7 +70,7 @@ class LossyLink:
         #: whether a node's key is known to the other: as in production nothing is heard of it before
         self.admits: Callable[[int, int], bool] = lambda receiver, sender: True
         a, b = ends
-        self.sessions = {node: Session(node, rng.getrandbits(63) | 1 << 62) for node in ends}
+        self.sessions = {node: LinkSession(node, rng.getrandbits(63) | 1 << 62) for node in ends}
         self._peer = {a: b, b: a}
         #: ends whose process is not there at the moment
         self.down: set[int] = set()
@@ -89,7 +89,7 @@ class LossyLink:
         """The process at one end is another one now, which knows nothing of what was. The other end connects anew, and
         says HELLO until it is answered, as its shell does."""
         self.down.discard(node)
-        self.sessions[node] = Session(node, self._rng.getrandbits(63) | 1 << 62)
+        self.sessions[node] = LinkSession(node, self._rng.getrandbits(63) | 1 << 62)
         for end, session in self.sessions.items():
             self._put(end, session.open(self._clock.now))
         self._tick_later()

@@ -27,7 +27,7 @@ SETTLE_S = 10.0
 
 
 @dataclass
-class Report:
+class SeedReport:
     """What came of a seed. ``problems`` is empty when all promises held."""
 
     seed: int
@@ -64,7 +64,7 @@ class Simulation:
         heads: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
-        self.report = Report(seed)
+        self.report = SeedReport(seed)
         self.workers: dict[Any, WorkerSim] = {}
         loss = self.rng.choice([0.0, 0.05, 0.3])
         cpus = self.rng.randint(1, 3)
@@ -224,7 +224,7 @@ class Simulation:
                         if what:
                             self._problem(f"worker {process.addr} still has {len(what)} {name}")
 
-    def run(self) -> Report:
+    def run(self) -> SeedReport:
         """Run to the end and check."""
         world = self.world
         step = 0
@@ -267,7 +267,7 @@ class Simulation:
         return self.report
 
 
-def run(seed: int, **knobs: Any) -> Report:
+def run(seed: int, **knobs: Any) -> SeedReport:
     """Simulate one seed. An exception in a machine is a broken promise like any other."""
     simulation = Simulation(seed, **knobs)
     report, digest = simulation.report, simulation.world.digest

@@ -16,6 +16,7 @@ from hpc.core.callruns import call_at, calls_of, place_in
 from hpc.core.ids import Address, ids_from
 from hpc.core.wire import (
     Call,
+    CallRefused,
     Calls,
     Cancel,
     CreateActor,
@@ -25,7 +26,6 @@ from hpc.core.wire import (
     GivenBack,
     LeaseBegin,
     Message,
-    Refused,
     Skip,
     Task,
 )
@@ -124,7 +124,7 @@ class Executor:
             order = self._last = self._order(src, msg.actor, msg.incarnation, msg.group)
             self._src, self._group = src if order is not None else None, msg.group
         if order is None:
-            self.replies.append((src, Refused(msg.task, msg.attempt, "this worker does not host the actor")))
+            self.replies.append((src, CallRefused(msg.task, msg.attempt, "this worker does not host the actor")))
             return
         seq = msg.seq
         if seq < 0:

@@ -34,7 +34,7 @@ from hpc.host.joinfile import remove_join_file
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.registry import job_mark
-from hpc.launchers.session import Event, NodeInfo, Session
+from hpc.launchers.session import Event, Session, SessionNode
 from hpc.launchers.signals import Signals
 
 STOP_GRACE_S = 5.0
@@ -382,7 +382,7 @@ class Host:
         return {"ok": True}
 
 
-def _row(info: NodeInfo) -> dict[str, Any]:
+def _row(info: SessionNode) -> dict[str, Any]:
     hello = info.hello
     return {
         "node": info.node, "state": info.state, "host": info.host, "dir": str(hello.get("dir", "")),

@@ -22,7 +22,7 @@ from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
-from hpc.launchers.session import Event, NodeInfo, Session, SessionError, StartError
+from hpc.launchers.session import Event, Session, SessionError, SessionNode, StartError
 from hpc.launchers.signals import Signals, terminal_sends_to_us
 from hpc.settings import errors
 from hpc.settings.durations import short
@@ -366,7 +366,7 @@ class Run:
         return CliError("TOO-FEW-NODES", lines[0], why="\n".join([*(x.strip() for x in lines[1:]), *said]), fix=fix)
 
 
-def granted(nodes: Sequence[NodeInfo]) -> str:
+def granted(nodes: Sequence[SessionNode]) -> str:
     """`4 nodes, 8 CPUs, 16 GPUs`: what there is to work with, so that a stingy grant is seen at once."""
     cpus = sum(float(info.hello.get("cpus") or 0) for info in nodes)
     gpus = sum(len(info.hello.get("gpus") or ()) for info in nodes)

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpc.launchers.hostnames import expand_nodes
-from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, Strip
+from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, StepVariables
 from hpc.launchers.slurm.words import reason_in_words
 from hpc.launchers.units import clock_text, parse_clock
 
@@ -72,7 +72,7 @@ def query_env(env: Mapping[str, str]) -> dict[str, str]:
 RANK_ENV = "SLURM_PROCID"
 
 #: What says which task of whose step a process is. The job stays known (SLURM_JOB_ID, SLURM_CPUS_ON_NODE, ...).
-STRIP = Strip(
+STRIP = StepVariables(
     prefixes=("SLURM_CPU_BIND", "SLURM_PMI", "SLURM_STEP_", "SLURM_SRUN_COMM_"),
     names=tuple(
         f"SLURM_{name}"

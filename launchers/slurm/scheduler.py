@@ -23,7 +23,7 @@ from hpc.launchers.scheduler import (
     Refused,
     Reply,
     Request,
-    Strip,
+    StepVariables,
 )  # fmt: skip
 from hpc.launchers.slurm import commands, words
 
@@ -45,7 +45,7 @@ class Slurm:
     reads_env: ClassVar[str] = "SBATCH_"
     script_name: ClassVar[str] = "job.sbatch"
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
-    strip: ClassVar[Strip] = commands.STRIP
+    strip: ClassVar[StepVariables] = commands.STRIP
 
     def here(self, env: Mapping[str, str]) -> Allocation | None:
         return commands.allocation(env)

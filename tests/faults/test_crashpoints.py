@@ -30,7 +30,15 @@ WORKER += ["LeaseGrant:1", "Done:1", "BorrowAcked:1", "ObjectValue:1", "Allocate
 RAYLET = ["LeaseRequest:1", "LeaseRequest:2", "LeaseReturn:1", "Tickets:1", "Alloc:1", "Seal:1", "Unpin:1", "Free:1"]
 RAYLET += ["Fetch:1", "BorrowAdd:1", "BorrowDrop:1", "HoldAcked:1", "Blocked:1", "Unblocked:1", "Pull:1", "Chunk:1"]
 RAYLET += ["HeartbeatAck:1"]
-HEAD = ["NodeRegister:3", "Heartbeat:2", "Heartbeat:20", "Demand:1", "Demand:3", "NameRegister:1", "NameLookup:1"]
+HEAD = [
+    "NodeRegister:3",
+    "Heartbeat:2",
+    "Heartbeat:20",
+    "NodeDemand:1",
+    "NodeDemand:3",
+    "NameRegister:1",
+    "NameLookup:1",
+]
 #: Whether these come to node 2 depends on which workers are faster.
 SOMETIMES = {"Alloc", "Free", "Fetch", "BorrowAdd", "BorrowDrop", "Chunk", "Pull", "Tickets", "Blocked", "Unblocked"}
 SOMETIMES |= {"Seal", "Unpin", "HoldAcked", "LeaseReturn", "Allocated", "Fetched", "ObjectValue", "BorrowAcked"}

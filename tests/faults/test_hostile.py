@@ -204,12 +204,12 @@ def test_the_head_outlives_whatever_a_node_says(messages, proc):
             continue
     head.outbox.clear()
     head.journal.clear()
-    want = wire.Demand(1, 77, {"CPU": UNIT}, {"CPU": UNIT}, "DEFAULT", 1)
+    want = wire.NodeDemand(1, 77, {"CPU": UNIT}, {"CPU": UNIT}, "DEFAULT", 1)
     head.handle(Address(1, 0), [want, wire.Heartbeat(1, {"CPU": 2 * UNIT}, 0, 0)], 0.1)
     assert head.tick(0.2) > 0.2
     told = [m for dst, m in head.outbox if dst == Address(1, 0)]
     assert any(type(m) is wire.HeartbeatAck for m in told)
-    if all(type(m) is not wire.Demand for m in messages):  # one that makes sense may take the room
+    if all(type(m) is not wire.NodeDemand for m in messages):  # one that makes sense may take the room
         assert any(type(m) is wire.Tickets and m.shape == 77 for m in told), "nonsense keeps others waiting"
     assert 1 in head.nodes and 1 not in head.dead
 

@@ -1,4 +1,4 @@
-"""A class of the node, the head or the launchers has a name that no other class of the core and the launchers has."""
+"""A class of the core or the launchers has a name that no other class there has."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("core/raylet", "core/head", "core/node", "core/store", "core/runenv", "launchers")
 #: Names that two classes have still; a name that only one has leaves the list.
-SHARED = {
-    "Demand", "Groups", "Lease", "NodeInfo", "Refused", "Report", "Session", "Strip",
-}  # fmt: skip
+SHARED = {"Calls", "Process", "Reader", "Streams"}
 
 
 def homes(sources: dict[str, str]) -> dict[str, list[str]]:
-    """The files that have a class of each name, for names that one of `FOLDERS` has and that stand for several."""
+    """The files that have a class of each name, for names that stand for several classes."""
     found = defaultdict(list)
     for path, text in sources.items():
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(path)
-    return {
-        name: paths for name, paths in found.items() if len(paths) > 1 and any(p.startswith(FOLDERS) for p in paths)
-    }
+    return {name: paths for name, paths in found.items() if len(paths) > 1}
 
 
 def test_one_name_is_one_class():

@@ -22,7 +22,7 @@ from hpc.launchers.scheduler import (
     Refused,
     Reply,
     Request,
-    Strip,
+    StepVariables,
 )  # fmt: skip
 
 
@@ -41,7 +41,9 @@ class FakeScheduler:
     reads_env: ClassVar[str] = "FSUB_"
     script_name: ClassVar[str] = "job.fake"
     column: ClassVar[Mapping[str, str]] = {"nodes": "-n", "time": "-t", "job_name": "-N", "output": "-o"}
-    strip: ClassVar[Strip] = Strip(prefixes=("FAKE_STEP_",), names=("FAKE_RANK",), kept=("FAKE_STEP_GPUS",))
+    strip: ClassVar[StepVariables] = StepVariables(
+        prefixes=("FAKE_STEP_",), names=("FAKE_RANK",), kept=("FAKE_STEP_GPUS",)
+    )
 
     jobs: dict[str, JobInfo] = field(default_factory=dict)
     refusal: Diagnosis | None = None

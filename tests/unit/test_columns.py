@@ -19,9 +19,9 @@ from hpc.core.wire import (
     WIRE_VERSION,
     BundlePrepare,
     BundlePrepared,
-    Demand,
     Heartbeat,
     HeartbeatAck,
+    NodeDemand,
     NodeInfo,
     NodeRegister,
     NodeTable,
@@ -79,7 +79,7 @@ class Cluster:
             self.say(node, Heartbeat(node, {"CPU": (n - 1) * UNIT, "GPU": n % 2 * UNIT}, 0, 0, spent), turn=n % 3 > 0)
         elif kind == "want":
             wanted = [CPU, {"CPU": 3 * UNIT}, {"GPU": UNIT}, {}][n % 4]
-            self.say(node, Demand(node, n, wanted, wanted, strategy, n), turn=n % 3 > 0)
+            self.say(node, NodeDemand(node, n, wanted, wanted, strategy, n), turn=n % 3 > 0)
         elif kind == "die":
             head.lose_node(node, "test")
         elif kind == "group":
@@ -145,7 +145,7 @@ def with_nodes(count, free=0):
 
 
 def want(cluster, shape, count=1, wanted=CPU, strategy="DEFAULT"):
-    cluster.say(1, Demand(1, shape, wanted, wanted, strategy, count))
+    cluster.say(1, NodeDemand(1, shape, wanted, wanted, strategy, count))
 
 
 def test_a_demand_that_waits_is_not_looked_at_in_vain():

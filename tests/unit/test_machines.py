@@ -27,8 +27,8 @@ from hpc.core.wire import (
     BorrowAdd,
     BorrowDrop,
     Call,
+    CallRefused,
     CreateActor,
-    Demand,
     Done,
     Heartbeat,
     HoldAcked,
@@ -37,9 +37,9 @@ from hpc.core.wire import (
     LeaseLost,
     LeaseRequest,
     LeaseReturn,
+    NodeDemand,
     NodeInfo,
     NodeRegister,
-    Refused,
     Result,
     Skip,
     Task,
@@ -162,7 +162,7 @@ def test_calls_for_another_incarnation_are_refused():
     executor = Executor()
     executor.handle(DRIVER, CreateActor(b"actor", 1, b"fn", "A", b"", {}))
     executor.handle(DRIVER, call(0, incarnation=0))
-    assert isinstance(executor.replies[0][1], Refused)
+    assert isinstance(executor.replies[0][1], CallRefused)
 
 
 # ---------------------------------------------------------------- the owner
@@ -328,17 +328,17 @@ def tickets(head):
 
 def test_a_demand_gets_tickets_for_nodes_with_room_and_no_more_than_it_asked():
     head = head_with(1, 4)
-    head.handle(raylet_of(1), [Demand(1, 9, CPU, CPU, "DEFAULT", 3)], 0.0)
+    head.handle(raylet_of(1), [NodeDemand(1, 9, CPU, CPU, "DEFAULT", 3)], 0.0)
     [answer] = tickets(head)
     assert sum(count for _, count, _ in answer.grants) == 3
-    head.handle(raylet_of(1), [Demand(1, 9, CPU, CPU, "DEFAULT", 3, 0)], 0.0)
+    head.handle(raylet_of(1), [NodeDemand(1, 9, CPU, CPU, "DEFAULT", 3, 0)], 0.0)
     assert tickets(head) == []
 
 
 def test_what_no_node_can_ever_do_is_said_once():
     head = head_with(1, 2)
     big = {"CPU": 8 * UNIT}
-    head.handle(raylet_of(1), [Demand(1, 9, big, big, "DEFAULT", 1)], 0.0)
+    head.handle(raylet_of(1), [NodeDemand(1, 9, big, big, "DEFAULT", 1)], 0.0)
     [answer] = tickets(head)
     assert "{CPU: 8}" in answer.infeasible
     assert "{CPU: 2}" in answer.infeasible

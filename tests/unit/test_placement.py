@@ -32,7 +32,6 @@ from hpc.core.wire import (
     BundlePrepared,
     BundleReturn,
     BundlesHeld,
-    Demand,
     Done,
     Heartbeat,
     LeaseGrant,
@@ -40,6 +39,7 @@ from hpc.core.wire import (
     LeaseReclaim,
     LeaseRequest,
     LeaseReturn,
+    NodeDemand,
     NodeInfo,
     NodeRegister,
     PgCreate,
@@ -389,7 +389,7 @@ def test_rows_of_groups_lead_to_the_same_table_and_raylets_say_what_they_hold():
 
 
 def demand(strategy, count=1, shape=1, node=1):
-    return Demand(node, shape, CPU, CPU, strategy, count)
+    return NodeDemand(node, shape, CPU, CPU, strategy, count)
 
 
 def test_tickets_for_bundles_follow_the_reports():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.core.net import session as wire
-from hpc.core.net.session import Counters, MalformedPacket, Session, parse_header, unpack_bodies
+from hpc.core.net.session import Counters, LinkSession, MalformedPacket, parse_header, unpack_bodies
 
 SMALL_WINDOW_BYTES = 2000  # so that the wire window matters
 
@@ -28,7 +28,7 @@ class End:
         self.start(incarnation)
 
     def start(self, incarnation: int) -> None:
-        self.session = Session(self.node, incarnation, wire_window_bytes=self.window_bytes)
+        self.session = LinkSession(self.node, incarnation, wire_window_bytes=self.window_bytes)
 
     def queue(self, count: int) -> None:
         for _ in range(count):
@@ -226,7 +226,7 @@ def test_a_challenged_stranger_does_not_hear_the_peers_numbers() -> None:
     world = met()
     world.do(("send", 1, 9))
     world.arrive(0, 0)
-    stranger = Session(1, 4000)
+    stranger = LinkSession(1, 4000)
     hello = stranger.open(world.now)
     (challenge,) = world.ends[0].receive(hello, world.now)
     kind, to, ack = (parse_header(challenge)[i] for i in (1, 6, 8))
@@ -277,7 +277,7 @@ def test_wire_window_limits_what_is_in_flight_and_pending_counts_all() -> None:
     for _ in range(10):
         sender.session.queue(bytes(500))
     assert len(sender.pull(world.now)) == 1  # one packet takes them all: they are far below a packet's target
-    big = Session(0, 5, wire_window_bytes=600 << 10)
+    big = LinkSession(0, 5, wire_window_bytes=600 << 10)
     big.peer = 6
     for _ in range(20):
         big.queue(bytes(100 << 10))
@@ -313,7 +313,7 @@ def test_ack_is_urgent_after_many_packets_or_bytes() -> None:
 
 
 def test_bodies_of_all_sizes_survive_packing() -> None:
-    one, two = Session(0, 1), Session(1, 2)
+    one, two = LinkSession(0, 1), LinkSession(1, 2)
     one.peer, two.peer = 2, 1
     rng = random.Random(5)
     bodies = [rng.randbytes(size) for size in (0, 1, 2, 100, 65535, 65536, 300_000, 0, 7)]
@@ -332,7 +332,7 @@ def test_bodies_of_all_sizes_survive_packing() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_hostile_packets_raise_only_malformed(data: st.DataObject) -> None:
-    session = Session(1, 77, counters=Counters())
+    session = LinkSession(1, 77, counters=Counters())
     session.queue(b"mine")
     fields = st.sampled_from([0, 1, 2, 76, 77, 78, wire.NONCE_FROM, wire.NONCE_FROM + 1, 2**64 - 1])
     for _ in range(data.draw(st.integers(1, 8))):
@@ -353,7 +353,7 @@ def test_hostile_packets_raise_only_malformed(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("cut", range(wire.HEADER_BYTES + 12))
 def test_truncated_packets(cut: int) -> None:
-    one, two = Session(0, 1), Session(1, 2)
+    one, two = LinkSession(0, 1), LinkSession(1, 2)
     one.peer, two.peer = 2, 1
     one.queue(b"12345678")
     packet = one.pull(0.0)

@@ -6,7 +6,7 @@ import pytest
 
 from hpc.launch.standing import _correct
 from hpc.launchers.scheduler import JobInfo
-from hpc.launchers.session import NodeInfo, SessionError
+from hpc.launchers.session import SessionError, SessionNode
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_the_time_that_is_left_is_told_once(left_s, text, shown):
 
 
 def test_nodes_that_are_missing_for_the_same_reason_are_told_together():
-    infos = [NodeInfo(number, number, None, host=f"n{number}") for number in (1, 2, 3)]
+    infos = [SessionNode(number, number, None, host=f"n{number}") for number in (1, 2, 3)]
     infos[0].why = infos[1].why = "its port is taken: by another"
     assert str(SessionError("not ready", infos)).splitlines() == [
         "not ready",

@@ -112,6 +112,8 @@ class NodeGroup(ABC):
 
     #: true when all supervisors of the group run on the machine of the launcher
     local = False
+    #: the interface that the nodes are to listen on, by name or address, if the user said: set before the start
+    interface: str | None = None
     #: what the command that starts the nodes said last, apart from their own words
     last_words: Sequence[str] = ()
 

@@ -320,6 +320,7 @@ class Session:
             **fields,
             "config": merged,
         }
+        group.interface = self.interface
         group.start()
         self.groups.append(group)
         self._first_nodes[group] = first

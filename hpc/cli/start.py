@@ -204,8 +204,8 @@ def _add(given: Mapping[str, Any]) -> int:
 def _join(given: Mapping[str, Any]) -> int:
     """Add a node on this machine to a session that was begun on another."""
     from hpc.host.daemon import in_background
-    from hpc.host.joiner import join_session
-    from hpc.host.joinfile import JoinFileError, read_join_file
+    from hpc.launchers.joiner import join_session
+    from hpc.launchers.joinfile import JoinFileError, read_join_file
 
     try:
         join = read_join_file(given["join_file"])

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from typing import Any
 
+from hpc.launchers.door import WRITE_TIMEOUT_S, Connect
 from hpc.launchers.node_group import Channel, NodeGroup
+
+
+def visits(host_socket: str) -> Connect:
+    """How the door connects a joiner: as one more caller of the host, which asks to be a node."""
+
+    def connect(wishes: dict[str, object]) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(WRITE_TIMEOUT_S)
+        sock.connect(host_socket)
+        sock.sendall(json.dumps({**wishes, "op": "attach"}).encode() + b"\n")
+        return sock
+
+    return connect
 
 
 class AttachedGroup(NodeGroup):

@@ -26,11 +26,11 @@ from hpc.core.node import rundir
 from hpc.core.node.detect import boot_id
 from hpc.core.node.process import become_subreaper, set_name
 from hpc.core.node.reap import end_descendants
-from hpc.host.attached import AttachedGroup
-from hpc.host.door import start_door
+from hpc.host.attached import AttachedGroup, visits
 from hpc.host.find import SOCKET
 from hpc.host.jobs import JobError, Jobs
-from hpc.host.joinfile import remove_join_file
+from hpc.launchers.door import start_door
+from hpc.launchers.joinfile import remove_join_file
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.registry import job_mark
@@ -185,7 +185,7 @@ class Host:
         if address.startswith("127.") and self.session.interface is None:
             problem = "this machine has no network that others could reach it by; say which with --interface"
         else:
-            problem = start_door(self.session.id, self.dir, os.path.join(self.dir, SOCKET), address, join_path)
+            problem = start_door(self.session.id, self.dir, visits(os.path.join(self.dir, SOCKET)), address, join_path)
         if problem:
             self.begin_stop(1.0, problem)
         return not problem

@@ -29,6 +29,7 @@ class LocalGroup(NodeGroup):
         With more than one thread they are executed after all.
     command, supervisor: the program, or the function (rank, stdin_fd, stdout_fd), to run instead (tests).
     share: how many nodes divide this machine; by default those of this group.
+    first_rank: of the first one, where it is a part of a larger group.
     """
 
     local = True
@@ -39,12 +40,14 @@ class LocalGroup(NodeGroup):
         *,
         fork: bool = False,
         share: int | None = None,
+        first_rank: int = 0,
         command: Sequence[str] | None = None,
         supervisor: SupervisorMain | None = None,
     ) -> None:
         super().__init__(size)
         self.fork = fork
         self.share = size if share is None else share
+        self.first_rank = first_rank
         self._command = list(command) if command is not None else node_command()
         self._supervisor = supervisor
         self._pids: dict[int, int] = {}  # rank → pid of the keeper
@@ -67,7 +70,7 @@ class LocalGroup(NodeGroup):
             from hpc.core.node.supervisor import CHILDREN
 
             CHILDREN.preload()  # once, for all that are forked
-        return [start_one(rank) for rank in range(self.size)]
+        return [start_one(rank) for rank in range(self.first_rank, self.first_rank + self.size)]
 
     def _fork_one(self, rank: int) -> Channel:
         stdin_read, stdin_write = os.pipe()

@@ -19,7 +19,7 @@ import pytest
 import hpc
 from hpc.core.net.curve import KeyPair
 from hpc.core.node.reap import descendants, is_running
-from hpc.host.joinfile import JoinFileError, read_join_file, remove_join_file
+from hpc.launchers.joinfile import JoinFileError, read_join_file, remove_join_file
 from runtime.hosting import ENV, hpc_command, started
 from runtime.running import eventually
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from dataclasses import asdict, dataclass, field
 
 from hpc.core.net.curve import KeyPair, key_to_user_id
+
+FIRST_WAIT_S, MOST_WAIT_S = 0.02, 1.0  # between two looks for a file that has not come yet
 
 
 class JoinFileError(Exception):
@@ -64,6 +67,18 @@ def read_join_file(path: str) -> JoinFile:
             return join
         except (ValueError, TypeError, KeyError, AttributeError):
             raise JoinFileError(f"{path} is no join file: `hpc start --head --join-file=FILE` writes one") from None
+
+
+def await_join_file(path: str, timeout_s: float) -> JoinFile:
+    """The same, of a file that may not be there yet; JoinFileError when it has not come in time."""
+    end = time.monotonic() + timeout_s
+    wait_s = FIRST_WAIT_S
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise JoinFileError(f"the join file {path} has not come within {timeout_s:g} s")
+        time.sleep(wait_s)
+        wait_s = min(MOST_WAIT_S, wait_s * 1.5)
+    return read_join_file(path)
 
 
 def remove_join_file(path: str, session: str) -> None:

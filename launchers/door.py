@@ -1,11 +1,12 @@
-"""Where nodes on other machines come in: a process of the host that listens on the network.
+"""Where nodes on other machines come in: a process that listens on the network, beside whoever drives a session.
 
-It knows nothing of sessions. Whoever shows the key of the join file is connected to the host's socket, and bytes go
-both ways: what the host would write to a supervisor on this machine, and what that would answer. The connections are
+It knows nothing of sessions. Whoever shows the key of the join file is connected to a socket of this machine, and bytes
+go both ways: what would be written to a supervisor here, and what that would answer. Which socket, its owner says:
+the host's, which makes a node of it (hpc/host), or that of one rank of a group (dial_in.py). The connections are
 those of `hpc.core.net.links` (CURVE with an allow-list, sessions that survive reconnects), so nothing is lost or said
 twice.
 
-A process of its own, because ZeroMQ has threads, and the host forks its nodes.
+A process of its own, because ZeroMQ has threads, and launchers fork nodes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor
-from hpc.host.joinfile import JoinFile, JoinFileError
+from hpc.launchers.joinfile import JoinFile, JoinFileError
 
 log = logging.getLogger("hpc.door")
 
@@ -30,13 +31,18 @@ PING_S = 1.0
 SILENT_S = 30.0
 READ_BYTES = 1 << 16
 WRITE_TIMEOUT_S = 10.0
+LAST_WORDS_S = 1.0
+FLUSH_S = 0.02
+
+#: Given what a joiner wishes for, the socket of its supervisor's other end; OSError or ValueError: it is not let in.
+Connect = Callable[[dict[str, object]], socket.socket]
 
 #: The first byte of a body says what it is.
 ATTACH, DATA, PING, END = b"A", b"D", b"P", b"E"
 
 
 class _Visitor:
-    """A joiner, and its connection to the host."""
+    """A joiner, and the socket that it is connected to."""
 
     def __init__(self, sock: socket.socket, heard: float) -> None:
         self.sock = sock
@@ -44,10 +50,10 @@ class _Visitor:
 
 
 class Door:
-    """Connects joiners to the host."""
+    """Connects joiners to sockets of this machine."""
 
-    def __init__(self, host_socket: str, bind_addr: str, keys: KeyPair, join_key: str) -> None:
-        self.host_socket = host_socket
+    def __init__(self, connect: Connect, bind_addr: str, keys: KeyPair, join_key: str) -> None:
+        self.connect = connect
         self.reactor = Reactor()
         self.visitors: dict[int, _Visitor] = {}
         self.links = Links(
@@ -71,7 +77,7 @@ class Door:
                 visitor.sock.sendall(data)
                 visitor.sock.setblocking(False)
             except OSError as error:
-                log.warning("joiner %d: the host does not take what it says: %s", node, error)
+                log.warning("joiner %d: nobody takes what it says: %s", node, error)
                 self._drop(node, tell=True)
         elif kind == PING:
             visitor.heard = self.reactor.now()
@@ -81,31 +87,29 @@ class Door:
 
     def _attach(self, node: int, wishes: bytes) -> None:
         try:
-            request = {**json.loads(wishes), "op": "attach"}
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(WRITE_TIMEOUT_S)
-            sock.connect(self.host_socket)
-            sock.sendall(json.dumps(request).encode() + b"\n")
+            sock = self.connect(dict(json.loads(wishes)))
             sock.setblocking(False)
         except (OSError, ValueError, TypeError) as error:
             log.warning("joiner %d was not let in: %s", node, error)
             self.links.send(node, END)
             return
         self.visitors[node] = _Visitor(sock, self.reactor.now())
-        self.reactor.add_reader(sock.fileno(), lambda: self._from_host(node, sock))
+        self.reactor.add_reader(sock.fileno(), lambda: self._from_here(node, sock))
         log.info("joiner %d came in", node)
 
-    def _from_host(self, node: int, sock: socket.socket) -> None:
+    def _from_here(self, node: int, sock: socket.socket) -> bool:
+        """Passes on what was said here; whether there may be more."""
         try:
             data = sock.recv(READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data = b""
         if data:
             self.links.send(node, DATA + data)
         else:
             self._drop(node, tell=True)
+        return bool(data)
 
     def _drop(self, node: int, tell: bool) -> None:
         visitor = self.visitors.pop(node, None)
@@ -117,6 +121,21 @@ class Door:
             self.links.send(node, END)
         self.reactor.call_later(SILENT_S, lambda: self.links.forget(node))
 
+    def leave(self) -> None:
+        """Whoever it was opened for is gone or has had enough: passes on what was said last, then ends the loop."""
+        for node, visitor in list(self.visitors.items()):
+            while self.visitors.get(node) is visitor and self._from_here(node, visitor.sock):
+                pass
+            self._drop(node, tell=True)
+        self._end_when_sent(self.reactor.now() + LAST_WORDS_S)
+
+    def _end_when_sent(self, deadline: float) -> None:
+        if self.reactor.now() > deadline or not any(self.links.pending_bytes(node) for node in self.links.nodes()):
+            self.links.close()
+            self.reactor.stop()
+        else:
+            self.reactor.call_later(FLUSH_S, lambda: self._end_when_sent(deadline))
+
     def _tick(self) -> None:
         now = self.reactor.now()
         for node, visitor in list(self.visitors.items()):
@@ -126,23 +145,29 @@ class Door:
         self.reactor.call_later(PING_S, self._tick)
 
 
-def door_main(session: str, host_socket: str, bind_addr: str, join_path: str, tell: Callable[[str], None]) -> int:
-    """What the host's child runs. Writes the join file, and tells "" (or what went wrong) once it listens."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+def open_door(session: str, connect: Connect, bind_addr: str, join_path: str) -> Door:
+    """A door that listens, and its join file. JoinFileError or OSError where that is impossible."""
     keys, join_keys = KeyPair.make(), KeyPair.make()
+    door = Door(connect, bind_addr, keys, join_keys.public)
+    JoinFile(session, door.links.endpoint, keys.public, join_keys.public, join_keys.secret).write(join_path)
+    log.info("listening on %s", door.links.endpoint)
+    return door
+
+
+def door_main(session: str, connect: Connect, bind_addr: str, join_path: str, tell: Callable[[str], None]) -> int:
+    """What the child of `start_door` runs. Tells "" (or what went wrong) once it listens."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     try:
-        door = Door(host_socket, bind_addr, keys, join_keys.public)
-        JoinFile(session, door.links.endpoint, keys.public, join_keys.public, join_keys.secret).write(join_path)
+        door = open_door(session, connect, bind_addr, join_path)
     except (JoinFileError, OSError) as error:
         tell(str(error))
         return 1
     tell("")
-    log.info("listening on %s", door.links.endpoint)
     door.reactor.run()
     return 0
 
 
-def start_door(session: str, directory: str, host_socket: str, bind_addr: str, join_path: str) -> str:
+def start_door(session: str, directory: str, connect: Connect, bind_addr: str, join_path: str) -> str:
     """Forks the door and waits until it listens; returns what went wrong ("": nothing)."""
     from hpc.core.node.process import fork_child
 
@@ -154,7 +179,7 @@ def start_door(session: str, directory: str, host_socket: str, bind_addr: str, j
 
     log_path = os.path.join(directory, "logs", "door.log")
     fork_child(
-        lambda: door_main(session, host_socket, bind_addr, join_path, tell),
+        lambda: door_main(session, connect, bind_addr, join_path, tell),
         name="hpc-door", keep=(write_fd,), log=(log_path, log_path),
     )  # fmt: skip
     os.close(write_fd)

@@ -1,7 +1,10 @@
 """The other end of the door: a node on this machine for a session that was begun on another.
 
-The process starts a supervisor, as a launcher would, and passes on what the session's host and it say to each other. It
-ends with the node; the node ends with it, with the session, and when nothing was heard from there for 30 s.
+The process starts a supervisor, as a launcher would, and passes on what it and whoever drives the session say to each
+other. It ends with the node; the node ends with it, with the session, and when nothing was heard from there for 30 s.
+
+As a program (`main`) it is one rank of a group whose nodes dial in (dial_in.py): the join file is named on the command
+line, and may come later than this process.
 """
 
 from __future__ import annotations
@@ -11,33 +14,35 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from hpc.core.net.curve import AllowList
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.bootstrap import CommandDecoder, Noise, ReportDecoder
 from hpc.core.node.process import redirect, set_name
-from hpc.host.door import ATTACH, DATA, DOOR_NODE, END, JOINER_NODES, PING, PING_S, SILENT_S
-from hpc.host.joinfile import JoinFile
+from hpc.launchers.door import ATTACH, DATA, DOOR_NODE, END, JOINER_NODES, PING, PING_S, SILENT_S
+from hpc.launchers.joinfile import JoinFile, JoinFileError, await_join_file
 from hpc.launchers.local.group import LocalGroup
 
 READ_BYTES = 1 << 16
 LAST_WORDS_S = 2.0
 STOP_TIMEOUT_S = 20.0
 FLUSH_S = 0.05
+FILE_S = 60.0
 
 Tell = Callable[[dict[str, Any]], None]
 
 
 class Joiner:
-    """Passes on what a supervisor here and the host there say. `tell` hears once how the start went."""
+    """Passes on what a supervisor here and the launcher there say. `tell` hears once how the start went."""
 
-    def __init__(self, join: JoinFile, wishes: Mapping[str, Any], tell: Tell, timeout_s: float) -> None:
+    def __init__(self, join: JoinFile, wishes: Mapping[str, Any], tell: Tell, timeout_s: float, rank: int = 0) -> None:
         self.join = join
+        self.rank = rank
         self.tell: Tell | None = tell
-        self.group = LocalGroup(1, fork=True)
+        self.group = LocalGroup(1, fork=True, first_rank=rank)
         self.group.start()  # before ZeroMQ has threads
         (self.channel,) = self.group.channels
         self.reactor = Reactor()
@@ -62,11 +67,13 @@ class Joiner:
         self.reactor.add_reader(self._wake_read, self._on_signal)
         self.reactor.call_later(PING_S, self._tick)
 
-    def run(self) -> int:
-        """Until the node has ended; 0 when it was told to."""
+    def run(self, ignored: Sequence[signal.Signals] = ()) -> int:
+        """Until the node has ended; 0 when it was told to. ignored: signals that do not end it."""
         set_name("hpc-joiner")
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda number, _frame: self._signals.append(number))
+        for signum in ignored:
+            signal.signal(signum, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self.reactor.run()
         signal.set_wakeup_fd(-1)
@@ -88,7 +95,7 @@ class Joiner:
         if kind == DATA:
             for message in self.commands.feed(data):
                 if message["op"] == "start":
-                    self.node = int(message["first_node"])
+                    self.node = int(message["first_node"]) + self.rank
                 elif message["op"] in ("stop", "refused"):
                     self.why = self.why or str(message.get("why", ""))
                     if message["op"] == "refused":
@@ -170,7 +177,46 @@ def join_session(
     """Be a node of the session until it ends; returns an exit code. quiet: keep nothing of the terminal."""
     if quiet:
         redirect(os.devnull, os.devnull)
+    _leave_session()
+    return Joiner(join, wishes, tell, timeout_s).run()
+
+
+def _leave_session() -> None:
+    """This process may have been started within another session, which must not be taken for the new node's."""
     for name in ("HPC_SESSION_DIR", "HPC_ADDRESS", "HPC_JOB_ID", "HPC_JOB_RUNTIME_ENV"):
         os.environ.pop(name, None)
     sys.stdout.flush()
-    return Joiner(join, wishes, tell, timeout_s).run()
+
+
+def join_group(path: str, rank: int, *, file_s: float, answer_s: float, ignored: Sequence[signal.Signals] = ()) -> int:
+    """Be the node `rank` of a group until it ends: 0 when it was told to end, 1 when it never was part of the session.
+
+    file_s: how long the join file may take to be there. answer_s: how long the first answer may take.
+    """
+    told: list[dict[str, Any]] = []
+    try:
+        join = await_join_file(path, file_s)
+    except JoinFileError as error:
+        print(f"hpc: {error}", file=sys.stderr, flush=True)
+        return 1
+    _leave_session()
+    code = Joiner(join, {"rank": rank}, told.append, answer_s, rank).run(ignored)
+    for news in told:
+        if not news["ok"]:
+            print(f"hpc: this node was no part of the session: {news['why']}", file=sys.stderr, flush=True)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """FILE RANK: be that rank of the group with this join file."""
+    path, rank = sys.argv[1:] if argv is None else argv
+    sys.exit(join_group(path, int(rank), file_s=FILE_S, answer_s=SILENT_S))
+
+
+#: Empty entries leave sys.path, as in a node's own program.
+_PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.launchers.joiner import main; main()"
+
+
+def joiner_command(join_path: str, rank: int) -> list[str]:
+    """What is to be run, on any machine that sees the join file, to be that rank of its group."""
+    return [sys.executable, "-c", _PROGRAM, join_path, str(rank)]

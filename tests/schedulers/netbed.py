@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,14 @@ def start_time(pid: int) -> int | None:
         return None
     fields = stat.rsplit(")", 1)[1].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def process_name(pid: int) -> str:
+    """As ps shows it; "" if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def end_processes(pids: Sequence[tuple[int, int | None]], grace_s: float) -> None:
@@ -237,6 +245,23 @@ class NetBed:
                 outs = sorted(self.scratch.glob("*.out")) + sorted(self.scratch.glob("*.log"))
                 tails = "\n".join(f"{p.name}: {p.read_text(errors='replace')[-600:]}" for p in outs)
                 raise BedError(f"{process.args!r} ended with {process.returncode}\n{tails}")
+
+    def power_off(self, name: str, spared: Iterable[str]) -> None:
+        """As when a machine loses its power: nothing of it is heard any more, not even the end of a connection, and
+        all its processes are gone. Daemons (`spared`, by name) stay as they are: they are there when it comes back."""
+        self._link(name, "down")
+        kept = set(spared)
+        gone = [(pid, start_time(pid)) for pid in self.pids(name) if process_name(pid) not in kept]
+        for pid, _ in gone:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end_processes(gone, 0.0)
+
+    def power_on(self, name: str) -> None:
+        self._link(name, "up")
+
+    def _link(self, name: str, state: str) -> None:
+        _ip("link", "set", f"{PREFIX}{self.slot}v{self.names.index(name) + 1}", state)
 
     def pids(self, name: str) -> list[int]:
         """Processes on a node."""

@@ -22,10 +22,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from netbed import BedError, NetBed, missing, wait_for
 
@@ -82,6 +83,15 @@ PartitionName=closed Nodes=ALL MaxTime=1:00:00 State=DOWN
 @dataclass
 class SlurmBed:
     """`with SlurmBed() as bed:`: `bed.env` is the login node's environment, `bed.run(...)` runs a command there."""
+
+    scheduler: ClassVar[str] = "slurm"
+    daemons: ClassVar[frozenset[str]] = frozenset({"slurmd", "slurmstepd"})
+    shortest_s: ClassVar[int] = 60
+    may_run_twice: ClassVar[Sequence[str]] = ("--submit-arg=--requeue",)
+    lacks: ClassVar[Mapping[str, str]] = {
+        "first node": "the job stays, empty, until its time limit",
+        "requeue": "a job that Slurm puts back into the queue counts as ended",
+    }
 
     nodes: int = 4
     cpus: int = 2
@@ -229,6 +239,65 @@ class SlurmBed:
         """Wait until a job is in one of the states; returns it."""
         wait_for(f"job {job} in {states}", lambda: self.job_field(job, "JobState") in states, timeout_s, 0.05)
         return self.job_field(job, "JobState")
+
+    # -- what the promises ask (bed.py) ------------------------------------------------------------
+
+    def as_user(self) -> dict[str, Any]:
+        return {}
+
+    def pids(self, host: str) -> list[int]:
+        return self.net.pids(host)
+
+    def submit(self, script: Path, nodes: int, out: Path) -> str:
+        command = ["sbatch", "--parsable", f"-N{nodes}", f"-c{self.cpus}", "-t5", "-o", str(out), str(script)]
+        return self.run(command, check=True, cwd=script.parent).stdout.strip()
+
+    def phase(self, job_id: str) -> str:
+        state = self.job_field(job_id, "JobState")
+        return {"PENDING": "queued", "RUNNING": "running", "COMPLETING": "running"}.get(state, "ended")
+
+    def nodes_of(self, job_id: str) -> list[str]:
+        listed = self.job_field(job_id, "NodeList")
+        return self.run(["scontrol", "show", "hostnames", listed], check=True).stdout.split()
+
+    def exit_code(self, job_id: str) -> int:
+        code, _, signum = self.job_field(job_id, "ExitCode").partition(":")
+        return int(code) or (128 + int(signum) if int(signum) else 0)
+
+    def record(self, job_id: str) -> str:
+        shown = self.run(["scontrol", "-d", "show", "job", job_id]).stdout
+        return shown + self.run(["scontrol", "write", "batch_script", job_id, "-"]).stdout
+
+    def end(self, job_id: str) -> None:
+        self.run(["scancel", job_id], check=True)
+
+    def requeue(self, job_id: str) -> None:
+        self.run(["scontrol", "requeue", job_id], check=True)
+        self.run(["scontrol", "update", f"jobid={job_id}", "starttime=now"])  # else it waits for two minutes
+
+    def crash(self, host: str) -> None:
+        self.net.power_off(host, ["slurmd"])
+        self.run(["scontrol", "update", f"nodename={host}", "state=down", "reason=crashed"], check=True)
+
+    def repair(self, host: str) -> None:
+        self.net.power_on(host)
+        self.run(["scontrol", "update", f"nodename={host}", "state=resume"], check=True)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        command = ["sbatch", "--parsable", f"-N{self.nodes}", "--exclusive", "-t5", "-o", "/dev/null"]
+        job = self.run([*command, "--wrap", "sleep 300"], check=True).stdout.strip()
+        self.wait_job(job, ["RUNNING"])
+        try:
+            yield
+        finally:
+            self.run(["scancel", job])
+            self.wait_job(job, ["CANCELLED"])
+
+    @contextmanager
+    def aside(self) -> Iterator[SlurmBed]:
+        with SlurmBed(nodes=1, cpus=self.cpus) as bed:
+            yield bed
 
     def cancel_all(self, timeout_s: float = 30.0) -> None:
         """Cancel what is left and wait until the nodes are idle again."""

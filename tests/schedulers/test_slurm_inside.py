@@ -10,11 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from desk import Desk, launcher
-from netbed import start_time, wait_for
+from desk import SlurmDesk as Desk
+from desk import launcher, nothing_left
 from slurm_bed import SlurmBed, reason_to_skip
-
-from hpc.core.node import rundir
 
 pytestmark = pytest.mark.slurm
 
@@ -93,62 +91,6 @@ def test_the_template_runs_as_it_is(desk: Desk) -> None:
     assert answer(out)["hosts"] == desk.bed.hosts
 
 
-def test_the_scripts_exit_code_is_the_jobs(desk: Desk) -> None:
-    desk.script("plain.py", PLAIN)
-    done = batch(desk, 2, [*launcher(), "-Q", "plain.py", "7"])
-    assert done.returncode == 7
-    assert done.stdout == "ran on nid0001 ['7']\n"
-
-
-def test_fewer_nodes_than_the_allocation_has(desk: Desk) -> None:
-    desk.script("hosts.py", HOSTS)
-    done = desk.salloc(4, *launcher(), "--nodes=2", "hosts.py", "2")
-    assert done.returncode == 0, done.stderr
-    assert answer(done.stdout)["hosts"] == desk.bed.hosts[:2]
-
-
-def test_more_nodes_than_the_allocation_has(desk: Desk) -> None:
-    desk.script("plain.py", PLAIN)
-    done = desk.salloc(2, *launcher(), "--nodes=3", "plain.py")
-    assert done.returncode == 122
-    assert "error[TOO-MANY-NODES]: 3 nodes asked for, but this allocation has 2" in done.stderr
-    assert "fix:   --nodes=2" in done.stderr
-
-
-def test_ranks_over_nodes_with_torchruns_environment(desk: Desk) -> None:
-    desk.script("rank.py", """
-        import os, socket
-        e = os.environ
-        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
-        print(*(e[name] for name in names), socket.gethostname())
-    """)  # fmt: skip
-    done = batch(desk, 4, [*launcher(), "-Q", "--ranks-per-node", "2", "rank.py"])
-    assert done.returncode == 0, done.stdout
-    expected = {f"[rank {r}] {r} {r % 2} 8 2 {r // 2} {desk.bed.hosts[r // 2]}" for r in range(8)}
-    assert set(done.stdout.splitlines()) == expected
-
-
-def test_the_first_failing_rank_is_shown_last_and_ends_the_others(desk: Desk) -> None:
-    desk.script("rank.py", """
-        import os, time
-        if os.environ["RANK"] == "3":
-            raise RuntimeError("rank three gives up")
-        time.sleep(300)
-    """)  # fmt: skip
-    done = batch(desk, 2, [*launcher(), "--ranks-per-node", "2", "rank.py"])
-    assert done.returncode == 1
-    assert "hpc: rank 3 on node 2 (nid0002)" in done.stdout
-    last = done.stdout.splitlines()[-2:]
-    assert "RuntimeError: rank three gives up" in last[0] and last[1].startswith("ended")
-
-
-def test_an_unknown_interface_lists_those_there_are(desk: Desk) -> None:
-    desk.script("plain.py", PLAIN)
-    done = desk.salloc(2, *launcher(), "--interface=ib7", "plain.py")
-    assert done.returncode == 122
-    assert "error[TOO-FEW-NODES]" in done.stderr and "ib7" in done.stderr and "eth0" in done.stderr
-
-
 def test_a_step_that_slurm_refuses_is_quoted(desk: Desk) -> None:
     desk.script("plain.py", PLAIN)
     done = desk.salloc(2, *launcher(), "--step-arg=--gres=gpu:9", "plain.py")
@@ -221,17 +163,6 @@ def test_every_gpu_of_the_job_reaches_its_node() -> None:
 # ---------------------------------------------------------------- sudden deaths
 
 
-def node_processes(desk: Desk, host: str) -> dict[str, list[int]]:
-    """Our processes on a node by the name that ps shows."""
-    found: dict[str, list[int]] = {}
-    for pid in desk.bed.net.pids(host):
-        try:
-            found.setdefault(Path(f"/proc/{pid}/comm").read_text().strip(), []).append(pid)
-        except OSError:
-            continue
-    return found
-
-
 def started(desk: Desk, nodes: int, *options: str) -> tuple[subprocess.Popen[str], int]:
     """A driver that waits, in an allocation at the login node; returns hpc-launch's salloc and the driver's pid."""
     desk.script("waits.py", WAITS)
@@ -245,73 +176,6 @@ def started(desk: Desk, nodes: int, *options: str) -> tuple[subprocess.Popen[str
 def finish(process: subprocess.Popen[str], timeout_s: float = 30.0) -> tuple[int, str]:
     _, err = process.communicate(timeout=timeout_s)
     return process.returncode, err
-
-
-def nothing_left(desk: Desk) -> None:
-    """No process of ours on any node and no directory of a session."""
-    desk.bed.wait_idle(20)
-
-    def clean() -> bool:
-        names = {name for host in desk.bed.hosts for name in node_processes(desk, host)}
-        return names <= {"slurmd", "slurmstepd"} and not list(Path(os.environ["HPC_TMPDIR"]).glob("hpc-*"))
-
-    wait_for("no process and no directory is left", clean, 40)
-
-
-def test_the_driver_killed(desk: Desk) -> None:
-    process, driver = started(desk, 2)
-    os.kill(driver, signal.SIGKILL)
-    code, _ = finish(process)
-    assert code == 128 + signal.SIGKILL
-    nothing_left(desk)
-
-
-def test_a_head_that_is_killed_is_started_again(desk: Desk) -> None:
-    process, driver = started(desk, 2)
-    first = node_processes(desk, "nid0001")["hpc-head"][0]
-    os.kill(first, signal.SIGKILL)
-    wait_for("another head", lambda: [p for p in node_processes(desk, "nid0001").get("hpc-head", []) if p != first], 15)
-    assert process.poll() is None
-    os.kill(driver, signal.SIGTERM)
-    code, err = finish(process)
-    assert code == 128 + signal.SIGTERM, err
-    nothing_left(desk)
-
-
-def test_a_raylet_killed_loses_its_node_only(desk: Desk) -> None:
-    process, driver = started(desk, 3)
-    os.kill(node_processes(desk, "nid0003")["hpc-raylet"][0], signal.SIGKILL)
-    status = desk.jobs / "1" / "status.json"
-    wait_for("the node is lost", lambda: json.loads(status.read_text())["nodes_ready"] == 2, 15)
-    assert process.poll() is None
-    os.kill(driver, signal.SIGTERM)
-    code, err = finish(process)
-    assert code == 128 + signal.SIGTERM
-    assert "lost node 3 (nid0003)" in err
-    nothing_left(desk)
-
-
-def test_a_supervisor_killed_loses_its_node_only(desk: Desk) -> None:
-    process, driver = started(desk, 3)
-    for name, pids in node_processes(desk, "nid0002").items():
-        if name == "hpc-node":
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-    status = desk.jobs / "1" / "status.json"
-    wait_for("the node is lost", lambda: json.loads(status.read_text())["nodes_ready"] == 2, 15)
-    os.kill(driver, signal.SIGTERM)
-    code, err = finish(process)
-    assert code == 128 + signal.SIGTERM and "lost node 2 (nid0002)" in err
-    nothing_left(desk)
-
-
-def test_hpc_launch_killed_leaves_nothing(desk: Desk) -> None:
-    process, driver = started(desk, 2)
-    launch = int(Path(f"/proc/{driver}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    os.kill(launch, signal.SIGKILL)
-    finish(process)
-    wait_for("the driver has ended", lambda: start_time(driver) is None, 10)
-    nothing_left(desk)
 
 
 def test_srun_killed_is_a_lost_session(desk: Desk) -> None:
@@ -331,24 +195,4 @@ def test_sigterm_ends_the_script_and_everything(desk: Desk) -> None:
     os.kill(launch, signal.SIGTERM)
     code, _ = finish(process)
     assert code == 128 + signal.SIGTERM
-    nothing_left(desk)
-
-
-def test_a_node_that_slurm_declares_down_does_not_end_the_others(desk: Desk) -> None:
-    desk.script("waits.py", WAITS)
-    process = desk.start(*launcher(), "-N3", "-c2", "-t5", "waits.py")
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("driver")
-    try:
-        desk.run("scontrol", "update", "nodename=nid0003", "state=down", "reason=test", check=True)
-        status = desk.jobs / "1" / "status.json"
-        wait_for("the node is lost", lambda: json.loads(status.read_text())["nodes_ready"] == 2, 20)
-        assert process.poll() is None
-        desk.hpc("cancel", "last", check=True)
-        code, _ = finish(process)
-        assert code == 128 + signal.SIGTERM
-    finally:
-        desk.run("scontrol", "update", "nodename=nid0003", "state=resume")
-        wait_for("that node is empty", lambda: set(node_processes(desk, "nid0003")) <= {"slurmd"}, 15)
-        rundir.sweep(os.environ["HPC_TMPDIR"])  # what Slurm's SIGKILL left on that node, as the next start would
     nothing_left(desk)

@@ -10,8 +10,8 @@ from hpc.cli.ends import told
 from hpc.settings.errors import CliError
 
 COMMANDS = (
-    "attach", "cancel", "debug", "explain", "get", "job", "launch", "list", "logs", "memory", "microbenchmark", "ps",
-    "site", "stack", "start", "status", "stop", "summary", "timeline", "why",
+    "attach", "cancel", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
+    "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "timeline", "why",
 )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ COMMANDS = (
     ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
     ("hpc microbenchmark [NAME ...]", "how fast this machine is, under Ray's benchmark names"),
     ("hpc debug sim --seed N [--story]", "replay one run of the simulator"),
+    ("hpc doctor [-N NODES] [--json] [OPTIONS]", "what is wrong with this machine, or with the nodes of a job"),
     ("hpc site list | show [NAME] | detect | new NAME", "profiles of machines: what each one wants"),
     ("hpc explain CODE", "what an error code means"),
 )

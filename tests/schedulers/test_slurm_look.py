@@ -54,3 +54,16 @@ def test_a_job_that_runs_elsewhere_and_then_has_ended(desk: Desk) -> None:
     assert "its last words" in kept.stdout and "exited with code 9" in kept.stdout
     files = sorted(p.name for p in (desk.jobs / "1").iterdir())
     assert files == ["driver.log", "events.jsonl", "job.json", "job.sbatch", "logs.zip", "status.json"]
+
+
+def test_the_doctor_looks_at_the_login_node_and_at_the_nodes_of_a_job(desk: Desk) -> None:
+    here = desk.hpc("doctor", "--json")
+    rows = {row["check"]: row for row in json.loads(here.stdout)}
+    assert rows["scheduler"]["level"] == "ok" and "jobs can be submitted" in rows["scheduler"]["seen"], here.stdout
+    there = desk.hpc("doctor", "-N2", "-t2", "--json")
+    assert there.returncode == 0, there.stdout + there.stderr
+    rows = next(json.loads(line) for line in there.stdout.splitlines() if line.startswith("["))
+    assert {row["node"] for row in rows if row["check"] == "cpus"} == {"nid0001", "nid0002"}
+    found = {row["check"]: row for row in rows if not row["node"]}
+    assert found["shared job folder"]["level"] == found["same python"]["level"] == "ok"
+    assert "MB/s from nid000" in found["links"]["seen"]

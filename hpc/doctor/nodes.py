@@ -1,0 +1,159 @@
+"""The doctor on the nodes of a job: `hpc-launch --nodes N -m hpc.doctor.nodes`, which is what `hpc doctor -N2` runs.
+
+Each node looks at itself; then they are compared. What differs between nodes hurts most: another Python, a folder that
+is not shared, a clock that is off, a link that is slow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hpc
+from hpc.doctor import folders, machine
+from hpc.doctor.finding import Finding, fail, ok, run, warn, worst
+from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+#: Moved from each node to the first one to see how fast the link is.
+LINK_BYTES = 64 << 20
+SLOW_LINK_BYTES_PER_S = 50e6
+SKEW_S = 0.5
+
+
+def look(token: str, interface: str | None, tmpdir: str | None) -> dict[str, Any]:
+    """One node about itself. token: a file that the driver has made in the folder of jobs."""
+    checks = machine.checks(interface)
+    checks.append(("local folder", lambda: folders.local_folder(os.environ, tmpdir)))
+    return {
+        "host": platform.node(),
+        "findings": [finding.row() for finding in run(checks)],
+        "python": f"{platform.python_version()} {sys.executable}",
+        "version": hpc.__version__,
+        "sees_token": Path(token).exists() if token else None,
+        "gpus": len(hpc.get_gpu_ids()),
+        "kernel": platform.release(),
+    }
+
+
+def now() -> float:
+    return time.time()
+
+
+def block(size: int) -> bytes:
+    return os.urandom(1 << 20) * (size >> 20)
+
+
+def compare(rows: Sequence[dict[str, Any]], here: dict[str, Any]) -> list[Finding]:
+    """What has to be alike on all nodes, and with the driver. Each row is a `look` with "skew_s" and "link_s"."""
+    found: list[Finding] = []
+    for name, key, fix in (
+        ("same python", "python", "activate the environment in the job too: --setup 'source .../activate'"),
+        ("same version", "version", "install hpc where compute nodes see it, in one place"),
+    ):
+        others = {row["host"]: row[key] for row in rows if row[key] != here[key]}
+        if others:
+            names = ", ".join(f"{host}: {value}" for host, value in sorted(others.items())[:3])
+            found.append(fail(name, f"{here[key]} here; {names}", fix))
+        else:
+            found.append(ok(name, str(here[key])))
+    blind = sorted(row["host"] for row in rows if row["sees_token"] is False)
+    if blind:
+        seen = f"not seen from {', '.join(blind[:4])}"
+        found.append(fail("shared job folder", seen, "--job-dir=DIR on a file system that compute nodes share"))
+    elif any(row["sees_token"] for row in rows):
+        found.append(ok("shared job folder", "seen from all nodes"))
+    late = {row["host"]: row["skew_s"] for row in rows if abs(row["skew_s"]) > SKEW_S}
+    if late:
+        host, skew_s = max(late.items(), key=lambda item: abs(item[1]))
+        found.append(warn("clocks", f"{host} is {skew_s:+.1f} s off", "tell the centre: times in logs will not fit"))
+    else:
+        found.append(ok("clocks", f"within {max((abs(row['skew_s']) for row in rows), default=0.0):.3f} s"))
+    rates = {row["host"]: LINK_BYTES / row["link_s"] for row in rows if row["link_s"]}
+    if rates:
+        host, rate = min(rates.items(), key=lambda item: item[1])
+        seen = f"{rate / 1e6:.0f} MB/s from {host}, the slowest of {len(rates)}"
+        slow = rate < SLOW_LINK_BYTES_PER_S
+        fix = "the slow network? --interface=NAME names the fast one"
+        found.append(warn("links", seen, fix) if slow else ok("links", seen))
+    return found
+
+
+def _measured(row: dict[str, Any], where: NodeAffinitySchedulingStrategy, distant: bool) -> dict[str, Any]:
+    """Add the clock's difference (the middle of a question and its answer) and the time of a large object."""
+    ask = hpc.remote(now).options(num_cpus=0, scheduling_strategy=where)
+    hpc.get(ask.remote())  # a worker is there
+    before = time.time()
+    there = hpc.get(ask.remote())
+    row["skew_s"] = there - (before + time.time()) / 2
+    row["link_s"] = 0.0
+    if distant:
+        made = hpc.remote(block).options(num_cpus=0, scheduling_strategy=where).remote(LINK_BYTES)
+        hpc.wait([made], fetch_local=False)
+        begin = time.monotonic()
+        hpc.get(made)
+        row["link_s"] = time.monotonic() - begin
+    return row
+
+
+def _name_apart(rows: Sequence[dict[str, Any]]) -> None:
+    """Local nodes share their host's name: these get a number behind it."""
+    hosts = [row["host"] for row in rows]
+    for i, row in enumerate(rows):
+        if hosts.count(row["host"]) > 1:
+            row["host"] = f"{hosts[i]}#{i}"
+
+
+def examine(token: str, interface: str | None, tmpdir: str | None) -> list[Finding]:
+    """Look at every node of the session that this process belongs to."""
+    nodes = [node for node in hpc.nodes() if node["Alive"]]
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    task = hpc.remote(look)
+    looks = [
+        task.options(num_cpus=0, num_gpus=node["Resources"].get("GPU", 0), scheduling_strategy=place)
+        .remote(token, interface, tmpdir)
+        for node, place in zip(nodes, places, strict=True)
+    ]  # fmt: skip
+    first = hpc.get_runtime_context().get_node_id()
+    rows = [
+        _measured(row, place, distant=node["NodeID"] != first)
+        for row, node, place in zip(hpc.get(looks), nodes, places, strict=True)
+    ]
+    _name_apart(rows)
+    here = {"python": f"{platform.python_version()} {sys.executable}", "version": hpc.__version__}
+    found = [Finding(**{**finding, "node": row["host"]}) for row in rows for finding in row["findings"]]
+    for node, row in zip(nodes, rows, strict=True):
+        granted = int(node["Resources"].get("GPU", 0))
+        if granted != row["gpus"]:
+            seen = f"{row['gpus']} visible to a task of {granted} granted"
+            found.append(Finding("gpus granted", "fail", seen, "hpc why NODE; please report it", row["host"]))
+    return found + compare(rows, here)
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the findings; the exit code is 1 where something fails.
+
+    words: "--json", and a list in JSON: the folder of jobs, --interface, --tmpdir.
+    """
+    as_json = "--json" in words
+    folder, interface, tmpdir = json.loads(next(word for word in words if word != "--json"))
+    hpc.init(log_to_driver=False)
+    token = Path(folder, f".doctor-{os.getpid()}-{time.time_ns()}")
+    token.write_text("")
+    try:
+        found = examine(str(token), interface, tmpdir)
+    finally:
+        token.unlink()
+    from hpc.doctor.page import show
+
+    show(found, as_json)
+    return int(worst(found) == "fail")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

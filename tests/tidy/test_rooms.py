@@ -20,7 +20,7 @@ NAMES = {
 ITS_OWN = {"__init__", "__main__", "_version"}
 #: Folders: libraries, which users import too, and rooms, which they do not.
 LIBRARIES = {"train", "util"}
-ROOMS = {"api", "cli", "host", "launch", "settings", "state"}
+ROOMS = {"api", "cli", "doctor", "host", "launch", "settings", "state"}
 #: Modules that offer what another one makes: a class says the module from which it is imported.
 FACES = ("hpc.actor", "hpc.remote_function", "hpc.util.placement_group", "hpc.util.scheduling_strategies")
 

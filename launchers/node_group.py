@@ -116,6 +116,8 @@ class NodeGroup(ABC):
     interface: str | None = None
     #: what the command that starts the nodes said last, apart from their own words
     last_words: Sequence[str] = ()
+    #: what the user should know of these nodes, known before they start
+    notices: Sequence[str] = ()
 
     def __init__(self, size: int) -> None:
         if size < 1:

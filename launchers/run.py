@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -124,6 +125,15 @@ class Background:
         self._process = None
         self._failed = CommandAnswer(self.argv, code, _whole(self._out), _whole(self._err), self.timeout_s)
         return self._failed
+
+    def wait(self) -> CommandAnswer:
+        """Its answer, which comes within its time limit."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.0, self._end_s - time.monotonic()))
+        answer = self.poll()
+        assert answer is not None
+        return answer
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

@@ -63,16 +63,30 @@ class Request:
 
 @dataclass(frozen=True)
 class Allocation:
-    """The nodes of the job that we run in, as its environment has them."""
+    """The nodes of the job that we run in, as its environment has them.
+
+    parts: of a job that asked for several kinds of nodes at once, the nodes of each kind, in the order of `nodes`;
+    part_ids: the scheduler's id of each. Empty for any other job.
+    """
 
     job_id: str
     nodes: tuple[str, ...]
     here: str | None  # the node's name when we run on one of them, None on a login node
+    parts: tuple[tuple[str, ...], ...] = ()
+    part_ids: tuple[str, ...] = ()
 
     def runs_here(self, hostname: str) -> bool:
         """Whether this host is one of the allocation's nodes (short and full names agree)."""
         short = hostname.split(".")[0]
         return self.here is not None or short in {n.split(".")[0] for n in self.nodes}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a job has of one of its nodes. mem_mb is None where the scheduler does not count memory."""
+
+    gpus: int = 0
+    mem_mb: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,16 +107,11 @@ class JobInfo:
     run_time_s: float = 0.0
     limit_s: float | None = None
     left: str = ""  # the time that is left, as the scheduler writes it
-    gpus_by_node: tuple[int, ...] = ()
+    granted: Mapping[str, Share] = field(default_factory=dict)  # by the node's name
 
     @property
     def time_left_s(self) -> float | None:
         return None if self.limit_s is None else max(0.0, self.limit_s - self.run_time_s)
-
-    @property
-    def gpus_of_each(self) -> int:
-        """GPUs that every node of the job has: what can be asked of each alike."""
-        return min(self.gpus_by_node, default=0)
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,8 @@ class NodeSource(Protocol):
 
         fork: the calling process has one thread, so that nodes on this machine may be forked from it. step_args: the
         user's own arguments for the command that starts the nodes. base_dir: where their directories are to be.
-        Its `start_fields` say which variables tell a node what it was granted ("grant_env"), and "time_left_s".
+        Its `start_fields` say which variables tell a node what it was granted ("grant_env"), what the scheduler itself
+        says of that ("grants"), and "time_left_s".
         """
 
 

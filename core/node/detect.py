@@ -33,9 +33,12 @@ class NodeGrant:
 
 def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/") -> NodeGrant:
     """The grant of the node `rank`, its part of it where several nodes divide one machine."""
+    said = start.granted(rank)
     cpus = granted_cpus(environ, start.grant_env.get("cpus", ()), root)
     mem_bytes = granted_memory(environ, start.grant_env, cpus, root)
-    gpus = granted_gpus(environ, start.grant_env.get("gpus", ()), root)
+    mem_bytes = mem_bytes if said.mem_mb is None else min(mem_bytes, said.mem_mb << 20)
+    none_granted = said.gpus == 0  # devices that others may use can be there all the same
+    gpus = () if none_granted else granted_gpus(environ, start.grant_env.get("gpus", ()), root)
     parts = start.machine_share
     part = rank % parts
     return NodeGrant(

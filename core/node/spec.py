@@ -43,6 +43,14 @@ class Strip(msgspec.Struct, kw_only=True):
     kept: list[str] = []
 
 
+class Granted(msgspec.Struct, kw_only=True):
+    """What the scheduler itself says that each of the next `nodes` ranks was granted; None: it does not count that."""
+
+    nodes: int = 1
+    mem_mb: int | None = None
+    gpus: int | None = None
+
+
 class Start(msgspec.Struct, kw_only=True):
     """The start message (field by field as in the bootstrap protocol)."""
 
@@ -55,6 +63,7 @@ class Start(msgspec.Struct, kw_only=True):
     base_dir: str | None = None
     overrides: Overrides = msgspec.field(default_factory=Overrides)
     grant_env: dict[str, list[str]] = {}
+    grants: list[Granted] = []
     strip: Strip = msgspec.field(default_factory=Strip)
     #: the job that the session runs in, "scheduler" and "job_id"; empty outside any
     allocation: dict[str, str] = {}
@@ -72,6 +81,14 @@ class Start(msgspec.Struct, kw_only=True):
     def machine_share(self) -> int:
         """How many nodes of this group divide this machine among themselves."""
         return int(setting("machine_share", self.config))
+
+    def granted(self, rank: int) -> Granted:
+        """What the scheduler says that a rank was granted."""
+        for grant in self.grants:
+            if rank < grant.nodes:
+                return grant
+            rank -= grant.nodes
+        return Granted()
 
 
 def parse_start(message: Mapping[str, Any]) -> Start:

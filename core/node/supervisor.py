@@ -590,15 +590,15 @@ def supervisor_main(
 
 
 def main(argv: Sequence[str] | None = None, *, children: Children = CHILDREN) -> NoReturn:
-    """The command line: `--rank R` or `--rank-env NAME`, and for a launcher here `--launcher-pid PID`."""
+    """The command line: `--rank R` or `--rank-env NAME [--first-rank R]`, for a launcher here `--launcher-pid PID`."""
     words = list(sys.argv[1:] if argv is None else argv)
     options = dict(zip(words[::2], words[1::2]))
     try:
-        rank = int(options["--rank"]) if "--rank" in options else int(os.environ[options["--rank-env"]])
-        launcher = options.get("--launcher-pid")
-        launcher_pid = None if launcher is None else int(launcher)
+        rank = int(options["--rank"] if "--rank" in options else os.environ[options["--rank-env"]])
+        rank += int(options.get("--first-rank", 0))
+        launcher_pid = int(options["--launcher-pid"]) if "--launcher-pid" in options else None
     except (KeyError, ValueError):
-        sys.exit("usage: hpc-node --rank R | --rank-env NAME [--launcher-pid PID]")
+        sys.exit("usage: hpc-node --rank R | --rank-env NAME [--first-rank R] [--launcher-pid PID]")
     if launcher_pid is not None:
         os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
     sys.stdout.flush()

@@ -12,6 +12,7 @@ from typing import Any
 
 from hpc.launchers.registry import find_place, make_group, session_options
 from hpc.launchers.session import Session
+from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.node import overrides_of
 from hpc.settings.options import Settings, load, runtime_config
@@ -43,8 +44,11 @@ def make_session(
     nodes = int(settings["nodes"][1]) if place.kind == "local" else None  # elsewhere it speaks of a job to submit
     os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
     timeout_s = float(settings["start_timeout"]) if timeout_s is None else timeout_s
+    group = make_group(place, nodes, step_args=settings["step_arg"], base_dir=settings["tmpdir"])
+    for notice in group.notices:
+        errors.note(notice)
     session = Session(
-        make_group(place, nodes, step_args=settings["step_arg"], base_dir=settings["tmpdir"]),
+        group,
         overrides=wanted_of_each(settings, given) if place.kind == "local" else given,
         config={**runtime_config(settings), **(config or {})},
         interface=settings["interface"],

@@ -153,10 +153,12 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
 
         hosts = place.alloc.nodes[: node_count(settings, place) or len(place.alloc.nodes)]
         have = len(place.alloc.nodes)
-        step = place.scheduler.step(hosts, whole=len(hosts) == have, step_args=settings["step_arg"])
+        parts = [[node for node in part if node in hosts] for part in place.alloc.parts or [place.alloc.nodes]]
+        whole = len(hosts) == have
+        steps = [place.scheduler.step(part, whole=whole, step_args=settings["step_arg"]) for part in parts if part]
         job = f"{place.scheduler.title} job {place.alloc.job_id}"
         where = f"in {job}, on {len(hosts)} of its {have} nodes; the script {runs}"
-        content |= {"where": where, "run": [step, driver]}
+        content |= {"where": where, "run": [*steps, driver]}
     else:
         where = f"{settings['nodes'][1]} local nodes on this machine; the script {runs}"
         content |= {"where": where, "run": [driver]}

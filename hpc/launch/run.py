@@ -105,6 +105,8 @@ class Run:
         base_dir = settings["tmpdir"]
         group = make_group(self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir)
         self.group = group
+        for notice in group.notices:
+            self.status.note(f"hpc: {notice}")
         time_left_s = group.start_fields().get("time_left_s")
         if time_left_s is not None:
             self.end_s = time.monotonic() + time_left_s

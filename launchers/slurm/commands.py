@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpc.launchers.hostnames import expand_nodes
-from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, StepVariables
+from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, Share, StepVariables
+from hpc.launchers.slurm.parts import Alike
 from hpc.launchers.slurm.words import reason_in_words
 from hpc.launchers.units import clock_text, parse_clock
 
@@ -25,16 +26,45 @@ JOB_ID = "SLURM_JOB_ID"
 
 
 def allocation(env: Mapping[str, str]) -> Allocation | None:
-    """The allocation that this environment belongs to; None outside of one. BadAllocation when it makes no sense."""
+    """The allocation that this environment belongs to; None outside of one. BadAllocation when it makes no sense.
+
+    A heterogeneous job is several jobs of Slurm's; all nodes of all of them are one allocation.
+    """
+    size = env.get("SLURM_HET_SIZE", "")
+    if size.isdigit() and int(size) > 1 and env.get("SLURM_JOB_NODELIST_HET_GROUP_0"):
+        return _het_allocation(env, int(size))
     job_id = env.get(JOB_ID) or env.get("SLURM_JOBID")
     listed = env.get("SLURM_JOB_NODELIST") or env.get("SLURM_NODELIST")
     if not job_id or not listed:
         return None
+    return Allocation(job_id, _nodes(listed), env.get("SLURMD_NODENAME") or None)
+
+
+def _het_allocation(env: Mapping[str, str], size: int) -> Allocation:
+    ids = tuple(env.get(f"SLURM_JOB_ID_HET_GROUP_{i}", "") for i in range(size))
+    listed = tuple(env.get(f"SLURM_JOB_NODELIST_HET_GROUP_{i}", "") for i in range(size))
+    if not all((*ids, *listed)):
+        raise BadAllocation(f"of its {size} components some have no nodes or no id", "unset SLURM_HET_SIZE")
+    parts = tuple(_nodes(text) for text in listed)
+    nodes = tuple(node for part in parts for node in part)
+    return Allocation(ids[0], nodes, env.get("SLURMD_NODENAME") or None, parts, ids)
+
+
+def component_of(node: str, env: Mapping[str, str]) -> int | None:
+    """Which component of the heterogeneous job of this environment a node is in; None in any other job."""
     try:
-        nodes = tuple(expand_nodes(listed))
+        alloc = allocation(env)
+    except BadAllocation:
+        return None
+    parts = alloc.parts if alloc is not None else ()
+    return next((i for i, nodes in enumerate(parts) if node in nodes), None)
+
+
+def _nodes(listed: str) -> tuple[str, ...]:
+    try:
+        return tuple(expand_nodes(listed))
     except ValueError as error:
         raise BadAllocation(str(error), f"unset {JOB_ID}") from None
-    return Allocation(job_id, nodes, env.get("SLURMD_NODENAME") or None)
 
 
 # Of Slurm's variables srun needs only these to find the job. All others would be taken as options of the step
@@ -45,20 +75,34 @@ _STEP_KEEPS = frozenset(
     for name in (
         "CONF", "JOB_ID", "JOBID", "CLUSTER_NAME", "CLUSTERS", "WORKING_CLUSTER", "JOB_NODELIST", "NODELIST",
         "JOB_NUM_NODES", "NNODES", "JOB_CPUS_PER_NODE", "NODE_ALIASES", "JOB_NAME", "JOB_PARTITION",
-        "JOB_END_TIME", "JOB_START_TIME", "MEM_PER_NODE", "SUBMIT_DIR", "SUBMIT_HOST", "JOB_ACCOUNT", "JOB_QOS",
+        "JOB_END_TIME", "JOB_START_TIME", "HET_SIZE", "SUBMIT_DIR", "SUBMIT_HOST", "JOB_ACCOUNT", "JOB_QOS",
         "NETWORK", "JWT", "RESTART_COUNT", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "JOB_RESERVATION", "JOB_USER",
         "JOB_UID",
     )
 )  # fmt: skip
 
+_HET_GROUP = re.compile(r"_HET_GROUP_\d+$")  # at the end of a variable that is about one component
+
+#: What makes devices visible. Slurm sets them for the processes of a node that has some, and leaves them as they are on
+#: a node that has none: what is true on the batch host must not get there. [seen on 22.05]
+_DEVICES = (
+    "CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL",
+    "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+)  # fmt: skip
+_DEVICES_ARE_SLURMS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
+
 
 def step_env(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for our srun: the caller's, less what Slurm would take as wishes for the step."""
+    """The environment for our srun: the caller's, less what Slurm would take as wishes for the step, and less what it
+    said of this node's devices."""
     dropped = ("SRUN_", "PMI_", "PMIX_", "PMI2_")
+    devices = _DEVICES if any(name in env for name in _DEVICES_ARE_SLURMS) else ()
     return {
         k: v
         for k, v in env.items()
-        if not (k.startswith("SLURM_") and k not in _STEP_KEEPS) and not k.startswith(dropped)
+        if not (k.startswith("SLURM_") and _HET_GROUP.sub("", k) not in _STEP_KEEPS)
+        and not k.startswith(dropped)
+        and k not in devices
     }
 
 
@@ -86,29 +130,18 @@ STRIP = StepVariables(
 )  # fmt: skip
 
 
-def srun_command(
-    nodes: Sequence[str],
-    program: Sequence[str],
-    *,
-    name: str = "hpc",
-    whole_allocation: bool = True,
-    gpus_per_node: int = 0,
-    extra: Sequence[str] = (),
-) -> list[str]:
-    """THE srun: one supervisor on each node.
+def srun_command(part: Alike, program: Sequence[str], *, name: str = "hpc", extra: Sequence[str] = ()) -> list[str]:
+    """The srun of some nodes: one supervisor on each.
 
     Not --unbuffered: stdio is then cut at any byte, and lines of two nodes mix; by default slurmstepd passes whole
     lines up to 1 KiB, and an answer of four nodes took 0.2 ms here. --no-kill: a lost node must not end the others.
-    --gres: without it a step of a job that asked by --gpus or --gpus-per-task gets one GPU per node.
+    --mem=0: all that the job has on each node, however it asked for it.
     --wait=0, --kill-on-bad-exit=0: the end of one supervisor must not end the others.
     """
-    argv = ["srun", f"--nodes={len(nodes)}", f"--ntasks={len(nodes)}", "--ntasks-per-node=1", "--overlap"]
+    count = len(part.nodes)
+    argv = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--overlap", "--mem=0"]
     argv += ["--cpu-bind=none", "--mpi=none", "--kill-on-bad-exit=0", "--wait=0", "--no-kill", f"--job-name={name}"]
-    if not whole_allocation:
-        argv.append(f"--nodelist={','.join(nodes)}")
-    if gpus_per_node:
-        argv.append(f"--gres=gpu:{gpus_per_node}")
-    return [*argv, *extra, *program]
+    return [*argv, *part.options(), *extra, *program]
 
 
 def srun_noise(line: str) -> bool:
@@ -149,7 +182,7 @@ def parse_srun_line(line: str) -> SrunNews:
 
 
 def job_command(job_id: str) -> list[str]:
-    """All about one job, also for some minutes after its end (MinJobAge), and its GPUs per node (-d)."""
+    """All about one job, also for some minutes after its end (MinJobAge), and what it has of each node (-d)."""
     return ["scontrol", "-o", "-d", "show", "job", job_id]
 
 
@@ -172,39 +205,69 @@ def phase_of(state: str) -> tuple[Phase, Ending]:
 
 
 def parse_job(out: str) -> JobInfo | None:
-    """Read `scontrol -o -d show job`; None when there is no such job in it."""
+    """Read `scontrol -o -d show job`; None when there is no such job in it.
 
-    def field(name: str) -> str:
-        match = re.search(rf"(?:^|\s){re.escape(name)}=(\S*)", out)
-        value = match.group(1) if match else ""
-        return "" if value in ("(null)", "N/A", "Unknown", "None") else value
+    A heterogeneous job has one line for each component, its first one first: it is over when the time of any is.
+    """
+    first, *others = [line for line in out.splitlines() if _field(line, "JobId")] or [""]
+    job = _parse_component(first)
+    leader = _field(first, "HetJobId")
+    if job is None or not leader:
+        return job
+    parts = [_parse_component(line) for line in others if _field(line, "HetJobId") == leader]
+    for part in parts:
+        if part is None:
+            continue
+        job = replace(job, nodes=(*job.nodes, *part.nodes), granted={**job.granted, **part.granted})
+        if part.time_left_s is not None and (job.time_left_s is None or part.time_left_s < job.time_left_s):
+            job = replace(job, limit_s=part.limit_s, run_time_s=part.run_time_s)
+    return job
 
-    if not field("JobId"):
+
+def _field(line: str, name: str) -> str:
+    match = re.search(rf"(?:^|\s){re.escape(name)}=(\S*)", line)
+    value = match.group(1) if match else ""
+    return "" if value in ("(null)", "N/A", "Unknown", "None") else value
+
+
+def _parse_component(line: str) -> JobInfo | None:
+    if not _field(line, "JobId"):
         return None
-    code, _, sig = field("ExitCode").partition(":")
-    nodes_text = field("NodeList")
-    gpus: list[int] = []
-    for listed, gres in re.findall(r"\sNodes=(\S+) CPU_IDs=\S* Mem=\S* GRES=(\S*)", out):
-        count = sum(int(n) for n in re.findall(r"gpu(?::[^:,()]+)?:(\d+)\(", gres))
-        gpus.extend([count] * len(expand_nodes(listed)))
-    state = field("JobState").split("+")[0]
+    code, _, sig = _field(line, "ExitCode").partition(":")
+    nodes_text = _field(line, "NodeList")
+    granted: dict[str, Share] = {}
+    for listed, mem, gres in re.findall(r"\sNodes=(\S+) CPU_IDs=\S* Mem=(\d*)\S* GRES=(\S*)", line):
+        gpus = sum(int(n) for n in re.findall(r"gpu(?::[^:,()]+)?:(\d+)\(", gres))
+        granted |= dict.fromkeys(expand_nodes(listed), Share(gpus, int(mem or 0) or None))
+    state = _field(line, "JobState").split("+")[0]
     phase, ending = phase_of(state)
     return JobInfo(
-        job_id=field("JobId"),
+        job_id=_field(line, "JobId"),
         phase=phase,
         state=state,
         ending=ending,
-        reason=field("Reason"),
-        why=reason_in_words(field("Reason")),
+        reason=_field(line, "Reason"),
+        why=reason_in_words(_field(line, "Reason")),
         exit_code=int(code) if code.isdigit() else 0,
         exit_signal=int(sig) if sig.isdigit() else 0,
         nodes=tuple(expand_nodes(nodes_text)) if nodes_text else (),
-        partition=field("Partition"),
-        start=field("StartTime"),
-        run_time_s=parse_clock(field("RunTime")) or 0.0,
-        limit_s=parse_clock(field("TimeLimit")),
-        gpus_by_node=tuple(gpus),
+        partition=_field(line, "Partition"),
+        start=_field(line, "StartTime"),
+        run_time_s=parse_clock(_field(line, "RunTime")) or 0.0,
+        limit_s=parse_clock(_field(line, "TimeLimit")),
+        granted=granted,
     )
+
+
+def cluster_command() -> list[str]:
+    """How the cluster is set up."""
+    return ["scontrol", "show", "config"]
+
+
+def parse_counts_gpus(out: str) -> bool:
+    """Whether GPUs are among what the cluster grants."""
+    types = re.search(r"^GresTypes\s*=\s*(\S*)", out, re.MULTILINE)
+    return types is not None and "gpu" in types.group(1).split(",")
 
 
 def no_such_job(err: str) -> bool:

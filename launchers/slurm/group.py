@@ -1,7 +1,9 @@
-"""The nodes of a Slurm allocation: ONE srun, one supervisor per node, and what srun says about their fate.
+"""The nodes of a Slurm allocation: one srun for nodes that are alike, one supervisor per node, and what srun says about
+their fate.
 
 srun's stdout carries the supervisors' lines; its stderr is read apart, so that a message of srun can never cut a
 line in two, and what it tells of lost tasks and nodes is handed on as if their supervisors had said it.
+Nearly always all nodes are alike, and there is ONE srun; parts.py says when there are more.
 Rejected: one srun per node (a centre's complaint, and N times the load on the controller); `srun --multi-prog`
 (a file per step); ssh (often not allowed, and outside of the job's limits).
 """
@@ -18,6 +20,7 @@ import termios
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hpc.core.node.bootstrap import Noise, Report
@@ -27,8 +30,10 @@ from hpc.launchers.scheduler import Allocation, JobInfo
 from hpc.launchers.slurm.commands import (
     RANK_ENV,
     SrunNews,
+    cluster_command,
     end_steps_command,
     job_command,
+    parse_counts_gpus,
     parse_job,
     parse_srun_line,
     parse_steps,
@@ -38,10 +43,10 @@ from hpc.launchers.slurm.commands import (
     step_env,
     steps_command,
 )  # fmt: skip
+from hpc.launchers.slurm.parts import Alike, grants, parts_of, shares_from_env
 
 GRANT_ENV = {
     "cpus": ["SLURM_CPUS_ON_NODE"],
-    "mem_mb": ["SLURM_MEM_PER_NODE"],
     "gpus": ["SLURM_STEP_GPUS"],  # not SLURM_JOB_GPUS: those are the batch host's
 }
 KILL_AFTER_S = 3.0  # srun gets so long to end its tasks after SIGTERM
@@ -57,17 +62,30 @@ STEP_LOOK_S = 0.25
 
 
 def ask_job(alloc: Allocation, env: Mapping[str, str] | None = None) -> JobInfo | None:
-    """What the controller says about our job (time left, GPUs per node); None when it does not answer at once."""
+    """What the controller says about our job (time left, what it has of each node); None when it does not answer at
+    once."""
     answer = run_command(
         job_command(alloc.job_id), timeout_s=PROBE_TIMEOUT_S, env=query_env(os.environ if env is None else env)
     )
     return parse_job(answer.out) if answer.ok else None
 
 
+def ask_all(alloc: Allocation) -> tuple[JobInfo | None, bool]:
+    """The same, and whether the cluster counts GPUs: two questions at once."""
+    config = Background(cluster_command(), timeout_s=PROBE_TIMEOUT_S, env=query_env(os.environ))
+    try:
+        job = ask_job(alloc)
+        answer = config.wait()
+    finally:
+        config.close()
+    return job, answer.ok and parse_counts_gpus(answer.out)
+
+
 class SlurmGroup(NodeGroup):
-    """`nodes` of an allocation (all of them by default), in the order of their ranks.
+    """`nodes` of an allocation (all of them by default), by their ranks; those that are alike are neighbours.
 
     job: what `ask_job` answered; without it the time left is unknown and GPUs are as srun gives them.
+    counts_gpus: none granted is none, whatever devices a node has.
     step_args: srun arguments of the user, after ours, so that they win.
     base_dir: where node directories are, if not in the usual places: to clear up after sudden ends.
     """
@@ -78,6 +96,7 @@ class SlurmGroup(NodeGroup):
         *,
         nodes: int | None = None,
         job: JobInfo | None = None,
+        counts_gpus: bool = False,
         step_args: Sequence[str] = (),
         command: Sequence[str] | None = None,
         base_dir: str | None = None,
@@ -88,29 +107,28 @@ class SlurmGroup(NodeGroup):
             raise ValueError(f"the allocation has {len(alloc.nodes)} nodes, not {count}")
         super().__init__(count)
         self.alloc = alloc
-        self.hosts = alloc.nodes[:count]
         self.job = job
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._env = dict(os.environ if env is None else env)
+        self._counts_gpus = counts_gpus
+        self._granted = job.granted if job is not None else shares_from_env(self._env, alloc)
         self.step_name = f"hpc-{secrets.token_hex(4)}"
         program = list(command) if command is not None else [*node_command(), "--rank-env", RANK_ENV]
-        self.argv = srun_command(
-            self.hosts,
-            program,
-            name=self.step_name,
-            whole_allocation=count == len(alloc.nodes),
-            gpus_per_node=job.gpus_of_each if job is not None else 0,
-            extra=step_args,
-        )
-        self._bases = [base_dir] if base_dir else []
-        self._process: subprocess.Popen[bytes] | None = None
-        self._killed_at: float | None = None
-        self._ending: _StepEnd | None = None
+        bases = [base_dir] if base_dir else []
+        self._sruns: list[_Srun] = []
+        first = 0
+        for part in parts_of(alloc, count, self._granted):
+            own = [*program, "--first-rank", str(first)] if first and command is None else program
+            argv = srun_command(part, own, name=self.step_name, extra=step_args)
+            self._sruns.append(_Srun(self, part, first, argv, bases))
+            first += len(part.nodes)
+        self.hosts = tuple(host for srun in self._sruns for host in srun.part.nodes)
 
     # -- what NodeGroup asks for ------------------------------------------------------------------------
 
     def start_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"grant_env": GRANT_ENV}
+        fields["grants"] = grants(self.hosts, self._granted, counts_gpus=self._counts_gpus)
         if self.job is not None:
             fields["time_left_s"] = self.job.time_left_s
         return fields
@@ -122,6 +140,29 @@ class SlurmGroup(NodeGroup):
         return f"srun on {self.size} node{'s' if self.size > 1 else ''} of Slurm job {self.alloc.job_id}"
 
     def _launch(self) -> list[Channel]:
+        env = step_env(self._env)
+        return [channel for srun in self._sruns for channel in srun.start(env)]
+
+    def poll(self) -> int | None:
+        codes = [srun.poll(self._env) for srun in self._sruns]
+        return None if None in codes else max((code or 0 for code in codes), key=abs)
+
+    def kill(self) -> None:
+        for srun in self._sruns:
+            srun.kill()
+
+
+class _Srun:
+    """One srun: nodes that are alike, the first of which has the rank `first`."""
+
+    def __init__(self, group: SlurmGroup, part: Alike, first: int, argv: Sequence[str], bases: Sequence[str]) -> None:
+        self.part, self.argv = part, list(argv)
+        self._group, self._first, self._bases = group, first, bases
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed_at: float | None = None
+        self._ending: _StepEnd | None = None
+
+    def start(self, env: Mapping[str, str]) -> list[Channel]:
         stdin_read, stdin_write = os.pipe()
         stdout_read, stdout_write = os.pipe()
         stderr_read, stderr_write = os.pipe()
@@ -131,7 +172,7 @@ class SlurmGroup(NodeGroup):
                 stdin=stdin_read,
                 stdout=stdout_write,
                 stderr=stderr_write,
-                env=step_env(self._env),
+                env=dict(env),
                 start_new_session=True,  # Ctrl-C must not reach srun: it would end the step
             )
         except OSError:
@@ -142,9 +183,10 @@ class SlurmGroup(NodeGroup):
             for fd in (stdin_read, stdout_write, stderr_write):
                 os.close(fd)
         errors = _SrunErrors(self, stderr_read)
-        return [errors, _SrunOutput(stdin_write, stdout_read, range(self.size), errors)]
+        ranks = range(self._first, self._first + len(self.part.nodes))
+        return [errors, _SrunOutput(stdin_write, stdout_read, ranks, errors)]
 
-    def poll(self) -> int | None:
+    def poll(self, env: Mapping[str, str]) -> int | None:
         if self._process is None:
             return 0
         if self._killed_at is not None and time.monotonic() - self._killed_at > KILL_AFTER_S:
@@ -153,8 +195,10 @@ class SlurmGroup(NodeGroup):
         if code is None or (code >= 0 and self._killed_at is None):
             return code
         if self._ending is None:
-            sweep = srun_command(self.hosts, [sys.executable, "-c", SWEEP, *self._bases], extra=["--quiet"])
-            self._ending = _StepEnd(self.alloc.job_id, self.step_name, self._env, sweep)
+            sweep = srun_command(
+                replace(self.part, gpus=0), [sys.executable, "-c", SWEEP, *self._bases], extra=["--quiet"]
+            )
+            self._ending = _StepEnd(self.part.job_id, self._group.step_name, env, sweep)
         return code if self._ending.over() else None
 
     def kill(self) -> None:
@@ -163,14 +207,18 @@ class SlurmGroup(NodeGroup):
             self._killed_at = time.monotonic()
             self._process.send_signal(signal.SIGTERM)
 
-    # -- what srun says ---------------------------------------------------------------------------------
+    def hear(self, text: str) -> list[Report | Noise]:
+        """One line of srun as the supervisors' own reports."""
+        self._group.last_words.append(text.strip())
+        news = parse_srun_line(text)
+        return [*self.reports(news), Noise(text)]
 
     def reports(self, news: SrunNews) -> list[Report]:
-        """One line of srun as the supervisors' own reports."""
-        gone = set(news.ranks) | {r for r, host in enumerate(self.hosts) if host in news.nodes and not news.ranks}
-        found = [Report(rank, {"op": "bye", "code": 1, "why": news.text}) for rank in sorted(gone)]
+        nodes = self.part.nodes
+        gone = set(news.ranks) | {r for r, host in enumerate(nodes) if host in news.nodes and not news.ranks}
+        found = [Report(self._first + rank, {"op": "bye", "code": 1, "why": news.text}) for rank in sorted(gone)]
         if news.fatal:
-            found += [Report(rank, {"op": "error", "why": news.text}) for rank in range(self.size)]
+            found += [Report(self._first + rank, {"op": "error", "why": news.text}) for rank in range(len(nodes))]
         return found
 
 
@@ -235,16 +283,15 @@ def _readable_bytes(fd: int) -> int:
 class _SrunErrors(Channel):
     """srun's stderr: lines become news of ranks, the rest is noise. Its other direction leads nowhere."""
 
-    def __init__(self, group: SlurmGroup, stderr_fd: int) -> None:
+    def __init__(self, srun: _Srun, stderr_fd: int) -> None:
         super().__init__(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stderr_fd, ())
-        self.group = group
+        self.srun = srun
 
     def read(self) -> list[Report | Noise]:
         found: list[Report | Noise] = []
         for item in super().read():
             if isinstance(item, Noise) and not srun_noise(item.text):
-                self.group.last_words.append(item.text.strip())
-                found += [*self.group.reports(parse_srun_line(item.text)), item]
+                found += self.srun.hear(item.text)
         return found
 
     def pending(self) -> list[Report | Noise]:

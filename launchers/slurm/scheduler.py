@@ -26,6 +26,7 @@ from hpc.launchers.scheduler import (
     StepVariables,
 )  # fmt: skip
 from hpc.launchers.slurm import commands, words
+from hpc.launchers.slurm.parts import Alike
 
 if TYPE_CHECKING:
     from hpc.launchers.slurm.group import SlurmGroup
@@ -71,11 +72,16 @@ class Slurm:
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
     ) -> SlurmGroup:
-        from hpc.launchers.slurm.group import SlurmGroup, ask_job
+        from hpc.launchers.slurm.group import SlurmGroup, ask_all
 
         if alloc is None:
             raise ValueError("without an allocation of Slurm's there are no nodes of it")
-        return SlurmGroup(alloc, nodes=nodes, job=ask_job(alloc), step_args=step_args, base_dir=base_dir)
+        job, counts_gpus = ask_all(alloc)
+        group = SlurmGroup(
+            alloc, nodes=nodes, job=job, counts_gpus=counts_gpus, step_args=step_args, base_dir=base_dir
+        )  # fmt: skip
+        group.notices = words.notices(os.environ)
+        return group
 
     # -- before there is a job --------------------------------------------------------------------------
 
@@ -87,7 +93,9 @@ class Slurm:
 
     def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
         program = [*node_command(), "--rank-env", commands.RANK_ENV]
-        return commands.srun_command(nodes, program, whole_allocation=whole, extra=step_args)
+        others = () if whole else ("others",)
+        part = Alike(tuple(nodes), others=others, component=commands.component_of(nodes[0], os.environ))
+        return commands.srun_command(part, program, extra=step_args)
 
     def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
         import getpass

@@ -9,7 +9,7 @@ only explain).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hpc.launchers.scheduler import Diagnosis, Request
@@ -206,6 +206,17 @@ _REASONS = {
     "NodeFailure": "a node failed",
     "OutOfMemory": "it ran out of memory",
 }
+
+
+def notices(env: Mapping[str, str]) -> list[str]:
+    """What a user may have meant otherwise: a step of several tasks runs this program several times."""
+    copies = env.get("SLURM_STEP_NUM_TASKS", "")
+    if not copies.isdigit() or int(copies) < 2 or env.get("SLURM_PROCID") != "0":
+        return []
+    return [
+        f"this step of Slurm's runs the program {copies} times (srun -n{copies}): each copy has a session of its own, "
+        "on the same nodes and CPUs; with srun -N1 -n1, or without srun, there is one"
+    ]
 
 
 def reason_in_words(reason: str) -> str:

@@ -19,6 +19,7 @@ import os
 import secrets
 import shlex
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -97,14 +98,18 @@ class SlurmBed:
     cpus: int = 2
     mem_mb: int = 2000
     gpus: int = 0
+    shapes: Sequence[tuple[int, int]] = ()  # (CPUs, GPUs) of the first nodes, where they differ from the others
+    options: Sequence[str] = ()  # further lines of slurm.conf
+    constrain: Sequence[str] = ()  # what cgroups hold jobs to: Cores, RAMSpace, Devices
     require_time: bool = False
     enforce_limits: bool = True  # whether sbatch refuses what a partition cannot give; Slurm's default is not to
     slurmd_timeout_s: int = 20
+    prefix: str = "nid"  # of the nodes' names, which cgroups have too: beds that use them need names of their own
     net: NetBed = field(init=False)
     env: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.net = NetBed([f"nid{i:04d}" for i in range(1, self.nodes + 1)])
+        self.net = NetBed([f"{self.prefix}{i:04d}" for i in range(1, self.nodes + 1)])
 
     @property
     def scratch(self) -> Path:
@@ -147,23 +152,35 @@ class SlurmBed:
         (root / "topology.conf").write_text(
             "\n".join([*switches, f"SwitchName=root Switches={','.join(names)}"]) + "\n"
         )
-        (root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainCores=no\n")
-        if self.gpus:
-            files = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"][: self.gpus]
-            (root / "gres.conf").write_text(f"Name=gpu File={','.join(files)}\n")
-        gres = f" Gres=gpu:{self.gpus}" if self.gpus else ""
+        held = [
+            f"Constrain{what}={'yes' if what in self.constrain else 'no'}" for what in ("Cores", "RAMSpace", "Devices")
+        ]
+        (root / "cgroup.conf").write_text("\n".join(["CgroupPlugin=cgroup/v1", *held, ""]))
+        shapes = dict(zip(self.hosts, [*self.shapes, *[(self.cpus, self.gpus)] * self.nodes], strict=False))
+        any_gpus = any(gpus for _, gpus in shapes.values())
+        if any_gpus:
+            files = [root / f"gpu{i}" for i in range(max(gpus for _, gpus in shapes.values()))]
+            for i, file in enumerate(files):  # device files without a driver: Slurm only hides and shows them
+                os.mknod(file, 0o666 | stat.S_IFCHR, os.makedev(240, i))
+            lines = [(h, ",".join(map(str, files[:gpus]))) for h, (_, gpus) in shapes.items() if gpus]
+            (root / "gres.conf").write_text("".join(f"NodeName={h} Name=gpu File={f}\n" for h, f in lines))
         conf = CONF.format(
             cluster=f"bed{self.net.slot}",
             control_host=self._control_host(), control_addr=self.net.gateway, port=_free_port(self.net.gateway),
             root=root, cpus=self.cpus, mem_mb=self.mem_mb, first=",".join(self.hosts[:2]),
             slurmd_timeout_s=self.slurmd_timeout_s, enforce="ALL" if self.enforce_limits else "NO",
             job_submit="JobSubmitPlugins=require_timelimit" if self.require_time else "",
-            gres_types="GresTypes=gpu" if self.gpus else "",
-            nodes="\n".join(f"NodeName={h} NodeAddr={self.net.address(h)}{gres}" for h in self.hosts),
+            gres_types="GresTypes=gpu" if any_gpus else "",
+            nodes="\n".join(self._node_line(host, *shape) for host, shape in shapes.items()),
         )  # fmt: skip
-        (root / "slurm.conf").write_text(conf)
+        (root / "slurm.conf").write_text("\n".join([conf, *self.options, ""]))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SALLOC_"))}
         self.env = {**kept, "SLURM_CONF": str(root / "slurm.conf"), "PATH": f"{kept.get('PATH', '')}:{SBIN}"}
+
+    def _node_line(self, host: str, cpus: int, gpus: int) -> str:
+        size = f" CPUs={cpus} CoresPerSocket={cpus}" if cpus != self.cpus else ""
+        gres = f" Gres=gpu:{gpus}" if gpus else ""
+        return f"NodeName={host} NodeAddr={self.net.address(host)}{size}{gres}"
 
     def _control_host(self) -> str:
         return f"bed{self.net.slot}-ctl"
@@ -313,6 +330,11 @@ class SlurmBed:
             with contextlib.suppress(BedError, subprocess.SubprocessError, OSError):
                 self.cancel_all(15)
         self.net.close()
+        for host in self.hosts:
+            for top in Path("/sys/fs/cgroup").glob(f"*/slurm_{host}"):
+                for folder, _, _ in os.walk(top, topdown=False):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(folder)
 
 
 def _free_port(address: str) -> int:
@@ -332,7 +354,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--mem-mb", type=int, default=2000)
-    parser.add_argument("--gpus", type=int, default=0, help="pretended GPUs per node, at most 4")
+    parser.add_argument("--gpus", type=int, default=0, help="pretended GPUs per node")
     parser.add_argument("--require-time", action="store_true", help="refuse jobs without --time")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD ARGS...")
     args = parser.parse_args()

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from desk import SlurmDesk as Desk
 from desk import launcher, nothing_left
-from slurm_bed import SlurmBed, reason_to_skip
 
 pytestmark = pytest.mark.slurm
 
@@ -136,28 +135,6 @@ def test_a_node_that_does_not_come_is_named_and_can_be_done_without(desk: Desk) 
     done = desk.salloc(3, *launcher(), *options, "--min-nodes=2", "hosts.py", "2")
     assert done.returncode == 0, done.stderr
     assert answer(done.stdout)["hosts"] == ["nid0001", "nid0003"]
-
-
-def test_every_gpu_of_the_job_reaches_its_node() -> None:
-    why = reason_to_skip()
-    if why:
-        pytest.skip(why)
-    with SlurmBed(nodes=2, gpus=2) as bed:
-        desk = Desk(bed, bed.scratch / "work", {"HPC_JOB_DIR": str(bed.scratch / "jobs")})
-        desk.script("gpus.py", """
-            import hpc as ray
-            ray.init()
-
-            @ray.remote(num_gpus=2)
-            def mine():
-                import os
-                return os.environ["CUDA_VISIBLE_DEVICES"], sorted(map(str, ray.get_gpu_ids()))
-
-            print(ray.cluster_resources().get("GPU"), ray.get(mine.remote()))
-        """)  # fmt: skip
-        for options in (["--gpus=4"], ["--gpus-per-node=2"], ["--ntasks-per-node=2", "--gpus-per-task=1"]):
-            done = desk.salloc(2, *launcher(), "gpus.py", options=["-c1", *options])
-            assert done.stdout == "4.0 ('0,1', ['0', '1'])\n", (options, done.stdout, done.stderr)
 
 
 # ---------------------------------------------------------------- sudden deaths

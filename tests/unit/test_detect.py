@@ -146,6 +146,16 @@ def test_the_user_may_offer_fewer_or_more_gpus_than_granted():
     assert detect.offered_gpus((), 0) == ()
 
 
+def test_each_rank_takes_what_the_scheduler_says_of_it(machine):
+    root = machine("dev/null", "")
+    grants = [{"nodes": 2, "mem_mb": 300}, {"nodes": 1, "mem_mb": None, "gpus": 0}, {"nodes": 1, "gpus": 1}]
+    start = parse_start({"op": "start", "session": "a1", "world": 5, "grants": grants})
+    found = [detect.detect(start, rank, {"CUDA_VISIBLE_DEVICES": "7"}, root) for rank in range(5)]
+    whole = 32_000_000 * 1024
+    assert [grant.mem_bytes for grant in found] == [300 << 20, 300 << 20, whole, whole, whole]
+    assert [grant.gpus for grant in found] == [("7",), ("7",), (), ("7",), ("7",)]
+
+
 def test_nodes_of_one_machine_divide_it(machine, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(9)))
     root = machine("dev/null", "")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.launchers.scheduler import BadAllocation, Request
+from hpc.launchers.scheduler import Allocation, BadAllocation, Request, Share
 from hpc.launchers.slurm import commands as slurm
 from hpc.launchers.slurm import words as slurm_words
+from hpc.launchers.slurm.parts import Alike, grants, parts_of, shares_from_env
 from hpc.launchers.slurm.words import Partition
 
 # ---------------------------------------------------------------- inside
@@ -59,13 +60,16 @@ def test_the_step_does_not_inherit_the_jobs_wishes() -> None:
         "SLURM_JOB_GPUS": "0,1",
         "PMI_RANK": "0",
         "SLURM_MEM_PER_NODE": "500",
+        "SLURM_MEM_PER_CPU_HET_GROUP_1": "500",
     }
-    kept = slurm.step_env({**ENV, **wishes})
-    assert kept == {
-        **{k: v for k, v in ENV.items() if k != "SLURMD_NODENAME"},
-        "SLURMD_NODENAME": "nid0001",
-        "SLURM_MEM_PER_NODE": "500",
-    }
+    component = {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_1": "12", "SLURM_JOB_NODELIST_HET_GROUP_1": "b"}
+    assert slurm.step_env({**ENV, **wishes, **component}) == {**ENV, **component}
+
+
+def test_devices_of_the_batch_host_do_not_reach_other_nodes() -> None:
+    devices = {"CUDA_VISIBLE_DEVICES": "0,1", "ROCR_VISIBLE_DEVICES": "0,1", "ZE_AFFINITY_MASK": "0,1"}
+    assert slurm.step_env({**ENV, **devices, "SLURM_JOB_GPUS": "0,1"}) == ENV
+    assert slurm.step_env({**ENV, **devices}) == {**ENV, **devices}  # the user's own, of a login node
 
 
 def test_questions_are_not_filtered_by_the_users_settings() -> None:
@@ -76,13 +80,14 @@ def test_questions_are_not_filtered_by_the_users_settings() -> None:
 
 
 def test_the_one_srun() -> None:
-    argv = slurm.srun_command(["a", "b"], ["/py", "-c", "x"], gpus_per_node=2, extra=["--network=hsn"])
+    argv = slurm.srun_command(Alike(("a", "b"), gpus=2), ["/py", "-c", "x"], extra=["--network=hsn"])
     assert argv[0] == "srun" and argv[-3:] == ["/py", "-c", "x"] and "--network=hsn" in argv
     for wanted in (
         "--nodes=2",
         "--ntasks=2",
         "--ntasks-per-node=1",
         "--overlap",
+        "--mem=0",
         "--wait=0",
         "--kill-on-bad-exit=0",
         "--no-kill",
@@ -92,7 +97,101 @@ def test_the_one_srun() -> None:
     ):
         assert wanted in argv
     assert "--unbuffered" not in argv and not any(a.startswith("--nodelist") for a in argv)
-    assert "--nodelist=a" in slurm.srun_command(["a"], ["x"], whole_allocation=False)
+    assert "--nodelist=a" in slurm.srun_command(Alike(("a",), others=("b",)), ["x"])
+
+
+# ---------------------------------------------------------------- nodes that are not alike
+
+HET = {
+    "SLURM_HET_SIZE": "2", "SLURM_JOB_ID": "10", "SLURM_JOB_NODELIST": "n1", "SLURMD_NODENAME": "n1",
+    "SLURM_JOB_ID_HET_GROUP_0": "10", "SLURM_JOB_ID_HET_GROUP_1": "11",
+    "SLURM_JOB_NODELIST_HET_GROUP_0": "n1", "SLURM_JOB_NODELIST_HET_GROUP_1": "n[2-3]",
+}  # fmt: skip
+
+
+def test_all_components_of_a_heterogeneous_job_are_one_allocation() -> None:
+    at_login = {name: value for name, value in HET.items() if name.startswith("SLURM_") and "HET" in name}
+    for env, here in ((HET, "n1"), (at_login, None)):
+        alloc = slurm.allocation(env)
+        assert alloc == Allocation("10", ("n1", "n2", "n3"), here, (("n1",), ("n2", "n3")), ("10", "11"))
+    with pytest.raises(BadAllocation, match="of its 2 components some have no nodes"):
+        slurm.allocation({**HET, "SLURM_JOB_NODELIST_HET_GROUP_1": ""})
+
+
+def test_a_heterogeneous_job_has_what_its_components_have_and_the_least_of_their_time() -> None:
+    line = "JobId={} HetJobId=10 JobState=RUNNING RunTime=00:00:10 TimeLimit={} NodeList={}   Nodes={} CPU_IDs=0 Mem={}"
+    out = "\n".join(
+        [
+            line.format(10, "00:03:00", "n1", "n1", "500 GRES="),
+            line.format(11, "00:02:00", "n[2-3]", "n[2-3]", "0 GRES=gpu:2(IDX:0-1)"),
+        ]
+    )
+    job = slurm.parse_job(out)
+    assert job is not None and job.nodes == ("n1", "n2", "n3") and job.time_left_s == 110
+    assert job.granted == {"n1": Share(0, 500), "n2": Share(2), "n3": Share(2)}
+    array = out.replace("HetJobId=10", "ArrayJobId=10")  # the tasks of an array are jobs of their own
+    job = slurm.parse_job(array)
+    assert job is not None and job.nodes == ("n1",)
+
+
+def gpus_of(**counts: int) -> dict[str, Share]:
+    return {node: Share(gpus) for node, gpus in counts.items()}
+
+
+def test_nodes_that_are_alike_are_one_part() -> None:
+    alloc = Allocation("7", ("a", "b", "c"), None)
+    assert parts_of(alloc, 3, gpus_of(a=2, b=2, c=2)) == [Alike(("a", "b", "c"), "7", gpus=2)]
+    (some,) = parts_of(alloc, 2, gpus_of(a=2, b=2, c=2))
+    assert some.options() == ["--nodelist=a,b", "--gres=gpu:2"]
+    assert parts_of(alloc, 3, {})[0].options() == []
+
+
+def test_nodes_with_other_gpus_are_parts_of_their_own_and_the_first_stays_first() -> None:
+    alloc = Allocation("7", ("a", "b", "c", "d"), None)
+    parts = parts_of(alloc, 4, gpus_of(a=0, b=2, c=4, d=2))
+    assert [part.options() for part in parts] == [
+        ["--nodelist=a", "--exclude=b,c,d"],
+        ["--nodelist=b,d", "--exclude=a,c", "--gpus=4"],
+        ["--nodelist=c", "--exclude=a,b,d", "--gpus=4"],
+    ]
+
+
+def test_each_component_is_a_part_and_is_asked_for_its_own_gpus() -> None:
+    alloc = slurm.allocation(HET)
+    assert alloc is not None
+    parts = parts_of(alloc, 3, gpus_of(n1=0, n2=2, n3=2))
+    assert [(part.nodes, part.job_id, part.options()) for part in parts] == [
+        (("n1",), "10", ["--het-group=0"]), (("n2", "n3"), "11", ["--het-group=1", "--gres=gpu:2"]),
+    ]  # fmt: skip
+    (_, b, c) = parts_of(alloc, 3, gpus_of(n1=0, n2=2, n3=4))
+    assert b.options() == ["--het-group=1", "--nodelist=n2", "--exclude=n3", "--gpus=2"]
+    assert c.options() == ["--het-group=1", "--nodelist=n3", "--exclude=n2", "--gpus=4"]
+
+
+def test_each_rank_is_told_what_it_was_granted() -> None:
+    shares = {"a": Share(2, 300), "b": Share(2, 300), "c": Share(0, 300)}
+    counted = grants(["a", "b", "c"], shares, counts_gpus=True)
+    assert counted == [{"nodes": 2, "mem_mb": 300, "gpus": 2}, {"nodes": 1, "mem_mb": 300, "gpus": 0}]
+    assert grants(["a", "c"], shares, counts_gpus=False) == [{"nodes": 2, "mem_mb": 300, "gpus": None}]
+    assert grants(["a", "b"], {}, counts_gpus=True) == [{"nodes": 2, "mem_mb": None, "gpus": None}]
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"SLURM_MEM_PER_NODE": "500"}, [500, 500, 500]),
+        ({"SLURM_MEM_PER_CPU": "100", "SLURM_JOB_CPUS_PER_NODE": "2(x2),4"}, [200, 200, 400]),
+        ({}, []),
+    ],
+)
+def test_without_the_controller_the_variables_tell_the_memory(env: dict[str, str], expected: list[int]) -> None:
+    alloc = Allocation("7", ("a", "b", "c"), None)
+    assert [share.mem_mb for share in shares_from_env(env, alloc).values()] == expected
+
+
+def test_whether_a_cluster_counts_gpus() -> None:
+    assert slurm.parse_counts_gpus("GpuFreqDef = x\nGresTypes               = gpu,mps\nY = z\n")
+    assert not slurm.parse_counts_gpus("GresTypes               = (null)\n") and not slurm.parse_counts_gpus("")
 
 
 @pytest.mark.parametrize(
@@ -133,19 +232,19 @@ PENDING = (
 def test_a_running_job() -> None:
     job = slurm.parse_job(RUNNING)
     assert job is not None and (job.phase, job.ending) == ("running", "")
-    assert job.nodes == ("nid0002", "nid0003") and job.gpus_by_node == (2, 1) and job.gpus_of_each == 1
+    assert job.nodes == ("nid0002", "nid0003") and job.granted == {"nid0002": Share(2), "nid0003": Share(1)}
     assert job.time_left_s == 235
 
 
 def test_a_pending_job_without_an_estimate() -> None:
     job = slurm.parse_job(PENDING)
     assert job is not None and job.phase == "queued"
-    assert (job.reason, job.start, job.nodes, job.time_left_s, job.gpus_of_each) == (
+    assert (job.reason, job.start, job.nodes, job.time_left_s, job.granted) == (
         "Priority",
         "",
         (),
         None,
-        0,
+        {},
     )
 
 

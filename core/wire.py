@@ -12,7 +12,7 @@ JSON and pickle were rejected: JSON cannot hold bytes, and neither head nor rayl
 from __future__ import annotations
 
 import struct
-from typing import Any, Literal, Union
+from typing import Any, Final, Literal, Union
 
 import msgspec
 
@@ -22,20 +22,19 @@ from hpc.core.ids import Address
 WIRE_VERSION = 2
 HEADER = struct.Struct("<IIIII")
 HEADER_BYTES = HEADER.size
-#: A frame with a body above this size is refused: a peer that sends one is broken or hostile. It is the one limit of
-#: the wire: who sends splits by it (`net.frames`), and the links between nodes take what fits into such a frame.
+#: The one limit of the wire. A larger body is refused: its sender is broken or hostile. Senders split by it
+#: (`net.frames`), and a link between nodes takes whatever fits into such a frame.
 MAX_FRAME_BYTES = 64 << 20
 #: The values in one message take at most so much together: results beyond are stored, arguments beyond are left to the
 #: receiver to ask for (AT_OWNER), and errors are shortened to it.
 MAX_VALUES_BYTES = MAX_FRAME_BYTES // 8
 
-# Kinds of a Result: a value in the message, an object in arenas, a pickled exception, an error of the runtime's own
-# (a msgpack map with "type", "why" and more: head, raylet and the owner's machine never pickle), and, among a task's
-# arguments only, a small value of ``size`` bytes for which this message had no room: its owner is asked for it.
+# Kinds of a Result: a value in the message, an object in arenas, a pickled exception, an error of the runtime's own (a
+# msgpack map with "type" and "why": machines never pickle), and, among arguments only, a small value of ``size`` bytes
+# for which this message had no room: its owner is asked for it.
 INLINE, STORED, ERROR, SYSTEM, AT_OWNER = 0, 1, 2, 3, 4
 
-# Numbers of return values that are not numbers: a generator whose items are told one by one, and one whose items
-# become the value of a single reference.
+# In place of a number of return values: a generator's items are told one by one, or are the value of one reference.
 STREAMING, DYNAMIC = -1, -2
 #: Ids that a generator's task reserves: its own and those of its items.
 STREAM_IDS = 1 << 32
@@ -51,11 +50,14 @@ class Message(msgspec.Struct, array_like=True, gc=False, frozen=False):
 
 # ---------------------------------------------------------------- process <-> its raylet
 
+#: What a process is to its raylet.
+ProcessKind = Literal["driver", "worker"]
+
 
 class Register(Message, tag=1):
     """A process introduces itself to its raylet. ``proc`` is 0 for drivers, which are given a number."""
 
-    kind: str
+    kind: ProcessKind
     proc: int
     pid: int
     version: int
@@ -848,10 +850,10 @@ class KvKeys(Message, tag=96):
 
 
 class ClusterQuery(Message, tag=97):
-    """Ask the head for a view of the cluster, as JSON: "nodes" or "session"."""
+    """Ask the head for a view of the cluster, as JSON."""
 
     req: int
-    what: str
+    what: Literal["nodes", "session"]
 
 
 class Shutdown(Message, tag=98):
@@ -951,15 +953,17 @@ class PgWarning(Message, tag=109):
     why: str
 
 
-#: What the maker of a placement group acts on.
-GROUP_CREATED, GROUP_REMOVED = "CREATED", "REMOVED"
+#: What the maker of a placement group is told of it: it is there, it is gone, or it waits ("").
+GroupNews = Literal["", "CREATED", "REMOVED"]
+GROUP_CREATED: Final = "CREATED"
+GROUP_REMOVED: Final = "REMOVED"
 
 
 class PgState(Message, tag=165):
     """To the process that made a group, when it has changed: it is CREATED, or not (any more), or REMOVED and why."""
 
     group: bytes
-    state: str
+    state: GroupNews
     why: str = ""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hpc.launchers.local.scheduler import Local
 from hpc.launchers.scheduler import Allocation, NodeSource, Scheduler, StepVariables
@@ -37,9 +37,9 @@ OTHERS_STRIP = StepVariables(names=("FLUX_TASK_RANK", "FLUX_TASK_LOCAL_ID"))
 
 @dataclass(frozen=True)
 class Place:
-    """`kind` is "allocation" (with `alloc`), "login" (a scheduler takes jobs here) or "local"."""
+    """Where a command is given: in an allocation (`alloc`), on a login node (a scheduler takes jobs), or elsewhere."""
 
-    kind: str
+    kind: Literal["allocation", "login", "local"]
     source: NodeSource
     alloc: Allocation | None = None
 

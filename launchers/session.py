@@ -38,6 +38,9 @@ ADMIT_BATCH = 500  # keys a message: the supervisor passes each on as one packet
 TAIL_LINES = 20
 
 NodeState = Literal["starting", "hello", "ready", "gone"]
+EventKind = Literal[
+    "start", "hello", "ready", "restarted", "refused", "error", "exit", "lost", "noise", "stop", "end"
+]  # fmt: skip
 SessionState = Literal["new", "starting", "ready", "stopping", "ended"]
 
 
@@ -79,12 +82,11 @@ class SessionNode:
 class Event:
     """Something for the status line.
 
-    kind: "start" (a group was started), "hello", "ready", "restarted" (a head that was killed), "refused", "error",
-    "exit", "lost" (a node is gone that was not told to stop), "noise" (other output of the launch, for -v), "stop",
-    "end".
+    kind: "start" means that a group was started, "restarted" that a head was killed and another one works, "lost" that
+    a node is gone that was not told to stop. "noise" is other output of the launch, for -v.
     """
 
-    kind: str
+    kind: EventKind
     text: str = ""
     node: SessionNode | None = None
 
@@ -476,7 +478,7 @@ class Session:
         else:
             text = str(message.get("why", "failed"))
         info.why = info.why or text
-        self._emit(str(message["op"]), info.problem(), info)
+        self._emit("exit" if message["op"] == "exit" else "error", info.problem(), info)
         if info is self.head and self.mode == "cluster":
             self._lose(info)
 
@@ -510,7 +512,7 @@ class Session:
         for group in self.groups:
             group.send(message)
 
-    def _emit(self, kind: str, text: str = "", node: SessionNode | None = None) -> None:
+    def _emit(self, kind: EventKind, text: str = "", node: SessionNode | None = None) -> None:
         if self.on_event is not None:
             self.on_event(Event(kind, text, node))
 

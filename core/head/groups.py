@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -25,6 +25,7 @@ from hpc.core.wire import (
     BundlePrepared,
     BundleReturn,
     BundlesHeld,
+    GroupNews,
     Message,
     PgCreate,
     PgRemove,
@@ -37,7 +38,12 @@ from hpc.core.wire import (
 if TYPE_CHECKING:
     from hpc.core.policy.placement import Snapshot
 
-PENDING, PREPARING, CREATED, RESCHEDULING, REMOVED = "PENDING", "PREPARED", GROUP_CREATED, "RESCHEDULING", GROUP_REMOVED
+GroupState = Literal["PENDING", "PREPARED", "CREATED", "RESCHEDULING", "REMOVED"]
+PENDING: Final = "PENDING"
+PREPARING: Final = "PREPARED"
+CREATED: Final = GROUP_CREATED
+RESCHEDULING: Final = "RESCHEDULING"
+REMOVED: Final = GROUP_REMOVED
 #: A raylet that refused is not asked again for so long: its next report says why.
 REFUSED_S = 0.05
 #: A group that has waited so long is waited for by raylets: what becomes free on the nodes of its plan is kept for it.
@@ -58,6 +64,11 @@ UNHEARD_S = 5.0
 GIVEN_UP = "this attempt to reserve was given up"
 
 
+def news(state: GroupState) -> GroupNews:
+    """What the maker of a group in this state is told."""
+    return state if state in (CREATED, REMOVED) else ""
+
+
 @dataclass
 class Group:
     """A placement group, the ``order``th of its session. ``creator`` is the process whose end removes it, ``maker`` the
@@ -75,7 +86,7 @@ class Group:
     creator: Address
     order: int
     maker: Address
-    state: str = PENDING
+    state: GroupState = PENDING
     attempt: int = 0
     nodes: list[int] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
@@ -85,7 +96,7 @@ class Group:
     refused: dict[int, float] = field(default_factory=dict)
     warned: str = ""
     why: str = ""
-    told: str = ""
+    told: GroupNews = ""
     #: It finds no room since then (0: it does); its raylets keep room for it, or may do so again from ``hold_at`` on.
     since: float = 0.0
     patient: bool = False
@@ -127,7 +138,7 @@ class Group:
         """The group of a row."""
         ident, name, namespace, strategy, bundles, selectors, detached, creator, order, maker = row[:10]
         state, attempt, nodes, attempts, why = row[10:]
-        told = state if state in (CREATED, REMOVED) else ""
+        told = news(state)
         if state == PREPARING:
             state = PENDING if not any(nodes) else RESCHEDULING
         return cls(
@@ -179,7 +190,7 @@ class Groups:
         wait for resources now or not any more."""
         self._changed[group.group] = None
         self.stirred = True
-        told = group.state if group.state in (CREATED, REMOVED) else ""
+        told = news(group.state)
         if told != group.told:
             group.told = told
             self._send(group.maker, PgState(group.group, told, group.why))

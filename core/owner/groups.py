@@ -6,7 +6,7 @@ from hpc.core.ids import HEAD, Address
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
 from hpc.core.owner.withdraw import Withdraw
-from hpc.core.wire import GROUP_CREATED, GROUP_REMOVED, INLINE, NONE, PgState, PgWait, Result, system_error
+from hpc.core.wire import GROUP_CREATED, GROUP_REMOVED, INLINE, NONE, GroupNews, PgState, PgWait, Result, system_error
 
 #: So many groups are remembered before the dropped ones among them are looked for.
 MANY_GROUPS = 1024
@@ -35,7 +35,7 @@ class GroupHandles:
         """The head says what has become of a group."""
         self.hear(msg.group, msg.state, msg.why)
 
-    def hear(self, group: bytes, state: str, why: str) -> None:
+    def hear(self, group: bytes, state: GroupNews, why: str) -> None:
         """A group that this process made or uses is in this state now."""
         if state == GROUP_REMOVED:
             self.withdraw.group_gone(group, why)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hpc.core.ids import Address
 from hpc.core.owner.tables import CallKind, Needs, Waiter
-from hpc.core.wire import Message, Registered, Result
+from hpc.core.wire import Message, ProcessKind, Registered, Result
 
 if TYPE_CHECKING:
     import threading
@@ -178,7 +178,7 @@ class Process(Holder, Protocol):
 
     addr: Address
     arena: Arena
-    kind: str
+    kind: ProcessKind
     node_dir: str
 
     def close(self) -> None:
@@ -189,7 +189,7 @@ class Shell(Line, Protocol):
     """What those need who cut connections, end the session, or do something on another thread."""
 
     callbacks: Callbacks
-    kind: str
+    kind: ProcessKind
     polling: PollLock
     sockets: Sockets
 

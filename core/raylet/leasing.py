@@ -37,6 +37,7 @@ from hpc.core.wire import (
     LeaseReturn,
     Message,
     NodeDemand,
+    ProcessKind,
     Tickets,
     Unblocked,
 )
@@ -93,7 +94,7 @@ class Leasing:
 
     # -------------------------------------------------------------- processes
 
-    def new_proc(self, kind: str, env: Env = ()) -> Proc:
+    def new_proc(self, kind: ProcessKind, env: Env = ()) -> Proc:
         """Give a number to a process that is being started (workers) or has connected (drivers)."""
         self._next_proc += 1
         proc = Proc(self._next_proc, kind, "driver" if kind == "driver" else "starting", env=env, started=self.now)

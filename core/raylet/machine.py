@@ -7,7 +7,7 @@ start or end in ``leasing.to_start`` and ``leasing.to_kill``, links to open or d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, Address
@@ -91,7 +91,7 @@ class RayletMachine:
         self.node = node
         self.now = now
         self.outbox: list[tuple[Address, Message]] = []
-        self.links: list[tuple[str, NodeInfo]] = []
+        self.links: list[tuple[Literal["dial", "forget"], NodeInfo]] = []
         self.leasing = Leasing(node, resources, prestart=prestart, now=now)
         self.leasing.labels = info.labels
         self.store = ObjectStore(node, layout, arena, spiller=spiller, full_timeout_s=full_timeout_s)

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from hpc.core.accelerators.kinds import gpu_kind
 from hpc.core.crashpoints import arm
@@ -547,7 +547,7 @@ class Raylet:
                 self._timer.cancel()
             self._timer = self.reactor.call_at(next_at, lambda: None)
 
-    def _link_changed(self, what: str, info: NodeInfo) -> None:
+    def _link_changed(self, what: Literal["dial", "forget"], info: NodeInfo) -> None:
         if what == "dial":
             self.allow.add(info.key, info.node)
             if self.spec.gateway:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 GIB = 1 << 30
 #: Ending a process that has less of its own does not help; it is spared where another has more.
@@ -17,11 +18,11 @@ WORTH_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Candidate:
-    """A worker. ``since`` is when its task began, or its lease; ``what`` is "task", "actor" or "idle"."""
+    """A worker. ``since`` is when its task began, or its lease; ``what`` is what it has."""
 
     proc: int
     pid: int
-    what: str
+    what: Literal["task", "actor", "idle"]
     since: float
     retriable: bool
     private_bytes: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from hpc.core.raylet.tables import Piece, Stored
 
@@ -17,14 +18,18 @@ FILE_BYTES = 32 << 20
 #: After an error of the disk nothing is written for this long; twice as long after each further one.
 PAUSE_S = 0.5
 MAX_PAUSE_S = 8.0
-WRITE, READ, REMOVE = "write", "read", "remove"
+#: What the disk does with a file.
+DiskWork = Literal["write", "read", "remove"]
+WRITE: Final = "write"
+READ: Final = "read"
+REMOVE: Final = "remove"
 
 
 @dataclass
 class DiskJob:
     """One thing for the disk to do. ``parts`` are (place in the file, offset in the arena, size)."""
 
-    kind: str
+    kind: DiskWork
     file: int
     parts: list[tuple[int, int, int]] = field(default_factory=list)
     objects: list[Stored] = field(default_factory=list)

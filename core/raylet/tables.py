@@ -8,7 +8,7 @@ from typing import Any, Literal
 from hpc.core.causes import LostCause
 from hpc.core.ids import Address
 from hpc.core.resources import Amounts, Grant, NodeResources
-from hpc.core.wire import Pull
+from hpc.core.wire import ProcessKind, Pull
 
 NOBODY = Address(0, 0)
 
@@ -21,7 +21,7 @@ class Proc:
     known beforehand where it ends by its own will or that of others; the words alone where it said what went wrong."""
 
     proc: int
-    kind: str
+    kind: ProcessKind
     state: Literal["starting", "idle", "leased", "driver"]
     pid: int = 0
     path: str = ""

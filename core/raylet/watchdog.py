@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.usage import Usage, memory_folders, memory_usage, oom_kills, private_bytes
@@ -67,7 +67,7 @@ class Watchdog:
             slot = self._slots.get(proc.proc)
             since, retriable = self._arena.running_since(slot) if slot is not None else (0.0, False)
             actor = proc.lease is not None and proc.lease.actor
-            what = "actor" if actor else "task" if since else "idle"
+            what: Literal["task", "actor", "idle"] = "actor" if actor else "task" if since else "idle"
             yield Candidate(proc.proc, proc.pid, what, since or proc.started, retriable, private_bytes(proc.pid))
 
     def _end_one(self, usage: Usage) -> None:

@@ -19,11 +19,14 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from hpc.core.store.arena import Arena
 
 log = logging.getLogger("hpc.raylet")
 
+#: What is done to a file.
+Work = Literal["write", "read", "remove"]
 THREADS = 2
 STEP_BYTES = 4 << 20
 #: What statfs says of file systems that live in memory: tmpfs, ramfs, hugetlbfs.
@@ -104,7 +107,7 @@ class Disk:
         self.folder = place.folder
         self._arena = arena
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._todo: deque[tuple[object, str, int, Sequence[tuple[int, int, int]]]] = deque()
+        self._todo: deque[tuple[object, Work, int, Sequence[tuple[int, int, int]]]] = deque()
         self._ready = threading.Semaphore(0)
         self._done: deque[tuple[object, str]] = deque()
         self._threads: list[threading.Thread] = []
@@ -115,8 +118,8 @@ class Disk:
         """A descriptor that is readable when something has ended."""
         return self._fd
 
-    def submit(self, job: object, kind: str, file: int, parts: Sequence[tuple[int, int, int]]) -> None:
-        """Have ``kind`` ("write", "read" or "remove") done to a file; ``job`` comes back from `finished`."""
+    def submit(self, job: object, kind: Work, file: int, parts: Sequence[tuple[int, int, int]]) -> None:
+        """Have ``kind`` done to a file; ``job`` comes back from `finished`."""
         if not self._threads:
             self._start()
         self._todo.append((job, kind, file, parts))
@@ -166,7 +169,7 @@ class Disk:
             with contextlib.suppress(OSError):
                 os.eventfd_write(self._fd, 1)
 
-    def _do(self, kind: str, path: str, parts: Sequence[tuple[int, int, int]]) -> None:
+    def _do(self, kind: Work, path: str, parts: Sequence[tuple[int, int, int]]) -> None:
         if kind == "remove":
             _unlink(path)
             return

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hpc.core.exceptions import HpcError
 from hpc.core.node.reap import describe_code
@@ -29,6 +29,8 @@ from hpc.host.entry import start_entrypoint
 KV_NAMESPACE = "_hpc_jobs"
 STOP_GRACE_S = 3.0
 RETRY_S = 2.0
+#: Where a job is; Ray's words.
+JobState = Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}\Z")
 
@@ -45,7 +47,7 @@ class Job:
 
     submission_id: str
     entrypoint: str
-    status: str = "PENDING"
+    status: JobState = "PENDING"
     message: str = "it has not started yet"
     error_type: str = ""
     start_time: int = 0

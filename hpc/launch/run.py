@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hpc.launch.jobdir import JobDir
 from hpc.launch.report import Reporter
@@ -38,6 +38,9 @@ CANCEL_NEWS_S = 1.5
 LAST_WORDS_S = 0.3  # what a scheduler has to say about a start that failed comes a little later
 DEAF_S = 1.0  # when the session stops, nodes that never answered get so long
 LOOK_S = 0.25
+
+#: Why a script is told to end before it has ended by itself.
+EndCause = Literal["walltime", "lost", "signal"]
 
 
 class Interrupted(Exception):
@@ -69,7 +72,7 @@ class Run:
         self.margin_s = WALLTIME_MARGIN_S
         self.kill_timer: LoopTimer | None = None
         self.limit_timer: LoopTimer | None = None
-        self.cause = ""  # why the script was told to end: "walltime", "lost", "signal"
+        self.cause: EndCause | Literal[""] = ""  # why the script was told to end
         self.interrupts = 0
         self.lost_nodes: list[str] = []
         self.ready_s = 0.0  # from the start of this process until the nodes were ready
@@ -211,7 +214,7 @@ class Run:
         else:
             work.signal(signum)
 
-    def _end_work(self, work: Driver | Ranks, cause: str, *, kill: bool = False) -> None:
+    def _end_work(self, work: Driver | Ranks, cause: EndCause, *, kill: bool = False) -> None:
         """SIGTERM, and SIGKILL after the grace period."""
         self.cause = self.cause or cause
         if kill:

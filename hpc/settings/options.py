@@ -14,7 +14,7 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from hpc.core.node.settings import check, unknown
 from hpc.launchers import registry
@@ -22,7 +22,7 @@ from hpc.launchers.scheduler import BadAllocation, Request
 from hpc.settings import sites
 from hpc.settings.errors import CliError
 from hpc.settings.files import ConfigFile, config_files, user_config_dir
-from hpc.settings.values import READERS, show_value
+from hpc.settings.values import READERS, OptionKind, show_value
 
 #: The options that are asked of a scheduler.
 REQUESTED = tuple(field.name for field in fields(Request))
@@ -33,17 +33,17 @@ STARTERS = " or ".join(scheduler.starts_with for scheduler in registry.SCHEDULER
 
 @dataclass(frozen=True)
 class Option:
-    """One row. `scope` says where it means something: "submit" (to the scheduler), "run" (while nodes run), "both"."""
+    """One row. `scope` says where it means something: to the scheduler, while nodes run, or both."""
 
     name: str
     flags: tuple[str, ...]
-    kind: str
+    kind: OptionKind
     help: str
     group: str
     default: Any = None
     metavar: str = ""
     repeat: bool = False
-    scope: str = "both"
+    scope: Literal["submit", "run", "both"] = "both"
     configurable: bool = True
     hidden: bool = False
     local: str = ""  # what it means on local nodes, when that differs
@@ -61,11 +61,11 @@ class Option:
         return self.kind == "switch"
 
 
-def _job(name: str, flags: str, kind: str, metavar: str, help: str, **more: Any) -> Option:
+def _job(name: str, flags: str, kind: OptionKind, metavar: str, help: str, **more: Any) -> Option:
     return Option(name, tuple(flags.split()), kind, help, "What to ask the scheduler for", metavar=metavar, **more)
 
 
-def _run(name: str, flags: str, kind: str, metavar: str, help: str, **more: Any) -> Option:
+def _run(name: str, flags: str, kind: OptionKind, metavar: str, help: str, **more: Any) -> Option:
     return Option(name, tuple(flags.split()), kind, help, "How to run", metavar=metavar, **more)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from hpc.launchers import registry
 from hpc.launchers.units import clock_text
@@ -70,7 +70,11 @@ def read_env(text: str) -> str:
     return text if equals else f"{key}={os.environ[key]}"
 
 
-READERS: dict[str, Callable[[str], Any]] = {
+#: What the text of an option is read as.
+OptionKind = Literal[
+    "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "env"
+]  # fmt: skip
+READERS: dict[OptionKind, Callable[[str], Any]] = {
     "text": read_text,
     "path": read_text,
     "count": read_count,
@@ -84,7 +88,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def show_value(kind: str, value: Any) -> str:
+def show_value(kind: OptionKind, value: Any) -> str:
     """A value as text that its reader takes."""
     if kind == "nodes":
         least, most = value

@@ -11,8 +11,9 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
+MetricKind = Literal["counter", "gauge", "histogram"]
 Tags = tuple[tuple[str, str], ...]
 
 
@@ -20,7 +21,7 @@ Tags = tuple[tuple[str, str], ...]
 class _Series:
     """All values of one metric: by tags a number, or for histograms [count per bucket..., sum]."""
 
-    kind: str
+    kind: MetricKind
     description: str
     tag_keys: tuple[str, ...]
     boundaries: tuple[float, ...] = ()
@@ -38,7 +39,7 @@ class Metric:
     that each value has. Raises ValueError or TypeError for others, and when the name is in use for another metric.
     """
 
-    _kind = ""
+    _kind: MetricKind
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ def test_only_the_dispatch_is_in_main():
 
 
 def test_a_command_that_is_not_there_is_told_with_the_nearest(capsys):
-    assert main.main(["lsit"]) == 2
+    assert main.main(["lisst"]) == 2
     assert "hpc list" in capsys.readouterr().err
 
 

@@ -54,6 +54,7 @@ from hpc.core.wire import (
     PgCreate,
     PgRemove,
     PgWait,
+    ProcessKind,
     Shutdown,
     StateAnswer,
     StateQuery,
@@ -78,7 +79,9 @@ MAX_PENDING_BYTES = 1 << 30
 class Client:
     """A process's connection to its session."""
 
-    def __init__(self, node_dir: str, kind: str, job: bytes, proc: int = 0, spin_s: float | None = None) -> None:
+    def __init__(
+        self, node_dir: str, kind: ProcessKind, job: bytes, proc: int = 0, spin_s: float | None = None
+    ) -> None:
         self.node_dir = node_dir
         self.kind = kind
         self.lock = threading.Lock()

@@ -7,12 +7,21 @@ import socket
 
 from hpc.core import exceptions
 from hpc.core.ids import Address
-from hpc.core.wire import HEADER, HEADER_BYTES, WIRE_VERSION, Register, Registered, decode_body, encode_frame
+from hpc.core.wire import (
+    HEADER,
+    HEADER_BYTES,
+    WIRE_VERSION,
+    ProcessKind,
+    Register,
+    Registered,
+    decode_body,
+    encode_frame,
+)
 
 ANSWER_TIMEOUT_S = 30.0
 
 
-def register(sock: socket.socket, kind: str, job: bytes, proc: int) -> tuple[Registered, list[int]]:
+def register(sock: socket.socket, kind: ProcessKind, job: bytes, proc: int) -> tuple[Registered, list[int]]:
     """The raylet's answer and the descriptors of the arena and its overflow. Raises SessionLostError; leaves the socket
     non-blocking."""
     sock.settimeout(ANSWER_TIMEOUT_S)

@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import hpc
 from hpc.util.multiprocessing.dispatch import Chunk, Dispatcher
@@ -20,6 +20,7 @@ CHUNKS_PER_PROCESS = 4
 AHEAD = 2
 #: Options that say where a process can go; with one of them the scheduler places it.
 PLACING = {"num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector", "scheduling_strategy"}
+PoolState = Literal["running", "closed", "terminated"]
 
 
 class Pool:
@@ -63,7 +64,7 @@ class Pool:
         self._begin(dispatcher)
 
     def _begin(self, dispatcher: Dispatcher) -> None:
-        self._state = "running"
+        self._state: PoolState = "running"
         self._feeds: weakref.WeakSet[ResultIterator] = weakref.WeakSet()
         self._dispatcher = dispatcher
         dispatcher.start()
@@ -233,7 +234,7 @@ class Pool:
             raise ValueError("the pool is not running: it was closed or terminated")
 
 
-def _copy(kind: type[Pool], processes: int, state: str, actors: list[Any]) -> Pool:
+def _copy(kind: type[Pool], processes: int, state: PoolState, actors: list[Any]) -> Pool:
     """A pool that came from another process: over the same actors."""
     pool = kind.__new__(kind)
     pool._processes, pool._most = processes, None

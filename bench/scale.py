@@ -67,7 +67,7 @@ class Head:
     """A HeadMachine with nodes, and the clock of what it costs."""
 
     def __init__(self) -> None:
-        self.machine = HeadMachine(suspect_s=1e9, dead_s=2e9)
+        self.machine = HeadMachine(try_s=1e9, suspect_s=1e9, dead_s=2e9)
         self.size = 0
         self.sent = 0
         self.shape = 0

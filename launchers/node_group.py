@@ -140,6 +140,11 @@ class NodeGroup(ABC):
     def kill(self) -> None:
         """Ends by force what still runs; returns at once, `poll` tells the rest."""
 
+    def leave(self) -> None:
+        """All nodes of the group have ended or cannot be reached: nothing of it is waited for any more, and there is
+        nothing to clear up."""
+        self.kill()
+
     def start_fields(self) -> dict[str, Any]:
         """What this group adds to the start message: "grant_env", "time_left_s", "config", ..."""
         return {}

@@ -33,6 +33,7 @@ START_TIMEOUT_S = 300.0
 STOP_GRACE_S = 5.0
 STOP_MARGIN_S = 8.0  # beyond the grace period, for killing and clearing up
 KILL_WAIT_S = 10.0
+LEAVE_S = 0.5  # after the last node of a group whose starter does not know that another is gone
 TICK_S = 0.05  # while waiting for a process whose stream has ended
 ADMIT_BATCH = 500  # keys a message: the supervisor passes each on as one packet
 TAIL_LINES = 20
@@ -186,6 +187,7 @@ class Session:
         self._first_nodes: dict[NodeGroup, int] = {}
         self._deadline = 0.0  # of the start, then of the stop
         self._killed = False
+        self._broken: dict[NodeGroup, float | None] = {}  # has nodes that the head lost; since when all are gone
         self._versions: dict[str, str] | None = None
 
     def use_base_dir(self, path: str) -> None:
@@ -423,9 +425,18 @@ class Session:
             text = f"its {message.get('what')} {describe_code(int(message.get('code', 1)))} and was started again"
             text += f": {message['more']}" if message.get("more") else ""
             self._emit("restarted", f"{info.name}: {text}", info)
+        elif op == "node_lost":
+            self._on_node_lost(int(message.get("lost", 0)), str(message.get("why", "")))
         elif op == "bye":
             code = message.get("code")
             self._gone(info, str(message.get("why") or f"its supervisor ended with code {code}"))
+
+    def _on_node_lost(self, node: int, why: str) -> None:
+        """The head knows sooner than whoever started the node that it is gone."""
+        info = self.nodes.get(node)
+        if info is not None and info.state != "gone":
+            self._broken.setdefault(info.group, None)
+            self._gone(info, why)
 
     def _on_hello(self, info: SessionNode, hello: Message) -> None:
         if info.state != "starting":
@@ -538,6 +549,8 @@ class Session:
                 self._end()
             elif time.monotonic() >= self._deadline:
                 self._enforce()
+            else:
+                self._leave_broken()
 
     def _check_start(self) -> None:
         infos = [info for info in self.nodes.values() if info.group is self._first]
@@ -561,6 +574,15 @@ class Session:
             if group.poll() is not None:
                 group.close()
                 self.groups.remove(group)
+
+    def _leave_broken(self) -> None:
+        """Whoever started a node that is gone may wait for it: not longer than the others take to end."""
+        now = time.monotonic()
+        for group, since in self._broken.items():
+            if all(info.state == "gone" for info in self.nodes.values() if info.group is group):
+                self._broken[group] = since = since or now
+                if not group.silent and now > since + LEAVE_S:
+                    group.leave()
 
     def _enforce(self) -> None:
         """The nodes had their time: kills, and at the next deadline leaves what cannot be killed."""

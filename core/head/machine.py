@@ -1,7 +1,7 @@
 """The head's machine: nodes, names, key-values, and which node serves a demand. It never sees a task or an object.
 
-No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``; what must be written down before any of
-it is sent in ``journal``.
+No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``; nodes whose port is to be tried in
+``to_try``; what must be written down before any of it is sent in ``journal``.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ MAX_KV_BYTES = 256 << 20
 MAX_ANSWERS = 10_000
 #: What waits for a group that was never made is told so within this time.
 LOOK_S = 0.05
+#: The head sleeps for a second at most. Of the time between two of its turns no more than this counts as silence of the
+#: nodes: it was stopped itself for the rest, by a scheduler that suspends the job for instance, and the nodes with it.
+TURN_S = 2.0
+#: A port that never took a connection may be behind a firewall: it is tried so much more seldom.
+UNSEEN = 8
 #: Questions that change something.
 CHANGING = (NameRegister, KvPut, KvDelete)
 
@@ -64,13 +69,20 @@ class Named:
 class HeadMachine:
     """All that the head knows and decides."""
 
-    def __init__(self, epoch: int = 1, *, suspect_s: float = 10.0, dead_s: float = 60.0, now: float = 0.0) -> None:
+    def __init__(
+        self, epoch: int = 1, *, try_s: float = 2.0, suspect_s: float = 10.0, dead_s: float = 60.0, now: float = 0.0
+    ) -> None:
         self.epoch = epoch
+        self.try_s = try_s
         self.suspect_s = suspect_s
         self.dead_s = dead_s
         self.now = now
+        #: Seconds that the head was awake: the silence of nodes is counted in these. It lags behind the clock, never
+        #: the other way round, so that a node has ended itself before it is declared dead (see raylet/fence.py).
+        self.awake_s = 0.0
         self.outbox: list[tuple[Address, Message]] = []
         self.cut: list[int] = []
+        self.to_try: list[int] = []
         self.journal: list[AnyOp] = []
         self.answered: dict[tuple[int, int, int], Answered] = {}
         self.nodes: dict[int, Node] = {}
@@ -129,6 +141,8 @@ class HeadMachine:
             self._serve()
 
     def _set_time(self, now: float) -> None:
+        turn = now - self.now
+        self.awake_s += turn if turn < TURN_S else TURN_S
         self.now = self.groups.now = self.promises.now = self.demands.now = now
 
     # -------------------------------------------------------------- what a restarted head must know
@@ -178,10 +192,10 @@ class HeadMachine:
             why = f"it speaks wire version {msg.version}, the head {WIRE_VERSION}: install the same version everywhere"
             self.outbox.append((src, NodeDied(info.node, why)))
             return
-        self.nodes[info.node] = Node(info, dict(info.totals), self.now)
+        self.nodes[info.node] = Node(info, dict(info.totals), self.awake_s, try_at=self.awake_s + self.try_s)
         self._stale[info.node] = None
         self._joined[info.node] = info
-        self._silent_at = min(self._silent_at, self.now + self.suspect_s)
+        self._silent_at = min(self._silent_at, self.awake_s + self.try_s)
         self.journal.append(Joined(info))
         self.demands.nodes_changed()
         self.groups.node_joined()
@@ -201,10 +215,10 @@ class HeadMachine:
         node = self.nodes.get(src.node)
         if node is None:
             return
-        node.heard = self.now
+        node.heard, node.refused_at = self.awake_s, None
         if node.suspect:
             node.suspect = False
-            self._silent_at = min(self._silent_at, self.now + self.suspect_s)
+            self._silent_at = min(self._silent_at, self.awake_s + self.try_s)
         node.free, node.workers, node.waiting = msg.free, msg.workers, msg.waiting
         self._stale[src.node] = None
         bundles = {(group, index): free for group, index, free in msg.bundles}
@@ -389,12 +403,12 @@ class HeadMachine:
     # -------------------------------------------------------------- time
 
     def _look_for_silence(self) -> None:
-        """Suspect and bury silent nodes. They are gone through only when one may have been silent for too long."""
-        if self.now < self._silent_at:
+        """Try, suspect and bury silent nodes. They are gone through only when one may have been silent for too long."""
+        if self.awake_s < self._silent_at:
             return
-        self._silent_at = self.now + self.suspect_s
+        self._silent_at = self.awake_s + self.suspect_s
         for number, node in list(self.nodes.items()):
-            silent = self.now - node.heard
+            silent = self.awake_s - node.heard
             if silent > self.dead_s:
                 self.lose_node(number, f"no word from it for {silent:.0f} s")
                 continue
@@ -402,7 +416,31 @@ class HeadMachine:
                 node.suspect = True
                 self._stale[number] = None
             limit = self.dead_s if node.suspect else self.suspect_s
-            self._silent_at = min(self._silent_at, node.heard + limit)
+            self._silent_at = min(self._silent_at, node.heard + limit, self._try(number, node))
+
+    def _try(self, number: int, node: Node) -> float:
+        """Have the port of a node tried that is silent, or new; returns when to look at it again."""
+        if node.port_seen and node.heard + self.try_s > self.awake_s:
+            return node.heard + self.try_s
+        if self.awake_s >= node.try_at:
+            node.try_at = self.awake_s + self.try_s * (1 if node.port_seen else UNSEEN)
+            self.to_try.append(number)
+        return node.try_at
+
+    def port_tried(self, number: int, refused: bool) -> None:
+        """What came of it. Whoever refuses has no process that listens there: where one was seen before, the raylet has
+        ended. Its node has `try_s` more to end itself, and for its supervisor to say so in better words. A port that
+        does not answer at all says nothing: it may be the network."""
+        node = self.nodes.get(number)
+        if node is None:
+            return
+        if not refused:
+            node.port_seen, node.refused_at, node.try_at = True, None, self.awake_s + self.try_s
+            self._silent_at = min(self._silent_at, node.try_at)
+        elif node.port_seen and node.refused_at is None:
+            node.refused_at = self.awake_s
+        elif node.refused_at is not None and self.awake_s >= node.refused_at + self.try_s:
+            self.lose_node(number, f"its raylet has ended: {node.info.endpoint} refuses connections")
 
     def tick(self, now: float) -> float:
         """Bury silent nodes, serve what waits; returns the time of the next tick."""

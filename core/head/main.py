@@ -11,6 +11,7 @@ from hpc.core.crashpoints import arm
 from hpc.core.head.journal import Began, JournalDamaged
 from hpc.core.head.journal_file import JournalFile
 from hpc.core.head.machine import HeadMachine
+from hpc.core.head.ports import Ports
 from hpc.core.head.restore import restore, snapshot
 from hpc.core.ids import HEAD, HEAD_NODE, Address
 from hpc.core.net.curve import AllowList, KeyPair
@@ -37,7 +38,10 @@ class Head:
         self.admitted: dict[int, str] = {}
         config = spec.config
         times = fault_times(config)
-        self.machine = HeadMachine(suspect_s=times.suspect_s, dead_s=times.dead_s, now=self.reactor.now())
+        self.machine = HeadMachine(
+            try_s=times.try_s, suspect_s=times.suspect_s, dead_s=times.dead_s, now=self.reactor.now()
+        )
+        self.ports = Ports(self.reactor, self.machine.port_tried)
         self.machine.detached.enter(spec.session)
         arm("head", self.machine, config, spec.node, spec.dir)
         self.machine.allocation = spec.allocation
@@ -154,10 +158,16 @@ class Head:
             self._importing = True
             threading.Thread(target=_import_policy, name="hpc-import", daemon=True).start()
         next_at = machine.tick(self.reactor.now())
+        while machine.to_try:
+            node = machine.to_try.pop()
+            if node in machine.nodes:
+                self.ports.attempt(node, machine.nodes[node].info.endpoint)
         self._send_outbox()
         while machine.cut:
             node = machine.cut.pop()
-            log.info("node %d is lost: %s", node, machine.dead[node].why)
+            why = machine.dead[node].why
+            log.info("node %d is lost: %s", node, why)
+            self.control.send({"op": "node_lost", "lost": node, "why": why})
             self.reactor.call_later(1.0, lambda node=node: self._cut(node))  # type: ignore[misc]
         if self._timer is None or not self._timer.active or self._timer.when > next_at:
             if self._timer is not None:
@@ -190,5 +200,6 @@ def head_main(spec: NodeSpec, control: socket.socket) -> None:
     try:
         head.run()
     finally:
+        head.ports.close()
         head.links.close()
         log.info("head ends")

@@ -15,7 +15,11 @@ TICKET_S = 2.0
 
 @dataclass
 class Node:
-    """A node as the head knows it. ``promised`` is the sum of its ``tickets``."""
+    """A node as the head knows it. ``promised`` is the sum of its ``tickets``. ``heard``, ``try_at`` and ``refused_at``
+    are on the head's own clock, `awake_s`.
+
+    ``port_seen``: its raylet's port took a connection once; ``refused_at``: since when it refuses them.
+    """
 
     info: NodeInfo
     free: dict[str, int]
@@ -23,6 +27,9 @@ class Node:
     workers: int = 0
     waiting: int = 0
     suspect: bool = False
+    port_seen: bool = False
+    try_at: float = 0.0
+    refused_at: float | None = None
     tickets: dict[int, Amounts] = field(default_factory=dict)
     promised: dict[str, int] = field(default_factory=dict)
     bundles: dict[tuple[bytes, int], dict[str, int]] = field(default_factory=dict)

@@ -50,7 +50,7 @@ def _began(machine: HeadMachine, op: Began) -> None:
 
 
 def _joined(machine: HeadMachine, op: Joined) -> None:
-    machine.nodes[op.info.node] = Node(op.info, {}, machine.now, suspect=True)
+    machine.nodes[op.info.node] = Node(op.info, {}, machine.awake_s, suspect=True)
 
 
 def _died(machine: HeadMachine, op: Died) -> None:

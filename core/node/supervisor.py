@@ -15,9 +15,7 @@ have no descriptor, and one way to learn of an end is simpler than two.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
 import os
 import selectors
 import signal
@@ -37,6 +35,7 @@ from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.head_restart import HeadRestart
 from hpc.core.node.keeper import keep
 from hpc.core.node.process import fork_child, open_pidfd
+from hpc.core.node.programs import CHILDREN, ChildMain, Children
 from hpc.core.node.pulse import Pulse, answered, pulse_of
 from hpc.core.node.rank_processes import Order, Ranks, without_ranks
 from hpc.core.node.reap import descendants, describe_code, exit_code, reap_ended, signal_all
@@ -53,53 +52,6 @@ KILL_TIMEOUT_S = 15.0
 TICK_S = 0.05
 #: How long to wait for the raylet's end after its zygote has ended well: the zygote ends because the raylet did.
 CAUSE_S = 1.0
-
-ChildMain = Callable[[NodeSpec, socket.socket], None]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Children:
-    """The programs of a node's children; tests put theirs in place.
-
-    `modules` are imported before the fork, so that the children share them.  They must start no threads.
-    """
-
-    raylet: ChildMain
-    head: ChildMain
-    zygote: ChildMain
-    modules: tuple[str, ...] = ()
-
-    def preload(self) -> None:
-        """Imports `modules`.  A child that cannot import what it needs logs that and exits."""
-        for module in self.modules:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module)
-
-
-def _raylet(spec: NodeSpec, sock: socket.socket) -> None:
-    from hpc.core.raylet.main import raylet_main
-
-    raylet_main(spec, sock)
-
-
-def _head(spec: NodeSpec, sock: socket.socket) -> None:
-    from hpc.core.head.main import head_main
-
-    head_main(spec, sock)
-
-
-def _zygote(spec: NodeSpec, sock: socket.socket) -> None:
-    from hpc.core.node.zygote import zygote_main
-
-    zygote_main(spec, sock)
-
-
-CHILDREN = Children(
-    raylet=_raylet,
-    head=_head,
-    zygote=_zygote,
-    modules=("hpc.core.raylet.main", "hpc.core.head.main"),
-)
 
 
 @dataclasses.dataclass(slots=True)
@@ -355,6 +307,8 @@ class Supervisor:
                 self._fail(str(message.get("why")), 0.0)
             elif op == "ready" and child.name == "raylet":
                 self.report("ready")
+            elif op == "node_lost":
+                self.report(**message)
             elif op == "no_restart" and self.head is not None:
                 self.head.no_restart = str(message.get("why"))
             elif op == "error" and not self.stopping:

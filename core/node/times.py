@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 
 from hpc.core.node.settings import setting
 
+#: Within this time the supervisor of a raylet that ended has ended its node, and said so.
+TRY_S = 2.0
+
 
 class FaultTimes(NamedTuple):
     """When silence means what (options of the start message, in seconds)."""
 
     #: between two reports of a raylet to the head
     heartbeat_s: float
+    #: the port of a node that was not heard for so long is tried: one that refuses for as long again has ended
+    try_s: float
     #: a node that was not heard for so long gets nothing new
     suspect_s: float
     #: a node that was not heard for so long is declared dead
@@ -27,9 +32,10 @@ def fault_times(config: Mapping[str, Any]) -> FaultTimes:
     dead_s = setting("dead_s", config)
     suspect_s = setting("suspect_s", {"suspect_s": dead_s / 6, **config})
     fence_s = setting("fence_s", {"fence_s": dead_s * 0.75, **config})
-    times = FaultTimes(heartbeat_s, suspect_s, dead_s, fence_s)
+    times = FaultTimes(heartbeat_s, max(2 * heartbeat_s, TRY_S), suspect_s, dead_s, fence_s)
     if not 0 < heartbeat_s < times.suspect_s < dead_s:
-        raise ValueError(f"heartbeat_s, suspect_s and dead_s must be above 0 and grow, not {times[:3]}")
+        found = (heartbeat_s, times.suspect_s, dead_s)
+        raise ValueError(f"heartbeat_s, suspect_s and dead_s must be above 0 and grow, not {found}")
     if not heartbeat_s < times.fence_s < dead_s:
         raise ValueError(
             f"fence_s must be above heartbeat_s and below dead_s, not {times.fence_s:g}: a node that is declared dead "

@@ -105,7 +105,7 @@ class RayletMachine:
         self.epoch = 0
         self.time_left_s = -1.0
         self.heartbeat_s = heartbeat_s
-        self.fence = Fence(fence_s)
+        self.fence = Fence(fence_s, heartbeat_s)
         self.fenced = ""
         self.gone_lately = GoneLately(4 * fence_s)
         #: What the shell knows beside: name to rows (log files, workers that have ended).

@@ -31,6 +31,11 @@ class Clock:
         """Do something later."""
         self.at(self.now + delay_s, action)
 
+    def pause(self, length_s: float) -> None:
+        """Nothing happens for a while, as in a job that is suspended: what was to happen does so later."""
+        self.now += length_s
+        self._events = [(when + length_s, number, action) for when, number, action in self._events]
+
     def step(self) -> bool:
         """Let the next thing happen; False when there is none."""
         if not self._events:
@@ -48,6 +53,10 @@ class Streams:
         self._rng = rng
         self._max_delay_s = max_delay_s
         self._last: dict[Hashable, float] = {}
+
+    def pause(self, length_s: float) -> None:
+        """What is on its way arrives so much later."""
+        self._last = {channel: when + length_s for channel, when in self._last.items()}
 
     def send(self, channel: Hashable, deliver: Callable[[], None]) -> None:
         """Deliver after everything that was sent on the channel before."""

@@ -19,7 +19,7 @@ from hpc.core.sim.users import User
 from hpc.core.sim.worker import WorkerSim
 from hpc.core.sim.world import ARENA_BYTES, LATE_TICK_S, SMALL_ARENA_BYTES, Process, World
 
-MAX_VIRTUAL_S = 120.0
+MAX_VIRTUAL_S = 200.0
 #: In this time after the last death is known, groups are reserved anew.
 REPAIR_S = 0.5
 #: A node that ended silently is declared dead after seconds; what it held is let go then.
@@ -80,6 +80,9 @@ class Simulation:
         for _ in range(operations):
             at += self.rng.random() * 0.02
             self.world.clock.after(at, self._operate)
+        if faults and seed % 4 == 1:
+            pause = random.Random(f"pause {seed}")
+            self.world.clock.after(pause.random() * at, lambda: self._suspend(pause.choice([0.5, 4.0, 30.0, 70.0])))
         self.groups = [GroupSim(self.world, user.submitter, seed, self._problem) for user in self.users]
         for one in self.groups:
             for _ in range(groups // len(self.groups)):
@@ -103,6 +106,11 @@ class Simulation:
             self._fault()
         else:
             self.rng.choice(self._living()).operate()
+
+    def _suspend(self, length_s: float) -> None:
+        self.world.suspend(length_s)
+        self.quiet_at += length_s
+        self.groups_end_at += length_s
 
     def _fault(self) -> None:
         alive = [w for w in self.workers.values() if w.process.alive]

@@ -55,6 +55,8 @@ VALUES_BYTES = 1000
 SHARED_BYTES = 10_000
 #: Runs are short: room is kept for those who wait sooner, and not for long.
 PATIENCE_S = 0.05
+#: Between a connection that was refused and the belief that nobody is there any more.
+TRY_S = 0.3
 HOLD_S = 0.3
 
 
@@ -220,8 +222,15 @@ class World:
 
         self.streams.send(("up", process.addr), noticed)
 
+    def suspend(self, length_s: float) -> None:
+        """The whole job is stopped, and goes on later."""
+        self.tell(f"all is suspended for {length_s:.1f} s")
+        self.clock.pause(length_s)
+        self.streams.pause(length_s)
+
     def kill_node(self, number: int, silently: bool = False) -> None:
-        """A node ends with all its processes; the head is told, or has to find out."""
+        """A node ends with all its processes; the head is told, or has to find out: where its number is even the
+        machine lives on and refuses connections, else nothing comes from it any more."""
         node = self.nodes[number]
         if not node.alive:
             return
@@ -236,7 +245,7 @@ class World:
             self.clock.after(0.02, lambda: self._head_loses(number))
 
     def _new_head(self) -> HeadMachine:
-        head = HeadMachine(suspect_s=2.0, dead_s=5.0, now=self.clock.now)
+        head = HeadMachine(try_s=TRY_S, suspect_s=2.0, dead_s=5.0, now=self.clock.now)
         head.groups.patience_s, head.groups.hold_s = PATIENCE_S, HOLD_S
         return head
 
@@ -474,6 +483,10 @@ class World:
         outbox = list(self.head.outbox)
         self.head.outbox.clear()
         self.head.cut.clear()
+        tried, self.head.to_try[:] = list(self.head.to_try), []
+        for number in tried:
+            if self.nodes[number].alive or number % 2 == 0:
+                self.clock.after(0.001, lambda number=number: self._port_answers(number))  # type: ignore[misc]
         bodies: dict[int, bytes] = {}
         for dst, msg in outbox:
             if self.nodes[dst.node].alive:
@@ -481,6 +494,11 @@ class World:
                 if body is None:
                     body = bodies[id(msg)] = encode_body([msg])
                 self._between(HEAD_NODE, dst.node, dst, HEAD, body)
+
+    def _port_answers(self, number: int) -> None:
+        if self.head_up:
+            self.head.port_tried(number, refused=not self.nodes[number].alive)
+            self._flush_head()
 
     def _to_process(self, process: Process, src: Address, body: bytes) -> None:
         if not process.alive:
@@ -517,6 +535,7 @@ class World:
                 node.machine.tick(now)
                 self._flush_raylet(node.number)
                 if node.machine.fenced:
+                    self.broken.append(f"node {node.number} ended itself: {node.machine.fenced}")
                     self.kill_node(node.number)
                     continue
                 for process in list(node.processes.values()):

@@ -67,7 +67,7 @@ class LocalGroup(NodeGroup):
     def _launch(self) -> list[Channel]:
         start_one = self._fork_one if self.forked else self._execute_one
         if self.forked:
-            from hpc.core.node.supervisor import CHILDREN
+            from hpc.core.node.programs import CHILDREN
 
             CHILDREN.preload()  # once, for all that are forked
         return [start_one(rank) for rank in range(self.first_rank, self.first_rank + self.size)]

@@ -151,6 +151,10 @@ class SlurmGroup(NodeGroup):
         for srun in self._sruns:
             srun.kill()
 
+    def leave(self) -> None:
+        for srun in self._sruns:
+            srun.leave()
+
 
 class _Srun:
     """One srun: nodes that are alike, the first of which has the rank `first`."""
@@ -160,6 +164,7 @@ class _Srun:
         self._group, self._first, self._bases = group, first, bases
         self._process: subprocess.Popen[bytes] | None = None
         self._killed_at: float | None = None
+        self._left = False
         self._ending: _StepEnd | None = None
 
     def start(self, env: Mapping[str, str]) -> list[Channel]:
@@ -192,7 +197,7 @@ class _Srun:
         if self._killed_at is not None and time.monotonic() - self._killed_at > KILL_AFTER_S:
             self._process.kill()
         code = self._process.poll()
-        if code is None or (code >= 0 and self._killed_at is None):
+        if code is None or self._left or (code >= 0 and self._killed_at is None):
             return code
         if self._ending is None:
             sweep = srun_command(
@@ -206,6 +211,12 @@ class _Srun:
         if self._process is not None and self._process.poll() is None and self._killed_at is None:
             self._killed_at = time.monotonic()
             self._process.send_signal(signal.SIGTERM)
+
+    def leave(self) -> None:
+        """srun waits for a node that is gone until Slurm has noticed, which may take minutes."""
+        if self._process is not None:
+            self._left = True
+            self._process.kill()
 
     def hear(self, text: str) -> list[Report | Noise]:
         """One line of srun as the supervisors' own reports."""

@@ -8,7 +8,7 @@ import socket
 from linkbed import way
 
 from hpc.core.net.links import Links
-from hpc.core.node import supervisor
+from hpc.core.node import programs, supervisor
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.main import raylet_main
 
@@ -24,4 +24,4 @@ def raylet(spec: NodeSpec, sock: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    supervisor.main(children=dataclasses.replace(supervisor.CHILDREN, raylet=raylet))
+    supervisor.main(children=dataclasses.replace(programs.CHILDREN, raylet=raylet))

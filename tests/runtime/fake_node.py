@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 
-from hpc.core.node import supervisor, zygote
+from hpc.core.node import programs, supervisor, zygote
 from hpc.core.node.control import Control
 from hpc.core.node.spec import NodeSpec
 
@@ -127,7 +127,7 @@ def fake_zygote(spec: NodeSpec, sock: socket.socket) -> None:
     zygote.zygote_main(spec, sock, worker_main=fake_worker, modules=modules)
 
 
-CHILDREN = supervisor.Children(raylet=fake_raylet, head=fake_head, zygote=fake_zygote)
+CHILDREN = programs.Children(raylet=fake_raylet, head=fake_head, zygote=fake_zygote)
 
 
 def run(rank: int, stdin_fd: int, stdout_fd: int) -> int:

@@ -268,6 +268,23 @@ class NetBed:
         out = subprocess.run(["ip", "netns", "pids", self._space(name)], capture_output=True, text=True, timeout=20)
         return [int(p) for p in out.stdout.split()]
 
+    def kill_all(self, name: str, spared: str) -> None:
+        """SIGKILL for all processes on a node, but for those of this name."""
+
+        def left() -> list[int]:
+            found = []
+            for pid in self.pids(name):
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{pid}/comm").read_text().strip() != spared:
+                        found.append(pid)
+            return found
+
+        while pids := left():
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
     def stop_daemons(self, which: Iterator[subprocess.Popen[bytes]] | None = None, grace_s: float = 5.0) -> None:
         """Stop daemons in the reverse order of their start (SIGTERM, then SIGKILL) and reap them."""
         chosen = list(self.daemons if which is None else which)

@@ -209,6 +209,19 @@ class SlurmBed:
         conf = str(self.scratch / "slurm.conf")
         self.net.daemon(["slurmd", "-D", "-N", host, "-f", conf], host, host, self.env)
 
+    def kill_node(self, host: str) -> None:
+        """All of a job on a node ends without a word, and Slurm does not know: slurmd stays, and is not asked."""
+        self.net.kill_all(host, "slurmd")
+
+    def fail_node(self, host: str) -> None:
+        """Slurm finds that a node does not respond any more."""
+        self.run(["scontrol", "update", f"nodename={host}", "state=down", "reason=test"], check=True)
+
+    def mend_node(self, host: str) -> None:
+        """Slurm finds that it is there again."""
+        self.run(["scontrol", "update", f"nodename={host}", "state=resume"])
+        self.wait_idle()
+
     # -- using it ----------------------------------------------------------------------------------
 
     def run(

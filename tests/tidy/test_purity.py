@@ -20,11 +20,11 @@ IMPURE = {
 #: The files of each folder that do something themselves, or need one that does.
 SHELLS = {
     "core": "code crashpoints failures idtypes serialization shorten variables",
-    "core/head": "journal_file main",
+    "core/head": "journal_file main ports",
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
-        "address control detect head_restart inotify keeper limits orphans output process rank_processes reap rundir "
-        "spec supervisor survey tail uplink usage zygote"
+        "address control detect head_restart inotify keeper limits orphans output process programs rank_processes reap "
+        "rundir spec supervisor survey tail uplink usage zygote"
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (

@@ -11,24 +11,43 @@ from hpc.core.node.settings import setting
 from hpc.core.raylet.fence import PATIENCE, Fence
 
 
+def turns(fence: Fence, begin: float, end: float) -> str:
+    """The raylet's turns from one time to another, a second between them: what the fence says at the end."""
+    while begin < end:
+        fence.why(begin)
+        begin += 1.0
+    return fence.why(end)
+
+
 def test_the_fence_counts_from_the_last_report_that_was_heard():
     fence = Fence(45.0)
     first, second = fence.report(0.0), fence.report(1.0)
     fence.acked(first)
-    assert not fence.why(45.0)
+    assert not turns(fence, 1.0, 45.0)
     assert "no answer from the head for 45 s" in fence.why(45.1)
     fence.acked(second)
     assert not fence.why(500.0)  # nothing is unanswered: the raylet itself was away
     fence.report(500.0)
-    assert not fence.why(500.0 + 45 * PATIENCE)
-    assert fence.why(501.0 + 45 * PATIENCE)
+    assert not turns(fence, 500.0, 500.0 + 45 * PATIENCE)
+    assert turns(fence, 506.0, 501.0 + 45 * PATIENCE)
+
+
+def test_a_raylet_that_was_stopped_with_a_report_on_its_way_waits_for_the_answer():
+    fence = Fence(45.0)
+    beat = fence.report(0.0)
+    assert not fence.why(500.0)
+    assert not turns(fence, 500.0, 503.0)
+    fence.acked(beat)
+    assert not turns(fence, 503.0, 600.0)
+    fence.report(600.0)
+    assert turns(fence, 600.0, 700.0)
 
 
 def test_an_answer_that_comes_late_counts_for_its_own_report():
     fence = Fence(45.0)
     beats = [fence.report(float(at)) for at in range(30)]
     fence.acked(beats[2])  # 27 s on its way
-    for at in range(30, 50):
+    for at in range(30, 48):
         fence.report(float(at))
     assert fence.why(47.5)
     fence.acked(beats[1])  # older news

@@ -346,17 +346,86 @@ def test_what_no_node_can_ever_do_is_said_once():
     assert tickets(head) == []
 
 
+def pass_time(head, begin, end, *talking):
+    """The head's turns from one second to another; these nodes report in each."""
+    for at in range(begin + 1, end + 1):
+        for node in talking:
+            head.handle(raylet_of(node), [Heartbeat(node, CPU, 1, 0)], float(at))
+        head.tick(float(at))
+
+
 def test_silent_nodes_are_suspected_and_then_buried():
     head = head_with(1, 1)
-    head.handle(raylet_of(1), [Heartbeat(1, CPU, 1, 0)], 50.0)
-    head.tick(50.0)
+    pass_time(head, 0, 50, 1)
     assert head.nodes[2].suspect
     assert not head.nodes[1].suspect
-    head.tick(61.0)
+    pass_time(head, 50, 61, 1)
     assert list(head.dead) == [2]
     head.outbox.clear()
     head.handle(raylet_of(2), [Heartbeat(2, CPU, 1, 0)], 62.0)
     assert 2 not in head.nodes
+
+
+def test_the_time_in_which_the_head_was_stopped_is_held_against_nobody():
+    head = head_with(1, 1)
+    pass_time(head, 0, 5, 1, 2)
+    head.tick(500.0)
+    assert not any(node.suspect for node in head.nodes.values())
+    pass_time(head, 500, 520, 1)
+    assert head.nodes[2].suspect and not head.dead
+    pass_time(head, 520, 570, 1)
+    assert list(head.dead) == [2]
+
+
+def tried(head):
+    """The nodes whose ports are to be tried now."""
+    numbers, head.to_try[:] = sorted(head.to_try), []
+    return numbers
+
+
+def test_a_silent_node_whose_port_refuses_twice_is_lost():
+    head = head_with(1, 1)
+    pass_time(head, 0, 3, 1, 2)
+    assert tried(head) == [1, 2]  # once, to know that they can be reached at all
+    head.port_tried(1, False)
+    head.port_tried(2, False)
+    pass_time(head, 3, 6, 1, 2)
+    assert tried(head) == []
+    pass_time(head, 6, 8, 1)
+    assert tried(head) == [2]
+    head.port_tried(2, True)
+    assert 2 in head.nodes  # its supervisor may still be ending it
+    pass_time(head, 8, 10, 1)
+    assert tried(head) == [2]
+    head.port_tried(2, True)
+    assert list(head.dead) == [2] and "refuses connections" in head.dead[2].why
+
+
+def test_a_port_that_takes_connections_again_or_reports_clears_a_node():
+    head = head_with(1, 1)
+    pass_time(head, 0, 3, 1, 2)
+    for node in tried(head):
+        head.port_tried(node, False)
+    pass_time(head, 3, 5, 1)
+    head.port_tried(2, True)
+    pass_time(head, 5, 7, 1, 2)
+    pass_time(head, 7, 10, 1)
+    head.port_tried(2, True)
+    assert 2 in head.nodes  # the first refusal since it reported
+    head.port_tried(2, False)
+    pass_time(head, 10, 14, 1)
+    head.port_tried(2, True)
+    assert 2 in head.nodes
+
+
+def test_a_port_that_was_never_seen_open_proves_nothing():
+    head = head_with(1, 1)
+    pass_time(head, 0, 30, 1)
+    assert set(tried(head)) == {1, 2} and len(head.to_try) == 0
+    head.port_tried(2, True)
+    pass_time(head, 30, 40, 1)
+    head.port_tried(2, True)
+    assert 2 in head.nodes  # a firewall refuses in the name of those behind it
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.integers(1, 30), st.sampled_from(["DEFAULT", "SPREAD"]))

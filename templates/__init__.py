@@ -7,6 +7,12 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 
 
+def schedulers() -> list[str]:
+    """The schedulers for which there are job scripts."""
+    folders = {path.name for path in _HERE.iterdir() if path.is_dir() and not path.name.startswith("_")} - {"sites"}
+    return sorted(name for name in folders if scripts(name))
+
+
 def scripts(scheduler: str) -> list[str]:
     """Names of the job scripts for a scheduler, e.g. ["train.sbatch"]."""
     return sorted(p.name for p in (_HERE / scheduler).glob("*.*") if p.suffix != ".py" and p.is_file())

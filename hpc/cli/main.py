@@ -11,7 +11,7 @@ from hpc.settings.errors import CliError
 
 COMMANDS = (
     "attach", "cancel", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
-    "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "timeline", "why",
+    "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "template", "timeline", "why",
 )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ COMMANDS = (
     ("hpc microbenchmark [NAME ...]", "how fast this machine is, under Ray's benchmark names"),
     ("hpc debug sim --seed N [--story]", "replay one run of the simulator"),
     ("hpc doctor [-N NODES] [--json] [OPTIONS]", "what is wrong with this machine, or with the nodes of a job"),
+    ("hpc template [SCHEDULER [NAME]]", "the job scripts that are shipped, to be copied and changed"),
     ("hpc site list | show [NAME] | detect | new NAME", "profiles of machines: what each one wants"),
     ("hpc explain CODE", "what an error code means"),
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from desk import SlurmDesk as Desk
 from desk import launcher, nothing_left
+from netbed import wait_for
 
 pytestmark = pytest.mark.slurm
 
@@ -58,6 +59,14 @@ def batch(desk: Desk, nodes: int, command: list[str], *options: str) -> subproce
     return subprocess.CompletedProcess(command, code, out, "")
 
 
+JUPYTER = """
+    import json, os, pathlib, signal
+    path = pathlib.Path(os.environ["JUPYTER_RUNTIME_DIR"], f"jpserver-{os.getpid()}.json")
+    path.write_text(json.dumps({"port": 4711, "token": os.environ["JUPYTER_TOKEN"]}))
+    signal.pause()
+"""
+
+
 def test_in_an_sbatch_script_the_driver_runs_on_the_first_node(desk: Desk) -> None:
     desk.script("hosts.py", HOSTS)
     done = batch(desk, 4, [*launcher(), "hosts.py", "4"])
@@ -82,12 +91,45 @@ def test_init_at_a_prompt_in_a_salloc_shell_uses_the_allocation(desk: Desk) -> N
     assert answer(done.stdout)["hosts"] == desk.bed.hosts
 
 
-def test_the_template_runs_as_it_is(desk: Desk) -> None:
+@pytest.mark.parametrize(("name", "nodes"), [("train", 4), ("tasks", 2), ("hetero", 3)])
+def test_a_template_runs_as_it_is(desk: Desk, name: str, nodes: int) -> None:
     desk.script("hosts.py", HOSTS)
-    template = ROOT / "templates" / "slurm" / "train.sbatch"
-    code, out = desk.batch(str(template), "hosts.py", "4")
+    code, out = desk.batch(str(ROOT / "templates" / "slurm" / f"{name}.sbatch"), "hosts.py", str(nodes))
     assert code == 0, out
-    assert answer(out)["hosts"] == desk.bed.hosts
+    hosts = answer(out)["hosts"]
+    assert (
+        len(hosts) == len(set(hosts)) == nodes and set(hosts) <= set(desk.bed.hosts) and hosts[0] == desk.bed.hosts[0]
+    )
+
+
+def test_the_template_of_an_array_runs_each_of_its_jobs(desk: Desk) -> None:
+    desk.script("number.py", "import os, hpc\nhpc.init()\nprint('number', os.environ['SLURM_ARRAY_TASK_ID'])\n")
+    template = str(ROOT / "templates" / "slurm" / "array.sbatch")
+    job = desk.run("sbatch", "--parsable", "--array=3,5", template, "number.py", check=True).stdout.strip()
+    ended = ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"]
+    for number in (3, 5):
+        desk.bed.wait_job(f"{job}_{number}", ended, 60.0)
+        assert f"number {number}\n" in (desk.folder / f"array-{job}_{number}.out").read_text()
+
+
+def test_the_template_of_a_notebook_says_how_to_reach_it_and_ends_when_cancelled(desk: Desk) -> None:
+    package = (
+        desk.folder / "jupyterlab"
+    )  # says of itself what a Jupyter server says: test_templates.py tries a real one
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    desk.script("jupyterlab/__main__.py", JUPYTER)
+    template = str(ROOT / "templates" / "slurm" / "notebook.sbatch")
+    more = {"PYTHONPATH": str(desk.folder)}
+    job = desk.run("sbatch", "--parsable", "--time=5", template, env=more, check=True).stdout.strip()
+    out = desk.folder / f"notebook-{job}.out"
+    wait_for("the notebook", lambda: out.exists() and "open the address in" in out.read_text(), 60.0)
+    text, address = out.read_text(), desk.folder / "notebook-url"
+    assert "ssh -N -L 8888:127.0.0.1:4711 -J " in text and "@nid0001" in text
+    assert address.stat().st_mode & 0o777 == 0o600 and address.read_text().strip().rpartition("=")[2] not in text
+    desk.run("scancel", job, check=True)
+    desk.bed.wait_job(job, ["CANCELLED"], 60.0)
+    wait_for("the address to go", lambda: not address.exists(), 20.0)
 
 
 def test_a_step_that_slurm_refuses_is_quoted(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from hpc.settings.errors import CliError
 
 USAGE = """\
 usage: hpc template                       the scripts that there are
-       hpc template SCHEDULER NAME        print one: hpc template slurm train > job.sh
+       hpc template SCHEDULER NAME        print one, to be copied: ... > job.sh
 """
 
 

@@ -74,6 +74,7 @@ class Registered(Message, tag=2):
     session: str
     config: dict[str, Any]
     overflow_bytes: int = 0
+    left_s: float = -1.0  # as in NodeTime
 
 
 class LeaseRequest(Message, tag=3):
@@ -312,9 +313,8 @@ class LogsSeen(Message, tag=35):
 
 
 class FlushLogs(Message, tag=33):
-    """To a raylet: the driver is about to leave: send it what its workers have printed, then an Answer. To a worker:
-    write out what was printed without an end of line, then an Answer. Its data is a list of nodes: where else the
-    workers had something done."""
+    """To a raylet: the driver leaves: send it what its workers have printed, then an Answer. To a worker: write out
+    what was printed without an end of line, then an Answer: the nodes where the workers had something done."""
 
     req: int
 
@@ -354,8 +354,7 @@ class LeaseBegin(Message, tag=41):
 
 
 class Result(Message, tag=42):
-    """One value: bytes in the message (INLINE, ERROR, SYSTEM) or the place of an object in arenas (STORED). ``inner``
-    are the references inside it."""
+    """One value: bytes in the message (INLINE, ERROR, SYSTEM) or an object in arenas (STORED), with its references."""
 
     kind: int
     data: bytes
@@ -407,9 +406,8 @@ class Call(Message, tag=44):
 
 
 class Calls(Message, tag=53):
-    """A run of calls: one method of one actor, called again and again, in order, each once only. The ids, and the
-    numbers, of the calls go up by one. ``args`` are the arguments of each, which refer to nothing; each returns one
-    value."""
+    """A run of calls: one method of one actor, called again and again, in order, each once only; ids and numbers go up
+    by one. ``args`` are the arguments of each, which refer to nothing; each returns one value."""
 
     task: bytes
     actor: bytes
@@ -454,8 +452,7 @@ class CreateActor(Message, tag=46):
 
 
 class Done(Message, tag=47):
-    """A task or call is finished. ``run_us`` is how long its code ran. One that failed has a single result, which
-    stands for all of its return values."""
+    """A task or call is finished; its code ran for ``run_us``. One that failed has one result for all return values."""
 
     task: bytes
     attempt: int
@@ -489,8 +486,7 @@ class Cancel(Message, tag=50):
 
 
 class CancelObject(Message, tag=190):
-    """To the owner of an object: cancel the task or call that makes it. The answer (where ``req`` is not 0) says why
-    it cannot be."""
+    """To an object's owner: cancel what makes it. The answer (where ``req`` is not 0) says why it cannot be."""
 
     req: int
     ident: bytes
@@ -741,11 +737,16 @@ class Heartbeat(Message, tag=84):
 
 
 class HeartbeatAck(Message, tag=85):
-    """The head has heard number ``beat``; ``time_left_s`` is what remains of the walltime (-1: unlimited)."""
+    """The head has heard number ``beat``."""
 
     epoch: int
-    time_left_s: float
     beat: int = 0
+
+
+class NodeTime(Message, tag=116):
+    """Head to raylet to its processes: the node lasts ``left_s`` seconds from now on (-1: nothing limits it)."""
+
+    left_s: float
 
 
 class NodeDemand(Message, tag=86):
@@ -1023,17 +1024,15 @@ class HeadRestarted(Message, tag=115):
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
     LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
-    Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable,
-    LogLines, LogsSeen, FlushLogs, Retire, Cleared,
-    DefineFunction, LeaseBegin, Result, Task, Call, Calls, Skip, CreateActor, Done, CallsDone, GivenBack, Release,
-    Cancel, EndActor, CallRefused, GetObject, ObjectValue, ObjectMissing, WatchActor, ActorState, KillActor, CopyLost,
-    Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable, NodeDied, Heartbeat, HeartbeatAck, NodeDemand, Tickets,
-    ProcessGone, NameRegister, NameLookup, NameRelease, Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery,
-    Shutdown, Yielded, Consumed, HeadLeases, NewActor, KeepActor, FreeValues, CancelObject,
-    StateQuery, StateAnswer,
-    PgCreate, PgRemove, PgTable, PgWait, BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld,
-    PgWarning, PgState, PleaseUnpin, FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted,
-    LogQuery, LastRows, PlainAsk, PlainOffer,
+    Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, LogLines,
+    LogsSeen, FlushLogs, Retire, Cleared, DefineFunction, LeaseBegin, Result, Task, Call, Calls, Skip, CreateActor,
+    Done, CallsDone, GivenBack, Release, Cancel, EndActor, CallRefused, GetObject, ObjectValue, ObjectMissing,
+    WatchActor, ActorState, KillActor, CopyLost, Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable,
+    NodeDied, Heartbeat, HeartbeatAck, NodeDemand, Tickets, ProcessGone, NameRegister, NameLookup, NameRelease,
+    Answer, KvPut, KvGet, KvDelete, KvKeys, ClusterQuery, Shutdown, Yielded, Consumed, HeadLeases, NewActor,
+    KeepActor, FreeValues, CancelObject, StateQuery, StateAnswer, PgCreate, PgRemove, PgTable, PgWait,
+    BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld, PgWarning, PgState, PleaseUnpin,
+    FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted, LogQuery, LastRows, PlainAsk, PlainOffer, NodeTime,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from hpc.api.connection import ensure_client, namespace_of
@@ -169,18 +168,17 @@ class RuntimeContext:
         return self.get_accelerator_ids()
 
     def time_left_s(self) -> float | None:
-        """Seconds until the scheduler ends this session's job; None where there is no limit. The head is asked once per
-        process: a limit that is changed while the job runs is not noticed."""
-        ends_at = _allocation()[1]
-        return None if ends_at is None else max(0.0, ends_at - time.monotonic())
+        """Seconds until the scheduler ends the job of this node; None where there is no limit. It asks nobody and is
+        cheap. A limit that is changed while the job runs is seen (see docs/walltime.md)."""
+        return need_client().ending.left_s
 
     def get_scheduler(self) -> str | None:
         """The name, in small letters, of the scheduler in whose allocation the session runs; None outside any."""
-        return _allocation()[0].get("scheduler")
+        return _allocation().get("scheduler")
 
     def get_scheduler_job_id(self) -> str | None:
         """The scheduler's id of the job that the session runs in; None outside any."""
-        return _allocation()[0].get("job_id")
+        return _allocation().get("job_id")
 
     @property
     def gcs_address(self) -> str:
@@ -188,17 +186,15 @@ class RuntimeContext:
         return need_client().registered.session
 
 
-#: Per session: what the head says of it, and when it ends on this process's clock.
-_allocations: dict[str, tuple[dict[str, Any], float | None]] = {}
+#: Per session: the job that it runs in, as the head has it.
+_allocations: dict[str, dict[str, Any]] = {}
 
 
-def _allocation() -> tuple[dict[str, Any], float | None]:
+def _allocation() -> dict[str, Any]:
     session = need_client().registered.session
     known = _allocations.get(session)
     if known is None:
-        facts = session_facts()
-        left_s = facts["time_left_s"]
-        known = _allocations[session] = facts, None if left_s is None else time.monotonic() + left_s
+        known = _allocations[session] = session_facts()
     return known
 
 

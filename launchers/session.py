@@ -12,7 +12,6 @@ a time.
 from __future__ import annotations
 
 import os
-import platform
 import secrets
 import selectors
 import socket
@@ -21,13 +20,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpc._version import __version__
 from hpc.core.node.bootstrap import Message, Report
 from hpc.core.node.detect import boot_id
 from hpc.core.node.reap import describe_code
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.node_group import Channel, NodeGroup
 from hpc.launchers.registry import job_of, strip
+from hpc.launchers.versions import hello_versions, own_versions
 
 START_TIMEOUT_S = 300.0
 STOP_GRACE_S = 5.0
@@ -115,26 +114,6 @@ class SessionError(Exception):
 
 class StartError(SessionError):
     """Too few nodes came, or the head did not."""
-
-
-def own_versions() -> dict[str, str]:
-    """What must be equal on all nodes: Python's minor version, hpc, and what the wire is made with."""
-    import msgspec
-    import zmq
-
-    return {
-        "Python": ".".join(platform.python_version_tuple()[:2]),
-        "hpc": __version__,
-        "msgspec": msgspec.__version__,
-        "zmq": zmq.__version__,
-    }
-
-
-def hello_versions(hello: Mapping[str, Any]) -> dict[str, str]:
-    """The same, of a node that said hello."""
-    python = ".".join(str(hello.get("python", "")).split(".")[:2])
-    modules = {str(name): str(version) for name, version in dict(hello.get("modules") or {}).items()}
-    return {"Python": python, "hpc": str(hello.get("hpc", "")), **modules}
 
 
 class Session:
@@ -361,6 +340,11 @@ class Session:
     def send(self, message: Mapping[str, Any]) -> None:
         """Sends a message to all nodes (ranks mode: "ranks", "signal")."""
         self._broadcast(message)
+
+    def tell_head(self, message: Mapping[str, Any]) -> None:
+        """Says something to the head; who else of its group hears it does not mind."""
+        if self.state in ("starting", "ready"):
+            self._first.send(message)
 
     def ready(self) -> list[SessionNode]:
         """The nodes that are ready, gateways left out."""

@@ -15,6 +15,7 @@ import msgspec
 from hpc.core.head.admission import is_sane
 from hpc.core.head.demands import Demands
 from hpc.core.head.detached import DetachedActors
+from hpc.core.head.endings import Endings
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.nodes import Node, Promises
@@ -90,7 +91,7 @@ class HeadMachine:
         self.names: dict[tuple[str, str], Named] = {}
         self.kv: dict[tuple[str, bytes], bytes] = {}
         self.kv_bytes = 0
-        self.ends_at: float | None = None
+        self.endings = Endings()
         #: The allocation that the session runs in: "scheduler" and "job_id".
         self.allocation: dict[str, str] = {}
         self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self)
@@ -194,6 +195,8 @@ class HeadMachine:
             return
         self.nodes[info.node] = Node(info, dict(info.totals), self.awake_s, try_at=self.awake_s + self.try_s)
         self._stale[info.node] = None
+        if self.endings.at(info.node) is not None:
+            self.outbox.append((src, self.endings.message(info.node, self.now)))
         self._joined[info.node] = info
         self._silent_at = min(self._silent_at, self.awake_s + self.try_s)
         self.journal.append(Joined(info))
@@ -227,8 +230,13 @@ class HeadMachine:
             self.promises.bundles_changed = True
         for ticket in msg.tickets:
             self.promises.end(ticket)
-        left = -1.0 if self.ends_at is None else max(0.0, self.ends_at - self.now)
-        self.outbox.append((src, HeartbeatAck(self.epoch, left, msg.beat)))
+        self.outbox.append((src, HeartbeatAck(self.epoch, msg.beat)))
+
+    def learn_end(self, ends_at: float | None, nodes: Sequence[int] | None = None) -> None:
+        """The scheduler has said when the session ends, or some of its nodes: those are told."""
+        self.endings.learn(ends_at, nodes)
+        for number in self.nodes if nodes is None else set(nodes) & self.nodes.keys():
+            self.outbox.append((raylet_of(number), self.endings.message(number, self.now)))
 
     def lose_node(self, number: int, why: str) -> None:
         """The node is gone for good: everyone is told, and its number never comes back."""
@@ -242,6 +250,7 @@ class HeadMachine:
         self.cut.append(number)
         self._stale[number] = None
         self._joined.pop(number, None)
+        self.endings.forget(number)
         self.demands.forget_node(number)
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
@@ -368,7 +377,8 @@ class HeadMachine:
         if msg.what == "nodes":
             self._answer(src, msg.req, True, msgspec.json.encode(self.view()))
         elif msg.what == "session":
-            left = None if self.ends_at is None else max(0.0, self.ends_at - self.now)
+            ends_at = self.endings.session
+            left = None if ends_at is None else max(0.0, ends_at - self.now)
             facts = {"epoch": self.epoch, "time_left_s": left, **self.allocation}
             self._answer(src, msg.req, True, msgspec.json.encode(facts))
         else:

@@ -46,7 +46,7 @@ class Head:
         arm("head", self.machine, config, spec.node, spec.dir)
         self.machine.allocation = spec.allocation
         if spec.time_left_s is not None:
-            self.machine.ends_at = spec.started_at + spec.time_left_s
+            self.machine.endings.learn(spec.started_at + spec.time_left_s)
         self.journal: JournalFile | None = JournalFile(spec.dir)
         self._replay(self.journal)
         self.links = Links(
@@ -109,6 +109,9 @@ class Head:
                     self.admitted[int(node)] = key
             elif op == "lost":
                 self.machine.lose_node(int(message["node"]), str(message.get("why", "it has ended")))
+            elif op == "time":
+                left_s = message["left_s"]
+                self.machine.learn_end(None if left_s is None else float(message["at"]) + left_s, message.get("nodes"))
             elif op == "ping":
                 self.control.send({"op": "pong"})
             elif op == "stop":

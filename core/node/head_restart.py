@@ -41,7 +41,11 @@ class HeadRestart:
             self.spec.head_keys = (str(message["pk"]), str(secret))
 
     def on_mail(self, message: dict[str, Any]) -> None:
-        """The launcher says something to the head."""
+        """The launcher says something to the head. Of what it says about time the last word counts, and when that was
+        said: all of this machine read the same clock."""
+        if message["op"] == "time":
+            message["at"] = time.monotonic()
+            self.mail = [m for m in self.mail if m["op"] != "time" or m.get("nodes") != message.get("nodes")]
         if len(self.mail) >= MAX_MAIL:
             self.no_restart = self.no_restart or f"more than {MAX_MAIL} messages would have to be said again"
         else:

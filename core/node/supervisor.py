@@ -106,8 +106,7 @@ class Supervisor:
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "start": self._on_start,
             "welcome": lambda message: self._tell("raylet", message),
-            "admit": self._on_mail,
-            "lost": self._on_mail,
+            **dict.fromkeys(("admit", "lost", "time"), self._on_mail),
             "ranks": self._on_ranks,
             "signal": self._on_signal_message,
             "stop": self._on_stop_message,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hpc.core.owner.shell.callbacks import Callbacks
     from hpc.core.owner.shell.polling import PollLock
     from hpc.core.owner.shell.sockets import Sockets
+    from hpc.core.process.ending import Ending
     from hpc.core.store.arena import Arena
 
 T = TypeVar("T")
@@ -178,6 +179,8 @@ class Process(Holder, Protocol):
 
     addr: Address
     arena: Arena
+    #: What is known of the end of the node.
+    ending: Ending
     kind: ProcessKind
     node_dir: str
 

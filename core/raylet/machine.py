@@ -51,6 +51,7 @@ from hpc.core.wire import (
     NodeInfo,
     NodeRegister,
     NodeTable,
+    NodeTime,
     ProcessGone,
     Pull,
     PullBusy,
@@ -103,7 +104,7 @@ class RayletMachine:
         self.dead: dict[int, str] = {}
         self.registered = False
         self.epoch = 0
-        self.time_left_s = -1.0
+        self.ends_at: float | None = None
         self.heartbeat_s = heartbeat_s
         self.fence = Fence(fence_s, heartbeat_s)
         self.fenced = ""
@@ -137,6 +138,7 @@ class RayletMachine:
             LeaseReturn: leasing.on_lease_return,
             NodeDied: lambda src, m: self.node_died(m.node, m.why),
             NodeTable: self._on_node_table,
+            NodeTime: self._on_node_time,
             ProcessGone: lambda src, m: self._process_gone(m),
             Seal: store.on_seal,
             StateQuery: self._on_state_query,
@@ -292,8 +294,19 @@ class RayletMachine:
 
     def _on_heartbeat_ack(self, src: Address, msg: HeartbeatAck) -> None:
         self.epoch = msg.epoch
-        self.time_left_s = msg.time_left_s
         self.fence.acked(msg.beat)
+
+    def _on_node_time(self, src: Address, msg: NodeTime) -> None:
+        if src != HEAD:
+            return
+        self.ends_at = None if msg.left_s < 0 else self.now + msg.left_s
+        for proc in self.leasing.procs.values():
+            if proc.state != "starting":
+                self.outbox.append((Address(self.node, proc.proc), msg))
+
+    def left_s(self, now: float) -> float:
+        """How long the node lasts, as in `NodeTime`."""
+        return -1.0 if self.ends_at is None else max(0.0, self.ends_at - now)
 
     # -------------------------------------------------------------- time
 

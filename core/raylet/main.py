@@ -334,8 +334,9 @@ class Raylet:
         stream.peer = number
         config = {k: v for k, v in self.spec.config.items() if isinstance(v, (int, float, str, bool))}
         answer = Registered(
-            self.spec.node, number, slot, self.arena.size_bytes, self.spec.session, config, self.arena.overflow_bytes
-        )
+            self.spec.node, number, slot, self.arena.size_bytes, self.spec.session, config, self.arena.overflow_bytes,
+            machine.left_s(self.reactor.now()),
+        )  # fmt: skip
         me = raylet_of(self.spec.node)
         stream.sock.setblocking(True)
         frame = encode_frame(Address(self.spec.node, number), me, [answer])

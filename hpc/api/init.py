@@ -275,7 +275,7 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
     from hpc.launchers.session_thread import SessionThread
 
     _check_patches()
-    session, timeout_s = make_session(local, wanted, timeout_s, config)
+    session, timeout_s, begin_clock = make_session(local, wanted, timeout_s, config)
     try:
         session.start()
         import hpc.core.owner.shell.client  # noqa: F401  while the nodes come up
@@ -293,6 +293,8 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
         raise
     assert node_dir is not None
     _state.session = SessionThread(session)
+    with _state.session.hold():
+        begin_clock(_state.session.loop)
     return node_dir
 
 

@@ -133,6 +133,7 @@ def _begin(given: Mapping[str, Any]) -> int:
         namespace=given.get("namespace", ""),
         start_timeout_s=given.get("start_timeout") or settings["start_timeout"],
         join_path=os.path.abspath(given["join_file"]) if "join_file" in given else None,
+        time_poll_s=settings["time_poll"],
     )
     as_json = bool(given.get("json"))
     if not given.get("block"):

@@ -21,8 +21,12 @@ from typing import Any
 from hpc.core.node import rundir
 from hpc.core.node.process import close_all_but, flush_output, redirect
 from hpc.host.server import Host
+from hpc.launch.limit import keep_time
 from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.registry import find_place
+from hpc.launchers.scheduler import BadAllocation
 from hpc.launchers.session import Session
+from hpc.launchers.timekeeper import ASK_S
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -38,6 +42,7 @@ class Begin:
     namespace: str = ""
     start_timeout_s: float = 120.0
     join_path: str | None = None  # where the join file is written, if nodes on other machines may join
+    time_poll_s: float = ASK_S  # how often a scheduler is asked about the time limit of the job that this runs in
 
 
 def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
@@ -59,7 +64,14 @@ def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
     if log_to_file:
         path = os.path.join(directory.path, "logs", "host.log")
         redirect(path, path)
-    failure = Host(session, directory.path, begin.namespace, tell, begin.join_path).run()
+    host = Host(session, directory.path, begin.namespace, tell, begin.join_path)
+    try:
+        place = find_place()
+    except BadAllocation as error:
+        print(f"the time limit of this job is not known: {error}", file=sys.stderr, flush=True)
+    else:
+        host.on_start = lambda loop: keep_time(loop, place, begin.time_poll_s)
+    failure = host.run()
     os.close(directory.lock_fd)
     if failure:
         tell({"ok": False, "why": failure})

@@ -100,6 +100,7 @@ class Host:
         self.callers: dict[int, _Caller] = {}
         self._started_s = time.time()
         self.loop: SessionLoop
+        self.on_start: Callable[[SessionLoop], object] = lambda loop: None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         session.on_event = self._log
         self._handlers: dict[str, Callable[[_Caller, dict[str, Any]], Reply | None]] = {
@@ -126,6 +127,7 @@ class Host:
             try:
                 self._listen()
                 self.session.start()
+                self.on_start(self.loop)
                 self.loop.each_turn(self._turn)
                 self.loop.until(lambda: self.session.state == "ended")
             finally:

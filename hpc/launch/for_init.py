@@ -7,9 +7,12 @@ would have given it. What only a scheduler can grant (time, partition, ...) is l
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from hpc.launch.limit import keep_time
+from hpc.launchers.loop import SessionLoop
 from hpc.launchers.registry import find_place, make_group, session_options
 from hpc.launchers.session import Session
 from hpc.settings import errors
@@ -33,8 +36,8 @@ def wanted_of_each(settings: Settings, given: Mapping[str, Any]) -> dict[str, An
 
 def make_session(
     local: bool, given: Mapping[str, Any], timeout_s: float | None, config: Mapping[str, Any] | None = None
-) -> tuple[Session, float]:
-    """The session that `init` starts, and how long that may take.
+) -> tuple[Session, float, Callable[[SessionLoop], object]]:
+    """The session that `init` starts, how long that may take, and what keeps its time once a loop drives it.
 
     local: on this machine even inside an allocation. given: resources that are the same on each node. config: runtime
     options that go before those of the settings.
@@ -47,6 +50,7 @@ def make_session(
     group = make_group(place, nodes, step_args=settings["step_arg"], base_dir=settings["tmpdir"])
     for notice in group.notices:
         errors.note(notice)
+    left_s, asked_at = group.start_fields().get("time_left_s"), time.monotonic()
     session = Session(
         group,
         overrides=wanted_of_each(settings, given) if place.kind == "local" else given,
@@ -57,4 +61,9 @@ def make_session(
         start_timeout_s=timeout_s,
         driver_host=session_options(place)["driver_host"],
     )
-    return session, timeout_s
+
+    def begin_clock(loop: SessionLoop) -> object:
+        left = None if left_s is None else left_s - (time.monotonic() - asked_at)
+        return keep_time(loop, place, settings["time_poll"], left_s=left)
+
+    return session, timeout_s, begin_clock

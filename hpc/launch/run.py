@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from hpc.launch.jobdir import JobDir
+from hpc.launch.limit import keep_time
 from hpc.launch.report import Reporter
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.work import Driver, Ranks, command
@@ -24,6 +25,7 @@ from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.session import Event, Session, SessionError, SessionNode, StartError
 from hpc.launchers.signals import Signals, terminal_sends_to_us
+from hpc.launchers.timekeeper import Timekeeper
 from hpc.settings import errors
 from hpc.settings.durations import short
 from hpc.settings.errors import CliError
@@ -68,10 +70,10 @@ class Run:
         self.session: Session | None = None
         self.loop: SessionLoop
         self.signals = Signals()
-        self.end_s: float | None = None  # time.monotonic() of the time limit
+        self.clock: Timekeeper | None = None  # once there is a session
+        self.limits_seen = 0  # how often the time limit was changed
         self.margin_s = WALLTIME_MARGIN_S
         self.kill_timer: LoopTimer | None = None
-        self.limit_timer: LoopTimer | None = None
         self.cause: EndCause | Literal[""] = ""  # why the script was told to end
         self.interrupts = 0
         self.lost_nodes: list[str] = []
@@ -110,10 +112,9 @@ class Run:
         self.group = group
         for notice in group.notices:
             self.status.note(f"hpc: {notice}")
-        time_left_s = group.start_fields().get("time_left_s")
-        if time_left_s is not None:
-            self.end_s = time.monotonic() + time_left_s
-            self.margin_s = min(WALLTIME_MARGIN_S, max(3.0, 0.05 * time_left_s))
+        left_s = group.start_fields().get("time_left_s")
+        if left_s is not None:
+            self.margin_s = min(WALLTIME_MARGIN_S, max(3.0, 0.05 * left_s))
         self.session = Session(
             group,
             mode="ranks" if self.ranks else "cluster",
@@ -127,6 +128,8 @@ class Run:
             driver_host=session_options(self.place)["driver_host"],
         )
         self.loop = SessionLoop(self.session, signals=self.signals, on_signal=self._interrupt, tick_s=START_TICK_S)
+        ask_s = settings["time_poll"]
+        self.clock = keep_time(self.loop, self.place, ask_s, left_s=left_s, on_change=self._on_new_limit)
         self._start(self.session)
         work = self._start_work(self.session)
         return self._watch(self.session, work)
@@ -180,7 +183,8 @@ class Run:
     def _watch(self, session: Session, work: Driver | Ranks) -> int:
         self.loop.tick_s = TICK_S
         self.loop.on_signal = lambda signum: self._on_signal(signum, work)
-        self._set_time_limit(work)
+        if self.clock is not None:
+            self.clock.before_end(self.margin_s, lambda: self._on_time_limit(work))
         code: int | None = None
 
         def has_ended() -> bool:
@@ -207,7 +211,8 @@ class Run:
             else:
                 self._end_work(work, "signal", kill=self.interrupts > 2)
         elif signum in (signal.SIGTERM, signal.SIGHUP):
-            near = self.end_s is not None and time.monotonic() > self.end_s - 3 * self.margin_s
+            left_s = self._left_s()
+            near = left_s is not None and left_s < 3 * self.margin_s
             again = self.cause in ("walltime", "signal")
             self.cause = "walltime" if near or self.cause == "walltime" else "signal"
             self._end_work(work, self.cause, kill=again)
@@ -232,9 +237,15 @@ class Run:
 
         self.kill_timer = self.loop.at(time.monotonic() + self.settings["grace"], kill)
 
-    def _set_time_limit(self, work: Driver | Ranks) -> None:
-        if self.end_s is not None:
-            self.limit_timer = self.loop.at(self.end_s - self.margin_s, lambda: self._on_time_limit(work))
+    def _left_s(self) -> float | None:
+        return self.clock.left_s if self.clock is not None else None
+
+    def _on_new_limit(self) -> None:
+        left_s = self._left_s()
+        now = f"{short(left_s)} left" if left_s is not None else "there is none any more"
+        self.limits_seen += 1
+        self.reporter.event("limit", left_s=left_s)
+        self.status.note(f"hpc: the time limit of the job was changed: {now}")
 
     def _on_time_limit(self, work: Driver | Ranks) -> None:
         if not self.cause:
@@ -267,13 +278,13 @@ class Run:
         return code
 
     def _save_running(self, session: Session) -> None:
-        left_s = max(0.0, self.end_s - time.monotonic()) if self.end_s is not None else None
+        left_s = self._left_s()
         left = f"left {short(left_s)}" if left_s is not None else ""
         ready = len(session.ready())
         alloc = self.place.alloc
         self.reporter.state(
-            "running", granted(session.ready()), left, key=str(ready), show=False, nodes_ready=ready, missing=[],
-            left_s=left_s, node_dir=session.local_dir() or "",
+            "running", granted(session.ready()), left, key=f"{ready} {self.limits_seen}", show=False,
+            nodes_ready=ready, missing=[], left_s=left_s, node_dir=session.local_dir() or "",
             node_name=(alloc.here or "") if alloc is not None else "",
         )  # fmt: skip
 
@@ -284,9 +295,10 @@ class Run:
         session = self.session
         if session is None:
             return
-        for timer in (self.kill_timer, self.limit_timer):
-            if timer is not None:
-                timer.cancel()
+        if self.kill_timer is not None:
+            self.kill_timer.cancel()
+        if self.clock is not None:
+            self.clock.close()
         self._keep_logs(session)
         session.begin_stop(self.settings["grace"], "the script has ended")
         self.loop.on_signal = lambda signum: self._hurry(session, signum)

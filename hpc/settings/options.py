@@ -135,6 +135,8 @@ TABLE: tuple[Option, ...] = (
     _run("poll_interval", "--poll-interval", "duration", "TIME",
          "how often to ask the scheduler about a submitted job; less often the longer it lasts",
          default=30.0, scope="submit"),
+    _run("time_poll", "--time-poll", "duration", "TIME",
+         "how often a running job asks its scheduler whether its time limit was changed", default=60.0, scope="run"),
     _show("detach", "--detach", "print the job's id and leave, instead of following it", scope="submit"),
     _show("dry_run", "--dry-run", "print what would be submitted and run, and where each value came from"),
     _show("test_only", "--test-only", "like --dry-run, with the scheduler's estimate of the start", scope="submit"),

@@ -103,6 +103,41 @@ class LimitedGroup(LocalGroup):
         return {**super().start_fields(), "time_left_s": 1000.0}
 
 
+def check_changed_limits(running: Session) -> None:
+    """A limit that changes is seen in every process: those that were there, new ones, and after another head."""
+
+    @hpc.remote
+    class Asked:
+        def left(self):
+            return hpc.get_runtime_context().time_left_s()
+
+    @hpc.remote(runtime_env={"env_vars": {"NEW": "process"}})
+    def left():
+        return hpc.get_runtime_context().time_left_s()
+
+    actor = Asked.remote()
+    hpc.get(actor.left.remote())
+    here = hpc.get_runtime_context()
+    for limit_s in (5000.0, 300.0):
+        running.tell_head({"op": "time", "left_s": limit_s})
+        eventually(lambda limit_s=limit_s: limit_s - 60 < here.time_left_s() <= limit_s)
+        for told in (hpc.get(actor.left.remote()), hpc.get(left.remote())):
+            assert limit_s - 60 < told <= limit_s
+    running.tell_head({"op": "time", "left_s": 200.0, "nodes": [1]})
+    eventually(lambda: here.time_left_s() <= 200)
+    kill9(pid_of(str(running.nodes[1].hello["dir"]), "head"))
+    running.tell_head({"op": "time", "left_s": 800.0})
+    running.tell_head({"op": "time", "left_s": None, "nodes": [1]})
+    eventually(lambda: 700 < here.time_left_s() <= 800)
+    kill9(pid_of(str(running.nodes[1].hello["dir"]), "head"))
+    eventually(lambda: gather.session_facts()["epoch"] > 2)
+    assert 700 < gather.session_facts()["time_left_s"] <= 800
+    assert hpc.get(actor.left.remote()) <= 800
+    running.tell_head({"op": "time", "left_s": None})
+    eventually(lambda: here.time_left_s() is None)
+    eventually(lambda: hpc.get(left.remote()) is None)
+
+
 def test_the_time_that_is_left_and_the_allocation(no_leaks, monkeypatch):
     monkeypatch.setenv("PBS_JOBID", "4711.pbs")
     for name in ("SLURM_JOB_ID",):
@@ -122,6 +157,7 @@ def test_the_time_that_is_left_and_the_allocation(no_leaks, monkeypatch):
         assert 900 < left_s <= 1000 and (scheduler, job_id) == ("pbs", "4711.pbs")
         assert hpc.get_runtime_context().time_left_s() <= 1000
         assert "pbs job 4711.pbs, 16" in cli("status").stdout
+        check_changed_limits(running)
     finally:
         hpc.shutdown()
         running.stop(2.0)

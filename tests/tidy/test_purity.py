@@ -32,7 +32,7 @@ SHELLS = {
         "unhandled values"
     ),
     "core/policy": "",
-    "core/process": "",
+    "core/process": "ending",
     "core/raylet": "bulk exit_words files logfiles logs main pids pressure store_shell watchdog writers",
     "core/runenv": "interpreters once_per_node package setup upload",
     "core/sim": "__main__",

@@ -38,6 +38,7 @@ from hpc.core.owner.strangers import check_handle
 from hpc.core.owner.streams import END
 from hpc.core.owner.tables import CallKind, Needs, Shape, TaskKind, Waiter
 from hpc.core.process.current import current
+from hpc.core.process.ending import Ending
 from hpc.core.store.arena import Arena
 from hpc.core.wire import (
     GROUP_REMOVED,
@@ -51,6 +52,7 @@ from hpc.core.wire import (
     LeaseLost,
     Message,
     NameRelease,
+    NodeTime,
     PgCreate,
     PgRemove,
     PgWait,
@@ -98,6 +100,8 @@ class Client:
         self.arena = Arena(fds[0], registered.arena_bytes, registered.slot, [*fds, -1][1], registered.overflow_bytes)
         self.machine = OwnerMachine(self.addr, job)
         self.machine.enter(registered.session)
+        self.ending = Ending(registered.left_s)
+        self.machine.handlers[NodeTime] = self.ending.on_time
         self.dropped = self.machine.dropped
         self.sockets = Sockets(self, raylet, self.machine.state.paths, spin_s)
         self.conversation = Conversation(self, self.state_rows)

@@ -1,0 +1,179 @@
+"""The time limit of a job: when its scheduler is asked, and what is done before the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from pipe_node import PipeGroup
+
+from hpc.core.head.endings import Endings
+from hpc.launchers.loop import SessionLoop
+from hpc.launchers.scheduler import JobInfo, JobNews
+from hpc.launchers.session import Session
+from hpc.launchers.timekeeper import FRESH_S, LEAD_S, Moment, Timekeeper, TimeLimit
+
+LIMIT_S = 20.0
+
+
+def limit(left_s: float | None, *before_s: float, ask_s: float = 60.0) -> TimeLimit:
+    """What is known at time 1000."""
+    made = TimeLimit(ask_s, moments=[Moment(each, lambda: None) for each in before_s])
+    made.learn(left_s, 1000.0)
+    made.asked_at = 1000.0
+    return made
+
+
+def test_far_from_the_end_it_is_asked_at_a_slow_pace() -> None:
+    assert limit(86_400.0, 10.0).ask_at() == 1060.0
+    assert limit(None, 10.0).ask_at() == 1060.0
+    assert TimeLimit().ask_at() < 0  # nothing is known: at once
+
+
+def test_ahead_of_each_moment_it_is_asked_again() -> None:
+    known = limit(100.0, 60.0, 10.0, ask_s=600.0)
+    assert known.ask_at() == 1000.0 + 40.0 - LEAD_S
+    known.asked_at = known.ask_at()
+    assert known.ask_at() == 1000.0 + 90.0 - LEAD_S
+    known.asked_at = known.ask_at()
+    assert known.ask_at() == known.asked_at + 600.0
+
+
+def test_an_old_answer_is_not_acted_upon() -> None:
+    """As after a suspension: the clock says that the end has come, and it has not."""
+    known = limit(100.0, 10.0)
+    assert known.due(1089.9) == [] and len(known.due(1090.0)) == 1
+    assert not known.is_fresh(1090.0)
+    known.learn(80.0, 1090.0)
+    known.asked_at = 1090.0
+    assert known.due(1091.0) == [] and known.is_fresh(1090.0 + FRESH_S)
+
+
+def test_whole_seconds_are_no_news() -> None:
+    known = limit(100.0)
+    assert not known.learn(89.0, 1010.0) and not known.learn(91.5, 1010.0)
+    assert known.learn(180.0, 1010.0) and known.learn(20.0, 1010.0) and known.learn(None, 1010.0)
+    assert known.ends_at is None and not known.learn(None, 1010.0)
+
+
+def test_a_node_ends_with_its_own_job_or_with_the_session() -> None:
+    endings = Endings()
+    assert endings.at(1) is None and endings.message(1, 50.0).left_s == -1.0
+    endings.learn(100.0)
+    endings.learn(80.0, [2])
+    endings.learn(150.0, [3])
+    assert [endings.at(node) for node in (1, 2, 3)] == [100.0, 80.0, 100.0]
+    assert endings.message(2, 50.0).left_s == 30.0 and endings.message(2, 90.0).left_s == 0.0
+    endings.learn(None)
+    assert [endings.at(node) for node in (1, 2, 3)] == [None, 80.0, 150.0]
+    endings.learn(None, [2])
+    endings.forget(3)
+    assert [endings.at(node) for node in (1, 2, 3)] == [None, None, None]
+
+
+class Question:
+    """An inquiry that is answered when the test says so."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller, self.over = controller, False
+
+    def poll(self) -> JobNews | None:
+        if self.controller.silent:
+            return None
+        self.over = True
+        left_s = self.controller.left_s
+        info = JobInfo("7", "running", "R", run_time_s=0.0, limit_s=left_s)
+        return JobNews(None if self.controller.down else info)
+
+    def close(self) -> None:
+        self.over = True
+
+
+class Controller:
+    """Of a scheduler with one job."""
+
+    def __init__(self, left_s: float | None) -> None:
+        self.left_s, self.asked, self.silent, self.down = left_s, 0, False, False
+
+    def inquire(self) -> Question:
+        self.asked += 1
+        return Question(self)
+
+
+@pytest.fixture
+def node() -> PipeGroup:
+    return PipeGroup()
+
+
+@pytest.fixture
+def loop(node: PipeGroup) -> Iterator[SessionLoop]:
+    session = Session(node, start_timeout_s=LIMIT_S)
+    loop = SessionLoop(session)
+    session.start()
+    node.come()
+    assert loop.until(lambda: session.state == "ready", time.monotonic() + LIMIT_S)
+    node.heard()
+    yield loop
+    node.end()
+    session.stop(0.1)
+    loop.close()
+
+
+def until(loop: SessionLoop, check: object) -> None:
+    assert callable(check) and loop.until(check, time.monotonic() + LIMIT_S)
+
+
+def test_a_changed_limit_is_told_to_the_head(loop: SessionLoop, node: PipeGroup) -> None:
+    controller, changes = Controller(500.0), []
+    clock = Timekeeper(loop, controller.inquire, left_s=500.0, ask_s=0.1)
+    clock.on_change = lambda: changes.append(clock.left_s)
+    until(loop, lambda: controller.asked > 2)
+    assert not changes and node.heard() == []
+    controller.left_s = 900.0
+    until(loop, lambda: bool(changes))
+    assert changes[0] == pytest.approx(900.0, abs=2.0)
+    assert node.heard() == [{"op": "time", "left_s": 900.0}]
+    controller.left_s = None
+    until(loop, lambda: len(changes) == 2)
+    assert clock.left_s is None and node.heard() == [{"op": "time", "left_s": None}]
+    clock.close()
+
+
+def test_a_moment_of_a_limit_that_was_extended_does_not_come(loop: SessionLoop) -> None:
+    controller, done = Controller(500.0), []
+    clock = Timekeeper(loop, controller.inquire, left_s=LEAD_S + 1.5, ask_s=60.0)
+    clock.before_end(1.0, lambda: done.append("too early"))
+    until(loop, lambda: controller.asked == 1)  # LEAD_S ahead of it
+    assert not loop.until(lambda: bool(done), time.monotonic() + 0.3)
+    assert clock.left_s == pytest.approx(500.0, abs=2.0) and not done
+    clock.close()
+
+
+def test_a_limit_that_was_shortened_brings_the_moment_at_once(loop: SessionLoop) -> None:
+    controller, done = Controller(0.5), []
+    clock = Timekeeper(loop, controller.inquire, left_s=500.0, ask_s=0.1)
+    clock.before_end(10.0, lambda: done.append(clock.left_s))
+    until(loop, lambda: bool(done))
+    assert done[0] <= 0.5
+    clock.close()
+
+
+@pytest.mark.parametrize("how", ["silent", "down"])
+def test_a_scheduler_that_does_not_answer_is_not_waited_for(loop: SessionLoop, how: str) -> None:
+    controller, done = Controller(500.0), []
+    setattr(controller, how, True)
+    clock = Timekeeper(loop, controller.inquire, left_s=0.5, ask_s=60.0)
+    clock.limit.asked_at -= 100.0
+    clock.before_end(0.3, lambda: done.append(True))
+    until(loop, lambda: bool(done))
+    assert clock.left_s is not None
+    clock.close()
+
+
+def test_where_nobody_can_be_asked_the_first_word_counts(loop: SessionLoop) -> None:
+    done: list[bool] = []
+    clock = Timekeeper(loop, None, left_s=0.4)
+    clock.before_end(0.2, lambda: done.append(True))
+    until(loop, lambda: bool(done))
+    clock.close()

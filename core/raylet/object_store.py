@@ -78,7 +78,8 @@ class ObjectStore:
         #: Hooks of the machine: whether a process runs a task (and so will let go), and what to call it.
         self.is_running: Callable[[int], bool] = lambda proc: False
         self.describe: Callable[[int], str] = lambda proc: f"process {proc}"
-        self._asking: set[int] = set()
+        #: Processes that were asked for their pins and have not answered.
+        self.asking: set[int] = set()
         self._asked: set[int] = set()
         self._moved_at = 0.0
         self._dead_owners: set[Address] = set()
@@ -145,7 +146,7 @@ class ObjectStore:
         if not self.overflow.size:
             return -1
         if self.now - since < OVERFLOW_AFTER_S:
-            if self._asking or self.writing or self.incoming or self.spiller.writing_bytes:
+            if self.asking or self.writing or self.incoming or self.spiller.writing_bytes:
                 return -1
             holders = {holder for obj in self.lru.values() for holder in obj.pins} - {proc}
             if any(self.is_running(holder) for holder in holders):
@@ -158,7 +159,7 @@ class ObjectStore:
         for proc in sorted(holders - self._asked):
             if proc:
                 self._asked.add(proc)
-                self._asking.add(proc)
+                self.asking.add(proc)
                 self.outbox.append((Address(self.node, proc), PleaseUnpin()))
 
     # -------------------------------------------------------------- writing
@@ -220,7 +221,7 @@ class ObjectStore:
         return owner in self._dead_owners or owner.node in self.pulls.dead_nodes
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
-        self._asking.discard(src.proc)
+        self.asking.discard(src.proc)
         for ident in msg.idents:
             obj = self.stored.get(ident)
             if obj is not None and src.proc in obj.pins:
@@ -278,7 +279,7 @@ class ObjectStore:
 
     def proc_gone(self, proc: int) -> None:
         """A process has ended (its descriptor and its socket): what it pinned or was writing is given back."""
-        self._asking.discard(proc)
+        self.asking.discard(proc)
         self._asked.discard(proc)
         self.wanted = [want for want in self.wanted if want.src.proc != proc]
         for waiting in [s for s in self.sets if s.src.proc == proc and s.pull is None]:
@@ -523,7 +524,7 @@ class ObjectStore:
 
     def _hopeless(self, procs: set[int]) -> bool:
         """Whether nobody who reads objects here is at work: those who wait cannot let go of what they have."""
-        if self._asking or (self.spiller.writing_bytes and not self.spiller.problem):
+        if self.asking or (self.spiller.writing_bytes and not self.spiller.problem):
             return False
         holders = {proc for obj in self.lru.values() for proc in obj.pins} - procs
         return not any(self.is_running(proc) for proc in holders)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 
+from hpc.core.sim.paths import PATHS
 from hpc.core.sim.run import run
 
 
@@ -24,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     seeds = [given.seed] if given.seed is not None else range(int(first), int(last))
     start = time.perf_counter()
     bad = tasks = deaths = spilled = restored = holds = 0
+    reached: Counter[str] = Counter()
     for seed in seeds:
         report = run(seed, nodes=given.nodes, operations=given.operations, heads=given.heads)
         tasks += report.tasks
@@ -31,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         spilled += report.spilled
         restored += report.restored
         holds += report.holds
+        reached.update(report.paths.keys())
         if given.story:
             print("\n".join(report.story))
         if given.digest:
@@ -41,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     seconds = time.perf_counter() - start
     print(f"{len(seeds)} seeds, {tasks} tasks, {deaths} deaths, {bad} bad, {seconds:.1f} s")
     print(f"{spilled} objects went to disk, {restored} came back; room was kept {holds} times")
+    print("seeds that took a path:")
+    for path in PATHS:
+        print(f"{reached[path]:7d}  {path}")
     return 1 if bad else 0
 
 

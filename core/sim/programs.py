@@ -43,10 +43,13 @@ class Program(msgspec.Struct):
     #: Its first attempt raises what is to be tried again.
     flaky: bool = False
     #: What it does with the references nested in its arguments: "" nothing, "read" get their values, "deep" those of
-    #: the references inside them too, "keep" leave them in the actor's state, "forget" empty that.
+    #: the references inside them too, "keep" leave them in the actor's state, "forget" empty that,
+    #: "recall" look what is in there.
     borrow: str = ""
     #: Its worker ends after it, as the last of `max_calls` does.
     spent: bool = False
+    #: It ends the actor, as exit_actor() does.
+    exits: bool = False
     #: A generator of so many items, each its number in the series plus the program's number.
     items: int = 0
     #: Bytes that its value has beside the number, so that several do not fit into one message.
@@ -91,6 +94,7 @@ class Submitter:
         depth: int = 0,
         holds: list[bytes] | None = None,
         shape: Shape | None = None,
+        parent: bytes = b"",
     ) -> bytes:
         """Submit a task; the id of its value, held once. ``holds`` are references nested in its arguments."""
         machine = self.process.machine
@@ -111,7 +115,7 @@ class Submitter:
             depth=depth,
             window=window,
         )
-        machine.tasks.submit(msg, shape or self.shape, retries, False, holds or [])
+        machine.tasks.submit(msg, shape or self.shape, retries, False, holds or [], parent)
         self.world.flush(self.process)
         return task
 
@@ -147,11 +151,13 @@ class Submitter:
 
         self.when_all([ident], there)
 
-    def create(self, restarts: int = 0, shape: Shape | None = None) -> bytes:
-        """Create an actor; its id, held once."""
+    def create(self, restarts: int = 0, shape: Shape | None = None, refs: list[bytes] | None = None) -> bytes:
+        """Create an actor; its id, held once. ``refs`` are arguments of its constructor."""
         machine = self.process.machine
         ident = machine.new_ids()
-        machine.actors.create(CreateActor(ident, 0, FN, "actor", b"", {}), shape or self.actor_shape, restarts, [])
+        args = msgspec.msgpack.encode(Program(0, 0.0))
+        msg = CreateActor(ident, 0, FN, "actor", args, {}, refs=tuple(refs or ()))
+        machine.actors.create(msg, shape or self.actor_shape, restarts, [])
         self.world.flush(self.process)
         return ident
 
@@ -162,11 +168,13 @@ class Submitter:
         retries: int = 0,
         holds: list[bytes] | None = None,
         refs: list[bytes] | None = None,
+        group: str = "",
     ) -> bytes:
-        """Call an actor; the id of the value, held once. ``refs`` are its arguments, ``holds`` are nested in them."""
+        """Call an actor; the id of the value, held once. ``refs`` are its arguments, ``holds`` are nested in them,
+        ``group`` is the concurrency group."""
         machine = self.process.machine
         args = msgspec.msgpack.encode(program)
-        if not refs and not holds:
+        if not refs and not holds and not group:
             kind = self._kinds.setdefault((actor, retries), CallKind("run", retries, False))
             ident = machine.calls.runs.add(kind, actor, args, b"")
             if ident is not None:
@@ -174,7 +182,7 @@ class Submitter:
                     self.world.flush(self.process)
                 return ident
         task = machine.new_ids()
-        msg = Call(task, 0, actor, 0, 0, "run", args, 1, refs=tuple(refs or ()), holds=tuple(holds or ()))
+        msg = Call(task, 0, actor, 0, 0, "run", args, 1, refs=tuple(refs or ()), holds=tuple(holds or ()), group=group)
         machine.calls.submit(msg, retries, holds or [])
         self.world.flush(self.process)
         return task

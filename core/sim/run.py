@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 import traceback
+from collections import Counter
 from collections.abc import Sized
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.core.head.columns import difference, rebuilt
 from hpc.core.sim.groups import GroupSim
+from hpc.core.sim.paths import watch
 from hpc.core.sim.questions import Questions
 from hpc.core.sim.users import User
 from hpc.core.sim.worker import WorkerSim
@@ -39,6 +41,8 @@ class SeedReport:
     holds: int = 0
     restored: int = 0
     virtual_s: float = 0.0
+    #: How often each of the paths was taken that few programs lead to (`paths`).
+    paths: Counter[str] = field(default_factory=Counter)
     #: A hash over all frames that were delivered (`Digest`), and their number.
     digest: str = ""
     frames: int = 0
@@ -69,7 +73,8 @@ class Simulation:
         loss = self.rng.choice([0.0, 0.05, 0.3])
         cpus = self.rng.randint(1, 3)
         arena_bytes = SMALL_ARENA_BYTES if self.rng.random() < 0.5 else ARENA_BYTES
-        self.world = World(seed, nodes, cpus, loss, self._worker_started, arena_bytes)
+        self.world = world = World(seed, nodes, cpus, loss, self._worker_started, arena_bytes)
+        self.report.paths = world.paths
         self.faults = faults
         numbers = [0]
         places = [1] + ([self.rng.randint(1, nodes)] if self.rng.random() < 0.5 else [])
@@ -93,7 +98,9 @@ class Simulation:
         self.unplaced: set[str] = set()
 
     def _user(self, node: int, numbers: list[int]) -> User:
-        return User(self.world, self.world.new_driver(node, lambda src, msg: None), self.rng, numbers)
+        process = self.world.new_driver(node, lambda src, msg: None)
+        watch(process, self.world.paths)
+        return User(self.world, process, self.rng, numbers)
 
     def _worker_started(self, world: World, process: Process) -> None:
         self.workers[process.addr] = WorkerSim(world, process)
@@ -121,7 +128,8 @@ class Simulation:
             return
         choice = self.rng.random()
         if choice < 0.7 and alive:
-            worker = self.rng.choice(alive)
+            behind = [w for w in alive if w.job is not None and w.loop.ready]
+            worker = self.rng.choice(behind if behind and self.rng.random() < 0.5 else alive)
             self.report.deaths += 1
             self.world.deaths += 1
             if worker.process.published()[0] and self.rng.random() < 0.2:

@@ -12,6 +12,8 @@ from hpc.core.sim.world import Process, World
 
 #: What a value may have beside its number, and so many of those are together too much for a message.
 PADDING, MANY = 400, 16
+#: A task that is over as soon as it has begun.
+SHORT_S = 0.00003
 #: A task that needs large values together has so many of them.
 FEW = 3
 
@@ -50,6 +52,16 @@ class ActorSim:
     ident: bytes
     immortal: bool
     killed: bool = False
+    #: What the arguments of its constructor are: without them it does not live.
+    deps: list[Expect] = field(default_factory=list)
+
+    def may_fail(self, small: bool) -> bool:
+        """Whether its calls may; ``small``: what it was given may have no room in memory."""
+        return not self.immortal or self.killed or (small and bool(self.deps))
+
+    def excused(self) -> bool:
+        """Whether its constructor may have failed."""
+        return any(one.excused() for one in self.deps)
 
 
 class User:
@@ -77,25 +89,33 @@ class User:
             self._submit()
         elif choice < 0.5:
             immortal = self.rng.random() < 0.5
-            self.actors.append(ActorSim(self.submitter.create(-1 if immortal else 0), immortal))
+            refs = self._some(0.3)
+            ident = self.submitter.create(-1 if immortal else 0, refs=refs)
+            self.actors.append(ActorSim(ident, immortal, deps=[self.expected[ref] for ref in refs]))
         elif choice < 0.6 and self.actors:
             self._call()
         elif choice < 0.68 and self.actors:
             self._call_often()
         elif choice < 0.75:
             self._put()
-        elif choice < 0.8:
+        elif choice < 0.78:
             self._stream()
+        elif choice < 0.8:
+            self._burst()
         elif choice < 0.9:
             self._drop_one()
         elif choice < 0.95:
             self._cancel()
         elif choice < 0.97 and self.actors:
             actor = self.rng.choice(self.actors)
-            actor.killed = True
-            for expect in self.expected.values():
-                expect.may_fail |= expect.actor is actor
+            self._ends(actor)
             self.submitter.kill(actor.ident)
+
+    def _ends(self, actor: ActorSim) -> None:
+        """The actor's end has begun: calls that it has not answered may fail."""
+        actor.killed = True
+        for expect in self.expected.values():
+            expect.may_fail |= expect.actor is actor
 
     def _number(self) -> int:
         self._numbers[0] += 1
@@ -174,6 +194,24 @@ class User:
         program.children = []
         self._expect(self.submitter.submit(program, parts), Expect(total, False, [self.expected[p] for p in parts]))
 
+    def _burst(self) -> None:
+        """Many short tasks, queued behind one another at their workers. Some wait for one that comes behind them: it
+        is submitted before, and begins late because of its argument."""
+        slow = Program(self._number(), 0.02)
+        first = self.submitter.submit(slow, [])
+        self._expect(first, Expect(slow.number))
+        late = Program(self._number(), SHORT_S)
+        awaited = self.submitter.submit(late, [first])
+        self._expect(awaited, Expect(late.number + slow.number, False, [self.expected[first]]))
+        for _ in range(self.rng.choice([4, 20])):
+            program = Program(self._number(), SHORT_S, spent=self.rng.random() < 0.1)
+            waits = self.rng.random() < 0.2
+            if waits:
+                program.borrow = "read"
+            deps = [self.expected[awaited]] if waits else []
+            expect = Expect(program.number + sum(one.total for one in deps), False, deps)
+            self._expect(self.submitter.submit(program, [], holds=[awaited] if waits else []), expect)
+
     def _put(self) -> None:
         inner = self._some(0.8)
         expect = Expect(self._number(), inner=[self.expected[ident] for ident in inner])
@@ -189,10 +227,13 @@ class User:
         if earlier and self.rng.random() < 0.5:
             refs = list(dict.fromkeys([*refs, self.rng.choice(earlier)]))
         for _ in range(self.rng.choice([1, 1, 2, 4])):
-            refs = [self._call_once(actor, refs)]
+            ident = self._call_once(actor, refs)
+            refs = [ident] if self.rng.random() < 0.8 else []
 
     def _call_once(self, actor: ActorSim, refs: list[bytes]) -> bytes:
-        program = Program(self._number(), 0.002, flaky=actor.immortal and self.rng.random() < 0.2)
+        program = Program(
+            self._number(), self.rng.choice([0.0001, 0.002]), flaky=actor.immortal and self.rng.random() < 0.2
+        )
         program.fails = self.rng.random() < 0.1
         if self.rng.random() < 0.2:
             program.large = True
@@ -202,13 +243,22 @@ class User:
             program.borrow = self.rng.choice(["keep", "read", ""])
             if any(one.actor is actor for ident in holds for one in self.expected[ident].origins()):
                 program.borrow = "keep"  # a call that is tried again may come behind one that waits for it
-        elif self.rng.random() < 0.3:
-            program.borrow = "forget"
+        else:
+            program.borrow = self.rng.choice(["forget", "recall", "recall", ""])
+        program.exits = not actor.immortal and self.rng.random() < (0.15 if program.borrow == "keep" else 0.04)
+        if program.exits:
+            self._ends(actor)
         retries = -1 if actor.immortal else 0
         deps = [self.expected[ident] for ident in [*refs, *(holds if program.borrow == "read" else ())]]
         total = program.number + sum(one.total for one in deps)
-        expect = Expect(total, program.fails or not actor.immortal or actor.killed, deps, actor=actor)
-        call = self.submitter.call(actor.ident, program, retries, holds, refs)
+        deps += actor.deps
+        expect = Expect(total, program.fails or actor.may_fail(self.world.small), deps, actor=actor)
+        group = "group" if self.rng.random() < 0.15 else ""
+        given = []
+        if program.borrow == "keep":  # what nobody else holds is freed when the actor lets go of it, and not before
+            given = [self.submitter.put(self._number(), [])]
+        call = self.submitter.call(actor.ident, program, retries, [*holds, *given], refs, group)
+        self.submitter.drop(given)
         self._expect(call, expect)
         return call
 
@@ -216,16 +266,18 @@ class User:
         """Many calls of one actor, one right after the other, whose arguments refer to nothing: they travel as runs."""
         actor = self.rng.choice(self.actors)
         calls: list[tuple[bytes, Expect]] = []
-        odd = self.rng.random() * 0.3
+        odd = self.rng.choice([0.0, self.rng.random() * 0.3])
+        quick = self.rng.random() < 0.5
         for _ in range(self.rng.choice([2, 5, 12, 150])):
-            program = Program(self._number(), self.rng.choice([0.0001, 0.002]))
+            program = Program(self._number(), 0.00002 if quick else self.rng.choice([0.0001, 0.002]))
             if self.rng.random() < odd:
                 program.fails = self.rng.random() < 0.4
                 program.flaky = actor.immortal and self.rng.random() < 0.3
                 program.large = self.rng.random() < 0.2
                 program.number += 200_000 * program.large
                 program.borrow = "forget"
-            expect = Expect(program.number, program.fails or not actor.immortal or actor.killed, actor=actor)
+            may_fail = program.fails or actor.may_fail(self.world.small)
+            expect = Expect(program.number, may_fail, [*actor.deps], actor=actor)
             calls.append((self.submitter.call(actor.ident, program, -1 if actor.immortal else 0), expect))
         for ident, expect in calls:
             self._expect(ident, expect)
@@ -297,6 +349,8 @@ class User:
         for ident in self.expected:
             self.check(ident)
         for actor in self.actors:
+            if actor.excused() or (actor.deps and self.world.small):
+                continue
             if actor.immortal and not actor.killed and not self.submitter.lives(actor.ident):
                 self.world.broken.append(f"actor {actor.ident.hex()[24:]} has ended although its handle is held")
             elif not actor.killed and self._ended_for_nothing(actor.ident):

@@ -8,7 +8,7 @@ replaced.
 from __future__ import annotations
 
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +31,7 @@ from hpc.core.wire import (
     HEADER,
     MAX_FRAME_BYTES,
     Chunk,
+    Done,
     LeaseLost,
     Message,
     NodeInfo,
@@ -48,6 +49,8 @@ ARENA_BYTES = 64 << 20
 #: In some seeds the arena has room for a few objects only, so that they move to disk and back.
 SMALL_ARENA_BYTES = 900 << 10
 DISK_BYTES = 1 << 40
+#: A process says within so many ticks what its raylet waits for.
+SILENT_TICKS = 8
 #: A frame's limit here, and that of the values in one message: such that the values of these small programs meet them.
 FRAME_BYTES = 6000
 VALUES_BYTES = 1000
@@ -88,6 +91,11 @@ class Process:
     direct: set[Address] = field(default_factory=set)
     #: What a worker's slot in the arena says that it runs.
     published: Callable[[], tuple[bytes, int]] = lambda: (b"", 0)
+    #: What its shell does after a frame of messages, and from time to time while user code computes.
+    on_frame: Callable[[], None] = lambda: None
+    on_background: Callable[[float], None] = lambda now: None
+    #: Whether its user code waits.
+    waits: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -139,6 +147,15 @@ class World:
         self.deaths = 0
         #: Promises that were seen to be broken on the way.
         self.broken: list[str] = []
+        #: How often a path was taken that few programs lead to.
+        self.processes: dict[Address, Process] = {}
+        #: Attempts of tasks and calls that have begun, those of which it was said that they never will, and those whose
+        #: outcome was sent.
+        self.begun: set[tuple[bytes, int]] = set()
+        self.never_begun: set[tuple[bytes, int]] = set()
+        self._silent: Counter[Address] = Counter()
+        self.answered: set[tuple[bytes, int]] = set()
+        self.paths: Counter[str] = Counter()
         self.nodes: dict[int, NodeSim] = {}
         self.links: dict[tuple[int, int], LossyLink] = {}
         self.loss = loss
@@ -191,7 +208,7 @@ class World:
         addr = Address(node.number, proc.proc)
         process = Process(addr, OwnerMachine(addr, idle_lease_s=0.02), on_message)
         process.machine.state.max_values_bytes = VALUES_BYTES
-        node.processes[proc.proc] = process
+        node.processes[proc.proc] = self.processes[addr] = process
         return process
 
     def _start_worker(self, node: NodeSim, proc: Proc) -> None:
@@ -204,6 +221,10 @@ class World:
             self._flush_raylet(node.number)
 
         self.clock.after(0.003 + self.rng.random() * 0.01, born)
+
+    def process_at(self, addr: Address) -> Process:
+        """The process that has, or had, this address."""
+        return self.processes[addr]
 
     def kill_process(self, process: Process, why: str = "was killed by SIGKILL", cause: LostCause = "crash") -> None:
         """A process ends; what it wrote to its sockets before is still read, then its raylet notices."""
@@ -301,20 +322,25 @@ class World:
         """What a process's shell does after each step: let go of memory, send, wake."""
         if not process.alive:
             return
+        self.send_left(process, everything)
+        woken = list(process.machine.woken)
+        process.machine.woken.clear()
+        for waiter in woken:
+            if waiter.callback is not None:
+                waiter.callback()
+
+    def send_left(self, process: Process, everything: bool) -> None:
+        """Send what the machine left."""
         machine = process.machine
         if machine.unpinned or machine.pins.unviewed:
             machine.pins.let_go()
         for dst, messages in machine.take_outbox(everything):
             self._from_process(process, dst, messages)
-        woken = list(machine.woken)
-        machine.woken.clear()
-        for waiter in woken:
-            if waiter.callback is not None:
-                waiter.callback()
 
     def _from_process(self, process: Process, dst: Address, messages: list[Message]) -> None:
         src = process.addr
         node = self.nodes[src.node]
+        self.answered.update((msg.task, msg.attempt) for msg in messages if type(msg) is Done)
         other = node.processes.get(dst.proc) if dst.node == src.node and dst.proc else None
         for body in encode_bodies(messages, self._too_large, self.frame_bytes):
             if other is not None and (dst in process.machine.state.paths or dst in process.direct):
@@ -510,6 +536,7 @@ class World:
                 self._drain(process, msg.worker)
         for other in process.machine.handle(src, messages):
             process.on_message(src, other)
+        process.on_frame()
         self.flush(process)
 
     def _read_direct(self, process: Process, src: Address) -> None:
@@ -542,8 +569,20 @@ class World:
                     if process.alive:
                         process.machine.objects.drain_dropped()
                         process.machine.tick(now)
+                        process.on_background(now)
                         self.flush(process, everything=True)
+                        self._check_word(node, process)
         if self.head_up:
             self.head.tick(now)
             self._flush_head()
         self.clock.after(self.tick_s, self._tick)
+
+    def _check_word(self, node: NodeSim, process: Process) -> None:
+        """What a raylet wants to hear of a process of its node it hears within some ticks."""
+        proc, raylet = process.addr.proc, node.machine
+        known = raylet.leasing.procs.get(proc)
+        silent = "that it goes on" if known is not None and known.blocked and not process.waits() else ""
+        silent = "what it does not read" if proc in raylet.store.asking else silent
+        self._silent[process.addr] = self._silent[process.addr] + 1 if silent else 0
+        if self._silent[process.addr] > SILENT_TICKS:
+            self.broken.append(f"process {process.addr} does not say {silent}")

@@ -145,8 +145,7 @@ class ActorHost:
         self.exiting = True
         worker = self.worker
         with worker.client.lock:
-            worker.executor.close()
-            worker.executor.ready.append((worker.client.addr, EndActor(self.ident, 0, EXITED)))
+            worker.loop.end_actor(self.ident, EXITED)
             worker.on_frame()
         worker.client.wake_done()
 

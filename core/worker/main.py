@@ -40,32 +40,27 @@ from hpc.core.wire import (
     ERROR,
     INLINE,
     Answer,
-    Blocked,
     Call,
-    Cancel,
     Cleared,
-    Consumed,
     CreateActor,
     Done,
     EndActor,
     FlushLogs,
     Result,
-    Retire,
     Task,
-    Unblocked,
 )
 from hpc.core.worker import record, signals
 from hpc.core.worker.actor import EXITED, ActorHost
 from hpc.core.worker.below import Adopted, end_programs, has_children
 from hpc.core.worker.deadlock import Deadlocks
 from hpc.core.worker.ending import end_child, exit_called, leave
-from hpc.core.worker.executor import Executor
 from hpc.core.worker.generators import ItemSender, run_generator, static_returns
 from hpc.core.worker.hook import SetupHook
 from hpc.core.worker.hosts import host
 from hpc.core.worker.interrupt import Interrupter
 from hpc.core.worker.job import enter_job
-from hpc.core.worker.packing import REPLY_BATCH, SHORT_US, Packing
+from hpc.core.worker.loop import ACKS_S, SHORT_US, Loop
+from hpc.core.worker.packing import Packing
 from hpc.core.worker.threads import ENVIRON, LeaseThreads
 from hpc.core.worker.threads import KEY as OMP
 from hpc.core.worker.title import IDLE, IDLE_S, Title
@@ -73,8 +68,6 @@ from hpc.core.worker.title import IDLE, IDLE_S, Title
 if TYPE_CHECKING:
     from hpc.core.node.spec import NodeSpec
 
-#: A task that runs longer has the tasks behind it given back.
-GIVE_BACK_S = 0.002
 #: A worker that is to end looks this often whether the objects that it owns are still needed.
 RETIRE_LOOK_S = 1.0
 
@@ -88,29 +81,24 @@ class Worker:
         self.client = Client(spec.dir, "worker", b"", proc)
         self.path = path
         self.packing = Packing(self.client)
-        self.executor = Executor()
+        client = self.client
+        loop = self.loop = Loop(client.machine, self, NEVER_BEGAN, client.lock, client.send_left, client.look)
+        self.executor, self.running, self.reply = loop.executor, loop.running, loop.reply
         self.functions = process.code
         self.hook = SetupHook(process.env, self.client)
-        self.executions: dict[bytes, int] = {}
         self.record = record.new_ring()
         self.actor: ActorHost | None = None
-        self.running: dict[bytes, TaskContext] = {}
-        self.started_at = 0.0
-        self.unsent = 0
-        self.retiring = False
-        self.blocked = 0
         self.spec = spec
         self._waiter: Waiter | None = None
         #: Called when something was read for the main thread, where that does not wait in `next_item`.
         self.wake: Callable[[], None] = lambda: None
         self.main_thread = threading.main_thread().ident or 0
-        self._main_task = b""
         #: What the slot in the arena says stays until the next task, or until there is none: a finished task that is
         #: taken for running is of no consequence, because its owner has been told.
         self._published = False
         self.interrupter = Interrupter(
-            lambda: self._main_task,
-            self.client.polling.stir,
+            lambda: loop.task,
+            client.polling.stir,
             borders=frozenset({Worker._run_task.__code__, ActorHost.construct.__code__, static_returns.__code__}),
             open=frozenset({run_generator.__code__}),
             calls=self.running,
@@ -119,10 +107,9 @@ class Worker:
         self.threads = LeaseThreads()
         self.title = Title()
         self.where = f"pid={self.pid}, node={spec.node}"
-        client = self.client
         arm("worker", client.machine, spec.config, spec.node, spec.dir)
-        client.machine.handlers.update(self.executor.handlers)
-        client.machine.handlers.update({Consumed: self._consumed, Retire: self._retire, FlushLogs: self._flush_logs})
+        client.machine.handlers.update(loop.handlers)
+        client.machine.handlers[FlushLogs] = self._flush_logs
         client.hooks = self
         client.sockets.listen(listener)
         current.client = client
@@ -135,19 +122,12 @@ class Worker:
 
     def on_frame(self) -> None:
         """What a frame of messages leads to. Called with the client's lock held, by whoever polls."""
-        executor = self.executor
-        if executor.replies:
-            for dst, reply in executor.replies:
-                self.client.machine.send(dst, reply)
-            executor.replies.clear()
-        if self.blocked and self.actor is None:
-            # Tasks sent before its owner knew that we wait: it must not wait for us, who may be waiting for it.
-            self._give_back()
-        if executor.cancelled:
-            self._handle_cancelled()
+        loop = self.loop
+        if loop.blocked or loop.replies or loop.cancelled:
+            loop.on_frame()
         self.wake()
         waiter = self._waiter
-        if waiter is not None and (executor.ready or self.retiring):
+        if waiter is not None and (loop.ready or loop.retiring):
             self._waiter = None
             waiter.needed = 0
             self.client.machine.woken.append(waiter)
@@ -164,12 +144,12 @@ class Worker:
         nodes = sorted(self.client.machine.state.nodes_used)
         self.client.machine.send(src, Answer(msg.req, True, msgpack.encode(nodes)))
 
-    def _retire(self, src: Address, msg: Retire) -> None:
-        self.retiring = True
-        if has_children():
-            _thread.start_new_thread(self._end_programs, (src,))
-        else:
-            self.client.machine.send(src, Cleared())
+    def ends_programs(self, raylet: Address) -> bool:
+        """Whether programs are left that the user's code has started. They are ended, and the raylet is told then."""
+        if not has_children():
+            return False
+        _thread.start_new_thread(self._end_programs, (raylet,))
+        return True
 
     def _end_programs(self, raylet: Address) -> None:
         """What takes a moment, on a thread of its own."""
@@ -177,38 +157,19 @@ class Worker:
         with self.client.lock:
             self.client.send_now(raylet, [Cleared()])
 
-    def _consumed(self, src: Address, msg: Consumed) -> None:
-        context = self.running.get(msg.task)
-        if context is not None and context.attempt == msg.attempt:
-            context.consumed = max(context.consumed, msg.count)
-            if context.on_consumed is not None:
-                context.on_consumed()
-
-    def _handle_cancelled(self) -> None:
-        for src, msg in self.executor.cancelled:
-            if isinstance(msg, Cancel):
-                context = self.running.get(msg.task)
-                if context is not None:
-                    context.cancelled = True
-                    if msg.recursive:
-                        self.client.machine.cancel_children(msg.task)
-                if self.actor is None:
-                    self.interrupter.cancel(msg.task)
-                elif (waiting := self.actor.cancel(msg.task)) is not None:
-                    self._never_run(src, waiting)
-                elif context is not None and not self.actor.is_async:
-                    self.interrupter.cancel_call(msg.task)
-            else:
-                self._never_run(src, msg)
-        self.executor.cancelled.clear()
-
-    def _never_run(self, src: Address, msg: Task | Call) -> None:
-        """It was cancelled before it began (the lock is held)."""
-        self.client.machine.send(src, Done(msg.task, msg.attempt, [NEVER_BEGAN]))
+    def interrupt(self, task: bytes, runs: bool) -> Call | None:
+        """Cancel a task or call that is not queued. Returns a call that waited for one of the actor's threads."""
+        if self.actor is None:
+            self.interrupter.cancel(task)
+        elif (waiting := self.actor.cancel(task)) is not None:
+            return waiting
+        elif runs and not self.actor.is_async:
+            self.interrupter.cancel_call(task)
+        return None
 
     def next_item(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
-        client, ready = self.client, self.executor.ready
+        client, loop, ready = self.client, self.loop, self.loop.ready
         while True:
             with client.lock:
                 if ready:
@@ -216,15 +177,13 @@ class Worker:
                 if self._published:
                     self._published = False
                     client.arena.publish(b"", 0, False)
-                client.machine.objects.drain_dropped()
-                done = self.retiring and not client.machine.is_needed()
+                ends = loop.idle()
                 waiter = self._waiter = Waiter(1)
                 client.machine.objects.drain_dropped()
                 client.send_left(everything=True)
-                self.unsent = 0
-            if done:
+            if ends:
                 self.exit("it was not needed any more")
-            client.wait_for(waiter, RETIRE_LOOK_S if self.retiring else None)
+            client.wait_for(waiter, RETIRE_LOOK_S if loop.retiring else None)
 
     def before_wait(self, needs: Needs | None) -> Callable[[], None] | None:
         """User code is about to wait: others may use the CPU, and must not wait for what is queued here."""
@@ -239,36 +198,29 @@ class Worker:
             self.actor.about_to_wait(me)
         resume = None
         with client.lock:
-            self._give_back()
+            self.loop.begin_wait(me == self.main_thread)
             if me == self.main_thread:
-                self.blocked += 1
-                client.machine.send(client.machine.raylet, Blocked())
                 resume = self._resume
             client.send_left(everything=True)
         return self.deadlocks.watch(me, needs, resume) if doubtful and needs is not None else resume
 
-    def _give_back(self) -> None:
-        """Tasks that wait here go elsewhere (the lock is held)."""
-        for dst, msg in self.executor.give_back():
-            self.client.machine.send(dst, msg)
-
     def _resume(self) -> None:
         with self.client.lock:
-            self.blocked -= 1
-            self.client.machine.send(self.client.machine.raylet, Unblocked())
+            self.loop.end_wait()
             self.client.send_left()
 
     def on_background(self) -> None:
         """On the background thread, while the main thread computes: if a task runs long, return the tasks queued behind
         it; if it was cancelled, signal it again."""
         self.interrupter.again()
-        self.adopted.look(time.monotonic())
-        if time.monotonic() - self.started_at > IDLE_S:
+        now, loop = time.monotonic(), self.loop
+        self.adopted.look(now)
+        if now - loop.began > IDLE_S:
             self.title.rest(self._running_name)
-        if self._main_task and self.executor.ready and time.monotonic() - self.started_at > GIVE_BACK_S:
+        if loop.holds_up(now):
             client = self.client
             with client.lock:
-                self._give_back()
+                loop.give_back()
                 client.send_left(everything=True)
 
     def write_as(self, name: str) -> None:
@@ -338,7 +290,8 @@ class Worker:
             self.threads.again()
         context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth, msg.fn)
         token = current_task.set(context)
-        start = self.started_at = time.monotonic()
+        loop = self.loop
+        start = loop.began = time.monotonic()
         self._published = True
         self.client.arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
         self.running[msg.task] = context
@@ -348,7 +301,7 @@ class Worker:
         met: list[bytes] = []
         retryable = False
         max_calls = 0
-        self._main_task = msg.task
+        loop.task = msg.task
         try:
             function, retry_on, max_calls = self.function(msg.fn)
             args, kwargs = self.packing.arguments(msg, met)
@@ -366,12 +319,12 @@ class Worker:
                 retryable = msg.retry_exceptions and (retry_on is None or isinstance(error, retry_on))
                 raise
             finally:
-                self._main_task = b""
+                loop.task = b""
                 args = kwargs = None  # type: ignore[assignment]
             results = self.packing.results(src, msg.task, msg.attempt, msg.num_returns, value)
             value = None
         except BaseException as error:
-            self._main_task = b""
+            loop.task = b""
             results = self.failure(msg.name, error)
         finally:
             current_task.reset(token)
@@ -380,17 +333,11 @@ class Worker:
         kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
         self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end, msg.fn))
-        spent = self.hook.failed or (bool(max_calls) and self._is_spent(msg.fn, max_calls))
+        spent = self.hook.failed or (bool(max_calls) and loop.is_last(msg.fn, max_calls))
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         if spent:
             with self.client.lock:
-                self.executor.close()  # what is queued behind it goes elsewhere
-                self.retiring = True
-
-    def _is_spent(self, fn: bytes, max_calls: int) -> bool:
-        """Whether this was the last execution of the function that this process may do."""
-        count = self.executions[fn] = self.executions.get(fn, 0) + 1
-        return count >= max_calls
+                loop.run_no_more()
 
     def failure(self, name: str, error: BaseException) -> list[Result]:
         """The result of a task that raised, which stands for all of its return values."""
@@ -401,27 +348,6 @@ class Worker:
         if isinstance(error, KeyboardInterrupt):
             return [cancelled_while_it_ran(name, error, self.where)]
         return [Result(ERROR, pack_error(name, error, self.where))]
-
-    def reply(self, src: Address, done: Done, met: list[bytes], later: bool = False) -> None:
-        """Send the outcome, or keep it for the next one's message; not before the owners of the references that were
-        among the arguments and are still held know of this node. With ``later`` the caller flushes."""
-        client = self.client
-        with client.lock:
-            machine = client.machine
-            if met:
-                machine.objects.drain_dropped()
-                machine.objects.when_acked(met, lambda: machine.send(src, done))
-            elif (box := machine.outbox.get(src)) is not None:
-                box.append(done)
-            else:
-                machine.outbox[src] = [done]
-            self.unsent += 1
-            full = self.unsent >= REPLY_BATCH
-            if not later and (done.run_us > SHORT_US or full):
-                self.unsent = 0
-                client.send_left(everything=True)
-        if full and not later:
-            client.look()  # one that has much to do does not come to wait, where it would read
 
     # -------------------------------------------------------------- actors
 
@@ -442,7 +368,7 @@ class Worker:
         self.write_as(msg.name)
         token = current_task.set(context)
         self.running[msg.actor] = context
-        self._main_task = msg.actor
+        self.loop.task = msg.actor
         start = time.monotonic()
         try:
             cls = self.function(msg.fn)
@@ -456,7 +382,7 @@ class Worker:
             results = self.failure(context.name, error)
             show_error(context.name, error)
         finally:
-            self._main_task = b""
+            self.loop.task = b""
             current_task.reset(token)
             self.running.pop(msg.actor, None)
         run_us = int((time.monotonic() - start) * 1e6)
@@ -466,7 +392,15 @@ class Worker:
         self.reply(src, done, met)
 
     def exit(self, why: str) -> NoReturn:
-        """End this process by intention; its raylet is told why first."""
+        """End this process by intention, once no outcome waits to be sent; its raylet is told why first."""
+        loop, client = self.loop, self.client
+        loop.retiring = True  # so that each frame wakes the waiter
+        deadline = time.monotonic() + ACKS_S
+        while not loop.may_end and time.monotonic() < deadline:
+            with client.lock:
+                waiter = self._waiter = Waiter(0 if loop.may_end else 1)
+                client.send_left(everything=True)
+            client.wait_for(waiter, deadline - time.monotonic())
         leave(self, why)
 
 

@@ -11,9 +11,6 @@ from hpc.core.owner.shell.client import Client
 from hpc.core.owner.shell.values import INLINE_BYTES
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, NO_ARGUMENTS, NONE, STORED, Result
 
-#: Replies of tasks shorter than this may wait for the next task's; after longer ones they are sent at once.
-SHORT_US = 200
-REPLY_BATCH = 64
 #: The value of a task that returned nothing, and its results.
 NOTHING = Result(INLINE, NONE)
 RETURNED_NONE = [NOTHING]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hpc.core.owner.shell.client import Client
     from hpc.core.worker.executor import Executor
     from hpc.core.worker.interrupt import Interrupter
+    from hpc.core.worker.loop import Loop
     from hpc.core.worker.packing import Packing
     from hpc.core.worker.record import Ring
     from hpc.core.worker.title import Title
@@ -51,8 +52,9 @@ class Works(Packs, Leaves, Protocol):
 
     #: Called when something was read for the main thread, where that does not wait in `next_item`.
     wake: Callable[[], None]
-    #: Replies that were not sent yet.
-    unsent: int
+
+    @property
+    def loop(self) -> Loop: ...
 
     @property
     def executor(self) -> Executor: ...

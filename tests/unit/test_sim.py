@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,18 +10,30 @@ import sys
 import pytest
 
 from hpc.core import wire
-from hpc.core.sim.run import run
+from hpc.core.sim.paths import PATHS
+from hpc.core.sim.run import Report, run
 
 #: HPC_TEST_SEEDS=10000: so many; and a third of it with dying heads.
 SEEDS = int(os.environ.get("HPC_TEST_SEEDS", 180))
 
 
+@functools.cache
+def plain(seed: int) -> Report:
+    return run(seed)
+
+
 @pytest.mark.parametrize("first", range(0, SEEDS, 60))
 def test_seeds_keep_all_promises(first):
     for seed in range(first, min(first + 60, SEEDS)):
-        report = run(seed)
+        report = plain(seed)
         assert not report.problems, f"python -m hpc.core.sim --seed {seed} --story: {report.problems}"
         assert report.tasks > 0
+
+
+def test_each_path_that_few_programs_lead_to_is_taken_by_one_seed_in_a_hundred():
+    taken = [set(plain(seed).paths) for seed in range(180)]
+    seldom = {path: times for path in PATHS if (times := sum(path in one for one in taken)) < 2}
+    assert not seldom
 
 
 def test_larger_clusters_and_longer_programs():
@@ -78,8 +91,8 @@ def test_drivers_and_workers_read_the_arena_in_the_seeds():
         simulation = Simulation(seed)
         assert not simulation.run().problems
         views += sum(user.glances.views for user in simulation.users)
-        fetched += sum(worker.reader.fetched for worker in simulation.workers.values())
-        admitted += sum(worker.reader.admitted for worker in simulation.workers.values())
+        fetched += sum(worker.steps.reader.fetched for worker in simulation.workers.values())
+        admitted += sum(worker.steps.reader.admitted for worker in simulation.workers.values())
     assert views > 20 and fetched > 20 and admitted > 5, (views, fetched, admitted)
 
 

@@ -117,6 +117,27 @@ class Serialized:
             copy(target[place : place + buffer.nbytes], buffer)
 
 
+def bytes_in_place(nbytes: int) -> tuple[bytes, int, int]:
+    """An array of so many bytes as it lies in the arena, but for the bytes: what stands before them, where they begin,
+    and the size of it all."""
+    import numpy as np
+
+    pickled = pickle.dumps(_Array(np.frombuffer), 5, buffer_callback=lambda buffer: False)
+    head = _HEAD.pack(_MAGIC, 1, len(pickled)) + struct.pack("<Q", nbytes) + pickled
+    place = (len(head) + ALIGN - 1) // ALIGN * ALIGN
+    return head, place, place + nbytes
+
+
+class _Array:
+    """Is pickled as an array of a buffer beside the pickle, which ``make`` makes."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._make, (pickle.PickleBuffer(b""), "u1")
+
+
 def _copy_slice(to: memoryview, source: memoryview) -> None:
     to[:] = source
 

@@ -816,7 +816,8 @@ class Answer(Message, tag=92):
 
 
 class KvPut(Message, tag=93):
-    """Set a key. With ``overwrite`` false an existing value stays; the answer's data is b"1" where it was set."""
+    """Set a key. The answer's data is the key's new version, as text. With ``overwrite`` false an existing value stays,
+    and the data is b"0" then."""
 
     req: int
     namespace: str
@@ -848,6 +849,36 @@ class KvKeys(Message, tag=96):
     req: int
     namespace: str
     key: bytes
+
+
+class Locate(Message, tag=182):
+    """To the owner of these objects: where are they? The answer's data is msgpack, for each (see `owner.places`): the
+    kind of its value, its size, the nodes."""
+
+    req: int
+    idents: list[bytes]
+
+
+class KvWatch(Message, tag=180):
+    """What has changed since version ``seen`` of the key, or with ``prefix`` of the keys that begin with it? Answered
+    when something has, which may be never. ``seen`` 0: the asker knows of no key, and wants those that there are.
+
+    The answer's data is msgpack: the version up to which the asker knows all now; all keys that there are, or None,
+    where the asker is to know others no more; and (key, version, value) of what has changed, the value None if it is
+    gone."""
+
+    req: int
+    namespace: str
+    key: bytes
+    prefix: bool
+    seen: int
+
+
+class KvUnwatch(Message, tag=181):
+    """The asker does not wait for the answer to a `KvWatch` any more."""
+
+    req: int
+    namespace: str
 
 
 class ClusterQuery(Message, tag=97):
@@ -1033,6 +1064,7 @@ AnyMessage = Union[
     KeepActor, FreeValues, CancelObject, StateQuery, StateAnswer, PgCreate, PgRemove, PgTable, PgWait,
     BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld, PgWarning, PgState, PleaseUnpin,
     FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted, LogQuery, LastRows, PlainAsk, PlainOffer, NodeTime,
+    KvWatch, KvUnwatch, Locate,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

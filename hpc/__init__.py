@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         remote_function,
         runtime_context,
         runtime_env,
+        spi,
         train,
         util,
     )
@@ -109,7 +110,7 @@ _HOME = {
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
     "actor", "cloudpickle", "cluster_utils", "cross_language", "exceptions", "internal", "job_config", "job_submission",
-    "remote_function", "runtime_context", "runtime_env", "train", "util",
+    "remote_function", "runtime_context", "runtime_env", "spi", "train", "util",
 )  # fmt: skip
 
 
@@ -179,6 +180,7 @@ __all__ = [
     "runtime_context",
     "runtime_env",
     "shutdown",
+    "spi",
     "timeline",
     "train",
     "util",

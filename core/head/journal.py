@@ -75,18 +75,20 @@ class NameGone(Op, frozen=True, tag=5):
 
 
 class KeySet(Op, frozen=True, tag=6):
-    """A key has a value."""
+    """A key has a value since this version (see `watch`)."""
 
     namespace: str
     key: bytes
     value: bytes
+    version: int
 
 
 class KeyGone(Op, frozen=True, tag=7):
-    """The key is deleted."""
+    """The key is deleted since this version."""
 
     namespace: str
     key: bytes
+    version: int
 
 
 class Answered(Op, frozen=True, tag=8):

@@ -19,6 +19,7 @@ from hpc.core.head.endings import Endings
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.nodes import Node, Promises
+from hpc.core.head.watch import Watches
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.wire import (
     WIRE_VERSION,
@@ -30,6 +31,8 @@ from hpc.core.wire import (
     KvGet,
     KvKeys,
     KvPut,
+    KvUnwatch,
+    KvWatch,
     Message,
     NameLookup,
     NameRegister,
@@ -92,6 +95,7 @@ class HeadMachine:
         self.kv: dict[tuple[str, bytes], bytes] = {}
         self.kv_bytes = 0
         self.endings = Endings()
+        self.watches = Watches(self.kv, lambda src, req, data: self._answer(src, req, True, data))
         #: The allocation that the session runs in: "scheduler" and "job_id".
         self.allocation: dict[str, str] = {}
         self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self)
@@ -107,7 +111,7 @@ class HeadMachine:
         self.promises = Promises(self.nodes, self._stale, epoch)
         self.groups = Groups(self.outbox, self.promises.new)
         self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.outbox)
-        self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached}
+        self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached, "watches": self.watches}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             **self.detached.handlers,
             ClusterQuery: self._on_query,
@@ -117,6 +121,8 @@ class HeadMachine:
             KvGet: self._on_kv_get,
             KvKeys: self._on_kv_keys,
             KvPut: self._on_kv_put,
+            KvUnwatch: self.watches.on_unwatch,
+            KvWatch: self.watches.on_watch,
             NameLookup: self._on_name_lookup,
             NameRegister: self._on_name_register,
             NameRelease: self._on_name_release,
@@ -153,6 +159,7 @@ class HeadMachine:
         self.epoch = epoch
         self.promises.begin(epoch)
         self.detached.begin(epoch)
+        self.watches.begin()
 
     def journal_parts(self) -> None:
         """Write down what has changed in the parts: called before anything is sent."""
@@ -256,6 +263,7 @@ class HeadMachine:
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
         self._tell_all(NodeDied(number, why))
         self.detached.node_gone(number, why)
+        self.watches.node_gone(number)
         self.demands.nodes_changed()
         self.groups.node_lost(number)
         self._serve()
@@ -276,6 +284,7 @@ class HeadMachine:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])
         self.groups.process_gone(msg.addr)
         self.detached.process_gone(msg.addr)
+        self.watches.process_gone(msg.addr)
         self._tell_all(msg, but=src.node)
 
     # -------------------------------------------------------------- demand
@@ -295,8 +304,9 @@ class HeadMachine:
 
     def _serve(self) -> None:
         """Tell of those who joined, reserve what placement groups wait for, and answer demands with tickets, oldest
-        first, as far as there is room in the last known columns."""
+        first, as far as there is room in the last known columns. What has changed of the keys is told before."""
         self._tell_joins()
+        self.watches.answer_changed()
         if not self.demands.table and not self.groups.are_waiting:
             return
         columns = self.snapshot()
@@ -350,8 +360,9 @@ class HeadMachine:
             return
         self.kv_bytes = size
         self.kv[key] = msg.value
-        self.journal.append(KeySet(*key, msg.value))
-        self._changed(src, msg.req, True, b"1")
+        version = self.watches.set(key)
+        self.journal.append(KeySet(*key, msg.value, version))
+        self._changed(src, msg.req, True, str(version).encode())
 
     def _on_kv_get(self, src: Address, msg: KvGet) -> None:
         value = self.kv.get((msg.namespace, msg.key))
@@ -364,7 +375,7 @@ class HeadMachine:
             keys = [k for k in [(msg.namespace, msg.key)] if k in self.kv]
         for key in keys:
             self.kv_bytes -= len(self.kv.pop(key))
-            self.journal.append(KeyGone(*key))
+            self.journal.append(KeyGone(*key, self.watches.delete(key)))
         self._changed(src, msg.req, True, str(len(keys)).encode())
 
     def _on_kv_keys(self, src: Address, msg: KvKeys) -> None:

@@ -38,7 +38,7 @@ def snapshot(machine: HeadMachine) -> Iterator[AnyOp]:
     for (namespace, name), named in machine.names.items():
         yield NameSet(namespace, name, named.actor, named.handle)
     for (namespace, key), value in machine.kv.items():
-        yield KeySet(namespace, key, value)
+        yield KeySet(namespace, key, value, machine.watches.version_of((namespace, key)))
     yield from machine.answered.values()
     for name, part in machine.parts.items():
         for row_key, row in part.rows():
@@ -70,10 +70,12 @@ def _key_set(machine: HeadMachine, op: KeySet) -> None:
     old = machine.kv.get((op.namespace, op.key), b"")
     machine.kv_bytes += len(op.value) - len(old)
     machine.kv[(op.namespace, op.key)] = op.value
+    machine.watches.restore((op.namespace, op.key), op.version, True)
 
 
 def _key_gone(machine: HeadMachine, op: KeyGone) -> None:
     machine.kv_bytes -= len(machine.kv.pop((op.namespace, op.key), b""))
+    machine.watches.restore((op.namespace, op.key), op.version, False)
 
 
 def _part_set(machine: HeadMachine, op: PartSet) -> None:

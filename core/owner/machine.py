@@ -25,6 +25,7 @@ from hpc.core.owner.leases import Leases
 from hpc.core.owner.lineage import Lineage
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.pins import Pins
+from hpc.core.owner.places import Places
 from hpc.core.owner.state import OwnerState, Sender
 from hpc.core.owner.streams import Streams
 from hpc.core.owner.tables import CallRec, Entry, LeasedWorker, OwnedActor, TaskRec
@@ -57,6 +58,7 @@ from hpc.core.wire import (
     LeaseInfeasible,
     LeaseLost,
     LeaseReclaim,
+    Locate,
     LocationAdded,
     Message,
     NodeDied,
@@ -103,6 +105,7 @@ class OwnerMachine:
         self.objects, self.streams, self.arguments, self.leases, self.tasks = objects, streams, arguments, leases, tasks
         self.withdraw, self.calls, self.lineage, self.actors, self.groups = withdraw, calls, lineage, actors, groups
         self.pins = pins = Pins(state)
+        self.places = Places(state)
         #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
         self.on_gone: Callable[[Address], None] = lambda addr: None
 
@@ -133,6 +136,7 @@ class OwnerMachine:
             LeaseInfeasible: leases.on_lease_infeasible,
             LeaseLost: leases.on_lease_lost,
             LeaseReclaim: leases.on_lease_reclaim,
+            Locate: self.places.on_locate,
             LocationAdded: lambda src, m: objects.on_location_added(m.ident, m.node),
             NodeDied: lambda src, m: self.node_gone(m.node, m.why),
             ObjectMissing: objects.on_object_missing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hpc.api.connection import ensure_client
+import hpc
 from hpc.train.config import RunConfig, ScalingConfig, UserCallback
 from hpc.train.controller import Backend, Controller
 from hpc.train.loop import parameter_count, state
@@ -63,7 +63,7 @@ class DataParallelTrainer:
         if progress is not None and not isinstance(progress, (bool, Progress)):
             raise TypeError(f"progress must be a bool or a Progress, not {type(progress).__name__}")
         shown = Progress() if progress is True else progress or None
-        ensure_client()
+        hpc.get_runtime_context()  # connects, where there is no session yet
         watchers: list[UserCallback] = [shown] if shown else []
         controller = Controller(
             self.train_loop_per_worker,

@@ -28,8 +28,8 @@ SHELLS = {
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (
-        "arena_use callbacks client collecting cuts defects fetching forked join polling printed sockets spin stacks "
-        "unhandled values"
+        "arena_use buffers callbacks client collecting cuts defects fetching forked join polling printed sockets spin "
+        "stacks unhandled values watching"
     ),
     "core/policy": "",
     "core/process": "ending",

@@ -10,17 +10,27 @@ from pathlib import Path
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 ROOT = Path(__file__).resolve().parents[2]
 #: Modules at the top of hpc/: each is a public name, of Ray's or ours, in docs/api.md.
 NAMES = {
     "actor", "cloudpickle", "cluster_utils", "cross_language", "exceptions", "internal", "job_config", "job_submission",
-    "remote_function", "runtime_context", "runtime_env",
+    "remote_function", "runtime_context", "runtime_env", "spi",
 }  # fmt: skip
 #: What a package has beside its names.
 ITS_OWN = {"__init__", "__main__", "_version"}
 #: Folders: libraries, which users import too, and rooms, which they do not.
 LIBRARIES = {"train", "util"}
 ROOMS = {"api", "cli", "doctor", "host", "launch", "settings", "state"}
+#: Modules of hpc/util that are a part of how Ray's names are made. All others are libraries like hpc/train: a contract
+#: in pyproject.toml holds them to the public names and `hpc.spi`.
+BELOW = {
+    "check_serialize", "client", "node", "placement_group", "scheduling_strategies", "serialization", "state",
+}  # fmt: skip
 #: Modules that offer what another one makes: a class says the module from which it is imported.
 FACES = ("hpc.actor", "hpc.remote_function", "hpc.util.placement_group", "hpc.util.scheduling_strategies")
 
@@ -54,6 +64,21 @@ def test_names_at_the_top_are_public_and_documented():
 def test_a_file_at_the_top_says_that_it_has_public_names(name):
     first = (ast.get_docstring(ast.parse((ROOT / "hpc" / f"{name}.py").read_text())) or "").split("\n\n")[0]
     assert "public name" in first, f"hpc/{name}.py: the first sentence says which public names it has"
+
+
+def library_contract() -> dict[str, list[str]]:
+    """The import contract of the libraries."""
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (found,) = [one for one in tables if one["name"].startswith("libraries use")]
+    return found
+
+
+def test_each_library_is_held_to_the_public_names():
+    modules = {path.stem for path in (ROOT / "hpc" / "util").iterdir() if not path.stem.startswith("__")}
+    libraries = {f"hpc.util.{name}" for name in modules - BELOW} | {"hpc.train"}
+    assert set(library_contract()["source_modules"]) == libraries
+    rooms = {f"hpc.{name}" for name in (*ROOMS, "core", "launchers", "templates")}
+    assert set(library_contract()["forbidden_modules"]) == rooms
 
 
 @pytest.mark.parametrize("name", FACES)

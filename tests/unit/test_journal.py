@@ -55,8 +55,8 @@ operations = st.one_of(
     st.builds(Died, st.builds(info, numbers, st.just(False), words)),
     st.builds(NameSet, words, words, blobs, blobs),
     st.builds(NameGone, words, words),
-    st.builds(KeySet, words, blobs, blobs),
-    st.builds(KeyGone, words, blobs),
+    st.builds(KeySet, words, blobs, blobs, numbers),
+    st.builds(KeyGone, words, blobs, numbers),
     st.builds(Answered, numbers, numbers, numbers, st.booleans(), blobs, words),
     st.builds(
         PartSet, words, st.binary(max_size=3), st.recursive(numbers | words, lambda inner: st.lists(inner, max_size=3))
@@ -105,7 +105,8 @@ def messages():
 
 def state(machine):
     infos = {n: node.info for n, node in machine.nodes.items()}
-    return infos, machine.dead, machine.names, machine.kv, machine.kv_bytes, machine.answered
+    versions = {key: machine.watches.version_of(key) for key in machine.kv}, machine.watches.version
+    return infos, machine.dead, machine.names, machine.kv, machine.kv_bytes, machine.answered, versions
 
 
 @settings(max_examples=60)
@@ -157,16 +158,16 @@ def test_rows_of_parts_are_written_when_they_have_changed():
 def test_the_file_cuts_a_torn_tail_and_goes_on(tmp_path):
     first = JournalFile(str(tmp_path))
     assert first.read() == []
-    first.append([KeySet("", b"a", b"1"), KeySet("", b"b", b"2")])
+    first.append([KeySet("", b"a", b"1", 1), KeySet("", b"b", b"2", 1)])
     first.close()
     with open(first.path, "ab") as file:
-        file.write(encode(KeySet("", b"c", b"3"))[:-1])
+        file.write(encode(KeySet("", b"c", b"3", 1))[:-1])
     second = JournalFile(str(tmp_path))
-    assert second.read() == [KeySet("", b"a", b"1"), KeySet("", b"b", b"2")]
-    second.append([KeyGone("", b"a")])
+    assert second.read() == [KeySet("", b"a", b"1", 1), KeySet("", b"b", b"2", 1)]
+    second.append([KeyGone("", b"a", 2)])
     second.close()
     third = JournalFile(str(tmp_path))
-    assert third.read() == [KeySet("", b"a", b"1"), KeySet("", b"b", b"2"), KeyGone("", b"a")]
+    assert third.read() == [KeySet("", b"a", b"1", 1), KeySet("", b"b", b"2", 1), KeyGone("", b"a", 2)]
     third.close()
 
 
@@ -175,24 +176,24 @@ def test_a_journal_that_has_grown_is_written_anew(tmp_path, monkeypatch):
     file = JournalFile(str(tmp_path))
     file.read()
     while not file.has_grown:
-        file.append([KeySet("", b"same", bytes(50))])
-    file.compact([KeySet("", b"same", b"last")])
+        file.append([KeySet("", b"same", bytes(50), 1)])
+    file.compact([KeySet("", b"same", b"last", 1)])
     assert not file.has_grown
-    file.append([KeySet("", b"other", b"1")])
+    file.append([KeySet("", b"other", b"1", 1)])
     file.close()
     again = JournalFile(str(tmp_path))
-    assert again.read() == [KeySet("", b"same", b"last"), KeySet("", b"other", b"1")]
+    assert again.read() == [KeySet("", b"same", b"last", 1), KeySet("", b"other", b"1", 1)]
     again.close()
 
 
 def test_an_interrupted_rewriting_leaves_the_old_journal(tmp_path, monkeypatch):
     file = JournalFile(str(tmp_path))
     file.read()
-    file.append([KeySet("", b"a", b"1")])
+    file.append([KeySet("", b"a", b"1", 1)])
     monkeypatch.setattr(journal_file.os, "rename", lambda a, b: (_ for _ in ()).throw(OSError("no")))
     with pytest.raises(OSError, match="no"):
         file.compact([])
     file.close()
     again = JournalFile(str(tmp_path))
-    assert again.read() == [KeySet("", b"a", b"1")]
+    assert again.read() == [KeySet("", b"a", b"1", 1)]
     again.close()

@@ -40,22 +40,41 @@ class ArenaUse:
     def store(self, ident: bytes, data: serialization.Serialized, keep: bool = True) -> None:
         """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it."""
         line = self._line
-        offset = self._alloc(ident, data.size)
+        offset, space = self.reserve(ident, data.size)
         try:
-            data.write_into(self.arena.writable(offset, data.size), copy)
-        except BaseException as error:
+            data.write_into(space, copy)
+        except BaseException:
             with line.lock:
-                self._pins.abandoned(offset)
-                line.send_left()
+                self.abandon(offset)
+            raise
+        with line.lock:
+            self.seal(ident, offset, data.size, keep)
+
+    def reserve(self, ident: bytes, size: int) -> tuple[int, memoryview]:
+        """Space in this node's arena for an object of this id: where it is, and a view to write into. Raises
+        ObjectStoreFullError."""
+        offset = self._alloc(ident, size)
+        try:
+            return offset, self.arena.writable(offset, size)
+        except BaseException as error:
+            with self._line.lock:
+                self.abandon(offset)
             if isinstance(error, OSError):
                 raise exceptions.ObjectStoreFullError(
-                    f"this node has no memory for {data.size} bytes more in the object store ({error.strerror}); its "
+                    f"this node has no memory for {size} bytes more in the object store ({error.strerror}); its "
                     "size is a promise that the machine (or the job's memory limit) did not keep: set a smaller one"
                 ) from None
             raise
-        with line.lock:
-            self._pins.sealed(ident, offset, data.size, keep)
-            line.send_left()
+
+    def seal(self, ident: bytes, offset: int, size: int, keep: bool = True) -> None:
+        """All is written: from now on it can be read (the lock is held)."""
+        self._pins.sealed(ident, offset, size, keep)
+        self._line.send_left()
+
+    def abandon(self, offset: int) -> None:
+        """Give space back that is not sealed (the lock is held)."""
+        self._pins.abandoned(offset)
+        self._line.send_left()
 
     def _alloc(self, ident: bytes, size: int) -> int:
         """Space in the arena. A raylet whose store is full answers when there is room, or that there will be none."""

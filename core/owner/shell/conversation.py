@@ -124,6 +124,16 @@ class Conversation:
             if len(machine.outbox[HEAD]) >= HEAD_BATCH:
                 line.send_left(everything=True)
 
+    def open(self, build: Callable[[int], Message], waiter: Waiter) -> Pending:
+        """Ask the head what it may answer much later, or never; ``waiter`` needs nothing more then (the lock is
+        held)."""
+        question, _ = self._begin(lambda number: (HEAD, build(number)), waiter)
+        return question
+
+    def drop(self, question: Pending) -> None:
+        """Nobody waits for the answer any more (the lock is held)."""
+        self._give_up(question)
+
     def when_answered(self, build: Callable[[int], Message], then: Callable[[Answer], None]) -> None:
         """Ask the head, and have ``then`` called with the answer outside the lock (the lock is held)."""
 

@@ -1,0 +1,278 @@
+"""The public names for libraries that are built on hpc: what a library needs of the runtime beside Ray's names.
+
+A library of this project (train, and those to come) uses `hpc`'s names and these, and nothing below. All of them
+connect to a session first where there is none, and raise SessionLostError where it is gone.
+
+* `whoami`: which process this is.
+* `kv_put`, `kv_get`, `kv_delete`, `kv_keys`: small values that the head keeps; `watch`: wait for their changes.
+* `places`: where objects lie, and how large they are.
+* `allocate`: fill an object in the node's shared memory without a copy; `view`: read one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from hpc.api.connection import ensure_client
+from hpc.api.objects import get
+from hpc.core.exceptions import HpcError
+from hpc.core.ids import Address
+from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
+from hpc.core.owner.places import PENDING, UNKNOWN
+from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.shell.buffers import Buffer
+from hpc.core.owner.shell.locating import locate
+from hpc.core.owner.shell.watching import KeyWatch
+from hpc.core.process.context import current_task, process
+from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
+
+#: The largest value of a key. What is larger is an object (`hpc.put`), and the key has what leads to it.
+MAX_VALUE_BYTES = MAX_VALUES_BYTES
+#: What the head keeps for libraries stands in namespaces that begin so, apart from its own.
+_SPACE = "spi:"
+#: How long owners of objects may take to say where those lie.
+PLACES_TIMEOUT_S = 10.0
+
+
+# ---------------------------------------------------------------- identity
+
+
+class Identity(NamedTuple):
+    """Which process this is. ``process`` is its address, unique in the session and never used again: node number and
+    number on the node. ``actor`` and ``task`` are None outside of actors and tasks; a method's call is a task."""
+
+    session: str
+    kind: Literal["driver", "worker"]
+    process: Address
+    node: NodeID
+    worker: WorkerID
+    job: JobID
+    actor: ActorID | None
+    task: TaskID | None
+
+
+def whoami() -> Identity:
+    """The identity of this process, and the task that runs in this thread."""
+    client = ensure_client()
+    context = current_task.get()
+    session = client.registered.session
+    return Identity(
+        session,
+        "driver" if client.kind == "driver" else "worker",
+        client.addr,
+        NodeID.from_hex(str(client.addr.node)),
+        WorkerID.from_hex(str(client.addr)),
+        JobID.from_hex(session),
+        ActorID(process.actor) if process.actor else None,
+        TaskID(context.task) if context is not None else None,
+    )
+
+
+# ---------------------------------------------------------------- keys and their changes
+
+
+def kv_put(namespace: str, key: str, value: bytes, *, overwrite: bool = True) -> int:
+    """Set a key. Returns its version: a number that each change of any key raises. 0 where ``overwrite`` is False and
+    the key has a value, which stays then. All keys outlive a restart of the head, and end with the session.
+
+    Raises ValueError for a value of more than `MAX_VALUE_BYTES` (8 MiB), TypeError for what is no bytes, HpcError when
+    the head has no room for it (256 MiB for all)."""
+    data, space = bytes(memoryview(value)), _space(namespace)
+    if len(data) > MAX_VALUE_BYTES:
+        raise ValueError(
+            f"the value of key {key!r} has {len(data)} bytes, more than {MAX_VALUE_BYTES}: put it into the object store"
+        )
+    return int(_ask(lambda req: KvPut(req, space, key.encode(), data, overwrite)).data)
+
+
+def kv_get(namespace: str, key: str) -> bytes | None:
+    """The value of a key; None if there is none."""
+    space = _space(namespace)
+    answer = ensure_client().conversation.ask_head(lambda req: KvGet(req, space, key.encode()))
+    return answer.data if answer.ok else None
+
+
+def kv_delete(namespace: str, key: str, *, prefix: bool = False) -> int:
+    """Delete a key, or with ``prefix`` all that begin with it. Returns how many there were."""
+    space = _space(namespace)
+    return int(_ask(lambda req: KvDelete(req, space, key.encode(), prefix)).data)
+
+
+def kv_keys(namespace: str, prefix: str = "") -> list[str]:
+    """The keys that begin with ``prefix``, sorted."""
+    space = _space(namespace)
+    found: list[bytes] = msgspec.msgpack.decode(_ask(lambda req: KvKeys(req, space, prefix.encode())).data)
+    return sorted(key.decode() for key in found)
+
+
+class Change(NamedTuple):
+    """A key that has changed: its value now, or None if it is deleted, and the version of that."""
+
+    key: str
+    value: bytes | None
+    version: int
+
+
+class Watch:
+    """The changes of keys, without polling: the head answers when there is one, and heads may die meanwhile.
+
+    A watch tells the state, not the history: of a key that was set five times since one looked, the last value. The
+    first time it tells all keys that there are; where there are none it waits for one. One thread, or one coroutine,
+    waits at a time::
+
+        with spi.watch("serve", "config/", prefix=True) as watch:
+            for changes in watch:
+                ...
+
+    ``async for`` waits without holding the event loop.
+    """
+
+    def __init__(self, namespace: str, key: str, prefix: bool) -> None:
+        client = ensure_client()
+        self._keys = KeyWatch(client, client.conversation, _space(namespace), key.encode(), prefix)
+
+    def next(self, timeout_s: float | None = None) -> list[Change]:
+        """What has changed since the last time, the oldest change first. [] if nothing does within ``timeout_s``
+        seconds.
+
+        Raises SessionLostError if the session is gone, ValueError if the watch is closed."""
+        return [Change(key.decode(), value, version) for key, value, version in self._keys.next(timeout_s)]
+
+    async def next_async(self) -> list[Change]:
+        """The same for coroutines, without a limit: see `asyncio.wait_for`. A wait that is cancelled loses nothing."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+        while True:
+            changed.clear()
+            self._keys.waiter(lambda: _call_soon(loop, changed.set))
+            await changed.wait()
+            found = self._keys.take()
+            if found:
+                return [Change(key.decode(), value, version) for key, value, version in found]
+
+    def close(self) -> None:
+        """Watch no more. Closing again changes nothing."""
+        self._keys.close()
+
+    def __iter__(self) -> Iterator[list[Change]]:
+        while True:
+            yield self.next()
+
+    async def __aiter__(self) -> AsyncIterator[list[Change]]:
+        while True:
+            yield await self.next_async()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def watch(namespace: str, key: str = "", *, prefix: bool = False) -> Watch:
+    """Watch a key, or with ``prefix`` all that begin with it (all of the namespace with the empty one)."""
+    return Watch(namespace, key, prefix)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, call: Any) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call)
+
+
+def _space(namespace: str) -> str:
+    if not isinstance(namespace, str) or not namespace:
+        raise ValueError(f"the namespace must be a name, not {namespace!r}")
+    return _SPACE + namespace
+
+
+def _ask(build: Any) -> Answer:
+    answer = ensure_client().conversation.ask_head(build)
+    if not answer.ok:
+        raise HpcError(answer.why)
+    return answer
+
+
+# ---------------------------------------------------------------- objects
+
+
+class Place(NamedTuple):
+    """Where an object is. ``state``: "pending" (no value yet), "inline" (small: with its owner, and wherever it is
+    used), "stored" (in the memory, or on the disk, of ``nodes``), "failed" (its value is an error), "unknown" (its
+    owner has ended, or did not answer). ``size_bytes``: of the value as it lies or travels; 0 where there is none."""
+
+    state: Literal["pending", "inline", "stored", "failed", "unknown"]
+    size_bytes: int
+    nodes: tuple[NodeID, ...]
+
+
+def places(refs: Sequence[ObjectRef[Any]], timeout_s: float = PLACES_TIMEOUT_S) -> list[Place]:
+    """Where these objects lie now, in their order. Objects of this process (what it has put, and what its tasks return)
+    cost no message; each other owner is asked once for all of its own. A hint: a copy may be made or lost at any time.
+
+    Raises TypeError for what is no reference."""
+    for ref in refs:
+        if not isinstance(ref, ObjectRef):
+            raise TypeError(f"places takes references, not {type(ref).__name__}")
+    client = ensure_client()
+    return [_place(*row) for row in locate(client, client.conversation, refs, timeout_s)]
+
+
+def _place(kind: int, size: int, nodes: tuple[int, ...]) -> Place:
+    if kind == STORED:
+        return Place("stored", size, tuple(NodeID.from_hex(str(node)) for node in nodes))
+    if kind == INLINE:
+        return Place("inline", size, ())
+    return Place("pending" if kind == PENDING else "unknown" if kind == UNKNOWN else "failed", 0, ())
+
+
+def allocate(nbytes: int) -> Buffer:
+    """Space for an object of so many bytes in this node's memory: it is filled through ``view`` and made an object by
+    ``seal``, so that what is computed into its place is never copied. `hpc.get` of the object gives a read-only numpy
+    array of bytes on whichever node, `view` a memoryview.
+
+    Raises ObjectStoreFullError if there is no room and none becomes free, ValueError for a negative size."""
+    if isinstance(nbytes, bool) or not isinstance(nbytes, int):
+        raise TypeError(f"a buffer has a number of bytes, not {type(nbytes).__name__}")
+    if nbytes < 0:
+        raise ValueError(f"a buffer cannot have {nbytes} bytes")
+    client = ensure_client()
+    return Buffer(client, nbytes)
+
+
+def view(ref: ObjectRef[Any], timeout_s: float | None = None) -> memoryview:
+    """The bytes of an object that was a buffer: a read-only view of this node's memory, to which they are brought
+    first. It keeps the object in place as long as it lives.
+
+    Raises GetTimeoutError if they are not here within ``timeout_s`` seconds, TypeError for another kind of object, and
+    what `hpc.get` raises."""
+    import numpy as np
+
+    value = get(ref, timeout=timeout_s)
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 1:
+        raise TypeError(f"the object is no buffer, but {type(value).__name__}")
+    return memoryview(value)  # type: ignore[arg-type]
+
+
+__all__ = [
+    "MAX_VALUE_BYTES",
+    "Address",
+    "Buffer",
+    "Change",
+    "Identity",
+    "Place",
+    "Watch",
+    "allocate",
+    "kv_delete",
+    "kv_get",
+    "kv_keys",
+    "kv_put",
+    "places",
+    "view",
+    "watch",
+    "whoami",
+]

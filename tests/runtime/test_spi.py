@@ -1,0 +1,295 @@
+"""The names for libraries: identity, keys and their changes, places of objects, buffers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import numpy as np
+import pytest
+
+import hpc
+from hpc import spi
+from hpc.exceptions import GetTimeoutError, ObjectStoreFullError
+from runtime.running import eventually, kill9, local_nodes, on, store_stats
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def session():
+    with local_nodes(2, num_cpus=2) as session:
+        yield session
+
+
+@pytest.fixture
+def space(request):
+    """A namespace of this test's own."""
+    return request.node.name
+
+
+# ---------------------------------------------------------------- identity
+
+
+@hpc.remote
+def identity():
+    return spi.whoami()
+
+
+@hpc.remote
+class Host:
+    def identity(self):
+        return spi.whoami()
+
+    def pid(self):
+        import os
+
+        return os.getpid()
+
+    def put(self, nbytes):
+        self.kept = hpc.put(np.ones(nbytes, np.uint8))
+        return [self.kept]
+
+    def places(self, refs):
+        return spi.places(refs)
+
+
+def test_each_process_knows_what_it_is(session):
+    me = spi.whoami()
+    assert (me.kind, me.actor, me.task) == ("driver", None, None)
+    assert me.session == hpc.get_runtime_context().get_session_name() and me.job.hex() == me.session
+    ref = identity.options(scheduling_strategy=on(2)).remote()
+    task = hpc.get(ref)
+    assert (task.kind, task.actor, task.node.hex(), task.process.node) == ("worker", None, "2", 2)
+    assert task.task == ref.task_id() and task.worker.hex() == str(task.process)
+    host = Host.remote()
+    call = hpc.get(host.identity.remote())
+    assert call.actor == host._actor_id and call.task is not None and call.session == me.session
+    assert len({me.process, task.process, call.process}) == 3
+
+
+# ---------------------------------------------------------------- keys
+
+
+def test_keys_are_set_read_listed_and_deleted(session, space):
+    first = spi.kv_put(space, "a/1", b"one")
+    assert spi.kv_put(space, "a/2", b"two") > first
+    assert spi.kv_put(space, "a/1", b"other", overwrite=False) == 0
+    assert [spi.kv_get(space, key) for key in ("a/1", "a/2", "b")] == [b"one", b"two", None]
+    assert spi.kv_keys(space) == spi.kv_keys(space, "a/") == ["a/1", "a/2"] and spi.kv_keys(space, "b") == []
+    assert spi.kv_get(space + "x", "a/1") is None, "namespaces are apart"
+    assert spi.kv_delete(space, "a/2") == 1 and spi.kv_delete(space, "a/2") == 0
+    assert spi.kv_delete(space, "a", prefix=True) == 1 and spi.kv_keys(space) == []
+
+
+def test_what_cannot_be_a_value_is_refused(session, space):
+    with pytest.raises(ValueError, match="object store"):
+        spi.kv_put(space, "a", bytes(spi.MAX_VALUE_BYTES + 1))
+    with pytest.raises(TypeError):
+        spi.kv_put(space, "a", "text")
+    with pytest.raises(ValueError, match="namespace"):
+        spi.kv_put("", "a", b"")
+    assert spi.kv_put(space, "a", bytes(spi.MAX_VALUE_BYTES))
+    with spi.watch(space, "a") as watch:
+        assert len(watch.next(10)[0].value) == spi.MAX_VALUE_BYTES
+    spi.kv_delete(space, "a")
+
+
+def test_a_watch_tells_what_is_there_and_then_each_change(session, space):
+    spi.kv_put(space, "c/1", b"1")
+    with spi.watch(space, "c/", prefix=True) as watch:
+        assert [(c.key, c.value) for c in watch.next(10)] == [("c/1", b"1")]
+        assert watch.next(0.05) == [], "nothing has changed"
+        version = spi.kv_put(space, "c/2", b"2")
+        assert watch.next(10) == [spi.Change("c/2", b"2", version)]
+        for value in (b"3", b"4", b"5"):
+            spi.kv_put(space, "c/1", value)
+        spi.kv_put(space, "d", b"other")
+        last: dict[str, bytes | None] = {}
+        eventually(lambda: last.update({c.key: c.value for c in watch.next(0.5)}) or last.get("c/1") == b"5")
+        spi.kv_delete(space, "c/1")
+        assert [(c.key, c.value) for c in watch.next(10)] == [("c/1", None)]
+    with pytest.raises(ValueError, match="closed"):
+        watch.next(0)
+    watch.close()
+
+
+def test_a_watch_that_ends_leaves_no_question_at_the_head(session, space):
+    from hpc.core.process.current import need_client
+
+    asked = need_client().machine.state.asked
+    before = len(asked)
+    watch, other = spi.watch(space, "never"), spi.watch(space, "never")
+    assert watch.next(0.01) == other.next(0.01) == []
+    assert len(asked) == before + 2, "one question each, however often one waits"
+    assert watch.next(0.01) == [] and len(asked) == before + 2
+    watch.close()
+    del other
+    gc.collect()
+    eventually(lambda: len(asked) == before)
+
+
+def test_workers_and_coroutines_watch_too(session, space):
+    @hpc.remote
+    def follow(space):
+        with spi.watch(space, "go") as watch:
+            return watch.next(20)[0].value
+
+    @hpc.remote
+    class Follower:
+        def __init__(self):
+            self.waited = asyncio.Event()
+
+        async def follow(self, space):
+            seen = []
+            with spi.watch(space, "", prefix=True) as watch:
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(watch.next_async(), 0.01)
+                self.waited.set()
+                async for changes in watch:
+                    seen += [(change.key, change.value) for change in changes]
+                    if "end" in dict(seen):
+                        return seen
+
+        async def ready(self):
+            return await self.waited.wait()
+
+    follower = Follower.remote()
+    found = follower.follow.remote(space)
+    waiting = [follow.options(scheduling_strategy=on(node), num_cpus=0).remote(space) for node in (1, 2)]
+    assert hpc.get(follower.ready.remote(), timeout=20), "its event loop is free while it watches"
+    spi.kv_put(space, "go", b"now")
+    assert hpc.get(waiting, timeout=20) == [b"now", b"now"]
+    spi.kv_put(space, "end", b"")
+    assert hpc.get(found, timeout=20) == [("go", b"now"), ("end", b"")]
+
+
+# ---------------------------------------------------------------- places
+
+
+def test_places_say_where_objects_lie_and_how_large_they_are(session, tmp_path):
+    @hpc.remote
+    def make(nbytes):
+        return bytes(nbytes)
+
+    @hpc.remote
+    def wait(gate):
+        eventually(gate.exists, 30)
+
+    @hpc.remote
+    def fail():
+        raise ValueError
+
+    gate = tmp_path / "gate"
+    small, large, bad = make.remote(10), make.options(scheduling_strategy=on(2)).remote(MIB), fail.remote()
+    late = wait.remote(gate)
+    hpc.wait([small, large, bad], num_returns=3, timeout=20, fetch_local=False)
+    found = spi.places([small, large, bad, late, large])
+    assert [place.state for place in found] == ["inline", "stored", "failed", "pending", "stored"]
+    assert [str(node.hex()) for node in found[1].nodes] == ["2"] and found[1] == found[4]
+    assert MIB <= found[1].size_bytes < MIB + 1000 and 10 <= found[0].size_bytes < 100
+    hpc.get(large)
+    eventually(lambda: len(spi.places([large])[0].nodes) == 2)
+    gate.touch()
+    hpc.wait([late], timeout=20)
+    assert spi.places([]) == []
+    with pytest.raises(TypeError, match="references"):
+        spi.places([1])
+
+
+def test_owners_are_asked_for_theirs_and_one_that_is_gone_knows_nothing(session):
+    host = Host.options(scheduling_strategy=on(2)).remote()
+    (theirs,) = hpc.get(host.put.remote(MIB))
+    mine = hpc.put(np.zeros(MIB, np.uint8))
+    here, there = spi.places([mine, theirs])
+    assert ([n.hex() for n in here.nodes], [n.hex() for n in there.nodes]) == (["1"], ["2"])
+    assert hpc.get(host.places.remote([mine, theirs])) == [here, there]
+    kill9(hpc.get(host.pid.remote()))
+    eventually(lambda: spi.places([theirs], timeout_s=5)[0].state in ("unknown", "failed"))
+    assert spi.places([mine])[0].state == "stored"
+
+
+# ---------------------------------------------------------------- buffers
+
+
+@hpc.remote
+def total(array):
+    return int(np.asarray(array).sum()), bool(np.asarray(array).flags.writeable)
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 1000, 3 * MIB + 1])
+def test_a_buffer_becomes_an_object_that_all_nodes_read(session, nbytes):
+    buffer = spi.allocate(nbytes)
+    np.frombuffer(buffer.view, np.uint8)[:] = 1
+    assert buffer.view.nbytes == nbytes and not buffer.view.readonly
+    ref = buffer.seal()
+    assert hpc.get([total.options(scheduling_strategy=on(n)).remote(ref) for n in (1, 2)]) == [(nbytes, False)] * 2
+    seen = spi.view(ref)
+    assert seen.readonly and bytes(seen[:2]) == b"\1\1"[:nbytes] and len(seen) == nbytes
+    with pytest.raises(ValueError, match="sealed"):
+        buffer.seal()
+    with pytest.raises(ValueError):
+        buffer.view[:1] = b"0"
+
+
+def test_a_worker_fills_a_buffer_in_place(session):
+    @hpc.remote
+    def squares(count):
+        with spi.allocate(8 * count) as buffer:
+            out = np.frombuffer(buffer.view, np.int64)
+            np.multiply(np.arange(count), np.arange(count), out=out)
+            del out
+            return [buffer.seal()]
+
+    task = squares.options(scheduling_strategy=on(2)).remote(100_000)
+    (ref,) = hpc.get(task)
+    assert int(np.frombuffer(spi.view(ref), np.int64)[-1]) == 99_999**2
+    assert int(hpc.get(ref).view(np.int64)[1000]) == 1_000_000
+
+
+def test_nobody_writes_into_what_is_sealed(session):
+    buffer = spi.allocate(1000)
+    array = np.frombuffer(buffer.view, np.uint8)
+    with pytest.raises(ValueError, match="in use"):
+        buffer.seal()
+    part = buffer.view[10:20]
+    del array
+    with pytest.raises(ValueError, match="in use"):
+        buffer.seal()
+    part[:] = bytes(range(10))
+    del part
+    assert bytes(spi.view(buffer.seal())[10:14]) == b"\0\1\2\3"
+
+
+def test_space_that_is_not_sealed_comes_back_with_the_last_view(session):
+    gc.collect()
+    before = store_stats()["used_bytes"]
+
+    def used():
+        return store_stats()["used_bytes"]
+
+    buffer = spi.allocate(8 * MIB)
+    assert used() >= before + 8 * MIB
+    array = np.frombuffer(buffer.view, np.uint8)
+    buffer.abandon()
+    buffer.abandon()
+    assert used() >= before + 8 * MIB, "somebody may still write into it"
+    del array
+    eventually(lambda: used() == before)
+    with pytest.raises(KeyError), spi.allocate(8 * MIB) as buffer:
+        raise KeyError
+    eventually(lambda: used() == before)
+    spi.allocate(8 * MIB)
+    eventually(lambda: used() == before)
+
+
+def test_what_cannot_be_a_buffer_is_refused(session):
+    for wrong, error in ((-1, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error):
+            spi.allocate(wrong)
+    with pytest.raises(ObjectStoreFullError):
+        spi.allocate(1 << 40)
+    with pytest.raises(TypeError, match="no buffer, but list"):
+        spi.view(hpc.put([1]))
+    with pytest.raises(GetTimeoutError):
+        spi.view(identity.options(resources={"nothing": 1}).remote(), timeout_s=0.05)

@@ -851,6 +851,14 @@ class KvKeys(Message, tag=96):
     key: bytes
 
 
+class PrepareEnv(Message, tag=183):
+    """Set up this environment of workers, before a task needs it: a driver to the head, which answers and tells the
+    raylets of all nodes that take work. One that fails does so again for the first task, which says why."""
+
+    req: int
+    env: dict[str, str]
+
+
 class Locate(Message, tag=182):
     """To the owner of these objects: where are they? The answer's data is msgpack, for each (see `owner.places`): the
     kind of its value, its size, the nodes."""
@@ -1064,7 +1072,7 @@ AnyMessage = Union[
     KeepActor, FreeValues, CancelObject, StateQuery, StateAnswer, PgCreate, PgRemove, PgTable, PgWait,
     BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld, PgWarning, PgState, PleaseUnpin,
     FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted, LogQuery, LastRows, PlainAsk, PlainOffer, NodeTime,
-    KvWatch, KvUnwatch, Locate,
+    KvWatch, KvUnwatch, Locate, PrepareEnv,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -42,6 +42,7 @@ from hpc.core.wire import (
     NodeInfo,
     NodeRegister,
     NodeTable,
+    PrepareEnv,
     ProcessGone,
 )
 
@@ -127,6 +128,7 @@ class HeadMachine:
             NameRegister: self._on_name_register,
             NameRelease: self._on_name_release,
             NodeRegister: self._on_node_register,
+            PrepareEnv: self._on_prepare_env,
             ProcessGone: self._on_process_gone,
             **self.groups.handlers,
         }
@@ -279,6 +281,10 @@ class HeadMachine:
 
     def _tell_all(self, msg: Message, but: int = -1) -> None:
         self.outbox += [(node.addr, msg) for number, node in self.nodes.items() if number != but]
+
+    def _on_prepare_env(self, src: Address, msg: PrepareEnv) -> None:
+        self.outbox += [(node.addr, msg) for node in self.nodes.values() if not node.info.gateway]
+        self._answer(src, msg.req, True)
 
     def _on_process_gone(self, src: Address, msg: ProcessGone) -> None:
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor) == msg.addr])

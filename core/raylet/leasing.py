@@ -101,7 +101,7 @@ class Leasing:
         self.procs[proc.proc] = proc
         return proc
 
-    def _start_worker(self, env: Env) -> None:
+    def start_worker(self, env: Env) -> None:
         proc = self.new_proc("worker", env)
         self.starting[proc.proc] = proc
         self.to_start.append(proc)
@@ -359,7 +359,7 @@ class Leasing:
             slow = has_setup(env)
             for _ in range(min(count, room[slow], self.max_procs - len(self.procs))):
                 room[slow] -= 1
-                self._start_worker(env)
+                self.start_worker(env)
 
     def env_failed(self, env: Env, why: str) -> None:
         """A worker's environment could not be set up here: who waits for one like it is told, once per request. The
@@ -585,7 +585,7 @@ class Leasing:
     def start_workers_ahead(self) -> None:
         """Have as many workers ready as there are CPUs, so that first tasks start in milliseconds."""
         for _ in range(min(self.prestart, MAX_STARTING)):
-            self._start_worker(())
+            self.start_worker(())
 
     def why_waiting(self) -> list[dict[str, Any]]:
         """For people: each demand that waits, and why."""

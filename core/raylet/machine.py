@@ -17,6 +17,7 @@ from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.new_head import GoneLately, first_words, forget_promises
 from hpc.core.raylet.object_store import FULL_TIMEOUT_S, ObjectStore
+from hpc.core.raylet.preparing import prepare
 from hpc.core.raylet.pulls import ArenaMemory
 from hpc.core.raylet.report import report
 from hpc.core.raylet.spill import Spiller
@@ -52,6 +53,7 @@ from hpc.core.wire import (
     NodeRegister,
     NodeTable,
     NodeTime,
+    PrepareEnv,
     ProcessGone,
     Pull,
     PullBusy,
@@ -137,6 +139,7 @@ class RayletMachine:
             LeaseRequest: leasing.on_lease_request,
             LeaseReturn: leasing.on_lease_return,
             NodeDied: lambda src, m: self.node_died(m.node, m.why),
+            PrepareEnv: lambda src, m: prepare(self.leasing, m),
             NodeTable: self._on_node_table,
             NodeTime: self._on_node_time,
             ProcessGone: lambda src, m: self._process_gone(m),

@@ -28,6 +28,7 @@ from hpc.core.process.context import process
 from hpc.core.process.current import current
 from hpc.core.runenv.spec import KEY
 from hpc.core.variables import NAMESPACE, text
+from hpc.core.wire import PrepareEnv
 from hpc.core.worker.logformat import apply as apply_logging
 from hpc.host.find import find_node_dir, host_of
 from hpc.job_config import JobConfig
@@ -241,15 +242,7 @@ def _enter_env(given: Mapping[str, Any] | None) -> None:
     process.env = worker_env(ensure_client(), _job_runtime_env())
     process.env = worker_env(ensure_client(), given)
     if KEY in process.env and ((given or {}).get("config") or {}).get("eager_install", True):
-        from hpc.api.functions import RemoteFunction
-        from hpc.api.strategies import NodeAffinitySchedulingStrategy
-        from hpc.state.nodes import nodes
-
-        ready = RemoteFunction(_ready, {"num_cpus": 0, "max_retries": 0, "name": "set-up of the runtime environment"})
-        for node in nodes():
-            if node["Alive"]:
-                where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                ready.options(scheduling_strategy=where).remote()
+        ensure_client().conversation.tell_head(lambda number: PrepareEnv(number, process.env))
 
 
 def _check_patches() -> None:
@@ -261,10 +254,6 @@ def _check_patches() -> None:
             f"gevent has patched {' and '.join(patched)}, with which the runtime waits: it works beside gevent after "
             "gevent.monkey.patch_all(select=False, thread=False)"
         )
-
-
-def _ready() -> None:
-    """Runs as soon as a node has the job's environment."""
 
 
 def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config: dict[str, Any]) -> str:

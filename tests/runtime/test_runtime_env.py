@@ -344,7 +344,16 @@ def test_a_job_sets_its_environment_up_before_the_first_task(tmp_path, cache):
     env = {"pip": {"packages": [make_wheel(tmp_path)], **PIP}}
     with one_node(runtime_env=env):
         eventually(lambda: list(cache.glob("pip-*.done")), 30.0)
+        assert hpc.util.state.list_tasks() == [] and need_client().machine.state.made == 0, "no task was submitted"
         assert hpc.get(hpc.remote(lambda: __import__("hpctiny").VALUE).remote()) == 42
+
+
+def test_a_job_whose_environment_cannot_be_set_up_hears_of_it_by_its_first_task(tmp_path):
+    with one_node(runtime_env={"pip": {"packages": ["./no-such.whl"], **PIP}}):
+        task = hpc.remote(lambda: 1)
+        for _ in range(2):
+            with pytest.raises(RuntimeEnvSetupError, match=r"no-such\.whl"):
+                hpc.get(task.remote(), timeout=60)
 
 
 def slow_package(folder: Path) -> str:

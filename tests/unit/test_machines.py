@@ -18,6 +18,7 @@ from hpc.core.owner.tables import Shape
 from hpc.core.policy.placement import Snapshot, place, why_infeasible
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
+from hpc.core.raylet.preparing import prepare
 from hpc.core.resources import UNIT, NodeResources, to_units
 from hpc.core.store.layout import Layout, OutOfSpace
 from hpc.core.wire import (
@@ -33,6 +34,7 @@ from hpc.core.wire import (
     Heartbeat,
     HoldAcked,
     LeaseBegin,
+    LeaseFailed,
     LeaseGrant,
     LeaseLost,
     LeaseRequest,
@@ -40,6 +42,7 @@ from hpc.core.wire import (
     NodeDemand,
     NodeInfo,
     NodeRegister,
+    PrepareEnv,
     Result,
     Skip,
     Task,
@@ -476,3 +479,48 @@ def test_an_id_of_another_session_is_nobodys_here():
     assert not owner.outbox, "nobody is told of it"
     owner.actors.kill(stranger, True)
     assert not owner.outbox
+
+
+# ---------------------------------------------------------------- environments before the first task
+
+
+def test_the_head_tells_all_nodes_that_take_work_to_prepare_an_environment():
+    head = HeadMachine()
+    for node, gateway in ((1, False), (2, False), (3, True)):
+        info = NodeInfo(node, f"n{node}", "tcp://h:1", "key", CPU, {}, gateway, 1, "/dir", True, "")
+        head.handle(Address(node, 0), [NodeRegister(info, WIRE_VERSION)], 0.0)
+    head.outbox.clear()
+    msg = PrepareEnv(7, {"A": "1"})
+    head.handle(DRIVER, [msg], 0.0)
+    told, answers = head.outbox[:-1], head.outbox[-1:]
+    assert told == [(raylet_of(1), msg), (raylet_of(2), msg)] and [(dst, m.req, m.ok) for dst, m in answers] == [
+        (DRIVER, 7, True)
+    ]
+
+
+def test_a_node_prepares_an_environment_once_and_a_task_takes_the_worker_that_did():
+    leasing = Leasing(1, NodeResources({"CPU": 2 * UNIT}))
+    msg = PrepareEnv(7, {"HPC_RUNTIME_ENV": "{}"})
+    prepare(leasing, msg)
+    prepare(leasing, msg)
+    (proc,) = leasing.to_start
+    assert proc.env == (("HPC_RUNTIME_ENV", "{}"),)
+    leasing.on_lease_request(DRIVER, LeaseRequest(1, DRIVER, CPU, CPU, 1, 0, False, "DEFAULT", msg.env))
+    assert leasing.to_start == [proc], "it waits for the one that is being started"
+    leasing.worker_ready(proc)
+    assert [type(m) for _, m in leasing.outbox] == [LeaseGrant]
+    prepare(leasing, msg)
+    assert leasing.to_start == [proc]
+    leasing.max_procs = 1
+    prepare(leasing, PrepareEnv(8, {"B": "2"}))
+    assert leasing.to_start == [proc], "no more processes than the node has room for"
+
+
+def test_a_task_that_waits_for_what_is_being_prepared_hears_of_its_failure():
+    leasing = Leasing(1, NodeResources({"CPU": 2 * UNIT}))
+    prepare(leasing, PrepareEnv(7, {"A": "1"}))
+    leasing.on_lease_request(DRIVER, LeaseRequest(1, DRIVER, CPU, CPU, 1, 0, False, "DEFAULT", {"A": "1"}))
+    (proc,) = leasing.to_start
+    leasing.env_failed(proc.env, "pip failed")
+    leasing.worker_gone(proc, "it ended")
+    assert [(dst, m.req, m.why) for dst, m in leasing.outbox if type(m) is LeaseFailed] == [(DRIVER, 1, "pip failed")]

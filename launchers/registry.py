@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Literal
 from hpc.launchers.local.scheduler import Local
 from hpc.launchers.scheduler import Allocation, NodeSource, Scheduler, StepVariables
 from hpc.launchers.slurm.scheduler import Slurm
+from hpc.launchers.yarn.scheduler import Yarn
 
 if TYPE_CHECKING:
     from hpc.launchers.node_group import NodeGroup
 
 #: The schedulers that take jobs, in the order in which they are looked for.
-SCHEDULERS: dict[str, Scheduler] = {Slurm.name: Slurm()}
+SCHEDULERS: dict[str, Scheduler] = {Slurm.name: Slurm(), Yarn.name: Yarn()}
 LOCAL: NodeSource = Local()
 
 #: Schedulers that have no folder here: a session in a job of theirs runs on this machine alone, and knows the job.

@@ -135,7 +135,12 @@ class Background:
         assert answer is not None
         return answer
 
+    def said(self) -> str:
+        """What it has written so far."""
+        return _whole(self._err) + _whole(self._out)
+
     def close(self) -> None:
+        """Forgets it; what still runs is killed."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -144,5 +149,6 @@ class Background:
 
 
 def _whole(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode(errors="replace")
+    """By its descriptor and from its beginning: a command that still writes shares the position of the file."""
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), size, 0).decode(errors="replace")

@@ -226,14 +226,16 @@ class Scheduler(NodeSource, Protocol):
 
     #: The variable that has the job's id.
     job_env: ClassVar[str]
-    #: The commands that submit a job and that start its nodes: so they are named to people.
+    #: The commands that submit a job and that start its nodes: so they are named to people. `starts_with` is "" where
+    #: the scheduler starts them with the job.
     submits_with: ClassVar[str]
     starts_with: ClassVar[str]
     #: Variables that the submitting command reads by itself begin so.
     reads_env: ClassVar[str]
     #: The name of the job script's file.
     script_name: ClassVar[str]
-    #: What each field of `Request` becomes; a field that is not here cannot be asked for.
+    #: What each field of `Request` becomes, "" for what the job does by itself; a field that is not here cannot be
+    #: asked for.
     column: ClassVar[Mapping[str, str]]
     #: What the nodes' processes must not inherit.
     strip: ClassVar[StepVariables]
@@ -276,4 +278,7 @@ class Scheduler(NodeSource, Protocol):
         """Send a signal ("INT") to the job's hpc-launch alone, which passes it on to the script."""
 
     def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
-        """The command that runs `argv` on a node of a running job, within it, with its output coming here."""
+        """The command that runs `argv` on a node of a running job, within it, with its output coming here.
+
+        NoAnswer where the scheduler runs nothing more in a job that is there.
+        """

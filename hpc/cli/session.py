@@ -20,6 +20,7 @@ from typing import Any
 from hpc.host.find import HostInfo, bases, find_host
 from hpc.launch import jobdir
 from hpc.launch.jobdir import JobDir
+from hpc.launchers.scheduler import NoAnswer
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 
@@ -93,7 +94,11 @@ def look_into(job: JobDir) -> dict[str, Any] | None:
             return session_status.gathered()
     if not is_elsewhere(job):
         return None
-    done = _there(job, ["status", "--json"], capture_output=True, text=True, timeout=THERE_S)
+    try:
+        done = _there(job, ["status", "--json"], capture_output=True, text=True, timeout=THERE_S)
+    except NoAnswer as no:
+        errors.note(f"the session of job {job.number} cannot be looked into from here: {no}")
+        return None
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -104,7 +109,11 @@ def look_into(job: JobDir) -> dict[str, Any] | None:
 
 def run_there(job: JobDir, words: Sequence[str]) -> int:
     """Run `hpc WORDS` on the node where the job's hpc-launch is, with its session as the address; the exit code."""
-    return _there(job, words).returncode
+    try:
+        return _there(job, words).returncode
+    except NoAnswer as no:
+        what = f"the session of job {job.number} cannot be looked into from here"
+        raise CliError("NO-SESSION", what, why=str(no)) from None
 
 
 def _there(job: JobDir, words: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:

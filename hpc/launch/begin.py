@@ -25,6 +25,9 @@ def begin(settings: Settings) -> int:
     except BadAllocation as error:
         what = "the environment speaks of an allocation that makes no sense"
         raise CliError("CONFIG", what, why=str(error), fix=error.fix) from None
+    if place.kind != "local" and settings["step_arg"] and not place.scheduler.starts_with:
+        what = f"--step-arg means nothing here: {place.scheduler.title} starts the nodes with the job"
+        raise CliError("USAGE", what, where=settings.origin("step_arg"))
     if settings["dry_run"] or (settings["test_only"] and place.kind != "login"):
         from hpc.launch.plan import show
 

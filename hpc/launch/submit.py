@@ -95,7 +95,7 @@ def _test_only(settings: Settings, place: Place, made: plan.Plan) -> int:
 def refusal(settings: Settings, found: Diagnosis) -> CliError:
     """The scheduler's no, with where the values came from, and a command that would be accepted."""
     where = " ".join(f"{flag} ({_origin(settings, flag)})" for flag in sorted(found.fix))
-    why = found.why + (f"\n{found.valid}" if found.valid else "")
+    why = "\n".join(part for part in (found.why, found.valid) if part)
     fix = corrected(sys.argv, found.fix) or found.hint
     return CliError(found.code, found.what, where=where, why=why, fix=fix)
 

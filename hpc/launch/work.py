@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hpc.launchers.signals import terminal_sends_to_us
 from hpc.settings.errors import CliError
 
 if TYPE_CHECKING:
@@ -54,14 +55,21 @@ def _similar(script: str) -> str:
 
 
 class Driver:
-    """The script as one process on this machine. It gets SIGKILL should this process die without a word."""
+    """The script as one process on this machine. It gets SIGKILL should this process die without a word.
+
+    At a terminal it is in our process group, which Ctrl-C hits. Elsewhere it has its own, so that whoever signals our
+    whole group reaches it through us alone, once.
+    """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         from hpc.core.node.process import die_with
 
         parent = os.getpid()
+        apart = not terminal_sends_to_us()
 
         def tie() -> None:
+            if apart:
+                os.setpgid(0, 0)
             die_with(parent, signal.SIGKILL)
 
         try:

@@ -28,7 +28,7 @@ from hpc.settings.values import READERS, OptionKind, show_value
 REQUESTED = tuple(field.name for field in fields(Request))
 #: The schedulers' own commands, where people are told of them.
 SUBMITTERS = " or ".join(scheduler.submits_with for scheduler in registry.SCHEDULERS.values())
-STARTERS = " or ".join(scheduler.starts_with for scheduler in registry.SCHEDULERS.values())
+STARTERS = " or ".join(s.starts_with for s in registry.SCHEDULERS.values() if s.starts_with)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _show(name: str, flags: str, help: str, **more: Any) -> Option:
 TABLE: tuple[Option, ...] = (
     _job("nodes", "-N --nodes", "nodes", "N|MIN-MAX", "how many nodes", default=(1, 1)),
     _job("time", "-t --time", "walltime", "TIME",
-         f"time limit: 30m, 2h, or any of {SUBMITTERS}'s forms (a bare number is minutes)", scope="submit"),
+         "time limit: 30m, 2h, 90:00, 1-02:03:04 (a bare number is minutes)", scope="submit"),
     _job("partition", "-p --partition", "text", "NAME", "partition", scope="submit"),
     _job("account", "-A --account", "text", "NAME", "account to charge", scope="submit"),
     _job("qos", "-q --qos", "text", "NAME", "quality of service", scope="submit"),

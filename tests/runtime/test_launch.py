@@ -162,6 +162,21 @@ def test_sigterm_reaches_the_script(place: Place) -> None:
     assert process.returncode == 9
 
 
+def test_a_signal_to_the_whole_process_group_reaches_the_script_once(place: Place) -> None:
+    place.script("x.py", """
+        import os, signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        print("up", os.getpid(), os.getppid(), flush=True)
+        signal.sigwait([signal.SIGTERM])
+        print("again:", signal.sigtimedwait([signal.SIGTERM], 0.5))
+    """)  # fmt: skip
+    process = place.start("x.py")
+    up(process)
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert "again: None" in out, err
+
+
 def test_a_script_that_ignores_sigterm_is_killed_after_the_grace_period(place: Place) -> None:
     place.script("x.py", "import signal\nsignal.signal(15, signal.SIG_IGN)\n" + textwrap.dedent(WAITS))
     process = place.start("--grace=0.5", "x.py")

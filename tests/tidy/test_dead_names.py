@@ -34,8 +34,6 @@ FOR_USERS = {
 FOR_TESTS = {
     "core/ids.py": {"make_id"},
     "hpc/host/ask.py": {"kv_get", "kv_keys"},
-    "launchers/dial_in.py": {"DialInGroup"},
-    "launchers/joiner.py": {"joiner_command"},
 }
 
 

@@ -30,6 +30,11 @@ PLACES: dict[str, dict[str, str]] = {
         "SLURM_JOB_PARTITION": "batch", "SLURMD_NODENAME": "nid0001", "SLURM_NTASKS": "4",
     },
     "salloc": {"SLURM_JOBID": "12", "SLURM_NODELIST": "a1"},
+    "hadoop": {"HADOOP_HOME": "{folder}/hadoop"},
+    "container": {
+        "HPC_YARN_JOB": "application_1795957537452_0001", "HPC_YARN_HOSTS": "w3,w1,w7", "HPC_YARN_FOLDER": "/jobs/1/a",
+        "CONTAINER_ID": "container_1795957537452_0001_01_000002", "YARN_SHELL_ID": "1",
+    },
     "nonsense": {"SLURM_JOB_ID": "12", "SLURM_JOB_NODELIST": "a[1"},
     "settings": {"HPC_TIME": "2h", "HPC_SUBMIT_ARG": "--a='1 2' --b", "HPC_NODES": "3", "SBATCH_ACCOUNT": "x"},
     "refusing": {"SAY": "Requested time limit is invalid (missing or exceeds some limit)"},
@@ -77,6 +82,16 @@ CASES: list[tuple[str, str]] = [
     ("allocation", "--dry-run --scheduler=local x.py"),
     ("allocation", "--test-only -t5 -p other x.py"),
     ("salloc", "--dry-run x.py"),
+    ("hadoop", "--dry-run --scheduler=yarn -N4 -t2h -c4 --mem=8G --gpus-per-node=a100:2 -p ml x.py --epochs=3"),
+    ("hadoop", "--dry-run --scheduler=yarn -C fast -J 'my job' -o out-%j.txt --setup='module load x' x.py 'a b'"),
+    ("hadoop", "--dry-run --scheduler=yarn --json -N2 --submit-arg=-priority --submit-arg=3 x.py"),
+    ("hadoop", "--dry-run --scheduler=yarn -q high x.py"),
+    ("hadoop", "--dry-run --scheduler=yarn --step-arg=-v x.py"),
+    ("laptop", "--dry-run --scheduler=yarn -N2 x.py"),
+    ("laptop", "--test-only --scheduler=yarn x.py"),
+    ("container", "--dry-run x.py"),
+    ("container", "--dry-run -N2 x.py"),
+    ("container", "--dry-run -N4 x.py"),
     ("nonsense", "--dry-run x.py"),
     ("refusing", "--test-only -N2 -t99h x.py"),
     ("refusing", "--test-only x.py"),
@@ -93,6 +108,7 @@ SINFO = """#!/bin/sh
 echo 'batch*|up|1:00:00|4|1-infinite|2|2000|gpu:2'
 echo 'long|up|infinite|8|1-infinite|2|2000|(null)'
 """
+SHELL_JAR = "hadoop/share/hadoop/yarn/hadoop-yarn-applications-distributedshell-3.4.2.jar"
 
 
 def answer(folder: Path, place: str, line: str) -> str:
@@ -101,7 +117,8 @@ def answer(folder: Path, place: str, line: str) -> str:
     from hpc.launch import plan
 
     env = {"PATH": f"{folder}/bin:/usr/bin:/bin", "HOME": str(folder / "home"), "SLURM_CONF": "/etc/slurm.conf"}
-    env |= {"USER": "u", "LOGNAME": "u", **PLACES[place]}
+    env |= {"USER": "u", "LOGNAME": "u"}
+    env |= {name: value.replace("{folder}", str(folder)) for name, value in PLACES[place].items()}
     argv = shlex.split(line)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
@@ -122,9 +139,15 @@ def desk() -> Iterator[Path]:
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made).resolve()
-        for name, text in (("x.py", ""), ("-odd.py", ""), ("bin/sbatch", SBATCH), ("bin/sinfo", SINFO)):
+        for name, text in (
+            ("x.py", ""),
+            ("-odd.py", ""),
+            ("bin/sbatch", SBATCH),
+            ("bin/sinfo", SINFO),
+            (SHELL_JAR, ""),
+        ):
             path = folder / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(0o755)
         os.chdir(folder)

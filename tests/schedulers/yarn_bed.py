@@ -1,0 +1,370 @@
+"""A real YARN on one machine: a ResourceManager and one NodeManager per "machine" of a NetBed, all in a scratch folder.
+
+The one reason to exist: what we say to YARN is tested against YARN. By hand:
+
+    python tests/schedulers/yarn_bed.py --nodes 3 -- yarn node -list
+
+The jars come from Maven Central once, into a cache outside of the repository; without Java, Maven or a network the
+bed says why it cannot be. Hadoop's own start scripts are not in those jars, so a small `yarn` stands for the installed
+one, in the same layout (bin/yarn, share/hadoop/yarn, etc/hadoop).
+Rejected: MiniYARNCluster (all nodes are one process on one host: two raylets on one machine would not show), the
+machine's /etc/hosts (other beds would be in it: Java reads a hosts file of its own).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from netbed import BedError, NetBed, missing, wait_for
+
+VERSION = "3.4.2"  # the newest that has the DistributedShell on Maven Central
+PROGRAMS = ("java", "mvn")
+DOWNLOAD_S = 300
+READY_S = 60.0
+ARTIFACTS = ("hadoop-minicluster", "hadoop-yarn-applications-distributedshell", "hadoop-yarn-client")
+RESOURCE_MANAGER = "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager"
+NODE_MANAGER = "org.apache.hadoop.yarn.server.nodemanager.NodeManager"
+CLIENTS = {
+    "application": "org.apache.hadoop.yarn.client.cli.ApplicationCLI",
+    "app": "org.apache.hadoop.yarn.client.cli.ApplicationCLI",
+    "applicationattempt": "org.apache.hadoop.yarn.client.cli.ApplicationCLI",
+    "container": "org.apache.hadoop.yarn.client.cli.ApplicationCLI",
+    "node": "org.apache.hadoop.yarn.client.cli.NodeCLI",
+    "jar": "org.apache.hadoop.util.RunJar",
+}
+OPENS = (
+    "java.io", "java.lang", "java.lang.reflect", "java.math", "java.net", "java.text", "java.util",
+    "java.util.concurrent", "java.util.zip", "sun.security.util", "sun.security.x509",
+)  # fmt: skip
+QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+
+LOG4J = """\
+log4j.rootLogger=INFO,console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.target=System.err
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n
+"""
+QUEUES = {
+    "yarn.scheduler.capacity.root.queues": "default,small",
+    "yarn.scheduler.capacity.root.default.capacity": "90",
+    "yarn.scheduler.capacity.root.default.maximum-capacity": "100",
+    "yarn.scheduler.capacity.root.small.capacity": "10",
+    "yarn.scheduler.capacity.root.small.maximum-capacity": "10",
+    "yarn.scheduler.capacity.maximum-am-resource-percent": "1",
+    "yarn.scheduler.capacity.node-locality-delay": "0",
+    "yarn.scheduler.capacity.resource-calculator": "org.apache.hadoop.yarn.util.resource.DominantResourceCalculator",
+}
+
+
+def cache() -> Path:
+    """Where the jars are kept from one run of the tests to the next."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "hpc-tests" / f"yarn-{VERSION}"
+
+
+def jars() -> Path:
+    """The folder of the jars, fetched when they are not there yet; BedError where that is impossible."""
+    folder = cache() / "lib"
+    if folder.is_dir():
+        return folder
+    work = cache() / f"get-{os.getpid()}"
+    work.mkdir(parents=True)
+    try:
+        (work / "pom.xml").write_text(pom())
+        argv = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=lib"]
+        done = subprocess.run(argv, cwd=work, capture_output=True, text=True, timeout=DOWNLOAD_S)
+        if done.returncode != 0:
+            raise BedError(f"Maven did not fetch Hadoop {VERSION}: {(done.stdout + done.stderr).strip()[-600:]}")
+        with contextlib.suppress(OSError):  # somebody else was first
+            (work / "lib").rename(folder)
+        return folder
+    except subprocess.TimeoutExpired:
+        raise BedError(f"Maven did not fetch Hadoop {VERSION} within {DOWNLOAD_S} s") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def pom() -> str:
+    one = (
+        "<dependency><groupId>org.apache.hadoop</groupId><artifactId>{}</artifactId><version>{}</version></dependency>"
+    )
+    wanted = "".join(one.format(name, VERSION) for name in ARTIFACTS)
+    return (
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>bed</groupId>'
+        f"<artifactId>bed</artifactId><version>1</version><dependencies>{wanted}</dependencies></project>"
+    )
+
+
+def site(properties: Mapping[str, object]) -> str:
+    """A configuration file of Hadoop's."""
+    rows = [f"<property><name>{n}</name><value>{escape(str(v))}</value></property>" for n, v in properties.items()]
+    return "\n".join(["<configuration>", *rows, "</configuration>"]) + "\n"
+
+
+@dataclass
+class YarnBed:
+    """`with YarnBed() as bed:`: `bed.env` is the environment of the machine with the client, `bed.run(...)` uses it."""
+
+    nodes: int = 3
+    cpus: int = 4
+    mem_mb: int = 4096
+    gpus: int = 2
+    constraints: bool = True  # whether containers can be kept apart; Hadoop's default is not to
+    net: NetBed = field(init=False)
+    env: dict[str, str] = field(init=False, default_factory=dict)
+    lib: Path = field(init=False, default_factory=Path)
+
+    def __post_init__(self) -> None:
+        self.net = NetBed([f"yn{i:02d}" for i in range(1, self.nodes + 1)])
+
+    @property
+    def scratch(self) -> Path:
+        return self.net.scratch
+
+    @property
+    def hosts(self) -> list[str]:
+        return self.net.names
+
+    @property
+    def rest(self) -> str:
+        return f"http://{self.net.gateway}:8088"
+
+    def __enter__(self) -> YarnBed:
+        why = missing(PROGRAMS)
+        if why:
+            raise BedError(f"no YARN test bed: {why}")
+        self.lib = jars()
+        self.net.__enter__()
+        try:
+            self._configure()
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- making it ---------------------------------------------------------------------------------
+
+    def _configure(self) -> None:
+        root = self.scratch
+        (root / "work").mkdir()
+        (root / "work").chmod(0o1777)
+        addresses = [(self.net.address(host), host) for host in self.hosts]
+        known = [("127.0.0.1", "localhost"), (self.net.gateway, self._control_host()), *addresses]
+        (root / "hosts").write_text("".join(f"{address} {name}\n" for address, name in known))
+        home = root / "hadoop"
+        for name in ("bin", "etc/hadoop", "share/hadoop/yarn"):
+            (home / name).mkdir(parents=True)
+        jar = f"hadoop-yarn-applications-distributedshell-{VERSION}.jar"
+        (home / "share/hadoop/yarn" / jar).symlink_to(self.lib / jar)
+        self._conf(home / "etc/hadoop", {})
+        (home / "bin/yarn").write_text(self._yarn_command(home))
+        (home / "bin/yarn").chmod(0o755)
+        for host in self.hosts:
+            folder = root / f"nm-{host}"
+            own = {
+                "yarn.nodemanager.hostname": host,
+                "yarn.nodemanager.local-dirs": folder / "local",
+                "yarn.nodemanager.log-dirs": folder / "logs",
+            }
+            self._conf(folder / "conf", own)
+        hadoop = ("HADOOP_", "YARN_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith((*hadoop, "SLURM_", "PBS_"))}
+        self.env = {
+            **kept,
+            "HADOOP_HOME": str(home),
+            "PATH": f"{home}/bin:{kept.get('PATH', '')}",
+            "JAVA_HOME": java_home(),
+        }
+
+    def _control_host(self) -> str:
+        return f"bed{self.net.slot}-ctl"
+
+    def _conf(self, folder: Path, own: Mapping[str, object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yarn: dict[str, object] = {
+            "yarn.resourcemanager.hostname": self.net.gateway,
+            "yarn.resourcemanager.webapp.address": f"{self.net.gateway}:8088",
+            "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": 100,
+            "yarn.resourcemanager.application-timeouts.monitor.interval-ms": 500,
+            "yarn.nm.liveness-monitor.expiry-interval-ms": 4000,
+            "yarn.am.liveness-monitor.expiry-interval-ms": 6000,
+            "yarn.resourcemanager.placement-constraints.handler": "scheduler" if self.constraints else "disabled",
+            "yarn.scheduler.minimum-allocation-mb": 128,
+            "yarn.scheduler.maximum-allocation-mb": self.mem_mb,
+            "yarn.scheduler.maximum-allocation-vcores": self.cpus,
+            "yarn.nodemanager.resource.memory-mb": self.mem_mb,
+            "yarn.nodemanager.resource.cpu-vcores": self.cpus,
+            "yarn.nodemanager.vmem-check-enabled": "false",
+            "yarn.nodemanager.pmem-check-enabled": "false",
+            "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": 100,
+            "yarn.nodemanager.admin-env": f"JAVA_TOOL_OPTIONS={' '.join(self._java_options(96))}",
+            "yarn.application.classpath": f"{folder},{self.lib}/*",
+            **own,
+        }
+        if self.gpus:
+            yarn |= {"yarn.resource-types": "yarn.io/gpu", "yarn.nodemanager.resource-type.yarn.io/gpu": self.gpus}
+        (folder / "core-site.xml").write_text(
+            site({"fs.defaultFS": "file:///", "hadoop.tmp.dir": self.scratch / "tmp"})
+        )
+        (folder / "yarn-site.xml").write_text(site(yarn))
+        (folder / "capacity-scheduler.xml").write_text(site(QUEUES))
+        (folder / "log4j.properties").write_text(LOG4J)
+
+    def _java_options(self, heap_mb: int) -> list[str]:
+        return [f"-Xmx{heap_mb}m", *QUICK, f"-Djdk.net.hosts.file={self.scratch}/hosts"]
+
+    def _java(self, heap_mb: int, conf: Path) -> list[str]:
+        opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENS]
+        return ["java", *self._java_options(heap_mb), *opens, "-cp", f"{conf}:{self.lib}/*"]
+
+    def _yarn_command(self, home: Path) -> str:
+        """What the installed `yarn` does: the client's class with the site's configuration. Its home is our own."""
+        cases = "\n".join(
+            f"  {word}) class={name};{'' if word == 'jar' else f' set -- {word} $@;'} ;;"
+            for word, name in CLIENTS.items()
+        )
+        java = shlex.join([*self._java(160, home / "etc/hadoop"), f"-Duser.home={self.scratch}/work"])
+        return (
+            f'#!/bin/bash\nword=$1; shift\ncase $word in\n{cases}\n  version) echo "Hadoop {VERSION}"; exit 0 ;;\n'
+            f'  *) echo "yarn: $word is not in this bed" >&2; exit 1 ;;\nesac\nexec {java} "$class" "$@"\n'
+        )
+
+    def _start(self) -> None:
+        env = {**self.env, "HADOOP_CONF_DIR": str(self.scratch / "hadoop/etc/hadoop")}
+        manager = [*self._java(256, self.scratch / "hadoop/etc/hadoop"), RESOURCE_MANAGER]
+        self.net.daemon(manager, None, self._control_host(), env)
+        for host in self.hosts:
+            self.start_node(host)
+        self._await("every YARN node running", lambda: len(self.running_nodes()) == self.nodes, READY_S)
+
+    def _await(self, what: str, check: Any, timeout_s: float) -> None:
+        def look() -> bool:
+            self.net.check_daemons()
+            return bool(check())
+
+        wait_for(what, look, timeout_s, 0.1)
+
+    def start_node(self, host: str) -> None:
+        conf = self.scratch / f"nm-{host}" / "conf"
+        self.net.daemon([*self._java(160, conf), NODE_MANAGER], host, host, {**self.env, "HADOOP_CONF_DIR": str(conf)})
+
+    # -- using it ----------------------------------------------------------------------------------
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """What the ResourceManager answers; {} when it does not."""
+        try:
+            with urllib.request.urlopen(f"{self.rest}/ws/v1/cluster{path}", timeout=10) as answer:
+                found = json.load(answer)
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def order(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        url = f"{self.rest}/ws/v1/cluster{path}"
+        ask = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": "application/json"})
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(ask, timeout=10):
+            pass
+
+    def running_nodes(self) -> list[str]:
+        found = (self.ask("/nodes").get("nodes") or {}).get("node") or []
+        return sorted(str(node["nodeHostName"]) for node in found if node["state"] == "RUNNING")
+
+    def run(
+        self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the machine with the client."""
+        argv = shlex.split(argv) if isinstance(argv, str) else list(argv)
+        env = {**self.env, **more.pop("env", {})}
+        done = subprocess.run(
+            argv, env=env, cwd=more.pop("cwd", self.scratch / "work"), capture_output=True, text=True,
+            timeout=timeout_s, stdin=subprocess.DEVNULL, **more,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise BedError(f"{shlex.join(argv)} ended with {done.returncode}: {done.stderr[-2000:]}")
+        return done
+
+    def app(self, job: str) -> dict[str, Any]:
+        return dict(self.ask(f"/apps/{job}").get("app") or {})
+
+    def jobs(self) -> list[str]:
+        """Ids of applications that have not ended."""
+        found = (self.ask("/apps?states=NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING").get("apps") or {}).get("app") or []
+        return [str(app["id"]) for app in found]
+
+    def containers(self) -> int:
+        return int((self.ask("/metrics").get("clusterMetrics") or {}).get("containersAllocated", 0))
+
+    def cancel_all(self, timeout_s: float = 30.0) -> None:
+        """Kill what is left and wait until no container is left."""
+        for job in self.jobs():
+            self.order("PUT", f"/apps/{job}/state", {"state": "KILLED"})
+        wait_for("no application left", lambda: not self.jobs() and not self.containers(), timeout_s, 0.05)
+
+    def close(self) -> None:
+        """End applications, daemons, namespaces; safe to call twice."""
+        if self.env:
+            with contextlib.suppress(BedError, OSError):
+                self.cancel_all(10)
+        self.net.close()
+
+
+def java_home() -> str:
+    return str(Path(os.path.realpath(shutil.which("java") or "java")).parent.parent)
+
+
+def reason_to_skip() -> str | None:
+    """Why there can be no YARN here (in words), or None."""
+    why = missing(PROGRAMS)
+    if why is None:
+        try:
+            jars()
+        except BedError as error:
+            why = str(error)
+    return f"no YARN test bed: {why}" if why else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--cpus", type=int, default=4)
+    parser.add_argument("--mem-mb", type=int, default=4096)
+    parser.add_argument("--gpus", type=int, default=2, help="pretended GPUs per node")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD ARGS...")
+    args = parser.parse_args()
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    why = reason_to_skip()
+    if why:
+        print(why, file=sys.stderr)
+        return 77
+    started = time.monotonic()
+    with YarnBed(args.nodes, args.cpus, args.mem_mb, args.gpus) as bed:
+        print(f"yarn bed: {args.nodes} nodes running after {time.monotonic() - started:.2f} s", file=sys.stderr)
+        try:
+            return subprocess.run(command or ["bash"], env=bed.env, cwd=bed.scratch / "work").returncode
+        except KeyboardInterrupt:
+            return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

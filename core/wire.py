@@ -140,7 +140,7 @@ class LeaseReclaim(Message, tag=8):
 
 
 class LeaseLost(Message, tag=9):
-    """The worker of a lease is gone. ``task`` and ``attempt`` name what it was running (empty: nothing)."""
+    """The worker of a lease is gone. ``task`` and ``attempt`` say what it was running, for people; empty: nothing."""
 
     lease: int
     worker: Address
@@ -219,9 +219,11 @@ class Unpin(Message, tag=19):
 
 
 class Free(Message, tag=20):
-    """The owner says that nobody holds these objects any more."""
+    """The owner says that nobody holds these objects any more. With ``writer``, a process of the node that has ended:
+    only what that one has written, for the owner has not heard of it, and another process may write them again."""
 
     idents: list[bytes]
+    writer: int = 0
 
 
 class Fetch(Message, tag=21):
@@ -366,7 +368,8 @@ class Result(Message, tag=42):
 class Task(Message, tag=43):
     """A task to run. ``args`` is a serialized (args, kwargs); ``refs`` are the top-level references in their order of
     appearance, ``values`` what they resolved to; ``holds`` are references nested deeper. ``num_returns`` may be
-    STREAMING or DYNAMIC; ``window`` is how many items of a generator may wait to be taken (0: any number)."""
+    STREAMING or DYNAMIC; ``window`` is how many items of a generator may wait to be taken (0: any number). ``attempt``
+    tells one sending from another; ``ran`` is how often it has begun before, which people know as its attempt."""
 
     task: bytes
     attempt: int
@@ -382,11 +385,13 @@ class Task(Message, tag=43):
     retry_exceptions: bool = False
     window: int = 0
     retriable: bool = True
+    ran: int = 0
 
 
 class Call(Message, tag=44):
     """A method call on an actor. ``seq`` orders the calls of one caller incarnation to one actor incarnation and
-    concurrency group; it is negative where no order was asked for. ``name`` is empty unless its caller gave it one."""
+    concurrency group; it is negative where no order was asked for. ``name`` is empty unless its caller gave it one.
+    ``attempt`` and ``ran`` are as in `Task`."""
 
     task: bytes
     attempt: int
@@ -403,6 +408,7 @@ class Call(Message, tag=44):
     retry_exceptions: bool = False
     window: int = 0
     name: str = ""
+    ran: int = 0
 
 
 class Calls(Message, tag=53):

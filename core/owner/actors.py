@@ -69,6 +69,8 @@ class Actors:
         """Have a worker leased for an actor whose arguments are there and that has none."""
         if actor.lease is not None or actor.unresolved or actor.state not in ("pending", "restarting"):
             return
+        if self.objects.lost_meanwhile(actor):
+            return  # a value that it was given is being made again: its coming leads here
         actor.create.values, error = self.arguments.values(actor.create.refs)
         if error is not None:
             self.objects.set_result(actor.create.actor, error)
@@ -99,6 +101,7 @@ class Actors:
         """The constructor has returned, or failed."""
         if result.kind in (ERROR, SYSTEM):
             self.objects.set_result(actor.create.actor, result)
+            self.state.unseen.discard(actor.create.actor)  # its worker has shown it
             self._died(actor, "its constructor failed", result)
             return
         actor.state = "alive"

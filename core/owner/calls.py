@@ -59,7 +59,7 @@ class Calls:
         self.addr, self.send, self.outbox, self.urgent = state.addr, state.send, state.outbox, state.urgent
         self.entries, self.calls, self.clients, self.actors = state.entries, state.calls, state.clients, state.actors
         self.gone, self.gone_nodes, self.unseen, self.paths = state.gone, state.gone_nodes, state.unseen, state.paths
-        self.ended = ended
+        self.origins, self.ended = state.origins, ended
         self.runs = CallRuns(state, objects, done)
 
     # -------------------------------------------------------------- calling
@@ -119,6 +119,7 @@ class Calls:
                 else:
                     self._send(client, rec)
         elif client.state == "dead":
+            self.unseen.discard(client.actor)  # who gets the value of the call gets the error of the constructor
             self._fail(rec, self.dead_error(client))
         elif not rec.unresolved and msg.refs:
             self.resolved(rec)
@@ -181,7 +182,7 @@ class Calls:
         results, sent = msg.results, rec.msg
         if (
             sent.num_returns == 1 and (result := results[0]).kind == INLINE
-            and not (result.inner or sent.refs or rec.holds)
+            and not (result.inner or sent.refs or rec.holds or msg.task in self.origins)
         ):  # fmt: skip
             # All that is to be done for most calls.
             del self.calls[msg.task]
@@ -200,6 +201,7 @@ class Calls:
         if rec.retries > 0:
             rec.retries -= 1
         rec.msg.attempt += 1
+        rec.msg.ran += 1
         rec.msg.seq = -1
         rec.sent = False
         if rec.client.state == "alive":
@@ -232,6 +234,7 @@ class Calls:
         if rec.retries > 0:
             rec.retries -= 1
         msg.attempt += 1
+        msg.ran += 1
         msg.seq, msg.window = -1, 0
         rec.sent = rec.numbered = False
         self.runs.unfold(client)
@@ -286,7 +289,6 @@ class Calls:
     def dead_error(self, client: ActorClient) -> Result:
         """What the calls get that an actor will not answer any more."""
         if client.cause:
-            self.unseen.discard(client.actor)  # whoever gets the value of a call gets that error
             why = "its constructor failed, or could not be called"
             return system_error("ActorDiedError", why, actor=client.actor.hex(), cause=client.cause)
         if client.state == "restarting":
@@ -330,6 +332,9 @@ class Calls:
         self.runs.unfold(client)
         if client.worker != HEAD:  # an actor that had no worker yet
             self.outbox.pop(client.worker, None)
+        untold = self.streams.untold
+        sent = [rec for rec in client.calls.values() if rec.sent]
+        self.objects.disown([ident for rec in sent for ident in untold(rec.msg)], client.worker)
         final = client.state == "dead"
         error = self.dead_error(client)
         over: list[CallRec] = []
@@ -339,8 +344,11 @@ class Calls:
             elif rec.sent and rec.retries > 0:
                 rec.retries -= 1
             rec.msg.attempt += 1
+            rec.msg.ran += rec.sent
             rec.numbered = rec.sent = False
         client.inflight = 0
+        if over:
+            self.unseen.discard(client.actor)
         # All are waiting before the first is over: the value of one may be an argument of another. The last ones go
         # first, so that each ends with the actor's death and not with an argument's.
         for rec in reversed(over):

@@ -371,6 +371,18 @@ class Objects:
         if entry is not None and entry.owned:
             self._report_lost(entry, msg.nodes)
 
+    def disown(self, idents: list[bytes], worker: Address) -> None:
+        """A worker was lost that was making these: what it has written of them, and not told, is freed where it was.
+        What is there by our knowledge was made before."""
+        node = worker.node
+        if idents and node not in self.gone_nodes:
+            there = self._has_copy
+            self.send(raylet_of(node), Free([ident for ident in idents if not there(ident, node)], worker.proc))
+
+    def _has_copy(self, ident: bytes, node: int) -> bool:
+        entry = self.entries.get(ident)
+        return entry is not None and entry.result is not None and node in entry.result.nodes
+
     def _report_lost(self, entry: Entry, nodes: list[int]) -> None:
         for node in nodes:
             if node not in self.gone_nodes:

@@ -20,12 +20,14 @@ from hpc.core.wire import (
     STORED,
     STREAMING,
     SYSTEM,
+    Call,
     Cancel,
     Consumed,
     Done,
     Free,
     Release,
     Result,
+    Task,
     Yielded,
     system_error,
 )
@@ -34,6 +36,8 @@ from hpc.core.wire import (
 END = system_error("EndOfStream", "the generator has no more items")
 #: As many items as one likes: the consumer has gone away, and its generator must not wait for it.
 ALL_ITEMS = 1 << 62
+#: At most so many items of a generator are written and not told yet.
+MAX_UNTOLD = 64
 #: Items up to this many bytes are remembered by a mark, to see whether another attempt gives the same ones.
 MARK_BYTES = 1024
 #: How a pickle goes on after its head if equal values have equal pickles: whole numbers, texts, bytes, None, booleans,
@@ -70,6 +74,14 @@ class Streams:
             return task or ident
         made = (t for t, s in self.streams.items() if item_id(t, 0) <= ident <= item_id(t, s.received))
         return next(made, ident)
+
+    def untold(self, msg: Task | Call) -> list[bytes]:
+        """What an unfinished task or call may have written in memory without a word of it to us."""
+        if msg.num_returns >= 0:
+            return [return_id(msg.task, index) for index in range(msg.num_returns)]
+        stream = self.streams.get(msg.task)
+        begin = 0 if stream is None else stream.made if stream.attempt == msg.attempt else 0
+        return [item_id(msg.task, index) for index in range(begin, begin + MAX_UNTOLD)]
 
     def own_returns(self, task: bytes, num_returns: int, window: int) -> None:
         """Make the entries of a task's return values, each held once by the caller."""

@@ -129,6 +129,7 @@ class Tasks:
         if rec.retries > 0:
             rec.retries -= 1
         rec.msg.attempt += 1
+        rec.msg.ran += 1
         rec.shape.queue.appendleft(rec)
         self.dirty[rec.shape] = None
 
@@ -136,6 +137,8 @@ class Tasks:
         """The worker that these tasks were on their way to is gone; see `Leases.lose`."""
         recs = list(lease.inflight.values())
         lease.inflight.clear()
+        untold = self.streams.untold
+        self.objects.disown([ident for rec in recs for ident in untold(rec.msg)], lease.worker)
         for rec in reversed(recs):
             rec.lease = None
             started = running is None or rec.msg.task == running
@@ -157,6 +160,7 @@ class Tasks:
         if rec.retries > 0:
             rec.retries -= 1
         rec.msg.attempt += 1
+        rec.msg.ran += 1
         rec.msg.window = 0
         self.tasks[rec.msg.task] = rec
         self.state.pending_bytes += rec.size

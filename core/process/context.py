@@ -26,6 +26,8 @@ class TaskContext(msgspec.Struct, eq=False):
     method: str = ""
     cancelled: bool = False
     consumed: int = 0
+    #: how often it has begun before: what people know as its attempt
+    ran: int = 0
     on_consumed: Callable[[], None] | None = None
 
 

@@ -192,12 +192,13 @@ class ObjectStore:
         if not self._written_by(msg.offset, src.proc):
             return
         if msg.ident in self.stored:
+            self.stored[msg.ident].writer = src.proc
             self._free(msg.offset)
             return
         freed = msg.ident in self.freed_early or self._is_orphan(msg.ident)
         self.freed_early.discard(msg.ident)
         self._asked.discard(src.proc)
-        self._keep(Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1}))
+        self._keep(Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1}, writer=src.proc))
 
     def _keep(self, obj: Stored) -> None:
         self.stored[obj.ident] = self.lru[obj.ident] = obj
@@ -254,9 +255,10 @@ class ObjectStore:
         for ident in msg.idents:
             obj = self.stored.get(ident)
             if obj is not None:
-                obj.freed = True
-                self._maybe_drop(obj)
-            elif self._being_written(ident):
+                if msg.writer in (0, obj.writer):
+                    obj.freed = True
+                    self._maybe_drop(obj)
+            elif not msg.writer and self._being_written(ident):
                 # A worker's result reached its owner, and was dropped there, before the worker's Seal came here.
                 self.freed_early.add(ident)
 

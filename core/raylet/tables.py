@@ -116,7 +116,8 @@ class Piece:
 @dataclass
 class Stored:
     """An object that this node keeps: in the arena (``offset`` is not -1), on disk (``disk``), or both. ``busy`` is
-    "spilling" or "restoring" meanwhile. ``pins`` counts by process; it can go when freed and not pinned."""
+    "spilling" or "restoring" meanwhile. ``pins`` counts by process; it can go when freed and not pinned. ``writer`` is
+    the process that wrote it last, 0 for a copy."""
 
     ident: bytes
     offset: int
@@ -127,6 +128,7 @@ class Stored:
     disk: Piece | None = None
     busy: Literal["", "spilling", "restoring"] = ""
     origin: int = 0
+    writer: int = 0
 
 
 @dataclass(eq=False)

@@ -75,7 +75,7 @@ class Simulation:
         arena_bytes = SMALL_ARENA_BYTES if self.rng.random() < 0.5 else ARENA_BYTES
         self.world = world = World(seed, nodes, cpus, loss, self._worker_started, arena_bytes)
         self.report.paths = world.paths
-        self.faults = faults
+        self.faults = world.faults = faults
         numbers = [0]
         places = [1] + ([self.rng.randint(1, nodes)] if self.rng.random() < 0.5 else [])
         self.users = [self._user(node, numbers) for node in places]
@@ -122,7 +122,6 @@ class Simulation:
     def _fault(self) -> None:
         alive = [w for w in self.workers.values() if w.process.alive]
         if self.questions is not None and self.rng.random() < 0.4:
-            self.report.deaths += self.world.head_up
             self.world.kill_head(self.rng.choice([0.0, 0.02, 0.5]))
             self.questions.ask(self.rng, [])
             return
@@ -130,20 +129,17 @@ class Simulation:
         if choice < 0.7 and alive:
             behind = [w for w in alive if w.job is not None and w.loop.ready]
             worker = self.rng.choice(behind if behind and self.rng.random() < 0.5 else alive)
-            self.report.deaths += 1
             self.world.deaths += 1
             if worker.process.published()[0] and self.rng.random() < 0.2:
                 self.world.kill_process(worker.process, "its node has no memory left", "oom")
             else:
                 self.world.kill_process(worker.process)
         elif choice < 0.75 and len(self._living()) > 1:
-            self.report.deaths += 1
             self.world.deaths += 1
             self.world.kill_process(self.users[1].process)
         else:
             others = [n for n in self.world.nodes.values() if n.alive and n.number != 1]
             if len(others) > 1:
-                self.report.deaths += 1
                 self.world.deaths += 1
                 self.world.kill_node(self.rng.choice(others).number, silently=self.rng.random() < 0.3)
 
@@ -277,6 +273,7 @@ class Simulation:
             self.groups[0].check_empty()
             for problem in self.questions.check() if self.questions is not None else []:
                 self._problem(problem)
+        self.report.deaths = world.deaths + world.head_restarts
         self.report.tasks = sum(user.tasks for user in self.users) + sum(one.tasks for one in self.groups)
         self.report.story = world.story
         self.report.virtual_s = world.clock.now

@@ -38,6 +38,8 @@ from hpc.core.wire import (
 from hpc.core.worker.loop import Loop
 
 CANCELLED = system_error("TaskCancelledError", "while it ran")
+#: How often a worker is lost between the writing of a value and the word of it.
+UNTOLD = 0.02
 EXITED = system_error("ActorDiedError", "it called exit_actor()")
 
 
@@ -189,6 +191,12 @@ class Steps:
                 then(system_error("ObjectStoreFullError", answer.why))
                 return
             self.process.machine.pins.sealed(ident, answer.offset, size, keep=False)
+            if self.world.faults and not self.world.quiet and self.world.rng.random() < UNTOLD:
+                self.world.paths[paths.LOST_UNTOLD] += 1
+                self.world.flush(self.process, everything=True)
+                self.world.deaths += 1
+                self.world.kill_process(self.process)
+                return
             then(Result(STORED, b"", size, (self.process.addr.node,)))
 
         self._ask(lambda req: Alloc(req, size, ident), allocated)

@@ -143,7 +143,8 @@ class World:
         self.head_restarts = 0
         self.journal = bytearray(MAGIC + encode(Began(1)))
         self.lost_nodes: list[int] = []
-        #: Processes and nodes that were killed.
+        #: Whether anything is lost or killed, and the processes and nodes that were killed.
+        self.faults = False
         self.deaths = 0
         #: Promises that were seen to be broken on the way.
         self.broken: list[str] = []

@@ -221,7 +221,7 @@ class ActorHost:
     def _run(self, src: Address, msg: Call) -> None:
         worker, method = self.worker, msg.method
         name = full_name = self._names.get(method) or self.full_name(method)
-        context = TaskContext(msg.task, msg.attempt, name)
+        context = TaskContext(msg.task, msg.attempt, name, ran=msg.ran)
         if msg.name:
             name = context.name = msg.name
             context.method = full_name
@@ -243,7 +243,7 @@ class ActorHost:
             done = self.raised(msg, context, error)
         finally:
             worker.running.pop(msg.task, None)
-        self.over(src, done, name, start, met, context.method)
+        self.over(src, done, name, start, met, context.method, msg.ran)
 
     def returned(self, src: Address, msg: Call, context: TaskContext, value: Any) -> Done:
         """The outcome of a call that returned; raises what making it of the value raises."""
@@ -265,13 +265,16 @@ class ActorHost:
         retryable = msg.retry_exceptions and isinstance(error, Exception) and not context.cancelled
         return Done(msg.task, msg.attempt, self.worker.failure(context.name, error), 0, retryable)
 
-    def over(self, src: Address, done: Done, name: str, start: float, met: list[bytes], method: str = "") -> None:
-        """Remember a call that has ended, and answer it. ``method`` is empty unless its name is another one."""
+    def over(
+        self, src: Address, done: Done, name: str, start: float, met: list[bytes], method: str = "", ran: int = 0
+    ) -> None:
+        """Remember a call that has ended, and answer it. ``method`` is empty unless its name is another one; ``ran``:
+        how often it has begun before."""
         worker, results = self.worker, done.results
         run_us = done.run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0
         end = record.mark() if run_us > record.MARK_US and not self.pools else None
-        worker.record.append((done.task, done.attempt, name, start, run_us, kind, end, method))
+        worker.record.append((done.task, ran, name, start, run_us, kind, end, method))
         if self.pools:
             done.run_us = max(run_us, FLUSH_US)
         worker.reply(src, done, met)

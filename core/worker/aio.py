@@ -212,7 +212,8 @@ class AsyncActorHost(ActorHost):
     async def _run_call(self, src: Address, msg: Call, group: _Group) -> None:
         worker = self.worker
         full_name = self.full_name(msg.method)
-        context = TaskContext(msg.task, msg.attempt, msg.name or full_name, method=full_name if msg.name else "")
+        method = full_name if msg.name else ""
+        context = TaskContext(msg.task, msg.attempt, msg.name or full_name, method=method, ran=msg.ran)
         exiting = retryable = False
         met: list[bytes] = []
         start = time.monotonic()
@@ -248,7 +249,7 @@ class AsyncActorHost(ActorHost):
             self._ended(msg.task, group)
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else 0
-        worker.record.append((msg.task, msg.attempt, context.name, start, run_us, kind, None, context.method))
+        worker.record.append((msg.task, msg.ran, context.name, start, run_us, kind, None, context.method))
         done = Done(msg.task, msg.attempt, results, run_us, retryable, exiting)
         main = group.loop is self.loop
         if not main:

@@ -18,7 +18,7 @@ from hpc.core import serialization
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.generator import DynamicObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.owner.streams import item_id
+from hpc.core.owner.streams import MAX_UNTOLD, item_id
 from hpc.core.owner.tables import Waiter
 from hpc.core.process.context import TaskContext
 from hpc.core.wire import DYNAMIC, INLINE, MAX_VALUES_BYTES, NONE, Call, Result, Task, Yielded
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 #: Items that follow faster than this go out together.
 FLUSH_S = 0.0002
-MAX_TOGETHER = 64
 
 
 class ItemSender:
@@ -86,7 +85,7 @@ class ItemSender:
             client.machine.send(self.src, Yielded(msg.task, msg.attempt, self.count, result), urgent=False)
             self.count += 1
             self._unsent += 1
-            if now - self._flushed_at > FLUSH_S or self._unsent >= MAX_TOGETHER or self.must_wait:
+            if now - self._flushed_at > FLUSH_S or self._unsent >= MAX_UNTOLD or self.must_wait:
                 self._flushed_at, self._unsent = now, 0
                 client.send_left(everything=True)
 

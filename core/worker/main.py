@@ -289,11 +289,12 @@ class Worker:
         elif ENVIRON.get(OMP) is not self.threads.value:
             self.threads.again()
         context = TaskContext(msg.task, msg.attempt, msg.name, msg.depth, msg.fn)
+        context.ran = msg.ran
         token = current_task.set(context)
         loop = self.loop
         start = loop.began = time.monotonic()
         self._published = True
-        self.client.arena.publish(msg.task, msg.attempt, True, start, msg.retriable)
+        self.client.arena.publish(msg.task, msg.ran, True, start, msg.retriable)
         self.running[msg.task] = context
         if msg.name != self.title.now:
             self.title.show(msg.name)
@@ -332,7 +333,7 @@ class Worker:
         run_us = int((time.monotonic() - start) * 1e6)
         kind = results[-1].kind if results else INLINE
         end = record.mark() if run_us > record.MARK_US else None
-        self.record.append((msg.task, msg.attempt, msg.name, start, run_us, kind, end, msg.fn))
+        self.record.append((msg.task, msg.ran, msg.name, start, run_us, kind, end, msg.fn))
         spent = self.hook.failed or (bool(max_calls) and loop.is_last(msg.fn, max_calls))
         self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
         if spent:
@@ -362,7 +363,7 @@ class Worker:
         process.namespace = str(msg.options.get("namespace") or "")
         process.actor_class, process.actor_options = msg.fn, msg.options
         met: list[bytes] = []
-        context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__", fn=msg.fn)
+        context = TaskContext(msg.actor, msg.incarnation, f"{msg.name}.__init__", fn=msg.fn, ran=msg.incarnation)
         self.title.at_rest = msg.name
         self.title.show(context.name)
         self.write_as(msg.name)

@@ -26,8 +26,8 @@ LAST_EVENTS = 100
 
 #: How long stdout and stderr were, in bytes.
 Mark = tuple[int, int]
-#: (task, attempt, name, start on the monotonic clock, running time in µs, kind of its first result, mark at its end,
-#: id of its function, or class and method of a call that has another name)
+#: (task, how often it has begun before, name, start on the monotonic clock, running time in µs, kind of its first
+#: result, mark at its end, id of its function, or class and method of a call that has another name)
 Event = tuple[bytes, int, str, float, int, int, Mark | None, bytes | str]
 
 
@@ -66,11 +66,11 @@ def rows(ring: Ring, limit: int) -> list[dict[str, Any]]:
             begin, events = events[at][6], events[at + 1 :]
             break
     group: list[dict[str, Any]] = []
-    for task, attempt, name, start, run_us, kind, end, fn in events:
+    for task, ran, name, start, run_us, kind, end, fn in events:
         creates = task == process.actor and process.actor_name
         row = {
             "task_id": task.hex(),
-            "attempt_number": attempt,
+            "attempt_number": ran,
             "name": f"{process.actor_name}:{name}" if creates else name,
             "func_or_class_name": code_name(fn, name),
             "type": _type_of(task),
@@ -93,7 +93,7 @@ def running(contexts: list[TaskContext], ring: deque[Event], limit: int) -> list
     return [
         {
             "task_id": context.task.hex(),
-            "attempt_number": context.attempt,
+            "attempt_number": context.ran,
             "name": context.name,
             "func_or_class_name": code_name(context.fn or context.method, context.name),
             **part,

@@ -201,18 +201,15 @@ def of_task(task: str, suffix: str = "out", attempt: int | None = None) -> LogPa
     known = [row for row in task_rows() if row["task_id"] == task]
     if not known:
         raise FileNotFoundError(f"no process of the session knows a task {task} (any more)")
-    notes: list[str] = []
-    if attempt == 0 and (first := min(row["attempt_number"] for row in known)):
-        # Most likely it was queued at a busy worker and given back before it began: what runs then has a later number.
-        attempt = first
-        notes.append(f"attempt 0 of task {task} is not known: this is attempt {first}, the first that is")
     rows = [row for row in known if attempt is None or row["attempt_number"] == attempt]
     if not rows:
-        raise FileNotFoundError(f"task {task} has no attempt {attempt} that is known")
+        others = ", ".join(str(row["attempt_number"]) for row in known)
+        raise FileNotFoundError(f"of task {task} no attempt {attempt} is known, but {others}")
     row = max(rows, key=lambda row: row["attempt_number"])
     if not row["worker_id"]:
         raise FileNotFoundError(f"task {task} has not run yet: {row.get('why') or row['state']}")
     part = of_worker(row["worker_id"], suffix)
+    notes: list[str] = []
     which = SUFFIXES.index(suffix)
     begin, end = row.get("log_from", (-1, -1))[which], row.get("log_to", (-1, -1))[which]
     shared = row.get("log_shared", 0)

@@ -217,6 +217,25 @@ def test_a_worker_that_has_ended_is_remembered(session):
     assert "killed soon" in shown.stdout and "SIGKILL" in shown.stdout and worker not in shown.stdout
 
 
+def test_a_task_that_was_given_back_unbegun_is_in_its_first_attempt_when_it_runs(session, recwarn):
+    """It was queued behind a long task; whoever asks for the log of its first attempt gets that."""
+    whole = says.options(num_cpus=hpc.cluster_resources()["CPU"])
+
+    @hpc.remote(num_cpus=hpc.cluster_resources()["CPU"])
+    def quick():
+        return None
+
+    hpc.get([quick.remote() for _ in range(200)])
+    refs = [whole.remote("long", 0.3), *(whole.remote(f"behind {i}") for i in range(3))]
+    hpc.get(refs)
+    rows = [state.get_task(ref.hex()) for ref in refs]
+    assert [row.attempt_number for row in rows] == [0, 0, 0, 0]
+    assert [log(task_id=ref.hex(), attempt_number=0) for ref in refs[1:]] == [f"behind {i}\n" for i in range(3)]
+    assert not recwarn.list
+    with pytest.raises(FileNotFoundError, match="no attempt 7 is known, but 0"):
+        log(task_id=refs[0].hex(), attempt_number=7)
+
+
 def test_the_last_words_of_a_worker_are_in_its_detail_and_not_in_the_title_of_its_log(session):
     @hpc.remote(max_retries=0)
     def gives_up():

@@ -472,3 +472,33 @@ def test_a_copy_that_comes_when_its_owner_and_its_readers_are_gone_does_not_stay
     came(store.objects, 3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
     assert not store.objects.stored
     assert not store.objects.layout.used_bytes
+
+
+# ---------------------------------------------------------------- what a lost process wrote
+
+
+def test_what_a_lost_process_wrote_is_freed_and_what_another_wrote_again_stays():
+    store = Store(4)
+    store.put(2, 0)
+    store.put(3, 1)
+    store.objects.on_free(at(1), Free([ident(0), ident(1), ident(2)], writer=2))
+    assert set(store.objects.stored) == {ident(1)}
+    store.put(2, 0)
+    store.alloc(4, 0)
+    (answer,) = store.take(Allocated)
+    store.objects.on_free(at(1), Free([ident(0)], writer=4))  # while it is being written
+    store.objects.on_seal(at(4), Seal(ident(0), answer.offset, PAGE))
+    store.objects.on_unpin(at(4), Unpin([ident(0)]))
+    store.objects.on_free(at(1), Free([ident(0)], writer=2))  # late: another has written it too
+    assert ident(0) in store.objects.stored and not store.objects.freed_early
+    store.objects.on_free(at(1), Free([ident(0)]))
+    assert ident(0) not in store.objects.stored
+
+
+def test_a_copy_is_nobodys_writing():
+    store = Store(2, node=2)
+    store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))
+    came(store.objects, 3, Chunk(ident(0), 0, memoryview(bytes(PAGE)), PAGE))
+    store.objects.on_unpin(at(2), Unpin([ident(0)]))
+    store.objects.on_free(at(1), Free([ident(0)], writer=2))
+    assert ident(0) in store.objects.stored

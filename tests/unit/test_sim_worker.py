@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from hpc.core.owner.objects import Objects
 from hpc.core.owner.pins import Pins
 from hpc.core.sim.run import run
 from hpc.core.wire import Blocked, Cancel
@@ -117,13 +118,17 @@ def a_raylet_that_asks_for_pins_in_vain(patch: Patch) -> None:
     patch(Pins, "on_please_unpin", lambda self, src, msg: None)
 
 
+def what_a_lost_worker_wrote_stays(patch: Patch) -> None:
+    patch(Objects, "disown", lambda self, idents, worker: None)
+
+
 FAULTS = [
     an_outcome_sent_before_its_references_are_known, an_end_before_outcomes_were_sent,
     an_end_although_others_need_the_process, tasks_taken_out_and_not_given_back, tasks_that_come_during_a_wait_and_stay,
     a_wait_that_lends_no_cpu, an_end_of_a_wait_that_is_not_told, a_process_that_runs_more_than_it_may,
     a_cancelled_task_without_an_outcome, a_cancelled_call_of_a_run_that_is_made,
     a_call_that_waits_for_one_that_never_comes, a_call_that_overtakes_another, a_second_pin_that_is_not_given_back,
-    a_raylet_that_asks_for_pins_in_vain,
+    a_raylet_that_asks_for_pins_in_vain, what_a_lost_worker_wrote_stays,
 ]  # fmt: skip
 
 

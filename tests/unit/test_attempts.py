@@ -1,0 +1,249 @@
+"""Tasks, calls and actors that are made again: what people count, what is freed, what is waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpc.core.ids import Address, raylet_of
+from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.report import report
+from hpc.core.owner.tables import Shape
+from hpc.core.resources import UNIT
+from hpc.core.wire import (
+    ERROR,
+    INLINE,
+    STORED,
+    STREAMING,
+    Call,
+    CopyLost,
+    CreateActor,
+    Done,
+    Free,
+    GivenBack,
+    LeaseGrant,
+    LeaseLost,
+    Result,
+    Task,
+    Yielded,
+)
+
+ME, W1, W2, W3 = Address(1, 1), Address(1, 3), Address(2, 4), Address(3, 5)
+CPU = {"CPU": UNIT}
+NONE = Result(INLINE, b"1")
+
+
+class Owner:
+    """An owner whose raylet grants what the test says."""
+
+    def __init__(self):
+        self.machine = OwnerMachine(ME)
+        self.machine.state.functions[b"fn"] = b"code"
+        self.shape = self.machine.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
+        self.actor_shape = self.machine.leases.add_shape(Shape({}, CPU, "DEFAULT", {}, True))
+        self.lease = 0
+
+    def sent(self, kind):
+        out = [(dst, msg) for dst, messages in self.machine.take_outbox(True) for msg in messages]
+        return [(dst, msg) for dst, msg in out if isinstance(msg, kind)]
+
+    def tell(self, src, *messages):
+        self.machine.handle(src, messages)
+
+    def submit(self, retries=-1, returns=1, refs=()):
+        task = self.machine.new_ids(max(1, returns) if returns >= 0 else 100)
+        self.machine.tasks.submit(
+            Task(task, 0, b"fn", "f", b"", returns, refs=tuple(refs)), self.shape, retries, False, []
+        )
+        return task
+
+    def grant(self, worker, shape=None):
+        self.lease += 1
+        self.tell(raylet_of(1), LeaseGrant((shape or self.shape).req, self.lease, worker, "", {}))
+        return self.lease
+
+    def lose(self, lease, worker, task=b""):
+        self.tell(raylet_of(1), LeaseLost(lease, worker, "crash", "it died", task))
+
+    def actor(self, worker=W1, restarts=-1, refs=()):
+        ident = self.machine.new_ids()
+        self.machine.actors.create(
+            CreateActor(ident, 0, b"fn", "A", b"", {}, refs=tuple(refs)), self.actor_shape, restarts, []
+        )
+        if worker is not None:
+            self.grant(worker, self.actor_shape)
+            self.tell(worker, Done(ident, 0, [NONE]))
+        return ident
+
+    def call(self, actor, retries=-1, refs=()):
+        task = self.machine.new_ids()
+        self.machine.calls.submit(Call(task, 0, actor, 0, 0, "m", b"", 1, refs=tuple(refs)), retries, [])
+        return task
+
+    def stored(self, task, worker, attempt=0):
+        self.tell(worker, Done(task, attempt, [Result(STORED, b"", 9, (worker.node,))]))
+
+
+@pytest.fixture
+def owner():
+    return Owner()
+
+
+def shown(owner, task):
+    rows = report(owner.machine, "tasks", 100)
+    return [row["attempt_number"] for row in rows if row["task_id"] == task.hex()]
+
+
+# ---------------------------------------------------------------- what people count
+
+
+def test_a_task_that_was_given_back_unbegun_has_another_sending_and_the_same_attempt(owner):
+    task = owner.submit()
+    owner.tell(W1)
+    lease = owner.grant(W1)
+    owner.tell(W1, GivenBack(lease, [task]))
+    msg = owner.machine.state.tasks[task].msg
+    assert (msg.attempt, msg.ran) == (1, 0) and shown(owner, task) == [0]
+
+
+def test_only_an_attempt_that_may_have_begun_is_counted_when_a_worker_is_lost(owner):
+    first = owner.submit()
+    lease = owner.grant(W1)
+    owner.tell(W1, Done(first, 0, [NONE], 1))
+    one, two = owner.submit(), owner.submit()
+    assert len(owner.machine.state.leases[lease].inflight) == 2
+    owner.lose(lease, W1, one)
+    assert [shown(owner, task) for task in (one, two)] == [[1], [0]]
+    assert [owner.machine.state.tasks[task].msg.attempt for task in (one, two)] == [1, 1]
+
+
+def test_a_call_that_was_not_sent_when_its_actor_was_lost_has_not_run(owner):
+    actor = owner.actor()
+    waits_for = owner.submit()
+    sent, waiting = owner.call(actor), owner.call(actor, refs=[waits_for])
+    owner.lose(1, W1, actor)
+    assert [owner.machine.state.calls[task].msg.ran for task in (sent, waiting)] == [1, 0]
+
+
+# ---------------------------------------------------------------- what a lost worker wrote
+
+
+def test_what_a_lost_worker_wrote_and_did_not_tell_is_freed_where_it_was(owner):
+    task = owner.submit(returns=2)
+    lease = owner.grant(W2)
+    owner.sent(object)
+    owner.lose(lease, W2, task)
+    ((dst, free),) = owner.sent(Free)
+    assert (dst, free.writer) == (raylet_of(2), W2.proc)
+    assert free.idents == [task, task[:-1] + bytes([task[-1] + 1])]
+
+
+def test_a_value_that_is_known_to_be_there_is_not_freed_with_a_later_attempt(owner):
+    task = owner.submit(returns=2)
+    owner.grant(W2)
+    second = task[:-1] + bytes([task[-1] + 1])
+    values = [Result(STORED, b"", 9, (2,)), Result(STORED, b"", 9, (3,))]
+    owner.tell(W2, Done(task, 0, values))
+    owner.tell(W3, CopyLost(second, [3]))  # made again, by the same worker
+    assert owner.machine.state.tasks[task].lease is not None
+    owner.sent(object)
+    owner.lose(1, W2, task)
+    ((_, free),) = owner.sent(Free)
+    assert free.idents == [second]
+
+
+def test_items_that_a_lost_generator_wrote_and_did_not_tell_are_freed(owner):
+    task = owner.submit(returns=STREAMING)
+    lease = owner.grant(W2)
+    owner.tell(W2, Yielded(task, 0, 0, Result(STORED, b"", 9, (2,))))
+    owner.sent(object)
+    owner.lose(lease, W2, task)
+    ((_, free),) = owner.sent(Free)
+    number = int.from_bytes(task[-8:], "big")
+    assert [int.from_bytes(ident[-8:], "big") - number for ident in free.idents] == list(range(2, 66))
+
+
+def test_what_a_lost_actor_wrote_for_its_callers_is_freed(owner):
+    actor = owner.actor(W2)
+    call = owner.call(actor, retries=0)
+    owner.sent(object)
+    owner.lose(1, W2, actor)
+    ((dst, free),) = owner.sent(Free)
+    assert (dst, free.idents, free.writer) == (raylet_of(2), [call], W2.proc)
+
+
+# ---------------------------------------------------------------- values that are lost
+
+
+def test_a_call_that_is_made_again_and_gives_a_small_value_is_over_like_any_other(owner):
+    """Its origin is forgotten when nobody needs the value any more."""
+    actor = owner.actor(W2)
+    call = owner.call(actor)
+    owner.stored(call, W2)
+    assert call in owner.machine.state.origins
+    owner.tell(W3, CopyLost(call, [2]))
+    assert owner.machine.state.calls[call].msg.attempt == 1
+    owner.machine.objects.let_go(call)  # while it is made again
+    assert call in owner.machine.state.origins
+    owner.tell(W2, Done(call, 1, [NONE]))
+    assert not owner.machine.state.origins and not owner.machine.lineage.made_by
+
+
+def test_an_actor_is_restarted_when_the_value_that_it_was_given_has_been_made_again(owner):
+    given = owner.submit()
+    owner.grant(W2)
+    owner.stored(given, W2)
+    actor = owner.actor(W1, refs=[given])
+    lease = owner.machine.state.actors[actor].lease.ident
+    owner.tell(W3, CopyLost(given, [2]))
+    assert owner.machine.state.entries[given].result is None
+    owner.lose(lease, W1, actor)
+    rec = owner.machine.state.actors[actor]
+    assert rec.state == "restarting" and rec not in rec.shape.actors
+    owner.stored(given, W2, attempt=1)
+    assert rec in rec.shape.actors and rec.create.values[0].nodes == (2,)
+
+
+def test_an_actor_whose_given_value_is_lost_for_good_ends_with_that(owner):
+    given = owner.submit(retries=0)
+    owner.grant(W2)
+    owner.stored(given, W2)
+    actor = owner.actor(W1, refs=[given])
+    owner.tell(W3, CopyLost(given, [2]))
+    owner.lose(owner.machine.state.actors[actor].lease.ident, W1, actor)
+    assert owner.machine.state.actors[actor].state == "dead"
+
+
+# ---------------------------------------------------------------- errors that nobody got
+
+
+def failed(owner, worker=W2):
+    task = owner.submit(retries=0)
+    owner.grant(worker)
+    owner.tell(worker, Done(task, 0, [Result(ERROR, b"e")]))
+    return task
+
+
+def test_an_error_given_to_a_constructor_is_not_got_until_somebody_calls(owner):
+    actor = owner.actor(None, refs=[failed(owner)])
+    assert owner.machine.state.actors[actor].state == "dead"
+    assert owner.machine.state.unseen == {actor}
+    owner.machine.calls.dead_error(owner.machine.state.clients[actor])
+    assert owner.machine.state.unseen == {actor}
+    owner.call(actor)
+    assert actor not in owner.machine.state.unseen
+
+
+def test_an_error_given_to_a_constructor_is_got_by_the_calls_that_wait(owner):
+    given = owner.submit(retries=0)
+    actor = owner.actor(None, refs=[given])
+    owner.call(actor)
+    owner.grant(W2)
+    owner.tell(W2, Done(given, 0, [Result(ERROR, b"e")]))
+    assert owner.machine.state.actors[actor].state == "dead" and actor not in owner.machine.state.unseen
+
+
+def test_the_error_of_a_constructor_is_shown_by_its_worker_and_by_nobody_else(owner):
+    actor = owner.actor(None)
+    owner.grant(W1, owner.actor_shape)
+    owner.tell(W1, Done(actor, 0, [Result(ERROR, b"e")]))
+    assert owner.machine.state.actors[actor].state == "dead" and not owner.machine.state.unseen

@@ -7,9 +7,12 @@ submitting twice is not).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -90,6 +93,11 @@ def _text(raw: bytes | str | None) -> str:
 def shown(argv: Sequence[str]) -> str:
     """A command line as a person would paste it."""
     return shlex.join(argv)
+
+
+def readable_bytes(fd: int) -> int:
+    """How many bytes wait in a pipe or a socket; 0 at its end."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
 class Background:

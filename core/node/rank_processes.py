@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from hpc.core.node.process import fork_child
-from hpc.core.node.reap import exit_code
+from hpc.core.node.reap import descendants, exit_code, signal_all
 from hpc.core.node.spec import NodeSpec, Strip
+from hpc.core.node.witness import Witness
 
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 16  # a longer line goes up in pieces
@@ -169,9 +170,11 @@ class Ranks:
     unwatch: Callable[[int], None]
     paused: bool = False
     _ranks: dict[int, _Rank] = field(default_factory=dict)  # by pid
+    _witness: Witness | None = None
 
     def start(self, order: Order) -> None:
         """Starts `order.per_node` ranks; OSError if no more processes or descriptors can be had."""
+        self._witness = Witness(own_group=True)
         for local_rank in range(order.per_node):
             self._start_one(order, local_rank)
 
@@ -253,8 +256,19 @@ class Ranks:
         self.report("rank_exit", r=rank.number, code=rank.code, tail=list(rank.tail))
         return True
 
+    def end(self) -> None:
+        """Asks all that is below this process to end, unless whoever asked us has asked them too."""
+        if self._witness is None:  # nothing was started
+            return
+        if not self._witness.heard(signal.SIGTERM):
+            signal_all(descendants(os.getpid()), signal.SIGTERM)
+            self._witness.note(signal.SIGTERM)
+        self._witness.close()
+
     def signal(self, signum: int) -> None:
-        """Sends a signal to the process group of each rank that runs."""
+        """Sends a signal to the process group of each rank that runs, unless whoever sent it has sent it to them."""
+        if signum != signal.SIGKILL and self._witness is not None and self._witness.heard(signum):
+            return
         for rank in self._ranks.values():
             if rank.code is None:
                 try:

@@ -386,7 +386,7 @@ class Supervisor:
         for name in ("raylet", "head"):
             self._tell(name, {"op": "stop", "grace_s": grace_s, "why": why})
         if self.ranks is not None:
-            signal_all(descendants(os.getpid()), signal.SIGTERM)
+            self.ranks.end()
         self._reap()
 
     def _tell(self, name: str, message: dict[str, Any]) -> None:

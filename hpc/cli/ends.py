@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import sys
 from collections.abc import Callable
 
 from hpc.settings import errors
@@ -10,13 +13,26 @@ from hpc.settings.errors import CliError
 
 
 def told(command: Callable[[], int]) -> int:
-    """Run a command and return its exit code; an error that the user can do something about is printed."""
+    """Run a command and return its exit code; an error that the user can do something about is printed.
+
+    A terminal or a reader that is gone does not change the exit code: Python's own would be 120.
+    """
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
     except CliError as error:
-        return errors.report(error)
+        code = errors.report(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains once more at its end
-        return 141
+        code = 141
     except KeyboardInterrupt:
-        return 130
+        code = 130
+    except OSError as error:
+        if error.errno != errno.EIO:  # a terminal that was closed
+            raise
+        code = 128 + signal.SIGHUP
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # or Python complains once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return code

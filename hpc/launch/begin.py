@@ -8,6 +8,7 @@ import sys
 import time
 
 from hpc.launch import jobdir
+from hpc.launch.fits import check_place
 from hpc.launch.jobdir import JobDir
 from hpc.launchers.registry import Place, find_place
 from hpc.launchers.scheduler import BadAllocation
@@ -28,6 +29,8 @@ def begin(settings: Settings) -> int:
     if place.kind != "local" and settings["step_arg"] and not place.scheduler.starts_with:
         what = f"--step-arg means nothing here: {place.scheduler.title} starts the nodes with the job"
         raise CliError("USAGE", what, where=settings.origin("step_arg"))
+    for text in check_place(settings, place):
+        errors.note(text)
     if settings["dry_run"] or (settings["test_only"] and place.kind != "login"):
         from hpc.launch.plan import show
 

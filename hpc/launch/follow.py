@@ -19,6 +19,7 @@ from hpc.launch.jobdir import JobDir, scheduler_of
 from hpc.launch.report import HEARTBEAT_S
 from hpc.launch.status_line import StatusLine, line
 from hpc.launchers.hostnames import compress_nodes
+from hpc.launchers.jobscript import FAILED
 from hpc.launchers.scheduler import Inquiry, JobInfo, JobNews
 from hpc.launchers.signals import Signals
 from hpc.settings import errors
@@ -32,10 +33,23 @@ POLL_GROWTH, POLL_MOST = 1.3, 4.0
 
 
 class Follower:
-    """One follower of one job. `tail_lines`: begin that far from the end of the output (None: at its beginning)."""
+    """One follower of one job. `tail_lines`: begin that far from the end of the output (None: at its beginning).
 
-    def __init__(self, job: JobDir, *, quiet: bool = False, interval_s: float = 30.0, tail_lines: int | None = None):
+    `submitted`: this very command submitted the job, so that without a terminal a signal to it is meant for the job.
+    Who only looks at a job leaves it alone.
+    """
+
+    def __init__(
+        self,
+        job: JobDir,
+        *,
+        quiet: bool = False,
+        interval_s: float = 30.0,
+        tail_lines: int | None = None,
+        submitted: bool = False,
+    ):
         self.job = job
+        self.submitted = submitted
         content = job.job()
         self.scheduler = scheduler_of(job)
         self.job_id = str(content.get("scheduler_id", ""))
@@ -153,6 +167,8 @@ class Follower:
         if info.ending == "lost":
             raise CliError("SESSION-LOST", f"job {self.job_id} ended with {info.state}", why=info.why)
         code = info.exit_code or (128 + info.exit_signal if info.exit_signal else 0)
+        if not began and (said := self._setup_failure()):
+            raise CliError("SETUP", f"job {self.job_id} ended before the script was started", why=said)
         if not began:
             raise CliError(
                 "JOB-DIR",
@@ -164,6 +180,14 @@ class Follower:
             )
         self.line.final(line("ended", info.state, f"exit code {code}"))
         return code if code else errors.EXIT_SESSION_LOST
+
+    def _setup_failure(self) -> str:
+        """What the job script said of a line of --setup, "" if nothing."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines() if self.log is not None else []
+        except OSError:
+            return ""
+        return next((line.removeprefix("hpc: ") for line in reversed(lines) if line.startswith(FAILED)), "")
 
     # -- asking the scheduler ---------------------------------------------------------------------------
 
@@ -221,13 +245,15 @@ class Follower:
     def _on_signal(self, signum: int, status: dict[str, Any]) -> None:
         if signum == signal.SIGINT:
             self._on_interrupt(self.phase(status), status)
-        elif signum == signal.SIGHUP or (signum == signal.SIGTERM and self.terminal):
-            raise _Leave(128 + signum)
-        elif signum == signal.SIGTERM:
+        elif signum == signal.SIGTERM and self.submitted and not self.terminal:
             self._cancel()
+        elif signum in (signal.SIGHUP, signal.SIGTERM):
+            raise _Leave(128 + signum)
 
     def _on_interrupt(self, phase: str, status: dict[str, Any]) -> None:
         self.interrupts += 1
+        if not self.terminal and not self.submitted:
+            raise _Leave(errors.EXIT_DETACHED)
         if not self.terminal:
             self._cancel()
         elif self.interrupts == 1:

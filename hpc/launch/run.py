@@ -24,7 +24,7 @@ from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.session import Event, Session, SessionError, SessionNode, StartError
-from hpc.launchers.signals import Signals, terminal_sends_to_us
+from hpc.launchers.signals import Signals
 from hpc.launchers.timekeeper import Timekeeper
 from hpc.settings import errors
 from hpc.settings.durations import short
@@ -206,8 +206,7 @@ class Run:
         if signum == signal.SIGINT:
             self.interrupts += 1
             if self.interrupts == 1:
-                if self.ranks or not terminal_sends_to_us():  # else the script has it already
-                    work.signal(signal.SIGINT)
+                work.signal(signal.SIGINT)
             else:
                 self._end_work(work, "signal", kill=self.interrupts > 2)
         elif signum in (signal.SIGTERM, signal.SIGHUP):

@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from hpc.launch.follow import Follower
 from hpc.launch.jobdir import JobDir
 from hpc.launch.status_line import line
 from hpc.launchers.registry import Place
+from hpc.launchers.run import readable_bytes
 from hpc.launchers.scheduler import Diagnosis, Refused, Scheduler
 from hpc.settings import errors
 from hpc.settings.errors import CliError
@@ -43,6 +45,8 @@ def submit(settings: Settings, place: Place) -> int:
     finally:
         if settings["test_only"]:
             job.remove()
+    if stdin_has_something():
+        errors.note("a submitted script reads nothing from here: what came on this command's standard input is left")
     if settings["detach"]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         if settings["json"]:
@@ -51,7 +55,18 @@ def submit(settings: Settings, place: Place) -> int:
             print(job_id, flush=True)
             errors.note(f"job {job.number} submitted · hpc attach {job.number} · hpc cancel {job.number}")
         return 0
-    return Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"]).follow()
+    return Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"], submitted=True).follow()
+
+
+def stdin_has_something() -> bool:
+    """Whether somebody has piped or redirected something into this command."""
+    try:
+        kind = os.fstat(0)
+        if stat.S_ISREG(kind.st_mode):
+            return kind.st_size > os.lseek(0, 0, os.SEEK_CUR)
+        return (stat.S_ISFIFO(kind.st_mode) or stat.S_ISSOCK(kind.st_mode)) and readable_bytes(0) > 0
+    except OSError:
+        return False
 
 
 def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: JobDir) -> str:

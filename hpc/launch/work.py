@@ -63,9 +63,11 @@ class Driver:
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         from hpc.core.node.process import die_with
+        from hpc.core.node.witness import Witness
 
         parent = os.getpid()
         apart = not terminal_sends_to_us()
+        self._witness = Witness(own_group=apart)
 
         def tie() -> None:
             if apart:
@@ -82,10 +84,14 @@ class Driver:
     def poll(self) -> int | None:
         """The exit code once it has ended, 128+N for a signal."""
         code = self._process.poll()
+        if code is not None:
+            self._witness.close()
         return 128 - code if code is not None and code < 0 else code
 
     def signal(self, signum: int) -> None:
-        self._process.send_signal(signum)
+        """Pass a signal on, unless whoever sent it to us has sent it to the script too."""
+        if signum == signal.SIGKILL or not self._witness.heard(signum):
+            self._process.send_signal(signum)
 
     def last_words(self) -> str:
         return ""

@@ -65,6 +65,11 @@ CATALOGUE: dict[str, Entry] = {
         "The job's folder cannot be written. It must lie on a file system that the compute nodes share, and there\n"
         "must be quota left. Another place: --job-dir, HPC_JOB_DIR or job_dir in a TOML file.",
     ),
+    "SETUP": Entry(
+        EXIT_OUR_FAULT,
+        "A line of --setup (a module that is not there, a file that cannot be read) failed on the first node,\n"
+        "so the script was not started. The line and its exit code are quoted. A line that may fail ends in `|| true`.",
+    ),
     "CANCELLED": Entry(EXIT_CANCELLED, "The job was cancelled before it started."),
     "TOO-FEW-NODES": Entry(
         EXIT_TOO_FEW_NODES,

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -95,14 +95,18 @@ class Terminal:
             else:
                 self._print((Shown(origin, line) for line in msg.lines), msg.is_err)
 
-    def finish(self) -> None:
-        """Print what was held back: nothing more comes."""
+    def finish(self, unheard: Sequence[int] = ()) -> None:
+        """Print what was held back: nothing more comes. ``unheard``: nodes of which some output may be missing."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
             for is_err, folder in self._folders.items():
                 self._print(folder.rest(), is_err)
+            if unheard:
+                nodes = f"node{'s' if len(unheard) > 1 else ''} {', '.join(map(str, unheard))}"
+                said = f"hpc: output of workers on {nodes} may be missing: no answer within some seconds\n"
+                self._write(said, sys.stderr)
 
     def _watch(self) -> None:
         now = time.monotonic()
@@ -123,7 +127,10 @@ class Terminal:
     def _print(self, lines: Iterable[Shown], is_err: bool) -> None:
         stream = sys.stderr if is_err else sys.stdout
         colored = self._how.color != "0" and _is_terminal(stream)
-        shown = "".join([self._line(line, colored) for line in lines])
+        self._write("".join([self._line(line, colored) for line in lines]), stream)
+
+    @staticmethod
+    def _write(shown: str, stream: TextIO) -> None:
         if not shown:
             return
         try:

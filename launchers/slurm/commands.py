@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hpc.launchers.hostnames import expand_nodes
+from hpc.launchers.jobscript import setup_lines
 from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, Share, StepVariables
 from hpc.launchers.slurm.parts import Alike
 from hpc.launchers.slurm.words import reason_in_words
@@ -358,7 +359,7 @@ def job_script(lines: Sequence[str], *, cwd: str, setup: Sequence[str], command:
     """The batch script. It ends in exec: bash runs its traps only after its foreground child, so signals must
     reach hpc-launch itself."""
     text = ["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), "", f"cd {shlex.quote(cwd)}"]
-    text += [*setup, f"exec {shlex.join(command)}"]
+    text += [*setup_lines(setup), f"exec {shlex.join(command)}"]
     return "\n".join(text) + "\n"
 
 

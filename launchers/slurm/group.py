@@ -10,13 +10,11 @@ Rejected: one srun per node (a centre's complaint, and N times the load on the c
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -25,7 +23,7 @@ from typing import Any
 
 from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.node_group import Channel, NodeGroup, node_command
-from hpc.launchers.run import PROBE_TIMEOUT_S, Background, CommandAnswer, run_command
+from hpc.launchers.run import PROBE_TIMEOUT_S, Background, CommandAnswer, readable_bytes, run_command
 from hpc.launchers.scheduler import Allocation, JobInfo
 from hpc.launchers.slurm.commands import (
     RANK_ENV,
@@ -286,11 +284,6 @@ class _StepEnd:
             self._command = None
 
 
-def _readable_bytes(fd: int) -> int:
-    """How many bytes wait in a pipe; 0 at its end."""
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, b"\0" * 4), sys.byteorder)
-
-
 class _SrunErrors(Channel):
     """srun's stderr: lines become news of ranks, the rest is noise. Its other direction leads nowhere."""
 
@@ -308,7 +301,7 @@ class _SrunErrors(Channel):
     def pending(self) -> list[Report | Noise]:
         """What has been written and not read, without an end of this channel: that is the session's to see."""
         found: list[Report | Noise] = []
-        while not self.eof and _readable_bytes(self.stdout_fd):
+        while not self.eof and readable_bytes(self.stdout_fd):
             found += self.read()
         return found
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from hpc.core.node import witness
+from hpc.core.node.reap import descendants
+
 LAUNCH = [sys.executable, "-m", "hpc.cli.launch", "--scheduler=local"]
 WAITS = """
     import os, signal, sys, time
@@ -128,6 +131,17 @@ def test_the_scripts_environment(place: Place) -> None:
     assert place.run("-N2", "--env=GIVEN=a b", "x.py").stdout == "2 True a b\n"
 
 
+def test_what_local_nodes_cannot_do_is_told_or_refused(place: Place) -> None:
+    place.script("x.py", "print('ran')")
+    done = place.run("-t5", "--partition=x", "--exclusive", "-N1", "-c1", "x.py")
+    assert done.stdout == "ran\n"
+    assert "runs on nodes of this machine: nothing comes of --time, --partition, --exclusive\n" in done.stderr
+    assert "nothing comes of" not in place.run("-N1", "-c1", "--no-exclusive", "x.py").stderr
+    for option, words in (("--detach", "leaves a job that was submitted"), ("--mem=900T", "and this machine has")):
+        done = place.run(option, "x.py")
+        assert (done.returncode, done.stdout) == (2, "") and words in done.stderr and "fix:" in done.stderr
+
+
 def test_resources_of_local_nodes_by_the_schedulers_own_flags(place: Place) -> None:
     place.script("x.py", """
         import hpc as ray
@@ -175,6 +189,29 @@ def test_a_signal_to_the_whole_process_group_reaches_the_script_once(place: Plac
     os.killpg(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert "again: None" in out, err
+
+
+@pytest.mark.parametrize("ranks", [[], ["--ranks-per-node=1"]])
+def test_what_is_sent_to_all_processes_reaches_the_script_once(place: Place, ranks: list[str]) -> None:
+    """As Ctrl-C does, `timeout`, and a scheduler that ends a job; what is sent to hpc-launch alone is passed on."""
+    place.script("x.py", """
+        import os, signal, sys, time
+        signal.signal(signal.SIGUSR1, lambda *_: print("usr1", flush=True))
+        signal.signal(signal.SIGTERM, lambda *_: print("term", flush=True))
+        print("up", os.getpid(), flush=True)
+        while not os.path.exists("go"):
+            time.sleep(0.05)
+    """)  # fmt: skip
+    process = place.start("-Q", *ranks, "x.py")
+    assert process.stdout is not None and "up" in process.stdout.readline()
+    for signum, word in ((signal.SIGUSR1, "usr1"), (signal.SIGTERM, "term")):
+        for pid in [process.pid, *descendants(process.pid)]:
+            os.kill(pid, signum)
+        assert word in process.stdout.readline()
+        time.sleep(2 * witness.WAIT_S)  # until hpc-launch would have passed it on
+    (place.folder / "go").touch()
+    out, _ = process.communicate(timeout=20)
+    assert out == ""
 
 
 def test_a_script_that_ignores_sigterm_is_killed_after_the_grace_period(place: Place) -> None:

@@ -1,13 +1,16 @@
 """What workers print reaches the driver: all of it, in order, also what comes last; a full disk ends no task."""
 
+import os
 import resource
+import signal
 import subprocess
 import sys
 
 import pytest
 
 import hpc
-from runtime.running import local_nodes, on, one_node
+from hpc.core.owner.shell import printed
+from runtime.running import local_nodes, on, one_node, pid_of
 
 LINES = 5000
 PROGRAM = f"""
@@ -51,6 +54,23 @@ def test_what_a_worker_printed_before_it_died_comes_before_the_news_of_its_death
     out, err = capfd.readouterr()
     assert out.count("dying 0") == LINES
     assert "why it dies" in err
+
+
+def test_a_node_that_may_have_more_to_say_and_does_not_answer_is_named(capfd, monkeypatch):
+    @hpc.remote
+    def talk():
+        print("heard", flush=True)
+
+    monkeypatch.setattr(printed, "SILENT_S", 0.3)
+    with local_nodes(2) as session:
+        hpc.get(talk.options(scheduling_strategy=on(2)).remote())
+        raylet = pid_of(session.nodes[2].hello["dir"], "raylet")
+        os.kill(raylet, signal.SIGSTOP)
+        try:
+            hpc.shutdown()
+        finally:
+            os.kill(raylet, signal.SIGCONT)
+    assert "hpc: output of workers on node 2 may be missing" in capfd.readouterr().err
 
 
 def test_what_tasks_of_tasks_printed_on_other_nodes_is_shown(capfd):

@@ -154,12 +154,6 @@ def test_a_folder_that_cannot_be_written(plain: Desk) -> None:
     assert "error[JOB-DIR]" in done.stderr and "job_dir (--job-dir)" in done.stderr
 
 
-def test_a_job_whose_python_is_not_on_the_nodes(plain: Desk) -> None:
-    done = plain.launch("-t5", "--setup", "exit 3", "plain.py")
-    assert done.returncode == 125
-    assert "error[JOB-DIR]" in done.stderr and "exit code 3" in done.stderr
-
-
 # ---------------------------------------------------------------- looking before leaping
 
 

@@ -24,7 +24,7 @@ SHELLS = {
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
         "address control detect head_restart inotify keeper limits orphans output process programs rank_processes reap "
-        "rundir spec supervisor survey tail uplink usage zygote"
+        "rundir spec supervisor survey tail uplink usage witness zygote"
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (

@@ -231,7 +231,7 @@ def test_a_plan_needs_no_scheduler(alone: Path) -> None:
         and '#SBATCH --job-name="a b"' in lines
         and f"#SBATCH --output={alone}/7/driver.log" in lines
     )
-    assert lines[-2] == "module load x" and shlex.split(lines[-1])[-2:] == ["my train.py", "it's"]
+    assert lines[-3] == "module load x" and shlex.split(lines[-1])[-2:] == ["my train.py", "it's"]
     assert lines[-1].startswith("exec ") and f"--job={alone}/7" in lines[-1]
     assert made.submit == ("sbatch", "--parsable", "--comment=c", f"{alone}/7/job.sbatch")
     assert plan.cost(s) == "4 nodes x 01:00:00 = 4 node-hours at most"

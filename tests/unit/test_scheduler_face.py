@@ -67,7 +67,7 @@ def job(fake: FakeScheduler, launched: Callable[[str], int]) -> JobDir:
 
 
 def follower(job: JobDir, *, terminal: bool = False, interval_s: float = 0.001) -> Follower:
-    made = Follower(job, interval_s=interval_s)
+    made = Follower(job, interval_s=interval_s, submitted=True)
     made.terminal = terminal
     return made
 
@@ -235,6 +235,34 @@ def test_a_scheduler_that_does_not_answer_ends_nothing(fake: FakeScheduler, job:
     assert follower(job).follow() == 0 and fake.inquiries >= 6
 
 
+@pytest.mark.parametrize("given", ["pipe", "file", "nothing", "an empty pipe"])
+def test_what_is_piped_into_a_submission_is_said_to_be_left(
+    launched: Callable[[str], int], given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read, write = os.pipe()
+    Path("given.txt").write_text("hello\n")
+    if given == "pipe":
+        os.write(write, b"hello\n")
+    path = {"file": "given.txt", "nothing": os.devnull}.get(given)
+    before, source = os.dup(0), read if path is None else os.open(path, os.O_RDONLY)
+    os.dup2(source, 0)
+    try:
+        assert launched("--detach x.py") == 0
+    finally:
+        os.dup2(before, 0)
+        for fd in {before, read, write, source}:
+            os.close(fd)
+    assert ("standard input is left" in capsys.readouterr().err) == (given in ("pipe", "file"))
+
+
+def test_a_line_of_setup_that_failed_is_named(fake: FakeScheduler, job: JobDir) -> None:
+    wrote(job, "Lmod has detected\nhpc: --setup failed with exit code 1: module load nope\n")
+    fake.change("1", phase="ended", ending="exit", state="FAILED", exit_code=1)
+    with pytest.raises(CliError) as caught:
+        follower(job).follow()
+    assert caught.value.code == "SETUP" and caught.value.why == "--setup failed with exit code 1: module load nope"
+
+
 # ---------------------------------------------------------------- leaving, coming back, ending
 
 
@@ -247,6 +275,15 @@ def test_without_a_terminal_ctrl_c_cancels(fake: FakeScheduler, job: JobDir) -> 
     with pytest.raises(CliError, match="cancelled before it started"):
         follower(job).follow()
     assert fake.jobs["1"].ending == "cancelled"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_only_looks_at_a_job_leaves_it_alone(
+    fake: FakeScheduler, job: JobDir, signum: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.story = [lambda: interrupt(signum), lambda: None]
+    assert main.main(["attach", "1"]) == 128 + signum  # without a terminal
+    assert fake.jobs["1"].phase == "queued" and "hpc attach 1" in capsys.readouterr().err
 
 
 def test_at_a_terminal_ctrl_c_leaves_the_job_alone(

@@ -7,6 +7,7 @@ So a worker that prints much costs no memory anywhere, and what is printed last 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hpc.core.owner.shell.conversation import Conversation
 
 #: A driver that leaves waits for output as long as some comes at least this often.
-SILENT_S = 1.0
+SILENT_S = 3.0
 
 
 class Shows(Protocol):
@@ -29,8 +30,8 @@ class Shows(Protocol):
     def show(self, msg: LogLines) -> None:
         """Lines that a worker wrote have come."""
 
-    def finish(self) -> None:
-        """No more will come."""
+    def finish(self, unheard: Sequence[int]) -> None:
+        """No more will come. ``unheard``: nodes that did not say that they have sent all."""
 
 
 class Printed:
@@ -42,6 +43,7 @@ class Printed:
         #: None where nobody wants to see any.
         self.terminal: Shows | None = None
         self._taken = 0
+        self._unheard: set[int] = set()
         client.machine.handlers[LogLines] = self._take
 
     def _take(self, _src: Address, msg: LogLines) -> None:
@@ -52,7 +54,8 @@ class Printed:
 
     def flush(self) -> None:
         """Wait for what the workers have printed for this driver until now, wherever they are: on the nodes that it
-        used, on those that the workers there used, and so on. Gives up where nothing has come for ``SILENT_S``."""
+        used, on those that the workers there used, and so on. Gives up where nothing has come for ``SILENT_S``: then
+        `finish` names the nodes."""
         client = self._client
         asked: set[int] = set()
         nodes = set(client.machine.state.nodes_used) if self.terminal is not None else set()
@@ -63,7 +66,7 @@ class Printed:
     def finish(self) -> None:
         """Show what was held back: this driver leaves."""
         if self.terminal is not None:
-            self.terminal.finish()
+            self.terminal.finish(sorted(self._unheard))
 
     def _flush(self, nodes: set[int]) -> set[int]:
         """The same for some nodes; returns those that their workers used."""
@@ -79,7 +82,9 @@ class Printed:
                 taken, until = self._taken, time.monotonic() + SILENT_S
         found: set[int] = set()
         with client.lock:
-            for answer in self._conversation.take_answers(questions).values():
+            answers = self._conversation.take_answers(questions)
+            self._unheard.update(raylet.node for raylet in raylets if raylet not in answers)
+            for answer in answers.values():
                 assert isinstance(answer, Answer)
                 found.update(msgspec.msgpack.decode(answer.data, type=list[int]))
         return found

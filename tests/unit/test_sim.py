@@ -11,14 +11,14 @@ import pytest
 
 from hpc.core import wire
 from hpc.core.sim.paths import PATHS
-from hpc.core.sim.run import Report, run
+from hpc.core.sim.run import SeedReport, run
 
 #: HPC_TEST_SEEDS=10000: so many; and a third of it with dying heads.
 SEEDS = int(os.environ.get("HPC_TEST_SEEDS", 180))
 
 
 @functools.cache
-def plain(seed: int) -> Report:
+def plain(seed: int) -> SeedReport:
     return run(seed)
 
 

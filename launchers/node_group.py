@@ -114,6 +114,8 @@ class NodeGroup(ABC):
     local = False
     #: the interface that the nodes are to listen on, by name or address, if the user said: set before the start
     interface: str | None = None
+    #: the job that the nodes belong to may be put back into the queue after it ran
+    runs_again = False
     #: what the command that starts the nodes said last, apart from their own words
     last_words: Sequence[str] = ()
     #: what the user should know of these nodes, known before they start

@@ -14,14 +14,17 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
 QUERY_TIMEOUT_S = 20.0
 SUBMIT_TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 5.0
+WAITING_S = 3.0
+
+_waiting: Callable[[float, str], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,60 @@ def run_command(
 ) -> CommandAnswer:
     """Run one command to its end, or to its time limit, when it is killed. Never raises for what the command does."""
     whole = dict(os.environ if env is None else env)
+    stdin = subprocess.DEVNULL if text_in is None else subprocess.PIPE
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             list(argv),
-            input=text_in,
-            stdin=subprocess.DEVNULL if text_in is None else None,
-            capture_output=True,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=timeout_s,
             env=whole,
             cwd=cwd,
             start_new_session=True,  # a Ctrl-C at the terminal is ours to handle, not the command's
-            check=False,
         )
-    except subprocess.TimeoutExpired as late:
-        return CommandAnswer(tuple(argv), None, _text(late.stdout), _text(late.stderr), timeout_s)
     except (FileNotFoundError, PermissionError) as error:
         return CommandAnswer(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}", timeout_s)
-    return CommandAnswer(tuple(argv), done.returncode, done.stdout, done.stderr, timeout_s)
+    with process:
+        try:
+            return _answer(process, tuple(argv), timeout_s, text_in)
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _answer(
+    process: subprocess.Popen[str], argv: tuple[str, ...], timeout_s: float, text_in: str | None
+) -> CommandAnswer:
+    began = time.monotonic()
+    while True:
+        waited = time.monotonic() - began
+        step_s = timeout_s - waited if _waiting is None else min(timeout_s - waited, WAITING_S)
+        try:
+            out, err = process.communicate(text_in, timeout=max(0.0, step_s))
+            return CommandAnswer(argv, process.returncode, out, err, timeout_s)
+        except subprocess.TimeoutExpired as late:
+            text_in = None  # it is on its way
+            waited, said = time.monotonic() - began, _text(late.stderr)
+            if waited >= timeout_s:
+                process.kill()
+                out, err = process.communicate()
+                return CommandAnswer(argv, None, out, err, timeout_s)
+            if _waiting is not None:
+                _waiting(waited, next((line.strip() for line in reversed(said.splitlines()) if line.strip()), ""))
+
+
+@contextmanager
+def while_waiting(told: Callable[[float, str], object]) -> Iterator[None]:
+    """Within, `told` is called every few seconds while a command has no answer: how long it is waited for, and the last
+    line of its stderr. For a person at a terminal, of whom there is one."""
+    global _waiting
+    before, _waiting = _waiting, told
+    try:
+        yield
+    finally:
+        _waiting = before
 
 
 def _text(raw: bytes | str | None) -> str:

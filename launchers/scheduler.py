@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 #: Where a job is: it waits, it has its nodes (though it may be stopped on them for a while), it is over.
 Phase = Literal["queued", "running", "ended"]
-#: How a job ended: by itself, by somebody's wish, at its time limit, or because its nodes were taken or broke.
+#: How a job ended: by itself, by somebody's wish, at its time limit, or because its nodes were taken or broke. A job
+#: that still has nodes may be lost: the one where its script ran is gone, and nothing goes on on the others.
 Ending = Literal["", "exit", "cancelled", "timeout", "lost"]
 
 
@@ -108,6 +109,8 @@ class JobInfo:
     limit_s: float | None = None
     left: str = ""  # the time that is left, as the scheduler writes it
     granted: Mapping[str, Share] = field(default_factory=dict)  # by the node's name
+    stopped: bool = False  # it has its nodes, and does not run there for a while
+    runs_again: bool = False  # it may be put back into the queue after it ran, by its owner or the scheduler
 
     @property
     def time_left_s(self) -> float | None:
@@ -136,6 +139,7 @@ class Diagnosis:
     valid: str = ""  # what there would be instead
     why: str = ""  # the scheduler's own words
     hint: str = ""  # what helps where no option does
+    may_be_taken: bool = False  # there was no answer: nobody knows whether the scheduler has the job
 
 
 class Refused(Exception):

@@ -7,6 +7,9 @@ death all that is left below becomes its own, and it ends that, removes the dire
 Its stdout stays open until then, so the end of that stream means that the node is clean.  The other way
 round, the supervisor gets SIGTERM when its keeper dies, and stops in order.
 
+When all is clear a keeper may become another program, which its supervisor named: one that sees to the end of the job
+when the launcher is gone without a word.
+
 Only if both are killed at once, with SIGKILL, can a directory (never a process of ours) stay behind;
 `rundir.sweep` takes it away at the next start.
 
@@ -16,9 +19,10 @@ their parent's), and leaving it to the scheduler (many sites run without job con
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from hpc.core.node import rundir
@@ -28,13 +32,15 @@ from hpc.core.node.reap import describe_code, end_descendants
 
 CLEAR_TIMEOUT_S = 20.0
 LAST_REPORT = 10**9  # numbers of messages of a keeper, far above those of its supervisor
+BECOME = b"become "
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int) -> int:
     """Runs `body` in a child, ends what it leaves behind and returns an exit code (128+N for a signal).
 
-    `body` is given the descriptor of a pipe: it writes the paths there, one a line, that must not outlive it.
+    `body` is given the descriptor of a pipe: it writes the paths there, one a line, that must not outlive it, and
+    maybe what this process is to `become`.
     The process that calls this is for nothing else; it must have one thread.
     """
     become_subreaper()
@@ -66,13 +72,32 @@ def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int
     code = _wait(child)
     child = -1
     left = end_descendants(CLEAR_TIMEOUT_S)
-    paths = _read_paths(paths_fd)
-    for path in paths:
-        rundir.remove(path)
+    lines = _read_lines(paths_fd)
+    for line in lines:
+        if line.startswith(b"/"):
+            rundir.remove(os.fsdecode(line))
     if code < 0:
         _tell(rank, stdout_fd, code, left)
         return 128 - code
+    for line in lines:
+        if line.startswith(BECOME):
+            _turn_into([os.fsdecode(word) for word in line.removeprefix(BECOME).split(b"\0")])
     return code
+
+
+def become(argv: Sequence[str]) -> bytes:
+    """A line for the pipe: the program that the keeper is to be, at last."""
+    return BECOME + b"\0".join(os.fsencode(word) for word in argv) + b"\n"
+
+
+def _turn_into(argv: list[str]) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)  # nobody reads any more, and the end of our stream says that the node is clean
+    for signum in FORWARDED:
+        signal.signal(signum, signal.SIG_DFL)
+    with contextlib.suppress(OSError):
+        os.execvp(argv[0], argv)
 
 
 def _drop_input(stdin_fd: int) -> None:
@@ -88,7 +113,7 @@ def _wait(child: int) -> int:
             return os.waitstatus_to_exitcode(status)
 
 
-def _read_paths(fd: int) -> list[str]:
+def _read_lines(fd: int) -> list[bytes]:
     data = b""
     os.set_blocking(fd, False)
     try:
@@ -97,7 +122,7 @@ def _read_paths(fd: int) -> list[str]:
     except BlockingIOError:
         pass
     os.close(fd)
-    return [os.fsdecode(line) for line in data.splitlines() if line.startswith(b"/")]
+    return data.split(b"\n")
 
 
 def _tell(rank: int, stdout_fd: int, code: int, left: list[int]) -> None:

@@ -71,6 +71,8 @@ class Start(msgspec.Struct, kw_only=True):
     driver_host: bool = False
     gateway: bool = False
     time_left_s: float | None = None
+    #: a program that some nodes become when the launcher is gone without a word: it sees to the end of the job
+    when_abandoned: list[str] = []
 
     @property
     def loopback(self) -> bool:

@@ -33,7 +33,7 @@ from hpc.core.node import rundir, survey
 from hpc.core.node.address import InterfaceError
 from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.head_restart import HeadRestart
-from hpc.core.node.keeper import keep
+from hpc.core.node.keeper import become, keep
 from hpc.core.node.process import fork_child, open_pidfd
 from hpc.core.node.programs import CHILDREN, ChildMain, Children
 from hpc.core.node.pulse import Pulse, answered, pulse_of
@@ -95,6 +95,8 @@ class Supervisor:
         self.port_holder: socket.socket | None = None
         self.hello_sent = False
         self.stopping = False
+        self.when_abandoned: list[str] = []
+        self.abandoned = False
         self.killing = False
         self.done = False
         self.deadline: float | None = None  # of binding, then of the grace period, then of killing
@@ -224,6 +226,7 @@ class Supervisor:
                     self._fail(f"the message {message['op']!r} of the launcher is wrong: {error}")
         if self.uplink.eof:
             self._unwatch(self.stdin_fd)
+            self.abandoned |= not self.stopping
             self._begin_stop(EOF_GRACE_S, "the launcher closed the session")
 
     # -- start ------------------------------------------------------------------------------------------
@@ -233,6 +236,8 @@ class Supervisor:
             return
         start = parse_start(message)
         self.uplink.node = start.first_node + self.rank
+        if self.rank in (1, 2, 3, start.world - 1) and self.rank != start.head_rank:
+            self.when_abandoned = start.when_abandoned  # some are enough: all would be a crowd
         try:
             spec = self._make_spec(start)
         except (rundir.RunDirError, InterfaceError, OSError) as error:
@@ -303,6 +308,7 @@ class Supervisor:
             elif op == "pong" and self.spec is not None:
                 child.pulse = answered(child.pulse, child.name, self.spec.config, time.monotonic())
             elif op == "fenced" and not self.stopping:  # the head may believe it dead: nothing here may go on
+                self.abandoned = True
                 self._fail(str(message.get("why")), 0.0)
             elif op == "ready" and child.name == "raylet":
                 self.report("ready")
@@ -519,6 +525,8 @@ class Supervisor:
             rundir.remove(self.run_dir.path)
         self.report("bye", code=self.code)
         self.uplink.drain()
+        if self.abandoned and self.when_abandoned:
+            os.write(self.paths_fd, become(self.when_abandoned))
 
 
 def supervisor_main(

@@ -20,7 +20,7 @@ def run(words: list[str]) -> int:
     base = jobs_folder(options)
     jobs = jobdir.select(base, rest) if rest else jobdir.jobs(base)
     if not rest and not options["all"]:
-        open_jobs = [j for j in jobs if not (j.status().get("state") == "ended" or jobdir.over(j))]
+        open_jobs = [j for j in jobs if not (jobdir.has_ended(j.status()) or jobdir.over(j))]
         jobs = sorted({j.number: j for j in [*open_jobs, *jobs[-5:]]}.values(), key=lambda j: j.number)
     rows = standing(jobs)
     if options["json"]:

@@ -6,18 +6,24 @@ import os
 import signal
 import socket
 
-from hpc.launch.jobdir import JobDir, over, process_is, scheduler_of
+from hpc.launch.jobdir import JobDir, has_ended, over, process_is, scheduler_of
+from hpc.launchers.scheduler import NoAnswer, Scheduler
 from hpc.settings.errors import CliError
 
 
 def cancel_job(job: JobDir) -> str:
     """End one job; says what was done. CliError when it cannot be reached."""
     content, status = job.job(), job.status()
-    if status.get("state") == "ended" or over(job):
+    if has_ended(status) or over(job):
         return "has ended already"
     if content.get("kind") == "submitted":
-        job_id = str(content.get("scheduler_id", ""))
+        job_id = job.scheduler_id()
         scheduler = scheduler_of(job)
+        if not job_id:
+            where = f"{scheduler.submits_with} never said its id"
+            raise CliError("NO-JOB", f"job {job.number} was not submitted, as far as is known", where=where)
+        if status.get("state") == "ended" and not _waits_or_runs(scheduler, job_id):
+            return "has ended already"
         reply = scheduler.cancel(job_id)
         if not reply.ok and not reply.unknown:
             raise CliError("SCHEDULER-DOWN", f"job {job_id} could not be cancelled", why=reply.why)
@@ -33,3 +39,12 @@ def cancel_job(job: JobDir) -> str:
     except PermissionError as error:
         raise CliError("NOT-OURS", f"process {pid} cannot be signalled", why=str(error)) from None
     return f"asked to end (process {pid})"
+
+
+def _waits_or_runs(scheduler: Scheduler, job_id: str) -> bool:
+    """Of a job that ended once and may have been put back into the queue."""
+    try:
+        info = scheduler.states([job_id]).get(job_id)
+    except NoAnswer:
+        return True
+    return info is not None and info.phase != "ended"

@@ -15,11 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hpc.launch.jobdir import JobDir, scheduler_of
+from hpc.launch.jobdir import JobDir, has_ended, scheduler_of
 from hpc.launch.report import HEARTBEAT_S
-from hpc.launch.status_line import StatusLine, line
-from hpc.launchers.hostnames import compress_nodes
-from hpc.launchers.jobscript import FAILED
+from hpc.launch.status_line import StatusLine, line, shown
+from hpc.launch.verdict import is_over, judge, write_down
 from hpc.launchers.scheduler import Inquiry, JobInfo, JobNews
 from hpc.launchers.signals import Signals
 from hpc.settings import errors
@@ -27,6 +26,7 @@ from hpc.settings.errors import CliError
 
 SECOND_CHANCE_S = 2.0  # a second Ctrl-C counts within this time
 SETTLE_S = 10.0  # a shared file system may show the last words so late
+SILENT_S = 60.0  # so long a scheduler that does not answer is waited for, where it has the last word
 FAST_TICK_S, SLOW_TICK_S = 0.1, 1.0
 FIRST_POLL_S = 1.0
 POLL_GROWTH, POLL_MOST = 1.3, 4.0
@@ -52,7 +52,7 @@ class Follower:
         self.submitted = submitted
         content = job.job()
         self.scheduler = scheduler_of(job)
-        self.job_id = str(content.get("scheduler_id", ""))
+        self.job_id = job.scheduler_id()
         self.log = Path(content["log"]) if content.get("log") else None
         self.line = StatusLine(quiet=quiet)
         self.terminal = sys.stdin.isatty() and sys.stderr.isatty()
@@ -60,6 +60,7 @@ class Follower:
         self.next_poll_s = time.monotonic() + min(FIRST_POLL_S, interval_s)
         self.query: Inquiry | None = None
         self.info: JobInfo | None = None
+        self.info_at_s = float("-inf")
         self.gone = False  # the scheduler does not know the job any more
         self.position: int | None = None
         self.offset = tail_offset(self.log, tail_lines) if tail_lines is not None and self.log else 0
@@ -67,7 +68,8 @@ class Follower:
         self.detach_at_s: float | None = None
         self.cancelled = False
         self.ended_since_s: float | None = None
-        self.sign_of_life = (0.0, time.monotonic())
+        self.sign_of_life = (0.0, time.monotonic())  # what the job wrote last, and when that was seen
+        self.last_word: tuple[float, float] | None = None  # of a job that may run again: the same of its end
         self.busy_until_s = time.monotonic() + 5.0
 
     # -- the loop ---------------------------------------------------------------------------------------
@@ -118,21 +120,28 @@ class Follower:
         return True
 
     def phase(self, status: dict[str, Any]) -> str:
-        if self.info is not None and self.info.phase == "queued":
-            return "queued"
+        """Where the job is: its own word counts, unless the scheduler has said something since."""
         state = str(status.get("state", "queued"))
-        has_nodes = self.info is not None and self.info.phase == "running"
-        return "starting" if state == "queued" and has_nodes else state
+        if self.info is None or (self.info_at_s < self.sign_of_life[1] and state in ("starting", "running")):
+            return state
+        if self.info.phase == "queued":
+            return "queued"
+        if self.info.stopped:
+            return "suspended"
+        return "starting" if state == "queued" and self.info.phase == "running" else state
 
     # -- the end ----------------------------------------------------------------------------------------
 
     def _check_end(self, status: dict[str, Any]) -> int | None:
         if status.get("state") == "ended":
+            if not self._is_last_word(status):
+                return None
             self._drain(status.get("log_bytes"))
-            code = int(status.get("exit_code", errors.EXIT_OUR_FAULT))
+            code = int(status.get("exit_code") or 0)
             self.line.final(str(status.get("text", line("ended"))))
             return code
-        over = self.gone or (self.info is not None and self.info.phase == "ended")
+        self.last_word = None
+        over = self.gone or (self.info is not None and is_over(self.info))
         if not over:
             self.ended_since_s = None
             return None
@@ -142,6 +151,19 @@ class Follower:
             return None
         self._drain(None)
         return self._judge(status)
+
+    def _is_last_word(self, status: dict[str, Any]) -> bool:
+        """Whether a job has ended that says so. One that may be put back into the queue has when its scheduler says so,
+        who is asked at once, and not for ever."""
+        if has_ended(status):
+            return True
+        now, updated = time.monotonic(), float(status.get("updated", 0.0))
+        if self.last_word is None or self.last_word[0] != updated:
+            self.last_word = (updated, now)
+            self.next_poll_s, self.interval_s = now, min(1.0, self.base_interval_s)
+        if self.info_at_s < self.last_word[1]:
+            return now > self.last_word[1] + SILENT_S
+        return self.gone or (self.info is not None and self.info.phase == "ended")
 
     def _drain(self, log_bytes: int | None) -> None:
         """The rest of the output; the file server may be some seconds behind."""
@@ -153,48 +175,25 @@ class Follower:
 
     def _judge(self, status: dict[str, Any]) -> int:
         """The job is over and its hpc-launch could not say how."""
-        info, began = self.info, status.get("state") not in ("queued", "submitting", None)
-        if info is None:
+        if self.info is None:
             what = f"job {self.job_id} is not known to {self.scheduler.title} any more"
             raise CliError("SESSION-LOST", what, why=str(status.get("text", "")))
-        if info.ending == "cancelled":
-            if not began and not info.nodes:
-                raise CliError("CANCELLED", f"job {self.job_id} was cancelled before it started")
-            self.line.final(line("ended", "cancelled"))
-            return 128 + signal.SIGTERM
-        if info.ending == "timeout":
-            raise CliError("WALLTIME", "the job's time was over before the script ended", fix="--time=TIME, longer")
-        if info.ending == "lost":
-            raise CliError("SESSION-LOST", f"job {self.job_id} ended with {info.state}", why=info.why)
-        code = info.exit_code or (128 + info.exit_signal if info.exit_signal else 0)
-        if not began and (said := self._setup_failure()):
-            raise CliError("SETUP", f"job {self.job_id} ended before the script was started", why=said)
-        if not began:
-            raise CliError(
-                "JOB-DIR",
-                f"job {self.job_id} ended ({info.state}, exit code {code}) before hpc-launch could write to its folder",
-                where=str(self.job.path),
-                why="the folder, this Python or the script's folder is not on a file system that "
-                f"{compress_nodes(info.nodes) or 'the nodes'} share",
-                fix="--job-dir=DIR, on a shared file system",
-            )
-        self.line.final(line("ended", info.state, f"exit code {code}"))
-        return code if code else errors.EXIT_SESSION_LOST
-
-    def _setup_failure(self) -> str:
-        """What the job script said of a line of --setup, "" if nothing."""
-        try:
-            lines = self.log.read_text(errors="replace").splitlines() if self.log is not None else []
-        except OSError:
-            return ""
-        return next((line.removeprefix("hpc: ") for line in reversed(lines) if line.startswith(FAILED)), "")
+        if self.info.phase != "ended":
+            self.scheduler.cancel(self.job_id)  # what it still has is of no use to anybody
+        verdict = judge(self.job, self.info, status)
+        write_down(self.job, verdict)
+        if verdict.error is not None:
+            raise verdict.error
+        self.line.final(verdict.text)
+        return errors.EXIT_SESSION_LOST if verdict.code is None else verdict.code
 
     # -- asking the scheduler ---------------------------------------------------------------------------
 
     def _poll(self, status: dict[str, Any]) -> None:
         now = time.monotonic()
+        alive = self._alive(status, now)
         if self.query is None:
-            if now < self.next_poll_s or (self._alive(status, now) and not self.cancelled):
+            if now < self.next_poll_s or (alive and not self.cancelled):
                 return
             self.query = self.scheduler.inquire(self.job_id, position=self.line.terminal)
         news = self.query.poll()
@@ -209,7 +208,8 @@ class Follower:
 
     def _learn(self, news: JobNews, whole: bool) -> None:
         self.gone = not news.known
-        self.info = news.info or self.info
+        if news.info is not None or not news.known:
+            self.info, self.info_at_s = news.info or self.info, time.monotonic()
         if whole and news.info is not None:  # until then the old place is shown
             self.position = news.position
 
@@ -217,18 +217,24 @@ class Follower:
         """Whether the job's own signs of life make asking needless."""
         updated = float(status.get("updated", 0.0))
         if updated != self.sign_of_life[0]:
-            self.sign_of_life = (updated, now)
+            age_s = 0.0 if self.sign_of_life[0] else max(0.0, time.time() - updated)  # found, not seen to come
+            self.sign_of_life = (updated, now - age_s)
             if updated:
                 self.busy_until_s = now + 5.0
         fresh = now - self.sign_of_life[1] < min(3 * HEARTBEAT_S, 3 * self.base_interval_s)
-        return bool(updated) and fresh and status.get("state") in ("starting", "running")
+        stopped = self.info is not None and self.info.stopped and self.info_at_s > self.sign_of_life[1]
+        return bool(updated) and fresh and not stopped and status.get("state") in ("starting", "running")
 
     def _show(self, status: dict[str, Any]) -> None:
         phase = self.phase(status)
-        if self.detach_at_s is not None:
+        if self.detach_at_s is not None or phase == "ended":  # whether it has is not known yet
+            return
+        if phase == "suspended":
+            self.line.show(line("suspended", f"{self.job_id}  {self.scheduler.title} has stopped it for a while"))
             return
         if phase != "queued":
-            text = str(status.get("text", "")) if phase == status.get("state") else line("starting", self.job_id)
+            age_s = time.monotonic() - self.sign_of_life[1]
+            text = shown(status, age_s) if phase == status.get("state") else line("starting", self.job_id)
             self.line.show(text, key=phase)
             return
         info = self.info
@@ -257,14 +263,14 @@ class Follower:
         if not self.terminal:
             self._cancel()
         elif self.interrupts == 1:
-            again = "sends SIGINT to the script" if phase == "running" else "cancels"
+            again = "sends SIGINT to the script" if phase in ("running", "suspended") else "cancels"
             missing = "; ".join(status.get("missing") or []) if phase == "starting" else ""
             said = f"; missing: {missing}" if missing else ""
             self.line.note(
                 f"still {phase}{said}; Ctrl-C again within {SECOND_CHANCE_S:g} s {again}, else the job goes on alone"
             )
             self.detach_at_s = time.monotonic() + SECOND_CHANCE_S
-        elif phase == "running" and self.interrupts == 2:
+        elif phase in ("running", "suspended") and self.interrupts == 2:
             self.detach_at_s = None
             self.line.note("SIGINT sent to the script; Ctrl-C again ends the job")
             self.scheduler.signal(self.job_id, "INT")

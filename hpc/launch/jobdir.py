@@ -69,6 +69,10 @@ class JobDir:
     def status(self) -> dict[str, Any]:
         return self.read("status.json")
 
+    def scheduler_id(self) -> str:
+        """The scheduler's id; the job itself tells it where the submission was interrupted before it could."""
+        return str(self.job().get("scheduler_id") or self.status().get("scheduler_id") or "")
+
     def event(self, name: str, **fields: Any) -> None:
         """Append one event."""
         line = json.dumps({"t": round(time.time(), 3), "event": name, **fields}) + "\n"
@@ -123,7 +127,7 @@ def jobs(base: Path) -> list[JobDir]:
 
 def by_scheduler_id(base: Path, scheduler_id: str) -> JobDir | None:
     """The newest job with this id of the scheduler."""
-    return next((j for j in reversed(jobs(base)) if j.job().get("scheduler_id") == scheduler_id), None)
+    return next((j for j in reversed(jobs(base)) if scheduler_id and j.scheduler_id() == scheduler_id), None)
 
 
 def select(base: Path, words: Sequence[str]) -> list[JobDir]:
@@ -170,11 +174,16 @@ def prune(base: Path) -> None:
         job.remove()
 
 
+def has_ended(status: dict[str, Any]) -> bool:
+    """Whether the last word of status.json holds; of a job that may be put back into the queue the scheduler has it."""
+    return status.get("state") == "ended" and not status.get("runs_again")
+
+
 def over(job: JobDir) -> bool:
     """Whether a job that runs (or ran) on this machine has ended, also when it was killed and could not say so."""
     status = job.status()
     if status.get("state") == "ended":
-        return True
+        return has_ended(status)
     if status.get("host") != socket.gethostname() or not status.get("pid"):
         return False
     return not process_is(int(status["pid"]), int(status.get("born", 0)))

@@ -94,7 +94,9 @@ class Run:
                 self.status.clear()
                 code, why = errors.report(error), error.text()
             except Interrupted as stop:
-                code, why = 128 + stop.signum, f"signal {stop.signum} before the script was started"
+                why = f"signal {stop.signum} before the script was started"
+                cancelled = stop.signum == signal.SIGTERM and self.settings["job"]
+                code = errors.EXIT_CANCELLED if cancelled else 128 + stop.signum
             except SessionError as error:
                 self.status.clear()
                 code, why = errors.report(self._start_error(error)), str(error)
@@ -161,6 +163,8 @@ class Run:
             "starting", f"{came}/{size} nodes {short(self._age_s())}", f" missing {names}" if missing else "",
             key=str(came), show=self.status.terminal or self._age_s() > 3.0, nodes=size, nodes_ready=came,
             missing=[info.problem() for info in missing[:8]],
+            runs_again=self.group is not None and self.group.runs_again,
+            scheduler_id=self.place.alloc.job_id if self.place.alloc is not None else "",
         )  # fmt: skip
 
     def _start_work(self, session: Session) -> Driver | Ranks:
@@ -278,11 +282,10 @@ class Run:
 
     def _save_running(self, session: Session) -> None:
         left_s = self._left_s()
-        left = f"left {short(left_s)}" if left_s is not None else ""
         ready = len(session.ready())
         alloc = self.place.alloc
         self.reporter.state(
-            "running", granted(session.ready()), left, key=f"{ready} {self.limits_seen}", show=False,
+            "running", granted(session.ready()), key=f"{ready} {self.limits_seen}", show=False,
             nodes_ready=ready, missing=[], left_s=left_s, node_dir=session.local_dir() or "",
             node_name=(alloc.here or "") if alloc is not None else "",
         )  # fmt: skip

@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from hpc.settings.durations import short
 
 REPEAT_S = 60.0
 REDRAW_S = 0.1
@@ -19,6 +22,15 @@ REDRAW_S = 0.1
 def line(phase: str, *parts: str) -> str:
     """`starting  6/8 nodes 3.1 s   missing nid0042`: the phase in a column, then what there is to say."""
     return f"{phase:<9} " + "  ".join(part for part in parts if part)
+
+
+def shown(status: Mapping[str, Any], age_s: float) -> str:
+    """What status.json says of a job, with the time that is left now: it was written `age_s` ago."""
+    text, left_s = str(status.get("text", "")), status.get("left_s")
+    if status.get("state") != "running" or left_s is None:
+        return text
+    left_s = max(0.0, left_s - age_s)
+    return f"{text}  left {short(left_s) if left_s >= 60 else f'{int(left_s)} s'}"  # it changes once a second
 
 
 class StatusLine:

@@ -15,14 +15,16 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from hpc.launch import jobdir, plan
 from hpc.launch.follow import Follower
 from hpc.launch.jobdir import JobDir
-from hpc.launch.status_line import line
+from hpc.launch.status_line import StatusLine, line
+from hpc.launch.verdict import Verdict, write_down
 from hpc.launchers.registry import Place
-from hpc.launchers.run import readable_bytes
+from hpc.launchers.run import readable_bytes, while_waiting
 from hpc.launchers.scheduler import Diagnosis, Refused, Scheduler
 from hpc.settings import errors
 from hpc.settings.errors import CliError
@@ -39,6 +41,8 @@ def submit(settings: Settings, place: Place) -> int:
         if settings["test_only"]:
             return _test_only(settings, place, made)
         job_id = _hand_in(settings, place.scheduler, made, job)
+    except _Unsure as unsure:
+        raise unsure.error from None
     except BaseException:
         job.remove()
         raise
@@ -74,6 +78,7 @@ def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: Job
         "number": job.number, "name": made.name, "kind": "submitted", "scheduler": scheduler.name, "scheduler_id": "",
         "script": settings.script, "args": settings.args, "cwd": os.getcwd(), "nodes": settings["nodes"][1],
         "argv": sys.argv, "submit": list(made.submit), "created": round(time.time(), 1), "host": socket.gethostname(),
+        "pid": os.getpid(), "born": jobdir.birth(os.getpid()),
         "partition": settings["partition"] or "", "log": str(made.log),
         "options": {name: {"value": value, "origin": origin} for name, value, origin in plan.origins(settings)},
     }  # fmt: skip
@@ -81,16 +86,50 @@ def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: Job
     made.script.chmod(0o700)
     job.write("job.json", content)
     job.write("status.json", {"state": "queued", "text": line("queued", "submitting")})
-    try:
-        job_id = scheduler.submit(made.submit, made.request)
-    except Refused as no:
-        raise refusal(settings, no.diagnosis) from None
+    with waiting_shown(scheduler.submits_with, quiet=settings["quiet"]):
+        try:
+            job_id = scheduler.submit(made.submit, made.request)
+        except Refused as no:
+            error = refusal(settings, no.diagnosis)
+            if not no.diagnosis.may_be_taken:
+                raise error from None
+            write_down(job, Verdict(None, line("ended", f"{scheduler.submits_with} did not answer"), error))
+            raise _Unsure(error) from None
+        except KeyboardInterrupt:
+            what = "the submission was interrupted"
+            why = f"{scheduler.title} may have the job all the same: `hpc ps` shows it when it starts"
+            error = CliError("SCHEDULER-DOWN", what, why=why, exit_code=errors.EXIT_DETACHED)
+            write_down(job, Verdict(None, line("ended", what), error))
+            raise _Unsure(error) from None
     # From here on a Ctrl-C is about the job: it waits until the follower can say what it means.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     log = plan.real_log(made, scheduler, job_id)
     job.write("job.json", {**content, "scheduler_id": job_id, "log": str(log) if log is not None else ""})
     job.event("submitted", scheduler_id=job_id)
     return job_id
+
+
+class _Unsure(Exception):
+    """Nobody knows whether the scheduler has the job: its folder stays, for the job to write into."""
+
+    def __init__(self, error: CliError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@contextmanager
+def waiting_shown(command: str, *, quiet: bool) -> Iterator[None]:
+    """Say that the scheduler's command takes long, with what it has said so far."""
+    status = StatusLine(quiet=quiet)
+
+    def show(waited_s: float, said: str) -> None:
+        status.show(line("submitting", f"waiting for {command}, {waited_s:.0f} s", said), key=f"submitting {said}")
+
+    with while_waiting(show):
+        try:
+            yield
+        finally:
+            status.clear()
 
 
 def _test_only(settings: Settings, place: Place, made: plan.Plan) -> int:

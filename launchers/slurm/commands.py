@@ -188,6 +188,7 @@ def job_command(job_id: str) -> list[str]:
 
 
 _QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
+_STOPPED = ("SUSPENDED", "STOPPED")
 _RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING")
 _ENDINGS: Mapping[str, Ending] = {
     "CANCELLED": "cancelled",
@@ -241,23 +242,36 @@ def _parse_component(line: str) -> JobInfo | None:
         gpus = sum(int(n) for n in re.findall(r"gpu(?::[^:,()]+)?:(\d+)\(", gres))
         granted |= dict.fromkeys(expand_nodes(listed), Share(gpus, int(mem or 0) or None))
     state = _field(line, "JobState").split("+")[0]
-    phase, ending = phase_of(state)
+    nodes = tuple(expand_nodes(nodes_text)) if nodes_text else ()
+    batch_host = _field(line, "BatchHost") if _field(line, "BatchFlag") == "1" else ""
+    phase, ending, why = _standing(state, _field(line, "Reason"), nodes, batch_host)
     return JobInfo(
         job_id=_field(line, "JobId"),
         phase=phase,
         state=state,
         ending=ending,
         reason=_field(line, "Reason"),
-        why=reason_in_words(_field(line, "Reason")),
+        why=why,
         exit_code=int(code) if code.isdigit() else 0,
         exit_signal=int(sig) if sig.isdigit() else 0,
-        nodes=tuple(expand_nodes(nodes_text)) if nodes_text else (),
+        nodes=nodes,
         partition=_field(line, "Partition"),
         start=_field(line, "StartTime"),
         run_time_s=parse_clock(_field(line, "RunTime")) or 0.0,
         limit_s=parse_clock(_field(line, "TimeLimit")),
         granted=granted,
+        stopped=state in _STOPPED,
+        runs_again=_field(line, "Requeue") == "1",
     )
+
+
+def _standing(state: str, reason: str, nodes: Sequence[str], batch_host: str) -> tuple[Phase, Ending, str]:
+    """Where a job is, how it ended, and why. The node that runs the script leaves the job's nodes when it fails; a job
+    with --no-kill goes on without it, to its time limit. [seen on 22.05]"""
+    phase, ending = phase_of(state)
+    if phase != "queued" and nodes and batch_host and batch_host not in nodes:
+        return phase, "lost", f"its first node, {batch_host}, where its script ran, has failed"
+    return phase, ending, reason_in_words(reason)
 
 
 def cluster_command() -> list[str]:
@@ -289,17 +303,20 @@ def queue_position(out: str, job_id: str) -> int | None:
 
 
 def list_command(job_ids: Sequence[str]) -> list[str]:
-    return ["squeue", "-h", f"--jobs={','.join(job_ids)}", "--states=all", "-o", "%i|%T|%r|%L|%D"]
+    return ["squeue", "-h", f"--jobs={','.join(job_ids)}", "--states=all", "-o", "%i|%T|%r|%L|%N|%B"]
 
 
 def parse_list(out: str) -> dict[str, JobInfo]:
     """The jobs of such a list by their ids."""
     found: dict[str, JobInfo] = {}
     for row in (line.split("|") for line in out.splitlines()):
-        if len(row) >= 5:
-            job_id, state, reason, left = row[:4]
-            phase, ending = phase_of(state)
-            found[job_id] = JobInfo(job_id, phase, state, ending, reason=reason, why=reason_in_words(reason), left=left)
+        if len(row) >= 6:
+            job_id, state, reason, left, listed, batch_host = row[:6]
+            nodes = tuple(expand_nodes(listed)) if listed else ()
+            phase, ending, why = _standing(state, reason, nodes, batch_host.replace("n/a", ""))
+            found[job_id] = JobInfo(
+                job_id, phase, state, ending, reason, why, nodes=nodes, left=left, stopped=state in _STOPPED
+            )
     return found
 
 
@@ -332,7 +349,8 @@ def directives(request: Request) -> list[str]:
     """The lines of the job script that are for sbatch: what was asked for, then what every job of ours needs.
 
     --ntasks-per-node=1: one task of ours runs on each node; for a range of nodes it would make Slurm give the least.
-    --no-requeue: a second run could overwrite what the first wrote. --no-kill: a lost node must not end the others.
+    --no-requeue: a second run could overwrite what the first wrote; where one is asked for all the same, its output
+    comes after the first one's (--open-mode). --no-kill: a lost node must not end the others.
     """
     least, most = request.nodes
     ours = ("job_name", "output")
@@ -340,7 +358,7 @@ def directives(request: Request) -> list[str]:
     found = [line for line in asked if line]
     found += [directive("--job-name", request.job_name)]
     found += ["--ntasks-per-node=1"] if least == most else []
-    found += [directive("--output", request.output), "--no-requeue", "--no-kill"]
+    found += [directive("--output", request.output), "--open-mode=append", "--no-requeue", "--no-kill"]
     return [line for line in found if line]
 
 
@@ -393,6 +411,10 @@ def parse_test_only(err: str) -> str | None:
 
 def cancel_command(job_id: str) -> list[str]:
     return ["scancel", job_id]
+
+
+def requeue_command(job_id: str) -> list[str]:
+    return ["scontrol", "requeue", job_id]
 
 
 def signal_command(job_id: str, name: str) -> list[str]:

@@ -25,6 +25,7 @@ from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.node_group import Channel, NodeGroup, node_command
 from hpc.launchers.run import PROBE_TIMEOUT_S, Background, CommandAnswer, readable_bytes, run_command
 from hpc.launchers.scheduler import Allocation, JobInfo
+from hpc.launchers.slurm.abandoned import watcher
 from hpc.launchers.slurm.commands import (
     RANK_ENV,
     SrunNews,
@@ -106,6 +107,7 @@ class SlurmGroup(NodeGroup):
         super().__init__(count)
         self.alloc = alloc
         self.job = job
+        self.runs_again = job is not None and job.runs_again
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._env = dict(os.environ if env is None else env)
         self._counts_gpus = counts_gpus
@@ -129,6 +131,7 @@ class SlurmGroup(NodeGroup):
         fields["grants"] = grants(self.hosts, self._granted, counts_gpus=self._counts_gpus)
         if self.job is not None:
             fields["time_left_s"] = self.job.time_left_s
+        fields["when_abandoned"] = watcher(self._env, os.getpid())
         return fields
 
     def host_of(self, rank: int) -> str | None:

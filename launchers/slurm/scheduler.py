@@ -124,7 +124,7 @@ class Slurm:
             return Diagnosis("NO-SCHEDULER", what, hint="--scheduler=local runs on this machine")
         if answer.timed_out:
             what = "sbatch did not answer; `hpc ps` and squeue show whether it took the job"
-            return Diagnosis("SCHEDULER-DOWN", what, why=answer.why())
+            return Diagnosis("SCHEDULER-DOWN", what, why=answer.why(), may_be_taken=True)
         asked = run_command(words.partitions_command(), timeout_s=PARTITIONS_TIMEOUT_S, env=_questions_env())
         partitions = words.parse_partitions(asked.out) if asked.ok else []
         return words.explain_refusal(answer.err, request, partitions, why=answer.why())
@@ -134,6 +134,8 @@ class Slurm:
 
     def states(self, job_ids: Sequence[str]) -> Mapping[str, JobInfo]:
         answer = run_command(commands.list_command(job_ids), env=_questions_env())
+        if commands.no_such_job(answer.err):
+            return {}  # squeue says so of one job that it does not know, and leaves it out among several
         if not answer.ok:
             raise NoAnswer(answer.why())
         return commands.parse_list(answer.out)

@@ -173,37 +173,53 @@ def _explain(err: str, request: Request, partitions: Sequence[Partition]) -> Dia
     return Diagnosis("REJECTED", "Slurm refused the job")
 
 
+#: What can never run, though it is in the queue.
+_NEVER = "will not start as it is"
 _REASONS = {
     "Priority": "jobs of higher priority are ahead",
     "Resources": "waiting for nodes to become free",
     "None": "just submitted",
     "": "just submitted",
     "Dependency": "waiting for another job (--dependency)",
-    "DependencyNeverSatisfied": "the job that it waits for failed: this one will never start",
+    "DependencyNeverSatisfied": f"the job that it waits for did not end as it should: {_NEVER}",
     "BeginTime": "its earliest start has not come yet",
-    "JobHeldUser": "held by its user (scontrol release frees it)",
-    "JobHeldAdmin": "held by an administrator",
-    "PartitionDown": "the partition is down",
-    "PartitionInactive": "the partition is inactive",
-    "PartitionNodeLimit": "asks for more nodes than the partition allows: will not start as it is",
-    "PartitionTimeLimit": "asks for more time than the partition allows: will not start as it is",
-    "BadConstraints": "no nodes can ever satisfy the request: will not start as it is",
+    "DeadLine": f"its deadline cannot be met any more: {_NEVER}",
+    "JobHeldUser": "held by its user: will not start until it is released (scontrol release)",
+    "JobHeldAdmin": "held by an administrator: will not start until it is released",
+    "JobHoldMaxRequeue": "held: it was put back into the queue too often (scontrol release frees it)",
+    "JobArrayTaskLimit": "waiting for other tasks of its array",
+    "PartitionDown": "the partition is down: will not start until it is up",
+    "PartitionInactive": "the partition is inactive: will not start until it is up",
+    "PartitionConfig": f"the partition does not have the nodes that it asks for: {_NEVER}",
+    "PartitionNodeLimit": f"asks for more nodes than the partition allows: {_NEVER}",
+    "PartitionTimeLimit": f"asks for more time than the partition allows: {_NEVER}",
+    "AccountingPolicy": f"asks for more than its account or QOS allows: {_NEVER}",
+    "BadConstraints": f"no nodes can ever satisfy the request: {_NEVER}",
     "NodeDown": "a node that it needs is down",
+    "Nodes required for job are DOWN": "nodes that it needs are down, drained or reserved for others",
     "ReqNodeNotAvail": "nodes that it needs are not available (down, drained or reserved)",
     "Reservation": "waiting for its reservation to begin",
-    "InvalidAccount": "the account is not valid: will not start as it is",
-    "InvalidQOS": "the QOS is not valid: will not start as it is",
-    "AccountNotAllowed": "this account may not use the partition: will not start as it is",
-    "QOSNotAllowed": "this QOS may not use the partition: will not start as it is",
+    "ReservationDeleted": f"its reservation was deleted: {_NEVER}",
+    "InvalidAccount": f"the account is not valid: {_NEVER}",
+    "InvalidQOS": f"the QOS is not valid: {_NEVER}",
+    "AccountNotAllowed": f"this account may not use the partition: {_NEVER}",
+    "QOSNotAllowed": f"this QOS may not use the partition: {_NEVER}",
+    "QOSUsageThreshold": "the QOS has used more than its share for now",
     "Licenses": "waiting for a licence",
+    "BurstBufferResources": "waiting for room in the burst buffer",
+    "BurstBufferStageIn": "its burst buffer is being filled",
     "Cleaning": "an earlier run of the job is being cleaned up",
     "JobLaunchFailure": "the job could not be launched and is held",
     "launch failed requeued held": "a node failed to launch the job; it is held (scontrol release frees it)",
+    "job requeued in held state": "it was put back into the queue and is held (scontrol release frees it)",
     "Prolog": "nodes are being prepared",
+    "SchedDefer": "the scheduler looks at it a little later",
     "FrontEndDown": "no front end is up",
     "TimeLimit": "its time limit was reached",
     "NonZeroExitCode": "it ended with a non-zero exit code",
+    "RaisedSignal": "it was ended by a signal",
     "NodeFailure": "a node failed",
+    "SystemFailure": "the machine failed",
     "OutOfMemory": "it ran out of memory",
 }
 
@@ -220,12 +236,17 @@ def notices(env: Mapping[str, str]) -> list[str]:
 
 
 def reason_in_words(reason: str) -> str:
-    """Slurm's reason for a pending job, for people; unknown ones as they are."""
+    """Slurm's reason for a pending job, for people; unknown ones as they are. scontrol writes `_` for a blank."""
     plain = reason.strip("() ").split(",")[0].split(":")[0].strip()
-    if plain in _REASONS:
-        return _REASONS[plain]
-    limit = re.match(r"(QOS|Assoc|Association)(Grp|Max)?(\w*?)(Limit)?$", plain)
+    known = _REASONS.get(plain) or _REASONS.get(plain.replace("_", " "))
+    if known is not None:
+        return known
+    limit = re.match(r"(QOS|Assoc|Association)(Grp|Max|Min)?(\w*?)(Limit|NotSatisfied)?$", plain)
     if limit and (limit.group(2) or limit.group(4)):
-        whose = "the QOS's" if limit.group(1) == "QOS" else "the account's"
-        return f"{whose} limit is used up for now ({plain})"
+        whose = "the QOS" if limit.group(1) == "QOS" else "the account"
+        if limit.group(2) == "Min":
+            return f"asks for less than {whose} wants ({plain}): {_NEVER}"
+        if "PerJob" in plain or plain.endswith(("MaxWallDurationLimit", "PerNodeLimit")):
+            return f"asks for more than {whose} allows a job ({plain}): {_NEVER}"
+        return f"{whose}'s limit is used up for now ({plain})"
     return plain

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import time
 from collections.abc import Iterator
 
@@ -30,10 +33,18 @@ TASKS = """
 """
 
 
+WAITS = """
+    import sys, time
+    print("began", flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
 @pytest.fixture
 def nodes(desk: Desk) -> Iterator[Desk]:
     """What killed nodes leave is swept, as the next session there would."""
     desk.script("tasks.py", TASKS)
+    desk.script("waits.py", WAITS)
     yield desk
     desk.bed.cancel_all()
     rundir.sweep(os.environ["HPC_TMPDIR"])
@@ -53,3 +64,89 @@ def test_tasks_of_a_node_whose_processes_are_all_killed_are_retried_within_secon
     assert 1.0 < again < 8.0, again
     assert took < again + 6.0 + 5.0, (took, again)
     assert "lost: nid0002" in err
+
+
+def patience(desk: Desk, dead_s: float) -> None:
+    """So long until silence means death."""
+    (desk.folder / "hpc.toml").write_text(f"[runtime]\ndead_s = {dead_s}\n")
+
+
+def test_a_job_whose_first_node_fails_is_given_up_by_the_others(nodes: Desk) -> None:
+    """Nobody follows it: the nodes that are left ask Slurm, once they have no head any more."""
+    patience(nodes, 8)
+    job_id = nodes.launch("-N3", "-t5", "--detach", "waits.py", "300").stdout.strip()
+    wait_for("the script", lambda: "began" in nodes.hpc("logs", "1").stdout, 30.0, 0.2)
+    first = nodes.bed.job_field(job_id, "BatchHost")
+    nodes.bed.kill_node(first)
+    nodes.bed.fail_node(first)
+    began = time.time()
+    try:
+        nodes.bed.wait_job(job_id, ["CANCELLED"], 40.0)
+    finally:
+        nodes.bed.mend_node(first)
+    assert time.time() - began < 25.0
+    back = nodes.hpc("attach", "1")
+    assert back.returncode == 123
+    assert f"its first node, {first}, where its script ran, has failed" in back.stderr
+    (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
+    assert (row["state"], row["exit_code"]) == ("ended", 123)
+
+
+def test_a_follower_gives_up_a_job_whose_first_node_fails(nodes: Desk) -> None:
+    process = nodes.start(*launcher(), "-N2", "-t5", "waits.py", "300")
+    assert process.stdout is not None and process.stdout.readline() == "began\n"
+    job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
+    first = nodes.bed.job_field(job_id, "BatchHost")
+    nodes.bed.kill_node(first)
+    nodes.bed.fail_node(first)
+    try:
+        _, err = process.communicate(timeout=30)
+    finally:
+        nodes.bed.mend_node(first)
+    assert process.returncode == 123 and f"its first node, {first}" in err
+    assert nodes.bed.job_field(job_id, "JobState") == "CANCELLED"
+
+
+def test_a_job_that_is_suspended_for_longer_than_silence_means_death_goes_on(nodes: Desk) -> None:
+    patience(nodes, 8)
+    process = nodes.start(*launcher(), "-N2", "-c2", "-t5", "tasks.py", "4", "4")
+    wait_for("tasks on both nodes", lambda: len(list(nodes.folder.glob("begun-*"))) == 4, 30.0)
+    job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
+    nodes.run("scontrol", "suspend", job_id, check=True)
+    time.sleep(11)
+    (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
+    nodes.run("scontrol", "resume", job_id, check=True)
+    out, err = process.communicate(timeout=30)
+    assert row["state"] == "suspended"
+    assert process.returncode == 0 and "hosts nid0001 nid0001 nid0002 nid0002" in out, err
+    assert re.search(r"suspended \d+  Slurm has stopped it for a while", err) and "lost" not in err
+
+
+def test_a_job_that_is_put_back_into_the_queue_goes_on_and_keeps_its_first_output(nodes: Desk) -> None:
+    process = nodes.start(*launcher(), "-N2", "-t5", "--submit-arg=--requeue", "waits.py", "3")
+    assert process.stdout is not None and process.stdout.readline() == "began\n"
+    job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
+    nodes.run("scontrol", "requeue", job_id, check=True)
+    nodes.bed.wait_job(job_id, ["PENDING"])
+    wait_for("the end of the first run", lambda: "ended" in (nodes.jobs / "1" / "status.json").read_text(), 20.0)
+    (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
+    assert (row["state"], row["reason"], row["exit_code"]) == ("queued", "BeginTime", None)
+    nodes.run("scontrol", "update", f"jobid={job_id}", "StartTime=now", check=True)
+    out, err = process.communicate(timeout=40)
+    assert process.returncode == 0 and "began" in out, err
+    assert "queued" in err.partition("running")[2] and "ended     ok" in err
+    assert (nodes.jobs / "1" / "driver.log").read_text().count("began") == 2
+    (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
+    assert (row["state"], row["exit_code"]) == ("ended", 0)
+
+
+def test_a_job_cancelled_while_it_starts_was_cancelled_before_it_started(nodes: Desk) -> None:
+    process = nodes.start(*launcher(), "-N4", "-t5", "waits.py", "300")
+    status = nodes.jobs / "1" / "status.json"
+    wait_for("nodes that start", lambda: status.exists() and '"starting"' in status.read_text(), 20.0, 0.002)
+    job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
+    nodes.run("scancel", job_id, check=True)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == (128 + signal.SIGTERM if "began" in out else 121)
+    (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
+    assert (row["state"], row["exit_code"]) == ("ended", process.returncode)

@@ -121,6 +121,12 @@ def test_a_site_that_queues_what_can_never_run() -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
         assert process.returncode == 121
+        many = desk.start(*launcher(), "--nodes=9", "-t5", "plain.py")
+        assert many.stderr is not None
+        said = next(line for line in iter(many.stderr.readline, "") if "PartitionConfig" in line)
+        assert "does not have the nodes that it asks for: will not start as it is" in said
+        many.send_signal(signal.SIGINT)
+        many.communicate(timeout=20)
 
 
 def test_a_partition_that_is_down_says_so_while_it_waits(plain: Desk) -> None:
@@ -140,6 +146,22 @@ def test_no_controller_is_the_clusters_fault(plain: Desk) -> None:
     done = plain.launch("-t5", "plain.py", env={"SLURM_CONF": str(dead)}, timeout_s=120)
     assert done.returncode == 120
     assert "error[SCHEDULER-DOWN]" in done.stderr and "nothing was submitted" in done.stderr
+
+
+def test_an_sbatch_that_hangs_is_said_and_a_submission_that_was_killed_does_not_wait_for_ever(plain: Desk) -> None:
+    nowhere = {"SLURM_CONF": str(plain.folder / "nowhere.conf")}
+    process = plain.start(*launcher(), "-t5", "plain.py", env=nowhere)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert re.search(r"^submitting waiting for sbatch, 3 s  sbatch: error: ", said), said
+    assert json.loads(plain.hpc("ps", "--json").stdout)[0]["state"] == "submitting"
+    sbatch = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.kill()
+    process.communicate(timeout=10)
+    for pid in sbatch:
+        os.kill(pid, signal.SIGKILL)
+    (row,) = json.loads(plain.hpc("ps", "--json").stdout)
+    assert row["state"] == "ended" and "its submission was interrupted" in row["text"]
 
 
 def test_a_missing_script_is_found_before_anything_is_submitted(plain: Desk) -> None:

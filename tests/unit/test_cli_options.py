@@ -153,7 +153,7 @@ def test_what_becomes_of_options() -> None:
         "x.py",
     )
     asked = ["--nodes=2-8", "--time=02:00:00", "--partition=gpu", "--exclusive"]
-    assert directives(request_of(s)) == [*asked, "--no-requeue", "--no-kill"]
+    assert directives(request_of(s)) == [*asked, "--open-mode=append", "--no-requeue", "--no-kill"]
     inner = pass_on(s)
     assert inner == ["--min-nodes=3", "--start-timeout=60s", "--interface=hsn0", "--env=A=b c", "--verbose"]
     found, rest = parse_words(TABLE, [*inner, "x.py"])

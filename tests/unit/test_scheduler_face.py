@@ -341,7 +341,7 @@ def test_cancelling(fake: FakeScheduler, job: JobDir) -> None:
     [
         ("queued", {}, "queued", "queued    all nodes are busy"),
         ("running", {"phase": "running", "left": "4:59"}, "running", "running  left 4:59"),
-        ("running", {"phase": "ended", "state": "OVER", "why": "it broke"}, "ended", "OVER: it broke"),
+        ("running", {"phase": "ended", "state": "OVER", "why": "it"}, "ended", "ended     OVER  exit code 0  it"),
     ],
 )
 def test_how_a_job_stands(

@@ -71,7 +71,7 @@ def test_unknown_and_no_answer_are_two_things(says: Says) -> None:
 
 
 def test_many_jobs_by_one_question(says: Says) -> None:
-    says("squeue", "echo '12|RUNNING|None|4:59|2'")
+    says("squeue", "echo '12|RUNNING|None|4:59|n[1-2]|n1'")
     states = Slurm().states(["12", "13"])
     assert list(states) == ["12"] and (states["12"].phase, states["12"].left) == ("running", "4:59")
     says("squeue", "echo 'slurm_load_jobs error: connect failure' >&2; exit 1")

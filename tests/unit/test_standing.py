@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.launch.standing import _correct
-from hpc.launchers.scheduler import JobInfo
+from hpc.launch.status_line import shown
 from hpc.launchers.session import SessionError, SessionNode
 
 
 @pytest.mark.parametrize(
-    ("left_s", "text", "shown"),
+    ("left_s", "age_s", "text"),
     [
-        (None, "running  1 node", "running  1 node  left 1:00"),
-        (None, "running  what is left over", "running  what is left over  left 1:00"),
-        (0.0, "running  1 node", "running  1 node"),
+        (None, 3.0, "running  1 node"),
+        (62.5, 0.4, "running  1 node  left 1:02"),
+        (62.5, 3.0, "running  1 node  left 59 s"),
+        (2.0, 30.0, "running  1 node  left 0 s"),
     ],
 )
-def test_the_time_that_is_left_is_told_once(left_s, text, shown):
-    row = {"state": "running", "text": text, "left_s": left_s}
-    _correct(row, JobInfo("7", "running", "RUNNING", left="1:00"))
-    assert row["text"] == shown
+def test_the_time_that_is_left_goes_on_between_signs_of_life(left_s, age_s, text):
+    assert shown({"state": "running", "text": "running  1 node", "left_s": left_s}, age_s) == text
+    assert shown({"state": "ended", "text": "ended", "left_s": left_s}, age_s) == "ended"
 
 
 def test_nodes_that_are_missing_for_the_same_reason_are_told_together():

@@ -1,0 +1,102 @@
+"""What the end of a job means that its own hpc-launch could not tell of: the exit code, and the words.
+
+The scheduler knows how the job ended, the folder how far it had come. Whoever learns of such an end (a follower, `hpc
+ps`) writes it into the folder, because the scheduler forgets it soon.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpc.launch.jobdir import JobDir
+from hpc.launch.status_line import line
+from hpc.launchers.hostnames import compress_nodes
+from hpc.launchers.jobscript import FAILED
+from hpc.launchers.scheduler import JobInfo
+from hpc.settings import errors
+from hpc.settings.errors import CliError
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`code` is None where nobody knows; `error` says more where something went wrong."""
+
+    code: int | None
+    text: str
+    error: CliError | None = None
+
+    @property
+    def why(self) -> str:
+        return self.error.text() if self.error is not None else ""
+
+
+def is_over(info: JobInfo) -> bool:
+    """Whether nothing of a job goes on: it may still have nodes, which it loses soon."""
+    return info.phase == "ended" or (info.ending == "lost" and not info.runs_again)
+
+
+def has_begun(status: dict[str, Any]) -> bool:
+    """Whether the job's hpc-launch has come as far as to write that it starts."""
+    return status.get("state") not in ("queued", "submitting", None)
+
+
+def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
+    """What to say of a job that is over."""
+    job_id = info.job_id
+    if info.ending == "cancelled":
+        if status.get("state") != "running":
+            what = f"job {job_id} was cancelled before it started"
+            return _failed(CliError("CANCELLED", what), "cancelled")
+        return Verdict(128 + signal.SIGTERM, line("ended", "cancelled"))
+    if info.ending == "timeout":
+        what = "the job's time was over before the script ended"
+        return _failed(CliError("WALLTIME", what, fix="--time=TIME, longer"), "time limit")
+    if info.ending == "lost":
+        what = f"job {job_id} was lost" + (f" ({info.state})" if info.phase == "ended" else "")
+        return _failed(CliError("SESSION-LOST", what, why=info.why), f"lost: {info.why}")
+    code = info.exit_code or (128 + info.exit_signal if info.exit_signal else 0)
+    setup = "" if has_begun(status) else _setup_failure(job)
+    if setup:
+        error = CliError("SETUP", f"job {job_id} ended before the script was started", why=setup)
+        return _failed(error, "a line of --setup failed")
+    if not has_begun(status):
+        shared = compress_nodes(info.nodes) or "the nodes"
+        error = CliError(
+            "JOB-DIR",
+            f"job {job_id} ended ({info.state}, exit code {code}) before hpc-launch could write to its folder",
+            where=str(job.path),
+            why=f"the folder, this Python or the script's folder is not on a file system that {shared} share",
+            fix="--job-dir=DIR, on a shared file system",
+        )
+        return _failed(error, f"{info.state} before hpc-launch could say so")
+    return Verdict(code or errors.EXIT_SESSION_LOST, line("ended", info.state, f"exit code {code}", info.why))
+
+
+def _setup_failure(job: JobDir) -> str:
+    """What the job script said of a line of --setup, "" if nothing."""
+    try:
+        lines = Path(str(job.job().get("log", ""))).read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((said.removeprefix("hpc: ") for said in reversed(lines) if said.startswith(FAILED)), "")
+
+
+def _failed(error: CliError, words: str) -> Verdict:
+    return Verdict(error.exit_code, line("ended", words), error)
+
+
+def write_down(job: JobDir, verdict: Verdict) -> None:
+    """Into the folder, unless hpc-launch has said it better in the meantime; one that cannot be written is left."""
+    status = job.status()
+    if status.get("state") == "ended":
+        return
+    now = round(time.time(), 1)
+    fields = {"state": "ended", "text": verdict.text, "exit_code": verdict.code, "why": verdict.why, "updated": now}
+    with suppress(OSError):
+        job.write("status.json", {**status, **fields})
+        job.event("ended", exit_code=verdict.code, text=verdict.text)

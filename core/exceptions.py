@@ -157,6 +157,18 @@ class GetTimeoutError(HpcError, TimeoutError):
     """`get` did not get all values in time."""
 
 
+class ChannelEnded(HpcError):
+    """Nothing more can be read from a channel, or sent: it was closed or refused, or (``lost``) the process at its
+    other end has ended, and what that had sent last may be missing."""
+
+    def __init__(self, text: str, lost: bool = False) -> None:
+        super().__init__(text, lost)
+        self.lost = lost
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class DeadlockError(HpcError, RuntimeError):
     """A method of an actor would have waited for ever in `get` or `wait`: for a call to the same actor that cannot run
     while the method waits. The message says which, and what to do."""

@@ -873,6 +873,40 @@ class Locate(Message, tag=182):
     idents: list[bytes]
 
 
+class ChannelOpen(Message, tag=184):
+    """A process opens a channel, under a number of its own, to another one that listens under this name, or will."""
+
+    number: int
+    name: str
+
+
+class ChannelData(Message, tag=185):
+    """The message number ``seq`` from 0 on. ``opener``: the sender is the process that opened the channel."""
+
+    number: int
+    opener: bool
+    seq: int
+    data: bytes
+
+
+class ChannelTaken(Message, tag=186):
+    """What the sender has taken of the channel in all, as `owner.channels` counts; the first says that it has accepted
+    the channel."""
+
+    number: int
+    opener: bool
+    taken: int
+
+
+class ChannelEnd(Message, tag=187):
+    """The sender has closed the channel, or refuses it (``why``); it has sent so many messages."""
+
+    number: int
+    opener: bool
+    sent: int
+    why: str
+
+
 class KvWatch(Message, tag=180):
     """What has changed since version ``seen`` of the key, or with ``prefix`` of the keys that begin with it? Answered
     when something has, which may be never. ``seen`` 0: the asker knows of no key, and wants those that there are.
@@ -1078,7 +1112,7 @@ AnyMessage = Union[
     KeepActor, FreeValues, CancelObject, StateQuery, StateAnswer, PgCreate, PgRemove, PgTable, PgWait,
     BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld, PgWarning, PgState, PleaseUnpin,
     FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted, LogQuery, LastRows, PlainAsk, PlainOffer, NodeTime,
-    KvWatch, KvUnwatch, Locate, PrepareEnv,
+    KvWatch, KvUnwatch, Locate, PrepareEnv, ChannelOpen, ChannelData, ChannelTaken, ChannelEnd,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -62,7 +62,7 @@ MODULES = {
     "remote_function": "the class behind `remote`",
     "runtime_context": "the class behind `get_runtime_context`",
     "runtime_env": "`RuntimeEnv` and `RuntimeEnvConfig`, see [runtime_env.md](runtime_env.md)",
-    "spi": "for libraries: identity, keys and their changes, places of objects, buffers: see "
+    "spi": "for libraries: identity, keys and their changes, places of objects, buffers, channels: see "
     "[libraries.md](libraries.md)",
     "train": "see [train.md](train.md)",
     "util": "placement groups and strategies ([scheduling.md](scheduling.md)), `state` "

@@ -7,6 +7,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `kv_put`, `kv_get`, `kv_delete`, `kv_keys`: small values that the head keeps; `watch`: wait for their changes.
 * `places`: where objects lie, and how large they are.
 * `allocate`: fill an object in the node's shared memory without a copy; `view`: read one.
+* `listen`, `connect`: channels, by which two processes send each other messages in order.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ import msgspec
 
 from hpc.api.connection import ensure_client
 from hpc.api.objects import get
-from hpc.core.exceptions import HpcError
+from hpc.core.exceptions import ChannelEnded, HpcError
 from hpc.core.ids import Address
 from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.shell.buffers import Buffer
 from hpc.core.owner.shell.locating import locate
+from hpc.core.owner.shell.messaging import MAX_MESSAGE_BYTES, Mailbox
+from hpc.core.owner.shell.messaging import MessageChannel as Channel
+from hpc.core.owner.shell.messaging import connect as _connect
 from hpc.core.owner.shell.watching import KeyWatch
 from hpc.core.process.context import current_task, process
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
@@ -258,19 +262,53 @@ def view(ref: ObjectRef[Any], timeout_s: float | None = None) -> memoryview:
     return memoryview(value)  # type: ignore[arg-type]
 
 
+# ---------------------------------------------------------------- channels
+
+
+def listen(name: str) -> Mailbox:
+    """Listen for channels that other processes open to this one under a name: see `Mailbox.accept`. Processes are told
+    by their address (`whoami`), which travels as an argument or by a key.
+
+    Raises ValueError if this process listens under the name already."""
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"the name of a mailbox must be a text, not {name!r}")
+    return Mailbox(ensure_client(), name)
+
+
+def connect(process: Address, name: str, timeout_s: float | None = 60.0) -> Channel:
+    """Open a channel to a process that listens under this name, or will. Returns when that has accepted it.
+
+    Raises GetTimeoutError if it does not within ``timeout_s`` seconds, ChannelEnded if it refuses, has ended or ends
+    meanwhile, ValueError for what is no address of a process."""
+    try:
+        peer = Address(*process)
+        is_process = peer.node > 0 and peer.proc > 0
+    except TypeError:
+        is_process = False
+    if not is_process:
+        raise ValueError(f"a channel goes to a process, by its address (`whoami().process`), not to {process!r}")
+    return _connect(ensure_client(), peer, name, timeout_s)
+
+
 __all__ = [
+    "MAX_MESSAGE_BYTES",
     "MAX_VALUE_BYTES",
     "Address",
     "Buffer",
     "Change",
+    "Channel",
+    "ChannelEnded",
     "Identity",
+    "Mailbox",
     "Place",
     "Watch",
     "allocate",
+    "connect",
     "kv_delete",
     "kv_get",
     "kv_keys",
     "kv_put",
+    "listen",
     "places",
     "view",
     "watch",

@@ -20,6 +20,7 @@ from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.owner.actors import Actors
 from hpc.core.owner.arguments import Arguments
 from hpc.core.owner.calls import Calls
+from hpc.core.owner.channels import Channels
 from hpc.core.owner.groups import GroupHandles
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.lineage import Lineage
@@ -40,6 +41,10 @@ from hpc.core.wire import (
     CallRefused,
     CallsDone,
     CancelObject,
+    ChannelData,
+    ChannelEnd,
+    ChannelOpen,
+    ChannelTaken,
     CopyLost,
     CreateActor,
     Done,
@@ -106,6 +111,7 @@ class OwnerMachine:
         self.withdraw, self.calls, self.lineage, self.actors, self.groups = withdraw, calls, lineage, actors, groups
         self.pins = pins = Pins(state)
         self.places = Places(state)
+        self.channels = channels = Channels(state)
         #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
         self.on_gone: Callable[[Address], None] = lambda addr: None
 
@@ -120,6 +126,10 @@ class OwnerMachine:
             BorrowAcked: objects.on_borrow_acked,
             CallsDone: calls.runs.on_calls_done,
             CancelObject: self._on_cancel_object,
+            ChannelData: channels.on_data,
+            ChannelEnd: channels.on_end,
+            ChannelOpen: channels.on_open,
+            ChannelTaken: channels.on_taken,
             CopyLost: lineage.on_copy_lost,
             Done: self.done,
             Fetched: pins.on_fetched,
@@ -290,16 +300,17 @@ class OwnerMachine:
 
     def process_gone(self, addr: Address) -> None:
         """A process is gone: questions to it have no answer, then what it owned is lost, then the actors that it
-        created, with the calls to them."""
+        created, with the calls to them, then channels to it."""
         self.state.gone.add(addr)
         self.outbox.pop(addr, None)
         self.on_gone(addr)
         self.objects.process_gone(addr)
         self.calls.process_gone(addr)
+        self.channels.process_gone(addr)
 
     def node_gone(self, node: int, why: str) -> None:
         """A node is gone: the workers there first, then its processes, its copies and its holds, then demands that may
-        have been forwarded to it, then the actors whose owner was there."""
+        have been forwarded to it, then the actors whose owner was there, then channels to there."""
         self.state.gone_nodes[node] = why
         self.leases.node_gone(node, why)
         for addr in self.objects.met_on(node):
@@ -307,6 +318,7 @@ class OwnerMachine:
         self.objects.node_gone(node)
         self.leases.ask_all_anew()
         self.calls.node_gone(node, why)
+        self.channels.node_gone(node, why)
 
     def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
         """A frame of ours could not be delivered: whatever its owner was, it is gone."""

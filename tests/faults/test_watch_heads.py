@@ -39,3 +39,11 @@ def test_who_watches_is_told_that_the_session_is_gone():
         with pytest.raises(SessionLostError):
             watch.next(0)
         watch.close()
+
+
+def test_who_waits_at_a_channel_is_told_that_the_session_is_gone():
+    with one_node():
+        mailbox = spi.listen("box")
+        threading.Timer(0.2, hpc.shutdown).start()
+        with pytest.raises(SessionLostError):
+            mailbox.accept(20)

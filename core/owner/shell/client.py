@@ -219,6 +219,7 @@ class Client:
                 self.machine.objects.set_result(entry.ident, system_error("SessionLostError", why))
         self.conversation.lose()
         self.machine.pins.lose()
+        self.machine.channels.lose(self.lost)
         if self.kind == "worker":
             os._exit(0)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 #: Why a worker is gone: its process has ended and nobody here wanted that ("crash"), it said that it would end, the
-#: node ran out of memory, its owner asked for it, the placement group in which it was is removed, its node is gone.
-LostCause = Literal["crash", "exit", "oom", "killed", "group_removed", "node"]
+#: node ran out of memory, its owner asked for it, the placement group in which it was is removed, its node is gone,
+#: its node is gone as was known beforehand.
+LostCause = Literal["crash", "exit", "oom", "killed", "group_removed", "node", "drained"]
 #: Why what waits for a worker never gets one: its node is dead or too small, its runtime environment cannot be made,
 #: its placement group is removed.
 NeverCause = Literal["unschedulable", "environment", "group_removed"]
@@ -42,6 +43,11 @@ def task_error(cause: LostCause) -> str:
 def retries_task(cause: LostCause) -> bool:
     """Whether a task that ran on the worker may run again, if it has retries left."""
     return cause != "group_removed"
+
+
+def is_charged(cause: LostCause) -> bool:
+    """Whether running again what had begun uses up a retry or a restart."""
+    return cause != "drained"
 
 
 def restarts_actor(cause: LostCause) -> bool:

@@ -108,6 +108,10 @@ class NodeDiedError(HpcError):
     """The node is gone."""
 
 
+class NoStateError(HpcError):
+    """A saved state cannot be written or read; the text says why, and what to do."""
+
+
 class OutOfMemoryError(HpcError):
     """The task was ended because its node ran out of memory."""
 

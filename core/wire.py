@@ -74,15 +74,14 @@ class Registered(Message, tag=2):
     session: str
     config: dict[str, Any]
     overflow_bytes: int = 0
-    left_s: float = -1.0  # as in NodeTime
+    ending: NodeTime | None = None
 
 
 class LeaseRequest(Message, tag=3):
     """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received:
     an absolute demand, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease lasts;
-    ``placement`` only has to be free at the moment of placement. ``ticket`` is non-zero where the head chose the node.
-    One that is ``patient`` waits there for its share instead of being refused at once.
-    """
+    ``placement`` only has to be free at the moment of placement, and the node must last ``time_s``. ``ticket`` is
+    non-zero where the head chose the node. One that is ``patient`` waits there for its share."""
 
     req: int
     owner: Address
@@ -97,6 +96,7 @@ class LeaseRequest(Message, tag=3):
     ticket: int = 0
     driver: Address = Address(0, 0)
     patient: bool = False
+    time_s: float = 0.0
 
 
 class LeaseGrant(Message, tag=5):
@@ -132,8 +132,8 @@ class LeaseReturn(Message, tag=7):
 
 
 class LeaseReclaim(Message, tag=8):
-    """The raylet asks a submitter to return leases that it keeps without using them; those named in ``leases`` as soon
-    as what is queued at them is done, even if it has more to do: others wait for their share."""
+    """The raylet asks a submitter to return leases that it does not use; those named in ``leases`` as soon as what is
+    queued at them is done, even if it has more to do."""
 
     node: int
     leases: list[int] = []
@@ -322,8 +322,7 @@ class FlushLogs(Message, tag=33):
 
 
 class Retire(Message, tag=34):
-    """A worker is not needed any more: it ends the programs that its tasks have started, answers `Cleared`, and ends
-    itself once nobody needs the objects that it owns."""
+    """A worker is not needed: it ends its programs, answers `Cleared`, and ends once nobody needs its objects."""
 
 
 class Cleared(Message, tag=36):
@@ -341,9 +340,8 @@ class DefineFunction(Message, tag=40):
 
 
 class LeaseBegin(Message, tag=41):
-    """First message to a leased worker: on whose behalf it works, and with which accelerator instances.
-    ``group`` is (placement group, whether its tasks' children belong there too), or empty; ``driver`` is the one whose
-    work it is."""
+    """First message to a leased worker: for whom it works, with which accelerator instances. ``group`` is (placement
+    group, whether its tasks' children belong there too), or empty; ``driver`` is the one whose work it is."""
 
     lease: int
     owner: Address
@@ -723,10 +721,11 @@ class NodeTable(Message, tag=82):
 
 
 class NodeDied(Message, tag=83):
-    """A node is gone for good; its number will not come back."""
+    """A node is gone for good; its number will not come back. If it ``drained``, its end costs nobody a retry."""
 
     node: int
     why: str
+    drained: bool = False
 
 
 class Heartbeat(Message, tag=84):
@@ -750,9 +749,11 @@ class HeartbeatAck(Message, tag=85):
 
 
 class NodeTime(Message, tag=116):
-    """Head to raylet to its processes: the node lasts ``left_s`` seconds from now on (-1: nothing limits it)."""
+    """Head to raylet to its processes: the node lasts ``left_s`` seconds from now on (-1: nothing limits it). With a
+    ``why`` it drains: nothing new begins there."""
 
     left_s: float
+    why: str = ""
 
 
 class NodeDemand(Message, tag=86):
@@ -766,6 +767,7 @@ class NodeDemand(Message, tag=86):
     strategy: Any
     count: int
     seen: int = 0
+    time_s: float = 0.0
 
 
 class Tickets(Message, tag=87):
@@ -984,8 +986,7 @@ class PgWait(Message, tag=103):
 
 
 class BundlePrepare(Message, tag=104):
-    """Head to raylet, phase one: take these (index, amounts) out of what is free, all or none. If ``patient``, what
-    becomes free is kept for them until all of it is there."""
+    """Head to raylet, phase one: take these (index, amounts), all or none. If ``patient`` wait until they are free."""
 
     group: bytes
     attempt: int

@@ -33,6 +33,7 @@ TARGET = Path(__file__).with_name("api.md")
 
 LIFECYCLE = ("init", "shutdown", "is_initialized")
 WORK = ("remote", "method", "get", "put", "wait", "cancel", "kill", "get_actor")
+STATES = ("on_drain", "save_state", "saved_state")
 VIEWS = ("nodes", "cluster_resources", "available_resources", "get_gpu_ids", "get_runtime_context", "timeline")
 MADE = (
     "LoggingConfig",
@@ -220,7 +221,7 @@ def ray_rows() -> list[str]:
 
 def page() -> str:
     """The whole of docs/api.md."""
-    unknown = set(hpc.__all__) - {*LIFECYCLE, *WORK, *VIEWS, *MADE, *IDS, *IN_TABLE, *MODULES, "__version__"}
+    unknown = set(hpc.__all__) - {*LIFECYCLE, *WORK, *STATES, *VIEWS, *MADE, *IDS, *IN_TABLE, *MODULES, "__version__"}
     if unknown:
         raise SystemExit(f"docs/generate_api.py has no place for {', '.join(sorted(unknown))}")
     lines = [
@@ -235,7 +236,12 @@ def page() -> str:
         "## Session",
         "",
     ]
-    for names, title in ((LIFECYCLE, ""), (WORK, "## Tasks, actors, objects"), (VIEWS, "## Views")):
+    for names, title in (
+        (LIFECYCLE, ""),
+        (WORK, "## Tasks, actors, objects"),
+        (STATES, "## Before the end"),
+        (VIEWS, "## Views"),
+    ):
         lines += [title, ""] if title else []
         for name in names:
             lines += described(getattr(hpc, name), name)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from hpc.api.actors import ActorClass, ActorHandle, get_actor, kill, method
     from hpc.api.connection import is_initialized
+    from hpc.api.ending import on_drain, save_state, saved_state
     from hpc.api.functions import RemoteFunction
     from hpc.api.init import init, shutdown
     from hpc.api.language import SCRIPT_MODE, WORKER_MODE, Language
@@ -101,8 +102,11 @@ _HOME = {
     "kill": "hpc.api.actors",
     "method": "hpc.api.actors",
     "nodes": "hpc.state.nodes",
+    "on_drain": "hpc.api.ending",
     "put": "hpc.api.objects",
     "remote": "hpc.api.remote",
+    "save_state": "hpc.api.ending",
+    "saved_state": "hpc.api.ending",
     "shutdown": "hpc.api.init",
     "timeline": "hpc.state.trace",
     "wait": "hpc.api.objects",
@@ -174,11 +178,14 @@ __all__ = [
     "kill",
     "method",
     "nodes",
+    "on_drain",
     "put",
     "remote",
     "remote_function",
     "runtime_context",
     "runtime_env",
+    "save_state",
+    "saved_state",
     "shutdown",
     "spi",
     "timeline",

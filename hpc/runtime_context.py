@@ -10,6 +10,7 @@ from hpc.api.connection import ensure_client, namespace_of
 from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from hpc.core.process.context import current_task, function_name, process
 from hpc.core.process.current import need_client
+from hpc.core.process.ending import DrainNotice
 from hpc.core.resources import from_units
 from hpc.runtime_env import RuntimeEnv
 from hpc.runtime_env import current as current_env
@@ -171,6 +172,11 @@ class RuntimeContext:
         """Seconds until the scheduler ends the job of this node; None where there is no limit. It asks nobody and is
         cheap. A limit that is changed while the job runs is seen (see docs/walltime.md)."""
         return need_client().ending.left_s
+
+    def draining(self) -> DrainNotice | None:
+        """The notice that this node ends soon, with its ``reason`` and ``left_s``; None until it drains. For loops that
+        look now and then; `hpc.on_drain` calls back."""
+        return need_client().ending.notice
 
     def get_scheduler(self) -> str | None:
         """The name, in small letters, of the scheduler in whose allocation the session runs; None outside any."""

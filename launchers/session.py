@@ -323,9 +323,14 @@ class Session:
         (node,) = self.add_group(LocalGroup(1), gateway=True)
         return self.wait_node(node, timeout_s)
 
+    def drain_node(self, node: int, left_s: float, why: str) -> None:
+        """Has nothing new begin on a node that leaves in so many seconds: callbacks run there, and actors save."""
+        self.tell_head({"op": "time", "left_s": left_s, "nodes": [node], "drain": why})
+
     def remove_node(self, node: int, grace_s: float = STOP_GRACE_S) -> None:
         """Stops one node (not the head's); the others go on."""
         info = self.nodes[node]
+        self.drain_node(node, grace_s, "it is removed")
         info.removed = True
         info.why = info.why or "removed"
         info.group.send({"op": "stop", "only": [info.rank], "grace_s": grace_s, "why": "removed"})

@@ -16,6 +16,7 @@ import msgspec
 
 from hpc.core.causes import FinalCause
 from hpc.core.head.admission import MAX_DEMAND, NONSENSE
+from hpc.core.head.endings import Endings
 from hpc.core.head.groups import Groups
 from hpc.core.head.nodes import Node, Promises
 from hpc.core.ids import Address, raylet_of
@@ -24,6 +25,7 @@ from hpc.core.wire import Message, NodeDemand, NodeInfo, Tickets
 
 if TYPE_CHECKING:
     from hpc.core.head.columns import Columns
+    from hpc.core.policy.placement import Snapshot
 
 #: A demand that has found no room for so long goes to a full node, to wait there for its share.
 PATIENCE_S = 0.2
@@ -42,6 +44,8 @@ class Kind:
 
     wanted: dict[str, int]
     strategy: Any
+    #: How long the node has to last.
+    time_s: float = 0.0
     keys: dict[Key, int] = field(default_factory=dict)
     #: In the present turn: it is known that there is no room, and why there never will be.
     full: bool = False
@@ -62,12 +66,14 @@ class Demands:
         dead: dict[int, NodeInfo],
         groups: Groups,
         promises: Promises,
+        endings: Endings,
         outbox: list[tuple[Address, Message]],
     ) -> None:
         self.nodes = nodes
         self.dead = dead
         self.groups = groups
         self.promises = promises
+        self.endings = endings
         self.outbox = outbox
         self.now = 0.0
         self.table: dict[Key, NodeDemand] = {}
@@ -96,7 +102,7 @@ class Demands:
             self.drop(key)
             return
         try:
-            kind = msgspec.msgpack.encode((sorted(msg.placement.items()), msg.strategy))
+            kind = msgspec.msgpack.encode((sorted(msg.placement.items()), msg.strategy, msg.time_s))
         except NONSENSE:
             self.drop(key)
             return
@@ -106,7 +112,7 @@ class Demands:
             if order is None:
                 self._order += 1
                 order = self._order
-            self._kinds.setdefault(kind, Kind(msg.placement, msg.strategy)).keys[key] = order
+            self._kinds.setdefault(kind, Kind(msg.placement, msg.strategy, msg.time_s)).keys[key] = order
             self._kind_of[key] = kind
         self.table[key] = msg
         self._fresh[key] = None
@@ -222,22 +228,27 @@ class Demands:
             return
         grants: Grants = []
         wanted = min(demand.count, MAX_DEMAND)
+        lasting: Snapshot = columns
+        if kind.time_s:
+            lasting, why = self._lasting(columns, kind.time_s)
         if kind.in_group:
-            grants = self._tickets_in_group(demand)
-        elif kind.full:
+            grants = [] if why else self._tickets_in_group(demand)
+        elif kind.full or why:
+            kind.full, kind.why = True, why or kind.why
             why = kind.why
         else:
-            for number, count in place(columns, demand.placement, wanted, demand.strategy, self._spread_at):
+            for number, count in place(lasting, demand.placement, wanted, demand.strategy, self._spread_at):
                 amounts = {name: units * count for name, units in demand.placement.items()}
                 grants.append((number, count, self.promises.new(number, amounts)))
                 columns.take(number, amounts)
                 self._spread_at = number
             if not grants:
-                why = kind.why = why_infeasible(columns, demand.placement, demand.strategy)
+                why = why_infeasible(lasting, demand.placement, demand.strategy)
+                why = kind.why = (self.endings.why_nothing(self.nodes.values()) or why) if why else ""
             kind.full = sum(count for _, count, _ in grants) < wanted
         patient = False
         if not grants and not why and not kind.in_group and self.now >= self._patient_at.get(key, self.now + 1.0):
-            grants, patient = self._place_to_wait(columns, demand), True
+            grants, patient = self._place_to_wait(lasting, demand), True
         for _, count, _ in grants:
             demand.count -= count
             self.sent[key] = self.sent.get(key, 0) + count
@@ -264,7 +275,22 @@ class Demands:
             self._patient_at[key] = self.now + PATIENCE_S
             heapq.heappush(self._due, (self._patient_at[key], key))
 
-    def _place_to_wait(self, columns: Columns, demand: NodeDemand) -> Grants:
+    def _lasting(self, columns: Snapshot, time_s: float) -> tuple[Snapshot, str]:
+        """The nodes that last so long; and in words why there are none, if there are none."""
+        from hpc.core.policy.placement import Snapshot
+
+        numbers = columns.nodes.tolist()
+        short, words = self.endings.too_short(numbers, time_s, self.now)
+        if not short:
+            return columns, ""
+        rows = [
+            (number, {name: int(c[at]) for name, c in columns.totals.items()},
+             {name: int(c[at]) for name, c in columns.free.items()})
+            for at, number in enumerate(numbers) if number not in short
+        ]  # fmt: skip
+        return Snapshot.of(rows, {number: columns.labels[number] for number, _, _ in rows}), "" if rows else words
+
+    def _place_to_wait(self, columns: Snapshot, demand: NodeDemand) -> Grants:
         """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
         from hpc.core.policy.placement import Snapshot, place
 

@@ -111,7 +111,7 @@ class HeadMachine:
         self._silent_at = 0.0
         self.promises = Promises(self.nodes, self._stale, epoch)
         self.groups = Groups(self.outbox, self.promises.new)
-        self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.outbox)
+        self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.endings, self.outbox)
         self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached, "watches": self.watches}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             **self.detached.handlers,
@@ -204,8 +204,8 @@ class HeadMachine:
             return
         self.nodes[info.node] = Node(info, dict(info.totals), self.awake_s, try_at=self.awake_s + self.try_s)
         self._stale[info.node] = None
-        if self.endings.at(info.node) is not None:
-            self.outbox.append((src, self.endings.message(info.node, self.now)))
+        if self.endings.at(info.node) is not None or self.endings.draining(info.node):
+            self._tell_end(info.node)
         self._joined[info.node] = info
         self._silent_at = min(self._silent_at, self.awake_s + self.try_s)
         self.journal.append(Joined(info))
@@ -241,11 +241,25 @@ class HeadMachine:
             self.promises.end(ticket)
         self.outbox.append((src, HeartbeatAck(self.epoch, msg.beat)))
 
-    def learn_end(self, ends_at: float | None, nodes: Sequence[int] | None = None) -> None:
-        """The scheduler has said when the session ends, or some of its nodes: those are told."""
+    def learn_end(
+        self, ends_at: float | None, nodes: Sequence[int] | None = None, why: str = "", *, now: float
+    ) -> None:
+        """The scheduler has said when the session ends, or some of its nodes: those are told. With a ``why`` they drain
+        from now on."""
+        self._set_time(now)
         self.endings.learn(ends_at, nodes)
-        for number in self.nodes if nodes is None else set(nodes) & self.nodes.keys():
-            self.outbox.append((raylet_of(number), self.endings.message(number, self.now)))
+        if why:
+            self.endings.drain(why, nodes)
+        for number in list(self.nodes) if nodes is None else sorted(set(nodes) & self.nodes.keys()):
+            self._tell_end(number)
+
+    def _tell_end(self, number: int) -> None:
+        node = self.nodes[number]
+        self.outbox.append((node.addr, self.endings.message(number, self.now)))
+        if not node.draining and (reason := self.endings.draining(number)):
+            node.draining = reason
+            self._stale[number] = None
+            self.demands.nodes_changed()
 
     def lose_node(self, number: int, why: str) -> None:
         """The node is gone for good: everyone is told, and its number never comes back."""
@@ -259,11 +273,12 @@ class HeadMachine:
         self.cut.append(number)
         self._stale[number] = None
         self._joined.pop(number, None)
+        drained = bool(self.endings.draining(number))
         self.endings.forget(number)
         self.demands.forget_node(number)
         self._forget_names([k for k, n in self.names.items() if owner_of(n.actor).node == number])
         self.outbox.append((raylet_of(number), NodeDied(number, why)))
-        self._tell_all(NodeDied(number, why))
+        self._tell_all(NodeDied(number, why, drained))
         self.detached.node_gone(number, why)
         self.watches.node_gone(number)
         self.demands.nodes_changed()

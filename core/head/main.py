@@ -111,7 +111,10 @@ class Head:
                 self.machine.lose_node(int(message["node"]), str(message.get("why", "it has ended")))
             elif op == "time":
                 left_s = message["left_s"]
-                self.machine.learn_end(None if left_s is None else float(message["at"]) + left_s, message.get("nodes"))
+                ends_at = None if left_s is None else float(message["at"]) + left_s
+                self.machine.learn_end(
+                    ends_at, message.get("nodes"), str(message.get("drain", "")), now=self.reactor.now()
+                )
             elif op == "ping":
                 self.control.send({"op": "pong"})
             elif op == "stop":

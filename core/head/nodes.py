@@ -18,7 +18,8 @@ class Node:
     """A node as the head knows it. ``promised`` is the sum of its ``tickets``. ``heard``, ``try_at`` and ``refused_at``
     are on the head's own clock, `awake_s`.
 
-    ``port_seen``: its raylet's port took a connection once; ``refused_at``: since when it refuses them.
+    ``port_seen``: its raylet's port took a connection once; ``refused_at``: since when it refuses them. ``draining``:
+    why it takes nothing new before its end.
     """
 
     info: NodeInfo
@@ -27,6 +28,7 @@ class Node:
     workers: int = 0
     waiting: int = 0
     suspect: bool = False
+    draining: str = ""
     port_seen: bool = False
     try_at: float = 0.0
     refused_at: float | None = None
@@ -42,7 +44,7 @@ class Node:
     @property
     def takes_work(self) -> bool:
         """Whether anything is placed there."""
-        return not (self.suspect or self.info.gateway)
+        return not (self.suspect or self.draining or self.info.gateway)
 
 
 class Promises:

@@ -45,6 +45,9 @@ class HeadRestart:
         said: all of this machine read the same clock."""
         if message["op"] == "time":
             message["at"] = time.monotonic()
+            same = [m for m in self.mail if m["op"] == "time" and m.get("nodes") == message.get("nodes")]
+            if same and "drain" in same[0]:
+                message.setdefault("drain", same[0]["drain"])  # what drains does so to its end
             self.mail = [m for m in self.mail if m["op"] != "time" or m.get("nodes") != message.get("nodes")]
         if len(self.mail) >= MAX_MAIL:
             self.no_restart = self.no_restart or f"more than {MAX_MAIL} messages would have to be said again"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hpc.core.causes import ActorErrorName, LostCause, restarts_actor, uses_restart
+from hpc.core.causes import ActorErrorName, LostCause, is_charged, restarts_actor, uses_restart
 from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
 from hpc.core.owner.arguments import Arguments
 from hpc.core.owner.calls import Calls
@@ -202,7 +202,7 @@ class Actors:
         if not final and not uses_restart(cause, begun):
             self.place(actor)  # on another worker: nothing of this incarnation has happened yet
         elif actor.restarts and not final:
-            if actor.restarts > 0:
+            if actor.restarts > 0 and is_charged(cause):
                 actor.restarts -= 1
             actor.incarnation += 1
             actor.state = "restarting"

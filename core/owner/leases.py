@@ -119,7 +119,7 @@ class Leases:
         shape.want = needed
         request = LeaseRequest(
             shape.req, self.addr, shape.held, shape.placement, needed, shape.seen, shape.actor, shape.strategy,
-            shape.env, shape.level, driver=shape.driver or self.state.driver,
+            shape.env, shape.level, driver=shape.driver or self.state.driver, time_s=shape.time_s,
         )  # fmt: skip
         self.send(self.raylet, request)
 
@@ -240,6 +240,7 @@ class Leases:
         if msg.req == shape.req:
             shape.seen += 1
             shape.want = max(0, shape.want - 1)
+            shape.infeasible = ""
         if msg.worker in self.gone or msg.worker.node in self.gone_nodes:
             # The news of the worker's death was faster. The grant counts as seen, so that we ask for another.
             self.dirty[shape] = None
@@ -358,10 +359,10 @@ class Leases:
         self.paths.pop(lease.worker, None)
         self.lost(lease, running, cause, why)
 
-    def node_gone(self, node: int, why: str) -> None:
+    def node_gone(self, node: int, why: str, cause: LostCause) -> None:
         """A node is gone with the workers that were ours there."""
         for lease in [le for le in self.leases.values() if le.worker.node == node]:
-            self.lose(lease, None, "node", why)
+            self.lose(lease, None, cause, why)
 
     # -------------------------------------------------------------- time
 

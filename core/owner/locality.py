@@ -36,5 +36,5 @@ def near_shape(shape: Shape, node: int) -> tuple[Shape, bool]:
     found = shape.near.get(node)
     if found is not None:
         return found, False
-    made = shape.near[node] = Shape(shape.held, shape.placement, ["near", node], shape.env, False)
+    made = shape.near[node] = Shape(shape.held, shape.placement, ["near", node], shape.env, False, shape.time_s)
     return made, True

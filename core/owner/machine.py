@@ -148,7 +148,7 @@ class OwnerMachine:
             LeaseReclaim: leases.on_lease_reclaim,
             Locate: self.places.on_locate,
             LocationAdded: lambda src, m: objects.on_location_added(m.ident, m.node),
-            NodeDied: lambda src, m: self.node_gone(m.node, m.why),
+            NodeDied: lambda src, m: self.node_gone(m.node, m.why, "drained" if m.drained else "node"),
             ObjectMissing: objects.on_object_missing,
             ObjectValue: objects.on_object_value,
             PgState: groups.on_state,
@@ -308,11 +308,11 @@ class OwnerMachine:
         self.calls.process_gone(addr)
         self.channels.process_gone(addr)
 
-    def node_gone(self, node: int, why: str) -> None:
+    def node_gone(self, node: int, why: str, cause: LostCause = "node") -> None:
         """A node is gone: the workers there first, then its processes, its copies and its holds, then demands that may
         have been forwarded to it, then the actors whose owner was there, then channels to there."""
         self.state.gone_nodes[node] = why
-        self.leases.node_gone(node, why)
+        self.leases.node_gone(node, why, cause)
         for addr in self.objects.met_on(node):
             self.process_gone(addr)
         self.objects.node_gone(node)

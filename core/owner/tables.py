@@ -265,17 +265,24 @@ class Shape:
 
     __slots__ = (
         "actor", "actors", "depth", "driver", "env", "gone", "held", "idle", "infeasible", "job", "leases", "level",
-        "max_depth", "mean_us", "near", "placement", "queue", "req", "seen", "strategy", "void", "want",
+        "max_depth", "mean_us", "near", "placement", "queue", "req", "seen", "strategy", "time_s", "void", "want",
     )  # fmt: skip
 
     def __init__(
-        self, held: dict[str, int], placement: dict[str, int], strategy: Any, env: dict[str, str], actor: bool
+        self,
+        held: dict[str, int],
+        placement: dict[str, int],
+        strategy: Any,
+        env: dict[str, str],
+        actor: bool,
+        time_s: float = 0.0,
     ) -> None:
         self.held = held
         self.placement = placement
         self.strategy = strategy
         self.env = env
         self.actor = actor
+        self.time_s = time_s
         self.req = 0
         self.queue: deque[TaskRec] = deque()
         self.actors: deque[OwnedActor] = deque()

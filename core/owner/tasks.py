@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from hpc.core.causes import LostCause, retries_task, task_error
+from hpc.core.causes import LostCause, is_charged, retries_task, task_error
 from hpc.core.ids import Address
 from hpc.core.owner.arguments import Arguments
 from hpc.core.owner.leases import LONG_US, PIPELINE_US, Leases
@@ -125,8 +125,8 @@ class Tasks:
         """The task is over with this error for each of its values."""
         self._finish(rec, [error] * max(1, rec.msg.num_returns), self.addr)
 
-    def _retry(self, rec: TaskRec) -> None:
-        if rec.retries > 0:
+    def _retry(self, rec: TaskRec, charged: bool = True) -> None:
+        if charged and rec.retries > 0:
             rec.retries -= 1
         rec.msg.attempt += 1
         rec.msg.ran += 1
@@ -150,7 +150,7 @@ class Tasks:
                 rec.msg.attempt += 1
                 rec.shape.queue.appendleft(rec)
             elif rec.retries:
-                self._retry(rec)
+                self._retry(rec, is_charged(cause))
             else:
                 self.fail(rec, system_error(task_error(cause), why, task=rec.msg.name))
         self.dirty[lease.shape] = None

@@ -7,17 +7,17 @@ tickets for nodes, and the demand is forwarded there. A node may refuse: the hea
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
+from hpc.core.raylet.closing import Closing
 from hpc.core.raylet.pool import Pool
 from hpc.core.raylet.reservations import Reservations, together
 from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
-from hpc.core.resources import NodeResources, fits, show
+from hpc.core.resources import NodeResources, fits
 from hpc.core.runenv.spec import has_setup
 from hpc.core.wire import (
     Blocked,
@@ -68,6 +68,7 @@ class Leasing:
         self.labels: dict[str, str] = {}
         self.bundles = Bundles(resources, self._end_in_bundle)
         self.sharing = Sharing()
+        self.closing = Closing()
         self.now = now
         self.outbox: list[tuple[Address, Message]] = []
         self.to_start: list[Proc] = []
@@ -88,7 +89,8 @@ class Leasing:
         self.prestart = prestart
         self.max_procs = 1 << 30  # the shell counts what they need
         self._next_proc = 0
-        self._next_lease = 0
+        #: Leases so far; the number of the last one.
+        self.granted = 0
         self._next_shape = 0
         self._room_at = 0.0
 
@@ -124,7 +126,7 @@ class Leasing:
         if lease is not None:
             proc.lease = None
             self.release(lease)
-            cause, why = proc.exit_cause or cause, proc.exit_why or why
+            cause, why = proc.exit_cause or self.closing.cause(cause), proc.exit_why or why
             lost = LeaseLost(lease.ident, Address(self.node, proc.proc), cause, why, task, attempt)
             if lease.owner == HEAD:
                 self.lost_of_head.append(lost)
@@ -164,8 +166,9 @@ class Leasing:
             self._next_shape += 1
             env = tuple(sorted(msg.env.items()))
             demand = Demand(
-                msg.owner, msg.req, self._next_shape, msg.held, msg.placement, msg.strategy, env, msg.actor, msg.driver
-            )
+                msg.owner, msg.req, self._next_shape, msg.held, msg.placement, msg.strategy, env, msg.actor, msg.driver,
+                time_s=msg.time_s,
+            )  # fmt: skip
             self.demands[key] = self.by_shape[demand.shape] = demand
         demand.depth = msg.depth
         if not demand.want:
@@ -179,10 +182,11 @@ class Leasing:
         self.spent_tickets.append(msg.ticket)
         env = tuple(sorted(msg.env.items()))
         demand = Demand(msg.owner, msg.req, 0, msg.held, msg.placement, msg.strategy, env, msg.actor, msg.driver)
-        granted = 0
-        while granted < msg.count and self._grant(demand):
+        demand.time_s = msg.time_s
+        granted, admitted = 0, self.closing.admits(demand, self.now)
+        while admitted and granted < msg.count and self._grant(demand):
             granted += 1
-        if granted < msg.count and msg.patient:
+        if granted < msg.count and msg.patient and admitted:
             demand.depth, demand.asker, demand.until = msg.depth, src, self.now + PATIENT_S
             demand.want = demand.here = msg.count - granted
             key = (msg.owner, -msg.ticket)
@@ -237,7 +241,7 @@ class Leasing:
             demand.sent += take
             request = LeaseRequest(
                 demand.req, demand.owner, demand.held, demand.placement, take, 0, demand.actor, demand.strategy,
-                dict(demand.env), demand.depth, ticket, demand.driver, msg.patient,
+                dict(demand.env), demand.depth, ticket, demand.driver, msg.patient, demand.time_s,
             )  # fmt: skip
             self._send(raylet_of(node), request)
         demand.told_head = max(0, demand.told_head)
@@ -249,6 +253,8 @@ class Leasing:
 
     def _may_stay(self, demand: Demand) -> bool:
         """Whether the demand can be served here without asking the head."""
+        if not self.closing.admits(demand, self.now):
+            return False
         strategy = demand.strategy
         if strategy == "DEFAULT" or demand.here > 0:
             return True
@@ -303,12 +309,14 @@ class Leasing:
         if found is None:
             return False
         pool, bundle, grant = found
-        self._next_lease += 1
-        ident = self.node << 32 | self._next_lease
+        self.granted += 1
+        ident = self.node << 32 | self.granted
         lease = Lease(
             ident, demand.owner, demand.req, grant, demand.actor, demand.env, demand.driver, pool, since=self.now
         )
         self.bundles.leased(bundle, lease)
+        if demand.time_s:
+            self.closing.timed[ident] = demand.time_s
         self.leases[lease.ident] = lease
         worker = self.idle.take(lease)
         if worker is None:
@@ -400,6 +408,9 @@ class Leasing:
 
     def on_bundle_prepare(self, src: Address, msg: BundlePrepare) -> None:
         self.spent_tickets.append(msg.ticket)
+        if self.closing.why:
+            self._send(src, BundlePrepared(msg.group, msg.attempt, False, self.closing.why))
+            return
         if self.reservations.waiting and not self.reservations.leaves(together(msg)):
             why = "what is free is kept for others who have waited longer"
         else:
@@ -516,6 +527,7 @@ class Leasing:
     def release(self, lease: Lease) -> None:
         """The lease is over: what it held is free again, in the pool that it came from."""
         self.leases.pop(lease.ident, None)
+        self.closing.timed.pop(lease.ident, None)
         lease.pool.release(lease.grant)
         self.bundles.ended(lease)
 
@@ -578,7 +590,7 @@ class Leasing:
         demand.told_at = self.now
         told = NodeDemand(
             self.node, demand.shape, demand.held, demand.placement, demand.strategy, demand.told_head,
-            demand.tickets_seen,
+            demand.tickets_seen, demand.time_s,
         )  # fmt: skip
         self._send(HEAD, told)
 
@@ -586,18 +598,3 @@ class Leasing:
         """Have as many workers ready as there are CPUs, so that first tasks start in milliseconds."""
         for _ in range(min(self.prestart, MAX_STARTING)):
             self.start_worker(())
-
-    def why_waiting(self) -> list[dict[str, Any]]:
-        """For people: each demand that waits, and why."""
-        out = []
-        for demand in self.demands.values():
-            if demand.want:
-                out.append(
-                    {
-                        "owner": str(demand.owner),
-                        "waiting": demand.want,
-                        "wants": show(demand.placement),
-                        "free_here": show(self.resources.free),
-                    }
-                )
-        return out

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, Address
 from hpc.core.net.frames import answer_rows
+from hpc.core.raylet import draining
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.leasing import Leasing
@@ -106,7 +107,6 @@ class RayletMachine:
         self.dead: dict[int, str] = {}
         self.registered = False
         self.epoch = 0
-        self.ends_at: float | None = None
         self.heartbeat_s = heartbeat_s
         self.fence = Fence(fence_s, heartbeat_s)
         self.fenced = ""
@@ -138,7 +138,7 @@ class RayletMachine:
             LeaseRefused: leasing.on_lease_refused,
             LeaseRequest: leasing.on_lease_request,
             LeaseReturn: leasing.on_lease_return,
-            NodeDied: lambda src, m: self.node_died(m.node, m.why),
+            NodeDied: lambda src, m: self.node_died(m.node, m.why, m.drained),
             PrepareEnv: lambda src, m: prepare(self.leasing, m),
             NodeTable: self._on_node_table,
             NodeTime: self._on_node_time,
@@ -273,7 +273,7 @@ class RayletMachine:
                 self.nodes[info.node] = info
                 self.links.append(("dial", info))
 
-    def node_died(self, node: int, why: str) -> None:
+    def node_died(self, node: int, why: str, drained: bool = False) -> None:
         """The head says that a node is gone for good."""
         if node in self.dead:
             return
@@ -290,7 +290,7 @@ class RayletMachine:
         for owner in dict.fromkeys(owners):
             if owner.node == node:
                 self.leasing.owner_gone(owner)
-        died = NodeDied(node, why)
+        died = NodeDied(node, why, drained)
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
                 self.outbox.append((Address(self.node, proc.proc), died))
@@ -302,14 +302,18 @@ class RayletMachine:
     def _on_node_time(self, src: Address, msg: NodeTime) -> None:
         if src != HEAD:
             return
-        self.ends_at = None if msg.left_s < 0 else self.now + msg.left_s
+        closing = self.leasing.closing
+        closing.ends_at = None if msg.left_s < 0 else self.now + msg.left_s
+        if msg.why and not closing.why:
+            draining.begin(self.leasing, msg.why)
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
                 self.outbox.append((Address(self.node, proc.proc), msg))
 
-    def left_s(self, now: float) -> float:
-        """How long the node lasts, as in `NodeTime`."""
-        return -1.0 if self.ends_at is None else max(0.0, self.ends_at - now)
+    def ending(self, now: float) -> NodeTime:
+        """What a process is told that registers now."""
+        closing = self.leasing.closing
+        return NodeTime(-1.0 if closing.ends_at is None else max(0.0, closing.ends_at - now), closing.why)
 
     # -------------------------------------------------------------- time
 
@@ -317,6 +321,8 @@ class RayletMachine:
         """Heartbeats and delayed reports; returns the time of the next tick."""
         self.now = now
         next_at = min(self.leasing.tick(now), self.store.tick(now))
+        if self.leasing.closing.timed:
+            next_at = min(next_at, draining.recall_late(self.leasing, now))
         if not self.registered:
             return next_at
         leasing = self.leasing

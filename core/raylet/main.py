@@ -335,7 +335,7 @@ class Raylet:
         config = {k: v for k, v in self.spec.config.items() if isinstance(v, (int, float, str, bool))}
         answer = Registered(
             self.spec.node, number, slot, self.arena.size_bytes, self.spec.session, config, self.arena.overflow_bytes,
-            machine.left_s(self.reactor.now()),
+            machine.ending(self.reactor.now()),
         )  # fmt: skip
         me = raylet_of(self.spec.node)
         stream.sock.setblocking(True)

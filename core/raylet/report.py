@@ -27,11 +27,21 @@ def report(
     if what == "store_totals":
         return [dict(store.stats())][:limit]
     if what == "waiting":
-        return leasing.why_waiting()[:limit]
+        return _waiting(leasing)[:limit]
     if what == "setups":
         return _setups(leasing)[:limit]
     other = more.get(what)
     return other(limit) if other is not None else []
+
+
+def _waiting(leasing: Leasing) -> list[Row]:
+    """Each demand that waits, and what is free."""
+    free = show(leasing.resources.free)
+    return [
+        {"owner": str(demand.owner), "waiting": demand.want, "wants": show(demand.placement), "free_here": free}
+        for demand in leasing.demands.values()
+        if demand.want
+    ]
 
 
 def _workers(leasing: Leasing, limit: int) -> list[Row]:

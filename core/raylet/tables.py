@@ -79,7 +79,8 @@ class Lease:
 @dataclass
 class Demand:
     """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far, of
-    ``target`` that it has ever wanted. One of another node that waits here, ``until`` then, has an ``asker``."""
+    ``target`` that it has ever wanted. One of another node that waits here, ``until`` then, has an ``asker``. The node
+    has to last ``time_s``."""
 
     owner: Address
     req: int
@@ -102,6 +103,7 @@ class Demand:
     served: int = 0
     asker: Address | None = None
     until: float = 0.0
+    time_s: float = 0.0
 
 
 @dataclass

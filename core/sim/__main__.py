@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--operations", type=int, default=30)
     parser.add_argument("--heads", action="store_true", help="heads die too")
+    parser.add_argument("--drains", action="store_true", help="nodes drain before they die")
     given = parser.parse_args(argv)
     first, _, last = given.seeds.partition(":")
     seeds = [given.seed] if given.seed is not None else range(int(first), int(last))
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     bad = tasks = deaths = spilled = restored = holds = 0
     reached: Counter[str] = Counter()
     for seed in seeds:
-        report = run(seed, nodes=given.nodes, operations=given.operations, heads=given.heads)
+        report = run(seed, nodes=given.nodes, operations=given.operations, heads=given.heads, drains=given.drains)
         tasks += report.tasks
         deaths += report.deaths
         spilled += report.spilled

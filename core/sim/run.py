@@ -66,6 +66,7 @@ class Simulation:
         faults: bool = True,
         groups: int = 10,
         heads: bool = False,
+        drains: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.report = SeedReport(seed)
@@ -79,6 +80,9 @@ class Simulation:
         numbers = [0]
         places = [1] + ([self.rng.randint(1, nodes)] if self.rng.random() < 0.5 else [])
         self.users = [self._user(node, numbers) for node in places]
+        #: Nodes are said to be taken away before they are; what each had leased when it heard of it.
+        self.drains = drains
+        self.leased_before: dict[int, int] = {}
         #: Heads die too.
         self.questions = Questions(self.world, self.world.new_driver(1, lambda src, msg: None)) if heads else None
         at = 0.0
@@ -141,6 +145,9 @@ class Simulation:
             others = [n for n in self.world.nodes.values() if n.alive and n.number != 1]
             if len(others) > 1:
                 self.world.deaths += 1
+                if self.drains:
+                    self.world.drain_node(self.rng.choice(others).number, self.rng.random() * 0.3)
+                    return
                 self.world.kill_node(self.rng.choice(others).number, silently=self.rng.random() < 0.3)
 
     def _end_groups(self) -> None:
@@ -178,6 +185,13 @@ class Simulation:
         wrong = difference(head.snapshot(), rebuilt(head.nodes))
         if wrong:
             self._problem(f"the head's view has {wrong}")
+
+    def _check_draining(self) -> None:
+        """A node that drains leases nothing new."""
+        for number in self.world.draining:
+            leasing = self.world.nodes[number].machine.leasing
+            if leasing.closing.why and leasing.granted != self.leased_before.setdefault(number, leasing.granted):
+                self._problem(f"node {number} drains and has leased a worker")
 
     def _check_empty(self) -> None:
         self.report.holds = self.world.head.groups.holds
@@ -246,6 +260,7 @@ class Simulation:
             if step % 50 == 0:
                 self.groups[0].check_sums()
                 self._check_view()
+                self._check_draining()
             for text in world.broken:
                 self._problem(text)
             if self.report.problems:

@@ -142,7 +142,7 @@ class World:
         self.head_up = True
         self.head_restarts = 0
         self.journal = bytearray(MAGIC + encode(Began(1)))
-        self.lost_nodes: list[int] = []
+        self.lost_nodes, self.draining = list[int](), dict[int, float]()  # those that drain with the time of their end
         #: Whether anything is lost or killed, and the processes and nodes that were killed.
         self.faults = False
         self.deaths = 0
@@ -266,6 +266,20 @@ class World:
         if not silently:
             self.clock.after(0.02, lambda: self._head_loses(number))
 
+    def drain_node(self, number: int, lasts_s: float) -> None:
+        """A node is about to be taken away: it drains, and dies at its end."""
+        if self.nodes[number].alive and number not in self.draining:
+            self.tell(f"node {number} drains: it has {lasts_s:.2f} s")
+            self.draining[number] = self.clock.now + lasts_s
+            if self.head_up:
+                self._head_drains(number)
+            self.clock.after(lasts_s, lambda: self.kill_node(number))
+
+    def _head_drains(self, number: int) -> None:
+        if self.nodes[number].alive:
+            self.head.learn_end(self.draining[number], [number], "it is taken away", now=self.clock.now)
+        self._flush_head()
+
     def _new_head(self) -> HeadMachine:
         head = HeadMachine(try_s=TRY_S, suspect_s=2.0, dead_s=5.0, now=self.clock.now)
         head.groups.patience_s, head.groups.hold_s = PATIENCE_S, HOLD_S
@@ -299,6 +313,8 @@ class World:
         for ends, link in self.links.items():
             if HEAD_NODE in ends:
                 link.restart(HEAD_NODE)
+        for number in self.draining:
+            self._head_drains(number)
         for number in self.lost_nodes:
             self._head_loses(number)
 

@@ -20,9 +20,10 @@ from hpc.core.exceptions import ActorExit
 from hpc.core.ids import Address
 from hpc.core.process.context import TaskContext, current_task, process
 from hpc.core.wire import NO_ARGUMENTS, Call, Calls, CreateActor, Done, EndActor, system_error
-from hpc.core.worker import record
+from hpc.core.worker import record, saving
 from hpc.core.worker.generators import ItemSender, run_generator, static_returns
 from hpc.core.worker.runs import make_calls
+from hpc.core.worker.saving import SaveActor
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -77,8 +78,28 @@ class ActorHost:
                 )
                 for group, limit in self.limits.items()
             }
-        self.instance = self.cls(*args, **kwargs)
+        instance = self.cls(*args, **kwargs)
+        self.instance = instance
         self._name_output()
+        kept, state = saving.read(self.worker.client, self.cls)
+        if kept:
+            self.restore(state)
+
+    def restore(self, state: Any) -> None:
+        """The object takes over what the actor had that had its name before."""
+        self.instance.__hpc_restore__(state)
+
+    def checkpoint(self) -> Any:
+        """What is to be kept of the object."""
+        return self.instance.__hpc_checkpoint__()
+
+    def save(self) -> Any:
+        """The node is about to end: keep the actor's state, if its class says how."""
+        if saving.can_save(self.cls):
+            try:
+                saving.write(self.worker.client, self.checkpoint())
+            except Exception:
+                saving.complain()
 
     def _name_output(self) -> None:
         """Lines of an actor whose class says how its objects are shown have that in front."""
@@ -106,6 +127,8 @@ class ActorHost:
             elif type(msg) is EndActor:
                 self.drain()
                 self.leave(msg.why)
+            elif type(msg) is SaveActor:
+                self.save()
 
     def call(self, src: Address, msg: Call) -> None:
         """Run a call, here or on the actor's own threads."""
@@ -168,6 +191,11 @@ class ActorHost:
     def about_to_wait(self, thread: int) -> None:
         """The user's code on this thread is about to wait for a value."""
 
+    def save_now(self) -> Any:
+        """A call of the user's: keep the state, and say where."""
+        saving.must_save(self.cls)
+        return saving.write(self.worker.client, self.checkpoint())
+
     def _terminate(self) -> NoReturn:
         self.exit()
         raise ActorExit
@@ -200,6 +228,8 @@ class ActorHost:
             return lambda function, /, *args, **kwargs: function(self.instance, *args, **kwargs)
         if name == "__ray_terminate__":
             return self._terminate
+        if name == "__hpc_save__":
+            return self.save_now
         cls = type(self.instance)
         member = inspect.getattr_static(cls, name)
         bind = getattr(type(member), "__get__", None)

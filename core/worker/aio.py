@@ -17,6 +17,7 @@ import selectors
 import threading
 import time
 from collections import deque
+from collections.abc import Awaitable
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran
 from hpc.core.ids import Address
 from hpc.core.process.context import TaskContext, current_task
 from hpc.core.wire import Call, Calls, CreateActor, Done, EndActor, system_error
+from hpc.core.worker import saving
 from hpc.core.worker.actor import FLUSH_US, ActorHost
 from hpc.core.worker.generators import ItemSender, run_async_generator, static_returns
+from hpc.core.worker.saving import SaveActor
 
 if TYPE_CHECKING:
     from hpc.core.worker.ports import Works
@@ -60,6 +63,8 @@ class AsyncActorHost(ActorHost):
         self._tasks: dict[bytes, asyncio.Task[None] | None] = {}
         self._end_why = ""
         self._warned = False
+        self._saves: set[asyncio.Task[None]] = set()
+        self._restoring: Awaitable[Any] | None = None
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Make the object in the running loop: its constructor may begin tasks of its own there."""
@@ -71,9 +76,35 @@ class AsyncActorHost(ActorHost):
     async def _construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
         try:
             super().construct(args, kwargs)
+            if self._restoring is not None:
+                await self._restoring
         except BaseException as error:
             return error
         return None
+
+    def restore(self, state: Any) -> None:
+        """As of any actor; its method may be a coroutine."""
+        taken = self.instance.__hpc_restore__(state)
+        if inspect.isawaitable(taken):
+            self._restoring = taken
+
+    async def checkpoint(self) -> Any:
+        """As of any actor; its method may be a coroutine."""
+        state = self.instance.__hpc_checkpoint__()
+        return await state if inspect.isawaitable(state) else state
+
+    async def save(self) -> None:
+        """As of any actor, beside the calls that run."""
+        if saving.can_save(self.cls):
+            try:
+                saving.write(self.worker.client, await self.checkpoint())
+            except Exception:
+                saving.complain()
+
+    async def save_now(self) -> str:
+        """As of any actor."""
+        saving.must_save(self.cls)
+        return saving.write(self.worker.client, await self.checkpoint())
 
     def run(self) -> None:
         """Serve calls until the process ends."""
@@ -142,6 +173,9 @@ class AsyncActorHost(ActorHost):
             elif type(msg) is EndActor:
                 self._end_why = msg.why
                 self._maybe_end()
+            elif type(msg) is SaveActor:
+                self._saves.add(saves := self.loop.create_task(self.save()))
+                saves.add_done_callback(self._saves.discard)
         return True
 
     def call(self, src: Address, msg: Call) -> None:

@@ -61,6 +61,7 @@ from hpc.core.worker.interrupt import Interrupter
 from hpc.core.worker.job import enter_job
 from hpc.core.worker.loop import ACKS_S, SHORT_US, Loop
 from hpc.core.worker.packing import Packing
+from hpc.core.worker.saving import SAVE
 from hpc.core.worker.threads import ENVIRON, LeaseThreads
 from hpc.core.worker.threads import KEY as OMP
 from hpc.core.worker.title import IDLE, IDLE_S, Title
@@ -115,6 +116,7 @@ class Worker:
         current.client = client
         watch_forks()
         client.polling.check = self.interrupter.check
+        client.ending.on_drain = self._on_drain
         self.deadlocks = Deadlocks(self)
         self.adopted = Adopted()
 
@@ -131,6 +133,11 @@ class Worker:
             self._waiter = None
             waiter.needed = 0
             self.client.machine.woken.append(waiter)
+
+    def _on_drain(self) -> None:
+        """The node ends soon: an actor saves its state, ahead of the calls that wait (the lock is held)."""
+        if self.actor is not None:
+            self.loop.ready.appendleft((self.client.addr, SAVE))
 
     def more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
         """What this worker knows beside what every owner knows: what it runs, and what it ran."""

@@ -31,7 +31,7 @@ from hpc.core.process.current import current
 from hpc.core.wire import NO_ARGUMENTS, STREAMING, CreateActor, NameLookup, NameRegister, NewActor
 
 #: Methods that every actor has.
-BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
+BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__", "__hpc_save__")
 METHOD_OPTIONS = (
     "num_returns", "name", "max_task_retries", "retry_exceptions", "concurrency_group", "enable_task_events",
     "_metadata", "_generator_backpressure_num_objects",

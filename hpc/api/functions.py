@@ -93,7 +93,7 @@ class RemoteFunction:
         self._kind = TaskKind(
             fn,
             self._name,
-            shape_of(client, held, placement, strategy, env, False),
+            shape_of(client, held, placement, strategy, env, False, float(opts.option(options, "time_request") or 0.0)),
             default_returns(self._function, options),
             int(opts.option(options, "max_retries")),
             bool(retry),

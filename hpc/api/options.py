@@ -74,6 +74,15 @@ def _count(name: str, value: Any, minimum: int = 0, also: int | None = None) -> 
         raise ValueError(f"{name} must be at least {minimum}{extra}, not {value}")
 
 
+def _seconds(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be more than 0 seconds, not {value}")
+
+
 def _num_returns(name: str, value: Any) -> None:
     if value in ("streaming", "dynamic"):
         return
@@ -178,6 +187,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("max_retries", 3, "retries after a crash of the worker; -1: without end", actor=False, check=_retries),
     Option("retry_exceptions", False, "retry on exceptions too: bool or list", actor=False, check=_retry_exceptions),
+    Option(
+        "time_request",
+        None,
+        "seconds that it takes: it begins only on a node that lasts so long",
+        actor=False,
+        check=_seconds,
+    ),
     Option("max_calls", 0, "executions after which a worker is ended; 0: never", actor=False, check=_count),
     Option(
         "_generator_backpressure_num_objects",

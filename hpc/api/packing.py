@@ -90,6 +90,7 @@ def shape_of(
     strategy: Any,
     env: dict[str, str],
     actor: bool,
+    time_s: float = 0.0,
 ) -> Shape:
     """The client's shape for these requirements, made on first use (the client's lock is not held)."""
     key = (
@@ -98,8 +99,9 @@ def shape_of(
         repr(strategy),
         tuple(sorted(env.items())),
         actor,
+        time_s,
     )
-    return client.shape(key, lambda: Shape(held, placement, strategy, env, actor))
+    return client.shape(key, lambda: Shape(held, placement, strategy, env, actor, time_s))
 
 
 def export(client: Client, code: Any, name: str) -> bytes:

@@ -19,6 +19,14 @@ _TABLE = (
     Option("session", ("--session",), "text", "the session's id (default: the only one)", "", metavar="ID"),
     Option("node", ("--node",), "count", "end this node only", "", metavar="N"),
     Option("grace", ("--grace",), "duration", "how long processes may take to end (5s)", "", metavar="TIME"),
+    Option(
+        "drain",
+        ("--drain",),
+        "duration",
+        "with --node: so long before nothing new begins there (0s)",
+        "",
+        metavar="TIME",
+    ),
     HELP,
 )
 
@@ -38,14 +46,17 @@ def stop(given: Mapping[str, Any]) -> int:
 
     info = host_named(given.get("session") or "auto")
     grace_s = given.get("grace", 5.0)
+    drain_s = given.get("drain", 0.0)
+    if drain_s and "node" not in given:
+        raise CliError("USAGE", "--drain is for one node: --node=N", fix="hpc stop --node=N --drain=TIME")
     request = {"op": "stop", "grace_s": grace_s}
     if "node" in given:
-        request = {"op": "remove_node", "node": given["node"], "grace_s": grace_s}
+        request = {"op": "remove_node", "node": given["node"], "grace_s": grace_s, "drain_s": drain_s}
     try:
         ended = None
         with contextlib.suppress(ProcessLookupError):  # a host in another container, say
             ended = open_pidfd(info.pid)
-        ask_host(info, request, timeout_s=2 * grace_s + 60.0)
+        ask_host(info, request, timeout_s=drain_s + 2 * grace_s + 60.0)
         if ended is not None and "node" not in given:
             select.select([ended], [], [], END_S)
     except (HostError, ConnectionError) as error:

@@ -362,7 +362,10 @@ class Host:
             return refusal(f"session {self.session.id} has no node {number}; it has: {there}")
         if info is self.session.head:
             return refusal(f"node {number} has the head: its end is the end of the session (hpc stop)")
-        self._remove(number, float(request.get("grace_s", STOP_GRACE_S)))
+        grace_s, drain_s = float(request.get("grace_s", STOP_GRACE_S)), float(request.get("drain_s", 0.0))
+        if drain_s > 0:
+            self.session.drain_node(number, drain_s, "it is removed")
+        self.loop.at(time.monotonic() + max(0.0, drain_s), lambda: self._remove(number, grace_s))
 
         def outcome() -> Reply | None:
             return {"ok": True} if info.state == "gone" and info.group.poll() is not None else None

@@ -60,11 +60,17 @@ def make_plan(settings: Settings, scheduler: Scheduler, folder: Path) -> Plan:
     _check_asked(settings, scheduler)
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
     request = replace(request_of(settings), job_name=job_name(settings), output=str(log))
-    inner = [*launcher(), f"--job={folder}", *pass_on(settings), *script_words(settings)]
+    inner = [*launcher(), f"--job={folder}", *pass_on(settings), *_warned(settings), *script_words(settings)]
     text = scheduler.script(request, cwd=os.getcwd(), setup=settings["setup"], command=inner)
     script = folder / scheduler.script_name
     submit = scheduler.submission(str(script), request, estimate=settings["test_only"])
     return Plan(folder, request, script, text, Path(os.path.abspath(log)), tuple(submit))
+
+
+def _warned(settings: Settings) -> list[str]:
+    """A signal that the scheduler was asked to send to hpc-launch ahead of the end begins the draining."""
+    wanted = re.fullmatch(r"[BR]*B[BR]*:(?:SIG)?(USR[12])(?:@\d+)?", str(settings["signal"] or ""), re.IGNORECASE)
+    return [f"--drain-signal={wanted.group(1).upper()}"] if wanted and not settings.given("drain_signal") else []
 
 
 def _check_asked(settings: Settings, scheduler: Scheduler) -> None:

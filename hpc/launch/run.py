@@ -33,6 +33,9 @@ from hpc.settings.node import overrides_of
 from hpc.settings.options import Settings, runtime_config
 
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
+DRAIN_S = 60.0  # so long before it nothing new begins (less in a short job: this share of it)
+DRAIN_SHARE = 0.2
+STATES = "states"  # a folder in the job's
 TICK_S = 1.0
 START_TICK_S = 0.25
 LEFTOVERS_S = 5.0
@@ -71,8 +74,11 @@ class Run:
         self.loop: SessionLoop
         self.signals = Signals()
         self.clock: Timekeeper | None = None  # once there is a session
+        self.drained = False
         self.limits_seen = 0  # how often the time limit was changed
         self.margin_s = WALLTIME_MARGIN_S
+        self.drain_s = 0.0
+        self.drain_signal = signal_number(settings["drain_signal"]) if settings["drain_signal"] else 0
         self.kill_timer: LoopTimer | None = None
         self.cause: EndCause | Literal[""] = ""  # why the script was told to end
         self.interrupts = 0
@@ -117,11 +123,12 @@ class Run:
         left_s = group.start_fields().get("time_left_s")
         if left_s is not None:
             self.margin_s = min(WALLTIME_MARGIN_S, max(3.0, 0.05 * left_s))
+        self.drain_s = settings["drain"] if settings["drain"] is not None else drain_time(left_s)
         self.session = Session(
             group,
             mode="ranks" if self.ranks else "cluster",
             overrides=overrides_of(settings) if self.place.kind == "local" else None,
-            config=runtime_config(settings),
+            config=self._config(),
             interface=settings["interface"],
             base_dir=base_dir,
             min_nodes=settings["min_nodes"],
@@ -135,6 +142,11 @@ class Run:
         self._start(self.session)
         work = self._start_work(self.session)
         return self._watch(self.session, work)
+
+    def _config(self) -> dict[str, Any]:
+        job = self.reporter.job
+        states = {"state_dir": str(job.path / STATES)} if job is not None else {}
+        return {**states, **runtime_config(self.settings)}
 
     def _start(self, session: Session) -> None:
         session.start()
@@ -189,6 +201,8 @@ class Run:
         self.loop.on_signal = lambda signum: self._on_signal(signum, work)
         if self.clock is not None:
             self.clock.before_end(self.margin_s, lambda: self._on_time_limit(work))
+            if self.drain_s:
+                self.clock.before_end(self.drain_s, lambda: self._drain("the time limit comes near"))
         code: int | None = None
 
         def has_ended() -> bool:
@@ -218,7 +232,12 @@ class Run:
             near = left_s is not None and left_s < 3 * self.margin_s
             again = self.cause in ("walltime", "signal")
             self.cause = "walltime" if near or self.cause == "walltime" else "signal"
+            self._drain(signal.Signals(signum).name)
             self._end_work(work, self.cause, kill=again)
+        elif signum == self.drain_signal:
+            self._drain(signal.Signals(signum).name)
+            if work.handles(signum):
+                work.signal(signum)
         else:
             work.signal(signum)
 
@@ -239,6 +258,18 @@ class Run:
             self._kill_later(work)
 
         self.kill_timer = self.loop.at(time.monotonic() + self.settings["grace"], kill)
+
+    def _drain(self, why: str) -> None:
+        """Nothing new begins from now on; callbacks run, and actors save what they have."""
+        session = self.session
+        if self.drained or session is None or self.ranks:
+            return
+        self.drained = True
+        left_s = self._left_s()
+        self.reporter.event("drain", why=why, left_s=left_s)
+        left = "" if left_s is None else f", {short(left_s)} left"
+        self.status.note(f"hpc: the session drains ({why}{left}): nothing new begins")
+        session.tell_head({"op": "time", "left_s": left_s, "drain": why})
 
     def _left_s(self) -> float | None:
         return self.clock.left_s if self.clock is not None else None
@@ -383,6 +414,23 @@ class Run:
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0
         fix = f"--min-nodes={came} goes on with those that came" if came else ""
         return CliError("TOO-FEW-NODES", lines[0], why="\n".join([*(x.strip() for x in lines[1:]), *said]), fix=fix)
+
+
+def drain_time(left_s: float | None) -> float:
+    """How long before the time limit a session drains, where nobody has said it."""
+    return DRAIN_S if left_s is None else min(DRAIN_S, DRAIN_SHARE * left_s)
+
+
+def signal_number(name: str) -> int:
+    """Of USR1, SIGUSR1 or 10; CliError for what is none that can be watched."""
+    text = name.upper()
+    try:
+        found = int(text) if text.isdigit() else int(signal.Signals["SIG" + text.removeprefix("SIG")])
+    except KeyError:
+        found = 0
+    if found not in (signal.SIGUSR1, signal.SIGUSR2):
+        raise CliError("USAGE", f"--drain-signal: {name!r} is neither USR1 nor USR2", fix="--drain-signal=USR1")
+    return found
 
 
 def granted(nodes: Sequence[SessionNode]) -> str:

@@ -93,6 +93,15 @@ class Driver:
         if signum == signal.SIGKILL or not self._witness.heard(signum):
             self._process.send_signal(signum)
 
+    def handles(self, signum: int) -> bool:
+        """Whether the script has a handler for the signal, which would end it else."""
+        try:
+            with open(f"/proc/{self._process.pid}/status") as file:
+                masks = dict(line.split(":\t", 1) for line in file if line.startswith(("SigCgt", "SigIgn")))
+        except OSError:
+            return False
+        return any(int(mask, 16) >> (signum - 1) & 1 for mask in masks.values())
+
     def last_words(self) -> str:
         return ""
 
@@ -118,6 +127,10 @@ class Ranks:
 
     def signal(self, signum: int) -> None:
         self.run.signal(signum)
+
+    def handles(self, signum: int) -> bool:
+        """The ranks are the user's own programs: they get all signals."""
+        return True
 
     def last_words(self) -> str:
         """The first failing rank and what it wrote, to be shown last."""

@@ -132,6 +132,13 @@ TABLE: tuple[Option, ...] = (
          scope="run"),
     _run("grace", "--grace", "duration", "TIME", "how long processes may take to end after they were asked to",
          default=5.0, scope="run"),
+    _run("drain", "--drain", "duration", "TIME",
+         "so long before the time limit nothing new begins, callbacks run and actors save (default: a fifth of the "
+         "limit, at most 60s; 0s: never)", scope="run"),
+    _run("drain_signal", "--drain-signal", "text", "SIG",
+         "a signal that begins the draining, like USR1; --signal=B:USR1@300 alone does so too", scope="run"),
+    _run("state_dir", "--state-dir", "path", "DIR",
+         "where states are saved for the next job (default: in the job's folder)", scope="run"),
     _run("poll_interval", "--poll-interval", "duration", "TIME",
          "how often to ask the scheduler about a submitted job; less often the longer it lasts",
          default=30.0, scope="submit"),
@@ -340,6 +347,8 @@ def runtime_config(settings: Settings) -> dict[str, Any]:
     found = dict(settings.runtime)
     if settings.given("bulk_encryption"):
         found["bulk_encryption"] = settings["bulk_encryption"]
+    if settings["state_dir"]:
+        found["state_dir"] = os.path.abspath(os.path.expanduser(settings["state_dir"]))
     return found
 
 

@@ -232,6 +232,37 @@ def test_user_signals_are_passed_on(place: Place) -> None:
     assert process.returncode == 8
 
 
+DRAINS = """
+    import os, time, hpc
+    hpc.init()
+
+    @hpc.remote
+    def where():
+        return hpc.get_runtime_context().draining().reason
+
+    hpc.on_drain(lambda notice: print("told", notice.reason, flush=True))
+    hpc.save_state("step", 3)
+    print("up", os.getpid(), "waits", flush=True)
+    while hpc.get_runtime_context().draining() is None:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    print("goes on", os.path.exists(os.path.join(os.environ["HPC_JOB_DIR"], "1", "states", "script", "step")))
+"""
+
+
+def test_a_warning_signal_begins_the_draining_and_does_not_end_a_script_without_a_handler(place: Place) -> None:
+    place.script("x.py", DRAINS)
+    process = place.start("--drain-signal=USR1", "x.py")
+    up(process)
+    process.send_signal(signal.SIGUSR1)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert out.split("\n")[:2] == ["told SIGUSR1", "goes on True"]
+    assert "the session drains (SIGUSR1): nothing new begins" in err
+    refused = place.run("--drain-signal=KILL", "x.py")
+    assert refused.returncode == 2 and "neither USR1 nor USR2" in refused.stderr
+
+
 def test_sigint_without_a_terminal_reaches_the_script_once(place: Place) -> None:
     place.script("x.py", WAITS)
     process = place.start("x.py")

@@ -32,14 +32,14 @@ SHELLS = {
         "sockets spin stacks unhandled values watching"
     ),
     "core/policy": "",
-    "core/process": "ending",
+    "core/process": "ending saved",
     "core/raylet": "bulk exit_words files logfiles logs main pids pressure store_shell watchdog writers",
     "core/runenv": "interpreters once_per_node package setup upload",
     "core/sim": "__main__",
     "core/store": "arena disk overflow_file",
     "core/worker": (
         "actor aio below cold deadlock ending generators hook hosts interrupt job logformat main packing record runs "
-        "signals threads title"
+        "saving signals threads title"
     ),
 }
 #: What the files of a folder may use all the same: the simulator draws random numbers, by its seed.

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from hpc.core import wire
+from hpc.core.raylet.closing import Closing
 from hpc.core.sim.paths import PATHS
-from hpc.core.sim.run import SeedReport, run
+from hpc.core.sim.run import SeedReport, Simulation, run
 
 #: HPC_TEST_SEEDS=10000: so many; and a third of it with dying heads.
 SEEDS = int(os.environ.get("HPC_TEST_SEEDS", 180))
@@ -84,8 +85,6 @@ def test_the_checks_can_fail_for_a_forgotten_unpin(monkeypatch, forgotten):
 
 
 def test_drivers_and_workers_read_the_arena_in_the_seeds():
-    from hpc.core.sim.run import Simulation
-
     views = fetched = admitted = 0
     for seed in range(20):
         simulation = Simulation(seed)
@@ -111,9 +110,23 @@ def test_nothing_dies_without_faults():
         assert report.deaths == 0
 
 
-def test_heads_die_and_are_replaced_in_the_seeds():
-    from hpc.core.sim.run import Simulation
+@pytest.mark.parametrize("heads", [False, True])
+def test_nodes_drain_before_they_are_taken_away(heads):
+    """Nothing new is leased there, and what ran there ends or runs elsewhere."""
+    drained = 0
+    for seed in range(40):
+        simulation = Simulation(seed, drains=True, heads=heads)
+        assert not simulation.run().problems, f"python -m hpc.core.sim --seed {seed} --drains"
+        drained += len(simulation.leased_before)
+    assert drained > 5
 
+
+def test_a_node_that_drains_and_leases_is_noticed(monkeypatch):
+    monkeypatch.setattr(Closing, "admits", lambda self, demand, now: True)
+    assert any(run(seed, drains=True).problems for seed in range(30))
+
+
+def test_heads_die_and_are_replaced_in_the_seeds():
     restarts = 0
     for seed in range(SEEDS // 3):
         simulation = Simulation(seed, heads=True)

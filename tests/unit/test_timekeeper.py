@@ -1,14 +1,21 @@
-"""The time limit of a job: when its scheduler is asked, and what is done before the end."""
+"""The time limit of a job: when its scheduler is asked, what is done before the end, and what is kept for the next."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pipe_node import PipeGroup
 
+from hpc.core.exceptions import NoStateError
 from hpc.core.head.endings import Endings
+from hpc.core.process.saved import SavedStates, file_name
+from hpc.core.raylet.closing import Closing
+from hpc.core.raylet.tables import NOBODY, Demand
+from hpc.launch.run import drain_time
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.scheduler import JobInfo, JobNews
 from hpc.launchers.session import Session
@@ -177,3 +184,67 @@ def test_where_nobody_can_be_asked_the_first_word_counts(loop: SessionLoop) -> N
     clock.before_end(0.2, lambda: done.append(True))
     until(loop, lambda: bool(done))
     clock.close()
+
+
+def test_nodes_that_end_too_soon_for_what_takes_long() -> None:
+    endings = Endings()
+    assert endings.too_short([1, 2], 500.0, 0.0)[0] == set()
+    endings.learn(300.0)
+    endings.learn(100.0, [2])
+    short, words = endings.too_short([1, 2], 200.0, 0.0)
+    assert short == {2} and endings.too_short([1, 2], 500.0, 0.0)[0] == {1, 2}
+    assert "200 s" in words and "100 s" in words
+
+
+def test_a_node_that_closes_admits_what_can_finish_and_nothing_once_it_drains() -> None:
+    closing = Closing()
+    short, long = (Demand(NOBODY, 1, 1, {}, {}, "DEFAULT", (), False, NOBODY, time_s=s) for s in (10.0, 100.0))
+    assert closing.admits(long, 0.0)
+    closing.ends_at = 50.0
+    assert closing.admits(short, 0.0) and not closing.admits(long, 0.0) and not closing.admits(short, 45.0)
+    closing.timed = {7: 10.0, 8: 100.0}
+    assert closing.late(0.0) == [8] and closing.late(0.0) == [] and closing.next_at(0.0) == 40.0
+    assert closing.late(41.0) == [7] and closing.next_at(41.0) == 42.0
+    closing.ends_at, closing.why = None, "it goes"
+    assert not closing.admits(short, 0.0)
+    assert closing.cause("crash") == "drained" and closing.cause("oom") == "oom"
+
+
+@pytest.mark.parametrize(("left_s", "drain_s"), [(None, 60.0), (86_400.0, 60.0), (60.0, 12.0)])
+def test_how_long_before_the_end_a_session_drains(left_s: float | None, drain_s: float) -> None:
+    assert drain_time(left_s) == drain_s
+
+
+def test_names_of_states_are_names_of_files(tmp_path: Path) -> None:
+    names = ["a", "a/b", "..", ".hidden", "", "ü" * 300, "ü" * 301, "a b", "a%20b", "A"]
+    files = [file_name(name) for name in names]
+    assert len({*files}) == len(names) and not any("/" in f or f.startswith(".") or len(f) > 220 for f in files)
+    states = SavedStates(str(tmp_path / "deep" / "er"))
+    for number, name in enumerate(names[:4]):
+        states.save("script", name, number)
+    assert [states.load("script", name) for name in names[:4]] == [(True, n) for n in range(4)]
+    assert states.load("actors/x", "a") == (False, None)
+    (tmp_path / "file").touch()
+    with pytest.raises(NoStateError, match="cannot be written"):
+        SavedStates(str(tmp_path / "file" / "x")).save("script", "a", 1)
+
+
+def test_a_state_that_was_half_written_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between any two of its steps, a state is the old one or the new one."""
+    states = SavedStates(str(tmp_path))
+    states.save("script", "a", "old")
+    real, left = os.replace, 0
+
+    def replace(src: str, dst: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        real(src, dst)
+
+    monkeypatch.setattr(os, "replace", replace)
+    for moves in (0, 1):
+        left = moves
+        with pytest.raises(KeyboardInterrupt):
+            states.save("script", "a", "new")
+        assert states.load("script", "a") == (True, "old")

@@ -100,7 +100,7 @@ class Client:
         self.arena = Arena(fds[0], registered.arena_bytes, registered.slot, [*fds, -1][1], registered.overflow_bytes)
         self.machine = OwnerMachine(self.addr, job)
         self.machine.enter(registered.session)
-        self.ending = Ending(registered.left_s)
+        self.ending = Ending(registered.ending)
         self.machine.handlers[NodeTime] = self.ending.on_time
         self.dropped = self.machine.dropped
         self.sockets = Sockets(self, raylet, self.machine.state.paths, spin_s)

@@ -54,7 +54,7 @@ class Metric:
 
 
 def ray(times: float) -> Target:
-    """So many times Ray."""
+    """The rate, in multiples of Ray's."""
     return Target(times=times)
 
 

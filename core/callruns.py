@@ -28,8 +28,8 @@ def place_in(run: Calls, task: bytes) -> int:
 
 
 def add_result(box: list[Message], run: bytes, at: int, result: Result) -> CallsDone:
-    """Leave the value of call number ``at`` of a run among the messages for its caller: with the values of those before
-    it, if these are still there."""
+    """Leave the value of call number ``at`` of a run among the messages for its caller. It joins the values of those
+    before it, if these are still there."""
     last = box[-1] if box else None
     if type(last) is CallsDone and last.task == run and last.at + len(last.results) == at:
         last.results.append(result)

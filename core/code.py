@@ -2,8 +2,9 @@
 
 A traceback names the file and shows the line of each frame. cloudpickle promises neither: a release of it put a fixed
 name in place of the file's. So code objects are taken apart here, with all of their fields, whatever cloudpickle does
-with them. The lines travel too, because a worker may not be able to read the file: cells of notebooks, ``python -c``, a
-program from standard input, a local disk of another node. A file that the worker can read comes first.
+with them. The lines travel too, because a worker may not be able to read the file. It may be a cell of a notebook,
+``python -c``, a program from standard input, or on a local disk of another node. A file that the worker can read comes
+first.
 
 Pickled code is for the same version of Python, as it is with cloudpickle.
 """

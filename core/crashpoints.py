@@ -1,6 +1,6 @@
 """Deaths at named points, for tests: a process ends by SIGKILL when it gets its n-th message of a kind.
 
-The session's configuration says where: ``crash`` is "PROCESS:MESSAGE:N:WHEN", as in "raylet:LeaseRequest:2:after"; WHEN
+The session's configuration says where: ``crash`` is "PROCESS:MESSAGE:N:WHEN", as in "raylet:LeaseRequest:2:after". WHEN
 is "before" (the message was read, nothing was done) or "after" (it was handled, what follows was not sent). It happens
 once per node, or in a session on node ``crash_node`` if that is given. In ordinary life nothing of this is in the way:
 only an armed process has its machine's ``handle`` replaced.

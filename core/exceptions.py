@@ -34,9 +34,9 @@ class TaskError(HpcError):
         return f"{name} ({where}) {how}\n{text}" if where else f"{name} {how}\n{text}"
 
     def as_instanceof_cause(self) -> TaskError:
-        """This error as an instance of both TaskError and the cause's class, so that either can be caught, with all
-        that the cause holds, and with the exceptions behind that one behind it. Itself where the cause's class has no
-        subclasses: the cause is its ``cause`` then."""
+        """This error as an instance of both TaskError and the cause's class, so that either can be caught. It has all
+        that the cause holds, and behind it the exceptions that are behind the cause. Itself where the cause's class has
+        no subclasses: the cause is its ``cause`` then."""
         cause = self.cause
         if isinstance(cause, BaseException):
             set_links(self, links_of(cause))
@@ -174,8 +174,8 @@ class ChannelEnded(HpcError):
 
 
 class DeadlockError(HpcError, RuntimeError):
-    """A method of an actor would have waited for ever in `get` or `wait`: for a call to the same actor that cannot run
-    while the method waits. The message says which, and what to do."""
+    """A method of an actor would have waited for ever in `get` or `wait`. It waited for a call to the same actor that
+    cannot run while the method waits. The message says which, and what to do."""
 
 
 class TaskCancelledError(HpcError):

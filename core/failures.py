@@ -1,6 +1,6 @@
 """Errors of users' code on their way: from the worker where they were raised to whoever gets the value.
 
-The text of the traceback and the exception itself travel side by side: the exception may be of a class that the other
+The text of the traceback and the exception itself travel side by side. The exception may be of a class that the other
 side cannot import, and the text is shown all the same. A task that cannot run because its argument failed passes the
 failure on with its own name (`hpc.core.passing`).
 """
@@ -40,8 +40,8 @@ MAX_BEHIND = 8
 
 
 class Failure(msgspec.Struct, array_like=True):
-    """A user's exception: the name of the task, the text of the traceback, where it ran, the pickled exception, and
-    those behind it, each with whether it is the ``__cause__`` (or the ``__context__``) of the one before."""
+    """A user's exception: the name of the task, the text of the traceback, where it ran, and the pickled exception.
+    Those behind it follow, each with whether it is the ``__cause__`` (or the ``__context__``) of the one before."""
 
     name: str
     text: str

@@ -1,10 +1,10 @@
 """Names of things: addresses of processes, ids of tasks, objects and actors.
 
-An id carries its owner's address, so that whoever holds one knows whom to ask about it and no directory is
-needed. Node and process numbers are never used twice within a session: a number is its own incarnation. Numbers
-begin anew in each session, and references outlive sessions (in variables, closures, files), so an id begins with
-four bytes of its session's name: one of an earlier session is never taken for another object of this one.
-Random 128-bit ids were rejected: making one costs 0.5-1.9 µs and they say nothing about the owner.
+An id carries its owner's address, so that whoever holds one knows whom to ask about it and no directory is needed. Node
+and process numbers are never used twice within a session: a number is its own incarnation. Numbers begin anew in each
+session, and references outlive sessions (in variables, closures, files). So an id begins with four bytes of its
+session's name: an old id is never taken for another object of this session. Random 128-bit ids were rejected: making
+one costs 0.5-1.9 µs and they say nothing about the owner.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ids as a program sees them: small values with a type, that compare, hash, print and travel.
 
 The runtime itself works with bytes (see `hpc.core.ids`). Ids of tasks, actors, objects and placement groups are those
-bytes, and `hex` is hexadecimal. Jobs, nodes and workers have names here that people type and read, so `hex` is the
-name that all other functions use for them, and `binary` is its text as bytes.
+bytes, and `hex` is hexadecimal. Jobs, nodes and workers have names here that people type and read. So `hex` is the name
+that all other functions use for them, and `binary` is its text as bytes.
 """
 
 from __future__ import annotations

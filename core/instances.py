@@ -1,8 +1,8 @@
 """Instances of exception classes, made from what another instance holds and without calling the class.
 
-A class of a user's may want arguments that nobody knows any more, and an exception's state is in more than one place:
-its ``args``, its ``__dict__``, its ``__slots__``, and the fields of Python's own classes (the errno of an OSError, the
-position in a UnicodeDecodeError, the members of an ExceptionGroup).
+A user's class may want arguments that nobody knows any more. An exception's state is in more than one place: its
+``args``, its ``__dict__``, its ``__slots__``, and the fields of Python's own classes. Such fields are the errno of an
+OSError, the position in a UnicodeDecodeError, the members of an ExceptionGroup.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def has_own_way(kind: type) -> bool:
 class Rebuilt:
     """Pickled in place of an exception; unpickled, it is the exception.
 
-    Python's own way is to call the class again with ``args``, which fails, or gives other fields, where the class takes
+    Python's own way is to call the class again with ``args``. That fails, or gives other fields, where the class takes
     other arguments than it hands on.
     """
 

@@ -1,10 +1,10 @@
 """Which part of a value cannot be pickled: the lock three attributes deep, named by the way that leads to it.
 
-Pickle's own error names the type that it choked on and not where it was. So the parts of the value are tried: those of
-functions (what they close over, the globals that they use, their defaults), of classes, containers and objects, in
-halves, until a part fails that has no failing part itself. Only done after a failure; it costs a few times as much as
-the pickling that failed. Rejected: pickle's Python implementation with a trace, which is another pickler and fails at
-other places than the one that is used.
+Pickle's own error names the type that it choked on and not where it was. So the parts of the value are tried, in
+halves, until a part fails that has no failing part itself. Parts are those of functions (what they close over, the
+globals that they use, their defaults), of classes, containers and objects. Only done after a failure; it costs a few
+times as much as the pickling that failed. Rejected: pickle's Python implementation with a trace, which is another
+pickler and fails at other places than the one that is used.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Simple values (numbers, strings, bytes and small plain containers of them) take 
 else goes through cloudpickle, with numpy arrays and other buffer providers handed over without a copy. References
 found inside a value are collected, because whoever stores or sends the value must keep them alive.
 
-Layout of a value with buffers, all little-endian: magic byte 1, three zero bytes, u32 number of buffers, u64 length
-of the pickle, u64 length of each buffer, the pickle, then each buffer aligned to 64 bytes. A value without buffers
-is the bare pickle (which begins with 0x80).
+Layout of a value with buffers, all little-endian: magic byte 1, three zero bytes, u32 number of buffers, u64 length of
+the pickle. Then come a u64 length of each buffer, the pickle, and each buffer aligned to 64 bytes. The pickle follows,
+then each buffer aligned to 64 bytes. A value without buffers is the bare pickle (which begins with 0x80).
 
 Classes may have serializers of their own (`register`). They hold in the process that serializes; what makes the value
 again travels with it. Where there are none, nothing is looked up. Code objects go their own way (`hpc.core.code`).
@@ -118,8 +118,8 @@ class Serialized:
 
 
 def bytes_in_place(nbytes: int) -> tuple[bytes, int, int]:
-    """An array of so many bytes as it lies in the arena, but for the bytes: what stands before them, where they begin,
-    and the size of it all."""
+    """An array of so many bytes as it lies in the arena, without the bytes. Returns what stands before them, where they
+    begin, and the size of it all."""
     import numpy as np
 
     pickled = pickle.dumps(_Array(np.frombuffer), 5, buffer_callback=lambda buffer: False)
@@ -262,8 +262,8 @@ def dump_plain(value: Any) -> bytes:
 
 
 def dumps(value: Any, name: str = "the value") -> Serialized:
-    """Serialize any value. Raises whatever the value's own pickling raises, TypeError for what cannot be pickled; the
-    message says which part of the value it is, which is called ``name`` there."""
+    """Serialize any value. Raises whatever the value's own pickling raises, and TypeError for what cannot be pickled.
+    The message says which part of the value it is; the value is called ``name`` there."""
     if _simple(value):
         return Serialized(pickle.dumps(value, 5), [], [])
     buffers: list[memoryview] = []
@@ -301,7 +301,7 @@ def loads(data: Any, outer: bytes | None = None) -> Any:
 
 
 def not_loaded(error: Exception) -> HpcError:
-    """What is raised from the error that making a value again has raised: its class, its module or what it needs is
+    """What is raised from the error that making a value again has raised. Its class, its module or what it needs is
     wrong here, and not the code that wanted the value. An error of the runtime says so itself."""
     if isinstance(error, HpcError):
         return error

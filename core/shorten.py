@@ -1,7 +1,7 @@
 """Exceptions that cannot be sent as they are, made such that they can: same class, without what is in the way.
 
-An error goes to everyone who waits for its task, and to whoever needs that one's value in turn, so it travels in
-messages and its size has a limit. What is lost, because it is large or cannot be pickled, is said in its place.
+An error goes to everyone who waits for its task, and to whoever needs that task's value in turn. So it travels in
+messages, and its size has a limit. What is lost, because it is large or cannot be pickled, is said in its place.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """torch's CPU tensors as values: their memory is handed over as it is, and read without a copy.
 
 torch knows no read-only tensors: writing to one that lies in read-only memory would end the process. So a tensor that
-comes out of the arena gets a private mapping of its pages: reading shares them with everyone on the node, writing
-copies the page for this process alone. Tensors that are not plain (on a device, sparse, quantized, with a history of
-gradients, of a class of their own) are left to torch's own pickling. Strides stay as they are: a memory format is kept,
+comes out of the arena gets a private mapping of its pages. Reading shares them with everyone on the node; writing
+copies the page for this process alone. Tensors that are not plain are left to torch's own pickling: on a device,
+sparse, quantized, with a history of gradients, of their own class. Strides stay as they are: a memory format is kept,
 and what is expanded takes the room of one row.
 """
 

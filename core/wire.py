@@ -1,10 +1,9 @@
 """Every message that crosses a process, and the frames that carry them.
 
-One file, so that the protocol can be read in one sitting and changed in one place. Messages are msgspec Structs
-encoded as arrays (a tag and the fields); a *body* is a msgpack array of messages; a *frame* is a 20-byte header
-(length of the body, destination, source) and the body. Raylets route frames by the header and do not decode
-bodies that are not for them. Everything carries the attempt, incarnation or request it belongs to, so that a
-late message is recognised as such.
+One file, so that the protocol can be read in one sitting and changed in one place. Messages are msgspec Structs encoded
+as arrays (a tag and the fields), and a *body* is a msgpack array of messages. A *frame* is a 20-byte header (length of
+the body, destination, source) and the body. Raylets route frames by the header and do not decode bodies that are not
+for them. Everything carries the attempt, incarnation or request it belongs to, by which a late message is known.
 
 JSON and pickle were rejected: JSON cannot hold bytes, and neither head nor raylet may ever unpickle.
 """
@@ -364,8 +363,8 @@ class Result(Message, tag=42):
 
 
 class Task(Message, tag=43):
-    """A task to run. ``args`` is a serialized (args, kwargs); ``refs`` are the top-level references in their order of
-    appearance, ``values`` what they resolved to; ``holds`` are references nested deeper. ``num_returns`` may be
+    """A task to run. ``args`` is a serialized (args, kwargs). ``refs`` are the top-level references in their order of
+    appearance, ``values`` what they resolved to, and ``holds`` are references nested deeper. ``num_returns`` may be
     STREAMING or DYNAMIC; ``window`` is how many items of a generator may wait to be taken (0: any number). ``attempt``
     tells one sending from another; ``ran`` is how often it has begun before, which people know as its attempt."""
 
@@ -423,7 +422,7 @@ class Calls(Message, tag=53):
 
 
 class CallsDone(Message, tag=54):
-    """Calls of the run that begins with ``task`` are finished, from number ``at`` of it on: the value of each, small,
+    """Calls of the run that begins with ``task`` are finished, from number ``at`` of it on. Each has its value, small,
     or the error that it raised. What ends otherwise has a Done of its own."""
 
     task: bytes
@@ -729,8 +728,8 @@ class NodeDied(Message, tag=83):
 
 
 class Heartbeat(Message, tag=84):
-    """A raylet is alive; what it has free, how many requests wait there, and what is free in each bundle of placement
-    groups that it holds: (group, index, free). ``beat`` is its number."""
+    """A raylet is alive. It says what it has free, how many requests wait there, and what is free in each bundle that
+    it holds: (group, index, free). ``beat`` is its number."""
 
     node: int
     free: dict[str, int]
@@ -757,8 +756,8 @@ class NodeTime(Message, tag=116):
 
 
 class NodeDemand(Message, tag=86):
-    """A raylet's aggregated demand that it cannot serve itself, per shape: an absolute number beyond the ``seen`` that
-    it has had tickets for, so that repeating it or crossing an answer does no harm."""
+    """A raylet's aggregated demand that it cannot serve itself, per shape. It is an absolute number beyond the ``seen``
+    that it has had tickets for, so that repeating it or crossing an answer does no harm."""
 
     node: int
     shape: int

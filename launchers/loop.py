@@ -1,8 +1,8 @@
 """The one loop that drives a session: its nodes, signals, sockets and timers, and nodes that are granted late.
 
-Who runs a session says what to do when something comes (a policy) and leaves the waiting to this loop: `hpc-launch`,
-the host of `hpc start`, the thread behind `hpc.init()` and a run of ranks. So there is one place that may ask a
-scheduler while a session runs, and one idea of how long to wait.
+Each runner of a session says what to do when something comes (a policy) and leaves the waiting to this loop. The
+runners are `hpc-launch`, the host of `hpc start`, the thread behind `hpc.init()` and a run of ranks. So there is one
+place that may ask a scheduler while a session runs, and one idea of how long to wait.
 
 One thread waits. Others may touch the session inside `hold()`, which is the lock that the loop takes for its work, but
 not while it waits. Nothing here ends a session: that is for policies, by `session.begin_stop`.

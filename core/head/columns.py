@@ -1,9 +1,9 @@
 """What is free on all nodes as columns that are kept, not made anew: a change costs the rows that it concerns.
 
-Who changes a node says so by its number (``stale``); before the columns are looked at its row is written anew from the
-node itself, so that the two cannot drift apart. Rejected: writing each change into the columns (a plan that fails half
-way, a ticket that is said to be spent twice: each a way to be wrong for good); columns made for each plan (with 10,000
-nodes 18 ms, in each turn in which somebody waits).
+A change of a node is said by the node's number (``stale``). Before the columns are looked at its row is written anew
+from the node itself, so that the two cannot drift apart. Rejected: writing each change into the columns. A plan that
+fails half way, or a ticket that is said to be spent twice, would make them wrong for good. Rejected too: columns made
+for each plan. With 10,000 nodes they take 18 ms, in each turn in which a demand waits.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hpc.core.wire import NodeInfo
 
 
 class Columns(Snapshot):
-    """The nodes that take work. ``changed``: others than before; ``grown``: nodes that have more free than before.
-    Who has looked at what waits takes note of both by `seen`."""
+    """The nodes that take work. ``changed``: others than before; ``grown``: nodes that have more free than before. A
+    caller that has looked at the demands that wait takes note of both by `seen`."""
 
     def __init__(self, nodes: dict[int, Node], stale: dict[int, None]) -> None:
         super().__init__(np.zeros(0, dtype=np.int64), {}, {}, {})

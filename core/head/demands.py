@@ -1,8 +1,9 @@
 """What raylets want and cannot serve themselves, and who is given a ticket for which node, oldest first.
 
 Demands for the same amounts by the same strategy are of one kind: where one of them finds no room no other does. One
-that waits is looked at again when it was said anew, when some node has more free and that is enough for its kind, when
-nodes come or go, when a bundle that it may use has changed, and when its patience ends: not in each turn.
+that waits is not looked at in each turn. It is looked at when it was said anew, when its patience ends, and when nodes
+come or go. It is also looked at when some node has more free, enough for its kind, and when a bundle that it may use
+has changed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 An actor is owned by a process: it leases the worker, restarts it, and tells everyone who asks where it is. Those that
 shall outlive whoever made them are owned by the head, with the machine that any process has (`owner/machine`); its id
 says so. What it must not forget it writes into the head's journal before anybody hears of it. A head that takes the
-place of another finds its actors alive: each raylet says which workers it keeps for the head, and what does not agree
+place of another finds its actors alive. Each raylet says which workers it keeps for the head, and what does not agree
 is mended. So no process can be killed, and no node but the head's can be lost, whose end takes these actors along.
 
 Rejected: a worker as the owner (when it is killed they all end), and then a second one that knows the same.

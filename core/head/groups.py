@@ -1,8 +1,9 @@
 """The head's table of placement groups: plan, reserve in two phases, repair after a node's death, remove.
 
 Each try to reserve has a number (attempt). Phase one asks all chosen raylets to take the resources out of what they
-have free; only when all have said yes are they told to use them. One no, or a death, gives back what was taken, and the
-group is planned anew when there may be room. What a group has come to is journaled as a row of its own (`changes`).
+have free. In phase two, when all have said yes, they are told to use them. One no, or a death, gives back what was
+taken, and the group is planned anew when there may be room. What a group has come to is journaled as a row of its own
+(`changes`).
 """
 
 from __future__ import annotations
@@ -186,8 +187,8 @@ class Groups:
         return self.table.get(ident) or self.removed.get(ident)
 
     def _note(self, group: Group) -> None:
-        """A group has changed: it is to be journaled, whoever made it is told what that means for waiting, and it may
-        wait for resources now or not any more."""
+        """A group has changed. It is to be journaled, and its maker is told what that means for waiting. It may wait
+        for resources now, or not any more."""
         self._changed[group.group] = None
         self.stirred = True
         told = news(group.state)

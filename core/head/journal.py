@@ -2,15 +2,15 @@
 
 A head that was killed is started again on its node and reads them. A record is a header of twelve bytes (length,
 checksum of the payload, checksum of the header) and a msgpack payload. Only a record that ends too early is a torn
-tail, which is what a writer that was killed leaves; anything else that does not fit is damage, and is refused: an
-answer was given on the strength of it.
+tail: a writer that was killed leaves that. Anything else that does not fit is damage and is refused, since an answer
+was given on the strength of it.
 
-Pure: bytes in, operations out; the file is the business of `journal_file`. Rejected: sqlite (a write costs
-milliseconds and there is nothing to query), one file a key (renames without an order between them), a copy on another
-node (the loss of the head's node ends the session anyway).
+Pure: bytes in, operations out; the file is the business of `journal_file`. Rejected: sqlite, where a write costs
+milliseconds and there is nothing to query; one file a key, since renames have no order between them. Rejected too: a
+copy on another node, for the loss of the head's node ends the session anyway.
 
-Not in here, because the supervisor of the head's node has it and gives it to each head: the keys of admitted nodes,
-nodes that were lost, the end of the walltime, the head's own keys.
+Four things are not in here, because the supervisor of the head's node has them and gives them to each head. They are
+the keys of admitted nodes, the nodes that were lost, the end of the walltime, and the head's own keys.
 """
 
 from __future__ import annotations

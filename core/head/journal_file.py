@@ -1,8 +1,8 @@
 """The journal's file: append before anything is said, cut a torn tail, write it anew when it has grown.
 
 In the node's directory, readable by its user alone: no shared file system is needed. It is there for a head that is
-killed, and what was written is the kernel's then: nothing is synced to the disk, which took most of the head's time.
-A node that loses its power takes the session with it.
+killed. What was written is the kernel's then, so nothing is synced to the disk: that took most of the head's time. A
+node that loses its power takes the session with it.
 """
 
 from __future__ import annotations

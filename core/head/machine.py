@@ -1,7 +1,7 @@
 """The head's machine: nodes, names, key-values, and which node serves a demand. It never sees a task or an object.
 
-No I/O: what is to be sent lies in ``outbox``; nodes to be cut off in ``cut``; nodes whose port is to be tried in
-``to_try``; what must be written down before any of it is sent in ``journal``.
+No I/O. What is to be sent lies in ``outbox``, nodes to be cut off in ``cut``, and nodes whose port is to be tried in
+``to_try``. What must be written down before any of it is sent lies in ``journal``.
 """
 
 from __future__ import annotations
@@ -324,8 +324,8 @@ class HeadMachine:
         return self._columns
 
     def _serve(self) -> None:
-        """Tell of those who joined, reserve what placement groups wait for, and answer demands with tickets, oldest
-        first, as far as there is room in the last known columns. What has changed of the keys is told before."""
+        """Tell of nodes that joined and of keys that have changed, and reserve what placement groups wait for. Then
+        answer demands with tickets, oldest first, as far as there is room in the last known columns."""
         self._tell_joins()
         self.watches.answer_changed()
         if not self.demands.table and not self.groups.are_waiting:

@@ -2,8 +2,8 @@
 
 A port that refuses is the one sure sign, from afar, that a process has ended: the kernel of a machine that lives says
 so. Nothing at all comes from a machine without power, or behind a network that is cut.
-Rejected: a socket monitor of ZeroMQ for each link (it tells of connections that broke, not of those that cannot be
-made; and a raylet, not the head, makes the connection between the two).
+Rejected: a socket monitor of ZeroMQ for each link. It tells of connections that broke, not of those that cannot be
+made; and a raylet, not the head, makes the connection between the two.
 """
 
 from __future__ import annotations

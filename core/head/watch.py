@@ -1,15 +1,16 @@
 """Watches on keys: a process asks what has changed since a version that it knows, and is answered at the next change.
 
 Each change of a key gets the session's next number, the key's *version*. A question (`KvWatch`) names a key or a prefix
-and the last version that its asker was told. The answer has the state and not the history: of a key that was set five
-times since then the last value, of one that is gone that it is gone. So nothing is lost and nothing piles up, however
-slow a watcher is, and a question that had no answer can be asked again, of another head too.
+and the last version that its asker was told. The answer has the state and not the history. Of a key that was set five
+times since then it has the last value, of one that is gone that it is gone. So nothing is lost and nothing piles up,
+however slow a watcher is. A question that had no answer can be asked again, of another head too.
 
 What a restarted head must know, the versions, stands with the keys in its journal. Which keys are gone it need not
-know: to one who knows an older version than it can tell the deletions of, it says *all* keys that there are.
+know. To a watcher whose version is older than the deletions it can tell, it says *all* keys that there are.
 
-Rejected: telling each change to those who have subscribed (a restarted head does not know what each has heard);
-answering after some time although nothing has changed, to be asked again (a thousand processes ask the head for ever).
+Rejected: telling each change to subscribers, since a restarted head does not know what each has heard. Rejected too:
+answering after some time although nothing has changed, to be asked again. A thousand processes would ask the head for
+ever.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A listener that has no descriptor for a connection waits until it has one.
 
-Without a free descriptor accept() fails, and the connection stays in the kernel's queue, so the listener is readable
-still: a loop that asks again at once does nothing else. Instead the listener is left alone for a moment, as often as it
-takes. Nothing is lost meanwhile: whoever connects is connected, and what it sends is read once it was accepted.
+Without a free descriptor accept() fails. The connection stays in the kernel's queue, so the listener is readable still:
+a loop that asks again at once does nothing else. Instead the listener is left alone for a moment, as often as it takes.
+Nothing is lost meanwhile: whoever connects is connected, and what it sends is read once it was accepted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Admission of connections: CURVE keys, the allow-list, and the ZAP handler that applies it.
 
-CURVE without a ZAP handler encrypts, and lets everybody in; so every listening socket has a handler, and the key of
-each connection is known to the packets read from it (User-Id), so that one node cannot speak for another.
+CURVE without a ZAP handler encrypts, and lets everybody in; so every listening socket has a handler. The packets read
+from a connection carry its key (User-Id), so that one node cannot speak for another.
 
 Rejected: zmq.auth's authenticators (a thread or asyncio, keys in directories); keys in files (they never leave the
 process that made them, only public keys travel).
@@ -119,8 +119,8 @@ class ZapHandler:
     One per context, made before the sockets that it guards; those set CURVE_SERVER and ZAP_DOMAIN.
 
     Nodes dial each other while their keys are still being told around, so a connection with an unknown key is not
-    refused at once: its question stays open for `hold_s`, and is answered when the key is added meanwhile. The
-    refusal is a 300, "try again later": after a 400 libzmq never dials again.
+    refused at once. Its question stays open for `hold_s`, and is answered when the key is added meanwhile. The refusal
+    is a 300, "try again later": after a 400 libzmq never dials again.
     """
 
     def __init__(self, context: zmq.Context[Any], reactor: Reactor, allow: AllowList, hold_s: float = HOLD_S) -> None:

@@ -2,7 +2,7 @@
 
 What belongs together travels together, until it is too large for one frame: then it is halved until each part fits.
 Messages are never cut. A single one above the limit has no way to its receiver, so its sender says instead what became
-of it (``instead``); the machines are made so that this does not happen (`MAX_VALUES_BYTES`), and the simulator holds
+of it (``instead``). The machines are made so that this does not happen (`MAX_VALUES_BYTES`), and the simulator holds
 them to it.
 """
 

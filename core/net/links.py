@@ -4,11 +4,11 @@ One ROUTER listens; one DEALER per peer that was dialed. If A dialed B, B answer
 dialed, each sends on its own. Whatever the path, there is one session per pair, so a path may fail or change.
 What a packet says of its sender is compared with the key of the connection that it came on.
 
-Rejected: a socket monitor per DEALER (two descriptors each; that POLLOUT appears and disappears says the same
-with IMMEDIATE=1); trusting routing ids (the key is looked at in every packet: 0.4 µs); routing ids of our own with
-ROUTER_HANDOVER (libzmq 4.3 ends the whole process by an assertion when a connection that was handed over is reset
-and its heartbeat is due; so the ROUTER names each connection itself, and a new name is a new path); zero-copy sends
-(pyzmq needs a thread for them).
+Rejected: a socket monitor per DEALER: it takes two descriptors, and POLLOUT with IMMEDIATE=1 says the same. Trusting
+routing ids: the key is looked at in every packet, for 0.4 µs. Routing ids of our own with ROUTER_HANDOVER: libzmq 4.3
+may end the whole process by an assertion. That happens when a connection that was handed over is reset while its
+heartbeat is due. So the ROUTER names each connection itself, and a new name is a new path. Zero-copy sends: pyzmq needs
+a thread for them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Plain TCP for the bytes of objects, for those who switched bulk encryption off: from the arena to the arena, no copy.
 
-The reader dials. It has a token that the source made for it, and that came over the encrypted link; it shows it once,
-the source answers with a second one, and from then on pieces of objects flow in that direction alone. Everything else
-(who wants what, who has what) stays on the encrypted links. A stranger at the port can have `HELLO.size` bytes read
-and `STRANGER_S` of a socket, `MAX_STRANGERS` at a time.
+The reader dials. It has a token that the source made for it, and that came over the encrypted link. It shows the token
+once, and the source answers with a second one. From then on pieces of objects flow in that direction alone. Everything
+else (who wants what, who has what) stays on the encrypted links. A stranger at the port can have `HELLO.size` bytes
+read and `STRANGER_S` of a socket, `MAX_STRANGERS` at a time.
 
-Rejected: the bulk links' ZeroMQ without CURVE (it copies each piece three times more, and it parses what a stranger
-sends before we see any of it); a thread for each stream (memory may be given to another object between its turns; on
-the reactor's thread that cannot happen within a call).
+Rejected: the bulk links' ZeroMQ without CURVE, which copies each piece three times more, and parses what a stranger
+sends before we see any of it. Rejected too: a thread for each stream. Memory may be given to another object between its
+turns; on the reactor's thread that cannot happen within a call.
 """
 
 from __future__ import annotations
@@ -264,9 +264,9 @@ class _End:
 
 
 class PlainSender(_End):
-    """The source's end of a stream. What is queued are names, not memory: ``find(object, at, size, total)`` gives the
-    bytes when it is their turn, or None if they are not there any more; ``lost(object, at, bytes that waited)`` is told
-    then."""
+    """The source's end of a stream. What is queued are names, not memory. ``find(object, at, size, total)`` gives the
+    bytes when it is their turn, or None if they are not there any more. Then ``lost(object, at, bytes that waited)`` is
+    told."""
 
     def __init__(
         self, reactor: Reactor, sock: socket.socket,
@@ -347,7 +347,7 @@ class PlainSender(_End):
 
 class PlainReceiver(_End):
     """The reader's end. ``room(object, at, size, total)`` says to which pull a piece belongs, and where its bytes go
-    (None: nobody wants them); it is asked before each read, because that may change while a piece is on its way.
+    (None: nobody wants them). It is asked before each read, because that may change while a piece is on its way.
     ``placed(pull, size)``: a piece is there."""
 
     def __init__(

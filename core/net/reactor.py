@@ -1,7 +1,7 @@
 """The event loop of the head's and the raylet's shells: epoll, timers, and ZeroMQ beside plain descriptors.
 
-Why not asyncio: a task per message costs more than the message here, and its loop hides the turn, whose end
-is where output is batched. Why not zmq.Poller: it rebuilds its set on each call and is O(sockets).
+Why not asyncio: a task per message costs more than the message here. Its loop also hides the end of a turn, where
+output is batched. Why not zmq.Poller: it rebuilds its set on each call and is O(sockets).
 
 One thread only. Nothing wakes the loop from another thread or from a signal handler: give it a descriptor
 (socketpair, signalfd, signal.set_wakeup_fd) if that is needed.
@@ -10,9 +10,9 @@ A turn is: wait, descriptors, timers, call_soon, ZeroMQ sockets, end-of-turn hoo
 exception in a callback is logged with its traceback and counted; the loop goes on. KeyboardInterrupt and
 SystemExit pass.
 
-ZMQ_FD is edge-triggered: it announces that EVENTS may have changed, and looking at EVENTS (or sending, or
-receiving) swallows the announcement. So a ZeroMQ socket is looked at after it was added, after each wake-up
-of its descriptor and after each send (`touch`), until EVENTS says that nothing is left.
+ZMQ_FD is edge-triggered: it announces that EVENTS may have changed, and looking at EVENTS (or sending, or receiving)
+swallows the announcement. So a ZeroMQ socket is looked at until EVENTS says that nothing is left. That is done after it
+was added, after each wake-up of its descriptor, and after each send (`touch`).
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ class Reactor:
     ) -> None:
         """Call `callback` while the socket's EVENTS say readable; it should receive a few messages, NOBLOCK.
 
-        `on_writable(up)` is called when POLLOUT appears or disappears; on a DEALER with IMMEDIATE=1 and no
-        high-water mark that is exactly: a connection was made, the connection was lost.
+        `on_writable(up)` is called when POLLOUT appears or disappears. On a DEALER with IMMEDIATE=1 and no high-water
+        mark that means that a connection was made, or lost.
         """
         source = _ZmqSource(socket, callback, on_writable)
         self._zmq[id(socket)] = source

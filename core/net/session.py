@@ -1,19 +1,19 @@
 """One link between two nodes as a pure machine: exactly once, in order, over what may lose anything.
 
-ZeroMQ loses messages silently when a connection is cut, so every pair of nodes has a session: both sides'
-incarnations, sequence numbers, cumulative acks. Bodies are kept until acked; the receiver drops duplicates
-and asks again from the first hole (go-back-N). No I/O, no clock, no randomness: `now` comes in as an argument,
-packets go out as bytes, and the test drives two of these against each other under every kind of fault.
+ZeroMQ loses messages silently when a connection is cut, so every pair of nodes has a session: both sides' incarnations,
+sequence numbers, cumulative acks. Bodies are kept until acked; the receiver drops duplicates and asks again from the
+first hole (go-back-N). No I/O, no clock, no randomness: `now` comes in as an argument, and packets go out as bytes. The
+test drives two of these against each other under every kind of fault.
 
-Rejected: keeping packets that arrive out of order (ZeroMQ reorders only when a connection was replaced, and
-then the sender knows; a bounded receiver is worth more); re-sending data on a timer (a peer that is merely
-slow would get its window again and again: a small PROBE asks what is missing instead).
+Rejected: keeping packets that arrive out of order. ZeroMQ reorders only when a connection was replaced, and then the
+sender knows; a bounded receiver is worth more. Rejected too: re-sending data on a timer. A peer that is merely slow
+would get its window again and again: a small PROBE asks what is missing instead.
 
-Packet: one frame = header, table of body lengths, bodies. `seq` is the number of the first body; in HELLO and
-PROBE it is the number that will be sent next and comes back in the answer, which thereby says what of all that
-was sent before it is missing. `ack` is the number expected next. `to` is the incarnation the packet is meant
-for, 0 for whoever is there. The first four fields keep their place in all future versions, so that two
-versions can still tell each other that they differ.
+Packet: one frame = header, table of body lengths, bodies. `seq` is the number of the first body. In HELLO and PROBE it
+is the number that will be sent next. It comes back in the answer, which thereby says what of all that was sent before
+it is missing. `ack` is the number expected next. `to` is the incarnation the packet is meant for, 0 for whoever is
+there. The first four fields keep their place in all future versions, so that two versions can still tell each other
+that they differ.
 
     HELLO    a connection was made (or: who are you?): answered by WELCOME; both sides send again from `ack`
     DATA     bodies: acked later, piggybacked if possible
@@ -22,9 +22,8 @@ versions can still tell each other that they differ.
     REFUSE   your wire version is not mine
 
 Incarnations: a new incarnation of the peer is believed only when it answers a challenge made now (a HELLO with a
-nonce), so packets that a dead one has left in some buffer cannot replace a living one. A replaced incarnation is
-never heard again. What was queued for it is dropped and counted (`lost`): the layer above decides what a
-restart means.
+nonce). So packets that a dead one has left in some buffer cannot replace a living one. A replaced incarnation is never
+heard again. What was queued for it is dropped and counted (`lost`): the layer above decides what a restart means.
 """
 
 from __future__ import annotations
@@ -136,9 +135,10 @@ def unpack_bodies(data: Body, count: int, skip: int) -> list[Body]:
 class LinkSession:
     """The sending and the receiving half of one link. See the module's text for the protocol.
 
-    Use: queue() bodies, pull() packets while there are any, receive() what arrives and send what then lies in
-    `replies` back the way it came, open() when a connection was made, tick() when `resend_at` has come, ack()
-    when `ack_due` has lasted long enough. A change of `peer` in receive() is a first contact or a restart.
+    Use: queue() takes bodies, and pull() gives packets while there are any. receive() takes what arrives, and what then
+    lies in `replies` is sent back the way it came. open() says that a connection was made, tick() that `resend_at` has
+    come, and ack() that `ack_due` has lasted long enough. A change of `peer` in receive() is a first contact or a
+    restart.
     """
 
     __slots__ = (

@@ -1,8 +1,8 @@
 """Frames over an AF_UNIX stream: the links inside a node.
 
-Measured on the machines this was built on, a round trip takes 12 to 47 µs, a third of what ZeroMQ needs, and there is
-nothing to lose: what is written arrives, in order, until one side ends. Sending never blocks; what the socket does
-not take is kept, and `wants_write` says so.
+Measured on the machines this was built on, a round trip takes 12 to 47 µs, a third of what ZeroMQ needs. There is
+nothing to lose: what is written arrives, in order, until one side ends. Sending never blocks; what the socket does not
+take is kept, and `wants_write` says so.
 """
 
 from __future__ import annotations

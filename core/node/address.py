@@ -1,8 +1,8 @@
 """Which address of this machine a node listens on.
 
-The order: what the user names (an interface or an address); 127.0.0.1 when the whole session is on one
-machine; a fast network (hsn0, ib0, ...) that is up, when there are several nodes; the address from which
-packets to the outside leave; what the host's own name resolves to; the first interface that is up.
+The order: what the user names (an interface or an address); 127.0.0.1 when the whole session is on one machine; a fast
+network (hsn0, ib0, ...) that is up, when there are several nodes; the address from which packets leave for the outside;
+the host's own; the first interface.
 
 IPv4 only: SIOCGIFCONF lists it in one call without any library.  Rejected: psutil (a dependency for one
 call), parsing `ip addr` (absent in containers).

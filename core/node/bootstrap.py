@@ -1,16 +1,15 @@
 """The lines by which a launcher and its supervisors talk while a session comes up, and until it ends.
 
-Pure: bytes in, messages out; no descriptors, no clock.  Launcher to supervisors is one JSON object a line,
-read by every rank of a group.  Supervisor to launcher goes through whatever the scheduler has (it may merge
-the output of all tasks, let banners through and cut lines above 1 KiB), so a report is JSON in pure
-ASCII, split into chunks, one a line::
+Pure: bytes in, messages out; no descriptors, no clock. Launcher to supervisors is one JSON object a line, read by every
+rank of a group. Supervisor to launcher goes through whatever the scheduler has. It may merge the output of all tasks,
+let banners through and cut lines above 1 KiB. So a report is JSON in pure ASCII, split into chunks, one a line::
 
     @hpc <rank> <number of the message> <k>/<n> <chunk of at most 800 bytes>
 
 Everything else is noise: it is handed on as text, to be shown with -v.
 
-Rejected: a socket back to the launcher (a login node often cannot be reached, and that is what is being set
-up); base64 (a third longer, unreadable in a log); a length prefix (one banner in the middle breaks it).
+Rejected: a socket back to the launcher, for a login node often cannot be reached, and that is what is being set up.
+Rejected too: base64 (a third longer, unreadable in a log), and a length prefix (one banner in the middle breaks it).
 """
 
 from __future__ import annotations
@@ -67,8 +66,8 @@ class _Partial:
 class ReportDecoder:
     """Puts the reports of one stream together again.
 
-    Ranks may alternate line by line.  A rank writes its messages one after the other, so at most one per
-    rank is unfinished; what does not fit is dropped and counted in `broken`.
+    Ranks may alternate line by line. A rank writes its messages one after the other, so at most one per rank is
+    unfinished. What does not fit is dropped and counted in `broken`.
     """
 
     broken: int = 0

@@ -1,10 +1,9 @@
 """What this node was granted: CPUs, memory and GPUs.
 
-The scheduler's grant is the truth, not the machine.  CPUs: the least of the affinity mask, what the
-scheduler's variables say and the CPU quota of any cgroup up the chain.  Memory: the least of the memory limits up
-the chain, the scheduler's figure and what is available.  GPUs: the ids in the variables that make
-devices visible, else those the scheduler names, else the device files that may be opened; ids stay
-strings, so that UUIDs and MIG names survive.
+The scheduler's grant is the truth, not the machine. CPUs: the least of the affinity mask, what the scheduler's
+variables say and the CPU quota of any cgroup up the chain. Memory: the least of the memory limits up the chain, the
+scheduler's figure and what is available. GPUs: the ids in the variables that make devices visible, else those the
+scheduler names, else the device files that may be opened. Ids stay strings, so that UUIDs and MIG names survive.
 
 Every function takes the root of the file system and the environment, so that tests give it theirs.
 """

@@ -1,9 +1,9 @@
 """What a supervisor keeps so that a head which ended can be started again: its port, its keys, and its mail.
 
 The listening socket is made here and inherited, so that what connects while there is no head waits in the kernel's
-queue. The key pair is made by the first head and told to its supervisor over their socket: it is in the memory of
-these two processes and nowhere else. What the launcher says to the head (keys of nodes, nodes that are lost) is kept
-and said again to each new head, which takes it in any number.
+queue. The key pair is made by the first head, which tells it to its supervisor over their socket. It is in the memory
+of these two processes and nowhere else. What the launcher says to the head (keys of nodes, nodes that are lost) is
+kept. It is said again to each new head, which may hear it any number of times.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The outer process of a node: it outlives the supervisor by the time it takes to clear up after it.
 
-The supervisor may be killed with SIGKILL like anything else.  Its own children then get SIGKILL from the
-kernel, but what those had started would drift to init, and the node's directory would stay.  So the supervisor
-runs as the only child of a keeper, which does nothing but wait: it is a subreaper, so after the supervisor's
-death all that is left below becomes its own, and it ends that, removes the directory and tells the launcher.
-Its stdout stays open until then, so the end of that stream means that the node is clean.  The other way
-round, the supervisor gets SIGTERM when its keeper dies, and stops in order.
+The supervisor may be killed with SIGKILL like anything else. Its own children then get SIGKILL from the kernel, but
+what those had started would drift to init, and the node's directory would stay. So the supervisor runs as the only
+child of a keeper, which does nothing but wait. The keeper is a subreaper: after the supervisor's death all that is left
+below becomes its own. It ends that, removes the directory and tells the launcher. Its stdout stays open until then, so
+the end of that stream means that the node is clean. The other way round, the supervisor gets SIGTERM when its keeper
+dies, and stops in order.
 
 When all is clear a keeper may become another program, which its supervisor named: one that sees to the end of the job
 when the launcher is gone without a word.
@@ -13,8 +13,8 @@ when the launcher is gone without a word.
 Only if both are killed at once, with SIGKILL, can a directory (never a process of ours) stay behind;
 `rundir.sweep` takes it away at the next start.
 
-Rejected: a janitor beside the supervisor that looks for a mark in environments (forked processes carry
-their parent's), and leaving it to the scheduler (many sites run without job containers).
+Rejected: a janitor beside the supervisor that looks for a mark in environments, since forked processes carry their
+parent's. Rejected too: leaving it to the scheduler, since many sites run without job containers.
 """
 
 from __future__ import annotations

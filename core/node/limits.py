@@ -74,7 +74,7 @@ def _mib(count: int) -> str:
 
 
 def check_sizes(store_bytes: int) -> None:
-    """Raise the limits of file sizes and address space. LimitError if the object store does not fit below them: it is a
+    """Raise the limits of file sizes and address space. LimitError if the object store does not fit below them. It is a
     file in memory that each process maps twice, for reading and for writing."""
     needed = max(store_bytes, FILE_BYTES)
     limit = _raised(resource.RLIMIT_FSIZE, needed)

@@ -1,10 +1,11 @@
 """Marks in the log files of workers: in whose name the text that follows was written.
 
-A worker writes one in front of the first text of a task or an actor, with it and by the same system call; who prints
-nothing writes none. The mark is a control string that terminals skip (ECMA-48's APC), so that a file that is read with
-other tools looks as if it were not there; what reads files for people takes it out.
-Rejected: messages (they do not come in step with the file), a line for each task as Ray has (a write for each, also of
-those that print nothing), a second file (its positions are wrong as soon as C code writes at the same time).
+A worker writes one in front of the first text of a task or an actor, with it and by the same system call. A task that
+prints nothing writes none. The mark is a control string that terminals skip (ECMA-48's APC), so that other tools show
+the file as if it were not there. What reads files for people takes it out.
+Rejected: messages, which do not come in step with the file. Rejected too: a line for each task as Ray has, which is a
+write also for tasks that print nothing. And a second file: its positions are wrong as soon as C code writes at the same
+time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What workers leave behind: the programs that their tasks have started end with them.
 
-A worker is a subreaper, so whatever is started below it stays below it, also after a double fork or setsid; when it
-ends all of that becomes the zygote's, which is a subreaper too. So a child of the zygote that is no worker was left by
-one that has ended. The end of a worker is told only when nothing is left: then its resources are free indeed, and no
-program computes on a GPU that is another's by now. Programs get SIGTERM and a moment to clear up, then SIGKILL.
+A worker is a subreaper, so whatever is started below it stays below it, also after a double fork or setsid. When the
+worker ends all of that becomes the zygote's, which is a subreaper too. So a child of the zygote that is no worker was
+left by one that has ended. The end of a worker is told only when nothing is left. Then its resources are free indeed,
+and no program of it computes on a GPU that another worker has by now. Programs get SIGTERM and a moment to clear up,
+then SIGKILL.
 """
 
 from __future__ import annotations

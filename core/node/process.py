@@ -1,13 +1,13 @@
 """Forked processes of a node, each tied to the process that made it.
 
-`fork_child` gives the child what it needs and nothing else: its own log files, every other descriptor
-closed (a sibling that inherits a socket keeps it from ending), signals back to their defaults, SIGINT
-ignored (Ctrl-C at a terminal hits the whole foreground group; only the launcher decides what it means), and
-PR_SET_PDEATHSIG.  That signal is sent when the forking *thread* ends, so only single threaded processes may
-fork with it; the child then compares its parent, for the case that it died before the call.
+`fork_child` gives the child what it needs and nothing else. It has its own log files, its signals are back to their
+defaults, and it gets PR_SET_PDEATHSIG. Every other descriptor is closed: a sibling that inherits a socket keeps it from
+ending. SIGINT is ignored: Ctrl-C at a terminal hits the whole foreground group, and only the launcher decides what it
+means. That signal is sent when the forking *thread* ends, so only single threaded processes may fork with it. The child
+then compares its parent, for the case that it died before the call.
 
-Rejected: multiprocessing (its resource tracker and semaphores outlive a kill -9), subprocess with
-preexec_fn (starts a new interpreter: 100 ms, and a storm of imports on a parallel file system).
+Rejected: multiprocessing, whose resource tracker and semaphores outlive a kill -9. Rejected too: subprocess with
+preexec_fn, which starts a new interpreter: 100 ms, and a storm of imports on a parallel file system.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def thread_count() -> int:
 def close_all_but(keep: Iterable[int]) -> None:
     """Closes every descriptor except 0, 1, 2 and those in `keep`.
 
-    By the list of those that are open: without the system call (kernels before 5.9) os.closerange tries
-    every number up to a limit that may be a thousand million.
+    By the list of those that are open. Without the system call (kernels before 5.9) os.closerange tries every number up
+    to a limit that may be a thousand million.
     """
     kept = {0, 1, 2, *keep}
     for name in os.listdir("/proc/self/fd"):
@@ -164,8 +164,8 @@ def fork_child(
 ) -> int:
     """Forks a child that runs `body` and ends with its result as the exit code (None is 0).
 
-    `keep` are the descriptors it needs besides 0 to 2; `log` the files for its stdout and stderr;
-    `death_signal` what it gets when this process ends (None: nothing).  Returns its pid.
+    `keep` are the descriptors it needs besides 0 to 2, and `log` the files for its stdout and stderr. `death_signal` is
+    what it gets when this process ends (None: nothing). Returns its pid.
     """
     parent = os.getpid()
     flush_output()

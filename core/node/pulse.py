@@ -1,11 +1,11 @@
 """Whether a child of a supervisor still turns its loop: it is asked over its control socket, and answers.
 
-Time is counted in turns of the supervisor, not by the clock: ten questions' time makes the limit, and one turn counts
-once however late it comes. So a machine that was stopped, or is so slow that the supervisor itself does not run, gets
-nobody killed; a child is given up only after the supervisor had nine turns, evenly spread, without an answer.
+Time is counted in turns of the supervisor, not by the clock. The time of ten questions makes the limit, and one turn
+counts once however late it comes. So nobody is killed where a machine was stopped, or is so slow that the supervisor
+itself does not run. A child is given up only after the supervisor had nine turns, evenly spread, without an answer.
 
-Rejected: a heartbeat that the child sends by itself (a thread of it would go on beating beside a loop that hangs); the
-CPU time of the child (one that is stopped uses none, but one that hangs in a loop does).
+Rejected: a heartbeat that the child sends by itself: a thread of it would go on beating beside a loop that hangs.
+Rejected too: the CPU time of the child. A child that is stopped uses none, but one that hangs in a loop does.
 """
 
 from __future__ import annotations

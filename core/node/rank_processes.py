@@ -1,14 +1,14 @@
 """Ranks mode: a plain script once per rank, with torchrun's environment, under a node's supervisor.
 
-Each rank leads a session and process group of its own, gets SIGKILL when the supervisor ends, and writes to
-pipes whose lines go up as `out` messages.  PyTorch needs nothing but the environment: all GPUs stay visible and
-LOCAL_RANK says which to take.
+Each rank leads a session and process group of its own, and gets SIGKILL when the supervisor ends. It writes to pipes
+whose lines go up as `out` messages. PyTorch needs nothing but the environment: all GPUs stay visible and LOCAL_RANK
+says which to take.
 
-What a scheduler or an MPI launcher told *this* process about ranks is removed from the environment of all
-that a supervisor starts (`without_ranks`): a supervisor is one task of a step, and an MPI, Lightning or
-DeepSpeed below would believe to be that task.  Removed are the families in `RANK_PREFIXES` (PMI, PMIx, Open MPI,
-PALS, Hydra, torchelastic), the names in `RANK_NAMES` (RANK, MASTER_ADDR, ...), and what the launcher says of its
-schedulers (`Strip` of the start message).  The job itself stays known.
+A scheduler or an MPI launcher told *this* process about ranks. That is removed from the environment of all that a
+supervisor starts (`without_ranks`). A supervisor is one task of a step, and an MPI, Lightning or DeepSpeed below would
+believe to be that task. Three things are removed. They are the families in `RANK_PREFIXES` (PMI, PMIx, Open MPI, PALS,
+Hydra, torchelastic) and the names in `RANK_NAMES` (RANK, MASTER_ADDR, ...). To these comes what the launcher says of
+its schedulers (`Strip`). The job itself stays known.
 """
 
 from __future__ import annotations

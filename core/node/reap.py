@@ -5,8 +5,8 @@ child.  So "wait says that I have no children" proves that nothing is left, what
 `end_descendants` kills and waits until that is so.  The list of whom to kill comes from /proc; it only has to
 be good enough for progress.
 
-Rejected: process groups and sessions (setsid leaves them), an environment variable as a mark (a forked
-process shows its parent's first environment), cgroups (rarely writable in a job).
+Rejected: process groups and sessions (setsid leaves them), and cgroups (rarely writable in a job). Rejected too: an
+environment variable as a mark, since a forked process shows its parent's first environment.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 `<base>/hpc-<uid>-<session>-<node>`, 0700, on node-local disk.  It holds the sockets (whose path must stay
 under 100 bytes: the kernel takes 107), the logs and session.json.  Nothing in it is secret.
 
-Who is alive is told by an flock on the file `lock`, held by the supervisor: it ends with it however it dies, and
-it also tells across PID namespaces (containers that share /tmp), which a process id in a file does not.  A
-directory whose lock is free was left by a kill that took everything at once (a scheduler's, or the OOM killer's);
-the next supervisor of the same user removes it.
+An flock on the file `lock`, held by the supervisor, tells that a node is alive. It ends with the supervisor however
+that dies. It also tells across PID namespaces (containers that share /tmp), which a process id in a file does not. A
+directory whose lock is free was left by a kill that took everything at once: a scheduler's, or the OOM killer's. The
+next supervisor of the same user removes it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """THE table of the runtime's options: what each takes, what it is where nobody says it, and who reads it.
 
-An option comes from the ``[runtime]`` table of a TOML file, which travels in the start message, else from the node's
-environment (HPC_<NAME>, then Ray's name for the same), else from this table. A value out of its range, and a name that
-is not in the table, are errors where the session starts: what they would switch off, or never reach, is seen when it is
-needed, and that is too late. docs/cli.md and docs/limits.md show the table.
+An option comes from the ``[runtime]`` table of a TOML file, which travels in the start message. Else it comes from the
+node's environment (HPC_<NAME>, then Ray's name for the same), else from this table. A value out of its range, and a
+name that is not in the table, are errors where the session starts. Later would be too late: what they switch off, or
+never reach, is missed when it is needed. docs/cli.md and docs/limits.md show the table.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a node is: the launcher's start message, checked, and the NodeSpec that its processes are given.
 
-`Start` is what one group of nodes has in common and is read from the launcher's line; `NodeSpec` is one node,
-with what was found on it.  Both are plain data.  A NodeSpec is never sent anywhere: the children of a
-supervisor are forked and have it in memory.
+`Start` is what one group of nodes has in common, read from the launcher's line. `NodeSpec` is one node, with what was
+found on it. Both are plain data. A NodeSpec is never sent anywhere: the children of a supervisor are forked and have it
+in memory.
 """
 
 from __future__ import annotations

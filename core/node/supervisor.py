@@ -1,16 +1,16 @@
 """The program of a node: it parents raylet, zygote and, on one node, the head, and ends everything.
 
-One thread, one loop over the launcher's commands on stdin, the control sockets of its children and signals
-(SIGCHLD among them).  The launcher's end of file, SIGTERM, SIGINT, SIGHUP, a stop message or the unexpected
-end of a child lead to the same orderly end: children are told, given a grace period, then whatever is left
+One thread, one loop over the launcher's commands on stdin, the control sockets of its children and signals (SIGCHLD
+among them). Five things lead to the same orderly end. They are the launcher's end of file, SIGTERM, SIGINT or SIGHUP, a
+stop message, and the unexpected end of a child. The children are told and given a grace period. Then whatever is left
 below is killed until wait() proves that nothing is, the directory is removed, and `bye` goes out.
 
 Children are forked, not executed: this process has imported what they need, once per node.  It has no
 ZeroMQ context, no threads and no state that a child could not inherit.  It runs inside a `keeper`, which clears up
 should the supervisor itself be killed.
 
-Children are waited for by SIGCHLD and waitpid(-1), not by a pidfd each: the orphans that a subreaper inherits
-have no descriptor, and one way to learn of an end is simpler than two.
+Children are waited for by SIGCHLD and waitpid(-1), not by a pidfd each. The orphans that a subreaper inherits have no
+descriptor, and one way to learn of an end is simpler than two.
 """
 
 from __future__ import annotations

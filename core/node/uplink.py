@@ -1,7 +1,7 @@
 """A supervisor's side of the pipes to its launcher: commands come in, reports go out, nothing blocks.
 
-Reports wait in memory until the pipe takes them, 4 KiB at a time: a pipe that polls writable has room for that,
-so the descriptor, which others may share, need not be made non-blocking.
+Reports wait in memory until the pipe takes them, 4 KiB at a time. A pipe that polls writable has room for that, so the
+descriptor, which others may share, need not be made non-blocking.
 """
 
 from __future__ import annotations

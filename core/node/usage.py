@@ -1,8 +1,8 @@
 """How much of the memory that this node may use is in use: the figures of the job's cgroups, or of the machine.
 
 The kernel ends processes when a cgroup reaches its limit. Pages of files that can be given back at once (inactive page
-cache) do not count here, or writing a file would look like running out of memory. Shared memory is charged to the
-cgroup once, however many processes map it.
+cache) do not count here. Otherwise writing a file would look like running out of memory. Shared memory is charged to
+the cgroup once, however many processes map it.
 """
 
 from __future__ import annotations

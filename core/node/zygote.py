@@ -1,19 +1,22 @@
 """The zygote imports once what every worker needs, then forks workers on the raylet's request.
 
-Imports that start threads make a fork unsafe, and numpy alone starts some unless its BLAS is told otherwise.  So
-BLAS and OpenMP are limited to one thread while importing, then the threads of this process and its open GPU
-devices are looked at; if there is more than one thread or any device, no worker is ever forked: the raylet and
-the supervisor get an `error` that says what was found.
+Imports that start threads make a fork unsafe, and numpy alone starts some unless its BLAS is told otherwise. So BLAS
+and OpenMP are limited to one thread while importing. Then the threads of this process and its open GPU devices are
+looked at. If there is more than one thread or any device, no worker is ever forked. Raylet and supervisor then get an
+`error` that says what was found.
 
-Raylet to zygote  {"op":"fork","proc":n,"env":{...}}     (a value of null unsets the variable)
-zygote to raylet  {"op":"forked","proc":n,"pid":p}
-                  {"op":"exited","proc":n,"pid":p,"status":wait status}   and nothing that it started is left
-                  {"op":"error","proc":n,"why":str}      this worker was not forked
-The supervisor asks from time to time whether this loop still turns, and ends the node if it does not:
-supervisor to zygote {"op":"ping"}
-zygote to supervisor {"op":"pong"}, the first one when it begins to turn
-All requests that have come are served before the zygote looks at anything else.  End of file from the raylet or
-the supervisor ends all workers and the zygote.
+The messages::
+
+    raylet to zygote      {"op":"fork","proc":n,"env":{...}}     (a value of null unsets the variable)
+    zygote to raylet      {"op":"forked","proc":n,"pid":p}
+                          {"op":"exited","proc":n,"pid":p,"status":wait status}   and nothing that it started is left
+                          {"op":"error","proc":n,"why":str}      this worker was not forked
+    supervisor to zygote  {"op":"ping"}
+    zygote to supervisor  {"op":"pong"}, the first one when it begins to turn
+
+The supervisor asks from time to time whether this loop still turns, and ends the node if it does not. All requests that
+have come are served before the zygote looks at anything else. End of file from the raylet or the supervisor ends all
+workers and the zygote.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Actors that this process created.
 
 The creator owns an actor as it owns an object: it knows where the actor lives, restarts it, and tells everyone who
-asks. An actor's id is the id of an object (its creation), so handles are counted like references, and the actor ends
-when the last one is gone. How an actor's callers see it, this process among them, is in `calls`.
+asks. An actor's id is the id of an object (its creation), so handles are counted like references. The actor ends when
+the last handle is gone. How an actor's callers see it, this process among them, is in `calls`.
 """
 
 from __future__ import annotations

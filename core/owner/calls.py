@@ -1,13 +1,14 @@
 """Calls that this process makes to actors, whoever created them.
 
-Calls carry a sequence number per caller and incarnation; a call that will never be sent leaves a Skip, so that later
-ones do not wait for it.
+Calls carry a sequence number per caller and incarnation. A call that will never be sent leaves a Skip, so that later
+calls do not wait for it.
 
-A call is, in turn: *waiting* (its actor is not there: no place in the order), *placed* (it has a number, and waits for
-its arguments), *sent*, and *over*, once. When the actor goes away all are waiting again or over; when it is there anew
-all take places in the order of their submission. One that is tried again while its actor lives takes no place: it runs
-when it arrives. So a placed call waits for calls submitted before it, which have places before it or none, and never in
-a circle: what has a place behind it cannot be among its arguments.
+A call goes through four states. It is *waiting* while its actor is not there: it has no place in the order. It is
+*placed* once it has a number, and waits for its arguments. Then it is *sent*, and at last it is *over*, once. When the
+actor goes away all are waiting again or over; when it is there anew all take places in the order of their submission.
+One that is tried again while its actor lives takes no place: it runs when it arrives. So a placed call waits only for
+calls that were submitted before it, which have places before it or none. It never waits in a circle: a call that has a
+place behind it cannot be among its arguments.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ ACTOR_GONE, CIRCLE = "ACTOR_DIED", "ACTOR_WAITS_FOR_ITSELF"
 
 
 class Calls:
-    """The caller's side of actors. It says ``ended`` (a call is over with these results) as `Tasks` does, and ``done``
-    (an answer for a call of a run that is not made in one any more)."""
+    """The caller's side of actors. It says ``ended`` when a call is over with these results, as `Tasks` does. It says
+    ``done`` when an answer came for a call of a run that is not made in a run any more."""
 
     def __init__(
         self,

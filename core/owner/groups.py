@@ -8,7 +8,7 @@ from hpc.core.owner.state import OwnerState
 from hpc.core.owner.withdraw import Withdraw
 from hpc.core.wire import GROUP_CREATED, GROUP_REMOVED, INLINE, NONE, GroupNews, PgState, PgWait, Result, system_error
 
-#: So many groups are remembered before the dropped ones among them are looked for.
+#: When this many groups are remembered, the dropped ones among them are looked for.
 MANY_GROUPS = 1024
 
 

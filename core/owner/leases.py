@@ -1,8 +1,8 @@
 """Leases of workers: how many workers of each shape this process wants, which it has, and what is queued at each.
 
 The raylet hears an absolute demand per shape, never of single tasks; tasks go straight to leased workers, many per
-message. How many are queued behind one another on a worker follows from how long they run: 2 ms worth of work, one
-at a time above 1 ms, so that a long task never sits behind another while a worker idles elsewhere.
+message. How many tasks are queued behind one another on a worker follows from how long they run: 2 ms worth of work.
+Above 1 ms it is one at a time, so that a long task never sits behind another while a worker idles elsewhere.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MAX_WANT = 10_000
 
 
 class Leases:
-    """The workers that are ours for a while, and the queues of tasks that wait for one. It says ``fail`` (a task in a
-    queue will never run), ``leased`` (a worker for one of a shape's actors), ``unplaced`` (a shape's actors will never
-    be placed) and ``lost`` (a leased worker is gone; of its work only ``running`` had begun, or, where that is not
-    known and None, any)."""
+    """The workers that are ours for a while, and the queues of tasks that wait for one. It says ``fail`` when a task in
+    a queue will never run, and ``leased`` when there is a worker for one of a shape's actors. It says ``unplaced`` when
+    a shape's actors will never be placed, and ``lost`` when a leased worker is gone. Of the work of a lost worker only
+    ``running`` had begun; where that is not known, and None, any of it may have."""
 
     def __init__(
         self,
@@ -124,8 +124,8 @@ class Leases:
         self.send(self.raylet, request)
 
     def ask_anew(self, shape: Shape) -> None:
-        """Parts of a demand, even of one that was withdrawn since, may have been forwarded to a node that died and be
-        counted as sent for ever: begin a new one."""
+        """Begin a new demand. Parts of the old one, even if it was withdrawn since, may have been forwarded to a node
+        that died. They would count as sent for ever."""
         needed, shape.want = shape.want, 0
         old = LeaseRequest(
             shape.req, self.addr, shape.held, shape.placement, 0, shape.seen, shape.actor, shape.strategy, shape.env

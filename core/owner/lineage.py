@@ -1,11 +1,11 @@
 """Lost values are computed again: the tasks that made stored objects are remembered as long as that may be needed.
 
-A finished task, or call of an actor, that has retries left is kept while one of its stored values lives, or while a
-kept one needs one of them as an argument; values that can be made again are not kept alive by that. Arguments that
-cannot are kept: small ones with the task, and what was put, or made by a task without retries, where it is. When the
-last copy of a value is lost the task runs again as a new attempt, and before it the tasks whose values it needs and
-that are gone as well. Each time uses up one of its retries. A call runs again in its actor as that is then, if it
-still lives.
+A finished task or call that has retries left is kept while one of its stored values lives. It is also kept while
+another kept one needs one of its values as an argument. Values that can be made again are not kept alive by that.
+Arguments that cannot are kept: small ones with the task, and what was put, or made by a task without retries, where it
+is. When the last copy of a value is lost the task runs again as a new attempt. Before it run the tasks that made its
+arguments, if their values are gone as well. Each time uses up one of its retries. A call runs again in its actor as
+that is then, if it still lives.
 
 After Wang et al., "Ownership", NSDI 2021; Zaharia et al., "Resilient Distributed Datasets", NSDI 2012.
 """

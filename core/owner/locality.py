@@ -1,7 +1,7 @@
 """Where a task's large arguments are: a hint for its placement, nothing more.
 
-Only tasks with references among their arguments come here, and only those whose stored arguments are large get a hint:
-moving a small object is cheaper than waiting for a certain node.
+Only tasks with references among their arguments come here, and only large stored arguments give a hint. Moving a small
+object is cheaper than waiting for a certain node.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """The owner's machine: every message that a driver or worker receives as an owner, and what follows from it.
 
-``handle(src, messages)`` changes the state and leaves what is to be done in ``outbox`` (messages per destination),
+``handle(src, messages)`` changes the state. It leaves what is to be done in ``outbox`` (messages per destination),
 ``urgent`` (destinations to send to now) and ``woken`` (waiters that can go on). Objects in ``unpinned`` and views in
-``unviewed`` are memory to let go: `Pins.let_go` says so to the raylet, ahead of the next sending.
-There is no I/O, clock or thread in here; the shell (`client.Client`) and the simulator drive it alike.
+``unviewed`` are memory to let go: `Pins.let_go` says so to the raylet, ahead of the next sending. There is no I/O,
+clock or thread in here; the shell (`client.Client`) and the simulator drive it alike.
 
 The machine has parts, each with a file of its own, over one state; a part knows those that were made before it. Where
-several of them must hear of one event, the part in which it happens says so, and *the order* in which they hear is
-written here and nowhere else: `done`, `ended`, `object_freed`, `lease_lost`, `process_gone`, `node_gone` and others.
+several parts must hear of one event, the part in which it happens says so. *The order* in which they hear is written
+here and nowhere else: `done`, `ended`, `object_freed`, `lease_lost`, `process_gone`, `node_gone` and others.
 """
 
 from __future__ import annotations
@@ -182,8 +182,8 @@ class OwnerMachine:
         return self.leases.tick(now)
 
     def is_needed(self) -> bool:
-        """Whether others hold what this process owns or work for it, or an answer waits for their word: it does not
-        end then if it can help it."""
+        """Whether others hold what this process owns or work for it, or an answer waits for their word. Then it does
+        not end if it can help it."""
         state = self.state
         if state.tasks or state.calls or self.calls.runs.unfinished or state.leases or state.handed_over:
             return True
@@ -220,8 +220,8 @@ class OwnerMachine:
             self.streams.discard_all(src, msg)
 
     def ended(self, rec: TaskRec | CallRec, results: list[Result], src: Address) -> list[bytes]:
-        """A task or call is over, and no longer in its table: how its values can be made again is noted, then they are
-        told, then its arguments are let go. Returns the items of a generator that have to be made again."""
+        """A task or call is over, and no longer in its table. First the way to make its values again is noted, then the
+        values are told, then its arguments are let go. Returns the items of a generator that have to be made again."""
         msg = rec.msg
         if msg.num_returns < 0:
             results = self.streams.checked(rec, results)

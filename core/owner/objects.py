@@ -1,4 +1,4 @@
-"""Who keeps an object alive, and who is told when it has a value.
+"""The objects that this process owns or borrows: what keeps each alive, and which waiters hear of its value.
 
 The owner counts its own holds and keeps an idempotent set of the nodes that hold an object; processes count at their
 raylet. Whoever sends a reference keeps it alive until the owner is known to know of the receiver (`when_acked`).
@@ -43,10 +43,10 @@ OTHER_SESSION = (
 
 
 class Objects:
-    """The objects that this process owns or borrows. What follows from an object's end for others it does not know: it
-    says ``freed`` (nobody holds an object of ours any more) and then ``forgotten`` (nobody here holds the object any
-    more), ``lost`` (no copy of an object's value is left, and why), and ``resolved`` (all references among the
-    arguments of a task, call or actor have values)."""
+    """The objects that this process owns or borrows. It does not know what an object's end means for others. It says
+    ``freed`` when nobody holds an object of ours any more, and then ``forgotten`` when nobody here holds the object any
+    more. It says ``lost`` when no copy of an object's value is left, and why. It says ``resolved`` when all references
+    among the arguments of a task, call or actor have values."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What a process may read in its node's arena: pins, what is on its way here, and what is let go.
 
 A pin keeps an object where it is; this process has at most one per object at its raylet. Views need it. Without views
-it is only kept so that reading again costs nothing: it is given back when the object's entry goes, or when the raylet
+it is only kept so that reading again costs nothing. It is given back when the object's entry goes, or when the raylet
 asks because it needs room. Views end in the garbage collector, at any time, in any thread, so their end only appends to
 a deque (``unviewed``), which `let_go` reads.
 """
@@ -34,7 +34,7 @@ class Pin:
 @dataclass(eq=False)
 class Coming:
     """What a reader waits for: one object, or the arguments of a task. ``outcome`` is the pin or pins, or the raylet's
-    message that says why there is none; None while nothing has come, or when the session is gone."""
+    message that says why there is none. It is None while nothing has come, and when the session is gone."""
 
     waiter: Waiter
     outcome: Pin | list[Pin] | Fetched | FetchedAll | None = None

@@ -1,7 +1,7 @@
 """ObjectRef: a reference to a value that may not exist yet.
 
-Its end is noticed by the garbage collector in any thread at any time, so ``__del__`` does nothing but append to a
-deque: taking a lock there deadlocks when the collector runs inside a locked region.
+The garbage collector notices its end in any thread at any time, so ``__del__`` does nothing but append to a deque.
+Taking a lock there deadlocks when the collector runs inside a locked region.
 """
 
 from __future__ import annotations

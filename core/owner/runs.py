@@ -1,15 +1,15 @@
 """Many calls of one method as one record: what makes a stream of small calls cheap.
 
 A program that calls one method again and again (a step of an environment, an increment) makes calls that differ in
-their arguments only. As records of their own each costs a message, a record of the owner and places in three tables,
-at both ends. Such calls are a *run* instead: one message with the arguments of all, one answer with the values of many,
-and of each call its entry alone.
+their arguments only. As records of their own each costs a message, a record of the owner and places in three tables, at
+both ends. Such calls are a *run* instead. One message has the arguments of all, one answer has the values of many, and
+each call has only its entry.
 
-A run begins behind a call that is not finished yet. It is for what happens nearly always: the actor is there, runs one
-call at a time, and each call returns one small value or raises. Whatever else is asked of one of its calls (to be
-cancelled, to be made again because the actor was lost, to bring a large value) *unfolds* the runs of that actor: the
-calls that are not finished become records like any others, and everything else in `actors` knows only these. So a call
-is unfolded once at most, and the order of an actor's calls is: those that have a record, then the runs.
+A run begins behind a call that is not finished yet. It is made for the common case: the actor is there and runs one
+call at a time, and each call gives one small value. Three events *unfold* the runs of that actor. A call is cancelled,
+a call is made again because the actor was lost, or a value is large. The calls that are not finished become records
+like any others, and everything else in `actors` knows only records. So a call is unfolded once at most, and the order
+of an actor's calls is: those that have a record, then the runs.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class CallRuns:
                 self.calls[call.task] = client.calls[call.task] = rec
 
     def ended_alone(self, src: Address, task: bytes) -> bool:
-        """A call has ended in a way that ends a run: those of its actor are unfolded, and for a while calls like it are
+        """A call has ended in a way that ends a run: the runs of its actor are unfolded. For a while calls like it are
         made one by one. False if it is in none."""
         client = self._of_worker.get(src)
         run = None if client is None else self._run_of(client.runs, task)

@@ -1,9 +1,9 @@
 """Generators: tasks whose values are told one by one, as the owner sees them.
 
-A stream always has one entry more than items have arrived: whoever wants the next item waits for that entry's value
-as for any other. At the end the entry gets a mark instead of a value. Items have ids of their own behind the task's,
-from a block that was reserved for it, so a second attempt of the task names the same items and is not heard where the
-first one was.
+A stream always has one entry more than items have arrived: whoever wants the next item waits for that entry's value as
+for any other. At the end the entry gets a mark instead of a value. Items have ids of their own behind the task's, from
+a block that was reserved for it. So a second attempt of the task names the same items, and the ones that the first
+attempt told are not heard again.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Streams:
         return results if stream.changed is None else [stream.changed]
 
     def is_coming(self, ident: bytes) -> bool:
-        """Whether a value that was lost is an item of a generator that still runs and may give it again; if it does
+        """Whether a value that was lost is an item of a generator that still runs and may give it again. If it does
         not, that is seen at its end."""
         task = self.maker_of(ident)
         rec, stream = self.unfinished(task), self.streams.get(task)

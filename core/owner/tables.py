@@ -1,8 +1,8 @@
 """What an owner remembers: entries of objects, tasks on their way, leases, actors.
 
-Records have no behaviour of their own; the transitions are in objects, tasks and actors. Those that are made for each
-task are msgspec Structs, which cost a third of a class with slots to make, and are no business of the garbage
-collector: what they refer to is cut loose when the task ends.
+Records have no behaviour of their own; the transitions are in objects, tasks and actors. Records of single tasks are
+msgspec Structs, which cost a third of a class with slots to make. They are no business of the garbage collector: what
+they refer to is cut loose when the task ends. collector: what they refer to is cut loose when the task ends.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ class ErrorWatch:
 class Entry(msgspec.Struct, gc=False, eq=False):
     """One object as this process knows it: its value when there is one, and who keeps it alive.
 
-    ``count`` are the holds of this process (Python references, tasks in flight, values that contain it); ``nodes`` are
-    the nodes that told the owner that they hold it; ``acked`` says that the owner knows of our hold. ``plain`` is ours,
-    has a value in the message that brought it, and when nobody holds it there is nothing to do but to forget it.
+    ``count`` are the holds of this process: Python references, tasks in flight, values that contain it. ``nodes`` are
+    the nodes that told the owner that they hold it. ``acked`` says that the owner knows of our hold. ``plain``: the
+    object is ours, and its value came in a message. When nobody holds it, it is forgotten, and nothing else has to be
+    done.
     """
 
     ident: bytes
@@ -161,8 +162,8 @@ class CallRun:
     """Calls of one kind, one right after the other, to an actor that is there: sent and answered together.
 
     ``entries`` are their values, in order; those of the first ``done`` have come. ``following`` is the counter of the
-    last one's id: a call that has the next may join as long as ``msg`` is the last one in its ``box``, and no box was
-    taken for sending since (``turn``). The first ``counted`` count in the client's numbers.
+    last one's id. A call that has the next id may join while ``msg`` is the last in its ``box``, if no box was sent
+    since (``turn``). The first ``counted`` count in the client's numbers.
     """
 
     __slots__ = (
@@ -298,7 +299,7 @@ class Shape:
         self.gone = ""
         #: Tasks in the queue that were cancelled there, about: they are taken out when it is worth it.
         self.void = 0
-        #: Whose work it is, where that is not this process's own.
+        #: The driver whose work it is, where that is not this process's own.
         self.job: bytes | None = None
         self.driver: Address | None = None
         self.near: dict[int, Shape] | None = None

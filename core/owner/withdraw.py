@@ -1,7 +1,6 @@
 """What is not wanted any more: tasks that are cancelled, and all that belongs to a placement group that was removed.
 
-What it had goes with it: its place in the queue and so its part of the demand, and the leases that later tasks of the
-same shape would have used.
+With it goes what it had: its place in the queue, its part of the demand, and leases that later tasks would have used.
 """
 
 from __future__ import annotations

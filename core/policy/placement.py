@@ -107,9 +107,9 @@ def place(
 ) -> list[tuple[int, int]]:
     """A plan for up to ``count`` leases.
 
-    DEFAULT fills nodes one after the other, those with most room first; SPREAD deals them out one by one, beginning
-    with the node that has most room (among equals the one next to ``after``); ("node", n, soft) takes node n, and
-    others only if soft and n is gone or could never serve; ("near", n) takes node n as far as it has room; ("where",
+    DEFAULT fills nodes one after the other, those with most room first. SPREAD deals leases out one by one, beginning
+    with the node that has most room (among equals the one next to ``after``). ("node", n, soft) takes node n, and
+    others only if soft and n is gone or could never serve. ("near", n) takes node n as far as it has room. ("where",
     base, selectors) takes nodes that match the first selector, as far as they have room, then the second...
     """
     if kind_of(strategy) == "DEFAULT":

@@ -68,7 +68,7 @@ def function_name(context: TaskContext) -> str:
 
 
 def code_name(code_of: bytes | str, name: str) -> str:
-    """How the function with this id, or a method with this name, is called where it is defined; what runs it has the
+    """How the function with this id, or a method with this name, is called where it is defined. The task itself has the
     ``name`` that it was given."""
     if isinstance(code_of, str):
         return code_of or name

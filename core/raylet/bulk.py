@@ -1,8 +1,8 @@
 """The raylet's way to other nodes' objects: encrypted bulk links and, where the user switched that off, plain streams.
 
-All messages travel over the links. With ``bulk_encryption`` off a node asks each source once for a token, dials the
-port that it names, and the pieces of objects come there instead of as `Chunk`; requests wait until that is settled. A
-port that cannot be reached is said in the log, and its node's objects come encrypted.
+All messages travel over the links. With ``bulk_encryption`` off a node asks each source once for a token, and dials the
+port that it names. The pieces of objects come there instead of as `Chunk`. Requests wait until that is settled. A port
+that cannot be reached is said in the log, and its node's objects come encrypted.
 """
 
 from __future__ import annotations

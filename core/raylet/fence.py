@@ -1,14 +1,15 @@
 """When a raylet must end its node because the head may have declared it dead.
 
-The head counts from the last report that it heard. The raylet cannot know when that was, but it knows when it sent the
-last report that was acknowledged, which is earlier; `fence_s` after that it ends, ahead of the head's `dead_s`. Reports
-have numbers, so an acknowledgement that was long on its way counts for the report it answers, not for the present.
+The head counts from the last report that it heard. The raylet cannot know when that was. It knows when it sent the last
+report that was acknowledged, which is earlier. `fence_s` after that it ends, ahead of the head's `dead_s`. Reports have
+numbers, so an acknowledgement that was long on its way counts for the report it answers, not for the present.
 
-A raylet that was stopped itself for that long waits for a moment, counted in its own turns, for an answer to what it
-has sent: if the head was stopped with it (a suspended job) it gets one.
+A raylet that was stopped itself for that long waits for a moment, counted in its own turns, for an answer to its last
+report. If the head was stopped with it, as in a suspended job, it gets one.
 
-Rejected: counting from the oldest unanswered report since the last acknowledgement came (as it was): an old one that
-came late gave a node more time than the head did, and two incarnations of an actor could write at once.
+Rejected: counting from the oldest unanswered report since the last acknowledgement came, as it was. An old
+acknowledgement that came late gave a node more time than the head did. Two incarnations of an actor could write at
+once.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A raylet counts what a worker needs of it, open files and a slot in the arena: where there is none for one more, work
-waits, and who wants it is told.
+"""A raylet counts what a worker needs of it: open files and a slot in the arena. Where there is none for one more, work
+waits, and its submitter is told.
 
 Two workers never share a slot: what it says when one of them has ended decides what is run again.
 """

@@ -1,7 +1,7 @@
 """A driver is about to leave: what its workers have printed until now reaches it before it is told that all is there.
 
-What a worker printed without an end of line is in its own memory, so each worker of the driver is asked to write it
-out; it says which nodes its own tasks used, so that the driver can ask there too. A worker that cannot answer (its
+What a worker printed without an end of line is in its own memory, so each worker of the driver is told to write it. A
+worker also says which nodes its own tasks used, so that the driver can ask there too. A worker that cannot answer (its
 interpreter is held by a library) is not waited for long.
 """
 
@@ -36,7 +36,7 @@ class Flush:
 
 class Flushes:
     """The drivers that wait for what was printed. ``sizes`` says how much was written to the files of a driver's
-    workers, ``missing`` whether something of that was not sent yet, ``finish`` sends lines that have no end."""
+    workers, and ``missing`` whether something of that was not sent yet. ``finish`` sends lines that have no end."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Which worker goes to whom: the node's resources, its workers, and the demands that wait.
 
-A demand that this node cannot serve is told to the head, per shape and as an absolute number; the head answers with
+A demand that this node cannot serve is told to the head, per shape and as an absolute number. The head answers with
 tickets for nodes, and the demand is forwarded there. A node may refuse: the head's view is always a little old.
 """
 
@@ -267,8 +267,8 @@ class Leasing:
         return strategy[0] == "pg" and self.bundles.can_serve(strategy, demand.placement)
 
     def schedule(self) -> None:
-        """Serve the demands that wait, as far as there is room: those of drivers that have least first, and among a
-        driver's own the children of blocked tasks."""
+        """Serve the demands that wait, as far as there is room. The driver that has least comes first, and within a
+        driver the children of blocked tasks."""
         if self.reservations.waiting:
             self._serve_reservations()
         while self._serve():

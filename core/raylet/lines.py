@@ -1,6 +1,6 @@
 """What a worker has written, cut into lines, each with the name in which it was written. Pure: bytes in, lines out.
 
-A carriage return takes a terminal back to the beginning of its line, so of a line with several states (a progress bar)
+A carriage return takes a terminal back to the beginning of its line. So of a line with several states (a progress bar)
 the last is shown; the file keeps them all.
 """
 

@@ -1,10 +1,10 @@
 """The log files of a node: capped, listed, read in pieces, and kept for a while after their worker has ended.
 
-A worker writes straight to its files, C code too, so it cannot be asked to rotate. A file that has grown too large has
-its beginning taken out by a hole instead: the disk is free again, nothing that is written meanwhile is lost, and
+A worker writes straight to its files, C code too, so it cannot be asked to rotate. The beginning of a file that has
+grown too large is taken out by a hole instead. The disk is free again, nothing that is written meanwhile is lost, and
 positions in the file keep their meaning. Where the file system has no holes the file is emptied. Either way the file
-itself says what is missing. Rejected: renaming (the worker goes on in the old file), copying what is there and
-truncating (loses what comes in between, and makes the raylet copy megabytes).
+itself says what is missing. Rejected: renaming, since the worker goes on in the old file. Rejected too: copying the
+file and truncating it, which loses what comes in between and makes the raylet copy megabytes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What workers print, brought to the terminal of the driver whose work they do.
 
-Files stay on the node; new lines are read a few times a second, a piece at a time, and sent to the driver that the
-worker's lease belongs to, or did last. A driver has only so many bytes on their way to it; what is more waits in the
-files, also when the worker has ended. Only files that were written to are looked at: a node may have a thousand silent
-actors. Here it also shows when a file has grown too large (see `logfiles`).
+Files stay on the node. New lines are read a few times a second, a piece at a time. They are sent to the driver that the
+worker's lease belongs to, or belonged to last. A driver has only so many bytes on their way to it; what is more waits
+in the files, also when the worker has ended. Only files that were written to are looked at: a node may have a thousand
+silent actors. Here it also shows when a file has grown too large (see `logfiles`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from hpc.core.wire import Answer, FlushLogs, LastRows, LogLines, LogQuery, LogsS
 
 log = logging.getLogger("hpc.raylet")
 
-#: So much of a file is read at a time.
+#: Bytes of a file that are read at a time.
 PIECE_BYTES = 64 << 10
 #: Text without an end of line (a prompt, dots, a progress bar) is shown as a line of its own after this time.
 OPEN_LINE_S = 1.0
-#: So much may be on its way from this node to a driver, which may hear a thousand nodes.
+#: Bytes that may be on their way from this node to a driver, which may hear a thousand nodes.
 WINDOW_BYTES = 256 << 10
 #: Workers that have ended and whose output waits for its driver, at most: the rest of the oldest stays in its files.
 MAX_CLOSING = 64

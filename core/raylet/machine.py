@@ -1,7 +1,7 @@
 """The raylet's machine: all messages for the raylet of one node, and what follows from them.
 
-Like the owner's machine it has no I/O: what is to be sent lies in ``outbox``, bulk messages in ``bulk``, processes to
-start or end in ``leasing.to_start`` and ``leasing.to_kill``, links to open or drop in ``links``.
+Like the owner's machine it has no I/O. Messages to send lie in ``outbox`` and bulk messages in ``bulk``. Processes to
+start or end are in ``leasing.to_start`` and ``leasing.to_kill``, links to open or drop in ``links``.
 """
 
 from __future__ import annotations

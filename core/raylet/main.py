@@ -1,7 +1,7 @@
 """The raylet's process: sockets, workers and memory around `RayletMachine`.
 
-Frames are routed by their header: those for the raylet itself go to the machine, those for a process of this node to
-its stream, all others to the link of their node, unread.
+Frames are routed by their header. Those for the raylet itself go to the machine, those for a process of this node to
+its stream. All others go unread to the link of their node.
 """
 
 from __future__ import annotations

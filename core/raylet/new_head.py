@@ -1,8 +1,8 @@
 """What a raylet tells a head that has taken the place of another: who it is, what it wants, who has ended.
 
 Names and keys the new head has from its journal. What is free and what waits are told as absolute numbers, so it is
-enough to say them from the start. Ends of processes were passed on by the old head, perhaps not to everybody: those
-of the last while are said again, and hearing of one twice changes nothing.
+enough to say them from the start. Ends of processes were passed on by the old head, perhaps not to everybody. Those of
+the last while are said again, and hearing of one twice changes nothing.
 """
 
 from __future__ import annotations

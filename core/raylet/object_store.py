@@ -1,15 +1,15 @@
 """The node's object arena: who may read what, what leaves memory when room is needed, and who waits for room.
 
 The raylet alone allocates. An object's life ends when its owner frees it (a copy's: when room is needed) and no process
-has it pinned. What is not pinned may leave memory, least recently used first: copies of other nodes' objects are
-dropped, others are written to disk (`spill`) and come back when they are read.
+has it pinned. What is not pinned may leave memory, least recently used first. Copies of other nodes' objects are
+dropped; other objects are written to disk (`spill`) and come back when they are read.
 
-Who waits for room waits here, not by asking again. Reads come first: sets of objects (the arguments of a task) in the
-order of arrival. Only the oldest set that lacks room keeps what it has pinned already while it waits, so two sets can
-not wait for each other; the others take nothing until it has all. (A single object that is in memory is never refused:
-its reader may be a task that runs, and whose end others wait for.) A waiter that only needs the disk blocks the waiters
-behind it; a waiter that needs other processes to unpin does not. Where all that is in memory is pinned by processes
-that will not let go, or not soon, room is taken in a file instead (`room.Overflow`).
+Readers and writers that need room wait here, and do not ask again. Reads come first: sets of objects (the arguments of
+a task) in the order of arrival. Only the oldest set that lacks room keeps what it has pinned already while it waits;
+the others take nothing until it has all. So two sets cannot wait for each other. (A single object that is in memory is
+never refused: its reader may be a task that runs, and whose end others wait for.) A waiter that only needs the disk
+blocks the waiters behind it; a waiter that needs other processes to unpin does not. Where processes pin all that is in
+memory and will not let go, or not soon, room is taken in a file instead (`overflow.Overflow`).
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ class ObjectStore:
             self.spiller.write(dirty)
 
     def _take_on_disk(self, size: int, proc: int, since: float, reading: bool) -> int:
-        """Room in the overflow for who cannot be helped in memory: at once if nobody is at work who could let go of
-        something, else after a while. The offset, or -1."""
+        """Room in the overflow for an object that gets none in memory. It is given at once if no process is at work
+        that could let go of something, else after a while. Returns the offset, or -1. The offset, or -1."""
         if not self.overflow.size:
             return -1
         if self.now - since < OVERFLOW_AFTER_S:
@@ -304,8 +304,8 @@ class ObjectStore:
             self._maybe_drop(obj)
 
     def forget_node(self, node: int) -> None:
-        """A node is gone: pulls from it go on elsewhere; what its processes owned is freed; copies of what it had made
-        may be the last ones now."""
+        """A node is gone. Pulls from it go on elsewhere, and what its processes owned is freed. Copies of what it had
+        made may be the last ones now."""
         self.pulls.forget_node(node)
         for waiting in [s for s in self.sets if s.pull is not None and s.pull[0] == node]:
             self._end_set(waiting)

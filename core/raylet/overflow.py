@@ -1,8 +1,8 @@
 """Room beyond memory, and questions about room: what may leave it, why there is none.
 
-When everything in the arena is pinned, objects are laid out in a file on the node's disk instead (`Overflow`), which
-all processes map as they map the arena: who reads there is slower, and nobody notices otherwise. Its offsets begin
-where the arena's end. Rejected: taking pinned objects away (views are plain memory), or more memory than was promised.
+When everything in the arena is pinned, objects are laid out in a file on the node's disk instead (`Overflow`). All
+processes map it as they map the arena: reading there is slower, and nothing else differs. Its offsets begin where the
+arena's end. Rejected: taking pinned objects away (views are plain memory), or more memory than was promised.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Overflow:
 
 
 def stretch(need: int, layout: Layout, objects: Collection[Stored]) -> list[Stored]:
-    """Neighbours in memory that nobody has pinned and that leave a hole of ``need`` bytes, for the fewest bytes to
-    write; empty if pins are everywhere."""
+    """Neighbours in memory that no process has pinned and that leave a hole of ``need`` bytes, for the fewest bytes to
+    write. Empty if pins are everywhere."""
     by_offset = {obj.offset: obj for obj in objects if not obj.pins and not obj.busy}
     best: list[Stored] = []
     best_cost = math.inf

@@ -1,8 +1,8 @@
 """The workers of a node that wait for work, and which of them a lease gets.
 
-Tasks take a worker that has run tasks, if there is one. What has a process for itself takes one that has run nothing:
-an actor, because the process ends with it, and with the process what tasks have put there; accelerators, because a
-library that was used where no device was visible may have found that there are none, and looks only once.
+Tasks take a worker that has run tasks, if there is one. An actor takes one that has run nothing: the process ends with
+it, and with the process what tasks have put there. So does a task with accelerators. A library that was used where no
+device was visible may have found that there are none, and looks only once.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Limits of a raylet towards processes that do not keep up, on either side of it.
 
-Towards a node whose link is over its window: the processes of this node that send to it are not read until half of it
-has drained. They notice when their sockets are full. The raylet itself, the links and the other processes go on, and no
-raylet ever stops reading its links, so two that slow down each other's processes cannot wait for each other. A node
-that never drains is declared dead sooner or later, and is forgotten: that too lets the processes go on. What waits in a
-raylet is so at most the window and one frame of each process.
+Towards a node whose link is over its window: processes of this node that send to it are not read until half has
+drained. They notice when their sockets are full. The raylet itself, the links and the other processes go on. No raylet
+ever stops reading its links, so two that slow down each other's processes cannot wait for each other. A node that never
+drains is declared dead sooner or later, and is forgotten: that too lets the processes go on. What waits in a raylet is
+so at most the window and one frame of each process.
 
-Towards a process of this node that does not read: what waits for it is kept up to a limit; beyond, it loses its
-connection, and so its life if it is a worker.
+Towards a process of this node that does not read: what waits for it is kept up to a limit. Beyond the limit it loses
+its connection, and so its life if it is a worker.
 
 Rejected: answering "slow down" (each sender would need a state for it; the kernel's socket has one).
 """

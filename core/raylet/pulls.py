@@ -1,9 +1,9 @@
 """Objects on their way between nodes: one pull per object and node, chunks in a window, many readers as a tree.
 
-A node serves a large object to at most `MAX_READERS` nodes at a time and sends others to those that have it already or
-are getting it: they pass chunks on as they come, so that one source feeds many nodes with two copies. A pull that has
-to begin again only trusts nodes that have all of the object (``whole``): waiting for one another in a ring is thereby
-impossible. Bytes that were asked of one node and have not come are bounded, whatever the number of objects.
+A node serves a large object to at most `MAX_READERS` nodes at a time. It sends others to nodes that have it already or
+are getting it. Those pass chunks on as they come, so that one source feeds many nodes with two copies. A pull that has
+to begin again only trusts nodes that have all of the object (``whole``). So nodes cannot wait for one another in a
+ring. Bytes that were asked of one node and have not come are bounded, whatever the number of objects.
 
 Rejected: a plan of the tree made by the owner (it does not know who is slow, and it may be a busy driver).
 """
@@ -34,7 +34,7 @@ LOOK_EVERY_S = 1.0
 
 class ArenaMemory(Protocol):
     """The bytes themselves; the simulator has none. Offsets beyond the arena's size are those of a file on disk, of
-    ``overflow_bytes``, in which room has to be reserved: a text says why it cannot be."""
+    ``overflow_bytes``. Room in it has to be reserved: a text says why it cannot be."""
 
     overflow_bytes: int
 

@@ -3,9 +3,9 @@
 That is for bundles that the head is patient for, and for demands larger than any worker that could be given back.
 
 What a reservation needs is not given to others any more as it becomes free, until all of it is there. Reservations are
-served in the order in which they came; the head is patient for one group at a time, so two groups cannot keep room from
-each other. A demand's reservation lapses after a while and comes back later, for longer: what it waits for may itself
-wait for somebody whom the reservation keeps out. (The head does the same with groups.) Children of a blocked task whose
+served in the order in which they came. The head is patient for one group at a time, so two groups cannot keep room from
+each other. A demand's reservation lapses after a while and comes back later, for longer. What it waits for may itself
+wait for a task that the reservation keeps out. (The head does the same with groups.) Children of a blocked task whose
 end would help pass.
 Rejected: ending running tasks, and reserving in advance for times that nobody knows.
 """
@@ -99,8 +99,8 @@ class Reservations:
         return self.leaves(demand.held, demand) or self._helps(demand)
 
     def _helps(self, demand: Demand) -> bool:
-        """Whether the demand comes from a blocked task of this node that holds a resource which is waited for, other
-        than the CPU that it lent."""
+        """Whether the demand comes from a blocked task here that holds a resource which is waited for, other than the
+        CPU that it lent."""
         proc = self.procs.get(demand.owner.proc) if demand.owner.node == self.node else None
         if proc is None or not proc.blocked or proc.lease is None or proc.lease.pool is not self.resources:
             return False

@@ -1,8 +1,8 @@
 """Which object lies where on disk, and what the disk is to do next: the pure half of spilling.
 
 Objects that leave memory together are fused into one file, so that thousands of small ones do not make thousands of
-files; a file goes when the last object in it is freed. Nothing here does I/O: `jobs` are for the shell, which says
-how each ended. Appending to one large log was rejected: its holes would need a collector.
+files. A file goes when the last object in it is freed. Nothing here does I/O: `jobs` are for the shell, which says how
+each ended. Appending to one large log was rejected: its holes would need a collector.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Spiller:
         self._largest = 0
 
     def room(self, now: float, reading: bool) -> int:
-        """Bytes that may be written now. Who wants to write new objects leaves room for one that is on disk to change
-        places with one that is in memory; else a disk at its limit could not be read any more."""
+        """Bytes that may be written now. A writer of new objects leaves room for one that is on disk to change places
+        with one that is in memory. Else a disk at its limit could not be read any more."""
         left = self.limit_bytes - self.used_bytes - self.mapped_bytes - (0 if reading else self._largest)
         return 0 if now < self._paused_until else max(0, left)
 

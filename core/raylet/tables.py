@@ -16,9 +16,10 @@ NOBODY = Address(0, 0)
 @dataclass
 class Proc:
     """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
-    being killed: it is not leased again. ``ending`` is a lease that is over; what it held is free once nothing is left
+    being killed: it is not leased again. ``ending`` is a lease that is over. What it held is free once nothing is left
     of the process, or of what was started below it. ``used``: it has been leased. ``exit_cause`` and ``exit_why`` are
-    known beforehand where it ends by its own will or that of others; the words alone where it said what went wrong."""
+    known beforehand where it ends by its own will or that of others. Where the process itself said what went wrong only
+    ``exit_why`` is known."""
 
     proc: int
     kind: ProcessKind

@@ -1,7 +1,8 @@
 """Ends a worker before the kernel ends something at random: looks at the node's memory several times a second.
 
-The kernel's choice is the largest process, or all of the job; neither says why. What is looked at: the job's cgroups up
-the chain, the machine, and (where the user gave one) a limit for the sum of this node's workers and its arena.
+The kernel's choice is the largest process, or all of the job; neither says why. It looks at the job's cgroups up the
+chain and at the machine. Where the user gave a limit for the sum of this node's workers and its arena it looks at that
+as well.
 """
 
 from __future__ import annotations

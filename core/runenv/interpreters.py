@@ -1,9 +1,9 @@
 """Workers that need another interpreter: virtual environments with pip or uv, conda environments, containers.
 
-A virtual environment is made in a cache of this user on the node and stays there for later sessions. It sees all that
-the runtime's own interpreter sees, by a .pth file, so that the runtime and its dependencies need no installation;
-what is installed into it comes first. (``--system-site-packages`` alone would show the packages of the interpreter
-that a virtual environment was made from, not those of that environment.)
+A virtual environment is made in a cache of this user on the node and stays there for later sessions. By a .pth file it
+sees all that the runtime's own interpreter sees, so that the runtime and its dependencies need no installation. What is
+installed into it comes first. (``--system-site-packages`` alone would show the packages of the interpreter that a
+virtual environment was made from, not those of that environment.)
 
 The other interpreter must have the same minor version of Python: code and values travel as pickles, and the runtime's
 dependencies are compiled for it. For the same reason cloudpickle is the session's, whatever the environment has;

@@ -1,8 +1,8 @@
 """Things that are made once per node however many workers want them, and found again by the next ones.
 
 A thing is a path, made under an flock on ``PATH.lock``; ``PATH.done`` says that it is whole. The lock ends with its
-holder however it dies, and who comes next makes the thing anew. A failure is shared by all who waited while it
-happened (``PATH.failed``): a hundred workers do not run the same failing installer one after the other. Who comes
+holder however it dies, and who comes next makes the thing anew. A failure is shared by all who waited while it happened
+(``PATH.failed``). So a hundred workers do not run the same failing installer one after the other. A worker that comes
 later tries again.
 """
 

@@ -1,6 +1,6 @@
 """Directories as packages: which files, in what order, under what name.
 
-A package is a zip whose bytes depend on the files' names, contents and execute bits only: times, owners and the order
+A package is a zip whose bytes depend on the files' names, contents and execute bits only. Times, owners and the order
 of the directory are left out. So the hash of its bytes names it, equal directories are uploaded once, and a node that
 has unpacked it never does so again.
 

@@ -1,12 +1,11 @@
 """A worker makes its runtime environment between its fork and its registration: only tasks that need it wait for it.
 
-Packages are fetched from the head and unpacked into the node's directory, once per node. What needs another
-interpreter (pip, uv, conda, a container) ends in an exec: the same process, with the same place in the raylet's books,
-goes on as ``hpc.core.worker.cold``. A failure is left in a file for the raylet, which tells those who wait for the
-environment.
+Packages are fetched from the head and unpacked into the node's directory, once per node. What needs another interpreter
+(pip, uv, conda, a container) ends in an exec. The same process, with the same place in the raylet's books, goes on as
+``hpc.core.worker.cold``. A failure is left in a file for the raylet, which tells those who wait for the environment.
 
-Rejected: a set-up service beside the raylet (one more process to watch, and it would fork the same helpers), and the
-raylet fetching packages (it would block, or need a second, asynchronous copy of all this).
+Rejected: a set-up service beside the raylet, which is one more process to watch and would fork the same helpers.
+Rejected too: the raylet fetching packages. It would block, or need a second, asynchronous copy of all this.
 """
 
 from __future__ import annotations
@@ -142,7 +141,7 @@ def _directory(spec: NodeSpec, uri: str, deadline: Deadline) -> str:
 
 
 def _in_child(target: str, deadline: Deadline, get: Any) -> None:
-    """Get a package and unpack it, in a process of its own: the worker's own connection comes later, and nothing of
+    """Get a package and unpack it, in a process of its own. The worker's own connection comes later, and nothing of
     this one stays behind in it."""
     said = target + ".said"
 

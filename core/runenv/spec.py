@@ -49,8 +49,8 @@ def _value_in(known: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
 
 
 def expand(given: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables with their final values: ``${NAME}`` in one stands for another of them; in the variable of that
-    name itself, and where none is given, for what the node's environment has (nothing where it has none)."""
+    """The variables with their final values. ``${NAME}`` in one stands for another of them. In the variable of that
+    name itself, and where none is given, it stands for the value in the node's environment, if any."""
     pending = dict(given)
     done: dict[str, str] = {}
     while pending:

@@ -124,7 +124,7 @@ class Arena:
     # -------------------------------------------------------------- slots
 
     def publish(self, task: bytes, attempt: int, running: bool, since: float = 0.0, retriable: bool = True) -> None:
-        """Say in this worker's slot what it runs, since when (monotonic), and whether it would be tried again; the
+        """Say in this worker's slot what it runs, since when (monotonic), and whether it would be tried again. The
         raylet reads it if the worker dies or has to be ended."""
         if self._slots is None:
             self._slots = mmap.mmap(self.fd, SLOTS_BYTES)

@@ -1,7 +1,7 @@
 """Which parts of a memory file are known to be backed by memory.
 
-Asking the kernel for the pages of a range (``posix_fallocate``) walks all of them, even where all are there: 5 ms for
-100 MB, as much as copying them takes. The arena never gives pages back, so a process that has asked once for a part
+Asking the kernel for the pages of a range (``posix_fallocate``) walks all of them, even where all are there. That takes
+5 ms for 100 MB, as much as copying them. The arena never gives pages back, so a process that has asked once for a part
 need not ask again. Kept as sorted intervals of pages that do not touch; pure.
 """
 

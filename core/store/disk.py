@@ -2,7 +2,7 @@
 for a disk.
 
 A file is written by sendfile straight from the arena's descriptor and read by preadv straight into its pages; both let
-go of the interpreter. Files have mode 0600 in a directory of their own, which is marked as alive by a lock; what a
+go of the interpreter. Files have mode 0600 in a directory of their own, which is marked as alive by a lock. What a
 killed raylet left in a directory that the user named is swept by the next one there. Memory is no place to spill to: a
 directory on tmpfs is refused unless the user named it.
 """

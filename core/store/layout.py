@@ -1,8 +1,8 @@
 """Which part of the arena is used: a pure best-fit allocator with coalescing.
 
-The raylet's heap holds this bookkeeping, never the shared memory itself, so a client that dies in the middle of a
-write corrupts nothing. Among holes that fit equally well the lowest is taken, so that pages which were touched
-before are used again (copying into fresh shared pages is an order of magnitude slower).
+The raylet's heap holds this bookkeeping, never the shared memory itself, so a client that dies in the middle of a write
+corrupts nothing. Among holes that fit equally well the lowest is taken, so that pages which were touched before are
+used again. Copying into fresh shared pages is an order of magnitude slower.
 """
 
 from __future__ import annotations

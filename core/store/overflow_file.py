@@ -1,7 +1,7 @@
 """A file on the node's disk that processes map beside the arena, for when all memory of the store is pinned.
 
-It has no name, so nothing of it can be left behind; it is sparse, and what an object takes is allocated before anybody
-writes there (a full disk is an error of the raylet's then, never a SIGBUS) and given back when the object is freed.
+It has no name, so nothing of it can be left behind, and it is sparse. What an object takes is allocated before anybody
+writes there, and given back when the object is freed. So a full disk is an error of the raylet's, never a SIGBUS.
 """
 
 from __future__ import annotations

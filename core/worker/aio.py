@@ -1,7 +1,7 @@
 """Actors with coroutine methods: the event loop runs on the main thread, and polls the session's sockets itself.
 
-asyncio waits in its selector, so the selector is where this process waits for everything: it holds the right to poll
-while it sleeps, reads what has come, makes tasks of the calls, and gives the right back while coroutines run. A call
+asyncio waits in its selector, so the selector is where this process waits for everything. It holds the right to poll
+while it sleeps, reads what has come and makes tasks of the calls. It gives the right back while coroutines run. A call
 and its reply cost no hand-over between threads: on a loop of its own thread they cost two, 40 µs and more. Replies of
 one turn of the loop travel together.
 

@@ -5,9 +5,9 @@ is free for others once it has said that nothing runs below it.
 
 A worker is a subreaper, so daemons that its tasks have started become its children, and nobody waits for those. A child
 that the user's code has made must be left to that code, which may want its exit status. The two are told apart by their
-session (that of setsid): a process is born into its parent's and can only leave it for one of its own number. So a
-child in a third session was born to another process, and was adopted. One that was adopted and has never changed its
-session (`program &` of a shell) cannot be told from the user's own: it is waited for when the worker ends.
+session (that of setsid). A process is born into its parent's session, and can only leave it for one of its own number.
+So a child in a third session was born to another process, and was adopted. An adopted child that has never changed its
+session (`program &` of a shell) cannot be told from the user's own. It is waited for when the worker ends.
 
 Rejected: knowing the processes that Python itself forks (system() of C forks too, and waits).
 """

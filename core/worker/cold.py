@@ -1,7 +1,7 @@
 """A worker in an interpreter of its own: what `hpc.core.runenv.interpreters` has started goes on as a worker here.
 
-It costs the imports that a forked worker finds done (a few hundred ms), and gains that libraries see the environment
-from their first import on.
+It costs the imports that a forked worker finds done, a few hundred ms. In return libraries see the environment from
+their first import on.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Waits of an actor's method that can only last for ever: for a call to the same actor that cannot run before the
-method that waits has returned.
+"""Waits of an actor's method that can only last for ever: it waits for a call to the same actor that must run after it.
 
 What is looked at are calls that this process has made itself, and that need the thread, or the event loop, that waits.
 Nobody else can give those calls a value. Other calls may be finished by another thread or process: they are waited for.

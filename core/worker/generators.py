@@ -1,7 +1,7 @@
-"""Running a generator: each item is told to the task's owner as soon as there is one; or, where the number of return
-values is known, the items are these.
+"""Running a generator: each item is told to the task's owner as soon as it is there. Where the number of return values
+is known, the items are these values.
 
-Items that come quickly travel together: a message goes out when some time has passed since the last one, or when the
+Items that come quickly travel together. A message goes out when some time has passed since the last one, or when the
 background thread's tick finds it. With a window the generator waits while too many of its items have not been taken.
 """
 
@@ -141,9 +141,9 @@ def run_generator(sender: ItemSender, value: Any) -> Packed:
 
 
 def static_returns(sender: ItemSender, value: Iterator[Any]) -> Packed:
-    """The return values of a task or call that has a fixed number of them and gave a generator: its items as far as
-    they come, packed one by one, so that they need not be in memory together. Those that do not come have its error;
-    items beyond them are not asked for. What may be retried as a whole is packed at its end."""
+    """The return values of a task or call that has a fixed number of them and gave a generator. They are its items as
+    far as they come, packed one by one, so that they need not be in memory together. Those that do not come have its
+    error; items beyond them are not asked for. What may be retried as a whole is packed at its end."""
     worker, msg = sender.worker, sender.msg
     packed, handed, room = Packed(), list[bytes](), MAX_VALUES_BYTES
     try:

@@ -1,7 +1,7 @@
 """The hook of a runtime environment: a function that runs once in each worker process, before its first task.
 
-It runs when the first code of a user's is wanted, so that it finds what tasks find: the driver's modules and directory,
-the session, the lease. Rejected: running it while the environment is made, where there is no session to speak to.
+It runs when the first code of a user's is wanted. So it finds what tasks find: the driver's modules and directory, the
+session, the lease. Rejected: running it while the environment is made, where there is no session to speak to.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Ending the user's code: KeyboardInterrupt in the task that the main thread runs, raised by a signal, but only in the
-user's code; in an actor's call only where it waits for the runtime.
+"""Ending the user's code: a signal raises KeyboardInterrupt in the task that the main thread runs, but only in the
+user's code. In an actor's call it is raised only where the call waits for the runtime.
 
 A signal's handler runs between any two instructions. Raised in the runtime's own code, an exception would leave a lock
-taken or a frame of messages half read; so where the handler finds the runtime at work (by the frames of the stack) it
-raises nothing. The wish stays: `check` raises it where the runtime waits for something, and the background thread sends
-the signal again until it is fulfilled or the task has ended. Sleeping and waiting for locks ends with a signal, as do
-loops over short functions written in C; what such a function does, it does to its end.
+taken or a frame of messages half read. So where the handler finds the runtime at work (by the frames of the stack) it
+raises nothing. The wish stays. `check` raises it where the runtime waits for something. The background thread sends the
+signal again until the wish is fulfilled or the task has ended. Sleeping and waiting for locks ends with a signal, as do
+loops over short functions written in C. Such a function itself runs to its end.
 
-The state of an actor outlives its calls, so they are not torn out of their code: they look at a flag, or get the
+The state of an actor outlives its calls, so calls are not torn out of their code. They look at a flag, or get the
 exception where they wait for others (`get`, `wait`, a generator's next item).
 """
 

@@ -224,8 +224,8 @@ class Loop:
         self.machine.send(src, done)
 
     def calls(self, src: Address, run: Calls) -> Iterator[tuple[bytes, bytes]]:
-        """The calls of a run in turn, but for those that were cancelled: their names and arguments. Who takes the next
-        has left what the one before gave in ``result`` and ``run_us``; it is left for sending then. Takes the lock."""
+        """The calls of a run in turn, but for those that were cancelled: their names and arguments. Before
+        it takes the next, the caller leaves what the last one gave in ``result`` and ``run_us``. Takes the lock."""
         executor, machine, lock, first = self.executor, self.machine, self.lock, run.task
         answer: CallsDone | None = None
         box: list[Message] = []

@@ -1,7 +1,7 @@
 """Making the calls of a run: one after the other, with one look at what they have in common.
 
-What each call has for itself is what its code can ask about (its context), what is remembered of it, and its outcome,
-which is left for sending before the next call begins (`loop.Loop.calls`): it may be a long one.
+Each call has three things of its own: what its code can ask about (its context), what is remembered of it, and its
+outcome. The outcome is left for sending before the next call begins (`loop.Loop.calls`): that may be a long one.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The processes of a node ignore SIGUSR1 and SIGUSR2, by which schedulers warn of a time limit, and SIGINT, about which
 the launcher decides. A signal that is ignored stays so in every program that is started; one with a handler of Python
-is back to its default there. So workers have handlers that do nothing, except for SIGINT while the user's code is at
-work: there it is a KeyboardInterrupt, as in any program. Forked children have the defaults.
+is back to its default there. So workers have handlers that do nothing. Only while the user's code is at work SIGINT is
+a KeyboardInterrupt, as in any program. Forked children have the defaults.
 """
 
 from __future__ import annotations

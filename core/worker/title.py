@@ -1,8 +1,8 @@
 """The name of a worker in ps and top: what it runs, as ``hpc::name``, or ``hpc::IDLE``.
 
-Both names of a process are set: the short one (15 bytes, of its main thread) and, in the place of its arguments, the
-long one, as far as that place goes. Changing them costs about 2 µs, so a task only compares its name with the last one,
-and a worker is called idle by its background thread, which has the time, once it has run nothing for a while.
+Both names of a process are set. The short one has 15 bytes and belongs to its main thread. The long one stands in the
+place of its arguments, as far as that place goes. Changing them costs about 2 µs, so a task only compares its name with
+the last one. A worker that has run nothing for a while is called idle by its background thread, which has the time.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Follower:
     """One follower of one job. `tail_lines`: begin that far from the end of the output (None: at its beginning).
 
     `submitted`: this very command submitted the job, so that without a terminal a signal to it is meant for the job.
-    Who only looks at a job leaves it alone.
+    A reader of its output leaves it alone.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Log files of any node of the session: which there are, and what is in them. What `hpc.util.state` and `hpc logs` use.
 
-The raylet of a node answers for its files, a bounded piece at a time, so nothing is read that nobody asked for. Whose
-file it is, and which part of it a task wrote, is known to the workers (see core/worker/record). Following a file asks
+The raylet of a node answers for its files, a bounded piece at a time, so nothing is read that nobody asked for. The
+workers know to whom a file belongs, and which part of it a task wrote (see core/worker/record). Following a file asks
 for what is new a few times a second: rejected were subscriptions, which a raylet would have to remember and end.
 """
 

@@ -140,8 +140,8 @@ class _Refused:
 
 
 def _answer(ref: Any) -> Any:
-    """Wait for the actor's answer. Who is interrupted withdraws the call: waiting on, it would take an item from those
-    who come after."""
+    """Wait for the actor's answer. A caller that is interrupted withdraws the call: a call that waits on would take an
+    item from later callers."""
     try:
         answer = hpc.get(ref)
     except BaseException:

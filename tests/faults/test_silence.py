@@ -63,7 +63,7 @@ def stopped(pid):
 
 
 def test_a_stall_heals_and_loses_nothing(tmp_path):
-    """So many heartbeats are missing that the node is suspect, but it is not dead yet."""
+    """Enough heartbeats are missing for the node to be suspect, and not enough for it to be dead."""
     gate = tmp_path / "gate"
     with local_nodes(2, config={"heartbeat_s": 0.2, "suspect_s": 0.8, "dead_s": 20.0, "fence_s": 15.0}):
         log = Log.options(scheduling_strategy=soft(2)).remote()
@@ -181,5 +181,5 @@ def test_times_in_the_wrong_order_are_refused(config, words):
 
 
 def test_times_follow_from_the_one_that_is_given():
-    assert fault_times({}) == (1.0, 10.0, 60.0, 45.0)
-    assert fault_times({"dead_s": 12}) == (1.0, 2.0, 12.0, 9.0)
+    assert fault_times({}) == (1.0, 2.0, 10.0, 60.0, 45.0)
+    assert fault_times({"dead_s": 12}) == (1.0, 2.0, 2.0, 12.0, 9.0)

@@ -151,7 +151,7 @@ def test_a_piece_for_which_there_is_no_memory_fails_its_pull_and_nothing_else(en
 
 
 def test_an_object_that_was_freed_while_it_is_sent_is_not_sent_on():
-    """Its memory is another's then. Who reads it hears that it is gone."""
+    """Its memory is another's then. Its reader hears that it is gone."""
     with two_nodes() as net:
         until(net, lambda: half(net))
         net.obj.freed = True

@@ -1,4 +1,4 @@
-"""Who needs much room at once gets it in bounded time, however busy others are with small things."""
+"""A request for much room at once is served in bounded time, however busy others are with small things."""
 
 from __future__ import annotations
 

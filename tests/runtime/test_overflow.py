@@ -1,4 +1,4 @@
-"""Who reads more than the store's memory gets room on disk, so that nobody waits for who waits for him."""
+"""A reader of more than the store's memory gets room on disk, so that no two readers wait for each other."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Bed(Protocol):
         """A command at the login node, as the user of the tests. Keyword arguments as of subprocess.run."""
 
     def as_user(self) -> dict[str, Any]:
-        """Who that user is, for subprocess: {} or user=, group=."""
+        """The user as subprocess wants it: {} or user=, group=."""
 
     def pids(self, host: str) -> list[int]:
         """All processes on a node."""

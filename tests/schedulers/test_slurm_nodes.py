@@ -67,7 +67,7 @@ def test_tasks_of_a_node_whose_processes_are_all_killed_are_retried_within_secon
 
 
 def patience(desk: Desk, dead_s: float) -> None:
-    """So long until silence means death."""
+    """The seconds until silence means death."""
     (desk.folder / "hpc.toml").write_text(f"[runtime]\ndead_s = {dead_s}\n")
 
 

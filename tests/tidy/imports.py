@@ -1,4 +1,4 @@
-"""Who imports whom inside the package, with imports at the top of files, inside functions and for types kept apart."""
+"""Imports inside the package: those at the top of files, those inside functions and those for types are kept apart."""
 
 from __future__ import annotations
 

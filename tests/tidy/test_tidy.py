@@ -20,7 +20,7 @@ MAX_FILE_LINES = 605
 LONGER = {"core/wire.py": 1140, "tests/runtime/test_links.py": 690}
 MAX_FUNCTION_LINES = 85
 
-#: Who may import whom inside the package: core knows nothing of the others, launchers nothing of the API and CLI.
+#: Which part may import which inside the package: core none of the others, launchers neither the API nor the CLI.
 FORBIDDEN = {"core", "launchers"}
 
 

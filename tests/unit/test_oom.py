@@ -1,4 +1,4 @@
-"""Whom the watchdog ends, what it says, and what counts as memory in use."""
+"""Which worker the watchdog ends, what it says, and what counts as memory in use."""
 
 from __future__ import annotations
 

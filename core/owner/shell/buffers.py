@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Buffer:
     """Bytes in this node's arena that nobody else sees until they are sealed.
 
-    ``view`` is writable. `seal` makes an object of the bytes. A buffer that is abandoned, left by a ``with`` statement
-    or dropped before gives its space back, when the last array or other view that was made of ``view`` is gone.
+    ``view`` is writable. `seal` makes an object of the bytes. A buffer may be abandoned, left by a ``with`` statement,
+    or dropped before that. It gives its space back when the last array or other view that was made of ``view`` is gone.
     """
 
     def __init__(self, client: Client, nbytes: int) -> None:

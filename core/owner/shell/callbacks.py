@@ -1,7 +1,8 @@
 """What is to be called when values have come: functions of futures and coroutines, outside the machine's lock.
 
-A thread that runs them does not begin anew when one of them waits and so reads the sockets: programs have as many as
-they like, and each would be a level deeper. Others may go on with the rest meanwhile.
+Callbacks may wait, and a thread that waits reads the sockets. A thread that already runs callbacks does not begin more
+of them then. Programs have any number of callbacks, and each would be a level deeper. Others may go on with the rest
+meanwhile.
 """
 
 from __future__ import annotations

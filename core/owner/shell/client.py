@@ -462,8 +462,8 @@ class Client:
     # -------------------------------------------------------------- time
 
     def tick_s(self) -> float:
-        """How long a poll may last. A process in which nothing can happen by itself (a worker or an actor that waits
-        for work, alone with its background thread) sleeps long: a node has a thousand of them."""
+        """How long a poll may last. A process in which nothing can happen by itself sleeps long: a worker or an actor
+        that waits for work, alone with its background thread. A node has a thousand of them."""
         machine, state = self.machine, self.machine.state
         still = (
             self.kind == "worker"

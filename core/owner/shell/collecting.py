@@ -1,13 +1,13 @@
 """Finalizers that use the session while the garbage collector has stopped the runtime in the middle of its own work.
 
-The collector runs in any thread, when something is made: also where the thread holds the client's lock. A `__del__` of
-the user's that makes a call to an actor then, to have it close what it has, would wait for its own thread for ever. So
-for the length of such a collection another lock stands in the place of the client's: other threads notice nothing, and
-to this one it says `Collecting`. What needs no answer is done a moment later instead.
+The collector runs in any thread, when something is made: also where the thread holds the client's lock. A user's
+`__del__` may make a call to an actor then, to have it close what it has. It would wait for its own thread for ever. So
+during such a collection another lock stands in the place of the client's. Other threads notice nothing, and to this
+thread it says `Collecting`. What needs no answer is done a moment later instead.
 
-Rejected: a lock that its holder can take again (the machine is between two states), and to hold the collector off
-whenever the lock is held (every call would pay for it, and a program that switches the collector on and off itself
-would find it in a state that it did not leave).
+Rejected: a lock that its holder can take again, since the machine is between two states. Rejected too: to hold the
+collector off whenever the lock is held. Every call would pay for it. A program that switches the collector on and off
+itself would find it in a state that it did not leave.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ HEAD_BATCH = 32
 
 @dataclass(eq=False)
 class Pending:
-    """A question that may have no answer yet. ``waiter`` needs one less when it has, or when the process that was
-    ``asked`` has ended; without an answer then, or when the session is gone, ``answer`` stays None."""
+    """A question that may have no answer yet. ``waiter`` needs one less when the answer comes, or when the process that
+    was ``asked`` has ended. In the second case, and when the session is gone, ``answer`` stays None."""
 
     number: int
     waiter: Waiter

@@ -1,7 +1,7 @@
 """A defect of the runtime itself: it is shown, and it ends the session of this process with the reason.
 
-After an exception in the middle of a step nobody knows what the machine's tables are worth, and what it should have
-answered nobody gets: to go on would be to hang, or to lose values and actors without a word.
+After an exception in the middle of a step the machine's tables may be wrong, and the answers that it should have given
+never come. To go on would be to hang, or to lose values and actors without a word.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Bringing several objects to this node at the same time: ahead of a `get` of a list, for `wait`, and the small ones
-among a task's arguments that its message had no room for.
+"""Several objects are brought to this node at the same time. That is done ahead of a `get` of a list, for `wait`, and
+for small arguments for which a task's message had no room.
 
-What is asked for ahead is pinned when it comes, as if it had been read before: the raylet can ask for it back. So few
-bytes are asked for at a time that this does not matter, and enough to keep several nodes busy.
+What is asked for ahead is pinned when it comes, as if it had been read before: the raylet can ask for it back. The
+bytes that are asked for at a time are few enough for that not to matter, and enough to keep several nodes busy.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Ahead:
 
 
 def ask_owners(line: Line, results: dict[bytes, Result]) -> None:
-    """Replace what is still at its owner by what that answers: so many bytes at a time as one message may carry, since
-    raylets on the way keep what has not been read yet."""
+    """Ask owners for values that are still with them, and put them into the results. At a time it asks for as many
+    bytes as one message may carry: raylets on the way keep what was not read yet."""
     missing = [ident for ident, result in results.items() if result.kind == AT_OWNER]
     machine = line.machine
     while missing:

@@ -1,9 +1,9 @@
 """What a forked child finds in place of its parent's connection: an error that says what to do.
 
 A child that is not executed anew (os.fork, multiprocessing's "fork") has copies of the parent's sockets, and locks in
-whatever state they were in.  If it used them, two processes would speak as one, and the raylet would drop both.  So in
-the child nothing is the current client, and the one that references know has a lock that nobody gets: all that it does
-begins with that.  The parent notices nothing, and pays nothing.
+whatever state they were in. If it used them, two processes would speak as one, and the raylet would drop both. So in
+the child nothing is the current client. The one that references know has a lock that nobody gets, and all that it does
+begins with that lock. The parent notices nothing, and pays nothing.
 
 A driver's child also closes its copies of the sockets, else the session would not see the driver leave before the
 child has ended.  A worker's child keeps them: as long as it lives its views of shared memory stay valid.

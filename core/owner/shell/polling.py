@@ -1,10 +1,10 @@
 """The right to poll: the thread that waits for something reads the sockets itself.
 
-Handing a reply from an I/O thread to the waiting thread costs 46-62 µs; so a lock names the thread that polls
-("take"). A thread that wants something tries it; on success it polls and dispatches until its own record is done.
-Otherwise it leaves its raw lock among the followers, looks again at its record AND at the poller's lock, and sleeps.
-Who stops polling releases the poller's lock first and wakes one follower then, so that no wake-up is lost. A
-background thread polls only when nobody else does, after a tick of 2 ms, and parks while someone polls for long.
+Handing a reply from an I/O thread to the waiting thread costs 46-62 µs; so a lock names the thread that polls ("take").
+A thread that wants something tries it; on success it polls and dispatches until its own record is done. Otherwise it
+leaves its raw lock among the followers, looks again at its record AND at the poller's lock, and sleeps. A thread that
+stops polling releases the poller's lock first and wakes one follower then, so that no wake-up is lost. A background
+thread polls only when nobody else does, after a tick of 2 ms, and parks while someone polls for long.
 """
 
 from __future__ import annotations

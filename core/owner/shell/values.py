@@ -135,7 +135,7 @@ class Values:
 
     def _wait_for_all(self, refs: Sequence[ObjectRef[Any]], timeout_s: float | None, deadline: float | None) -> None:
         """Until each of the references has a value. Raises what the first failed one holds as soon as one has failed.
-        The own ones are waited for one at a time, the last one first: when it is there most others are, and nobody has
+        The own ones are waited for one at a time, the last one first. When it is there most others are, and nobody has
         to count them."""
         client, machine = self._client, self.machine
         waiter = Waiter(0)
@@ -194,8 +194,8 @@ class Values:
                 self.load(ref._id, result)
 
     def _comes_soon(self, waiter: Waiter, deadline: float | None) -> bool:
-        """Whether all that is waited for is there within a moment. Mostly others' objects have a value that is only
-        to be asked for: that takes nobody's work, so a worker does not lend its CPU for it."""
+        """Whether all that is waited for is there within a moment. Mostly the owner of an object has its value and is
+        only to be asked for it. That takes nobody's work, so a worker does not lend its CPU for it."""
         soon = time.monotonic() + ASKED_S
         return self._client.polling.wait(waiter, soon if deadline is None else min(soon, deadline))
 
@@ -289,7 +289,7 @@ class Values:
         return self.load(ident, result, until)
 
     def admit(self, results: dict[bytes, Result]) -> list[Pin]:
-        """Pin the stored ones among a task's arguments, all or none; a result that was asked for, or had to be made
+        """Pin the stored ones among a task's arguments, all or none. A result that was asked for, or had to be made
         anew, replaces the one in ``results``. The pins count one view each for the caller."""
         ask_owners(self._client, results)
         while True:

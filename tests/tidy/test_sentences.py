@@ -1,0 +1,160 @@
+"""The sentences of docstrings are short: at most 25 words.
+
+A sentence ends with a full stop, an exclamation or question mark. Code and quoted texts are one word each. Blocks that
+are set in (code, examples, lists of fields) are not counted, and the items of a list are sentences of their own.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted(p for part in ("core", "hpc", "launchers", "templates") for p in (ROOT / part).rglob("*.py"))
+MOST_WORDS = 25
+#: Files that have longer ones still; a file that has none leaves the list, and none comes to it.
+LONGER: set[str] = {
+    "core/exceptions.py",
+    "core/node/keeper.py",
+    "core/node/witness.py",
+    "core/owner/channels.py",
+    "core/owner/machine.py",
+    "core/owner/shell/messaging.py",
+    "core/owner/shell/printed.py",
+    "core/sim/groups.py",
+    "core/sim/programs.py",
+    "core/sim/run.py",
+    "core/sim/steps.py",
+    "core/sim/worker.py",
+    "core/sim/world.py",
+    "core/wire.py",
+    "core/worker/executor.py",
+    "core/worker/loop.py",
+    "core/worker/main.py",
+    "core/worker/record.py",
+    "hpc/__init__.py",
+    "hpc/api/init.py",
+    "hpc/api/logging_config.py",
+    "hpc/api/objects.py",
+    "hpc/api/strategies.py",
+    "hpc/api/worker_env.py",
+    "hpc/cli/session.py",
+    "hpc/cli/session_status.py",
+    "hpc/cluster_utils.py",
+    "hpc/host/daemon.py",
+    "hpc/host/entry.py",
+    "hpc/host/find.py",
+    "hpc/host/jobs.py",
+    "hpc/host/server.py",
+    "hpc/job_submission.py",
+    "hpc/launch/archive.py",
+    "hpc/launch/fits.py",
+    "hpc/launch/follow.py",
+    "hpc/launch/run.py",
+    "hpc/launch/status_line.py",
+    "hpc/launch/submit.py",
+    "hpc/launch/work.py",
+    "hpc/settings/durations.py",
+    "hpc/settings/options.py",
+    "hpc/settings/sites.py",
+    "hpc/spi.py",
+    "hpc/state/folding.py",
+    "hpc/state/gather.py",
+    "hpc/state/terminal.py",
+    "hpc/state/trace.py",
+    "hpc/state/worker_logs.py",
+    "hpc/train/config.py",
+    "hpc/train/controller.py",
+    "hpc/train/loop.py",
+    "hpc/train/ranks.py",
+    "hpc/train/storage.py",
+    "hpc/train/torch.py",
+    "hpc/util/actor_pool.py",
+    "hpc/util/executor.py",
+    "hpc/util/joblib/backend.py",
+    "hpc/util/metrics.py",
+    "hpc/util/multiprocessing/pool.py",
+    "hpc/util/multiprocessing/results.py",
+    "hpc/util/multiprocessing/worker.py",
+    "hpc/util/node.py",
+    "hpc/util/state/__init__.py",
+    "hpc/util/submitit_plugin.py",
+    "launchers/dial_in.py",
+    "launchers/door.py",
+    "launchers/jobscript.py",
+    "launchers/joiner.py",
+    "launchers/joinfile.py",
+    "launchers/local/group.py",
+    "launchers/loop.py",
+    "launchers/node_group.py",
+    "launchers/ranks_run.py",
+    "launchers/run.py",
+    "launchers/scheduler.py",
+    "launchers/session.py",
+    "launchers/session_thread.py",
+    "launchers/signals.py",
+    "launchers/slurm/abandoned.py",
+    "launchers/slurm/commands.py",
+    "launchers/slurm/group.py",
+    "launchers/slurm/parts.py",
+    "launchers/timekeeper.py",
+    "launchers/yarn/commands.py",
+    "launchers/yarn/container.py",
+    "launchers/yarn/manager.py",
+    "launchers/yarn/scheduler.py",
+    "launchers/yarn/words.py",
+}
+#: What counts as one word, and where the next sentence begins.
+ONE_WORD = re.compile(r'``.*?``|`[^`]*`|"[^"]*"', re.DOTALL)
+END = re.compile(r"(?<=[.!?])[)\"']*\s+(?=\S)")
+SET_IN = re.compile(r"    |\S+(?: \S+)*[^\s.!?:]  +\S")
+ITEM = re.compile(r"^(?:[*-] |\d+\. )|(?:\A|(?<=[.:;]\n))\w+(?:, \w+)*: ", re.MULTILINE)
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def sentences(docstring: str) -> Iterator[str]:
+    """The sentences of a docstring, each on one line."""
+    for block in re.split(r"\n\s*\n", inspect.cleandoc(docstring)):
+        lines = [line for line in block.split("\n") if not SET_IN.match(line)]
+        for item in ITEM.split("\n".join(lines)):
+            codes: list[str] = []
+
+            def keep(match: re.Match[str], codes: list[str] = codes) -> str:
+                codes.append(match[0])
+                return f"\0{len(codes) - 1}\0"
+
+            for sentence in END.split(ONE_WORD.sub(keep, item)):
+                whole = re.sub(r"\0(\d+)\0", lambda match, codes=codes: codes[int(match[1])], sentence)
+                if text := " ".join(whole.split()):
+                    yield text
+
+
+def words(sentence: str) -> int:
+    """How many words a sentence has."""
+    return sum(1 for word in ONE_WORD.sub("x", sentence).split() if re.search(r"\w", word))
+
+
+def longer(text: str) -> list[str]:
+    """The sentences of a module's docstrings that are too long."""
+    docstrings = [ast.get_docstring(n) for n in ast.walk(ast.parse(text)) if isinstance(n, DOCUMENTED)]
+    return [s for docstring in docstrings if docstring for s in sentences(docstring) if words(s) > MOST_WORDS]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sentences_are_short(path: Path) -> None:
+    name, found = str(path.relative_to(ROOT)), longer(path.read_text())
+    if name in LONGER:
+        assert found, f"{name} has no long sentence left: take it from the list"
+    else:
+        assert not found, f"{name}: more than {MOST_WORDS} words: {found}"
+
+
+def test_long_sentences_are_seen() -> None:
+    many = " ".join(["word"] * 25)
+    assert longer(f'"""{many} ``a b c`` more. Short one."""') == [f"{many} ``a b c`` more."]
+    assert not longer(f'"""{many[5:]} ``a b c``. {many}! "{many}"\n\n    {many} {many}\n\n* {many}\n* {many}\n"""')

@@ -83,6 +83,14 @@ def granted_gpus(environ: Mapping[str, str], grant_env: Sequence[str], root: str
     return device_files(root) or nvml_devices(root)
 
 
+def switches_above(environ: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
+    """The switches between the top of the network and this node, from a variable like root.s1.NODE; none: ()."""
+    for name in names:
+        if environ.get(name):
+            return tuple(part for part in environ[name].split(".")[:-1] if part)
+    return ()
+
+
 def parse_devices(value: str) -> tuple[str, ...]:
     """The ids of a list like "0,1", "0-3", "GPU-8a5f…", "MIG-…"; -1 or none ends it, as for CUDA."""
     ids: list[str] = []

@@ -132,6 +132,8 @@ class NodeSpec:
     gateway: bool = False
     #: the job that the session runs in, "scheduler" and "job_id"; empty outside any
     allocation: dict[str, str] = field(default_factory=dict)
+    #: the switches above this node, from the top down, where the scheduler says so
+    switches: tuple[str, ...] = ()
     time_left_s: float | None = None
     #: time.monotonic() when `time_left_s` was true
     started_at: float = field(default_factory=time.monotonic)

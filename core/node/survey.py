@@ -53,6 +53,7 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
         driver_host=start.driver_host,
         gateway=start.gateway,
         allocation=start.allocation,
+        switches=detect.switches_above(os.environ, start.grant_env.get("topology", ())),
         time_left_s=start.time_left_s,
     )
     if start.mode != "ranks":

@@ -13,6 +13,8 @@ from typing import Any
 
 PREFIXES = ("hpc.io/", "ray.io/")
 NODE_ID, HOST, ACCELERATOR = "hpc.io/node-id", "hpc.io/host", "hpc.io/accelerator-type"
+#: The switch that a node is connected to, and the way down to it from the top of the network.
+SWITCH, NETWORK_PATH = "hpc.io/switch", "hpc.io/network-path"
 
 _KEY = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
@@ -75,9 +77,19 @@ def show_selector(selector: Sequence[Sequence[Any]]) -> str:
     return ", ".join(f"{key} {op} ({', '.join(values)})" if values else f"{key} {op}" for key, op, values in selector)
 
 
-def node_labels(given: Mapping[str, str], node: int, host: str, accelerator: str) -> dict[str, str]:
-    """The user's labels and the runtime's own, both also under the other prefix."""
+def _as_value(text: str) -> str:
+    """The text as a label's value: what no value may have becomes a dash."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")
+
+
+def node_labels(
+    given: Mapping[str, str], node: int, host: str, accelerator: str, switches: Sequence[str] = ()
+) -> dict[str, str]:
+    """The user's labels and the runtime's own, both also under the other prefix. switches: from the top down."""
     labels = {NODE_ID: str(node), HOST: host}
+    if switches:
+        labels[SWITCH] = _as_value(switches[-1])
+        labels[NETWORK_PATH] = _as_value(".".join(switches))
     if accelerator:
         labels[ACCELERATOR] = accelerator
     labels.update(given)

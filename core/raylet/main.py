@@ -82,7 +82,8 @@ class Raylet:
         size = self.arena.size_bytes
         totals = node_totals(spec, size)
         host = socket.gethostname()
-        labels = node_labels(spec.overrides.labels, spec.node, host, gpu_kind() if spec.gpus else "")
+        kind = gpu_kind() if spec.gpus else ""
+        labels = node_labels(spec.overrides.labels, spec.node, host, kind, spec.switches)
         if labels.get(ACCELERATOR):
             totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
         info = NodeInfo(

@@ -47,6 +47,7 @@ from hpc.launchers.slurm.parts import Alike, grants, parts_of, shares_from_env
 GRANT_ENV = {
     "cpus": ["SLURM_CPUS_ON_NODE"],
     "gpus": ["SLURM_STEP_GPUS"],  # not SLURM_JOB_GPUS: those are the batch host's
+    "topology": ["SLURM_TOPOLOGY_ADDR"],
 }
 KILL_AFTER_S = 3.0  # srun gets so long to end its tasks after SIGTERM
 LAST_WORDS = 12

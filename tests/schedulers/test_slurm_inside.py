@@ -215,3 +215,23 @@ def test_sigterm_ends_the_script_and_everything(desk: Desk) -> None:
     code, _ = finish(process)
     assert code == 128 + signal.SIGTERM
     nothing_left(desk)
+
+
+SWITCHES = """
+    import hpc
+    hpc.init()
+    labels = sorted((node["NodeName"], node["Labels"]) for node in hpc.nodes())
+    print("switches", {host: (its["hpc.io/switch"], its["hpc.io/network-path"]) for host, its in labels})
+    host = hpc.remote(lambda: __import__("os").uname().nodename).options(label_selector={"hpc.io/switch": "s2"})
+    print("ran on", hpc.get(host.remote()))
+"""
+
+
+def test_nodes_have_labels_of_their_switches(desk: Desk) -> None:
+    """The bed's network has two switches, with half of the nodes each, below one root."""
+    desk.script("switches.py", SWITCHES)
+    done = desk.salloc(4, sys.executable, "switches.py")
+    hosts = desk.bed.hosts
+    above = {host: ("s1" if i < 2 else "s2", "root.s1" if i < 2 else "root.s2") for i, host in enumerate(hosts)}
+    assert f"switches {above}" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.partition("ran on ")[2].strip() in hosts[2:]

@@ -162,7 +162,7 @@ class GetTimeoutError(HpcError, TimeoutError):
 
 
 class ChannelEnded(HpcError):
-    """Nothing more can be read from a channel, or sent: it was closed or refused, or (``lost``) the process at its
+    """Nothing more can be read from a channel, or sent: it was closed or refused. Or (``lost``) the process at its
     other end has ended, and what that had sent last may be missing."""
 
     def __init__(self, text: str, lost: bool = False) -> None:

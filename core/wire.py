@@ -77,10 +77,10 @@ class Registered(Message, tag=2):
 
 
 class LeaseRequest(Message, tag=3):
-    """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received:
-    an absolute demand, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease lasts;
-    ``placement`` only has to be free at the moment of placement, and the node must last ``time_s``. ``ticket`` is
-    non-zero where the head chose the node. One that is ``patient`` waits there for its share."""
+    """A submitter wants ``count`` more workers of one resource shape, beyond the ``seen`` grants that it has received.
+    The demand is absolute, so that repeating it or crossing a grant does no harm. ``held`` is kept while the lease
+    lasts; ``placement`` only has to be free at the moment of placement, and the node must last ``time_s``. ``ticket``
+    is non-zero where the head chose the node. One that is ``patient`` waits there for its share."""
 
     req: int
     owner: Address
@@ -131,8 +131,8 @@ class LeaseReturn(Message, tag=7):
 
 
 class LeaseReclaim(Message, tag=8):
-    """The raylet asks a submitter to return leases that it does not use; those named in ``leases`` as soon as what is
-    queued at them is done, even if it has more to do."""
+    """The raylet asks a submitter to return leases that it does not use. Those named in ``leases`` follow as soon as
+    what is queued at them is done, even if it has more to do."""
 
     node: int
     leases: list[int] = []
@@ -218,8 +218,8 @@ class Unpin(Message, tag=19):
 
 
 class Free(Message, tag=20):
-    """The owner says that nobody holds these objects any more. With ``writer``, a process of the node that has ended:
-    only what that one has written, for the owner has not heard of it, and another process may write them again."""
+    """The owner says that nobody holds these objects any more. With ``writer``, a process of the node that has ended,
+    it means only what that one has written. The owner has not heard of it, and another process may write them again."""
 
     idents: list[bytes]
     writer: int = 0
@@ -859,7 +859,7 @@ class KvKeys(Message, tag=96):
 
 
 class PrepareEnv(Message, tag=183):
-    """Set up this environment of workers, before a task needs it: a driver to the head, which answers and tells the
+    """Set up this environment of workers, before a task needs it. A driver asks the head, which answers and tells the
     raylets of all nodes that take work. One that fails does so again for the first task, which says why."""
 
     req: int
@@ -912,9 +912,9 @@ class KvWatch(Message, tag=180):
     """What has changed since version ``seen`` of the key, or with ``prefix`` of the keys that begin with it? Answered
     when something has, which may be never. ``seen`` 0: the asker knows of no key, and wants those that there are.
 
-    The answer's data is msgpack: the version up to which the asker knows all now; all keys that there are, or None,
-    where the asker is to know others no more; and (key, version, value) of what has changed, the value None if it is
-    gone."""
+    The answer's data is msgpack. It has the version up to which the asker knows all now. Then come all keys that there
+    are, or None where the asker is to know others no more. Last comes (key, version, value) of what has changed, the
+    value None if it is gone."""
 
     req: int
     namespace: str

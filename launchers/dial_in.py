@@ -1,14 +1,14 @@
 """A group of nodes that dial in: for schedulers that start processes elsewhere without a way to speak to them.
 
-The first node is a process of this machine, as in `LocalGroup`. The others are started by the scheduler, or by
-`_call`, as the program of joiner.py: they read the join file, which only this user can read, and come to the door
-(door.py), a process beside this one. Each rank has a socket pair: the session speaks to one end as to the pipes of any
-supervisor, and the door connects the other with the joiner that shows the key and names the rank. What the
-session says before a node has dialed in waits in that socket.
+The first node is a process of this machine, as in `LocalGroup`. The others are started by the scheduler, or by `_call`,
+as the program of joiner.py. They read the join file, which only this user can read. They come to the door (door.py), a
+process beside this one. Each rank has a socket pair. The session speaks to one end as to the pipes of any supervisor.
+The door connects the other end with the joiner that shows the key and names the rank. What the session says before a
+node has dialed in waits in that socket.
 
 A rank that has come and gone does not come again: its socket has ended, and with it the node.
-Rejected: the supervisors' own sockets on the network (the keys of all nodes go over them: they need CURVE), the key
-in an environment or on a command line (both are shown by schedulers and ps).
+Rejected: the supervisors' own sockets on the network: the keys of all nodes go over them, so they need CURVE. Rejected
+too: the key in an environment or on a command line, which schedulers and ps show.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ class _Ranks:
 
 
 def main() -> NoReturn:
-    """The door of a group: its order is the first line of stdin, a second one lets nobody in any more, and it ends with
-    the end of stdin."""
+    """The door of a group. Its order is the first line of stdin, and a second line lets nobody in any more. It ends
+    with the end of stdin."""
     from hpc.core.node.process import set_name
     from hpc.launchers.door import open_door
     from hpc.launchers.joinfile import JoinFileError

@@ -1,8 +1,8 @@
 """Where nodes on other machines come in: a process that listens on the network, beside whoever drives a session.
 
-It knows nothing of sessions. Whoever shows the key of the join file is connected to a socket of this machine, and bytes
-go both ways: what would be written to a supervisor here, and what that would answer. Which socket, its owner says:
-the host's, which makes a node of it (hpc/host), or that of one rank of a group (dial_in.py). The connections are
+It knows nothing of sessions. A process that shows the key of the join file is connected to a socket of this machine.
+Bytes go both ways: what would be written to a supervisor here, and what that would answer. Which socket, its owner
+says: the host's, which makes a node of it (hpc/host), or that of one rank of a group (dial_in.py). The connections are
 those of `hpc.core.net.links` (CURVE with an allow-list, sessions that survive reconnects), so nothing is lost or said
 twice.
 

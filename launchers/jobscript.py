@@ -1,5 +1,5 @@
-"""What job scripts of all schedulers have in common: the user's lines of --setup, the first of which that fails ends
-the job and is named.
+"""What job scripts of all schedulers have in common: the user's lines of --setup. The first of them that fails ends the
+job and is named.
 
 A trap, not `set -e`: files that such a line reads (`module`, conda's activation, /etc/profile) are not written for it.
 """

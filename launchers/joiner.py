@@ -3,7 +3,7 @@
 The process starts a supervisor, as a launcher would, and passes on what it and whoever drives the session say to each
 other. It ends with the node; the node ends with it, with the session, and when nothing was heard from there for 30 s.
 
-As a program (`main`) it is one rank of a group whose nodes dial in (dial_in.py): the join file is named on the command
+As a program (`main`) it is one rank of a group whose nodes dial in (dial_in.py). The join file is named on the command
 line, and may come later than this process.
 """
 
@@ -189,7 +189,8 @@ def _leave_session() -> None:
 
 
 def join_group(path: str, rank: int, *, file_s: float, answer_s: float, ignored: Sequence[signal.Signals] = ()) -> int:
-    """Be the node `rank` of a group until it ends: 0 when it was told to end, 1 when it never was part of the session.
+    """Be the node `rank` of a group until it ends. Returns 0 when it was told to end, 1 when it never was part of the
+    session.
 
     file_s: how long the join file may take to be there. answer_s: how long the first answer may take.
     """

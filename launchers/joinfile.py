@@ -1,7 +1,8 @@
 """The file by which other machines join a session: where it listens, and the keys that prove who may.
 
-It is a secret: whoever can read it can run code as its user. So it is written with mode 0600, read only where nobody
-else could have read or written it, never put on a command line or into the environment, and removed with the session.
+It is a secret: whoever can read it can run code as its user. So it is written with mode 0600, and read only where
+nobody else could have read or written it. It is never put on a command line or into the environment, and it is removed
+with the session.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ place that may ask a scheduler while a session runs, and one idea of how long to
 One thread waits. Others may touch the session inside `hold()`, which is the lock that the loop takes for its work, but
 not while it waits. Nothing here ends a session: that is for policies, by `session.begin_stop`.
 
-Rejected: asyncio (100 ms of imports at the start of every `hpc-launch`, and a notebook's loop is busy while a cell
-runs); callbacks of the session itself (who waits must know when the next timer is).
+Rejected: asyncio: its imports take 100 ms at the start of every `hpc-launch`, and a notebook's loop is busy while a
+cell runs. Rejected too: callbacks of the session itself, since a waiter must know when the next timer is.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What every way of starting supervisors shares: groups of nodes and the pipes to them.
 
-A *group* is a number of supervisors that were started together and read the same broadcast: the N processes
-of `LocalGroup`, or one step of a job with a task per node.  A subclass says how to start it, whether it still runs
-and how to end it by force; the pipes, the lines and the pending bytes are handled here, so that
-`launchers.session.Session` sees all schedulers alike.
+A *group* is a number of supervisors that were started together and read the same broadcast. It is the N processes of
+`LocalGroup`, or one step of a job with a task per node. A subclass says how to start it, whether it still runs and how
+to end it by force. The pipes, the lines and the pending bytes are handled here, so that `launchers.session.Session`
+sees all schedulers alike.
 
 A subclass has `_launch() -> list[Channel]`, `poll()` and `kill()`, and may override `start_fields()`,
 `host_of()` and `describe()`.  Nothing here blocks.
@@ -143,7 +143,7 @@ class NodeGroup(ABC):
         """Ends by force what still runs; returns at once, `poll` tells the rest."""
 
     def leave(self) -> None:
-        """All nodes of the group have ended or cannot be reached: nothing of it is waited for any more, and there is
+        """All nodes of the group have ended or cannot be reached. Nothing of it is waited for any more, and there is
         nothing to clear up."""
         self.kill()
 

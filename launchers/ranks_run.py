@@ -3,9 +3,9 @@
     session = Session(LocalGroup(2), mode="ranks", ...)
     code = RanksRun(session, ["train.py", "--epochs", "3"], per_node=2).run()
 
-Every line comes with its rank, `[rank 3] text`.  After the first rank that fails the others get SIGTERM and
-5 s later SIGKILL, as under torchrun; `RanksRun.failure` keeps what that first rank last wrote to stderr, so that it
-can be shown last, below the noise of those that only failed after it.
+Every line comes with its rank, `[rank 3] text`. After the first rank that fails the others get SIGTERM and 5 s later
+SIGKILL, as under torchrun. `RanksRun.failure` keeps what that first rank last wrote to stderr. So it can be shown last,
+below the noise of those that only failed after it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one place that runs a scheduler's commands: bounded in time, never through a shell.
 
-Everything that may hang (a controller that does not answer, a file system that stalls) gets a time limit here,
-so that no caller can forget it. Rejected: a retry loop inside (callers know whether asking twice is harmless;
-submitting twice is not).
+A controller may not answer, and a file system may stall. Everything that may hang gets a time limit here, so that no
+caller can forget it. Rejected: a retry loop inside (callers know whether asking twice is harmless; submitting twice is
+not).
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _answer(
 
 @contextmanager
 def while_waiting(told: Callable[[float, str], object]) -> Iterator[None]:
-    """Within, `told` is called every few seconds while a command has no answer: how long it is waited for, and the last
-    line of its stderr. For a person at a terminal, of whom there is one."""
+    """Within, `told` is called every few seconds while a command has no answer. It hears how long the command is waited
+    for, and the last line of its stderr. For a person at a terminal, of whom there is one."""
     global _waiting
     before, _waiting = _waiting, told
     try:

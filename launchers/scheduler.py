@@ -4,10 +4,10 @@ A scheduler is one folder beside this file and one class that has the methods of
 there are. Whoever launches, follows or cancels a job speaks to this face and names none. `NodeSource` is the smaller
 part, which this machine has too: it grants nodes and takes no jobs.
 
-Methods that start or ask run commands of the scheduler and are bounded in time; `Inquiry` alone does not wait for an
+Methods that start or ask run commands of the scheduler and are bounded in time. `Inquiry` alone does not wait for an
 answer, for whoever has more to look after. The others are pure.
-Rejected: a base class (schedulers share no code, only these promises); one method per command (the questions differ:
-what is one command for one scheduler is two for another, or a request to a web server).
+Rejected: a base class: schedulers share no code, only these promises. Rejected too: one method per command. What is one
+command for one scheduler is two for another, or a request to a web server.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One session, from the start of its supervisors to the end of the last: the launcher's side of bootstrap.
 
-The first group has the head, on its rank 0.  As nodes say hello their versions are compared with this
-process's, their public keys are given to the head's supervisor (`admit`), then the head's address to them
-(`welcome`); a node is ready when its raylet has registered.  Nodes that end, and why, are noticed by the end of
-their streams, which supervisors keep open until nothing of the node is left.
+The first group has the head, on its rank 0. As nodes say hello their versions are compared with this process's. Their
+public keys are given to the head's supervisor (`admit`), then the head's address to them (`welcome`). A node is ready
+when its raylet has registered. Nodes that end, and why, are noticed by the end of their streams, which supervisors keep
+open until nothing of the node is left.
 
 Usable in two ways: blocking (`start`, `wait_ready`, `stop`), and driven by `launchers.loop.SessionLoop`.  One thread at
 a time.
@@ -82,8 +82,8 @@ class SessionNode:
 class Event:
     """Something for the status line.
 
-    kind: "start" means that a group was started, "restarted" that a head was killed and another one works, "lost" that
-    a node is gone that was not told to stop. "noise" is other output of the launch, for -v.
+    kind: "start" means that a group was started, and "restarted" that a head was killed and another one works. "lost"
+    means that a node is gone that was not told to stop. "noise" is other output of the launch, for -v.
     """
 
     kind: EventKind

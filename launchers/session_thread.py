@@ -1,10 +1,10 @@
 """A session that a thread keeps reading, for a process whose own threads do something else.
 
-The thread turns the session's loop; each other use of the session is inside `hold()`: the loop's lock, which it does
+The thread turns the session's loop. Each other use of the session is inside `hold()`: the loop's lock, which it does
 not keep while it waits.
 
-Rejected: waiting under the lock (each other call then waits for up to a tick), and an asyncio task (a notebook's loop
-is busy while a cell runs).
+Rejected: waiting under the lock, since each other call then waits for up to a tick. Rejected too: an asyncio task,
+since a notebook's loop is busy while a cell runs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Signals as data: handlers only note them, and wake a select loop through a pipe.
 
-Rejected: KeyboardInterrupt (it comes between any two instructions, also inside the clearing up), signalfd (not in
-Python's library before 3.13 in any form, and a blocked mask is inherited by every child).
+Rejected: KeyboardInterrupt, which comes between any two instructions, also inside the clearing up. Rejected too:
+signalfd, which is not in Python's library before 3.13 in any form. A blocked mask is inherited by every child.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """How long a job lasts still: asked of its scheduler again and again, because users and admins change limits.
 
-`TimeLimit` is pure: what is known, and when to ask. `Timekeeper` asks, in a session's loop, tells the session's nodes
-the seconds that remain, and does what is to be done so and so long before the end. Nothing is done on an old answer,
-unless the scheduler does not give a new one. (A job that was suspended has more time left than its clock says.)
+`TimeLimit` is pure: what is known, and when to ask. `Timekeeper` asks, in a session's loop. It tells the session's
+nodes the seconds that remain, and does what is to be done so and so long before the end. Nothing is done on an old
+answer, unless the scheduler does not give a new one. (A job that was suspended has more time left than its clock says.)
 
-Rejected: the end as a time of day (clocks of nodes differ, and a suspension moves it); waiting for the scheduler's own
-signal (not all send one, and none tells that a limit was extended).
+Rejected: the end as a time of day, for clocks of nodes differ, and a suspension moves it. Rejected too: waiting for the
+scheduler's own signal. Not all send one, and none tells that a limit was extended.
 """
 
 from __future__ import annotations

@@ -7,11 +7,11 @@ below becomes its own. It ends that, removes the directory and tells the launche
 the end of that stream means that the node is clean. The other way round, the supervisor gets SIGTERM when its keeper
 dies, and stops in order.
 
-When all is clear a keeper may become another program, which its supervisor named: one that sees to the end of the job
+When all is clear a keeper may become another program, which its supervisor named. That one sees to the end of the job
 when the launcher is gone without a word.
 
-Only if both are killed at once, with SIGKILL, can a directory (never a process of ours) stay behind;
-`rundir.sweep` takes it away at the next start.
+Only if both are killed at once, with SIGKILL, can a directory stay behind, and never a process of ours. `rundir.sweep`
+takes the directory away at the next start.
 
 Rejected: a janitor beside the supervisor that looks for a mark in environments, since forked processes carry their
 parent's. Rejected too: leaving it to the scheduler, since many sites run without job containers.
@@ -39,9 +39,8 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int) -> int:
     """Runs `body` in a child, ends what it leaves behind and returns an exit code (128+N for a signal).
 
-    `body` is given the descriptor of a pipe: it writes the paths there, one a line, that must not outlive it, and
-    maybe what this process is to `become`.
-    The process that calls this is for nothing else; it must have one thread.
+    `body` is given the descriptor of a pipe. It writes there the paths, one a line, that must not outlive it, and maybe
+    what this process is to `become`. The process that calls this is for nothing else; it must have one thread.
     """
     become_subreaper()
     set_name("hpc-keeper")

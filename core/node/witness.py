@@ -3,8 +3,9 @@
 A scheduler that ends a job signals every process of it, Ctrl-C and `timeout` every process of a group; `kill` and its
 like signal one. What was sent to all has reached the user's program already: a second SIGTERM would interrupt what
 the program does upon the first. So a small process waits beside the program for what comes to it, and says so.
-Rejected: the sender's pid (a scheduler's daemon sends both kinds), looking for the signal in /proc/PID/status (it is
-pending for microseconds), the program where only we can reach it (no place is out of reach of a cgroup's end).
+Rejected: the sender's pid, for a scheduler's daemon sends both kinds; looking for the signal in /proc/PID/status, where
+it is pending for microseconds. Rejected too: the program where only we can reach it, for no place is out of reach of a
+cgroup's end.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Messages between two processes of a session, in order, with back-pressure; the end of the other is an event. Pure.
 
 A process listens under a name, another opens a channel to it: from then on both may send. Messages go the way that all
-frames go, directly or by the raylets, and the way may change while they are on it: they are numbered, and put in order
-here. What a channel's reader has taken is told as a sum, now and then; a sender stops when `WINDOW_BYTES` more are on
-their way or wait to be read. So a reader that is slow holds up its sender, and nobody's memory.
+frames go, directly or by the raylets, and the way may change while they are on it. So they are numbered, and put in
+order here. What a channel's reader has taken is told as a sum, now and then. A sender stops when `WINDOW_BYTES` more
+are on their way or wait to be read. So a reader that is slow holds up its sender, and nobody's memory.
 
 A channel ends when one side closes it: what was sent before is still read. It ends as well when the process at the
-other end does, or its node: what that had sent may be lost then, and the channel says so.
+other end does, or its node. What that process had sent may be lost then, and the channel says so.
 """
 
 from __future__ import annotations

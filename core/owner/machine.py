@@ -299,8 +299,8 @@ class OwnerMachine:
     # -------------------------------------------------------------- the order: deaths
 
     def process_gone(self, addr: Address) -> None:
-        """A process is gone: questions to it have no answer, then what it owned is lost, then the actors that it
-        created, with the calls to them, then channels to it."""
+        """A process is gone. Questions to it have no answer, then what it owned is lost. Then the actors that it
+        created are lost, with the calls to them, then channels to it."""
         self.state.gone.add(addr)
         self.outbox.pop(addr, None)
         self.on_gone(addr)
@@ -309,8 +309,9 @@ class OwnerMachine:
         self.channels.process_gone(addr)
 
     def node_gone(self, node: int, why: str, cause: LostCause = "node") -> None:
-        """A node is gone: the workers there first, then its processes, its copies and its holds, then demands that may
-        have been forwarded to it, then the actors whose owner was there, then channels to there."""
+        """A node is gone. First its workers are lost, then its processes, its copies and its holds. Then demands that
+        may have been forwarded to it are asked anew. Last are the actors whose owner was there, and channels to
+        there."""
         self.state.gone_nodes[node] = why
         self.leases.node_gone(node, why, cause)
         for addr in self.objects.met_on(node):

@@ -2,7 +2,7 @@
 
 Beside them are tasks that need a whole node: they find no room unless it is kept for them.
 
-Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too; a task
+Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too. A task
 in a group gives its value, or says that the group was removed, and then it was. Checked when the faults have ended:
 whatever has room is reserved. At the end nobody holds a bundle. Heads may die beside this: what was asked of one that
 died is asked again, as a real driver does.

@@ -1,8 +1,8 @@
 """What the simulated tasks and actors do: programs as data, and their submission.
 
-A task's program says how long it runs, what it returns, which tasks it submits and waits for itself, and what it
-does with the references among its arguments. Values are numbers that can be checked: a task's value is its own number
-plus those of its arguments, of what it read, and of its children.
+A task's program says how long it runs, what it returns, and which tasks it submits and waits for itself. It also says
+what the task does with the references among its arguments. Values are numbers that can be checked. A task's value is
+its own number plus those of its arguments, of what it read, and of its children.
 """
 
 from __future__ import annotations

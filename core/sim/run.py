@@ -1,7 +1,7 @@
 """One simulated run: a random workload with random faults, then no more faults, then everything must have ended.
 
-Checked on the way: no node grants more than it has. Checked at the end: each task gave its one right value or an error
-that the faults explain, calls ran in order, and all tables are empty.
+Checked on the way: no node grants more than it has. Checked at the end: each task gave its one right value, or an error
+that the faults explain. Calls ran in order, and all tables are empty.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ EXITED = system_error("ActorDiedError", "it called exit_actor()")
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A task, call or constructor while it runs: ``met`` are the references found in its arguments, ``values`` what it
+    """A task, call or constructor while it runs. ``met`` are the references found in its arguments, ``values`` what it
     read, ``views`` the memory that it reads."""
 
     src: Address
@@ -98,7 +98,7 @@ class Steps:
         self.world.flush(self.process, everything=True)
 
     def _admit(self, job: Job, results: dict[bytes, Result]) -> None:
-        """What the task reads stays in memory until it ends; what is lost is made anew first, and what had no room in
+        """What the task reads stays in memory until it ends. What is lost is made anew first, and what had no room in
         the task's message is asked for."""
         away = [ident for ident, result in results.items() if result.kind == AT_OWNER]
         if away:

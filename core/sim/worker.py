@@ -1,7 +1,7 @@
 """The simulated worker: it runs the programs of tasks and actors in virtual time.
 
-What runs next, what is given back, when an outcome is sent and when the process ends is decided by the code that
-decides it in production (`hpc.core.worker.loop`).
+The code of production (`hpc.core.worker.loop`) decides what runs next, what is given back, when an outcome is sent and
+when the process ends.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ class World:
         self.streams.pause(length_s)
 
     def kill_node(self, number: int, silently: bool = False) -> None:
-        """A node ends with all its processes; the head is told, or has to find out: where its number is even the
+        """A node ends with all its processes. The head is told, or has to find out. Where the node's number is even the
         machine lives on and refuses connections, else nothing comes from it any more."""
         node = self.nodes[number]
         if not node.alive:

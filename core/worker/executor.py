@@ -1,7 +1,7 @@
 """What a worker has been sent and has not run yet: a pure queue with the rules of order.
 
 Tasks run in the order of arrival. Calls of one caller to one concurrency group of the actor run in the order of their
-sequence numbers: one that overtook another waits, and a Skip stands for one that will never come. Calls without a
+sequence numbers. One that overtook another waits, and a Skip stands for one that will never come. Calls without a
 number (out-of-order actors) run as they come.
 """
 

@@ -1,16 +1,16 @@
 """What a worker does between the messages that come and the user's code that it runs: the pure part of its loop.
 
-It says what is given back to its owners, when an outcome is sent and with which others, and when the process may end;
-the queue with the rules of order is a part of it (`executor`). Its shells (`main`, `actor`, `runs`) run the user's
+It says what is given back to its owners, when an outcome is sent and with which others, and when the process may end.
+The queue with the rules of order is a part of it (`executor`). Its shells (`main`, `actor`, `runs`) run the user's
 code, poll, and hold the lock; the simulator drives the same code in virtual time. Methods are called with the lock
 held, but for those that say that they take it.
 
 *What runs next* is the first of `ready`. Where nothing is there, `idle` says whether the process ends.
 
-*Outcomes.* Those of short tasks wait for the next ones', so that they travel together, until nothing is left to run;
-after a longer one all are sent at once. An outcome does not go before the owners of the references that were among the
-arguments, and that this process still holds, know of this node: its caller lets go of them when it comes. A process
-that is wanted no more ends when none waits for that, and nobody needs what it owns.
+*Outcomes.* Those of short tasks wait for the next ones', so that they travel together, until nothing is left to run.
+After a longer task all are sent at once. An outcome waits until the owners of references among its arguments know of
+this node, where this process still holds the references. Its caller lets go of them when it comes. A process that is
+wanted no more ends when none waits for that, and nobody needs what it owns.
 
 *Given back* is what waits here unbegun while the user's code waits for others, or runs for long.
 """

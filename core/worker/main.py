@@ -217,7 +217,7 @@ class Worker:
             self.client.send_left()
 
     def on_background(self) -> None:
-        """On the background thread, while the main thread computes: if a task runs long, return the tasks queued behind
+        """On the background thread, while the main thread computes. If a task runs long, return the tasks queued behind
         it; if it was cancelled, signal it again."""
         self.interrupter.again()
         now, loop = time.monotonic(), self.loop

@@ -1,8 +1,8 @@
 """What a worker has run lately: a bounded ring of events, told to whoever asks. One append per task, nothing is sent.
 
-How far the worker's log files had been written is noted at the end of a task, except of those that are so short that
-asking the kernel twice would show: these share the part of the log up to the next mark. So each event belongs to a part
-of the log, together with the short ones beside it. HPC_TASK_EVENTS=0 switches all of it off.
+How far the worker's log files had been written is noted at the end of a task. Tasks so short that asking the kernel
+twice would show are left out: these share the part of the log up to the next mark. So each event belongs to a part of
+the log, together with the short ones beside it. HPC_TASK_EVENTS=0 switches all of it off.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def mark() -> Mark | None:
 
 def rows(ring: Ring, limit: int) -> list[dict[str, Any]]:
     """The newest events as rows, with times on this node's wall clock. ``log_from`` and ``log_to`` are the part of
-    stdout and of stderr in which a task wrote, [-1, -1] where that is not known (yet); ``log_shared`` says how many
+    stdout and of stderr in which a task wrote, [-1, -1] where that is not known (yet). ``log_shared`` says how many
     others wrote there."""
     offset = time.time() - time.monotonic()
     events = list(ring)

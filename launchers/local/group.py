@@ -1,11 +1,10 @@
 """Supervisors on this machine: the nodes of a laptop, of tests, and the gateway of a driver outside a job.
 
-They are forked from a launcher that has one thread and nothing else to do (hpc-launch), which saves an
-interpreter's start and all imports per node; otherwise (`hpc.init` in a user's process, whose threads a fork
-would break) the node program is executed.
+hpc-launch has one thread and nothing else to do, so it forks them: that saves an interpreter's start and all imports
+per node. A fork would break the threads of a user's process (`hpc.init`), so there the node program is executed.
 
-The nodes divide this machine: CPUs, memory and GPUs, unless the user says what each has.  What a supervisor writes to
-stderr (only if it fails) goes the way of its reports, so that the error can quote it and no terminal is written to.
+The nodes divide this machine: CPUs, memory and GPUs, unless the user says what each has. What a supervisor writes to
+stderr (only if it fails) goes the way of its reports. So the error can quote it, and no terminal is written to.
 """
 
 from __future__ import annotations

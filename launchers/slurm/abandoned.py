@@ -1,12 +1,12 @@
 """The end of a job whose first node is gone: the other nodes see to it.
 
 A job of ours goes on without a node that fails (--no-kill). If that is the one where its script ran, nothing goes on,
-and Slurm would keep the other nodes for it until the time limit. So a few of them, once their part of the session has
-ended because nobody speaks to them any more, ask Slurm whether that is so, and then end the job, or put it back into
-the queue where that was asked for. Slurm's word is needed: a node that is cut off from the first one knows nothing.
+and Slurm would keep the other nodes for it until the time limit. So a few of them ask Slurm whether that is so, once
+their part of the session has ended for want of the launcher. Then they end the job, or put it back into the queue where
+that was asked for. Slurm's word is needed: a node that is cut off from the first one knows nothing.
 
-Rejected: doing without --no-kill (each node that fails would end the job); ending it at once (hpc-launch may have been
-killed by its owner, who wants to go on with the allocation).
+Rejected: doing without --no-kill, since each node that fails would end the job. Rejected too: ending it at once.
+hpc-launch may have been killed by its owner, who wants to go on with the allocation.
 """
 
 from __future__ import annotations

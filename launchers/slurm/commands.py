@@ -1,10 +1,10 @@
 """Slurm in pure make-command / parse-answer pairs: nothing here runs a command or reads a clock.
 
-The one reason to exist: what we say to Slurm and how we read what it says can be tested word by word without one,
-and is then tested again on a real one (tests/schedulers). scheduler.py runs the commands, group.py holds the one srun.
-All facts were seen on Slurm 22.05.
-Rejected: the --json outputs (their layout changed with nearly every release), pyslurm and the C API (must match
-the installed release), sacct (many sites keep no accounting).
+It exists for one reason. What we say to Slurm, and how we read what it says, can be tested word by word without a
+Slurm. It is then tested again on a real one (tests/schedulers). scheduler.py runs the commands, group.py holds the one
+srun. All facts were seen on Slurm 22.05.
+Rejected: the --json outputs, whose layout changed with nearly every release. Rejected too: pyslurm and the C API (must
+match the installed release), and sacct (many sites keep no accounting).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ _DEVICES_ARE_SLURMS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE"
 
 
 def step_env(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment for our srun: the caller's, less what Slurm would take as wishes for the step, and less what it
-    said of this node's devices."""
+    """The environment for our srun: the caller's, less two things. They are what Slurm would take as wishes for the
+    step, and what it said of this node's devices."""
     dropped = ("SRUN_", "PMI_", "PMIX_", "PMI2_")
     devices = _DEVICES if any(name in env for name in _DEVICES_ARE_SLURMS) else ()
     return {
@@ -134,10 +134,10 @@ STRIP = StepVariables(
 def srun_command(part: Alike, program: Sequence[str], *, name: str = "hpc", extra: Sequence[str] = ()) -> list[str]:
     """The srun of some nodes: one supervisor on each.
 
-    Not --unbuffered: stdio is then cut at any byte, and lines of two nodes mix; by default slurmstepd passes whole
-    lines up to 1 KiB, and an answer of four nodes took 0.2 ms here. --no-kill: a lost node must not end the others.
-    --mem=0: all that the job has on each node, however it asked for it.
-    --wait=0, --kill-on-bad-exit=0: the end of one supervisor must not end the others.
+    Not --unbuffered: stdio is then cut at any byte, and lines of two nodes mix. By default slurmstepd passes whole
+    lines up to 1 KiB; an answer of four nodes took 0.2 ms here. --no-kill: a lost node must not end the others.
+    --mem=0: all that the job has on each node, however it asked for it. --wait=0, --kill-on-bad-exit=0: the end of one
+    supervisor must not end the others.
     """
     count = len(part.nodes)
     argv = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", "--overlap", "--mem=0"]
@@ -349,7 +349,7 @@ def directives(request: Request) -> list[str]:
     """The lines of the job script that are for sbatch: what was asked for, then what every job of ours needs.
 
     --ntasks-per-node=1: one task of ours runs on each node; for a range of nodes it would make Slurm give the least.
-    --no-requeue: a second run could overwrite what the first wrote; where one is asked for all the same, its output
+    --no-requeue: a second run could overwrite what the first wrote. Where one is asked for all the same, its output
     comes after the first one's (--open-mode). --no-kill: a lost node must not end the others.
     """
     least, most = request.nodes

@@ -1,11 +1,11 @@
 """The nodes of a Slurm allocation: one srun for nodes that are alike, one supervisor per node, and what srun says about
 their fate.
 
-srun's stdout carries the supervisors' lines; its stderr is read apart, so that a message of srun can never cut a
-line in two, and what it tells of lost tasks and nodes is handed on as if their supervisors had said it.
-Nearly always all nodes are alike, and there is ONE srun; parts.py says when there are more.
-Rejected: one srun per node (a centre's complaint, and N times the load on the controller); `srun --multi-prog`
-(a file per step); ssh (often not allowed, and outside of the job's limits).
+srun's stdout carries the supervisors' lines. Its stderr is read apart, so that a message of srun can never cut a line
+in two. What it tells of lost tasks and nodes is handed on as if their supervisors had said it. Nearly always all nodes
+are alike, and there is ONE srun; parts.py says when there are more.
+Rejected: one srun per node (a centre's complaint, and N times the load on the controller). Rejected too: `srun
+--multi-prog` (a file per step), and ssh (often not allowed, and outside of the job's limits).
 """
 
 from __future__ import annotations
@@ -238,9 +238,9 @@ class _Srun:
 class _StepEnd:
     """Clears up after an srun that was killed, or that had to kill.
 
-    Its helper process has the tasks killed then, supervisors and their keepers alike, so directories stay; and where
-    the helper is gone too, slurmstepd tells the tasks nothing and they go on as long as the job does. So: end what is
-    left of the step (SIGTERM, then SIGKILL), then remove the directories by one more step.
+    Its helper process has the tasks killed then, supervisors and their keepers alike, so directories stay. Where the
+    helper is gone too, slurmstepd tells the tasks nothing and they go on as long as the job does. So: end what is left
+    of the step (SIGTERM, then SIGKILL), then remove the directories by one more step.
     """
 
     def __init__(self, job_id: str, step_name: str, env: Mapping[str, str], sweep: Sequence[str]) -> None:

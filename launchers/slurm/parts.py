@@ -1,8 +1,8 @@
 """Which nodes of an allocation are started together, and what each of them was granted. Pure.
 
-Nodes are started by one srun where they are alike. Where they are not, there is one for each kind: a step can ask for
+Nodes are started by one srun where they are alike. Where they are not, there is one for each kind. A step can ask for
 the same of all its nodes only, and each component of a heterogeneous job has its own.
-Rejected: one srun with several components (`srun A : B`), which would do for both: its components read from one
+Rejected: one srun with several components (`srun A : B`), which would do for both. Its components read from one
 standard input, and each line reaches only one of them [seen on 22.05].
 """
 
@@ -35,8 +35,8 @@ class Alike:
         """The options that choose the nodes, and get the step what the job has there.
 
         --gres: without it a step of a job that asked by --gpus or --gpus-per-task gets one GPU per node. Of nodes that
-        are not alike it may ask no more than the last one has, so there --gpus says how many the step gets in all; and
-        the others are excluded, because Slurm refuses what one of them could not give. [seen on 22.05]
+        are not alike it may ask no more than the last one has. So there --gpus says how many the step gets in all. The
+        others are excluded, because Slurm refuses what one of them could not give. [seen on 22.05]
         """
         found = [] if self.component is None else [f"--het-group={self.component}"]
         if self.others:

@@ -3,8 +3,9 @@
 A job is an application of the DistributedShell with one container on each of N machines; the first container
 is the job's first node. manager.py asks the ResourceManager, container.py runs in each container.
 All facts were seen on Hadoop 3.4.2.
-Rejected: a master of our own in Java (one more thing to build and to keep), skein (no release since 2022), submitting
-by REST (a classpath would have to be spelled out, and tokens made where there is Kerberos: the client knows both).
+Rejected: a master of our own in Java (one more thing to build and to keep), and skein (no release since 2022). Rejected
+too: submitting by REST. A classpath would have to be spelled out, and tokens made where there is Kerberos: the client
+knows both.
 """
 
 from __future__ import annotations

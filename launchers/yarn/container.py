@@ -1,7 +1,7 @@
 """What each container of an application runs: the first becomes hpc-launch, the others are nodes that dial in.
 
 YARN starts containers one by one as nodes become free, which may take hours, and tells none of them of the others. So
-each writes its host's name into the job's folder, and the first waits until all have: then the nodes are known, and
+each writes its host's name into the job's folder, and the first waits until all have. Then the nodes are known, and
 hpc-launch finds them in its environment (commands.allocation). The folder is on a file system that all see; it is the
 user's alone, and so is the join file in it.
 

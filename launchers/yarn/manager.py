@@ -1,7 +1,7 @@
 """The ResourceManager: asked by REST, and through the installed client where REST wants a login.
 
-Python has no way to prove a Kerberos identity to a web server by itself, and the client does it with the user's ticket;
-it needs a second or two for what REST tells at once. Each question is bounded in time.
+Python has no way to prove a Kerberos identity to a web server by itself. The client does it with the user's ticket, and
+needs a second or two for what REST tells at once. Each question is bounded in time.
 Rejected: requests with requests-kerberos (two more things to install, one of them in C, for what the client can do).
 """
 

@@ -1,7 +1,7 @@
 """YARN behind the face of all schedulers (launchers/scheduler.py).
 
-site.py finds the installation, commands.py makes and reads what is said, words.py explains it, manager.py asks the
-ResourceManager, container.py is what runs in the containers, group.py makes their nodes one session.
+site.py finds the installation, commands.py makes and reads what is said, and words.py explains it. manager.py asks the
+ResourceManager, container.py is what runs in the containers, and group.py makes their nodes one session.
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ class Yarn:
         return {job_id: commands.parse_app(found[job_id]) for job_id in job_ids if job_id in found}
 
     def cancel(self, job_id: str) -> Reply:
-        """While it waits it is killed. Else hpc-launch is asked to end it (between YARN's SIGTERM and its SIGKILL is a
-        quarter of a second, too short for any script), and the ResourceManager kills it should that take long."""
+        """While it waits it is killed. Else hpc-launch is asked to end it: between YARN's SIGTERM and its SIGKILL is a
+        quarter of a second, too short for any script. The ResourceManager kills it should that take long."""
         from hpc.launchers.yarn.manager import NotKnown
 
         manager = _manager()

@@ -1,7 +1,7 @@
 """What YARN's refusals, waits and failures mean, in words, with the values that would have been valid.
 
-Pure: answers in, words out. YARN clamps a request that is too large without a word and the job then runs with less, or
-waits for ever: so requests are compared with the nodes *before* they are submitted.
+Pure: answers in, words out. YARN clamps a request that is too large without a word. The job then runs with less, or
+waits for ever, so requests are compared with the nodes *before* they are submitted.
 """
 
 from __future__ import annotations

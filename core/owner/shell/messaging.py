@@ -80,8 +80,9 @@ class MessageChannel:
     def send(self, data: bytes | bytearray | memoryview, timeout_s: float | None = None) -> None:
         """Send a message. It is on its way when this returns, and not yet read.
 
-        Raises ChannelEnded if the channel has ended, GetTimeoutError if the other side takes nothing for so long that
-        there is no room within ``timeout_s`` seconds, ValueError for more than 8 MiB, TypeError for what is no bytes.
+        Raises ChannelEnded if the channel has ended, and ValueError for more than 8 MiB, TypeError for what is no
+        bytes. Raises GetTimeoutError if the other side takes nothing, so that there is no room within ``timeout_s``
+        seconds.
         """
         message = bytes(memoryview(data))
         if len(message) > MAX_MESSAGE_BYTES:

@@ -53,9 +53,9 @@ class Printed:
         self._client.machine.send(raylet_of(msg.node), LogsSeen(msg.size))
 
     def flush(self) -> None:
-        """Wait for what the workers have printed for this driver until now, wherever they are: on the nodes that it
-        used, on those that the workers there used, and so on. Gives up where nothing has come for ``SILENT_S``: then
-        `finish` names the nodes."""
+        """Wait for what the workers have printed for this driver until now. They are on the nodes that it used, on
+        those that the workers there used, and so on. Gives up where nothing has come for ``SILENT_S``: then `finish`
+        names the nodes."""
         client = self._client
         asked: set[int] = set()
         nodes = set(client.machine.state.nodes_used) if self.terminal is not None else set()

@@ -16,7 +16,7 @@ ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -28,13 +28,6 @@ MAX_GONE = 10_000
 
 #: A namespace and a key.
 Key = tuple[str, bytes]
-
-
-class Asked(NamedTuple):
-    """A question that waits for its answer."""
-
-    src: Address
-    msg: KvWatch
 
 
 class Watches:
@@ -50,7 +43,7 @@ class Watches:
         self._gone: dict[Key, int] = {}
         self._floor = 0
         #: By namespaces: the questions, by their askers and numbers.
-        self._waiting: dict[str, dict[tuple[Address, int], Asked]] = {}
+        self._waiting: dict[str, dict[tuple[Address, int], KvWatch]] = {}
         #: Keys that have changed since the last answers.
         self._changed: dict[Key, None] = {}
 
@@ -119,9 +112,12 @@ class Watches:
     def on_watch(self, src: Address, msg: KvWatch) -> None:
         """Answer at once if something has changed already, else at the next change. Asked again under the same number
         it is one question."""
-        asked = Asked(src, msg)
-        if not self._tell(asked):
-            self._waiting.setdefault(msg.namespace, {})[src, msg.req] = asked
+        data = self._news(msg)
+        if data is None:
+            self._waiting.setdefault(msg.namespace, {})[src, msg.req] = msg
+        else:
+            self.on_unwatch(src, KvUnwatch(msg.req, msg.namespace))
+            self._answer(src, msg.req, data)
 
     def on_unwatch(self, src: Address, msg: KvUnwatch) -> None:
         """Nobody waits for the answer any more."""
@@ -135,10 +131,17 @@ class Watches:
             if space in self._waiting:
                 spaces.setdefault(space, []).append(key)
         for space, keys in spaces.items():
-            told = []
-            for number, asked in self._waiting[space].items():
-                if any(_is_meant(asked.msg, key) for key in keys) and self._tell(asked):
+            told: list[tuple[Address, int]] = []
+            #: Many ask the same: the answer is looked up and packed once.
+            made: dict[tuple[bytes, bool, int], bytes | None] = {}
+            for number, msg in self._waiting[space].items():
+                which = msg.key, msg.prefix, msg.seen
+                if which not in made:
+                    made[which] = self._news(msg, keys)
+                data = made[which]
+                if data is not None:
                     told.append(number)
+                    self._answer(*number, data)
             self._drop(space, told)
 
     def process_gone(self, addr: Address) -> None:
@@ -165,13 +168,14 @@ class Watches:
         if not questions:
             self._waiting.pop(space, None)
 
-    def _tell(self, asked: Asked) -> bool:
-        """Answer a question, if there is something to tell."""
-        src, msg = asked
-        present = self._present(msg) if 0 < msg.seen < self._floor else None
-        found = self._since(msg)
+    def _news(self, msg: KvWatch, changed: list[bytes] | None = None) -> bytes | None:
+        """The answer to a question, if there is something to tell. One that waits knows all but what has ``changed``
+        just now."""
+        found = None if changed is None else self._among(msg, changed)
+        present = self._present(msg) if found is None and 0 < msg.seen < self._floor else None
+        found = self._since(msg) if found is None else found
         if not found and present is None:
-            return False
+            return None
         upto, size = self.version, 0
         rows: list[tuple[bytes, int, bytes | None]] = []
         for version, key in found:
@@ -181,8 +185,20 @@ class Watches:
                 upto = rows[-1][1]  # the asker knows all up to there, and asks for the rest
                 break
             rows.append((key, version, value))
-        self._answer(src, msg.req, msgspec.msgpack.encode((upto, present, rows)))
-        return True
+        return msgspec.msgpack.encode((upto, present, rows))
+
+    def _among(self, msg: KvWatch, changed: list[bytes]) -> list[tuple[int, bytes]] | None:
+        """As `_since`, of these keys only; None where a deletion is not known any more."""
+        space = self._versions.get(msg.namespace, {})
+        found = []
+        for key in changed:
+            if _is_meant(msg, key):
+                version = space.get(key) or self._gone.get((msg.namespace, key))
+                if version is None:
+                    return None
+                if version > msg.seen and (msg.seen or key in space):
+                    found.append((version, key))
+        return sorted(found)
 
     def _present(self, msg: KvWatch) -> list[bytes]:
         """The keys that there are."""

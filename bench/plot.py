@@ -64,3 +64,33 @@ def _bars(axes: Any, shown: list[Line], peer: str) -> None:
     axes.errorbar(medians, places, xerr=errors, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
     for place, (_, s) in zip(places, found):
         axes.annotate(number(s.median), (s.high, place), (4, 0), textcoords="offset points", va="center", fontsize=6)
+
+
+def draw_lines(series: Mapping[str, list[tuple[float, float]]], x_name: str, y_name: str, path: Path) -> None:
+    """Write lines on two logarithmic axes as SVG; the x values of the first one are the ticks."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise NoPlot("matplotlib is not installed (pip install 'hpc[bench]')") from None
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "hpc", "font.size": 9})
+    figure, axes = plt.subplots(figsize=(7, 3.6), facecolor="white")
+    for (name, points), color in zip(series.items(), COLORS.values(), strict=False):
+        axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=4, label=name, color=color)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = [x for x, _ in next(iter(series.values()))]
+    axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(x_name)
+    axes.set_ylabel(y_name)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)

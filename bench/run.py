@@ -44,12 +44,15 @@ from bench.metrics import (
 )
 from bench.parts import PARTS, Skipped
 from bench.peers import Peer, PeerError, find
+from bench.startup import startup
 from bench.table import number
 
 START_S = 60.0  # a peer's start and end may take so long, beside what is measured
 STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
 NET_S = 400.0
 NODES = 4
+
+ALL_PARTS = {**PARTS, "startup": startup}
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ class Run:
     def _part(self, name: str) -> None:
         say(f"  {name} ...")
         try:
-            self.tables.append(PARTS[name](self.children, self.plan.quick))
+            self.tables.append(ALL_PARTS[name](self.children, self.plan.quick))
         except Skipped as error:
             self.skipped[name] = str(error)
         except MeasureError as error:

@@ -26,8 +26,8 @@ class NoSlurm(Exception):
 
 
 @contextmanager
-def bed() -> Iterator[Any]:
-    """A running Slurm; raises NoSlurm."""
+def bed(nodes: int = NODES) -> Iterator[Any]:
+    """A running Slurm of so many nodes; raises NoSlurm."""
     if str(BEDS) not in sys.path:
         sys.path.insert(0, str(BEDS))
     try:
@@ -37,7 +37,7 @@ def bed() -> Iterator[Any]:
     why = slurm_bed.reason_to_skip()
     if why:
         raise NoSlurm(why)
-    made = slurm_bed.SlurmBed(NODES)
+    made = slurm_bed.SlurmBed(nodes)
     try:
         made.__enter__()
     except slurm_bed.BedError as error:

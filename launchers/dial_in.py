@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from hpc.core.node.address import node_address
+from hpc.core.node.address import InterfaceError, node_address
 from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.joinfile import remove_join_file
 from hpc.launchers.local.group import LocalGroup
@@ -62,7 +62,8 @@ class DialInGroup(NodeGroup):
     # -- what NodeGroup asks for ------------------------------------------------------------------------
 
     def _launch(self) -> list[Channel]:
-        self._first.start()  # before anything else: it may be forked
+        addr = self._address()
+        self._first.start()  # before anything else is: it may be forked
         channels = list(self._first.channels)
         if self.size == 1:
             return channels
@@ -70,7 +71,7 @@ class DialInGroup(NodeGroup):
         theirs = {rank: pair[1].fileno() for rank, pair in pairs.items()}
         order = {
             "name": self._name, "join_path": self.join_path, "fds": theirs,
-            "addr": node_address(wanted=self.interface, loopback=False, many_nodes=True).addr,
+            "addr": addr,
         }  # fmt: skip
         try:
             self._door = subprocess.Popen(
@@ -105,6 +106,13 @@ class DialInGroup(NodeGroup):
             with contextlib.suppress(OSError):  # it has ended: nobody can come
                 self._door.stdin.write(_NO_MORE)
                 self._door.stdin.flush()
+
+    def _address(self) -> str:
+        """Where the door listens. OSError where the interface that was asked for is not there."""
+        try:
+            return node_address(wanted=self.interface, loopback=False, many_nodes=True).addr
+        except InterfaceError as error:
+            raise OSError(str(error)) from None
 
     def poll(self) -> int | None:
         code = self._first.poll()

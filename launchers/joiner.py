@@ -31,6 +31,7 @@ LAST_WORDS_S = 2.0
 STOP_TIMEOUT_S = 20.0
 FLUSH_S = 0.05
 FILE_S = 60.0
+DESERTED = 3
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -50,6 +51,7 @@ class Joiner:
         self.node = 0
         self.dir = ""
         self.why = ""
+        self.deserted = False  # nothing is heard any more
         self.lines: list[str] = []
         self.heard = self.reactor.now()
         self.silent_s = timeout_s  # until the first answer
@@ -160,6 +162,7 @@ class Joiner:
     def _tick(self) -> None:
         now = self.reactor.now()
         if now - self.heard > self.silent_s:
+            self.deserted = True
             self._end(
                 f"nothing was heard from {self.join.endpoint} for {now - self.heard:.0f} s: is the session there, the "
                 "join file of now, and the way free of firewalls?"
@@ -190,7 +193,7 @@ def _leave_session() -> None:
 
 def join_group(path: str, rank: int, *, file_s: float, answer_s: float, ignored: Sequence[signal.Signals] = ()) -> int:
     """Be the node `rank` of a group until it ends. Returns 0 when it was told to end, 1 when it never was part of the
-    session.
+    session. When nothing was heard from there any more, it is `DESERTED`.
 
     file_s: how long the join file may take to be there. answer_s: how long the first answer may take.
     """
@@ -201,11 +204,12 @@ def join_group(path: str, rank: int, *, file_s: float, answer_s: float, ignored:
         print(f"hpc: {error}", file=sys.stderr, flush=True)
         return 1
     _leave_session()
-    code = Joiner(join, {"rank": rank}, told.append, answer_s, rank).run(ignored)
+    joiner = Joiner(join, {"rank": rank}, told.append, answer_s, rank)
+    code = joiner.run(ignored)
     for news in told:
         if not news["ok"]:
             print(f"hpc: this node was no part of the session: {news['why']}", file=sys.stderr, flush=True)
-    return code
+    return DESERTED if joiner.deserted else code
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -220,7 +220,8 @@ def parse_app(app: Mapping[str, Any]) -> JobInfo:
     state = str(app.get("state", ""))
     diagnostics = " ".join(str(app.get("diagnostics") or "").split())
     running = int(app.get("runningContainers") or 0)
-    waits = state == "RUNNING" and (running <= 1 or _outstanding(app) > 0)
+    begun = float(app.get("progress") or 0) > 0  # the part of the containers that have ended: the master may be alone
+    waits = state == "RUNNING" and ((running <= 1 and not begun) or _outstanding(app) > 0)
     phase: Phase = "ended" if state in _ENDED else "running" if state == "RUNNING" and not waits else "queued"
     ending, code = _ending(state, str(app.get("finalStatus", "")), diagnostics) if phase == "ended" else ("", 0)
     began_ms = int(app.get("launchTime") or 0)
@@ -261,6 +262,8 @@ def _outstanding(app: Mapping[str, Any]) -> int:
 
 
 def _ending(state: str, final: str, diagnostics: str) -> tuple[Ending, int]:
+    if FIRST_IS_LOST in diagnostics or (final == "FAILED" and "on a *lost* node" in diagnostics):
+        return "lost", 0
     if state == "KILLED":
         return ("timeout" if "lifetime" in diagnostics.lower() else "cancelled"), 0
     if state == "FINISHED" and final == "SUCCEEDED":
@@ -316,7 +319,12 @@ def state_path(job_id: str) -> str:
     return f"/apps/{job_id}/state"
 
 
-KILL = json.dumps({"state": "KILLED"})
+def kill_order(why: str = "") -> str:
+    return json.dumps({"state": "KILLED", **({"diagnostics": why} if why else {})})
+
+
+#: What the other containers give as the reason when they have an application killed.
+FIRST_IS_LOST = "the first node of the job is lost"
 
 
 def signal_path(container: str, command: str) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hpc.launchers.joiner import join_group
+from hpc.launchers.joiner import DESERTED, join_group
 from hpc.launchers.scheduler import NoAnswer
 from hpc.launchers.yarn import commands
 
@@ -55,16 +55,29 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     host = os.environ.get("NM_HOST") or os.uname().nodename
     if rank == 0:
         first(folder, options.nodes, options.time, host, job_id, command)
-    sys.exit(other(folder, rank, host))
+    sys.exit(other(folder, rank, host, job_id))
 
 
-def other(folder: Path, rank: int, host: str) -> int:
+def other(folder: Path, rank: int, host: str, job_id: str) -> int:
     """A node that waits for the first and dials in. SIGTERM comes to all containers, and is for the first alone: nodes
     must not end before hpc-launch has ended the script."""
     announce(folder, rank, host)
-    return join_group(
+    code = join_group(
         str(folder / commands.JOIN_FILE), rank, file_s=float("inf"), answer_s=ANSWER_S, ignored=(signal.SIGTERM,)
     )
+    if code == DESERTED:
+        end(job_id)
+    return code
+
+
+def end(job_id: str) -> None:
+    """The first node is gone, and with it the job: its master would try for minutes to stop the container there."""
+    from hpc.launchers.yarn.manager import Manager, NotKnown
+
+    try:
+        Manager(client=False).kill(job_id, commands.FIRST_IS_LOST)
+    except (NoAnswer, NotKnown) as error:
+        print(f"hpc: {commands.FIRST_IS_LOST}; YARN could not be told: {error}", file=sys.stderr, flush=True)
 
 
 def first(folder: Path, nodes: int, time_s: float | None, host: str, job_id: str, command: Sequence[str]) -> NoReturn:

@@ -103,9 +103,9 @@ class Manager:
 
     # -- orders -----------------------------------------------------------------------------------------
 
-    def kill(self, job_id: str) -> None:
+    def kill(self, job_id: str, why: str = "") -> None:
         try:
-            self._request("PUT", commands.state_path(job_id), commands.KILL)
+            self._request("PUT", commands.state_path(job_id), commands.kill_order(why))
         except NeedsLogin:
             self._client(commands.kill_command(self._yarn(), job_id))
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import slurm_bed
+import yarn_bed
 from bed import Bed
 from desk import SlurmDesk
 
 #: The schedulers that keep the promises; the fixture of a bed is called NAME_whole.
-SCHEDULERS = ("slurm",)
+SCHEDULERS = ("slurm", "yarn")
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,16 @@ def slurm_whole() -> Iterator[slurm_bed.SlurmBed]:
     if why:
         pytest.skip(why)
     with slurm_bed.SlurmBed(nodes=4) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="session")
+def yarn_whole() -> Iterator[yarn_bed.YarnBed]:
+    """Four nodes with two CPUs each; skipped, with the reason, where there can be none."""
+    why = yarn_bed.reason_to_skip()
+    if why:
+        pytest.skip(why)
+    with yarn_bed.YarnBed(nodes=4, cpus=2, mem_mb=2048) as bed:
         yield bed
 
 

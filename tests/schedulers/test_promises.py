@@ -43,6 +43,12 @@ def need(bed: Bed, promise: str) -> None:
         pytest.skip(f"{bed.scheduler}: {bed.lacks[promise]}")
 
 
+def in_order(bed: Bed, seen: list[str]) -> list[str]:
+    """The first nodes in the scheduler's order; where it has none, as they were seen."""
+    first = bed.hosts[: len(seen)]
+    return seen if "order" in bed.lacks and sorted(seen) == first else first
+
+
 def answer(text: str) -> dict[str, Any]:
     return json.loads(next(line for line in text.splitlines() if line.startswith("{")))
 
@@ -103,7 +109,7 @@ def test_output_state_and_exit_code_come_back(desk: Desk) -> None:
     done = desk.launch("-N2", "-t", "5m", "plain.py", "7", "--nodes")
     assert done.returncode == 7, done.stderr
     assert re.fullmatch(r"ran on \w+ \['7', '--nodes'\]\n", done.stdout)
-    assert re.search(r"^queued +\d+", done.stderr, re.M) and "ended     exit code 7" in done.stderr
+    assert re.search(r"^queued +\w*\d+", done.stderr, re.M) and "ended     exit code 7" in done.stderr
     files = {p.name for p in (desk.jobs / "1").iterdir()}
     assert files >= {"driver.log", "events.jsonl", "job.json", "status.json"} and len(files) == 5
     nothing_left(desk)
@@ -112,7 +118,7 @@ def test_output_state_and_exit_code_come_back(desk: Desk) -> None:
 def test_detach_prints_the_id_and_attach_brings_the_exit_code(desk: Desk) -> None:
     done = desk.launch("-N1", "-t5", "--detach", "plain.py", "9")
     job_id = done.stdout.strip()
-    assert done.returncode == 0 and re.fullmatch(r"\d[^ \n]*\n", done.stdout), done.stderr
+    assert done.returncode == 0 and re.fullmatch(r"\w*\d[^ \n]*\n", done.stdout), done.stderr
     assert desk.job_id() == job_id
     back = desk.hpc("attach", "last")
     assert back.returncode == 9 and "ran on" in back.stdout
@@ -123,6 +129,7 @@ def test_detach_prints_the_id_and_attach_brings_the_exit_code(desk: Desk) -> Non
 
 
 def test_output_goes_where_it_was_asked_to_and_names_can_have_spaces(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     done = desk.launch("-t5", "-J", "mine", "-o", "out of it.txt", "plain.py", "0", "a b")
     assert done.returncode == 0 and done.stdout.endswith("['0', 'a b']\n"), done.stderr
     assert (desk.folder / "out of it.txt").read_text() == done.stdout
@@ -136,6 +143,7 @@ def test_all_that_is_written_until_the_end_comes_through(desk: Desk) -> None:
 
 
 def test_setup_lines_and_variables_reach_the_script(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     desk.script("env.py", "import os; print(os.environ['A'], os.environ['B'])")
     done = desk.launch("-t5", "--setup", "export A='a \"b\"'", "--env", "B=c,d e", "env.py")
     assert done.stdout == 'a "b" c,d e\n', done.stderr
@@ -150,11 +158,13 @@ def test_ranks_have_torchruns_environment_in_the_order_of_the_nodes(desk: Desk) 
     """)  # fmt: skip
     done = desk.launch("-N4", "-c2", "-t5", "--ranks-per-node", "2", "rank.py")
     assert done.returncode == 0, done.stderr
-    hosts = desk.bed.hosts
-    assert set(done.stdout.splitlines()) == {f"[rank {r}] {r} {r % 2} 8 2 {r // 2} {hosts[r // 2]}" for r in range(8)}
+    lines = sorted(done.stdout.splitlines())
+    hosts = in_order(desk.bed, [line.split()[-1] for line in lines[::2]])
+    assert lines == [f"[rank {r}] {r} {r % 2} 8 2 {r // 2} {hosts[r // 2]}" for r in range(8)]
 
 
 def test_the_first_failing_rank_is_shown_last_and_ends_the_others(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     desk.script("rank.py", """
         import os, time
         if os.environ["RANK"] == "3":
@@ -193,14 +203,15 @@ def test_every_node_has_its_place_one_raylet_and_what_was_asked_for(desk: Desk) 
     """The nodes are in the scheduler's order, the head and the driver are on the first; no key is to be seen."""
     job = waiting(desk, "-N4", "-c2", "-t5")
     nodes = desk.bed.nodes_of(job.job_id)
-    assert nodes == desk.bed.hosts[:4]
+    assert nodes == in_order(desk.bed, nodes) and len(nodes) == 4
     there = {host: node_processes(desk, host) for host in nodes}
     count = {host: (len(p.get("hpc-head", [])), len(p.get("hpc-raylet", []))) for host, p in there.items()}
     assert count == {host: (int(host == nodes[0]), 1) for host in nodes}
     assert job.driver in desk.bed.pids(nodes[0])
-    (row,) = json.loads(desk.hpc("status", "1", "--json").stdout)
-    assert len(row["session"]["nodes"]) == 4
-    assert (row["session"]["scheduler"], row["session"]["job_id"]) == (desk.bed.scheduler, job.job_id)
+    if "look" not in desk.bed.lacks:
+        (row,) = json.loads(desk.hpc("status", "1", "--json").stdout)
+        assert len(row["session"]["nodes"]) == 4
+        assert (row["session"]["scheduler"], row["session"]["job_id"]) == (desk.bed.scheduler, job.job_id)
     scheduler, job_id, left_s = job.said
     assert (scheduler, job_id) == (desk.bed.scheduler, job.job_id) and 200 < float(left_s) <= 300
     assert keys_seen(desk, job) == []
@@ -240,12 +251,13 @@ def test_what_looks_like_a_key_is_found() -> None:
 
 
 def test_tasks_run_on_every_node_with_the_cpus_that_were_asked_for(desk: Desk) -> None:
-    for cpus in (1, 2):
+    for cpus in (2,) if "cheap" in desk.bed.lacks else (1, 2):
         done = desk.launch("-N4", f"-c{cpus}", "-t5", "hosts.py", "4")
         assert done.returncode == 0, done.stderr
         said = answer(done.stdout)
-        hosts = desk.bed.hosts[:4]
-        assert said == {"hosts": hosts, "nodes": hosts, "cpus": 4.0 * cpus, "here": hosts[0]}
+        nodes = in_order(desk.bed, said["nodes"])
+        assert said == {"hosts": sorted(nodes), "nodes": nodes, "cpus": 4.0 * cpus, "here": nodes[0]}
+        assert len(nodes) == 4
 
 
 def test_a_job_script_of_the_users_own(desk: Desk) -> None:
@@ -346,7 +358,7 @@ def test_ctrl_c_without_a_terminal_cancels(desk: Desk) -> None:
 def test_ctrl_c_once_in_the_queue_detaches_and_attach_comes_back(desk: Desk) -> None:
     with desk.bed.full():
         shell = Terminal(desk, *launcher(), "-N1", "-t5", "plain.py", "4")
-        shell.see(r"queued +\d+")
+        shell.see(r"queued +\w*\d+")
         shell.interrupt()
         shell.see("still queued; Ctrl-C again within 2 s cancels")
         assert shell.end() == 130
@@ -355,9 +367,10 @@ def test_ctrl_c_once_in_the_queue_detaches_and_attach_comes_back(desk: Desk) -> 
 
 
 def test_ctrl_c_twice_in_the_queue_cancels(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     with desk.bed.full():
         shell = Terminal(desk, *launcher(), "-N1", "-t5", "plain.py")
-        shell.see(r"queued +\d+")
+        shell.see(r"queued +\w*\d+")
         shell.interrupt()
         shell.see("still queued")
         shell.interrupt()
@@ -391,6 +404,7 @@ def test_a_job_may_run_twice_where_that_was_asked_for(desk: Desk) -> None:
 
 
 def test_the_script_killed(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     job = waiting(desk, "-N2", "-t5")
     os.kill(job.driver, signal.SIGKILL)
     code, _, _ = finish(job)
@@ -408,6 +422,7 @@ def test_hpc_launch_killed_without_a_word(desk: Desk) -> None:
 
 
 def test_a_head_that_is_killed_is_started_again(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     job = waiting(desk, "-N2", "-t5")
     host = desk.bed.nodes_of(job.job_id)[0]
     first = node_processes(desk, host)["hpc-head"][0]
@@ -420,6 +435,7 @@ def test_a_head_that_is_killed_is_started_again(desk: Desk) -> None:
 
 @pytest.mark.parametrize("which", ["hpc-raylet", "hpc-node"])
 def test_a_node_whose_processes_die_is_the_only_loss(desk: Desk, which: str) -> None:
+    need(desk.bed, "cheap")
     job = waiting(desk, "-N3", "-t5")
     host = desk.bed.nodes_of(job.job_id)[2]
     for pid in node_processes(desk, host)[which]:

@@ -17,21 +17,25 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from xml.sax.saxutils import escape
 
 from netbed import BedError, NetBed, missing, wait_for
 
+MASTER_MB = 512
 VERSION = "3.4.2"  # the newest that has the DistributedShell on Maven Central
 PROGRAMS = ("java", "mvn")
 DOWNLOAD_S = 300
@@ -47,6 +51,11 @@ CLIENTS = {
     "node": "org.apache.hadoop.yarn.client.cli.NodeCLI",
     "jar": "org.apache.hadoop.util.RunJar",
 }
+#: Kept too, as HPC_TEST_SLOW=1 shows; a job costs seconds here.
+SLOW = {
+    "cheap": "takes seconds, and depends on the scheduler least: HPC_TEST_SLOW=1 runs it",
+    "first node": "takes 40 s: HPC_TEST_SLOW=1 runs it",
+}
 OPENS = (
     "java.io", "java.lang", "java.lang.reflect", "java.math", "java.net", "java.text", "java.util",
     "java.util.concurrent", "java.util.zip", "sun.security.util", "sun.security.x509",
@@ -60,10 +69,12 @@ log4j.appender.console.target=System.err
 log4j.appender.console.layout=org.apache.log4j.PatternLayout
 log4j.appender.console.layout.ConversionPattern=%d{ISO8601} %p %c{2}: %m%n
 """
+QUICK_TO_RETRY = {"ipc.client.connect.timeout": 2000, "ipc.client.connect.retry.interval": 200}
 QUEUES = {
     "yarn.scheduler.capacity.root.queues": "default,small",
     "yarn.scheduler.capacity.root.default.capacity": "90",
     "yarn.scheduler.capacity.root.default.maximum-capacity": "100",
+    "yarn.scheduler.capacity.root.default.user-limit-factor": "2",
     "yarn.scheduler.capacity.root.small.capacity": "10",
     "yarn.scheduler.capacity.root.small.maximum-capacity": "10",
     "yarn.scheduler.capacity.maximum-am-resource-percent": "1",
@@ -121,6 +132,19 @@ def site(properties: Mapping[str, object]) -> str:
 class YarnBed:
     """`with YarnBed() as bed:`: `bed.env` is the environment of the machine with the client, `bed.run(...)` uses it."""
 
+    scheduler: ClassVar[str] = "yarn"
+    daemons: ClassVar[frozenset[str]] = frozenset({"java", "bash"})  # the shells around a container are YARN's
+    shortest_s: ClassVar[int] = 20
+    may_run_twice: ClassVar[Sequence[str]] = ()
+    lacks: ClassVar[Mapping[str, str]] = {
+        "order": "YARN gives a job its nodes in any order",
+        "own script": "what runs in the containers is our own",
+        "signal": "YARN cannot send SIGINT",
+        "requeue": "a job of YARN's does not go back into the queue",
+        "look": "YARN runs nothing more in a job that is there",
+        **({} if os.environ.get("HPC_TEST_SLOW") else SLOW),
+    }
+
     nodes: int = 3
     cpus: int = 4
     mem_mb: int = 4096
@@ -140,6 +164,11 @@ class YarnBed:
     @property
     def hosts(self) -> list[str]:
         return self.net.names
+
+    @property
+    def whole(self) -> dict[str, int]:
+        """All of a node: what is said of it, and room for an application's master."""
+        return {"memory": self.mem_mb + MASTER_MB, "vCores": self.cpus + 1}
 
     @property
     def rest(self) -> str:
@@ -207,13 +236,16 @@ class YarnBed:
             "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": 100,
             "yarn.resourcemanager.application-timeouts.monitor.interval-ms": 500,
             "yarn.nm.liveness-monitor.expiry-interval-ms": 4000,
-            "yarn.am.liveness-monitor.expiry-interval-ms": 6000,
+            "yarn.resourcemanager.connect.retry-interval.ms": 500,
+            "yarn.client.nodemanager-connect.max-wait-ms": 2000,
+            "yarn.client.nodemanager-connect.retry-interval-ms": 500,
+            "yarn.am.liveness-monitor.expiry-interval-ms": 600_000,
             "yarn.resourcemanager.placement-constraints.handler": "scheduler" if self.constraints else "disabled",
             "yarn.scheduler.minimum-allocation-mb": 128,
-            "yarn.scheduler.maximum-allocation-mb": self.mem_mb,
-            "yarn.scheduler.maximum-allocation-vcores": self.cpus,
-            "yarn.nodemanager.resource.memory-mb": self.mem_mb,
-            "yarn.nodemanager.resource.cpu-vcores": self.cpus,
+            "yarn.scheduler.maximum-allocation-mb": self.whole["memory"],
+            "yarn.scheduler.maximum-allocation-vcores": self.whole["vCores"],
+            "yarn.nodemanager.resource.memory-mb": self.whole["memory"],
+            "yarn.nodemanager.resource.cpu-vcores": self.whole["vCores"],
             "yarn.nodemanager.vmem-check-enabled": "false",
             "yarn.nodemanager.pmem-check-enabled": "false",
             "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": 100,
@@ -224,7 +256,7 @@ class YarnBed:
         if self.gpus:
             yarn |= {"yarn.resource-types": "yarn.io/gpu", "yarn.nodemanager.resource-type.yarn.io/gpu": self.gpus}
         (folder / "core-site.xml").write_text(
-            site({"fs.defaultFS": "file:///", "hadoop.tmp.dir": self.scratch / "tmp"})
+            site({"fs.defaultFS": "file:///", "hadoop.tmp.dir": self.scratch / "tmp", **QUICK_TO_RETRY})
         )
         (folder / "yarn-site.xml").write_text(site(yarn))
         (folder / "capacity-scheduler.xml").write_text(site(QUEUES))
@@ -279,12 +311,15 @@ class YarnBed:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def order(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+    def order(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         data = json.dumps(body).encode()
         url = f"{self.rest}/ws/v1/cluster{path}"
         ask = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": "application/json"})
-        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(ask, timeout=10):
-            pass
+        try:
+            with urllib.request.urlopen(ask, timeout=10) as answer:
+                return dict(json.loads(answer.read() or b"{}"))
+        except urllib.error.HTTPError:  # it has ended already
+            return {}
 
     def running_nodes(self) -> list[str]:
         found = (self.ask("/nodes").get("nodes") or {}).get("node") or []
@@ -315,6 +350,96 @@ class YarnBed:
     def containers(self) -> int:
         return int((self.ask("/metrics").get("clusterMetrics") or {}).get("containersAllocated", 0))
 
+    # -- what the promises ask (bed.py) ------------------------------------------------------------
+
+    def login(self, argv: Sequence[str]) -> list[str]:
+        return list(argv)
+
+    def as_user(self) -> dict[str, Any]:
+        return {}
+
+    def pids(self, host: str) -> list[int]:
+        return self.net.pids(host)
+
+    def submit(self, script: Path, nodes: int, out: Path) -> str:
+        raise NotImplementedError(self.lacks["own script"])
+
+    def phase(self, job_id: str) -> str:
+        app = self.app(job_id)
+        if app.get("state") in (None, "FINISHED", "FAILED", "KILLED"):
+            return "ended"
+        return "running" if int(app.get("runningContainers") or 0) > 1 else "queued"
+
+    def nodes_of(self, job_id: str) -> list[str]:
+        """By what the containers' own processes were told: the ResourceManager does not know their numbers."""
+        numbered: dict[int, str] = {}
+        for host in self.hosts:
+            for pid in self.pids(host):
+                with contextlib.suppress(OSError, ValueError):
+                    lines = Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")
+                    env = dict(line.split("=", 1) for line in lines if "=" in line)
+                    if job_id.removeprefix("application") in env.get("CONTAINER_ID", "") and "YARN_SHELL_ID" in env:
+                        numbered[int(env["YARN_SHELL_ID"])] = host
+        return [numbered[number] for number in sorted(numbered)]
+
+    def exit_code(self, job_id: str) -> int:
+        app = self.app(job_id)
+        code = re.search(r"Exit code(?: is|:) (\d+)", str(app.get("diagnostics")))
+        return 0 if app.get("finalStatus") == "SUCCEEDED" else int(code.group(1)) if code else 1
+
+    def record(self, job_id: str) -> str:
+        attempt = f"{job_id.replace('application', 'appattempt')}_000001"
+        paths = (f"/apps/{job_id}", f"/apps/{job_id}/appattempts", f"/apps/{job_id}/appattempts/{attempt}/containers")
+        return "\n".join(json.dumps(self.ask(path)) for path in paths)
+
+    def end(self, job_id: str) -> None:
+        self.order("PUT", f"/apps/{job_id}/state", {"state": "KILLED"})
+
+    def requeue(self, job_id: str) -> None:
+        raise NotImplementedError(self.lacks["requeue"])
+
+    def crash(self, host: str) -> None:
+        masters = self.masters(host)
+        self.net.power_off(host, ["java"])
+        for pid in masters:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def masters(self, host: str) -> list[int]:
+        """The applications' masters on a node."""
+        found = []
+        for pid in self.pids(host):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"/java") and any(word.endswith(b".ApplicationMaster") for word in words):
+                    found.append(pid)
+        return found
+
+    def repair(self, host: str) -> None:
+        self.net.power_on(host)
+        self._await(f"{host} running", lambda: len(self.running_nodes()) == self.nodes, READY_S)
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """An application of one container, which is its own master, for each node: no Java has to start for that."""
+        asked = [self.order("POST", "/apps/new-application", {}) for _ in self.hosts]
+        jobs = [str(each["application-id"]) for each in asked]
+        command = {"commands": {"command": "exec sleep 300"}}
+        for job in jobs:
+            body = {"application-id": job, "application-name": "full", "application-type": "other"}
+            self.order("POST", "/apps", {**body, "am-container-spec": command, "resource": self.whole})
+        wait_for("every node busy", lambda: self.containers() == self.nodes, 20.0)
+        try:
+            yield
+        finally:
+            for job in jobs:
+                self.end(job)
+
+    @contextmanager
+    def aside(self) -> Iterator[YarnBed]:
+        with YarnBed(nodes=1, cpus=self.cpus, mem_mb=self.mem_mb) as bed:
+            yield bed
+
     def cancel_all(self, timeout_s: float = 30.0) -> None:
         """Kill what is left and wait until no container is left."""
         for job in self.jobs():
@@ -326,6 +451,8 @@ class YarnBed:
         if self.env:
             with contextlib.suppress(BedError, OSError):
                 self.cancel_all(10)
+        for daemon in self.net.daemons:  # asked to end, each would take seconds, and there is nothing to be kept
+            daemon.kill()
         self.net.close()
 
 

@@ -208,7 +208,7 @@ def test_one_that_stands_by_sends_us_on_with_what_we_said(cluster: Cluster) -> N
     cluster.answers[path] = (307, f"http://{cluster.address}/active")
     cluster.answers["/active"] = (200, {})
     Manager().kill("application_1_0001")
-    assert cluster.heard[-1] == ("PUT", "/active?user.name=somebody", commands.KILL)
+    assert cluster.heard[-1] == ("PUT", "/active?user.name=somebody", commands.kill_order())
 
 
 # ---------------------------------------------------------------- orders
@@ -218,7 +218,7 @@ def test_a_job_that_waits_is_killed(cluster: Cluster) -> None:
     cluster.app(APP)
     cluster.answers[f"/ws/v1/cluster/apps/{APP['id']}/state"] = (202, {"state": "KILLED"})
     assert Yarn().cancel(str(APP["id"])).ok
-    assert cluster.orders() == [(f"/apps/{APP['id']}/state", commands.KILL)]
+    assert cluster.orders() == [(f"/apps/{APP['id']}/state", commands.kill_order())]
 
 
 def test_a_job_that_runs_is_asked_to_end_and_killed_a_minute_later(cluster: Cluster) -> None:

@@ -234,6 +234,8 @@ def test_an_application_that_waits_for_containers_waits() -> None:
         info = commands.parse_app({**RUNNING, **change})
         assert info.phase == "queued" and "waiting for nodes to become free" in info.why
         assert not commands.all_are_there({**RUNNING, **change})
+    ending = commands.parse_app({**RUNNING, "runningContainers": 1, "progress": 33.3})
+    assert ending.phase == "running"  # the others have ended already
     accepted = commands.parse_app({**RUNNING, "state": "ACCEPTED", "runningContainers": 0})
     assert (accepted.phase, accepted.why) == ("queued", "waiting for the application's master to start")
 
@@ -247,6 +249,8 @@ def test_an_application_that_waits_for_containers_waits() -> None:
         ("KILLED", "KILLED", "Application killed by user.", "cancelled", 0, "Application killed by user."),
         ("KILLED", "KILLED", "Application is killed by the ResourceManager as it has exceeded the lifetime period.",
          "timeout", 0, "lifetime"),
+        ("KILLED", "KILLED", "the first node of the job is lost", "lost", 0, "first node"),
+        ("FINISHED", "FAILED", "diagnostics = Container released on a *lost* node", "lost", 0, "lost"),
         ("FAILED", "FAILED", "Application failed 2 times due to AM Container", "lost", 0, "failed 2 times"),
     ],
 )  # fmt: skip

@@ -6,15 +6,20 @@ import os
 import socket
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from hpc.launch import jobdir
+from hpc.launch.chain import Link
 from hpc.launch.fits import check_place
 from hpc.launch.jobdir import JobDir
 from hpc.launchers.registry import Place, find_place
-from hpc.launchers.scheduler import BadAllocation
+from hpc.launchers.scheduler import BadAllocation, Scheduler
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.options import Settings
+
+if TYPE_CHECKING:
+    from hpc.launch.run import Run
 
 
 def begin(settings: Settings) -> int:
@@ -44,7 +49,29 @@ def begin(settings: Settings) -> int:
 
     run = Run(settings, place, None)
     run.reporter.job = own_folder(settings, place)
+    if settings["chain_link"]:
+        return run_link(Link.parse(settings["chain_link"]), run, place.scheduler)
     return run.run()
+
+
+def run_link(link: Link, run: Run, scheduler: Scheduler) -> int:
+    """One job of a chain: the script, unless it has ended in an earlier one; then the next ones know how it ended."""
+    needless = link.needless(scheduler)
+    if needless is not None:
+        code, why = needless
+        run.reporter.final(code, f"nothing to do: {why}")
+        link.say("done", code)
+        link.withdraw_rest(scheduler)
+        return code
+    os.environ.update(link.environment())
+    code = run.run()
+    outcome = run.outcome(code)
+    link.say(outcome, code)
+    if outcome == "done":
+        link.withdraw_rest(scheduler)
+    elif link.number == link.links:
+        errors.note(f"this was the last job of its chain, and the script is not finished: --chain={link.links + 1}")
+    return code
 
 
 def own_folder(settings: Settings, place: Place) -> JobDir | None:

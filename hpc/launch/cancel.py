@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 
+from hpc.launch.chain import link_of
 from hpc.launch.jobdir import JobDir, has_ended, over, process_is, scheduler_of
 from hpc.launchers.scheduler import NoAnswer, Scheduler
 from hpc.settings.errors import CliError
@@ -28,6 +29,9 @@ def cancel_job(job: JobDir) -> str:
         if not reply.ok and not reply.unknown:
             raise CliError("SCHEDULER-DOWN", f"job {job_id} could not be cancelled", why=reply.why)
         job.event("cancelled")
+        link = link_of(job)
+        if link is not None:
+            link.withdraw_rest(scheduler)
         return f"cancelled ({scheduler.title} job {job_id})" if reply.ok else "has ended already"
     host, pid = str(status.get("host", "")), int(status.get("pid", 0))
     if host != socket.gethostname():

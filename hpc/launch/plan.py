@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hpc.launch import jobdir
+from hpc.launch.chain import Link
 from hpc.launch.work import command
 from hpc.launchers.registry import SCHEDULERS, Place
 from hpc.launchers.run import shown
@@ -54,13 +55,19 @@ def job_name(settings: Settings) -> str:
     return re.sub(r"[^\w.+-]", "_", Path(settings.script or "hpc").stem) or "hpc"
 
 
-def make_plan(settings: Settings, scheduler: Scheduler, folder: Path) -> Plan:
-    """The submission of these settings, with the job's folder `folder`."""
+def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link | None = None) -> Plan:
+    """The submission of these settings, with the job's folder `folder`; link: which job of a chain it is."""
     command(settings.script, settings.args, module=settings["module"])  # a missing script is found here, not in the job
     _check_asked(settings, scheduler)
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
     request = replace(request_of(settings), job_name=job_name(settings), output=str(log))
-    inner = [*launcher(), f"--job={folder}", *pass_on(settings), *_warned(settings), *script_words(settings)]
+    inner = [*launcher(), f"--job={folder}", *pass_on(settings), *_warned(settings)]
+    if link is not None:
+        states = [] if settings["state_dir"] else [f"--state-dir={link.states}"]
+        inner += [f"--chain-link={link.text}", *states]
+        if link.number > 1:
+            request = replace(request, dependency=f"afterany:{link.ids()[link.number - 2]}")
+    inner += script_words(settings)
     text = scheduler.script(request, cwd=os.getcwd(), setup=settings["setup"], command=inner)
     script = folder / scheduler.script_name
     submit = scheduler.submission(str(script), request, estimate=settings["test_only"])
@@ -148,12 +155,14 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
     if place.kind == "login":
         base = jobdir.expand(settings["job_dir"])
         folder = base / str(max((j.number for j in jobdir.jobs(base)), default=0) + 1)
-        plan = make_plan(settings, place.scheduler, folder)
+        links = settings["chain"]
+        plan = make_plan(settings, place.scheduler, folder, Link(1, links, folder) if links else None)
         nodes = [f"NODE{i}" for i in range(1, settings["nodes"][1] + 1)]
         step = place.scheduler.step(nodes, step_args=settings["step_arg"])
         content |= {"script": plan.text, "script_path": str(plan.script), "submit": list(plan.submit)}
         content |= {"cost": cost(settings), "log": str(plan.log)}
-        content |= {"where": f"in the job: one step, and the script {runs}", "run": [step, driver]}
+        more = f" (the first of a chain of {links} jobs)" if links else ""
+        content |= {"where": f"in the job{more}: one step, and the script {runs}", "run": [step, driver]}
     elif place.alloc is not None:
         from hpc.launch.run import node_count
 

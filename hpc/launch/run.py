@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
 from hpc.launch.jobdir import JobDir
 from hpc.launch.limit import keep_time
 from hpc.launch.report import Reporter
@@ -35,7 +36,6 @@ from hpc.settings.options import Settings, runtime_config
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
 DRAIN_S = 60.0  # so long before it nothing new begins (less in a short job: this share of it)
 DRAIN_SHARE = 0.2
-STATES = "states"  # a folder in the job's
 TICK_S = 1.0
 START_TICK_S = 0.25
 LEFTOVERS_S = 5.0
@@ -142,6 +142,13 @@ class Run:
         self._start(self.session)
         work = self._start_work(self.session)
         return self._watch(self.session, work)
+
+    def outcome(self, code: int) -> Outcome:
+        """How the run that ended with this code came to its end."""
+        if self.cause == "signal":
+            return "signal"
+        goes_on = self.cause in ("walltime", "lost") or (self.drained and code == EXIT_CONTINUE)
+        return "continue" if goes_on else "done"
 
     def _config(self) -> dict[str, Any]:
         job = self.reporter.job

@@ -15,10 +15,11 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from hpc.launch import jobdir, plan
+from hpc.launch.chain import Link, link_of
 from hpc.launch.follow import Follower
 from hpc.launch.jobdir import JobDir
 from hpc.launch.status_line import StatusLine, line
@@ -35,12 +36,13 @@ def submit(settings: Settings, place: Place) -> int:
     """Submit, then follow or leave; returns the exit code."""
     base = jobdir.expand(settings["job_dir"])
     job = jobdir.create(base, settings.origin("job_dir"))
+    link = Link(1, settings["chain"], job.path) if settings["chain"] else None
     try:
-        made = plan.make_plan(settings, place.scheduler, job.path)
+        made = plan.make_plan(settings, place.scheduler, job.path, link)
         plan.check_outputs(made)
         if settings["test_only"]:
             return _test_only(settings, place, made)
-        job_id = _hand_in(settings, place.scheduler, made, job)
+        job_id = _hand_in(settings, place.scheduler, made, job, link)
     except _Unsure as unsure:
         raise unsure.error from None
     except BaseException:
@@ -49,6 +51,7 @@ def submit(settings: Settings, place: Place) -> int:
     finally:
         if settings["test_only"]:
             job.remove()
+    chain = [job] if link is None else [job, *_hand_in_rest(settings, place.scheduler, job_id, link)]
     if stdin_has_something():
         errors.note("a submitted script reads nothing from here: what came on this command's standard input is left")
     if settings["detach"]:
@@ -57,9 +60,48 @@ def submit(settings: Settings, place: Place) -> int:
             print(json.dumps({"job": job.number, "scheduler_id": job_id, "folder": str(job.path)}))
         else:
             print(job_id, flush=True)
-            errors.note(f"job {job.number} submitted · hpc attach {job.number} · hpc cancel {job.number}")
+            more = f" and {len(chain) - 1} that go on after it" if link is not None else ""
+            errors.note(f"job {job.number} submitted{more} · hpc attach {job.number} · hpc cancel {job.number}")
         return 0
-    return Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"], submitted=True).follow()
+    return _follow(settings, chain)
+
+
+def _follow(settings: Settings, chain: Sequence[JobDir]) -> int:
+    """A job to its end, and those of its chain that go on after it."""
+    code = 0
+    for job in chain:
+        link = link_of(job)
+        follower = Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"], submitted=True)
+        try:
+            code = follower.follow()
+        except CliError as error:
+            if error.code != "WALLTIME" or link is None or link.number == link.links:
+                raise  # else it was ended before it could say that the script goes on
+            code = error.exit_code
+        else:
+            if link is None or link.said().get("outcome") != "continue":
+                return code
+    return code
+
+
+def _hand_in_rest(settings: Settings, scheduler: Scheduler, first_id: str, first: Link) -> list[JobDir]:
+    """The other links of a chain; none of them stays where one cannot be submitted."""
+    ids, made_jobs = [first_id], []
+    base = jobdir.expand(settings["job_dir"])
+    for number in range(2, first.links + 1):
+        first.write_ids(ids)
+        job = jobdir.create(base, settings.origin("job_dir"))
+        link = Link(number, first.links, first.folder)
+        try:
+            ids.append(_hand_in(settings, scheduler, plan.make_plan(settings, scheduler, job.path, link), job, link))
+        except (CliError, _Unsure) as error:
+            for job_id in ids:
+                scheduler.cancel(job_id)
+            errors.note(f"{link.name} was not taken: the others are cancelled")
+            raise error.error if isinstance(error, _Unsure) else error from None
+        made_jobs.append(job)
+    first.write_ids(ids)
+    return made_jobs
 
 
 def stdin_has_something() -> bool:
@@ -73,8 +115,9 @@ def stdin_has_something() -> bool:
         return False
 
 
-def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: JobDir) -> str:
+def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: JobDir, link: Link | None) -> str:
     content = {
+        **({"chain": link.text} if link is not None else {}),
         "number": job.number, "name": made.name, "kind": "submitted", "scheduler": scheduler.name, "scheduler_id": "",
         "script": settings.script, "args": settings.args, "cwd": os.getcwd(), "nodes": settings["nodes"][1],
         "argv": sys.argv, "submit": list(made.submit), "created": round(time.time(), 1), "host": socket.gethostname(),

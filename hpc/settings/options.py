@@ -144,6 +144,9 @@ TABLE: tuple[Option, ...] = (
          default=30.0, scope="submit"),
     _run("time_poll", "--time-poll", "duration", "TIME",
          "how often a running job asks its scheduler whether its time limit was changed", default=60.0, scope="run"),
+    _run("chain", "--chain", "count", "K",
+         "up to K jobs, one after the other, until the script has ended by itself: each begins with the states that "
+         "were saved before it", scope="submit"),
     _show("detach", "--detach", "print the job's id and leave, instead of following it", scope="submit"),
     _show("dry_run", "--dry-run", "print what would be submitted and run, and where each value came from"),
     _show("test_only", "--test-only", "like --dry-run, with the scheduler's estimate of the start", scope="submit"),
@@ -153,6 +156,8 @@ TABLE: tuple[Option, ...] = (
     _show("help", "-h --help", "print this and leave"),
     _show("version", "--version", "print the version and leave"),
     Option("job", ("--job",), "path", "the job's folder, given inside a submitted job", "hidden", configurable=False,
+           hidden=True),
+    Option("chain_link", ("--chain-link",), "text", "which job of a chain this is", "hidden", configurable=False,
            hidden=True),
 )  # fmt: skip
 

@@ -377,7 +377,7 @@ def main() -> int:
         print(why, file=sys.stderr)
         return 77
     started = time.monotonic()
-    with SlurmBed(args.nodes, args.cpus, args.mem_mb, args.gpus, args.require_time) as bed:
+    with SlurmBed(args.nodes, args.cpus, args.mem_mb, args.gpus, require_time=args.require_time) as bed:
         print(f"slurm bed: {args.nodes} nodes idle after {time.monotonic() - started:.2f} s", file=sys.stderr)
         try:
             return subprocess.run(command or ["bash"], env=bed.env).returncode

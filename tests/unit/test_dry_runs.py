@@ -60,6 +60,7 @@ CASES: list[tuple[str, str]] = [
     ("login", "--dry-run --step-arg=--mem=0 --step-arg=-v -N2 x.py"),
     ("login", "--dry-run --tmpdir=/scratch --grace=30 --poll-interval=5 --detach -v -Q x.py"),
     ("login", "--dry-run --json -N2 -t30m x.py"),
+    ("login", "--dry-run --chain=3 --signal=B:USR1@120 --drain=2m -t30m x.py"),
     ("login", "--dry-run --scheduler=local -N2 -c4 --mem=1G x.py"),
     ("login", "--dry-run -- -odd.py"),
     ("login", "--dry-run -t soon x.py"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from hpc.core.ids import SESSION_BYTES, Address, owner_of, raylet_of
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.tables import CallRec, Entry, OwnedActor, TaskRec, Waiter
+from hpc.core.owner.tables import CallRec, Entry, OwnedActor, SharedError, TaskRec, Waiter
 from hpc.core.wire import (
     ERROR,
     INLINE,
@@ -62,6 +62,7 @@ class Objects:
         self.woken, self.unpinned, self.dropped = state.woken, state.unpinned, state.dropped
         self.gone, self.gone_nodes = state.gone, state.gone_nodes
         self.error_watches, self.unseen = state.error_watches, state.unseen
+        self.shared_errors = state.shared_errors
         self.send = state.send
         self.freed, self.forgotten, self.lost, self.resolved = freed, forgotten, lost, resolved
         #: Work that leads to more of its kind, as long as a program's chains are: done in turn, never by recursion.
@@ -147,9 +148,8 @@ class Objects:
             if result is not None and result.kind == STORED:
                 for node in result.nodes:
                     self.send(raylet_of(node), Free([entry.ident]), urgent=False)
-            elif result is not None and entry.ident in self.unseen:
-                self.unseen.discard(entry.ident)
-                self._not_handled(result)
+            elif result is not None and result.kind == ERROR:
+                self._let_go_of_error(entry.ident, result)
             self.freed(entry.ident)
         if entry.pinned:
             self.unpinned.append(entry.ident)
@@ -212,6 +212,27 @@ class Objects:
                 self._go_on()
         if self.error_watches and (result.kind == ERROR or result.kind == SYSTEM):
             self._tell_watches(ident)
+
+    def set_shared_error(self, idents: list[bytes], result: Result) -> None:
+        """These return values of one task have the same error."""
+        kept = [ident for ident in idents if ident in self.entries]
+        if not kept:
+            self._not_handled(result)
+        shared = SharedError(len(kept))
+        for ident in kept:
+            self.shared_errors[ident] = shared
+            self.set_result(ident, result)
+
+    def _let_go_of_error(self, ident: bytes, result: Result) -> None:
+        seen = ident not in self.unseen
+        self.unseen.discard(ident)
+        shared = self.shared_errors.pop(ident, None)
+        if shared is not None:
+            shared.left -= 1
+            shared.seen = shared.seen or seen
+            seen = shared.seen or shared.left > 0  # else by the last of them
+        if not seen:
+            self._not_handled(result)
 
     def _not_handled(self, result: Result) -> None:
         """Nobody has got this error, and nobody can any more."""

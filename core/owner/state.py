@@ -21,6 +21,7 @@ from hpc.core.owner.tables import (
     Origin,
     OwnedActor,
     Shape,
+    SharedError,
     TaskRec,
     Waiter,
 )
@@ -113,6 +114,8 @@ class OwnerState:
         self.error_watches: list[ErrorWatch] = []
         #: Objects of ours whose value is an error of users' code that nobody has got.
         self.unseen: set[bytes] = set()
+        #: Errors that stand for several values: a get of one of these is a get of the error.
+        self.shared_errors: dict[bytes, SharedError] = {}
         #: Such errors that were let go, and the waiter that shows them; without one they are not kept.
         self.unhandled: deque[Result] = deque()
         self.unhandled_waiter: Waiter | None = None

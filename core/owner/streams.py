@@ -185,7 +185,9 @@ class Streams:
         msg = rec.msg
         task = msg.task
         inner: list[bytes] = []
+        shared: list[bytes] | None = None
         if len(results) < msg.num_returns:
+            shared = [] if results[0].kind == ERROR else None
             results = results * msg.num_returns  # one error stands for all
         for index, result in enumerate(results):
             ident = return_id(task, index) if index else task
@@ -205,8 +207,12 @@ class Streams:
                 self.objects.set_result(
                     ident, Result(INLINE, NONE)
                 )  # its code raised, which is the last item; so it ended
+            elif shared is not None:
+                shared.append(ident)
             else:
                 self.objects.set_result(ident, result)
+        if shared:
+            self.objects.set_shared_error(shared, results[0])
         if inner:
             release = Release(task, msg.attempt)
             self.objects.when_acked(inner, lambda: self.send(src, release))

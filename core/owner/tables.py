@@ -40,6 +40,17 @@ class Waiter:
         self.lock: threading.Lock | None = None
 
 
+class SharedError:
+    """One error that stands for several return values of a task. ``left``: how many of them have references; ``seen``:
+    somebody has got it by one of them."""
+
+    __slots__ = ("left", "seen")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.seen = False
+
+
 class Needs(NamedTuple):
     """What a wait without a time limit needs: the objects, whose ids are given when asked for, all but ``spare``."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hpc.settings.errors import CliError
 
+USAGE = "hpc debug sim [options]     (hpc debug sim -h lists them)"
+
 
 def run(words: list[str]) -> int:
     """`hpc debug sim ...`; returns the exit code."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 
-from hpc.cli.words import HELP
 from hpc.doctor import folders, machine, site
 from hpc.doctor.finding import run as run_checks
 from hpc.doctor.finding import worst
@@ -17,19 +16,15 @@ from hpc.settings.errors import CliError
 from hpc.settings.options import load
 
 USAGE = """\
-usage: hpc doctor [--json]                     this machine
+hpc doctor [--json]                     this machine
        hpc doctor -N NODES [--json] [OPTIONS]  the nodes of a job, with hpc-launch's own options
 
-The exit code is 1 where something has to be mended before a session can work.
-"""
+The exit code is 1 where something has to be mended before a session can work."""
 
 
 def run(words: list[str]) -> int:
     """Look; returns the exit code."""
     given = words[1:]
-    if any(flag in given for flag in HELP.flags):
-        print(USAGE, end="")
-        return 0
     as_json = "--json" in given
     options = [word for word in given if word != "--json"]
     settings = load(options, submits=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from hpc.cli.words import of_jobs
+from hpc.cli.words import parse_mixed
 from hpc.settings import errors
 from hpc.settings.errors import CliError
+
+USAGE = "hpc explain [CODE]"
 
 
 def run(words: list[str]) -> int:
     """Print the text of an error code, or all codes."""
-    _options, rest = of_jobs(words)
+    _options, rest = parse_mixed((), words[1:])
     if not rest:
         print("\n".join(errors.CATALOGUE))
         return 0

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hpc.cli.look import KINDS, cell, is_kind, look, rows_of
+from hpc.cli.look import FILTER, KINDS, KINDS_IN_WORDS, cell, is_kind, look, rows_of
+from hpc.cli.words import ADDRESS, JSON
 from hpc.settings.errors import CliError
+
+USAGE = f"hpc get KIND ID [options]     {KINDS_IN_WORDS}"
+TABLE = (ADDRESS, FILTER, JSON)
 
 
 def _is_one_of_kind(words: list[str]) -> None:
@@ -17,7 +21,7 @@ def _is_one_of_kind(words: list[str]) -> None:
 
 def run(words: list[str]) -> int:
     """Print it; returns the exit code."""
-    return look(words, _get, _is_one_of_kind)
+    return look(words, TABLE, _get, _is_one_of_kind)
 
 
 def _get(given: dict[str, Any], rest: list[str]) -> int:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from hpc.cli.helping import help_text
+from hpc.cli.session import no_session
 from hpc.cli.table import show_table
-from hpc.cli.words import ADDRESS, FOLLOW, JSON, parse_mixed
+from hpc.cli.words import ADDRESS, FOLLOW, HELP, JSON, parse_mixed
 from hpc.job_submission import JobInfo, JobStatus, JobSubmissionClient
 from hpc.settings import errors
 from hpc.settings.errors import CliError
@@ -30,32 +32,36 @@ _SUBMIT = (
     _NO_WAIT,
 )
 
-USAGE = """usage: hpc job submit [--address=ADDR] [--working-dir=DIR] [--runtime-env-json=JSON] [--submission-id=ID]
-                      [--metadata-json=JSON] [--no-wait] -- CMD ...
-       hpc job list [--address=ADDR] [--json]
-       hpc job status | logs [-f] | stop [--no-wait] | delete [--address=ADDR] ID
-"""
+USAGE = """\
+hpc job submit [options] -- CMD ...
+       hpc job list [options]
+       hpc job status | logs | stop | delete ID [options]     (hpc job submit --help lists the options, and so on)"""
 
 
 def run(words: list[str]) -> int:
     """`hpc job ...`; returns the exit code: of `submit` (without --no-wait) and `logs -f` the command's own."""
-    name = words[1] if len(words) > 1 else "--help"
-    if name in ("-h", "--help"):
-        sys.stdout.write(USAGE)
-        return 0
+    name = words[1] if len(words) > 1 else ""
     if name not in COMMANDS:
         raise CliError("USAGE", f"no such command: hpc job {name}", fix=f"hpc job {next(iter(COMMANDS))}")
     command, table = COMMANDS[name]
     parse = parse_words if name == "submit" else parse_mixed  # what follows its options is a command of its own
+    if words[2:3] and words[2] in HELP.flags:
+        sys.stdout.write(help_text(usage_of(name), table))
+        return 0
     given, rest = parse(table, words[2:])
     try:
         return command(JobSubmissionClient(given.get("address")), given, rest)
     except ConnectionError as error:
-        raise CliError("NO-SESSION", str(error)) from None
+        raise no_session(error) from None
     except (ValueError, TypeError, NotImplementedError) as error:
         raise CliError("USAGE", str(error)) from None
     except RuntimeError as error:
         raise CliError("REFUSED", str(error)) from None
+
+
+def usage_of(name: str) -> str:
+    """How one of these commands is called."""
+    return f"hpc job {name} " + {"submit": "[options] -- CMD ...", "list": "[options]"}.get(name, "ID [options]")
 
 
 def _one(rest: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from hpc.cli.ends import told
 from hpc.launch.begin import begin
 from hpc.settings.options import load
 
+USAGE = "hpc-launch [options] SCRIPT [ARGS ...]"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run hpc-launch; returns its exit code, and prints every error that the user can do something about."""

@@ -6,12 +6,16 @@ import json
 import os
 from typing import Any
 
-from hpc.cli.look import KINDS, is_kind, look, rows_of, show_rows
+from hpc.cli.look import FILTER, KINDS, KINDS_IN_WORDS, LIMIT, is_kind, look, rows_of, show_rows
+from hpc.cli.words import ADDRESS, JSON
+
+USAGE = f"hpc list KIND [options]     {KINDS_IN_WORDS}"
+TABLE = (ADDRESS, LIMIT, FILTER, JSON)
 
 
 def run(words: list[str]) -> int:
     """Print it; returns the exit code."""
-    return look(words, _list, is_kind)
+    return look(words, TABLE, _list, is_kind)
 
 
 def _list(given: dict[str, Any], rest: list[str]) -> int:

@@ -6,14 +6,18 @@ import sys
 from pathlib import Path
 
 from hpc.cli import worker_logs
-from hpc.cli.words import ADDRESS, FOLLOW, chosen, of_jobs
+from hpc.cli.words import ADDRESS, FOLLOW, JOB_DIR, chosen, of_jobs
 from hpc.launch.follow import Follower, tail_offset
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.options import Option
 
-_TAIL = Option("lines", ("-n", "--tail", "--lines"), "count", "how many of the last lines", "", metavar="LINES")
-_OF_WORKERS = (
+USAGE = """\
+hpc logs [JOB ...] [-f] [-n LINES]
+       hpc logs [JOB] --worker ID | --actor ID | --task ID | --node N | --failed [options]"""
+TABLE = (
+    FOLLOW,
+    Option("lines", ("-n", "--tail", "--lines"), "count", "how many of the last lines", "", metavar="LINES"),
     Option("worker", ("--worker",), "text", "what this worker wrote", "", metavar="ID"),
     Option("actor", ("--actor",), "text", "what the worker of this actor wrote", "", metavar="ID|NAME"),
     Option("task", ("--task",), "text", "what this task wrote", "", metavar="ID"),
@@ -22,19 +26,21 @@ _OF_WORKERS = (
     Option("out", ("--out",), "switch", "stdout only", "", default=False),
     Option("err", ("--err",), "switch", "stderr only", "", default=False),
     ADDRESS,
+    JOB_DIR,
 )
 
 
 def run(words: list[str]) -> int:
     """Print a job's output, or what workers wrote."""
-    options, rest = of_jobs(words, FOLLOW, _TAIL, *_OF_WORKERS)
+    options, rest = of_jobs(words, TABLE)
     if any(options[name] for name in worker_logs.CHOICES):
         return worker_logs.show(options, chosen(options, rest) if rest else [], lambda: chosen(options, []))
     jobs = chosen(options, rest)
     for job in jobs:
         log = job.job().get("log")
         if not log:
-            raise CliError("NO-JOB", f"job {job.number} wrote to the terminal where it ran: nothing is kept")
+            what = f"job {job.number} wrote to the terminal where it ran"
+            raise CliError("AT-TERMINAL", what, fix=f"hpc logs {job.number} --failed")
         path = Path(log)
         if options["follow"] and len(jobs) == 1 and job.status().get("state") != "ended":
             return Follower(job, quiet=True, tail_lines=options["lines"]).follow()

@@ -11,18 +11,13 @@ from typing import Any
 
 from hpc.cli.session import connected
 from hpc.cli.table import show_table
-from hpc.cli.words import ADDRESS, HELP, JSON, parse_mixed
+from hpc.cli.words import parse_mixed
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.options import Option
 
-_TABLE = (
-    ADDRESS,
-    JSON,
-    Option("limit", ("--limit",), "count", "how many rows (100)", "", metavar="N"),
-    Option("filter", ("--filter",), "text", "only rows with field=value or field!=value", "", metavar="F=V"),
-    HELP,
-)
+LIMIT = Option("limit", ("--limit",), "count", "how many rows (100)", "", metavar="N")
+FILTER = Option("filter", ("--filter",), "text", "only rows with field=value or field!=value", "", metavar="F=V")
 KINDS = {
     "tasks": ("task_id", "name", "state", "attempt_number", "worker_id", "why"),
     "actors": ("actor_id", "class_name", "name", "state", "num_restarts", "worker_id", "pid", "why"),
@@ -32,25 +27,18 @@ KINDS = {
     "jobs": ("job_id", "type", "status", "node_id", "driver_pid"),
     "placement-groups": ("placement_group_id", "name", "strategy", "state"),
 }
-USAGE = """usage: hpc list KIND [--filter F=V] [--limit N] [--json]     KIND: {kinds}
-       hpc get KIND ID [--json]
-       hpc summary tasks | actors | objects [--json]
-       hpc memory [--limit N] [--json]      what is in the nodes' object stores, and who keeps it
-       hpc stack [WORKER ...]               where the processes are, thread by thread
-       hpc timeline FILE                    what ran when: open FILE in ui.perfetto.dev
-       hpc why ID                           why a task, an actor or an object waits (its first or last digits will do)
-"""
+KINDS_IN_WORDS = f"KIND: {', '.join(KINDS)}"
 
 
 def look(
-    words: list[str], ask: Callable[[dict[str, Any], list[str]], int], check: Callable[[list[str]], None] | None = None
+    words: list[str],
+    table: Sequence[Option],
+    ask: Callable[[dict[str, Any], list[str]], int],
+    check: Callable[[list[str]], None] | None = None,
 ) -> int:
     """Parse a command's words, check them, connect and ask; returns the exit code. check: of the command and its words
     without options."""
-    given, rest = parse_mixed(_TABLE, words[1:])
-    if given.get("help"):
-        sys.stdout.write(USAGE.format(kinds=", ".join(KINDS)))
-        return 0
+    given, rest = parse_mixed(table, words[1:])
     if check is not None:
         check([words[0], *rest])
     with connected(given.get("address")):

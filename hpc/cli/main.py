@@ -7,12 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hpc.cli.ends import told
+from hpc.cli.names import COMMANDS
 from hpc.settings.errors import CliError
 
-COMMANDS = (
-    "attach", "cancel", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
-    "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "template", "timeline", "why",
-)  # fmt: skip
+#: Commands that look for --help themselves from this word on: what follows may be another command's.
+LAST_OWN_WORD = {"launch": 1, "job": 2, "debug": 2}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +35,12 @@ def _dispatch(words: list[str]) -> int:
 
         near = difflib.get_close_matches(name, COMMANDS, 1)
         raise CliError("USAGE", f"no such command: hpc {name}", fix=f"hpc {near[0]}" if near else "hpc --help")
+    last = LAST_OWN_WORD.get(name)
+    if any(word in ("-h", "--help") for word in words[1:last]):
+        from hpc.cli.helping import command_help
+
+        sys.stdout.write(command_help(name))
+        return 0
     run: Callable[[list[str]], int] = importlib.import_module(f"hpc.cli.{name}").run
     return run(words)
 

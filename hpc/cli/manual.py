@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
+from hpc.cli.helping import flags, usage_and_table
 from hpc.core.node.settings import OF_LAUNCHER, SETTINGS
 from hpc.launchers.registry import SCHEDULERS
 from hpc.settings.errors import CATALOGUE
@@ -60,11 +62,6 @@ def _groups() -> list[str]:
     return list(dict.fromkeys(option.group for option in TABLE if not option.hidden))
 
 
-def _flags(option: Option) -> str:
-    name = ", ".join(option.flags)
-    return f"{name} {option.metavar}" if option.metavar else name
-
-
 def _default(option: Option) -> str:
     if option.default in (None, False):
         return ""
@@ -78,7 +75,7 @@ def help_text() -> str:
         for option in TABLE:
             if option.group == group and not option.hidden:
                 default = f" [{_default(option)}]" if _default(option) else ""
-                lines.append(f"  {_flags(option):<28} {option.help}{default}")
+                lines.append(f"  {flags(option):<28} {option.help}{default}")
     lines += ["", "Each can also come from HPC_<NAME> or a TOML file (hpc.toml); --dry-run shows where from."]
     lines += ["Exit codes:"] + [f"  {code:<9} {text}" for code, text in EXIT_CODES]
     return "\n".join(lines) + "\n"
@@ -110,6 +107,17 @@ def show_default(value: float | bool | str | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _others() -> Iterator[tuple[str, str, tuple[Option, ...]]]:
+    """Title, usage and options of the commands that have some of their own."""
+    from hpc.cli import job
+    from hpc.cli.names import COMMANDS as NAMES
+
+    for name in NAMES:
+        yield f"hpc {name}", *usage_and_table(name)
+    for name, (_, table) in job.COMMANDS.items():
+        yield f"hpc job {name}", job.usage_of(name), table
+
+
 def markdown() -> str:
     """docs/cli.md, whole."""
     lines = ["# Commands and options", "", "<!-- made by `python -m hpc.cli.manual`: do not edit -->", ""]
@@ -137,12 +145,17 @@ def markdown() -> str:
                 continue
             env = f"`{option.env}`" if option.configurable else ""
             default = f"`{_cell(_default(option))}`" if _default(option) else ""
-            flags = [(s.submits_with, s.column.get(option.name)) for s in SCHEDULERS.values()]
-            becomes = ", ".join(f"`{command} {flag}`" for command, flag in flags if flag)
+            given = [(s.submits_with, s.column.get(option.name)) for s in SCHEDULERS.values()]
+            becomes = ", ".join(f"`{command} {flag}`" for command, flag in given if flag)
             local = f"; on local nodes: {option.local}" if option.local else ""
-            lines.append(
-                f"| `{_cell(_flags(option))}` | {env} | {default} | {becomes} | {_cell(option.help + local)} |"
-            )
+            lines.append(f"| `{_cell(flags(option))}` | {env} | {default} | {becomes} | {_cell(option.help + local)} |")
+    lines += ["", "## Options of the other commands", ""]
+    lines += ["`hpc COMMAND --help` prints the same."]
+    for title, usage, table in _others():
+        if table:
+            lines += ["", f"### {title}", "", *(f"    {line.strip()}" for line in usage.splitlines() if line.strip())]
+            lines += ["", "| option | |", "|---|---|"]
+            lines += [f"| `{_cell(flags(option))}` | {_cell(option.help)} |" for option in table]
     lines += ["", "## Options of the runtime", ""]
     lines += [
         "Options are keys of a table `[runtime]` in a TOML file, variables are those of each node's environment; a"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hpc.cli.look import look, show_rows
+from hpc.cli.look import LIMIT, look, show_rows
+from hpc.cli.words import ADDRESS, JSON
+
+USAGE = "hpc memory [options]     what is in the nodes' object stores, and who keeps it"
+TABLE = (ADDRESS, LIMIT, JSON)
 
 
 def run(words: list[str]) -> int:
     """Print it; returns the exit code."""
-    return look(words, _memory)
+    return look(words, TABLE, _memory)
 
 
 def _memory(given: dict[str, Any], rest: list[str]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hpc.settings.errors import CliError
 
+USAGE = "hpc microbenchmark [WORD ...]     those whose names contain one of the words; without words, all"
 ROUNDS = 4
 SECONDS = 1.0
 Work = Callable[[], int]

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 
 from hpc.cli.table import show_table
-from hpc.cli.words import jobs_folder, of_jobs
+from hpc.cli.words import JOB_DIR, JSON, jobs_folder, of_jobs
 from hpc.launch import jobdir
 from hpc.launch.standing import standing
 from hpc.settings.durations import short
 from hpc.settings.options import Option
 
-_ALL = Option("all", ("-a", "--all"), "switch", "jobs that have ended too", "", default=False)
+USAGE = "hpc ps [JOB ...] [options]"
+TABLE = (
+    Option("all", ("-a", "--all"), "switch", "all jobs that have ended too, not the last few", "", default=False),
+    JOB_DIR,
+    JSON,
+)
 
 
 def run(words: list[str]) -> int:
     """List jobs; those that run or wait, and the last few that ended."""
-    options, rest = of_jobs(words, _ALL)
+    options, rest = of_jobs(words, TABLE)
     base = jobs_folder(options)
     jobs = jobdir.select(base, rest) if rest else jobdir.jobs(base)
     if not rest and not options["all"]:

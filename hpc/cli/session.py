@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hpc.host.find import HostInfo, bases, find_host
+from hpc.host.find import HostInfo, SeveralSessions, bases, find_host
 from hpc.launch import jobdir
 from hpc.launch.jobdir import JobDir
 from hpc.launchers.scheduler import NoAnswer
@@ -36,19 +36,25 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         hpc.init(address=address or "auto", log_to_driver=False)
     except ConnectionError as error:
-        raise CliError("NO-SESSION", str(error), fix="hpc start --head, or a script that is running") from None
+        raise no_session(error, fix="hpc start --head, or a script that is running") from None
     try:
         yield
     finally:
         hpc.shutdown()
 
 
-def host_named(address: str | None) -> HostInfo:
+def no_session(error: ConnectionError, *, flag: str = "--address", fix: str = "") -> CliError:
+    """No session is meant, or which one is not clear: then the fix names one by the option for that."""
+    sessions = error.sessions if isinstance(error, SeveralSessions) else []
+    return CliError("NO-SESSION", str(error), fix=f"{flag}={sessions[0]}" if sessions else fix)
+
+
+def host_named(address: str | None, flag: str = "--address") -> HostInfo:
     """The host of a session that `hpc start` began here; CliError where no one session is meant."""
     try:
         return find_host(address)
     except ConnectionError as error:
-        raise CliError("NO-SESSION", str(error)) from None
+        raise no_session(error, flag=flag) from None
 
 
 def address_of(job: JobDir) -> str:
@@ -67,15 +73,15 @@ def is_elsewhere(job: JobDir) -> bool:
 
 
 def is_there() -> bool:
-    """Whether a command without a job or an address means a session: one that this process is in, or exactly one of
-    this user's on this machine."""
+    """Whether a command without a job or an address means a session: one that this process is in, or one of this
+    user's on this machine (where there are several, one has to be named)."""
     from hpc.core.node import rundir
 
     if os.environ.get("HPC_SESSION_DIR"):
         return True
     places = bases()
     live = [one for one in rundir.live_sessions() if os.path.dirname(os.path.abspath(str(one["dir"]))) in places]
-    return len({one["session"] for one in live}) == 1
+    return bool(live)
 
 
 def is_jobs(base: Path) -> bool:

@@ -11,6 +11,12 @@ from hpc.settings import sites
 from hpc.settings.errors import CliError
 from hpc.settings.files import user_config_dir
 
+USAGE = """\
+hpc site list                   the profiles that there are
+       hpc site show [NAME]            what one says; without a name, that of this machine
+       hpc site detect                 which one knows this machine
+       hpc site new NAME               write one of your own, to be changed"""
+
 NEW = """\
 # {name}: what this machine wants. `hpc site show {name}` prints it; templates/sites has larger examples.
 

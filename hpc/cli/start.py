@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpc.cli.session import host_named
-from hpc.cli.words import HELP, parse_alone
+from hpc.cli.words import parse_alone
 from hpc.host.find import bases
 from hpc.settings import errors
 from hpc.settings.errors import CliError
@@ -28,7 +28,6 @@ _NODE = (
     Option("object_store_memory", ("--object-store-memory",), "text", "bytes of object store", "", metavar="BYTES"),
     Option("block", ("--block",), "switch", "stay; the end of this command is the end", "", default=False),
     Option("json", ("--json",), "switch", "machine-readable answer on stdout", "", default=False),
-    HELP,
 )
 _HEAD = (
     Option("head", ("--head",), "switch", "begin a session, with its first node", "", default=False),
@@ -42,14 +41,16 @@ _ADDRESS = Option("address", ("--address",), "text", "add a node to this session
 _JOIN = Option(
     "join_file", ("--join-file",), "path", "with --head: write here what other machines join by", "", metavar="FILE"
 )
-_TABLE = (*_HEAD, _ADDRESS, _JOIN, *_NODE)
-_USAGE = "hpc start --head [options]\n       hpc start --address=ADDR [options]"
+TABLE = (*_HEAD, _ADDRESS, _JOIN, *_NODE)
+USAGE = """\
+hpc start --head [options]
+       hpc start --address=ADDR [options]
+       hpc start --join-file=FILE [options]"""
 
 
 def run(words: list[str]) -> int:
     """Begin a session, or add a node to one; returns the exit code."""
-    given = parse_alone("start", _TABLE, _USAGE, words)
-    return 0 if given is None else start(given)
+    return start(parse_alone("start", TABLE, words))
 
 
 def start(given: Mapping[str, Any]) -> int:

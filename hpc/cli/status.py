@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 
 from hpc.cli import session, session_status
-from hpc.cli.words import ADDRESS, chosen, jobs_folder, of_jobs
+from hpc.cli.words import ADDRESS, JOB_DIR, JSON, chosen, jobs_folder, of_jobs
+from hpc.launch import jobdir
+from hpc.launch.jobdir import over
 from hpc.launch.standing import standing
+from hpc.settings import errors
 from hpc.settings.durations import short
+from hpc.settings.errors import CliError
+
+USAGE = "hpc status [JOB ...] [options]"
+TABLE = (ADDRESS, JOB_DIR, JSON)
 
 
 def run(words: list[str]) -> int:
     """All about some jobs, and about a session that runs."""
-    options, rest = of_jobs(words, ADDRESS)
+    options, rest = of_jobs(words, TABLE)
     if options["address"] or (not rest and session.is_there() and not session.is_jobs(jobs_folder(options))):
         with session.connected(options["address"]):
             found = session_status.gathered()
@@ -21,7 +28,12 @@ def run(words: list[str]) -> int:
         else:
             session_status.show(found)
         return 0
-    jobs = chosen(options, rest)
+    jobs = chosen(options, rest) if rest or jobdir.jobs(jobs_folder(options)) else []
+    if not jobs:
+        what = "no session of yours runs on this machine, and no job is known"
+        raise CliError("NO-SESSION", what, fix="hpc-launch SCRIPT")
+    if not rest and over(jobs[0]):
+        errors.note(f"no session of yours runs here: this is the last job, {jobs[0].number}")
     rows = standing(jobs)
     for job, row in zip(jobs, rows, strict=True):
         if row["state"] == "running":

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpc.cli.session import host_named
-from hpc.cli.words import HELP, parse_alone
+from hpc.cli.words import parse_alone
 from hpc.settings.errors import CliError
 from hpc.settings.options import Option
 
 END_S = 5.0  # between the last word of a host and its end
-_TABLE = (
+USAGE = "hpc stop [options]"
+TABLE = (
     Option("session", ("--session",), "text", "the session's id (default: the only one)", "", metavar="ID"),
     Option("node", ("--node",), "count", "end this node only", "", metavar="N"),
     Option("grace", ("--grace",), "duration", "how long processes may take to end (5s)", "", metavar="TIME"),
@@ -27,14 +28,12 @@ _TABLE = (
         "",
         metavar="TIME",
     ),
-    HELP,
 )
 
 
 def run(words: list[str]) -> int:
     """End what the words name; returns the exit code."""
-    given = parse_alone("stop", _TABLE, "hpc stop [options]", words)
-    return 0 if given is None else stop(given)
+    return stop(parse_alone("stop", TABLE, words))
 
 
 def stop(given: Mapping[str, Any]) -> int:
@@ -44,7 +43,7 @@ def stop(given: Mapping[str, Any]) -> int:
     from hpc.core.node.process import open_pidfd
     from hpc.host.talk import HostError, ask_host
 
-    info = host_named(given.get("session") or "auto")
+    info = host_named(given.get("session") or "auto", "--session")
     grace_s = given.get("grace", 5.0)
     drain_s = given.get("drain", 0.0)
     if drain_s and "node" not in given:

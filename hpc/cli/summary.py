@@ -6,9 +6,13 @@ import json
 from typing import Any
 
 from hpc.cli.look import look, show_rows
+from hpc.cli.words import ADDRESS, JSON
 from hpc.settings.errors import CliError
 
 _KINDS = ("tasks", "actors", "objects")
+
+USAGE = "hpc summary tasks | actors | objects [options]"
+TABLE = (ADDRESS, JSON)
 
 
 def _is_kind(words: list[str]) -> None:
@@ -18,7 +22,7 @@ def _is_kind(words: list[str]) -> None:
 
 def run(words: list[str]) -> int:
     """Print it; returns the exit code."""
-    return look(words, _summary, _is_kind)
+    return look(words, TABLE, _summary, _is_kind)
 
 
 def _summary(given: dict[str, Any], rest: list[str]) -> int:

@@ -8,17 +8,13 @@ from hpc import templates
 from hpc.settings.errors import CliError
 
 USAGE = """\
-usage: hpc template                       the scripts that there are
-       hpc template SCHEDULER NAME        print one, to be copied: ... > job.sh
-"""
+hpc template [SCHEDULER]           the scripts that there are
+       hpc template SCHEDULER NAME        print one, to be copied: ... > job.sh"""
 
 
 def run(words: list[str]) -> int:
     """List the scripts, or print one; returns the exit code."""
     given = words[1:]
-    if any(word in ("-h", "--help") for word in given):
-        print(USAGE, end="")
-        return 0
     if len(given) > 2:
         raise CliError("USAGE", f"hpc template takes two words at most, not {given[2]!r}", fix="hpc template --help")
     schedulers = templates.schedulers()

@@ -6,12 +6,16 @@ import sys
 from typing import Any
 
 from hpc.cli.look import is_one, look
+from hpc.cli.words import ADDRESS
 from hpc.settings import errors
+
+USAGE = "hpc timeline FILE [options]     what ran when: open FILE in ui.perfetto.dev"
+TABLE = (ADDRESS,)
 
 
 def run(words: list[str]) -> int:
     """Print it; returns the exit code."""
-    return look(words, _timeline, is_one("file"))
+    return look(words, TABLE, _timeline, is_one("file"))
 
 
 def _timeline(given: dict[str, Any], rest: list[str]) -> int:

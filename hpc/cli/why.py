@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from hpc.cli.look import KINDS, is_one, look, rows_of
+from hpc.cli.words import ADDRESS
 from hpc.settings.errors import CliError
 
 #: Resources that `hpc why` does not show: they are large numbers of bytes.
 HIDDEN = ("memory", "object_store_memory")
 
+USAGE = "hpc why ID [options]     why a task, an actor or an object waits (its first or last digits will do)"
+TABLE = (ADDRESS,)
+
 
 def run(words: list[str]) -> int:
     """Print it; returns the exit code."""
-    return look(words, _why, is_one("id"))
+    return look(words, TABLE, _why, is_one("id"))
 
 
 def _why(given: dict[str, Any], rest: list[str]) -> int:

@@ -13,6 +13,7 @@ from hpc.settings.options import BY_NAME, Option, load, parse_words
 
 ADDRESS = Option("address", ("--address",), "text", "a session's id (default: the only one)", "", metavar="ADDR")
 JSON = Option("json", ("--json",), "switch", "machine-readable", "", default=False)
+JOB_DIR = BY_NAME["job_dir"]
 FOLLOW = Option("follow", ("-f", "--follow"), "switch", "go on until the job ends", "", default=False)
 HELP = Option("help", ("-h", "--help"), "switch", "print this and leave", "", default=False)
 
@@ -29,25 +30,18 @@ def parse_mixed(table: Sequence[Option], words: list[str]) -> tuple[dict[str, An
     return found, others
 
 
-def parse_alone(command: str, table: Sequence[Option], usage: str, words: list[str]) -> dict[str, Any] | None:
-    """What a command without other words was given; None where it was asked for its usage, which is then printed."""
+def parse_alone(command: str, table: Sequence[Option], words: list[str]) -> dict[str, Any]:
+    """What a command without other words was given."""
     given, rest = parse_words(table, words[1:])
-    if given.get("help"):
-        print(f"usage: {usage}\n")
-        for option in table:
-            flags = f"{', '.join(option.flags)} {option.metavar}".strip()
-            print(f"  {flags:<30} {option.help}")
-        return None
     if rest:
         raise CliError("USAGE", f"hpc {command} takes no word {rest[0]!r}", fix=f"hpc {command} --help")
     return given
 
 
-def of_jobs(words: list[str], *table: Option) -> tuple[dict[str, Any], list[str]]:
+def of_jobs(words: list[str], table: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
     """The options and the jobs of a command about jobs; an option that was not given is None."""
-    whole = (*table, BY_NAME["job_dir"], JSON)
-    found, rest = parse_mixed(whole, words[1:])
-    return {**{option.name: None for option in whole}, **found}, rest
+    found, rest = parse_mixed(table, words[1:])
+    return {**{option.name: None for option in table}, **found}, rest
 
 
 def jobs_folder(options: dict[str, Any]) -> Path:

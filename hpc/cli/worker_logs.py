@@ -49,7 +49,7 @@ def show(options: Options, jobs: Sequence[JobDir], last: Callable[[], list[JobDi
             with session.connected(options["address"]):
                 return _live(options)
         except CliError as error:
-            if error.code != "NO-SESSION" or options["address"]:
+            if error.code != "NO-SESSION" or options["address"] or session.is_there():
                 raise
             try:
                 jobs = last()
@@ -86,9 +86,13 @@ def _live(options: Options) -> int:
     try:
         with _notes():
             shown = [Shown(title, suffix, worker_logs.Reader(part)) for title, suffix, part in _parts(options)]
-            if not shown:
+            quiet = _quiet(options, {one.title for one in shown})
+            if not shown and not quiet:
                 errors.note("no worker has ended unexpectedly" if options["failed"] else "nothing was written")
                 return 0
+            for title in quiet:
+                _stream("err").write(f"==== {title}\n(it wrote nothing)\n".encode())
+            _stream("err").flush()
             _print(shown, options)
     except (FileNotFoundError, ValueError) as error:
         raise CliError("USAGE", str(error), fix="hpc list workers") from None
@@ -132,6 +136,18 @@ def _parts(options: Options) -> Iterator[tuple[str, str, Any]]:
         if part.note and suffix == _suffixes(options)[0]:
             errors.note(part.note)
         yield part.file, suffix, part
+
+
+def _quiet(options: Options, shown: set[str]) -> list[str]:
+    """Of workers that ended unexpectedly, those that wrote nothing that would be shown."""
+    if not options["failed"]:
+        return []
+    from hpc.state import gather
+
+    failed = [row for row in gather.from_raylets("ended").rows if row["failed"]]
+    suffixes = _suffixes(options)
+    silent = [row for row in failed if not any(_title(row["worker_id"], one, row) in shown for one in suffixes)]
+    return [f"worker {row['worker_id']}: {row['exit_brief']}" for row in silent]
 
 
 def _whole_id(wanted: str) -> str:

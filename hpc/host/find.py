@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpc.core.node import rundir
@@ -17,6 +17,14 @@ from hpc.core.variables import ADDRESS, TMPDIR, text
 from hpc.launchers.registry import job_mark
 
 SOCKET = "host.sock"
+
+
+class SeveralSessions(ConnectionError):
+    """Which one is meant is not clear: there are these."""
+
+    def __init__(self, what: str, sessions: Sequence[str]) -> None:
+        super().__init__(what)
+        self.sessions = list(sessions)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,8 @@ def find_host(address: str | None = None, environ: Mapping[str, str] | None = No
         return meant[0]
     listed = ", ".join(info.session for info in every) or "none"
     if address == "auto" and every:
-        raise ConnectionError(f"several sessions that `hpc start` began run here, name one of them: {listed}")
+        what = f"several sessions that `hpc start` began run here, name one of them: {listed}"
+        raise SeveralSessions(what, [info.session for info in every])
     what = "no session" if address == "auto" else f"no session {address!r}"
     raise ConnectionError(
         f"{what} that `hpc start` began runs on this machine for this user (there are: {listed}); "
@@ -119,9 +128,10 @@ def started_here(environ: Mapping[str, str] | None = None) -> str | None:
     ready = [info for info in hosts(environ) if info.allocation == allocation and info.node_dir]
     if len(ready) > 1:
         listed = ", ".join(info.session for info in ready)
-        raise ConnectionError(
+        raise SeveralSessions(
             f'several sessions that `hpc start` began run here, name one of them as the address: {listed}; "local" '
-            "starts one of this process's own"
+            "starts one of this process's own",
+            [info.session for info in ready],
         )
     return ready[0].node_dir if ready else None
 
@@ -171,4 +181,4 @@ def _find_live(address: str) -> str:
         what = "no session of yours runs" if address == "auto" else f"no session {address!r} of yours runs"
         raise ConnectionError(f"{what} on this machine; hpc.init() without an address starts one")
     listed = "; ".join(f"{s} (in {min(str(o['dir']) for o in live if o['session'] == s)})" for s in sessions)
-    raise ConnectionError(f"several sessions of yours run here, name one of them as the address: {listed}")
+    raise SeveralSessions(f"several sessions of yours run here, name one of them as the address: {listed}", sessions)

@@ -84,6 +84,8 @@ CATALOGUE: dict[str, Entry] = {
     "OUR-FAULT": Entry(EXIT_OUR_FAULT, "A fault of this program. The report should say how to repeat it."),
     "NO-JOB": Entry(EXIT_USAGE, "No job matches. `hpc ps` lists those that are known; `last`, `all`, `3`, `1-3` and a\n"
                     "scheduler's own id select them."),
+    "AT-TERMINAL": Entry(EXIT_USAGE, "The job was not submitted: it runs, or ran, at a terminal, where its output\n"
+                         "is, and nothing of that was kept. `hpc-launch SCRIPT 2>&1 | tee FILE` keeps it."),
     "NO-SESSION": Entry(EXIT_USAGE, "No session, or more than one, is meant. Only sessions that `hpc start` began,\n"
                         "on this machine and for this user, can be named: by their id, or a directory of one of their\n"
                         "nodes."),

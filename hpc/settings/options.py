@@ -228,7 +228,7 @@ def _match(flags: Mapping[str, Option], word: str) -> tuple[Option, str | None]:
     import difflib
 
     near = difflib.get_close_matches(name, flags, 1)
-    raw = "" if near else f"if it is one of {SUBMITTERS}'s: --submit-arg={word}"
+    raw = f"if it is one of {SUBMITTERS}'s: --submit-arg={word}" if "--submit-arg" in flags and not near else ""
     raise CliError("USAGE", f"no such option: {name}", fix=near[0] if near else raw)
 
 

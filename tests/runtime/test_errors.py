@@ -148,6 +148,29 @@ def test_errors_that_somebody_knows_of_are_not_shown(capfd):
     assert shown.text.count("nobody got") == 1
 
 
+def test_an_error_of_several_values_is_that_of_all_of_them(capfd):
+    """A get of one of them is enough, in whichever order they are let go; without any it is one error."""
+    shown = Shown(capfd)
+    three = fails.options(num_returns=3)
+    for order in (0, 2):
+        refs = three.remote(f"of several {order}")
+        with pytest.raises(ValueError, match="of several"):
+            hpc.get(refs[1])
+        del refs[order]
+        del refs
+    first, *others = three.remote("of a late get")
+    del others
+    with pytest.raises(ValueError, match="of a late get"):
+        hpc.get(first)
+    del first
+    unseen = three.remote("of none")
+    hpc.wait([fails.remote("waited")])
+    del unseen
+    eventually(lambda: shown("ValueError: of none"))
+    settle()
+    assert shown.text.count("nobody got") == 1
+
+
 def test_many_alike_are_shown_once_and_counted(capfd):
     shown = Shown(capfd)
     for _ in range(10):

@@ -358,6 +358,17 @@ def test_what_hpc_says_to_mistakes(place: Place, argv: list[str], code: int, wor
     assert done.returncode == code and words in done.stderr
 
 
+def test_what_is_shown_of_a_job_that_ran_at_a_terminal(place: Place) -> None:
+    assert "no session of yours runs on this machine, and no job is known" in place.hpc("status").stderr
+    place.script("x.py", "print('ran')")
+    place.run("x.py")
+    status = place.hpc("status")
+    assert "this is the last job, 1" in status.stderr and "ended     ok" in status.stdout
+    for command in ("logs", "attach"):
+        done = place.hpc(command)
+        assert done.returncode == 2 and "error[AT-TERMINAL]" in done.stderr and "fix:" in done.stderr
+
+
 def test_help_and_explanations(place: Place) -> None:
     assert "hpc attach" in place.hpc().stdout
     assert "--min-nodes" in place.run("--help").stdout and place.run("--version").stdout.startswith("hpc ")

@@ -236,7 +236,9 @@ def test_the_commands(session, tmp_path):
     assert json.loads(cli("get", "tasks", running.hex(), "--json").stdout)[0]["state"] == "RUNNING"
     assert f"task {running.hex()} hold is RUNNING" in cli("why", running.hex()[-6:]).stdout
     assert large.hex() in cli("memory").stdout
-    assert "wait_for_file" in cli("stack").stdout
+    stacks = cli("stack").stdout
+    assert "wait_for_file" in stacks and "test_state.py" in stacks and "worker_main" not in stacks
+    assert "==== idle, no code of the user's: " in stacks and "worker_main" in cli("stack", "--all").stdout
     assert "hold" in cli("summary", "tasks").stdout
     assert cli("timeline", str(tmp_path / "trace")).returncode == 0 and (tmp_path / "trace").exists()
     unknown = cli("list", "actors", "--filter", "colour=red")

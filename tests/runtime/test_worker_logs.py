@@ -251,6 +251,19 @@ def test_the_last_words_of_a_worker_are_in_its_detail_and_not_in_the_title_of_it
     assert f"==== worker {rows[0].worker_id} stderr: {rows[0].exit_brief}" in shown
 
 
+def test_a_worker_that_ended_unexpectedly_without_a_word_is_listed_too(session):
+    @hpc.remote(max_retries=0)
+    def goes():
+        os._exit(4)
+
+    ref = goes.remote()
+    with pytest.raises(hpc.exceptions.WorkerCrashedError):
+        hpc.get(ref)
+    (row,) = eventually(lambda: [r for r in state.list_workers() if r.get("last_task_id") == ref.hex()])
+    shown = cli("logs", "--failed")
+    assert f"==== worker {row.worker_id}: {row.exit_brief}\n(it wrote nothing)\n" in shown.stderr
+
+
 def test_a_node_keeps_a_bounded_number_of_ended_workers(tmp_path):
     from hpc.core.node.spec import NodeSpec
     from hpc.core.raylet import logfiles

@@ -562,7 +562,7 @@ class Client:
     def state_rows(self, what: str, limit: int) -> list[Row]:
         """What this process knows (the lock is held)."""
         if what == "stack":
-            return [{"pid": os.getpid(), "text": format_threads()}]
+            return [{"pid": os.getpid(), "text": format_threads(whole=False), "whole": format_threads(whole=True)}]
         return report(self.machine, what, limit) + self.hooks.more_state(what, limit)
 
     # -------------------------------------------------------------- leaving

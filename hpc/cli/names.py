@@ -1,0 +1,8 @@
+"""The names of the commands: each is a file of this folder."""
+
+from __future__ import annotations
+
+COMMANDS = (
+    "attach", "cancel", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
+    "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "template", "timeline", "why",
+)  # fmt: skip

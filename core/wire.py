@@ -564,7 +564,7 @@ ActorPhase = Literal["pending", "alive", "restarting", "dead"]
 
 
 class ActorState(Message, tag=64):
-    """Where an actor is. Calls to a dead one get the ``error``."""
+    """Where an actor is. Calls to a dead one get the ``error``. If not ``charged`` a restart costs calls no retry."""
 
     actor: bytes
     state: ActorPhase
@@ -574,6 +574,7 @@ class ActorState(Message, tag=64):
     path: str = ""
     cause: bytes = b""
     error: ActorErrorName = "ActorDiedError"
+    charged: bool = True
 
 
 class KillActor(Message, tag=65):

@@ -129,6 +129,7 @@ class Actors:
             actor.path,
             actor.cause,
             actor.error,
+            actor.charged,
         )
 
     def on_watch_actor(self, src: Address, msg: WatchActor) -> None:
@@ -202,7 +203,8 @@ class Actors:
         if not final and not uses_restart(cause, begun):
             self.place(actor)  # on another worker: nothing of this incarnation has happened yet
         elif actor.restarts and not final:
-            if actor.restarts > 0 and is_charged(cause):
+            actor.charged = is_charged(cause)
+            if actor.restarts > 0 and actor.charged:
                 actor.restarts -= 1
             actor.incarnation += 1
             actor.state = "restarting"

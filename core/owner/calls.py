@@ -229,10 +229,10 @@ class Calls:
             return CIRCLE, f"the actor whose {rec.msg.method} made it needs it now: it would wait for itself"
         return None
 
-    def again(self, rec: CallRec) -> None:
+    def again(self, rec: CallRec, charged: bool = True) -> None:
         """A finished call is made again. Like one that is tried again it takes no place among the others."""
         client, msg = rec.client, rec.msg
-        if rec.retries > 0:
+        if charged and rec.retries > 0:
             rec.retries -= 1
         msg.attempt += 1
         msg.ran += 1
@@ -311,7 +311,7 @@ class Calls:
             return
         client.state, client.why, client.cause, client.error = msg.state, msg.why, msg.cause, msg.error
         if msg.state in ("restarting", "dead"):
-            self._away(client)
+            self._away(client, msg.charged)
 
     def _alive(self, client: ActorClient, msg: ActorState) -> None:
         if client.state == "alive" and client.incarnation == msg.incarnation:
@@ -328,7 +328,7 @@ class Calls:
         if self.outbox.get(client.worker):
             self.urgent[client.worker] = None
 
-    def _away(self, client: ActorClient) -> None:
+    def _away(self, client: ActorClient, charged: bool = True) -> None:
         """The actor is dead or being restarted: calls that may have started fail unless they can be retried."""
         self.runs.unfold(client)
         if client.worker != HEAD:  # an actor that had no worker yet
@@ -342,7 +342,7 @@ class Calls:
         for rec in client.calls.values():
             if final or rec.cancelled or (rec.sent and not rec.retries):
                 over.append(rec)
-            elif rec.sent and rec.retries > 0:
+            elif rec.sent and rec.retries > 0 and charged:
                 rec.retries -= 1
             rec.msg.attempt += 1
             rec.msg.ran += rec.sent

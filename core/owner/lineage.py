@@ -45,6 +45,8 @@ class Lineage:
         self.without_origin: dict[bytes, str] = {}
         #: The process that has just said that it could not read a value.
         self._reader: Address | None = None
+        #: Whether what is made again uses up a retry.
+        self.charged = True
 
     # -------------------------------------------------------------- remembering
 
@@ -201,9 +203,9 @@ class Lineage:
                     entry.result = None
         for one in plan.values():
             if isinstance(one.rec, TaskRec):
-                self.tasks.again(one.rec)
+                self.tasks.again(one.rec, self.charged)
             else:
-                self.calls.again(one.rec)
+                self.calls.again(one.rec, self.charged)
         return None
 
     def _why_not(self, name: str) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hpc.core.causes import LostCause
+from hpc.core.causes import LostCause, is_charged
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.owner.actors import Actors
 from hpc.core.owner.arguments import Arguments
@@ -316,7 +316,9 @@ class OwnerMachine:
         self.leases.node_gone(node, why, cause)
         for addr in self.objects.met_on(node):
             self.process_gone(addr)
+        self.lineage.charged = is_charged(cause)
         self.objects.node_gone(node)
+        self.lineage.charged = True
         self.leases.ask_all_anew()
         self.calls.node_gone(node, why)
         self.channels.node_gone(node, why)

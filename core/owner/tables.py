@@ -323,6 +323,7 @@ class OwnedActor:
 
     __slots__ = (
         "cause",
+        "charged",
         "create",
         "detached",
         "ending",
@@ -346,6 +347,8 @@ class OwnedActor:
         self.create = create
         self.shape = shape
         self.restarts = restarts
+        #: Whether the last restart cost a retry of the calls that it interrupted.
+        self.charged = True
         self.holds = holds
         self.unresolved = 0
         self.incarnation = 0

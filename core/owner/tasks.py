@@ -155,9 +155,9 @@ class Tasks:
                 self.fail(rec, system_error(task_error(cause), why, task=rec.msg.name))
         self.dirty[lease.shape] = None
 
-    def again(self, rec: TaskRec) -> None:
+    def again(self, rec: TaskRec, charged: bool = True) -> None:
         """A finished task is run again, for the sake of a value that was lost."""
-        if rec.retries > 0:
+        if charged and rec.retries > 0:
             rec.retries -= 1
         rec.msg.attempt += 1
         rec.msg.ran += 1

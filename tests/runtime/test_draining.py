@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hpc
+from hpc.core.process.current import need_client
 from hpc.exceptions import ActorDiedError, NoStateError, TaskError
 from hpc.launchers.session import Session
 from hpc.util import state
@@ -52,6 +54,21 @@ class KeepsAsync:
 
     async def __hpc_restore__(self, words: list[str]) -> None:
         self.words = words
+
+
+@hpc.remote(num_cpus=0)
+class Waits:
+    """An actor with a call that is interrupted."""
+
+    def until(self, gate: Path) -> str:
+        eventually(gate.exists, 60.0)
+        return str(hpc.get_runtime_context().get_node_id())
+
+
+@hpc.remote(num_cpus=0)
+def large() -> np.ndarray:
+    """A value that is kept where it was made."""
+    return np.zeros(1 << 20, np.uint8)
 
 
 @hpc.remote
@@ -174,6 +191,10 @@ def test_a_node_that_is_taken_away_drains_and_costs_nobody_a_retry(nodes: Sessio
     go = tmp_path / "go"
     actor = Keeps.options(name="moves", scheduling_strategy=soft(2), max_restarts=1, max_task_retries=1).remote()
     assert hpc.get(actor.add.remote(5)) == 5
+    waits = Waits.options(scheduling_strategy=soft(2), max_restarts=1, max_task_retries=1).remote()
+    call = waits.until.remote(go)
+    value = large.options(scheduling_strategy=soft(2), max_retries=1).remote()
+    hpc.wait([value], fetch_local=False)
     task = where_once.options(scheduling_strategy=soft(2), max_retries=1).remote(go)
     eventually(lambda: state.get_task(task.hex()).state == "RUNNING")
     nodes.drain_node(2, 60.0, "it goes")
@@ -187,8 +208,13 @@ def test_a_node_that_is_taken_away_drains_and_costs_nobody_a_retry(nodes: Sessio
     assert state.get_task(task.hex()).retries_left == 1
     assert hpc.get(actor.add.remote(1)) == 6, "it has begun anew with what was saved"
     assert state.list_actors(filters=[("name", "=", "moves")])[0].restarts_left == 1
+    machine = need_client().machine
+    eventually(lambda: machine.state.calls[bytes.fromhex(call.hex())].sent)
+    assert machine.state.calls[bytes.fromhex(call.hex())].retries == 1
+    assert hpc.get(value).nbytes == 1 << 20, "it was made again"
+    assert machine.lineage.origins[bytes.fromhex(value.hex())].rec.retries == 1
     go.touch()
-    assert hpc.get(task) == "1"
+    assert hpc.get([task, call]) == ["1", "1"]
 
 
 def test_a_task_that_could_not_finish_is_not_begun(nodes: Session) -> None:

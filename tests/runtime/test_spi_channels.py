@@ -65,6 +65,14 @@ class Peer:
     def close(self):
         self.channel.close()
 
+    def say_and_die(self, name, words, closes):
+        channel = spi.listen(name).accept(30)
+        for word in words:
+            channel.send(word)
+        if closes:
+            channel.close()
+        os._exit(0)
+
 
 @pytest.fixture
 def peers(session):
@@ -181,6 +189,20 @@ def test_the_death_of_the_other_process_ends_a_wait(peers, name):
     with pytest.raises(spi.ChannelEnded, match="no channel") as end:
         spi.connect(channel.peer, name, 30)
     assert end.value.lost
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_what_a_process_of_this_node_said_before_it_died_is_read(session, name, closes):
+    words = [b"%d" % number for number in range(5)]
+    for _ in range(8):
+        peer = Peer.options(scheduling_strategy=on(1), num_cpus=0).remote()
+        address = where(peer)
+        peer.say_and_die.remote(name, words, closes)
+        channel = spi.connect(address, name, 30)
+        assert [channel.recv(30) for _ in words] == words
+        with pytest.raises(spi.ChannelEnded) as end:
+            channel.recv(30)
+        assert end.value.lost != closes
 
 
 def test_nobody_who_listens_is_waited_for_as_long_as_one_wants(peers, name):

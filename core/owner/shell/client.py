@@ -28,6 +28,7 @@ from hpc.core.owner.shell.collecting import Collecting, Collections
 from hpc.core.owner.shell.conversation import Conversation
 from hpc.core.owner.shell.defects import end_session
 from hpc.core.owner.shell.join import register
+from hpc.core.owner.shell.last_words import take_last_words
 from hpc.core.owner.shell.polling import IDLE_TICK_S, PollLock
 from hpc.core.owner.shell.printed import Printed
 from hpc.core.owner.shell.sockets import Frames, Sockets
@@ -49,7 +50,6 @@ from hpc.core.wire import (
     CreateActor,
     DecodeError,
     KeepActor,
-    LeaseLost,
     Message,
     NameRelease,
     NodeTime,
@@ -164,7 +164,7 @@ class Client:
                     self.sockets.named(stream, decoded[0][0])
                 for src, messages in decoded:
                     if by_raylet:
-                        self._drain_dead(messages)
+                        take_last_words(self.sockets, machine, messages)
                     for msg in machine.handle(src, messages):
                         self._other(src, msg, by_raylet)
                 self.hooks.on_frame()
@@ -174,14 +174,6 @@ class Client:
         except Exception as error:
             end_session(self, error)
         self.wake_done()
-
-    def _drain_dead(self, messages: Sequence[Message]) -> None:
-        """Read what a dead worker said before it died, ahead of the news of its death."""
-        for msg in messages:
-            if type(msg) is LeaseLost:
-                for frames in self.sockets.last_words(msg.worker):
-                    for _, src, body in frames:
-                        self.machine.handle(src, decode_body(body))
 
     def _other(self, src: Address, msg: Message, by_raylet: bool) -> None:
         kind = type(msg)

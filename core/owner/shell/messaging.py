@@ -206,7 +206,7 @@ def connect(client: Client, peer: Address, name: str, timeout_s: float | None) -
     channel = MessageChannel(client, half)
 
     def step() -> bool | None:
-        if half.ended:
+        if half.ended and not half.accepted:
             raise ChannelEnded(f"there is no channel to {name!r} of process {peer}: {half.why}", half.lost)
         return True if half.accepted else None
 

@@ -41,16 +41,24 @@ LAST_WORDS = 12
 class DialInGroup(NodeGroup):
     """`size` nodes: rank 0 on this machine, the others come by the join file `join_path`, in any order.
 
-    fork: as in `LocalGroup`. command: the program of the first node, instead of the usual one (tests).
+    fork, apart: as in `LocalGroup`. command: the program of the first node, instead of the usual one (tests).
     A subclass may have a method `_call`, and a poll and a kill that add to these.
     """
 
-    def __init__(self, size: int, join_path: str, *, fork: bool = False, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        join_path: str,
+        *,
+        fork: bool = False,
+        apart: bool = False,
+        command: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(size)
         self.join_path = join_path
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._name = secrets.token_hex(6)
-        self._first = LocalGroup(1, fork=fork, share=1, command=command)
+        self._first = LocalGroup(1, fork=fork, share=1, apart=apart, command=command)
         self._door: subprocess.Popen[bytes] | None = None
 
     def _call(self) -> None:

@@ -39,11 +39,20 @@ Tell = Callable[[dict[str, Any]], None]
 class Joiner:
     """Passes on what a supervisor here and the launcher there say. `tell` hears once how the start went."""
 
-    def __init__(self, join: JoinFile, wishes: Mapping[str, Any], tell: Tell, timeout_s: float, rank: int = 0) -> None:
+    def __init__(
+        self,
+        join: JoinFile,
+        wishes: Mapping[str, Any],
+        tell: Tell,
+        timeout_s: float,
+        rank: int = 0,
+        *,
+        apart: bool = False,
+    ) -> None:
         self.join = join
         self.rank = rank
         self.tell: Tell | None = tell
-        self.group = LocalGroup(1, fork=True, first_rank=rank)
+        self.group = LocalGroup(1, fork=True, first_rank=rank, apart=apart)
         self.group.start()  # before ZeroMQ has threads
         (self.channel,) = self.group.channels
         self.reactor = Reactor()
@@ -191,11 +200,20 @@ def _leave_session() -> None:
     sys.stdout.flush()
 
 
-def join_group(path: str, rank: int, *, file_s: float, answer_s: float, ignored: Sequence[signal.Signals] = ()) -> int:
+def join_group(
+    path: str,
+    rank: int,
+    *,
+    file_s: float,
+    answer_s: float,
+    ignored: Sequence[signal.Signals] = (),
+    apart: bool = False,
+) -> int:
     """Be the node `rank` of a group until it ends. Returns 0 when it was told to end, 1 when it never was part of the
     session. When nothing was heard from there any more, it is `DESERTED`.
 
-    file_s: how long the join file may take to be there. answer_s: how long the first answer may take.
+    file_s: how long the join file may take to be there. answer_s: how long the first answer may take. apart: the node
+    is in a session of its own; where this process is killed with all of its session, the node still clears up.
     """
     told: list[dict[str, Any]] = []
     try:
@@ -204,7 +222,7 @@ def join_group(path: str, rank: int, *, file_s: float, answer_s: float, ignored:
         print(f"hpc: {error}", file=sys.stderr, flush=True)
         return 1
     _leave_session()
-    joiner = Joiner(join, {"rank": rank}, told.append, answer_s, rank)
+    joiner = Joiner(join, {"rank": rank}, told.append, answer_s, rank, apart=apart)
     code = joiner.run(ignored)
     for news in told:
         if not news["ok"]:
@@ -215,7 +233,7 @@ def join_group(path: str, rank: int, *, file_s: float, answer_s: float, ignored:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """FILE RANK: be that rank of the group with this join file."""
     path, rank = sys.argv[1:] if argv is None else argv
-    sys.exit(join_group(path, int(rank), file_s=FILE_S, answer_s=SILENT_S))
+    sys.exit(join_group(path, int(rank), file_s=FILE_S, answer_s=SILENT_S, apart=True))
 
 
 #: Empty entries leave sys.path, as in a node's own program.

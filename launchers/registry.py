@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hpc.launchers.local.scheduler import Local
+from hpc.launchers.pbs.scheduler import Pbs
 from hpc.launchers.scheduler import Allocation, NodeSource, Scheduler, StepVariables
 from hpc.launchers.slurm.scheduler import Slurm
 from hpc.launchers.yarn.scheduler import Yarn
@@ -21,13 +22,12 @@ if TYPE_CHECKING:
     from hpc.launchers.node_group import NodeGroup
 
 #: The schedulers that take jobs, in the order in which they are looked for.
-SCHEDULERS: dict[str, Scheduler] = {Slurm.name: Slurm(), Yarn.name: Yarn()}
+SCHEDULERS: dict[str, Scheduler] = {Slurm.name: Slurm(), Pbs.name: Pbs(), Yarn.name: Yarn()}
 LOCAL: NodeSource = Local()
 
 #: Schedulers that have no folder here: a session in a job of theirs runs on this machine alone, and knows the job.
 #: The variable with the job's id, and the scheduler's name.
 OTHERS = {
-    "PBS_JOBID": "pbs",
     "LSB_JOBID": "lsf",
     "JOB_ID": "sge",
     "OAR_JOB_ID": "oar",

@@ -238,6 +238,8 @@ class Scheduler(NodeSource, Protocol):
     reads_env: ClassVar[str]
     #: The name of the job script's file.
     script_name: ClassVar[str]
+    #: Whether the least and the most of `Request.nodes` may differ.
+    node_ranges: ClassVar[bool]
     #: What each field of `Request` becomes, "" for what the job does by itself; a field that is not here cannot be
     #: asked for.
     column: ClassVar[Mapping[str, str]]

@@ -560,7 +560,7 @@ def main(argv: Sequence[str] | None = None, *, children: Children = CHILDREN) ->
         launcher_pid = int(options["--launcher-pid"]) if "--launcher-pid" in options else None
     except (KeyError, ValueError):
         sys.exit("usage: hpc-node --rank R | --rank-env NAME [--first-rank R] [--launcher-pid PID]")
-    if launcher_pid is not None:
+    if launcher_pid is not None and os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
     sys.stdout.flush()
     os._exit(supervisor_main(rank, 0, 1, children=children, launcher_pid=launcher_pid))

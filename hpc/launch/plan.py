@@ -88,6 +88,10 @@ def _check_asked(settings: Settings, scheduler: Scheduler) -> None:
             what = f"{BY_NAME[name].long} cannot be asked of {scheduler.title}"
             fix = f"if {scheduler.submits_with} has an option for it: --submit-arg=..."
             raise CliError("USAGE", what, where=settings.origin(name), fix=fix)
+    least, most = settings["nodes"]
+    if least != most and not scheduler.node_ranges:
+        what = f"{scheduler.title} gives a job all nodes that it asks for, or none: not {least} to {most}"
+        raise CliError("USAGE", what, where=settings.origin("nodes"), fix=f"--nodes={least}")
 
 
 def script_words(settings: Settings) -> list[str]:

@@ -29,6 +29,7 @@ class LocalGroup(NodeGroup):
     command, supervisor: the program, or the function (rank, stdin_fd, stdout_fd), to run instead (tests).
     share: how many nodes divide this machine; by default those of this group.
     first_rank: of the first one, where it is a part of a larger group.
+    apart: in a session of their own, out of reach of whoever signals all processes of the launcher's.
     """
 
     local = True
@@ -40,6 +41,7 @@ class LocalGroup(NodeGroup):
         fork: bool = False,
         share: int | None = None,
         first_rank: int = 0,
+        apart: bool = False,
         command: Sequence[str] | None = None,
         supervisor: SupervisorMain | None = None,
     ) -> None:
@@ -47,6 +49,7 @@ class LocalGroup(NodeGroup):
         self.fork = fork
         self.share = size if share is None else share
         self.first_rank = first_rank
+        self.apart = apart
         self._command = list(command) if command is not None else node_command()
         self._supervisor = supervisor
         self._pids: dict[int, int] = {}  # rank → pid of the keeper
@@ -77,7 +80,8 @@ class LocalGroup(NodeGroup):
         launcher_pid = os.getpid()
 
         def body() -> int:
-            os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
+            # Ctrl-C is for the launcher, which decides what it means.
+            os.setsid() if self.apart else os.setpgid(0, 0)
             os.dup2(stdout_write, 2)
             if self._supervisor is not None:
                 return self._supervisor(rank, stdin_read, stdout_write)
@@ -98,8 +102,9 @@ class LocalGroup(NodeGroup):
 
         command = [*self._command, "--rank", str(rank), "--launcher-pid", str(os.getpid())]
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0,
+            start_new_session=self.apart,
+        )  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         channel = Channel(os.dup(process.stdin.fileno()), os.dup(process.stdout.fileno()), [rank])
         process.stdin.close()

@@ -45,6 +45,7 @@ class Slurm:
     starts_with: ClassVar[str] = "srun"
     reads_env: ClassVar[str] = "SBATCH_"
     script_name: ClassVar[str] = "job.sbatch"
+    node_ranges: ClassVar[bool] = True
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STRIP
 

@@ -48,6 +48,7 @@ class Yarn:
     starts_with: ClassVar[str] = ""
     reads_env: ClassVar[str] = "HADOOP_"
     script_name: ClassVar[str] = "job.yarn"
+    node_ranges: ClassVar[bool] = False
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STRIP
 
@@ -126,10 +127,7 @@ class Yarn:
             what = "the client of YARN, or its DistributedShell, is not on this machine"
             hint = "HADOOP_HOME says where it is; --scheduler=local runs on this machine"
             raise Refused(Diagnosis("NO-SCHEDULER", what, hint=hint))
-        least, most = request.nodes
-        if least != most:
-            what = f"{least} to {most} nodes asked for, and YARN gives a fixed number"
-            raise Refused(Diagnosis("REJECTED", what, {"--nodes": str(most)}))
+        most = request.nodes[1]
         script = command[command.index("-shell_args") + 1].strip("'")
         if letter := commands.unfit(script):
             what = f"the path of the job's folder has a {letter!r}, which YARN's shells do not pass on: {script}"

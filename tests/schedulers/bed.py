@@ -29,7 +29,7 @@ class Bed(Protocol):
     env: dict[str, str]
     #: Processes (as ps names them) that a node has though no job is on it.
     daemons: frozenset[str]
-    #: Promises that cannot be kept here, and why: "requeue", "own script", "signal", "first node",
+    #: Promises that cannot be kept here, and why: "requeue", "own script", "signal", "first node", "ordinary user",
     #: "order" (nodes come as they come), "look" (into a session from outside of it), "cheap" (jobs that start at once).
     lacks: Mapping[str, str]
     #: The shortest time limit that the scheduler takes, in seconds.
@@ -41,6 +41,9 @@ class Bed(Protocol):
         self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         """A command at the login node, as the user of the tests. Keyword arguments as of subprocess.run."""
+
+    def login(self, argv: Sequence[str]) -> list[str]:
+        """The command line for a command at the login node, for who starts it without `run`."""
 
     def as_user(self) -> dict[str, Any]:
         """The user as subprocess wants it: {} or user=, group=."""

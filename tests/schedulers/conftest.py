@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import pbs_bed
 import pytest
 import slurm_bed
 import yarn_bed
@@ -12,7 +13,7 @@ from bed import Bed
 from desk import SlurmDesk
 
 #: The schedulers that keep the promises; the fixture of a bed is called NAME_whole.
-SCHEDULERS = ("slurm", "yarn")
+SCHEDULERS = ("slurm", "pbs", "yarn")
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,16 @@ def yarn_whole() -> Iterator[yarn_bed.YarnBed]:
         yield bed
 
 
+@pytest.fixture(scope="session")
+def pbs_whole() -> Iterator[pbs_bed.PbsBed]:
+    """Four nodes with two CPUs each; skipped, with the reason, where there can be none."""
+    why = pbs_bed.reason_to_skip()
+    if why:
+        pytest.skip(why)
+    with pbs_bed.PbsBed() as bed:
+        yield bed
+
+
 @pytest.fixture
 def desk(slurm_whole: slurm_bed.SlurmBed, request: pytest.FixtureRequest) -> Iterator[SlurmDesk]:
     """At the Slurm."""
@@ -51,5 +62,5 @@ def any_bed(request: pytest.FixtureRequest) -> Bed:
 @pytest.fixture(autouse=True, scope="session")
 def no_site_scheduler() -> None:
     """A real job around the tests must not be taken for ours."""
-    for name in [n for n in os.environ if n.startswith(("SLURM_", "SBATCH_", "PBS_"))]:
+    for name in [n for n in os.environ if n.startswith(("SLURM_", "SBATCH_", "PBS_JOB", "PBS_NODE"))]:
         del os.environ[name]

@@ -64,7 +64,7 @@ class Desk:
     def start(self, *argv: str, **more: Any) -> subprocess.Popen[str]:
         """A command that goes on; the test ends it."""
         return subprocess.Popen(
-            list(argv), cwd=self.folder, env={**self.bed.env, **self.env, **more.pop("env", {})},
+            self.bed.login(argv), cwd=self.folder, env={**self.bed.env, **self.env, **more.pop("env", {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             **self.bed.as_user(), **more,
         )  # fmt: skip
@@ -123,8 +123,8 @@ class Terminal:
     def __init__(self, desk: Desk, *argv: str) -> None:
         self.master, slave = os.openpty()
         self.process = subprocess.Popen(
-            list(argv), cwd=desk.folder, env={**desk.bed.env, **desk.env, "TERM": "xterm"}, start_new_session=True,
-            stdin=slave, stdout=slave, stderr=slave, **desk.bed.as_user(),
+            desk.bed.login(argv), cwd=desk.folder, env={**desk.bed.env, **desk.env, "TERM": "xterm"},
+            start_new_session=True, stdin=slave, stdout=slave, stderr=slave, **desk.bed.as_user(),
         )  # fmt: skip
         os.close(slave)
         os.set_blocking(self.master, False)

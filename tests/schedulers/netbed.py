@@ -26,7 +26,10 @@ from pathlib import Path
 
 SLOTS = 40
 PREFIX = "hbed"  # bridges hbed<slot>, namespaces hbed<slot>n<i>; an interface name has at most 15 letters
-SCRATCH = "bed-"  # scratch folders /tmp/bed-<slot>
+SCRATCH = "bed-"  # scratch folders /tmp/bed-<slot>, and /run/bed-<slot> for what must not lie where all can write
+
+
+USER, USER_ID = "bed", 64123
 
 
 class BedError(RuntimeError):
@@ -116,9 +119,15 @@ def _namespaces(slot: int) -> list[str]:
     return [n for n in names if n.startswith(f"{PREFIX}{slot}n")]
 
 
+def _closed_folder(path: Path) -> Path | None:
+    """The folder above a path that other users cannot pass, if there is one."""
+    return next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
+
+
 def _left_over(slot: int) -> bool:
     return (
         Path(f"/tmp/{SCRATCH}{slot}").exists()
+        or Path(f"/run/{SCRATCH}{slot}").exists()
         or Path(f"/sys/class/net/{PREFIX}{slot}").exists()
         or bool(_namespaces(slot))
     )
@@ -140,6 +149,7 @@ def _demolish(slot: int) -> None:
     if Path(f"/sys/class/net/{PREFIX}{slot}").exists():
         _ip("link", "del", f"{PREFIX}{slot}")
     shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(f"/run/{SCRATCH}{slot}", ignore_errors=True)
 
 
 def sweep() -> list[int]:
@@ -161,6 +171,11 @@ class NetBed:
     """N namespaces `<node>` with addresses 10.77.<slot>.1..N, joined by a bridge that has 10.77.<slot>.254."""
 
     names: list[str]
+    #: Whether the names can be looked up, on the nodes and by what `login` wraps; nothing else can be looked up there
+    #: (where no name server answers, each question takes seconds).
+    look_up: bool = False
+    #: Whether there is an ordinary user, known where the names are, who is the one at the login node.
+    user: bool = False
     slot: int = -1
     scratch: Path = Path()
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -179,7 +194,9 @@ class NetBed:
         self.scratch = Path(f"/tmp/{SCRATCH}{self.slot}")
         try:
             self.scratch.mkdir(mode=0o755)
+            self.private.mkdir(mode=0o755)
             self._wire()
+            self._write_names()
         except BaseException:
             self.close()
             raise
@@ -187,6 +204,11 @@ class NetBed:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    @property
+    def private(self) -> Path:
+        """Where root alone may write; everybody may read."""
+        return Path(f"/run/{SCRATCH}{self.slot}")
 
     @property
     def gateway(self) -> str:
@@ -214,9 +236,44 @@ class NetBed:
             inner.append(f"route add default via {self.gateway}")
             _ip("-n", self._space(name), batch="\n".join(inner) + "\n")
 
+    def _write_names(self) -> None:
+        rows = [f"{self.address(name)} {name}" for name in self.names]
+        rows += ["127.0.0.1 localhost", f"{self.gateway} {os.uname().nodename}"]
+        (self.private / "hosts").write_text("\n".join(rows) + "\n")
+        kinds = ("passwd", "group", "shadow", "hosts", "services", "protocols", "networks", "ethers")
+        (self.private / "nsswitch.conf").write_text("".join(f"{kind}: files\n" for kind in kinds))
+        if self.user:
+            home = self.scratch / "home"
+            home.mkdir()
+            os.chown(home, USER_ID, USER_ID)
+            entries = {"passwd": f"{USER}:x:{USER_ID}:{USER_ID}::{home}:/bin/bash", "group": f"{USER}:x:{USER_ID}:"}
+            for name, entry in entries.items():
+                (self.private / name).write_text(f"{Path('/etc', name).read_text().rstrip()}\n{entry}\n")
+
+    def _mounts(self) -> list[str]:
+        """Commands that give a process what it sees otherwise than this machine does."""
+        files = ["hosts", "nsswitch.conf", *(("passwd", "group") if self.user else ())]
+        found = [f"mount --bind {self.private}/{name} /etc/{name}" for name in files]
+        closed = _closed_folder(Path(sys.base_prefix)) if self.user else None
+        if closed is not None:  # the user is to run this Python, which lies in a folder of somebody else's
+            inner = Path(sys.base_prefix).relative_to(closed)
+            open_one = self.private / "open" / inner
+            open_one.mkdir(parents=True, exist_ok=True)
+            found += [f"mount --bind {sys.base_prefix} {open_one}", f"mount --rbind {self.private}/open {closed}"]
+        return found
+
+    def login(self, argv: Sequence[str], *, root: bool = False) -> list[str]:
+        """The command line that runs `argv` at the login node (this machine), as the bed's user if there is one."""
+        if not self.look_up:
+            return list(argv)
+        become = ["setpriv", f"--reuid={USER_ID}", f"--regid={USER_ID}", "--clear-groups"]
+        words = [*become, *argv] if self.user and not root else argv
+        return ["unshare", "--mount", "bash", "-c", f'{" && ".join(self._mounts())} && exec "$@"', "bash", *words]
+
     def inside(self, name: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` on the node `name`."""
         renamed = 'hostname "$0" && exec "$@"'
+        argv = self.login(argv, root=True)
         return [
             "nsenter", f"--net=/run/netns/{self._space(name)}", "unshare", "--uts", "bash", "-c", renamed, name, *argv
         ]  # fmt: skip

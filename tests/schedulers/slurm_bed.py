@@ -272,6 +272,9 @@ class SlurmBed:
 
     # -- what the promises ask (bed.py) ------------------------------------------------------------
 
+    def login(self, argv: Sequence[str]) -> list[str]:
+        return list(argv)
+
     def as_user(self) -> dict[str, Any]:
         return {}
 

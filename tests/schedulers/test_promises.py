@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import signal
 import subprocess
@@ -22,8 +23,6 @@ from bed import Bed
 from desk import Desk, Terminal, launcher, node_processes, nothing_left
 from netbed import start_time, wait_for
 from programs import HOSTS, PLAIN, WAITS
-
-from hpc.core.node import rundir
 
 pytestmark = pytest.mark.scheduler
 
@@ -178,8 +177,7 @@ def test_the_first_failing_rank_is_shown_last_and_ends_the_others(desk: Desk) ->
 
 
 def test_an_ordinary_user(desk: Desk) -> None:
-    import pwd
-
+    need(desk.bed, "ordinary user")
     user = pwd.getpwnam("nobody")
     can = "import os, sys; os.setuid(65534); os.execv(sys.executable, [sys.executable, '-c', 'import hpc'])"
     if subprocess.run([sys.executable, "-c", can], cwd="/", capture_output=True, timeout=30).returncode:
@@ -403,6 +401,12 @@ def test_a_job_may_run_twice_where_that_was_asked_for(desk: Desk) -> None:
 # ---------------------------------------------------------------- sudden deaths
 
 
+def sweep(desk: Desk) -> None:
+    """What a node that lost its power still has: the next session there would remove it."""
+    program = f"from hpc.core.node import rundir; rundir.sweep({os.environ['HPC_TMPDIR']!r})"
+    desk.run(sys.executable, "-c", program, check=True)
+
+
 def test_the_script_killed(desk: Desk) -> None:
     need(desk.bed, "cheap")
     job = waiting(desk, "-N2", "-t5")
@@ -473,7 +477,7 @@ def test_a_node_that_crashes_is_the_only_loss(desk: Desk) -> None:
     finally:
         desk.bed.repair(host)
         desk.bed.cancel_all()
-    rundir.sweep(os.environ["HPC_TMPDIR"])  # as the next session on that node would
+    sweep(desk)
     nothing_left(desk)
 
 
@@ -489,7 +493,7 @@ def test_a_job_whose_first_node_crashes_ends(desk: Desk) -> None:
     finally:
         desk.bed.repair(host)
         desk.bed.cancel_all()
-    rundir.sweep(os.environ["HPC_TMPDIR"])  # as the next session on that node would
+    sweep(desk)
     nothing_left(desk)
 
 

@@ -40,6 +40,7 @@ class FakeScheduler:
     starts_with: ClassVar[str] = "frun"
     reads_env: ClassVar[str] = "FSUB_"
     script_name: ClassVar[str] = "job.fake"
+    node_ranges: ClassVar[bool] = True
     column: ClassVar[Mapping[str, str]] = {"nodes": "-n", "time": "-t", "job_name": "-N", "output": "-o"}
     strip: ClassVar[StepVariables] = StepVariables(
         prefixes=("FAKE_STEP_",), names=("FAKE_RANK",), kept=("FAKE_STEP_GPUS",)

@@ -68,7 +68,7 @@ def test_switches() -> None:
         (["-N", "8-2", "x.py"], ["the smaller first"]),
         (["-t", "soon", "x.py"], ["not a time: 'soon'", "30m"]),
         (["--mem", "lots", "x.py"], ["not a size"]),
-        (["--scheduler=lsf", "x.py"], ["there are: slurm, yarn, local"]),
+        (["--scheduler=lsf", "x.py"], ["there are: slurm, pbs, yarn, local"]),
         (["--env", "7=8", "x.py"], ["not a variable"]),
         (["--env", "SURELY_NOT_SET", "x.py"], ["SURELY_NOT_SET is not set here"]),
         (["--time"], ["--time needs a value"]),

@@ -39,6 +39,10 @@ PLACES: dict[str, dict[str, str]] = {
     "settings": {"HPC_TIME": "2h", "HPC_SUBMIT_ARG": "--a='1 2' --b", "HPC_NODES": "3", "SBATCH_ACCOUNT": "x"},
     "refusing": {"SAY": "Requested time limit is invalid (missing or exceeds some limit)"},
     "unknown": {"SAY": "invalid partition specified: bacth"},
+    "pbs": {"PBS_EXEC": "/opt/pbs", "PBS_SERVER": "s", "PBS_CONF_FILE": "/nowhere"},
+    "pbs job": {"PBS_EXEC": "/opt/pbs", "PBS_JOBID": "47.s", "PBS_NODEFILE": "nodes", "PBS_NODENUM": "0"},
+    "pbs job, another node": {"PBS_JOBID": "47.s", "PBS_NODEFILE": "nodes", "PBS_NODENUM": "2"},
+    "torque job": {"PBS_JOBID": "47.s", "PBS_NODEFILE": "nodes", "PBS_VERSION": "TORQUE-6.1"},
     "down": {"SAY": "Unable to contact slurm controller (connect failure)"},
 }  # fmt: skip
 
@@ -99,6 +103,20 @@ CASES: list[tuple[str, str]] = [
     ("unknown", "--test-only -p bacth -N2 x.py"),
     ("unknown", "-p bacth -N2 x.py 'a b'"),
     ("down", "--test-only --json -N2 x.py"),
+    ("pbs", "--dry-run x.py"),
+    ("pbs", "--dry-run --scheduler=pbs -N4 -t2h x.py --epochs=3"),
+    ("pbs", "--dry-run --scheduler=pbs -p gpu -A acc -C model=bro -J 'my job' -o out.txt -d afterok:47 x.py"),
+    ("pbs", "--dry-run --scheduler=pbs --gpus-per-node=a100:4 -c 16 --mem=16g --exclusive --mail-type=END x.py"),
+    ("pbs", "--dry-run --scheduler=pbs --submit-arg=-V --submit-arg=-ry --setup='module load x' x.py"),
+    ("pbs", "--dry-run --scheduler=pbs -N2-8 x.py"),
+    ("pbs", "--dry-run --scheduler=pbs -q high x.py"),
+    ("pbs", "--test-only --scheduler=pbs x.py"),
+    ("pbs job", "--dry-run x.py"),
+    ("pbs job", "--dry-run -N2 --ranks-per-node=2 --step-arg=wrapper x.py"),
+    ("pbs job", "--dry-run -N9 x.py"),
+    ("pbs job, another node", "--dry-run x.py"),
+    ("torque job", "--dry-run x.py"),
+    ("laptop", "--test-only --scheduler=pbs x.py"),
 ]  # fmt: skip
 
 SBATCH = """#!/bin/sh
@@ -144,6 +162,7 @@ def desk() -> Iterator[Path]:
             ("x.py", ""),
             ("-odd.py", ""),
             ("bin/sbatch", SBATCH),
+            ("nodes", "n1\nn1\nn2\n"),
             ("bin/sinfo", SINFO),
             (SHELL_JAR, ""),
         ):

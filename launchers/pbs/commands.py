@@ -1,0 +1,350 @@
+"""OpenPBS and PBS Pro in pure make-command / parse-answer pairs: nothing here runs a command or reads a clock.
+
+The same reason as for any scheduler: what we say and how we read what is said can be tested word by word. scheduler.py
+runs the commands, group.py starts the nodes. All facts were seen on OpenPBS 23.06.
+Rejected: qstat's table (cuts names), its JSON (of several jobs it has the first only), the C API (must match the
+installed release).
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from hpc.launchers.pbs.words import reason_in_words
+from hpc.launchers.scheduler import (
+    Allocation,
+    BadAllocation,
+    Ending,
+    JobInfo,
+    Phase,
+    Request,
+    Share,
+    StepVariables,
+)  # fmt: skip
+from hpc.launchers.units import clock_text, memory_bytes, parse_clock
+
+# ---------------------------------------------------------------- where it is
+
+CONFIG_FILE = "/etc/pbs.conf"
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """The lines `PBS_EXEC=/opt/pbs` of PBS's own configuration file."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.lstrip().startswith("#"):
+            found[name.strip()] = value.strip().strip("\"'")
+    return found
+
+
+def is_open_pbs(version: str) -> bool:
+    """Whether `qstat --version` has answered as OpenPBS and PBS Pro do; Torque and wrappers do not."""
+    return re.search(r"pbs_version\s*=", version) is not None
+
+
+# ---------------------------------------------------------------- inside an allocation
+
+JOB_ID = "PBS_JOBID"
+NODE_FILE = "PBS_NODEFILE"
+
+
+def allocation(env: Mapping[str, str], node_file: str) -> Allocation | None:
+    """The allocation that this environment belongs to, with the text of its node file; None outside of one.
+
+    The file has one line for each MPI process, in the order of the chunks; the job script runs on the first.
+    BadAllocation when it makes no sense, or is Torque's.
+    """
+    job_id = env.get(JOB_ID)
+    nodes = tuple(dict.fromkeys(node_file.split()))
+    if not job_id or not nodes:
+        return None
+    if "TORQUE" in env.get("PBS_VERSION", "").upper():
+        why = f"job {job_id} is one of Torque, and this is for OpenPBS and PBS Pro: its nodes cannot be started"
+        raise BadAllocation(why, "--scheduler=local")
+    if env.get("PBS_NODENUM", "0") != "0":
+        why = f"this is not the first node of job {job_id} ({nodes[0]}), which alone can start the others"
+        raise BadAllocation(why, f"unset {JOB_ID}")
+    return Allocation(job_id, nodes, nodes[0])
+
+
+#: What says which task of whose job a process is. The job stays known (PBS_JOBID, PBS_QUEUE, ...), and so does what it
+#: was granted (NCPUS).
+STEP_VARIABLES = StepVariables(
+    prefixes=("PMI_", "PMIX_", "PMI2_"),
+    names=("PBS_TASKNUM", "PBS_NODENUM", "PBS_VNODENUM", "PBS_MOMPORT", "PBS_JOBCOOKIE"),
+)
+
+#: Variables that PBS gives each task by itself, and that say something of its own node.
+_OF_THE_NODE = frozenset(
+    ("NCPUS", "OMP_NUM_THREADS", "TMPDIR", "HOSTNAME", "HOST", "PWD", "OLDPWD", "SHLVL", "_", "XDG_RUNTIME_DIR")
+)
+_DEVICES = re.compile(
+    r"CUDA_VISIBLE_DEVICES|HIP_VISIBLE_DEVICES|ROCR_VISIBLE_DEVICES|ZE_AFFINITY_MASK|GPU_DEVICE_ORDINAL"
+)
+
+
+def carried(env: Mapping[str, str]) -> dict[str, str]:
+    """The part of our environment that the processes on the other nodes are to have: PBS itself carries none of it.
+
+    Not what belongs to this node, nor what a shell cannot name.
+    """
+    return {
+        name: value
+        for name, value in env.items()
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+        and name not in _OF_THE_NODE
+        and not _DEVICES.fullmatch(name)
+        and not name.startswith("PBS_")
+    }
+
+
+def task_script(env: Mapping[str, str], cwd: str, program: Sequence[str]) -> str:
+    """What each other node runs, by /bin/sh FILE RANK: the program with that rank, in our environment and folder.
+
+    A file that only the user can read: on a command line every user would see the values.
+    """
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(carried(env).items())]
+    return "\n".join([*lines, f"cd {shlex.quote(cwd)} 2>/dev/null", f'exec {shlex.join(program)} "$1"']) + "\n"
+
+
+def task_command(starter: str, host: str, script: str, rank: int, extra: Sequence[str] = ()) -> list[str]:
+    """Start the task of one rank on its node by pbs_tmrsh (`starter`), and end as it ends.
+
+    Rejected: pbsdsh, which says nothing of how the task ended. One pbsdsh for all nodes starts a task for each MPI
+    process, and says nothing of its rank.
+    """
+    return [starter, host, *extra, "/bin/sh", script, str(rank)]
+
+
+# ---------------------------------------------------------------- asking about jobs
+
+
+def job_command(job_ids: Sequence[str], *, ended_too: bool = True) -> list[str]:
+    """All about these jobs; -x: also of those that have ended, where the site keeps them for a while."""
+    return ["qstat", *(["-x"] if ended_too else []), "-f", *job_ids]
+
+
+def no_history(err: str) -> bool:
+    """Whether the site keeps nothing of jobs that have ended: the question has to be asked without them."""
+    return "not configured to maintain job history" in err
+
+
+def no_such_job(err: str) -> bool:
+    return "Unknown Job Id" in err or "Job has finished" in err
+
+
+def parse_jobs(out: str, now: float) -> dict[str, JobInfo]:
+    """Jobs in such an answer by their ids. now: seconds since 1970: PBS says minutes late how long a job has run."""
+    return {job_id: _job(job_id, facts, now) for job_id, facts in blocks(out, "Job Id").items()}
+
+
+def blocks(out: str, kind: str) -> dict[str, dict[str, str]]:
+    """The long form of qstat: `Job Id: 4711.server`, then lines `    name = value`, whose rest follows after a tab."""
+    found: dict[str, dict[str, str]] = {}
+    facts: dict[str, str] = {}
+    for line in out.replace("\n\t", "").splitlines():
+        if line.startswith(f"{kind}: "):
+            facts = found.setdefault(line.partition(": ")[2].strip(), {})
+        elif line.startswith("    ") and " = " in line:
+            name, _, value = line.strip().partition(" = ")
+            facts[name] = value
+    return found
+
+
+_PHASES: Mapping[str, Phase] = {
+    **dict.fromkeys("QHWTMB", "queued"),
+    **dict.fromkeys("RESU", "running"),
+    **dict.fromkeys("FX", "ended"),
+}
+_STATES = {
+    "Q": "queued", "H": "held", "W": "waiting", "T": "in transit", "M": "moved", "B": "begun", "R": "running",
+    "E": "exiting", "S": "suspended", "U": "suspended", "F": "finished", "X": "finished",
+}  # fmt: skip
+_TERMINATED = "91"  # substate of a job that was deleted
+_KILLED_AT_WALLTIME = -29  # the server's own exit codes are below zero
+_NODE_LOST = frozenset((-4, -9, -10, -13, -17))
+_SIGNALS_FROM = 256
+
+
+def _job(job_id: str, facts: Mapping[str, str], now: float) -> JobInfo:
+    letter = facts.get("job_state", "")
+    phase = _PHASES.get(letter, "ended")
+    comment = facts.get("comment", "")
+    limit_s = parse_clock(facts.get("Resource_List.walltime", ""))
+    run_time_s = parse_clock(facts.get("resources_used.walltime", "")) or 0.0
+    began = _moment(facts.get("stime", "") or (facts.get("estimated.start_time", "") if phase == "queued" else ""))
+    if phase == "running" and began is not None:
+        run_time_s = max(run_time_s, now - began.timestamp())
+    status = _number(facts.get("Exit_status", ""))
+    code = max(0, status) if status is not None else 0
+    return JobInfo(
+        job_id=job_id,
+        phase=phase,
+        state=_STATES.get(letter, letter),
+        ending=_ending(facts, status) if phase == "ended" else "",
+        reason=comment if phase != "running" else "",
+        why=reason_in_words(comment, letter) if phase != "running" else "",
+        exit_code=code if code < _SIGNALS_FROM else 0,
+        exit_signal=code - _SIGNALS_FROM if code >= _SIGNALS_FROM else 0,
+        nodes=tuple(_hosts(facts.get("exec_host", ""))),
+        partition=facts.get("queue", ""),
+        start=began.isoformat() if began is not None else "",
+        run_time_s=run_time_s,
+        limit_s=limit_s,
+        left=clock_text(max(0.0, limit_s - run_time_s)) if limit_s is not None and phase == "running" else "",
+        granted=_granted(facts.get("exec_vnode", "")),
+        stopped=letter in ("S", "U"),
+        runs_again=facts.get("Rerunable") == "True",
+    )
+
+
+def _ending(facts: Mapping[str, str], status: int | None) -> Ending:
+    if status == _KILLED_AT_WALLTIME:
+        return "timeout"
+    if status in _NODE_LOST:
+        return "lost"
+    if facts.get("substate") == _TERMINATED or status is None:
+        return "cancelled"
+    return "exit"
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"-?\d+", text) else None
+
+
+def _moment(text: str) -> datetime | None:
+    """`Sun Nov 29 13:30:11 2026`, or seconds since 1970, in local time."""
+    if text.isdigit():
+        return datetime.fromtimestamp(int(text))
+    try:
+        return datetime.strptime(text, "%a %b %d %H:%M:%S %Y")
+    except ValueError:
+        return None
+
+
+def _hosts(exec_host: str) -> list[str]:
+    """`px1/0*2+px2/1` -> the hosts, each once, in order."""
+    return list(dict.fromkeys(part.partition("/")[0] for part in exec_host.split("+") if part))
+
+
+def _granted(exec_vnode: str) -> dict[str, Share]:
+    """`(px1:ncpus=2:mem=1048576kb:ngpus=1)+(px2:ncpus=2)` -> what each has; parts of one node add up."""
+    found: dict[str, Share] = {}
+    for part in re.findall(r"[^()+]+", exec_vnode):
+        name, _, rest = part.partition(":")
+        given = dict(item.partition("=")[::2] for item in rest.split(":") if item)
+        old = found.get(name, Share())
+        mem = _kilobytes(given.get("mem", ""))
+        mem_mb = old.mem_mb if mem is None else (old.mem_mb or 0) + (mem >> 10)
+        found[name] = Share(old.gpus + int(given.get("ngpus", 0) or 0), mem_mb)
+    return found
+
+
+def _kilobytes(text: str) -> int | None:
+    match = re.fullmatch(r"(\d+)([kmgt]?)b?", text)
+    if match is None:
+        return None
+    return int(match[1]) << {"k": 0, "m": 10, "g": 20, "t": 30}.get(match[2], 0) if match[2] else int(match[1]) >> 10
+
+
+# ---------------------------------------------------------------- submitting
+
+#: What each field of a request becomes.
+COLUMN: Mapping[str, str] = {
+    "nodes": "-l select=N:...",
+    "time": "-l walltime",
+    "partition": "-q",
+    "account": "-A",
+    "constraint": "-l select=...:C",
+    "job_name": "-N",
+    "output": "-j oe -k oed -o",
+    "dependency": "-W depend",
+    "gpus_per_node": "-l select=...:ngpus",
+    "cpus_per_task": "-l select=...:ncpus",
+    "mem": "-l select=...:mem",
+    "exclusive": "-l place=scatter:excl",
+    "mail_type": "-m",
+}
+
+_MAILS = {"BEGIN": "b", "END": "e", "FAIL": "a", "NONE": "n", "ALL": "abe"}
+
+
+def options(request: Request) -> list[str]:
+    """qsub's options: what was asked for, then what every job of ours needs.
+
+    mpiprocs=1, scatter: one chunk on each node, one line for each in the node file. -r n: a second run could overwrite
+    what the first wrote. -k oed: the output is written where it belongs while the job runs.
+    """
+    chunk = [f"select={request.nodes[0]}", f"ncpus={request.cpus_per_task or 1}", "mpiprocs=1"]
+    if request.mem:
+        chunk.append(f"mem={memory_bytes(request.mem) >> 20}mb")
+    if request.gpus_per_node:
+        chunk.append(f"ngpus={request.gpus_per_node.rpartition(':')[2]}")
+    if request.gpus_per_node and ":" in request.gpus_per_node:
+        chunk.append(f"gpu_type={request.gpus_per_node.partition(':')[0]}")
+    if request.constraint:
+        chunk.append(request.constraint)
+    found = ["-N", request.job_name or "hpc", "-l", ":".join(chunk)]
+    found += ["-l", "place=scatter:excl" if request.exclusive else "place=scatter"]
+    if request.time is not None:
+        found += ["-l", f"walltime={_walltime(request.time)}"]
+    for flag, value in (("-q", request.partition), ("-A", request.account)):
+        found += [flag, value] if value else []
+    if request.dependency:
+        found += ["-W", f"depend={request.dependency}"]
+    if request.mail_type:
+        found += ["-m", "".join(_MAILS.get(word, word.lower()) for word in request.mail_type.upper().split(","))]
+    return [*found, "-j", "oe", "-k", "oed", *(["-o", request.output] if request.output else []), "-r", "n"]
+
+
+def _walltime(seconds: float) -> str:
+    """HH:MM:SS; PBS knows no days."""
+    whole = int(seconds) + (seconds % 1 > 0)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def job_script(*, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
+    """The job script, as a login shell for what the site has in its profiles (modules). It ends in exec: bash runs its
+    traps only after its foreground child, so signals must reach hpc-launch itself."""
+    return "\n".join(["#!/bin/bash -l", f"cd {shlex.quote(cwd)}", *setup, f"exec {shlex.join(command)}"]) + "\n"
+
+
+def qsub_command(qsub: str, script: str, request: Request) -> list[str]:
+    """Submit the script as a program, not as a script of PBS. PBS would run that under another shell, which a signal
+    to the job ends at once. -f: else qsub leaves a process on the login node for a minute."""
+    return [qsub, "-f", *options(request), *request.submit_arg, "--", "/bin/bash", "-l", script]
+
+
+def parse_submitted(out: str) -> str:
+    """The job id in qsub's answer (`4711.server`; sites print banners before it)."""
+    for line in reversed(out.splitlines()):
+        if re.fullmatch(r"\d+(\[\])?(\.[\w.-]+)?", line.strip()):
+            return line.strip()
+    raise ValueError(f"no job id in qsub's answer: {out!r}")
+
+
+def cancel_command(job_id: str) -> list[str]:
+    return ["qdel", job_id]
+
+
+def signal_command(job_id: str, name: str) -> list[str]:
+    """To every process of the job script on the first node; whoever got it twice is sorted out by hpc-launch."""
+    return ["qsig", "-s", name, job_id]
+
+
+def output_file(output: str, job_id: str) -> str:
+    """The file of --output: PBS knows one pattern, which only its server fills."""
+    return output.replace("^array_index^", job_id.partition("[")[2].partition("]")[0])
+
+
+def queues_command() -> list[str]:
+    return ["qstat", "-Q", "-f"]
+
+
+def parse_queues(out: str) -> dict[str, dict[str, str]]:
+    """The queues that there are, with their limits (`resources_max.walltime`)."""
+    return blocks(out, "Queue")

@@ -1,0 +1,180 @@
+"""The nodes of a PBS job as one group: the first is here, the others are tasks of the job that dial in.
+
+PBS starts a process on a node of the job (pbs_tmrsh), and carries nothing to it. The process has no standard input and
+nothing of our environment, and its output goes to the job's. So the nodes find this process by the join file, and what
+they have of our environment is in a script beside it. Both lie in a folder that the nodes share, and only the user can
+read them.
+All tasks are started at once. The first node is no task of its own: PBS runs the job script there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hpc.core.node.bootstrap import Noise, Report
+from hpc.launchers.dial_in import DialInGroup
+from hpc.launchers.joiner import joiner_command
+from hpc.launchers.node_group import Channel
+from hpc.launchers.pbs.commands import task_command, task_script
+from hpc.launchers.scheduler import Allocation, JobInfo
+
+GRANT_ENV = {"cpus": ["NCPUS"]}
+END_S = 10.0  # so long the tasks of a group that was killed may take to end
+#: Runs a command, and says on the shared pipe how it ended.
+_WATCH = '"$@"; echo "task $0 $?"'
+
+
+def shared_folder(env: Mapping[str, str]) -> Path:
+    """Where the files of the group go: beside the folders of jobs, which the nodes share."""
+    return Path(env.get("HPC_JOB_DIR") or Path(env.get("HOME") or "~", ".hpc")).expanduser()
+
+
+class PbsGroup(DialInGroup):
+    """`nodes` of an allocation (all of them by default), in the order of the node file.
+
+    starter: the path of pbs_tmrsh. job: what the server said of the job; without it the time left is unknown.
+    step_args: words of the user that each task is started with, ahead of its own (a wrapper).
+    """
+
+    def __init__(
+        self,
+        alloc: Allocation,
+        starter: str,
+        *,
+        nodes: int | None = None,
+        job: JobInfo | None = None,
+        fork: bool = False,
+        step_args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        count = len(alloc.nodes) if nodes is None else nodes
+        if count > len(alloc.nodes):
+            raise ValueError(f"the allocation has {len(alloc.nodes)} nodes, not {count}")
+        self._env = dict(os.environ if env is None else env)
+        self._folder = shared_folder(self._env)
+        name = f"join-{alloc.job_id}-{secrets.token_hex(4)}"
+        # PBS signals all processes of the job script's session at once: the node must outlive what it is for.
+        super().__init__(count, str(self._folder / name), fork=fork, apart=True)
+        self.alloc = alloc
+        self.hosts = alloc.nodes[:count]
+        self.job = job
+        self.runs_again = job is not None and job.runs_again
+        self._starter, self._step_args = starter, step_args
+        self._script = self._folder / f"{name}.sh"
+        self._tasks: dict[int, subprocess.Popen[bytes]] = {}
+        self._killed_at: float | None = None
+
+    # -- what NodeGroup asks for ------------------------------------------------------------------------
+
+    def start_fields(self) -> dict[str, Any]:
+        fields: dict[str, Any] = {"grant_env": GRANT_ENV}
+        if self.job is not None:
+            fields["time_left_s"] = self.job.time_left_s
+            fields["grants"] = grants(self.hosts, self.job)
+        return fields
+
+    def host_of(self, rank: int) -> str | None:
+        return self.hosts[rank] if rank < len(self.hosts) else None
+
+    def describe(self) -> str:
+        return f"{self.size} node{'s' if self.size > 1 else ''} of PBS job {self.alloc.job_id}"
+
+    def _launch(self) -> list[Channel]:
+        if self.size > 1:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        channels = super()._launch()
+        return [*channels, self._ends] if self._tasks else channels
+
+    def _call(self) -> None:
+        program = joiner_command(self.join_path, 0)[:-1]
+        fd = os.open(self._script, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(task_script(self._env, os.getcwd(), program))
+        read_fd, write_fd = os.pipe()
+        try:
+            for rank in range(1, self.size):
+                command = task_command(self._starter, self.hosts[rank], str(self._script), rank, self._step_args)
+                self._tasks[rank] = subprocess.Popen(
+                    ["/bin/sh", "-c", _WATCH, str(rank), *command], stdin=subprocess.DEVNULL, stdout=write_fd,
+                    stderr=write_fd, env=self._env, start_new_session=True,
+                )  # fmt: skip
+        finally:
+            os.close(write_fd)
+            self._ends = _TaskEnds(self, read_fd)
+
+    def poll(self) -> int | None:
+        code = super().poll()
+        if code is None:
+            return None
+        running = [task for task in self._tasks.values() if task.poll() is None]
+        if running and (self._killed_at is None or time.monotonic() < self._killed_at + END_S):
+            if self._killed_at is None:
+                self._killed_at = time.monotonic()
+            return None
+        for task in running:  # PBS ends what it started there with the job
+            task.kill()
+            task.wait()
+        return code
+
+    def kill(self) -> None:
+        """The others end because their connection does; how they end, PBS says a little later."""
+        if self._killed_at is None:
+            self._killed_at = time.monotonic()
+        super().kill()
+
+    def close(self) -> None:
+        super().close()
+        self._script.unlink(missing_ok=True)
+
+
+def grants(hosts: Sequence[str], job: JobInfo) -> list[dict[str, Any]]:
+    """What each rank was granted, for the start message. Where nobody in the job has a GPU by PBS's count, PBS may not
+    count them."""
+    counts_gpus = any(share.gpus for share in job.granted.values())
+    found: list[dict[str, Any]] = []
+    for host in hosts:
+        share = job.granted.get(host)
+        gpus = share.gpus if share is not None and counts_gpus else None
+        found.append({"nodes": 1, "mem_mb": share.mem_mb if share is not None else None, "gpus": gpus})
+    return found
+
+
+class _TaskEnds(Channel):
+    """What the tasks' commands say, and how each of them ended. Its other direction leads nowhere."""
+
+    def __init__(self, group: PbsGroup, stdout_fd: int) -> None:
+        super().__init__(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stdout_fd, ())
+        self.group = group
+
+    def read(self) -> list[Report | Noise]:
+        found: list[Report | Noise] = []
+        for item in super().read():
+            words = item.text.split() if isinstance(item, Noise) else []
+            if len(words) == 3 and words[0] == "task" and words[1].isdigit():
+                found += self.ended(int(words[1]), int(words[2]))
+            elif isinstance(item, Noise):
+                self.group.last_words.append(item.text.strip())
+                found.append(item)
+        return found
+
+    def ended(self, rank: int, code: int) -> list[Report | Noise]:
+        """A task that ended well was told to; one that did not may never have been a node."""
+        if code == 0:
+            return []
+        return [
+            Report(rank, {"op": "bye", "code": code, "why": f"its task ended with {code}{_hint(code, self.group)}"})
+        ]
+
+
+def _hint(code: int, group: PbsGroup) -> str:
+    if code in (2, 127):
+        return f"; is {group.join_path.rpartition('/')[0]} on a file system that the nodes share, and this Python?"
+    if code == 254:  # what the server there says of a program that it cannot run
+        return "; PBS could not start it there"
+    return "; the job's output may say more"

@@ -1,0 +1,229 @@
+"""OpenPBS and PBS Pro behind the face of all schedulers (launchers/scheduler.py): the place that runs their commands.
+
+commands.py makes and reads them, words.py explains what PBS says, group.py starts the nodes. Commands are called by
+their full paths: others of the same names may come first (wrappers of other schedulers, Torque's).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from hpc.launchers.pbs import commands, words
+from hpc.launchers.run import (
+    PROBE_TIMEOUT_S,
+    QUERY_TIMEOUT_S,
+    SUBMIT_TIMEOUT_S,
+    Background,
+    CommandAnswer,
+    run_command,
+)  # fmt: skip
+from hpc.launchers.scheduler import (
+    Allocation,
+    Command,
+    Diagnosis,
+    JobInfo,
+    JobNews,
+    NoAnswer,
+    Refused,
+    Reply,
+    Request,
+    StepVariables,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from hpc.launchers.pbs.group import PbsGroup
+
+#: How long the queues may take to be listed when a refusal is explained.
+QUEUES_TIMEOUT_S = 10.0
+
+
+class Pbs:
+    """The face."""
+
+    name: ClassVar[str] = "pbs"
+    title: ClassVar[str] = "PBS"
+    job_env: ClassVar[str] = commands.JOB_ID
+    submits_with: ClassVar[str] = "qsub"
+    starts_with: ClassVar[str] = "pbs_tmrsh"
+    reads_env: ClassVar[str] = "PBS_DPREFIX"
+    script_name: ClassVar[str] = "job.pbs"
+    node_ranges: ClassVar[bool] = False
+    column: ClassVar[Mapping[str, str]] = commands.COLUMN
+    strip: ClassVar[StepVariables] = commands.STEP_VARIABLES
+
+    def here(self, env: Mapping[str, str]) -> Allocation | None:
+        try:
+            listed = Path(env[commands.NODE_FILE]).read_text()
+        except (KeyError, OSError):
+            return None
+        return commands.allocation(env, listed)
+
+    def configured(self, env: Mapping[str, str]) -> bool:
+        """Whether PBS's own configuration file names a server, and its qsub is there."""
+        config = _config(env)
+        return bool(config.get("PBS_SERVER")) and os.path.exists(_program("qsub", env))
+
+    def group(
+        self,
+        alloc: Allocation | None,
+        nodes: int | None = None,
+        *,
+        fork: bool = False,
+        step_args: Sequence[str] = (),
+        base_dir: str | None = None,
+    ) -> PbsGroup:
+        from hpc.launchers.pbs.group import PbsGroup
+
+        if alloc is None:
+            raise ValueError("without an allocation of PBS's there are no nodes of it")
+        job = _ask([alloc.job_id], PROBE_TIMEOUT_S)[0].get(alloc.job_id)
+        return PbsGroup(alloc, _program("pbs_tmrsh", os.environ), nodes=nodes, job=job, fork=fork, step_args=step_args)
+
+    # -- before there is a job --------------------------------------------------------------------------
+
+    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
+        return commands.job_script(cwd=cwd, setup=setup, command=command)
+
+    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
+        return commands.qsub_command(_program("qsub", os.environ), script, request)
+
+    def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
+        host = nodes[-1] if len(nodes) > 1 else nodes[0]
+        return commands.task_command(_program("pbs_tmrsh", os.environ), host, "JOIN.sh", len(nodes) - 1, step_args)
+
+    def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
+        return commands.output_file(output, job_id)
+
+    # -- a job ------------------------------------------------------------------------------------------
+
+    def submit(self, command: Sequence[str], request: Request) -> str:
+        self._check(command[0])
+        answer = run_command(command, timeout_s=SUBMIT_TIMEOUT_S)
+        if not answer.ok:
+            raise Refused(self._refusal(answer, request))
+        return commands.parse_submitted(answer.out)
+
+    def estimate(self, command: Sequence[str], request: Request) -> str:
+        """PBS has no question for that: a job must be in the queue."""
+        self._check(command[0])
+        return "PBS estimates the start of jobs that are in its queue only"
+
+    def _check(self, qsub: str) -> None:
+        """A qsub that is found by its name alone may be anybody's. Refused."""
+        if os.path.isabs(qsub):
+            return
+        asked = run_command([qsub, "--version"], timeout_s=PROBE_TIMEOUT_S)
+        if not commands.is_open_pbs(asked.out + asked.err):
+            what = "no qsub of OpenPBS or PBS Pro is on this machine"
+            hint = "PBS_CONF_FILE names PBS's configuration file; --scheduler=local runs on this machine"
+            raise Refused(Diagnosis("NO-SCHEDULER", what, why=f"{qsub} --version: {asked.why()}", hint=hint))
+
+    def _refusal(self, answer: CommandAnswer, request: Request) -> Diagnosis:
+        """qsub's no, explained with the limits of the queues."""
+        if answer.missing:
+            what = "no qsub of OpenPBS or PBS Pro is on this machine"
+            return Diagnosis("NO-SCHEDULER", what, hint="--scheduler=local runs on this machine")
+        if answer.timed_out:
+            what = "qsub did not answer; `hpc ps` and qstat show whether it took the job"
+            return Diagnosis("SCHEDULER-DOWN", what, why=answer.why(), may_be_taken=True)
+        asked = run_command(_located(commands.queues_command()), timeout_s=QUEUES_TIMEOUT_S, env=_questions_env())
+        return words.explain_refusal(answer.err, request, commands.parse_queues(asked.out), why=answer.why())
+
+    def inquire(self, job_id: str, *, position: bool) -> PbsInquiry:
+        return PbsInquiry(job_id)
+
+    def states(self, job_ids: Sequence[str]) -> Mapping[str, JobInfo]:
+        found, answer = _ask(job_ids)
+        if not found and not answer.ok and not commands.no_such_job(answer.err):
+            raise NoAnswer(answer.why())
+        return found
+
+    def cancel(self, job_id: str) -> Reply:
+        return _reply(run_command(_located(commands.cancel_command(job_id))))
+
+    def signal(self, job_id: str, name: str) -> Reply:
+        return _reply(run_command(_located(commands.signal_command(job_id, name))))
+
+    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
+        """By ssh, which sites allow to the nodes of one's own jobs: tasks of a job are started from within it only."""
+        ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", host, shlex.join(argv)]
+        return Command(tuple(ssh), dict(os.environ))
+
+
+class PbsInquiry:
+    """One qstat, and another one where the site keeps nothing of jobs that have ended."""
+
+    def __init__(self, job_id: str) -> None:
+        self._job_id = job_id
+        self._ended_too = True
+        self._command: Background | None = self._ask()
+
+    def _ask(self) -> Background:
+        argv = commands.job_command([self._job_id], ended_too=self._ended_too)
+        return Background(_located(argv), env=_questions_env())
+
+    @property
+    def over(self) -> bool:
+        return self._command is None
+
+    def poll(self) -> JobNews | None:
+        answer = self._command.poll() if self._command is not None else None
+        if answer is None:
+            return None
+        self.close()
+        found = commands.parse_jobs(answer.out, time.time())
+        info = found.get(self._job_id)
+        if info is None and self._ended_too and commands.no_history(answer.err):
+            self._ended_too = False
+            self._command = self._ask()
+            return None
+        return JobNews(info, known=info is not None or not commands.no_such_job(answer.err))
+
+    def close(self) -> None:
+        if self._command is not None:
+            self._command.close()
+            self._command = None
+
+
+def _ask(job_ids: Sequence[str], timeout_s: float = QUERY_TIMEOUT_S) -> tuple[dict[str, JobInfo], CommandAnswer]:
+    """What the server says of jobs, and its last answer."""
+    for ended_too in (True, False):
+        argv = commands.job_command(job_ids, ended_too=ended_too)
+        answer = run_command(_located(argv), timeout_s=timeout_s, env=_questions_env())
+        found = commands.parse_jobs(answer.out, time.time())
+        if not commands.no_history(answer.err):
+            break
+    return found, answer
+
+
+def _config(env: Mapping[str, str]) -> dict[str, str]:
+    """PBS's own settings: its file's, and what the environment says instead."""
+    try:
+        found = commands.parse_config(Path(env.get("PBS_CONF_FILE") or commands.CONFIG_FILE).read_text())
+    except OSError:
+        found = {}
+    return found | {name: env[name] for name in ("PBS_EXEC", "PBS_SERVER") if env.get(name)}
+
+
+def _program(name: str, env: Mapping[str, str]) -> str:
+    exec_dir = _config(env).get("PBS_EXEC")
+    return f"{exec_dir}/bin/{name}" if exec_dir else name
+
+
+def _located(argv: Sequence[str]) -> list[str]:
+    return [_program(argv[0], os.environ), *argv[1:]]
+
+
+def _questions_env() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C"}
+
+
+def _reply(answer: CommandAnswer) -> Reply:
+    if answer.ok:
+        return Reply(True)
+    return Reply(False, unknown=commands.no_such_job(answer.err), why=answer.why())

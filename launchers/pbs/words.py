@@ -1,0 +1,87 @@
+"""What PBS's refusals and comments mean, in words, with the values that would have been valid.
+
+Pure: text and tables in, words out. qsub says in three words that a limit was passed, and names neither the value nor
+the limit. So the queue's limits are laid beside the request.
+Rejected: refusing before qsub is asked (an administrator's hook may route or change the job: PBS decides).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from hpc.launchers.scheduler import Diagnosis, Request
+from hpc.launchers.units import clock_text, parse_clock
+
+_DOWN = ("cannot connect to server", "Connection refused", "could not connect", "No default server", "errno=15010")
+
+
+def explain_refusal(err: str, request: Request, queues: Mapping[str, Mapping[str, str]], *, why: str) -> Diagnosis:
+    """qsub's no, with what would be accepted; `why` is quoted."""
+    found = _explain(err, request, queues)
+    return Diagnosis(found.code, found.what, found.fix, found.valid, why, found.hint)
+
+
+def _explain(err: str, request: Request, queues: Mapping[str, Mapping[str, str]]) -> Diagnosis:
+    if any(sign in err for sign in _DOWN):
+        return Diagnosis("SCHEDULER-DOWN", "PBS's server does not answer; nothing was submitted")
+    if "Unknown queue" in err:
+        name = request.partition or ""
+        open_ones = [queue for queue, facts in queues.items() if facts.get("enabled") == "True"]
+        near = difflib.get_close_matches(name, open_ones, 1, 0.4) or open_ones[:1]
+        valid = f"there are: {', '.join(open_ones)}" if open_ones else ""
+        return Diagnosis("PARTITION", f"no queue is called {name!r}", {"--partition": near[0]} if near else {}, valid)
+    if "Queue is not enabled" in err or "not allowed to" in err.lower() or "Unauthorized Request" in err:
+        return Diagnosis("PARTITION", f"jobs cannot be submitted to queue {request.partition or '(default)'}")
+    if "Bad UID" in err:
+        return Diagnosis("REJECTED", "PBS takes no jobs of this user", hint="submit as an ordinary user")
+    if "violates queue and/or server resource limits" in err:
+        return _limit(request, queues)
+    if "Unknown resource" in err:
+        return Diagnosis("REJECTED", f"this PBS knows no resource {err.rpartition(':')[2].strip()!r}")
+    return Diagnosis("REJECTED", "PBS refused the job")
+
+
+def _limit(request: Request, queues: Mapping[str, Mapping[str, str]]) -> Diagnosis:
+    name = request.partition or next(iter(queues), "")
+    facts = queues.get(name, {})
+    most = {key.partition(".")[2]: value for key, value in facts.items() if key.startswith("resources_max.")}
+    limit_s = parse_clock(most.get("walltime", ""))
+    if limit_s is not None and request.time is not None and request.time > limit_s:
+        what = f"{clock_text(request.time)} asked for, but queue {name} allows {most['walltime']}"
+        return Diagnosis("TIME-LIMIT", what, {"--time": most["walltime"]})
+    nodes = most.get("nodect", "")
+    if nodes.isdigit() and request.nodes[0] > int(nodes):
+        what = f"{request.nodes[0]} nodes asked for, but queue {name} allows {nodes} per job"
+        return Diagnosis("TOO-MANY-NODES", what, {"--nodes": nodes})
+    cpus = most.get("ncpus", "")
+    wanted = request.nodes[0] * (request.cpus_per_task or 1)
+    if cpus.isdigit() and wanted > int(cpus):
+        return Diagnosis("TOO-MANY-CPUS", f"{wanted} CPUs asked for, but queue {name} allows {cpus} per job")
+    shown = ", ".join(f"{key} {value}" for key, value in most.items())
+    return Diagnosis("REJECTED", f"a limit of queue {name} was passed", valid=f"it allows: {shown}" if shown else "")
+
+
+_COMMENTS = (
+    (r"Job run at .* and (finished|failed|terminated.*|exceeded .*)$", r"\1"),
+    (r".* and terminated$", "terminated while it waited"),
+    (r"Can Never Run: (.*)", r"can never run: \1: will not start as it is"),
+    (r"Not Running: Queue not started", "the queue is not started"),
+    (r"Not Running: (Not enough free nodes|Insufficient amount of resource)", "waiting for nodes to become free"),
+    (r"Not Running: (.*)", r"not running yet: \1"),
+    (r"Job held by (\S+)", r"held by \1 (qrls frees it)"),
+)  # fmt: skip
+
+
+def reason_in_words(comment: str, state: str = "Q") -> str:
+    """PBS's comment on a job, for people; unknown ones as they are."""
+    for pattern, words in _COMMENTS:
+        match = re.match(pattern, comment.strip())
+        if match:
+            return match.expand(words)
+    if not comment and state in "QT":
+        return "just submitted"
+    if not comment and state == "H":
+        return "held (qrls frees it), or it waits for another job"
+    return comment

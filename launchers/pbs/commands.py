@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from hpc.launchers.pbs.words import reason_in_words
+from hpc.launchers.pbs.words import exit_in_words, reason_in_words
 from hpc.launchers.scheduler import (
     Allocation,
     BadAllocation,
@@ -166,7 +166,6 @@ _STATES = {
 }  # fmt: skip
 _TERMINATED = "91"  # substate of a job that was deleted
 _KILLED_AT_WALLTIME = -29  # the server's own exit codes are below zero
-_NODE_LOST = frozenset((-4, -9, -10, -13, -17))
 _SIGNALS_FROM = 256
 
 
@@ -187,7 +186,7 @@ def _job(job_id: str, facts: Mapping[str, str], now: float) -> JobInfo:
         state=_STATES.get(letter, letter),
         ending=_ending(facts, status) if phase == "ended" else "",
         reason=comment if phase != "running" else "",
-        why=reason_in_words(comment, letter) if phase != "running" else "",
+        why=(exit_in_words(status) or reason_in_words(comment, letter)) if phase != "running" else "",
         exit_code=code if code < _SIGNALS_FROM else 0,
         exit_signal=code - _SIGNALS_FROM if code >= _SIGNALS_FROM else 0,
         nodes=tuple(_hosts(facts.get("exec_host", ""))),
@@ -205,7 +204,7 @@ def _job(job_id: str, facts: Mapping[str, str], now: float) -> JobInfo:
 def _ending(facts: Mapping[str, str], status: int | None) -> Ending:
     if status == _KILLED_AT_WALLTIME:
         return "timeout"
-    if status in _NODE_LOST:
+    if status is not None and status < 0:
         return "lost"
     if facts.get("substate") == _TERMINATED or status is None:
         return "cancelled"

@@ -74,6 +74,32 @@ _COMMENTS = (
 )  # fmt: skip
 
 
+_EXITS = {
+    -1: "PBS could not start it",
+    -2: "PBS could not start it",
+    -3: "PBS could not start it",
+    -4: "PBS was started anew on its first node",
+    -5: "PBS was started anew on its first node",
+    -6: "PBS was started anew on its first node",
+    -10: "its user cannot run on its first node",
+    -14: "a node was lost while it started",
+    -17: "a hook of the site rejected it",
+    -19: "a hook of the site deleted it",
+    -20: "its first node, where its script ran, was lost",
+    -24: "it used more CPUs than it was granted",
+    -25: "it used more CPUs than it was granted",
+    -26: "it used more virtual memory than it asked for",
+    -27: "it used more memory than it asked for",
+    -28: "it used more CPU time than it asked for",
+    -30: "one of its nodes could not begin it",
+}
+
+
+def exit_in_words(status: int | None) -> str:
+    """What one of PBS's own exit codes, which are below zero, means; "" for those of scripts."""
+    return _EXITS.get(status, "") if status is not None else ""
+
+
 def reason_in_words(comment: str, state: str = "Q") -> str:
     """PBS's comment on a job, for people; unknown ones as they are."""
     for pattern, words in _COMMENTS:

@@ -103,7 +103,7 @@ class PbsBed:
     lacks: ClassVar[Mapping[str, str]] = {
         "ordinary user": "all its promises are kept for one",
         "look": "there is no ssh to its nodes",
-        "first node": "the job stays, empty, until its time limit",
+        "first node": "PBS ends the job itself, minutes later",
     }
 
     nodes: int = 4
@@ -157,6 +157,7 @@ class PbsBed:
         profile = self.scratch / "home" / ".profile"  # what users do who have their Python somewhere of their own
         profile.write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\n')
         user = {"HOME": str(self.scratch / "home"), "USER": USER, "LOGNAME": USER}
+        user["PBS_TCP_KEEPALIVE"] = "1,3,1,3,6000"  # a machine that is silent is down after six seconds, not 60
         self.env = {**kept, **user, "PBS_CONF_FILE": str(conf), "PATH": path}
         for host in (*self.hosts, ASIDE):
             home = self.net.private / host

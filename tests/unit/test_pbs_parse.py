@@ -47,6 +47,22 @@ def test_jobs_that_have_ended_say_how() -> None:
     assert (killed.ending, killed.exit_code, killed.exit_signal) == ("exit", 0, 9)
 
 
+@pytest.mark.parametrize(
+    ("status", "ending", "why"),
+    [
+        (-20, "lost", "its first node, where its script ran, was lost"),
+        (-27, "lost", "it used more memory than it asked for"),
+        (-29, "timeout", "exceeded resource walltime"),
+        (0, "exit", "finished"),
+    ],
+)
+def test_pbss_own_exit_codes(status: int, ending: str, why: str) -> None:
+    said = "finished" if status != -29 else "exceeded resource walltime"
+    text = f"Job Id: 1\n    job_state = F\n    Exit_status = {status}\n    comment = Job run at n1 and {said}\n"
+    (job,) = commands.parse_jobs(text, NOW).values()
+    assert (job.phase, job.ending, job.why, job.exit_code) == ("ended", ending, why, 0)
+
+
 def test_an_unknown_job_among_others_hides_none_of_them() -> None:
     assert list(jobs("some")) == ["1.pxs"]
     assert commands.no_such_job("qstat: Unknown Job Id 77.pxs")

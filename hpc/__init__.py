@@ -8,7 +8,7 @@
 
     print(ray.get([square.remote(i) for i in range(4)]))
 
-Names are imported when first used: the processes of a node import ``hpc.core`` only, and on a parallel file system
+Names are imported when first used. The processes of a node import ``hpc.core`` only, and on a parallel file system
 every module that is not read counts.
 """
 

@@ -7,8 +7,8 @@
     cluster.remove_node(node, allow_graceful=False)     # kill -9, as a crash of the machine would be
     cluster.shutdown()
 
-Each node is a supervisor of its own with raylet, zygote and workers, as on a real machine; what is not real is the
-network between them. Rejected: several raylets in one process (they would die together).
+Each node is a supervisor of its own with raylet, zygote and workers, as on a real machine. Only the network between
+them is not real. Rejected: several raylets in one process (they would die together).
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ class Cluster:
         """Start a node; the first one has the head, too.
 
         node_args: num_cpus (1), num_gpus (0), memory, object_store_memory (150 MiB), resources, labels.
-        wait: return when it accepts work. SessionStartError when it does not come up, TypeError for arguments that no
-        node has and values of another type, ValueError for values out of their range.
+        wait: return when it accepts work. Raises SessionStartError when it does not come up, and TypeError for
+        arguments that no node has and values of another type. Raises ValueError for values out of their range.
         """
         wanted = _overrides(node_args)
         try:

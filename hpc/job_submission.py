@@ -168,8 +168,9 @@ class JobSubmissionClient:
 
         runtime_env: "working_dir", the directory to run in (used as it is; without one, this process's), and fields for
             all tasks and actors of the drivers in it; "env_vars" count for the command too.
-        Raises RuntimeError when the session refuses (an id that is taken), ValueError for a directory that is not
-        there, TypeError for what is no text or mapping of texts.
+
+        Raises RuntimeError when the session refuses (an id that is taken), and ValueError for a directory that is not
+        there. Raises TypeError for what is no text or mapping of texts.
         """
         for name, text in (("entrypoint", entrypoint), ("submission_id", submission_id), ("job_id", job_id)):
             if not isinstance(text, str) and (text is not None or name == "entrypoint"):

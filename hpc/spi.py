@@ -84,8 +84,8 @@ def kv_put(namespace: str, key: str, value: bytes, *, overwrite: bool = True) ->
     """Set a key. Returns its version: a number that each change of any key raises. 0 where ``overwrite`` is False and
     the key has a value, which stays then. All keys outlive a restart of the head, and end with the session.
 
-    Raises ValueError for a value of more than `MAX_VALUE_BYTES` (8 MiB), TypeError for what is no bytes, HpcError when
-    the head has no room for it (256 MiB for all)."""
+    Raises ValueError for a value of more than `MAX_VALUE_BYTES` (8 MiB), and TypeError for what is no bytes. Raises
+    HpcError when the head has no room for it (256 MiB for all)."""
     data, space = bytes(memoryview(value)), _space(namespace)
     if len(data) > MAX_VALUE_BYTES:
         raise ValueError(
@@ -205,8 +205,8 @@ def _ask(build: Any) -> Answer:
 
 
 class Place(NamedTuple):
-    """Where an object is. ``state``: "pending" (no value yet), "inline" (small: with its owner, and wherever it is
-    used), "stored" (in the memory, or on the disk, of ``nodes``), "failed" (its value is an error), "unknown" (its
+    """Where an object is. ``state`` is "pending" (no value yet), "inline" (small: with its owner, and wherever it is
+    used) or "stored" (in memory, or on disk, of ``nodes``). Or it is "failed" (its value is an error) or "unknown" (its
     owner has ended, or did not answer). ``size_bytes``: of the value as it lies or travels; 0 where there is none."""
 
     state: Literal["pending", "inline", "stored", "failed", "unknown"]
@@ -216,7 +216,7 @@ class Place(NamedTuple):
 
 def places(refs: Sequence[ObjectRef[Any]], timeout_s: float = PLACES_TIMEOUT_S) -> list[Place]:
     """Where these objects lie now, in their order. Objects of this process (what it has put, and what its tasks return)
-    cost no message; each other owner is asked once for all of its own. A hint: a copy may be made or lost at any time.
+    cost no message. Each other owner is asked once for all of its own. A hint: a copy may be made or lost at any time.
 
     Raises TypeError for what is no reference."""
     for ref in refs:
@@ -235,7 +235,7 @@ def _place(kind: int, size: int, nodes: tuple[int, ...]) -> Place:
 
 
 def allocate(nbytes: int) -> Buffer:
-    """Space for an object of so many bytes in this node's memory: it is filled through ``view`` and made an object by
+    """Space for an object of so many bytes in this node's memory. It is filled through ``view`` and made an object by
     ``seal``, so that what is computed into its place is never copied. `hpc.get` of the object gives a read-only numpy
     array of bytes on whichever node, `view` a memoryview.
 
@@ -278,8 +278,8 @@ def listen(name: str) -> Mailbox:
 def connect(process: Address, name: str, timeout_s: float | None = 60.0) -> Channel:
     """Open a channel to a process that listens under this name, or will. Returns when that has accepted it.
 
-    Raises GetTimeoutError if it does not within ``timeout_s`` seconds, ChannelEnded if it refuses, has ended or ends
-    meanwhile, ValueError for what is no address of a process."""
+    Raises GetTimeoutError if it does not within ``timeout_s`` seconds, and ChannelEnded if it refuses, has ended or
+    ends meanwhile. Raises ValueError for what is no address of a process."""
     try:
         peer = Address(*process)
         is_process = peer.node > 0 and peer.proc > 0

@@ -220,8 +220,9 @@ class NodeSource(Protocol):
 
         fork: the calling process has one thread, so that nodes on this machine may be forked from it. step_args: the
         user's own arguments for the command that starts the nodes. base_dir: where their directories are to be.
-        Its `start_fields` say which variables tell a node what it was granted, and where it is ("grant_env"), what the
-        scheduler itself says of that ("grants"), and "time_left_s".
+
+        Its `start_fields` say which variables tell a node what it was granted, and where it is ("grant_env"). They also
+        have what the scheduler itself says of that ("grants"), and "time_left_s".
         """
 
 

@@ -1,8 +1,7 @@
 """This process's connection to a session: init, shutdown, and finding the session that is meant.
 
 ``init()`` looks at HPC_SESSION_DIR and HPC_ADDRESS (set by hpc-launch for its script), then for a session that
-``hpc start`` began here; then it starts a session: on the nodes of the allocation that it runs in, else on this
-machine.
+``hpc start`` began here. Else it starts a session: on the nodes of the allocation that it runs in, or on this machine.
 """
 
 from __future__ import annotations
@@ -122,15 +121,16 @@ def init(
         HPC_<NAME>, ./hpc.toml and the other files that hpc-launch reads.
     object_spilling_directory: a directory on a disk of each node, to which objects move when the store is full; by
         default the node's own directory, if that is on a disk (see docs/memory.md).
-    bulk_encryption: False sends the bytes of objects between the nodes of a new session unencrypted: faster, and who is
-        on the wire can read and change them (see docs/security.md).
+    bulk_encryption: False sends the bytes of objects between the nodes of a new session unencrypted: faster, and
+        anybody on the wire can read and change them (see docs/security.md).
     runtime_env: what all tasks and actors of this driver inherit (see hpc.runtime_env.RuntimeEnv).
     logging_config: how the root logger writes, here and in all workers of this driver (see hpc.LoggingConfig).
     log_to_driver: whether what workers print is shown here; by default what HPC_LOG_TO_DRIVER says, else yes.
-    Raises RuntimeError for unknown options and when called twice without ignore_reinit_error, ValueError for options
-    that belong to the start of a session that runs already and for numbers out of their range, ConnectionError when
-    there is no such session, SessionStartError when nodes do not come up, RuntimeEnvSetupError when the runtime_env's
-    files cannot be packaged.
+
+    Raises RuntimeError for unknown options and when called twice without ignore_reinit_error. Raises ValueError for
+    numbers out of their range, and for options that belong to the start of a session that runs already. Raises
+    ConnectionError when there is no such session, and SessionStartError when nodes do not come up. Raises
+    RuntimeEnvSetupError when the runtime_env's files cannot be packaged.
     """
     skip_hook = _skips_hook(other)
     with _lock:

@@ -77,10 +77,10 @@ def wait(
     """Wait until ``num_returns`` of the references have values, or the timeout (seconds) has passed.
 
     Returns (ready, not ready), each in the order of the list; the first has at most ``num_returns`` elements. Of an
-    empty list both are empty. Raises TypeError if it is given no list or other things than references, and ValueError
-    if one is twice in the list, or ``num_returns`` is below 1 or above their number. With ``fetch_local`` large values
-    are brought to this node, and are ready when they are there; without, it is enough that they exist somewhere.
-    ``object_refs`` is an older name of the list.
+    empty list both are empty. Raises TypeError if it is given no list or other things than references. Raises
+    ValueError if one is twice in the list, or ``num_returns`` is below 1 or above their number. With ``fetch_local``
+    large values are brought to this node, and are ready when they are there; without, it is enough that they exist
+    somewhere. ``object_refs`` is an older name of the list.
     """
     object_refs = _either(
         ray_waitables, object_refs, "hpc.wait takes one list: ray_waitables or object_refs, not both",
@@ -129,14 +129,14 @@ def cancel(
     object_ref: ObjectRef[Any] | ObjectRefGenerator = MISSING,
 ) -> None:
     """Cancel the task or call that makes the object (any of its return values, or its generator), wherever it was
-    submitted: getting it then raises TaskCancelledError.
+    submitted. Getting it then raises TaskCancelledError.
 
     What has not begun never does. In a task that runs KeyboardInterrupt is raised, in its main thread; if its code
     catches that and returns, its value stands. ``force`` ends its worker. In a coroutine of an actor it is
-    asyncio.CancelledError. Other calls of actors run on, except where they wait for a reference or yield an item; they
+    asyncio.CancelledError. Other calls of actors run on, except where they wait for a reference or yield an item. They
     can ask `is_canceled` of the runtime context, and what they return is dropped. ``recursive`` cancels what they have
-    submitted too. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call,
-    and for a reference of an earlier session. ``object_ref`` is an older name of the reference.
+    submitted too. Finished tasks are left alone. Raises ValueError for ``force`` with an actor's call, and for a
+    reference of an earlier session. ``object_ref`` is an older name of the reference.
     """
     object_ref = _either(
         ray_waitable, object_ref, "hpc.cancel takes one reference: ray_waitable or object_ref, not both",

@@ -18,7 +18,7 @@ class NodeAffinitySchedulingStrategy:
     """On the node with this id (``get_runtime_context().get_node_id()``, or ``NodeID`` of ``hpc.nodes()``).
 
     It waits while the node is busy. If the node is dead, or could never provide what is needed, the task fails with
-    TaskUnschedulableError (an actor with ActorUnschedulableError); with ``soft`` another node is taken then.
+    TaskUnschedulableError (an actor with ActorUnschedulableError). With ``soft`` another node is taken then.
     """
 
     node_id: str | int | NodeID

@@ -1,5 +1,5 @@
-"""From a runtime environment as it was given to the variables that workers are started with: directories are uploaded,
-requirement files read, and what the parent has is inherited."""
+"""From a runtime environment as it was given to the variables that workers are started with. Directories are uploaded,
+requirement files are read, and what the parent has is inherited."""
 
 from __future__ import annotations
 

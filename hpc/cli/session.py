@@ -1,6 +1,6 @@
 """Being a guest in a session that runs: by its id, the only one here, or that of a job.
 
-A job's session is on its nodes. Where one of them is this machine its directory is here; else the same command is run
+A job's session is on its nodes. Where one of them is this machine its directory is here. Else the same command is run
 there, in the job's own allocation, by its scheduler. Rejected: a connection from the login node (nodes often cannot be
 reached from there, and the session's keys would have to leave its nodes).
 """

@@ -1,7 +1,7 @@
 """`hpc status` of a session that runs: its nodes and what they have, what waits and why, its drivers, its time.
 
-One question to the head and one to each raylet and process, like the other commands that look into a session: it costs
-what it is asked for, and who did not answer is named.
+One question goes to the head and one to each raylet and process, like the other commands that look into a session. It
+costs what it is asked for, and a process that did not answer is named.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How a host comes to be: in this very process (`--block`), or as one of its own that outlives the command.
 
-The command waits until the session accepts work, and is told by a pipe; so `hpc start` fails where the start fails,
+The command waits until the session accepts work, and is told by a pipe. So `hpc start` fails where the start fails,
 with its reason, and a script may go on with the next line. The process is forked twice with a session of its own in
-between, so that no terminal and no shell's job control reaches it; its output goes to `host.log` in its directory.
+between, so that no terminal and no shell's job control reaches it. Its output goes to `host.log` in its directory.
 
 A batch system ends it with the job that it was started in, as it should.
 """

@@ -1,8 +1,8 @@
 """A job's entrypoint in a process of its own, below one that ends all of it.
 
-The outer process (`hpc-job`) does nothing but wait: it is a subreaper, so what the entrypoint starts and leaves behind
-is ended when the entrypoint ends, when the job is stopped, and when the session's host dies. The entrypoint has a
-session and process group of its own, and its output goes to the job's log.
+The outer process (`hpc-job`) does nothing but wait. It is a subreaper, so what the entrypoint starts and leaves behind
+is ended. That is when the entrypoint ends, when the job is stopped, or when the session's host dies. The entrypoint has
+a session and process group of its own, and its output goes to the job's log.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which sessions of this user run on this machine, and which of them is meant.
 
 Every node's directory says which session it belongs to (`hpc.core.node.rundir`). A session that `hpc start` began has
-one directory more, that of its host, numbered 0 as the head is: with the host's socket, and with the allocation in
-which it was begun. Nothing else is kept anywhere, so nothing can be stale: a directory whose lock is free is dead.
+one directory more, that of its host, numbered 0 as the head is. It has the host's socket, and the allocation in which
+the session was begun. Nothing else is kept anywhere, so nothing can be stale: a directory whose lock is free is dead.
 """
 
 from __future__ import annotations

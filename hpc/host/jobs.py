@@ -1,10 +1,11 @@
 """The jobs of a session: entrypoints that its host starts, watches and ends.
 
-The host does it, and not an actor: an actor dies with its owner and with its node, and then somebody has to find out
+The host does it, and not an actor. An actor dies with its owner and with its node, and then somebody has to find out
 what became of the entrypoints. If the host dies the session ends anyway, so nobody is left who could ask.
 
-What is known of each job is also in the head's key-value store (namespace `_hpc_jobs`, one JSON value a job), for
-whoever is connected to the session. The host's table is the truth; the store gets it as soon as the head takes it.
+What is known of each job is also in the head's key-value store, for whoever is connected to the session. It is in the
+namespace `_hpc_jobs`, one JSON value a job. The host's table is the truth; the store gets it as soon as the head takes
+it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ One thread, which turns the session's loop; the socket on which `hpc start --add
 watched there, too. It parents the supervisors, so they end with it however it ends, and the entrypoints of jobs. It is
 no driver: it keeps no connection to the session that it runs.
 
-Rejected: supervisors that live on by themselves and a file with their pids (whoever stops them then trusts pids that
-may be somebody else's by now); a port on the network (a socket in a private directory needs no key).
+Rejected: supervisors that live on by themselves and a file with their pids. Such a pid may be somebody else's by the
+time that it is used. Rejected too: a port on the network; a socket in a private directory needs no key.
 """
 
 from __future__ import annotations

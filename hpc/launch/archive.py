@@ -3,9 +3,9 @@
     <job folder>/logs.zip   index.json          why each ended; the nodes that died
                             worker-2.7.out/.err the end of what each wrote
 
-Asked for by the hpc-launch that runs the script, of the raylets that still live, just before the session ends: bounded
-in bytes and in time, and nothing at all is written when nothing failed. Rejected: files written by each node as it
-happens (thousands of small files on the shared file system, and raylets that wait for it).
+The hpc-launch that runs the script asks the raylets that still live, just before the session ends. It is bounded in
+bytes and in time, and nothing at all is written when nothing failed. Rejected: files written by each node as it happens
+(thousands of small files on the shared file system, and raylets that wait for it).
 """
 
 from __future__ import annotations

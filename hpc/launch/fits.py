@@ -1,9 +1,9 @@
 """Whether what was asked for on the command line means something at this place; said ahead of the start, never ignored
 in silence.
 
-The same command line is for a laptop, a login node and an allocation. So where there is no job to submit, what
-speaks of one is only told of; what would change who waits for whom, and what cannot be given, is refused.
-Values of files and the environment are not spoken of: they are for all places.
+The same command line is for a laptop, a login node and an allocation. So where there is no job to submit, what speaks
+of one is only told of. What would change who waits for whom, and what cannot be given, is refused. Values of files and
+the environment are not spoken of: they are for all places.
 """
 
 from __future__ import annotations

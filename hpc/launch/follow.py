@@ -1,7 +1,8 @@
 """Following a submitted job from where the user sits: its state, its output, Ctrl-C, its exit code.
 
-The job's own folder tells nearly everything, and costs the scheduler nothing; the scheduler is asked once after the
-start, then every 30 s at most, less often the longer it lasts, and no more while the job shows signs of life.
+The job's own folder tells nearly everything, and costs the scheduler nothing. The scheduler is asked once after the
+start, then every 30 s at most. It is asked less often the longer the job lasts, and no more while the job shows signs
+of life.
 Rejected: a connection to the job (compute nodes often cannot be reached from a login node).
 """
 

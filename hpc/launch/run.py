@@ -1,7 +1,8 @@
 """Running where the nodes are: in an allocation, or on local nodes of this machine.
 
 Starts the session, runs the script when enough nodes are ready, passes signals on, and ends everything, whatever
-happens: what to do, while the session's loop waits. One thread: local supervisors are forked from this very process.
+happens. It says what to do, while the session's loop waits. One thread: local supervisors are forked from this very
+process.
 Rejected: starting the driver while nodes still come up (a start that fails would have run half a script).
 """
 

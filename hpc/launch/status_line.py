@@ -1,7 +1,7 @@
 """The one status line: it rewrites itself on a terminal; elsewhere it is a plain line, on change or once a minute.
 
-Progress bars wreck log files, and a line that rewrites itself wrecks the script's own output: so `clear()` comes
-before anything else is written to the terminal, and nothing is rewritten while the script owns it.
+Progress bars wreck log files, and a line that rewrites itself wrecks the script's own output. So `clear()` comes before
+anything else is written to the terminal, and nothing is rewritten while the script owns it.
 Rejected: rich (60 ms of imports before the first node starts).
 """
 

@@ -1,7 +1,7 @@
 """From a login node: write the job script, submit it, and follow the job as if it ran here.
 
-The order matters: status.json says "queued" before the scheduler is called (the job may start at once and write its
-own), and a refused job leaves no folder behind.
+The order matters. status.json says "queued" before the scheduler is called, since the job may start at once and write
+its own. A refused job leaves no folder behind.
 Rejected: letting the submitting command wait (it says nothing while the job is queued, and dies with the terminal).
 """
 

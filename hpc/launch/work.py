@@ -1,7 +1,7 @@
 """What runs once the nodes are ready: the user's script as a driver, or once per rank. One face for both.
 
-`command()` says what would be executed, without starting anything, so that a missing script is an error before any
-node was started, on the login node too.
+`command()` says what would be executed, without starting anything. So a missing script is an error before any node was
+started, on the login node too.
 Rejected: running the driver in this process (its crash or its threads would take the launcher with it).
 """
 

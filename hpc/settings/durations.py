@@ -1,6 +1,6 @@
 """Times as people and schedulers write them, read into seconds; and seconds for the status line.
 
-Two readings, because one bare number means two things: for a walltime it is minutes, as most schedulers have it; for a
+Two readings, because one bare number means two things. For a walltime it is minutes, as most schedulers have it; for a
 duration such as --start-timeout it is seconds. `2h`, `30m`, `1d12h` and `90s` work in both. Rejected: a library for
 durations (none reads the schedulers' forms, D-HH:MM:SS).
 """

@@ -1,11 +1,11 @@
-"""The ONE table of all options of hpc-launch: flags, type, environment variable, TOML key, default, help. The
-parser, --help, --dry-run and docs/cli.md are all made from it. What is asked of a scheduler has the name of a field of
-`launchers.scheduler.Request`, and each scheduler says by a column of its own what becomes of it.
+"""The ONE table of all options of hpc-launch: flags, type, environment variable, TOML key, default, help. The parser,
+--help, --dry-run and docs/cli.md are all made from it. What is asked of a scheduler has the name of a field of
+`launchers.scheduler.Request`. Each scheduler says by a column of its own what becomes of it.
 
 A value comes from the command line, else HPC_<NAME>, else ./hpc.toml, else ~/.config/hpc/config.toml, else the site
 profile, else the default; each keeps its origin. `python -m hpc.cli.manual` writes docs/cli.md.
-Rejected: argparse (it takes abbreviations, and its usage errors cannot name the fix), click (a dependency, and
-slower to import than everything else that hpc-launch does before the nodes start).
+Rejected: argparse, which takes abbreviations, and whose usage errors cannot name the fix. Rejected too: click, a
+dependency that takes longer to import than everything else that hpc-launch does before the nodes start.
 """
 
 from __future__ import annotations

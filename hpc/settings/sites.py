@@ -13,9 +13,9 @@ A profile is a TOML file, shipped in templates/sites or written by the user:
     [source]        from where each of these is known, and of which day
 
 Values of a profile have the lowest rank: a flag, a variable, ./hpc.toml and the user's own file win over them.
-Rejected: one file per sort of nodes (the common half would be written twice); values by code (a profile is data, so
-that somebody who knows the machine and not this project can mend it); looking at the scheduler's answers to find out
-where we are (a command to run at each start).
+Rejected: one file per sort of nodes, since the common half would be written twice. Rejected too: values by code. A
+profile is data, so that somebody who knows the machine and not this project can mend it. And looking at the scheduler's
+answers to find out where we are, which is a command to run at each start.
 """
 
 from __future__ import annotations

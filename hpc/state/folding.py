@@ -2,7 +2,7 @@
 
 Lines are the same if they are equal but for words with digits in them. The first is shown at once, and so is every line
 as long as one process alone says it. What other processes say as well is counted, and shown as one line with its number
-after ``window_s``, or at the end; then the counting goes on. Nothing is lost: the numbers add up.
+after ``window_s``, or at the end. Then the counting goes on. Nothing is lost: the numbers add up.
 """
 
 from __future__ import annotations

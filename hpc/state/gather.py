@@ -54,8 +54,9 @@ def from_raylets(what: str, limit: int = LIMIT, timeout_s: float = TIMEOUT_S, he
 
 
 def explain_setups(rows: list[Row], setups: list[Row] | None = None) -> list[Row]:
-    """Of what waits for a worker (its "request" is the number of that wish) the same rows: where a runtime environment
-    is being made for them, "in_setup" is true and their "why" says so. Nobody is asked unless one of them has one."""
+    """The same rows of what waits for a worker, with what raylets say of its environment (a row's "request" is that
+    wish's number). Where a runtime environment is being made for it, "in_setup" is true and "why" says so. Nobody is
+    asked unless one of them has one."""
     if any(row.get("request") for row in rows):
         making: dict[tuple[str, int], list[Row]] = {}
         for setup in from_raylets("setups").rows if setups is None else setups:

@@ -1,5 +1,5 @@
-"""What workers print, on the driver's terminal: each line with its task or actor, its process, and its node where that
-is another one; what many say alike once (see `folding`)."""
+"""What workers print, on the driver's terminal. Each line has its task or actor, its process, and its node where that
+is another one. A line that many print alike is shown once (see `folding`)."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from hpc.state import gather
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
-    """The tasks and calls that the living workers ran (the newest 10,000 of each), and the last ones of workers that
-    have ended, one row per worker.
+    """The tasks and calls that workers ran, one row per worker: of living ones the newest 10,000 each, of ended ones
+    the last ones.
 
     Returns trace events, times in µs by each node's wall clock; with ``filename`` writes them there as JSON and returns
     None.

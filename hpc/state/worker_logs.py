@@ -299,11 +299,14 @@ def get_log(
 ) -> Iterator[Any]:
     """The content of a log file, piece by piece: text, or bytes where encoding is None.
 
-    Which one: filename and a node; pid (of a worker) and a node; actor_id; task_id with attempt_number (None: the
-    newest), of which the part is shown that the task wrote, as far as that is known; submission_id of a job.
+    Which file: filename and a node, pid (of a worker) and a node, actor_id, or submission_id of a job. Or task_id with
+    attempt_number (None: the newest): the part is shown that the task wrote, as far as that is known.
+
     follow: go on until the worker has ended. tail: that many lines from the end, -1 for all. suffix: "out" or "err".
     timeout: seconds for each answer of the node. filter_ansi_code: leave out the terminal's colours. address
-    is accepted and means nothing here. Raises ValueError when it is not clear what is meant, FileNotFoundError where
+    is accepted and means nothing here.
+
+    Raises ValueError when it is not clear what is meant, FileNotFoundError where
     there is no such file, node, worker, actor or task.
     """
     given = [name for name, value in (("filename", filename), ("actor_id", actor_id), ("task_id", task_id),

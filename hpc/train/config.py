@@ -1,7 +1,7 @@
 """What a training run is told: the configuration classes of Ray Train v2, with its names and defaults.
 
-A field that Ray has and this package has no use for yet raises NotImplementedError when it is set: ignoring it
-silently would change what a program does. Fields that Ray does not have raise TypeError, as for any dataclass.
+A field that Ray has and this package has no use for yet raises NotImplementedError when it is set. Ignoring it silently
+would change what a program does. Fields that Ray does not have raise TypeError, as for any dataclass.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class ScalingConfig:
 
     num_workers: the world size. use_gpu: one GPU for each worker, unless resources_per_worker says how many.
     resources_per_worker: {"CPU": 2, "GPU": 1, "memory": bytes, "other": 1}; without it {"CPU": 1}, or {"GPU": 1}.
-    placement_strategy: "PACK" fills node after node, "SPREAD" deals the workers out over the nodes (both as far as
-    there is room); "STRICT_PACK" needs one node for all of them, "STRICT_SPREAD" a node for each of them.
+    placement_strategy: "PACK" fills node after node, and "SPREAD" deals the workers out over the nodes, both as far as
+    there is room. "STRICT_PACK" needs one node for all of them, "STRICT_SPREAD" a node for each of them.
     """
 
     num_workers: int | tuple[int, int] = 1

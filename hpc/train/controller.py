@@ -1,7 +1,7 @@
 """One run, from the driver: starts the workers, takes their reports, stores checkpoints, starts again after failures.
 
-It runs in the process that called ``fit``, which waits for it anyway: an actor of its own would be one more process
-to place and to lose. The way through is the same for every rank: a call that waits for the rank's next event.
+It runs in the process that called ``fit``, which waits for it anyway. An actor of its own would be one more process to
+place and to lose. The way through is the same for every rank: a call that waits for the rank's next event.
 """
 
 from __future__ import annotations

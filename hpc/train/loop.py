@@ -1,7 +1,7 @@
 """One rank's running training function, and what that function can call: report, get_context, get_checkpoint.
 
-The function runs in a thread of its own. What it reports becomes an event, which the driver takes by a call that
-waits for it; the next such call says that all ranks have reported, and lets ``report`` return.
+The function runs in a thread of its own. What it reports becomes an event, which the driver takes by a call that waits
+for it. The next such call says that all ranks have reported, and lets ``report`` return.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ranks of a training run: the node and the environment of each, from plain data. No I/O.
 
-Placement is from the view of ``hpc.nodes()`` and uses no placement group yet: a plan of one node for each worker, which
-the scheduler takes as a wish (PACK, SPREAD) or as a condition (STRICT_*). Unlike a placement group it reserves nothing:
-of two runs that start at the same time on a full cluster, each may get a part of its workers and wait for the rest.
+Placement is from the view of ``hpc.nodes()`` and uses no placement group yet. It is a plan of one node for each worker,
+which the scheduler takes as a wish (PACK, SPREAD) or as a condition (STRICT_*). Unlike a placement group it reserves
+nothing. Of two runs that start together on a full cluster, each may get a part of its workers and wait for the rest.
 """
 
 from __future__ import annotations

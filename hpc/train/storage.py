@@ -1,7 +1,7 @@
 """A run's directory: storage_path/name with checkpoint_000000, checkpoint_000001, ... and a record of them.
 
-Ranks copy their files into a hidden staging directory of the report, all of them into the same one; when every rank
-has done so, the driver renames it. So a checkpoint is whole or not there, whatever is killed when. The record
+Ranks copy their files into a hidden staging directory of the report, all of them into the same one. When every rank has
+done so, the driver renames it. So a checkpoint is whole or not there, whatever is killed when. The record
 (checkpoints.json) is replaced in one step as well, before that: a checkpoint that it names and that is not there was
 never made.
 """

@@ -1,6 +1,6 @@
 """Training with PyTorch: TorchTrainer, and what its training functions call.
 
-torch is imported in the workers, and here only by what needs it: a driver that only calls ``fit`` never loads it, and
+torch is imported in the workers, and here only by what needs it. A driver that only calls ``fit`` never loads it, and
 without torch this module can be imported all the same.
 """
 
@@ -85,8 +85,8 @@ class TorchTrainer(DataParallelTrainer):
 class TorchBackend:
     """Makes the process group. As under torchrun a store outlives it, which rank 0's process serves.
 
-    The store takes a free port by itself (a port that is looked for first may be taken by the time that it is used),
-    and TORCHELASTIC_USE_AGENT_STORE makes init_process_group join it.
+    The store takes a free port by itself: a port that is looked for first may be taken by the time that it is used.
+    TORCHELASTIC_USE_AGENT_STORE makes init_process_group join it.
     """
 
     def __init__(self, config: TorchConfig, use_gpu: bool) -> None:

@@ -1,7 +1,7 @@
 """ActorPool: a fixed set of actors and values that are given to whichever of them is free.
 
-The pool lives in one process and is used by one thread of it; it has no thread of its own, so work moves on only
-while results are taken.
+The pool lives in one process and is used by one thread of it. It has no thread of its own, so work moves on only while
+results are taken.
 """
 
 from __future__ import annotations

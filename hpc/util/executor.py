@@ -1,8 +1,9 @@
 """A `concurrent.futures.Executor` over all nodes: `submit` and `map` for programs that know nothing else of this.
 
-Each call is a task. What the standard library's pools do is done here too: results in order, errors as they were
-raised, `as_completed` and `wait`, cancelling, an initializer for each process. One thing differs, because tasks are no
-pool of processes: a worker that dies fails (or repeats, by `max_retries`) its own call alone, and the executor goes on.
+Each call is a task. What the standard library's pools do is done here too. Results come in order, errors as they were
+raised; `as_completed`, `wait`, cancelling and an initializer for each process are there. One thing differs, because
+tasks are no pool of processes. A worker that dies fails (or repeats, by `max_retries`) its own call alone, and the
+executor goes on.
 Rejected: a pool of actors (calls would be bound to a process before it is free, and not move when nodes come or go).
 """
 

@@ -201,9 +201,9 @@ class Histogram(Metric):
 def snapshot() -> list[dict[str, Any]]:
     """All metrics of this process, of plain types: dicts with name, kind, description, tag_keys and ``values``.
 
-    Each of the values has its ``tags``; counters and gauges a ``value``; histograms their ``count``, ``sum`` and
-    ``buckets``: pairs of a boundary (the last is infinite) and how many values were at most that and above the one
-    before.
+    Each of the values has its ``tags``. Counters and gauges have a ``value``, and histograms their ``count``, ``sum``
+    and ``buckets``. A bucket is a boundary (the last is infinite) and how many values were at most that and above the
+    one before.
     """
     with _lock:
         return [

@@ -16,8 +16,8 @@ def get_node_instance_id() -> str:
 
 
 def get_node_ip_address(address: str | None = None) -> str:
-    """The address that this process's node listens on; without a session, or on a gateway, the one that this machine
-    would reach `address` ("host:port"; None: a public one) from. Nothing is sent there."""
+    """The address that this process's node listens on. Without a session, or on a gateway, it is the one from which
+    this machine would reach `address` ("host:port"; None: a public one). Nothing is sent there."""
     if is_initialized():
         here = get_runtime_context().get_node_id()
         found = [row["NodeManagerAddress"] for row in nodes() if row["NodeID"] == here]

@@ -216,8 +216,8 @@ class HpcJob(core.Job[Any]):
 class HpcExecutor(core.PicklingExecutor):
     """Runs jobs in the session: `submitit.AutoExecutor(folder, cluster="hpc")`.
 
-    Its own parameters are `hpc_options` (more options of each task, as for `RemoteFunction.options`), `hpc_env`
-    (variables of the processes) and `hpc_signal_delay_s` (how long before the time limit a checkpoint is asked for).
+    Its own parameters are `hpc_options` (more options of each task, as for `RemoteFunction.options`) and `hpc_env`
+    (variables of the processes). `hpc_signal_delay_s` is how long before the time limit a checkpoint is asked for.
     """
 
     job_class = HpcJob

@@ -1,7 +1,7 @@
 """The backend that joblib drives: batches of calls go to the processes of a `Pool`.
 
-Large arrays among the arguments are stored once for each call of ``Parallel`` and shared by all batches, which joblib
-does by files for its own processes. The pool lasts as long as the backend, so for all of a ``with`` block.
+Large arrays among the arguments are stored once for each call of ``Parallel`` and shared by all batches. For its own
+processes joblib does that by files. The pool lasts as long as the backend, so for all of a ``with`` block.
 """
 
 from __future__ import annotations

@@ -32,9 +32,10 @@ class Pool:
     context: not used; a warning says so.
     ray_address: as the address of `hpc.init`, if this process is not connected yet.
     ray_remote_args: options of the actors, as for ``.options()``: ``{"num_gpus": 1}``.
-    Processes are dealt out to nodes in proportion to their CPUs, unless ``ray_remote_args`` say what they need.
-    A pool can be given to tasks and actors: their copies use the same processes, which end when one of the copies is
-    closed or terminated, or all are dropped. With ``maxtasksperchild`` it cannot.
+
+    Processes are dealt out to nodes in proportion to their CPUs, unless ``ray_remote_args`` say what they need. A pool
+    can be given to tasks and actors. Their copies use the same processes, which end when one of the copies is closed or
+    terminated, or all are dropped. With ``maxtasksperchild`` it cannot.
     """
 
     def __init__(
@@ -164,8 +165,8 @@ class Pool:
         return result
 
     def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = 1) -> ResultIterator:
-        """An iterator over the results in the order of the items, which are taken from the iterable step by step: no
-        more than two chunks for each process are ahead of the results that were taken."""
+        """An iterator over the results in the order of the items. The items are taken from the iterable step by step:
+        at most two chunks for each process are ahead of the results taken."""
         return self._imap(func, iterable, chunksize, True)
 
     def imap_unordered(

@@ -86,8 +86,9 @@ class AsyncResult:
 class ResultIterator:
     """The iterator of `imap` and `imap_unordered`.
 
-    Items are taken from the iterable, in the thread that asks for results, only as far as ``window`` chunks ahead of
-    the results that were taken; so the iterable may be endless. Closing the pool takes all that are left.
+    Items are taken from the iterable in the thread that asks for results. They are taken only as far as ``window``
+    chunks ahead of the results that were taken, so the iterable may be endless. Closing the pool takes all that are
+    left.
     """
 
     def __init__(
@@ -150,8 +151,8 @@ class ResultIterator:
         return self.next()
 
     def next(self, timeout: float | None = None) -> Any:
-        """The next result. Raises StopIteration after the last, multiprocessing.TimeoutError if there is none within
-        ``timeout`` seconds, and what the item's call raised: the iteration may go on after that."""
+        """The next result. Raises StopIteration after the last, and multiprocessing.TimeoutError if there is none
+        within ``timeout`` seconds. Raises what the item's call raised: the iteration may go on after that."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._items:
             self.pull()

@@ -62,8 +62,8 @@ class PoolWorker:
         return known
 
     def _hand_on(self, function: Any) -> None:
-        """A script's own functions arrive by value, each with globals of its own: put there what the initializer
-        has set, as if they were in one module."""
+        """A script's own functions arrive by value, each with globals of its own. Put there what the initializer has
+        set, as if they were in one module."""
         while hasattr(function, "func") or hasattr(function, "__func__"):
             function = getattr(function, "func", None) or function.__func__
         if self.given and getattr(function, "__module__", None) == self.module:

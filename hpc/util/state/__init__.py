@@ -1,7 +1,7 @@
 """The state API: what there is and how it stands, with the names of ``ray.util.state``.
 
 Rows are dicts whose fields are attributes too. Nothing is recorded centrally: each call asks the processes that know
-(see `hpc.state.gather`), so it shows what is there now, and of finished tasks the newest 10,000 of each living worker.
+(see `hpc.state.gather`). So it shows what is there now, and of finished tasks the newest 10,000 of each living worker.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def summarize_actors(**other: Any) -> dict[str, Any]:
 
 def summarize_objects(**other: Any) -> dict[str, Any]:
     """How many references to objects there are and their MiB: ``{"cluster": {"summary": {"disabled": {"total_objects",
-    "total_size_mb", ...}}, ...}}``. Where in a program an object was made is not recorded, so all are one group, which
+    "total_size_mb", ...}}, ...}}``. Where in a program an object was made is not recorded. So all are one group, which
     has Ray's name for that; ``task_state_counts`` counts the objects' own states."""
     _check(other)
     return summaries.of_objects(list_objects(limit=gather.LIMIT))

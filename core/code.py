@@ -83,7 +83,7 @@ def _restore(parts: Parts, first: int, text: str) -> CodeType:
     return code
 
 
-# -------------------------------------------------------------- source lines
+# ---------------------------------------------------------------- source lines
 
 
 def _source(code: CodeType) -> tuple[int, str]:

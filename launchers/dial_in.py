@@ -67,7 +67,7 @@ class DialInGroup(NodeGroup):
     def describe(self) -> str:
         return f"{self.size} node{'s' if self.size > 1 else ''} that dial in"
 
-    # -- what NodeGroup asks for ------------------------------------------------------------------------
+    # -------------------------------------------------------------- what NodeGroup asks for
 
     def _launch(self) -> list[Channel]:
         addr = self._address()

@@ -98,7 +98,7 @@ class Door:
         log.info("joiner %d came in", node)
 
     def _from_here(self, node: int, sock: socket.socket) -> bool:
-        """Passes on what was said here; whether there may be more."""
+        """Pass on what was said here; whether there may be more."""
         try:
             data = sock.recv(READ_BYTES)
         except BlockingIOError:
@@ -168,7 +168,7 @@ def door_main(session: str, connect: Connect, bind_addr: str, join_path: str, te
 
 
 def start_door(session: str, directory: str, connect: Connect, bind_addr: str, join_path: str) -> str:
-    """Forks the door and waits until it listens; returns what went wrong ("": nothing)."""
+    """Fork the door and wait until it listens; return what went wrong ("": nothing)."""
     from hpc.core.node.process import fork_child
 
     read_fd, write_fd = os.pipe()

@@ -38,7 +38,7 @@ class JoinFile:
         return KeyPair(self.public, self.secret)
 
     def write(self, path: str) -> None:
-        """Writes the file, whole or not at all; JoinFileError where that is impossible."""
+        """Write the file, whole or not at all; JoinFileError where that is impossible."""
         partial = f"{path}.{os.getpid()}.part"
         try:
             fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -83,7 +83,7 @@ def await_join_file(path: str, timeout_s: float) -> JoinFile:
 
 
 def remove_join_file(path: str, session: str) -> None:
-    """Removes the file if it still is that of this session."""
+    """Remove the file if it still is that of this session."""
     try:
         if read_join_file(path).session == session:
             os.unlink(path)

@@ -88,7 +88,7 @@ class SessionLoop:
             self.watch(signals.fileno(), lambda: None)
         self._watch_session()
 
-    # -- what to wait for -------------------------------------------------------------------------------
+    # -------------------------------------------------------------- what to wait for
 
     def watch(self, fd: int, came: Callable[[], object]) -> None:
         """Call `came` when a descriptor is readable."""
@@ -109,7 +109,7 @@ class SessionLoop:
         heapq.heappush(self._timers, (at_s, next(self._number), timer))
         return timer
 
-    # -- wishes -----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- wishes
 
     def add(self, nodes: ComingNodes, **options: Any) -> None:
         """Nodes join as soon as they are granted; `options` are those of `Session.add_group`."""
@@ -133,7 +133,7 @@ class SessionLoop:
             yield self.session
         self.wake()  # what was queued may have to wait for room in a pipe
 
-    # -- turning ----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- turning
 
     def until(self, check: Callable[[], bool], limit_s: float | None = None) -> bool:
         """Turn until `check` holds; it is asked before each turn. False when `limit_s` (time.monotonic()) came first.

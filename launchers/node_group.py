@@ -6,7 +6,7 @@ to end it by force. The pipes, the lines and the pending bytes are handled here,
 sees all schedulers alike.
 
 A subclass has `_launch() -> list[Channel]`, `poll()` and `kill()`, and may override `start_fields()`,
-`host_of()` and `describe()`.  Nothing here blocks.
+`host_of()` and `describe()`. Nothing here blocks.
 
 Rejected: a thread per pipe (the launcher forks, and stays single threaded until it did); asyncio (100 ms
 of imports at the start of every `hpc-launch`).
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from hpc.core.node.bootstrap import Noise, Report, ReportDecoder, encode_command
 
-#: The node program.  Empty entries leave sys.path, so that a user's core.py beside a script is not imported.
+#: The node program. Empty entries leave sys.path, so that a user's core.py beside a script is not imported.
 NODE_PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.core.node.supervisor import main; main()"
 
 READ_BYTES = 1 << 16
@@ -38,7 +38,7 @@ class Channel:
     """The pipes to one started process: its stdin, where commands go, and its stdout, where reports come from.
 
     `ranks` are the ranks (numbers in the group) that speak through it: one for a local supervisor, all of
-    the group for a step.  Both descriptors belong to the channel and are made non-blocking.
+    the group for a step. Both descriptors belong to the channel and are made non-blocking.
     """
 
     def __init__(self, stdin_fd: int, stdout_fd: int, ranks: Sequence[int]) -> None:
@@ -57,13 +57,13 @@ class Channel:
         return bool(self._pending) and self.stdin_fd >= 0
 
     def queue(self, data: bytes) -> None:
-        """Sends as much as the pipe takes and keeps the rest for `flush`."""
+        """Send as much as the pipe takes and keep the rest for `flush`."""
         if self.stdin_fd >= 0:
             self._pending += data
             self.flush()
 
     def flush(self) -> None:
-        """Writes pending bytes; a reader that is gone closes this direction."""
+        """Write pending bytes; a reader that is gone closes this direction."""
         while self.wants_write:
             try:
                 written = os.write(self.stdin_fd, self._pending)
@@ -99,7 +99,7 @@ class Channel:
         self._pending.clear()
 
     def close(self) -> None:
-        """Closes both directions."""
+        """Close both directions."""
         self.close_stdin()
         self.eof = True
         if self.stdout_fd >= 0:
@@ -128,19 +128,19 @@ class NodeGroup(ABC):
         self.state: GroupState = "new"
         self.channels: list[Channel] = []
 
-    # -- what a subclass says ---------------------------------------------------------------------------
+    # -------------------------------------------------------------- what a subclass says
 
     @abstractmethod
     def _launch(self) -> list[Channel]:
-        """Starts the supervisors and returns the pipes; OSError or RuntimeError when that is impossible."""
+        """Start the supervisors and return the pipes; OSError or RuntimeError when that is impossible."""
 
     @abstractmethod
     def poll(self) -> int | None:
-        """None while anything that was started runs, then an exit code (-N for a signal).  Never blocks."""
+        """None while anything that was started runs, then an exit code (-N for a signal). Never blocks."""
 
     @abstractmethod
     def kill(self) -> None:
-        """Ends by force what still runs; returns at once, `poll` tells the rest."""
+        """End by force what still runs; return at once, `poll` tells the rest."""
 
     def leave(self) -> None:
         """All nodes of the group have ended or cannot be reached. Nothing of it is waited for any more, and there is
@@ -159,17 +159,17 @@ class NodeGroup(ABC):
         """Which group this is, in an error: "2 local nodes"."""
         return f"{type(self).__name__} of {self.size}"
 
-    # -- what is the same for all -----------------------------------------------------------------------
+    # -------------------------------------------------------------- what is the same for all
 
     def start(self) -> None:
-        """Starts the supervisors.  They wait for the start message."""
+        """Start the supervisors. They wait for the start message."""
         if self.state != "new":
             raise RuntimeError(f"{self.describe()} was started before")
         self.channels = self._launch()
         self.state = "running"
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Sends a message to all ranks of the group."""
+        """Send a message to all ranks of the group."""
         data = encode_command(message)
         for channel in self.channels:
             channel.queue(data)
@@ -180,7 +180,7 @@ class NodeGroup(ABC):
         return all(channel.eof for channel in self.channels)
 
     def close(self) -> None:
-        """Closes the pipes: whatever still listens ends."""
+        """Close the pipes: whatever still listens ends."""
         for channel in self.channels:
             channel.close()
         self.state = "ended"

@@ -29,7 +29,7 @@ SESSION_LOST = 123
 
 @dataclass(frozen=True, slots=True)
 class RankFailure:
-    """The first rank that failed.  `code` is an exit code, -N for a signal."""
+    """The first rank that failed. `code` is an exit code, -N for a signal."""
 
     rank: int
     node: SessionNode
@@ -48,7 +48,7 @@ class RankFailure:
 
 
 def print_line(fd: int, line: str) -> None:
-    """Writes a line to this process's own stdout or stderr."""
+    """Write a line to this process's own stdout or stderr."""
     stream = sys.stdout if fd == 1 else sys.stderr
     stream.write(line)
     stream.flush()
@@ -92,7 +92,7 @@ class RanksRun:
         return self.failure.exit_code if self.failure else 0
 
     def start(self, loop: SessionLoop) -> None:
-        """Starts the ranks on all nodes; all must be ready, since the ranks are numbered by node."""
+        """Start the ranks on all nodes; all must be ready, since the ranks are numbered by node."""
         ready = self.session.wait_ready()
         missing = [info for info in self.session.missing() if not info.gateway]
         if missing:
@@ -119,7 +119,7 @@ class RanksRun:
         )
 
     def run(self, timeout_s: float | None = None) -> int:
-        """Starts the ranks, waits for all to end and stops the session; returns the exit code.
+        """Start the ranks, wait for all to end and stop the session; return the exit code.
 
         At `timeout_s` the ranks are ended as if one had failed (exit code 124).
         """
@@ -134,11 +134,11 @@ class RanksRun:
         return self.exit_code
 
     def signal(self, signum: int) -> None:
-        """Sends a signal to the process groups of all ranks."""
+        """Send a signal to the process groups of all ranks."""
         self.session.send({"op": "signal", "sig": signum})
 
     def _check(self) -> None:
-        """Notices lost nodes."""
+        """Notice lost nodes."""
         for info in self._nodes:
             if info.state == "gone":
                 for rank in range(info.rank * self.per_node, (info.rank + 1) * self.per_node):
@@ -150,7 +150,7 @@ class RanksRun:
             self._fail(RankFailure(0, self._nodes[0], 124, (f"the time allowed ({timeout_s:g} s) is over",)))
 
     def on_output(self, info: SessionNode, message: Message) -> None:
-        """Takes an `out` or `rank_exit` message of the session."""
+        """Take an `out` or `rank_exit` message of the session."""
         rank = int(message["r"])
         if message["op"] == "out":
             self._show(rank, int(message["fd"]), str(message["text"]))

@@ -186,7 +186,7 @@ class Background:
         return _whole(self._err) + _whole(self._out)
 
     def close(self) -> None:
-        """Forgets it; what still runs is killed."""
+        """Forget it; what still runs is killed."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

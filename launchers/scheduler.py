@@ -247,7 +247,7 @@ class Scheduler(NodeSource, Protocol):
     #: What the nodes' processes must not inherit.
     strip: ClassVar[StepVariables]
 
-    # -- before there is a job: pure
+    # -------------------------------------------------------------- before there is a job: pure
 
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         """The text of the job script: it runs `command` on the first node, once, after the user's lines `setup`.
@@ -264,7 +264,7 @@ class Scheduler(NodeSource, Protocol):
     def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
         """The file that `Request.output` means for this job; None when the scheduler alone can tell."""
 
-    # -- a job: these run commands
+    # -------------------------------------------------------------- a job: these run commands
 
     def submit(self, command: Sequence[str], request: Request) -> str:
         """Run a `submission`: the job's id. Refused when it was not taken, or when nobody answered."""

@@ -5,7 +5,7 @@ public keys are given to the head's supervisor (`admit`), then the head's addres
 when its raylet has registered. Nodes that end, and why, are noticed by the end of their streams, which supervisors keep
 open until nothing of the node is left.
 
-Usable in two ways: blocking (`start`, `wait_ready`, `stop`), and driven by `launchers.loop.SessionLoop`.  One thread at
+Usable in two ways: blocking (`start`, `wait_ready`, `stop`), and driven by `launchers.loop.SessionLoop`. One thread at
 a time.
 """
 
@@ -46,7 +46,7 @@ SessionState = Literal["new", "starting", "ready", "stopping", "ended"]
 
 @dataclass(slots=True)
 class SessionNode:
-    """A node as the launcher knows it.  `why` and `tail` say what went wrong, if something did."""
+    """A node as the launcher knows it. `why` and `tail` say what went wrong, if something did."""
 
     node: int
     rank: int
@@ -92,7 +92,7 @@ class Event:
 
 
 class SessionError(Exception):
-    """The session cannot start or has been lost.  `nodes` are those that are missing."""
+    """The session cannot start or has been lost. `nodes` are those that are missing."""
 
     def __init__(self, what: str, nodes: Sequence[SessionNode] = ()) -> None:
         self.what = what
@@ -173,10 +173,10 @@ class Session:
         """Where the directories of all nodes go; before the start."""
         self._base_dir = path
 
-    # -- blocking use -----------------------------------------------------------------------------------
+    # -------------------------------------------------------------- blocking use
 
     def start(self) -> None:
-        """Starts the first group; `wait_ready` or `pump` does the rest."""
+        """Start the first group; `wait_ready` or `pump` does the rest."""
         if self.state != "new":
             raise RuntimeError("a session starts once")
         self.state = "starting"
@@ -188,7 +188,7 @@ class Session:
             raise StartError(f"cannot start {self._first.describe()}: {error}")
 
     def wait_ready(self, timeout_s: float | None = None) -> list[SessionNode]:
-        """Waits until all nodes are ready or have failed, at most until the start timeout.
+        """Wait until all nodes are ready or have failed, at most until the start timeout.
 
         Returns the ready nodes; StartError if they are fewer than `min_nodes` (the session is then stopped), or if
         `timeout_s` is over (it then goes on).
@@ -208,7 +208,7 @@ class Session:
         return self.ready()
 
     def wait_node(self, node: int, timeout_s: float) -> SessionNode:
-        """Waits until one node is ready; SessionError if it does not come."""
+        """Wait until one node is ready; SessionError if it does not come."""
         deadline = time.monotonic() + timeout_s
         info = self.nodes[node]
         while info.state != "ready":
@@ -219,7 +219,7 @@ class Session:
         return info
 
     def stop(self, grace_s: float = STOP_GRACE_S, why: str = "") -> None:
-        """Stops all nodes and waits, at most some seconds longer than `grace_s`; may be called again."""
+        """Stop all nodes and wait, at most some seconds longer than `grace_s`; may be called again."""
         self.begin_stop(grace_s, why)
         while self.state != "ended":
             self.pump(1.0)
@@ -230,7 +230,7 @@ class Session:
     def __exit__(self, *_error: object) -> None:
         self.stop()
 
-    # -- driven by a loop -------------------------------------------------------------------------------
+    # -------------------------------------------------------------- driven by a loop
 
     def fileno(self) -> int:
         """Readable when `pump` has something to do (it is called after `wait_s` in any case)."""
@@ -245,7 +245,7 @@ class Session:
         return 1.0
 
     def pump(self, timeout_s: float = 0.0) -> None:
-        """Handles what has come, waiting at most `timeout_s` for something."""
+        """Handle what has come, waiting at most `timeout_s` for something."""
         if self.state == "ended":
             return
         for key, events in self._selector.select(min(timeout_s, self.wait_s(time.monotonic()))):
@@ -259,7 +259,7 @@ class Session:
         self._check_time()
 
     def begin_stop(self, grace_s: float = STOP_GRACE_S, why: str = "") -> None:
-        """Tells all nodes to stop; `state` becomes "ended" in some later `pump`."""
+        """Tell all nodes to stop; `state` becomes "ended" in some later `pump`."""
         if self.state in ("stopping", "ended"):
             return
         if self.state == "new":
@@ -271,7 +271,7 @@ class Session:
         self._broadcast({"op": "stop", "grace_s": grace_s, "why": why})
         self._check_time()
 
-    # -- nodes ------------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- nodes
 
     def add_group(
         self,
@@ -281,7 +281,7 @@ class Session:
         overrides: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> list[int]:
-        """Starts further nodes and returns their numbers; they are never used again."""
+        """Start further nodes and return their numbers; they are never used again."""
         first = max(self.nodes, default=0) + 1
         is_first = not self.groups
         fields = dict(group.start_fields())
@@ -319,7 +319,7 @@ class Session:
         return numbers
 
     def add_gateway(self, timeout_s: float = 60.0) -> SessionNode:
-        """Starts a node without resources on this machine, for a driver outside the allocation."""
+        """Start a node without resources on this machine, for a driver outside the allocation."""
         (node,) = self.add_group(LocalGroup(1), gateway=True)
         return self.wait_node(node, timeout_s)
 
@@ -328,7 +328,7 @@ class Session:
         self.tell_head({"op": "time", "left_s": left_s, "nodes": [node], "drain": why})
 
     def remove_node(self, node: int, grace_s: float = STOP_GRACE_S) -> None:
-        """Stops one node (not the head's); the others go on."""
+        """Stop one node (not the head's); the others go on."""
         info = self.nodes[node]
         self.drain_node(node, grace_s, "it is removed")
         info.removed = True
@@ -336,18 +336,18 @@ class Session:
         info.group.send({"op": "stop", "only": [info.rank], "grace_s": grace_s, "why": "removed"})
 
     def kill_node(self, node: int) -> None:
-        """Ends the group of a node by force, as a crash of its machine would; the others go on."""
+        """End the group of a node by force, as a crash of its machine would; the others go on."""
         info = self.nodes[node]
         info.removed = True
         info.why = info.why or "killed"
         info.group.kill()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Sends a message to all nodes (ranks mode: "ranks", "signal")."""
+        """Send a message to all nodes (ranks mode: "ranks", "signal")."""
         self._broadcast(message)
 
     def tell_head(self, message: Mapping[str, Any]) -> None:
-        """Says something to the head; who else of its group hears it does not mind."""
+        """Say something to the head; who else of its group hears it does not mind."""
         if self.state in ("starting", "ready"):
             self._first.send(message)
 
@@ -374,7 +374,7 @@ class Session:
         """The node with the head (of the first group, in ranks mode: rank 0)."""
         return self._find(self._first, 0) if self._first in self._first_nodes else None
 
-    # -- what supervisors say ---------------------------------------------------------------------------
+    # -------------------------------------------------------------- what supervisors say
 
     def _read(self, group: NodeGroup, channel: Channel) -> None:
         fd = channel.stdout_fd
@@ -456,7 +456,7 @@ class Session:
         return "; ".join(differ)
 
     def _welcome_arrived(self) -> None:
-        """Gives the head the keys of new nodes, and then these nodes the head: who dials too early is turned away."""
+        """Give the head the keys of new nodes, and then these nodes the head: who dials too early is turned away."""
         if not self._arrived or self._welcome is None:
             return
         arrived, self._arrived = self._arrived, []
@@ -503,7 +503,7 @@ class Session:
         if self.state == "ready":
             self.begin_stop(1.0, self.lost)
 
-    # -- helpers ----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- helpers
 
     def _find(self, group: NodeGroup, rank: int) -> SessionNode | None:
         return self.nodes.get(self._first_nodes[group] + rank) if 0 <= rank < group.size else None
@@ -558,7 +558,7 @@ class Session:
             self.begin_stop(1.0, what)
 
     def _forget_ended(self) -> None:
-        """Waits for the processes of further groups that have left, so that a long session keeps none of them."""
+        """Wait for the processes of further groups that have left, so that a long session keeps none of them."""
         for group in [group for group in self.groups if group.silent and group is not self._first]:
             if group.poll() is not None:
                 group.close()

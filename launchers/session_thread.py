@@ -22,7 +22,7 @@ JOIN_S = 5.0
 
 
 class SessionThread:
-    """Drives a session that was started, until `stop`.  Every other use of the session is inside `hold()`."""
+    """Drives a session that was started, until `stop`. Every other use of the session is inside `hold()`."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -38,12 +38,12 @@ class SessionThread:
         return self.loop.hold()
 
     def wait_until(self, check: Callable[[Session], bool], timeout_s: float) -> bool:
-        """Waits until `check` holds, asked whenever something has come; False after the timeout."""
+        """Wait until `check` holds, asked whenever something has come; False after the timeout."""
         with self.loop.changed:
             return self.loop.changed.wait_for(lambda: check(self.session) or self._closing, timeout_s)
 
     def stop(self, grace_s: float, why: str) -> None:
-        """Ends the thread and the session; returns when nothing of it is left.  A forked child only lets go."""
+        """End the thread and the session; return when nothing of it is left. A forked child only lets go."""
         self._closing = True
         if os.getpid() != self._pid:
             self.forget()

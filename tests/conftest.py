@@ -1,10 +1,10 @@
 """Every test that starts processes ends them: a leak fails the test that made it.
 
 After each test in runtime/, schedulers/ and faults/, and after each of their modules, there is no new process below
-this one, no node directory, no entry in /dev/shm and no network namespace; things get a bounded time to end.  A
+this one, no node directory, no entry in /dev/shm and no network namespace; things get a bounded time to end. A
 process below one that was there before belongs to that one: a session of the whole module may start a worker in
-any of its tests, and is judged when the module ends.  This process becomes a
-subreaper, so that orphans stay below it and count.  Node directories go to a base directory of this run
+any of its tests, and is judged when the module ends. This process becomes a
+subreaper, so that orphans stay below it and count. Node directories go to a base directory of this run
 (HPC_TMPDIR), so that other people's sessions on the machine do not count.  /dev/shm and namespaces are the
 machine's: where other test runs go on beside this one, HPC_TEST_SHARED_MACHINE=1 leaves those two out.
 """
@@ -111,7 +111,7 @@ def wait_for_leaks(before: Belongings) -> list[str]:
 
 
 def end_leaks(before: Belongings) -> None:
-    """Ends what a test left, so that the next ones are judged by their own."""
+    """End what a test left, so that the next ones are judged by their own."""
     now = look()
     signal_all(now.new_processes(before), 9)
     for path in now.directories - before.directories:
@@ -119,7 +119,7 @@ def end_leaks(before: Belongings) -> None:
 
 
 def _sweep_killed_runs() -> None:
-    """Removes the base directories of test runs that were killed, unless something in them is alive."""
+    """Remove the base directories of test runs that were killed, unless something in them is alive."""
     for path in Path("/tmp").glob(f"{BASE_PREFIX}*"):
         pid = path.name[len(BASE_PREFIX) :].partition("-")[0]
         if pid.isdigit() and not is_running(int(pid)):

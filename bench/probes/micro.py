@@ -52,7 +52,7 @@ class AsyncActor:
         return b"ok"
 
 
-# -- tasks ----------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------- tasks
 
 
 def tasks_sync(ray: Any) -> Prepared:
@@ -85,7 +85,7 @@ def multi_client_tasks(ray: Any) -> Prepared:
     return Prepared(lambda: ray.get([c.batch.remote(BATCH) for c in clients]), BATCH * CLIENTS)
 
 
-# -- actors ---------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------- actors
 
 
 def actor_calls_sync(ray: Any) -> Prepared:
@@ -143,7 +143,7 @@ def placement_groups(ray: Any) -> Prepared:
     return Prepared(run, GROUPS)
 
 
-# -- objects --------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------- objects
 
 
 def put_small(ray: Any) -> Prepared:

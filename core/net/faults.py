@@ -68,7 +68,7 @@ class Proxy:
         """Whether cut_after() still waits for its bytes."""
         return self._cut_in_bytes is not None
 
-    # ---- faults
+    # -------------------------------------------------------------- faults
 
     def cut(self) -> None:
         """Reset all connections. New ones are served."""
@@ -108,7 +108,7 @@ class Proxy:
         self._reactor.remove(self._listener.fileno())
         self._acceptor.close()
 
-    # ---- forwarding
+    # -------------------------------------------------------------- forwarding
 
     def _on_accept(self) -> None:
         sock = self._acceptor.take()

@@ -154,7 +154,7 @@ class Links:
         if bind_addr is not None:
             self._router = self._listen(bind_addr, listen_fd)
 
-    # ---- what the layers above use
+    # -------------------------------------------------------------- what the layers above use
 
     def dial(self, node: int, endpoint: str, server_public_key: str | bytes) -> None:
         """Connect to a node and keep connecting. The same again changes nothing; a new address replaces the old."""
@@ -264,7 +264,7 @@ class Links:
         self.zap.close()
         self.context.destroy(0)  # also closes what others opened in it: term() would wait for them
 
-    # ---- sockets
+    # -------------------------------------------------------------- sockets
 
     def _set_common(self, socket: zmq.Socket[bytes], ipv6: bool) -> None:
         config = self.config
@@ -320,7 +320,7 @@ class Links:
         link = self._links[node] = Link(node, session)
         return link
 
-    # ---- sending
+    # -------------------------------------------------------------- sending
 
     def _put(self, link: Link, packet: bytes) -> None:
         """Give a packet to ZeroMQ on the link's present path. It may get lost: the session knows what to do."""
@@ -378,7 +378,7 @@ class Links:
         if not link.busy:
             self._watch(link)
 
-    # ---- timers
+    # -------------------------------------------------------------- timers
 
     def _watch(self, link: Link) -> None:
         link.busy = True
@@ -413,7 +413,7 @@ class Links:
             if link.session.ack_due:
                 self._put(link, link.session.ack())
 
-    # ---- receiving
+    # -------------------------------------------------------------- receiving
 
     def _on_router(self) -> None:
         router = self._router

@@ -114,7 +114,7 @@ class Reactor:
         self._window_errors = 0
         self.errors = 0  # exceptions that callbacks let out, since the start
 
-    # ---- plain descriptors
+    # -------------------------------------------------------------- plain descriptors
 
     def add_reader(self, fd: int, callback: Callback) -> None:
         """Call `callback` while fd is readable, hung up or in error (level-triggered).
@@ -169,7 +169,7 @@ class Reactor:
             self._epoll.modify(fd, mask)
         entry.mask = mask
 
-    # ---- ZeroMQ sockets
+    # -------------------------------------------------------------- ZeroMQ sockets
 
     def add_zmq(
         self,
@@ -252,7 +252,7 @@ class Reactor:
                 source.queued = True
                 keep.append(source)
 
-    # ---- time and turns
+    # -------------------------------------------------------------- time and turns
 
     @staticmethod
     def now() -> float:

@@ -208,7 +208,7 @@ class LinkSession:
         self._challenged = 0
         self._nonce = NONCE_FROM
 
-    # ---- sending
+    # -------------------------------------------------------------- sending
 
     @property
     def pending_bytes(self) -> int:
@@ -331,7 +331,7 @@ class LinkSession:
             self.queued_bytes += self.inflight_bytes
             self.inflight_bytes = 0
 
-    # ---- receiving
+    # -------------------------------------------------------------- receiving
 
     def receive(self, head: Head, data: Body, now: float) -> Sequence[Body]:
         """Take one packet; returns the bodies to deliver, in order. Raises MalformedPacket.

@@ -4,7 +4,7 @@ The order: what the user names (an interface or an address); 127.0.0.1 when the 
 network (hsn0, ib0, ...) that is up, when there are several nodes; the address from which packets leave for the outside;
 the host's own; the first interface.
 
-IPv4 only: SIOCGIFCONF lists it in one call without any library.  Rejected: psutil (a dependency for one
+IPv4 only: SIOCGIFCONF lists it in one call without any library. Rejected: psutil (a dependency for one
 call), parsing `ip addr` (absent in containers).
 """
 
@@ -109,7 +109,7 @@ def choose(
     outside: str | None = None,
     hostname: str | None = None,
 ) -> Interface:
-    """Picks the interface by the order above; InterfaceError if `wanted` is not there or is down."""
+    """Pick the interface by the order above; InterfaceError if `wanted` is not there or is down."""
     if wanted:
         return _named(interfaces, wanted)
     if loopback:

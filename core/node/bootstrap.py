@@ -75,7 +75,7 @@ class ReportDecoder:
     _partial: dict[int, _Partial] = field(default_factory=dict)
 
     def feed(self, data: bytes) -> list[Report | Noise]:
-        """Takes what was read and returns the reports and noise that it completes."""
+        """Take what was read and return the reports and noise that it completes."""
         *lines, rest = (self._rest + data).split(b"\n")
         if len(rest) > MAX_LINE_BYTES:
             lines.append(rest)
@@ -140,7 +140,7 @@ class CommandDecoder:
     _rest: bytes = b""
 
     def feed(self, data: bytes) -> list[Message]:
-        """Takes what was read and returns the messages that it completes."""
+        """Take what was read and return the messages that it completes."""
         *lines, rest = (self._rest + data).split(b"\n")
         if len(rest) > MAX_COMMAND_BYTES:
             self.broken += 1

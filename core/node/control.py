@@ -21,7 +21,7 @@ class ControlError(Exception):
 
 
 class Control:
-    """One end of a control socket.  `eof` is true once the other side is gone."""
+    """One end of a control socket. `eof` is true once the other side is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -39,7 +39,7 @@ class Control:
         return bool(self._pending) and not self.eof
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Sends a message, now or at a later `flush`."""
+        """Send a message, now or at a later `flush`."""
         data = json.dumps(message, separators=(",", ":")).encode()
         if len(data) > MAX_PACKET_BYTES:
             raise ControlError(f"a control message of {len(data)} bytes is over {MAX_PACKET_BYTES}")
@@ -49,7 +49,7 @@ class Control:
         self.flush()
 
     def flush(self) -> None:
-        """Sends what waits, as far as there is room."""
+        """Send what waits, as far as there is room."""
         while self.wants_write:
             try:
                 self.sock.send(self._pending[0])
@@ -61,7 +61,7 @@ class Control:
             self._pending.popleft()
 
     def receive(self) -> list[dict[str, Any]]:
-        """All messages that have come; sets `eof` at the end.  Never blocks."""
+        """All messages that have come; sets `eof` at the end. Never blocks."""
         messages: list[dict[str, Any]] = []
         while True:
             try:
@@ -83,7 +83,7 @@ class Control:
                 messages.append(message)
 
     def close(self) -> None:
-        """Closes the socket: end-of-file for the other side."""
+        """Close the socket: end-of-file for the other side."""
         self.eof = True
         self.sock.close()
 

@@ -37,7 +37,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int) -> int:
-    """Runs `body` in a child, ends what it leaves behind and returns an exit code (128+N for a signal).
+    """Run `body` in a child, end what it leaves behind and return an exit code (128+N for a signal).
 
     `body` is given the descriptor of a pipe. It writes there the paths, one a line, that must not outlive it, and maybe
     what this process is to `become`. The process that calls this is for nothing else; it must have one thread.

@@ -45,7 +45,7 @@ def become_subreaper() -> None:
 
 
 def die_with(parent: int, signum: int = signal.SIGKILL) -> None:
-    """Sends this process `signum` when its parent ends; ends at once if that has happened already."""
+    """Send this process `signum` when its parent ends; end at once if that has happened already."""
     _call_prctl(PR_SET_PDEATHSIG, signum)
     if os.getppid() != parent:
         os._exit(LOST_PARENT)
@@ -66,7 +66,7 @@ def _call_prctl(option: int, value: int) -> None:
 def open_pidfd(pid: int) -> int | None:
     """A descriptor that is readable once the process has ended; None on a kernel before 5.3.
 
-    ProcessLookupError if there is no such process.  By the system call: Pythons built for old systems (conda's)
+    ProcessLookupError if there is no such process. By the system call: Pythons built for old systems (conda's)
     have no os.pidfd_open.
     """
     fd: int = _libc.syscall(NR_PIDFD_OPEN, pid, 0)
@@ -84,7 +84,7 @@ def thread_count() -> int:
 
 
 def close_all_but(keep: Iterable[int]) -> None:
-    """Closes every descriptor except 0, 1, 2 and those in `keep`.
+    """Close every descriptor except 0, 1, 2 and those in `keep`.
 
     By the list of those that are open. Without the system call (kernels before 5.9) os.closerange tries every number up
     to a limit that may be a thousand million.
@@ -119,7 +119,7 @@ def reset_signals() -> None:
 
 @contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Holds signals back, so that no handler of the parent runs in a child that was just forked."""
+    """Hold signals back, so that no handler of the parent runs in a child that was just forked."""
     old = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         yield
@@ -146,7 +146,7 @@ def redirect(stdout_path: str, stderr_path: str) -> None:
 
 
 def flush_output() -> None:
-    """Flushes stdout and stderr, whatever state they are in."""
+    """Flush stdout and stderr, whatever state they are in."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -162,7 +162,7 @@ def fork_child(
     log: tuple[str, str] | None = None,
     death_signal: int | None = signal.SIGKILL,
 ) -> int:
-    """Forks a child that runs `body` and ends with its result as the exit code (None is 0).
+    """Fork a child that runs `body` and ends with its result as the exit code (None is 0).
 
     `keep` are the descriptors it needs besides 0 to 2, and `log` the files for its stdout and stderr. `death_signal` is
     what it gets when this process ends (None: nothing). Returns its pid.

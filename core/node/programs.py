@@ -17,7 +17,7 @@ ChildMain = Callable[[NodeSpec, socket.socket], None]
 class Children:
     """The programs of a node's children; tests put theirs in place.
 
-    `modules` are imported before the fork, so that the children share them.  They must start no threads.
+    `modules` are imported before the fork, so that the children share them. They must start no threads.
     """
 
     raylet: ChildMain
@@ -26,7 +26,7 @@ class Children:
     modules: tuple[str, ...] = ()
 
     def preload(self) -> None:
-        """Imports `modules`.  A child that cannot import what it needs logs that and exits."""
+        """Import `modules`. A child that cannot import what it needs logs that and exits."""
         for module in self.modules:
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)

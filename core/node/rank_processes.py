@@ -162,7 +162,7 @@ class _Rank:
 
 @dataclass
 class Ranks:
-    """The ranks of one node.  The supervisor's loop gives it readable descriptors and ended children."""
+    """The ranks of one node. The supervisor's loop gives it readable descriptors and ended children."""
 
     spec: NodeSpec
     report: Callable[..., None]
@@ -173,7 +173,7 @@ class Ranks:
     _witness: Witness | None = None
 
     def start(self, order: Order) -> None:
-        """Starts `order.per_node` ranks; OSError if no more processes or descriptors can be had."""
+        """Start `order.per_node` ranks; OSError if no more processes or descriptors can be had."""
         self._witness = Witness(own_group=True)
         for local_rank in range(order.per_node):
             self._start_one(order, local_rank)
@@ -204,7 +204,7 @@ class Ranks:
             self.watch(fd, lambda: self._read(rank, fd))
 
     def pause(self, paused: bool) -> None:
-        """Stops reading while the launcher is slow: the ranks then wait in their writes."""
+        """Stop reading while the launcher is slow: the ranks then wait in their writes."""
         if paused == self.paused:
             return
         self.paused = paused
@@ -216,7 +216,7 @@ class Ranks:
                     self._watch(rank, fd)
 
     def _read(self, rank: _Rank, fd: int) -> bool:
-        """Reads once; False when nothing is left for now or for good."""
+        """Read once; False when nothing is left for now or for good."""
         number, lines = rank.streams[fd]
         try:
             data = os.read(fd, READ_BYTES)
@@ -238,7 +238,7 @@ class Ranks:
         del rank.streams[fd]
 
     def on_exit(self, pid: int, status: int) -> bool:
-        """A child has ended: sends its last output and its code.  False if it was not a rank.
+        """A child has ended: sends its last output and its code. False if it was not a rank.
 
         Its pipes stay open while processes that it left behind hold them.
         """
@@ -257,7 +257,7 @@ class Ranks:
         return True
 
     def end(self) -> None:
-        """Asks all that is below this process to end, unless whoever asked us has asked them too."""
+        """Ask all that is below this process to end, unless whoever asked us has asked them too."""
         if self._witness is None:  # nothing was started
             return
         if not self._witness.heard(signal.SIGTERM):
@@ -266,7 +266,7 @@ class Ranks:
         self._witness.close()
 
     def signal(self, signum: int) -> None:
-        """Sends a signal to the process group of each rank that runs, unless whoever sent it has sent it to them."""
+        """Send a signal to the process group of each rank that runs, unless whoever sent it has sent it to them."""
         if signum != signal.SIGKILL and self._witness is not None and self._witness.heard(signum):
             return
         for rank in self._ranks.values():

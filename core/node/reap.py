@@ -1,8 +1,8 @@
 """The end of everything below a process.
 
 A supervisor is a subreaper: whoever below it loses its parent, by a double fork or a crash, becomes its
-child.  So "wait says that I have no children" proves that nothing is left, whatever was forked meanwhile, and
-`end_descendants` kills and waits until that is so.  The list of whom to kill comes from /proc; it only has to
+child. So "wait says that I have no children" proves that nothing is left, whatever was forked meanwhile, and
+`end_descendants` kills and waits until that is so. The list of whom to kill comes from /proc; it only has to
 be good enough for progress.
 
 Rejected: process groups and sessions (setsid leaves them), and cgroups (rarely writable in a job). Rejected too: an
@@ -78,7 +78,7 @@ def descendants(root: int, spare: Iterable[int] = ()) -> list[int]:
 
 
 def signal_all(pids: Iterable[int], signum: int) -> None:
-    """Sends a signal to each process that is still there and may be signalled."""
+    """Send a signal to each process that is still there and may be signalled."""
     for pid in pids:
         try:
             os.kill(pid, signum)
@@ -87,7 +87,7 @@ def signal_all(pids: Iterable[int], signum: int) -> None:
 
 
 def reap_ended() -> tuple[list[tuple[int, int]], bool]:
-    """Waits for all children that have ended: their (pid, wait status), and whether children are left."""
+    """Wait for all children that have ended: their (pid, wait status), and whether children are left."""
     ended: list[tuple[int, int]] = []
     while True:
         try:
@@ -100,9 +100,9 @@ def reap_ended() -> tuple[list[tuple[int, int]], bool]:
 
 
 def end_descendants(timeout_s: float) -> list[int]:
-    """Kills everything below this process and waits for it; returns who is left at the timeout.
+    """Kill everything below this process and wait for it; return who is left at the timeout.
 
-    For a subreaper the empty list is a proof.  What cannot be ended: processes in an uninterruptible call,
+    For a subreaper the empty list is a proof. What cannot be ended: processes in an uninterruptible call,
     and those of another user.
     """
     deadline = time.monotonic() + timeout_s
@@ -119,7 +119,7 @@ def end_descendants(timeout_s: float) -> list[int]:
 
 
 def _wait_for_one(pids: Iterable[int], timeout_s: float) -> None:
-    """Returns when one of the processes has ended, or after the timeout."""
+    """Return when one of the processes has ended, or after the timeout."""
     poll = select.poll()
     fds: list[int] = []
     try:

@@ -1,7 +1,7 @@
 """The directory of one node of one session: made, marked as alive, removed, and swept when its owner died.
 
-`<base>/hpc-<uid>-<session>-<node>`, 0700, on node-local disk.  It holds the sockets (whose path must stay
-under 100 bytes: the kernel takes 107), the logs and session.json.  Nothing in it is secret.
+`<base>/hpc-<uid>-<session>-<node>`, 0700, on node-local disk. It holds the sockets (whose path must stay
+under 100 bytes: the kernel takes 107), the logs and session.json. Nothing in it is secret.
 
 An flock on the file `lock`, held by the supervisor, tells that a node is alive. It ends with the supervisor however
 that dies. It also tells across PID namespaces (containers that share /tmp), which a process id in a file does not. A
@@ -81,7 +81,7 @@ def _problem(base: str, name: str) -> str | None:
 
 
 def make(base: str, session: str, node: int) -> RunDir:
-    """Makes the directory with its lock and logs folder, and checks that it is ours.
+    """Make the directory with its lock and logs folder, and check that it is ours.
 
     It gets its name when the lock is held: a sweep that sees the name never finds the lock free while we live.
     """
@@ -105,7 +105,7 @@ def make(base: str, session: str, node: int) -> RunDir:
 
 
 def describe(run_dir: str, facts: Mapping[str, object]) -> None:
-    """Writes session.json, whole or not at all."""
+    """Write session.json, whole or not at all."""
     path = os.path.join(run_dir, "session.json")
     partial = path + ".part"
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -115,7 +115,7 @@ def describe(run_dir: str, facts: Mapping[str, object]) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a directory and all below it, following no link; what is gone already is no error."""
+    """Remove a directory and all below it, following no link; what is gone already is no error."""
     try:
         entries = list(os.scandir(path))
     except OSError:
@@ -135,7 +135,7 @@ def remove(path: str) -> None:
 
 
 def sweep(base: str) -> list[str]:
-    """Removes the directories in `base` that dead supervisors of this user left; returns their paths."""
+    """Remove the directories in `base` that dead supervisors of this user left; return their paths."""
     swept: list[str] = []
     try:
         entries = list(os.scandir(base))

@@ -94,7 +94,7 @@ class Start(msgspec.Struct, kw_only=True):
 
 
 def parse_start(message: Mapping[str, Any]) -> Start:
-    """Checks a start message; ValueError says which field is wrong."""
+    """Check a start message; ValueError says which field is wrong."""
     start = msgspec.convert(message, Start)
     if not (start.session.isalnum() and start.session.isascii() and len(start.session) <= 32):
         raise ValueError(f"not a session's name: {start.session!r}")
@@ -110,7 +110,7 @@ class NodeSpec:
     """One node, as its supervisor found it.
 
     `cpus` and `gpus` are what the node offers (the user's override, else the grant); `granted_cpus` is what
-    it may really use, for thread counts.  GPU ids are strings: an index, a UUID or a MIG name.
+    it may really use, for thread counts. GPU ids are strings: an index, a UUID or a MIG name.
     """
 
     session: str

@@ -5,8 +5,8 @@ among them). Five things lead to the same orderly end. They are the launcher's e
 stop message, and the unexpected end of a child. The children are told and given a grace period. Then whatever is left
 below is killed until wait() proves that nothing is, the directory is removed, and `bye` goes out.
 
-Children are forked, not executed: this process has imported what they need, once per node.  It has no
-ZeroMQ context, no threads and no state that a child could not inherit.  It runs inside a `keeper`, which clears up
+Children are forked, not executed: this process has imported what they need, once per node. It has no
+ZeroMQ context, no threads and no state that a child could not inherit. It runs inside a `keeper`, which clears up
 should the supervisor itself be killed.
 
 Children are waited for by SIGCHLD and waitpid(-1), not by a pidfd each. The orphans that a subreaper inherits have no
@@ -68,7 +68,7 @@ class _Child:
 
 
 class Supervisor:
-    """One node.  `run` returns the exit code when nothing of the node is left."""
+    """One node. `run` returns the exit code when nothing of the node is left."""
 
     def __init__(
         self,
@@ -114,10 +114,10 @@ class Supervisor:
             "stop": self._on_stop_message,
         }
 
-    # -- the loop ---------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- the loop
 
     def run(self) -> int:
-        """Runs until the node has ended."""
+        """Run until the node has ended."""
         try:
             self._listen()
             while not self.done:
@@ -196,7 +196,7 @@ class Supervisor:
         elif self.uplink.pending_bytes < OUTPUT_LOW_BYTES:
             ranks.pause(False)
 
-    # -- the launcher -----------------------------------------------------------------------------------
+    # -------------------------------------------------------------- the launcher
 
     def _watch_launcher(self, pid: int) -> None:
         """Its end of stdin may live on in a process that it forked, so its death is watched as well."""
@@ -229,7 +229,7 @@ class Supervisor:
             self.abandoned |= not self.stopping
             self._begin_stop(EOF_GRACE_S, "the launcher closed the session")
 
-    # -- start ------------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- start
 
     def _on_start(self, message: dict[str, Any]) -> None:
         if self.spec is not None or self.stopping:
@@ -344,7 +344,7 @@ class Supervisor:
         self.report("hello", **hello)
         rundir.sweep(os.path.dirname(spec.dir))
 
-    # -- ranks mode -------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- ranks mode
 
     def _hold_port(self, spec: NodeSpec) -> int:
         """A free port for MASTER_PORT, kept taken (but not listening) until the ranks start."""
@@ -369,7 +369,7 @@ class Supervisor:
         if self.ranks is not None:
             self.ranks.signal(int(message["sig"]))
 
-    # -- the end ----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- the end
 
     def _fail(self, why: str, grace_s: float = FAILURE_GRACE_S) -> None:
         """The node cannot be: says why, then ends."""
@@ -381,7 +381,7 @@ class Supervisor:
         self._begin_stop(float(message.get("grace_s", FAILURE_GRACE_S)), str(message.get("why", "")))
 
     def _begin_stop(self, grace_s: float, why: str) -> None:
-        """Tells the children and starts the grace period; a second stop can only shorten it."""
+        """Tell the children and start the grace period; a second stop can only shorten it."""
         deadline = time.monotonic() + grace_s
         if self.stopping:
             if not self.killing and self.deadline is not None:
@@ -463,7 +463,7 @@ class Supervisor:
             self._tell("head", message)
 
     def _restart_head(self, child: _Child, code: int) -> tuple[bool, str]:
-        """Puts another head in the place of one that was killed: (True, ""); or says why not. A node goes on without
+        """Put another head in the place of one that was killed: (True, ""); or says why not. A node goes on without
         no other child, which goes without saying."""
         if child.name != "head" or self.head is None:
             return False, ""
@@ -537,9 +537,9 @@ def supervisor_main(
     children: Children = CHILDREN,
     launcher_pid: int | None = None,
 ) -> int:
-    """Runs the node `rank` of a group in this process, which becomes its keeper; returns the exit code.
+    """Run the node `rank` of a group in this process, which becomes its keeper; return the exit code.
 
-    The process must have one thread and nothing else to do.  `launcher_pid` is given when the launcher is on
+    The process must have one thread and nothing else to do. `launcher_pid` is given when the launcher is on
     this machine: its death then ends the node as end-of-file on `stdin_fd` does.
     """
 

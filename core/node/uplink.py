@@ -49,7 +49,7 @@ class Uplink:
         return self._commands.feed(data)
 
     def report(self, op: str, **fields: Any) -> None:
-        """Queues a message to the launcher."""
+        """Queue a message to the launcher."""
         if self._stdout_fd < 0:
             return
         self._number += 1
@@ -59,7 +59,7 @@ class Uplink:
             self._selector.register(self._stdout_fd, selectors.EVENT_WRITE, self.flush)
 
     def flush(self) -> None:
-        """Writes one piece; called when the descriptor is writable."""
+        """Write one piece; called when the descriptor is writable."""
         try:
             written = os.write(self._stdout_fd, self._output[:WRITE_BYTES])
             del self._output[:written]
@@ -78,7 +78,7 @@ class Uplink:
             self._selector.unregister(self._stdout_fd)
 
     def drain(self) -> None:
-        """Writes what is left, waiting at most LAST_WORDS_S for a slow reader."""
+        """Write what is left, waiting at most LAST_WORDS_S for a slow reader."""
         deadline = time.monotonic() + LAST_WORDS_S
         while self._output and time.monotonic() < deadline:
             for key, _events in self._selector.select(max(0.0, deadline - time.monotonic())):

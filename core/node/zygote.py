@@ -61,7 +61,7 @@ END_TIMEOUT_S = 5.0
 
 
 def preload(modules: Sequence[str] = PRELOAD) -> None:
-    """Imports `modules` with the thread pools of numerical libraries limited to one thread.
+    """Import `modules` with the thread pools of numerical libraries limited to one thread.
 
     The variables are put back afterwards: what a worker imports later follows its own environment.
     """
@@ -110,7 +110,7 @@ class Zygote:
     orphans: Orphans = field(init=False)
 
     def run(self) -> None:
-        """Serves until the raylet or the supervisor is gone, then ends all workers."""
+        """Serve until the raylet or the supervisor is gone, then end all workers."""
         wake_read, wake_write = os.pipe()
         for fd in (wake_read, wake_write):
             os.set_blocking(fd, False)
@@ -244,7 +244,7 @@ def zygote_main(
     worker_main: WorkerMain = _default_worker_main,
     modules: Sequence[str] = PRELOAD,
 ) -> None:
-    """Runs the zygote in this process, a child of the supervisor; `spec.zygote_fd` is its end to the raylet."""
+    """Run the zygote in this process, a child of the supervisor; `spec.zygote_fd` is its end to the raylet."""
     supervisor = Control(sock)
     raylet = Control(socket.socket(fileno=spec.zygote_fd))
     zygote = Zygote(spec, supervisor, raylet, worker_main)

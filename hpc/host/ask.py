@@ -32,7 +32,7 @@ def node_rows(node_dir: str) -> list[dict[str, Any]]:
 
 
 def kv_put(node_dir: str, namespace: str, key: bytes, value: bytes) -> None:
-    """Sets a key; RuntimeError when the store refuses it."""
+    """Set a key; RuntimeError when the store refuses it."""
     answer = ask_head(node_dir, lambda req: KvPut(req, namespace, key, value))
     if not answer.ok:
         raise RuntimeError(answer.why)
@@ -45,7 +45,7 @@ def kv_get(node_dir: str, namespace: str, key: bytes) -> bytes | None:
 
 
 def kv_delete(node_dir: str, namespace: str, key: bytes) -> None:
-    """Deletes a key, if it is there."""
+    """Delete a key, if it is there."""
     ask_head(node_dir, lambda req: KvDelete(req, namespace, key))
 
 

@@ -21,7 +21,7 @@ END_TIMEOUT_S = 10.0
 
 
 def start_entrypoint(command: str, cwd: str, env: Mapping[str, str], log: str, grace_s: float) -> int:
-    """Starts the outer process; returns its pid. SIGTERM ends the job, by force after `grace_s`. It ends as the
+    """Start the outer process; return its pid. SIGTERM ends the job, by force after `grace_s`. It ends as the
     entrypoint has ended: with its exit code, or by the same signal."""
     return fork_child(
         lambda: _run(command, cwd, env, grace_s), name="hpc-job", log=(log, log), death_signal=signal.SIGTERM

@@ -60,7 +60,7 @@ class _Caller:
         sock.setblocking(False)
 
     def reply(self, reply: Mapping[str, Any], more: bool = False) -> None:
-        """Sends a line; without `more` it was the last."""
+        """Send a line; without `more` it was the last."""
         self.waits_for = None
         self.done = not more
         try:
@@ -182,7 +182,7 @@ class Host:
         self.on_ready({"ok": True, **self._info()})
 
     def _open_door(self, join_path: str) -> bool:
-        """Lets nodes on other machines join; where that is impossible the start has failed."""
+        """Let nodes on other machines join; where that is impossible the start has failed."""
         address = str(self.session.head.hello.get("addr", "")) if self.session.head is not None else ""
         if address.startswith("127.") and self.session.interface is None:
             problem = "this machine has no network that others could reach it by; say which with --interface"
@@ -223,7 +223,7 @@ class Host:
         return False
 
     def begin_stop(self, grace_s: float, why: str) -> None:
-        """Ends the jobs, then the session; said again it changes nothing."""
+        """End the jobs, then the session; said again it changes nothing."""
         if self.stop_at is None:
             print(f"stopping: {why}", file=sys.stderr, flush=True)
             self.grace_s, self.why = grace_s, why

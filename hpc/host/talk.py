@@ -38,7 +38,7 @@ class Talk:
         self._file = self.sock.makefile("rb")
 
     def send(self, request: Mapping[str, Any]) -> None:
-        """Sends a request."""
+        """Send a request."""
         self.sock.sendall(json.dumps(request).encode() + b"\n")
 
     def reply(self) -> dict[str, Any] | None:
@@ -57,7 +57,7 @@ class Talk:
         return answer
 
     def close(self) -> None:
-        """Hangs up."""
+        """Hang up."""
         self._file.close()
         self.sock.close()
 

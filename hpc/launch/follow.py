@@ -73,7 +73,7 @@ class Follower:
         self.last_word: tuple[float, float] | None = None  # of a job that may run again: the same of its end
         self.busy_until_s = time.monotonic() + 5.0
 
-    # -- the loop ---------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- the loop
 
     def follow(self) -> int:
         """Until the job has ended or the user leaves; returns the exit code."""
@@ -131,7 +131,7 @@ class Follower:
             return "suspended"
         return "starting" if state == "queued" and self.info.phase == "running" else state
 
-    # -- the end ----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- the end
 
     def _check_end(self, status: dict[str, Any]) -> int | None:
         if status.get("state") == "ended":
@@ -188,7 +188,7 @@ class Follower:
         self.line.final(verdict.text)
         return errors.EXIT_SESSION_LOST if verdict.code is None else verdict.code
 
-    # -- asking the scheduler ---------------------------------------------------------------------------
+    # -------------------------------------------------------------- asking the scheduler
 
     def _poll(self, status: dict[str, Any]) -> None:
         now = time.monotonic()
@@ -247,7 +247,7 @@ class Follower:
         text = line("queued", self.job_id, place, start, f"{info.reason}: {info.why}" if info.reason else info.why)
         self.line.show(text, key=f"queued {info.reason}")
 
-    # -- Ctrl-C and its kin -----------------------------------------------------------------------------
+    # -------------------------------------------------------------- Ctrl-C and its kin
 
     def _on_signal(self, signum: int, status: dict[str, Any]) -> None:
         if signum == signal.SIGINT:

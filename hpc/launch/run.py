@@ -86,7 +86,7 @@ class Run:
         self.lost_nodes: list[str] = []
         self.ready_s = 0.0  # from the start of this process until the nodes were ready
 
-    # -- the whole --------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- the whole
 
     def run(self) -> int:
         from hpc.core.node.process import become_subreaper
@@ -202,7 +202,7 @@ class Run:
         head = session.head.hello if session.head is not None else {}
         return Driver(self.argv, driver_env(here, head, len(ready), self.ready_s) | unbuffered)
 
-    # -- while the script runs --------------------------------------------------------------------------
+    # -------------------------------------------------------------- while the script runs
 
     def _watch(self, session: Session, work: Driver | Ranks) -> int:
         self.loop.tick_s = TICK_S
@@ -329,7 +329,7 @@ class Run:
             node_name=(alloc.here or "") if alloc is not None else "",
         )  # fmt: skip
 
-    # -- the end ----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- the end
 
     def _stop_session(self) -> None:
         """Orderly, and by force when the user cannot wait."""
@@ -407,7 +407,7 @@ class Run:
         elif self.verbose and event.kind in ("hello", "ready"):
             self.status.note(f"| {name} {event.kind} {short(self._age_s())}")
 
-    # -- helpers ----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- helpers
 
     def _age_s(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.began_s

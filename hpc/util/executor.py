@@ -147,7 +147,7 @@ class Executor(concurrent.futures.Executor):
         if wait:
             concurrent.futures.wait(list(self._pending))
 
-    # ---------------------------------------------------------------- calls on their way
+    # -------------------------------------------------------------- calls on their way
 
     def _start(self, task: Any, arguments: tuple[Any, ...]) -> TaskFuture:
         future = TaskFuture()

@@ -131,7 +131,7 @@ class LocalGroup(NodeGroup):
         return frozenset(pid for rank, pid in self._pids.items() if rank not in self._codes)
 
     def kill(self) -> None:
-        """Kills the supervisors; their keepers then clear up and end."""
+        """Kill the supervisors; their keepers then clear up and end."""
         self.poll()
         for rank in self._pids.keys() - self._codes.keys():
             keeper = self._pids[rank]

@@ -125,7 +125,7 @@ class SlurmGroup(NodeGroup):
             first += len(part.nodes)
         self.hosts = tuple(host for srun in self._sruns for host in srun.part.nodes)
 
-    # -- what NodeGroup asks for ------------------------------------------------------------------------
+    # -------------------------------------------------------------- what NodeGroup asks for
 
     def start_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"grant_env": GRANT_ENV}

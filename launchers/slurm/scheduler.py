@@ -84,7 +84,7 @@ class Slurm:
         group.notices = words.notices(os.environ)
         return group
 
-    # -- before there is a job --------------------------------------------------------------------------
+    # -------------------------------------------------------------- before there is a job
 
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         return commands.job_script(commands.directives(request), cwd=cwd, setup=setup, command=command)
@@ -103,7 +103,7 @@ class Slurm:
 
         return commands.output_file(output, job_id, job_name, getpass.getuser())
 
-    # -- a job ------------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- a job
 
     def submit(self, command: Sequence[str], request: Request) -> str:
         return commands.parse_submitted(self._hand_in(command, request).out)

@@ -81,7 +81,7 @@ def end(job_id: str) -> None:
 
 
 def first(folder: Path, nodes: int, time_s: float | None, host: str, job_id: str, command: Sequence[str]) -> NoReturn:
-    """Waits for the others, then becomes hpc-launch."""
+    """Wait for the others, then become hpc-launch."""
     announce(folder, 0, host)
     hosts = await_hosts(folder, nodes)
     env = {**os.environ, commands.JOB: job_id, commands.HOSTS: ",".join(hosts), commands.FOLDER: str(folder)}

@@ -48,7 +48,7 @@ class Manager:
         for part in (*parts, urllib.request.HTTPDefaultErrorHandler):
             self._opener.add_handler(part())
 
-    # -- questions --------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- questions
 
     def app(self, job_id: str) -> dict[str, Any]:
         """One application. NotKnown, or NoAnswer."""
@@ -101,7 +101,7 @@ class Manager:
             out = self._client(commands.containers_command(self._yarn(), attempts[-1])).out if attempts else ""
             return [each for each in commands.parse_ids(out, "container") if not each.endswith("_000001")]
 
-    # -- orders -----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- orders
 
     def kill(self, job_id: str, why: str = "") -> None:
         try:
@@ -123,7 +123,7 @@ class Manager:
         except NeedsLogin:
             self._client(commands.lifetime_command(self._yarn(), job_id, max(1, round(end_s - now_s))))
 
-    # -- by REST ----------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- by REST
 
     def _get(self, path: str) -> dict[str, Any]:
         return self._request("GET", path, None)
@@ -164,7 +164,7 @@ class Manager:
         except (OSError, ValueError) as error:
             raise NoAnswer(f"{url.partition('?')[0]}: {getattr(error, 'reason', error)}") from None
 
-    # -- by the client ----------------------------------------------------------------------------------
+    # -------------------------------------------------------------- by the client
 
     def _yarn(self) -> str:
         return site.client(self.env) or "yarn"

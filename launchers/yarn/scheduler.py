@@ -74,7 +74,7 @@ class Yarn:
             raise ValueError("without an allocation of YARN's there are no nodes of it")
         return YarnGroup(alloc, nodes=nodes, fork=fork)
 
-    # -- before there is a job --------------------------------------------------------------------------
+    # -------------------------------------------------------------- before there is a job
 
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         program = [sys.executable, "-c", commands.CONTAINER_PROGRAM]
@@ -97,7 +97,7 @@ class Yarn:
 
         return commands.output_file(output, job_id, job_name, getpass.getuser())
 
-    # -- a job ------------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- a job
 
     def submit(self, command: Sequence[str], request: Request) -> str:
         """The client stays until the application has ended: it is let go once the application was taken."""

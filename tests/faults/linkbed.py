@@ -125,7 +125,7 @@ class LinkBed:
         self._thread = threading.Thread(target=self._reactor.run, name="linkbed", daemon=True)
         self._thread.start()
 
-    # ---- what tests use
+    # -------------------------------------------------------------- what tests use
 
     def arm(self, *faults: Fault) -> None:
         """Count frames from 0 on, and put these faults at theirs."""
@@ -162,7 +162,7 @@ class LinkBed:
         self._wake.send(b"x")
         assert done.wait(10)
 
-    # ---- in the thread
+    # -------------------------------------------------------------- in the thread
 
     def _run_soon(self) -> None:
         self._woken.recv(4096)

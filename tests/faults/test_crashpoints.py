@@ -128,7 +128,7 @@ def started(config: dict[str, object], tries: int = 3) -> Session:
 
 
 def run(config: dict[str, object], until_reached: bool = False) -> bool:
-    """Runs the program on three nodes, again and again if it has to be until_reached; whether somebody died as told."""
+    """Run the program on three nodes, again and again if it has to be until_reached; whether somebody died as told."""
     session = started(config)
     pumped = SessionThread(session)
     try:

@@ -148,7 +148,7 @@ def listening(pid):
     return [int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and row[9] in inodes]
 
 
-# ---- the machines: whatever a peer with a valid key may say
+# ---------------------------------------------------------------- the machines: what a peer with a valid key may say
 
 VALUES = {
     int: st.integers(-1, 1 << 33),
@@ -243,7 +243,7 @@ def test_a_raylet_outlives_whatever_its_processes_say(data):
     assert raylet.tick(1.0) >= 1.0
 
 
-# ---- limits
+# ---------------------------------------------------------------- limits
 
 
 def test_control_sockets_take_no_nonsense():

@@ -1,7 +1,7 @@
 """A node program whose raylet, head and workers are stand-ins: they follow the control protocol and nothing else.
 
 Run as the node program itself (`python fake_node.py --rank R ...`), or `run` as the function that a forking
-LocalGroup calls.  What the stand-ins do is chosen by entries of the start message's config:
+LocalGroup calls. What the stand-ins do is chosen by entries of the start message's config:
 
     fake_raylet, fake_head   "silent" (never bound), "crash", "refuse" (error message), "stubborn" (ignores stop)
     fake_workers             how many workers the raylet asks the zygote for

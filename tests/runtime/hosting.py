@@ -18,7 +18,7 @@ ENV = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "HPC_S
 
 
 def hpc_command(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Runs `hpc ...` to its end."""
+    """Run `hpc ...` to its end."""
     env = {**ENV, "HPC_TMPDIR": os.environ["HPC_TMPDIR"], **more.pop("env", {})}
     return subprocess.run(
         [sys.executable, "-m", "hpc", *words], env=env, capture_output=True, text=True, timeout=60,
@@ -27,7 +27,7 @@ def hpc_command(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 def python_script(text: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script to its end."""
+    """Run a script to its end."""
     environ = {**ENV, "HPC_TMPDIR": os.environ["HPC_TMPDIR"], **env}
     return subprocess.run([sys.executable, "-c", text], env=environ, capture_output=True, text=True, timeout=60)
 

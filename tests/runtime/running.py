@@ -76,7 +76,7 @@ def soft(node: int | str) -> NodeAffinitySchedulingStrategy:
 
 
 def settle() -> None:
-    """Waits until nothing is left of what a test had in a session that it shares with others: tasks, values, items."""
+    """Wait until nothing is left of what a test had in a session that it shares with others: tasks, values, items."""
     machine = need_client().machine
     gc.collect()
 

@@ -46,7 +46,7 @@ def after(path, value):
     return value
 
 
-# ---- concurrency groups
+# ---------------------------------------------------------------- concurrency groups
 
 
 @hpc.remote(concurrency_groups={"io": 2, "compute": 1})
@@ -116,7 +116,7 @@ def test_unknown_groups_are_said():
         Threaded.options(concurrency_groups={"io": 0})
 
 
-# ---- limits and order
+# ---------------------------------------------------------------- limits and order
 
 
 def test_max_pending_calls(tmp_path):
@@ -161,7 +161,7 @@ def test_out_of_order_execution(tmp_path):
     assert hpc.get(second) == ["late", "early"]
 
 
-# ---- options of methods
+# ---------------------------------------------------------------- options of methods
 
 
 def test_retries_of_one_method(tmp_path):
@@ -222,7 +222,7 @@ def test_a_coroutine_waits_for_references_by_get_and_by_await(tmp_path):
     assert hpc.get(found) == [5, 5]
 
 
-# ---- cancelling
+# ---------------------------------------------------------------- cancelling
 
 
 def test_cancel_by_any_return_value(tmp_path):

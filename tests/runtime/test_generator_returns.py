@@ -62,7 +62,7 @@ KINDS = pytest.mark.parametrize("kind", ["task", "actor", "threads", "async"])
 
 
 def maker(kind):
-    """Makes the generator, with these options."""
+    """Make the generator, with these options."""
     if kind == "task":
         return lambda **options: hpc.remote(items).options(**options)
     cls = AsyncActor if kind == "async" else Actor
@@ -134,12 +134,12 @@ def test_get_of_a_generator_is_the_generator():
     assert outcomes(hpc.get(generator)) == [0, 1]
 
 
-# ---- other attempts
+# ---------------------------------------------------------------- other attempts
 
 
 @hpc.remote
 def again(path, first, second, dies_before_item=3):
-    """Gives the items of ``first``; its worker dies, and then those of ``second``."""
+    """Give the items of ``first``; its worker dies, and then those of ``second``."""
     begun = path.exists()
     path.touch()
     for at, item in enumerate(second if begun else first):

@@ -127,7 +127,7 @@ def both_ways(bed: Bed, one: Peer, two: Peer, count: int, each_turn: int = 50) -
     bed.until(lambda: not one.links.pending_bytes(two.node) and not two.links.pending_bytes(one.node))
 
 
-# ---- the plain path
+# ---------------------------------------------------------------- the plain path
 
 
 def test_one_dials_and_both_send(bed: Bed) -> None:
@@ -239,7 +239,7 @@ def test_listening_on_a_descriptor_that_was_kept(bed: Bed) -> None:
     kept.close()
 
 
-# ---- broken connections
+# ---------------------------------------------------------------- broken connections
 
 
 def both_ways_with_cuts(bed: Bed, one: Peer, two: Peer, proxies: list[Proxy], seed: int) -> None:
@@ -359,7 +359,7 @@ def test_undial_keeps_the_session(bed: Bed) -> None:
     assert one.met == [2] and two.met == [1] and not one.restarts and not two.restarts
 
 
-# ---- incarnations
+# ---------------------------------------------------------------- incarnations
 
 
 def test_restart_of_the_one_that_dials(bed: Bed) -> None:
@@ -412,7 +412,7 @@ def test_forgetting_inside_deliver(bed: Bed) -> None:
     assert got == bodies(1)
 
 
-# ---- limits and mistakes
+# ---------------------------------------------------------------- limits and mistakes
 
 
 def test_limit_of_pending_bytes(bed: Bed) -> None:
@@ -465,7 +465,7 @@ def test_wrong_uses(bed: Bed) -> None:
     one.links.undial(77)
 
 
-# ---- strangers
+# ---------------------------------------------------------------- strangers
 
 
 class Raw:
@@ -639,7 +639,7 @@ def test_hostile_packets_from_an_allowed_key(bed: Bed) -> None:
     both_ways(bed, good, peer, 100)
 
 
-# ---- versions
+# ---------------------------------------------------------------- versions
 
 
 def test_another_wire_version_is_refused_by_the_listener(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:

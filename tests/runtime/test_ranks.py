@@ -278,7 +278,7 @@ def test_a_plain_distributed_script_trains_together(launch: Launch):
     assert [outcome.of(rank) for rank in range(2)] == [["2 [1.0, 1.0, 1.0, 1.0]"]] * 2
 
 
-# -- pure parts -----------------------------------------------------------------------------------------
+# ---------------------------------------------------------------- pure parts
 
 
 def test_the_job_stays_known_and_the_step_is_forgotten():

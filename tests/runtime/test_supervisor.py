@@ -84,7 +84,7 @@ def wait_ended(pids: list[int]) -> None:
         time.sleep(0.02)
 
 
-# -- coming up ------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------- coming up
 
 
 def test_nodes_say_hello_and_are_ready(make: Make, base_dir: str):
@@ -171,7 +171,7 @@ print(session.state, session.nodes[1].state)
     assert not list(Path(base_dir).glob("hpc-*"))
 
 
-# -- what goes wrong at the start -----------------------------------------------------------------------
+# ---------------------------------------------------------------- what goes wrong at the start
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_wait_ready_can_be_bounded_and_repeated(make: Make):
     assert session.state == "starting"
 
 
-# -- ends -----------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------- ends
 
 
 def everything() -> list[int]:
@@ -420,7 +420,7 @@ def test_a_stopped_supervisor_is_ended_by_force(make: Make, monkeypatch: pytest.
     assert not directory.exists()
 
 
-# -- the zygote -----------------------------------------------------------------------------------------
+# ---------------------------------------------------------------- the zygote
 
 
 def raylet_heard(session: Session, op: str, count: int) -> list[dict]:

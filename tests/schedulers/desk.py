@@ -177,7 +177,7 @@ def node_processes(desk: Desk, host: str) -> dict[str, list[int]]:
 
 
 def nothing_left(desk: Desk, timeout_s: float = 40.0) -> None:
-    """Waits until there is no process of a job on any node and no directory of a session."""
+    """Wait until there is no process of a job on any node and no directory of a session."""
     left: object = None
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:

@@ -135,7 +135,7 @@ class SlurmBed:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # -- making it ---------------------------------------------------------------------------------
+    # -------------------------------------------------------------- making it
 
     def _configure(self) -> None:
         root = self.scratch
@@ -222,7 +222,7 @@ class SlurmBed:
         self.run(["scontrol", "update", f"nodename={host}", "state=resume"])
         self.wait_idle()
 
-    # -- using it ----------------------------------------------------------------------------------
+    # -------------------------------------------------------------- using it
 
     def run(
         self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any
@@ -270,7 +270,7 @@ class SlurmBed:
         wait_for(f"job {job} in {states}", lambda: self.job_field(job, "JobState") in states, timeout_s, 0.05)
         return self.job_field(job, "JobState")
 
-    # -- what the promises ask (bed.py) ------------------------------------------------------------
+    # -------------------------------------------------------------- what the promises ask (bed.py)
 
     def login(self, argv: Sequence[str]) -> list[str]:
         return list(argv)

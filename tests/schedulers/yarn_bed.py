@@ -191,7 +191,7 @@ class YarnBed:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # -- making it ---------------------------------------------------------------------------------
+    # -------------------------------------------------------------- making it
 
     def _configure(self) -> None:
         root = self.scratch
@@ -300,7 +300,7 @@ class YarnBed:
         conf = self.scratch / f"nm-{host}" / "conf"
         self.net.daemon([*self._java(160, conf), NODE_MANAGER], host, host, {**self.env, "HADOOP_CONF_DIR": str(conf)})
 
-    # -- using it ----------------------------------------------------------------------------------
+    # -------------------------------------------------------------- using it
 
     def ask(self, path: str) -> dict[str, Any]:
         """What the ResourceManager answers; {} when it does not."""

@@ -57,7 +57,7 @@ class FakeScheduler:
         """Something happens to a job."""
         self.jobs[job_id] = replace(self.jobs[job_id], **fields)
 
-    # -- where nodes come from --------------------------------------------------------------------------
+    # -------------------------------------------------------------- where nodes come from
 
     def here(self, env: Mapping[str, str]) -> Allocation | None:
         if self.job_env not in env:
@@ -79,7 +79,7 @@ class FakeScheduler:
         assert alloc is not None
         return LocalGroup(nodes or len(alloc.nodes), fork=fork)
 
-    # -- before there is a job --------------------------------------------------------------------------
+    # -------------------------------------------------------------- before there is a job
 
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         asked = [f"{flag} {getattr(request, name)}" for name, flag in self.column.items() if getattr(request, name)]
@@ -94,7 +94,7 @@ class FakeScheduler:
     def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
         return None if "?" in output else output.replace("@", job_id)
 
-    # -- a job ------------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- a job
 
     def submit(self, command: Sequence[str], request: Request) -> str:
         if self.refusal is not None:

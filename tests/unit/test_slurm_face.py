@@ -20,7 +20,7 @@ Says = Callable[[str, str], None]
 
 @pytest.fixture
 def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
-    """Gives a command a body; each is noted in the file `asked` when it runs."""
+    """Give a command a body; each is noted in the file `asked` when it runs."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.chdir(tmp_path)
 

@@ -6,7 +6,7 @@ the child nothing is the current client. The one that references know has a lock
 begins with that lock. The parent notices nothing, and pays nothing.
 
 A driver's child also closes its copies of the sockets, else the session would not see the driver leave before the
-child has ended.  A worker's child keeps them: as long as it lives its views of shared memory stay valid.
+child has ended. A worker's child keeps them: as long as it lives its views of shared memory stay valid.
 """
 
 from __future__ import annotations

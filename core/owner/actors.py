@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from hpc.core.causes import ActorErrorName, LostCause, is_charged, restarts_actor, uses_restart
 from hpc.core.ids import HEAD, SESSION_BYTES, Address, owner_of
 from hpc.core.owner.arguments import Arguments
-from hpc.core.owner.calls import Calls
+from hpc.core.owner.calls import OutgoingCalls
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
@@ -43,7 +43,9 @@ KILLED = "it was killed by hpc.kill()"
 class Actors:
     """The owner's side of actors."""
 
-    def __init__(self, state: OwnerState, objects: Objects, arguments: Arguments, leases: Leases, calls: Calls) -> None:
+    def __init__(
+        self, state: OwnerState, objects: Objects, arguments: Arguments, leases: Leases, calls: OutgoingCalls
+    ) -> None:
         self.state, self.objects, self.arguments, self.leases, self.calls = state, objects, arguments, leases, calls
         self.addr, self.send, self.asked = state.addr, state.send, state.asked
         self.entries, self.actors, self.clients = state.entries, state.actors, state.clients

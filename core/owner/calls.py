@@ -21,7 +21,7 @@ from hpc.core.owner.leases import BATCH
 from hpc.core.owner.objects import OTHER_SESSION, Objects
 from hpc.core.owner.runs import CallRuns
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.streams import Streams
+from hpc.core.owner.streams import ItemStreams
 from hpc.core.owner.tables import ActorClient, CallRec, Entry, TaskRec
 from hpc.core.owner.tasks import TASK_BYTES
 from hpc.core.passing import passed_on
@@ -43,7 +43,7 @@ from hpc.core.wire import (
 ACTOR_GONE, CIRCLE = "ACTOR_DIED", "ACTOR_WAITS_FOR_ITSELF"
 
 
-class Calls:
+class OutgoingCalls:
     """The caller's side of actors. It says ``ended`` when a call is over with these results, as `Tasks` does. It says
     ``done`` when an answer came for a call of a run that is not made in a run any more."""
 
@@ -51,7 +51,7 @@ class Calls:
         self,
         state: OwnerState,
         objects: Objects,
-        streams: Streams,
+        streams: ItemStreams,
         arguments: Arguments,
         ended: Callable[[TaskRec | CallRec, list[Result], Address], list[bytes]],
         done: Callable[[Address, Done], None],

@@ -13,10 +13,10 @@ After Wang et al., "Ownership", NSDI 2021; Zaharia et al., "Resilient Distribute
 from __future__ import annotations
 
 from hpc.core.ids import Address, owner_of, raylet_of, return_id
-from hpc.core.owner.calls import Calls
+from hpc.core.owner.calls import OutgoingCalls
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.streams import Streams, item_id
+from hpc.core.owner.streams import ItemStreams, item_id
 from hpc.core.owner.tables import CallRec, Entry, Origin, TaskRec
 from hpc.core.owner.tasks import Tasks
 from hpc.core.wire import INLINE, STORED, CopyLost, Free, FreeValues, Result, system_error
@@ -33,7 +33,9 @@ FREED = system_error("ObjectFreedError", "it was freed by internal.free()")
 class Lineage:
     """The origins of the stored objects that this process owns."""
 
-    def __init__(self, state: OwnerState, objects: Objects, streams: Streams, tasks: Tasks, calls: Calls) -> None:
+    def __init__(
+        self, state: OwnerState, objects: Objects, streams: ItemStreams, tasks: Tasks, calls: OutgoingCalls
+    ) -> None:
         self.objects, self.streams, self.tasks, self.calls = objects, streams, tasks, calls
         self.entries, self.origins, self.unfinished = state.entries, state.origins, state.unfinished
         self.send, self.unpinned = state.send, state.unpinned

@@ -19,7 +19,7 @@ from hpc.core.causes import LostCause, is_charged
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.owner.actors import Actors
 from hpc.core.owner.arguments import Arguments
-from hpc.core.owner.calls import Calls
+from hpc.core.owner.calls import OutgoingCalls
 from hpc.core.owner.channels import Channels
 from hpc.core.owner.groups import GroupHandles
 from hpc.core.owner.leases import Leases
@@ -28,7 +28,7 @@ from hpc.core.owner.objects import Objects
 from hpc.core.owner.pins import Pins
 from hpc.core.owner.places import Places
 from hpc.core.owner.state import OwnerState, Sender
-from hpc.core.owner.streams import Streams
+from hpc.core.owner.streams import ItemStreams
 from hpc.core.owner.tables import CallRec, Entry, LeasedWorker, OwnedActor, TaskRec
 from hpc.core.owner.tasks import Tasks
 from hpc.core.owner.withdraw import Withdraw
@@ -90,7 +90,7 @@ class OwnerMachine:
     def __init__(self, addr: Address, job: bytes = b"", idle_lease_s: float = 0.1, send: Sender | None = None) -> None:
         state = self.state = OwnerState(addr, job, send)
         objects = Objects(state, self.object_freed, self.object_forgotten, self.value_lost, self.resolved)
-        streams = Streams(state, objects)
+        streams = ItemStreams(state, objects)
         arguments = Arguments(state, objects)
         leases = Leases(
             state,
@@ -102,7 +102,7 @@ class OwnerMachine:
         )
         tasks = Tasks(state, objects, streams, arguments, leases, self.ended)
         withdraw = Withdraw(state, leases, tasks)
-        calls = Calls(state, objects, streams, arguments, self.ended, self.done)
+        calls = OutgoingCalls(state, objects, streams, arguments, self.ended, self.done)
         lineage = Lineage(state, objects, streams, tasks, calls)
         actors = Actors(state, objects, arguments, leases, calls)
         groups = GroupHandles(state, objects, withdraw)

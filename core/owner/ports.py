@@ -174,7 +174,7 @@ class Reference(Protocol):
         """Its id in hexadecimal."""
 
 
-class Process(Holder, Protocol):
+class ThisProcess(Holder, Protocol):
     """What anything in this process may ask of its client."""
 
     addr: Address

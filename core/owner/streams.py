@@ -59,7 +59,7 @@ def mark_of(result: Result) -> int:
     return hash(data) if data[at : at + 1] in _PLAIN else 0
 
 
-class Streams:
+class ItemStreams:
     """The generators among the tasks of this process."""
 
     def __init__(self, state: OwnerState, objects: Objects) -> None:

@@ -14,7 +14,7 @@ from hpc.core.owner.leases import LONG_US, PIPELINE_US, Leases
 from hpc.core.owner.locality import best_node, near_shape
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.streams import Streams
+from hpc.core.owner.streams import ItemStreams
 from hpc.core.owner.tables import CallRec, Entry, LeasedWorker, Shape, TaskRec
 from hpc.core.passing import passed_on
 from hpc.core.wire import INLINE, Done, Result, Task, system_error
@@ -31,7 +31,7 @@ class Tasks:
         self,
         state: OwnerState,
         objects: Objects,
-        streams: Streams,
+        streams: ItemStreams,
         arguments: Arguments,
         leases: Leases,
         ended: Callable[[TaskRec | CallRec, list[Result], Address], list[bytes]],

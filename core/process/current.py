@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpc.core.owner.ports import Process
+    from hpc.core.owner.ports import ThisProcess
 
 
 class _Current:
     """The client of this process, if it is connected."""
 
-    client: Process | None = None
+    client: ThisProcess | None = None
 
 
 current = _Current()
 
 
-def need_client() -> Process:
+def need_client() -> ThisProcess:
     """The client of this process; raises RuntimeError if there is none."""
     client = current.client
     if client is None:

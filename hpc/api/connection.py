@@ -10,7 +10,7 @@ from hpc.core.process.current import current, need_client
 from hpc.core.variables import AUTO_CONNECT, switch
 
 if TYPE_CHECKING:
-    from hpc.core.owner.ports import Process
+    from hpc.core.owner.ports import ThisProcess
     from hpc.core.owner.shell.client import Client
 
 
@@ -42,6 +42,6 @@ def ensure_client() -> Client:
     return client
 
 
-def namespace_of(client: Process) -> str:
+def namespace_of(client: ThisProcess) -> str:
     """The namespace of actors' names here: the driver's."""
     return here.namespace or str(process.job.get("namespace", "")) or "default"

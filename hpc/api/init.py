@@ -35,7 +35,7 @@ from hpc.settings.node import overrides
 from hpc.state.terminal import Looks, Terminal, wanted_looks
 
 if TYPE_CHECKING:
-    from hpc.core.owner.ports import Process
+    from hpc.core.owner.ports import ThisProcess
     from hpc.launchers.session_thread import SessionThread
 
 _lock = threading.RLock()
@@ -318,7 +318,7 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: 
     return _state.context
 
 
-def _context(client: Process) -> Context:
+def _context(client: ThisProcess) -> Context:
     registered, node_dir = client.registered, client.node_dir
     return Context(
         {

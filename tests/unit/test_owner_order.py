@@ -65,7 +65,7 @@ def test_a_dead_process_is_known_to_be_gone_before_anybody_hears_of_it(owner):
     told.watch(owner.objects, "process_gone")
     told.watch(owner.calls, "process_gone")
     owner.handle(HEAD, [ProcessGone(OTHER, "it ended")])
-    assert told == ["shell, True", "Objects.process_gone", "Calls.process_gone"]
+    assert told == ["shell, True", "Objects.process_gone", "OutgoingCalls.process_gone"]
 
 
 @pytest.mark.parametrize("message", [ProcessGone(OTHER, "it ended"), Unroutable(OTHER)], ids=["news", "no way"])
@@ -92,7 +92,7 @@ def test_a_dead_node_takes_its_workers_then_its_processes_then_its_copies_then_d
         *met,
         "Objects.node_gone",
         "Leases.ask_all_anew",
-        "Calls.node_gone",
+        "OutgoingCalls.node_gone",
     ]
     assert owner.state.gone_nodes == {2: "it burnt"}
 
@@ -109,7 +109,7 @@ def test_an_object_without_holders_ends_its_generator_then_its_origin_then_its_a
     plain = owner.leases.add_shape(Shape(CPU, CPU, "DEFAULT", {}, False))
     owner.tasks.submit(Task(generator, 0, b"fn", "g", b"", STREAMING), plain, 0, False, [])
     owner.objects.let_go(actor)
-    assert told == ["Streams.object_freed", "Lineage.object_freed", "Actors.object_freed"]
+    assert told == ["ItemStreams.object_freed", "Lineage.object_freed", "Actors.object_freed"]
     assert actor not in owner.state.actors
 
 
@@ -128,8 +128,8 @@ def test_an_answer_goes_to_the_task_the_call_or_the_actor_that_waits_for_it_and_
     value = [Result(INLINE, b"\xc0")]
     owner.handle(WORKER, [Done(task, 1, value), Done(task, 0, value), Done(task, 0, value)])
     owner.handle(Address(1, 4), [Done(actor, 0, value), Done(call, 0, value), Done(call, 0, value)])
-    late = "Streams.discard_all"
-    assert told == [late, "Tasks.done", late, "Actors.created", "Calls.done", late]
+    late = "ItemStreams.discard_all"
+    assert told == [late, "Tasks.done", late, "Actors.created", "OutgoingCalls.done", late]
 
 
 def test_how_values_can_be_made_again_is_noted_before_they_are_told(owner):
@@ -139,7 +139,7 @@ def test_how_values_can_be_made_again_is_noted_before_they_are_told(owner):
     task = leased_task(owner)
     owner.state.tasks[task].retries = 3
     owner.handle(WORKER, [Done(task, 0, [Result(STORED, b"", 1 << 20, (1,))])])
-    assert told == ["Lineage.remember", "Streams.set_results", "Lineage.remembered", "Streams.seek"]
+    assert told == ["Lineage.remember", "ItemStreams.set_results", "Lineage.remembered", "ItemStreams.seek"]
     assert task in owner.state.origins
 
 

@@ -20,7 +20,7 @@ from hpc.core.process.current import current
 if TYPE_CHECKING:
     import threading
 
-    from hpc.core.owner.ports import Process
+    from hpc.core.owner.ports import ThisProcess
     from hpc.core.owner.shell.client import Client
 
 WHAT_TO_DO = (
@@ -74,4 +74,4 @@ def _cut_off() -> None:
     client.collections.close()
     client.lock = cast("threading.Lock", NoLock())
     client.dropped = deque(maxlen=0)  # the ends of references come at any time
-    current.client = cast("Process", NoClient())
+    current.client = cast("ThisProcess", NoClient())

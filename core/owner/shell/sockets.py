@@ -31,7 +31,7 @@ LAST_WORDS_S = 0.2
 Frames = list[tuple[Address, Address, bytes]]
 
 
-class Reader(Protocol):
+class FrameTaker(Protocol):
     """What sockets need of the client: its lock, which guards the sending, and somebody who takes what is read."""
 
     addr: Address
@@ -57,7 +57,7 @@ class Sockets:
     """The streams of one process, and what wakes it. ``paths`` has the sockets of processes of this node that listen;
     one that does not answer leaves it."""
 
-    def __init__(self, reader: Reader, raylet: Stream, paths: dict[Address, str], spin_s: float | None) -> None:
+    def __init__(self, reader: FrameTaker, raylet: Stream, paths: dict[Address, str], spin_s: float | None) -> None:
         self.raylet = raylet
         self.streams: dict[Address, Stream] = {}
         self.acceptor: Acceptor | None = None

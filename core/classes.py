@@ -1,4 +1,4 @@
-"""What a class says of the actor that it makes."""
+"""What a class says of the actor that it makes: whether its calls run on an event loop."""
 
 from __future__ import annotations
 

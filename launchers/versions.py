@@ -1,4 +1,4 @@
-"""What must be equal on all nodes of a session."""
+"""The versions that must be equal on all nodes of a session: Python, this package and the libraries of the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages into bodies and frames of at most the wire's limit.
+"""Packing messages into bodies and frames that are not larger than the wire allows.
 
 What belongs together travels together, until it is too large for one frame: then it is halved until each part fits.
 Messages are never cut. A single one above the limit has no way to its receiver, so its sender says instead what became

@@ -1,4 +1,4 @@
-"""The end of everything below a process.
+"""Killing all that is below a process, and waiting until nothing of it is left.
 
 A supervisor is a subreaper: whoever below it loses its parent, by a double fork or a crash, becomes its
 child. So "wait says that I have no children" proves that nothing is left, whatever was forked meanwhile, and

@@ -1,4 +1,4 @@
-"""The end of a node, as far as it decides what may still begin there. Pure."""
+"""What may still begin on a node that ends: the time that is left there, and whether a task fits into it. Pure."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from hpc.core.node.settings import text
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.once_per_node import Deadline, SetupError, made_once, write_whole
 
-#: Names the file that tells a cold worker who it is.
+#: Names the file that tells a worker in another interpreter who it is.
 START = "HPC_WORKER_START"
 #: Characters of an installer's output that go into an error.
 OUTPUT_CHARS = 20_000
@@ -52,7 +52,7 @@ del sys.path[: len(start["site"])]
 for p in start["site"]:
     if p not in sys.path:
         site.addsitedir(p)
-from hpc.core.worker.cold import main
+from hpc.core.worker.exec_worker import main
 main(start)
 """
 ACTIVATE = 'for f in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do [ -r "$f" ] && . "$f"; done; exec "$@"'

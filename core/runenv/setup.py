@@ -2,7 +2,8 @@
 
 Packages are fetched from the head and unpacked into the node's directory, once per node. What needs another interpreter
 (pip, uv, conda, a container) ends in an exec. The same process, with the same place in the raylet's books, goes on as
-``hpc.core.worker.cold``. A failure is left in a file for the raylet, which tells those who wait for the environment.
+``hpc.core.worker.exec_worker``. A failure is left in a file for the raylet, which tells the owners of tasks that wait
+for the environment.
 
 Rejected: a set-up service beside the raylet, which is one more process to watch and would fork the same helpers.
 Rejected too: the raylet fetching packages. It would block, or need a second, asynchronous copy of all this.

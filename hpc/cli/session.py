@@ -73,8 +73,8 @@ def is_elsewhere(job: JobDir) -> bool:
 
 
 def is_there() -> bool:
-    """Whether a command without a job or an address means a session: one that this process is in, or one of this
-    user's on this machine (where there are several, one has to be named)."""
+    """Whether a command without a job or an address means a session. It does if this process is in one, or if this user
+    has one on this machine. Where there are several, one has to be named."""
     from hpc.core.node import rundir
 
     if os.environ.get("HPC_SESSION_DIR"):

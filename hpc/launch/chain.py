@@ -64,7 +64,7 @@ class Link:
         """What the script may want to know."""
         return {"HPC_CHAIN_LINK": str(self.number), "HPC_CHAIN_LINKS": str(self.links)}
 
-    # -- what the links say to each other ---------------------------------------------------------------
+    # -------------------------------------------------------------- what the links say to each other
 
     def say(self, outcome: Outcome, code: int) -> None:
         """How this link has ended."""

@@ -1,4 +1,4 @@
-"""What all trainers are: a training function, its configuration, and ``fit``."""
+"""The base of all trainers: a training function, its configuration, and ``fit``."""
 
 from __future__ import annotations
 

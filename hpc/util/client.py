@@ -1,4 +1,4 @@
-"""Where programs look for a client of a session elsewhere. There is none: `hpc.init` joins, and the errors say so."""
+"""Ray's names for a client of a session elsewhere. There is no client: `hpc.init` joins, and the errors say so."""
 
 from __future__ import annotations
 

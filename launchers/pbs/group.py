@@ -70,7 +70,7 @@ class PbsGroup(DialInGroup):
         self._tasks: dict[int, subprocess.Popen[bytes]] = {}
         self._killed_at: float | None = None
 
-    # -- what NodeGroup asks for ------------------------------------------------------------------------
+    # -------------------------------------------------------------- what NodeGroup asks for
 
     def start_fields(self) -> dict[str, Any]:
         fields: dict[str, Any] = {"grant_env": GRANT_ENV}

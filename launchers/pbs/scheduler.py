@@ -84,7 +84,7 @@ class Pbs:
         job = _ask([alloc.job_id], PROBE_TIMEOUT_S)[0].get(alloc.job_id)
         return PbsGroup(alloc, _program("pbs_tmrsh", os.environ), nodes=nodes, job=job, fork=fork, step_args=step_args)
 
-    # -- before there is a job --------------------------------------------------------------------------
+    # -------------------------------------------------------------- before there is a job
 
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         return commands.job_script(cwd=cwd, setup=setup, command=command)
@@ -99,7 +99,7 @@ class Pbs:
     def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
         return commands.output_file(output, job_id)
 
-    # -- a job ------------------------------------------------------------------------------------------
+    # -------------------------------------------------------------- a job
 
     def submit(self, command: Sequence[str], request: Request) -> str:
         self._check(command[0])

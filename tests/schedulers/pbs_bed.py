@@ -138,7 +138,7 @@ class PbsBed:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    # -- making it ---------------------------------------------------------------------------------
+    # -------------------------------------------------------------- making it
 
     def _conf(self, name: str, home: str, **starts: int) -> Path:
         where = {"EXEC": find_exec(), "HOME": self.net.private / home, "SERVER": SERVER, "SCP": "/usr/bin/scp"}
@@ -211,7 +211,7 @@ class PbsBed:
 
         wait_for(what, look, timeout_s, 0.1)
 
-    # -- using it ----------------------------------------------------------------------------------
+    # -------------------------------------------------------------- using it
 
     def run(
         self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any

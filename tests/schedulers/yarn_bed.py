@@ -350,7 +350,7 @@ class YarnBed:
     def containers(self) -> int:
         return int((self.ask("/metrics").get("clusterMetrics") or {}).get("containersAllocated", 0))
 
-    # -- what the promises ask (bed.py) ------------------------------------------------------------
+    # -------------------------------------------------------------- what the promises ask (bed.py)
 
     def login(self, argv: Sequence[str]) -> list[str]:
         return list(argv)

@@ -38,8 +38,8 @@ SHELLS = {
     "core/sim": "__main__",
     "core/store": "arena disk overflow_file",
     "core/worker": (
-        "actor aio below cold deadlock ending generators hook hosts interrupt job logformat main packing record runs "
-        "saving signals threads title"
+        "actor aio below deadlock ending exec_worker generators hook hosts interrupt job logformat main packing record "
+        "runs saving signals threads title"
     ),
 }
 #: What the files of a folder may use all the same: the simulator draws random numbers, by its seed.

@@ -18,7 +18,7 @@ Says = Callable[[str, str], None]
 
 @pytest.fixture
 def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
-    """Gives a command of PBS a body; each is noted in the file `asked` when it runs."""
+    """Give a command of PBS a body; each is noted in the file `asked` when it runs."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PBS_CONF_FILE", str(tmp_path / "pbs.conf"))
     (tmp_path / "pbs.conf").write_text(f"PBS_EXEC={tmp_path}\nPBS_SERVER=s\n")

@@ -1,5 +1,5 @@
-"""Several objects are brought to this node at the same time. That is done ahead of a `get` of a list, for `wait`, and
-for small arguments for which a task's message had no room.
+"""Fetching: several objects are brought to this node at the same time. That is done ahead of a `get` of a list, for
+`wait`, and for small arguments for which a task's message had no room.
 
 What is asked for ahead is pinned when it comes, as if it had been read before: the raylet can ask for it back. The
 bytes that are asked for at a time are few enough for that not to matter, and enough to keep several nodes busy.

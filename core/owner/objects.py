@@ -40,6 +40,9 @@ OTHER_SESSION = (
     "the reference is of another session than this process is in, most likely of one that has ended: what it refers to "
     "ended with that session, and has to be made again in this one"
 )
+#: A message names at most so many objects that are to be freed where a worker was lost: it may have had any number of
+#: calls.
+FREE_BATCH = 200
 
 
 class Objects:
@@ -396,9 +399,10 @@ class Objects:
         """A worker was lost that was making these: what it has written of them, and not told, is freed where it was.
         What is there by our knowledge was made before."""
         node = worker.node
-        if idents and node not in self.gone_nodes:
-            there = self._has_copy
-            self.send(raylet_of(node), Free([ident for ident in idents if not there(ident, node)], worker.proc))
+        if node not in self.gone_nodes:
+            idents = [ident for ident in idents if not self._has_copy(ident, node)]
+            for at in range(0, len(idents), FREE_BATCH):
+                self.send(raylet_of(node), Free(idents[at : at + FREE_BATCH], worker.proc))
 
     def _has_copy(self, ident: bytes, node: int) -> bool:
         entry = self.entries.get(ident)

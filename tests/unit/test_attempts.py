@@ -6,6 +6,7 @@ import pytest
 
 from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.objects import FREE_BATCH
 from hpc.core.owner.report import report
 from hpc.core.owner.tables import Shape
 from hpc.core.resources import UNIT
@@ -169,6 +170,14 @@ def test_what_a_lost_actor_wrote_for_its_callers_is_freed(owner):
     owner.lose(1, W2, actor)
     ((dst, free),) = owner.sent(Free)
     assert (dst, free.idents, free.writer) == (raylet_of(2), [call], W2.proc)
+
+
+def test_many_calls_that_were_lost_are_named_in_several_messages(owner):
+    actor = owner.actor(W2)
+    calls = [owner.call(actor, retries=0) for _ in range(FREE_BATCH + 3)]
+    owner.sent(object)
+    owner.lose(1, W2, actor)
+    assert [free.idents for _, free in owner.sent(Free)] == [calls[:FREE_BATCH], calls[FREE_BATCH:]]
 
 
 # ---------------------------------------------------------------- values that are lost

@@ -41,8 +41,8 @@ MAX_WANT = 10_000
 class Leases:
     """The workers that are ours for a while, and the queues of tasks that wait for one. It says ``fail`` when a task in
     a queue will never run, and ``leased`` when there is a worker for one of a shape's actors. It says ``unplaced`` when
-    a shape's actors will never be placed, and ``lost`` when a leased worker is gone. Of the work of a lost worker only
-    ``running`` had begun; where that is not known, and None, any of it may have."""
+    a shape's actors will never be placed, and ``lost`` when a leased worker is gone. The last that
+    a lost worker began was ``running``; where that is not known, it is None."""
 
     def __init__(
         self,
@@ -219,6 +219,7 @@ class Leases:
         msg.lease = lease.ident
         msg.retriable = rec.retries != 0
         rec.lease = lease
+        rec.order = lease.given = lease.given + 1
         inflight[msg.task] = rec
         box.append(msg)
 
@@ -351,8 +352,7 @@ class Leases:
             self.lose(lease, msg.task, msg.cause, msg.why)
 
     def lose(self, lease: LeasedWorker, running: bytes | None, cause: LostCause, why: str) -> None:
-        """The worker is gone. Only what it was running (a task, or an actor) uses up a retry or restart; ``None``:
-        unknown, so all do."""
+        """The worker is gone. ``running`` is the last task, or the actor, that it began; ``None``: unknown."""
         self._drop_lease(lease)
         self.outbox.pop(lease.worker, None)
         self.known.pop(lease.worker, None)

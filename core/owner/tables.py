@@ -113,6 +113,7 @@ class TaskRec(msgspec.Struct, gc=False, eq=False):
     parent: bytes = b""
     unresolved: int = 0
     lease: LeasedWorker | None = None
+    order: int = 0
     cancelled: bool = False
 
 
@@ -244,10 +245,12 @@ class Origin:
 
 
 class LeasedWorker:
-    """A worker that is ours for a while, and the tasks on their way to it, in order."""
+    """A worker that is ours for a while, and the tasks on their way to it, in order. It begins them in the order in
+    which they are ``given``; ``told`` is the last of those that it has run whose outcome has come."""
 
     __slots__ = (
         "actor",
+        "given",
         "ident",
         "idle_since",
         "inflight",
@@ -256,6 +259,7 @@ class LeasedWorker:
         "listed",
         "recalled",
         "shape",
+        "told",
         "worker",
     )
 
@@ -265,6 +269,7 @@ class LeasedWorker:
         self.shape = shape
         self.instances = instances
         self.inflight: dict[bytes, TaskRec] = {}
+        self.given = self.told = 0
         self.listed = False
         self.recalled = False
         self.leaving = False

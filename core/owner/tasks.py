@@ -87,6 +87,8 @@ class Tasks:
             shape = lease.shape
             inflight = lease.inflight
             inflight.pop(msg.task, None)
+            if msg.run_us and rec.order > lease.told:
+                lease.told = rec.order
             self.dirty[shape] = None
             mean = shape.mean_us = shape.mean_us * 0.75 + msg.run_us * 0.25
             shape.depth = 1 if mean > LONG_US else min(shape.max_depth, int(PIPELINE_US / (mean + 2.0)) + 1)
@@ -134,14 +136,19 @@ class Tasks:
         self.dirty[rec.shape] = None
 
     def lease_lost(self, lease: LeasedWorker, running: bytes | None, cause: LostCause, why: str) -> None:
-        """The worker that these tasks were on their way to is gone; see `Leases.lose`."""
+        """The worker that these tasks were on their way to is gone; see `Leases.lose`. Those before the last that it
+        began have begun too, although their outcomes have not come: these waited to be sent. Only what may have begun
+        uses up a retry."""
         recs = list(lease.inflight.values())
+        last = lease.told
+        if running in lease.inflight:
+            last = max(last, lease.inflight[running].order)
         lease.inflight.clear()
         untold = self.streams.untold
         self.objects.disown([ident for rec in recs for ident in untold(rec.msg)], lease.worker)
         for rec in reversed(recs):
             rec.lease = None
-            started = running is None or rec.msg.task == running
+            started = running is None or rec.order <= last
             if rec.cancelled:
                 self.fail(rec, system_error("TaskCancelledError", "it was cancelled"))
             elif not retries_task(cause):

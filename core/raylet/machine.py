@@ -99,6 +99,7 @@ class RayletMachine:
         self.leasing = Leasing(node, resources, prestart=prestart, now=now)
         self.leasing.labels = info.labels
         self.store = ObjectStore(node, layout, arena, spiller=spiller, full_timeout_s=full_timeout_s)
+        self.store.is_there = self.leasing.procs.__contains__
         self.store.is_running, self.store.describe = self._is_running, self._describe
         self.borrowing = Borrowing(node)
         self.leasing.outbox = self.store.outbox = self.borrowing.outbox = self.outbox

@@ -75,7 +75,10 @@ class ObjectStore:
         self.freed_early: set[bytes] = set()
         self.wanted: list[Wanted] = []
         self.sets: list[FetchSet] = []
-        #: Hooks of the machine: whether a process runs a task (and so will let go), and what to call it.
+        #: What processes may still write although its owner has given them up: it is freed with their Seal.
+        self.disowned: dict[int, set[bytes]] = {}
+        #: Hooks of the machine: whether a process is there, whether it runs a task (and so will let go), its name.
+        self.is_there: Callable[[int], bool] = lambda proc: False
         self.is_running: Callable[[int], bool] = lambda proc: False
         self.describe: Callable[[int], str] = lambda proc: f"process {proc}"
         #: Processes that were asked for their pins and have not answered.
@@ -196,6 +199,7 @@ class ObjectStore:
             self._free(msg.offset)
             return
         freed = msg.ident in self.freed_early or self._is_orphan(msg.ident)
+        freed = freed or msg.ident in self.disowned.get(src.proc, ())
         self.freed_early.discard(msg.ident)
         self._asked.discard(src.proc)
         self._keep(Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1}, writer=src.proc))
@@ -252,6 +256,8 @@ class ObjectStore:
     # -------------------------------------------------------------- the end of objects
 
     def on_free(self, src: Address, msg: Free) -> None:
+        if msg.writer and self.is_there(msg.writer):
+            self.disowned.setdefault(msg.writer, set()).update(msg.idents)
         for ident in msg.idents:
             obj = self.stored.get(ident)
             if obj is not None:
@@ -283,6 +289,7 @@ class ObjectStore:
         """A process has ended (its descriptor and its socket): what it pinned or was writing is given back."""
         self.asking.discard(proc)
         self._asked.discard(proc)
+        self.disowned.pop(proc, None)
         self.wanted = [want for want in self.wanted if want.src.proc != proc]
         for waiting in [s for s in self.sets if s.src.proc == proc and s.pull is None]:
             self.sets.remove(waiting)

@@ -20,13 +20,14 @@ BEFORE_WAIT, WHILE_WAITING = "given back before a wait", "given back as it came,
 BEHIND_LONG, LOST_BEHIND = "given back behind a long task", "lost with its worker before it began"
 CANCELLED_QUEUED, CANCELLED_RUNNING = "cancelled before it began", "cancelled while it ran"
 LOST_UNTOLD = "lost with its worker after a value was written, and before it was told"
+LOST_UNSENT = "lost with its worker, and outcomes that waited to be sent"
 SKIPPED = "a call that will never come"
 MANY_VALUES, FULL_BATCH = "values of a run told together", "a full batch of outcomes"
 ACK_AWAITED, END_AWAITS_ACK = "an outcome that waits for acknowledgements", "an end that waits for acknowledgements"
 NEEDED = "not wanted any more, and needed"
 EXITED, RECALLED = "an actor that ends itself", "an actor that looks at what it keeps"
 PATHS = (
-    SECOND_PIN, ASKED, ASKED_IN_VAIN, BEFORE_WAIT, WHILE_WAITING, BEHIND_LONG, LOST_BEHIND, LOST_UNTOLD,
+    SECOND_PIN, ASKED, ASKED_IN_VAIN, BEFORE_WAIT, WHILE_WAITING, BEHIND_LONG, LOST_BEHIND, LOST_UNTOLD, LOST_UNSENT,
     CANCELLED_QUEUED, CANCELLED_RUNNING, SKIPPED, MANY_VALUES, FULL_BATCH, ACK_AWAITED, END_AWAITS_ACK, NEEDED, EXITED,
     RECALLED,
 )  # fmt: skip

@@ -191,10 +191,8 @@ class Steps:
                 then(system_error("ObjectStoreFullError", answer.why))
                 return
             self.process.machine.pins.sealed(ident, answer.offset, size, keep=False)
-            if self.world.faults and not self.world.quiet and self.world.rng.random() < UNTOLD:
-                self.world.paths[paths.LOST_UNTOLD] += 1
+            if self.world.strikes(paths.LOST_UNTOLD, UNTOLD):
                 self.world.flush(self.process, everything=True)
-                self.world.deaths += 1
                 self.world.kill_process(self.process)
                 return
             then(Result(STORED, b"", size, (self.process.addr.node,)))

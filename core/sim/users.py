@@ -27,7 +27,8 @@ class Expect:
     deps: list[Expect] = field(default_factory=list)
     inner: list[Expect] = field(default_factory=list)
     actor: ActorSim | None = None
-    #: A worker of this world owns it: it is lost with that, but no worker ends by itself while it is held.
+    #: A worker of this world owns it, or runs it once at most: it is lost with that, but no worker ends by itself while
+    #: it is held.
     kept_in: World | None = None
 
     def origins(self) -> Iterator[Expect]:
@@ -98,7 +99,7 @@ class User:
             self._call_often()
         elif choice < 0.75:
             self._put()
-        elif choice < 0.78:
+        elif choice < 0.77:
             self._stream()
         elif choice < 0.8:
             self._burst()
@@ -205,12 +206,16 @@ class User:
         self._expect(awaited, Expect(late.number + slow.number, False, [self.expected[first]]))
         for _ in range(self.rng.choice([4, 20])):
             program = Program(self._number(), SHORT_S, spent=self.rng.random() < 0.1)
-            waits = self.rng.random() < 0.2
+            waits = self.rng.random() < 0.3
             if waits:
                 program.borrow = "read"
             deps = [self.expected[awaited]] if waits else []
             expect = Expect(program.number + sum(one.total for one in deps), False, deps)
-            self._expect(self.submitter.submit(program, [], holds=[awaited] if waits else []), expect)
+            retries = self.rng.choice([-1, 0])
+            if not retries:
+                expect.kept_in = self.world
+            holds = [awaited] if waits else []
+            self._expect(self.submitter.submit(program, [], retries, holds=holds), expect)
 
     def _put(self) -> None:
         inner = self._some(0.8)
@@ -245,7 +250,7 @@ class User:
                 program.borrow = "keep"  # a call that is tried again may come behind one that waits for it
         else:
             program.borrow = self.rng.choice(["forget", "recall", "recall", ""])
-        program.exits = not actor.immortal and self.rng.random() < (0.15 if program.borrow == "keep" else 0.04)
+        program.exits = not actor.immortal and self.rng.random() < (0.3 if program.borrow == "keep" else 0.04)
         if program.exits:
             self._ends(actor)
         retries = -1 if actor.immortal else 0

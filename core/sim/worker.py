@@ -37,6 +37,8 @@ from hpc.core.wire import (
 from hpc.core.worker.loop import ACKS_S, Loop, goes_in_run
 
 NEVER_BEGAN = system_error("TaskCancelledError", "before it started")
+#: How often a worker is lost when it begins a task while outcomes wait to be sent.
+UNSENT = 0.06
 #: A process that is not wanted any more looks again after this time whether it is needed.
 RETIRE_LOOK_S = 0.05
 
@@ -54,6 +56,7 @@ class WorkerSim:
         self.turns: Iterator[tuple[bytes, bytes]] | None = None
         self.run: tuple[Address, Calls] | None = None
         self.actor = b""
+        self.slot = (b"", 0)
         #: Why the process ends, once no outcome waits, or at a time at the latest.
         self.ending, self.end_by = "", 0.0
         #: It may not run more.
@@ -111,9 +114,7 @@ class WorkerSim:
 
     def published(self) -> tuple[bytes, int]:
         """What the worker's slot says that it runs."""
-        if self.actor or self.job is None or not isinstance(self.job.msg, Task):
-            return self.actor, 0
-        return self.job.msg.task, self.job.msg.attempt
+        return (self.actor, 0) if self.actor else self.slot
 
     def interrupt(self, task: bytes, runs: bool) -> Call | None:
         """What runs looks whether it was cancelled at its end."""
@@ -157,6 +158,9 @@ class WorkerSim:
 
     def _nothing_left(self) -> None:
         ends = self.loop.idle()
+        self._send_left(True)
+        if self.loop.may_end:
+            self.slot = (b"", 0)
         self.world.flush(self.process, everything=True)
         if not self.process.alive or self.job is not None:
             return
@@ -211,6 +215,11 @@ class WorkerSim:
         else:
             context = TaskContext(msg.task, msg.attempt)
             self._may_begin(msg)
+            if isinstance(msg, Task):
+                self.slot = msg.task, msg.ran
+                if self.loop.unsent and self.world.strikes(paths.LOST_UNSENT, UNSENT):
+                    self.world.kill_process(self.process)
+                    return
         if isinstance(msg, Call):
             order = (src, msg.group)
             if 0 <= msg.seq <= self.seen.get(order, -1):
@@ -227,7 +236,8 @@ class WorkerSim:
         self.steps.begin(job)
 
     def _may_begin(self, msg: Task | Call) -> None:
-        """Each attempt begins once, and none of which it was said that it never will."""
+        """Each attempt begins once, and none of which it was said that it never will; and a task that may not be
+        tried again begins once whatever happens."""
         attempt, name = (msg.task, msg.attempt), f"attempt {msg.attempt} of {msg.task.hex()[16:]}"
         if attempt in self.world.begun:
             self.world.broken.append(f"{name} begins twice")
@@ -235,7 +245,9 @@ class WorkerSim:
             self.world.broken.append(f"{name} begins although it was cancelled before")
         elif self.spent:
             self.world.broken.append(f"{name} begins in a process that may not run more")
-        self.world.begun.add(attempt)
+        elif isinstance(msg, Task) and not msg.retriable and (msg.task, -1) in self.world.begun:
+            self.world.broken.append(f"{name} begins, and may not be tried again")
+        self.world.begun.update((attempt, (msg.task, -1)))
 
     def _finish(self, job: Job, results: list[Result]) -> None:
         """A task, call or constructor has ended: leave its outcome for sending, and go on."""

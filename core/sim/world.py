@@ -223,6 +223,14 @@ class World:
 
         self.clock.after(0.003 + self.rng.random() * 0.01, born)
 
+    def strikes(self, path: str, chance: float) -> bool:
+        """Whether a process is to be killed at this place, as one is where it hurts."""
+        if not self.faults or self.quiet or self.rng.random() >= chance:
+            return False
+        self.paths[path] += 1
+        self.deaths += 1
+        return True
+
     def process_at(self, addr: Address) -> Process:
         """The process that has, or had, this address."""
         return self.processes[addr]

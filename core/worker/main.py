@@ -181,13 +181,13 @@ class Worker:
             with client.lock:
                 if ready:
                     return ready.popleft()
-                if self._published:
-                    self._published = False
-                    client.arena.publish(b"", 0, False)
                 ends = loop.idle()
                 waiter = self._waiter = Waiter(1)
                 client.machine.objects.drain_dropped()
                 client.send_left(everything=True)
+                if self._published and loop.may_end and not client.sockets.any_unsent():
+                    self._published = False
+                    client.arena.publish(b"", 0, False)
             if ends:
                 self.exit("it was not needed any more")
             client.wait_for(waiter, RETIRE_LOOK_S if loop.retiring else None)

@@ -109,3 +109,27 @@ def test_an_actor_that_is_killed_before_it_begins_is_not_made_again(stopped, tmp
     with pytest.raises(hpc.exceptions.ActorDiedError, match=r"hpc\.kill"):
         hpc.get(called, timeout=30)
     assert not (tmp_path / "begun").exists()
+
+
+@hpc.remote(max_retries=0)
+def note(path, what, kill=False):
+    with open(path, "a") as file:
+        file.write(f"{what}\n")
+    if kill:
+        kill9(os.getpid())
+
+
+def test_a_task_that_has_run_is_not_run_again_although_its_outcome_was_lost_with_its_worker(tmp_path):
+    """Outcomes of short tasks wait for the next one's."""
+    path = tmp_path / "ran"
+    with one_node(num_cpus=1):
+        hpc.get([note.remote(str(path), "before") for _ in range(100)])
+        path.unlink()
+        for turn in range(5):
+            refs = [note.remote(str(path), f"{turn} {at}", at == 2) for at in range(4)]
+            hpc.wait(refs, num_returns=len(refs))
+            with pytest.raises(hpc.exceptions.WorkerCrashedError):
+                hpc.get(refs[2])
+            hpc.get(refs[3])
+        lines = path.read_text().splitlines()
+        assert sorted(lines) == sorted(set(lines)) and len(lines) == 20

@@ -117,6 +117,34 @@ def test_only_an_attempt_that_may_have_begun_is_counted_when_a_worker_is_lost(ow
     assert [owner.machine.state.tasks[task].msg.attempt for task in (one, two)] == [1, 1]
 
 
+@pytest.mark.parametrize("told", [(), (0,), (0, 2)], ids=["nothing was told", "the first was", "the third was too"])
+def test_a_task_before_one_that_has_begun_has_begun_too(owner, told):
+    """Its outcome may have waited to be sent; that of one behind it may have come earlier."""
+    first = owner.submit()
+    lease = owner.grant(W1)
+    owner.tell(W1, Done(first, 0, [NONE], 1))
+    tasks = [owner.submit(retries=0) for _ in range(4)]
+    for at in told:
+        owner.tell(W1, Done(tasks[at], 0, [NONE], 1))
+    owner.lose(lease, W1, tasks[2])
+    for at, task in enumerate(tasks):
+        result = owner.machine.state.entries[task].result
+        if at in told:
+            assert result is NONE
+        else:
+            assert (result is None) == (at == 3), at
+
+
+def test_an_outcome_of_a_task_that_never_ran_says_nothing_of_those_before_it(owner):
+    first = owner.submit()
+    lease = owner.grant(W1)
+    owner.tell(W1, Done(first, 0, [NONE], 1))
+    one, two = owner.submit(retries=0), owner.submit(retries=0)
+    owner.tell(W1, Done(two, 0, [Result(ERROR, b"e")]))  # it was cancelled in the queue
+    owner.lose(lease, W1, b"")
+    assert owner.machine.state.entries[one].result is None
+
+
 def test_a_call_that_was_not_sent_when_its_actor_was_lost_has_not_run(owner):
     actor = owner.actor()
     waits_for = owner.submit()

@@ -495,6 +495,19 @@ def test_what_a_lost_process_wrote_is_freed_and_what_another_wrote_again_stays()
     assert ident(0) not in store.objects.stored
 
 
+def test_what_a_process_writes_after_its_owner_gave_it_up_is_freed():
+    """The owner may be faster than the process, which is being killed."""
+    store = Store(4)
+    store.objects.is_there = {2}.__contains__
+    store.objects.on_free(at(1), Free([ident(0)], writer=2))
+    store.put(2, 0)
+    store.put(3, 0)
+    assert set(store.objects.stored) == {ident(0)} and store.objects.stored[ident(0)].writer == 3
+    store.objects.proc_gone(2)
+    store.objects.on_free(at(1), Free([ident(1)], writer=9))
+    assert not store.objects.disowned
+
+
 def test_a_copy_is_nobodys_writing():
     store = Store(2, node=2)
     store.objects.on_fetch(at(2), Fetch(ident(0), PAGE, [3]))

@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from hpc.core.causes import LostCause
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.pins import Pins
+from hpc.core.owner.tables import LeasedWorker
+from hpc.core.owner.tasks import Tasks
 from hpc.core.sim.run import run
 from hpc.core.wire import Blocked, Cancel
 from hpc.core.worker.executor import Executor
@@ -122,6 +125,18 @@ def what_a_lost_worker_wrote_stays(patch: Patch) -> None:
     patch(Objects, "disown", lambda self, idents, worker: None)
 
 
+def a_task_that_has_run_and_counts_as_not_begun(patch: Patch) -> None:
+    lost = Tasks.lease_lost
+
+    def forget(self: Tasks, lease: LeasedWorker, running: bytes | None, cause: LostCause, why: str) -> None:
+        lease.told = 0
+        for rec in lease.inflight.values():
+            rec.order = 1 if rec.msg.task == running else 2
+        lost(self, lease, running, cause, why)
+
+    patch(Tasks, "lease_lost", forget)
+
+
 FAULTS = [
     an_outcome_sent_before_its_references_are_known, an_end_before_outcomes_were_sent,
     an_end_although_others_need_the_process, tasks_taken_out_and_not_given_back, tasks_that_come_during_a_wait_and_stay,
@@ -129,10 +144,11 @@ FAULTS = [
     a_cancelled_task_without_an_outcome, a_cancelled_call_of_a_run_that_is_made,
     a_call_that_waits_for_one_that_never_comes, a_call_that_overtakes_another, a_second_pin_that_is_not_given_back,
     a_raylet_that_asks_for_pins_in_vain, what_a_lost_worker_wrote_stays,
+    a_task_that_has_run_and_counts_as_not_begun,
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_the_checks_can_fail(monkeypatch, fault):
     fault(monkeypatch.setattr)
-    assert any(run(seed).problems for seed in range(100))
+    assert any(run(seed).problems for seed in range(200))

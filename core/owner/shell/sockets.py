@@ -124,6 +124,10 @@ class Sockets:
             else:
                 self._accept()
 
+    def any_unsent(self) -> bool:
+        """Whether bytes wait for room in a socket."""
+        return self.raylet.wants_write or any(stream.wants_write for stream in self.streams.values())
+
     def fileno(self) -> int:
         """A descriptor that is readable when a poll would find something."""
         return self._epoll.fileno()

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpc.core.ids import Address
 from hpc.core.owner.pins import Pins
-from hpc.core.sim.world import Process
+from hpc.core.sim.processes import Process
 from hpc.core.wire import CallsDone, Fetched, FetchedAll, LeaseLost, PleaseUnpin, Skip
 
 SECOND_PIN = "a second pin of an object"

@@ -15,7 +15,8 @@ from hpc.core.owner.streams import END, item_id
 from hpc.core.owner.tables import CallKind, Shape, Waiter
 from hpc.core.passing import names_and_failure
 from hpc.core.resources import UNIT
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.processes import Process
+from hpc.core.sim.world import World
 from hpc.core.wire import (
     ERROR,
     STORED,

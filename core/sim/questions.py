@@ -10,7 +10,8 @@ import random
 
 from hpc.core.ids import HEAD, Address
 from hpc.core.owner.watched import Watched
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.processes import Process
+from hpc.core.sim.world import World
 from hpc.core.wire import Answer, KvDelete, KvPut, KvWatch, Message, NameRegister
 
 SPACE = "sim"

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from hpc.core.owner.pins import Coming, Pin
 from hpc.core.owner.tables import Waiter
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.processes import Process
+from hpc.core.sim.world import World
 from hpc.core.wire import STORED, Fetched, FetchedAll, Result
 
 Failed: TypeAlias = Fetched | FetchedAll

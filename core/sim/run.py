@@ -16,10 +16,11 @@ from typing import Any
 from hpc.core.head.columns import difference, rebuilt
 from hpc.core.sim.groups import GroupSim
 from hpc.core.sim.paths import watch
+from hpc.core.sim.processes import Process
 from hpc.core.sim.questions import Questions
 from hpc.core.sim.users import User
 from hpc.core.sim.worker import WorkerSim
-from hpc.core.sim.world import ARENA_BYTES, LATE_TICK_S, SMALL_ARENA_BYTES, Process, World
+from hpc.core.sim.world import ARENA_BYTES, LATE_TICK_S, SMALL_ARENA_BYTES, World
 
 MAX_VIRTUAL_S = 200.0
 #: In this time after the last death is known, groups are reserved anew.

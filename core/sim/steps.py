@@ -17,9 +17,10 @@ from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import Entry, Waiter
 from hpc.core.process.context import TaskContext
 from hpc.core.sim import paths
+from hpc.core.sim.processes import Process
 from hpc.core.sim.programs import Program, Submitter, packed, value_of
 from hpc.core.sim.reading import Failed, Reader
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.world import World
 from hpc.core.wire import (
     AT_OWNER,
     ERROR,

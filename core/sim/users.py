@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from hpc.core.sim.processes import Process
 from hpc.core.sim.programs import Program, Submitter
 from hpc.core.sim.reading import Glances
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.world import World
 
 #: What a value may have beside its number, and so many of those are together too much for a message.
 PADDING, MANY = 400, 16

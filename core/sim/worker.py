@@ -16,9 +16,10 @@ from hpc.core.callruns import call_at
 from hpc.core.ids import Address, owner_of
 from hpc.core.process.context import TaskContext
 from hpc.core.sim import paths
+from hpc.core.sim.processes import Process
 from hpc.core.sim.programs import Program
 from hpc.core.sim.steps import Job, Steps
-from hpc.core.sim.world import Process, World
+from hpc.core.sim.world import World
 from hpc.core.wire import (
     INLINE,
     Allocated,
@@ -236,8 +237,8 @@ class WorkerSim:
         self.steps.begin(job)
 
     def _may_begin(self, msg: Task | Call) -> None:
-        """Each attempt begins once, and none of which it was said that it never will; and a task that may not be
-        tried again begins once whatever happens."""
+        """Each attempt begins once, and none of which it was said that it never will. A task that may not be tried
+        again begins once whatever happens."""
         attempt, name = (msg.task, msg.attempt), f"attempt {msg.attempt} of {msg.task.hex()[16:]}"
         if attempt in self.world.begun:
             self.world.broken.append(f"{name} begins twice")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from hpc.core.causes import LostCause
 from hpc.core.head.groups import Group, Groups
@@ -26,6 +25,7 @@ from hpc.core.raylet.tables import Proc
 from hpc.core.resources import UNIT, NodeResources
 from hpc.core.sim.digest import Digest
 from hpc.core.sim.network import Clock, LossyLink, Streams
+from hpc.core.sim.processes import NodeSim, NoMemory, Process
 from hpc.core.store.layout import Layout
 from hpc.core.wire import (
     HEADER,
@@ -61,51 +61,6 @@ PATIENCE_S = 0.05
 #: Between a connection that was refused and the belief that nobody is there any more.
 TRY_S = 0.3
 HOLD_S = 0.3
-
-
-class NoMemory:
-    """An arena without bytes."""
-
-    overflow_bytes = 1 << 30
-
-    def readable(self, offset: int, size: int) -> memoryview:
-        """As many zeros as were asked for."""
-        return memoryview(bytes(size))
-
-    def reserve(self, offset: int, size: int) -> str:
-        """The disk has room."""
-        return ""
-
-    def discard(self, offset: int, size: int) -> None:
-        """Nothing to give back."""
-
-
-@dataclass
-class Process:
-    """A driver or worker: its machine, and what its shell would remember."""
-
-    addr: Address
-    machine: OwnerMachine
-    on_message: Callable[[Address, Message], None]
-    alive: bool = True
-    direct: set[Address] = field(default_factory=set)
-    #: What a worker's slot in the arena says that it runs.
-    published: Callable[[], tuple[bytes, int]] = lambda: (b"", 0)
-    #: What its shell does after a frame of messages, and from time to time while user code computes.
-    on_frame: Callable[[], None] = lambda: None
-    on_background: Callable[[float], None] = lambda now: None
-    #: Whether its user code waits.
-    waits: Callable[[], bool] = lambda: False
-
-
-@dataclass
-class NodeSim:
-    """One node."""
-
-    number: int
-    machine: RayletMachine
-    alive: bool = True
-    processes: dict[int, Process] = field(default_factory=dict)
 
 
 def _sorted_rows(part: Part) -> list[tuple[bytes, object]]:

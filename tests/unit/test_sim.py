@@ -114,7 +114,7 @@ def test_nothing_dies_without_faults():
 def test_nodes_drain_before_they_are_taken_away(heads):
     """Nothing new is leased there, and what ran there ends or runs elsewhere."""
     drained = 0
-    for seed in range(40):
+    for seed in range(60):
         simulation = Simulation(seed, drains=True, heads=heads)
         assert not simulation.run().problems, f"python -m hpc.core.sim --seed {seed} --drains"
         drained += len(simulation.leased_before)

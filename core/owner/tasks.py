@@ -136,9 +136,9 @@ class Tasks:
         self.dirty[rec.shape] = None
 
     def lease_lost(self, lease: LeasedWorker, running: bytes | None, cause: LostCause, why: str) -> None:
-        """The worker that these tasks were on their way to is gone; see `Leases.lose`. Those before the last that it
-        began have begun too, although their outcomes have not come: these waited to be sent. Only what may have begun
-        uses up a retry."""
+        """The worker that these tasks were on their way to is gone; see `Leases.lose`. Only the last that it began uses
+        up a retry. Those before that have begun too, although their outcomes have not come: these waited to be sent.
+        Unless they may run once only, they run again."""
         recs = list(lease.inflight.values())
         last = lease.told
         if running in lease.inflight:
@@ -148,18 +148,16 @@ class Tasks:
         self.objects.disown([ident for rec in recs for ident in untold(rec.msg)], lease.worker)
         for rec in reversed(recs):
             rec.lease = None
-            started = running is None or rec.order <= last
+            begun = running is None or rec.order <= last
             if rec.cancelled:
                 self.fail(rec, system_error("TaskCancelledError", "it was cancelled"))
-            elif not retries_task(cause):
+            elif not retries_task(cause) or (begun and not rec.retries):
                 self.fail(rec, system_error(task_error(cause), why, task=rec.msg.name))
-            elif not started:
+            elif begun:
+                self._retry(rec, is_charged(cause) and running in (None, rec.msg.task))
+            else:
                 rec.msg.attempt += 1
                 rec.shape.queue.appendleft(rec)
-            elif rec.retries:
-                self._retry(rec, is_charged(cause))
-            else:
-                self.fail(rec, system_error(task_error(cause), why, task=rec.msg.name))
         self.dirty[lease.shape] = None
 
     def again(self, rec: TaskRec, charged: bool = True) -> None:

@@ -267,7 +267,7 @@ class WorkerSim:
         else:
             loop.result = None
             held = loop.held
-            loop.reply(job.src, done, job.met)
+            loop.reply(job.src, done, job.met, False, isinstance(job.msg, Task) and not job.msg.retriable)
             self._sees(paths.ACK_AWAITED, loop.held > held)
             self.ended.append((context.task, context.attempt))
         if program.spent:

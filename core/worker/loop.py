@@ -198,9 +198,10 @@ class Loop:
 
     # -------------------------------------------------------------- outcomes
 
-    def reply(self, src: Address, done: Done, met: list[bytes], later: bool = False) -> None:
+    def reply(self, src: Address, done: Done, met: list[bytes], later: bool = False, once: bool = False) -> None:
         """Send the outcome, or keep it for the next one's message; ``met`` are the references that were among the
-        arguments. With ``later`` the caller flushes. Takes the lock."""
+        arguments. With ``later`` the caller flushes. The outcome of a task that may run ``once`` only is sent before
+        the next begins: it must not be lost with that one's worker. Takes the lock."""
         with self.lock:
             machine = self.machine
             if met:
@@ -213,7 +214,7 @@ class Loop:
                 machine.outbox[src] = [done]
             self.unsent += 1
             full = self.unsent >= REPLY_BATCH
-            if not later and (done.run_us > SHORT_US or full):
+            if not later and (done.run_us > SHORT_US or full or once):
                 self.unsent = 0
                 self.send_left(True)
         if full and not later:

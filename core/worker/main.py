@@ -342,7 +342,7 @@ class Worker:
         end = record.mark() if run_us > record.MARK_US else None
         self.record.append((msg.task, msg.ran, msg.name, start, run_us, kind, end, msg.fn))
         spent = self.hook.failed or (bool(max_calls) and loop.is_last(msg.fn, max_calls))
-        self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met)
+        self.reply(src, Done(msg.task, msg.attempt, results, run_us, retryable, spent), met, False, not msg.retriable)
         if spent:
             with self.client.lock:
                 loop.run_no_more()

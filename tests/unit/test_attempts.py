@@ -135,6 +135,16 @@ def test_a_task_before_one_that_has_begun_has_begun_too(owner, told):
             assert (result is None) == (at == 3), at
 
 
+def test_only_the_last_that_a_lost_worker_began_uses_up_a_retry(owner):
+    first = owner.submit()
+    lease = owner.grant(W1)
+    owner.tell(W1, Done(first, 0, [NONE], 1))
+    tasks = [owner.submit(retries=3) for _ in range(3)]
+    recs = [owner.machine.state.tasks[task] for task in tasks]
+    owner.lose(lease, W1, tasks[1])
+    assert [(rec.retries, rec.msg.attempt, rec.msg.ran) for rec in recs] == [(3, 1, 1), (2, 1, 1), (3, 1, 0)]
+
+
 def test_an_outcome_of_a_task_that_never_ran_says_nothing_of_those_before_it(owner):
     first = owner.submit()
     lease = owner.grant(W1)

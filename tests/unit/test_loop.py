@@ -113,6 +113,11 @@ def test_outcomes_of_short_tasks_travel_together_and_with_a_long_one_all_go(work
     assert len(worker.sent) == 4 + REPLY_BATCH and worker.looks == 1
 
 
+def test_the_outcome_of_a_task_that_may_run_once_only_is_sent_before_the_next_begins(worker):
+    worker.loop.reply(OWNER, Done(b"t", 0, [VALUE], 1), [], once=True)
+    assert [type(msg) for _, msg in worker.sent] == [Done]
+
+
 def test_what_waits_is_given_back_before_a_wait_and_what_comes_during_it_too(worker):
     worker.take(OWNER, task(1), task(2))
     worker.loop.begin_wait(lend=True)

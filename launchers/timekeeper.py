@@ -116,10 +116,12 @@ class Timekeeper:
         ends_at = self.limit.ends_at
         return None if ends_at is None else max(0.0, ends_at - time.monotonic())
 
-    def before_end(self, before_s: float, call: Callable[[], object]) -> None:
-        """Have something done so long before the end, once."""
-        self.limit.moments.append(Moment(before_s, call))
+    def before_end(self, before_s: float, call: Callable[[], object]) -> Moment:
+        """Have something done so long before the end, once; it may be moved, by its ``before_s``, in `on_change`."""
+        moment = Moment(before_s, call)
+        self.limit.moments.append(moment)
         self._look()
+        return moment
 
     def close(self) -> None:
         """Nothing more is asked or done."""

@@ -27,7 +27,7 @@ from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.session import Event, Session, SessionError, SessionNode, StartError
 from hpc.launchers.signals import Signals
-from hpc.launchers.timekeeper import Timekeeper
+from hpc.launchers.timekeeper import Moment, Timekeeper
 from hpc.settings import errors
 from hpc.settings.durations import short
 from hpc.settings.errors import CliError
@@ -79,6 +79,7 @@ class Run:
         self.limits_seen = 0  # how often the time limit was changed
         self.margin_s = WALLTIME_MARGIN_S
         self.drain_s = 0.0
+        self.drain_moment: Moment | None = None
         self.drain_signal = signal_number(settings["drain_signal"]) if settings["drain_signal"] else 0
         self.kill_timer: LoopTimer | None = None
         self.cause: EndCause | Literal[""] = ""  # why the script was told to end
@@ -210,7 +211,8 @@ class Run:
         if self.clock is not None:
             self.clock.before_end(self.margin_s, lambda: self._on_time_limit(work))
             if self.drain_s:
-                self.clock.before_end(self.drain_s, lambda: self._drain("the time limit comes near"))
+                why = "the time limit comes near"
+                self.drain_moment = self.clock.before_end(self.drain_s, lambda: self._drain(why))
         code: int | None = None
 
         def has_ended() -> bool:
@@ -284,6 +286,8 @@ class Run:
 
     def _on_new_limit(self) -> None:
         left_s = self._left_s()
+        if self.drain_moment is not None and self.settings["drain"] is None:
+            self.drain_moment.before_s = drain_time(left_s)
         now = f"{short(left_s)} left" if left_s is not None else "there is none any more"
         self.limits_seen += 1
         self.reporter.event("limit", left_s=left_s)

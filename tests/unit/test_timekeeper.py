@@ -178,6 +178,16 @@ def test_a_scheduler_that_does_not_answer_is_not_waited_for(loop: SessionLoop, h
     clock.close()
 
 
+def test_a_moment_can_be_moved_when_the_limit_is_another(loop: SessionLoop) -> None:
+    controller, done = Controller(30.0), []
+    clock = Timekeeper(loop, controller.inquire, left_s=500.0, ask_s=0.1)
+    moment = clock.before_end(60.0, lambda: done.append(True))
+    clock.on_change = lambda: setattr(moment, "before_s", 6.0)
+    until(loop, lambda: moment.before_s == 6.0)
+    assert not loop.until(lambda: bool(done), time.monotonic() + 0.3), "as it would have been by the first limit"
+    clock.close()
+
+
 def test_where_nobody_can_be_asked_the_first_word_counts(loop: SessionLoop) -> None:
     done: list[bool] = []
     clock = Timekeeper(loop, None, left_s=0.4)

@@ -125,6 +125,8 @@ class NodeGroup(ABC):
         if size < 1:
             raise ValueError(f"a group has at least one node, not {size}")
         self.size = size
+        #: hosts where nothing could be started, and why; the other nodes of the group may have ended with that
+        self.refused: dict[str, str] = {}
         self.state: GroupState = "new"
         self.channels: list[Channel] = []
 
@@ -141,6 +143,10 @@ class NodeGroup(ABC):
     @abstractmethod
     def kill(self) -> None:
         """End by force what still runs; return at once, `poll` tells the rest."""
+
+    def without_refused(self) -> NodeGroup | None:
+        """Another group, of nodes that have refused nothing so far; None where there are none."""
+        return None
 
     def leave(self) -> None:
         """All nodes of the group have ended or cannot be reached. Nothing of it is waited for any more, and there is

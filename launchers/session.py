@@ -16,7 +16,7 @@ import secrets
 import selectors
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from hpc.core.node.reap import describe_code
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.node_group import Channel, NodeGroup
 from hpc.launchers.registry import job_of, strip
+from hpc.launchers.session_errors import SessionError, StartError
 from hpc.launchers.versions import hello_versions, own_versions
 
 START_TIMEOUT_S = 300.0
@@ -89,31 +90,6 @@ class Event:
     kind: EventKind
     text: str = ""
     node: SessionNode | None = None
-
-
-class SessionError(Exception):
-    """The session cannot start or has been lost. `nodes` are those that are missing."""
-
-    def __init__(self, what: str, nodes: Sequence[SessionNode] = ()) -> None:
-        self.what = what
-        self.nodes = list(nodes)
-        super().__init__(self._text())
-
-    def _text(self) -> str:
-        lines = [self.what]
-        alike: dict[str, list[SessionNode]] = {}
-        for info in self.nodes:
-            alike.setdefault(info.trouble(), []).append(info)
-        for problem, nodes in alike.items():
-            shown = ", ".join(info.name for info in nodes[:4])
-            more = f" and {len(nodes) - 4} more alike" if len(nodes) > 4 else ""
-            lines.append(f"  {shown}{more}: {problem}")
-            lines += [f"    | {line}" for line in nodes[0].tail]
-        return "\n".join(lines)
-
-
-class StartError(SessionError):
-    """Too few nodes came, or the head did not."""
 
 
 class Session:
@@ -283,7 +259,7 @@ class Session:
     ) -> list[int]:
         """Start further nodes and return their numbers; they are never used again."""
         first = max(self.nodes, default=0) + 1
-        is_first = not self.groups
+        is_first = group is self._first
         fields = dict(group.start_fields())
         merged = {**self._config, **dict(fields.pop("config", {})), **dict(config or {})}
         start: Message = {
@@ -370,9 +346,14 @@ class Session:
         return None
 
     @property
+    def first(self) -> NodeGroup:
+        """The group with the head."""
+        return self._first
+
+    @property
     def head(self) -> SessionNode | None:
         """The node with the head (of the first group, in ranks mode: rank 0)."""
-        return self._find(self._first, 0) if self._first in self._first_nodes else None
+        return self._find(self._first, 0)
 
     # -------------------------------------------------------------- what supervisors say
 
@@ -506,7 +487,8 @@ class Session:
     # -------------------------------------------------------------- helpers
 
     def _find(self, group: NodeGroup, rank: int) -> SessionNode | None:
-        return self.nodes.get(self._first_nodes[group] + rank) if 0 <= rank < group.size else None
+        first = self._first_nodes.get(group, -1)
+        return self.nodes.get(first + rank) if first >= 0 and 0 <= rank < group.size else None
 
     def _broadcast(self, message: Mapping[str, Any]) -> None:
         for group in self.groups:
@@ -549,13 +531,33 @@ class Session:
         if ready == len(infos) or (ready >= self.min_nodes and (late or not hopeful)):
             self.state = "ready"
         elif late or self.lost or ready + hopeful < self.min_nodes:
+            if not late and self._start_again(infos):
+                return
             what = f"{ready} of {len(infos)} nodes came"
             if self.min_nodes < len(infos):
                 what += f" and at least {self.min_nodes} were asked for"
             if late:
                 what += f" within {self.start_timeout_s:g} s"
-            self.failure = StartError(what, self.missing())
+            guilty = [info for info in infos if info.host in self._first.refused]  # the others ended with them
+            self.failure = StartError(what, guilty or self.missing())
             self.begin_stop(1.0, what)
+
+    def _start_again(self, infos: list[SessionNode]) -> bool:
+        """On other nodes, where some could not be started and took those with them that could. These are forgotten."""
+        old, group = self._first, self._first.without_refused()
+        if group is None or group.size < self.min_nodes:
+            return False
+        self._first, self._welcome, self._arrived, self.lost = group, None, [], ""
+        del self._first_nodes[old]
+        old.kill()
+        self.add_group(group, overrides=self._overrides)
+        for info in infos:
+            info.state, info.why = "gone", old.refused.get(info.host or "", "")
+            if not info.why:
+                del self.nodes[info.node]
+        refused = "; ".join(f"{host}: {why}" for host, why in old.refused.items())
+        self._emit("restarted", f"{refused}; starting again on {group.size} other nodes")
+        return True
 
     def _forget_ended(self) -> None:
         """Wait for the processes of further groups that have left, so that a long session keeps none of them."""

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from hpc.launchers.fate import fate
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.session import Session
 
@@ -56,6 +57,17 @@ class SessionThread:
             self.loop.changed.notify_all()
         self.loop.close()
 
+    def _tell(self, lost: str) -> None:
+        """Why calls fail from now on. If the job has ended, too, its scheduler says so a little later."""
+        print(f"hpc: {lost}", file=sys.stderr)
+
+        def ask() -> None:
+            said = fate()
+            if said:
+                print(f"hpc: {said}", file=sys.stderr)
+
+        threading.Thread(target=ask, name="hpc-fate", daemon=True).start()
+
     def forget(self) -> None:
         """In a forked child: closes its copies of the pipes, and says nothing to anybody."""
         for group in self.session.groups:
@@ -63,6 +75,9 @@ class SessionThread:
 
     def _run(self) -> None:
         try:
+            self.loop.until(lambda: self._closing or bool(self.session.lost) or self.session.state == "ended")
+            if self.session.lost and not self._closing:
+                self._tell(self.session.lost)
             self.loop.until(lambda: self._closing or self.session.state == "ended")
         except Exception as error:
             self.failure = str(error)

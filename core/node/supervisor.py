@@ -97,6 +97,7 @@ class Supervisor:
         self.stopping = False
         self.when_abandoned: list[str] = []
         self.abandoned = False
+        self.ended_by = ""
         self.killing = False
         self.done = False
         self.deadline: float | None = None  # of binding, then of the grace period, then of killing
@@ -416,6 +417,7 @@ class Supervisor:
             if signum != signal.SIGCHLD:
                 gone = os.getppid() != self.keeper_pid
                 why = "the keeper of this node is gone" if gone else signal.Signals(signum).name
+                self.ended_by = self.ended_by or ("" if gone else f"it was told to end by {why}")
                 self._begin_stop(FAILURE_GRACE_S, why)
         self._reap()
 
@@ -523,7 +525,7 @@ class Supervisor:
             self.head.close()
         if self.run_dir is not None:
             rundir.remove(self.run_dir.path)
-        self.report("bye", code=self.code)
+        self.report("bye", code=self.code, **({"why": self.ended_by} if self.ended_by else {}))
         self.uplink.drain()
         if self.abandoned and self.when_abandoned:
             os.write(self.paths_fd, become(self.when_abandoned))

@@ -260,7 +260,7 @@ def _start(local: bool, wanted: dict[str, Any], timeout_s: float | None, config:
     """Start a session over the allocation, or on this machine; returns the node directory to connect to."""
     from hpc.core.exceptions import SessionStartError
     from hpc.launch.for_init import make_session
-    from hpc.launchers.session import SessionError
+    from hpc.launchers.session_errors import SessionError
     from hpc.launchers.session_thread import SessionThread
 
     _check_patches()

@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,15 @@ from typing import Any
 from hpc.host.find import HostInfo, SeveralSessions, bases, find_host
 from hpc.launch import jobdir
 from hpc.launch.jobdir import JobDir
-from hpc.launchers.scheduler import NoAnswer
+from hpc.launchers.run import Background
+from hpc.launchers.scheduler import Command, NoAnswer
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 
 #: How long a step in a job may take to say how its session is.
 THERE_S = 30.0
+LAST_WORDS_S = 1.0
+LOOK_S = 0.05
 
 
 @contextmanager
@@ -39,6 +43,8 @@ def connected(address: str | None) -> Iterator[None]:
         raise no_session(error, fix="hpc start --head, or a script that is running") from None
     try:
         yield
+    except ConnectionError as error:
+        raise CliError("SESSION-LOST", "the session has ended in the meantime", why=str(error)) from None
     finally:
         hpc.shutdown()
 
@@ -95,43 +101,54 @@ def look_into(job: JobDir) -> dict[str, Any] | None:
     from hpc.cli import session_status
 
     address = address_of(job)
-    if address:
-        with connected(address):
-            return session_status.gathered()
-    if not is_elsewhere(job):
-        return None
     try:
-        done = _there(job, ["status", "--json"], capture_output=True, text=True, timeout=THERE_S)
-    except NoAnswer as no:
-        errors.note(f"the session of job {job.number} cannot be looked into from here: {no}")
+        if address:
+            with connected(address):
+                return session_status.gathered()
+        return _looked_into_there(job) if is_elsewhere(job) else None
+    except (CliError, NoAnswer) as error:
+        what = f"{error}: {error.why}" if isinstance(error, CliError) and error.why else str(error)
+        errors.note(f"the session of job {job.number} cannot be looked into: {what}".splitlines()[0])
         return None
+
+
+def _looked_into_there(job: JobDir) -> dict[str, Any]:
+    """The same from a node of the job. One that ends takes its sessions with it: nobody waits for their answer then."""
+    command = _command_there(job, ["status", "--json"])
+    asked = Background(command.argv, timeout_s=THERE_S, env=command.env)
     try:
-        found: dict[str, Any] = json.loads(done.stdout)
+        ended_s: float | None = None
+        while (answer := asked.poll()) is None:
+            if job.status().get("state") != "running":
+                ended_s = ended_s or time.monotonic() + LAST_WORDS_S
+                if time.monotonic() > ended_s:
+                    raise CliError("SESSION-LOST", "it has just ended")
+            time.sleep(LOOK_S)
+    finally:
+        asked.close()
+    try:
+        found: dict[str, Any] = json.loads(answer.out)
     except ValueError:
-        errors.note(f"the session of job {job.number} cannot be looked into: {done.stderr.strip()[-500:]}")
-        return None
+        said = [line.strip() for line in answer.err.splitlines() if line.strip()]
+        raise CliError("SESSION-LOST", "it did not answer", why=said[-1] if said else answer.why()) from None
     return found
 
 
 def run_there(job: JobDir, words: Sequence[str]) -> int:
     """Run `hpc WORDS` on the node where the job's hpc-launch is, with its session as the address; the exit code."""
     try:
-        return _there(job, words).returncode
+        command = _command_there(job, words)
+        return subprocess.run(command.argv, env=command.env, check=False, stdin=subprocess.DEVNULL).returncode
+    except OSError as error:
+        what = f"{jobdir.scheduler_of(job).starts_with} could not look into job {job.scheduler_id()}"
+        raise CliError("SCHEDULER-DOWN", what, why=str(error)) from None
     except NoAnswer as no:
         what = f"the session of job {job.number} cannot be looked into from here"
         raise CliError("NO-SESSION", what, why=str(no)) from None
 
 
-def _there(job: JobDir, words: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
+def _command_there(job: JobDir, words: Sequence[str]) -> Command:
     status = job.status()
-    job_id = str(job.job().get("scheduler_id", ""))
-    scheduler = jobdir.scheduler_of(job)
     host = str(status.get("node_name") or status.get("host"))
-    command = scheduler.run_in(
-        job_id, host, [sys.executable, "-m", "hpc", *words, f"--address={status.get('node_dir')}"]
-    )
-    try:
-        return subprocess.run(command.argv, env=command.env, check=False, stdin=subprocess.DEVNULL, **more)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        what = f"{scheduler.starts_with} could not look into job {job_id}"
-        raise CliError("SCHEDULER-DOWN", what, why=str(error)) from None
+    argv = [sys.executable, "-m", "hpc", *words, f"--address={status.get('node_dir')}"]
+    return jobdir.scheduler_of(job).run_in(job.scheduler_id(), host, argv)

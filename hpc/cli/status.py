@@ -38,6 +38,8 @@ def run(words: list[str]) -> int:
     for job, row in zip(jobs, rows, strict=True):
         if row["state"] == "running":
             row["session"] = session.look_into(job)
+            if row["session"] is None:
+                row |= standing([job])[0]  # it may have ended in the meantime
     if options["json"]:
         print(json.dumps(rows, indent=1))
         return 0

@@ -21,11 +21,13 @@ from hpc.launch.limit import keep_time
 from hpc.launch.report import Reporter
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.work import Driver, Ranks, command
+from hpc.launchers.fate import fate
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
-from hpc.launchers.session import Event, Session, SessionError, SessionNode, StartError
+from hpc.launchers.session import Event, Session, SessionNode
+from hpc.launchers.session_errors import SessionError, StartError
 from hpc.launchers.signals import Signals
 from hpc.launchers.timekeeper import Moment, Timekeeper
 from hpc.settings import errors
@@ -70,7 +72,6 @@ class Run:
         self.verbose: bool = settings["verbose"]
         self.argv = command(settings.script, settings.args, module=settings["module"])
         self.ranks: int | None = settings["ranks_per_node"]
-        self.group: NodeGroup | None = None
         self.session: Session | None = None
         self.loop: SessionLoop
         self.signals = Signals()
@@ -119,7 +120,6 @@ class Run:
         count = node_count(settings, self.place)
         base_dir = settings["tmpdir"]
         group = make_group(self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir)
-        self.group = group
         for notice in group.notices:
             self.status.note(f"hpc: {notice}")
         left_s = group.start_fields().get("time_left_s")
@@ -156,6 +156,10 @@ class Run:
         job = self.reporter.job
         states = {"state_dir": str(job.path / STATES)} if job is not None else {}
         return {**states, **runtime_config(self.settings)}
+
+    @property
+    def group(self) -> NodeGroup | None:
+        return self.session.first if self.session is not None else None
 
     def _start(self, session: Session) -> None:
         session.start()
@@ -303,6 +307,8 @@ class Run:
             self.status.note(f"hpc: {session.lost}; the script is given {self.settings['grace']:g} s to end")
             self.cause = "lost"
             self._kill_later(work)
+            asked_s = time.monotonic() + self.settings["grace"] / 2  # its own error may come first
+            self.loop.at(asked_s, lambda: work.signal(signal.SIGTERM))
 
     def _outcome(self, session: Session, work: Driver | Ranks, code: int) -> int:
         """The exit code: the script's own, unless the nodes or the time went first."""
@@ -316,7 +322,8 @@ class Run:
             sys.stdout.flush()
             self.status.note(f"hpc: {words}")
         if code and self.cause in ("", "lost") and session.lost:
-            raise CliError("SESSION-LOST", "the session was lost while the script was running", why=session.lost)
+            why = "\n".join(filter(None, [session.lost, fate()]))
+            raise CliError("SESSION-LOST", "the session was lost while the script was running", why=why)
         if code and self.cause == "signal" and session.lost:
             return 128 + signal.SIGTERM
         if self.cause == "walltime":

@@ -74,7 +74,8 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
             fix="--job-dir=DIR, on a shared file system",
         )
         return _failed(error, f"{info.state} before hpc-launch could say so")
-    return Verdict(code or errors.EXIT_SESSION_LOST, line("ended", info.state, f"exit code {code}", info.why))
+    why = "" if code else info.why
+    return Verdict(code or errors.EXIT_SESSION_LOST, line("ended", info.state, f"exit code {code}", why))
 
 
 def _setup_failure(job: JobDir) -> str:

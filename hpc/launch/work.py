@@ -111,7 +111,7 @@ class Ranks:
 
     def __init__(self, loop: SessionLoop, argv: Sequence[str], per_node: int, env: Mapping[str, str]) -> None:
         from hpc.launchers.ranks_run import RanksRun
-        from hpc.launchers.session import SessionError
+        from hpc.launchers.session_errors import SessionError
 
         self._session = loop.session
         self.run: RanksRun = RanksRun(loop.session, list(argv), per_node=per_node, env=dict(env))

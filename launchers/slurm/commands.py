@@ -152,12 +152,16 @@ def srun_noise(line: str) -> bool:
 
 @dataclass(frozen=True)
 class SrunNews:
-    """What one line of srun's stderr tells: which ranks or nodes are gone, and the line itself."""
+    """What one line of srun's stderr tells: which ranks or nodes are gone, and the line itself.
+
+    refused: nothing could be started on these nodes; srun ends the tasks on all others then.
+    """
 
     ranks: tuple[int, ...]
     nodes: tuple[str, ...]
     fatal: bool
     text: str
+    refused: bool = False
 
 
 def parse_srun_line(line: str) -> SrunNews:
@@ -169,9 +173,10 @@ def parse_srun_line(line: str) -> SrunNews:
     if ended:
         ranks = tuple(int(r) for r in expand_nodes(f"[{ended.group(2).strip('[]')}]"))
         return SrunNews(ranks, tuple(expand_nodes(ended.group(1))), False, text)
-    failed = re.search(r"[Nn]ode failure on (\S+)", text) or re.search(r"launch failed on (?:node )?(\S+?):", text)
+    refused = re.search(r"launch (?:for \S+ )?failed on (?:node )?(\S+?):", text)
+    failed = refused or re.search(r"[Nn]ode failure on (\S+)", text)
     if failed:
-        return SrunNews((), tuple(expand_nodes(failed.group(1).rstrip(",:"))), False, text)
+        return SrunNews((), tuple(expand_nodes(failed.group(1).rstrip(",:"))), False, text, refused is not None)
     fatal = "Unable to create step" in text or "Unable to confirm allocation" in text or "srun: fatal" in text
     fatal = fatal or bool(
         re.search(r"srun: error: (Unable to allocate|Invalid|.*specification)|unrecognized option", text)

@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hpc.core.node.bootstrap import Noise, Report
@@ -88,6 +89,7 @@ class SlurmGroup(NodeGroup):
     counts_gpus: none granted is none, whatever devices a node has.
     step_args: srun arguments of the user, after ours, so that they win.
     base_dir: where node directories are, if not in the usual places: to clear up after sudden ends.
+    but: nodes that are left out.
     """
 
     def __init__(
@@ -101,11 +103,17 @@ class SlurmGroup(NodeGroup):
         command: Sequence[str] | None = None,
         base_dir: str | None = None,
         env: Mapping[str, str] | None = None,
+        but: frozenset[str] = frozenset(),
     ) -> None:
-        count = len(alloc.nodes) if nodes is None else nodes
-        if count > len(alloc.nodes):
-            raise ValueError(f"the allocation has {len(alloc.nodes)} nodes, not {count}")
+        count = len(alloc.nodes) - len(but) if nodes is None else nodes
+        if count > len(alloc.nodes) - len(but):
+            raise ValueError(f"the allocation has {len(alloc.nodes) - len(but)} nodes, not {count}")
         super().__init__(count)
+        self._but = but
+        self._again = partial(
+            SlurmGroup, alloc, job=job, counts_gpus=counts_gpus, step_args=step_args, command=command,
+            base_dir=base_dir, env=env,
+        )  # fmt: skip
         self.alloc = alloc
         self.job = job
         self.runs_again = job is not None and job.runs_again
@@ -118,7 +126,7 @@ class SlurmGroup(NodeGroup):
         bases = [base_dir] if base_dir else []
         self._sruns: list[_Srun] = []
         first = 0
-        for part in parts_of(alloc, count, self._granted):
+        for part in parts_of(alloc, count, self._granted, but):
             own = [*program, "--first-rank", str(first)] if first and command is None else program
             argv = srun_command(part, own, name=self.step_name, extra=step_args)
             self._sruns.append(_Srun(self, part, first, argv, bases))
@@ -152,6 +160,11 @@ class SlurmGroup(NodeGroup):
     def kill(self) -> None:
         for srun in self._sruns:
             srun.kill()
+
+    def without_refused(self) -> SlurmGroup | None:
+        but = self._but | set(self.refused)
+        count = min(self.size, len(self.alloc.nodes) - len(but))
+        return self._again(nodes=count, but=but) if self.refused and count else None
 
     def leave(self) -> None:
         for srun in self._sruns:
@@ -224,6 +237,8 @@ class _Srun:
         """One line of srun as the supervisors' own reports."""
         self._group.last_words.append(text.strip())
         news = parse_srun_line(text)
+        if news.refused:
+            self._group.refused |= dict.fromkeys(news.nodes, news.text)
         return [*self.reports(news), Noise(text)]
 
     def reports(self, news: SrunNews) -> list[Report]:

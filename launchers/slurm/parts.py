@@ -9,7 +9,7 @@ standard input, and each line reaches only one of them [seen on 22.05].
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,10 +48,10 @@ class Alike:
         return found
 
 
-def parts_of(alloc: Allocation, count: int, granted: Mapping[str, Share]) -> list[Alike]:
-    """The first `count` nodes in parts; the first node of all is the first of the first part."""
+def parts_of(alloc: Allocation, count: int, granted: Mapping[str, Share], but: Collection[str] = ()) -> list[Alike]:
+    """The first `count` nodes that are not in `but`, in parts; the first node of all is the first of the first part."""
     found: list[Alike] = []
-    wanted = set(alloc.nodes[:count])
+    wanted = set([node for node in alloc.nodes if node not in but][:count])
     for component, nodes in enumerate(alloc.parts or [alloc.nodes]):
         gpus = {node: granted.get(node, Share()).gpus for node in nodes}
         kinds: dict[int, list[str]] = {}

@@ -209,7 +209,7 @@ _REASONS = {
     "BurstBufferResources": "waiting for room in the burst buffer",
     "BurstBufferStageIn": "its burst buffer is being filled",
     "Cleaning": "an earlier run of the job is being cleaned up",
-    "JobLaunchFailure": "the job could not be launched and is held",
+    "JobLaunchFailure": "the job could not be launched",
     "launch failed requeued held": "a node failed to launch the job; it is held (scontrol release frees it)",
     "job requeued in held state": "it was put back into the queue and is held (scontrol release frees it)",
     "Prolog": "nodes are being prepared",

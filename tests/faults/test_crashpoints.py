@@ -17,7 +17,8 @@ import pytest
 import hpc
 from hpc.core.crashpoints import MARK
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.session import Session, StartError
+from hpc.launchers.session import Session
+from hpc.launchers.session_errors import StartError
 from hpc.launchers.session_thread import SessionThread
 
 pytestmark = pytest.mark.timeout(90)

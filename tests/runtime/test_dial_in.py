@@ -20,7 +20,8 @@ from hpc.core.node.reap import descendants, is_running
 from hpc.launchers.dial_in import DialInGroup
 from hpc.launchers.joiner import joiner_command
 from hpc.launchers.joinfile import read_join_file
-from hpc.launchers.session import Session, SessionError
+from hpc.launchers.session import Session
+from hpc.launchers.session_errors import SessionError
 from runtime.running import eventually, on
 
 OVERRIDES = {"num_cpus": 1, "object_store_bytes": 64 << 20}

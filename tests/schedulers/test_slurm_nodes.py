@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from desk import Desk, launcher
 from netbed import wait_for
+from slurm_bed import SlurmBed, reason_to_skip
 
 from hpc.core.node import rundir
 
@@ -33,6 +35,15 @@ TASKS = """
 """
 
 
+SAVES = """
+    import signal, sys, time
+    def save(*_):
+        print("saved", flush=True)
+        sys.exit(1)
+    signal.signal(signal.SIGTERM, save)
+    print("began", flush=True)
+    time.sleep(300)
+"""
 WAITS = """
     import sys, time
     print("began", flush=True)
@@ -150,3 +161,38 @@ def test_a_job_cancelled_while_it_starts_was_cancelled_before_it_started(nodes: 
     assert process.returncode == (128 + signal.SIGTERM if "began" in out else 121)
     (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
     assert (row["state"], row["exit_code"]) == ("ended", process.returncode)
+
+
+def test_a_node_that_refuses_the_step_is_named_and_left_out() -> None:
+    """srun ends what it has started on the others, where it is started again."""
+    why = reason_to_skip()
+    if why:
+        pytest.skip(why)
+    with SlurmBed(nodes=3, slurmd_timeout_s=100) as bed:
+        desk = Desk(bed, bed.scratch / "work", {"HPC_JOB_DIR": str(bed.scratch / "jobs")})
+        desk.script("tasks.py", TASKS)
+        waiting = "touch granted; while [ ! -e go ]; do sleep 0.05; done"
+        command = f"{waiting}; exec {shlex.join(launcher())} --min-nodes=2 tasks.py 0.1 2"
+        process = desk.start("salloc", "-Q", "-N3", "-c2", "-t5", "bash", "-c", command)
+        wait_for("the allocation", (desk.folder / "granted").exists, 20.0)
+        (slurmd,) = [one for one in bed.net.daemons if "nid0002" in one.args]
+        slurmd.kill()
+        slurmd.wait()
+        bed.net.daemons.remove(slurmd)
+        (desk.folder / "go").touch()
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and out.startswith("hosts nid000"), err
+        assert re.search(r"hpc: nid0002: srun: error: Task launch .* failed on node nid0002: .*; starting again", err)
+        assert "running   2 nodes" in err
+        bed.start_slurmd("nid0002")
+
+
+def test_an_allocation_that_is_taken_away_is_said_to_have_been_cancelled(nodes: Desk) -> None:
+    nodes.script("saves.py", SAVES)
+    process = nodes.start("salloc", "-Q", "-N2", "-c2", "-t5", *launcher(), "saves.py")
+    assert process.stdout is not None and process.stdout.readline() == "began\n"
+    (job_id,) = nodes.bed.jobs()
+    nodes.run("scancel", job_id, check=True)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 123 and out == "saved\n"  # a script that does not ask the session is told by SIGTERM
+    assert "it was told to end by SIGTERM" in err and f"Slurm: job {job_id} was cancelled (CANCELLED)" in err

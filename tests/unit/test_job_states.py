@@ -12,12 +12,15 @@ import pytest
 from unit.fake_scheduler import FakeScheduler
 from unit.test_scheduler_face import fake, follower, job, launched, run, says  # noqa: F401
 
+from hpc.cli import main, session
+from hpc.core.exceptions import SessionLostError
 from hpc.launch import jobdir, submit
 from hpc.launch.cancel import cancel_job
 from hpc.launch.jobdir import JobDir
 from hpc.launch.standing import standing
+from hpc.launchers.fate import fate
 from hpc.launchers.run import run_command, while_waiting
-from hpc.launchers.scheduler import Diagnosis, JobInfo
+from hpc.launchers.scheduler import Command, Diagnosis, JobInfo
 from hpc.launchers.slurm import abandoned, commands
 from hpc.launchers.slurm.words import reason_in_words
 from hpc.settings import errors
@@ -129,6 +132,59 @@ def test_a_job_whose_first_node_is_gone_is_lost_and_gives_up_the_others(fake, jo
         one.follow()
     assert (caught.value.exit_code, caught.value.why) == (errors.EXIT_SESSION_LOST, "its first node, n1, has failed")
     assert fake.jobs["1"].ending == "cancelled"
+
+
+# ---------------------------------------------------------------- looking into a session that dies
+
+
+def dying(fake: FakeScheduler, job: JobDir, monkeypatch, command: str) -> None:  # noqa: F811
+    says(job, "running", host="elsewhere", node_name="n7", node_dir="/tmp/hpc-1")
+    fake.change("1", phase="running")
+    words = ("/bin/sh", "-c", command)
+    monkeypatch.setattr(fake, "run_in", lambda *args: Command(words, dict(os.environ)))
+
+
+def test_a_session_that_dies_while_it_is_looked_into_is_one_line(fake, job, monkeypatch, capsys):  # noqa: F811
+    dying(fake, job, monkeypatch, "echo Traceback >&2; echo 'SessionLostError: gone' >&2; exit 1")
+    assert main.main(["status", "1"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "hpc: the session of job 1 cannot be looked into: it did not answer: SessionLostError: gone\n"
+    assert "state    running" in said.out
+
+
+def test_nobody_waits_for_the_answer_of_a_session_whose_job_has_ended(fake, job, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr(session, "LAST_WORDS_S", 0.1)
+    last = '{"state": "ended", "exit_code": 7}'
+    dying(fake, job, monkeypatch, f"echo '{last}' > {job.path}/status.json; exec sleep 20")
+    began = time.monotonic()
+    assert main.main(["status", "1"]) == 0
+    assert time.monotonic() - began < 5.0
+    said = capsys.readouterr()
+    assert "it has just ended" in said.err and "exit     7" in said.out
+
+
+def test_a_connection_that_breaks_within_a_command_is_an_error_in_words(monkeypatch):
+    monkeypatch.setattr("hpc.init", lambda **options: None)
+    monkeypatch.setattr("hpc.shutdown", lambda: None)
+    with pytest.raises(CliError, match="has ended in the meantime") as caught, session.connected(None):
+        raise SessionLostError("the raylet of this node has ended")
+    assert caught.value.exit_code == errors.EXIT_SESSION_LOST and "raylet" in caught.value.why
+
+
+# ---------------------------------------------------------------- what became of the job
+
+
+def test_a_lost_session_is_told_what_became_of_its_job(fake, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("hpc.launchers.fate.END_S", 0.3)
+    monkeypatch.setattr("hpc.launchers.fate.ASK_S", 0.01)
+    fake.jobs["9"] = JobInfo("9", "running", "COMPLETING")
+    env = {"FAKE_JOB": "9"}
+    assert fate(env) == "" and fate({}) == ""  # the job goes on; there is none
+    fake.story = [lambda: None, lambda: fake.change("9", phase="ended", state="CANCELLED", ending="cancelled")]
+    assert fate(env) == "Fake: job 9 was cancelled (CANCELLED)"
+    fake.change("9", ending="lost", state="PREEMPTED", why="for others")
+    fake.story = []
+    assert fate(env) == "Fake: job 9 was lost (PREEMPTED): for others"
 
 
 # ---------------------------------------------------------------- submissions
@@ -271,3 +327,10 @@ def test_only_the_jobs_own_script_has_its_end_seen_to():
 def test_a_row_is_plain_data(fake, job):  # noqa: F811
     assert json.loads(json.dumps(the_row(job)))["state"] == "queued"
     assert isinstance(fake.jobs["1"], JobInfo) and isinstance(fake, FakeScheduler)
+
+
+def test_what_srun_says_of_a_node_that_refuses():
+    said = "srun: error: Task launch for StepId=70.0 failed on node n3: Communication connection failure"
+    news = commands.parse_srun_line(said)
+    assert (news.nodes, news.refused, news.text) == (("n3",), True, said)
+    assert not commands.parse_srun_line("srun: error: Node failure on n3").refused

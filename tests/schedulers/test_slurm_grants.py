@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from desk import SlurmDesk as Desk
-from desk import launcher
+from desk import launcher, nothing_left
 from slurm_bed import SlurmBed, reason_to_skip
 
 pytestmark = pytest.mark.slurm
@@ -132,6 +133,27 @@ def test_a_job_script_of_several_components_is_one_session(uneven: Desk) -> None
     assert {name[-1]: row[:2] for name, row in answer["nodes"].items()} == {
         "1": [1, 0], "2": [1, 2], "3": [1, 0], "4": [1, 1],
     }  # fmt: skip
+
+
+def test_a_component_whose_srun_is_killed_is_lost_alone_and_nothing_stays(uneven: Desk) -> None:
+    uneven.script("waits.py", "import os, time; print(os.getpid(), os.getppid(), flush=True); time.sleep(120)")
+    step = ["-N1", "-c1", "-t5", "-w", "nid0001", ":", "-N1", "-c1", "-w", "nid0002"]
+    process = uneven.start("salloc", "-Q", *step, *launcher(), "--grace=1", "waits.py")
+    assert process.stdout is not None
+    _driver, launch = map(int, process.stdout.readline().split())
+    below = [int(pid) for pid in Path(f"/proc/{launch}/task/{launch}/children").read_text().split()]
+    sruns = [pid for pid in below if "--het-group=1" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    os.kill(sruns[0], signal.SIGKILL)
+    uneven.wait_status("the node is lost", lambda status: status["nodes_ready"] == 1, 20.0, newest(uneven))
+    assert process.poll() is None
+    os.kill(launch, signal.SIGTERM)
+    _, said = process.communicate(timeout=40)
+    assert process.returncode == 128 + signal.SIGTERM and "lost node 2 (nid0002)" in said
+    nothing_left(uneven)
+
+
+def newest(desk: Desk) -> int:
+    return max(int(path.name) for path in desk.jobs.iterdir() if path.name.isdigit())
 
 
 def test_ranks_over_components_are_numbered_through(uneven: Desk) -> None:

@@ -135,6 +135,7 @@ def test_output_goes_where_it_was_asked_to_and_names_can_have_spaces(desk: Desk)
 
 
 def test_all_that_is_written_until_the_end_comes_through(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     desk.script("talks.py", "for i in range(40000): print('line', i)")
     done = desk.launch("-N2", "-t5", "talks.py")
     assert done.returncode == 0, done.stderr
@@ -149,6 +150,7 @@ def test_setup_lines_and_variables_reach_the_script(desk: Desk) -> None:
 
 
 def test_ranks_have_torchruns_environment_in_the_order_of_the_nodes(desk: Desk) -> None:
+    need(desk.bed, "cheap")
     desk.script("rank.py", """
         import os, socket
         e = os.environ
@@ -453,6 +455,7 @@ def test_a_node_whose_processes_die_is_the_only_loss(desk: Desk, which: str) -> 
 
 
 def test_a_node_that_crashes_is_the_only_loss(desk: Desk) -> None:
+    need(desk.bed, "crash")
     desk.script("goes_on.py", """
         import time
         import hpc

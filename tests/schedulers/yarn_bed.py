@@ -54,6 +54,7 @@ CLIENTS = {
 #: Kept too, as HPC_TEST_SLOW=1 shows; a job costs seconds here.
 SLOW = {
     "cheap": "takes seconds, and depends on the scheduler least: HPC_TEST_SLOW=1 runs it",
+    "crash": "takes 40 s: HPC_TEST_SLOW=1 runs it",
     "first node": "takes 40 s: HPC_TEST_SLOW=1 runs it",
 }
 OPENS = (
@@ -140,6 +141,7 @@ class YarnBed:
         "order": "YARN gives a job its nodes in any order",
         "own script": "what runs in the containers is our own",
         "signal": "YARN cannot send SIGINT",
+        "ordinary user": "without Kerberos YARN runs all containers as its own user",
         "requeue": "a job of YARN's does not go back into the queue",
         "look": "YARN runs nothing more in a job that is there",
         **({} if os.environ.get("HPC_TEST_SLOW") else SLOW),

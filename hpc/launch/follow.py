@@ -273,8 +273,9 @@ class Follower:
             self.detach_at_s = time.monotonic() + SECOND_CHANCE_S
         elif phase in ("running", "suspended") and self.interrupts == 2:
             self.detach_at_s = None
-            self.line.note("SIGINT sent to the script; Ctrl-C again ends the job")
-            self.scheduler.signal(self.job_id, "INT")
+            reply = self.scheduler.signal(self.job_id, "INT")
+            said = "SIGINT sent to the script" if reply.ok else f"no SIGINT was sent: {reply.why}"
+            self.line.note(f"{said}; Ctrl-C again ends the job")
         else:
             self.detach_at_s = None
             self._cancel()

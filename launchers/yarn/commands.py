@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hpc.launchers.jobscript import setup_lines
 from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, StepVariables
 from hpc.launchers.units import memory_bytes
 from hpc.launchers.yarn.words import first_failure, reason_in_words
@@ -28,6 +29,7 @@ JOB = "HPC_YARN_JOB"
 HOSTS = "HPC_YARN_HOSTS"
 END = "HPC_YARN_END"  # seconds since 1970
 FOLDER = "HPC_YARN_FOLDER"
+RANK = "HPC_YARN_RANK"
 
 #: What it tells the node of every container: what was asked for. YARN tells a container of its memory and CPUs nothing.
 GRANT_ENV = {"cpus": ["HPC_YARN_CPUS"], "mem_mb": ["HPC_YARN_MEM_MB"], "gpus": ["HPC_YARN_GPUS"]}
@@ -52,7 +54,7 @@ LIMIT_MARGIN_S = 60.0
 TAG = "hpc"
 
 #: What says which container of whose application a process is. The application stays known.
-STRIP = StepVariables(names=(SHELL_ID, "JVM_PID", "LOCALIZATION_COUNTERS", "PRELAUNCH_OUT", "PRELAUNCH_ERR"))
+STRIP = StepVariables(names=(RANK, SHELL_ID, "JVM_PID", "LOCALIZATION_COUNTERS", "PRELAUNCH_OUT", "PRELAUNCH_ERR"))
 
 #: What each field of a request becomes; the limit is kept, and the output is opened, by the job itself.
 COLUMN: Mapping[str, str] = {
@@ -152,31 +154,27 @@ def unfit(path: str) -> str:
 def job_script(
     request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str], container: Sequence[str]
 ) -> str:
-    """The script that every container runs. In the first one its output is the job's; HOME is not a container's.
+    """The script that every container runs, twice: container.py runs it once more when the job's nodes are known.
 
-    exec: hpc-launch becomes the container's process, which gets YARN's signals.
+    exec: hpc-launch becomes the process that gets YARN's signals. HOME is not a container's.
     """
-    asked = resource_words(resources(request))
-    path = os.path.join(cwd, request.output or os.devnull).replace("'", "'\"'\"'")
-    output = "'" + re.sub(r"%[jAxu%]", lambda match: _PATTERNS[match.group()], path) + "'"
-    time_words = [f"--time={request.time:g}"] if request.time is not None else []
-    words = shlex.join([*container, f"--nodes={request.nodes[1]}", f"--resources={asked}", *time_words])
+    asked = [f"--nodes={request.nodes[1]}", f"--resources={resource_words(resources(request))}"]
+    asked += [f"--time={request.time:g}"] if request.time is not None else []
+    output = os.path.join(cwd, request.output or os.devnull)
+    asked += [f"--output={output}", f"--name={request.job_name or 'hpc'}"]
     lines = [
         "#!/bin/bash",
         "# Runs in every container of the job; the first of them runs hpc-launch.",
+        f'if [ -z "${JOB}" ]; then',
+        f'    exec {shlex.join([*container, *asked])} --folder="${{0%/*}}" -- /bin/bash "$0"',
+        "fi",
         "unset HOME; HOME=~; export HOME",
-        f"name={shlex.quote(request.job_name or 'hpc')}",
-        r"""job=application_$(sed -E 's/^container_(e[0-9]+_)?([0-9]+_[0-9]+)_.*/\2/' <<< "$CONTAINER_ID")""",
-        f'if [ "${SHELL_ID}" = 1 ]; then exec >> {output} 2>&1; fi',
         f"cd {shlex.quote(cwd)} || exit",
-        *setup,
-        f'exec {words} --folder="${{0%/*}}" -- {shlex.join(command)}',
+        *setup_lines(setup),
+        f'if [ "${RANK}" != 0 ]; then exec {shlex.join([*container, "--node"])}; fi',
+        f"exec {shlex.join(command)}",
     ]
     return "\n".join(lines) + "\n"
-
-
-#: Within single quotes of the shell.
-_PATTERNS = {"%j": "'\"$job\"'", "%A": "'\"$job\"'", "%x": "'\"$name\"'", "%u": "'\"$(id -un)\"'", "%%": "%"}
 
 
 def output_file(output: str, job_id: str, job_name: str, user: str) -> str:
@@ -220,8 +218,7 @@ def parse_app(app: Mapping[str, Any]) -> JobInfo:
     state = str(app.get("state", ""))
     diagnostics = " ".join(str(app.get("diagnostics") or "").split())
     running = int(app.get("runningContainers") or 0)
-    begun = float(app.get("progress") or 0) > 0  # the part of the containers that have ended: the master may be alone
-    waits = state == "RUNNING" and ((running <= 1 and not begun) or _outstanding(app) > 0)
+    waits = state == "RUNNING" and ((running <= 1 and not has_begun_to_end(app)) or _outstanding(app) > 0)
     phase: Phase = "ended" if state in _ENDED else "running" if state == "RUNNING" and not waits else "queued"
     ending, code = _ending(state, str(app.get("finalStatus", "")), diagnostics) if phase == "ended" else ("", 0)
     began_ms = int(app.get("launchTime") or 0)
@@ -240,6 +237,11 @@ def parse_app(app: Mapping[str, Any]) -> JobInfo:
         run_time_s=run_time_s,
         limit_s=None if left_s is None else run_time_s + left_s,
     )
+
+
+def has_begun_to_end(app: Mapping[str, Any]) -> bool:
+    """Whether containers have ended: their part is the application's progress."""
+    return float(app.get("progress") or 0) > 0
 
 
 def _left_s(app: Mapping[str, Any]) -> float | None:

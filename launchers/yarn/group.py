@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,8 +22,7 @@ class YarnGroup(DialInGroup):
         count = len(alloc.nodes) if nodes is None else nodes
         if count > len(alloc.nodes):
             raise ValueError(f"the allocation has {len(alloc.nodes)} nodes, not {count}")
-        self._folder = env.get(commands.FOLDER, ".")
-        super().__init__(count, os.path.join(self._folder, commands.JOIN_FILE), fork=fork)
+        super().__init__(count, os.path.join(env.get(commands.FOLDER, "."), commands.JOIN_FILE), fork=fork)
         self.alloc = alloc
         self.hosts = alloc.nodes[:count]
         self._end_s = float(env[commands.END]) if env.get(commands.END) else None
@@ -32,12 +30,6 @@ class YarnGroup(DialInGroup):
     def start_fields(self) -> dict[str, Any]:
         left_s = None if self._end_s is None else max(0.0, self._end_s - time.time())
         return {"grant_env": commands.GRANT_ENV, "time_left_s": left_s}
-
-    def close(self) -> None:
-        """What the containers wrote for each other is of no use any more."""
-        super().close()
-        if os.path.basename(self._folder) == self.alloc.job_id:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def host_of(self, rank: int) -> str | None:
         return self.hosts[rank]

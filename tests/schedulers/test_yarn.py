@@ -58,6 +58,14 @@ def test_a_job_outlives_its_master_and_does_not_run_twice(desk: Desk, yarn_whole
     nothing_left(desk)
 
 
+def test_a_job_that_fails_before_it_has_a_session_keeps_no_node(desk: Desk, yarn_whole: YarnBed) -> None:
+    desk.script("never.py", "")
+    done = desk.launch("-N2", "-t5", "--setup=false", "never.py")
+    assert done.returncode not in (0, 123), done.stderr
+    wait_for("the end of the application", lambda: yarn_whole.phase(desk.job_id()) == "ended", 20.0)
+    nothing_left(desk)
+
+
 def test_the_installed_client_says_the_same_as_rest(
     desk: Desk, yarn_whole: YarnBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ from hpc.launchers.scheduler import (
 
 @dataclass
 class FakeScheduler:
-    """`refusal`: what `submit` says instead of taking a job. `down`: it answers nothing.
+    """`refusal`: what `submit` says instead of taking a job. `down`: it answers nothing. `deaf`: it sends no signals.
 
     `story`: what happens, one step each time somebody asks about a job; the last step is repeated.
     """
@@ -49,6 +49,7 @@ class FakeScheduler:
     jobs: dict[str, JobInfo] = field(default_factory=dict)
     refusal: Diagnosis | None = None
     down: bool = False
+    deaf: bool = False
     story: list[Callable[[], object]] = field(default_factory=list)
     inquiries: int = 0
     signals: list[tuple[str, str]] = field(default_factory=list)
@@ -131,7 +132,7 @@ class FakeScheduler:
 
     def signal(self, job_id: str, name: str) -> Reply:
         self.signals.append((job_id, name))
-        return Reply(True)
+        return Reply(not self.deaf, why="fsig: no such signal" if self.deaf else "")
 
     def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
         words = ["/bin/sh", "-c", 'echo "$@"; exit 3', self.starts_with, job_id, host, *argv]

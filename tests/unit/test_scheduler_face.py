@@ -302,6 +302,17 @@ def test_the_second_ctrl_c_is_for_the_script(fake: FakeScheduler, job: JobDir) -
     assert fake.signals == [("1", "INT")]
 
 
+def test_a_signal_that_the_scheduler_cannot_send_is_told_of(
+    fake: FakeScheduler, job: JobDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says(job, "running")
+    fake.change("1", phase="running")
+    fake.deaf = True
+    fake.story = [interrupt, interrupt, lambda: says(job, "ended", exit_code=0) if fake.signals else None]
+    assert follower(job, terminal=True).follow() == 0
+    assert "no SIGINT was sent: fsig: no such signal; Ctrl-C again ends the job" in capsys.readouterr().err
+
+
 def test_a_terminal_that_closes_leaves_the_job_alone(fake: FakeScheduler, job: JobDir) -> None:
     fake.story = [lambda: interrupt(signal.SIGHUP), lambda: None]
     assert follower(job).follow() == 128 + signal.SIGHUP and fake.jobs["1"].phase == "queued"

@@ -159,29 +159,33 @@ def test_the_command_that_submits() -> None:
     assert "-placement_spec" not in commands.client_command("yarn", "j", "s", Request())
 
 
-@pytest.mark.parametrize("name", ["out", "it's", "$HOME `x`"])
-def test_the_job_script_in_the_first_container_and_in_another(tmp_path: Path, name: str) -> None:
-    """It is a shell's own business where its output goes, so a shell runs it."""
-    request = Request(nodes=(2, 2), time=90, job_name="a b", output=f"{tmp_path}/{name} %j-%x.txt")
+def test_the_job_script_runs_once_more_when_the_nodes_are_known(tmp_path: Path) -> None:
+    request = Request(nodes=(2, 2), time=90, job_name="a b", output="out of %j.txt")
     show = ["/bin/sh", "-c", 'echo "$HOME|$PWD|$A"; for word; do echo "$word"; done', "sh"]
-    text = commands.job_script(request, cwd="/usr", setup=["export A='b c'"], command=["cmd", "x y"], container=show)
-    (tmp_path / "my jobs").mkdir()
+    text = commands.job_script(request, cwd="/usr", setup=["A='b c'"], command=[*show, "run"], container=show)
     script = tmp_path / "my jobs" / "job.yarn"
-    script.write_text(text)
-    said = {}
-    for number in ("1", "2"):
-        env = {"YARN_SHELL_ID": number, "CONTAINER_ID": f"container_e7_12_0034_01_00000{number}", "HOME": "/home/"}
-        env["PATH"] = "/usr/bin:/bin"
+    script.parent.mkdir()
+    script.write_text(f"export A\n{text}")
+
+    def run(**env: str) -> list[str]:
+        env = {"HOME": "/home/", "PATH": "/usr/bin:/bin", **env}
         done = subprocess.run(["/bin/bash", script], env=env, capture_output=True, text=True, check=True, timeout=20)
-        said[number] = done.stdout
-    assert (
-        said["1"] == ""
-        and said["2"].splitlines() == (tmp_path / f"{name} application_12_0034-a b.txt").read_text().splitlines()
-    )
-    first, *rest = said["2"].splitlines()
-    assert first.split("|")[1:] == ["/usr", "b c"] and not first.startswith("/home/|")
-    asked = ["--nodes=2", "--resources=memory-mb=2048,vcores=1", "--time=90"]
-    assert rest == [*asked, f"--folder={tmp_path}/my jobs", "--", "cmd", "x y"]
+        return done.stdout.splitlines()
+
+    where, *words = run()
+    asked = [
+        "--nodes=2",
+        "--resources=memory-mb=2048,vcores=1",
+        "--time=90",
+        "--output=/usr/out of %j.txt",
+        "--name=a b",
+    ]
+    assert words == [*asked, f"--folder={script.parent}", "--", "/bin/bash", str(script)]
+    assert where.startswith("/home/|") and where.endswith("|")
+    for rank, last in (("0", "run"), ("1", "--node")):
+        where, *words = run(HPC_YARN_JOB="application_1_2", HPC_YARN_RANK=rank)
+        home, folder, setup = where.split("|")
+        assert home not in ("", "/home/") and (folder, setup, words) == ("/usr", "b c", [last])
     assert commands.output_file("%j-%x-%u%%.txt", "application_1_2", "n", "u") == "application_1_2-n-u%.txt"
 
 

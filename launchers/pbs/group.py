@@ -25,7 +25,7 @@ from hpc.launchers.pbs.commands import task_command, task_script
 from hpc.launchers.scheduler import Allocation, JobInfo
 
 GRANT_ENV = {"cpus": ["NCPUS"]}
-END_S = 10.0  # so long the tasks of a group that was killed may take to end
+END_S = 3.0  # so long the commands of tasks may take to end once their nodes have; that of a node that is gone does not
 #: Runs a command, and says on the shared pipe how it ended.
 _WATCH = '"$@"; echo "task $0 $?"'
 

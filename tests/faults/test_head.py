@@ -80,7 +80,7 @@ def test_what_is_asked_while_there_is_no_head_is_answered_by_the_next(heads):
         while not stop.is_set():
             key = b"%d-%d" % (which, asked[which])
             answers = [client.conversation.ask_head(question, 30.0).data for question in questions(key)]
-            if answers != [b"1", b"x", b"1"]:
+            if int(answers[0]) <= 0 or answers[1:] != [b"x", b"1"]:  # the first is the version of the key
                 wrong.append((key, answers))
             asked[which] += 1
 

@@ -85,6 +85,7 @@ class Run:
         self.kill_timer: LoopTimer | None = None
         self.cause: EndCause | Literal[""] = ""  # why the script was told to end
         self.interrupts = 0
+        self.stopped = 0  # the signal that came while a start failed
         self.lost_nodes: list[str] = []
         self.ready_s = 0.0  # from the start of this process until the nodes were ready
 
@@ -103,12 +104,11 @@ class Run:
                 self.status.clear()
                 code, why = errors.report(error), error.text()
             except Interrupted as stop:
-                why = f"signal {stop.signum} before the script was started"
-                cancelled = stop.signum == signal.SIGTERM and self.settings["job"]
-                code = errors.EXIT_CANCELLED if cancelled else 128 + stop.signum
+                code, why = self._stopped_early(stop.signum)
             except SessionError as error:
                 self.status.clear()
-                code, why = errors.report(self._start_error(error)), str(error)
+                told = self._start_error(error)  # nodes may have heard of the end of the job before we did
+                code, why = self._stopped_early(self.stopped) if self.stopped else (errors.report(told), str(error))
             finally:
                 self._stop_session()
                 self._finish(code, why)
@@ -173,6 +173,12 @@ class Run:
     def _has_started(self, session: Session) -> bool:
         self._show_starting(session)
         return session.state != "starting"
+
+    def _stopped_early(self, signum: int) -> tuple[int, str]:
+        """The exit code, and why there is no other."""
+        cancelled = signum == signal.SIGTERM and self.settings["job"]
+        why = f"signal {signum} before the script was started"
+        return errors.EXIT_CANCELLED if cancelled else 128 + signum, why
 
     def _interrupt(self, signum: int) -> None:
         """A signal before there is a script."""
@@ -423,11 +429,17 @@ class Run:
     def _age_s(self) -> float:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - self.began_s
 
+    def _note_stop(self, signum: int) -> None:
+        if signum in (signal.SIGINT, signal.SIGTERM):
+            self.stopped = self.stopped or signum
+
     def _start_error(self, error: SessionError) -> CliError:
         session = self.session
         if session is not None:
-            self.loop.on_signal = lambda signum: self._hurry(session, signum)
-            self.loop.until(lambda: session.state == "ended", time.monotonic() + LAST_WORDS_S)
+            self.loop.on_signal = self._note_stop
+            submitted = self.settings["job"] is not None
+            ended = (lambda: bool(self.stopped)) if submitted else (lambda: session.state == "ended")
+            self.loop.until(ended, time.monotonic() + LAST_WORDS_S)
         said = errors.unsaid(self.group.last_words if self.group is not None else (), str(error))
         lines = str(error).splitlines()
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0

@@ -38,9 +38,8 @@ from hpc.core.wire import (
     system_error,
 )
 
-#: Why the calls of an actor cannot be made again: reasons that Ray has no name for. The actor is not there, or it waits
-#: for the value itself.
-ACTOR_GONE, CIRCLE = "ACTOR_DIED", "ACTOR_WAITS_FOR_ITSELF"
+#: Why the calls of an actor cannot be made again where it has ended: Ray has no name for that.
+ACTOR_GONE = "ACTOR_DIED"
 
 
 class OutgoingCalls:
@@ -219,14 +218,11 @@ class OutgoingCalls:
             self.objects.let_go(client.actor)
         self.streams.seek(lost)
 
-    def no_again(self, rec: CallRec, reader: Address | None) -> tuple[str, str] | None:
-        """Why a finished call cannot be made again, as (reason, text). ``reader`` is the process that waits for what it
-        gives, where that is another one."""
+    def no_again(self, rec: CallRec) -> tuple[str, str] | None:
+        """Why a finished call cannot be made again, as (reason, text)."""
         client = rec.client
         if client.state == "dead" or client.actor not in self.entries or self.clients.get(client.actor) is not client:
             return ACTOR_GONE, f"the actor whose {rec.msg.method} made it has ended"
-        if client.state == "alive" and client.worker == reader:
-            return CIRCLE, f"the actor whose {rec.msg.method} made it needs it now: it would wait for itself"
         return None
 
     def again(self, rec: CallRec, charged: bool = True) -> None:

@@ -5,7 +5,8 @@ another kept one needs one of its values as an argument. Values that can be made
 Arguments that cannot are kept: small ones with the task, and what was put, or made by a task without retries, where it
 is. When the last copy of a value is lost the task runs again as a new attempt. Before it run the tasks that made its
 arguments, if their values are gone as well. Each time uses up one of its retries. A call runs again in its actor as
-that is then, if it still lives.
+that is then, if it still lives: behind all that the actor has been sent. So what runs there, and finds such a value
+lost, would wait for ever. It gets an error in place of the value, others get what is made again.
 
 After Wang et al., "Ownership", NSDI 2021; Zaharia et al., "Resilient Distributed Datasets", NSDI 2012.
 """
@@ -19,13 +20,15 @@ from hpc.core.owner.state import OwnerState
 from hpc.core.owner.streams import ItemStreams, item_id
 from hpc.core.owner.tables import CallRec, Entry, Origin, TaskRec
 from hpc.core.owner.tasks import Tasks
-from hpc.core.wire import INLINE, STORED, CopyLost, Free, FreeValues, Result, system_error
+from hpc.core.wire import INLINE, STORED, CopyLost, Free, FreeValues, ObjectValue, Result, system_error
 
 #: What the arguments of remembered tasks may take, in bytes; above that the oldest are forgotten.
 MAX_LINEAGE_BYTES = 1 << 30
 #: Why a value that is lost cannot be made again, by Ray's names of the reasons.
 BY_PUT, DISABLED = "OBJECT_UNRECONSTRUCTABLE_PUT", "OBJECT_UNRECONSTRUCTABLE_RETRIES_DISABLED"
 USED_UP, EVICTED = "OBJECT_UNRECONSTRUCTABLE_MAX_ATTEMPTS_EXCEEDED", "OBJECT_UNRECONSTRUCTABLE_LINEAGE_EVICTED"
+#: Why a reader does not get a value that is made again; Ray has no name for that.
+CIRCLE = "ACTOR_WAITS_FOR_ITSELF"
 #: What internal.free() leaves in place of a value.
 FREED = system_error("ObjectFreedError", "it was freed by internal.free()")
 
@@ -37,6 +40,7 @@ class Lineage:
         self, state: OwnerState, objects: Objects, streams: ItemStreams, tasks: Tasks, calls: OutgoingCalls
     ) -> None:
         self.objects, self.streams, self.tasks, self.calls = objects, streams, tasks, calls
+        self.addr = state.addr
         self.entries, self.origins, self.unfinished = state.entries, state.origins, state.unfinished
         self.send, self.unpinned = state.send, state.unpinned
         self.max_lineage_bytes = MAX_LINEAGE_BYTES
@@ -45,8 +49,6 @@ class Lineage:
         self.made_by: dict[bytes, Origin] = {}
         #: Stored values that have no origin although they were not put: why.
         self.without_origin: dict[bytes, str] = {}
-        #: The process that has just said that it could not read a value.
-        self._reader: Address | None = None
         #: Whether what is made again uses up a retry.
         self.charged = True
 
@@ -177,10 +179,42 @@ class Lineage:
             error = system_error("ObjectReconstructionFailedError", text, ident=entry.ident.hex(), reason=reason)
             self.objects.set_result(entry.ident, error)
 
+    def copies_lost(self, ident: bytes, nodes: list[int]) -> Result | None:
+        """This process could not read an object that it holds at the nodes where it should be. Returns an error for its
+        reader if that must not wait for the value."""
+        self.objects.copies_lost(ident, nodes)
+        return self._no_wait(ident, self.addr)
+
     def on_copy_lost(self, src: Address, msg: CopyLost) -> None:
-        self._reader = src
+        """A reader elsewhere could not. If it must not wait for the value it gets an error, and the value later."""
         self.objects.on_copy_lost(src, msg)
-        self._reader = None
+        error = self._no_wait(msg.ident, src)
+        if error is not None:
+            self.send(src, ObjectValue(msg.ident, error))
+
+    def _no_wait(self, ident: bytes, reader: Address) -> Result | None:
+        """An error if an object of ours that is made again needs a call to the actor in the process that reads it. The
+        call has no place before what runs there, whoever was the first to find the value lost."""
+        waiting, seen = [ident], set[bytes]()
+        while waiting:
+            needed = waiting.pop()
+            entry = self.entries.get(needed)
+            if entry is None or not entry.owned or entry.result is not None:
+                continue
+            origin = self.made_by.get(needed)
+            task = origin.rec.msg.task if origin is not None else self.streams.maker_of(needed)
+            rec = self.unfinished(task)
+            if rec is None or not rec.msg.attempt or task in seen:
+                continue
+            seen.add(task)
+            if isinstance(rec, CallRec) and rec.client.state == "alive" and rec.client.worker == reader:
+                text = (
+                    f"all copies are lost, and the call of {_name(rec)} that makes it again comes behind what the "
+                    "actor runs now, which needs it: it would wait for itself"
+                )
+                return system_error("ObjectReconstructionFailedError", text, ident=ident.hex(), reason=CIRCLE)
+            waiting += [*rec.msg.refs, *rec.holds]
+        return None
 
     def _rebuild(self, ident: bytes) -> tuple[str, str] | None:
         """Run the task again that made the object; what is in the way of that, as (reason, text), or None."""
@@ -235,7 +269,7 @@ class Lineage:
             if not rec.retries:
                 return USED_UP, f"the task {_name(rec)} that made it has no retries left"
             if isinstance(rec, CallRec):
-                problem = self.calls.no_again(rec, self._reader)
+                problem = self.calls.no_again(rec)
                 if problem is not None:
                     return problem
             plan[task] = origin

@@ -100,7 +100,7 @@ class Glances:
             nonlocal ended
             ended = True
             if failed.cause != "no_room" and bad in self.process.machine.state.entries:
-                self.process.machine.objects.copies_lost(bad, failed.lost)
+                self.process.machine.lineage.copies_lost(bad, failed.lost)
 
         def give_up() -> None:
             if coming is not None and not ended:

@@ -154,8 +154,12 @@ class Steps:
                 self.finish(job, [result if result.kind == SYSTEM else Result(ERROR, b"failed")])
 
         self.process.machine.objects.hold(ident)
-        self.process.machine.objects.copies_lost(ident, failed.lost)
-        self._wait([ident], made_anew)
+        error = self.process.machine.lineage.copies_lost(ident, failed.lost)
+        if error is None:
+            self._wait([ident], made_anew)
+        else:
+            self.submitter.drop([ident])
+            self.finish(job, [error])
 
     def _release(self, job: Job) -> None:
         """The views of a task end."""
@@ -321,7 +325,7 @@ class Steps:
                 job.values.append("ObjectStoreFullError")
                 self._get(job, idents[1:], then)
             else:
-                machine.objects.copies_lost(bad, failed.lost)
+                machine.lineage.copies_lost(bad, failed.lost)
                 self._get(job, idents, then)
 
         if result.kind == STORED:

@@ -31,6 +31,9 @@ class Expect:
     #: A worker of this world owns it, or runs it once at most: it is lost with that, but no worker ends by itself while
     #: it is held.
     kept_in: World | None = None
+    #: A call that needs a value of its own actor. When that is lost with a node of this world it is made again behind
+    #: the call.
+    behind_in: World | None = None
 
     def origins(self) -> Iterator[Expect]:
         """This and all that it was made of."""
@@ -44,7 +47,11 @@ class Expect:
 
     def excused(self) -> bool:
         """Whether an error is allowed."""
-        return any(one.may_fail or (one.kept_in is not None and one.kept_in.deaths) for one in self.origins())
+        return any(one._may_fail() for one in self.origins())
+
+    def _may_fail(self) -> bool:
+        kept, behind = self.kept_in, self.behind_in
+        return self.may_fail or (kept is not None and kept.deaths > 0) or (behind is not None and behind.nodes_died())
 
 
 @dataclass
@@ -259,6 +266,8 @@ class User:
         total = program.number + sum(one.total for one in deps)
         deps += actor.deps
         expect = Expect(total, program.fails or actor.may_fail(self.world.small), deps, actor=actor)
+        if any(one.actor is actor for dep in deps for one in dep.origins()):
+            expect.behind_in = self.world
         group = "group" if self.rng.random() < 0.15 else ""
         given = []
         if program.borrow == "keep":  # what nobody else holds is freed when the actor lets go of it, and not before
@@ -341,7 +350,7 @@ class User:
 
     def _ended_for_nothing(self, actor: bytes) -> bool:
         """Whether an actor has ended although each process in which it began lives, and all nodes do."""
-        if self.submitter.lives(actor) or not all(node.alive for node in self.world.nodes.values()):
+        if self.submitter.lives(actor) or self.world.nodes_died():
             return False
         return all(process.alive for process in self.world.hosts[actor])
 

@@ -154,6 +154,10 @@ class World:
         machine.join()
         self._flush_raylet(number)
 
+    def nodes_died(self) -> bool:
+        """Whether a node has died."""
+        return not all(node.alive for node in self.nodes.values())
+
     def new_driver(self, number: int, on_message: Callable[[Address, Message], None]) -> Process:
         """A driver on a node."""
         node = self.nodes[number]

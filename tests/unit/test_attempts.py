@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from hpc.core.ids import Address, raylet_of
+from hpc.core.ids import HEAD, Address, raylet_of
+from hpc.core.owner.lineage import CIRCLE
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.objects import FREE_BATCH
 from hpc.core.owner.report import report
+from hpc.core.owner.streams import item_id
 from hpc.core.owner.tables import Shape
+from hpc.core.passing import names_and_failure
 from hpc.core.resources import UNIT
 from hpc.core.wire import (
     ERROR,
     INLINE,
     STORED,
     STREAMING,
+    SYSTEM,
     Call,
     CopyLost,
     CreateActor,
     Done,
     Free,
+    GetObject,
     GivenBack,
     LeaseGrant,
     LeaseLost,
+    NodeDied,
+    ObjectValue,
     Result,
     Task,
     Yielded,
@@ -258,6 +266,105 @@ def test_an_actor_whose_given_value_is_lost_for_good_ends_with_that(owner):
     owner.tell(W3, CopyLost(given, [2]))
     owner.lose(owner.machine.state.actors[actor].lease.ident, W1, actor)
     assert owner.machine.state.actors[actor].state == "dead"
+
+
+def moved(owner):
+    """An actor in W2, and the value of a call that it made in W3 before."""
+    actor = owner.actor(W3)
+    made = owner.call(actor)
+    owner.stored(made, W3)
+    owner.lose(owner.machine.state.actors[actor].lease.ident, W3, actor)
+    owner.grant(W2, owner.actor_shape)
+    owner.tell(W2, Done(actor, 1, [NONE]))
+    assert owner.machine.state.clients[actor].worker == W2
+    return actor, made
+
+
+def reason(msg):
+    """The reason that a reader is told for an error."""
+    assert msg.result.kind == SYSTEM
+    return msgspec.msgpack.decode(names_and_failure(msg.result.data)[1])["reason"]
+
+
+@pytest.mark.parametrize("first", ["the node's death", "the reader"])
+def test_a_call_does_not_wait_for_one_that_is_made_again_behind_it_and_others_get_the_value(owner, first):
+    actor, made = moved(owner)
+    reader = owner.call(actor, refs=[made])
+    assert [msg.task for dst, msg in owner.sent(Call) if dst == W2] == [reader]
+    if first == "the node's death":
+        owner.tell(HEAD, NodeDied(3, "it died"))
+        assert [msg.task for dst, msg in owner.sent(Call) if dst == W2] == [made]  # behind the other
+    owner.tell(W2, CopyLost(made, [3]), GetObject(made))
+    owner.tell(W1, CopyLost(made, [3]), GetObject(made))
+    assert [(dst, reason(msg)) for dst, msg in owner.sent(ObjectValue)] == [(W2, CIRCLE)]
+    assert owner.machine.state.calls[made].sent and owner.machine.state.entries[made].result is None
+    owner.tell(W2, Done(reader, 0, [Result(ERROR, b"e")]))
+    owner.stored(made, W2, attempt=1)
+    assert [(dst, msg.result.nodes) for dst, msg in owner.sent(ObjectValue)] == [(W2, (2,)), (W1, (2,))]
+
+
+@pytest.mark.parametrize("first", ["the node's death", "the reader"])
+def test_a_call_does_not_wait_for_a_task_that_is_made_again_with_what_comes_behind_it(owner, first):
+    actor, made = moved(owner)
+    between = owner.submit(refs=[made])
+    owner.grant(W3)
+    owner.stored(between, W3)
+    owner.call(actor, refs=[between])
+    if first == "the node's death":
+        owner.tell(HEAD, NodeDied(3, "it died"))
+    else:
+        owner.tell(W1, CopyLost(made, [3]))
+    owner.sent(ObjectValue)
+    owner.tell(W2, CopyLost(between, [3]), GetObject(between))
+    assert [(dst, reason(msg)) for dst, msg in owner.sent(ObjectValue)] == [(W2, CIRCLE)]
+    owner.stored(made, W2, attempt=1)
+    assert owner.machine.state.tasks[between].unresolved == 0
+
+
+def test_a_call_does_not_wait_for_an_item_of_a_generator_that_is_tried_again_behind_it(owner):
+    machine, actor = owner.machine, owner.actor(W2)
+    made = machine.new_ids(100)
+    machine.calls.submit(Call(made, 0, actor, 0, 0, "m", b"", STREAMING), -1, [])
+    owner.tell(W2, Yielded(made, 0, 0, Result(STORED, b"", 9, (3,))))
+    item = item_id(made, 0)
+    machine.objects.hold(item)
+    owner.call(actor, refs=[item])
+    owner.tell(W2, Done(made, 0, [Result(ERROR, b"e")], retryable=True))
+    owner.tell(HEAD, NodeDied(3, "it died"))
+    assert machine.state.entries[item].result is None
+    owner.sent(ObjectValue)
+    owner.tell(W2, CopyLost(item, [3]), GetObject(item))
+    assert [(dst, reason(msg)) for dst, msg in owner.sent(ObjectValue)] == [(W2, CIRCLE)]
+    owner.tell(W2, Yielded(made, 1, 0, Result(STORED, b"", 9, (2,))))
+    assert [(dst, msg.result.nodes) for dst, msg in owner.sent(ObjectValue)] == [(W2, (2,))]
+
+
+def test_a_call_waits_for_what_is_made_again_elsewhere(owner):
+    given = owner.submit()
+    owner.grant(W3)
+    owner.stored(given, W3)
+    actor = owner.actor(W2)
+    owner.call(actor, refs=[given])
+    other = owner.actor(W1)
+    theirs = owner.call(other)
+    owner.stored(theirs, W3)
+    owner.tell(HEAD, NodeDied(3, "it died"))
+    owner.tell(W2, CopyLost(given, [3]), GetObject(given), CopyLost(theirs, [3]), GetObject(theirs))
+    assert not owner.sent(ObjectValue)
+
+
+def test_an_actor_does_not_wait_for_its_own_call_to_itself_that_is_made_again(owner):
+    """It is the owner of the value itself."""
+    actor = owner.actor(ME)
+    made = owner.call(actor)
+    owner.stored(made, W3)
+    owner.tell(HEAD, NodeDied(3, "it died"))
+    machine = owner.machine
+    machine.objects.hold(made)
+    error = machine.lineage.copies_lost(made, [3])
+    assert reason(ObjectValue(made, error)) == CIRCLE and machine.state.entries[made].result is None
+    owner.stored(made, ME, attempt=1)
+    assert machine.state.entries[made].result.nodes == (1,)
 
 
 # ---------------------------------------------------------------- errors that nobody got

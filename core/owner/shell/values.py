@@ -308,8 +308,8 @@ class Values:
         waiter = Waiter(1)
         with self._client.lock:
             entry = self.machine.objects.hold(ident)
-            self.machine.objects.copies_lost(ident, lost.nodes)
-            if entry.result is None:
+            error = self.machine.lineage.copies_lost(ident, lost.nodes)
+            if error is None and entry.result is None:
                 self.machine.objects.await_value(entry, waiter)
                 self.machine.leases.ask_exactly()
             else:
@@ -319,7 +319,7 @@ class Values:
         try:
             if not self._client.wait_for(waiter, seconds_until(until), for_others=True):
                 raise exceptions.GetTimeoutError(f"object {ident.hex()} was lost, and not there again in time")
-            result = entry.result
+            result = error or entry.result
             assert result is not None
             return result
         finally:

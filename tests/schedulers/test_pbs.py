@@ -20,10 +20,17 @@ SAVES = """
     import signal, sys, time
     import hpc
     hpc.init()
-    answer = hpc.remote(lambda: 41 + 1)
 
-    def save(signum, frame):
-        print("saved", hpc.get(answer.remote()), flush=True)
+    @hpc.remote
+    class Kept:
+        def answer(self):
+            return 42
+
+    kept = Kept.remote()
+    hpc.get(kept.answer.remote())
+
+    def save(signum, frame):  # calls of actors go on while the session drains
+        print("saved", hpc.get(kept.answer.remote()), flush=True)
         sys.exit(9)
 
     signal.signal(signal.SIGTERM, save)

@@ -43,6 +43,7 @@ class Session:
 
 server, other = Server.remote(), Server.remote()
 hpc.get([server.all.remote(), other.all.remote()])
+gc.disable()  # it comes when it is called, and not before
 Session("call", server.close.remote)
 Session("task", lambda name: close_it.remote(server, name))
 Session("kill", lambda name: hpc.kill(other))

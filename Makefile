@@ -8,11 +8,12 @@ BIN      := $(VENV)/bin
 INSTALL  := $(BIN)/python deps/install.py
 export PIP_ARGS NEWEST
 
-.PHONY: help demo test lint types bench docs constraints clean
+.PHONY: help demo test schedulers lint types bench docs constraints clean
 
 help:
 	@echo "make demo    install into $(VENV) and train a model on $(NODES) local nodes"
-	@echo "make test    install and run all tests that this machine can run"
+	@echo "make test    install and run all tests that this machine can run, but for the next"
+	@echo "make schedulers    the tests on real schedulers, started here: Slurm, PBS, YARN, as far as they are installed"
 	@echo "make lint types    ruff, import rules, mypy"
 	@echo "make bench   all figures, beside Ray, Dask, Parsl and concurrent.futures (QUICK=1: three minutes)"
 	@echo "make constraints    the newest versions become those that all of these install"
@@ -50,7 +51,10 @@ demo: $(VENV)/.demo
 	$(BIN)/hpc-launch --nodes $(NODES) examples/train_digits.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--ignore=tests/schedulers)
+
+schedulers: $(VENV)/.test
+	$(BIN)/python -m pytest tests/schedulers $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -59,6 +59,11 @@ def any_bed(request: pytest.FixtureRequest) -> Bed:
     return request.getfixturevalue(f"{request.param}_whole")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_leaks_of_module() -> None:
+    """Look for no leaks: beds are made in the middle of a module and live on; each test and the run's end do look."""
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_site_scheduler() -> None:
     """A real job around the tests must not be taken for ours."""

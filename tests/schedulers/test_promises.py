@@ -109,8 +109,9 @@ def test_output_state_and_exit_code_come_back(desk: Desk) -> None:
     assert done.returncode == 7, done.stderr
     assert re.fullmatch(r"ran on \w+ \['7', '--nodes'\]\n", done.stdout)
     assert re.search(r"^queued +\w*\d+", done.stderr, re.M) and "ended     exit code 7" in done.stderr
-    files = {p.name for p in (desk.jobs / "1").iterdir()}
-    assert files >= {"driver.log", "events.jsonl", "job.json", "status.json"} and len(files) == 5
+    job = desk.jobs / "1"
+    wait_for("the last process to put its folder away", lambda: len(list(job.iterdir())) == 5, 10.0)
+    assert {p.name for p in job.iterdir()} >= {"driver.log", "events.jsonl", "job.json", "status.json"}
     nothing_left(desk)
 
 

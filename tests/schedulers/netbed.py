@@ -94,6 +94,11 @@ def end_processes(pids: Sequence[tuple[int, int | None]], grace_s: float) -> Non
             time.sleep(0.02)
 
 
+def _links() -> list[str]:
+    """The network interfaces of this machine."""
+    return os.listdir("/sys/class/net")
+
+
 def _ip(*args: str, batch: str | None = None) -> str:
     command = ["ip", *args] if batch is None else ["ip", *args, "-batch", "-"]
     done = subprocess.run(command, input=batch, capture_output=True, text=True, timeout=60)
@@ -222,6 +227,8 @@ class NetBed:
 
     def _wire(self) -> None:
         bridge = f"{PREFIX}{self.slot}"
+        # The kernel takes links away some time after their namespace; a bed of this slot may have ended just now.
+        wait_for("the links before to go", lambda: not any(n.startswith(f"{bridge}v") for n in _links()), 20.0)
         lines = [f"link add {bridge} type bridge", f"addr add {self.gateway}/24 dev {bridge}", f"link set {bridge} up"]
         for i, name in enumerate(self.names, 1):
             space = self._space(name)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from table_in_page import main
+
 from hpc import templates
 from hpc.settings import sites
 
-TARGET = Path(__file__).with_name("sites.md")
-BEGIN, END = "<!-- begin: written by docs/generate_sites.py -->", "<!-- end -->"
 NOWHERE = Path("/nonexistent")
 
 
@@ -28,23 +28,5 @@ def rows() -> list[str]:
     return lines
 
 
-def page(old: str) -> str:
-    """docs/sites.md with the table as it is now."""
-    before, _, rest = old.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"docs/sites.md has no place for the table: {BEGIN} ... {END}")
-    return "\n".join([before + BEGIN, "", *rows(), "", END]) + after
-
-
-def main() -> int:
-    old = TARGET.read_text()
-    new = page(old)
-    if "--check" in sys.argv:
-        return int(old != new)
-    TARGET.write_text(new)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("sites.md", "generate_sites.py", rows))

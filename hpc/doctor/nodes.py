@@ -26,6 +26,11 @@ SLOW_LINK_BYTES_PER_S = 50e6
 SKEW_S = 0.5
 
 
+def environment() -> dict[str, str]:
+    """What has to be the same in the driver and on all nodes."""
+    return {"python": f"{platform.python_version()} {sys.executable}", "version": hpc.__version__}
+
+
 def look(token: str, interface: str | None, tmpdir: str | None) -> dict[str, Any]:
     """One node about itself. token: a file that the driver has made in the folder of jobs."""
     checks = machine.checks(interface)
@@ -33,11 +38,9 @@ def look(token: str, interface: str | None, tmpdir: str | None) -> dict[str, Any
     return {
         "host": platform.node(),
         "findings": [finding.row() for finding in run(checks)],
-        "python": f"{platform.python_version()} {sys.executable}",
-        "version": hpc.__version__,
+        **environment(),
         "sees_token": Path(token).exists() if token else None,
         "gpus": len(hpc.get_gpu_ids()),
-        "kernel": platform.release(),
     }
 
 
@@ -125,7 +128,7 @@ def examine(token: str, interface: str | None, tmpdir: str | None) -> list[Findi
         for row, node, place in zip(hpc.get(looks), nodes, places, strict=True)
     ]
     _name_apart(rows)
-    here = {"python": f"{platform.python_version()} {sys.executable}", "version": hpc.__version__}
+    here = environment()
     found = [Finding(**{**finding, "node": row["host"]}) for row in rows for finding in row["findings"]]
     for node, row in zip(nodes, rows, strict=True):
         granted = int(node["Resources"].get("GPU", 0))

@@ -272,9 +272,10 @@ def _parse_component(line: str) -> JobInfo | None:
 
 def _standing(state: str, reason: str, nodes: Sequence[str], batch_host: str) -> tuple[Phase, Ending, str]:
     """Where a job is, how it ended, and why. The node that runs the script leaves the job's nodes when it fails; a job
-    with --no-kill goes on without it, to its time limit. [seen on 22.05]"""
+    with --no-kill goes on without it, to its time limit. Of a job that completes only the nodes that are not done yet
+    are listed: there its absence says nothing. [seen on 22.05]"""
     phase, ending = phase_of(state)
-    if phase != "queued" and nodes and batch_host and batch_host not in nodes:
+    if phase != "queued" and state != "COMPLETING" and nodes and batch_host and batch_host not in nodes:
         return phase, "lost", f"its first node, {batch_host}, where its script ran, has failed"
     return phase, ending, reason_in_words(reason)
 

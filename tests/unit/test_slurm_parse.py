@@ -236,6 +236,16 @@ def test_a_running_job() -> None:
     assert job.time_left_s == 235
 
 
+@pytest.mark.parametrize(("state", "ending"), [("RUNNING", "lost"), ("COMPLETING", "")])
+def test_a_first_node_that_is_not_listed_has_failed_unless_the_job_completes(state: str, ending: str) -> None:
+    """Of a job that completes Slurm lists the nodes that are not done yet."""
+    shown = RUNNING.replace("nid[0002-0003]", "nid0003").replace("JobState=RUNNING", f"JobState={state}")
+    job = slurm.parse_job(shown)
+    assert job is not None and (job.phase, job.ending) == ("running", ending)
+    listed = slurm.parse_list(f"11|{state}|None|4:00|nid0003|nid0002\n")
+    assert listed["11"].ending == ending
+
+
 def test_a_pending_job_without_an_estimate() -> None:
     job = slurm.parse_job(PENDING)
     assert job is not None and job.phase == "queued"

@@ -181,6 +181,8 @@ class NetBed:
     look_up: bool = False
     #: Whether there is an ordinary user, known where the names are, who is the one at the login node.
     user: bool = False
+    #: What of the scratch folder nodes do not share: each has an empty folder there, and in /var/tmp.
+    unshared: Sequence[str] = ()
     slot: int = -1
     scratch: Path = Path()
     daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -281,6 +283,10 @@ class NetBed:
         """The command line that runs `argv` on the node `name`."""
         renamed = 'hostname "$0" && exec "$@"'
         argv = self.login(argv, root=True)
+        if self.unshared:
+            places = [*(f"{self.scratch}/{name}" for name in self.unshared), "/var/tmp"]
+            mounts = " && ".join(f"mount -t tmpfs -o mode=1777 tmpfs {place}" for place in places)
+            argv = ["unshare", "--mount", "bash", "-c", f'{mounts} && exec "$@"', "bash", *argv]
         return [
             "nsenter", f"--net=/run/netns/{self._space(name)}", "unshare", "--uts", "bash", "-c", renamed, name, *argv
         ]  # fmt: skip

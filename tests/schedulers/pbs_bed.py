@@ -19,16 +19,15 @@ import copy
 import json
 import os
 import pwd
-import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bed import MadeBed, by_hand
 from netbed import USER, BedError, NetBed, missing, wait_for
 
 PLACES = ("/opt/pbs", "/opt/openpbs", "/usr/local/pbs", "/usr/pbs")
@@ -93,7 +92,7 @@ def reason_to_skip() -> str | None:
 
 
 @dataclass
-class PbsBed:
+class PbsBed(MadeBed):
     """`with PbsBed() as bed:`: `bed.env` is the login node's environment, `bed.run(...)` runs a command there."""
 
     scheduler: ClassVar[str] = "pbs"
@@ -110,33 +109,16 @@ class PbsBed:
     cpus: int = 2
     gpus: int = 0
     queue: str = "workq"
-    net: NetBed = field(init=False)
+    shared: bool = True  # whether nodes see the home and the work folder of the login node
     hosts: list[str] = field(init=False)
-    env: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.hosts = [f"px{i}" for i in range(1, self.nodes + 1)]
-        self.net = NetBed([*self.hosts, ASIDE, SERVER], look_up=True, user=True)
+        unshared = () if self.shared else ("work", "home")
+        self.net = NetBed([*self.hosts, ASIDE, SERVER], look_up=True, user=True, unshared=unshared)
 
-    @property
-    def scratch(self) -> Path:
-        return self.net.scratch
-
-    def __enter__(self) -> PbsBed:
-        why = reason_to_skip()
-        if why:
-            raise BedError(why)
-        self.net.__enter__()
-        try:
-            self._configure()
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def why_not(self) -> str | None:
+        return reason_to_skip()
 
     # -------------------------------------------------------------- making it
 
@@ -149,8 +131,6 @@ class PbsBed:
         return path
 
     def _configure(self) -> None:
-        (self.scratch / "work").mkdir()
-        (self.scratch / "work").chmod(0o1777)
         conf = self._conf("server.conf", "server", SERVER=1, SCHED=1, COMM=1)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PBS_")}
         path = f"{find_exec()}/bin:{kept.get('PATH', '')}:/usr/sbin:/sbin"  # before what shadows it (Torque wrappers)
@@ -194,7 +174,7 @@ class PbsBed:
             self._daemon(SERVER, [f"{sbin}/{name}", "-N"], server)
         for host in (*self.hosts, ASIDE):
             self._daemon(host, [f"{sbin}/pbs_mom", "-N"], self._conf(f"{host}.conf", host, MOM=1))
-        self._await("the PBS server", lambda: self.run(["qstat", "-B"]).returncode == 0, 30)
+        self.await_("the PBS server", lambda: self.run(["qstat", "-B"]).returncode == 0, 30)
         nodes = "".join(f"create node {host}\n" for host in self.hosts)
         if self.gpus:
             nodes += "".join(f"set node {host} resources_available.ngpus = {self.gpus}\n" for host in self.hosts)
@@ -203,38 +183,6 @@ class PbsBed:
         resources.write_text(resources.read_text().replace('resources: "ncpus,', 'resources: "ngpus, ncpus,'))
         self._on_server(f"qmgr < {self.net.private}/settings")
         self.wait_idle(60)
-
-    def _await(self, what: str, check: Any, timeout_s: float) -> None:
-        def look() -> bool:
-            self.net.check_daemons()
-            return bool(check())
-
-        wait_for(what, look, timeout_s, 0.1)
-
-    # -------------------------------------------------------------- using it
-
-    def run(
-        self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the "login node"."""
-        argv = shlex.split(argv) if isinstance(argv, str) else list(argv)
-        env = {**self.env, **more.pop("env", {})}
-        done = subprocess.run(
-            self.login(argv), env=env, cwd=more.pop("cwd", self.scratch / "work"), capture_output=True, text=True,
-            errors="replace", timeout=timeout_s, stdin=subprocess.DEVNULL, **more,
-        )  # fmt: skip
-        if check and done.returncode != 0:
-            raise BedError(f"{shlex.join(argv)} ended with {done.returncode}: {done.stderr[-2000:]}")
-        return done
-
-    def login(self, argv: Sequence[str]) -> list[str]:
-        return self.net.login(argv)
-
-    def as_user(self) -> dict[str, Any]:
-        return {}
-
-    def pids(self, host: str) -> list[int]:
-        return self.net.pids(host)
 
     def job(self, job_id: str) -> dict[str, Any]:
         """All that qstat says of a job, {} when it knows none."""
@@ -325,7 +273,7 @@ class PbsBed:
                 found.get(host, {}).get("state") == "free" and not found[host].get("jobs") for host in self.hosts
             )
 
-        self._await("every PBS node free", idle, timeout_s)
+        self.await_("every PBS node free", idle, timeout_s)
 
     def cancel_all(self, timeout_s: float = 30.0) -> None:
         left = self.jobs()
@@ -343,18 +291,7 @@ class PbsBed:
 
 
 def main() -> int:
-    command = sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:]
-    why = reason_to_skip()
-    if why:
-        print(why, file=sys.stderr)
-        return 77
-    started = time.monotonic()
-    with PbsBed() as bed:
-        print(f"PBS bed: {bed.nodes} nodes free after {time.monotonic() - started:.2f} s", file=sys.stderr)
-        try:
-            return subprocess.run(bed.login(command or ["bash"]), env=bed.env).returncode
-        except KeyboardInterrupt:
-            return 130
+    return by_hand(PbsBed, __doc__, {"nodes": 4, "cpus": 2, "gpus": 0})
 
 
 if __name__ == "__main__":

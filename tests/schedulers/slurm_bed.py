@@ -13,22 +13,20 @@ folder. Rejected: the daemons' ordinary folders and ports (collide with a real i
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import secrets
-import shlex
 import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from bed import MadeBed, by_hand
 from netbed import BedError, NetBed, missing, wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "salloc", "squeue", "scontrol", "sinfo", "scancel")
@@ -82,10 +80,11 @@ PartitionName=closed Nodes=ALL MaxTime=1:00:00 State=DOWN
 
 
 @dataclass
-class SlurmBed:
+class SlurmBed(MadeBed):
     """`with SlurmBed() as bed:`: `bed.env` is the login node's environment, `bed.run(...)` runs a command there."""
 
     scheduler: ClassVar[str] = "slurm"
+    look_s: ClassVar[float] = 0.02
     daemons: ClassVar[frozenset[str]] = frozenset({"slurmd", "slurmstepd"})
     shortest_s: ClassVar[int] = 60
     may_run_twice: ClassVar[Sequence[str]] = ("--submit-arg=--requeue",)
@@ -104,43 +103,23 @@ class SlurmBed:
     enforce_limits: bool = True  # whether sbatch refuses what a partition cannot give; Slurm's default is not to
     slurmd_timeout_s: int = 20
     prefix: str = "nid"  # of the nodes' names, which cgroups have too: beds that use them need names of their own
-    net: NetBed = field(init=False)
-    env: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.net = NetBed([f"{self.prefix}{i:04d}" for i in range(1, self.nodes + 1)])
 
     @property
-    def scratch(self) -> Path:
-        return self.net.scratch
-
-    @property
     def hosts(self) -> list[str]:
         return self.net.names
 
-    def __enter__(self) -> SlurmBed:
-        why = missing(PROGRAMS)
-        if why:
-            raise BedError(f"no Slurm test bed: {why}")
-        self.net.__enter__()
-        try:
-            self._configure()
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def why_not(self) -> str | None:
+        return reason_to_skip()
 
     # -------------------------------------------------------------- making it
 
     def _configure(self) -> None:
         root = self.scratch
-        for name in ("munge", "state", "spool", "work"):
+        for name in ("munge", "state", "spool"):
             (root / name).mkdir()
-        (root / "work").chmod(0o1777)
         key = root / "munge" / "key"
         key.touch(0o600)
         key.write_bytes(secrets.token_bytes(128))
@@ -165,7 +144,7 @@ class SlurmBed:
             (root / "gres.conf").write_text("".join(f"NodeName={h} Name=gpu File={f}\n" for h, f in lines))
         conf = CONF.format(
             cluster=f"bed{self.net.slot}",
-            control_host=self._control_host(), control_addr=self.net.gateway, port=_free_port(self.net.gateway),
+            control_host=self.control_host, control_addr=self.net.gateway, port=_free_port(self.net.gateway),
             root=root, cpus=self.cpus, mem_mb=self.mem_mb, first=",".join(self.hosts[:2]),
             slurmd_timeout_s=self.slurmd_timeout_s, enforce="ALL" if self.enforce_limits else "NO",
             job_submit="JobSubmitPlugins=require_timelimit" if self.require_time else "",
@@ -181,27 +160,17 @@ class SlurmBed:
         gres = f" Gres=gpu:{gpus}" if gpus else ""
         return f"NodeName={host} NodeAddr={self.net.address(host)}{size}{gres}"
 
-    def _control_host(self) -> str:
-        return f"bed{self.net.slot}-ctl"
-
     def _start(self) -> None:
         root, munge = self.scratch, self.scratch / "munge"
         argv = ["munged", "--foreground", f"--key-file={munge}/key", f"--socket={munge}/socket"]
         argv += [f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"]
-        self.net.daemon(argv, None, self._control_host(), self.env)
-        self._await("munge's socket", (munge / "socket").exists, 10)
+        self.net.daemon(argv, None, self.control_host, self.env)
+        self.await_("munge's socket", (munge / "socket").exists, 10)
         conf = str(root / "slurm.conf")
-        self.net.daemon(["slurmctld", "-D", "-c", "-f", conf], None, self._control_host(), self.env)
+        self.net.daemon(["slurmctld", "-D", "-c", "-f", conf], None, self.control_host, self.env)
         for host in self.hosts:
             self.start_slurmd(host)
         self.wait_idle(30)
-
-    def _await(self, what: str, check: Any, timeout_s: float) -> None:
-        def look() -> bool:
-            self.net.check_daemons()
-            return bool(check())
-
-        wait_for(what, look, timeout_s)
 
     def start_slurmd(self, host: str) -> None:
         (self.scratch / "spool" / host).mkdir(exist_ok=True)
@@ -223,20 +192,6 @@ class SlurmBed:
 
     # -------------------------------------------------------------- using it
 
-    def run(
-        self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the "login node"."""
-        argv = shlex.split(argv) if isinstance(argv, str) else list(argv)
-        env = {**self.env, **more.pop("env", {})}
-        done = subprocess.run(
-            argv, env=env, cwd=more.pop("cwd", self.scratch / "work"), capture_output=True, text=True,
-            timeout=timeout_s, stdin=subprocess.DEVNULL, **more,
-        )  # fmt: skip
-        if check and done.returncode != 0:
-            raise BedError(f"{shlex.join(argv)} ended with {done.returncode}: {done.stderr[-2000:]}")
-        return done
-
     def on_node(self, host: str, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` on a compute node, outside of any job (as ssh would)."""
         return self.net.inside(host, argv)
@@ -249,7 +204,7 @@ class SlurmBed:
             states = dict(line.split() for line in out.stdout.splitlines())
             return out.returncode == 0 and len(states) == self.nodes and set(states.values()) == {"idle"}
 
-        self._await("every Slurm node idle", idle, timeout_s)
+        self.await_("every Slurm node idle", idle, timeout_s)
 
     def jobs(self) -> list[str]:
         """Ids of jobs that are pending, running or completing."""
@@ -270,15 +225,6 @@ class SlurmBed:
         return self.job_field(job, "JobState")
 
     # -------------------------------------------------------------- what the promises ask (bed.py)
-
-    def login(self, argv: Sequence[str]) -> list[str]:
-        return list(argv)
-
-    def as_user(self) -> dict[str, Any]:
-        return {}
-
-    def pids(self, host: str) -> list[int]:
-        return self.net.pids(host)
 
     def submit(self, script: Path, nodes: int, out: Path) -> str:
         command = ["sbatch", "--parsable", f"-N{nodes}", f"-c{self.cpus}", "-t5", "-o", str(out), str(script)]
@@ -367,26 +313,7 @@ def reason_to_skip() -> str | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--cpus", type=int, default=2)
-    parser.add_argument("--mem-mb", type=int, default=2000)
-    parser.add_argument("--gpus", type=int, default=0, help="pretended GPUs per node")
-    parser.add_argument("--require-time", action="store_true", help="refuse jobs without --time")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD ARGS...")
-    args = parser.parse_args()
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    why = reason_to_skip()
-    if why:
-        print(why, file=sys.stderr)
-        return 77
-    started = time.monotonic()
-    with SlurmBed(args.nodes, args.cpus, args.mem_mb, args.gpus, require_time=args.require_time) as bed:
-        print(f"slurm bed: {args.nodes} nodes idle after {time.monotonic() - started:.2f} s", file=sys.stderr)
-        try:
-            return subprocess.run(command or ["bash"], env=bed.env).returncode
-        except KeyboardInterrupt:
-            return 130
+    return by_hand(SlurmBed, __doc__, {"nodes": 4, "cpus": 2, "mem_mb": 2000, "gpus": 0})
 
 
 if __name__ == "__main__":

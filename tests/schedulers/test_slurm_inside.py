@@ -13,33 +13,12 @@ import pytest
 from desk import SlurmDesk as Desk
 from desk import launcher, nothing_left
 from netbed import wait_for
+from programs import HOSTS, PLAIN
 
 pytestmark = pytest.mark.slurm
 
 ROOT = Path(__file__).resolve().parents[2]
 
-HOSTS = """
-    import json, os, socket, sys, time
-    import hpc as ray
-
-    ray.init()
-
-    @ray.remote
-    def host():
-        time.sleep(0.1)
-        return socket.gethostname()
-
-    seen = set()
-    end = time.monotonic() + 20
-    while len(seen) < int(sys.argv[1]) and time.monotonic() < end:
-        seen |= set(ray.get([host.remote() for _ in range(16)]))
-    print(json.dumps({"hosts": sorted(seen), "cpus": ray.cluster_resources()["CPU"], "here": socket.gethostname()}))
-"""
-PLAIN = """
-    import os, sys
-    print("ran on", os.uname().nodename, sys.argv[1:], flush=True)
-    sys.exit(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
-"""
 WAITS = """
     import os, signal, sys, time
     print("driver", os.getpid(), flush=True)
@@ -72,7 +51,7 @@ def test_in_an_sbatch_script_the_driver_runs_on_the_first_node(desk: Desk) -> No
     done = batch(desk, 4, [*launcher(), "hosts.py", "4"])
     said = answer(done.stdout)
     assert done.returncode == 0, done.stdout
-    assert said == {"hosts": desk.bed.hosts, "cpus": 8.0, "here": "nid0001"}
+    assert said == {"hosts": desk.bed.hosts, "nodes": desk.bed.hosts, "cpus": 8.0, "here": "nid0001"}
     assert "running   4 nodes, 8 CPUs ready" in done.stdout
 
 

@@ -13,7 +13,6 @@ machine's /etc/hosts (other beds would be in it: Java reads a hosts file of its 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -23,7 +22,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +31,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from xml.sax.saxutils import escape
 
+from bed import MadeBed, by_hand
 from netbed import BedError, NetBed, missing, wait_for
 
 MASTER_MB = 512
@@ -130,7 +129,7 @@ def site(properties: Mapping[str, object]) -> str:
 
 
 @dataclass
-class YarnBed:
+class YarnBed(MadeBed):
     """`with YarnBed() as bed:`: `bed.env` is the environment of the machine with the client, `bed.run(...)` uses it."""
 
     scheduler: ClassVar[str] = "yarn"
@@ -151,17 +150,13 @@ class YarnBed:
     cpus: int = 4
     mem_mb: int = 4096
     gpus: int = 2
+    shared: bool = True  # whether nodes see the work folder of the machine with the client
     constraints: bool = True  # whether containers can be kept apart; Hadoop's default is not to
-    net: NetBed = field(init=False)
-    env: dict[str, str] = field(init=False, default_factory=dict)
     lib: Path = field(init=False, default_factory=Path)
 
     def __post_init__(self) -> None:
-        self.net = NetBed([f"yn{i:02d}" for i in range(1, self.nodes + 1)])
-
-    @property
-    def scratch(self) -> Path:
-        return self.net.scratch
+        names = [f"yn{i:02d}" for i in range(1, self.nodes + 1)]
+        self.net = NetBed(names, unshared=() if self.shared else ("work",))
 
     @property
     def hosts(self) -> list[str]:
@@ -176,32 +171,18 @@ class YarnBed:
     def rest(self) -> str:
         return f"http://{self.net.gateway}:8088"
 
-    def __enter__(self) -> YarnBed:
-        why = missing(PROGRAMS)
-        if why:
-            raise BedError(f"no YARN test bed: {why}")
-        self.lib = jars()
-        self.net.__enter__()
-        try:
-            self._configure()
-            self._start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def why_not(self) -> str | None:
+        return reason_to_skip()
 
     # -------------------------------------------------------------- making it
 
     def _configure(self) -> None:
+        self.lib = jars()
         root = self.scratch
-        (root / "work").mkdir()
-        (root / "work").chmod(0o1777)
         addresses = [(self.net.address(host), host) for host in self.hosts]
-        known = [("127.0.0.1", "localhost"), (self.net.gateway, self._control_host()), *addresses]
+        known = [("127.0.0.1", "localhost"), (self.net.gateway, self.control_host), *addresses]
         (root / "hosts").write_text("".join(f"{address} {name}\n" for address, name in known))
+        (root / "dfs").mkdir(mode=0o777)  # stands for a file system of Hadoop's
         home = root / "hadoop"
         for name in ("bin", "etc/hadoop", "share/hadoop/yarn"):
             (home / name).mkdir(parents=True)
@@ -226,9 +207,6 @@ class YarnBed:
             "PATH": f"{home}/bin:{kept.get('PATH', '')}",
             "JAVA_HOME": java_home(),
         }
-
-    def _control_host(self) -> str:
-        return f"bed{self.net.slot}-ctl"
 
     def _conf(self, folder: Path, own: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -268,8 +246,10 @@ class YarnBed:
         return [f"-Xmx{heap_mb}m", *QUICK, f"-Djdk.net.hosts.file={self.scratch}/hosts"]
 
     def _java(self, heap_mb: int, conf: Path) -> list[str]:
-        opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENS]
-        return ["java", *self._java_options(heap_mb), *opens, "-cp", f"{conf}:{self.lib}/*"]
+        return ["java", *self._java_options(heap_mb), *self._opens(), "-cp", f"{conf}:{self.lib}/*"]
+
+    def _opens(self) -> list[str]:
+        return [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENS]
 
     def _yarn_command(self, home: Path) -> str:
         """What the installed `yarn` does: the client's class with the site's configuration. Its home is our own."""
@@ -277,26 +257,21 @@ class YarnBed:
             f"  {word}) class={name};{'' if word == 'jar' else f' set -- {word} $@;'} ;;"
             for word, name in CLIENTS.items()
         )
-        java = shlex.join([*self._java(160, home / "etc/hadoop"), f"-Duser.home={self.scratch}/work"])
+        conf = '"${HADOOP_CONF_DIR:-' + f"{home}/etc/hadoop" + '}"'
+        java = shlex.join([*self._java_options(160), *self._opens(), f"-Duser.home={self.scratch}/dfs"])
+        java += f" -cp {conf}:{shlex.quote(f'{self.lib}/*')}"
         return (
             f'#!/bin/bash\nword=$1; shift\ncase $word in\n{cases}\n  version) echo "Hadoop {VERSION}"; exit 0 ;;\n'
-            f'  *) echo "yarn: $word is not in this bed" >&2; exit 1 ;;\nesac\nexec {java} "$class" "$@"\n'
+            f'  *) echo "yarn: $word is not in this bed" >&2; exit 1 ;;\nesac\nexec java {java} "$class" "$@"\n'
         )
 
     def _start(self) -> None:
         env = {**self.env, "HADOOP_CONF_DIR": str(self.scratch / "hadoop/etc/hadoop")}
         manager = [*self._java(256, self.scratch / "hadoop/etc/hadoop"), RESOURCE_MANAGER]
-        self.net.daemon(manager, None, self._control_host(), env)
+        self.net.daemon(manager, None, self.control_host, env)
         for host in self.hosts:
             self.start_node(host)
-        self._await("every YARN node running", lambda: len(self.running_nodes()) == self.nodes, READY_S)
-
-    def _await(self, what: str, check: Any, timeout_s: float) -> None:
-        def look() -> bool:
-            self.net.check_daemons()
-            return bool(check())
-
-        wait_for(what, look, timeout_s, 0.1)
+        self.await_("every YARN node running", lambda: len(self.running_nodes()) == self.nodes, READY_S)
 
     def start_node(self, host: str) -> None:
         conf = self.scratch / f"nm-{host}" / "conf"
@@ -327,20 +302,6 @@ class YarnBed:
         found = (self.ask("/nodes").get("nodes") or {}).get("node") or []
         return sorted(str(node["nodeHostName"]) for node in found if node["state"] == "RUNNING")
 
-    def run(
-        self, argv: Sequence[str] | str, *, timeout_s: float = 60.0, check: bool = False, **more: Any
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the machine with the client."""
-        argv = shlex.split(argv) if isinstance(argv, str) else list(argv)
-        env = {**self.env, **more.pop("env", {})}
-        done = subprocess.run(
-            argv, env=env, cwd=more.pop("cwd", self.scratch / "work"), capture_output=True, text=True,
-            timeout=timeout_s, stdin=subprocess.DEVNULL, **more,
-        )  # fmt: skip
-        if check and done.returncode != 0:
-            raise BedError(f"{shlex.join(argv)} ended with {done.returncode}: {done.stderr[-2000:]}")
-        return done
-
     def app(self, job: str) -> dict[str, Any]:
         return dict(self.ask(f"/apps/{job}").get("app") or {})
 
@@ -353,15 +314,6 @@ class YarnBed:
         return int((self.ask("/metrics").get("clusterMetrics") or {}).get("containersAllocated", 0))
 
     # -------------------------------------------------------------- what the promises ask (bed.py)
-
-    def login(self, argv: Sequence[str]) -> list[str]:
-        return list(argv)
-
-    def as_user(self) -> dict[str, Any]:
-        return {}
-
-    def pids(self, host: str) -> list[int]:
-        return self.net.pids(host)
 
     def submit(self, script: Path, nodes: int, out: Path) -> str:
         raise NotImplementedError(self.lacks["own script"])
@@ -419,7 +371,7 @@ class YarnBed:
 
     def repair(self, host: str) -> None:
         self.net.power_on(host)
-        self._await(f"{host} running", lambda: len(self.running_nodes()) == self.nodes, READY_S)
+        self.await_(f"{host} running", lambda: len(self.running_nodes()) == self.nodes, READY_S)
 
     @contextmanager
     def full(self) -> Iterator[None]:
@@ -474,25 +426,7 @@ def reason_to_skip() -> str | None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--cpus", type=int, default=4)
-    parser.add_argument("--mem-mb", type=int, default=4096)
-    parser.add_argument("--gpus", type=int, default=2, help="pretended GPUs per node")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="-- CMD ARGS...")
-    args = parser.parse_args()
-    command = args.command[1:] if args.command[:1] == ["--"] else args.command
-    why = reason_to_skip()
-    if why:
-        print(why, file=sys.stderr)
-        return 77
-    started = time.monotonic()
-    with YarnBed(args.nodes, args.cpus, args.mem_mb, args.gpus) as bed:
-        print(f"yarn bed: {args.nodes} nodes running after {time.monotonic() - started:.2f} s", file=sys.stderr)
-        try:
-            return subprocess.run(command or ["bash"], env=bed.env, cwd=bed.scratch / "work").returncode
-        except KeyboardInterrupt:
-            return 130
+    return by_hand(YarnBed, __doc__, {"nodes": 3, "cpus": 4, "mem_mb": 4096, "gpus": 2})
 
 
 if __name__ == "__main__":

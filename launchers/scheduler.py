@@ -151,6 +151,22 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """When a job would start, as far as its scheduler tells.
+
+    start_s: seconds since 1970; None: it does not tell, and `why` says so in words, with what else is known. cpus,
+    gpus: what the whole job would be given, 0 where that is not told. free: how many nodes that have what each node of
+    the job asks for have it free at this moment; None where nobody has looked.
+    """
+
+    start_s: float | None = None
+    why: str = ""
+    cpus: int = 0
+    gpus: int = 0
+    free: int | None = None
+
+
+@dataclass(frozen=True)
 class Reply:
     """What became of an order. `unknown`: the scheduler has no such job (any more)."""
 
@@ -271,6 +287,12 @@ class Scheduler(NodeSource, Protocol):
 
     def estimate(self, command: Sequence[str], request: Request) -> str:
         """Run a `submission` with `estimate`: when the job would start, in words. Refused like `submit`."""
+
+    def forecast(self, script: str, request: Request) -> Forecast:
+        """When a job with the script in that file would start, and what it would be given. Nothing is submitted.
+
+        Refused where it would not be taken, or when nobody answered.
+        """
 
     def inquire(self, job_id: str, *, position: bool) -> Inquiry:
         """Ask about one job, and where it waits for its place in the queue, too, without waiting for the answer."""

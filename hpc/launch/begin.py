@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def begin(settings: Settings) -> int:
     """Launch the script of the settings; returns the exit code. Raises CliError."""
-    if settings.script is None:
+    if settings.script is None and not settings["estimate"]:
         raise CliError("USAGE", "no script was given", fix="hpc-launch [options] SCRIPT [ARGS ...]")
     try:
         place = find_place(wanted=settings["scheduler"])
@@ -34,6 +34,11 @@ def begin(settings: Settings) -> int:
     if place.kind != "local" and settings["step_arg"] and not place.scheduler.starts_with:
         what = f"--step-arg means nothing here: {place.scheduler.title} starts the nodes with the job"
         raise CliError("USAGE", what, where=settings.origin("step_arg"))
+    if settings["estimate"]:
+        from hpc.launch import estimate
+
+        estimate.check(settings)
+        return estimate.estimate(settings, place)
     for text in check_place(settings, place):
         errors.note(text)
     if settings["dry_run"] or (settings["test_only"] and place.kind != "login"):

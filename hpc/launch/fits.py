@@ -19,7 +19,7 @@ from hpc.settings.options import REQUESTED, TABLE, Settings
 IN_ALLOCATION: tuple[str, ...] = ("nodes",)
 ON_LOCAL_NODES = ("nodes", "gpus_per_node", "cpus_per_task", "mem")
 #: Nobody expects anything of these where nothing is submitted.
-QUIET = ("poll_interval", "test_only")
+QUIET = ("poll_interval", "test_only", "estimate")
 
 
 def check_place(settings: Settings, place: Place) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from hpc.launch import jobdir
 from hpc.launch.chain import Link
 from hpc.launch.work import command
+from hpc.launchers.jobscript import module_lines
 from hpc.launchers.registry import SCHEDULERS, Place
 from hpc.launchers.run import shown
 from hpc.launchers.scheduler import Request, Scheduler
@@ -57,10 +58,12 @@ def job_name(settings: Settings) -> str:
 
 def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link | None = None) -> Plan:
     """The submission of these settings, with the job's folder `folder`; link: which job of a chain it is."""
-    command(settings.script, settings.args, module=settings["module"])  # a missing script is found here, not in the job
-    _check_asked(settings, scheduler)
+    command(
+        settings.script, settings.args, module=settings["as_module"]
+    )  # a missing script is found here, not in the job
+    check_asked(settings, scheduler)
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
-    request = replace(request_of(settings), job_name=job_name(settings), output=str(log))
+    request = replace(request_for(settings), output=str(log))
     inner = [*launcher(), f"--job={folder}", *pass_on(settings), *_warned(settings)]
     if link is not None:
         states = [] if settings["state_dir"] else [f"--state-dir={link.states}"]
@@ -68,7 +71,8 @@ def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link
         if link.number > 1:
             request = replace(request, dependency=f"afterany:{link.ids()[link.number - 2]}")
     inner += script_words(settings)
-    text = scheduler.script(request, cwd=os.getcwd(), setup=settings["setup"], command=inner)
+    setup = [*module_lines(settings["module"], purge=settings["module_purge"]), *settings["setup"]]
+    text = scheduler.script(request, cwd=os.getcwd(), setup=setup, command=inner)
     script = folder / scheduler.script_name
     submit = scheduler.submission(str(script), request, estimate=settings["test_only"])
     return Plan(folder, request, script, text, Path(os.path.abspath(log)), tuple(submit))
@@ -80,7 +84,12 @@ def _warned(settings: Settings) -> list[str]:
     return [f"--drain-signal={wanted.group(1).upper()}"] if wanted and not settings.given("drain_signal") else []
 
 
-def _check_asked(settings: Settings, scheduler: Scheduler) -> None:
+def request_for(settings: Settings) -> Request:
+    """What a scheduler is asked for, with a name."""
+    return replace(request_of(settings), job_name=job_name(settings))
+
+
+def check_asked(settings: Settings, scheduler: Scheduler) -> None:
     """What a scheduler has no word for cannot be asked of it."""
     for name in REQUESTED:
         wanted = settings.given(name) and settings[name] is not False
@@ -149,7 +158,7 @@ def show(settings: Settings, place: Place) -> str:
 
 
 def _content(settings: Settings, place: Place) -> dict[str, Any]:
-    driver = command(settings.script, settings.args, module=settings["module"])
+    driver = command(settings.script, settings.args, module=settings["as_module"])
     content: dict[str, Any] = {
         "place": place.kind,
         "options": {n: {"value": v, "origin": o} for n, v, o in origins(settings)},

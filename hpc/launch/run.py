@@ -18,6 +18,7 @@ from typing import Any, Literal
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
 from hpc.launch.jobdir import JobDir
 from hpc.launch.limit import keep_time
+from hpc.launch.modules import load_modules
 from hpc.launch.report import Reporter
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.work import Driver, Ranks, command
@@ -70,7 +71,7 @@ class Run:
         self.status = StatusLine(quiet=settings["quiet"] or submitted)
         self.reporter = Reporter(self.status, job)
         self.verbose: bool = settings["verbose"]
-        self.argv = command(settings.script, settings.args, module=settings["module"])
+        self.argv = command(settings.script, settings.args, module=settings["as_module"])
         self.ranks: int | None = settings["ranks_per_node"]
         self.session: Session | None = None
         self.loop: SessionLoop
@@ -117,6 +118,8 @@ class Run:
     def _run(self) -> int:
         settings = self.settings
         os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
+        if not settings["job"]:  # a job script has loaded them
+            load_modules(settings["module"], purge=settings["module_purge"])
         count = node_count(settings, self.place)
         base_dir = settings["tmpdir"]
         group = make_group(self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir)

@@ -16,7 +16,7 @@ from typing import Any
 from hpc.launch.jobdir import JobDir
 from hpc.launch.status_line import line
 from hpc.launchers.hostnames import compress_nodes
-from hpc.launchers.jobscript import FAILED
+from hpc.launchers.jobscript import FAILED, MODULE_FAILED
 from hpc.launchers.scheduler import JobInfo
 from hpc.settings import errors
 from hpc.settings.errors import CliError
@@ -63,7 +63,7 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
     setup = "" if has_begun(status) else _setup_failure(job)
     if setup:
         error = CliError("SETUP", f"job {job_id} ended before the script was started", why=setup)
-        return _failed(error, "a line of --setup failed")
+        return _failed(error, "a module or a line of --setup failed")
     if not has_begun(status):
         shared = compress_nodes(info.nodes) or "the nodes"
         error = CliError(
@@ -79,12 +79,13 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
 
 
 def _setup_failure(job: JobDir) -> str:
-    """What the job script said of a line of --setup, "" if nothing."""
+    """What the job script said of a module, or a line of --setup, "" if nothing."""
     try:
         lines = Path(str(job.job().get("log", ""))).read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((said.removeprefix("hpc: ") for said in reversed(lines) if said.startswith(FAILED)), "")
+    failures = (said for said in reversed(lines) if said.startswith((FAILED, MODULE_FAILED)))
+    return next((said.removeprefix("hpc: ") for said in failures), "")
 
 
 def _failed(error: CliError, words: str) -> Verdict:

@@ -43,6 +43,7 @@ class Option:
     default: Any = None
     metavar: str = ""
     repeat: bool = False
+    adds: bool = False  # what the user says comes after what the site profile says, not in its place
     scope: Literal["submit", "run", "both"] = "both"
     configurable: bool = True
     hidden: bool = False
@@ -118,10 +119,14 @@ TABLE: tuple[Option, ...] = (
          "read and change them (docs/security.md)", default=True, scope="run"),
     _run("ranks_per_node", "--ranks-per-node", "count", "R",
          "run the script R times on each node, with torchrun's environment, instead of once as a driver", scope="run"),
-    _run("module", "-m --module", "switch", "", "SCRIPT is the name of a module, as in python -m", default=False,
+    _run("as_module", "-m --as-module", "switch", "", "SCRIPT is the name of a module, as in python -m", default=False,
          scope="run", configurable=False),
     _run("env", "--env", "env", "KEY[=VALUE]",
          "set a variable for the script and the workers; may be repeated", repeat=True, scope="run"),
+    _run("module", "--module", "text", "NAME",
+         "an environment module to load ahead of all else, after those of the site profile; may be repeated",
+         repeat=True, adds=True),
+    _run("module_purge", "--module-purge", "switch", "", "unload all modules ahead of that", default=False),
     _run("setup", "--setup", "text", "CMD",
          "a line for the job script ahead of ours (module load ...); may be repeated", repeat=True, scope="submit"),
     _run("step_arg", "--step-arg", "text", "RAW", f"an argument for our one {STARTERS} as it is; may be repeated",
@@ -150,6 +155,9 @@ TABLE: tuple[Option, ...] = (
     _show("detach", "--detach", "print the job's id and leave, instead of following it", scope="submit"),
     _show("dry_run", "--dry-run", "print what would be submitted and run, and where each value came from"),
     _show("test_only", "--test-only", "like --dry-run, with the scheduler's estimate of the start", scope="submit"),
+    _show("estimate", "--estimate",
+          "when the job would start, what it would cost, and which smaller one would start earlier; submits nothing",
+          scope="submit"),
     _show("json", "--json", "machine-readable answers on stdout"),
     _show("quiet", "-Q --quiet", "no status lines; errors only", configurable=True, scope="both"),
     _show("verbose", "-v --verbose", "show what the nodes and the scheduler say", configurable=True, scope="both"),
@@ -308,6 +316,7 @@ def load(argv: Sequence[str], env: Mapping[str, str] | None = None, *, submits: 
         files.append(_of_site(site, given, env, files, submits))
     values = resolve(given, env, [(f.where, f.launch) for f in files])
     if site is not None:
+        _add_to_site(values, site.where, files[-1].launch)
         values["site"] = Value(f"{site.name}/{site.kind}" if site.kind else site.name, site.where)
     runtime: dict[str, Any] = {}
     for f in reversed(files):
@@ -320,6 +329,15 @@ def load(argv: Sequence[str], env: Mapping[str, str] | None = None, *, submits: 
     except ValueError as error:
         raise CliError("CONFIG", "an option of the runtime has a wrong value", why=str(error)) from None
     return Settings(values, words[0] if words else None, words[1:], runtime)
+
+
+def _add_to_site(values: dict[str, Value], where: str, of_site: Mapping[str, Any]) -> None:
+    """Options that add to those of the site profile come after them."""
+    for option in TABLE:
+        key = next((k for k in of_site if option.adds and k.replace("-", "_") == option.name), None)
+        if key is not None and values[option.name].origin != where:
+            first, own = _from_toml(option, of_site[key], where), values[option.name]
+            values[option.name] = Value([*first, *own.value], f"{where}, then {own.origin}")
 
 
 def _wanted_site(given: Mapping[str, Any], env: Mapping[str, str], files: Sequence[ConfigFile]) -> str | None:
@@ -357,13 +375,17 @@ def runtime_config(settings: Settings) -> dict[str, Any]:
     return found
 
 
+#: What a job knows without being told, or does in its script.
+_NOT_PASSED_ON = ("scheduler", "site", "job_dir", "dry_run", "json", "module", "module_purge")
+
+
 def pass_on(settings: Settings) -> list[str]:
     """The flags for the hpc-launch inside the job: what was set, from whatever source, and matters there."""
     words: list[str] = []
     for option in TABLE:
         if option.hidden or option.scope == "submit" or not settings.given(option.name):
             continue
-        if option.name in ("scheduler", "site", "job_dir", "dry_run", "json") or option.name in REQUESTED:
+        if option.name in _NOT_PASSED_ON or option.name in REQUESTED:
             continue
         value = settings[option.name]
         if option.is_switch:

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from hpc.launchers.jobscript import setup_lines
 from hpc.launchers.pbs.words import exit_in_words, reason_in_words
 from hpc.launchers.scheduler import (
     Allocation,
@@ -309,7 +310,10 @@ def _walltime(seconds: float) -> str:
 def job_script(*, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
     """The job script, as a login shell for what the site has in its profiles (modules). It ends in exec: bash runs its
     traps only after its foreground child, so signals must reach hpc-launch itself."""
-    return "\n".join(["#!/bin/bash -l", f"cd {shlex.quote(cwd)}", *setup, f"exec {shlex.join(command)}"]) + "\n"
+    return (
+        "\n".join(["#!/bin/bash -l", f"cd {shlex.quote(cwd)}", *setup_lines(setup), f"exec {shlex.join(command)}"])
+        + "\n"
+    )
 
 
 def qsub_command(qsub: str, script: str, request: Request) -> list[str]:
@@ -338,6 +342,60 @@ def signal_command(job_id: str, name: str) -> list[str]:
 def output_file(output: str, job_id: str) -> str:
     """The file of --output: PBS knows one pattern, which only its server fills."""
     return output.replace("^array_index^", job_id.partition("[")[2].partition("]")[0])
+
+
+def nodes_command() -> list[str]:
+    return ["pbsnodes", "-a"]
+
+
+def parse_nodes(out: str) -> list[dict[str, str]]:
+    """The nodes of such a list: a name at the beginning of a line, then lines `     name = value`."""
+    found: list[dict[str, str]] = []
+    for line in out.splitlines():
+        if line and not line[0].isspace():
+            found.append({"name": line.strip()})
+        elif " = " in line and found:
+            name, _, value = line.strip().partition(" = ")
+            found[-1][name] = value
+    return found
+
+
+def free_nodes(request: Request, nodes: Sequence[Mapping[str, str]]) -> int:
+    """How many nodes have what is asked of each free. Nodes of a queue are for it alone, and it has no other ones."""
+    bound = [node for node in nodes if node.get("queue") and node["queue"] == request.partition]
+    usable = bound or [node for node in nodes if not node.get("queue")]
+    asked = {
+        "ncpus": request.cpus_per_task or 1,
+        "ngpus": int((request.gpus_per_node or "").rpartition(":")[2] or 0),
+        "mem": memory_bytes(request.mem) >> 10 if request.mem else 0,
+    }
+    return sum(node.get("state") == "free" and _has_free(node, asked, request.exclusive) for node in usable)
+
+
+def _has_free(node: Mapping[str, str], asked: Mapping[str, int], whole: bool) -> bool:
+    def amount(kind: str, name: str) -> int:
+        text = node.get(f"resources_{kind}.{name}", "")
+        return (_kilobytes(text) if name == "mem" else _number(text)) or 0
+
+    enough = all(amount("available", name) - amount("assigned", name) >= value for name, value in asked.items())
+    return enough and not (whole and any(amount("assigned", name) for name in asked))
+
+
+def waiting_command(queue: str | None) -> list[str]:
+    """The jobs of a queue with the starts that the scheduler expects of them, where it does that (-T)."""
+    return ["qstat", "-T", "-w", *([queue] if queue else [])]
+
+
+def waiting_in_words(out: str) -> str:
+    """`3 jobs wait there, and ...`; "" where none does."""
+    rows = [line.split() for line in out.splitlines() if re.match(r"\d+(\[\d*\])?\.", line)]
+    starts = [" ".join(row[10:]) for row in rows if len(row) > 10 and row[9] == "Q"]
+    if not starts:
+        return ""
+    many = "1 job waits" if len(starts) == 1 else f"{len(starts)} jobs wait"
+    told = [start for start in starts if start != "--"]
+    last = f"the start that PBS expects of the last of them is {told[-1]}" if told else "PBS expects no start of any"
+    return f"{many} there, and {last}"
 
 
 def queues_command() -> list[str]:

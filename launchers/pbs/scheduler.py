@@ -26,6 +26,7 @@ from hpc.launchers.scheduler import (
     Allocation,
     Command,
     Diagnosis,
+    Forecast,
     JobInfo,
     JobNews,
     NoAnswer,
@@ -112,6 +113,24 @@ class Pbs:
         """PBS has no question for that: a job must be in the queue."""
         self._check(command[0])
         return "PBS estimates the start of jobs that are in its queue only"
+
+    def forecast(self, script: str, request: Request) -> Forecast:
+        """PBS plans the starts of jobs in its queue only: what is free, and what waits there, is all that it tells."""
+        self._check(_program("qsub", os.environ))
+        asked = run_command(_located(commands.nodes_command()), timeout_s=QUEUES_TIMEOUT_S, env=_questions_env())
+        if not asked.ok:
+            what = "PBS's server does not answer"
+            raise Refused(Diagnosis("SCHEDULER-DOWN", what, why=asked.why()))
+        nodes = commands.parse_nodes(asked.out)
+        waiting = run_command(
+            _located(commands.waiting_command(request.partition)), timeout_s=QUEUES_TIMEOUT_S, env=_questions_env()
+        )  # fmt: skip
+        more = commands.waiting_in_words(waiting.out) if waiting.ok else ""
+        why = "; ".join(filter(None, ["the scheduler tells no start of a job that is not in its queue", more]))
+        most, gpus = request.nodes[1], (request.gpus_per_node or "").rpartition(":")[2]
+        return Forecast(
+            None, why, (request.cpus_per_task or 1) * most, int(gpus or 0) * most, commands.free_nodes(request, nodes)
+        )
 
     def _check(self, qsub: str) -> None:
         """A qsub that is found by its name alone may be anybody's. Refused."""

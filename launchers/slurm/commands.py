@@ -13,10 +13,21 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from hpc.launchers.hostnames import expand_nodes
 from hpc.launchers.jobscript import setup_lines
-from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, Share, StepVariables
+from hpc.launchers.scheduler import (
+    Allocation,
+    BadAllocation,
+    Ending,
+    Forecast,
+    JobInfo,
+    Phase,
+    Request,
+    Share,
+    StepVariables,
+)  # fmt: skip
 from hpc.launchers.slurm.parts import Alike
 from hpc.launchers.slurm.words import reason_in_words
 from hpc.launchers.units import clock_text, parse_clock
@@ -413,6 +424,31 @@ def parse_test_only(err: str) -> str | None:
     """The estimate of `sbatch --test-only` (on stderr, exit code 0): `Job 8 to start at ...`, None if not there."""
     match = re.search(r"Job \d+ (to start at .*)", err)
     return match.group(1) if match else None
+
+
+def parse_forecast(err: str) -> Forecast:
+    """The same as data: `Job 8 to start at 2026-11-21T03:54:03 using 4 processors on nodes ...`; the time is local."""
+    match = re.search(r"Job \d+ to start at (\d+-\d+-\d+T\d+:\d+:\d+)(?: using (\d+) processors)?", err)
+    if match is None:
+        return Forecast(why="Slurm does not tell: it has made no plan for such a job yet")
+    return Forecast(datetime.fromisoformat(match.group(1)).timestamp(), cpus=int(match.group(2) or 0))
+
+
+def waiting_command(partition: str | None) -> list[str]:
+    """The jobs that wait, with the starts that Slurm expects of them."""
+    where = [f"--partition={partition}"] if partition else []
+    return ["squeue", "-h", "--start", "--states=PENDING", *where, "-o", "%i|%S"]
+
+
+def waiting_in_words(out: str) -> str:
+    """`3 jobs wait, and the last of them is expected to start at ...`; "" where none does."""
+    rows = [line.split("|") for line in out.splitlines() if "|" in line]
+    starts = sorted(row[1] for row in rows if re.fullmatch(r"\d+-\d+-\d+T\d+:\d+:\d+", row[1]))
+    if not rows:
+        return ""
+    many = "1 job waits" if len(rows) == 1 else f"{len(rows)} jobs wait"
+    last = f"the last start that Slurm expects of them is {starts[-1].replace('T', ' ')}" if starts else ""
+    return f"{many} there, and {last or 'Slurm has not planned their starts yet'}"
 
 
 def cancel_command(job_id: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +18,7 @@ from hpc.launchers.scheduler import (
     Allocation,
     Command,
     Diagnosis,
+    Forecast,
     JobInfo,
     JobNews,
     NoAnswer,
@@ -111,6 +113,24 @@ class Slurm:
     def estimate(self, command: Sequence[str], request: Request) -> str:
         answer = self._hand_in(command, request)
         return commands.parse_test_only(answer.err) or answer.why()
+
+    def forecast(self, script: str, request: Request) -> Forecast:
+        answer = self._hand_in(self.submission(script, request, estimate=True), request)
+        found = commands.parse_forecast(answer.err)
+        waiting = run_command(commands.waiting_command(request.partition), env=_questions_env())
+        more = commands.waiting_in_words(waiting.out) if waiting.ok else ""
+        return replace(
+            found, gpus=self._gpus(request), why="; ".join(filter(None, [found.why, more]))
+        )  # fmt: skip
+
+    def _gpus(self, request: Request) -> int:
+        """The GPUs that the whole job would have: those that are asked for, and with --exclusive all of its nodes."""
+        asked = words.gpus_of(request)
+        if asked or not request.exclusive:
+            return asked
+        answer = run_command(words.partitions_command(), timeout_s=PARTITIONS_TIMEOUT_S, env=_questions_env())
+        there = words.parse_partitions(answer.out) if answer.ok else []
+        return words.gpus_of_nodes(request, there)
 
     def _hand_in(self, command: Sequence[str], request: Request) -> CommandAnswer:
         answer = run_command(command, timeout_s=SUBMIT_TIMEOUT_S)

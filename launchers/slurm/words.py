@@ -139,6 +139,19 @@ def _gpus_of_each(request: Request) -> int:
     return int(count) if count.isdigit() else 0
 
 
+def gpus_of(request: Request) -> int:
+    """The GPUs that the whole job asks for."""
+    whole = (request.gpus or "").rpartition(":")[2]
+    return int(whole) if whole.isdigit() else _gpus_of_each(request) * request.nodes[1]
+
+
+def gpus_of_nodes(request: Request, partitions: Sequence[Partition]) -> int:
+    """The GPUs of that many whole nodes of the partition."""
+    each = max((p.gpus for p in partitions if p.name == request.partition or (p.default and not request.partition)),
+               default=0)  # fmt: skip
+    return each * request.nodes[1]
+
+
 def _mem_mb(request: Request) -> int:
     return memory_bytes(request.mem) // 2**20 if request.mem else 0
 

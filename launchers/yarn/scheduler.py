@@ -19,6 +19,7 @@ from hpc.launchers.scheduler import (
     Allocation,
     Command,
     Diagnosis,
+    Forecast,
     JobInfo,
     JobNews,
     NoAnswer,
@@ -120,6 +121,22 @@ class Yarn:
     def estimate(self, command: Sequence[str], request: Request) -> str:
         self._check(command, request)
         return "YARN makes none; nothing in this request is more than the cluster has"
+
+    def forecast(self, script: str, request: Request) -> Forecast:
+        """YARN plans no starts: how much is free, and how full the queue is, is all that it tells."""
+        self._check(self.submission(script, request), request)
+        asked = commands.resources(request)
+        manager = _manager()
+        try:
+            free = words.free_nodes(asked, words.parse_free(manager.get(words.NODES_PATH)))
+            queue = words.queue_in_words(manager.get(words.QUEUES_PATH), request.partition)
+        except NoAnswer as silence:
+            raise Refused(
+                Diagnosis("SCHEDULER-DOWN", "the ResourceManager does not answer", why=str(silence))
+            ) from None
+        most = request.nodes[1]
+        why = "; ".join(filter(None, ["the scheduler does not tell when a job would start", queue]))
+        return Forecast(None, why, asked["vcores"] * most, asked.get("yarn.io/gpu", 0) * most, free)
 
     def _check(self, command: Sequence[str], request: Request) -> None:
         """What the client would take though it can never run, or would run with less. Refused."""

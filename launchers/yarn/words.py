@@ -50,6 +50,41 @@ def parse_nodes(answer: Mapping[str, Any]) -> list[dict[str, int]]:
     return found
 
 
+def parse_free(answer: Mapping[str, Any]) -> list[dict[str, int]]:
+    """What each node that runs has free."""
+    found = []
+    for node in (answer.get("nodes") or {}).get("node") or []:
+        infos = ((node.get("availableResource") or {}).get("resourceInformations") or {}).get("resourceInformation")
+        row = {str(info["name"]): int(info.get("value") or 0) for info in infos or [] if info.get("name")}
+        row |= {"memory-mb": int(node.get("availMemoryMB") or 0), "vcores": int(node.get("availableVirtualCores") or 0)}
+        found.append(row)
+    return found
+
+
+def free_nodes(asked: Mapping[str, int], free: Sequence[Mapping[str, int]]) -> int:
+    """How many nodes have what is asked of each of them free."""
+    return sum(all(node.get(name, 0) >= value for name, value in asked.items()) for node in free)
+
+
+def queue_in_words(answer: Mapping[str, Any], wanted: str | None) -> str:
+    """How full the queue is, by the ResourceManager's own figures; "" where it has none."""
+    name = (wanted or "default").rpartition(".")[2]
+
+    def walk(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if row.get("queueName") == name and not row.get("queues"):
+            return row
+        found = (walk(each) for each in (row.get("queues") or {}).get("queue") or [])
+        return next((each for each in found if each is not None), None)
+
+    row = walk((answer.get("scheduler") or {}).get("schedulerInfo") or {})
+    if row is None or "absoluteUsedCapacity" not in row:
+        return ""
+    used, most = float(row["absoluteUsedCapacity"]), float(row.get("absoluteMaxCapacity") or 100.0)
+    waiting = int(row.get("numPendingApplications") or 0)
+    many = f"{waiting} application{'' if waiting == 1 else 's'} wait{'s' if waiting == 1 else ''}"
+    return f"queue {name} uses {used:.0f}% of the cluster and may use {most:.0f}%; {many}"
+
+
 def parse_queues(answer: Mapping[str, Any]) -> list[Queue]:
     """The queues that have none below them (CapacityScheduler; of another scheduler nothing is known)."""
     found: list[Queue] = []

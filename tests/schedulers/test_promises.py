@@ -313,6 +313,28 @@ def test_what_can_never_run_is_said(desk: Desk, options: list[str]) -> None:
     assert process.returncode == (120 if "error[" in said else 121), said + err
 
 
+# ---------------------------------------------------------------- before submitting
+
+
+def test_an_estimate_says_when_and_at_what_cost_or_that_it_is_not_told_and_submits_nothing(desk: Desk) -> None:
+    with desk.bed.full():
+        done = desk.launch("--estimate", "--json", "-N2", "-c2", "-t", "30m", "plain.py")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    wanted, *others = said["shapes"]
+    assert said["scheduler"] == desk.bed.scheduler
+    assert (wanted["nodes"], wanted["time_s"], wanted["node_hours"], wanted["cpu_hours"]) == (2, 1800, 1.0, 2.0)
+    if wanted["start"] is None:  # a scheduler that plans no start says so, and how many nodes are free: none
+        assert "tell" in wanted["why"] and wanted["free_nodes"] == 0
+    else:
+        assert wanted["wait_s"] > 60
+    assert {(s["nodes"], s["time_s"]) for s in others} == {(1, 1800), (2, 900), (2, 450), (1, 900)}
+    assert not desk.jobs.exists()
+    refused = desk.launch("--estimate", "-p", "nowhere", "-t5", "plain.py")
+    if wanted["start"] is not None or "cheap" in desk.bed.lacks:
+        assert refused.returncode == 120 and "error[PARTITION]" in refused.stderr
+
+
 # ---------------------------------------------------------------- ends
 
 

@@ -16,6 +16,7 @@ from hpc.launchers.scheduler import (
     Allocation,
     Command,
     Diagnosis,
+    Forecast,
     JobInfo,
     JobNews,
     NoAnswer,
@@ -50,6 +51,7 @@ class FakeScheduler:
     refusal: Diagnosis | None = None
     down: bool = False
     deaf: bool = False
+    now_s: float = 0.0
     story: list[Callable[[], object]] = field(default_factory=list)
     inquiries: int = 0
     signals: list[tuple[str, str]] = field(default_factory=list)
@@ -108,6 +110,12 @@ class FakeScheduler:
         if self.refusal is not None:
             raise Refused(self.refusal)
         return "in an hour"
+
+    def forecast(self, script: str, request: Request) -> Forecast:
+        """The fewer nodes, the sooner: nodes become free one a minute, from the second one on."""
+        if self.refusal is not None:
+            raise Refused(self.refusal)
+        return Forecast(self.now_s + 60.0 * max(0, request.nodes[1] - 1), cpus=2 * request.nodes[1])
 
     def inquire(self, job_id: str, *, position: bool) -> FakeInquiry:
         self.inquiries += 1

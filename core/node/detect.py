@@ -34,10 +34,11 @@ def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/")
     """The grant of the node `rank`, its part of it where several nodes divide one machine."""
     said = start.granted(rank)
     cpus = granted_cpus(environ, start.grant_env.get("cpus", ()), root)
+    cpus = cpus if said.cpus is None else max(1, min(cpus, said.cpus))
     mem_bytes = granted_memory(environ, start.grant_env, cpus, root)
     mem_bytes = mem_bytes if said.mem_mb is None else min(mem_bytes, said.mem_mb << 20)
     none_granted = said.gpus == 0  # devices that others may use can be there all the same
-    gpus = () if none_granted else granted_gpus(environ, start.grant_env.get("gpus", ()), root)
+    gpus = () if none_granted else granted_gpus(environ, start.grant_env.get("gpus", ()), root, said.devices)
     parts = start.machine_share
     part = rank % parts
     return NodeGrant(
@@ -70,8 +71,10 @@ def granted_memory(
     return min((limit for limit in limits if limit > 0), default=1 << 30)
 
 
-def granted_gpus(environ: Mapping[str, str], grant_env: Sequence[str], root: str = "/") -> tuple[str, ...]:
-    """The ids of the GPUs of this node."""
+def granted_gpus(
+    environ: Mapping[str, str], grant_env: Sequence[str], root: str = "/", devices: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The ids of the GPUs of this node. devices: what the scheduler says of them elsewhere than in the environment."""
     for name in VISIBLE_DEVICES:
         value = environ.get(name)
         if value is not None:
@@ -80,7 +83,7 @@ def granted_gpus(environ: Mapping[str, str], grant_env: Sequence[str], root: str
         value = environ.get(name)
         if value:
             return parse_devices(value)
-    return device_files(root) or nvml_devices(root)
+    return tuple(devices) or device_files(root) or nvml_devices(root)
 
 
 def switches_above(environ: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:

@@ -47,8 +47,11 @@ class Granted(msgspec.Struct, kw_only=True):
     """What the scheduler itself says that each of the next `nodes` ranks was granted; None: it does not count that."""
 
     nodes: int = 1
+    cpus: int | None = None
     mem_mb: int | None = None
     gpus: int | None = None
+    #: which GPUs, where nothing on the node says so; empty: not known
+    devices: list[str] = []
 
 
 class Start(msgspec.Struct, kw_only=True):

@@ -1,7 +1,8 @@
-"""OpenPBS and PBS Pro in pure make-command / parse-answer pairs: nothing here runs a command or reads a clock.
+"""PBS in pure make-command / parse-answer pairs: nothing here runs a command or reads a clock.
 
 The same reason as for any scheduler: what we say and how we read what is said can be tested word by word. scheduler.py
-runs the commands, group.py starts the nodes. All facts were seen on OpenPBS 23.06.
+runs the commands, group.py starts the nodes. All facts were seen on OpenPBS 23.06. What Torque says otherwise is in
+torque.py, and dialects.py has the two side by side; its answers are read here, too.
 Rejected: qstat's table (cuts names), its JSON (of several jobs it has the first only), the C API (must match the
 installed release).
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from hpc.launchers.jobscript import setup_lines
 from hpc.launchers.pbs.words import exit_in_words, reason_in_words
@@ -43,7 +46,7 @@ def parse_config(text: str) -> dict[str, str]:
 
 
 def is_open_pbs(version: str) -> bool:
-    """Whether `qstat --version` has answered as OpenPBS and PBS Pro do; Torque and wrappers do not."""
+    """Whether `qsub --version` has answered as OpenPBS and PBS Pro do; Torque and wrappers do not."""
     return re.search(r"pbs_version\s*=", version) is not None
 
 
@@ -56,16 +59,13 @@ NODE_FILE = "PBS_NODEFILE"
 def allocation(env: Mapping[str, str], node_file: str) -> Allocation | None:
     """The allocation that this environment belongs to, with the text of its node file; None outside of one.
 
-    The file has one line for each MPI process, in the order of the chunks; the job script runs on the first.
-    BadAllocation when it makes no sense, or is Torque's.
+    The file has one line for each MPI process, in the order of the chunks (Torque: for each processor); the job script
+    runs on the first. BadAllocation when it makes no sense.
     """
     job_id = env.get(JOB_ID)
     nodes = tuple(dict.fromkeys(node_file.split()))
     if not job_id or not nodes:
         return None
-    if "TORQUE" in env.get("PBS_VERSION", "").upper():
-        why = f"job {job_id} is one of Torque, and this is for OpenPBS and PBS Pro: its nodes cannot be started"
-        raise BadAllocation(why, "--scheduler=local")
     if env.get("PBS_NODENUM", "0") != "0":
         why = f"this is not the first node of job {job_id} ({nodes[0]}), which alone can start the others"
         raise BadAllocation(why, f"unset {JOB_ID}")
@@ -121,6 +121,18 @@ def task_command(starter: str, host: str, script: str, rank: int, extra: Sequenc
     return [starter, host, *extra, "/bin/sh", script, str(rank)]
 
 
+def grants(hosts: Sequence[str], job: JobInfo) -> list[dict[str, Any]]:
+    """What each rank was granted, for the start message. Where nobody in the job has a GPU by PBS's count, PBS may not
+    count them."""
+    counts_gpus = any(share.gpus for share in job.granted.values())
+    found: list[dict[str, Any]] = []
+    for host in hosts:
+        share = job.granted.get(host)
+        gpus = share.gpus if share is not None and counts_gpus else None
+        found.append({"nodes": 1, "mem_mb": share.mem_mb if share is not None else None, "gpus": gpus})
+    return found
+
+
 # ---------------------------------------------------------------- asking about jobs
 
 
@@ -132,6 +144,9 @@ def job_command(job_ids: Sequence[str], *, ended_too: bool = True) -> list[str]:
 def no_history(err: str) -> bool:
     """Whether the site keeps nothing of jobs that have ended: the question has to be asked without them."""
     return "not configured to maintain job history" in err
+
+
+UNKNOWN_JOB = 153  # what qstat, qdel and qsig end with
 
 
 def no_such_job(err: str) -> bool:
@@ -147,9 +162,10 @@ def blocks(out: str, kind: str) -> dict[str, dict[str, str]]:
     """The long form of qstat: `Job Id: 4711.server`, then lines `    name = value`, whose rest follows after a tab."""
     found: dict[str, dict[str, str]] = {}
     facts: dict[str, str] = {}
-    for line in out.replace("\n\t", "").splitlines():
-        if line.startswith(f"{kind}: "):
-            facts = found.setdefault(line.partition(": ")[2].strip(), {})
+    by_tabs = re.search(rf"^{kind}:\t", out, re.MULTILINE) is not None  # so wrappers of others begin each line
+    for line in out.replace("\n\t", "\n    " if by_tabs else "").splitlines():
+        if line.startswith(f"{kind}:"):
+            facts = found.setdefault(line.partition(":")[2].strip(), {})
         elif line.startswith("    ") and " = " in line:
             name, _, value = line.strip().partition(" = ")
             facts[name] = value
@@ -159,15 +175,17 @@ def blocks(out: str, kind: str) -> dict[str, dict[str, str]]:
 _PHASES: Mapping[str, Phase] = {
     **dict.fromkeys("QHWTMB", "queued"),
     **dict.fromkeys("RESU", "running"),
-    **dict.fromkeys("FX", "ended"),
+    **dict.fromkeys("FXC", "ended"),
 }
 _STATES = {
     "Q": "queued", "H": "held", "W": "waiting", "T": "in transit", "M": "moved", "B": "begun", "R": "running",
-    "E": "exiting", "S": "suspended", "U": "suspended", "F": "finished", "X": "finished",
+    "E": "exiting", "S": "suspended", "U": "suspended", "F": "finished", "X": "finished", "C": "completed",
 }  # fmt: skip
 _TERMINATED = "91"  # substate of a job that was deleted
 _KILLED_AT_WALLTIME = -29  # the server's own exit codes are below zero
+_TORQUE_KILLED_AT_WALLTIME = -11
 _SIGNALS_FROM = 256
+_TORQUE_DELETED = _SIGNALS_FROM + 15
 
 
 def _job(job_id: str, facts: Mapping[str, str], now: float) -> JobInfo:
@@ -176,18 +194,19 @@ def _job(job_id: str, facts: Mapping[str, str], now: float) -> JobInfo:
     comment = facts.get("comment", "")
     limit_s = parse_clock(facts.get("Resource_List.walltime", ""))
     run_time_s = parse_clock(facts.get("resources_used.walltime", "")) or 0.0
-    began = _moment(facts.get("stime", "") or (facts.get("estimated.start_time", "") if phase == "queued" else ""))
+    began = _moment(_start(facts, phase))
     if phase == "running" and began is not None:
         run_time_s = max(run_time_s, now - began.timestamp())
-    status = _number(facts.get("Exit_status", ""))
+    torques = "exit_status" in facts
+    status = _number(facts.get("exit_status" if torques else "Exit_status", ""))
     code = max(0, status) if status is not None else 0
     return JobInfo(
         job_id=job_id,
         phase=phase,
         state=_STATES.get(letter, letter),
-        ending=_ending(facts, status) if phase == "ended" else "",
+        ending="" if phase != "ended" else _torques_ending(status) if torques else _ending(facts, status),
         reason=comment if phase != "running" else "",
-        why=(exit_in_words(status) or reason_in_words(comment, letter)) if phase != "running" else "",
+        why=(exit_in_words(status, torques=torques) or reason_in_words(comment, letter)) if phase != "running" else "",
         exit_code=code if code < _SIGNALS_FROM else 0,
         exit_signal=code - _SIGNALS_FROM if code >= _SIGNALS_FROM else 0,
         nodes=tuple(_hosts(facts.get("exec_host", ""))),
@@ -196,7 +215,7 @@ def _job(job_id: str, facts: Mapping[str, str], now: float) -> JobInfo:
         run_time_s=run_time_s,
         limit_s=limit_s,
         left=clock_text(max(0.0, limit_s - run_time_s)) if limit_s is not None and phase == "running" else "",
-        granted=_granted(facts.get("exec_vnode", "")),
+        granted=_granted(facts.get("exec_vnode", "")) or _torques_granted(facts),
         stopped=letter in ("S", "U"),
         runs_again=facts.get("Rerunable") == "True",
     )
@@ -210,6 +229,23 @@ def _ending(facts: Mapping[str, str], status: int | None) -> Ending:
     if facts.get("substate") == _TERMINATED or status is None:
         return "cancelled"
     return "exit"
+
+
+def _torques_ending(status: int | None) -> Ending:
+    """Torque tells a job that was deleted from one that ended by a signal by nothing else than which signal it was."""
+    if status == _TORQUE_KILLED_AT_WALLTIME:
+        return "timeout"
+    if status is None or status == _TORQUE_DELETED:
+        return "cancelled"
+    return "lost" if status < 0 else "exit"
+
+
+def _start(facts: Mapping[str, str], phase: Phase) -> str:
+    """When it began, as the server writes it, or when it may begin. Torque: `start_time`, and where an old one or a
+    wrapper has none, when the job last changed: that is when it began."""
+    began = facts.get("stime") or facts.get("start_time")
+    later = {"queued": "estimated.start_time", "running": "mtime"}.get(phase, "")
+    return began or facts.get(later, "")
 
 
 def _number(text: str) -> int | None:
@@ -244,6 +280,28 @@ def _granted(exec_vnode: str) -> dict[str, Share]:
     return found
 
 
+def _torques_granted(facts: Mapping[str, str]) -> dict[str, Share]:
+    """Torque counts memory for the whole job (`mem`) or for each process of it (`pmem`), and names its GPUs one by one:
+    `n1-gpu/0+n2-gpu/0`. `exec_host` is n1/0-3+n2/0-3, in older ones n1/3+n1/2+..."""
+    processors = Counter[str]()
+    for part in facts.get("exec_host", "").split("+"):
+        host, _, indices = part.partition("/")
+        spans = re.findall(r"(\d+)(?:-(\d+))?", indices)
+        processors[host] += sum(int(last or first) - int(first) + 1 for first, last in spans)
+    gpus = Counter(part.partition("-gpu/")[0] for part in facts.get("exec_gpus", "").split("+") if part)
+    all_kb = _kilobytes(facts.get("Resource_List.mem", ""))
+    each_kb = _kilobytes(facts.get("Resource_List.pmem", ""))
+    if each_kb is None and all_kb is not None:
+        each_kb = all_kb // max(1, processors.total())
+    if each_kb is None and not gpus:
+        return {}
+    return {
+        host: Share(gpus[host], None if each_kb is None else each_kb * count >> 10)
+        for host, count in processors.items()
+        if host
+    }
+
+
 def _kilobytes(text: str) -> int | None:
     match = re.fullmatch(r"(\d+)([kmgt]?)b?", text)
     if match is None:
@@ -270,7 +328,7 @@ COLUMN: Mapping[str, str] = {
     "mail_type": "-m",
 }
 
-_MAILS = {"BEGIN": "b", "END": "e", "FAIL": "a", "NONE": "n", "ALL": "abe"}
+MAILS = {"BEGIN": "b", "END": "e", "FAIL": "a", "NONE": "n", "ALL": "abe"}
 
 
 def options(request: Request) -> list[str]:
@@ -291,17 +349,17 @@ def options(request: Request) -> list[str]:
     found = ["-N", request.job_name or "hpc", "-l", ":".join(chunk)]
     found += ["-l", "place=scatter:excl" if request.exclusive else "place=scatter"]
     if request.time is not None:
-        found += ["-l", f"walltime={_walltime(request.time)}"]
+        found += ["-l", f"walltime={walltime(request.time)}"]
     for flag, value in (("-q", request.partition), ("-A", request.account)):
         found += [flag, value] if value else []
     if request.dependency:
         found += ["-W", f"depend={request.dependency}"]
     if request.mail_type:
-        found += ["-m", "".join(_MAILS.get(word, word.lower()) for word in request.mail_type.upper().split(","))]
+        found += ["-m", "".join(MAILS.get(word, word.lower()) for word in request.mail_type.upper().split(","))]
     return [*found, "-j", "oe", "-k", "oed", *(["-o", request.output] if request.output else []), "-r", "n"]
 
 
-def _walltime(seconds: float) -> str:
+def walltime(seconds: float) -> str:
     """HH:MM:SS; PBS knows no days."""
     whole = int(seconds) + (seconds % 1 > 0)
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
@@ -310,10 +368,8 @@ def _walltime(seconds: float) -> str:
 def job_script(*, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
     """The job script, as a login shell for what the site has in its profiles (modules). It ends in exec: bash runs its
     traps only after its foreground child, so signals must reach hpc-launch itself."""
-    return (
-        "\n".join(["#!/bin/bash -l", f"cd {shlex.quote(cwd)}", *setup_lines(setup), f"exec {shlex.join(command)}"])
-        + "\n"
-    )
+    lines = ["#!/bin/bash -l", f"cd {shlex.quote(cwd)}", *setup_lines(setup), f"exec {shlex.join(command)}"]
+    return "\n".join(lines) + "\n"
 
 
 def qsub_command(qsub: str, script: str, request: Request) -> list[str]:

@@ -1,9 +1,9 @@
 """The nodes of a PBS job as one group: the first is here, the others are tasks of the job that dial in.
 
-PBS starts a process on a node of the job (pbs_tmrsh), and carries nothing to it. The process has no standard input and
-nothing of our environment, and its output goes to the job's. So the nodes find this process by the join file, and what
-they have of our environment is in a script beside it. Both lie in a folder that the nodes share, and only the user can
-read them.
+PBS starts a process on a node of the job (pbs_tmrsh, Torque's pbsdsh), and carries nothing to it. The process has no
+standard input and nothing of our environment, and its output goes to the job's. So the nodes find this process by the
+join file, and what they have of our environment is in a script beside it. Both lie in a folder that the nodes share,
+and only the user can read them.
 All tasks are started at once. The first node is no task of its own: PBS runs the job script there.
 """
 
@@ -21,13 +21,13 @@ from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.dial_in import DialInGroup
 from hpc.launchers.joiner import joiner_command
 from hpc.launchers.node_group import Channel
-from hpc.launchers.pbs.commands import task_command, task_script
+from hpc.launchers.pbs.commands import task_script
+from hpc.launchers.pbs.dialects import OPEN_PBS, Dialect
+from hpc.launchers.pbs.torque import Processors
 from hpc.launchers.scheduler import Allocation, JobInfo
 
 GRANT_ENV = {"cpus": ["NCPUS"]}
 END_S = 3.0  # so long the commands of tasks may take to end once their nodes have; that of a node that is gone does not
-#: Runs a command, and says on the shared pipe how it ended.
-_WATCH = '"$@"; echo "task $0 $?"'
 
 
 def shared_folder(env: Mapping[str, str]) -> Path:
@@ -38,8 +38,9 @@ def shared_folder(env: Mapping[str, str]) -> Path:
 class PbsGroup(DialInGroup):
     """`nodes` of an allocation (all of them by default), in the order of the node file.
 
-    starter: the path of pbs_tmrsh. job: what the server said of the job; without it the time left is unknown.
-    step_args: words of the user that each task is started with, ahead of its own (a wrapper).
+    starter: the path of the dialect's command for that. processors: of the job, by its node file. job: what the server
+    said of it; without it the time left is unknown. step_args: words of the user that each task is started with, ahead
+    of its own (a wrapper).
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class PbsGroup(DialInGroup):
         alloc: Allocation,
         starter: str,
         *,
+        dialect: Dialect = OPEN_PBS,
+        processors: Processors | None = None,
         nodes: int | None = None,
         job: JobInfo | None = None,
         fork: bool = False,
@@ -65,7 +68,8 @@ class PbsGroup(DialInGroup):
         self.hosts = alloc.nodes[:count]
         self.job = job
         self.runs_again = job is not None and job.runs_again
-        self._starter, self._step_args = starter, step_args
+        self._starter, self._step_args, self._dialect = starter, step_args, dialect
+        self._processors = processors or Processors(self.hosts)
         self._script = self._folder / f"{name}.sh"
         self._tasks: dict[int, subprocess.Popen[bytes]] = {}
         self._killed_at: float | None = None
@@ -73,10 +77,10 @@ class PbsGroup(DialInGroup):
     # -------------------------------------------------------------- what NodeGroup asks for
 
     def start_fields(self) -> dict[str, Any]:
-        fields: dict[str, Any] = {"grant_env": GRANT_ENV}
+        grants = self._dialect.grants(self.hosts, self.job, self._processors)
+        fields: dict[str, Any] = {"grant_env": GRANT_ENV, "grants": grants}
         if self.job is not None:
             fields["time_left_s"] = self.job.time_left_s
-            fields["grants"] = grants(self.hosts, self.job)
         return fields
 
     def host_of(self, rank: int) -> str | None:
@@ -99,10 +103,11 @@ class PbsGroup(DialInGroup):
         read_fd, write_fd = os.pipe()
         try:
             for rank in range(1, self.size):
-                command = task_command(self._starter, self.hosts[rank], str(self._script), rank, self._step_args)
+                host, script = self.hosts[rank], str(self._script)
+                command = self._dialect.task(self._starter, host, self._processors, script, rank, self._step_args)
                 self._tasks[rank] = subprocess.Popen(
-                    ["/bin/sh", "-c", _WATCH, str(rank), *command], stdin=subprocess.DEVNULL, stdout=write_fd,
-                    stderr=write_fd, env=self._env, start_new_session=True,
+                    ["/bin/sh", "-c", self._dialect.watch, str(rank), *command], stdin=subprocess.DEVNULL,
+                    stdout=write_fd, stderr=write_fd, env=self._env, start_new_session=True,
                 )  # fmt: skip
         finally:
             os.close(write_fd)
@@ -131,18 +136,6 @@ class PbsGroup(DialInGroup):
     def close(self) -> None:
         super().close()
         self._script.unlink(missing_ok=True)
-
-
-def grants(hosts: Sequence[str], job: JobInfo) -> list[dict[str, Any]]:
-    """What each rank was granted, for the start message. Where nobody in the job has a GPU by PBS's count, PBS may not
-    count them."""
-    counts_gpus = any(share.gpus for share in job.granted.values())
-    found: list[dict[str, Any]] = []
-    for host in hosts:
-        share = job.granted.get(host)
-        gpus = share.gpus if share is not None and counts_gpus else None
-        found.append({"nodes": 1, "mem_mb": share.mem_mb if share is not None else None, "gpus": gpus})
-    return found
 
 
 class _TaskEnds(Channel):

@@ -1,19 +1,24 @@
-"""OpenPBS and PBS Pro behind the face of all schedulers (launchers/scheduler.py): the place that runs their commands.
+"""PBS behind the face of all schedulers (launchers/scheduler.py): the place that runs its commands.
 
-commands.py makes and reads them, words.py explains what PBS says, group.py starts the nodes. Commands are called by
-their full paths: others of the same names may come first (wrappers of other schedulers, Torque's).
+commands.py makes and reads them, dialects.py has what Torque says otherwise than OpenPBS, words.py explains what PBS
+says, group.py starts the nodes. OpenPBS's commands are called by their full paths: others of the same names may come
+first (wrappers of other schedulers, Torque's). Torque's are those of the PATH, once one of them has said its version.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from hpc.launchers.pbs import commands, words
+from hpc.launchers.pbs import commands, dialects, torque, words
+from hpc.launchers.pbs.dialects import OPEN_PBS, Dialect
+from hpc.launchers.pbs.torque import Processors
 from hpc.launchers.run import (
     PROBE_TIMEOUT_S,
     QUERY_TIMEOUT_S,
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 
 #: How long the queues may take to be listed when a refusal is explained.
 QUEUES_TIMEOUT_S = 10.0
+_NONE_HERE = "no qsub of OpenPBS, PBS Pro or Torque is on this machine"
 
 
 class Pbs:
@@ -50,7 +56,7 @@ class Pbs:
     title: ClassVar[str] = "PBS"
     job_env: ClassVar[str] = commands.JOB_ID
     submits_with: ClassVar[str] = "qsub"
-    starts_with: ClassVar[str] = "pbs_tmrsh"
+    starts_with: ClassVar[str] = "pbs_tmrsh (Torque: pbsdsh)"
     reads_env: ClassVar[str] = "PBS_DPREFIX"
     script_name: ClassVar[str] = "job.pbs"
     node_ranges: ClassVar[bool] = False
@@ -65,9 +71,15 @@ class Pbs:
         return commands.allocation(env, listed)
 
     def configured(self, env: Mapping[str, str]) -> bool:
-        """Whether PBS's own configuration file names a server, and its qsub is there."""
+        """Whether OpenPBS's configuration file names a server, and its qsub is there; or Torque's server is named.
+
+        A qsub alone says nothing: where Slurm is, there may be one in front of it.
+        """
         config = _config(env)
-        return bool(config.get("PBS_SERVER")) and os.path.exists(_program("qsub", env))
+        if config.get("PBS_EXEC"):
+            return bool(config.get("PBS_SERVER")) and os.path.exists(_program("qsub", env))
+        named = env.get(torque.SERVER_ENV) or any(os.path.exists(path) for path in torque.SERVER_FILES)
+        return bool(named) and shutil.which("qsub", path=env.get("PATH")) is not None
 
     def group(
         self,
@@ -83,19 +95,26 @@ class Pbs:
         if alloc is None:
             raise ValueError("without an allocation of PBS's there are no nodes of it")
         job = _ask([alloc.job_id], PROBE_TIMEOUT_S)[0].get(alloc.job_id)
-        return PbsGroup(alloc, _program("pbs_tmrsh", os.environ), nodes=nodes, job=job, fork=fork, step_args=step_args)
+        dialect = _dialect(os.environ)
+        processors = Processors.read(_listed(commands.NODE_FILE), _listed(torque.GPU_FILE))
+        starter = _program(dialect.starter, os.environ)
+        return PbsGroup(
+            alloc, starter, dialect=dialect, processors=processors, nodes=nodes, job=job, fork=fork, step_args=step_args
+        )  # fmt: skip
 
     # -------------------------------------------------------------- before there is a job
 
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
-        return commands.job_script(cwd=cwd, setup=setup, command=command)
+        return _dialect(os.environ).script(request, cwd=cwd, setup=setup, command=command)
 
     def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
-        return commands.qsub_command(_program("qsub", os.environ), script, request)
+        return _dialect(os.environ).submission(_program("qsub", os.environ), script, request)
 
     def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
-        host = nodes[-1] if len(nodes) > 1 else nodes[0]
-        return commands.task_command(_program("pbs_tmrsh", os.environ), host, "JOIN.sh", len(nodes) - 1, step_args)
+        dialect = _dialect(os.environ)
+        starter = _program(dialect.starter, os.environ)
+        processors = Processors.read(_listed(commands.NODE_FILE) or "\n".join(nodes))
+        return dialect.task(starter, nodes[-1], processors, "JOIN.sh", len(nodes) - 1, step_args)
 
     def output_file(self, output: str, job_id: str, job_name: str) -> str | None:
         return commands.output_file(output, job_id)
@@ -136,29 +155,31 @@ class Pbs:
         """A qsub that is found by its name alone may be anybody's. Refused."""
         if os.path.isabs(qsub):
             return
-        asked = run_command([qsub, "--version"], timeout_s=PROBE_TIMEOUT_S)
-        if not commands.is_open_pbs(asked.out + asked.err):
-            what = "no qsub of OpenPBS or PBS Pro is on this machine"
-            hint = "PBS_CONF_FILE names PBS's configuration file; --scheduler=local runs on this machine"
-            raise Refused(Diagnosis("NO-SCHEDULER", what, why=f"{qsub} --version: {asked.why()}", hint=hint))
+        found = shutil.which(qsub)
+        said, dialect = _version(found or qsub)
+        if dialect is None:
+            hint = "PBS_CONF_FILE names OpenPBS's configuration file; --scheduler=local runs on this machine"
+            if found is not None:
+                hint = f"{found} may be a wrapper in front of another scheduler: --scheduler names that one"
+            raise Refused(Diagnosis("NO-SCHEDULER", _NONE_HERE, why=f"{qsub} --version: {said}", hint=hint))
 
     def _refusal(self, answer: CommandAnswer, request: Request) -> Diagnosis:
         """qsub's no, explained with the limits of the queues."""
         if answer.missing:
-            what = "no qsub of OpenPBS or PBS Pro is on this machine"
-            return Diagnosis("NO-SCHEDULER", what, hint="--scheduler=local runs on this machine")
+            return Diagnosis("NO-SCHEDULER", _NONE_HERE, hint="--scheduler=local runs on this machine")
         if answer.timed_out:
             what = "qsub did not answer; `hpc ps` and qstat show whether it took the job"
             return Diagnosis("SCHEDULER-DOWN", what, why=answer.why(), may_be_taken=True)
         asked = run_command(_located(commands.queues_command()), timeout_s=QUEUES_TIMEOUT_S, env=_questions_env())
-        return words.explain_refusal(answer.err, request, commands.parse_queues(asked.out), why=answer.why())
+        said = answer.err or answer.out
+        return words.explain_refusal(said, request, commands.parse_queues(asked.out), why=answer.why())
 
     def inquire(self, job_id: str, *, position: bool) -> PbsInquiry:
         return PbsInquiry(job_id)
 
     def states(self, job_ids: Sequence[str]) -> Mapping[str, JobInfo]:
         found, answer = _ask(job_ids)
-        if not found and not answer.ok and not commands.no_such_job(answer.err):
+        if not found and not answer.ok and not _no_such_job(answer):
             raise NoAnswer(answer.why())
         return found
 
@@ -179,7 +200,7 @@ class PbsInquiry:
 
     def __init__(self, job_id: str) -> None:
         self._job_id = job_id
-        self._ended_too = True
+        self._ended_too = _dialect(os.environ).remembers
         self._command: Background | None = self._ask()
 
     def _ask(self) -> Background:
@@ -201,7 +222,7 @@ class PbsInquiry:
             self._ended_too = False
             self._command = self._ask()
             return None
-        return JobNews(info, known=info is not None or not commands.no_such_job(answer.err))
+        return JobNews(info, known=info is not None or not _no_such_job(answer))
 
     def close(self) -> None:
         if self._command is not None:
@@ -211,7 +232,7 @@ class PbsInquiry:
 
 def _ask(job_ids: Sequence[str], timeout_s: float = QUERY_TIMEOUT_S) -> tuple[dict[str, JobInfo], CommandAnswer]:
     """What the server says of jobs, and its last answer."""
-    for ended_too in (True, False):
+    for ended_too in (True, False) if _dialect(os.environ).remembers else (False,):
         argv = commands.job_command(job_ids, ended_too=ended_too)
         answer = run_command(_located(argv), timeout_s=timeout_s, env=_questions_env())
         found = commands.parse_jobs(answer.out, time.time())
@@ -245,4 +266,38 @@ def _questions_env() -> dict[str, str]:
 def _reply(answer: CommandAnswer) -> Reply:
     if answer.ok:
         return Reply(True)
-    return Reply(False, unknown=commands.no_such_job(answer.err), why=answer.why())
+    return Reply(False, unknown=_no_such_job(answer), why=answer.why())
+
+
+def _no_such_job(answer: CommandAnswer) -> bool:
+    """In words, or by the exit code that PBS has for it."""
+    return commands.no_such_job(answer.err) or (answer.code == commands.UNKNOWN_JOB and not answer.err.strip())
+
+
+def _listed(variable: str) -> str:
+    """The text of the file that a variable of the job names; "" where there is none."""
+    try:
+        return Path(os.environ[variable]).read_text()
+    except (KeyError, OSError):
+        return ""
+
+
+def _dialect(env: Mapping[str, str]) -> Dialect:
+    """The job's; else OpenPBS's where its own configuration says where it is; else that of the qsub in the PATH.
+
+    A qsub that is neither's is refused when it is to be used (`Pbs._check`).
+    """
+    found = dialects.of_job(env)
+    if found is not None:
+        return found
+    if _config(env).get("PBS_EXEC"):
+        return OPEN_PBS
+    qsub = shutil.which("qsub", path=env.get("PATH"))
+    return (_version(qsub)[1] if qsub is not None else None) or OPEN_PBS
+
+
+@functools.cache
+def _version(qsub: str) -> tuple[str, Dialect | None]:
+    """What a qsub says of its version, and which dialect that is. It asks no server."""
+    answer = run_command([qsub, "--version"], timeout_s=PROBE_TIMEOUT_S)
+    return answer.why(), dialects.of_version(answer.out + answer.err)

@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from hpc.launchers.scheduler import Diagnosis, Request
 from hpc.launchers.units import clock_text, parse_clock
 
-_DOWN = ("cannot connect to server", "Connection refused", "could not connect", "No default server", "errno=15010")
+_DOWN = (
+    "cannot connect to server", "Connection refused", "could not connect", "No default server", "errno=15010",
+    "Communication failure",
+)  # fmt: skip
 
 
 def explain_refusal(err: str, request: Request, queues: Mapping[str, Mapping[str, str]], *, why: str) -> Diagnosis:
@@ -28,7 +31,7 @@ def _explain(err: str, request: Request, queues: Mapping[str, Mapping[str, str]]
         return Diagnosis("SCHEDULER-DOWN", "PBS's server does not answer; nothing was submitted")
     if "Unknown queue" in err:
         name = request.partition or ""
-        open_ones = [queue for queue, facts in queues.items() if facts.get("enabled") == "True"]
+        open_ones = [queue for queue, facts in queues.items() if facts.get("enabled") in ("True", "yes")]
         near = difflib.get_close_matches(name, open_ones, 1, 0.4) or open_ones[:1]
         valid = f"there are: {', '.join(open_ones)}" if open_ones else ""
         return Diagnosis("PARTITION", f"no queue is called {name!r}", {"--partition": near[0]} if near else {}, valid)
@@ -36,10 +39,17 @@ def _explain(err: str, request: Request, queues: Mapping[str, Mapping[str, str]]
         return Diagnosis("PARTITION", f"jobs cannot be submitted to queue {request.partition or '(default)'}")
     if "Bad UID" in err:
         return Diagnosis("REJECTED", "PBS takes no jobs of this user", hint="submit as an ordinary user")
-    if "violates queue and/or server resource limits" in err:
+    if "cannot locate feasible nodes" in err:  # Torque's
+        what = f"there are never {request.nodes[0]} nodes with {request.cpus_per_task or 1} processors each"
+        what += f" and {request.constraint}" if request.constraint else ""
+        return Diagnosis("TOO-MANY-NODES", what, hint="pbsnodes -a shows the nodes that there are")
+    if "violates queue and/or server resource limits" in err or "exceeds queue resource limits" in err:
         return _limit(request, queues)
     if "Unknown resource" in err:
-        return Diagnosis("REJECTED", f"this PBS knows no resource {err.rpartition(':')[2].strip()!r}")
+        named = re.search(r"Unknown resource(?: type)?:?\s*([\w.-]*)", err)
+        return Diagnosis("REJECTED", f"this PBS knows no resource {named[1] if named else ''!r}")
+    if "Invalid Account" in err:
+        return Diagnosis("ACCOUNT", f"account {request.account or '(default)'} cannot be charged")
     return Diagnosis("REJECTED", "PBS refused the job")
 
 
@@ -95,9 +105,26 @@ _EXITS = {
 }
 
 
-def exit_in_words(status: int | None) -> str:
+#: Torque's, where they mean something else.
+_TORQUES_EXITS = {
+    -4: "its first node was started anew",
+    -5: "its first node was started anew",
+    -6: "its first node was started anew",
+    -7: "PBS could not start it anew",
+    -8: "PBS could not run its script",
+    -9: "PBS could not make its output file",
+    -10: "it used more memory than it asked for",
+    -11: "exceeded its walltime",
+    -12: "it used more CPU time than it asked for",
+    -13: "PBS could not make its cgroup",
+}
+
+
+def exit_in_words(status: int | None, *, torques: bool = False) -> str:
     """What one of PBS's own exit codes, which are below zero, means; "" for those of scripts."""
-    return _EXITS.get(status, "") if status is not None else ""
+    if status is None:
+        return ""
+    return {**_EXITS, **_TORQUES_EXITS}.get(status, "") if torques else _EXITS.get(status, "")
 
 
 def reason_in_words(comment: str, state: str = "Q") -> str:

@@ -38,8 +38,8 @@ class Bed(Protocol):
     #: Processes (as ps names them) that a node has though no job is on it.
     daemons: frozenset[str]
     #: Promises that cannot be kept here, and why: "requeue", "own script", "signal", "crash", "first node",
-    #: "ordinary user", "order" (nodes come as they come), "look" (into a session from outside of it), "cheap" (jobs
-    #: that start at once).
+    #: "ordinary user", "order" (nodes come as they come), "look" (into a session from outside of it), "codes" (the
+    #: scheduler says how a job ended), "cheap" (jobs that start at once).
     lacks: Mapping[str, str]
     #: The shortest time limit that the scheduler takes, in seconds.
     shortest_s: int

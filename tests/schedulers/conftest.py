@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pbs_bed
 import pytest
 import slurm_bed
+import torque_bed
 import yarn_bed
 from bed import Bed
 from desk import SlurmDesk
 
 #: The schedulers that keep the promises; the fixture of a bed is called NAME_whole.
-SCHEDULERS = ("slurm", "pbs", "yarn")
+SCHEDULERS = ("slurm", "pbs", "torque", "yarn")
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +44,16 @@ def pbs_whole() -> Iterator[pbs_bed.PbsBed]:
     if why:
         pytest.skip(why)
     with pbs_bed.PbsBed() as bed:
+        yield bed
+
+
+@pytest.fixture(scope="session")
+def torque_whole() -> Iterator[torque_bed.TorqueBed]:
+    """Four nodes with two CPUs each; skipped, with the reason, where there can be none."""
+    why = torque_bed.reason_to_skip()
+    if why:
+        pytest.skip(why)
+    with torque_bed.TorqueBed(nodes=4) as bed:
         yield bed
 
 

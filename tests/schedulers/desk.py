@@ -31,7 +31,7 @@ class Desk:
     @classmethod
     def at(cls, bed: Bed, name: str) -> Desk:
         """A new one, whose folder is named after a test."""
-        folder = bed.scratch / "work" / re.sub(r"\W", "_", name)[:60]
+        folder = bed.scratch / "work" / re.sub(r"\W", "_", name)[-60:]
         folder.mkdir()
         folder.chmod(0o777)
         env = {

@@ -442,6 +442,7 @@ def test_the_script_killed(desk: Desk) -> None:
 
 
 def test_hpc_launch_killed_without_a_word(desk: Desk) -> None:
+    need(desk.bed, "codes")
     job = waiting(desk, "-N2", "-t5")
     os.kill(desk.status()["pid"], signal.SIGKILL)
     code, _, err = finish(job)

@@ -42,6 +42,7 @@ PLACES: dict[str, dict[str, str]] = {
     "pbs": {"PBS_EXEC": "/opt/pbs", "PBS_SERVER": "s", "PBS_CONF_FILE": "/nowhere"},
     "pbs job": {"PBS_EXEC": "/opt/pbs", "PBS_JOBID": "47.s", "PBS_NODEFILE": "nodes", "PBS_NODENUM": "0"},
     "pbs job, another node": {"PBS_JOBID": "47.s", "PBS_NODEFILE": "nodes", "PBS_NODENUM": "2"},
+    "torque": {"PBS_DEFAULT": "s", "PBS_CONF_FILE": "/nowhere", "PATH": "{folder}/torque"},
     "torque job": {"PBS_JOBID": "47.s", "PBS_NODEFILE": "nodes", "PBS_VERSION": "TORQUE-6.1"},
     "down": {"SAY": "Unable to contact slurm controller (connect failure)"},
 }  # fmt: skip
@@ -116,6 +117,9 @@ CASES: list[tuple[str, str]] = [
     ("pbs job", "--dry-run -N9 x.py"),
     ("pbs job, another node", "--dry-run x.py"),
     ("torque job", "--dry-run x.py"),
+    ("torque", "--dry-run -N4 -c2 -t2h x.py --epochs=3"),
+    ("torque", "--dry-run -p long -A acc -C ib -J 'my job' -o out.txt -d afterok:47 x.py"),
+    ("torque", "--dry-run --gpus-per-node=k80:2 --mem=16g --exclusive --submit-arg=-Wx=QOS:high x.py"),
     ("laptop", "--test-only --scheduler=pbs x.py"),
 ]  # fmt: skip
 
@@ -163,6 +167,7 @@ def desk() -> Iterator[Path]:
             ("-odd.py", ""),
             ("bin/sbatch", SBATCH),
             ("nodes", "n1\nn1\nn2\n"),
+            ("torque/qsub", "#!/bin/sh\necho 'Version: 6.1.2' >&2\n"),
             ("bin/sinfo", SINFO),
             (SHELL_JAR, ""),
         ):

@@ -84,12 +84,12 @@ def test_a_job_that_is_over_cannot_be_cancelled_again(says: Says) -> None:
 
 
 def test_a_qsub_of_others_in_the_path_is_no_pbs(says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    says("qsub", "echo 'Version: 6.1.2'")
+    says("qsub", "echo 'Unknown option: version' >&2; exit 2")
     env = {"PATH": f"{tmp_path}/bin", "PBS_CONF_FILE": "/nowhere"}
     assert find_place(env).kind == "local"
     assert find_place({**env, "PBS_CONF_FILE": str(tmp_path / "pbs.conf")}).source.name == "pbs"
     monkeypatch.setenv("PATH", f"{tmp_path}/bin")
     monkeypatch.setenv("PBS_CONF_FILE", "/nowhere")
-    with pytest.raises(Refused, match="no qsub of OpenPBS or PBS Pro"):
+    with pytest.raises(Refused, match="no qsub of OpenPBS, PBS Pro or Torque"):
         Pbs().submit(["qsub", "-f"], Request())
     assert asked() == ["qsub --version"]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from hpc.launchers.pbs import commands, words
-from hpc.launchers.pbs.group import grants
 from hpc.launchers.scheduler import BadAllocation, JobInfo, Request, Share
 
 ANSWERS = Path(__file__).parent / "pbs_answers"
@@ -73,7 +72,7 @@ def test_what_a_vnode_gives_adds_up_over_its_chunks() -> None:
     text = "(a:ncpus=2:ngpus=1:mem=1gb)+(b:ncpus=2:ngpus=2)+(a:ncpus=1:mem=512mb:ngpus=1)"
     (job,) = commands.parse_jobs(f"Job Id: 1\n    job_state = R\n    exec_vnode = {text}\n", NOW).values()
     assert job.granted == {"a": Share(2, 1536), "b": Share(2, None)}
-    assert grants(["a", "c"], job) == [
+    assert commands.grants(["a", "c"], job) == [
         {"nodes": 1, "mem_mb": 1536, "gpus": 2},
         {"nodes": 1, "mem_mb": None, "gpus": None},
     ]
@@ -81,7 +80,7 @@ def test_what_a_vnode_gives_adds_up_over_its_chunks() -> None:
 
 def test_without_gpus_in_its_count_pbs_says_nothing_of_them() -> None:
     (job,) = jobs("running").values()
-    assert [entry["gpus"] for entry in grants(job.nodes, job)] == [None, None]
+    assert [entry["gpus"] for entry in commands.grants(job.nodes, job)] == [None, None]
 
 
 # ---------------------------------------------------------------- where we are
@@ -97,15 +96,6 @@ def test_the_allocation_is_the_node_file_each_node_once_in_its_order() -> None:
 def test_a_node_that_cannot_start_the_others_says_which_can() -> None:
     with pytest.raises(BadAllocation, match=r"not the first node of job 7.s \(n1\)"):
         commands.allocation({"PBS_JOBID": "7.s", "PBS_NODENUM": "1"}, "n1\nn2\n")
-
-
-def test_torque_is_told_apart_and_refused() -> None:
-    with pytest.raises(BadAllocation, match=r"job 7\.s is one of Torque") as caught:
-        commands.allocation({"PBS_JOBID": "7.s", "PBS_VERSION": "TORQUE-6.1.2"}, "n1\n")
-    assert caught.value.fix == "--scheduler=local"
-    assert commands.is_open_pbs("pbs_version = 23.06.06")
-    assert not commands.is_open_pbs("Version: 6.1.2\nCommit: 661e092552de43a785c15d39a3634a541d86898e")
-    assert not commands.is_open_pbs("qstat 22.05.8 (a wrapper in front of another scheduler)")
 
 
 def test_the_configuration_file() -> None:

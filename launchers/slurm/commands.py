@@ -399,16 +399,42 @@ def job_script(lines: Sequence[str], *, cwd: str, setup: Sequence[str], command:
 
 
 def directive(flag: str, value: str | bool | None) -> str:
-    """One #SBATCH line's content, "" for nothing. Slurm splits it at white space, so values with some are quoted."""
+    """One #SBATCH line's content, "" for nothing. Slurm splits it at white space, ends it at a #, and takes quotes and
+    backslashes as a shell does: what has any of these is quoted. [seen on 22.05]"""
     if value is None or value is False:
         return ""
     if value is True:
         return flag
-    return f'{flag}="{value}"' if re.search(r"\s", value) else f"{flag}={value}"
+    if not re.search(r"""[\s#"'\\]""", value):
+        return f"{flag}={value}"
+    escaped = re.sub(r'(["\\])', r"\\\1", value)
+    return f'{flag}="{escaped}"'
 
 
 def sbatch_command(script: str, *, extra: Sequence[str] = (), test_only: bool = False) -> list[str]:
     return ["sbatch", *(["--test-only"] if test_only else ["--parsable"]), *extra, script]
+
+
+#: Which variables of sbatch stand against a directive, where the name does not say so (--open-mode: SBATCH_OPEN_MODE).
+_AGAINST = {
+    "--time": ("TIMELIMIT",),
+    "--mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"),
+    "--output": ("OUTPUT", "ERROR"),
+    "--no-requeue": ("REQUEUE", "NO_REQUEUE"),
+    "--no-kill": ("NO_KILL",),
+    "--cpus-per-task": ("CPUS_PER_TASK", "CPUS_PER_GPU"),
+}
+
+
+def submit_env(env: Mapping[str, str], lines: Sequence[str]) -> dict[str, str]:
+    """The environment for sbatch. It would put its variables (SBATCH_PARTITION, from a profile) before the directives
+    in `lines`: those that say otherwise are left out. SBATCH_WAIT would let it end with the job."""
+    dropped = {"SBATCH_WAIT"}
+    for line in lines:
+        flag = re.split(r"[\s=]", line, maxsplit=1)[0]
+        names = _AGAINST.get(flag, (flag[2:].replace("-", "_").upper(),))
+        dropped.update(f"SBATCH_{name}" for name in names)
+    return {name: value for name, value in env.items() if name not in dropped}
 
 
 def parse_submitted(out: str) -> str:
@@ -482,7 +508,7 @@ def end_steps_command(steps: Sequence[str], *, kill: bool) -> list[str]:
 def output_file(output: str, job_id: str, job_name: str, user: str) -> str | None:
     """The file of --output once the job's id is known; None when the name has patterns that only Slurm can fill."""
     known = {"%j": job_id, "%A": job_id, "%x": job_name, "%u": user, "%%": "%"}
-    if "%" in re.sub(r"%[jAxu%]", "", output):
+    if "%" in re.sub(r"%[jAxu%]", "", output) or "\\" in output:  # a backslash is none of the name's to Slurm
         return None
     return re.sub(r"%[jAxu%]", lambda match: known[match.group()], output)
 
@@ -497,8 +523,8 @@ def run_in_command(job_id: str, host: str, argv: Sequence[str]) -> list[str]:
 
 
 def run_in_env(env: Mapping[str, str]) -> dict[str, str]:
-    """Its environment: nothing of the job that the caller may be in."""
-    return {name: value for name, value in env.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
+    """Its environment: nothing of the job that the caller may be in, and none of the user's own wishes for steps."""
+    return {k: v for k, v in env.items() if not k.startswith(("SLURM_", "SRUN_")) or k == "SLURM_CONF"}
 
 
 CONFIG_FILES = (

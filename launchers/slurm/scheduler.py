@@ -133,7 +133,8 @@ class Slurm:
         return words.gpus_of_nodes(request, there)
 
     def _hand_in(self, command: Sequence[str], request: Request) -> CommandAnswer:
-        answer = run_command(command, timeout_s=SUBMIT_TIMEOUT_S)
+        env = commands.submit_env(os.environ, commands.directives(request))
+        answer = run_command(command, timeout_s=SUBMIT_TIMEOUT_S, env=env)
         if not answer.ok:
             raise Refused(self._refusal(answer, request))
         return answer

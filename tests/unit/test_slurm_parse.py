@@ -66,6 +66,34 @@ def test_the_step_does_not_inherit_the_jobs_wishes() -> None:
     assert slurm.step_env({**ENV, **wishes, **component}) == {**ENV, **component}
 
 
+def test_what_was_asked_for_goes_before_sbatchs_own_variables() -> None:
+    request = Request(nodes=(2, 2), time=300, partition="batch", mem="1G", output="/o", job_name="x")
+    against = ("PARTITION", "TIMELIMIT", "MEM_PER_CPU", "REQUEUE", "OPEN_MODE", "ERROR", "NO_KILL", "JOB_NAME", "WAIT")
+    others = {"SBATCH_ACCOUNT": "acc", "SBATCH_CONSTRAINT": "ib", "SBATCH_EXPORT": "NONE", "PATH": "/bin"}
+    env = {**others, **{f"SBATCH_{name}": "y" for name in against}}
+    assert slurm.submit_env(env, slurm.directives(request)) == others
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ("plain-%j.txt", "--output=plain-%j.txt"),
+        ("with space", '--output="with space"'),
+        ("it's", '--output="it\'s"'),
+        ('a "q"', '--output="a \\"q\\""'),
+        ("run#3", '--output="run#3"'),
+        ("a\\b", '--output="a\\\\b"'),
+    ],
+)
+def test_values_in_the_job_script_come_whole(value: str, line: str) -> None:
+    assert slurm.directive("--output", value) == line
+
+
+def test_a_step_to_look_into_a_job_has_none_of_the_users_wishes() -> None:
+    env = {"SRUN_OUTPUT": "/x", "SLURM_JOB_ID": "7", "SLURM_CONF": "/c", "PATH": "/bin"}
+    assert slurm.run_in_env(env) == {"SLURM_CONF": "/c", "PATH": "/bin"}
+
+
 def test_devices_of_the_batch_host_do_not_reach_other_nodes() -> None:
     devices = {"CUDA_VISIBLE_DEVICES": "0,1", "ROCR_VISIBLE_DEVICES": "0,1", "ZE_AFFINITY_MASK": "0,1"}
     assert slurm.step_env({**ENV, **devices, "SLURM_JOB_GPUS": "0,1"}) == ENV

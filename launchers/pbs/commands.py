@@ -59,8 +59,8 @@ NODE_FILE = "PBS_NODEFILE"
 def allocation(env: Mapping[str, str], node_file: str) -> Allocation | None:
     """The allocation that this environment belongs to, with the text of its node file; None outside of one.
 
-    The file has one line for each MPI process, in the order of the chunks (Torque: for each processor); the job script
-    runs on the first. BadAllocation when it makes no sense.
+    The file has one line for each MPI process, in the order of the chunks; Torque's has one for each processor. The job
+    script runs on the first. BadAllocation when it makes no sense.
     """
     job_id = env.get(JOB_ID)
     nodes = tuple(dict.fromkeys(node_file.split()))

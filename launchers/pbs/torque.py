@@ -1,9 +1,9 @@
 """What Torque says otherwise than OpenPBS, in pure make-command / parse-answer pairs.
 
 Both come from one ancestor, and most of commands.py holds for both. Torque counts processors of nodes (`nodes=2:ppn=4`)
-where OpenPBS has chunks. It takes a script file and no program, starts tasks by pbsdsh, and has no memory of jobs that
-ended but for a few minutes in which they are shown as completed. Facts: its sources (4.2 to 7.0), its manual pages,
-answers of servers in public places, and the dialect as Debian's wrappers in front of Slurm speak it.
+where OpenPBS has chunks. It takes a script file and no program, and starts tasks by pbsdsh. Jobs that have ended are
+shown as completed for some minutes, and then forgotten. The facts are from its sources (to 7.0), its manual pages and
+answers of servers in public places. The dialect as Debian's wrappers in front of Slurm speak it was seen.
 Rejected: `qstat -x` (XML here): `qstat -f` says the same in the form that OpenPBS has.
 """
 

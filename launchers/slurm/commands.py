@@ -399,8 +399,8 @@ def job_script(lines: Sequence[str], *, cwd: str, setup: Sequence[str], command:
 
 
 def directive(flag: str, value: str | bool | None) -> str:
-    """One #SBATCH line's content, "" for nothing. Slurm splits it at white space, ends it at a #, and takes quotes and
-    backslashes as a shell does: what has any of these is quoted. [seen on 22.05]"""
+    """One #SBATCH line's content, "" for nothing. Slurm splits it at white space, and ends it at a #. Quotes and
+    backslashes mean what they mean to a shell: what has any of these is quoted. [seen on 22.05]"""
     if value is None or value is False:
         return ""
     if value is True:

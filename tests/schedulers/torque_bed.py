@@ -12,9 +12,7 @@ and refusals in Torque's words. By hand:
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import slurm_bed
+from bed import by_hand
 from netbed import missing
 from slurm_bed import SlurmBed
 
@@ -108,6 +107,9 @@ class TorqueBed(SlurmBed):
         **({} if os.environ.get("HPC_TEST_SLOW") else SLOW),
     }
 
+    def why_not(self) -> str | None:
+        return reason_to_skip()
+
     def _configure(self) -> None:
         root = self.scratch
         for name in ("bin", "lib", "jobs", "home"):
@@ -153,18 +155,7 @@ def reason_to_skip() -> str | None:
 
 
 def main() -> int:
-    command = sys.argv[2:] if sys.argv[1:2] == ["--"] else sys.argv[1:]
-    why = reason_to_skip()
-    if why:
-        print(why, file=sys.stderr)
-        return 77
-    started = time.monotonic()
-    with TorqueBed() as bed:
-        print(f"Torque bed: {bed.nodes} nodes idle after {time.monotonic() - started:.2f} s", file=sys.stderr)
-        try:
-            return subprocess.run(command or ["bash"], env=bed.env).returncode
-        except KeyboardInterrupt:
-            return 130
+    return by_hand(TorqueBed, __doc__, {"nodes": 4, "cpus": 2})
 
 
 if __name__ == "__main__":

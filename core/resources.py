@@ -7,7 +7,8 @@ Floats were rejected (0.1 * 3 > 0.3), as was Decimal (slower, and users write fl
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 UNIT = 10_000
 #: Resources whose instances can be told apart and are handed out by id.
@@ -55,8 +56,7 @@ def how_many(free: Mapping[str, int], wanted: Mapping[str, int], limit: int) -> 
     return limit
 
 
-@dataclass
-class Grant:
+class Grant(Struct):
     """What one lease holds: amounts, and the shares of single instances."""
 
     amounts: Amounts

@@ -13,8 +13,9 @@ import dis
 import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 #: How deep an error message looks.
 DEPTH = 12
@@ -31,8 +32,7 @@ Part = tuple[str, Any]
 CanPickle = Callable[[Any], bool]
 
 
-@dataclass(frozen=True, eq=False)
-class Culprit:
+class Culprit(Struct, frozen=True, eq=False):
     """A part that cannot be pickled although all of its own parts can; ``path`` leads to it from the outermost."""
 
     value: Any

@@ -22,8 +22,12 @@ from typing import Any, Literal
 
 from hpc.core.node.bootstrap import Noise, Report, ReportDecoder, encode_command
 
-#: The node program. Empty entries leave sys.path, so that a user's core.py beside a script is not imported.
-NODE_PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.core.node.supervisor import main; main()"
+#: The node program. Empty entries leave sys.path, so that a user's core.py beside a script is not imported. The garbage
+#: collector, which only costs time while modules are imported, is turned on by `main`.
+NODE_PROGRAM = (
+    "import gc, sys; gc.disable(); sys.path[:]=[p for p in sys.path if p]; "
+    "from hpc.core.node.supervisor import main; main()"
+)
 
 READ_BYTES = 1 << 16
 GroupState = Literal["new", "running", "ended"]

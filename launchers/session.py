@@ -36,6 +36,10 @@ KILL_WAIT_S = 10.0
 LEAVE_S = 0.5  # after the last node of a group whose starter does not know that another is gone
 TICK_S = 0.05  # while waiting for a process whose stream has ended
 ADMIT_BATCH = 500  # keys a message: the supervisor passes each on as one packet
+#: All nodes of a group read what one of them is told. So nodes that come one after the other are welcomed together:
+#: between two welcomes is this time for each node of the session, at most WELCOME_MAX_S.
+WELCOME_S_PER_NODE = 0.002
+WELCOME_MAX_S = 0.25
 TAIL_LINES = 20
 
 NodeState = Literal["starting", "hello", "ready", "gone"]
@@ -137,6 +141,7 @@ class Session:
         self.on_output = on_output
         self._welcome: Message | None = None
         self._arrived: list[SessionNode] = []  # said hello, and not admitted and welcomed yet
+        self._welcome_at = 0.0  # when the next are, unless all are there before
         self._selector = selectors.EpollSelector()
         self._writing: dict[Channel, int] = {}  # the stdin of channels that have bytes waiting
         self._first_nodes: dict[NodeGroup, int] = {}
@@ -216,9 +221,12 @@ class Session:
         """How long `pump` may be left alone when `fileno()` does not say that something has come."""
         if self.state == "stopping" and any(group.silent for group in self.groups):
             return TICK_S  # no stream will tell when its process has ended
+        until = now + 1.0
         if self.state in ("starting", "stopping"):
-            return max(0.0, min(1.0, self._deadline - now))
-        return 1.0
+            until = min(until, self._deadline)
+        if self._arrived and self._welcome is not None:
+            until = min(until, self._welcome_at)
+        return max(0.0, until - now)
 
     def pump(self, timeout_s: float = 0.0) -> None:
         """Handle what has come, waiting at most `timeout_s` for something."""
@@ -440,6 +448,10 @@ class Session:
         """Give the head the keys of new nodes, and then these nodes the head: who dials too early is turned away."""
         if not self._arrived or self._welcome is None:
             return
+        now = time.monotonic()
+        if now < self._welcome_at and any(info.state == "starting" for info in self.nodes.values()):
+            return
+        self._welcome_at = now + min(WELCOME_MAX_S, WELCOME_S_PER_NODE * len(self.nodes))
         arrived, self._arrived = self._arrived, []
         keys = [(str(info.node), str(info.hello.get("pk"))) for info in arrived]
         for at in range(0, len(keys), ADMIT_BATCH):

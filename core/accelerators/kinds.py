@@ -5,7 +5,6 @@ Read from files that the drivers provide; their libraries were rejected, loading
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 
@@ -15,6 +14,8 @@ BRANDS = {"NVIDIA", "TESLA", "QUADRO", "GEFORCE", "RTX", "GTX", "AMD", "INSTINCT
 
 def gpu_kind(root: str = "/") -> str:
     """The kind of the first GPU, or an empty string where no driver says so."""
+    import glob  # not for nodes without any
+
     for path in sorted(glob.glob(os.path.join(root, "proc/driver/nvidia/gpus/*/information"))):
         for line in _read(path).splitlines():
             name, _, value = line.partition(":")

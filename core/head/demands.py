@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct, field
 
 from hpc.core.causes import FinalCause
 from hpc.core.head.admission import MAX_DEMAND, NONSENSE
@@ -39,8 +39,7 @@ Key = tuple[int, int]
 Grants = list[tuple[int, int, int]]
 
 
-@dataclass
-class Kind:
+class Kind(Struct):
     """Demands that find room at the same places: by key, with their order of arrival."""
 
     wanted: dict[str, int]

@@ -9,10 +9,10 @@ taken, and the group is planned anew when there may be room. What a group has co
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
+from msgspec import Struct, field
 
 from hpc.core.head.admission import NONSENSE
 from hpc.core.ids import Address, raylet_of
@@ -70,8 +70,7 @@ def news(state: GroupState) -> GroupNews:
     return state if state in (CREATED, REMOVED) else ""
 
 
-@dataclass
-class Group:
+class Group(Struct):
     """A placement group, the ``order``th of its session. ``creator`` is the process whose end removes it, ``maker`` the
     process that asked for it, ``told`` the state that the maker was last sent. ``nodes[i]`` is where bundle i is
     reserved (0: nowhere). ``planned`` is where the present attempt wants the missing ones to be, ``awaited`` are the

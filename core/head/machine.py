@@ -7,10 +7,10 @@ No I/O. What is to be sent lies in ``outbox``, nodes to be cut off in ``cut``, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from hpc.core.head.admission import is_sane
 from hpc.core.head.demands import Demands
@@ -59,12 +59,17 @@ LOOK_S = 0.05
 TURN_S = 2.0
 #: A port that never took a connection may be behind a firewall: it is tried so much more seldom.
 UNSEEN = 8
+#: Each node is told of each other one. Nodes that join one after the other are told together: between two times is this
+#: for each node, at most TELL_MAX_S. Where anything is asked for all are told before.
+TELL_S_PER_NODE = 0.002
+TELL_MAX_S = 0.25
+#: What raylets say of themselves while nothing is asked for.
+OWN_NEWS = (NodeRegister, Heartbeat)
 #: Questions that change something.
 CHANGING = (NameRegister, KvPut, KvDelete)
 
 
-@dataclass
-class Named:
+class Named(Struct):
     """An actor that has a name."""
 
     actor: bytes
@@ -105,6 +110,7 @@ class HeadMachine:
         self._stale: dict[int, None] = {}
         self._columns: Columns | None = None
         self._joined: dict[int, NodeInfo] = {}
+        self._tell_at = 0.0
         self._replan = False
         self._plan_at = 0.0
         self._look_at = 0.0
@@ -144,6 +150,8 @@ class HeadMachine:
             handler = self.handlers.get(type(msg))
             if handler is None or not is_sane(msg):
                 continue
+            if self._joined and type(msg) not in OWN_NEWS:
+                self._tell_joins()  # the answer may lead to one of them
             if not (type(msg) in CHANGING and self._said_before(src, msg)):
                 handler(src, msg)
         if serve:
@@ -213,10 +221,8 @@ class HeadMachine:
         self.groups.node_joined()
 
     def _tell_joins(self) -> None:
-        """Send the nodes that joined in this turn the whole table, and the other nodes the new rows. Each message is
-        made once."""
-        if not self._joined:
-            return
+        """Send the nodes that joined the whole table, and the other nodes the new rows. Each message is made once."""
+        self._tell_at = self.now + min(TELL_MAX_S, TELL_S_PER_NODE * len(self.nodes))
         joined, told = self._joined, list(self._joined.values())
         self._joined = {}
         table = NodeTable(self.epoch, [n.info for n in self.nodes.values()] + list(self.dead.values()))
@@ -326,9 +332,11 @@ class HeadMachine:
     def _serve(self) -> None:
         """Tell of nodes that joined and of keys that have changed, and reserve what placement groups wait for. Then
         answer demands with tickets, oldest first, as far as there is room in the last known columns."""
-        self._tell_joins()
+        waits = bool(self.demands.table) or self.groups.are_waiting
+        if self._joined and (waits or self.now >= self._tell_at):
+            self._tell_joins()
         self.watches.answer_changed()
-        if not self.demands.table and not self.groups.are_waiting:
+        if not waits:
             return
         columns = self.snapshot()
         stirred, self.groups.stirred = self.groups.stirred, False
@@ -499,4 +507,5 @@ class HeadMachine:
         next_at = self.detached.tick(now)
         self._serve()
         next_at = min(next_at, self.demands.next_at(now) if self.demands.table else now + 1.0)
+        next_at = min(next_at, self._tell_at) if self._joined else next_at
         return min(next_at, self._plan_at) if waiting else next_at

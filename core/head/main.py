@@ -19,6 +19,7 @@ from hpc.core.net.frames import encode_bodies, log_instead
 from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.node.control import Control
+from hpc.core.node.imports import import_threadless
 from hpc.core.node.spec import NodeSpec
 from hpc.core.node.times import fault_times
 from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_body
@@ -189,7 +190,7 @@ class Head:
 
 def _import_policy() -> None:
     """Placement needs numpy, whose import takes 0.1 s: neither the start nor the first placement waits for it."""
-    import hpc.core.policy.placement  # noqa: F401
+    import_threadless(["hpc.core.policy.placement"])
 
 
 def head_main(spec: NodeSpec, control: socket.socket) -> None:

@@ -17,11 +17,11 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
 import zmq
+from msgspec import Struct, field
 
 from hpc.core.net.curve import AllowList, KeyPair, LogLimit, ZapHandler, guard_client, guard_server
 from hpc.core.net.reactor import Reactor, Timer
@@ -56,8 +56,7 @@ _NOBLOCK = int(zmq.NOBLOCK)
 _FIRST = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
-@dataclass(frozen=True)
-class LinkConfig:
+class LinkConfig(Struct, frozen=True):
     """Options of the links; in the flat configuration each has the prefix "link_"."""
 
     window_bytes: int  # queued and not acked, per link, before on_limit says so
@@ -72,13 +71,12 @@ class LinkConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any] | None) -> LinkConfig:
-        found = {each.name: setting(f"link_{each.name}", config or {}) for each in fields(cls)}
+        found = {each: setting(f"link_{each}", config or {}) for each in cls.__struct_fields__}
         whole = {name: int(found.pop(name)) for name in ("window_bytes", "wire_window_bytes", "io_threads")}
         return cls(**whole, **found)  # type: ignore[arg-type]
 
 
-@dataclass(slots=True, eq=False)
-class Link:
+class Link(Struct, eq=False):
     node: int
     session: LinkSession
     endpoint: str = ""

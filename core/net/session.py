@@ -31,7 +31,8 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hpc.core import wire
 
@@ -76,8 +77,7 @@ class MalformedPacket(ValueError):
     """The bytes are no packet of ours. Never leaves the link layer: it is counted."""
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """What happened on the links of a process, for tests and for the operator."""
 
     packets_sent: int = 0

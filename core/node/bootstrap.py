@@ -17,8 +17,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 PREFIX = "@hpc"
 CHUNK_BYTES = 800
@@ -55,15 +56,13 @@ def encode_report(rank: int, number: int, message: Mapping[str, Any]) -> bytes:
     return "".join(lines).encode("ascii")
 
 
-@dataclass(slots=True)
-class _Partial:
+class _Partial(Struct):
     number: int
     total: int
     chunks: list[str]
 
 
-@dataclass(slots=True)
-class ReportDecoder:
+class ReportDecoder(Struct):
     """Puts the reports of one stream together again.
 
     Ranks may alternate line by line. A rank writes its messages one after the other, so at most one per rank is
@@ -132,8 +131,7 @@ def encode_command(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-@dataclass(slots=True)
-class CommandDecoder:
+class CommandDecoder(Struct):
     """Cuts what a supervisor reads into the launcher's messages; a bad line is dropped and counted."""
 
     broken: int = 0

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hpc.core.node.spec import Start
 
@@ -21,8 +22,7 @@ UNLIMITED_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2**63
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
-@dataclass(frozen=True, slots=True)
-class NodeGrant:
+class NodeGrant(Struct, frozen=True):
     """What this node may use."""
 
     cpus: int

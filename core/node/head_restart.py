@@ -8,11 +8,12 @@ kept. It is said again to each new head, which may hear it any number of times.
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 import time
 from collections import deque
 from typing import Any
+
+import msgspec
 
 from hpc.core.node.spec import NodeSpec
 
@@ -29,7 +30,7 @@ class HeadRestart:
 
     def __init__(self, spec: NodeSpec) -> None:
         self.listener = socket.create_server((spec.interface_addr, 0), backlog=BACKLOG)
-        self.spec = dataclasses.replace(spec, head_fd=self.listener.fileno())
+        self.spec = msgspec.structs.replace(spec, head_fd=self.listener.fileno())
         self.mail: list[dict[str, Any]] = []
         self.no_restart = ""
         self._restarts: deque[float] = deque(maxlen=MAX_RESTARTS)

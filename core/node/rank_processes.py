@@ -18,9 +18,9 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from hpc.core.node.process import fork_child
 from hpc.core.node.reap import descendants, exit_code, signal_all
@@ -123,8 +123,7 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
     return env
 
 
-@dataclass(slots=True)
-class RankLines:
+class RankLines(Struct):
     """Cuts one stream of a rank into texts of whole lines; keeps the last lines if asked to."""
 
     tail: deque[str] | None = None
@@ -151,8 +150,7 @@ class RankLines:
         return text
 
 
-@dataclass(slots=True)
-class _Rank:
+class _Rank(Struct):
     number: int
     pid: int
     streams: dict[int, tuple[int, RankLines]]  # descriptor → 1 or 2, and its lines
@@ -160,8 +158,7 @@ class _Rank:
     code: int | None = None
 
 
-@dataclass
-class Ranks:
+class Ranks(Struct):
     """The ranks of one node. The supervisor's loop gives it readable descriptors and ended children."""
 
     spec: NodeSpec

@@ -24,6 +24,12 @@ POLL_S = 0.05
 
 def children_of(pid: int) -> list[int]:
     """The children of all threads of `pid`, from /proc."""
+    found = _listed_children(pid)
+    return _children_by_parent().get(pid, []) if found is None else found
+
+
+def _listed_children(pid: int) -> list[int] | None:
+    """The same as the kernel lists them; None for one without such lists (CONFIG_PROC_CHILDREN)."""
     found: list[int] = []
     try:
         tasks = os.listdir(f"/proc/{pid}/task")
@@ -32,14 +38,20 @@ def children_of(pid: int) -> list[int]:
                 found += [int(word) for word in file.read().split()]
     except FileNotFoundError:
         if os.path.exists(f"/proc/{pid}/task/{pid}/stat"):
-            return _children_by_scan(pid)  # a kernel without CONFIG_PROC_CHILDREN
+            return None
     except OSError:
         pass
     return found
 
 
-def _children_by_scan(parent: int) -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and parent_of(int(name)) == parent]
+def _children_by_parent() -> dict[int, list[int]]:
+    """The children of all processes: a look at each process of the machine."""
+    found: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        parent = parent_of(int(name)) if name.isdigit() else None
+        if parent is not None:
+            found.setdefault(parent, []).append(int(name))
+    return found
 
 
 def parent_of(pid: int) -> int | None:
@@ -68,8 +80,14 @@ def descendants(root: int, spare: Iterable[int] = ()) -> list[int]:
     spared = set(spare)
     found: list[int] = []
     todo = [root]
+    by_parent: dict[int, list[int]] | None = None  # all are looked at once, not once for each that is found
     while todo:
-        for child in children_of(todo.pop()):
+        pid = todo.pop()
+        children = _listed_children(pid) if by_parent is None else by_parent.get(pid, [])
+        if children is None:
+            by_parent = _children_by_parent()
+            children = by_parent.get(pid, [])
+        for child in children:
             if child not in spared:
                 spared.add(child)
                 found.append(child)

@@ -19,7 +19,8 @@ import re
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hpc.core.variables import TMPDIR, named, text
 
@@ -34,8 +35,7 @@ class RunDirError(Exception):
     """The directory cannot be made; the text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunDir:
+class RunDir(Struct, frozen=True):
     """A made directory and the descriptor that holds its lock."""
 
     path: str

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 #: Words for a switch in a variable of the environment.
 ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(Struct, frozen=True):
     """From ``low`` to ``high``, or ``also``, which means something else."""
 
     what: str
@@ -47,8 +47,7 @@ class Number:
         raise ValueError(f"{where} is {value!r}{unit_note}; it takes {self.allowed()}")
 
 
-@dataclass(frozen=True)
-class Switch:
+class Switch(Struct, frozen=True):
     """On or off."""
 
     def allowed(self) -> str:
@@ -66,8 +65,7 @@ class Switch:
         return value
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(Struct, frozen=True):
     """Some text."""
 
     what: str
@@ -83,8 +81,7 @@ class Text:
         return value
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One option. ``default_is`` says in words what follows from other options. ``source``: whether the configuration
     can say it, or the environment, or both. ``ray`` is its variable in Ray, in which 1 is ``ray_unit`` of ours.
     ``reader`` is the file in which it has its effect."""

@@ -11,7 +11,6 @@ import mmap
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -108,8 +107,7 @@ def parse_start(message: Mapping[str, Any]) -> Start:
     return start
 
 
-@dataclass(slots=True, kw_only=True)
-class NodeSpec:
+class NodeSpec(msgspec.Struct, kw_only=True):
     """One node, as its supervisor found it.
 
     `cpus` and `gpus` are what the node offers (the user's override, else the grant); `granted_cpus` is what
@@ -127,25 +125,28 @@ class NodeSpec:
     granted_cpus: int
     mem_bytes: int
     gpus: tuple[str, ...]
-    overrides: Overrides = field(default_factory=Overrides)
-    config: dict[str, Any] = field(default_factory=dict)
+    overrides: Overrides = msgspec.field(default_factory=Overrides)
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
     mode: Literal["cluster", "ranks"] = "cluster"
     head_rank: int | None = None
     driver_host: bool = False
     gateway: bool = False
     #: the job that the session runs in, "scheduler" and "job_id"; empty outside any
-    allocation: dict[str, str] = field(default_factory=dict)
+    allocation: dict[str, str] = msgspec.field(default_factory=dict)
     #: the switches above this node, from the top down, where the scheduler says so
     switches: tuple[str, ...] = ()
     time_left_s: float | None = None
     #: time.monotonic() when `time_left_s` was true
-    started_at: float = field(default_factory=time.monotonic)
+    started_at: float = msgspec.field(default_factory=time.monotonic)
     #: this process's end of the socket between raylet and zygote
     zygote_fd: int = -1
     #: the head's listening socket, which outlives it
     head_fd: int = -1
     #: (public, secret) of the head before, for one that takes its place
-    head_keys: tuple[str, str] | None = field(default=None, repr=False)
+    head_keys: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"NodeSpec(session={self.session!r}, node={self.node})"  # without the keys
 
     @property
     def store_bytes(self) -> int:

@@ -15,7 +15,6 @@ descriptor, and one way to learn of an end is simpler than two.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import selectors
 import signal
@@ -33,6 +32,7 @@ from hpc.core.node import rundir, survey
 from hpc.core.node.address import InterfaceError
 from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.head_restart import HeadRestart
+from hpc.core.node.imports import keep_all
 from hpc.core.node.keeper import become, keep
 from hpc.core.node.process import fork_child, open_pidfd
 from hpc.core.node.programs import CHILDREN, ChildMain, Children
@@ -54,8 +54,7 @@ TICK_S = 0.05
 CAUSE_S = 1.0
 
 
-@dataclasses.dataclass(slots=True)
-class _Child:
+class _Child(msgspec.Struct):
     """A child that this supervisor made."""
 
     name: str
@@ -255,7 +254,7 @@ class Supervisor:
             return
         self.deadline = time.monotonic() + setting("bind_timeout_s", start.config)
         try:
-            self.programs.preload()
+            self.programs.preload(spec.has_head)
             self._fork_children(spec)
         except OSError as error:
             self._fail(f"cannot start the processes of the node: {error}")
@@ -278,9 +277,9 @@ class Supervisor:
             if spec.gateway:
                 self._fork("raylet", self.programs.raylet, spec)
                 return
-            with_zygote = dataclasses.replace(spec, zygote_fd=raylet_end.fileno())
+            with_zygote = msgspec.structs.replace(spec, zygote_fd=raylet_end.fileno())
             self._fork("raylet", self.programs.raylet, with_zygote)
-            with_raylet = dataclasses.replace(spec, zygote_fd=zygote_end.fileno())
+            with_raylet = msgspec.structs.replace(spec, zygote_fd=zygote_end.fileno())
             self._fork("zygote", self.programs.zygote, with_raylet)
 
     def _fork(self, name: str, program: ChildMain, spec: NodeSpec) -> None:
@@ -565,4 +564,5 @@ def main(argv: Sequence[str] | None = None, *, children: Children = CHILDREN) ->
     if launcher_pid is not None and os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
     sys.stdout.flush()
+    keep_all()  # until now, all was imports
     os._exit(supervisor_main(rank, 0, 1, children=children, launcher_pid=launcher_pid))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hpc.core.node.detect import UNLIMITED_BYTES, cgroup_chain
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Bytes in use, and how many there may be; ``where`` says whose limit that is."""
 
     used_bytes: int

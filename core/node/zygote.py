@@ -22,7 +22,6 @@ workers and the zygote.
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import select
 import signal
@@ -36,6 +35,7 @@ from types import FrameType
 from typing import Any
 
 from hpc.core.node.control import Control
+from hpc.core.node.imports import import_threadless, uncollected
 from hpc.core.node.orphans import Orphans
 from hpc.core.node.process import become_subreaper, fork_child, note_signals, thread_count
 from hpc.core.node.reap import end_descendants, reap_ended
@@ -48,34 +48,8 @@ PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.
 #: What only some workers need, and takes long: imported when nothing has been asked for so long.
 LATER = ("hpc.core.worker.aio", "concurrent.futures.thread")
 LATER_S = 0.25
-THREAD_LIMITS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/dxg")
 END_TIMEOUT_S = 5.0
-
-
-def preload(modules: Sequence[str] = PRELOAD) -> None:
-    """Import `modules` with the thread pools of numerical libraries limited to one thread.
-
-    The variables are put back afterwards: what a worker imports later follows its own environment.
-    """
-    saved = {name: os.environ.get(name) for name in THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(THREAD_LIMITS, "1"))
-    try:
-        for module in modules:
-            importlib.import_module(module)
-    finally:
-        for name, value in saved.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def why_not_fork() -> str | None:
@@ -147,13 +121,13 @@ class Zygote:
     def _import_later(self) -> None:
         modules, self.later = self.later, ()
         if self.refusal is None:
-            try:
-                preload(modules)
-            except Exception:  # workers import for themselves what they need, and say what is wrong with it
-                traceback.print_exc()
-            self.refusal = why_not_fork()
             gc.collect()
-            gc.freeze()
+            with uncollected():
+                try:
+                    import_threadless(modules)
+                except Exception:  # workers import for themselves what they need, and say what is wrong with it
+                    traceback.print_exc()
+            self.refusal = why_not_fork()
 
     def _on_wake(self, wake_read: int) -> None:
         try:
@@ -249,7 +223,8 @@ def zygote_main(
     raylet = Control(socket.socket(fileno=spec.zygote_fd))
     zygote = Zygote(spec, supervisor, raylet, worker_main)
     try:
-        preload(modules)
+        with uncollected():
+            import_threadless(modules)
         zygote.refusal = why_not_fork()
     except Exception as error:
         traceback.print_exc()
@@ -257,6 +232,4 @@ def zygote_main(
     if zygote.refusal is not None:
         print(f"no workers: {zygote.refusal}", file=sys.stderr)
         supervisor.send({"op": "error", "why": zygote.refusal})
-    gc.collect()
-    gc.freeze()
     zygote.run()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hpc.core.ids import Address
 from hpc.core.owner.state import OwnerState
@@ -31,8 +32,7 @@ class Pin:
         self.views = 0
 
 
-@dataclass(eq=False)
-class Coming:
+class Coming(Struct, eq=False):
     """What a reader waits for: one object, or the arguments of a task. ``outcome`` is the pin or pins, or the raylet's
     message that says why there is none. It is None while nothing has come, and when the session is gone."""
 

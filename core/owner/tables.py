@@ -10,7 +10,6 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -132,8 +131,7 @@ class CallRec(msgspec.Struct, gc=False, eq=False):
     cancelled: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class TaskKind:
+class TaskKind(msgspec.Struct, eq=False):
     """One function with its options, as its tasks are made. ``fn`` is the id of its code; ``window``: so many items of
     a generator may wait to be taken (0: any number)."""
 
@@ -146,8 +144,7 @@ class TaskKind:
     window: int
 
 
-@dataclass(slots=True, eq=False)
-class CallKind:
+class CallKind(msgspec.Struct, eq=False):
     """One method of one handle with its options, as its calls are made.
 
     Those of a kind that may (``joins``) travel as a run, ``open`` while more may join it. ``rest``: so many calls are

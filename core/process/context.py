@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 
 class TaskContext(msgspec.Struct, eq=False):
@@ -31,8 +31,7 @@ class TaskContext(msgspec.Struct, eq=False):
     on_consumed: Callable[[], None] | None = None
 
 
-@dataclass
-class ProcessContext:
+class ProcessContext(Struct):
     """What all tasks of the process share."""
 
     actor: bytes = b""

@@ -9,14 +9,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hpc.core.ids import Address
 from hpc.core.wire import NodeTime
 
 
-@dataclass(frozen=True)
-class DrainNotice:
+class DrainNotice(Struct, frozen=True):
     """That the node ends soon. ``reason`` says why, in words."""
 
     reason: str

@@ -10,12 +10,10 @@ Rejected: the head's key-value store (it ends with the session), one file for al
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import zlib
 from typing import Any
-from urllib.parse import quote
 
 from hpc.core import serialization
 from hpc.core.exceptions import HpcError, NoStateError
@@ -28,6 +26,9 @@ ANONYMOUS = "anonymous-"
 
 def file_name(text: str) -> str:
     """A name for a file: readable, and another one for another text."""
+    import hashlib  # few actors save anything
+    from urllib.parse import quote
+
     name = quote(text, safe=" ()[]=,+") or "%"
     if len(name) > MAX_NAME_BYTES or name.startswith("."):
         name = f"{name[:MAX_NAME_BYTES].lstrip('.')}%{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -11,9 +11,10 @@ import ctypes
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from msgspec import Struct, field
 
 from hpc.core.net.links import Links
 from hpc.core.net.plain import TOKEN_BYTES, PlainDial, PlainPort, PlainReceiver, PlainSender
@@ -45,8 +46,7 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
-@dataclass(eq=False)
-class Source:
+class Source(Struct, eq=False):
     """A node whose objects come here over a stream. While it is not ``settled``, requests to it are ``held``."""
 
     held: list[Pull] = field(default_factory=list)

@@ -8,9 +8,9 @@ interpreter is held by a library) is not waited for long.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from hpc.core.ids import Address
 from hpc.core.wire import Answer, FlushLogs, Message
@@ -22,8 +22,7 @@ ANSWER_S = 0.5
 Goals = dict[str, int]
 
 
-@dataclass
-class Flush:
+class Flush(Struct):
     """One driver that waits. ``asked`` are workers that have not answered, by the number of the request."""
 
     driver: Address

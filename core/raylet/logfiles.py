@@ -15,10 +15,10 @@ import os
 import stat
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from hpc.core.ids import Address
 from hpc.core.node.settings import setting
@@ -52,8 +52,7 @@ def punch(fd: int, end: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-@dataclass(slots=True)
-class Cut:
+class Cut(Struct):
     """What is missing of a file: the bytes before ``begin``. ``base`` of them went with the file's emptying, so the
     byte n of the output is the byte n - base of the file."""
 
@@ -61,8 +60,7 @@ class Cut:
     base: int = 0
 
 
-@dataclass(slots=True)
-class Ended:
+class Ended(Struct):
     """A worker that has ended."""
 
     row: Row

@@ -12,7 +12,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from hpc.core.ids import Address
 from hpc.core.node.inotify import Watch
@@ -37,8 +38,7 @@ WINDOW_BYTES = 256 << 10
 MAX_CLOSING = 64
 
 
-@dataclass
-class _File:
+class _File(Struct):
     name: str
     fd: int
     is_err: bool
@@ -48,8 +48,7 @@ class _File:
     open_since: float = 0.0
 
 
-@dataclass
-class _Output:
+class _Output(Struct):
     """The files of a worker, and the driver to which new lines go."""
 
     number: int

@@ -40,7 +40,6 @@ from hpc.core.raylet.tables import Proc
 from hpc.core.raylet.watchdog import Watchdog
 from hpc.core.raylet.writers import Writers
 from hpc.core.resources import UNIT, NodeResources
-from hpc.core.runenv.setup import why_failed
 from hpc.core.store.arena import MAX_SLOTS, SLOTS_BYTES
 from hpc.core.store.layout import Layout
 from hpc.core.wire import (
@@ -237,6 +236,8 @@ class Raylet:
     def _start_failed(self, proc: Proc, why: str) -> None:
         """A worker ended before it was ready. When that happens again and again the node is of no use: say so."""
         if proc.env:  # that is a matter of those who want this environment
+            from hpc.core.runenv.setup import why_failed  # with all that makes environments
+
             return self.machine.leasing.env_failed(proc.env, why_failed(self.spec, proc.proc, why))
         self.start_failures += 1
         log.error("worker %d ended before it was ready: it %s", proc.proc, why)

@@ -8,16 +8,16 @@ that is often the oldest, and with it the work of hours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 GIB = 1 << 30
 #: Ending a process that has less of its own does not help; it is spared where another has more.
 WORTH_BYTES = 32 << 20
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(Struct, frozen=True):
     """A worker. ``since`` is when its task began, or its lease; ``what`` is what it has."""
 
     proc: int

@@ -13,7 +13,8 @@ Rejected: ending running tasks, and reserving in advance for times that nobody k
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hpc.core.ids import Address
 from hpc.core.raylet.bundles import Bundles
@@ -40,8 +41,7 @@ def together(msg: BundlePrepare) -> Amounts:
     return total
 
 
-@dataclass(eq=False)
-class Reservation:
+class Reservation(Struct, eq=False):
     """Room kept for bundles that ``src`` has asked for, or for a demand, ``until`` then."""
 
     amounts: Amounts
@@ -52,8 +52,7 @@ class Reservation:
     until: float = 0.0
 
 
-@dataclass
-class Patience:
+class Patience(Struct):
     """A demand that waits, having got ``sent`` so far: when its next reservation may begin, and how long that lasts."""
 
     sent: int

@@ -8,8 +8,9 @@ each ended. Appending to one large log was rejected: its holes would need a coll
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from msgspec import Struct, field
 
 from hpc.core.raylet.tables import Piece, Stored
 
@@ -25,8 +26,7 @@ READ: Final = "read"
 REMOVE: Final = "remove"
 
 
-@dataclass
-class DiskJob:
+class DiskJob(Struct):
     """One thing for the disk to do. ``parts`` are (place in the file, offset in the arena, size)."""
 
     kind: DiskWork
@@ -35,8 +35,7 @@ class DiskJob:
     objects: list[Stored] = field(default_factory=list)
 
 
-@dataclass
-class SpillFile:
+class SpillFile(Struct):
     """A file: the bytes in it, how many objects need it, and what the disk is doing with it."""
 
     size: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct, field
 
 from hpc.core.causes import LostCause
 from hpc.core.ids import Address
@@ -13,8 +14,7 @@ from hpc.core.wire import ProcessKind, Pull
 NOBODY = Address(0, 0)
 
 
-@dataclass
-class Proc:
+class Proc(Struct):
     """A driver or worker of this node. ``state`` is "starting", "idle", "leased" or "driver". One that is ``doomed`` is
     being killed: it is not leased again. ``ending`` is a lease that is over. What it held is free once nothing is left
     of the process, or of what was started below it. ``used``: it has been leased. ``exit_cause`` and ``exit_why`` are
@@ -43,8 +43,7 @@ class Proc:
     driver: Address = NOBODY
 
 
-@dataclass
-class Bundle:
+class Bundle(Struct):
     """One reserved bundle: what it took from the node, and what of that is free."""
 
     group: bytes
@@ -57,8 +56,7 @@ class Bundle:
     leases: set[int] = field(default_factory=set)
 
 
-@dataclass
-class Lease:
+class Lease(Struct):
     """A worker and resources that are a submitter's. ``worker`` is None while its process is still starting. ``pool``
     is what the grant came from: the node, or a bundle of a placement group. ``recalled_at``: others wait for it."""
 
@@ -77,8 +75,7 @@ class Lease:
     bundle: Bundle | None = None
 
 
-@dataclass
-class Demand:
+class Demand(Struct):
     """What one submitter wants of one shape: ``want`` more workers; ``sent`` were granted or forwarded so far, of
     ``target`` that it has ever wanted. One of another node that waits here, ``until`` then, has an ``asker``. The node
     has to last ``time_s``."""
@@ -107,8 +104,7 @@ class Demand:
     time_s: float = 0.0
 
 
-@dataclass
-class Piece:
+class Piece(Struct):
     """Where an object lies on disk: in which file, and where in it."""
 
     file: int
@@ -116,8 +112,7 @@ class Piece:
     size: int
 
 
-@dataclass
-class Stored:
+class Stored(Struct):
     """An object that this node keeps: in the arena (``offset`` is not -1), on disk (``disk``), or both. ``busy`` is
     "spilling" or "restoring" meanwhile. ``pins`` counts by process; it can go when freed and not pinned. ``writer`` is
     the process that wrote it last, 0 for a copy."""
@@ -134,8 +129,7 @@ class Stored:
     writer: int = 0
 
 
-@dataclass(eq=False)
-class Wanted:
+class Wanted(Struct, eq=False):
     """Somebody waits for room to write an object."""
 
     src: Address
@@ -145,8 +139,7 @@ class Wanted:
     since: float
 
 
-@dataclass(eq=False)
-class FetchSet:
+class FetchSet(Struct, eq=False):
     """Objects that a process (or, with ``pull``, another node) wants to read, all or none. ``held`` are those that are
     pinned for it already while it waits for the others."""
 
@@ -159,8 +152,7 @@ class FetchSet:
     held: list[Stored] = field(default_factory=list)
 
 
-@dataclass
-class Incoming:
+class Incoming(Struct):
     """An object on its way to this node from ``source``. ``received`` bytes are there, up to ``asked`` were asked for.
     ``readers`` are other nodes that read it from here as it comes: node to (next byte, chunks that it may be sent)."""
 
@@ -179,8 +171,7 @@ class Incoming:
     readers: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
-@dataclass
-class Borrowed:
+class Borrowed(Struct):
     """The processes of this node that hold references to an object owned elsewhere."""
 
     procs: dict[int, None] = field(default_factory=dict)

@@ -14,13 +14,14 @@ import ctypes
 import fcntl
 import logging
 import os
-import shutil
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
+from hpc.core.node.rundir import remove
 from hpc.core.store.arena import Arena
 
 log = logging.getLogger("hpc.raylet")
@@ -35,8 +36,7 @@ IN_MEMORY = {0x01021994, 0x858458F6, 0x958458F6}
 SHARE_OF_FREE = 0.9
 
 
-@dataclass(frozen=True)
-class SpillFolder:
+class SpillFolder(Struct, frozen=True):
     """Where files go and how many bytes of them there may be; 0 bytes: nowhere, and ``why``."""
 
     folder: str
@@ -92,7 +92,7 @@ def _sweep(base: str) -> None:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry.path, ignore_errors=True)
+            remove(entry.path)
             log.info("removed %s, left by a session that has ended", entry.path)
         except OSError:
             pass
@@ -211,7 +211,7 @@ class Disk:
         for thread in self._threads:
             thread.join(timeout=2.0)
         if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove(self.folder)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

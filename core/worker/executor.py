@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from hpc.core.callruns import call_at, calls_of, place_in
 from hpc.core.ids import Address, ids_from
@@ -33,8 +34,7 @@ from hpc.core.wire import (
 Item = tuple[Address, Any]
 
 
-@dataclass
-class _Order:
+class _Order(Struct):
     """The calls of one caller: the number that runs next, and those that came too early (None: a Skip)."""
 
     next_seq: int = 0

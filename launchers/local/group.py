@@ -71,7 +71,7 @@ class LocalGroup(NodeGroup):
         if self.forked:
             from hpc.core.node.programs import CHILDREN
 
-            CHILDREN.preload()  # once, for all that are forked
+            CHILDREN.preload(head=True)  # once, for all that are forked
         return [start_one(rank) for rank in range(self.first_rank, self.first_rank + self.size)]
 
     def _fork_one(self, rank: int) -> Channel:

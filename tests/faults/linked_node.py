@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 
+import msgspec
 from linkbed import way
 
 from hpc.core.net.links import Links
@@ -24,4 +24,4 @@ def raylet(spec: NodeSpec, sock: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    supervisor.main(children=dataclasses.replace(programs.CHILDREN, raylet=raylet))
+    supervisor.main(children=msgspec.structs.replace(programs.CHILDREN, raylet=raylet))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpc.core.head.columns import difference, rebuilt
-from hpc.core.head.machine import HeadMachine
+from hpc.core.head.machine import TELL_MAX_S, HeadMachine
 from hpc.core.head.nodes import TICKET_S
 from hpc.core.ids import Address
 from hpc.core.policy.bundles import STRATEGIES
@@ -21,6 +21,7 @@ from hpc.core.wire import (
     BundlePrepared,
     Heartbeat,
     HeartbeatAck,
+    KvGet,
     NodeDemand,
     NodeInfo,
     NodeRegister,
@@ -192,20 +193,44 @@ def test_those_who_join_in_one_turn_are_told_of_together():
     for node in (7, 5):
         cluster.say(node, NodeRegister(info(node), WIRE_VERSION), turn=False)
     assert not cluster.head.outbox
-    told = {dst.node: msg for dst, msg in cluster.turn() if isinstance(msg, NodeTable)}
+    told = {dst.node: msg for dst, msg in cluster.turn(TELL_MAX_S) if isinstance(msg, NodeTable)}
     assert {node: [i.node for i in msg.nodes] for node, msg in told.items()} == {
         1: [7, 5], 2: [7, 5], 3: [7, 5], 5: [1, 2, 3, 7, 5], 7: [1, 2, 3, 7, 5],
     }  # fmt: skip
     assert told[1] is told[2], "one message, which is encoded once"
     assert told[5] is told[7]
-    assert not [msg for _, msg in cluster.turn() if isinstance(msg, NodeTable)]
+    assert not [msg for _, msg in cluster.turn(TELL_MAX_S) if isinstance(msg, NodeTable)]
+
+
+def test_of_nodes_that_join_one_after_the_other_nobody_is_told_one_by_one():
+    cluster = Cluster()
+    told = {}
+    for node in range(1, 65):
+        cluster.say(node, NodeRegister(info(node), WIRE_VERSION), turn=False)
+        for dst, msg in cluster.turn(0.01):
+            told.setdefault(dst.node, []).append(msg)
+    for dst, msg in cluster.turn(TELL_MAX_S):
+        told.setdefault(dst.node, []).append(msg)
+    assert {i.node for msg in told[1] for i in msg.nodes} == set(range(1, 65))
+    assert len(told) == 64
+    assert len(told[1]) < 20, "not one for each node"
+
+
+def test_the_first_node_is_told_at_once_and_the_next_before_whatever_is_asked_for_is_answered():
+    cluster = Cluster()
+    cluster.say(1, NodeRegister(info(1), WIRE_VERSION), turn=False)
+    assert [dst.node for dst, msg in cluster.turn() if isinstance(msg, NodeTable)] == [1]
+    cluster.say(2, NodeRegister(info(2), WIRE_VERSION), turn=False)
+    assert not cluster.turn()
+    cluster.say(1, KvGet(1, "", b"key"), turn=False)
+    assert [dst.node for dst, msg in cluster.turn() if isinstance(msg, NodeTable)] == [1, 2]
 
 
 def test_one_that_joins_and_dies_in_one_turn_is_not_told_of_as_living():
     cluster = with_nodes(2)
     cluster.say(3, NodeRegister(info(3), WIRE_VERSION), turn=False)
     cluster.head.lose_node(3, "power")
-    assert not [msg for _, msg in cluster.turn() if isinstance(msg, NodeTable)]
+    assert not [msg for _, msg in cluster.turn(TELL_MAX_S) if isinstance(msg, NodeTable)]
 
 
 def test_silence_is_noticed_although_it_is_not_looked_for_all_the_time():

@@ -489,9 +489,10 @@ def test_the_head_tells_all_nodes_that_take_work_to_prepare_an_environment():
     for node, gateway in ((1, False), (2, False), (3, True)):
         info = NodeInfo(node, f"n{node}", "tcp://h:1", "key", CPU, {}, gateway, 1, "/dir", True, "")
         head.handle(Address(node, 0), [NodeRegister(info, WIRE_VERSION)], 0.0)
+    head.tick(1.0)
     head.outbox.clear()
     msg = PrepareEnv(7, {"A": "1"})
-    head.handle(DRIVER, [msg], 0.0)
+    head.handle(DRIVER, [msg], 1.0)
     told, answers = head.outbox[:-1], head.outbox[-1:]
     assert told == [(raylet_of(1), msg), (raylet_of(2), msg)] and [(dst, m.req, m.ok) for dst, m in answers] == [
         (DRIVER, 7, True)

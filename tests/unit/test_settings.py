@@ -100,7 +100,7 @@ def test_rays_names_say_the_same_in_their_units():
 
 
 def test_the_links_options_are_among_them():
-    assert {f"link_{name}" for name in LinkConfig.__dataclass_fields__} <= set(NUMBERS)
+    assert {f"link_{name}" for name in LinkConfig.__struct_fields__} <= set(NUMBERS)
 
 
 def test_the_launcher_says_it_before_anything_starts(tmp_path, monkeypatch):

@@ -7,10 +7,10 @@ A question has a number, and its answer names that. Questions to the head stay w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from hpc.core.exceptions import GetTimeoutError, SessionLostError
 from hpc.core.ids import HEAD, Address
@@ -22,8 +22,7 @@ from hpc.core.wire import Abandon, Allocated, Answer, Message, StateAnswer, Stat
 HEAD_BATCH = 32
 
 
-@dataclass(eq=False)
-class Pending:
+class Pending(Struct, eq=False):
     """A question that may have no answer yet. ``waiter`` needs one less when the answer comes, or when the process that
     was ``asked`` has ended. In the second case, and when the session is gone, ``answer`` stays None."""
 

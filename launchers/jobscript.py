@@ -1,5 +1,5 @@
-"""What job scripts of all schedulers have in common: the modules to load, and the user's lines of --setup. The first of
-them that fails ends the job and is named.
+"""What job scripts of all schedulers have in common: the folder, the modules to load, and the user's lines of --setup.
+The first of them that fails ends the job and is named.
 
 Modules are loaded once, by the job script: the nodes' processes inherit what that sets. A load on each node would have
 a thousand nodes read the same files of the shared file system.
@@ -16,6 +16,8 @@ from collections.abc import Sequence
 FAILED = "hpc: --setup failed"
 #: The same for a module, with the module command's own words.
 MODULE_FAILED = "hpc: --module failed"
+#: The same for the folder in which the job was submitted.
+FOLDER_FAILED = "hpc: the folder of the job cannot be entered"
 #: Where Lmod and Environment Modules have what defines `module`, for shells that are no login shells.
 MODULE_FILES = (
     "$LMOD_PKG/init/bash", "$MODULESHOME/init/bash", "/etc/profile.d/z00_lmod.sh", "/etc/profile.d/lmod.sh",
@@ -65,6 +67,15 @@ def module_lines(names: Sequence[str], *, purge: bool = False) -> list[str]:
         *_MODULE.splitlines(),
     ]
     return [*found, *(["hpc_module purge"] if purge else []), *(f"hpc_module load {shlex.quote(n)}" for n in names)]
+
+
+def folder_lines(cwd: str) -> list[str]:
+    """The lines, for bash, that go to the folder in which the job was submitted.
+
+    A job whose folder is not there must not go on elsewhere: its script would be looked for there.
+    """
+    said = f"{FOLDER_FAILED}: {cwd} (it was removed, or the nodes do not share its file system)"
+    return [f"cd {shlex.quote(cwd)} || {{ echo {shlex.quote(said)} >&2; exit 1; }}"]
 
 
 def setup_lines(setup: Sequence[str]) -> list[str]:

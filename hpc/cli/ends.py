@@ -12,11 +12,24 @@ from hpc.settings import errors
 from hpc.settings.errors import CliError
 
 
+def open_streams() -> None:
+    """Standard streams that are closed lead nowhere from now on: else the next file or socket would be one of them."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))
+
+
 def told(command: Callable[[], int]) -> int:
     """Run a command and return its exit code; an error that the user can do something about is printed.
 
-    A terminal or a reader that is gone does not change the exit code: Python's own would be 120.
+    A terminal or a reader that is gone does not change the exit code: Python's own would be 120. Neither do standard
+    streams that were closed before (`<&-`).
     """
+    open_streams()
     try:
         code = command()
         sys.stdout.flush()

@@ -12,6 +12,7 @@ from hpc.settings.durations import short
 from hpc.settings.options import Option
 
 USAGE = "hpc ps [JOB ...] [options]"
+NAME_LETTERS = 40
 TABLE = (
     Option("all", ("-a", "--all"), "switch", "all jobs that have ended too, not the last few", "", default=False),
     JOB_DIR,
@@ -34,7 +35,8 @@ def run(words: list[str]) -> int:
     table: list[tuple[object, ...]] = [("JOB", "ID", "NAME", "STATE", "NODES", "AGE", "EXIT")]
     for r in rows:
         code = "" if r["exit_code"] is None else r["exit_code"]
-        cells = (r["job"], r["scheduler_id"] or "-", r["name"], r["state"], r["nodes"] or "", short(r["age_s"]), code)
+        name = r["name"] if len(r["name"]) <= NAME_LETTERS else r["name"][: NAME_LETTERS - 3] + "..."
+        cells = (r["job"], r["scheduler_id"] or "-", name, r["state"], r["nodes"] or "", short(r["age_s"]), code)
         table.append(cells)
     show_table(table)
     return 0

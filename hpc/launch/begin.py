@@ -12,6 +12,8 @@ from hpc.launch import jobdir
 from hpc.launch.chain import Link
 from hpc.launch.fits import check_place
 from hpc.launch.jobdir import JobDir
+from hpc.launch.status_line import line
+from hpc.launch.verdict import Verdict, write_down
 from hpc.launchers.registry import Place, find_place
 from hpc.launchers.scheduler import BadAllocation, Scheduler
 from hpc.settings import errors
@@ -23,7 +25,17 @@ if TYPE_CHECKING:
 
 
 def begin(settings: Settings) -> int:
-    """Launch the script of the settings; returns the exit code. Raises CliError."""
+    """Launch the script of the settings; returns the exit code. Raises CliError, of which a job's folder has learnt."""
+    try:
+        return _begin(settings)
+    except CliError as error:
+        if settings["job"]:
+            verdict = Verdict(error.exit_code, line("ended", "before the script was started"), error)
+            write_down(JobDir(jobdir.expand(settings["job"])), verdict)
+        raise
+
+
+def _begin(settings: Settings) -> int:
     if settings.script is None and not settings["estimate"]:
         raise CliError("USAGE", "no script was given", fix="hpc-launch [options] SCRIPT [ARGS ...]")
     try:

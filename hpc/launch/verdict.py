@@ -16,7 +16,7 @@ from typing import Any
 from hpc.launch.jobdir import JobDir
 from hpc.launch.status_line import line
 from hpc.launchers.hostnames import compress_nodes
-from hpc.launchers.jobscript import FAILED, MODULE_FAILED
+from hpc.launchers.jobscript import FAILED, FOLDER_FAILED, MODULE_FAILED
 from hpc.launchers.scheduler import JobInfo
 from hpc.settings import errors
 from hpc.settings.errors import CliError
@@ -60,10 +60,12 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
         what = f"job {job_id} was lost" + (f" ({info.state})" if info.phase == "ended" else "")
         return _failed(CliError("SESSION-LOST", what, why=info.why), f"lost: {info.why}")
     code = info.exit_code or (128 + info.exit_signal if info.exit_signal else 0)
-    setup = "" if has_begun(status) else _setup_failure(job)
-    if setup:
-        error = CliError("SETUP", f"job {job_id} ended before the script was started", why=setup)
-        return _failed(error, "a module or a line of --setup failed")
+    said = "" if has_begun(status) else _said_by_script(job)
+    if said:
+        folder = said.startswith(FOLDER_FAILED)
+        what = f"job {job_id} ended before the script was started"
+        error = CliError("JOB-DIR" if folder else "SETUP", what, why=said.removeprefix("hpc: "))
+        return _failed(error, "its folder is not there" if folder else "a module or a line of --setup failed")
     if not has_begun(status):
         shared = compress_nodes(info.nodes) or "the nodes"
         error = CliError(
@@ -78,14 +80,13 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
     return Verdict(code or errors.EXIT_SESSION_LOST, line("ended", info.state, f"exit code {code}", why))
 
 
-def _setup_failure(job: JobDir) -> str:
-    """What the job script said of a module, or a line of --setup, "" if nothing."""
+def _said_by_script(job: JobDir) -> str:
+    """What the job script said of its folder, a module, or a line of --setup, "" if nothing."""
     try:
         lines = Path(str(job.job().get("log", ""))).read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    failures = (said for said in reversed(lines) if said.startswith((FAILED, MODULE_FAILED)))
-    return next((said.removeprefix("hpc: ") for said in failures), "")
+    return next((said for said in reversed(lines) if said.startswith((FOLDER_FAILED, FAILED, MODULE_FAILED))), "")
 
 
 def _failed(error: CliError, words: str) -> Verdict:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from hpc.launchers.jobscript import setup_lines
+from hpc.launchers.jobscript import folder_lines, setup_lines
 from hpc.launchers.pbs.words import exit_in_words, reason_in_words
 from hpc.launchers.scheduler import (
     Allocation,
@@ -368,7 +368,7 @@ def walltime(seconds: float) -> str:
 def job_script(*, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
     """The job script, as a login shell for what the site has in its profiles (modules). It ends in exec: bash runs its
     traps only after its foreground child, so signals must reach hpc-launch itself."""
-    lines = ["#!/bin/bash -l", f"cd {shlex.quote(cwd)}", *setup_lines(setup), f"exec {shlex.join(command)}"]
+    lines = ["#!/bin/bash -l", *folder_lines(cwd), *setup_lines(setup), f"exec {shlex.join(command)}"]
     return "\n".join(lines) + "\n"
 
 

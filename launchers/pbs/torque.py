@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.launchers.jobscript import setup_lines
+from hpc.launchers.jobscript import folder_lines, setup_lines
 from hpc.launchers.pbs.commands import MAILS, walltime
 from hpc.launchers.scheduler import JobInfo, Request
 from hpc.launchers.units import memory_bytes
@@ -136,7 +136,7 @@ def job_script(request: Request, *, cwd: str, setup: Sequence[str], command: Seq
     """
     lines = ["#!/bin/bash -l"]
     lines += [f"exec >>{shlex.quote(posixpath.join(cwd, request.output))} 2>&1"] if request.output else []
-    lines += [f"cd {shlex.quote(cwd)}", *setup_lines(setup), f"exec {shlex.join(command)}"]
+    lines += [*folder_lines(cwd), *setup_lines(setup), f"exec {shlex.join(command)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hpc.launchers.hostnames import expand_nodes
-from hpc.launchers.jobscript import setup_lines
+from hpc.launchers.jobscript import folder_lines, setup_lines
 from hpc.launchers.scheduler import (
     Allocation,
     BadAllocation,
@@ -207,7 +207,7 @@ _QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT",
 _STOPPED = ("SUSPENDED", "STOPPED")
 _RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING")
 _ENDINGS: Mapping[str, Ending] = {
-    "CANCELLED": "cancelled",
+    **dict.fromkeys(("CANCELLED", "DEADLINE"), "cancelled"),
     "TIMEOUT": "timeout",
     **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REVOKED"), "lost"),
 }
@@ -393,7 +393,7 @@ def _value(request: Request, name: str) -> str | bool | None:
 def job_script(lines: Sequence[str], *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
     """The batch script. It ends in exec: bash runs its traps only after its foreground child, so signals must
     reach hpc-launch itself."""
-    text = ["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), "", f"cd {shlex.quote(cwd)}"]
+    text = ["#!/bin/bash", *(f"#SBATCH {line}" for line in lines), "", *folder_lines(cwd)]
     text += [*setup_lines(setup), f"exec {shlex.join(command)}"]
     return "\n".join(text) + "\n"
 

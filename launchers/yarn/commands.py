@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hpc.launchers.jobscript import setup_lines
+from hpc.launchers.jobscript import folder_lines, setup_lines
 from hpc.launchers.scheduler import Allocation, BadAllocation, Ending, JobInfo, Phase, Request, StepVariables
 from hpc.launchers.units import memory_bytes
 from hpc.launchers.yarn.words import first_failure, reason_in_words
@@ -169,7 +169,7 @@ def job_script(
         f'    exec {shlex.join([*container, *asked])} --folder="${{0%/*}}" -- /bin/bash "$0"',
         "fi",
         "unset HOME; HOME=~; export HOME",
-        f"cd {shlex.quote(cwd)} || exit",
+        *folder_lines(cwd),
         *setup_lines(setup),
         f'if [ "${RANK}" != 0 ]; then exec {shlex.join([*container, "--node"])}; fi',
         f"exec {shlex.join(command)}",

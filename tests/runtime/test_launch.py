@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,6 +100,23 @@ def test_the_scripts_exit_code_is_ours(place: Place, code: int) -> None:
     assert (done.returncode, done.stdout) == (code, "['-N', 'a b']\n")
     status = json.loads((place.folder / "jobs" / "1" / "status.json").read_text())
     assert (status["state"], status["exit_code"], status["nodes"]) == ("ended", code, 2)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_are_closed_change_nothing(place: Place, closed: str) -> None:
+    place.script("x.py", """
+        import os, sys
+        print("said"); print("said", file=sys.stderr)
+        open("ran", "w").write(str([os.readlink(f"/proc/self/fd/{fd}")[:5] for fd in (0, 1, 2)]))
+        sys.exit(4)
+    """)  # fmt: skip
+    command = f"exec {shlex.join([*LAUNCH, 'x.py'])} {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=place.folder, env=place.env, capture_output=True, timeout=60)
+    assert done.returncode == 4, done
+    said = (place.folder / "ran").read_text()
+    assert "sock" not in said and (closed == "<&-" or said.count("/dev/") >= 2)
+    listed = f"exec {sys.executable} -m hpc ps {closed}"
+    assert subprocess.run(["bash", "-c", listed], cwd=place.folder, env=place.env, timeout=60).returncode == 0
 
 
 def test_a_script_that_a_signal_ends(place: Place) -> None:

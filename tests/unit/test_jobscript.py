@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.launchers.jobscript import FAILED, setup_lines
+from hpc.launchers.jobscript import FAILED, FOLDER_FAILED, folder_lines, setup_lines
 
 
 def run(folder: Path, *setup: str) -> tuple[int, str, str]:
@@ -54,3 +54,17 @@ def test_other_lines_go_on_to_the_command_whose_exit_code_is_the_jobs(tmp_path: 
 
 def test_what_the_lines_set_reaches_the_command(tmp_path: Path) -> None:
     assert run(tmp_path, "export A='a b'", ". ./fails.sh")[1] == "ran a b file"
+
+
+def test_a_job_whose_folder_is_gone_runs_nothing_elsewhere(tmp_path: Path) -> None:
+    """Else its script would be looked for where the scheduler has put it: in /tmp, say, where others write, too."""
+    (tmp_path / "train.py").write_text("print('a stranger')")
+    for folder in ("is gone", "it's # gone"):
+        script = tmp_path / "job.sh"
+        script.write_text("\n".join(["#!/bin/bash", *folder_lines(str(tmp_path / folder)), "exec cat train.py", ""]))
+        done = subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"{FOLDER_FAILED}: {tmp_path / folder} (it was removed" in done.stderr
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train.py").write_text("ours")
+        assert subprocess.run(["bash", script], cwd=tmp_path, capture_output=True, timeout=20).stdout == b"ours"

@@ -23,6 +23,7 @@ from hpc.launch.follow import Follower
 from hpc.launch.jobdir import JobDir
 from hpc.launch.standing import standing
 from hpc.launchers import registry
+from hpc.launchers.jobscript import FOLDER_FAILED
 from hpc.launchers.scheduler import Diagnosis, NodeSource, Scheduler
 from hpc.settings import errors
 from hpc.settings.errors import CliError
@@ -261,6 +262,27 @@ def test_a_line_of_setup_that_failed_is_named(fake: FakeScheduler, job: JobDir) 
     with pytest.raises(CliError) as caught:
         follower(job).follow()
     assert caught.value.code == "SETUP" and caught.value.why == "--setup failed with exit code 1: module load nope"
+
+
+def test_a_job_whose_folder_was_gone_is_told_so(fake: FakeScheduler, job: JobDir) -> None:
+    wrote(job, f"slurmstepd: going to /tmp instead\n{FOLDER_FAILED}: /scratch/gone (it was removed)\n")
+    fake.change("1", phase="ended", ending="exit", state="FAILED", exit_code=1)
+    with pytest.raises(CliError) as caught:
+        follower(job).follow()
+    assert (
+        caught.value.code == "JOB-DIR" and "the folder of the job cannot be entered: /scratch/gone" in caught.value.why
+    )
+
+
+def test_a_job_whose_script_is_gone_says_so_in_its_folder(
+    fake: FakeScheduler, job: JobDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own hpc-launch finds that out before there is a session: a follower, or `hpc ps`, has no better word."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert launch.main(["--scheduler=local", f"--job={job.path}", "no_such_script.py"]) == 127
+    status = job.status()
+    assert (status["state"], status["exit_code"]) == ("ended", 127)
+    assert "NO-SCRIPT" in status["why"] and "no_such_script.py" in status["why"]
 
 
 # ---------------------------------------------------------------- leaving, coming back, ending

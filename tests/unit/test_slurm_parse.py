@@ -341,7 +341,7 @@ def test_the_job_script() -> None:
         setup=["module load y"],
         command=["/py", "-c", "print(1)"],
     )
-    assert text.startswith("#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --job-name=\"my job\"\n\ncd '/a b'\n")
+    assert text.startswith("#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --job-name=\"my job\"\n\ncd '/a b' || ")
     assert "\nmodule load y\n" in text and text.endswith("\nexec /py -c 'print(1)'\n")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,12 +93,16 @@ def _failed(error: CliError, words: str) -> Verdict:
 
 
 def write_down(job: JobDir, verdict: Verdict) -> None:
-    """Into the folder, unless hpc-launch has said it better in the meantime; one that cannot be written is left."""
+    """Into the folder, unless hpc-launch has said it better in the meantime. One that cannot be written (the disk is
+    full) is left, and that is said: what the job wrote last is missing, too."""
     status = job.status()
     if status.get("state") == "ended":
         return
     now = round(time.time(), 1)
     fields = {"state": "ended", "text": verdict.text, "exit_code": verdict.code, "why": verdict.why, "updated": now}
-    with suppress(OSError):
+    try:
         job.write("status.json", {**status, **fields})
         job.event("ended", exit_code=verdict.code, text=verdict.text)
+    except OSError as error:
+        what = f"the folder of job {job.number} cannot be written ({error.strerror or error})"
+        errors.note(f"{what}: what it wrote last may be missing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -105,6 +106,20 @@ def test_a_job_cancelled_in_the_queue_is_written_down(fake, job):  # noqa: F811
     age = the_row(job)["age_s"]
     time.sleep(0.15)
     assert the_row(job)["age_s"] == age
+
+
+def test_a_folder_on_a_full_disk_is_said(fake, job, monkeypatch, capsys):  # noqa: F811
+    """What the script wrote last is not there, either: a person would look for the reason in it."""
+
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(JobDir, "write", full)
+    fake.change("1", phase="ended", ending="exit", state="FAILED", exit_code=1)
+    says_running = {"state": "running", "updated": time.time(), "pid": 0}
+    (job.path / "status.json").write_text(json.dumps(says_running))
+    assert follower(job).follow() == 1
+    assert "the folder of job 1 cannot be written (No space left on device)" in capsys.readouterr().err
 
 
 def test_a_follower_writes_down_what_it_returns(fake, job):  # noqa: F811

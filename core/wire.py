@@ -728,9 +728,15 @@ class NodeDied(Message, tag=83):
     drained: bool = False
 
 
+#: How much a node is in use: by leases, bundles or drivers; not; not, and its workers end because it was vacated; and
+#: none of them is left.
+Vacancy = Literal["used", "idle", "leaving", "empty"]
+
+
 class Heartbeat(Message, tag=84):
     """A raylet is alive. It says what it has free, how many requests wait there, and what is free in each bundle that
-    it holds: (group, index, free). ``beat`` is its number."""
+    it holds: (group, index, free). ``beat`` is its number. ``keeps``: of a node that is not used, whether it has
+    objects that are not copies."""
 
     node: int
     free: dict[str, int]
@@ -739,6 +745,8 @@ class Heartbeat(Message, tag=84):
     tickets: list[int] = []
     bundles: list[tuple[bytes, int, dict[str, int]]] = []
     beat: int = 0
+    vacancy: Vacancy = "used"
+    keeps: bool = False
 
 
 class HeartbeatAck(Message, tag=85):
@@ -746,6 +754,13 @@ class HeartbeatAck(Message, tag=85):
 
     epoch: int
     beat: int = 0
+
+
+class Vacate(Message, tag=210):
+    """Head to raylet: if nobody uses the node, take nothing new from now on, and let its workers end. Not ``on``: take
+    it back into use."""
+
+    on: bool
 
 
 class NodeTime(Message, tag=116):
@@ -1114,6 +1129,7 @@ AnyMessage = Union[
     BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld, PgWarning, PgState, PleaseUnpin,
     FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted, LogQuery, LastRows, PlainAsk, PlainOffer, NodeTime,
     KvWatch, KvUnwatch, Locate, PrepareEnv, ChannelOpen, ChannelData, ChannelTaken, ChannelEnd,
+    Vacate,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

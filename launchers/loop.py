@@ -58,7 +58,7 @@ class SessionLoop:
     """Drives one session.
 
     signals: given where this loop is the one of the main thread; each goes to `on_signal`.
-    on_refused: nodes that will not come, and why.
+    on_joined: nodes that have come, and their numbers. on_refused: nodes that will not come, and why.
     """
 
     def __init__(
@@ -67,12 +67,14 @@ class SessionLoop:
         *,
         signals: Signals | None = None,
         on_signal: Callable[[int], object] | None = None,
+        on_joined: Callable[[ComingNodes, list[int]], object] | None = None,
         on_refused: Callable[[ComingNodes, str], object] | None = None,
         tick_s: float = TICK_S,
     ) -> None:
         self.session = session
         self.on_signal = on_signal
         self._each_turn: list[Callable[[], object]] = []
+        self.on_joined = on_joined
         self.on_refused = on_refused
         self.tick_s = tick_s
         self.coming: dict[ComingNodes, Mapping[str, Any]] = {}  # that have not come, with the arguments of `add_group`
@@ -195,7 +197,9 @@ class SessionLoop:
                 group = nodes.poll()
                 if group is not None:
                     del self.coming[nodes]
-                    self.session.add_group(group, **options)
+                    numbers = self.session.add_group(group, **options)
+                    if self.on_joined is not None:
+                        self.on_joined(nodes, numbers)
             except (OSError, RuntimeError) as error:
                 self.coming.pop(nodes, None)
                 if self.on_refused is not None:

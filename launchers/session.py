@@ -27,7 +27,7 @@ from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.node_group import Channel, NodeGroup
 from hpc.launchers.registry import job_of, strip
 from hpc.launchers.session_errors import SessionError, StartError
-from hpc.launchers.versions import hello_versions, own_versions
+from hpc.launchers.versions import own_versions, version_problem
 
 START_TIMEOUT_S = 300.0
 STOP_GRACE_S = 5.0
@@ -139,6 +139,7 @@ class Session:
         self._driver_host = driver_host
         self.on_event = on_event
         self.on_output = on_output
+        self.on_demand: Callable[[Message], None] | None = None  # what waits, where the head was asked to say it
         self._welcome: Message | None = None
         self._arrived: list[SessionNode] = []  # said hello, and not admitted and welcomed yet
         self._welcome_at = 0.0  # when the next are, unless all are there before
@@ -403,6 +404,8 @@ class Session:
             text = f"its {message.get('what')} {describe_code(int(message.get('code', 1)))} and was started again"
             text += f": {message['more']}" if message.get("more") else ""
             self._emit("restarted", f"{info.name}: {text}", info)
+        elif op == "demand" and self.on_demand is not None:
+            self.on_demand(message)
         elif op == "node_lost":
             self._on_node_lost(int(message.get("lost", 0)), str(message.get("why", "")))
         elif op == "bye":
@@ -422,7 +425,7 @@ class Session:
         info.state = "hello"
         info.host = str(hello.get("host") or info.host)
         info.hello = hello
-        problem = self._version_problem(hello)
+        problem = version_problem(hello, self._versions or own_versions())
         if problem:
             info.refused = True
             info.why = problem
@@ -434,15 +437,6 @@ class Session:
             self._arrived.append(info)
         if info is self.head and hello.get("head_ep"):
             self._welcome = {"op": "welcome", "head_ep": hello["head_ep"], "head_pk": hello.get("head_pk")}
-
-    def _version_problem(self, hello: Message) -> str:
-        theirs = hello_versions(hello)
-        differ = [
-            f"{name} {theirs.get(name) or 'missing'} there, {own} here"
-            for name, own in (self._versions or own_versions()).items()
-            if theirs.get(name) != own
-        ]
-        return "; ".join(differ)
 
     def _welcome_arrived(self) -> None:
         """Give the head the keys of new nodes, and then these nodes the head: who dials too early is turned away."""

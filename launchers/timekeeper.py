@@ -11,7 +11,7 @@ scheduler's own signal. Not all send one, and none tells that a limit was extend
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpc.launchers.loop import LoopTimer, SessionLoop
@@ -85,7 +85,7 @@ class Timekeeper:
     """Keeps the time of the job of a session's first nodes.
 
     ask: asks the scheduler about the job; None where nobody can be asked. left_s: what is known at the start.
-    on_change: called when the limit is another than it was.
+    on_change: called when the limit is another than it was. nodes: the job is that of these nodes only.
     """
 
     def __init__(
@@ -96,11 +96,13 @@ class Timekeeper:
         left_s: float | None = None,
         ask_s: float = ASK_S,
         on_change: Callable[[], object] | None = None,
+        nodes: Sequence[int] | None = None,
     ) -> None:
         now = time.monotonic()
         self.loop = loop
         self.limit = TimeLimit(ask_s)
         self.on_change = on_change
+        self._nodes = {} if nodes is None else {"nodes": list(nodes)}
         self._ask = ask
         self._question: Inquiry | None = None
         self._began = 0.0  # when it was asked
@@ -158,7 +160,7 @@ class Timekeeper:
         news = question.poll()
         info = news.info if news is not None else None
         if info is not None and info.phase == "running" and self.limit.learn(info.time_left_s, now):
-            self.loop.session.tell_head({"op": "time", "left_s": info.time_left_s})
+            self.loop.session.tell_head({"op": "time", "left_s": info.time_left_s, **self._nodes})
             if self.on_change is not None:
                 self.on_change()
         if question.over:

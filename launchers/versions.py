@@ -27,3 +27,13 @@ def hello_versions(hello: Mapping[str, Any]) -> dict[str, str]:
     python = ".".join(str(hello.get("python", "")).split(".")[:2])
     modules = {str(name): str(version) for name, version in dict(hello.get("modules") or {}).items()}
     return {"Python": python, "hpc": str(hello.get("hpc", "")), **modules}
+
+
+def version_problem(hello: Mapping[str, Any], here: Mapping[str, str]) -> str:
+    """How a node that said hello differs from `here`, in words; "" where it does not."""
+    theirs = hello_versions(hello)
+    return "; ".join(
+        f"{name} {theirs.get(name) or 'missing'} there, {own} here"
+        for name, own in here.items()
+        if theirs.get(name) != own
+    )

@@ -9,6 +9,7 @@ has changed.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,10 @@ PATIENCE_S = 0.2
 GROUPS_S = 0.25
 #: A demand larger than what is served at a time goes on after so long.
 NEXT_S = 0.01
+
+#: One that waits at a full node comes back after this time at the latest, and is said again.
+SENT_TO_WAIT_S = 2.0
+MAX_SENT_TO_WAIT = 10_000
 
 Key = tuple[int, int]
 Grants = list[tuple[int, int, int]]
@@ -91,6 +96,8 @@ class Demands:
         self._all = False
         self._groups_at = 0.0
         self._spread_at = 0
+        #: Demands that were sent to full nodes, and how long they may be waiting there.
+        self._sent_to_wait: deque[tuple[float, Kind, int]] = deque(maxlen=MAX_SENT_TO_WAIT)
 
     # -------------------------------------------------------------- what comes and goes
 
@@ -142,6 +149,14 @@ class Demands:
             self.drop(key)
         for key in [k for k in self.sent if k[0] == number]:
             del self.sent[key]
+
+    def waiting(self) -> list[tuple[Kind, int]]:
+        """What has found no room, by kind, with what waits at full nodes for its share."""
+        sent = self._sent_to_wait
+        while sent and sent[0][0] <= self.now:
+            sent.popleft()
+        counts = [(kind, sum(self.table[key].count for key in kind.keys)) for kind in self._kinds.values()]
+        return [*counts, *((kind, count) for _, kind, count in sent)]
 
     def nodes_changed(self) -> None:
         """Nodes have come or gone: all is looked at, and what can never be served is said once more."""
@@ -249,6 +264,7 @@ class Demands:
         patient = False
         if not grants and not why and not kind.in_group and self.now >= self._patient_at.get(key, self.now + 1.0):
             grants, patient = self._place_to_wait(lasting, demand), True
+            self._sent_to_wait.append((self.now + SENT_TO_WAIT_S, kind, len(grants)))
         for _, count, _ in grants:
             demand.count -= count
             self.sent[key] = self.sent.get(key, 0) + count

@@ -19,6 +19,7 @@ from hpc.core.head.endings import Endings
 from hpc.core.head.groups import REFUSED_S, Groups
 from hpc.core.head.journal import Answered, AnyOp, Died, Joined, KeyGone, KeySet, NameGone, NameSet, Part, PartSet
 from hpc.core.head.nodes import Node, Promises
+from hpc.core.head.upward import Upward
 from hpc.core.head.watch import Watches
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
 from hpc.core.wire import (
@@ -104,6 +105,8 @@ class HeadMachine:
         self.watches = Watches(self.kv, lambda src, req, data: self._answer(src, req, True, data))
         #: The allocation that the session runs in: "scheduler" and "job_id".
         self.allocation: dict[str, str] = {}
+        #: Of a session that may grow, in the launcher's words: how far, what is asked for and why.
+        self.growth: dict[str, Any] | None = None
         self.detached = DetachedActors(self.outbox, self._working_nodes, self._say_to_self)
         #: Numbers of nodes whose rows the columns must write anew. The columns are made when first needed: the import
         #: of numpy takes 0.1 s, and a session is ready before anything is placed.
@@ -118,6 +121,7 @@ class HeadMachine:
         self.promises = Promises(self.nodes, self._stale, epoch)
         self.groups = Groups(self.outbox, self.promises.new)
         self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.endings, self.outbox)
+        self.upward = Upward(self.nodes, self.demands, self.groups, self._stale, self.outbox)
         self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached, "watches": self.watches}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             **self.detached.handlers,
@@ -214,6 +218,7 @@ class HeadMachine:
         self._stale[info.node] = None
         if self.endings.at(info.node) is not None or self.endings.draining(info.node):
             self._tell_end(info.node)
+        self.upward.joined(self.nodes[info.node], now=self.now)
         self._joined[info.node] = info
         self._silent_at = min(self._silent_at, self.awake_s + self.try_s)
         self.journal.append(Joined(info))
@@ -245,6 +250,7 @@ class HeadMachine:
             self.promises.bundles_changed = True
         for ticket in msg.tickets:
             self.promises.end(ticket)
+        self.upward.heard(node, msg, now=self.now)
         self.outbox.append((src, HeartbeatAck(self.epoch, msg.beat)))
 
     def learn_end(
@@ -419,7 +425,7 @@ class HeadMachine:
         elif msg.what == "session":
             ends_at = self.endings.session
             left = None if ends_at is None else max(0.0, ends_at - self.now)
-            facts = {"epoch": self.epoch, "time_left_s": left, **self.allocation}
+            facts = {"epoch": self.epoch, "time_left_s": left, "growth": self.growth, **self.allocation}
             self._answer(src, msg.req, True, msgspec.json.encode(facts))
         else:
             self._answer(src, msg.req, False, why=f"there is no view called {msg.what!r}; there are: nodes, session")

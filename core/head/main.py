@@ -26,6 +26,8 @@ from hpc.core.wire import HEADER, HEADER_BYTES, DecodeError, Message, decode_bod
 
 log = logging.getLogger("hpc.head")
 TOO_LARGE = log_instead(log.error)
+#: What waits is said to the launcher no more often than this, whatever it asks for.
+MIN_REPORT_S = 0.1
 
 
 class Head:
@@ -64,6 +66,7 @@ class Head:
         self.reactor.add_reader(self.control.fileno(), self._on_control)
         self.reactor.at_end_of_turn(self._settle)
         self._importing = False
+        self._report_s = 0.0
 
     def run(self) -> None:
         """Until the session ends. The supervisor alone is told the secret key: for the head that may come after us."""
@@ -116,12 +119,30 @@ class Head:
                 self.machine.learn_end(
                     ends_at, message.get("nodes"), str(message.get("drain", "")), now=self.reactor.now()
                 )
+            elif op == "watch":
+                self._report_every(float(message["every_s"]))
+            elif op == "vacate":
+                self.machine.upward.vacate(message["nodes"])
+            elif op == "growth":
+                self.machine.growth = message["facts"]
             elif op == "ping":
                 self.control.send({"op": "pong"})
             elif op == "stop":
                 self.reactor.stop()
         if self.control.eof:
             self.reactor.stop()
+
+    def _report_every(self, every_s: float) -> None:
+        """Say upward what waits and which nodes are not used, from now on: when that has changed, so often at most."""
+        first, self._report_s = not self._report_s, max(MIN_REPORT_S, every_s)
+        if first:
+            self._report_upward()
+
+    def _report_upward(self) -> None:
+        report = self.machine.upward.report(self.reactor.now())
+        if report is not None:
+            self.control.send({"op": "demand", **report})
+        self.reactor.call_later(self._report_s, self._report_upward)
 
     def _deliver(self, node: int, body: bytes | memoryview) -> None:
         if len(body) < HEADER_BYTES:

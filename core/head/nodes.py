@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hpc.core.ids import Address, raylet_of
 from hpc.core.resources import Amounts
-from hpc.core.wire import NodeInfo
+from hpc.core.wire import NodeInfo, Vacancy
 
 #: A ticket that was not reported as spent is forgotten after this time.
 TICKET_S = 2.0
@@ -19,7 +19,8 @@ class Node:
     are on the head's own clock, `awake_s`.
 
     ``port_seen``: its raylet's port took a connection once; ``refused_at``: since when it refuses them. ``draining``:
-    why it takes nothing new before its end.
+    why it takes nothing new before its end. ``vacancy``: how much it is in use, ``since`` then. ``leaving``: it is to
+    be vacated.
     """
 
     info: NodeInfo
@@ -29,6 +30,10 @@ class Node:
     waiting: int = 0
     suspect: bool = False
     draining: str = ""
+    vacancy: Vacancy = "used"
+    since: float = 0.0
+    keeps: bool = False
+    leaving: bool = False
     port_seen: bool = False
     try_at: float = 0.0
     refused_at: float | None = None
@@ -44,7 +49,7 @@ class Node:
     @property
     def takes_work(self) -> bool:
         """Whether anything is placed there."""
-        return not (self.suspect or self.draining or self.info.gateway)
+        return not (self.suspect or self.draining or self.leaving or self.info.gateway)
 
 
 class Promises:

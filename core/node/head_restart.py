@@ -23,6 +23,8 @@ RESTART_WINDOW_S = 60.0
 BACKLOG = 1024
 #: Messages of the launcher that are kept for the next head: one for each node that joins or is lost.
 MAX_MAIL = 100_000
+#: Of these only what was said last has to be said again.
+LAST_COUNTS = ("watch", "vacate", "growth")
 
 
 class HeadRestart:
@@ -50,6 +52,8 @@ class HeadRestart:
             if same and "drain" in same[0]:
                 message.setdefault("drain", same[0]["drain"])  # what drains does so to its end
             self.mail = [m for m in self.mail if m["op"] != "time" or m.get("nodes") != message.get("nodes")]
+        elif message["op"] in LAST_COUNTS:
+            self.mail = [m for m in self.mail if m["op"] != message["op"]]
         if len(self.mail) >= MAX_MAIL:
             self.no_restart = self.no_restart or f"more than {MAX_MAIL} messages would have to be said again"
         else:

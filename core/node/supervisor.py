@@ -108,7 +108,7 @@ class Supervisor:
         self._handlers: dict[str, Callable[[dict[str, Any]], None]] = {
             "start": self._on_start,
             "welcome": lambda message: self._tell("raylet", message),
-            **dict.fromkeys(("admit", "lost", "time"), self._on_mail),
+            **dict.fromkeys(("admit", "lost", "time", "watch", "vacate", "growth"), self._on_mail),
             "ranks": self._on_ranks,
             "signal": self._on_signal_message,
             "stop": self._on_stop_message,
@@ -312,7 +312,7 @@ class Supervisor:
                 self._fail(str(message.get("why")), 0.0)
             elif op == "ready" and child.name == "raylet":
                 self.report("ready")
-            elif op == "node_lost":
+            elif op == "node_lost" or (op == "demand" and self.uplink.pending_bytes < OUTPUT_LOW_BYTES):
                 self.report(**message)
             elif op == "no_restart" and self.head is not None:
                 self.head.no_restart = str(message.get("why"))

@@ -12,14 +12,20 @@ class Closing:
     def __init__(self) -> None:
         self.ends_at: float | None = None
         self.why = ""  # it drains
+        self.vacated = False  # it takes nothing new until it is ended or taken back
         #: Leases whose tasks take long: by number, how long.
         self.timed: dict[int, float] = {}
 
     def admits(self, demand: Demand, now: float) -> bool:
         """Whether a worker may be given to this demand: not where it could not finish."""
-        if self.why:
+        if self.why or self.vacated:
             return False
         return not demand.time_s or self.ends_at is None or self.ends_at - now >= demand.time_s
+
+    @property
+    def refusal(self) -> str:
+        """Why nothing is reserved here; empty where it can be."""
+        return self.why or ("this node is being given back" if self.vacated else "")
 
     def cause(self, cause: LostCause) -> LostCause:
         """Why a worker is gone whose process has ended: on a node that drains that was to be expected."""

@@ -408,8 +408,8 @@ class Leasing:
 
     def on_bundle_prepare(self, src: Address, msg: BundlePrepare) -> None:
         self.spent_tickets.append(msg.ticket)
-        if self.closing.why:
-            self._send(src, BundlePrepared(msg.group, msg.attempt, False, self.closing.why))
+        if refusal := self.closing.refusal:
+            self._send(src, BundlePrepared(msg.group, msg.attempt, False, refusal))
             return
         if self.reservations.waiting and not self.reservations.leaves(together(msg)):
             why = "what is free is kept for others who have waited longer"

@@ -23,6 +23,7 @@ from hpc.core.raylet.pulls import ArenaMemory
 from hpc.core.raylet.report import report
 from hpc.core.raylet.spill import Spiller
 from hpc.core.raylet.tables import Proc
+from hpc.core.raylet.vacancy import let_workers_end, vacancy, vacate
 from hpc.core.resources import NodeResources
 from hpc.core.store.layout import Layout
 from hpc.core.wire import (
@@ -65,6 +66,7 @@ from hpc.core.wire import (
     Unblocked,
     Unpin,
     Unroutable,
+    Vacate,
 )
 
 #: Changes of what is free are told to the head after this time, together.
@@ -150,6 +152,7 @@ class RayletMachine:
             Unblocked: leasing.on_unblocked,
             Unpin: store.on_unpin,
             Unroutable: self._on_unroutable,
+            Vacate: lambda src, m: vacate(self.leasing, m.on),
         }
 
     def join(self) -> None:
@@ -322,6 +325,8 @@ class RayletMachine:
         """Heartbeats and delayed reports; returns the time of the next tick."""
         self.now = now
         next_at = min(self.leasing.tick(now), self.store.tick(now))
+        if self.leasing.closing.vacated:
+            let_workers_end(self.leasing)
         if self.leasing.closing.timed:
             next_at = min(next_at, draining.recall_late(self.leasing, now))
         if not self.registered:
@@ -354,4 +359,8 @@ class RayletMachine:
         spent, leasing.spent_tickets = leasing.spent_tickets, []
         bundles = leasing.bundles.report_free()
         beat = self.fence.report(now)
-        self.outbox.append((HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent, bundles, beat)))
+        use = vacancy(leasing)
+        keeps = use != "used" and self.store.keeps_some
+        self.outbox.append(
+            (HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent, bundles, beat, use, keeps))
+        )

@@ -89,6 +89,11 @@ class ObjectStore:
         self._pumping = False
         self._again = False
 
+    @property
+    def keeps_some(self) -> bool:
+        """Whether there are objects here that are no copies, and that somebody wants still."""
+        return any(not obj.copy and not obj.freed for obj in self.stored.values())
+
     def _reply(self, src: Address, msg: Message) -> None:
         self.outbox.append((src, msg))
 

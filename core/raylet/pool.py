@@ -54,6 +54,11 @@ class Pool:
         worker.used = True
         return worker
 
+    def take_all(self) -> list[Proc]:
+        """All of them, which nobody may lease any more."""
+        gone, self._idle = self._idle, []
+        return gone
+
     def take_surplus(self, keep: int, now: float) -> list[Proc]:
         """The workers beyond ``keep`` that have been idle for too long."""
         gone: list[Proc] = []

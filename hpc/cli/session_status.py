@@ -48,6 +48,7 @@ def gathered() -> Row:
         "scheduler": facts.get("scheduler"),
         "job_id": facts.get("job_id"),
         "time_left_s": facts["time_left_s"],
+        "growth": facts.get("growth"),
         "nodes": [_node(row, store.get(row["node_id"], {}), usage.get(row["node_id"], {})) for row in nodes],
         "resources": _totals(nodes),
         "demand": _by_shape(gather.explain_setups(demand.rows, setups.rows)),
@@ -124,6 +125,7 @@ def show(found: Row) -> None:
     alive = [node for node in found["nodes"] if node["state"] == "ALIVE"]
     dead = [node for node in found["nodes"] if node["state"] != "ALIVE"]
     print(f"nodes       {len(alive)} alive" + (f", {len(dead)} dead" if dead else ""))
+    _show_growth(found["growth"])
     _show_nodes([(node, _node_line(node)) for node in _first(alive, "nodes")])
     _show_nodes([(node, f"dead: {node['state_message']}") for node in _first(dead, "dead nodes")])
     print("resources")
@@ -141,6 +143,21 @@ def show(found: Row) -> None:
         print(f"failed      {found['failed_workers']} workers ended unexpectedly: hpc logs --failed")
     if found["silent"]:
         print(f"silent      no answer in time from {', '.join(found['silent'][:SHOWN])}")
+
+
+def _show_growth(growth: Row | None) -> None:
+    """Of a session that may grow: how far, what is asked for and why."""
+    if growth is None:
+        return
+    asked = growth["asked"]
+    nodes = sum(each["nodes"] for each in asked)
+    what = f"{nodes} more asked for" if asked else "no more asked for"
+    why = f": {growth['why']}" if growth["why"] else ""
+    print(f"grows       {growth['least']} to {growth['most']} nodes, {what}{why}")
+    for each in _first(asked, "jobs"):
+        print(f"  {each['nodes']} node{'' if each['nodes'] == 1 else 's'}: {each['state']}")
+    if growth["refusal"]:
+        print(f"  none came lately: {growth['refusal']}")
 
 
 def _show_nodes(nodes: list[tuple[Row, str]]) -> None:

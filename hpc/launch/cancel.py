@@ -8,6 +8,7 @@ import socket
 
 from hpc.launch.chain import link_of
 from hpc.launch.jobdir import JobDir, has_ended, over, process_is, scheduler_of
+from hpc.launchers.batch_jobs import withdraw_recorded
 from hpc.launchers.scheduler import NoAnswer, Scheduler
 from hpc.settings.errors import CliError
 
@@ -29,6 +30,7 @@ def cancel_job(job: JobDir) -> str:
         if not reply.ok and not reply.unknown:
             raise CliError("SCHEDULER-DOWN", f"job {job_id} could not be cancelled", why=reply.why)
         job.event("cancelled")
+        withdraw_recorded(job.path, scheduler)
         link = link_of(job)
         if link is not None:
             link.withdraw_rest(scheduler)

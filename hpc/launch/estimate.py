@@ -79,7 +79,7 @@ def _part(gpus: str | None, share: float) -> str | None:
 def estimate(settings: Settings, place: Place) -> int:
     """Print the answer; returns the exit code. CliError where the job would be refused."""
     now_s = time.time()
-    request = plan.request_for(settings)
+    request = plan.request_for(settings, ranges=place.kind != "local" and place.scheduler.node_ranges)
     if place.kind == "login":
         with tempfile.TemporaryDirectory(prefix="hpc-estimate-") as folder:
             shapes = ask(settings, place.scheduler, request, Path(folder))

@@ -20,6 +20,7 @@ from hpc.launch.jobdir import JobDir, has_ended, scheduler_of
 from hpc.launch.report import HEARTBEAT_S
 from hpc.launch.status_line import StatusLine, line, shown
 from hpc.launch.verdict import is_over, judge, write_down
+from hpc.launchers.batch_jobs import withdraw_recorded
 from hpc.launchers.scheduler import Inquiry, JobInfo, JobNews
 from hpc.launchers.signals import Signals
 from hpc.settings import errors
@@ -181,6 +182,7 @@ class Follower:
             raise CliError("SESSION-LOST", what, why=str(status.get("text", "")))
         if self.info.phase != "ended":
             self.scheduler.cancel(self.job_id)  # what it still has is of no use to anybody
+        withdraw_recorded(self.job.path, self.scheduler)
         verdict = judge(self.job, self.info, status)
         write_down(self.job, verdict)
         if verdict.error is not None:

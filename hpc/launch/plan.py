@@ -15,6 +15,7 @@ from typing import Any
 
 from hpc.launch import jobdir
 from hpc.launch.chain import Link
+from hpc.launch.growth import growth_words, nodes_of_first, wish_of
 from hpc.launch.work import command
 from hpc.launchers.jobscript import module_lines
 from hpc.launchers.registry import SCHEDULERS, Place
@@ -62,8 +63,9 @@ def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link
         settings.script, settings.args, module=settings["as_module"]
     )  # a missing script is found here, not in the job
     check_asked(settings, scheduler)
+    wish_of(settings)
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
-    request = replace(request_for(settings), output=str(log))
+    request = replace(request_for(settings, ranges=scheduler.node_ranges), output=str(log))
     inner = [*launcher(), f"--job={folder}", *pass_on(settings), *_warned(settings)]
     if link is not None:
         states = [] if settings["state_dir"] else [f"--state-dir={link.states}"]
@@ -84,9 +86,9 @@ def _warned(settings: Settings) -> list[str]:
     return [f"--drain-signal={wanted.group(1).upper()}"] if wanted and not settings.given("drain_signal") else []
 
 
-def request_for(settings: Settings) -> Request:
-    """What a scheduler is asked for, with a name."""
-    return replace(request_of(settings), job_name=job_name(settings))
+def request_for(settings: Settings, *, ranges: bool) -> Request:
+    """What a scheduler is asked for, with a name. Of a session that may grow it is what the first job asks for."""
+    return replace(request_of(settings), nodes=nodes_of_first(settings, ranges=ranges), job_name=job_name(settings))
 
 
 def check_asked(settings: Settings, scheduler: Scheduler) -> None:
@@ -97,10 +99,6 @@ def check_asked(settings: Settings, scheduler: Scheduler) -> None:
             what = f"{BY_NAME[name].long} cannot be asked of {scheduler.title}"
             fix = f"if {scheduler.submits_with} has an option for it: --submit-arg=..."
             raise CliError("USAGE", what, where=settings.origin(name), fix=fix)
-    least, most = settings["nodes"]
-    if least != most and not scheduler.node_ranges:
-        what = f"{scheduler.title} gives a job all nodes that it asks for, or none: not {least} to {most}"
-        raise CliError("USAGE", what, where=settings.origin("nodes"), fix=f"--nodes={least}")
 
 
 def script_words(settings: Settings) -> list[str]:
@@ -159,6 +157,7 @@ def show(settings: Settings, place: Place) -> str:
 
 def _content(settings: Settings, place: Place) -> dict[str, Any]:
     driver = command(settings.script, settings.args, module=settings["as_module"])
+    grows = growth_words(settings, place)
     content: dict[str, Any] = {
         "place": place.kind,
         "options": {n: {"value": v, "origin": o} for n, v, o in origins(settings)},
@@ -170,12 +169,12 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
         folder = base / str(max((j.number for j in jobdir.jobs(base)), default=0) + 1)
         links = settings["chain"]
         plan = make_plan(settings, place.scheduler, folder, Link(1, links, folder) if links else None)
-        nodes = [f"NODE{i}" for i in range(1, settings["nodes"][1] + 1)]
+        nodes = [f"NODE{i}" for i in range(1, plan.request.nodes[1] + 1)]
         step = place.scheduler.step(nodes, step_args=settings["step_arg"])
         content |= {"script": plan.text, "script_path": str(plan.script), "submit": list(plan.submit)}
         content |= {"cost": cost(settings), "log": str(plan.log)}
         more = f" (the first of a chain of {links} jobs)" if links else ""
-        content |= {"where": f"in the job{more}: one step, and the script {runs}", "run": [step, driver]}
+        content |= {"where": f"in the job{more}: one step, and the script {runs}{grows}", "run": [step, driver]}
     elif place.alloc is not None:
         from hpc.launch.run import node_count
 
@@ -185,10 +184,10 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
         whole = len(hosts) == have
         steps = [place.scheduler.step(part, whole=whole, step_args=settings["step_arg"]) for part in parts if part]
         job = f"{place.scheduler.title} job {place.alloc.job_id}"
-        where = f"in {job}, on {len(hosts)} of its {have} nodes; the script {runs}"
+        where = f"in {job}, on {len(hosts)} of its {have} nodes; the script {runs}{grows}"
         content |= {"where": where, "run": [*steps, driver]}
     else:
-        where = f"{settings['nodes'][1]} local nodes on this machine; the script {runs}"
+        where = f"{settings['nodes'][0]} local nodes on this machine; the script {runs}{grows}"
         content |= {"where": where, "run": [driver]}
     return content
 

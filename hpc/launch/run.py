@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
+from hpc.launch.growth import begin_growth, share_machine, wish_here
 from hpc.launch.jobdir import JobDir
 from hpc.launch.limit import keep_time
 from hpc.launch.modules import load_modules
@@ -23,6 +24,7 @@ from hpc.launch.report import Reporter
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.work import Driver, Ranks, command
 from hpc.launchers.fate import fate
+from hpc.launchers.further import Growth
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
@@ -77,6 +79,7 @@ class Run:
         self.loop: SessionLoop
         self.signals = Signals()
         self.clock: Timekeeper | None = None  # once there is a session
+        self.growth: Growth | None = None  # once one that may grow is ready
         self.drained = False
         self.limits_seen = 0  # how often the time limit was changed
         self.margin_s = WALLTIME_MARGIN_S
@@ -123,6 +126,8 @@ class Run:
         count = node_count(settings, self.place)
         base_dir = settings["tmpdir"]
         group = make_group(self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir)
+        wish = wish_here(settings, self.place)
+        share_machine(group, wish)
         for notice in group.notices:
             self.status.note(f"hpc: {notice}")
         left_s = group.start_fields().get("time_left_s")
@@ -145,6 +150,10 @@ class Run:
         ask_s = settings["time_poll"]
         self.clock = keep_time(self.loop, self.place, ask_s, left_s=left_s, on_change=self._on_new_limit)
         self._start(self.session)
+        self.growth = begin_growth(
+            wish, self.loop, settings, self.place, self.reporter.job, overrides=overrides_of(settings),
+            left_s=self._left_s, drain_s=self.drain_s, say=self.status.note,
+        )  # fmt: skip
         work = self._start_work(self.session)
         return self._watch(self.session, work)
 
@@ -344,10 +353,13 @@ class Run:
         ready = len(session.ready())
         alloc = self.place.alloc
         self.reporter.state(
-            "running", granted(session.ready()), key=f"{ready} {self.limits_seen}", show=False,
-            nodes_ready=ready, missing=[], left_s=left_s, node_dir=session.local_dir() or "",
+            "running", granted(session.ready()), *self._growing(), key=f"{ready} {self.limits_seen} {self._growing()}",
+            show=False, nodes_ready=ready, missing=[], left_s=left_s, node_dir=session.local_dir() or "",
             node_name=(alloc.here or "") if alloc is not None else "",
         )  # fmt: skip
+
+    def _growing(self) -> list[str]:
+        return self.growth.words() if self.growth is not None else []
 
     # -------------------------------------------------------------- the end
 
@@ -360,11 +372,15 @@ class Run:
             self.kill_timer.cancel()
         if self.clock is not None:
             self.clock.close()
+        if self.growth is not None:
+            self.growth.close()
         self._keep_logs(session)
         session.begin_stop(self.settings["grace"], "the script has ended")
         self.loop.on_signal = lambda signum: self._hurry(session, signum)
         self.loop.at(time.monotonic() + DEAF_S, lambda: self._kill_deaf(session))
         self.loop.until(lambda: session.state == "ended")
+        if self.growth is not None:
+            self.growth.end()
         self.loop.close()
 
     def _hurry(self, session: Session, signum: int) -> None:
@@ -479,7 +495,7 @@ def node_count(settings: Settings, place: Place) -> int | None:
     """How many nodes to start. In an allocation only the flag counts (a TOML file may speak of another place)."""
     least, most = settings["nodes"]
     if place.alloc is None:
-        return int(most)
+        return int(least)
     have = len(place.alloc.nodes)
     if settings.origin("nodes") != "--nodes":
         return None

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from hpc.launch import jobdir, plan
 from hpc.launch.chain import Link, link_of
 from hpc.launch.follow import Follower
+from hpc.launch.growth import wish_of
 from hpc.launch.jobdir import JobDir
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.verdict import Verdict, write_down
@@ -127,6 +128,9 @@ def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: Job
     }  # fmt: skip
     made.script.write_text(made.text)
     made.script.chmod(0o700)
+    wish = wish_of(settings)
+    if wish is not None:
+        wish.save(job)
     job.write("job.json", content)
     job.write("status.json", {"state": "queued", "text": line("queued", "submitting")})
     with waiting_shown(scheduler.submits_with, quiet=settings["quiet"]):

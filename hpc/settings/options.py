@@ -76,7 +76,9 @@ def _show(name: str, flags: str, help: str, **more: Any) -> Option:
 
 
 TABLE: tuple[Option, ...] = (
-    _job("nodes", "-N --nodes", "nodes", "N|MIN-MAX", "how many nodes", default=(1, 1)),
+    _job("nodes", "-N --nodes", "nodes", "N|MIN-MAX",
+         "how many nodes; MIN-MAX begins with MIN, and grows and shrinks with the work (docs/elastic.md)",
+         default=(1, 1)),
     _job("time", "-t --time", "walltime", "TIME",
          "time limit: 30m, 2h, 90:00, 1-02:03:04 (a bare number is minutes)", scope="submit"),
     _job("partition", "-p --partition", "text", "NAME", "partition", scope="submit"),
@@ -109,7 +111,15 @@ TABLE: tuple[Option, ...] = (
     _run("site", "--site", "text", "NAME[/KIND]",
          "the machine, whose profile has defaults (`hpc site list`); found by itself where it gives a sign; none: no "
          "profile"),
-    _run("min_nodes", "--min-nodes", "count", "K", "start when K nodes are ready (default: all)", scope="run"),
+    _run("min_nodes", "--min-nodes", "count", "K",
+         "start when K nodes are ready (default: all); a scheduler that can is asked for K to N nodes", scope="run"),
+    _run("grow_after", "--grow-after", "duration", "TIME",
+         "with --nodes=MIN-MAX: work has to wait so long before further nodes are asked for (default: 10s)",
+         scope="run"),
+    _run("shrink_after", "--shrink-after", "duration", "TIME",
+         "with --nodes=MIN-MAX: nodes have to be idle so long before they are given back (default: 5m)", scope="run"),
+    _run("grow_by", "--grow-by", "count", "N",
+         "with --nodes=MIN-MAX: the nodes of each further job (default: an eighth of what may be added)", scope="run"),
     _run("start_timeout", "--start-timeout", "duration", "TIME", "how long nodes may take to come up", default=120.0,
          scope="run"),
     _run("interface", "--interface", "text", "NAME", "network interface, or address, that nodes talk over",

@@ -428,7 +428,10 @@ _AGAINST = {
 
 def submit_env(env: Mapping[str, str], lines: Sequence[str]) -> dict[str, str]:
     """The environment for sbatch. It would put its variables (SBATCH_PARTITION, from a profile) before the directives
-    in `lines`: those that say otherwise are left out. SBATCH_WAIT would let it end with the job."""
+    in `lines`: those that say otherwise are left out. SBATCH_WAIT would let it end with the job. What another job was
+    granted, from within which this one is submitted, is none of its business: some of that would contradict it."""
+    if JOB_ID in env:
+        env = {name: value for name, value in run_in_env(env).items() if name not in _DEVICES}
     dropped = {"SBATCH_WAIT"}
     for line in lines:
         flag = re.split(r"[\s=]", line, maxsplit=1)[0]

@@ -53,12 +53,12 @@ def test_output_goes_where_it_was_asked_to(plain: Desk) -> None:
     assert out.read_text() == done.stdout
 
 
-def test_a_range_of_nodes_takes_what_is_free(plain: Desk) -> None:
+def test_with_min_nodes_a_job_takes_what_is_free(plain: Desk) -> None:
     plain.script("count.py", "import os; print(os.environ['HPC_NUM_NODES'])")
-    assert plain.launch("-N2-4", "-c2", "-t5", "count.py").stdout == "4\n"
+    assert plain.launch("-N4", "--min-nodes=2", "-c2", "-t5", "count.py").stdout == "4\n"
     blocker = plain.run("sbatch", "--parsable", "-N1", "--exclusive", "-t5", "-o", "/dev/null", "--wrap", "sleep 300")
     plain.bed.wait_job(blocker.stdout.strip(), ["RUNNING"])
-    assert plain.launch("-N2-4", "-c2", "-t5", "count.py").stdout == "3\n"
+    assert plain.launch("-N4", "--min-nodes=2", "-c2", "-t5", "count.py").stdout == "3\n"
 
 
 # ---------------------------------------------------------------- cancelling, Ctrl-C

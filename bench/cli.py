@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     add("--rounds", type=int, help=f"default {FULL_ROUNDS}, with --quick {QUICK_ROUNDS}")
     add("--seconds", type=float, help=f"of each measurement; {FULL_S}, with --quick {QUICK_S}")
     add("--out", type=Path, default=page.ROOT / "bench" / "results", metavar="DIR", help="where the JSON goes")
-    docs_help = "write docs/performance.md and docs/plots (default: after a whole run only)"
+    docs_help = "write docs/performance.md and docs/plots (default: after a whole run); with --only PART, its table"
     add("--docs", action=argparse.BooleanOptionalAction, default=None, help=docs_help)
     add("--render", type=Path, metavar="FILE", help="measure nothing: show this result; --docs writes it")
     add("--list", action="store_true", help="say what there is")
@@ -66,6 +66,8 @@ def main() -> int:
         finally:
             children.close()
         result = run.result()
+        if args.docs and args.only and not args.metrics:
+            result = page.among_others(json.loads((page.PLOTS / "bench.json").read_text()), result)
         print(f"bench: wrote {page.write_json(result, args.out)}", file=sys.stderr)
     print(page.terminal(result), flush=True)
     if args.docs or (args.docs is None and whole):

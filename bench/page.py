@@ -105,6 +105,14 @@ def replace(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
+def among_others(kept: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with the tables of a later one in place of its own of the same title. They say when they were made."""
+    when = f"Measured by itself: {result['started']}, commit {result['machine']['commit'] or 'unknown'}."
+    new = {part["title"]: {**part, "note": f"{part['note']} {when}"} for part in result.get("tables", [])}
+    tables = [new.pop(part["title"], part) for part in kept.get("tables", [])]
+    return {**kept, "tables": [*tables, *new.values()]}
+
+
 def write_json(result: Mapping[str, Any], folder: Path) -> Path:
     """Keep a result; returns the file."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A node of a session that is two pipes: what it hears and says is the test's."""
+"""Nodes of a session that are two pipes: what they hear and say is the test's."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hpc.launchers.versions import own_versions
 
 
 class PipeGroup(NodeGroup):
-    """One node whose supervisor is this test: `heard()` has what it was told, `say` answers."""
+    """Nodes whose supervisors are this test: `heard()` has what they were told, `say` answers."""
 
-    def __init__(self) -> None:
-        super().__init__(1)
+    def __init__(self, size: int = 1) -> None:
+        super().__init__(size)
         self.number = 0
         self._decoder = CommandDecoder()
 
@@ -24,7 +24,7 @@ class PipeGroup(NodeGroup):
         self.read_fd, stdin_fd = os.pipe()
         stdout_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
-        return [Channel(stdin_fd, stdout_fd, [0])]
+        return [Channel(stdin_fd, stdout_fd, range(self.size))]
 
     def heard(self) -> list[Message]:
         try:
@@ -32,18 +32,18 @@ class PipeGroup(NodeGroup):
         except BlockingIOError:
             return []
 
-    def say(self, op: str, **fields: Any) -> None:
+    def say(self, op: str, rank: int = 0, **fields: Any) -> None:
         self.number += 1
-        os.write(self.write_fd, encode_report(0, self.number, {"op": op, "rank": 0, **fields}))
+        os.write(self.write_fd, encode_report(rank, self.number, {"op": op, "rank": rank, **fields}))
 
-    def come(self) -> None:
+    def come(self, rank: int = 0) -> None:
         """As a node does that starts without trouble."""
         modules = {name: own_versions()[name] for name in ("msgspec", "zmq")}
         self.say(
-            "hello", host=socket.gethostname(), boot=boot_id(), python=own_versions()["Python"], modules=modules,
+            "hello", rank, host=socket.gethostname(), boot=boot_id(), python=own_versions()["Python"], modules=modules,
             hpc=own_versions()["hpc"], pk="key", head_ep="tcp://127.0.0.1:1", head_pk="key",
         )  # fmt: skip
-        self.say("ready")
+        self.say("ready", rank)
 
     def end(self) -> None:
         """Said again it changes nothing."""

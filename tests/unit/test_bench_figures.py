@@ -154,6 +154,16 @@ def test_the_page_keeps_its_prose():
         page.replace("no markers", "figures")
 
 
+def test_a_part_that_was_measured_by_itself_stands_where_it_stood_and_says_when():
+    kept = {"values": 1, "tables": [{"title": "A", "note": "old"}, {"title": "B", "note": "b"}]}
+    later = {"started": "today", "machine": {"commit": "abc"}, "tables": [{"title": t, "note": t} for t in ("A", "C")]}
+    found = page.among_others(kept, later)
+    assert found["values"] == 1
+    notes = [(part["title"], part["note"]) for part in found["tables"]]
+    when = "Measured by itself: today, commit abc."
+    assert notes == [("A", f"A {when}"), ("B", "b"), ("C", f"C {when}")]
+
+
 def test_the_page_in_docs_has_its_markers():
     assert "x" in page.replace(page.PAGE.read_text(), "x")
 

@@ -81,6 +81,21 @@ def test_nodes_that_are_granted_late_join(loop: SessionLoop, session: Session) -
     assert told[0]["op"] == "start" and told[0]["first_node"] == 2 and told[0]["overrides"] == {"num_cpus": 3}
 
 
+def test_nodes_that_come_one_after_the_other_are_welcomed_together() -> None:
+    group = PipeGroup(64)
+    session = Session(group, start_timeout_s=LIMIT_S)
+    session.start()
+    for rank in range(64):
+        group.come(rank)
+        session.pump()
+    assert len(session.wait_ready(LIMIT_S)) == 64
+    welcomed = [message["only"] for message in group.heard() if message["op"] == "welcome"]
+    assert sorted(rank for ranks in welcomed for rank in ranks) == list(range(64))
+    assert len(welcomed) < 16, "each of them is read by all nodes"
+    group.end()
+    session.stop(0.1)
+
+
 def test_a_grant_that_fails_is_said_and_the_session_goes_on(loop: SessionLoop, session: Session) -> None:
     refused: list[str] = []
     loop.on_refused = lambda grant, why: refused.append(why)

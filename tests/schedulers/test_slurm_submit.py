@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -51,6 +52,36 @@ def test_output_goes_where_it_was_asked_to(plain: Desk) -> None:
     assert done.returncode == 0 and done.stdout.startswith("ran on")
     (out,) = plain.folder.glob("out-mine-*.txt")
     assert out.read_text() == done.stdout
+
+
+def test_what_was_asked_for_goes_before_a_profile_and_names_come_whole(plain: Desk) -> None:
+    plain.script("left.py", "import hpc; hpc.init(); print(hpc.get_runtime_context().time_left_s() > 120)")
+    profile = {"SBATCH_PARTITION": "closed", "SBATCH_TIMELIMIT": "1", "SBATCH_REQUEUE": "1", "SBATCH_WAIT": "1"}
+    name, out = 'it\'s "one" #1', "o\"u't #1.txt"
+    done = plain.launch("-t5", "-p", "batch", "-J", name, "-o", out, "left.py", env=profile)
+    assert done.returncode == 0 and done.stdout == "True\n", done.stderr
+    assert (plain.folder / out).read_text() == done.stdout
+    shown = plain.run("scontrol", "show", "job", plain.job_id()).stdout
+    assert f"JobName={name}\n" in shown and "Requeue=0" in shown
+
+
+def test_a_job_whose_folder_is_gone_runs_nothing_in_another_one(plain: Desk) -> None:
+    """Slurm starts it in /tmp then, where everybody can have put a script of that name."""
+    folder = plain.folder / "sub"
+    folder.mkdir()
+    (folder / "hpc_gone.py").write_text("print('ours')")
+    planted = Path("/tmp/hpc_gone.py")
+    planted.write_text("print('a stranger')")
+    try:
+        with plain.bed.full():
+            options = ["-t5", "--detach", "hpc_gone.py"]
+            plain.bed.run([*launcher(), *options], cwd=folder, env=plain.env, check=True)
+            shutil.rmtree(folder)
+        done = plain.hpc("attach", "1")
+    finally:
+        planted.unlink()
+    assert done.returncode == 125 and "a stranger" not in done.stdout, done.stdout
+    assert "error[JOB-DIR]" in done.stderr and f"the folder of the job cannot be entered: {folder}" in done.stderr
 
 
 def test_with_min_nodes_a_job_takes_what_is_free(plain: Desk) -> None:

@@ -28,7 +28,8 @@ from hpc.core.node.head_restart import MAX_RESTARTS, RESTART_WINDOW_S
 from hpc.core.node.reap import descendants
 from hpc.core.wire import KvGet, KvPut
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.session import Session, SessionNode
+from hpc.launchers.session import Session
+from hpc.launchers.session_nodes import SessionNode
 
 KINDS = ("worker", "worker", "head", "raylet", "zygote", "supervisor")
 #: Longest time that one batch of checks may take; longer counts as lost.

@@ -765,10 +765,11 @@ class Vacate(Message, tag=210):
 
 class NodeTime(Message, tag=116):
     """Head to raylet to its processes: the node lasts ``left_s`` seconds from now on (-1: nothing limits it). With a
-    ``why`` it drains: nothing new begins there."""
+    ``why`` it drains: nothing new begins there. ``alone``: others go on, and its values move to them."""
 
     left_s: float
     why: str = ""
+    alone: bool = False
 
 
 class NodeDemand(Message, tag=86):
@@ -1099,6 +1100,37 @@ class PullBusy(Message, tag=114):
     others: list[int]
 
 
+class Leaving(Message, tag=200):
+    """A raylet whose node leaves asks an owner: which of these objects, which lie here, have to be elsewhere before?"""
+
+    idents: list[bytes]
+
+
+class StillWanted(Message, tag=201):
+    """The owner's answer: these, as far as it has heard of them. ``nodes`` has all their places that it knows of;
+    ``again`` says whether a task would make them anew."""
+
+    idents: list[bytes]
+    nodes: list[list[int]]
+    again: list[bool]
+
+
+class Keep(Message, tag=202):
+    """To another raylet: take this object from one of ``nodes``, and keep it as if it had been made there."""
+
+    ident: bytes
+    size: int
+    nodes: list[int]
+
+
+class Kept(Message, tag=203):
+    """The answer to Keep: it is there, or not, and ``why``. ``never``: nothing else is taken there, either."""
+
+    ident: bytes
+    why: str = ""
+    never: bool = False
+
+
 class PlainAsk(Message, tag=170):
     """Where do you hand out the bytes of objects unencrypted? Of use where the user switched bulk encryption off."""
 
@@ -1129,7 +1161,7 @@ AnyMessage = Union[
     BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld, PgWarning, PgState, PleaseUnpin,
     FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted, LogQuery, LastRows, PlainAsk, PlainOffer, NodeTime,
     KvWatch, KvUnwatch, Locate, PrepareEnv, ChannelOpen, ChannelData, ChannelTaken, ChannelEnd,
-    Vacate,
+    Leaving, StillWanted, Keep, Kept, Vacate,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -20,8 +20,9 @@ from typing import Any
 
 from hpc.core.exceptions import SessionStartError
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.session import Session, SessionNode
+from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError
+from hpc.launchers.session_nodes import SessionNode
 from hpc.launchers.session_thread import SessionThread
 from hpc.settings.node import overrides
 

@@ -116,6 +116,8 @@ class NodeGroup(ABC):
 
     #: true when all supervisors of the group run on the machine of the launcher
     local = False
+    #: the scheduler's id of the job that the nodes belong to, "" where there is none
+    job_id = ""
     #: the interface that the nodes are to listen on, by name or address, if the user said: set before the start
     interface: str | None = None
     #: the job that the nodes belong to may be put back into the queue after it ran

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from hpc.core.node.bootstrap import Message
 from hpc.core.node.reap import describe_code
 from hpc.launchers.loop import SessionLoop
-from hpc.launchers.session import Session, SessionNode
+from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError
+from hpc.launchers.session_nodes import SessionNode
 
 TERM_GRACE_S = 5.0
 KILLED_WAIT_S = 10.0  # between SIGKILL and the last rank's report

@@ -59,6 +59,7 @@ class Request:
     reservation: str | None = None
     signal: str | None = None
     mail_type: str | None = None
+    requeue: bool = False  # it may be started again
     submit_arg: Sequence[str] = ()  # for the submitting command as they are
 
 
@@ -110,6 +111,7 @@ class JobInfo:
     left: str = ""  # the time that is left, as the scheduler writes it
     granted: Mapping[str, Share] = field(default_factory=dict)  # by the node's name
     stopped: bool = False  # it has its nodes, and does not run there for a while
+    preempted: bool = False  # its nodes are taken for another job: the time that is left is what it has to end
     runs_again: bool = False  # it may be put back into the queue after it ran, by its owner or the scheduler
 
     @property
@@ -302,6 +304,9 @@ class Scheduler(NodeSource, Protocol):
 
     def cancel(self, job_id: str) -> Reply:
         """End a job, waiting or running."""
+
+    def requeue(self, job_id: str) -> Reply:
+        """End a running job and put it back into its queue; it was submitted with `Request.requeue`."""
 
     def signal(self, job_id: str, name: str) -> Reply:
         """Send a signal ("INT") to the job's hpc-launch alone, which passes it on to the script."""

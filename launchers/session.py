@@ -17,7 +17,6 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpc.core.node.bootstrap import Message, Report
@@ -27,10 +26,12 @@ from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.node_group import Channel, NodeGroup
 from hpc.launchers.registry import job_of, strip
 from hpc.launchers.session_errors import SessionError, StartError
+from hpc.launchers.session_nodes import Event, EventKind, SessionNode
 from hpc.launchers.versions import own_versions, version_problem
 
 START_TIMEOUT_S = 300.0
 STOP_GRACE_S = 5.0
+WARNED_GRACE_S = 2.0
 STOP_MARGIN_S = 8.0  # beyond the grace period, for killing and clearing up
 KILL_WAIT_S = 10.0
 LEAVE_S = 0.5  # after the last node of a group whose starter does not know that another is gone
@@ -42,58 +43,7 @@ WELCOME_S_PER_NODE = 0.002
 WELCOME_MAX_S = 0.25
 TAIL_LINES = 20
 
-NodeState = Literal["starting", "hello", "ready", "gone"]
-EventKind = Literal[
-    "start", "hello", "ready", "restarted", "refused", "error", "exit", "lost", "noise", "stop", "end"
-]  # fmt: skip
 SessionState = Literal["new", "starting", "ready", "stopping", "ended"]
-
-
-@dataclass(slots=True)
-class SessionNode:
-    """A node as the launcher knows it. `why` and `tail` say what went wrong, if something did."""
-
-    node: int
-    rank: int
-    group: NodeGroup
-    gateway: bool = False
-    state: NodeState = "starting"
-    host: str | None = None
-    hello: Message = field(default_factory=dict)
-    refused: bool = False  # said hello, but does not fit: its key is not given to the head
-    removed: bool = False  # told to leave: its end is no loss
-    why: str = ""
-    tail: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """For messages: "node 3 (nid0042)"."""
-        return f"node {self.node} ({self.host})" if self.host else f"node {self.node}"
-
-    def problem(self) -> str:
-        """One line: who is missing, and why."""
-        return f"{self.name}: {self.trouble()}"
-
-    def trouble(self) -> str:
-        """Why it is missing."""
-        waiting = {
-            "starting": "its supervisor has not answered" if not self.why else "",
-            "hello": "not registered with the head yet",
-        }.get(self.state, "")
-        return self.why or waiting or "gone"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something for the status line.
-
-    kind: "start" means that a group was started, and "restarted" that a head was killed and another one works. "lost"
-    means that a node is gone that was not told to stop. "noise" is other output of the launch, for -v.
-    """
-
-    kind: EventKind
-    text: str = ""
-    node: SessionNode | None = None
 
 
 class Session:
@@ -140,6 +90,8 @@ class Session:
         self.on_event = on_event
         self.on_output = on_output
         self.on_demand: Callable[[Message], None] | None = None  # what waits, where the head was asked to say it
+        #: Called with a node that was told to end, and by which signal: true if it may stay until it is removed.
+        self.on_warned: Callable[[SessionNode, str], bool] | None = None
         self._welcome: Message | None = None
         self._arrived: list[SessionNode] = []  # said hello, and not admitted and welcomed yet
         self._welcome_at = 0.0  # when the next are, unless all are there before
@@ -406,11 +358,31 @@ class Session:
             self._emit("restarted", f"{info.name}: {text}", info)
         elif op == "demand" and self.on_demand is not None:
             self.on_demand(message)
+        elif op == "warned":
+            self._on_warned(info, str(message.get("signal")))
+        elif op == "drained":
+            info.drained = True
+            self._emit("drained", node=info)
+        elif op == "left":
+            size = int(message.get("bytes", 0)) / 1e6
+            text = f"{info.name}: {message.get('objects')} values, {size:.1f} MB, did not move: no time, or no room"
+            self._emit("left", text, info)
         elif op == "node_lost":
             self._on_node_lost(int(message.get("lost", 0)), str(message.get("why", "")))
         elif op == "bye":
             code = message.get("code")
             self._gone(info, str(message.get("why") or f"its supervisor ended with code {code}"))
+
+    def _on_warned(self, info: SessionNode, signal_name: str) -> None:
+        """Somebody wants the node to end: a scheduler that takes it away, most likely. It ends now, unless whoever runs
+        the session sees to it."""
+        warned = self.on_warned if self.state == "ready" and not info.removed else None
+        why = f"it was told to end by {signal_name}"
+        if warned is not None and warned(info, signal_name):
+            info.group.send({"op": "stay", "only": [info.rank]})
+        else:
+            info.why = info.why or why
+            info.group.send({"op": "stop", "only": [info.rank], "grace_s": WARNED_GRACE_S, "why": why})
 
     def _on_node_lost(self, node: int, why: str) -> None:
         """The head knows sooner than whoever started the node that it is gone."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from hpc.launchers.loop import LoopTimer, SessionLoop
-from hpc.launchers.scheduler import Inquiry
+from hpc.launchers.scheduler import Inquiry, JobInfo
 
 #: The scheduler is asked again after so long.
 ASK_S = 60.0
@@ -125,6 +125,19 @@ class Timekeeper:
         self._look()
         return moment
 
+    def learn(self, info: JobInfo) -> None:
+        """Somebody else has asked, just now."""
+        now = time.monotonic()
+        self.limit.asked_at = now
+        self._learn(info, now)
+        self._look()
+
+    def _learn(self, info: JobInfo, now: float) -> None:
+        if info.phase == "running" and self.limit.learn(info.time_left_s, now):
+            self.loop.session.tell_head({"op": "time", "left_s": info.time_left_s, **self._nodes})
+            if self.on_change is not None:
+                self.on_change()
+
     def close(self) -> None:
         """Nothing more is asked or done."""
         self.limit.moments.clear()
@@ -159,10 +172,8 @@ class Timekeeper:
     def _hear(self, question: Inquiry, now: float) -> None:
         news = question.poll()
         info = news.info if news is not None else None
-        if info is not None and info.phase == "running" and self.limit.learn(info.time_left_s, now):
-            self.loop.session.tell_head({"op": "time", "left_s": info.time_left_s, **self._nodes})
-            if self.on_change is not None:
-                self.on_change()
+        if info is not None:
+            self._learn(info, now)
         if question.over:
             self.limit.asked_at = self._began
             self._end_question()

@@ -15,7 +15,8 @@ BEGUN = time.monotonic()
 
 def one(nodes: int, begun: float) -> dict[str, float]:
     from hpc.launchers.registry import find_place, make_group
-    from hpc.launchers.session import Event, Session
+    from hpc.launchers.session import Session
+    from hpc.launchers.session_nodes import Event
 
     times: dict[str, float] = {}
 

@@ -60,7 +60,8 @@ class Endings:
     def message(self, node: int, now: float) -> NodeTime:
         """What the node is to know."""
         ends_at = self.at(node)
-        return NodeTime(-1.0 if ends_at is None else max(0.0, ends_at - now), self.draining(node))
+        left_s = -1.0 if ends_at is None else max(0.0, ends_at - now)
+        return NodeTime(left_s, self.draining(node), alone=node in self.whys and not self.why)
 
     def too_short(self, nodes: Iterable[int], time_s: float, now: float) -> tuple[set[int], str]:
         """The nodes that end too soon for what takes so long; and in words how long they last at most."""

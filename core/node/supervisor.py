@@ -5,6 +5,10 @@ among them). Five things lead to the same orderly end. They are the launcher's e
 stop message, and the unexpected end of a child. The children are told and given a grace period. Then whatever is left
 below is killed until wait() proves that nothing is, the directory is removed, and `bye` goes out.
 
+SIGTERM is what schedulers send to the nodes of a job that they are about to take away, minutes before or seconds. The
+launcher is asked first: it may have the node `stay` and end it later. Without its answer, and at a second SIGTERM, the
+node ends.
+
 Children are forked, not executed: this process has imported what they need, once per node. It has no
 ZeroMQ context, no threads and no state that a child could not inherit. It runs inside a `keeper`, which clears up
 should the supervisor itself be killed.
@@ -50,6 +54,8 @@ EOF_GRACE_S = 1.0
 FAILURE_GRACE_S = 2.0
 KILL_TIMEOUT_S = 15.0
 TICK_S = 0.05
+#: The launcher's answer to a SIGTERM is waited for so long; a second one counts as such after this time.
+ANSWER_S, AGAIN_S = 2.0, 1.0
 #: How long to wait for the raylet's end after its zygote has ended well: the zygote ends because the raylet did.
 CAUSE_S = 1.0
 
@@ -97,6 +103,7 @@ class Supervisor:
         self.when_abandoned: list[str] = []
         self.abandoned = False
         self.ended_by = ""
+        self.warned_at: float | None = None  # of the first SIGTERM
         self.killing = False
         self.done = False
         self.deadline: float | None = None  # of binding, then of the grace period, then of killing
@@ -112,6 +119,7 @@ class Supervisor:
             "ranks": self._on_ranks,
             "signal": self._on_signal_message,
             "stop": self._on_stop_message,
+            "stay": lambda message: self._on_stay(),
         }
 
     # -------------------------------------------------------------- the loop
@@ -287,7 +295,7 @@ class Supervisor:
         keep_fds = [theirs.fileno(), *(fd for fd in (spec.zygote_fd, spec.head_fd) if fd >= 0)]
         log = spec.log_path(f"{name}.log")
         with theirs:
-            pid = fork_child(lambda: program(spec, theirs), name=f"hpc-{name}", keep=keep_fds, log=(log, log))
+            pid = fork_child(lambda: _deaf(program, spec, theirs), name=f"hpc-{name}", keep=keep_fds, log=(log, log))
         child = _Child(name, pid, Control(ours))
         self.children[pid] = child
         self.left = True
@@ -312,7 +320,9 @@ class Supervisor:
                 self._fail(str(message.get("why")), 0.0)
             elif op == "ready" and child.name == "raylet":
                 self.report("ready")
-            elif op == "node_lost" or (op == "demand" and self.uplink.pending_bytes < OUTPUT_LOW_BYTES):
+            elif op in ("node_lost", "drained", "left") or (
+                op == "demand" and self.uplink.pending_bytes < OUTPUT_LOW_BYTES
+            ):
                 self.report(**message)
             elif op == "no_restart" and self.head is not None:
                 self.head.no_restart = str(message.get("why"))
@@ -416,9 +426,27 @@ class Supervisor:
             if signum != signal.SIGCHLD:
                 gone = os.getppid() != self.keeper_pid
                 why = "the keeper of this node is gone" if gone else signal.Signals(signum).name
+                if signum == signal.SIGTERM and not gone and self._may_stay():
+                    continue
                 self.ended_by = self.ended_by or ("" if gone else f"it was told to end by {why}")
                 self._begin_stop(FAILURE_GRACE_S, why)
         self._reap()
+
+    def _may_stay(self) -> bool:
+        """Whether the launcher decides about the SIGTERM that has come: it is told of the first one."""
+        now = time.monotonic()
+        if self.warned_at is not None:
+            return now < self.warned_at + AGAIN_S
+        if self.stopping or not self.hello_sent or self.ranks is not None or self.uplink.eof:
+            return False
+        self.warned_at, self.deadline = now, now + ANSWER_S
+        self.report("warned", signal=signal.Signals(signal.SIGTERM).name)
+        return True
+
+    def _on_stay(self) -> None:
+        """The launcher ends the node when it is time."""
+        if self.warned_at is not None and not self.stopping:
+            self.deadline = None
 
     def _reap(self) -> None:
         ended, self.left = reap_ended()
@@ -495,6 +523,9 @@ class Supervisor:
     def _on_deadline(self) -> None:
         if self.stopping:
             self._start_killing()
+        elif self.warned_at is not None:
+            self.ended_by = self.ended_by or "it was told to end by SIGTERM"
+            self._begin_stop(FAILURE_GRACE_S, "SIGTERM")
         else:
             silent = [c.name for c in self.children.values() if c.bound is None and c.name != "zygote"]
             self._fail(f"not listening within the time allowed: {', '.join(silent)}")
@@ -528,6 +559,12 @@ class Supervisor:
         self.uplink.drain()
         if self.abandoned and self.when_abandoned:
             os.write(self.paths_fd, become(self.when_abandoned))
+
+
+def _deaf(program: ChildMain, spec: NodeSpec, control: socket.socket) -> None:
+    """A child of the supervisor: it ends when it is told to, not by a SIGTERM that a scheduler sends to all."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    program(spec, control)
 
 
 def supervisor_main(

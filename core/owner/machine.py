@@ -21,6 +21,7 @@ from hpc.core.owner.actors import Actors
 from hpc.core.owner.arguments import Arguments
 from hpc.core.owner.calls import OutgoingCalls
 from hpc.core.owner.channels import Channels
+from hpc.core.owner.departures import Departures
 from hpc.core.owner.groups import GroupHandles
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.lineage import Lineage
@@ -63,6 +64,7 @@ from hpc.core.wire import (
     LeaseInfeasible,
     LeaseLost,
     LeaseReclaim,
+    Leaving,
     Locate,
     LocationAdded,
     Message,
@@ -111,6 +113,7 @@ class OwnerMachine:
         self.withdraw, self.calls, self.lineage, self.actors, self.groups = withdraw, calls, lineage, actors, groups
         self.pins = pins = Pins(state)
         self.places = Places(state)
+        self.departures = Departures(state, lineage)
         self.channels = channels = Channels(state)
         #: Called when a process is known to be gone: the shell may be waiting for an answer of its.
         self.on_gone: Callable[[Address], None] = lambda addr: None
@@ -141,6 +144,7 @@ class OwnerMachine:
             HoldAdd: objects.on_hold_add,
             HoldDrop: objects.on_hold_drop,
             KillActor: actors.on_kill_actor,
+            Leaving: self.departures.on_leaving,
             LeaseFailed: leases.on_lease_failed,
             LeaseGrant: leases.on_lease_grant,
             LeaseInfeasible: leases.on_lease_infeasible,

@@ -16,6 +16,7 @@ from hpc.core.raylet import draining
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.fence import Fence
 from hpc.core.raylet.leasing import Leasing
+from hpc.core.raylet.leaving import Departure
 from hpc.core.raylet.new_head import GoneLately, first_words, forget_promises
 from hpc.core.raylet.object_store import FULL_TIMEOUT_S, ObjectStore
 from hpc.core.raylet.preparing import prepare
@@ -45,6 +46,8 @@ from hpc.core.wire import (
     Heartbeat,
     HeartbeatAck,
     HoldAcked,
+    Keep,
+    Kept,
     KillWorker,
     LeaseRefused,
     LeaseRequest,
@@ -62,6 +65,7 @@ from hpc.core.wire import (
     PullFailed,
     Seal,
     StateQuery,
+    StillWanted,
     Tickets,
     Unblocked,
     Unpin,
@@ -107,8 +111,9 @@ class RayletMachine:
         self.leasing.outbox = self.store.outbox = self.borrowing.outbox = self.outbox
         self.bulk = self.store.bulk
         self.nodes: dict[int, NodeInfo] = {}
+        self.departure = Departure(node, self.store, lambda: self.nodes, self.outbox)
         self.dead: dict[int, str] = {}
-        self.registered = False
+        self.registered = self.said_drained = False
         self.epoch = 0
         self.heartbeat_s = heartbeat_s
         self.fence = Fence(fence_s, heartbeat_s)
@@ -137,6 +142,8 @@ class RayletMachine:
             Free: store.on_free,
             HeartbeatAck: self._on_heartbeat_ack,
             HoldAcked: borrowing.on_hold_acked,
+            Keep: self._on_keep,
+            Kept: self.departure.on_kept,
             KillWorker: leasing.on_kill_worker,
             LeaseRefused: leasing.on_lease_refused,
             LeaseRequest: leasing.on_lease_request,
@@ -152,6 +159,7 @@ class RayletMachine:
             Unblocked: leasing.on_unblocked,
             Unpin: store.on_unpin,
             Unroutable: self._on_unroutable,
+            StillWanted: self.departure.on_wanted,
             Vacate: lambda src, m: vacate(self.leasing, m.on),
         }
 
@@ -290,6 +298,7 @@ class RayletMachine:
             self.links.append(("forget", info))
         self.borrowing.forget_node(node)
         self.store.forget_node(node)
+        self.departure.node_died(node)
         owners = [lease.owner for lease in self.leasing.leases.values()] + [owner for owner, _ in self.leasing.demands]
         for owner in dict.fromkeys(owners):
             if owner.node == node:
@@ -310,9 +319,29 @@ class RayletMachine:
         closing.ends_at = None if msg.left_s < 0 else self.now + msg.left_s
         if msg.why and not closing.why:
             draining.begin(self.leasing, msg.why)
+        if msg.why and msg.alone:
+            self.departure.begin()
+        elif msg.why:
+            self.departure.give_up()
         for proc in self.leasing.procs.values():
             if proc.state != "starting":
                 self.outbox.append((Address(self.node, proc.proc), msg))
+
+    def _on_keep(self, src: Address, msg: Keep) -> None:
+        why = self.leasing.closing.refusal or self.fenced
+        if why:
+            self.outbox.append((src, Kept(msg.ident, why, never=True)))
+        else:
+            self.store.on_keep(src, msg)
+
+    def has_drained(self) -> bool:
+        """Whether the node leaves, and nothing is lost if it ends now: nobody works here, and all values are safe. It
+        is said once."""
+        if self.said_drained or self.leasing.leases or self.store.writing or not self.departure.over:
+            return False
+        self.departure.look()
+        self.said_drained = self.departure.over
+        return self.said_drained
 
     def ending(self, now: float) -> NodeTime:
         """What a process is told that registers now."""
@@ -329,6 +358,8 @@ class RayletMachine:
             let_workers_end(self.leasing)
         if self.leasing.closing.timed:
             next_at = min(next_at, draining.recall_late(self.leasing, now))
+        if self.departure.began:
+            next_at = min(next_at, self.departure.tick(now))
         if not self.registered:
             return next_at
         leasing = self.leasing

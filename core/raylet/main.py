@@ -6,6 +6,7 @@ its stream. All others go unread to the link of their node.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -122,13 +123,12 @@ class Raylet:
         self.logs = LogTail(spec, self.machine, writers.name)
         self.files = Files(self.machine.leasing, self.free_slots)
         self.dialed: set[int] = set()
-        self.ready_said = False
-        self.stopping = False
+        self.ready_said = self.stopping = False
         self.start_failures = 0
         self._timer: Timer | None = None
         self.watchdog = Watchdog(
             self.reactor, self.arena, self.machine.leasing.procs, self.slots,
-            lambda proc: self._kill(proc, signal.SIGKILL), lambda: self.machine.store.layout.used_bytes,
+            self._kill, lambda: self.machine.store.layout.used_bytes,
             threshold=0.0 if spec.gateway else setting("memory_usage_threshold", config, os.environ),
             interval_s=setting("memory_watch_interval_s", config, os.environ),
             limit_bytes=int(setting("memory_limit_bytes", config, os.environ)),
@@ -192,6 +192,8 @@ class Raylet:
         if not self.stopping:
             self.stopping = True
             log.info("stopping: %s", why)
+            if left := self.machine.departure.left:
+                self.control.send({"op": "left", "objects": len(left), "bytes": sum(move.size for move in left)})
             self.reactor.stop()
 
     # -------------------------------------------------------------- workers
@@ -339,9 +341,8 @@ class Raylet:
             self.spec.node, number, slot, self.arena.size_bytes, self.spec.session, config, self.arena.overflow_bytes,
             machine.ending(self.reactor.now()),
         )  # fmt: skip
-        me = raylet_of(self.spec.node)
         stream.sock.setblocking(True)
-        frame = encode_frame(Address(self.spec.node, number), me, [answer])
+        frame = encode_frame(Address(self.spec.node, number), raylet_of(self.spec.node), [answer])
         sent = socket.send_fds(stream.sock, [frame], self.arena.descriptors())
         if sent < len(frame):
             stream.sock.sendall(frame[sent:])
@@ -530,11 +531,10 @@ class Raylet:
             self._start_workers()
         while leasing.to_retire:
             proc = leasing.to_retire.pop()
-            me = raylet_of(self.spec.node)
-            self._send(Address(self.spec.node, proc.proc), [Retire()], me)
+            self._send(Address(self.spec.node, proc.proc), [Retire()], raylet_of(self.spec.node))
         while leasing.to_kill:
             proc, why = leasing.to_kill.pop()
-            self._kill(proc, signal.SIGTERM if proc.retired else signal.SIGKILL)
+            self._kill(proc)
             log.info("ending worker %d (pid %d): %s", proc.proc, proc.pid, why)
         while machine.links:
             what, info = machine.links.pop(0)
@@ -542,6 +542,8 @@ class Raylet:
         if machine.registered and not self.ready_said:  # workers follow within milliseconds
             self.ready_said = True
             self.control.send({"op": "ready"})
+        if machine.has_drained():
+            self.control.send({"op": "drained"})
         if machine.fenced and not self.stopping:
             self.control.send({"op": "fenced", "why": machine.fenced})
             self._stop(machine.fenced)
@@ -571,19 +573,14 @@ class Raylet:
                 self.zygote.send({"op": "fork", "proc": proc.proc, "env": dict(proc.env)})
         leasing.to_start.clear()
 
-    def _kill(self, proc: Proc, signum: int) -> None:
-        if not proc.pid or proc.kind == "driver":
-            return
-        try:
-            os.kill(proc.pid, signum)
-        except ProcessLookupError:
-            return
-        if signum == signal.SIGTERM:
-            self.reactor.call_later(5.0, lambda: self._kill_if_there(proc))
+    def _kill(self, proc: Proc) -> None:
+        if proc.pid and proc.kind != "driver":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(proc.pid, signal.SIGKILL)
 
     def _kill_if_there(self, proc: Proc) -> None:
         if proc.proc in self.machine.leasing.procs:
-            self._kill(proc, signal.SIGKILL)
+            self._kill(proc)
 
     def _tail_logs(self) -> None:
         self.logs.poll()

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from hpc.core.causes import FetchCause
-from hpc.core.ids import Address, owner_of
+from hpc.core.ids import Address, owner_of, raylet_of
 from hpc.core.raylet.overflow import Overflow, stretch, too_large, why_full
 from hpc.core.raylet.pulls import ArenaMemory, Pulls
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
@@ -33,6 +33,8 @@ from hpc.core.wire import (
     Fetched,
     FetchedAll,
     Free,
+    Keep,
+    Kept,
     LocationAdded,
     Message,
     PleaseUnpin,
@@ -345,6 +347,16 @@ class ObjectStore:
         items = {ident: (size, nodes) for ident, size, nodes in zip(msg.idents, msg.sizes, msg.nodes)}
         self._add_set(FetchSet(src, msg.req, items, self.now))
 
+    def on_keep(self, src: Address, msg: Keep) -> None:
+        """A node that leaves wants an object kept here."""
+        obj = self.stored.get(msg.ident)
+        if obj is not None and not obj.freed:
+            obj.copy = False
+            self._reply(src, Kept(msg.ident))
+        else:
+            items = {msg.ident: (msg.size, msg.nodes)}
+            self._add_set(FetchSet(Address(self.node, 0), 0, items, self.now, alone=True, keeper=src.node))
+
     def on_pull(self, node: int, msg: Pull) -> None:
         """Another node wants part of an object of ours; one that is on disk comes back to memory for that."""
         obj = self.stored.get(msg.ident)
@@ -366,7 +378,10 @@ class ObjectStore:
             why = why if new.alone else f"the arguments are too large together: {why}"
             self._fail(new, next(iter(new.items)), "no_room", why)
             return
-        self.sets.append(new)
+        at = len(self.sets)
+        while at and self.sets[at - 1].keeper and not new.keeper:
+            at -= 1  # nobody waits for these: they come last
+        self.sets.insert(at, new)
         self.pump()
 
     def pump(self) -> None:
@@ -467,6 +482,10 @@ class ObjectStore:
             node, msg = waiting.pull
             self.pulls.serve(node, msg, objects[0])
             self._unpin(objects[0], proc)
+        elif waiting.keeper:
+            objects[0].copy = False
+            self._unpin(objects[0], proc)
+            self._reply(raylet_of(waiting.keeper), Kept(objects[0].ident))
         elif waiting.alone:
             self._reply(waiting.src, Fetched(objects[0].ident, objects[0].offset, objects[0].size))
         else:
@@ -479,6 +498,8 @@ class ObjectStore:
         size = waiting.items[ident][0]
         if waiting.pull is not None:
             self.bulk.append((waiting.pull[0], PullFailed(ident, why)))
+        elif waiting.keeper:
+            self._reply(raylet_of(waiting.keeper), Kept(ident, why))
         elif waiting.alone:
             self._reply(waiting.src, Fetched(ident, -1, size, cause, why, list(lost)))
         else:
@@ -577,25 +598,3 @@ class ObjectStore:
 
     def _why_full(self, size: int) -> str:
         return why_full(self.node, size, self.layout, self.lru.values(), self.describe, self.spiller.state())
-
-    def stats(self) -> dict[str, int]:
-        """What is here and what was moved, in bytes and numbers of objects."""
-        spiller, pulls = self.spiller, self.pulls
-        return {
-            "capacity_bytes": self.layout.capacity - self.layout.reserved,
-            "used_bytes": self.layout.used_bytes,
-            "objects": len(self.stored),
-            "objects_in_memory": len(self.lru),
-            "overflow_bytes": self.overflow.layout.used_bytes,
-            "disk_bytes": spiller.used_bytes,
-            "disk_files": len(spiller.files),
-            "spilled_bytes": spiller.spilled_bytes,
-            "spilled_objects": spiller.spilled_objects,
-            "restored_bytes": spiller.restored_bytes,
-            "restored_objects": spiller.restored_objects,
-            "disk_errors": spiller.errors,
-            "sent_bytes": pulls.sent_bytes,
-            "received_bytes": pulls.received_bytes,
-            "plain_bytes": pulls.plain_bytes,
-            "waiting": len(self.wanted) + len(self.sets),
-        }

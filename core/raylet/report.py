@@ -25,7 +25,7 @@ def report(
     if what == "store":
         return _store(leasing, store, limit)
     if what == "store_totals":
-        return [dict(store.stats())][:limit]
+        return [store_totals(store)][:limit]
     if what == "waiting":
         return _waiting(leasing)[:limit]
     if what == "setups":
@@ -111,3 +111,26 @@ def _store(leasing: Leasing, store: ObjectStore, limit: int) -> list[Row]:
             }
         )
     return rows
+
+
+def store_totals(store: ObjectStore) -> Row:
+    """What is in the store and what was moved, in bytes and numbers of objects."""
+    spiller, pulls = store.spiller, store.pulls
+    return {
+        "capacity_bytes": store.layout.capacity - store.layout.reserved,
+        "used_bytes": store.layout.used_bytes,
+        "objects": len(store.stored),
+        "objects_in_memory": len(store.lru),
+        "overflow_bytes": store.overflow.layout.used_bytes,
+        "disk_bytes": spiller.used_bytes,
+        "disk_files": len(spiller.files),
+        "spilled_bytes": spiller.spilled_bytes,
+        "spilled_objects": spiller.spilled_objects,
+        "restored_bytes": spiller.restored_bytes,
+        "restored_objects": spiller.restored_objects,
+        "disk_errors": spiller.errors,
+        "sent_bytes": pulls.sent_bytes,
+        "received_bytes": pulls.received_bytes,
+        "plain_bytes": pulls.plain_bytes,
+        "waiting": len(store.wanted) + len(store.sets),
+    }

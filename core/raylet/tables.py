@@ -141,7 +141,8 @@ class Wanted(Struct, eq=False):
 
 class FetchSet(Struct, eq=False):
     """Objects that a process (or, with ``pull``, another node) wants to read, all or none. ``held`` are those that are
-    pinned for it already while it waits for the others."""
+    pinned for it already while it waits for the others. With a ``keeper``, a node that leaves, it is one object that
+    is to be kept here."""
 
     src: Address
     req: int
@@ -149,6 +150,7 @@ class FetchSet(Struct, eq=False):
     since: float
     alone: bool = False
     pull: tuple[int, Pull] | None = None
+    keeper: int = 0
     held: list[Stored] = field(default_factory=list)
 
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.core.head.columns import difference, rebuilt
+from hpc.core.raylet.report import store_totals
 from hpc.core.sim.groups import GroupSim
+from hpc.core.sim.leaving import LeavingChecks
 from hpc.core.sim.paths import watch
 from hpc.core.sim.processes import Process
 from hpc.core.sim.questions import Questions
@@ -25,6 +27,8 @@ from hpc.core.sim.world import ARENA_BYTES, LATE_TICK_S, SMALL_ARENA_BYTES, Worl
 MAX_VIRTUAL_S = 200.0
 #: In this time after the last death is known, groups are reserved anew.
 REPAIR_S = 0.5
+#: In so long, at most, a node has moved all that it can.
+LONG_DRAIN_S = 3.0
 #: A node that ended silently is declared dead after seconds; what it held is let go then.
 SETTLE_S = 10.0
 
@@ -84,6 +88,7 @@ class Simulation:
         #: Nodes are said to be taken away before they are; what each had leased when it heard of it.
         self.drains = drains
         self.leased_before: dict[int, int] = {}
+        self.leaving = LeavingChecks(world)
         #: Heads die too.
         self.questions = Questions(self.world, self.world.new_driver(1, lambda src, msg: None)) if heads else None
         at = 0.0
@@ -93,6 +98,10 @@ class Simulation:
         if faults and seed % 4 == 1:
             pause = random.Random(f"pause {seed}")
             self.world.clock.after(pause.random() * at, lambda: self._suspend(pause.choice([0.5, 4.0, 30.0, 70.0])))
+        if faults and drains and nodes > 2:
+            leaving = random.Random(f"drain {seed}")
+            number, lasts_s = leaving.randint(2, nodes), leaving.random() * LONG_DRAIN_S
+            self.world.clock.after((0.3 + 0.7 * leaving.random()) * at, lambda: self._drain(number, lasts_s))
         self.groups = [GroupSim(self.world, user.submitter, seed, self._problem) for user in self.users]
         for one in self.groups:
             for _ in range(groups // len(self.groups)):
@@ -118,6 +127,12 @@ class Simulation:
             self._fault()
         else:
             self.rng.choice(self._living()).operate()
+
+    def _drain(self, number: int, lasts_s: float) -> None:
+        """With the time to move what is there."""
+        if sum(node.alive for node in self.world.nodes.values()) > 2:
+            self.world.deaths += 1
+            self.world.drain_node(number, lasts_s)
 
     def _suspend(self, length_s: float) -> None:
         self.world.suspend(length_s)
@@ -222,7 +237,7 @@ class Simulation:
             if raylet.store.layout.used_bytes or any(
                 (raylet.store.spiller.used_bytes, raylet.store.spiller.mapped_bytes)
             ):
-                self._problem(f"node {node.number} still uses memory or disk: {raylet.store.stats()}")
+                self._problem(f"node {node.number} still uses memory or disk: {store_totals(raylet.store)}")
             self.report.holds += raylet.leasing.reservations.begun
             if raylet.leasing.reservations.waiting:
                 self._problem(f"node {node.number} still keeps room for {raylet.leasing.reservations.waiting}")
@@ -262,6 +277,7 @@ class Simulation:
                 self.groups[0].check_sums()
                 self._check_view()
                 self._check_draining()
+                self.leaving.look()
             for text in world.broken:
                 self._problem(text)
             if self.report.problems:

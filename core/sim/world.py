@@ -97,6 +97,8 @@ class World:
         self.head_up = True
         self.head_restarts = 0
         self.journal = bytearray(MAGIC + encode(Began(1)))
+        #: Called with a node that has drained, ahead of its end.
+        self.before_end: Callable[[int], object] = lambda number: None
         self.lost_nodes, self.draining = list[int](), dict[int, float]()  # those that drain with the time of their end
         #: Whether anything is lost or killed, and the processes and nodes that were killed.
         self.faults = False
@@ -240,7 +242,12 @@ class World:
             self.draining[number] = self.clock.now + lasts_s
             if self.head_up:
                 self._head_drains(number)
-            self.clock.after(lasts_s, lambda: self.kill_node(number))
+            self.clock.after(lasts_s, lambda: self._end_drained(number))
+
+    def _end_drained(self, number: int) -> None:
+        if self.nodes[number].alive:
+            self.before_end(number)
+        self.kill_node(number)
 
     def _head_drains(self, number: int) -> None:
         if self.nodes[number].alive:

@@ -1,9 +1,10 @@
 """Signals in workers: programs that tasks start find them as they are in a shell, and the worker lives through them.
 
-The processes of a node ignore SIGUSR1 and SIGUSR2, by which schedulers warn of a time limit, and SIGINT, about which
-the launcher decides. A signal that is ignored stays so in every program that is started; one with a handler of Python
-is back to its default there. So workers have handlers that do nothing. Only while the user's code is at work SIGINT is
-a KeyboardInterrupt, as in any program. Forked children have the defaults.
+The processes of a node ignore SIGUSR1 and SIGUSR2, by which schedulers warn of a time limit, and SIGTERM, by which they
+take nodes away. They ignore SIGINT, too: the launcher decides about all of these. A signal that is ignored stays so in
+every program that is started; one with a handler of Python is back to its default there. So workers have handlers that
+do nothing. Only while the user's code is at work SIGINT is a KeyboardInterrupt, as in any program. Forked children have
+the defaults.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 
 #: Signals that are ignored here and not in the programs that tasks start.
-WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 
 
 class _Handlers:

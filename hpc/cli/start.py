@@ -120,6 +120,7 @@ def _labels(text: str) -> dict[str, str]:
 def _begin(given: Mapping[str, Any]) -> int:
     from hpc.host.daemon import Begin, serve, serve_in_background
     from hpc.launch.for_init import wanted_of_each
+    from hpc.launch.warning_signal import signal_number
 
     settings = load([])
     os.environ.update(dict(item.split("=", 1) for item in settings["env"]))
@@ -135,6 +136,8 @@ def _begin(given: Mapping[str, Any]) -> int:
         start_timeout_s=given.get("start_timeout") or settings["start_timeout"],
         join_path=os.path.abspath(given["join_file"]) if "join_file" in given else None,
         time_poll_s=settings["time_poll"],
+        drain_s=settings["drain"],
+        drain_signal=signal_number(settings["drain_signal"]),
     )
     as_json = bool(given.get("json"))
     if not given.get("block"):

@@ -21,8 +21,9 @@ from typing import Any
 from hpc.core.node import rundir
 from hpc.core.node.process import close_all_but, flush_output, redirect
 from hpc.host.server import Host
-from hpc.launch.limit import keep_time
+from hpc.launch.limit import Drains
 from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.loop import SessionLoop
 from hpc.launchers.registry import find_place
 from hpc.launchers.scheduler import BadAllocation
 from hpc.launchers.session import Session
@@ -43,6 +44,8 @@ class Begin:
     start_timeout_s: float = 120.0
     join_path: str | None = None  # where the join file is written, if nodes on other machines may join
     time_poll_s: float = ASK_S  # how often a scheduler is asked about the time limit of the job that this runs in
+    drain_s: float | None = None  # so long before that limit the session drains
+    drain_signal: int = 0  # a signal that says so, too
 
 
 def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
@@ -70,7 +73,12 @@ def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
     except BadAllocation as error:
         print(f"the time limit of this job is not known: {error}", file=sys.stderr, flush=True)
     else:
-        host.on_start = lambda loop: keep_time(loop, place, begin.time_poll_s)
+
+        def on_start(loop: SessionLoop) -> None:
+            drains = Drains(loop, place, ask_s=begin.time_poll_s, drain_s=begin.drain_s, note=host.say)
+            host.warnings = {begin.drain_signal: drains.begin} if begin.drain_signal else {}
+
+        host.on_start = on_start
     failure = host.run()
     os.close(directory.lock_fd)
     if failure:

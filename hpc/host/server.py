@@ -31,10 +31,12 @@ from hpc.host.find import SOCKET
 from hpc.host.jobs import JobError, Jobs
 from hpc.launchers.door import start_door
 from hpc.launchers.joinfile import remove_join_file
+from hpc.launchers.leave import leave
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.registry import job_mark
-from hpc.launchers.session import Event, Session, SessionNode
+from hpc.launchers.session import Session
+from hpc.launchers.session_nodes import Event, SessionNode
 from hpc.launchers.signals import Signals
 
 STOP_GRACE_S = 5.0
@@ -100,6 +102,7 @@ class Host:
         self.callers: dict[int, _Caller] = {}
         self._started_s = time.time()
         self.loop: SessionLoop
+        self.warnings: dict[int, Callable[[str], object]] = {}  # by the signal that says it
         self.on_start: Callable[[SessionLoop], object] = lambda loop: None
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         session.on_event = self._log
@@ -142,7 +145,7 @@ class Host:
             os.umask(old)
         self._listener.listen(MAX_CALLERS)
         self._listener.setblocking(False)
-        self._acceptor = Acceptor(self._listener, self._listen_for_callers, self._say)
+        self._acceptor = Acceptor(self._listener, self._listen_for_callers, self.say)
         self._listen_for_callers(True)
         self._describe()
 
@@ -156,6 +159,8 @@ class Host:
     def _on_signal(self, signum: int) -> None:
         if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             self.begin_stop(STOP_GRACE_S, signal.Signals(signum).name)
+        elif signum in self.warnings:
+            self.warnings[signum](signal.Signals(signum).name)
 
     def _turn(self) -> None:
         self._wait_for_children()
@@ -253,7 +258,8 @@ class Host:
             caller.sock.close()
 
     @staticmethod
-    def _say(text: str) -> None:
+    def say(text: str) -> None:
+        """A line of the host's log."""
         print(text, file=sys.stderr, flush=True)
 
     def _log(self, event: Event) -> None:
@@ -270,7 +276,7 @@ class Host:
         try:
             check_peer(sock)
         except OSError as error:
-            self._say(f"refused a connection: {error}")
+            self.say(f"refused a connection: {error}")
             sock.close()
             return
         caller = _Caller(sock)
@@ -363,9 +369,7 @@ class Host:
         if info is self.session.head:
             return refusal(f"node {number} has the head: its end is the end of the session (hpc stop)")
         grace_s, drain_s = float(request.get("grace_s", STOP_GRACE_S)), float(request.get("drain_s", 0.0))
-        if drain_s > 0:
-            self.session.drain_node(number, drain_s, "it is removed")
-        self.loop.at(time.monotonic() + max(0.0, drain_s), lambda: self._remove(number, grace_s))
+        leave(self.loop, number, drain_s, "it is removed", grace_s)
 
         def outcome() -> Reply | None:
             return {"ok": True} if info.state == "gone" and info.group.poll() is not None else None

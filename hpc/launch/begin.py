@@ -68,7 +68,20 @@ def _begin(settings: Settings) -> int:
     run.reporter.job = own_folder(settings, place)
     if settings["chain_link"]:
         return run_link(Link.parse(settings["chain_link"]), run, place.scheduler)
+    if settings["requeue"] and place.alloc is not None:
+        return run_again(run, place.scheduler, place.alloc.job_id)
     return run.run()
+
+
+def run_again(run: Run, scheduler: Scheduler, job_id: str) -> int:
+    """One run of a job that is put back into its queue until the script has ended by itself."""
+    code = run.run()
+    if run.outcome(code) == "continue":
+        errors.note("the job is put back into the queue, to go on with what was saved")
+        reply = scheduler.requeue(job_id)
+        if not reply.ok:
+            errors.note(f"{scheduler.title} refused that: {reply.why}")
+    return code
 
 
 def run_link(link: Link, run: Run, scheduler: Scheduler) -> int:

@@ -16,7 +16,7 @@ from hpc.settings.errors import EXIT_USAGE, CliError
 from hpc.settings.options import REQUESTED, TABLE, Settings
 
 #: Options of the scheduler that mean something in an allocation, and on local nodes.
-IN_ALLOCATION: tuple[str, ...] = ("nodes",)
+IN_ALLOCATION: tuple[str, ...] = ("nodes", "requeue")
 ON_LOCAL_NODES = ("nodes", "gpus_per_node", "cpus_per_task", "mem")
 #: Nobody expects anything of these where nothing is submitted.
 QUIET = ("poll_interval", "test_only", "estimate")

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hpc.launch.limit import keep_time
+from hpc.launch.limit import Drains
+from hpc.launch.warning_signal import at_signal, signal_number
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.registry import find_place, make_group, session_options
 from hpc.launchers.session import Session
@@ -50,6 +51,10 @@ def make_session(
     group = make_group(place, nodes, step_args=settings["step_arg"], base_dir=settings["tmpdir"])
     for notice in group.notices:
         errors.note(notice)
+    try:
+        warning = signal_number(settings["drain_signal"])
+    except CliError as error:
+        raise ValueError(error.text()) from None
     left_s, asked_at = group.start_fields().get("time_left_s"), time.monotonic()
     session = Session(
         group,
@@ -64,6 +69,12 @@ def make_session(
 
     def begin_clock(loop: SessionLoop) -> object:
         left = None if left_s is None else left_s - (time.monotonic() - asked_at)
-        return keep_time(loop, place, settings["time_poll"], left_s=left)
+        drains = Drains(
+            loop, place, ask_s=settings["time_poll"], left_s=left, drain_s=settings["drain"],
+            grace_s=settings["grace"], note=errors.note,
+        )  # fmt: skip
+        if warning:
+            at_signal(warning, loop, drains.begin)
+        return drains
 
     return session, timeout_s, begin_clock

@@ -64,6 +64,9 @@ def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link
     )  # a missing script is found here, not in the job
     check_asked(settings, scheduler)
     wish_of(settings)
+    if link is not None and settings["requeue"]:
+        what = "a chain goes on in its next job, and --requeue in the same one: one of them is enough"
+        raise CliError("USAGE", what, where=settings.origin("requeue"))
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
     request = replace(request_for(settings, ranges=scheduler.node_ranges), output=str(log))
     inner = [*launcher(), f"--job={folder}", *pass_on(settings), *_warned(settings)]
@@ -72,6 +75,7 @@ def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link
         inner += [f"--chain-link={link.text}", *states]
         if link.number > 1:
             request = replace(request, dependency=f"afterany:{link.ids()[link.number - 2]}")
+    inner += ["--requeue"] if settings["requeue"] else []
     inner += script_words(settings)
     setup = [*module_lines(settings["module"], purge=settings["module_purge"]), *settings["setup"]]
     text = scheduler.script(request, cwd=os.getcwd(), setup=setup, command=inner)

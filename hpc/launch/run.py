@@ -18,10 +18,12 @@ from typing import Any, Literal
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
 from hpc.launch.growth import begin_growth, share_machine, wish_here
 from hpc.launch.jobdir import JobDir
-from hpc.launch.limit import keep_time
+from hpc.launch.limit import drain_time, keep_time
 from hpc.launch.modules import load_modules
 from hpc.launch.report import Reporter
 from hpc.launch.status_line import StatusLine, line
+from hpc.launch.taken import Taken
+from hpc.launch.warning_signal import signal_number
 from hpc.launch.work import Driver, Ranks, command
 from hpc.launchers.fate import fate
 from hpc.launchers.further import Growth
@@ -29,8 +31,10 @@ from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
-from hpc.launchers.session import Event, Session, SessionNode
+from hpc.launchers.scheduler import JobInfo
+from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError, StartError
+from hpc.launchers.session_nodes import Event, SessionNode
 from hpc.launchers.signals import Signals
 from hpc.launchers.timekeeper import Moment, Timekeeper
 from hpc.settings import errors
@@ -40,8 +44,7 @@ from hpc.settings.node import overrides_of
 from hpc.settings.options import Settings, runtime_config
 
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
-DRAIN_S = 60.0  # so long before it nothing new begins (less in a short job: this share of it)
-DRAIN_SHARE = 0.2
+PREEMPTED_SHARE = 0.4  # of the time that nodes have which are taken for another job, at most this margin
 TICK_S = 1.0
 START_TICK_S = 0.25
 LEFTOVERS_S = 5.0
@@ -51,7 +54,7 @@ DEAF_S = 1.0  # when the session stops, nodes that never answered get so long
 LOOK_S = 0.25
 
 #: Why a script is told to end before it has ended by itself.
-EndCause = Literal["walltime", "lost", "signal"]
+EndCause = Literal["walltime", "preempted", "lost", "warned", "signal"]
 
 
 class Interrupted(Exception):
@@ -85,7 +88,10 @@ class Run:
         self.margin_s = WALLTIME_MARGIN_S
         self.drain_s = 0.0
         self.drain_moment: Moment | None = None
-        self.drain_signal = signal_number(settings["drain_signal"]) if settings["drain_signal"] else 0
+        self.end_moment: Moment | None = None
+        self.work: Driver | Ranks | None = None  # once it runs
+        self.preempted = False
+        self.drain_signal = signal_number(settings["drain_signal"])
         self.kill_timer: LoopTimer | None = None
         self.cause: EndCause | Literal[""] = ""  # why the script was told to end
         self.interrupts = 0
@@ -149,6 +155,7 @@ class Run:
         self.loop = SessionLoop(self.session, signals=self.signals, on_signal=self._interrupt, tick_s=START_TICK_S)
         ask_s = settings["time_poll"]
         self.clock = keep_time(self.loop, self.place, ask_s, left_s=left_s, on_change=self._on_new_limit)
+        Taken(self.loop, self.place, settings["grace"], self._on_taken, self.status.note)
         self._start(self.session)
         self.growth = begin_growth(
             wish, self.loop, settings, self.place, self.reporter.job, overrides=overrides_of(settings),
@@ -159,9 +166,10 @@ class Run:
 
     def outcome(self, code: int) -> Outcome:
         """How the run that ended with this code came to its end."""
-        if self.cause == "signal":
+        if self.cause in ("signal", "warned"):
             return "signal"
         goes_on = self.cause in ("walltime", "lost") or (self.drained and code == EXIT_CONTINUE)
+        goes_on = goes_on or (self.cause == "preempted" and code != 0)
         return "continue" if goes_on else "done"
 
     def _config(self) -> dict[str, Any]:
@@ -229,9 +237,10 @@ class Run:
 
     def _watch(self, session: Session, work: Driver | Ranks) -> int:
         self.loop.tick_s = TICK_S
+        self.work = work
         self.loop.on_signal = lambda signum: self._on_signal(signum, work)
         if self.clock is not None:
-            self.clock.before_end(self.margin_s, lambda: self._on_time_limit(work))
+            self.end_moment = self.clock.before_end(self.margin_s, lambda: self._on_time_limit(work))
             if self.drain_s:
                 why = "the time limit comes near"
                 self.drain_moment = self.clock.before_end(self.drain_s, lambda: self._drain(why))
@@ -262,8 +271,11 @@ class Run:
         elif signum in (signal.SIGTERM, signal.SIGHUP):
             left_s = self._left_s()
             near = left_s is not None and left_s < 3 * self.margin_s
-            again = self.cause in ("walltime", "signal")
-            self.cause = "walltime" if near or self.cause == "walltime" else "signal"
+            again = self.cause in ("walltime", "preempted", "signal")
+            if self.preempted:
+                self.cause = "preempted"
+            else:
+                self.cause = "walltime" if near or self.cause == "walltime" else "signal"
             self._drain(signal.Signals(signum).name)
             self._end_work(work, self.cause, kill=again)
         elif signum == self.drain_signal:
@@ -291,13 +303,13 @@ class Run:
 
         self.kill_timer = self.loop.at(time.monotonic() + self.settings["grace"], kill)
 
-    def _drain(self, why: str) -> None:
+    def _drain(self, why: str, left_s: float | None = None) -> None:
         """Nothing new begins from now on; callbacks run, and actors save what they have."""
         session = self.session
         if self.drained or session is None or self.ranks:
             return
         self.drained = True
-        left_s = self._left_s()
+        left_s = self._left_s() if left_s is None else left_s
         self.reporter.event("drain", why=why, left_s=left_s)
         left = "" if left_s is None else f", {short(left_s)} left"
         self.status.note(f"hpc: the session drains ({why}{left}): nothing new begins")
@@ -306,8 +318,24 @@ class Run:
     def _left_s(self) -> float | None:
         return self.clock.left_s if self.clock is not None else None
 
+    def _on_taken(self, job: JobInfo | None, signal_name: str) -> None:
+        """The nodes were told to end, and we were not. A pre-emption leaves them a time that the scheduler knows."""
+        if self.cause or self.work is None or self.clock is None:
+            return
+        if job is None or not job.preempted:
+            self._drain(f"{signal_name} to the nodes")
+            self._end_work(self.work, "warned")
+            return
+        self.preempted = True
+        if self.end_moment is not None and job.time_left_s is not None:
+            self.end_moment.before_s = min(self.margin_s, PREEMPTED_SHARE * job.time_left_s)
+        self._drain("the nodes are taken for another job", job.time_left_s)
+        self.clock.learn(job)
+
     def _on_new_limit(self) -> None:
         left_s = self._left_s()
+        if self.preempted:
+            return  # that is said in other words
         if self.drain_moment is not None and self.settings["drain"] is None:
             self.drain_moment.before_s = drain_time(left_s)
         now = f"{short(left_s)} left" if left_s is not None else "there is none any more"
@@ -316,7 +344,9 @@ class Run:
         self.status.note(f"hpc: the time limit of the job was changed: {now}")
 
     def _on_time_limit(self, work: Driver | Ranks) -> None:
-        if not self.cause:
+        if not self.cause and self.preempted:
+            self._end_work(work, "preempted")
+        elif not self.cause:
             self.status.note(f"hpc: the time limit is {self.margin_s:g} s away: the script is asked to end")
             self._end_work(work, "walltime")
 
@@ -342,8 +372,10 @@ class Run:
         if code and self.cause in ("", "lost") and session.lost:
             why = "\n".join(filter(None, [session.lost, fate()]))
             raise CliError("SESSION-LOST", "the session was lost while the script was running", why=why)
-        if code and self.cause == "signal" and session.lost:
+        if code and self.cause in ("signal", "warned") and session.lost:
             return 128 + signal.SIGTERM
+        if self.cause == "preempted" and code not in (0, EXIT_CONTINUE):
+            raise CliError("SESSION-LOST", "the nodes were taken for another job before the script ended")
         if self.cause == "walltime":
             raise CliError("WALLTIME", "the job's time was over before the script ended", fix="--time=TIME, longer")
         return code
@@ -437,7 +469,7 @@ class Run:
             if event.kind == "lost" and self.session is not None and self.session.state == "ready":
                 self.lost_nodes.append((event.node.host if event.node else "") or name)
                 self.status.note(f"hpc: lost {event.text}")
-        elif event.kind == "restarted":
+        elif event.kind in ("restarted", "left"):
             self.reporter.event(event.kind, node=name, text=event.text)
             self.status.note(f"hpc: {event.text}")
         elif self.verbose and event.kind in ("hello", "ready"):
@@ -464,23 +496,6 @@ class Run:
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0
         fix = f"--min-nodes={came} goes on with those that came" if came else ""
         return CliError("TOO-FEW-NODES", lines[0], why="\n".join([*(x.strip() for x in lines[1:]), *said]), fix=fix)
-
-
-def drain_time(left_s: float | None) -> float:
-    """How long before the time limit a session drains, where nobody has said it."""
-    return DRAIN_S if left_s is None else min(DRAIN_S, DRAIN_SHARE * left_s)
-
-
-def signal_number(name: str) -> int:
-    """Of USR1, SIGUSR1 or 10; CliError for what is none that can be watched."""
-    text = name.upper()
-    try:
-        found = int(text) if text.isdigit() else int(signal.Signals["SIG" + text.removeprefix("SIG")])
-    except KeyError:
-        found = 0
-    if found not in (signal.SIGUSR1, signal.SIGUSR2):
-        raise CliError("USAGE", f"--drain-signal: {name!r} is neither USR1 nor USR2", fix="--drain-signal=USR1")
-    return found
 
 
 def granted(nodes: Sequence[SessionNode]) -> str:

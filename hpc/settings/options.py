@@ -103,6 +103,9 @@ TABLE: tuple[Option, ...] = (
     _job("signal", "--signal", "text", "[B:]SIG[@SEC]", "signal to send ahead of the time limit; B: reaches the script",
          scope="submit"),
     _job("mail_type", "--mail-type", "text", "LIST", "when to send mail", scope="submit"),
+    _job("requeue", "--requeue", "switch", "",
+         "start the job again, with what it saved, when its time is over or its nodes are taken, until the script has "
+         "ended by itself", default=False, scope="both"),
     _job("submit_arg", "--submit-arg", "text", "RAW", f"an argument for {SUBMITTERS} as it is; may be repeated",
          repeat=True, scope="submit"),
     _run("scheduler", "--scheduler", "scheduler", "|".join(registry.names()),

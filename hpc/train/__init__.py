@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hpc.train.checkpoint import Checkpoint
 from hpc.train.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainRunContext, UserCallback
-from hpc.train.errors import ControllerError, TrainingFailedError, WorkerGroupError
+from hpc.train.errors import ControllerError, Drained, TrainingFailedError, WorkerGroupError
 from hpc.train.loop import (
     CheckpointUploadMode,
     TrainContext,
@@ -24,6 +24,7 @@ __all__ = [
     "CheckpointConfig",
     "CheckpointUploadMode",
     "ControllerError",
+    "Drained",
     "FailureConfig",
     "Progress",
     "Result",

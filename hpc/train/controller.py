@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import hpc
 from hpc.train.checkpoint import Checkpoint
 from hpc.train.config import RunConfig, ScalingConfig, TrainRunContext, UserCallback
-from hpc.train.errors import ControllerError, WorkerGroupError
+from hpc.train.errors import ControllerError, Drained, WorkerGroupError
 from hpc.train.group import WorkerGroup
 from hpc.train.loop import Reported, Returned
 from hpc.train.ranks import Identity, NoRoom, Slot, plan, torchrun_environment
@@ -49,6 +49,7 @@ class Controller:
         self.scaling = scaling
         self.backend = backend
         name = run.name or _new_name()
+        self.named = bool(run.name)  # a run that has no name is not found again
         self.run_config = replace(run, name=name)
         self.context = TrainRunContext(self.run_config, scaling, config)
         self.watchers = [*(run.callbacks or ()), *watchers]
@@ -147,7 +148,12 @@ class Controller:
                 stored = self._accept([waiting[rank] for rank in range(world)])
                 waiting.clear()
                 path = stored.path if stored is not None else None
-                pending = {actor.next.remote(number, path): rank for rank, actor in enumerate(group.actors)}
+                drains = hpc.get_runtime_context().draining() is not None
+                if drains and stored is not None and self.named:
+                    what = f"the session drains; {os.path.basename(stored.path)} is stored, the run goes on from it"
+                    print(f"train: {what}", file=sys.stderr, flush=True)
+                    raise Drained(what)
+                pending = {actor.next.remote(number, path, drains): rank for rank, actor in enumerate(group.actors)}
         return returned[0].value
 
     def _accept(self, reports: list[Reported]) -> Checkpoint | None:

@@ -24,3 +24,18 @@ class WorkerGroupError(TrainingFailedError):
 
 class ControllerError(TrainingFailedError):
     """The run failed on the driver's side: no room for the workers, or the results cannot be stored."""
+
+
+class Drained(SystemExit):
+    """The session drains, and the checkpoint that was asked for is stored: ``fit`` ends the run.
+
+    A script that does not catch it ends with exit code 75. It goes on in the next job of a chain, or in this one when
+    that is started again.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(75)
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what

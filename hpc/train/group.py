@@ -69,10 +69,10 @@ class TrainWorker:
         assert state.loop is not None
         state.loop.start(*work)
 
-    def next(self, accepted: int, checkpoint: str | None) -> Event:
-        """All reports up to this number are done with; wait for what comes next."""
+    def next(self, accepted: int, checkpoint: str | None, must_save: bool = False) -> Event:
+        """All reports up to this number are done with; wait for what comes next. ``must_save``: the session ends."""
         assert state.loop is not None
-        state.loop.accept(accepted, checkpoint)
+        state.loop.accept(accepted, checkpoint, must_save)
         return state.loop.events.get()
 
 

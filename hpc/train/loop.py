@@ -93,6 +93,11 @@ class TrainContext:
         """The run's name."""
         return self._place.experiment_dir_name
 
+    def should_checkpoint(self) -> bool:
+        """Whether the session ends soon: the next report should have a checkpoint. After each report all ranks are told
+        the same; the run ends when that checkpoint is stored."""
+        return current_loop("get_context").must_save
+
     def get_storage(self) -> Place:
         """Where results go: storage_path, experiment_dir_name, experiment_fs_path."""
         return self._place
@@ -109,6 +114,7 @@ class Loop:
         self.checkpoint = Checkpoint(checkpoint) if checkpoint else None
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.reports = 0
+        self.must_save = False
         self._accepted = 0
         self._changed = threading.Condition()
 
@@ -145,9 +151,10 @@ class Loop:
         with self._changed:
             self._changed.wait_for(lambda: self._accepted >= number)
 
-    def accept(self, number: int, checkpoint: str | None) -> None:
+    def accept(self, number: int, checkpoint: str | None, must_save: bool = False) -> None:
         """The driver has all ranks' reports of this number, and has made this checkpoint of them."""
         with self._changed:
+            self.must_save = must_save
             if checkpoint is not None:
                 self.checkpoint = Checkpoint(checkpoint)
             self._accepted = max(self._accepted, number)

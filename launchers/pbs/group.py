@@ -65,6 +65,7 @@ class PbsGroup(DialInGroup):
         # PBS signals all processes of the job script's session at once: the node must outlive what it is for.
         super().__init__(count, str(self._folder / name), fork=fork, apart=True)
         self.alloc = alloc
+        self.job_id = alloc.job_id
         self.hosts = alloc.nodes[:count]
         self.job = job
         self.runs_again = job is not None and job.runs_again

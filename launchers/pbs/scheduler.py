@@ -186,6 +186,9 @@ class Pbs:
     def cancel(self, job_id: str) -> Reply:
         return _reply(run_command(_located(commands.cancel_command(job_id))))
 
+    def requeue(self, job_id: str) -> Reply:
+        return Reply(False, why="PBS lets operators alone do that (qrerun)")
+
     def signal(self, job_id: str, name: str) -> Reply:
         return _reply(run_command(_located(commands.signal_command(job_id, name))))
 

@@ -261,6 +261,7 @@ def _parse_component(line: str) -> JobInfo | None:
     nodes = tuple(expand_nodes(nodes_text)) if nodes_text else ()
     batch_host = _field(line, "BatchHost") if _field(line, "BatchFlag") == "1" else ""
     phase, ending, why = _standing(state, _field(line, "Reason"), nodes, batch_host)
+    preempted = bool(_field(line, "PreemptTime"))
     return JobInfo(
         job_id=_field(line, "JobId"),
         phase=phase,
@@ -274,11 +275,23 @@ def _parse_component(line: str) -> JobInfo | None:
         partition=_field(line, "Partition"),
         start=_field(line, "StartTime"),
         run_time_s=parse_clock(_field(line, "RunTime")) or 0.0,
-        limit_s=parse_clock(_field(line, "TimeLimit")),
+        limit_s=_whole_time(line) if preempted else parse_clock(_field(line, "TimeLimit")),
+        preempted=preempted,
         granted=granted,
         stopped=state in _STOPPED,
         runs_again=_field(line, "Requeue") == "1",
     )
+
+
+def _whole_time(line: str) -> float | None:
+    """From the start of a job to its end, which is not that of its limit where its nodes are taken. [seen on 22.05]"""
+    limit_s = parse_clock(_field(line, "TimeLimit"))
+    try:
+        start, end = (datetime.fromisoformat(_field(line, name)) for name in ("StartTime", "EndTime"))
+    except ValueError:
+        return limit_s
+    whole_s = (end - start).total_seconds()
+    return whole_s if limit_s is None else min(limit_s, whole_s)
 
 
 def _standing(state: str, reason: str, nodes: Sequence[str], batch_host: str) -> tuple[Phase, Ending, str]:
@@ -359,6 +372,7 @@ COLUMN: Mapping[str, str] = {
     "reservation": "--reservation",
     "signal": "--signal",
     "mail_type": "--mail-type",
+    "requeue": "--requeue",
 }
 
 
@@ -375,7 +389,8 @@ def directives(request: Request) -> list[str]:
     found = [line for line in asked if line]
     found += [directive("--job-name", request.job_name)]
     found += ["--ntasks-per-node=1"] if least == most else []
-    found += [directive("--output", request.output), "--open-mode=append", "--no-requeue", "--no-kill"]
+    found += [directive("--output", request.output), "--open-mode=append"]
+    found += ["--no-kill"] if request.requeue else ["--no-requeue", "--no-kill"]
     return [line for line in found if line]
 
 

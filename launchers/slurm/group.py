@@ -115,6 +115,7 @@ class SlurmGroup(NodeGroup):
             base_dir=base_dir, env=env,
         )  # fmt: skip
         self.alloc = alloc
+        self.job_id = alloc.job_id
         self.job = job
         self.runs_again = job is not None and job.runs_again
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)

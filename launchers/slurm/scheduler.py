@@ -165,6 +165,9 @@ class Slurm:
     def cancel(self, job_id: str) -> Reply:
         return _reply(run_command(commands.cancel_command(job_id)))
 
+    def requeue(self, job_id: str) -> Reply:
+        return _reply(run_command(commands.requeue_command(job_id)))
+
     def signal(self, job_id: str, name: str) -> Reply:
         return _reply(run_command(commands.signal_command(job_id, name)))
 

@@ -190,6 +190,9 @@ class Yarn:
             return Reply(False, why=str(silence))
         return Reply(True)
 
+    def requeue(self, job_id: str) -> Reply:
+        return Reply(False, why="YARN starts no application again")
+
     def signal(self, job_id: str, name: str) -> Reply:
         from hpc.launchers.yarn.manager import NotKnown
 

@@ -16,8 +16,9 @@ import pytest
 
 from hpc.core.node.reap import children_of, descendants, is_running
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.session import Event, Session
+from hpc.launchers.session import Session
 from hpc.launchers.session_errors import StartError
+from hpc.launchers.session_nodes import Event
 
 FAKE_NODE = str(Path(__file__).with_name("fake_node.py"))
 LIMIT_S = 20.0

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from desk import Desk, SlurmDesk
+from desk import Desk
 from netbed import wait_for
-from slurm_bed import SlurmBed, reason_to_skip
 
 pytestmark = pytest.mark.slurm
 
@@ -99,37 +98,3 @@ def test_a_chain_of_which_a_job_is_refused_is_not_begun(desk: Desk) -> None:
     desk.script("works.py", "print('never')")
     refused = desk.launch("-N1", "-t1", "--chain=2", "--partition=nowhere", "works.py")
     assert refused.returncode != 0 and desk.run("squeue", "-h").stdout == ""
-
-
-PREEMPTED = """
-    import os, sys, time
-    import hpc
-
-    hpc.init()
-    begun = hpc.saved_state("begun", [])
-    hpc.save_state("begun", [*begun, os.environ["HPC_CHAIN_LINK"]])
-    print("up", begun, flush=True)
-    while not begun:
-        time.sleep(0.1)
-"""
-PARTITIONS = (
-    "PreemptType=preempt/partition_prio",
-    "PreemptMode=CANCEL",
-    "PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=30 State=UP",
-    "PartitionName=high Nodes=ALL PriorityTier=9 PreemptMode=OFF State=UP",
-)
-
-
-def test_a_chain_goes_on_after_a_job_whose_nodes_were_taken() -> None:
-    why = reason_to_skip()
-    if why:
-        pytest.skip(why)
-    with SlurmBed(nodes=1, options=PARTITIONS) as bed:
-        desk = SlurmDesk.at(bed, "preempted")
-        desk.script("works.py", PREEMPTED)
-        desk.launch("-N1", "-c2", "-t5", "--partition=low", "--chain=2", "--detach", "works.py", check=True)
-        wait_for("the script", lambda: "up []" in desk.hpc("logs", "1").stdout, 30.0)
-        desk.run("sbatch", "-p", "high", "-N1", "-c2", "-t1", "--wrap=sleep 1", check=True)
-        done = desk.hpc("attach", "2", timeout_s=90.0)
-        assert done.returncode == 0 and "up ['1']" in done.stdout, done.stdout + done.stderr
-        assert json.loads((desk.jobs / "1" / "status.json").read_text())["exit_code"] == 123

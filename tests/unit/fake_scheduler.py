@@ -138,6 +138,9 @@ class FakeScheduler:
         self.change(job_id, phase="ended", state="GONE", ending="cancelled")
         return Reply(True)
 
+    def requeue(self, job_id: str) -> Reply:
+        return Reply(True)
+
     def signal(self, job_id: str, name: str) -> Reply:
         self.signals.append((job_id, name))
         return Reply(not self.deaf, why="fsig: no such signal" if self.deaf else "")

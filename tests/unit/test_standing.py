@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hpc.launch.status_line import shown
-from hpc.launchers.session import SessionNode
 from hpc.launchers.session_errors import SessionError
+from hpc.launchers.session_nodes import SessionNode
 
 
 @pytest.mark.parametrize(

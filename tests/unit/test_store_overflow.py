@@ -9,6 +9,7 @@ from unit.test_object_store import PAGE, NoBytes, Store, at, ident
 
 from hpc.core.ids import Address
 from hpc.core.raylet.object_store import OVERFLOW_AFTER_S
+from hpc.core.raylet.report import store_totals
 from hpc.core.wire import Allocated, Fetch, FetchAll, Fetched, FetchedAll, Free, PleaseUnpin, Seal, Unpin
 
 
@@ -78,13 +79,13 @@ def test_who_reads_all_of_memory_and_does_not_work_makes_others_use_the_disk():
     store.objects.on_fetch(at(4), Fetch(ident(7), PAGE, [1]))
     (found,) = store.take(Fetched)
     assert found.offset == answer.offset
-    assert store.objects.stats()["overflow_bytes"] == PAGE
+    assert store_totals(store.objects)["overflow_bytes"] == PAGE
     for proc in (3, 4):
         store.objects.on_unpin(at(proc), Unpin([ident(7)]))
     assert store.arena.reserved
     store.objects.on_free(at(2), Free([ident(7)]))
     assert not store.arena.reserved
-    assert store.objects.stats()["overflow_bytes"] == store.objects.spiller.mapped_bytes == 0
+    assert store_totals(store.objects)["overflow_bytes"] == store.objects.spiller.mapped_bytes == 0
 
 
 def test_while_a_reader_works_others_wait_for_it_but_not_for_ever():

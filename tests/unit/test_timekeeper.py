@@ -15,7 +15,7 @@ from hpc.core.head.endings import Endings
 from hpc.core.process.saved import SavedStates, file_name
 from hpc.core.raylet.closing import Closing
 from hpc.core.raylet.tables import NOBODY, Demand
-from hpc.launch.run import drain_time
+from hpc.launch.limit import drain_time
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.scheduler import JobInfo, JobNews
 from hpc.launchers.session import Session

@@ -22,7 +22,7 @@ FinalCause = Literal["", "unschedulable", "group_removed"]
 FetchCause = Literal["", "lost", "no_room", "disk"]
 #: The class of the error that calls to a dead actor get.
 ActorErrorName = Literal[
-    "ActorDiedError", "ActorUnschedulableError", "ActorPlacementGroupRemoved", "RuntimeEnvSetupError"
+    "ActorDiedError", "ActorUnschedulableError", "ActorPlacementGroupRemoved", "GangError", "RuntimeEnvSetupError"
 ]
 
 #: The errors of what waits for a worker and never gets one: of tasks, and of actors.

@@ -92,6 +92,13 @@ class ActorDiedError(ActorError):
     """The actor is dead: its process ended, its constructor raised, or it was killed. The message says which."""
 
 
+class GangError(ActorDiedError):
+    """An actor of a gang has ended, and the gang with it: all its unfinished and later calls raise this. ``rank`` is
+    the place of that actor among them (-1: the gang was ended as a whole), the text says where it was and why."""
+
+    rank = -1
+
+
 class ActorUnavailableError(ActorError):
     """The actor cannot be reached at the moment; it may come back."""
 

@@ -19,6 +19,7 @@ import msgspec
 from hpc.core import exceptions
 from hpc.core.exceptions import (
     ActorError,
+    GangError,
     HpcError,
     ObjectReconstructionFailedError,
     TaskCancelledError,
@@ -202,6 +203,8 @@ def from_system(data: bytes) -> HpcError:
         return TaskError(str(task), fields["text"], error, fields["where"])
     if isinstance(error, ActorError):
         error.actor_id, error.cause = actor, cause
+        if isinstance(error, GangError):
+            error.rank = int(fields.get("rank", -1))
     elif isinstance(error, ObjectReconstructionFailedError):
         error.reason, error.reason_message = fields.get("reason", ""), str(fields.get("why", ""))
     return error

@@ -575,6 +575,7 @@ class ActorState(Message, tag=64):
     cause: bytes = b""
     error: ActorErrorName = "ActorDiedError"
     charged: bool = True
+    rank: int = -1  # of a gang that has ended: which was the first
 
 
 class KillActor(Message, tag=65):
@@ -840,8 +841,7 @@ class Answer(Message, tag=92):
 
 
 class KvPut(Message, tag=93):
-    """Set a key. The answer's data is the key's new version, as text. With ``overwrite`` false an existing value stays,
-    and the data is b"0" then."""
+    """Set a key. The answer's data is its new version, as text, or b"0" where ``overwrite`` is false and it has one."""
 
     req: int
     namespace: str

@@ -60,11 +60,12 @@ MODULES = {
     "internal": "`free(refs)`: give up values by hand",
     "job_config": "`JobConfig`: a runtime environment and a namespace as one object",
     "job_submission": "`JobSubmissionClient` and its classes, see [sessions.md](sessions.md)",
+    "mpi": "gangs of MPI ranks: `gang`, `remote`, `per_rank`, `state`, see [mpi.md](mpi.md)",
     "remote_function": "the class behind `remote`",
     "runtime_context": "the class behind `get_runtime_context`",
     "runtime_env": "`RuntimeEnv` and `RuntimeEnvConfig`, see [runtime_env.md](runtime_env.md)",
-    "spi": "for libraries: identity, keys and their changes, places of objects, buffers, channels: see "
-    "[libraries.md](libraries.md)",
+    "spi": "for libraries: identity, keys and their changes, places of objects, buffers, channels, actors that end "
+    "together: see [libraries.md](libraries.md)",
     "train": "see [train.md](train.md)",
     "util": "placement groups and strategies ([scheduling.md](scheduling.md)), `state` "
     "([observability.md](observability.md)), pools, queues and more ([helpers.md](helpers.md))",

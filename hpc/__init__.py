@@ -114,7 +114,7 @@ _HOME = {
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
     "actor", "cloudpickle", "cluster_utils", "cross_language", "exceptions", "internal", "job_config", "job_submission",
-    "remote_function", "runtime_context", "runtime_env", "spi", "train", "util",
+    "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train", "util",
 )  # fmt: skip
 
 
@@ -177,6 +177,7 @@ __all__ = [
     "job_submission",
     "kill",
     "method",
+    "mpi",
     "nodes",
     "on_drain",
     "put",

@@ -8,6 +8,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `places`: where objects lie, and how large they are.
 * `allocate`: fill an object in the node's shared memory without a copy; `view`: read one.
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
+* `share_fate`: actors that live and die together; `latch`: a reference that gets its value by hand.
+* `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from hpc.api.actors import ActorHandle
 from hpc.api.connection import ensure_client
 from hpc.api.objects import get
 from hpc.core.exceptions import ChannelEnded, HpcError
 from hpc.core.ids import Address
 from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
+from hpc.core.net.pmi import PmiRank
+from hpc.core.node.address import interface_with
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.shell.buffers import Buffer
+from hpc.core.owner.shell.fates import SharedFate
+from hpc.core.owner.shell.latch import Latch
 from hpc.core.owner.shell.locating import locate
 from hpc.core.owner.shell.messaging import MAX_MESSAGE_BYTES, Mailbox
 from hpc.core.owner.shell.messaging import MessageChannel as Channel
@@ -290,6 +297,35 @@ def connect(process: Address, name: str, timeout_s: float | None = 60.0) -> Chan
     return _connect(ensure_client(), peer, name, timeout_s)
 
 
+# ---------------------------------------------------------------- actors that belong together
+
+
+def share_fate(actors: Sequence[ActorHandle], names: Sequence[str]) -> SharedFate:
+    """Tie actors of this process together: the first that ends, however it does, takes the others along. Their
+    unfinished and later calls raise GangError, which says by its name (of ``names``, in their order) which was the
+    first, where, and why. One that nobody has a handle to any more ends alone.
+
+    Raises ValueError for actors that another process made, or that have ended and are forgotten, and unless each has a
+    name. TypeError for what is no actor."""
+    for actor in actors:
+        if not isinstance(actor, ActorHandle):
+            raise TypeError(f"share_fate takes handles of actors, not {type(actor).__name__}")
+    if not actors or len(names) != len(actors):
+        raise ValueError(f"share_fate needs a name for each actor: there are {len(actors)} and {len(names)} names")
+    return SharedFate(ensure_client(), [actor._hpc_ref for actor in actors], names)
+
+
+def latch() -> Latch:
+    """A new `Latch`: its ``ref`` has a value (None) once its ``open`` is called."""
+    return Latch(ensure_client())
+
+
+def interface_of(address: str) -> str | None:
+    """The name of this machine's network interface that has the IPv4 address, as other libraries want to know it. None
+    if none has it."""
+    return interface_with(address) or None
+
+
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_VALUE_BYTES",
@@ -299,17 +335,23 @@ __all__ = [
     "Channel",
     "ChannelEnded",
     "Identity",
+    "Latch",
     "Mailbox",
     "Place",
+    "PmiRank",
+    "SharedFate",
     "Watch",
     "allocate",
     "connect",
+    "interface_of",
     "kv_delete",
     "kv_get",
     "kv_keys",
     "kv_put",
+    "latch",
     "listen",
     "places",
+    "share_fate",
     "view",
     "watch",
     "whoami",

@@ -73,6 +73,11 @@ def _is_up(probe: socket.socket, raw_name: bytes) -> bool:
     return bool(flags & IFF_UP and (flags & IFF_RUNNING or flags & IFF_LOOPBACK))
 
 
+def interface_with(addr: str) -> str:
+    """The name of this machine's interface that has the address; empty if there is none."""
+    return next((i.name for i in list_interfaces() if i.addr == addr), "")
+
+
 def outside_address() -> str | None:
     """The local address of a route to the outside (no packet is sent), if there is one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

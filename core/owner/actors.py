@@ -16,9 +16,11 @@ from hpc.core.owner.calls import OutgoingCalls
 from hpc.core.owner.leases import Leases
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.tables import LeasedWorker, OwnedActor, Shape
+from hpc.core.owner.tables import Fate, LeasedWorker, OwnedActor, Shape
 from hpc.core.wire import (
     ERROR,
+    INLINE,
+    NONE,
     SYSTEM,
     ActorState,
     CreateActor,
@@ -132,6 +134,7 @@ class Actors:
             actor.cause,
             actor.error,
             actor.charged,
+            -1 if actor.fate is None else actor.fate.first,
         )
 
     def on_watch_actor(self, src: Address, msg: WatchActor) -> None:
@@ -175,13 +178,20 @@ class Actors:
             return
         self.changed(ident)
         if no_restart:
-            actor.restarts = 0
+            self._end_by_force(actor, KILLED)
+        else:
+            self._kill_worker(actor, KILLED)
+
+    def _end_by_force(self, actor: OwnedActor, why: str) -> None:
+        actor.restarts = 0
+        self._kill_worker(actor, why)
+        self._died(actor, why, None)
+
+    def _kill_worker(self, actor: OwnedActor, why: str) -> None:
         if actor.lease is not None:
-            actor.why = KILLED
+            actor.why = why
             lease = actor.lease
-            self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, actor.why))
-        if no_restart:
-            self._died(actor, KILLED, None)
+            self.send(Address(lease.worker.node, 0), KillWorker(lease.worker, lease.ident, why))
 
     def _tell_head(self, msg: Message) -> None:
         """Have the head do what it may be told twice: another one may take its place before it has."""
@@ -214,7 +224,56 @@ class Actors:
             self.announce(actor)
             self.place(actor)
         else:
+            if actor.fate is not None and self.calls.is_cancelled(actor.create.actor):
+                why = "its call was cancelled and did not end"
             self._died(actor, why, None)
+
+    # -------------------------------------------------------------- living and dying together
+
+    def share_fate(self, idents: Sequence[bytes], names: Sequence[str]) -> Fate:
+        """From now on the first of these actors of ours that ends takes the others along. Raises ValueError for one
+        that this process did not make."""
+        actors = [self.actors.get(ident) for ident in idents]
+        if None in actors:
+            raise ValueError("actors share a fate in the process that made them, while they live")
+        fate = Fate(self.state.new_ids(), idents, names)
+        self.objects.own(fate.ident)
+        for actor in filter(None, actors):
+            actor.fate = fate
+        for actor in filter(None, actors):
+            if actor.state == "dead" and not fate.over:
+                self._fate_over(fate, actor, actor.why, actor.cause)
+                self._end_all(fate)
+        return fate
+
+    def end_fate(self, fate: Fate, ident: bytes, why: str) -> None:
+        """End all that share it, because of one (no id: of none)."""
+        if not fate.over:
+            self._fate_over(fate, self.actors.get(ident), why, b"")
+            self._end_all(fate)
+
+    def part(self, fate: Fate) -> None:
+        """Each ends for itself from now on."""
+        for ident in fate.actors:
+            actor = self.actors.get(ident)
+            if actor is not None and actor.state != "dead":
+                actor.fate = None
+
+    def _fate_over(self, fate: Fate, first: OwnedActor | None, why: str, cause: bytes) -> None:
+        place = -1 if first is None else fate.actors.index(first.create.actor)
+        where = f" on node {first.worker.node}" if first is not None and first.worker.node else ""
+        fate.end(place, where, why, cause)
+        if fate.ident in self.entries:
+            self.objects.set_result(fate.ident, Result(INLINE, NONE))
+
+    def _end_all(self, fate: Fate) -> None:
+        for ident in fate.actors:
+            actor = self.actors.get(ident)
+            if actor is not None and actor.state != "dead":
+                self.changed(ident)
+                self._end_by_force(actor, fate.why)
+
+    # -------------------------------------------------------------- ends
 
     def unplaced(self, shape: Shape, error: ActorErrorName, why: str) -> None:
         """The shape's actors will never be placed."""
@@ -229,10 +288,16 @@ class Actors:
     def _died(self, actor: OwnedActor, why: str, cause: Result | None) -> None:
         if actor.state == "dead":
             return
-        ident = actor.create.actor
-        actor.state, actor.why = "dead", why
+        ident, fate = actor.create.actor, actor.fate
         if cause is not None:
             actor.cause = pack_cause(cause)
+        first = fate is not None and not (fate.over or actor.ending)  # what nobody needs any more leaves in peace
+        if fate is not None:
+            if first:
+                self._fate_over(fate, actor, why, actor.cause)
+            if fate.over:
+                actor.error, actor.cause, why = "GangError", fate.cause, fate.why
+        actor.state, actor.why = "dead", why
         if actor.lease is not None and cause is not None:
             lease, actor.lease = actor.lease, None
             lease.actor = None
@@ -252,3 +317,5 @@ class Actors:
             self.actors.pop(ident, None)
         elif actor.detached:
             self.objects.let_go(ident)
+        if fate is not None and first:
+            self._end_all(fate)

@@ -124,6 +124,11 @@ class OutgoingCalls:
         elif not rec.unresolved and msg.refs:
             self.resolved(rec)
 
+    def is_cancelled(self, actor: bytes) -> bool:
+        """Whether a call of this process to the actor was cancelled, and has begun and not ended."""
+        client = self.clients.get(actor)
+        return client is not None and any(rec.cancelled and rec.sent for rec in client.calls.values())
+
     def pending(self, actor: bytes) -> int:
         """How many calls of this process to the actor are not finished."""
         client = self.clients.get(actor)
@@ -285,6 +290,9 @@ class OutgoingCalls:
 
     def dead_error(self, client: ActorClient) -> Result:
         """What the calls get that an actor will not answer any more."""
+        if client.error == "GangError":
+            more = {"cause": client.cause} if client.cause else {}
+            return system_error(client.error, client.why, rank=client.rank, **more)
         if client.cause:
             why = "its constructor failed, or could not be called"
             return system_error("ActorDiedError", why, actor=client.actor.hex(), cause=client.cause)
@@ -306,6 +314,7 @@ class OutgoingCalls:
             self._alive(client, msg)
             return
         client.state, client.why, client.cause, client.error = msg.state, msg.why, msg.cause, msg.error
+        client.rank = msg.rank
         if msg.state in ("restarting", "dead"):
             self._away(client, msg.charged)
 

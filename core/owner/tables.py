@@ -320,6 +320,30 @@ class Shape:
         self.max_depth = 1 if strategy == "SPREAD" else MAX_DEPTH
 
 
+class Fate:
+    """What actors share that live and die together: the first of them that ends takes the others along.
+
+    ``names`` are for people, in the order of the actors. ``first``: which one it was; -1 for none, or for all at once.
+    ``ident`` is an object that has a value once it is over.
+    """
+
+    __slots__ = ("actors", "cause", "first", "ident", "names", "over", "why")
+
+    def __init__(self, ident: bytes, actors: Sequence[bytes], names: Sequence[str]) -> None:
+        self.ident = ident
+        self.actors = list(actors)
+        self.names = list(names)
+        self.over = False
+        self.first = -1
+        self.why = ""
+        self.cause = b""
+
+    def end(self, first: int, where: str, why: str, cause: bytes) -> None:
+        """The end of all begins, with this actor, or with none (-1)."""
+        self.over, self.first, self.cause = True, first, cause
+        self.why = f"{self.names[first]}{where}: {why}; its gang has ended with it" if first >= 0 else why
+
+
 class OwnedActor:
     """An actor that this process created: the truth about where it is and whether it lives."""
 
@@ -330,6 +354,7 @@ class OwnedActor:
         "detached",
         "ending",
         "error",
+        "fate",
         "holds",
         "incarnation",
         "lease",
@@ -367,13 +392,14 @@ class OwnedActor:
         self.error: ActorErrorName = "ActorDiedError"
         self.ending = False
         self.detached = False
+        self.fate: Fate | None = None
 
 
 class ActorClient:
     """An actor as a caller sees it: where it is and the calls that are not finished, in order."""
 
     __slots__ = (
-        "actor", "calls", "cause", "error", "groups", "incarnation", "inflight", "runs", "seq", "state", "why",
+        "actor", "calls", "cause", "error", "groups", "incarnation", "inflight", "rank", "runs", "seq", "state", "why",
         "worker",
     )  # fmt: skip
 
@@ -391,3 +417,5 @@ class ActorClient:
         self.why = ""
         self.cause = b""
         self.error: ActorErrorName = "ActorDiedError"
+        #: Of an actor of a gang that has ended: which one was the first.
+        self.rank = -1

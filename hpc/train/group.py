@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import cloudpickle
 
 import hpc
+from hpc import spi
 from hpc.actor import ActorHandle
 from hpc.exceptions import HpcError, SessionLostError
 from hpc.train.errors import WorkerGroupError
@@ -48,7 +48,7 @@ class TrainWorker:
         """Be this rank from now on. The user's own thread and interface settings stay."""
         os.environ.update(env)
         os.environ.setdefault("OMP_NUM_THREADS", str(identity.threads))
-        interface = interface_of(identity.address)
+        interface = spi.interface_of(identity.address)
         if interface is not None:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
             os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")
@@ -74,22 +74,6 @@ class TrainWorker:
         assert state.loop is not None
         state.loop.accept(accepted, checkpoint, must_save)
         return state.loop.events.get()
-
-
-def interface_of(address: str) -> str | None:
-    """The name of this machine's interface with the address, if it is the first one of an interface."""
-    import fcntl
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            request = name.encode()[:15].ljust(256, b"\0")
-            try:
-                answer = fcntl.ioctl(probe.fileno(), 0x8915, request)  # SIOCGIFADDR
-            except OSError:
-                continue
-            if socket.inet_ntoa(answer[20:24]) == address:
-                return name
-    return None
 
 
 class WorkerGroup:

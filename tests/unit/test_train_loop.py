@@ -7,8 +7,9 @@ import pytest
 
 import hpc.train
 from hpc.exceptions import ActorDiedError
+from hpc.spi import interface_of
 from hpc.train import CheckpointUploadMode, Progress, RunConfig, ScalingConfig, TrainRunContext
-from hpc.train.group import failure, interface_of
+from hpc.train.group import failure
 from hpc.train.loop import Loop, Raised, Reported, Returned, state
 from hpc.train.ranks import Identity
 from hpc.train.storage import Place

@@ -1,0 +1,176 @@
+"""How gangs of MPI ranks end: a rank that dies in any way takes the others along, within seconds, and is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import hpc
+from hpc import mpi
+from hpc.exceptions import ActorDiedError, GangError, TaskCancelledError
+from hpc.util.placement_group import placement_group_table
+from runtime.running import eventually, hpc_json, kill9, local_nodes
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py and an MPI library: pip install 'hpc[mpi]'"
+)
+
+#: From the death of a rank to the errors of all others.
+SOON_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def session():
+    with local_nodes(3, num_cpus=2) as session:
+        yield session
+
+
+@pytest.fixture
+def gang(session):
+    with mpi.gang(3, placement_strategy="SPREAD") as gang:
+        gang.ready(60)
+        pids = hpc.get(gang.run(lambda comm: os.getpid()))
+        yield gang
+        gang.kill()
+    for pid in pids:
+        eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+    eventually(lambda: not [row for row in placement_group_table().values() if row["state"] != "REMOVED"])
+    name = f"mpich_shm_{fnv1a(b'hpc_' + gang._ranks.key.encode()):x}_"
+    assert not [file for file in os.listdir("/dev/shm") if file.startswith(name)]
+
+
+def fnv1a(data):
+    """The hash from which MPICH makes the name of a world's shared memory."""
+    found = 2166136261
+    for byte in data:
+        found = (found ^ byte) * 16777619 % (1 << 32)
+    return found
+
+
+def error_of(ref):
+    with pytest.raises(Exception) as caught:
+        hpc.get(ref, timeout=30)
+    return caught.value
+
+
+def stuck(comm, what, rank=1):
+    """All ranks wait in MPI, but for one that does something else."""
+    if comm.Get_rank() == rank:
+        comm.barrier()
+        return what(comm)
+    comm.barrier()
+    comm.recv(source=rank, tag=99)
+
+
+def kills_itself(comm):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def aborts(comm):
+    comm.Abort(7)
+
+
+def exits(comm):
+    sys.exit(3)
+
+
+def leaves(comm):
+    hpc.actor.exit_actor()
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [(kills_itself, "SIGKILL"), (aborts, "exited with code 7"), (exits, r"exit\(3\)"), (leaves, r"exit_actor\(\)")],
+)
+def test_a_rank_that_ends_takes_the_gang_along_and_is_named(gang, what, why):
+    begun = time.monotonic()
+    errors = [error_of(ref) for ref in gang.run(stuck, what)]
+    assert time.monotonic() - begun < SOON_S
+    for error in errors[::2]:
+        assert isinstance(error, GangError) and isinstance(error, ActorDiedError)
+        assert error.rank == 1
+        assert f"rank 1 ({os.uname().nodename}, process " in str(error)
+        assert error.args
+    assert any(re.search(why, str(error)) for error in errors), errors
+    assert error_of(gang.run(print)[0]).rank == 1, "later calls raise at once"
+
+
+def test_an_exception_of_one_rank_ends_those_that_wait_for_it(gang):
+    def raises(comm):
+        raise ValueError("too hot")
+
+    begun = time.monotonic()
+    first, cause, last = map(error_of, gang.run(stuck, raises))
+    assert time.monotonic() - begun < SOON_S
+    assert isinstance(cause, ValueError)
+    for error in (first, last):
+        assert isinstance(error, GangError) and error.rank == 1
+        assert "raised ValueError: too hot" in str(error)
+
+
+def test_an_exception_of_all_ranks_ends_nothing(gang):
+    def raises(comm):
+        raise ValueError(comm.Get_rank())
+
+    assert [str(error.cause) for error in map(error_of, gang.run(raises))] == ["0", "1", "2"]
+    assert hpc.get(gang.run(lambda comm: comm.allreduce(1)), timeout=30) == [3, 3, 3]
+
+
+def test_a_call_that_is_cancelled_ends_although_it_waits_in_mpi(gang):
+    refs = gang.run(lambda comm: comm.recv(source=(comm.Get_rank() + 1) % 3, tag=5))
+    time.sleep(0.5)
+    begun = time.monotonic()
+    hpc.cancel(refs[2])
+    errors = [error_of(ref) for ref in refs]
+    assert time.monotonic() - begun < SOON_S
+    assert isinstance(errors[2], TaskCancelledError)
+    assert isinstance(errors[0], GangError) and errors[0].rank == 2 and "cancelled" in str(errors[0])
+
+
+def test_a_gang_that_is_killed_says_so(gang):
+    refs = gang.run(lambda comm: comm.recv(source=(comm.Get_rank() + 1) % 3, tag=5))
+    gang.kill("enough")
+    for ref in refs:
+        error = error_of(ref)
+        assert isinstance(error, GangError) and error.rank == -1 and "enough" in str(error)
+
+
+def test_an_idle_rank_that_dies_ends_the_gang_and_frees_its_room(gang):
+    (pid, *_) = hpc.get(gang.run(lambda comm: os.getpid()))
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not [row for row in placement_group_table().values() if row["state"] != "REMOVED"])
+    assert error_of(gang.run(print)[2]).rank == 0
+
+
+def test_another_gang_can_be_made_after_one_has_died(session):
+    for _ in range(2):
+        gang = mpi.gang(2)
+        assert isinstance(error_of(gang.run(stuck, kills_itself)[0]), GangError)
+    with mpi.gang(2) as gang:
+        assert hpc.get(gang.run(lambda comm: comm.allreduce(1)), timeout=30) == [2, 2]
+
+
+def test_a_rank_that_dies_before_there_is_a_world_is_named(session):
+    environment = {"env_vars": {"MPI4PY_LIBMPI": "/nowhere/libmpi.so", "MPI4PY_MPIABI": "mpich"}}
+    gang = mpi.gang(2, runtime_env=environment)
+    error = error_of(gang.run(print)[0])
+    assert isinstance(error, GangError) and error.rank in (0, 1)
+    assert "its constructor failed" in str(error) and "pip install" in str(error)
+
+
+def test_a_node_that_is_lost_ends_the_gang(session):  # the last one: the session has a node less from here on
+    gang = mpi.gang(2, placement_strategy="STRICT_SPREAD")
+    nodes = hpc.get(gang.run(lambda comm: int(hpc.get_runtime_context().get_node_id())), timeout=60)
+    lost = next(rank for rank, node in enumerate(nodes) if node != 1)
+    refs = gang.run(lambda comm: comm.recv(source=1 - comm.Get_rank(), tag=5))
+    directory = next(n["RayletSocketName"] for n in hpc.nodes() if int(n["NodeID"]) == nodes[lost])
+    kill9(int(hpc_json(os.path.dirname(directory))["pid"]))
+    error = error_of(refs[1 - lost])
+    assert isinstance(error, GangError) and error.rank == lost and f"on node {nodes[lost]}" in str(error)

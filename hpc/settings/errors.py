@@ -59,6 +59,11 @@ CATALOGUE: dict[str, Entry] = {
     "TOO-MANY-CPUS": Entry(EXIT_REJECTED, "More CPUs per node were asked for than any node of the partition has."),
     "TOO-MUCH-MEMORY": Entry(EXIT_REJECTED, "More memory per node was asked for than any node of the partition has."),
     "PARTITION": Entry(EXIT_REJECTED, "There is no such partition, or it takes no jobs."),
+    "LIMIT": Entry(
+        EXIT_REJECTED,
+        "A limit of the account or the QOS: on jobs in the queue, on what one job may ask for, or on what all of them\n"
+        "may use. The scheduler's name of the limit is quoted.",
+    ),
     "ACCOUNT": Entry(EXIT_REJECTED, "The account or QOS is not one that this user may charge."),
     "JOB-DIR": Entry(
         EXIT_OUR_FAULT,

@@ -435,7 +435,7 @@ _AGAINST = {
     "--time": ("TIMELIMIT",),
     "--mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"),
     "--output": ("OUTPUT", "ERROR"),
-    "--no-requeue": ("REQUEUE", "NO_REQUEUE"),
+    **dict.fromkeys(("--no-requeue", "--requeue"), ("REQUEUE", "NO_REQUEUE")),
     "--no-kill": ("NO_KILL",),
     "--cpus-per-task": ("CPUS_PER_TASK", "CPUS_PER_GPU"),
 }

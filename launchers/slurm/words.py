@@ -169,6 +169,11 @@ def explain_refusal(err: str, request: Request, partitions: Sequence[Partition],
 def _explain(err: str, request: Request, partitions: Sequence[Partition]) -> Diagnosis:
     if any(sign in err for sign in _DOWN):
         return Diagnosis("SCHEDULER-DOWN", "Slurm's controller does not answer; nothing was submitted")
+    if "violates accounting/QOS policy" in err:
+        limit = re.search(r"\b(?:Assoc|QOS)\w+", err.partition("Batch job submission failed")[0])
+        what = reason_in_words(limit[0]).partition(f": {_NEVER}")[0] if limit else "a limit of the account or the QOS"
+        hint = "fewer jobs at once, or smaller ones; `sacctmgr show assoc` and `sacctmgr show qos` have the limits"
+        return Diagnosis("LIMIT", what, hint=hint)
     if "time limit" in err.lower() and request.time is None:
         chosen = next(
             (p for p in partitions if p.name == request.partition or (p.default and not request.partition)), None

@@ -443,3 +443,21 @@ def test_refusals(err: str, asked: Request, code: str) -> None:
 )
 def test_reasons_in_words(reason: str, words: str) -> None:
     assert words in slurm_words.reason_in_words(reason)
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("sbatch: error: AssocMaxSubmitJobLimit\n", "the account's limit is used up for now (AssocMaxSubmitJobLimit)"),
+        ("sbatch: error: QOSMaxWallDurationPerJobLimit\n",
+         "asks for more than the QOS allows a job (QOSMaxWallDurationPerJobLimit)"),
+        ("", "a limit of the account or the QOS"),
+    ],
+)  # fmt: skip
+def test_a_limit_of_accounting_is_no_fault_of_the_account(said: str, what: str) -> None:
+    err = (
+        f"{said}sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+        "(job submit limit, user's size and/or time limits)"
+    )
+    found = slurm_words.explain_refusal(err, Request(account="proj"), [], why="")
+    assert (found.code, found.what) == ("LIMIT", what)

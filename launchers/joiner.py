@@ -23,7 +23,7 @@ from hpc.core.net.reactor import Reactor
 from hpc.core.node.bootstrap import CommandDecoder, Noise, ReportDecoder
 from hpc.core.node.process import redirect, set_name
 from hpc.launchers.door import ATTACH, DATA, DOOR_NODE, END, JOINER_NODES, PING, PING_S, SILENT_S
-from hpc.launchers.joinfile import JoinFile, JoinFileError, await_join_file
+from hpc.launchers.joinfile import JoinFile, JoinFileError, await_join_file, parse_join
 from hpc.launchers.local.group import LocalGroup
 
 READ_BYTES = 1 << 16
@@ -212,12 +212,13 @@ def join_group(
     """Be the node `rank` of a group until it ends. Returns 0 when it was told to end, 1 when it never was part of the
     session. When nothing was heard from there any more, it is `DESERTED`.
 
-    file_s: how long the join file may take to be there. answer_s: how long the first answer may take. apart: the node
+    path: of the join file, or the number of an open descriptor that its text can be read from. file_s: how long the
+    file may take to be there. answer_s: how long the first answer may take. apart: the node
     is in a session of its own; where this process is killed with all of its session, the node still clears up.
     """
     told: list[dict[str, Any]] = []
     try:
-        join = await_join_file(path, file_s)
+        join = _handed_over(int(path)) if path.isdigit() else await_join_file(path, file_s)
     except JoinFileError as error:
         print(f"hpc: {error}", file=sys.stderr, flush=True)
         return 1
@@ -230,8 +231,14 @@ def join_group(
     return DESERTED if joiner.deserted else code
 
 
+def _handed_over(fd: int) -> JoinFile:
+    """The join file's text, from a descriptor that is read once."""
+    with os.fdopen(fd) as file:
+        return parse_join(file.read(), "what was handed over")
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """FILE RANK: be that rank of the group with this join file."""
+    """FILE RANK: be that rank of the group with this join file (or descriptor)."""
     path, rank = sys.argv[1:] if argv is None else argv
     sys.exit(join_group(path, int(rank), file_s=FILE_S, answer_s=SILENT_S, apart=True))
 
@@ -243,3 +250,32 @@ _PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.launche
 def joiner_command(join_path: str, rank: int) -> list[str]:
     """What is to be run, on any machine that sees the join file, to be that rank of its group."""
     return [sys.executable, "-c", _PROGRAM, join_path, str(rank)]
+
+
+#: The variables by which a scheduler that gives each process variables of its own hands over the join file's text, and
+#: the key to a carried folder.
+JOIN_VARIABLE, KEY_VARIABLE = "HPC_JOIN", "HPC_CARRIED_KEY"
+#: Takes them out of the environment, where they would stay to be read as long as the process lives. The words that have
+#: their names become the descriptors from which they can be read.
+_TAKES_OVER = """\
+import os, sys
+folder, *words = sys.argv[1:]
+for name in ("HPC_JOIN", "HPC_CARRIED_KEY"):
+    text = os.environ.pop(name, None)
+    if text is not None:
+        fd, end = os.pipe()
+        os.write(end, text.encode())
+        os.close(end)
+        os.set_inheritable(fd, True)
+        words = [str(fd) if word == name else word for word in words]
+if os.path.isdir(folder):
+    os.chdir(folder)
+os.execv(words[0], words)
+"""
+
+
+def handed_over_command(cwd: str, rank: int, around: Sequence[str] = ()) -> list[str]:
+    """What is to be run, in that folder where there is one, with the text of the join file in `JOIN_VARIABLE`. around:
+    a command that is given the joiner's as its last words."""
+    joiner = [sys.executable, "-c", _PROGRAM, JOIN_VARIABLE, str(rank)]
+    return [sys.executable, "-I", "-S", "-c", _TAKES_OVER, cwd, *around, *joiner]

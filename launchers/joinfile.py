@@ -37,13 +37,18 @@ class JoinFile:
         """The joining key pair."""
         return KeyPair(self.public, self.secret)
 
+    @property
+    def text(self) -> str:
+        """What is in the file. It is the secret itself."""
+        return json.dumps({"hpc": "join", **asdict(self)})
+
     def write(self, path: str) -> None:
         """Write the file, whole or not at all; JoinFileError where that is impossible."""
         partial = f"{path}.{os.getpid()}.part"
         try:
             fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             with os.fdopen(fd, "w") as file:
-                json.dump({"hpc": "join", **asdict(self)}, file)
+                file.write(self.text)
             os.replace(partial, path)
         except OSError as error:
             raise JoinFileError(f"the join file {path} cannot be written: {error.strerror}") from None
@@ -59,15 +64,20 @@ def read_join_file(path: str) -> JoinFile:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
             raise JoinFileError(f"the join file {path} is not this user's alone: chmod 600 {path}")
-        try:
-            facts = json.load(file)
-            if facts.pop("hpc") != "join":
-                raise ValueError
-            join = JoinFile(**{str(name): str(value) for name, value in facts.items()})
-            key_to_user_id(join.server_key)
-            return join
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise JoinFileError(f"{path} is no join file: `hpc start --head --join-file=FILE` writes one") from None
+        return parse_join(file.read(), path)
+
+
+def parse_join(text: str, source: str) -> JoinFile:
+    """The facts in such a file; JoinFileError, which names the source, where they are none."""
+    try:
+        facts = json.loads(text)
+        if facts.pop("hpc") != "join":
+            raise ValueError
+        join = JoinFile(**{str(name): str(value) for name, value in facts.items()})
+        key_to_user_id(join.server_key)
+        return join
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise JoinFileError(f"{source} is no join file: `hpc start --head --join-file=FILE` writes one") from None
 
 
 def await_join_file(path: str, timeout_s: float) -> JoinFile:

@@ -259,6 +259,8 @@ class Scheduler(NodeSource, Protocol):
     script_name: ClassVar[str]
     #: Whether the least and the most of `Request.nodes` may differ.
     node_ranges: ClassVar[bool]
+    #: The variable that numbers the processes which run the job script, from 1; "" where it runs once.
+    numbers_env: ClassVar[str]
     #: What each field of `Request` becomes, "" for what the job does by itself; a field that is not here cannot be
     #: asked for.
     column: ClassVar[Mapping[str, str]]
@@ -267,14 +269,21 @@ class Scheduler(NodeSource, Protocol):
 
     # -------------------------------------------------------------- before there is a job: pure
 
+    def carries(self) -> bool:
+        """Whether a job can do without a file system that its nodes share with this machine: see `submission`."""
+
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         """The text of the job script: it runs `command` on the first node, once, after the user's lines `setup`.
 
         The command must get the scheduler's signals itself (a shell that stands between would keep them).
         """
 
-    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
-        """The command that submits the script in that file, or asks when it would start."""
+    def submission(self, script: str, request: Request, *, estimate: bool = False, brought: bool = False) -> list[str]:
+        """The command that submits the script in that file, or asks when it would start.
+
+        brought: the scheduler brings the script to the nodes, which see nothing else of this machine. No other user may
+        be able to read it.
+        """
 
     def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
         """The command by which `group` will start the nodes, to be shown; whole: these are all of an allocation."""
@@ -308,11 +317,12 @@ class Scheduler(NodeSource, Protocol):
     def requeue(self, job_id: str) -> Reply:
         """End a running job and put it back into its queue; it was submitted with `Request.requeue`."""
 
-    def signal(self, job_id: str, name: str) -> Reply:
-        """Send a signal ("INT") to the job's hpc-launch alone, which passes it on to the script."""
+    def signal(self, job_id: str, name: str, folder: str) -> Reply:
+        """Send a signal ("INT") to the job's hpc-launch alone, which passes it on to the script. folder: the job's, for
+        schedulers that cannot do this themselves."""
 
-    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
+    def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         """The command that runs `argv` on a node of a running job, within it, with its output coming here.
 
-        NoAnswer where the scheduler runs nothing more in a job that is there.
+        folder: the job's, as for `signal`. NoAnswer where nothing more can be run in a job that is there.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpc.cli.words import JOB_DIR, chosen, of_jobs
+from hpc.launch.carry import again
 from hpc.launch.follow import Follower
 from hpc.settings.errors import CliError
 from hpc.settings.options import BY_NAME, load
@@ -20,4 +21,6 @@ def run(words: list[str]) -> int:
     if job.job().get("kind") != "submitted":
         what = f"job {job.number} is one of a terminal on {job.job().get('host')}"
         raise CliError("AT-TERMINAL", what, fix=f"hpc status {job.number}")
-    return Follower(job, quiet=bool(options["quiet"]), interval_s=load([])["poll_interval"], tail_lines=10).follow()
+    follower = Follower(job, quiet=bool(options["quiet"]), interval_s=load([])["poll_interval"], tail_lines=10)
+    with again(job):
+        return follower.follow()

@@ -151,4 +151,4 @@ def _command_there(job: JobDir, words: Sequence[str]) -> Command:
     status = job.status()
     host = str(status.get("node_name") or status.get("host"))
     argv = [sys.executable, "-m", "hpc", *words, f"--address={status.get('node_dir')}"]
-    return jobdir.scheduler_of(job).run_in(job.scheduler_id(), host, argv)
+    return jobdir.scheduler_of(job).run_in(job.scheduler_id(), host, argv, str(job.path))

@@ -275,7 +275,7 @@ class Follower:
             self.detach_at_s = time.monotonic() + SECOND_CHANCE_S
         elif phase in ("running", "suspended") and self.interrupts == 2:
             self.detach_at_s = None
-            reply = self.scheduler.signal(self.job_id, "INT")
+            reply = self.scheduler.signal(self.job_id, "INT", str(self.job.path))
             said = "SIGINT sent to the script" if reply.ok else f"no SIGINT was sent: {reply.why}"
             self.line.note(f"{said}; Ctrl-C again ends the job")
         else:

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.launch import jobdir
+from hpc.launch import carry, jobdir
 from hpc.launch.chain import Link
 from hpc.launch.growth import growth_words, nodes_of_first, wish_of
 from hpc.launch.work import command
+from hpc.launchers.carried import OUTPUT
 from hpc.launchers.jobscript import module_lines
+from hpc.launchers.joinfile import JoinFile
 from hpc.launchers.registry import SCHEDULERS, Place
 from hpc.launchers.run import shown
 from hpc.launchers.scheduler import Request, Scheduler
@@ -39,6 +41,7 @@ class Plan:
     text: str
     log: Path
     submit: tuple[str, ...]
+    brings: str = ""  # where nodes share no file system: the text of the script that the scheduler brings there
 
     @property
     def name(self) -> str:
@@ -57,8 +60,13 @@ def job_name(settings: Settings) -> str:
     return re.sub(r"[^\w.+-]", "_", Path(settings.script or "hpc").stem) or "hpc"
 
 
-def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link | None = None) -> Plan:
-    """The submission of these settings, with the job's folder `folder`; link: which job of a chain it is."""
+def make_plan(
+    settings: Settings, scheduler: Scheduler, folder: Path, link: Link | None = None, join: JoinFile | None = None
+) -> Plan:
+    """The submission of these settings, with the job's folder `folder`.
+
+    link: which job of a chain it is. join: of what carries the folder, where that is needed.
+    """
     command(
         settings.script, settings.args, module=settings["as_module"]
     )  # a missing script is found here, not in the job
@@ -69,19 +77,33 @@ def make_plan(settings: Settings, scheduler: Scheduler, folder: Path, link: Link
         raise CliError("USAGE", what, where=settings.origin("requeue"))
     log = Path(settings["output"]) if settings["output"] else folder / "driver.log"
     request = replace(request_for(settings, ranges=scheduler.node_ranges), output=str(log))
-    inner = [*launcher(), f"--job={folder}", *pass_on(settings), *_warned(settings)]
+    carried = carry.carriage(settings, folder, join)
+    there = carried.folder if carried is not None else str(folder)
+    inner = [*launcher(), f"--job={there}", *pass_on(settings), *_warned(settings)]
     if link is not None:
         states = [] if settings["state_dir"] else [f"--state-dir={link.states}"]
         inner += [f"--chain-link={link.text}", *states]
-        if link.number > 1:
+        if link.number > 1 and "dependency" in scheduler.column:
             request = replace(request, dependency=f"afterany:{link.ids()[link.number - 2]}")
     inner += ["--requeue"] if settings["requeue"] else []
-    inner += script_words(settings)
+    inner += script_words(settings, carried)
+    cwd, of_job = os.getcwd(), request
+    if carried is not None:  # the output is carried; what the scheduler itself keeps is what could not be
+        cwd = carried.files
+        of_job = replace(request, output=f"{carried.folder}/{OUTPUT}")
+        request = replace(request, output=str(folder / "scheduler.out"))
     setup = [*module_lines(settings["module"], purge=settings["module_purge"]), *settings["setup"]]
-    text = scheduler.script(request, cwd=os.getcwd(), setup=setup, command=inner)
+    text = scheduler.script(of_job, cwd=cwd, setup=setup, command=inner)
     script = folder / scheduler.script_name
-    submit = scheduler.submission(str(script), request, estimate=settings["test_only"])
-    return Plan(folder, request, script, text, Path(os.path.abspath(log)), tuple(submit))
+    log = Path(os.path.abspath(log))
+    if carried is None:
+        submit = scheduler.submission(str(script), request, estimate=settings["test_only"])
+        return Plan(folder, request, script, text, log, tuple(submit))
+    brings = str(folder / carry.BRINGS)
+    submit = scheduler.submission(brings, request, estimate=settings["test_only"], brought=True)
+    return Plan(
+        folder, request, script, text, log, tuple(submit), carried.brings(script.name, text, scheduler.numbers_env)
+    )
 
 
 def _warned(settings: Settings) -> list[str]:
@@ -103,10 +125,19 @@ def check_asked(settings: Settings, scheduler: Scheduler) -> None:
             what = f"{BY_NAME[name].long} cannot be asked of {scheduler.title}"
             fix = f"if {scheduler.submits_with} has an option for it: --submit-arg=..."
             raise CliError("USAGE", what, where=settings.origin(name), fix=fix)
+    carry.check(settings)
+    if settings["chain"] and settings["detach"] and "dependency" not in scheduler.column:
+        what = f"{scheduler.title} lets no job wait for another: this command submits the next job of a chain itself"
+        raise CliError("USAGE", what, where=settings.origin("chain"), fix="without --detach")
+    if settings["carry"] and not scheduler.carries():
+        what = f"{scheduler.title}'s nodes get nothing by --carry: the job's folder is on a file system that they share"
+        raise CliError("USAGE", what, where=settings.origin("carry"), fix="without --carry")
 
 
-def script_words(settings: Settings) -> list[str]:
+def script_words(settings: Settings, carried: carry.Carriage | None = None) -> list[str]:
     script = str(settings.script)
+    if carried is not None and not settings["as_module"] and os.path.isfile(script):
+        script = carry.place_of(script)
     return [*(["--"] if script.startswith("-") else []), script, *settings.args]
 
 
@@ -147,6 +178,8 @@ def show(settings: Settings, place: Place) -> str:
     lines: list[str] = []
     if "script" in content:
         lines += [f"# job script, written to {content['script_path']}", content["script"].rstrip(), ""]
+        if "brings" in content:
+            lines += ["# the scheduler brings this one, which runs the other", content["brings"].rstrip(), ""]
         lines += ["# submitted by", shown(content["submit"]), ""]
     lines += [f"# {content['where']}"]
     lines += [shown(argv) for argv in content["run"]]
@@ -176,6 +209,7 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
         nodes = [f"NODE{i}" for i in range(1, plan.request.nodes[1] + 1)]
         step = place.scheduler.step(nodes, step_args=settings["step_arg"])
         content |= {"script": plan.text, "script_path": str(plan.script), "submit": list(plan.submit)}
+        content |= {"brings": plan.brings} if plan.brings else {}
         content |= {"cost": cost(settings), "log": str(plan.log)}
         more = f" (the first of a chain of {links} jobs)" if links else ""
         content |= {"where": f"in the job{more}: one step, and the script {runs}{grows}", "run": [step, driver]}

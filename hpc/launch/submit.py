@@ -17,14 +17,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-from hpc.launch import jobdir, plan
+from hpc.launch import carry, jobdir, plan
 from hpc.launch.chain import Link, link_of
 from hpc.launch.follow import Follower
 from hpc.launch.growth import wish_of
 from hpc.launch.jobdir import JobDir
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.verdict import Verdict, write_down
+from hpc.launchers.joinfile import JoinFile
 from hpc.launchers.registry import Place
 from hpc.launchers.run import readable_bytes, while_waiting
 from hpc.launchers.scheduler import Diagnosis, Refused, Scheduler
@@ -35,11 +38,26 @@ from hpc.settings.options import Settings
 
 def submit(settings: Settings, place: Place) -> int:
     """Submit, then follow or leave; returns the exit code."""
+    carry.check(settings)
     base = jobdir.expand(settings["job_dir"])
     job = jobdir.create(base, settings.origin("job_dir"))
+    if not settings["carry"]:
+        return _submit(settings, place, job, None)
+    try:
+        with carry.porter(job.path, settings["output"], settings["interface"]) as join:
+            carry.copy_files(settings, job.path)
+            return _submit(settings, place, job, join)
+    except CliError:
+        if not (job.path / "job.json").exists():  # nothing was asked of the scheduler
+            job.remove()
+        raise
+
+
+def _submit(settings: Settings, place: Place, job: JobDir, join: JoinFile | None) -> int:
+    """With a new folder; join: of what carries it."""
     link = Link(1, settings["chain"], job.path) if settings["chain"] else None
     try:
-        made = plan.make_plan(settings, place.scheduler, job.path, link)
+        made = plan.make_plan(settings, place.scheduler, job.path, link, join)
         plan.check_outputs(made)
         if settings["test_only"]:
             return _test_only(settings, place, made)
@@ -52,7 +70,11 @@ def submit(settings: Settings, place: Place) -> int:
     finally:
         if settings["test_only"]:
             job.remove()
-    chain = [job] if link is None else [job, *_hand_in_rest(settings, place.scheduler, job_id, link)]
+    chain, later = [job], Later(settings, place.scheduler, [job_id])
+    if link is not None and later.at_once:
+        chain += _hand_in_rest(settings, place.scheduler, job_id, link)
+    elif link is not None:
+        link.write_ids(later.ids)
     if stdin_has_something():
         errors.note("a submitted script reads nothing from here: what came on this command's standard input is left")
     if settings["detach"]:
@@ -64,13 +86,44 @@ def submit(settings: Settings, place: Place) -> int:
             more = f" and {len(chain) - 1} that go on after it" if link is not None else ""
             errors.note(f"job {job.number} submitted{more} · hpc attach {job.number} · hpc cancel {job.number}")
         return 0
-    return _follow(settings, chain)
+    return _follow(settings, chain, later)
 
 
-def _follow(settings: Settings, chain: Sequence[JobDir]) -> int:
+@dataclass
+class Later:
+    """The links of a chain that are submitted when the one before has ended: where no job can wait for another."""
+
+    settings: Settings
+    scheduler: Scheduler
+    ids: list[str]
+
+    @property
+    def at_once(self) -> bool:
+        """Whether all links can be submitted with the first."""
+        return "dependency" in self.scheduler.column
+
+    def after(self, link: Link) -> JobDir:
+        """Submit the link after this one."""
+        number = link.number + 1
+        job = jobdir.create(jobdir.expand(self.settings["job_dir"]), self.settings.origin("job_dir"))
+        following = Link(number, link.links, link.folder)
+        made = plan.make_plan(self.settings, self.scheduler, job.path, following)
+        try:
+            self.ids.append(_hand_in(self.settings, self.scheduler, made, job, following))
+        except _Unsure as unsure:
+            raise unsure.error from None
+        except CliError:
+            job.remove()
+            raise
+        following.write_ids(self.ids)
+        return job
+
+
+def _follow(settings: Settings, jobs: Sequence[JobDir], later: Later) -> int:
     """A job to its end, and those of its chain that go on after it."""
     code = 0
-    for job in chain:
+    chain = list(jobs)
+    for job in chain:  # it may grow meanwhile
         link = link_of(job)
         follower = Follower(job, quiet=settings["quiet"], interval_s=settings["poll_interval"], submitted=True)
         try:
@@ -82,6 +135,8 @@ def _follow(settings: Settings, chain: Sequence[JobDir]) -> int:
         else:
             if link is None or link.said().get("outcome") != "continue":
                 return code
+        if link.number < link.links and not later.at_once:
+            chain.append(later.after(link))
     return code
 
 
@@ -131,6 +186,8 @@ def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: Job
     wish = wish_of(settings)
     if wish is not None:
         wish.save(job)
+    if made.brings:
+        write_secret(job.path / carry.BRINGS, made.brings)
     job.write("job.json", content)
     job.write("status.json", {"state": "queued", "text": line("queued", "submitting")})
     with waiting_shown(scheduler.submits_with, quiet=settings["quiet"]):
@@ -154,6 +211,13 @@ def _hand_in(settings: Settings, scheduler: Scheduler, made: plan.Plan, job: Job
     job.write("job.json", {**content, "scheduler_id": job_id, "log": str(log) if log is not None else ""})
     job.event("submitted", scheduler_id=job_id)
     return job_id
+
+
+def write_secret(path: Path, text: str) -> None:
+    """A script for this user alone."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o700)
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
 
 
 class _Unsure(Exception):

@@ -146,6 +146,9 @@ TABLE: tuple[Option, ...] = (
          repeat=True, scope="run"),
     _run("job_dir", "--job-dir", "path", "DIR", "where the folders of jobs are, on a file system that all nodes share",
          default="~/.hpc/jobs"),
+    _run("carry", "--carry", "path", "PATH",
+         "the nodes share no file system with this machine: carry the script and this file or folder to them; may be "
+         "repeated", repeat=True, scope="submit", configurable=False),
     _run("tmpdir", "--tmpdir", "path", "DIR", "node-local folder for sockets and logs (default: $TMPDIR, else /tmp)",
          scope="run"),
     _run("grace", "--grace", "duration", "TIME", "how long processes may take to end after they were asked to",

@@ -331,11 +331,11 @@ COLUMN: Mapping[str, str] = {
 MAILS = {"BEGIN": "b", "END": "e", "FAIL": "a", "NONE": "n", "ALL": "abe"}
 
 
-def options(request: Request) -> list[str]:
+def options(request: Request, *, live: bool = True) -> list[str]:
     """qsub's options: what was asked for, then what every job of ours needs.
 
     mpiprocs=1, scatter: one chunk on each node, one line for each in the node file. -r n: a second run could overwrite
-    what the first wrote. -k oed: the output is written where it belongs while the job runs.
+    what the first wrote. -k oed (live): the output is written where it belongs while the job runs.
     """
     chunk = [f"select={request.nodes[0]}", f"ncpus={request.cpus_per_task or 1}", "mpiprocs=1"]
     if request.mem:
@@ -356,7 +356,8 @@ def options(request: Request) -> list[str]:
         found += ["-W", f"depend={request.dependency}"]
     if request.mail_type:
         found += ["-m", "".join(MAILS.get(word, word.lower()) for word in request.mail_type.upper().split(","))]
-    return [*found, "-j", "oe", "-k", "oed", *(["-o", request.output] if request.output else []), "-r", "n"]
+    found += ["-j", "oe", *(["-k", "oed"] if live else [])]
+    return [*found, *(["-o", request.output] if request.output else []), "-r", "n"]
 
 
 def walltime(seconds: float) -> str:
@@ -372,9 +373,14 @@ def job_script(*, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str
     return "\n".join(lines) + "\n"
 
 
-def qsub_command(qsub: str, script: str, request: Request) -> list[str]:
+def qsub_command(qsub: str, script: str, request: Request, *, brought: bool = False) -> list[str]:
     """Submit the script as a program, not as a script of PBS. PBS would run that under another shell, which a signal
-    to the job ends at once. -f: else qsub leaves a process on the login node for a minute."""
+    to the job ends at once. -f: else qsub leaves a process on the login node for a minute.
+
+    brought: as a script of PBS after all, which brings it to the job's first node, for this user alone to read.
+    """
+    if brought:
+        return [qsub, "-f", *options(request, live=False), *request.submit_arg, "-S", "/bin/bash", script]
     return [qsub, "-f", *options(request), *request.submit_arg, "--", "/bin/bash", "-l", script]
 
 

@@ -1,17 +1,21 @@
 """The nodes of a PBS job as one group: the first is here, the others are tasks of the job that dial in.
 
-PBS starts a process on a node of the job (pbs_tmrsh, Torque's pbsdsh), and carries nothing to it. The process has no
-standard input and nothing of our environment, and its output goes to the job's. So the nodes find this process by the
-join file, and what they have of our environment is in a script beside it. Both lie in a folder that the nodes share,
-and only the user can read them.
+A process that PBS starts on a node of the job has no standard input, and its output goes to the job's. PBS's library
+gives it variables, which only the user can see (tasks.py): our environment, and the text of the join file. Old releases
+have no such library, and their commands (pbs_tmrsh, Torque's pbsdsh) carry nothing. There the join file, and a script
+with the environment, lie in a folder that the nodes share, and only the user can read them.
 All tasks are started at once. The first node is no task of its own: PBS runs the job script there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import shutil
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +25,8 @@ from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.dial_in import DialInGroup
 from hpc.launchers.joiner import joiner_command
 from hpc.launchers.node_group import Channel
-from hpc.launchers.pbs.commands import task_script
+from hpc.launchers.pbs import tasks
+from hpc.launchers.pbs.commands import carried, task_script
 from hpc.launchers.pbs.dialects import OPEN_PBS, Dialect
 from hpc.launchers.pbs.torque import Processors
 from hpc.launchers.scheduler import Allocation, JobInfo
@@ -38,9 +43,9 @@ def shared_folder(env: Mapping[str, str]) -> Path:
 class PbsGroup(DialInGroup):
     """`nodes` of an allocation (all of them by default), in the order of the node file.
 
-    starter: the path of the dialect's command for that. processors: of the job, by its node file. job: what the server
-    said of it; without it the time left is unknown. step_args: words of the user that each task is started with, ahead
-    of its own (a wrapper).
+    library: the path of PBS's library; without one nodes are started by `starter`, the path of the dialect's command.
+    processors: of the job, by its node file. job: what the server said of it; without it the time left is unknown.
+    step_args: words of the user that each task is started with, ahead of its own (a wrapper).
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class PbsGroup(DialInGroup):
         alloc: Allocation,
         starter: str,
         *,
+        library: str | None = None,
         dialect: Dialect = OPEN_PBS,
         processors: Processors | None = None,
         nodes: int | None = None,
@@ -69,10 +75,11 @@ class PbsGroup(DialInGroup):
         self.hosts = alloc.nodes[:count]
         self.job = job
         self.runs_again = job is not None and job.runs_again
-        self._starter, self._step_args, self._dialect = starter, step_args, dialect
+        self._starter, self._library, self._step_args, self._dialect = starter, library, step_args, dialect
         self._processors = processors or Processors(self.hosts)
         self._script = self._folder / f"{name}.sh"
-        self._tasks: dict[int, subprocess.Popen[bytes]] = {}
+        self._own_folder = ""  # with the join file, on this machine alone
+        self._tasks: list[subprocess.Popen[bytes]] = []  # what was started here to start them
         self._killed_at: float | None = None
 
     # -------------------------------------------------------------- what NodeGroup asks for
@@ -91,34 +98,59 @@ class PbsGroup(DialInGroup):
         return f"{self.size} node{'s' if self.size > 1 else ''} of PBS job {self.alloc.job_id}"
 
     def _launch(self) -> list[Channel]:
-        if self.size > 1:
+        if self.size > 1 and self._library is not None:
+            self._own_folder = tempfile.mkdtemp(prefix="join-")
+            self.join_path = os.path.join(self._own_folder, "join")
+        elif self.size > 1:
             self._folder.mkdir(parents=True, exist_ok=True)
         channels = super()._launch()
         return [*channels, self._ends] if self._tasks else channels
 
     def _call(self) -> None:
+        read_fd, write_fd = os.pipe()
+        try:
+            if self._library is not None:
+                self._start_by_library(self._library, write_fd)
+            else:
+                self._start_by_commands(write_fd)
+        finally:
+            os.close(write_fd)
+            self._ends = _TaskEnds(self, read_fd)
+
+    def _start_by_library(self, library: str, out: int) -> None:
+        order = tasks.order(library, self.join_path, self.hosts, self._step_args, carried(self._env), os.getcwd())
+        process = self._start([sys.executable, "-c", tasks.PROGRAM], out, stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        with process.stdin as stdin:
+            stdin.write(json.dumps(order).encode() + b"\n")
+
+    def _start_by_commands(self, out: int) -> None:
         program = joiner_command(self.join_path, 0)[:-1]
         fd = os.open(self._script, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(task_script(self._env, os.getcwd(), program))
-        read_fd, write_fd = os.pipe()
-        try:
-            for rank in range(1, self.size):
-                host, script = self.hosts[rank], str(self._script)
-                command = self._dialect.task(self._starter, host, self._processors, script, rank, self._step_args)
-                self._tasks[rank] = subprocess.Popen(
-                    ["/bin/sh", "-c", self._dialect.watch, str(rank), *command], stdin=subprocess.DEVNULL,
-                    stdout=write_fd, stderr=write_fd, env=self._env, start_new_session=True,
-                )  # fmt: skip
-        finally:
-            os.close(write_fd)
-            self._ends = _TaskEnds(self, read_fd)
+        for rank in range(1, self.size):
+            host, script = self.hosts[rank], str(self._script)
+            command = self._dialect.task(self._starter, host, self._processors, script, rank, self._step_args)
+            self._start(["/bin/sh", "-c", self._dialect.watch, str(rank), *command], out, stdin=subprocess.DEVNULL)
+
+    def _start(self, argv: Sequence[str], out: int, *, stdin: int) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            argv, stdin=stdin, stdout=out, stderr=out, env=self._env, start_new_session=True
+        )  # fmt: skip
+        self._tasks.append(process)
+        return process
+
+    @property
+    def by_library(self) -> bool:
+        """Whether nodes need no folder that they share."""
+        return self._library is not None
 
     def poll(self) -> int | None:
         code = super().poll()
         if code is None:
             return None
-        running = [task for task in self._tasks.values() if task.poll() is None]
+        running = [task for task in self._tasks if task.poll() is None]
         if running and (self._killed_at is None or time.monotonic() < self._killed_at + END_S):
             if self._killed_at is None:
                 self._killed_at = time.monotonic()
@@ -137,6 +169,8 @@ class PbsGroup(DialInGroup):
     def close(self) -> None:
         super().close()
         self._script.unlink(missing_ok=True)
+        if self._own_folder:
+            shutil.rmtree(self._own_folder, ignore_errors=True)
 
 
 class _TaskEnds(Channel):
@@ -167,7 +201,7 @@ class _TaskEnds(Channel):
 
 
 def _hint(code: int, group: PbsGroup) -> str:
-    if code in (2, 127):
+    if code in (2, 127) and not group.by_library:
         return f"; is {group.join_path.rpartition('/')[0]} on a file system that the nodes share, and this Python?"
     if code == 254:  # what the server there says of a program that it cannot run
         return "; PBS could not start it there"

@@ -60,6 +60,7 @@ class Pbs:
     reads_env: ClassVar[str] = "PBS_DPREFIX"
     script_name: ClassVar[str] = "job.pbs"
     node_ranges: ClassVar[bool] = False
+    numbers_env: ClassVar[str] = ""
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STEP_VARIABLES
 
@@ -90,6 +91,7 @@ class Pbs:
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
     ) -> PbsGroup:
+        from hpc.launchers.pbs import tasks
         from hpc.launchers.pbs.group import PbsGroup
 
         if alloc is None:
@@ -99,15 +101,22 @@ class Pbs:
         processors = Processors.read(_listed(commands.NODE_FILE), _listed(torque.GPU_FILE))
         starter = _program(dialect.starter, os.environ)
         return PbsGroup(
-            alloc, starter, dialect=dialect, processors=processors, nodes=nodes, job=job, fork=fork, step_args=step_args
+            alloc, starter, library=tasks.library(_config(os.environ).get("PBS_EXEC")) if dialect is OPEN_PBS else None,
+            dialect=dialect, processors=processors, nodes=nodes, job=job, fork=fork, step_args=step_args,
         )  # fmt: skip
 
     # -------------------------------------------------------------- before there is a job
 
+    def carries(self) -> bool:
+        """OpenPBS starts tasks by its library. Torque's nodes find each other by a folder that they share."""
+        return _dialect(os.environ) is OPEN_PBS
+
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         return _dialect(os.environ).script(request, cwd=cwd, setup=setup, command=command)
 
-    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
+    def submission(self, script: str, request: Request, *, estimate: bool = False, brought: bool = False) -> list[str]:
+        if brought:
+            return commands.qsub_command(_program("qsub", os.environ), script, request, brought=True)
         return _dialect(os.environ).submission(_program("qsub", os.environ), script, request)
 
     def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
@@ -189,10 +198,10 @@ class Pbs:
     def requeue(self, job_id: str) -> Reply:
         return Reply(False, why="PBS lets operators alone do that (qrerun)")
 
-    def signal(self, job_id: str, name: str) -> Reply:
+    def signal(self, job_id: str, name: str, folder: str) -> Reply:
         return _reply(run_command(_located(commands.signal_command(job_id, name))))
 
-    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
+    def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         """By ssh, which sites allow to the nodes of one's own jobs: tasks of a job are started from within it only."""
         ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", host, shlex.join(argv)]
         return Command(tuple(ssh), dict(os.environ))

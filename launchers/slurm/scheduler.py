@@ -48,6 +48,7 @@ class Slurm:
     reads_env: ClassVar[str] = "SBATCH_"
     script_name: ClassVar[str] = "job.sbatch"
     node_ranges: ClassVar[bool] = True
+    numbers_env: ClassVar[str] = ""
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STRIP
 
@@ -88,10 +89,13 @@ class Slurm:
 
     # -------------------------------------------------------------- before there is a job
 
+    def carries(self) -> bool:
+        return False
+
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         return commands.job_script(commands.directives(request), cwd=cwd, setup=setup, command=command)
 
-    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
+    def submission(self, script: str, request: Request, *, estimate: bool = False, brought: bool = False) -> list[str]:
         return commands.sbatch_command(script, extra=request.submit_arg, test_only=estimate)
 
     def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
@@ -168,10 +172,10 @@ class Slurm:
     def requeue(self, job_id: str) -> Reply:
         return _reply(run_command(commands.requeue_command(job_id)))
 
-    def signal(self, job_id: str, name: str) -> Reply:
+    def signal(self, job_id: str, name: str, folder: str) -> Reply:
         return _reply(run_command(commands.signal_command(job_id, name)))
 
-    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
+    def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         return Command(tuple(commands.run_in_command(job_id, host, argv)), commands.run_in_env(os.environ))
 
 

@@ -46,6 +46,8 @@ CONTAINER_PROGRAM = (
 
 CLIENT_CLASS = "org.apache.hadoop.yarn.applications.distributedshell.Client"
 FOREVER_MS = 2**31 - 1
+#: The option by which files come into the folder of each container.
+BRINGS = "-localize_files"
 MASTER_MB = 512
 DEFAULT_MB = 2048
 #: The ResourceManager's own limit is so much later than the job's: it is for jobs that do not keep theirs.
@@ -121,7 +123,9 @@ def gpus_of_each(request: Request) -> int:
     return int(count) if count.isdigit() else 0
 
 
-def client_command(yarn: str, jar: str, script: str, request: Request, *, extra: Sequence[str] = ()) -> list[str]:
+def client_command(
+    yarn: str, jar: str, script: str, request: Request, *, extra: Sequence[str] = (), brought: bool = False
+) -> list[str]:
     """The DistributedShell, with one container on each of N machines.
 
     -timeout: the client kills the application after ten minutes otherwise. -placement_spec: two containers may else
@@ -137,8 +141,9 @@ def client_command(yarn: str, jar: str, script: str, request: Request, *, extra:
     argv += ["-placement_spec", f"hpc({nodes}),NOTIN,NODE,hpc"] if nodes > 1 else []
     argv += ["-container_resources", resource_words(resources(request))]
     argv += ["-master_memory", str(MASTER_MB), "-application_tags", TAG, "-keep_containers_across_application_attempts"]
-    argv += ["-shell_command", "exec /bin/bash", "-shell_args", f"'{script}'", "-timeout", str(FOREVER_MS)]
-    return [*argv, *extra]
+    there = os.path.basename(script) if brought else script
+    argv += ["-shell_command", "exec /bin/bash", "-shell_args", f"'{there}'", "-timeout", str(FOREVER_MS)]
+    return [*argv, *([BRINGS, script] if brought else []), *extra]
 
 
 def application_name(name: str) -> str:

@@ -29,6 +29,7 @@ from typing import NoReturn
 
 from hpc.launchers.scheduler import NoAnswer
 from hpc.launchers.yarn import commands
+from hpc.launchers.yarn.orders import LOOK_S, Orders
 
 HOST_FILES = "hosts"
 FIRST_WAIT_S, MOST_WAIT_S = 0.02, 1.0
@@ -96,10 +97,22 @@ def first(folder: Path, nodes: int, time_s: float | None, job_id: str, command: 
         with subprocess.Popen(list(command)) as script:
             if early:
                 script.terminate()
-            code = script.wait()
+            code = await_script(script, Orders(folder, script.pid))
         return 128 - code if code < 0 else code
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # so the others know that it is over
+
+
+def await_script(script: subprocess.Popen[bytes], orders: Orders) -> int:
+    """The exit code of the job script; meanwhile orders are carried out."""
+    try:
+        while True:
+            try:
+                return script.wait(LOOK_S)
+            except subprocess.TimeoutExpired:
+                orders.look()
+    finally:
+        orders.close()
 
 
 def announce(folder: Path, rank: int, host: str) -> None:

@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from hpc.launchers.node_group import node_command
-from hpc.launchers.run import SUBMIT_TIMEOUT_S, Background, CommandAnswer
+from hpc.launchers.run import PROBE_TIMEOUT_S, SUBMIT_TIMEOUT_S, Background, CommandAnswer, run_command
 from hpc.launchers.scheduler import (
     Allocation,
     Command,
@@ -28,13 +29,16 @@ from hpc.launchers.scheduler import (
     Request,
     StepVariables,
 )  # fmt: skip
-from hpc.launchers.yarn import commands, site, words
+from hpc.launchers.yarn import commands, orders, site, words
 
 if TYPE_CHECKING:
     from hpc.launchers.yarn.group import YarnGroup
     from hpc.launchers.yarn.manager import Manager
 
 LOOK_S = 0.1
+ORDER_S = 10.0  # so long a signal may take on its way through the job's folder
+#: In the job's folder: the client's configuration for files that nobody else may read.
+PRIVATE = ".conf"
 #: The ResourceManager kills a job that was asked to end after so long: no command of ours has to wait for that.
 CANCEL_GRACE_S = 60.0
 
@@ -50,6 +54,7 @@ class Yarn:
     reads_env: ClassVar[str] = "HADOOP_"
     script_name: ClassVar[str] = "job.yarn"
     node_ranges: ClassVar[bool] = False
+    numbers_env: ClassVar[str] = commands.SHELL_ID
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STRIP
 
@@ -77,13 +82,16 @@ class Yarn:
 
     # -------------------------------------------------------------- before there is a job
 
+    def carries(self) -> bool:
+        return True
+
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         program = [sys.executable, "-c", commands.CONTAINER_PROGRAM]
         return commands.job_script(request, cwd=cwd, setup=setup, command=command, container=program)
 
-    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
+    def submission(self, script: str, request: Request, *, estimate: bool = False, brought: bool = False) -> list[str]:
         jar = site.shell_jar(os.environ) or site.JAR_NAME
-        return commands.client_command("yarn", jar, script, request, extra=request.submit_arg)
+        return commands.client_command("yarn", jar, script, request, extra=request.submit_arg, brought=brought)
 
     def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
         """What runs on the last node: YARN starts it with the job, not hpc-launch."""
@@ -103,9 +111,11 @@ class Yarn:
     def submit(self, command: Sequence[str], request: Request) -> str:
         """The client stays until the application has ended: it is let go once the application was taken."""
         self._check(command, request)
-        client = Background(
-            command, timeout_s=SUBMIT_TIMEOUT_S, env={**os.environ, "HADOOP_ROOT_LOGGER": "INFO,console"}
-        )
+        env = dict(os.environ)
+        if commands.BRINGS in command:  # what is in that file is for nobody else
+            env = site.private(env, Path(command[command.index(commands.BRINGS) + 1]).parent / PRIVATE)
+        env["HADOOP_ROOT_LOGGER"] = "INFO,console"
+        client = Background(command, timeout_s=SUBMIT_TIMEOUT_S, env=env)
         try:
             while True:
                 answer = client.poll()
@@ -149,9 +159,15 @@ class Yarn:
         if letter := commands.unfit(script):
             what = f"the path of the job's folder has a {letter!r}, which YARN's shells do not pass on: {script}"
             raise Refused(Diagnosis("JOB-DIR", what, hint="--job-dir=DIR, without it"))
+        if (ticket := self._ticket()) is not None:
+            raise Refused(ticket)
         manager = _manager()
         try:
-            nodes = words.parse_nodes(manager.get(words.NODES_PATH))
+            answer = manager.get(words.NODES_PATH)
+            refused = words.unknown_label(request, answer)
+            if refused is not None:
+                raise Refused(refused)
+            nodes = words.parse_nodes(answer, request.constraint)
             queues = words.parse_queues(manager.get(words.QUEUES_PATH))
             apart = most == 1 or manager.setting(words.HANDLER) != "disabled"
         except NoAnswer as silence:
@@ -162,6 +178,17 @@ class Yarn:
         refused = words.compare(request, commands.resources(request), nodes, queues, commands.MASTER_MB)
         if refused is not None:
             raise Refused(refused)
+
+    def _ticket(self) -> Diagnosis | None:
+        """Why the client would be nobody here, as far as `klist` can tell. It says so at once; the client says it in
+        the words of Java, after a minute of trying."""
+        if site.properties(os.environ).get("hadoop.security.authentication") != "kerberos":
+            return None
+        asked = run_command(["klist", "-s"], timeout_s=PROBE_TIMEOUT_S)
+        if asked.code != 1:
+            return None
+        said = run_command(["klist"], timeout_s=PROBE_TIMEOUT_S)
+        return words.no_ticket(said.out + said.err)
 
     def inquire(self, job_id: str, *, position: bool) -> YarnInquiry:
         return YarnInquiry(_manager(), job_id, position)
@@ -193,11 +220,11 @@ class Yarn:
     def requeue(self, job_id: str) -> Reply:
         return Reply(False, why="YARN starts no application again")
 
-    def signal(self, job_id: str, name: str) -> Reply:
+    def signal(self, job_id: str, name: str, folder: str) -> Reply:
         from hpc.launchers.yarn.manager import NotKnown
 
         if name not in commands.SIGNALS:
-            return Reply(False, why=f"YARN cannot send SIG{name} to a container, only {', '.join(commands.SIGNALS)}")
+            return self._order_signal(Path(folder, job_id), name)
         manager = _manager()
         try:
             for container in manager.containers(job_id):
@@ -208,8 +235,19 @@ class Yarn:
             return Reply(False, why=str(silence))
         return Reply(True)
 
-    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
-        raise NoAnswer("YARN runs nothing more in a container that is there")
+    def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
+        """YARN runs nothing more in a container that is there: the job's first process does, by an order."""
+        return Command((sys.executable, "-c", orders.PROGRAM, str(Path(folder, job_id)), *argv), dict(os.environ))
+
+    def _order_signal(self, folder: Path, name: str) -> Reply:
+        """Of those that YARN does not know."""
+        try:
+            order = orders.give(folder, {"signal": name})
+        except OSError as error:
+            return Reply(False, why=f"YARN cannot send SIG{name}, and no order can be given: {error}")
+        taken = orders.wait(order, taken_s=ORDER_S) == 0
+        orders.withdraw(order)
+        return Reply(taken, why="" if taken else f"YARN cannot send SIG{name}, and the job takes no orders")
 
 
 class YarnInquiry:

@@ -66,6 +66,23 @@ def properties(env: Mapping[str, str]) -> dict[str, str]:
     return {name: fill_in(value, found) for name, value in found.items()}
 
 
+def private(env: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """An environment in which the client writes files that other users cannot read: with the site's configuration, and
+    one more setting. Hadoop's default is that all can. It is written into the folder."""
+    site_files = conf_dir(env)
+    if site_files is None:
+        return dict(env)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for path in site_files.iterdir():
+        if path.name != "core-site.xml":
+            (folder / path.name).symlink_to(path)
+    include = f'<xi:include href="file://{site_files.resolve()}/core-site.xml"/>'
+    own = "<property><name>fs.permissions.umask-mode</name><value>077</value></property>"
+    text = f'<configuration xmlns:xi="http://www.w3.org/2001/XInclude">{include}{own}</configuration>\n'
+    (folder / "core-site.xml").write_text(text)
+    return {**env, **dict.fromkeys(CONF_VARIABLES, str(folder))}
+
+
 def parse_properties(text: str) -> dict[str, str]:
     """A configuration file of Hadoop's; {} when it is none."""
     from xml.etree import ElementTree

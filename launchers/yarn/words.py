@@ -33,10 +33,29 @@ class Queue:
     most_share: float  # of the whole cluster, 0 to 1
 
 
-def parse_nodes(answer: Mapping[str, Any]) -> list[dict[str, int]]:
-    """What each node that runs has in all: free or used."""
+def labels(answer: Mapping[str, Any]) -> list[str]:
+    """The labels that nodes have."""
+    rows = (answer.get("nodes") or {}).get("node") or []
+    return sorted({str(label) for node in rows for label in node.get("nodeLabels") or [] if label})
+
+
+def unknown_label(request: Request, answer: Mapping[str, Any]) -> Diagnosis | None:
+    """A label that no node has: YARN would refuse it in many words, or let the job wait for ever."""
+    known, wanted = labels(answer), request.constraint
+    if not answer or wanted is None or wanted in known:
+        return None
+    near = difflib.get_close_matches(wanted, known, 1, 0.4)
+    what = f"no node has the label {wanted!r}"
+    shown = f"there are: {', '.join(known)}" if known else "the nodes of this cluster have no labels"
+    return Diagnosis("REJECTED", what, {"--constraint": near[0]} if near else {}, shown)
+
+
+def parse_nodes(answer: Mapping[str, Any], label: str | None = None) -> list[dict[str, int]]:
+    """What each node that runs has in all: free or used. label: of those that have it."""
     found = []
     for node in (answer.get("nodes") or {}).get("node") or []:
+        if label is not None and label not in (node.get("nodeLabels") or []):
+            continue
         row = {
             "memory-mb": int(node.get("usedMemoryMB") or 0) + int(node.get("availMemoryMB") or 0),
             "vcores": int(node.get("usedVirtualCores") or 0) + int(node.get("availableVirtualCores") or 0),
@@ -171,6 +190,15 @@ def _share(
         return None
     what = f"queue {queue.name} may use {whole_mb} MiB of memory of this cluster, and the job needs {need_mb}"
     return Diagnosis("TOO-MUCH-MEMORY", what, hint="fewer nodes, or less on each")
+
+
+def no_ticket(said: str) -> Diagnosis:
+    """What klist says of tickets, where none is good."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    has_run_out = bool(re.search(r"expired", said, re.IGNORECASE)) or "Valid starting" in said
+    state = "your Kerberos ticket has run out" if has_run_out else "there is no Kerberos ticket"
+    what = f"YARN wants to know who you are, and {state}: nothing was submitted"
+    return Diagnosis("ACCOUNT", what, why=lines[-1] if lines else "", hint="kinit")
 
 
 def explain_refusal(said: str, why: str) -> Diagnosis:

@@ -40,9 +40,9 @@ MOM_FOLDERS = {
     "aux": 0o755, "checkpoint": 0o700, "mom_logs": 0o755, "mom_priv": 0o751, "mom_priv/jobs": 0o751,
     "mom_priv/hooks": 0o750, "mom_priv/hooks/tmp": 0o750, "spool": 0o1777, "undelivered": 0o1777,
 }  # fmt: skip
+SHARED = "$usecp *:/ /\n"
 MOM_CONFIG = f"""\
 $clienthost {SERVER}
-$usecp *:/ /
 $min_check_poll 1
 $max_check_poll 2
 """
@@ -120,10 +120,20 @@ class PbsBed(MadeBed):
     def why_not(self) -> str | None:
         return reason_to_skip()
 
+    @property
+    def sent(self) -> Path:
+        """What PBS has copied to the login node, where it shares no file system with the nodes."""
+        return self.scratch / "sent"
+
     # -------------------------------------------------------------- making it
 
     def _conf(self, name: str, home: str, **starts: int) -> Path:
-        where = {"EXEC": find_exec(), "HOME": self.net.private / home, "SERVER": SERVER, "SCP": "/usr/bin/scp"}
+        where = {
+            "EXEC": find_exec(),
+            "HOME": self.net.private / home,
+            "SERVER": SERVER,
+            "SCP": self.net.private / "scp",
+        }
         roles = {f"START_{role}": starts.get(role, 0) for role in ("SERVER", "SCHED", "COMM", "MOM")}
         port = {"DATA_SERVICE_PORT": DATA_PORT + self.net.slot, "CORE_LIMIT": "unlimited"}
         path = self.net.private / name
@@ -131,6 +141,11 @@ class PbsBed(MadeBed):
         return path
 
     def _configure(self) -> None:
+        self.sent.mkdir(mode=0o1777)
+        self.sent.chmod(0o1777)
+        scp = self.net.private / "scp"  # the last of its words are a file and where it is to go
+        scp.write_text(f'#!/bin/bash\nexec cp "${{@: -2:1}}" {self.sent}/"$(basename "${{@: -1:1}}")"\n')
+        scp.chmod(0o755)
         conf = self._conf("server.conf", "server", SERVER=1, SCHED=1, COMM=1)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("PBS_")}
         path = f"{find_exec()}/bin:{kept.get('PATH', '')}:/usr/sbin:/sbin"  # before what shadows it (Torque wrappers)
@@ -144,7 +159,7 @@ class PbsBed(MadeBed):
             for name, mode in MOM_FOLDERS.items():
                 (home / name).mkdir(parents=True)
                 (home / name).chmod(mode)
-            (home / "mom_priv" / "config").write_text(MOM_CONFIG)
+            (home / "mom_priv" / "config").write_text(MOM_CONFIG + (SHARED if self.shared else ""))
             (home / "pbs_environment").write_text(f"PATH=/bin:/usr/bin\nPBS_CONF_FILE={conf}\n")
 
     def _daemon(self, node: str, argv: Sequence[str], conf: Path) -> None:

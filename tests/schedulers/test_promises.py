@@ -423,6 +423,32 @@ def test_a_job_may_run_twice_where_that_was_asked_for(desk: Desk) -> None:
     nothing_left(desk)
 
 
+CHAINED = """
+    import os, sys, time
+    import hpc
+    hpc.init()
+    context = hpc.get_runtime_context()
+    done = hpc.saved_state("done", [])
+    print("link", os.environ["HPC_CHAIN_LINK"], "has", done, flush=True)
+    while len(done) < 2 and not context.draining():
+        time.sleep(0.1)
+    if len(done) < 2:
+        hpc.save_state("done", [*done, os.environ["HPC_CHAIN_LINK"]])
+        sys.exit(75)
+    print("result", done)
+"""
+
+
+def test_a_chain_of_jobs_goes_on_until_the_script_has_ended(desk: Desk) -> None:
+    desk.script("chained.py", CHAINED)
+    limit_s = max(30, desk.bed.shortest_s)
+    options = [f"-t{limit_s}s", "--chain=4", f"--drain={limit_s - 3}s"]
+    done = desk.launch("-N1", *options, "chained.py", timeout_s=180)
+    assert done.returncode == 0 and "result ['1', '2']" in done.stdout, done.stdout + done.stderr
+    assert re.findall(r"link (\d)", done.stdout) == ["1", "2", "3"]
+    nothing_left(desk)
+
+
 # ---------------------------------------------------------------- sudden deaths
 
 

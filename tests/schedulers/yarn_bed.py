@@ -139,10 +139,8 @@ class YarnBed(MadeBed):
     lacks: ClassVar[Mapping[str, str]] = {
         "order": "YARN gives a job its nodes in any order",
         "own script": "what runs in the containers is our own",
-        "signal": "YARN cannot send SIGINT",
         "ordinary user": "without Kerberos YARN runs all containers as its own user",
         "requeue": "a job of YARN's does not go back into the queue",
-        "look": "YARN runs nothing more in a job that is there",
         **({} if os.environ.get("HPC_TEST_SLOW") else SLOW),
     }
 

@@ -42,6 +42,7 @@ class FakeScheduler:
     reads_env: ClassVar[str] = "FSUB_"
     script_name: ClassVar[str] = "job.fake"
     node_ranges: ClassVar[bool] = True
+    numbers_env: ClassVar[str] = ""
     column: ClassVar[Mapping[str, str]] = {"nodes": "-n", "time": "-t", "job_name": "-N", "output": "-o"}
     strip: ClassVar[StepVariables] = StepVariables(
         prefixes=("FAKE_STEP_",), names=("FAKE_RANK",), kept=("FAKE_STEP_GPUS",)
@@ -84,11 +85,14 @@ class FakeScheduler:
 
     # -------------------------------------------------------------- before there is a job
 
+    def carries(self) -> bool:
+        return False
+
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         asked = [f"{flag} {getattr(request, name)}" for name, flag in self.column.items() if getattr(request, name)]
         return "\n".join([*(f"#FAKE {line}" for line in asked), f"cd {cwd}", *setup, " ".join(command)]) + "\n"
 
-    def submission(self, script: str, request: Request, *, estimate: bool = False) -> list[str]:
+    def submission(self, script: str, request: Request, *, estimate: bool = False, brought: bool = False) -> list[str]:
         return [self.submits_with, *(["--when"] if estimate else []), *request.submit_arg, script]
 
     def step(self, nodes: Sequence[str], *, whole: bool = True, step_args: Sequence[str] = ()) -> list[str]:
@@ -141,11 +145,11 @@ class FakeScheduler:
     def requeue(self, job_id: str) -> Reply:
         return Reply(True)
 
-    def signal(self, job_id: str, name: str) -> Reply:
+    def signal(self, job_id: str, name: str, folder: str) -> Reply:
         self.signals.append((job_id, name))
         return Reply(not self.deaf, why="fsig: no such signal" if self.deaf else "")
 
-    def run_in(self, job_id: str, host: str, argv: Sequence[str]) -> Command:
+    def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         words = ["/bin/sh", "-c", 'echo "$@"; exit 3', self.starts_with, job_id, host, *argv]
         return Command(tuple(words), dict(os.environ))
 

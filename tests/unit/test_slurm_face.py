@@ -81,7 +81,7 @@ def test_many_jobs_by_one_question(says: Says) -> None:
 
 def test_orders(says: Says) -> None:
     says("scancel", "")
-    assert Slurm().cancel("12") == Reply(True) and Slurm().signal("12", "INT") == Reply(True)
+    assert Slurm().cancel("12") == Reply(True) and Slurm().signal("12", "INT", "") == Reply(True)
     assert Path("asked").read_text() == "scancel 12\nscancel --batch --signal=INT 12\n"
     says("scancel", "echo 'scancel: error: Invalid job id 12' >&2; exit 1")
     assert Slurm().cancel("12") == Reply(False, unknown=True, why="scancel: error: Invalid job id 12")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -151,6 +152,75 @@ def test_containers_that_cannot_be_kept_apart_are_refused_but_for_one(cluster: C
     assert submit(Request()) == "application_1_0001"
 
 
+SECURE = (
+    "<configuration><property><name>hadoop.security.authentication</name><value>kerberos</value></property>"
+    "</configuration>"
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        ("echo 'klist: No credentials cache found (filename: /tmp/krb5cc_0)' >&2", "there is no Kerberos ticket"),
+        ("echo '01/01/26 08:00:00  >>>Expired<<<  krbtgt/A@A'", "your Kerberos ticket has run out"),
+    ],
+)
+def test_without_a_good_ticket_nothing_is_submitted(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, says: str, words: str
+) -> None:
+    (cluster.folder / "etc/hadoop/core-site.xml").write_text(SECURE)
+    klist = cluster.folder / "bin" / "klist"
+    klist.write_text(f'#!/bin/sh\n[ "$1" = -s ] || {{ {says}; }}\nexit 1\n')
+    klist.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{klist.parent}:{os.environ['PATH']}")
+    with pytest.raises(Refused) as no:
+        submit()
+    found = no.value.diagnosis
+    assert (found.code, found.hint) == ("ACCOUNT", "kinit") and words in found.what and found.why
+    assert cluster.asked() == [] and cluster.heard == []
+    klist.write_text("#!/bin/sh\nexit 0\n")
+    cluster.client("echo 'Submitted application application_1_0001'")
+    assert submit() == "application_1_0001"
+
+
+def test_a_label_that_no_node_has_is_refused_with_those_there_are(cluster: Cluster) -> None:
+    rows = [
+        {"availMemoryMB": 4096, "availableVirtualCores": 4, "nodeLabels": [label]} for label in ("fast", "fast", "")
+    ]
+    cluster.answers["/ws/v1/cluster/nodes"] = (200, {"nodes": {"node": rows}})
+    cluster.client("echo 'Submitted application application_1_0001'")
+    with pytest.raises(Refused) as no:
+        submit(Request(constraint="fats"))
+    assert no.value.diagnosis.fix == {"--constraint": "fast"} and "there are: fast" in no.value.diagnosis.valid
+    with pytest.raises(Refused) as no:
+        submit(Request(nodes=(3, 3), constraint="fast"))
+    assert no.value.diagnosis.code == "TOO-MANY-NODES"
+    assert submit(Request(nodes=(2, 2), constraint="fast")) == "application_1_0001"
+    assert "-node_label_expression fast" in cluster.asked()[-1]
+
+
+def test_gpus_are_asked_for_as_the_resource_that_yarn_calls_so(cluster: Cluster) -> None:
+    infos = {"resourceInformations": {"resourceInformation": [{"name": "yarn.io/gpu", "value": 2}]}}
+    row = {"availMemoryMB": 4096, "availableVirtualCores": 4, "availableResource": infos}
+    cluster.answers["/ws/v1/cluster/nodes"] = (200, {"nodes": {"node": [row, row]}})
+    cluster.client("echo 'Submitted application application_1_0001'")
+    with pytest.raises(Refused) as no:
+        submit(Request(gpus_per_node="3"))
+    assert no.value.diagnosis.code == "TOO-MANY-GPUS" and no.value.diagnosis.fix == {"--gpus-per-node": "2"}
+    assert submit(Request(nodes=(2, 2), gpus_per_node="2")) == "application_1_0001"
+    assert "yarn.io/gpu=2" in cluster.asked()[-1]
+
+
+def test_a_script_that_is_brought_to_the_nodes_is_written_for_this_user_alone(cluster: Cluster, tmp_path: Path) -> None:
+    yarn, request = Yarn(), Request()
+    cluster.client("cat $HADOOP_CONF_DIR/core-site.xml > $0.conf; echo 'Submitted application application_1_0001'")
+    command = yarn.submission(str(tmp_path / ".brings.sh"), request, brought=True)
+    assert command[-2:] == ["-localize_files", str(tmp_path / ".brings.sh")] and "'.brings.sh'" in command
+    assert yarn.submit(command, request) == "application_1_0001"
+    conf = cluster.folder / "bin" / "yarn.conf"
+    assert "fs.permissions.umask-mode</name><value>077" in conf.read_text() and "core-site.xml" in conf.read_text()
+
+
 def test_the_clients_refusal_is_explained(cluster: Cluster) -> None:
     cluster.client("echo 'INFO a' >&2; echo 'x.AccessControlException: User u does not have permission' >&2; exit 1")
     with pytest.raises(Refused) as no:
@@ -239,7 +309,7 @@ def test_a_job_that_runs_is_asked_to_end_and_killed_a_minute_later(cluster: Clus
     (limit, when), *signals = cluster.orders()
     assert limit.endswith("/timeout") and "LIFETIME" in when
     assert [path for path, _ in signals] == [f"/containers/{name}/signal/GRACEFUL_SHUTDOWN" for name in names[1:]]
-    reply = Yarn().signal(str(APP["id"]), "INT")
+    reply = Yarn().signal(str(APP["id"]), "INT", "/nowhere")
     assert not reply.ok and "YARN cannot send SIGINT" in reply.why
 
 

@@ -1,0 +1,140 @@
+"""The face of a group, whatever its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from hpc.collective.errors import CollectiveError
+from hpc.collective.ops import ReduceOp, reduction
+from hpc.collective.shm.group import ShmGroup
+from hpc.collective.shm.ranks import as_bytes
+from hpc.collective.tensors import Flat, flatten
+
+
+class Group(Protocol):
+    """One rank's part of a group. Tensors are checked before: each is one, and lists have one for each rank.
+
+    Operations work in place and return when this rank's part is done."""
+
+    rank: int
+    world_size: int
+    backend: str
+
+    def allreduce(self, tensor: Any, op: ReduceOp) -> None: ...
+    def reduce(self, tensor: Any, root: int, op: ReduceOp) -> None: ...
+    def broadcast(self, tensor: Any, root: int) -> None: ...
+    def allgather(self, outputs: Sequence[Any], tensor: Any) -> None: ...
+    def reducescatter(self, tensor: Any, inputs: Sequence[Any], op: ReduceOp) -> None: ...
+    def alltoall(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> None: ...
+    def gather(self, outputs: Sequence[Any] | None, tensor: Any, root: int) -> None: ...
+    def scatter(self, tensor: Any, inputs: Sequence[Any] | None, root: int) -> None: ...
+    def send(self, tensor: Any, to: int) -> None: ...
+    def recv(self, tensor: Any, source: int) -> None: ...
+    def barrier(self) -> None: ...
+    def destroy(self) -> None:
+        """Leave the group, and give back what it has."""
+        ...
+
+
+def _same_sizes(flats: Sequence[Flat], size: int) -> None:
+    for flat in flats:
+        if flat.array.nbytes != size:
+            raise ValueError(
+                f"a tensor has {flat.array.nbytes} bytes where {size} are needed: all must be equally large"
+            )
+
+
+class ShmTensors:
+    """The backend "shm" for tensors."""
+
+    backend = "SHM"
+
+    def __init__(self, group: ShmGroup) -> None:
+        self._group, self._ranks = group, group.ranks
+        self.rank, self.world_size = group.rank, group.size
+
+    def _do(self, name: str, call: Callable[..., None], *args: Any) -> None:
+        ended = self._group.ended()
+        if ended is not None:
+            raise CollectiveError(ended)
+        try:
+            call(*args)
+        except BaseException as error:
+            self._group.broken(error, name)
+            raise
+
+    def allreduce(self, tensor: Any, op: ReduceOp) -> None:
+        flat = flatten(tensor, True)
+        self._do("allreduce", self._ranks.allreduce, flat.array, reduction(flat.dtype, op))
+        if flat.put_back:
+            flat.put_back()
+
+    def reduce(self, tensor: Any, root: int, op: ReduceOp) -> None:
+        flat = flatten(tensor, self.rank == root)
+        self._do("reduce", self._ranks.reduce, flat.array, reduction(flat.dtype, op), root)
+        if flat.put_back:
+            flat.put_back()
+
+    def broadcast(self, tensor: Any, root: int) -> None:
+        flat = flatten(tensor, self.rank != root)
+        self._do("broadcast", self._ranks.broadcast, as_bytes(flat.array), root)
+        if flat.put_back:
+            flat.put_back()
+
+    def allgather(self, outputs: Sequence[Any], tensor: Any) -> None:
+        flat, into = flatten(tensor, False), [flatten(out, True) for out in outputs]
+        _same_sizes(into, flat.array.nbytes)
+        self._do("allgather", self._ranks.allgather, [as_bytes(i.array) for i in into], as_bytes(flat.array))
+        _put_back(into)
+
+    def reducescatter(self, tensor: Any, inputs: Sequence[Any], op: ReduceOp) -> None:
+        flat, parts = flatten(tensor, True), [flatten(part, False) for part in inputs]
+        _same_sizes(parts, flat.array.nbytes)
+        how = reduction(flat.dtype, op)
+        self._do("reducescatter", self._ranks.reducescatter, flat.array, [p.array for p in parts], how)
+        _put_back([flat])
+
+    def alltoall(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
+        into, parts = [flatten(out, True) for out in outputs], [flatten(part, False) for part in inputs]
+        _same_sizes([*into, *parts], parts[0].array.nbytes)
+        outs, ins = [as_bytes(i.array) for i in into], [as_bytes(p.array) for p in parts]
+        self._do("alltoall", self._ranks.alltoall, outs, ins)
+        _put_back(into)
+
+    def gather(self, outputs: Sequence[Any] | None, tensor: Any, root: int) -> None:
+        flat = flatten(tensor, False)
+        into = [flatten(out, True) for out in outputs or ()]
+        _same_sizes(into, flat.array.nbytes)
+        outs = None if outputs is None else [as_bytes(i.array) for i in into]
+        self._do("gather", self._ranks.gather, outs, as_bytes(flat.array), root)
+        _put_back(into)
+
+    def scatter(self, tensor: Any, inputs: Sequence[Any] | None, root: int) -> None:
+        flat = flatten(tensor, True)
+        parts = [flatten(part, False) for part in inputs or ()]
+        _same_sizes(parts, flat.array.nbytes)
+        ins = None if inputs is None else [as_bytes(p.array) for p in parts]
+        self._do("scatter", self._ranks.scatter, as_bytes(flat.array), ins, root)
+        _put_back([flat])
+
+    def send(self, tensor: Any, to: int) -> None:
+        flat = flatten(tensor, False)
+        self._do("send", self._ranks.send, as_bytes(flat.array), to, flat.dtype)
+
+    def recv(self, tensor: Any, source: int) -> None:
+        flat = flatten(tensor, True)
+        self._do("recv", self._ranks.receive, as_bytes(flat.array), source, flat.dtype)
+        _put_back([flat])
+
+    def barrier(self) -> None:
+        self._do("barrier", self._ranks.barrier)
+
+    def destroy(self) -> None:
+        self._group.close()
+
+
+def _put_back(flats: Sequence[Flat]) -> None:
+    for flat in flats:
+        if flat.put_back:
+            flat.put_back()

@@ -1,0 +1,334 @@
+"""Connections between ranks of different nodes: plain TCP on the interface of the session, opened when first needed.
+
+Of two ranks the one with the lower number connects. Both prove that they know the key of the group before a byte of the
+other is used. A message is a header, the word of its operation and its length, and bytes. What goes to a rank in one
+operation and what comes from it travel at the same time, so that no two ranks wait for each other to read. Messages of
+`send` have connections of their own: they may overtake collectives.
+
+Rejected: channels of the session. They go through two raylets, and a gradient would be copied and encrypted four times.
+Like those of gloo and NCCL these connections are not encrypted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hpc.collective.errors import CollectiveError, CollectiveTimeoutError
+from hpc.collective.ops import describe
+
+COLLECTIVE, MESSAGE = 0, 1
+_MAGIC = b"hpc-coll"
+_HELLO = struct.Struct("<8sIB16s")
+_HEADER = struct.Struct("<QQ")
+#: The word of a message that says why the group has ended.
+_END = (1 << 64) - 1
+_PROOF = 32
+_TEXT_MOST = 2048
+#: Looks before a wait for the network sleeps. The longest sleep, after which it looks at the group.
+_LOOKS, _SLEEP_MS = 20, 5
+_CALL_S = 10.0
+
+
+class Transfer(NamedTuple):
+    """Bytes that go to a rank, or come from it."""
+
+    rank: int
+    data: np.ndarray
+
+
+class _Outgoing:
+    """A message on its way out."""
+
+    def __init__(self, sock: socket.socket, rank: int, word: int, data: np.ndarray) -> None:
+        self.sock, self.rank = sock, rank
+        self.left = [memoryview(_HEADER.pack(word, data.nbytes)), memoryview(data)]
+
+    def go_on(self) -> bool:
+        """Send what fits now. True when all is sent."""
+        while self.left:
+            try:
+                sent = self.sock.sendmsg(self.left)
+            except BlockingIOError:
+                return False
+            while self.left and sent >= len(self.left[0]):
+                sent -= len(self.left.pop(0))
+            if sent:
+                self.left[0] = self.left[0][sent:]
+        return True
+
+
+class _Incoming:
+    """A message on its way in."""
+
+    def __init__(self, sock: socket.socket, rank: int, word: int, data: np.ndarray) -> None:
+        self.sock, self.rank, self.word = sock, rank, word
+        self.nbytes = data.nbytes
+        self.header = bytearray(_HEADER.size)
+        self.left = memoryview(self.header)
+        self.data = memoryview(data)
+        self.in_header = True
+
+    def go_on(self) -> bool:
+        """Read what is there. True when all has come.
+
+        Raises EOFError at the end of the connection, _Told for a message that ends the group, _Differs for another
+        operation."""
+        while True:
+            if not len(self.left):
+                if not self.in_header:
+                    return True
+                self._begin()
+                continue
+            try:
+                n = self.sock.recv_into(self.left)
+            except BlockingIOError:
+                return False
+            if not n:
+                raise EOFError
+            self.left = self.left[n:]
+
+    def _begin(self) -> None:
+        word, nbytes = _HEADER.unpack(self.header)
+        if word == _END:
+            raise _Told(nbytes)
+        if word != self.word or nbytes != self.nbytes:
+            raise _Differs(word)
+        self.in_header, self.left = False, self.data
+
+
+class _Told(Exception):
+    """The other rank says that the group has ended: so many bytes of text follow."""
+
+
+class _Differs(Exception):
+    """The other rank does another operation."""
+
+
+class Wires:
+    """The connections of one rank. ``addresses`` and ``names``: of all ranks of the group. ``check`` raises when the
+    group has ended on this node, ``end`` ends it there with a reason."""
+
+    def __init__(
+        self,
+        rank: int,
+        listener: socket.socket,
+        key: bytes,
+        addresses: Sequence[tuple[str, int]],
+        names: Sequence[str],
+        timeout_s: float,
+        check: Callable[[], None],
+        end: Callable[[str], str],
+    ) -> None:
+        self.rank, self.names = rank, names
+        self._listener, self._key, self._addresses = listener, key, addresses
+        self._timeout_s, self._check, self._end = timeout_s, check, end
+        self._socks: dict[tuple[int, int], socket.socket] = {}
+        self._in_the_middle: set[socket.socket] = set()
+
+    def exchange(
+        self, word: int, sends: Sequence[Transfer], receives: Sequence[Transfer], kind: int = COLLECTIVE
+    ) -> None:
+        """Send and receive at the same time. Returns when all is done.
+
+        Raises CollectiveError if a rank does something else, has died or left, CollectiveTimeoutError after the time
+        limit."""
+        outgoing = [_Outgoing(self._to(t.rank, kind, word), t.rank, word, t.data) for t in sends]
+        incoming = [_Incoming(self._to(t.rank, kind, word), t.rank, word, t.data) for t in receives]
+        began = time.monotonic()
+        looks = 0
+        while outgoing or incoming:
+            moved = self._move(outgoing, incoming, word)
+            if moved:
+                looks = 0
+                continue
+            looks += 1
+            if looks < _LOOKS:
+                os.sched_yield()
+                continue
+            self._sleep(outgoing, incoming)
+            self._check()
+            if time.monotonic() - began > self._timeout_s:
+                late = [item.rank for item in (*incoming, *outgoing)]
+                raise self._late(late[0], word)
+
+    def _move(self, outgoing: list[_Outgoing], incoming: list[_Incoming], word: int) -> bool:
+        """Go on with all that can. Whether anything was finished; what is finished leaves its list."""
+        before = len(outgoing) + len(incoming)
+        for out in list(outgoing):
+            try:
+                if out.go_on():
+                    outgoing.remove(out)
+                    self._in_the_middle.discard(out.sock)
+                else:
+                    self._in_the_middle.add(out.sock)
+            except OSError:
+                # What it said last, perhaps why, is read as long as something of it is awaited.
+                if not any(item.rank == out.rank for item in incoming):
+                    raise self._gone(out.rank) from None
+                outgoing.remove(out)
+        for item in list(incoming):
+            try:
+                if item.go_on():
+                    incoming.remove(item)
+            except (EOFError, OSError):
+                raise self._gone(item.rank) from None
+            except _Told as told:
+                raise CollectiveError(
+                    self._end(self._text(item.sock, told.args[0]) or self._gone_text(item.rank))
+                ) from None
+            except _Differs as other:
+                raise self._differs(item.rank, word, other.args[0]) from None
+        return len(outgoing) + len(incoming) < before
+
+    def _sleep(self, outgoing: Sequence[_Outgoing], incoming: Sequence[_Incoming]) -> None:
+        poll = select.poll()
+        events: dict[int, int] = {}
+        for out in outgoing:
+            events[out.sock.fileno()] = select.POLLOUT
+        for item in incoming:
+            events[item.sock.fileno()] = events.get(item.sock.fileno(), 0) | select.POLLIN
+        for fd, event in events.items():
+            poll.register(fd, event)
+        poll.poll(_SLEEP_MS)
+
+    # ------------------------------------------------------------ connecting
+
+    def _to(self, rank: int, kind: int, word: int) -> socket.socket:
+        """The connection to a rank. The first use makes it."""
+        sock = self._socks.get((rank, kind))
+        if sock is not None:
+            return sock
+        until = time.monotonic() + self._timeout_s
+        if rank > self.rank:
+            sock = self._socks[rank, kind] = self._call(rank, kind)
+            return sock
+        while (rank, kind) not in self._socks:
+            if select.select([self._listener], [], [], _SLEEP_MS / 1000)[0]:
+                self._answer()
+            self._check()
+            if time.monotonic() > until:
+                raise self._late(rank, word)
+        return self._socks[rank, kind]
+
+    def _call(self, rank: int, kind: int) -> socket.socket:
+        try:
+            sock = socket.create_connection(self._addresses[rank], timeout=_CALL_S)
+        except OSError as error:
+            host, port = self._addresses[rank]
+            raise CollectiveError(
+                self._end(f"{self.names[self.rank]} cannot connect to {self.names[rank]} at {host}:{port}: {error}")
+            ) from None
+        try:
+            nonce = os.urandom(16)
+            sock.sendall(_HELLO.pack(_MAGIC, self.rank, kind, nonce))
+            answer = _read(sock, 16 + _PROOF)
+            theirs, proof = answer[:16], answer[16:]
+            if not hmac.compare_digest(proof, self._prove(b"answer", rank, nonce)):
+                raise OSError("its answer shows that it does not know the key of the group")
+            sock.sendall(self._prove(b"call", self.rank, theirs))
+        except OSError as error:
+            sock.close()
+            raise CollectiveError(
+                self._end(f"{self.names[self.rank]} got no connection to {self.names[rank]}: {error}")
+            ) from None
+        return _ready(sock)
+
+    def _answer(self) -> None:
+        """Take one caller. One that is no rank of the group is dropped."""
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        try:
+            sock.settimeout(_CALL_S)
+            magic, rank, kind, nonce = _HELLO.unpack(_read(sock, _HELLO.size))
+            if magic != _MAGIC or not rank < self.rank or kind not in (COLLECTIVE, MESSAGE):
+                raise OSError("not a rank of this group")
+            mine = os.urandom(16)
+            sock.sendall(mine + self._prove(b"answer", self.rank, nonce))
+            if not hmac.compare_digest(_read(sock, _PROOF), self._prove(b"call", rank, mine)):
+                raise OSError("it does not know the key")
+        except OSError:
+            sock.close()
+            return
+        self._socks[rank, kind] = _ready(sock)
+
+    def _prove(self, role: bytes, rank: int, nonce: bytes) -> bytes:
+        return hmac.new(self._key, role + struct.pack("<I", rank) + nonce, hashlib.sha256).digest()
+
+    # ------------------------------------------------------------ ends
+
+    def _text(self, sock: socket.socket, nbytes: int) -> str:
+        try:
+            sock.settimeout(1.0)
+            return _read(sock, min(nbytes, _TEXT_MOST)).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _gone_text(self, rank: int) -> str:
+        return f"{self.names[rank]} has died or left"
+
+    def _gone(self, rank: int) -> CollectiveError:
+        self._check()
+        return CollectiveError(self._end(self._gone_text(rank)))
+
+    def _differs(self, rank: int, mine: int, other: int) -> CollectiveError:
+        text = f"{self.names[self.rank]} calls {describe(mine)}, {self.names[rank]} {describe(other)}"
+        return CollectiveError(self._end(f"the ranks do not do the same: {text}"))
+
+    def _late(self, rank: int, word: int) -> CollectiveTimeoutError:
+        text = f"{self.names[rank]} did not come to {describe(word)} within {self._timeout_s:g} s"
+        return CollectiveTimeoutError(self._end(text))
+
+    def close(self, reason: str | None = None) -> None:
+        """Close all connections. The other ends are told the reason, where there is one."""
+        text = (reason or "").encode()[:_TEXT_MOST]
+        for sock in self._socks.values():
+            if text and sock not in self._in_the_middle:
+                try:
+                    sock.send(_HEADER.pack(_END, len(text)) + text, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                except OSError:
+                    pass
+            sock.close()
+        self._socks.clear()
+        self._listener.close()
+
+
+def _read(sock: socket.socket, nbytes: int) -> bytes:
+    data = b""
+    while len(data) < nbytes:
+        part = sock.recv(nbytes - len(data))
+        if not part:
+            raise OSError("the connection ended")
+        data += part
+    return data
+
+
+def _ready(sock: socket.socket) -> socket.socket:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setblocking(False)
+    return sock
+
+
+def listen(address: str) -> socket.socket:
+    """A listener on this address, at a free port."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.bind((address, 0))
+        sock.listen(128)
+        sock.setblocking(False)
+        return sock
+    except BaseException:
+        sock.close()
+        raise

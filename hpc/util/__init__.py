@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         accelerators,
         actor_pool,
         client,
+        collective,
         debug,
         joblib,
         metrics,
@@ -57,7 +58,7 @@ _HOME = {
     "register_serializer": "hpc.util.serialization",
 }
 _MODULES = (
-    "accelerators", "actor_pool", "client", "debug", "joblib", "metrics", "multiprocessing", "queue",
+    "accelerators", "actor_pool", "client", "collective", "debug", "joblib", "metrics", "multiprocessing", "queue",
     "scheduling_strategies", "state",
 )  # fmt: skip
 
@@ -84,6 +85,7 @@ __all__ = [
     "actor_pool",
     "as_completed",
     "client",
+    "collective",
     "connect",
     "debug",
     "deregister_serializer",

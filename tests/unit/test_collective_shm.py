@@ -281,3 +281,16 @@ def test_a_word_says_what_a_rank_does() -> None:
     assert word < 1 << 64
     assert describe(word) == f"reduce of {1 << 35} bytes of bfloat16 by MIN with rank 65535"
     assert describe(what("barrier", 0)) == "barrier"
+
+
+def dies_before_it_is_met(group: ShmGroup) -> None:
+    if group.rank == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    ShmTensors(group).barrier()
+
+
+def test_a_rank_of_another_node_that_died_before_it_had_called_is_noticed() -> None:
+    found = run((1, 1, 1), dies_before_it_is_met)
+    assert found.pop(0) is None
+    for name, text in found:
+        assert name == "CollectiveError" and "rank 0 (" in text and "has died or left" in text

@@ -37,6 +37,10 @@ _TEXT_MOST = 2048
 #: Looks before a wait for the network sleeps. The longest sleep, after which it looks at the group.
 _LOOKS, _SLEEP_MS = 20, 5
 _CALL_S = 10.0
+#: How often a rank that is to call is looked for, and how many times its node may stay silent.
+_PROBE_S, _SILENT = 1.0, 5
+#: A node that is silent for about 10 s while its bytes are awaited is gone: seconds, seconds, number of probes.
+_KEEP_ALIVE = (5, 2, 3)
 
 
 class Transfer(NamedTuple):
@@ -210,19 +214,39 @@ class Wires:
             return sock
         until = time.monotonic() + self._timeout_s
         if rank > self.rank:
-            sock = self._socks[rank, kind] = self._call(rank, kind)
+            sock = self._socks[rank, kind] = self._call(rank, kind, word)
             return sock
+        probed, silent = time.monotonic(), 0
         while (rank, kind) not in self._socks:
-            if select.select([self._listener], [], [], _SLEEP_MS / 1000)[0]:
+            if _readable(self._listener, _SLEEP_MS):
                 self._answer()
+                continue
             self._check()
-            if time.monotonic() > until:
+            now = time.monotonic()
+            if now > until:
                 raise self._late(rank, word)
+            if now - probed > _PROBE_S:
+                silent = self._probe(rank, silent)
+                probed = time.monotonic()
         return self._socks[rank, kind]
 
-    def _call(self, rank: int, kind: int) -> socket.socket:
+    def _probe(self, rank: int, silent: int) -> int:
+        """Whether a rank that has yet to call is there. Returns how often in a row its node did not answer."""
+        try:
+            socket.create_connection(self._addresses[rank], timeout=_PROBE_S).close()
+        except ConnectionRefusedError:
+            raise self._gone(rank) from None
+        except OSError:
+            if silent + 1 >= _SILENT:
+                raise self._gone(rank) from None
+            return silent + 1
+        return 0
+
+    def _call(self, rank: int, kind: int, word: int) -> socket.socket:
         try:
             sock = socket.create_connection(self._addresses[rank], timeout=_CALL_S)
+        except ConnectionRefusedError:
+            raise self._gone(rank) from None
         except OSError as error:
             host, port = self._addresses[rank]
             raise CollectiveError(
@@ -231,17 +255,26 @@ class Wires:
         try:
             nonce = os.urandom(16)
             sock.sendall(_HELLO.pack(_MAGIC, self.rank, kind, nonce))
+            self._await_answer(sock, rank, word)
             answer = _read(sock, 16 + _PROOF)
             theirs, proof = answer[:16], answer[16:]
             if not hmac.compare_digest(proof, self._prove(b"answer", rank, nonce)):
-                raise OSError("its answer shows that it does not know the key of the group")
+                raise CollectiveError(self._end(f"what answers for {self.names[rank]} does not know the group's key"))
             sock.sendall(self._prove(b"call", self.rank, theirs))
-        except OSError as error:
+        except BaseException as error:
             sock.close()
-            raise CollectiveError(
-                self._end(f"{self.names[self.rank]} got no connection to {self.names[rank]}: {error}")
-            ) from None
+            if isinstance(error, OSError):
+                raise self._gone(rank) from None
+            raise
         return _ready(sock)
+
+    def _await_answer(self, sock: socket.socket, rank: int, word: int) -> None:
+        """A rank answers when it comes to its own part of the operation."""
+        until = time.monotonic() + self._timeout_s
+        while not _readable(sock, _SLEEP_MS):
+            self._check()
+            if time.monotonic() > until:
+                raise self._late(rank, word)
 
     def _answer(self) -> None:
         """Take one caller. One that is no rank of the group is dropped."""
@@ -314,8 +347,17 @@ def _read(sock: socket.socket, nbytes: int) -> bytes:
     return data
 
 
+def _readable(sock: socket.socket, milliseconds: int) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(milliseconds))
+
+
 def _ready(sock: socket.socket) -> socket.socket:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in zip((socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), _KEEP_ALIVE):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
     sock.setblocking(False)
     return sock
 

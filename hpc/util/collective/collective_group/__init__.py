@@ -1,0 +1,1 @@
+"""The base of backends of one's own, where Ray has it."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench import machine, slurm, spaces
 from bench.children import PROBES, Children, MeasureError, hpc_launch
+from bench.collective import collective
 from bench.metrics import (
     DERIVED,
     FROM_EXEC,
@@ -52,7 +53,7 @@ STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take lon
 NET_S = 400.0
 NODES = 4
 
-ALL_PARTS = {**PARTS, "startup": startup}
+ALL_PARTS = {**PARTS, "startup": startup, "collective": collective}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ MODULES = {
     "actor": "`exit_actor`, and the classes behind `remote` and `method`",
     "cloudpickle": "the library of that name",
     "cluster_utils": "`Cluster`: several nodes on one machine, for tests",
+    "collective": "allreduce and other operations of actors and tasks, see [collectives.md](collectives.md)",
     "cross_language": "names for functions of Java and C++, and what to do instead",
     "exceptions": "the exceptions above",
     "internal": "`free(refs)`: give up values by hand",

@@ -141,7 +141,6 @@ CLIENT = ("ray.ClientBuilder.connect", "ray.ClientBuilder.env", "ray.ClientBuild
 #: Names that do not exist, and why. One of a module or class holds for what is in it.
 NO: dict[str, str] = {
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
-    "ray.util.collective": "not yet (see roadmap.md)",
     "ray.util.debugpy": "`hpc stack` shows where processes are; attach a debugger by process id",
     "ray.util.tpu": "reserves slices of rented TPU pods; nodes here are those of the batch job",
     "ray.dag": "task graphs are not supported",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         actor,
         cloudpickle,
         cluster_utils,
+        collective,
         cross_language,
         exceptions,
         internal,
@@ -113,8 +114,8 @@ _HOME = {
 }
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
-    "actor", "cloudpickle", "cluster_utils", "cross_language", "exceptions", "internal", "job_config", "job_submission",
-    "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train", "util",
+    "actor", "cloudpickle", "cluster_utils", "collective", "cross_language", "exceptions", "internal", "job_config",
+    "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train", "util",
 )  # fmt: skip
 
 
@@ -162,6 +163,7 @@ __all__ = [
     "cloudpickle",
     "cluster_resources",
     "cluster_utils",
+    "collective",
     "cross_language",
     "exceptions",
     "get",

@@ -55,7 +55,7 @@ def create_collective_group(
     """Declare these actors to be a group, from the driver. Each joins at its first operation.
 
     Raises RuntimeError if a group of this name is declared, for ranks that are no permutation of all, and for a backend
-    that is not known."""
+    that is none."""
     if len(ranks) != len(actors):
         raise RuntimeError(
             f"Each actor should correspond to one rank. Got '{len(ranks)}' ranks but '{len(actors)}' actors"
@@ -117,7 +117,7 @@ def allreduce(
 
     Like every operation here: it returns None when this rank's part is done; with ``async_op=True`` a `Work` at once.
     Raises CollectiveError if a rank has died, has left or calls something else, CollectiveTimeoutError if one does not
-    come in time; RuntimeError for what is no tensor; ValueError for tensors that the backend cannot take."""
+    come in time. Raises RuntimeError for what is no tensor, ValueError for tensors that the backend cannot take."""
     check_tensor(tensor)
     member = membership.find(group_name) or membership.get(group_name)
     return _do(member, lambda: member.group.allreduce(tensor, _op(op)), async_op)

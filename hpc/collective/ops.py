@@ -123,19 +123,20 @@ def _bfloat16(op: ReduceOp) -> Combine:
     """numpy has no bfloat16: torch combines what numpy holds as 16-bit words."""
     import torch
 
-    combine = {
+    combine: dict[ReduceOp, Any] = {
         ReduceOp.SUM: torch.add,
         ReduceOp.PRODUCT: torch.mul,
         ReduceOp.MIN: torch.minimum,
         ReduceOp.MAX: torch.maximum,
         ReduceOp.AVERAGE: torch.add,
-    }[op]
+    }
+    function = combine[op]
 
     def tensor(words: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(words.view(np.int16)).view(torch.bfloat16)
 
     def call(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-        combine(tensor(a), tensor(b), out=tensor(out))
+        function(tensor(a), tensor(b), out=tensor(out))
 
     return call
 

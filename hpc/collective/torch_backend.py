@@ -2,8 +2,8 @@
 
 After ``import hpc.collective.torch_backend`` there is ``torch.distributed.init_process_group("hpc")``, for tensors of
 the CPU. It needs no session of ours: ranks meet through torch's own store, whoever has started them.
-DistributedDataParallel and FSDP work on it. Operations are done in the order of the calls by a thread of the group, so
-that the backward pass goes on while gradients are reduced.
+DistributedDataParallel and FSDP work on it. A thread of the group does the operations in the order of the calls: the
+backward pass goes on while gradients are reduced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-import torch.distributed as dist
+import torch.distributed
 from torch.futures import Future
 
 from hpc.collective.group import ShmTensors
@@ -24,6 +24,8 @@ from hpc.collective.ops import ReduceOp
 from hpc.collective.shm.group import ShmGroup
 from hpc.collective.work import Turns
 
+#: Its names, and the signatures of its methods, change from version to version.
+dist: Any = torch.distributed
 NAME = "hpc"
 _OPS = {
     dist.ReduceOp.SUM: ReduceOp.SUM,
@@ -41,7 +43,7 @@ def _op(op: Any) -> ReduceOp:
     raise ValueError(f"backend {NAME!r} has no reduction by {op}")
 
 
-class _Pending(dist._Work):
+class _Pending(dist._Work):  # type: ignore[misc]
     """An operation that the group's thread does."""
 
     def __init__(self, result: Any) -> None:
@@ -87,7 +89,7 @@ def address_of_this_node() -> str:
         return "127.0.0.1"
 
 
-class HpcProcessGroup(dist.ProcessGroup):
+class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
     """A process group of torch whose operations are those of the backend "shm"."""
 
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
@@ -105,7 +107,7 @@ class HpcProcessGroup(dist.ProcessGroup):
             try:
                 call(*args)
             except Exception as error:
-                pending.future.set_exception(error)  # type: ignore[arg-type]
+                pending.future.set_exception(error)
             else:
                 pending.future.set_result(result)
 

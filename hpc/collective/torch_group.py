@@ -1,24 +1,27 @@
 """The backends "gloo" and "nccl": process groups of torch, beside the program's own default group and untouched by it.
 
-Rank 0 binds a port of its node's address, publishes it, and keeps the socket for torch's store: no other process can
+Rank 0 binds a port of its node's address, publishes it, and keeps the socket for torch's store. No other process can
 take the port in between.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
+import torch.distributed
 
 from hpc.collective.errors import CollectiveError, CollectiveTimeoutError
 from hpc.collective.meeting import Meeting
 from hpc.collective.ops import ReduceOp
 
+#: Its names change from version to version.
+dist: Any = torch.distributed
 _OPS = {
     ReduceOp.SUM: dist.ReduceOp.SUM,
     ReduceOp.PRODUCT: dist.ReduceOp.PRODUCT,
@@ -96,11 +99,13 @@ class TorchGroup:
         self.barrier()
 
     def _wait(self, name: str, begin: Callable[[], Any]) -> None:
+        began = time.monotonic()
         try:
             begin().wait()
         except RuntimeError as error:
             text = f"{name} by {self.backend.lower()} failed on rank {self.rank}: {error}"
-            if "imed out" in str(error):
+            # torch tells a wait that was too long from other failures by its text alone.
+            if time.monotonic() - began >= self._timeout_s:
                 raise CollectiveTimeoutError(text) from error
             raise CollectiveError(text) from error
 
@@ -123,14 +128,17 @@ class TorchGroup:
         # torch may write into the tensors of other ranks too.
         work = into.tensor if into else _tensor(tensor, False).clone().contiguous()
         self._check_average(work, op)
-        options = dist.ReduceOptions()
-        options.reduceOp, options.rootRank, options.rootTensor = _OPS[op], root, 0
-        self._wait("reduce", lambda: self._group.reduce([work], options))
+        self._reduce_to("reduce", work, root, op)
         if into is None:
             return
         if op is ReduceOp.AVERAGE:
             into.tensor.div_(self.world_size)
         into.put_back()
+
+    def _reduce_to(self, name: str, work: torch.Tensor, root: int, op: ReduceOp) -> None:
+        options = dist.ReduceOptions()
+        options.reduceOp, options.rootRank, options.rootTensor = _OPS[op], root, 0
+        self._wait(name, lambda: self._group.reduce([work], options))
 
     def broadcast(self, tensor: Any, root: int) -> None:
         options = dist.BroadcastOptions()
@@ -162,9 +170,7 @@ class TorchGroup:
             # gloo has none: each rank's part is reduced to that rank.
             for rank, part in enumerate(inputs):
                 work = _tensor(part, False).clone().contiguous()
-                options = dist.ReduceOptions()
-                options.reduceOp, options.rootRank, options.rootTensor = _OPS[op], rank, 0
-                self._wait("reducescatter", lambda w=work, o=options: self._group.reduce([w], o))
+                self._reduce_to("reducescatter", work, rank, op)
                 if rank == self.rank:
                     into.tensor.copy_(work.view_as(into.tensor))
         if op is ReduceOp.AVERAGE:
@@ -182,7 +188,7 @@ class TorchGroup:
             packed = torch.cat([part.reshape(-1) for part in parts])
             received = torch.empty_like(packed)
             self._wait("alltoall", lambda: self._group.alltoall_base(received, packed, [], [], dist.AllToAllOptions()))
-            for item, part in zip(into, received.split(parts[0].numel())):
+            for item, part in zip(into, torch.split(received, parts[0].numel())):
                 item.tensor.copy_(part.view_as(item.tensor))
         for item in into:
             item.put_back()

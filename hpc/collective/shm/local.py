@@ -1,9 +1,9 @@
 """Collectives of the ranks of one node, through memory that they share.
 
 What is small goes in one step: each rank writes all of it, and reads what all others wrote. What is large goes in
-chunks. In each step a rank reduces its own slice of the chunk before, writes its part of the next chunk, and takes the
-slices that the others have reduced. So every byte is reduced once, by one rank, and the chunks stay in the caches. All
-ranks get the same bits: of each element the values are combined in the order of the ranks.
+chunks. In each step a rank reduces its own slice of the chunk before, and writes its part of the next chunk. Then it
+takes the slices that the others have reduced. So every byte is reduced once, by one rank, and the chunks stay in the
+caches. All ranks get the same bits: of each element the values are combined in the order of the ranks.
 
 Arrays here are flat: numpy arrays of one dimension, contiguous. Numbers of ranks are those on this node.
 """
@@ -54,7 +54,7 @@ class LocalRanks:
         steps.post()
         steps.wait_all()
 
-    # ------------------------------------------------------------ with arithmetic
+    # -------------------------------------------------------------- with arithmetic
 
     def reduce_small(self, flat: Flat, combine: Combine) -> None:
         """Combine arrays of at most `SMALL_BYTES` of all ranks, in place on each, in one step."""
@@ -164,7 +164,7 @@ class LocalRanks:
             combine(result, part, result)
         out[...] = result
 
-    # ------------------------------------------------------------ without: arrays of bytes
+    # -------------------------------------------------------------- without: arrays of bytes
 
     def broadcast(self, data: Flat, root: int) -> None:
         """All ranks get the root's bytes."""

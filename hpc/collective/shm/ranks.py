@@ -18,7 +18,7 @@ from hpc.collective.shm.pairs import Pairs
 from hpc.collective.shm.wires import MESSAGE, Transfer, Wires
 
 Flat = np.ndarray
-#: So much of an array is reduced on the node, between nodes, and spread, before the next part.
+#: The part of an array that is reduced on the node, between nodes, and spread, before the next one.
 PART_BYTES = 8 << 20
 #: The parts in which an array is passed on from node to node.
 PASS_BYTES = 1 << 20
@@ -69,7 +69,7 @@ class Ranks:
             self._wires.exchange(word, [Transfer(after, nothing)], [Transfer(before, nothing)])
             away *= 2
 
-    # ------------------------------------------------------------ with arithmetic
+    # -------------------------------------------------------------- with arithmetic
 
     def allreduce(self, flat: Flat, how: Reduction) -> None:
         """Combine the arrays of all ranks, in place on each."""
@@ -146,7 +146,7 @@ class Ranks:
         for part in parts[2:]:
             combine(out, part, out)
 
-    # ------------------------------------------------------------ without: arrays of bytes
+    # -------------------------------------------------------------- without: arrays of bytes
 
     def broadcast(self, data: Flat, root: int) -> None:
         """All ranks get the root's bytes."""

@@ -6,7 +6,7 @@ first rank makes it. The others open it through /proc, which the kernel lets pro
 Every collective is a sequence of *steps*. In a step a rank writes into its own buffer, and says so by its counter. Then
 it waits for the counters of the ranks whose buffers it reads, and reads. Each rank has two buffers, used by turns. A
 rank that begins step k has read all that it wanted of step k - 1. So a rank may write for step k as soon as all others
-have begun step k - 1: nobody reads any more what it wrote for step k - 2. That one rule keeps all operations apart,
+have begun step k - 1. Nobody reads any more what it wrote for step k - 2. That one rule keeps all operations apart,
 whatever they are.
 
 For messages from one rank to another each pair has counters and two buffers of its own.

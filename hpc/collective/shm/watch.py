@@ -2,7 +2,7 @@
 
 A wait first looks at a counter in a loop: a rank that is at work answers within microseconds. Then it lends its core to
 others between looks, and at last sleeps between them. Once a millisecond it looks whether the group has ended, and
-whether the processes live: their death is told by the kernel, never learnt from silence.
+whether the processes live. Their death is told by the kernel, never learnt from silence.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Of two ranks the one with the lower number connects. Both prove that they know the key of the group before a byte of the
 other is used. A message is a header, the word of its operation and its length, and bytes. What goes to a rank in one
-operation and what comes from it travel at the same time, so that no two ranks wait for each other to read. Messages of
+operation, and what comes from it, travel at the same time. So no two ranks wait for each other to read. Messages of
 `send` have connections of their own: they may overtake collectives.
 
 Rejected: channels of the session. They go through two raylets, and a gradient would be copied and encrypted four times.
@@ -55,7 +55,7 @@ class _Outgoing:
 
     def __init__(self, sock: socket.socket, rank: int, word: int, data: np.ndarray) -> None:
         self.sock, self.rank = sock, rank
-        self.left = [memoryview(_HEADER.pack(word, data.nbytes)), memoryview(data)]
+        self.left = [memoryview(_HEADER.pack(word, data.nbytes)), data.data]
 
     def go_on(self) -> bool:
         """Send what fits now. True when all is sent."""
@@ -79,7 +79,7 @@ class _Incoming:
         self.nbytes = data.nbytes
         self.header = bytearray(_HEADER.size)
         self.left = memoryview(self.header)
-        self.data = memoryview(data)
+        self.data: memoryview = data.data
         self.in_header = True
 
     def go_on(self) -> bool:
@@ -162,7 +162,7 @@ class Wires:
             self._sleep(outgoing, incoming)
             self._check()
             if time.monotonic() - began > self._timeout_s:
-                late = [item.rank for item in (*incoming, *outgoing)]
+                late = [item.rank for item in incoming] + [out.rank for out in outgoing]
                 raise self._late(late[0], word)
 
     def _move(self, outgoing: list[_Outgoing], incoming: list[_Incoming], word: int) -> bool:
@@ -205,7 +205,7 @@ class Wires:
             poll.register(fd, event)
         poll.poll(_SLEEP_MS)
 
-    # ------------------------------------------------------------ connecting
+    # -------------------------------------------------------------- connecting
 
     def _to(self, rank: int, kind: int, word: int) -> socket.socket:
         """The connection to a rank. The first use makes it."""
@@ -299,7 +299,7 @@ class Wires:
     def _prove(self, role: bytes, rank: int, nonce: bytes) -> bytes:
         return hmac.new(self._key, role + struct.pack("<I", rank) + nonce, hashlib.sha256).digest()
 
-    # ------------------------------------------------------------ ends
+    # -------------------------------------------------------------- ends
 
     def _text(self, sock: socket.socket, nbytes: int) -> str:
         try:

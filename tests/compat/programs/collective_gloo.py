@@ -2,6 +2,7 @@
 # needs: torch
 
 import numpy as np
+
 import hpc as ray
 from hpc.util import collective
 from hpc.util.collective.types import Backend, ReduceOp

@@ -1,0 +1,93 @@
+"""The backend "hpc" of torch.distributed: the same training as with gloo, and torch's operations."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+PROGRAM = """
+import json, os, sys
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+backend = sys.argv[1]
+if backend == "hpc":
+    import hpc.collective.torch_backend
+dist.init_process_group(backend)
+me, ranks = dist.get_rank(), dist.get_world_size()
+torch.set_num_threads(1)
+found = {}
+
+x = torch.full((5,), me + 1.0); dist.all_reduce(x); found["all_reduce"] = x.tolist()
+x = torch.full((5,), me + 1.0); dist.all_reduce(x, dist.ReduceOp.MAX, async_op=True).wait(); found["max"] = x.tolist()
+x = torch.full((2,), me + 1.0); dist.reduce(x, 1)
+if me == 1: found["reduce"] = x.tolist()
+x = torch.full((2,), me + 1.0); dist.broadcast(x, 1); found["broadcast"] = x.tolist()
+xs = [torch.zeros(2) for _ in range(ranks)]; dist.all_gather(xs, torch.full((2,), float(me)))
+found["all_gather"] = [x.tolist() for x in xs]
+x = torch.zeros(2 * ranks); dist.all_gather_into_tensor(x, torch.full((2,), float(me))); found["into"] = x.tolist()
+x = torch.zeros(2); dist.reduce_scatter_tensor(x, torch.arange(2.0 * ranks)); found["reduce_scatter"] = x.tolist()
+x = torch.zeros(2 * ranks); dist.all_to_all_single(x, torch.arange(2.0 * ranks) + 10 * me); found["to_all"] = x.tolist()
+xs = [torch.zeros(1) for _ in range(ranks)] if me == 0 else None; dist.gather(torch.full((1,), me + 3.0), xs)
+found["gather"] = [x.tolist() for x in xs or ()]
+x = torch.zeros(1); dist.scatter(x, [torch.full((1,), r + 5.0) for r in range(ranks)] if me == 0 else None)
+found["scatter"] = x.tolist()
+x = torch.full((1,), 8.0)
+dist.send(x, 1) if me == 0 else dist.recv(x, 0)
+objects = [None] * ranks; dist.all_gather_object(objects, {"rank": me}); found["objects"] = objects
+pair = dist.new_group([0, 1]); x = torch.ones(1); dist.all_reduce(x, group=pair); found["group"] = x.tolist()
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(40, 60), torch.nn.ReLU(), torch.nn.Linear(60, 3))
+wrapped = DistributedDataParallel(model)
+optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.05)
+torch.manual_seed(me + 1)
+for _ in range(20):
+    optimizer.zero_grad()
+    wrapped(torch.randn(8, 40)).square().mean().backward()
+    optimizer.step()
+found["weights"] = [p.double().sum().item() for p in model.parameters()]
+
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+torch.manual_seed(0)
+model = torch.nn.Linear(64, 64)
+fully_shard(model, mesh=init_device_mesh("cpu", (ranks,)))
+model(torch.ones(4, 64)).sum().backward()
+found["sharded"] = [p.grad.full_tensor().sum().item() for p in model.parameters()]
+dist.barrier()
+open(f"{sys.argv[2]}/{backend}-{me}.json", "w").write(json.dumps(found))
+dist.destroy_process_group()
+"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict[str, list[dict]]:
+    folder = tmp_path_factory.mktemp("torch")
+    (folder / "program.py").write_text(PROGRAM)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=127.0.0.1:0", str(folder / "program.py")]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    for backend in ("gloo", "hpc"):
+        done = subprocess.run([*command, backend, str(folder)], capture_output=True, text=True, timeout=150, env=env)
+        assert done.returncode == 0, done.stderr
+    return {b: [json.loads(Path(folder, f"{b}-{r}.json").read_text()) for r in range(2)] for b in ("gloo", "hpc")}
+
+
+def test_the_operations_of_torch_give_what_they_give_with_gloo(found):
+    for gloo, ours in zip(found["gloo"], found["hpc"]):
+        for name in gloo.keys() - {"weights", "sharded"}:
+            assert ours[name] == gloo[name], name
+
+
+def test_training_gives_the_weights_that_it_gives_with_gloo(found):
+    for name in ("weights", "sharded"):
+        assert found["hpc"][0][name] == found["hpc"][1][name]
+        assert found["hpc"][0][name] == pytest.approx(found["gloo"][0][name], rel=1e-5)

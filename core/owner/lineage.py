@@ -33,6 +33,15 @@ CIRCLE = "ACTOR_WAITS_FOR_ITSELF"
 FREED = system_error("ObjectFreedError", "it was freed by internal.free()")
 
 
+def waits_for_itself(call: str, ident: bytes) -> Result:
+    """The error for a reader in an actor that would wait for a later call of the same actor."""
+    text = (
+        f"all copies are lost, and the call of {call} that makes it again comes behind what the actor runs now, which "
+        "needs it: it would wait for itself"
+    )
+    return system_error("ObjectReconstructionFailedError", text, ident=ident.hex(), reason=CIRCLE)
+
+
 class Lineage:
     """The origins of the stored objects that this process owns."""
 
@@ -208,11 +217,7 @@ class Lineage:
                 continue
             seen.add(task)
             if isinstance(rec, CallRec) and rec.client.state == "alive" and rec.client.worker == reader:
-                text = (
-                    f"all copies are lost, and the call of {_name(rec)} that makes it again comes behind what the "
-                    "actor runs now, which needs it: it would wait for itself"
-                )
-                return system_error("ObjectReconstructionFailedError", text, ident=ident.hex(), reason=CIRCLE)
+                return waits_for_itself(_name(rec), ident)
             waiting += [*rec.msg.refs, *rec.holds]
         return None
 

@@ -184,9 +184,9 @@ class ActorHost:
         """On whose threads the calls of this concurrency group run."""
         return group if group in self.pools else ""
 
-    def queued(self) -> set[bytes]:
-        """Calls that have left the worker's queue and have not begun."""
-        return set(self._waiting)
+    def queued(self) -> dict[bytes, Call | Calls | None]:
+        """Calls that have left the worker's queue and have not begun, with their messages where these are known."""
+        return dict(self._waiting)
 
     def about_to_wait(self, thread: int) -> None:
         """The user's code on this thread is about to wait for a value."""

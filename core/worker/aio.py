@@ -129,9 +129,9 @@ class AsyncActorHost(ActorHost):
         """On whose event loop the calls of this concurrency group run."""
         return group if group in self._groups else ""
 
-    def queued(self) -> set[bytes]:
+    def queued(self) -> dict[bytes, Call | Calls | None]:
         """Calls that have left the worker's queue and have not ended."""
-        return set(self._tasks)
+        return dict.fromkeys(self._tasks)
 
     def about_to_wait(self, thread: int) -> None:
         """A coroutine that is about to wait in ``get`` or ``wait`` is warned of, once."""

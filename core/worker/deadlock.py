@@ -1,7 +1,12 @@
 """Waits of an actor's method that can only last for ever: it waits for a call to the same actor that must run after it.
 
-What is looked at are calls that this process has made itself, and that need the thread, or the event loop, that waits.
-Nobody else can give those calls a value. Other calls may be finished by another thread or process: they are waited for.
+What is looked at are calls that need the thread, or the event loop, that waits. Nobody else can give those a value.
+Other calls may be finished by another thread or process: they are waited for.
+
+* Calls that this process has made itself, and all that needs their values.
+* Calls of others that wait here. One of them may be made again, because its value was lost: it then comes behind the
+  very call that needs the value. Of one with several values, or with items, its owner may still have some: these are
+  waited for.
 """
 
 from __future__ import annotations
@@ -9,12 +14,15 @@ from __future__ import annotations
 import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from hpc.core.exceptions import DeadlockError
+from hpc.core.failures import error_of
 from hpc.core.owner.endless import never_come
+from hpc.core.owner.lineage import waits_for_itself
 from hpc.core.owner.tables import CallRec, Needs
+from hpc.core.wire import Call, Calls
 from hpc.core.worker.ports import Works
 
 if TYPE_CHECKING:
@@ -40,36 +48,66 @@ class Deadlocks:
         self._watched: dict[int, tuple[Needs, float]] = {}
 
     def judge(self, host: ActorHost, thread: int, needs: Needs) -> bool:
-        """DeadlockError if the user's code on this thread is about to wait for what can never come. Otherwise whether
-        that may turn out later: when an argument of one of its calls has come."""
+        """DeadlockError if the user's code on this thread is about to wait for what can never come.
+        ObjectReconstructionFailedError if that was there, and is made again. Otherwise whether this may turn out later,
+        as an argument of one of its calls comes, or a value that it needs is lost."""
         worker = self._worker
         machine = worker.client.machine
-        own = machine.state.clients.get(host.ident)
-        if own is None or not (own.calls or own.runs):
-            return False  # nearly always
         constructing = host.ident in worker.running and thread == worker.main_thread
         lane = "" if constructing else host.lane(thread)
         if lane is None:
             return False
+        own = machine.state.clients.get(host.ident)
+        mine = own is not None and bool(own.calls or own.runs)
         with worker.client.lock:
-            machine.calls.runs.unfold(own)
-            queued: list[set[bytes]] = []
+            entries = machine.state.entries
+            theirs = [ident for ident in needs.idents() if not entries[ident].owned and entries[ident].result is None]
+            if not mine and not theirs:
+                return False
+            if own is not None:
+                machine.calls.runs.unfold(own)
+            queued: list[Mapping[bytes, Call | Calls | None]] = []
+
+            def all_queued() -> Mapping[bytes, Call | Calls | None]:
+                if not queued:
+                    queued.append({**worker.executor.queued(), **host.queued()})
+                return queued[0]
+
+            def in_lane(group: str) -> bool:
+                return constructing or host.lane_of(group) == lane
 
             def blocked(rec: CallRec) -> bool:
                 msg = rec.msg
-                if msg.actor != host.ident or not (constructing or host.lane_of(msg.group) == lane):
+                if msg.actor != host.ident or not in_lane(msg.group):
                     return False
                 if msg.task in worker.running:
                     return msg.num_returns >= 0  # an item of a generator may be on its way already
-                if not queued:
-                    queued.append(worker.executor.queued() | host.queued())
                 # What has run may have its reply still on the way.
-                return msg.task in queued[0] or not (rec.sent and worker.executor.may_have_begun(machine.addr, msg))
+                return msg.task in all_queued() or not (rec.sent and worker.executor.may_have_begun(machine.addr, msg))
 
-            endless = never_come(machine, needs.idents(), blocked)
-        if len(endless) > needs.spare:
-            raise DeadlockError(_why(host, endless[0].msg.method, constructing))
+            endless = never_come(machine, needs.idents(), blocked) if mine else []
+            behind = self._come_behind(theirs, all_queued(), in_lane) if theirs else {}
+        if len(endless) + len(behind) > needs.spare:
+            for ident, msg in behind.items():
+                if isinstance(msg, Call) and msg.attempt:
+                    raise error_of(waits_for_itself(msg.method, ident))
+            methods = [rec.msg.method for rec in endless] + [msg.method for msg in behind.values()]
+            raise DeadlockError(_why(host, methods[0], constructing))
         return True
+
+    def _come_behind(
+        self, idents: list[bytes], queued: Mapping[bytes, Call | Calls | None], in_lane: Callable[[str], bool]
+    ) -> dict[bytes, Call | Calls]:
+        """Which of these objects of others are values of calls that wait here for this thread."""
+        found: dict[bytes, Call | Calls] = {}
+        cancelled = self._worker.executor.skipped
+        for ident in idents:
+            msg = queued.get(ident)
+            if msg is None or ident in cancelled or not in_lane("" if isinstance(msg, Calls) else msg.group):
+                continue
+            if isinstance(msg, Calls) or msg.num_returns == 1 or not msg.attempt:
+                found[ident] = msg
+        return found
 
     def watch(self, thread: int, needs: Needs, resume: Callable[[], None] | None) -> Callable[[], None]:
         """Look at the wait that this thread begins again and again; what is returned ends that."""

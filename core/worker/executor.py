@@ -210,16 +210,18 @@ class Executor:
         self.ready.extend(kept)
         return [(src, GivenBack(lease, tasks)) for (src, lease), tasks in by_lease.items()]
 
-    def queued(self) -> set[bytes]:
-        """The calls that are here and have not begun."""
-        found = {call.task for order in self._orders.values() for call in order.early.values() if call}
+    def queued(self) -> dict[bytes, Call | Calls | None]:
+        """The calls that are here and have not begun, each with the message that it came in."""
+        found: dict[bytes, Call | Calls | None] = {}
+        found.update((call.task, call) for order in self._orders.values() for call in order.early.values() if call)
         for _, msg in list(self.ready):
             if type(msg) is Call:
-                found.add(msg.task)
+                found[msg.task] = msg
             elif type(msg) is Calls:
-                found.update(ids_from(msg.task, len(msg.args)))
+                found.update(dict.fromkeys(ids_from(msg.task, len(msg.args)), msg))
         if self.run is not None:
-            found.update(ids_from(self.run[1].task, len(self.run[1].args))[self.run_at + 1 :])
+            run = self.run[1]
+            found.update(dict.fromkeys(ids_from(run.task, len(run.args))[self.run_at + 1 :], run))
         return found
 
     def may_have_begun(self, src: Address, msg: Call) -> bool:

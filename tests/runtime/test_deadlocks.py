@@ -93,6 +93,11 @@ class Plain:
     def use(self):
         return sum(hpc.get(self.refs))
 
+    def take(self, box):
+        while not (found := hpc.get(box.look.remote())):
+            pass
+        return hpc.get(found[0])
+
     def begin_thread(self):
         self.got = []
         ref = me().one.remote()
@@ -212,6 +217,30 @@ def test_a_wait_for_more_than_can_come_is_an_error_that_can_be_handled():
     with pytest.raises(DeadlockError):
         hpc.get(actor.wait.remote(2), timeout=20)
     assert hpc.get(actor.goes_on_after.remote(), timeout=20) == "handled"
+
+
+@hpc.remote(num_cpus=0)
+class Box:
+    def __init__(self):
+        self.refs = []
+
+    def put(self, refs):
+        self.refs = refs
+
+    def look(self):
+        return self.refs
+
+
+def test_a_method_cannot_wait_for_a_later_call_of_somebody_else():
+    box, actor = Box.remote(), Plain.remote()
+    taken, later = actor.take.remote(box), actor.one.remote()
+    box.put.remote([later])
+    with pytest.raises(DeadlockError, match=r"Plain\.one\(\)"):
+        hpc.get(taken, timeout=20)
+    assert hpc.get(later, timeout=20) == 1
+    threads = Plain.options(max_concurrency=2).remote()
+    assert hpc.get(threads.take.remote(box), timeout=20) == 1
+    assert hpc.get(actor.take.remote(box), timeout=20) == 1
 
 
 @pytest.mark.parametrize("make", [Plain.remote, Plain.options(max_concurrency=3).remote, Coroutines.remote])

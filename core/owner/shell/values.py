@@ -155,7 +155,8 @@ class Values:
                     break
             if len(refs) > 1:
                 machine.state.error_watches.append(watch)
-            for entry in [entry for entry in pending if not entry.owned]:
+            theirs = [entry for entry in pending if not entry.owned]
+            for entry in theirs:
                 waiter.needed += 1
                 machine.objects.await_value(entry, waiter)
             asked = waiter.needed
@@ -165,7 +166,7 @@ class Values:
         resume = None
         try:
             if waiter.needed and timeout_s != 0 and not (waiter.needed == asked and self._comes_soon(waiter, deadline)):
-                needs = Needs(lambda: [entry.ident for entry in pending])
+                needs = Needs(lambda: [entry.ident for entry in (*pending, *theirs)])
                 resume = client.hooks.before_wait(needs if timeout_s is None else None)
             while waiter.needed > 0 and not watch.failed:
                 if not client.polling.wait(waiter, deadline):

@@ -285,9 +285,8 @@ def _torques_granted(facts: Mapping[str, str]) -> dict[str, Share]:
     `n1-gpu/0+n2-gpu/0`. `exec_host` is n1/0-3+n2/0-3, in older ones n1/3+n1/2+..."""
     processors = Counter[str]()
     for part in facts.get("exec_host", "").split("+"):
-        host, _, indices = part.partition("/")
-        spans = re.findall(r"(\d+)(?:-(\d+))?", indices)
-        processors[host] += sum(int(last or first) - int(first) + 1 for first, last in spans)
+        host, _, used = part.partition("/")
+        processors[host] += indices(used)
     gpus = Counter(part.partition("-gpu/")[0] for part in facts.get("exec_gpus", "").split("+") if part)
     all_kb = _kilobytes(facts.get("Resource_List.mem", ""))
     each_kb = _kilobytes(facts.get("Resource_List.pmem", ""))
@@ -300,6 +299,12 @@ def _torques_granted(facts: Mapping[str, str]) -> dict[str, Share]:
         for host, count in processors.items()
         if host
     }
+
+
+def indices(text: str) -> int:
+    """How many there are in Torque's `0-3,8`."""
+    spans = re.findall(r"(\d+)(?:-(\d+))?", text)
+    return sum(int(last or first) - int(first) + 1 for first, last in spans)
 
 
 def _kilobytes(text: str) -> int | None:

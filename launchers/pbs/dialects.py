@@ -37,6 +37,15 @@ class Dialect(Protocol):
     def grants(self, hosts: Sequence[str], job: JobInfo | None, processors: Processors) -> list[dict[str, Any]]:
         """What each rank was granted, for the start message; empty where nothing is known."""
 
+    def free_nodes(self, request: Request, nodes: Sequence[Mapping[str, str]]) -> int:
+        """How many of the nodes (by `pbsnodes -a`) have free what is asked of each."""
+
+    def waiting_command(self, queue: str | None) -> list[str]:
+        """The command that lists the jobs that wait in a queue."""
+
+    def waiting_in_words(self, out: str) -> str:
+        """What it said, for people; "" where none waits."""
+
 
 class OpenPbs:
     """OpenPBS and PBS Pro."""
@@ -59,6 +68,15 @@ class OpenPbs:
     def grants(self, hosts: Sequence[str], job: JobInfo | None, processors: Processors) -> list[dict[str, Any]]:
         return commands.grants(hosts, job) if job is not None else []
 
+    def free_nodes(self, request: Request, nodes: Sequence[Mapping[str, str]]) -> int:
+        return commands.free_nodes(request, nodes)
+
+    def waiting_command(self, queue: str | None) -> list[str]:
+        return commands.waiting_command(queue)
+
+    def waiting_in_words(self, out: str) -> str:
+        return commands.waiting_in_words(out)
+
 
 class Torque:
     """Torque, and what speaks its dialect."""
@@ -80,6 +98,15 @@ class Torque:
 
     def grants(self, hosts: Sequence[str], job: JobInfo | None, processors: Processors) -> list[dict[str, Any]]:
         return torque.grants(hosts, job, processors)
+
+    def free_nodes(self, request: Request, nodes: Sequence[Mapping[str, str]]) -> int:
+        return torque.free_nodes(request, nodes)
+
+    def waiting_command(self, queue: str | None) -> list[str]:
+        return torque.waiting_command(queue)
+
+    def waiting_in_words(self, out: str) -> str:
+        return torque.waiting_in_words(out)
 
 
 OPEN_PBS, TORQUE = OpenPbs(), Torque()

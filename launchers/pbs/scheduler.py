@@ -150,14 +150,15 @@ class Pbs:
             what = "PBS's server does not answer"
             raise Refused(Diagnosis("SCHEDULER-DOWN", what, why=asked.why()))
         nodes = commands.parse_nodes(asked.out)
+        dialect = _dialect(os.environ)
         waiting = run_command(
-            _located(commands.waiting_command(request.partition)), timeout_s=QUEUES_TIMEOUT_S, env=_questions_env()
+            _located(dialect.waiting_command(request.partition)), timeout_s=QUEUES_TIMEOUT_S, env=_questions_env()
         )  # fmt: skip
-        more = commands.waiting_in_words(waiting.out) if waiting.ok else ""
+        more = dialect.waiting_in_words(waiting.out) if waiting.ok else ""
         why = "; ".join(filter(None, ["the scheduler tells no start of a job that is not in its queue", more]))
         most, gpus = request.nodes[1], (request.gpus_per_node or "").rpartition(":")[2]
         return Forecast(
-            None, why, (request.cpus_per_task or 1) * most, int(gpus or 0) * most, commands.free_nodes(request, nodes)
+            None, why, (request.cpus_per_task or 1) * most, int(gpus or 0) * most, dialect.free_nodes(request, nodes)
         )
 
     def _check(self, qsub: str) -> None:

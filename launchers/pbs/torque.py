@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.launchers.jobscript import folder_lines, setup_lines
-from hpc.launchers.pbs.commands import MAILS, walltime
+from hpc.launchers.pbs.commands import MAILS, indices, walltime
 from hpc.launchers.scheduler import JobInfo, Request
 from hpc.launchers.units import memory_bytes
 
@@ -89,6 +89,41 @@ def grants(hosts: Sequence[str], job: JobInfo | None, processors: Processors) ->
         mem_mb = share.mem_mb if share is not None else None
         found.append({"nodes": 1, "cpus": counted[host], "mem_mb": mem_mb, "gpus": gpus, "devices": devices})
     return found
+
+
+# ---------------------------------------------------------------- before there is a job
+
+
+def free_nodes(request: Request, nodes: Sequence[Mapping[str, str]]) -> int:
+    """How many nodes have what is asked of each free, by what `pbsnodes -a` says of them. GPUs in use are not told."""
+    kind, _, gpus = (request.gpus_per_node or "").rpartition(":")
+    wanted = {word for word in (kind, request.constraint) if word}
+    mem_kb = memory_bytes(request.mem) >> 10 if request.mem else 0
+
+    def has_free(node: Mapping[str, str]) -> bool:
+        used = sum(indices(part.partition("/")[0]) for part in node.get("jobs", "").split(","))
+        physical = re.search(r"physmem=(\d+)kb", node.get("status", ""))
+        return (
+            node.get("state") == "free"
+            and int(node.get("np", 0)) - used >= (request.cpus_per_task or 1)
+            and not (request.exclusive and used)
+            and int(node.get("gpus", 0)) >= int(gpus or 0)
+            and wanted <= set(re.split(r"[,\s]+", node.get("properties", "")))
+            and (physical is None or int(physical[1]) >= mem_kb)
+        )
+
+    return sum(map(has_free, nodes))
+
+
+def waiting_command(queue: str | None) -> list[str]:
+    """The jobs that wait, in all queues or in one."""
+    return ["qstat", "-i", *([queue] if queue else [])]
+
+
+def waiting_in_words(out: str) -> str:
+    """`3 jobs wait there`; "" where none does."""
+    waiting = [row for row in map(str.split, out.splitlines()) if row and row[0][0].isdigit() and "Q" in row[-2:]]
+    return {0: "", 1: "1 job waits there"}.get(len(waiting), f"{len(waiting)} jobs wait there")
 
 
 # ---------------------------------------------------------------- submitting

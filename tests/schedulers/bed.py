@@ -39,7 +39,8 @@ class Bed(Protocol):
     daemons: frozenset[str]
     #: Promises that cannot be kept here, and why: "requeue", "own script", "signal", "crash", "first node",
     #: "ordinary user", "order" (nodes come as they come), "look" (into a session from outside of it), "codes" (the
-    #: scheduler says how a job ended), "cheap" (jobs that start at once).
+    #: scheduler says how a job ended), "estimates" (of a job that would be refused), "cheap" (jobs
+    #: that start at once).
     lacks: Mapping[str, str]
     #: The shortest time limit that the scheduler takes, in seconds.
     shortest_s: int

@@ -100,6 +100,7 @@ class PbsBed(MadeBed):
     shortest_s: ClassVar[int] = 15
     may_run_twice: ClassVar[Sequence[str]] = ("--submit-arg=-ry",)
     lacks: ClassVar[Mapping[str, str]] = {
+        "estimates": "PBS says that there is no such queue once a job is submitted",
         "ordinary user": "all its promises are kept for one",
         "look": "there is no ssh to its nodes",
         "first node": "PBS ends the job itself, minutes later",

@@ -98,6 +98,7 @@ class TorqueBed(SlurmBed):
     scheduler: ClassVar[str] = "pbs"
     may_run_twice: ClassVar[Sequence[str]] = ("--submit-arg=-ry",)
     lacks: ClassVar[Mapping[str, str]] = {
+        "estimates": "PBS says that there is no such queue once a job is submitted",
         "requeue": "Slurm lets such a job wait for two minutes",
         "signal": "there is no qsig among the wrappers",
         "look": "there is no ssh to its nodes",

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -281,3 +282,63 @@ def test_how_a_task_ended_is_in_the_words_of_pbsdsh(tmp_path: Path, body: str, s
     pbsdsh.chmod(0o755)
     done = subprocess.run(["/bin/sh", "-c", torque.WATCH, "3", str(pbsdsh)], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == said
+
+
+# ---------------------------------------------------------------- before there is a job
+
+PBSNODES = """\
+n1
+     state = free
+     power_state = Running
+     np = 8
+     properties = ib,k80
+     ntype = cluster
+     jobs = 0-2,5/812.srv.example.org,6/813.srv.example.org
+     status = rectime=1795970971,physmem=16330676kb,availmem=15000000kb,ncpus=8
+     gpus = 2
+
+n2
+     state = job-exclusive
+     np = 8
+     jobs = 0-7/812.srv.example.org
+
+n3
+     state = free
+     np = 8
+     status = physmem=4000000kb,ncpus=8
+
+n4
+     state = down,offline
+     np = 8
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [
+        ({}, 2),
+        ({"cpus_per_task": 3}, 2),
+        ({"cpus_per_task": 4}, 1),  # five of the first one's are in use
+        ({"exclusive": True}, 1),
+        ({"mem": "8G"}, 1),
+        ({"gpus_per_node": "k80:2"}, 1),
+        ({"gpus_per_node": "3"}, 0),
+        ({"constraint": "ib"}, 1),
+    ],
+)
+def test_free_nodes_are_counted_by_what_is_asked_of_each(asked: dict[str, Any], count: int) -> None:
+    assert torque.free_nodes(Request(**asked), commands.parse_nodes(PBSNODES)) == count
+
+
+def test_jobs_that_wait_are_counted() -> None:
+    table = """
+srv:
+                                                                      Req'd    Req'd       Elap
+Job ID                  Username    Queue    Jobname          SessID  NDS   TSK   Memory   Time      S   Time
+----------------------- ----------- -------- ---------------- ------ ----- ------ ------ --------- - ---------
+814.srv.example.org     ann         batch    Q                   --      1      4    --   00:05:00 Q       --
+815.srv.example.org     ann         batch    held                --      1      4    --   00:05:00 H       --
+816.srv.example.org     ann         batch    more                --      1      4    --   00:05:00 Q       --
+"""
+    assert torque.waiting_in_words(table) == "2 jobs wait there"
+    assert torque.waiting_in_words("") == "" and torque.waiting_command("batch") == ["qstat", "-i", "batch"]

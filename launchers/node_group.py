@@ -163,6 +163,11 @@ class NodeGroup(ABC):
         """What this group adds to the start message: "grant_env", "time_left_s", "config", ..."""
         return {}
 
+    def mpi_command(self, hosts: Sequence[str], per_node: int, cpus: int) -> list[str] | None:
+        """The words ahead of a command line that make an MPI program of it, by the scheduler's own means. They are for
+        one of the nodes, and so many processes with so many CPUs on each of these hosts. None where it has no means."""
+        return None
+
     def host_of(self, rank: int) -> str | None:
         """The host where `rank` was to start, if the scheduler told: to name nodes that never answered."""
         return None

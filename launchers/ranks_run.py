@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from hpc.core.node.bootstrap import Message
 from hpc.core.node.reap import describe_code
 from hpc.launchers.loop import SessionLoop
+from hpc.launchers.node_program import NodeProgram, send_program
 from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError
 from hpc.launchers.session_nodes import SessionNode
@@ -63,6 +64,8 @@ class RanksRun:
     argv: the program; a script that ends in .py is given to this Python.
     env: variables for the ranks (None unsets).  cwd: on the nodes, by default the current directory.
     write: gets 1 or 2 and a line with its end.  prefix: whether lines say their rank.
+    each: what each node runs instead, once, where that differs; it is asked when the nodes are there.
+    least: so many nodes are enough, the first among them: the end of any other is no failure.
     """
 
     session: Session
@@ -72,6 +75,8 @@ class RanksRun:
     env: Mapping[str, str | None] = field(default_factory=dict)
     write: Callable[[int, str], None] = print_line
     prefix: bool = True
+    each: Callable[[Sequence[SessionNode]], Sequence[NodeProgram]] | None = None
+    least: int | None = None
     codes: dict[int, int] = field(default_factory=dict)
     failure: RankFailure | None = None
     _nodes: list[SessionNode] = field(default_factory=list)
@@ -94,19 +99,24 @@ class RanksRun:
         return self.failure.exit_code if self.failure else 0
 
     def start(self, loop: SessionLoop) -> None:
-        """Start the ranks on all nodes; all must be ready, since the ranks are numbered by node."""
+        """Start the ranks on all nodes; all must be ready, since the ranks are numbered by node (unless `least`)."""
         ready = self.session.wait_ready()
         missing = [info for info in self.session.missing() if not info.gateway]
-        if missing:
+        if missing and self.least is None:
             raise SessionError("ranks need all nodes", missing)
         self._nodes = sorted(ready, key=lambda info: info.rank)
         hello = self._nodes[0].hello
-        argv = list(self.argv)
-        if argv[0].endswith(".py"):
-            argv.insert(0, sys.executable)
         self._loop = loop
         loop.each_turn(self._check)
         self.session.on_output = self.on_output
+        if self.each is not None:
+            for info, program in zip(self._nodes, self.each(self._nodes), strict=True):
+                env = {**program.env, **self.env}
+                send_program(info, NodeProgram(program.argv, env), self.cwd or os.getcwd())
+            return
+        argv = list(self.argv)
+        if argv[0].endswith(".py"):
+            argv.insert(0, sys.executable)
         self.session.send(
             {
                 "op": "ranks",
@@ -144,8 +154,14 @@ class RanksRun:
         for info in self._nodes:
             if info.state == "gone":
                 for rank in range(info.rank * self.per_node, (info.rank + 1) * self.per_node):
-                    if rank not in self.codes:
+                    if rank not in self.codes and self._does_without(info):
+                        self.codes[rank] = SESSION_LOST
+                    elif rank not in self.codes:
                         self._ended(rank, info, SESSION_LOST, [info.problem()])
+
+    def _does_without(self, gone: SessionNode) -> bool:
+        left = sum(info.state != "gone" for info in self._nodes)
+        return self.least is not None and left >= self.least and gone is not self._nodes[0]
 
     def _time_over(self, timeout_s: float) -> None:
         if self.failure is None and not self.done:
@@ -164,8 +180,15 @@ class RanksRun:
         if rank in self.codes:
             return
         self.codes[rank] = code
+        if self.least is not None and not code and self._loop is not None and len(self.codes) >= self.least:
+            self._loop.at(time.monotonic() + TERM_GRACE_S, self._do_without_the_silent)
         if code and self.failure is None:
             self._fail(RankFailure(rank, info, code, tuple(tail)))
+
+    def _do_without_the_silent(self) -> None:
+        """All that had to stay have ended well together: a node that has not said so by now is lost, unnoticed yet."""
+        for info in self._nodes:
+            self.codes.setdefault(info.rank * self.per_node, SESSION_LOST)
 
     def _fail(self, failure: RankFailure) -> None:
         self.failure = failure

@@ -66,15 +66,21 @@ RANK_NAMES = frozenset(
 
 
 class Order(msgspec.Struct, kw_only=True):
-    """The launcher's `ranks` message."""
+    """The launcher's `ranks` message.
+
+    as_ranks: the processes are told, in torchrun's variables, which ranks they are. number: the one process's, in what
+    is said of it, where that is no rank.
+    """
 
     argv: list[str]
-    per_node: int
-    nodes: int
-    master_addr: str
-    master_port: int
+    per_node: int = 1
+    nodes: int = 1
+    master_addr: str = ""
+    master_port: int = 0
     cwd: str | None = None
     env: dict[str, str | None] = {}
+    as_ranks: bool = True
+    number: int | None = None
 
 
 def without_ranks(environ: Mapping[str, str], strip: Strip | None = None) -> dict[str, str]:
@@ -89,17 +95,19 @@ def without_ranks(environ: Mapping[str, str], strip: Strip | None = None) -> dic
 
 
 def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, local_rank: int) -> dict[str, str]:
-    """The environment of one rank: torchrun's, over `base` and the launcher's `env` (None unsets)."""
+    """The environment of a process: torchrun's, if it is a rank, over `base` and the launcher's `env` (None unsets)."""
     env = without_ranks(base)
     for name, value in order.env.items():
         if value is None:
             env.pop(name, None)
         else:
             env[name] = value
-    rank, world = spec.rank * order.per_node + local_rank, order.nodes * order.per_node
-    env.setdefault("OMP_NUM_THREADS", str(max(1, spec.granted_cpus // order.per_node)))
     env.setdefault("PYTHONUNBUFFERED", "1")  # stdout is a pipe: lines should come when they are printed
     env.setdefault("GLOO_SOCKET_IFNAME", spec.interface)
+    if not order.as_ranks:
+        return env
+    rank, world = spec.rank * order.per_node + local_rank, order.nodes * order.per_node
+    env.setdefault("OMP_NUM_THREADS", str(max(1, spec.granted_cpus // order.per_node)))
     env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
     env.update(
         RANK=str(rank),
@@ -170,8 +178,8 @@ class Ranks(Struct):
     _witness: Witness | None = None
 
     def start(self, order: Order) -> None:
-        """Start `order.per_node` ranks; OSError if no more processes or descriptors can be had."""
-        self._witness = Witness(own_group=True)
+        """Start `order.per_node` ranks, maybe beside others; OSError if no more processes or descriptors can be had."""
+        self._witness = self._witness or Witness(own_group=True)
         for local_rank in range(order.per_node):
             self._start_one(order, local_rank)
 
@@ -190,7 +198,8 @@ class Ranks(Struct):
             os.close(err_write)
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         streams = {out_read: (1, RankLines()), err_read: (2, RankLines(tail))}
-        rank = _Rank(self.spec.rank * order.per_node + local_rank, pid, streams, tail)
+        number = self.spec.rank * order.per_node + local_rank if order.number is None else order.number
+        rank = _Rank(number, pid, streams, tail)
         self._ranks[pid] = rank
         for fd in streams:
             os.set_blocking(fd, False)

@@ -12,6 +12,7 @@ from hpc.launch import jobdir
 from hpc.launch.chain import Link
 from hpc.launch.fits import check_place
 from hpc.launch.jobdir import JobDir
+from hpc.launch.runtimes import check_runtime
 from hpc.launch.status_line import line
 from hpc.launch.verdict import Verdict, write_down
 from hpc.launchers.registry import Place, find_place
@@ -46,6 +47,7 @@ def _begin(settings: Settings) -> int:
     if place.kind != "local" and settings["step_arg"] and not place.scheduler.starts_with:
         what = f"--step-arg means nothing here: {place.scheduler.title} starts the nodes with the job"
         raise CliError("USAGE", what, where=settings.origin("step_arg"))
+    check_runtime(settings)
     if settings["estimate"]:
         from hpc.launch import estimate
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpc.launch import carry, jobdir
+from hpc.launch import carry, jobdir, runtimes
 from hpc.launch.chain import Link
 from hpc.launch.growth import growth_words, nodes_of_first, wish_of
 from hpc.launch.work import command
@@ -199,8 +199,7 @@ def _content(settings: Settings, place: Place) -> dict[str, Any]:
         "place": place.kind,
         "options": {n: {"value": v, "origin": o} for n, v, o in origins(settings)},
     }
-    per_node = settings["ranks_per_node"]
-    runs = f"{per_node} times on each node" if per_node else "once, as the driver"
+    runs = runtimes.shown(settings)
     if place.kind == "login":
         base = jobdir.expand(settings["job_dir"])
         folder = base / str(max((j.number for j in jobdir.jobs(base)), default=0) + 1)

@@ -21,16 +21,18 @@ from hpc.launch.jobdir import JobDir
 from hpc.launch.limit import drain_time, keep_time
 from hpc.launch.modules import load_modules
 from hpc.launch.report import Reporter
+from hpc.launch.runtimes import Runtimes
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.taken import Taken
 from hpc.launch.warning_signal import signal_number
-from hpc.launch.work import Driver, Ranks, command
+from hpc.launch.work import Driver, Ranks, Work, command
 from hpc.launchers.fate import fate
 from hpc.launchers.further import Growth
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
+from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.scheduler import JobInfo
 from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError, StartError
@@ -78,6 +80,9 @@ class Run:
         self.verbose: bool = settings["verbose"]
         self.argv = command(settings.script, settings.args, module=settings["as_module"])
         self.ranks: int | None = settings["ranks_per_node"]
+        #: Nodes that run no runtime of ours, but what they are told.
+        self.plain = bool(self.ranks) or settings["runtime"] != runtimes.OWN
+        self.other: Runtimes | None = None
         self.session: Session | None = None
         self.loop: SessionLoop
         self.signals = Signals()
@@ -89,7 +94,7 @@ class Run:
         self.drain_s = 0.0
         self.drain_moment: Moment | None = None
         self.end_moment: Moment | None = None
-        self.work: Driver | Ranks | None = None  # once it runs
+        self.work: Work | None = None  # once it runs
         self.preempted = False
         self.drain_signal = signal_number(settings["drain_signal"])
         self.kill_timer: LoopTimer | None = None
@@ -142,7 +147,7 @@ class Run:
         self.drain_s = settings["drain"] if settings["drain"] is not None else drain_time(left_s)
         self.session = Session(
             group,
-            mode="ranks" if self.ranks else "cluster",
+            mode="ranks" if self.plain else "cluster",
             overrides=overrides_of(settings) if self.place.kind == "local" else None,
             config=self._config(),
             interface=settings["interface"],
@@ -218,13 +223,16 @@ class Run:
             scheduler_id=self.place.alloc.job_id if self.place.alloc is not None else "",
         )  # fmt: skip
 
-    def _start_work(self, session: Session) -> Driver | Ranks:
+    def _start_work(self, session: Session) -> Work:
         ready = session.ready()
         self.status.clear()
         if not self.status.terminal:
             self.status.show(line("running", f"{granted(ready)} ready after {short(self.ready_s)}"))
         self._save_running(session)
         unbuffered = {} if sys.stdout.isatty() or "PYTHONUNBUFFERED" in os.environ else {"PYTHONUNBUFFERED": "1"}
+        if self.settings["runtime"] != runtimes.OWN:
+            self.other = Runtimes(self.settings, self.loop, self.reporter, self.argv, self.ready_s)
+            return self.other.start(unbuffered)
         if self.ranks:
             return Ranks(self.loop, self.argv, self.ranks, unbuffered)
         here = session.local_dir()
@@ -235,7 +243,7 @@ class Run:
 
     # -------------------------------------------------------------- while the script runs
 
-    def _watch(self, session: Session, work: Driver | Ranks) -> int:
+    def _watch(self, session: Session, work: Work) -> int:
         self.loop.tick_s = TICK_S
         self.work = work
         self.loop.on_signal = lambda signum: self._on_signal(signum, work)
@@ -258,7 +266,7 @@ class Run:
         assert code is not None
         return self._outcome(session, work, code)
 
-    def _on_signal(self, signum: int, work: Driver | Ranks) -> None:
+    def _on_signal(self, signum: int, work: Work) -> None:
         if signum == signal.SIGCHLD:
             return
         self.reporter.event("signal", signal=signal.Signals(signum).name)
@@ -285,7 +293,7 @@ class Run:
         else:
             work.signal(signum)
 
-    def _end_work(self, work: Driver | Ranks, cause: EndCause, *, kill: bool = False) -> None:
+    def _end_work(self, work: Work, cause: EndCause, *, kill: bool = False) -> None:
         """SIGTERM, and SIGKILL after the grace period."""
         self.cause = self.cause or cause
         if kill:
@@ -294,7 +302,7 @@ class Run:
             work.signal(signal.SIGTERM)
             self._kill_later(work)
 
-    def _kill_later(self, work: Driver | Ranks) -> None:
+    def _kill_later(self, work: Work) -> None:
         """SIGKILL after the grace period, again and again."""
 
         def kill() -> None:
@@ -306,7 +314,7 @@ class Run:
     def _drain(self, why: str, left_s: float | None = None) -> None:
         """Nothing new begins from now on; callbacks run, and actors save what they have."""
         session = self.session
-        if self.drained or session is None or self.ranks:
+        if self.drained or session is None or self.plain:
             return
         self.drained = True
         left_s = self._left_s() if left_s is None else left_s
@@ -343,14 +351,14 @@ class Run:
         self.reporter.event("limit", left_s=left_s)
         self.status.note(f"hpc: the time limit of the job was changed: {now}")
 
-    def _on_time_limit(self, work: Driver | Ranks) -> None:
+    def _on_time_limit(self, work: Work) -> None:
         if not self.cause and self.preempted:
             self._end_work(work, "preempted")
         elif not self.cause:
             self.status.note(f"hpc: the time limit is {self.margin_s:g} s away: the script is asked to end")
             self._end_work(work, "walltime")
 
-    def _check_lost(self, session: Session, work: Driver | Ranks) -> None:
+    def _check_lost(self, session: Session, work: Work) -> None:
         if session.lost and not self.cause:
             self.status.note(f"hpc: {session.lost}; the script is given {self.settings['grace']:g} s to end")
             self.cause = "lost"
@@ -358,7 +366,7 @@ class Run:
             asked_s = time.monotonic() + self.settings["grace"] / 2  # its own error may come first
             self.loop.at(asked_s, lambda: work.signal(signal.SIGTERM))
 
-    def _outcome(self, session: Session, work: Driver | Ranks, code: int) -> int:
+    def _outcome(self, session: Session, work: Work, code: int) -> int:
         """The exit code: the script's own, unless the nodes or the time went first."""
         if code and not self.cause:
             self.loop.turn(time.monotonic() + 0.05)  # the news of a lost head may be on its way
@@ -414,6 +422,8 @@ class Run:
         if self.growth is not None:
             self.growth.end()
         self.loop.close()
+        if self.other is not None:
+            self.other.close()
 
     def _hurry(self, session: Session, signum: int) -> None:
         if signum in (signal.SIGINT, signal.SIGTERM) and self.interrupts + bool(self.cause) > 1:
@@ -433,7 +443,7 @@ class Run:
         """What workers wrote that ended unexpectedly, for the job's folder; its end does not wait long for that."""
         node_dir = session.local_dir()
         job = self.reporter.job
-        if job is None or self.ranks or session.state != "ready" or node_dir is None:
+        if job is None or self.plain or session.state != "ready" or node_dir is None:
             return
         from hpc.core.exceptions import HpcError
         from hpc.launch import archive

@@ -12,15 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from hpc.launchers.signals import terminal_sends_to_us
 from hpc.settings.errors import CliError
 
 if TYPE_CHECKING:
     from hpc.launchers.loop import SessionLoop
+    from hpc.launchers.node_program import NodeProgram
     from hpc.launchers.ranks_run import RanksRun
+    from hpc.launchers.session_nodes import SessionNode
 
 
 def command(script: str | None, args: Sequence[str], *, module: bool = False) -> list[str]:
@@ -52,6 +54,22 @@ def _similar(script: str) -> str:
     names = os.listdir(folder) if os.path.isdir(folder) else []
     near = difflib.get_close_matches(os.path.basename(script), names, 1)
     return os.path.join(os.path.dirname(script), near[0]) if near else ""
+
+
+class Work(Protocol):
+    """What runs once the nodes are there."""
+
+    def poll(self) -> int | None:
+        """The exit code once it has ended, 128+N for a signal."""
+
+    def signal(self, signum: int) -> None:
+        """Pass a signal on."""
+
+    def handles(self, signum: int) -> bool:
+        """Whether it can be sent the signal without being ended by that."""
+
+    def last_words(self) -> str:
+        """What is to be shown last, if it failed."""
 
 
 class Driver:
@@ -107,14 +125,25 @@ class Driver:
 
 
 class Ranks:
-    """The script once per rank on every node."""
+    """The script once per rank on every node; or what `each` says, once on each, whose output is passed on as it is."""
 
-    def __init__(self, loop: SessionLoop, argv: Sequence[str], per_node: int, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        loop: SessionLoop,
+        argv: Sequence[str],
+        per_node: int,
+        env: Mapping[str, str],
+        *,
+        each: Callable[[Sequence[SessionNode]], Sequence[NodeProgram]] | None = None,
+        least: int | None = None,
+    ) -> None:
         from hpc.launchers.ranks_run import RanksRun
         from hpc.launchers.session_errors import SessionError
 
         self._session = loop.session
-        self.run: RanksRun = RanksRun(loop.session, list(argv), per_node=per_node, env=dict(env))
+        self.run: RanksRun = RanksRun(
+            loop.session, list(argv), per_node=per_node, env=dict(env), prefix=each is None, each=each, least=least
+        )
         try:
             self.run.start(loop)
         except SessionError as error:

@@ -81,6 +81,16 @@ CATALOGUE: dict[str, Entry] = {
         "Not enough nodes came up within --start-timeout. The message names those that are missing and why, with the\n"
         "last lines that they wrote. --min-nodes K goes on with K.",
     ),
+    "NO-RUNTIME": Entry(
+        EXIT_USAGE,
+        "What --runtime asks for cannot be started: its package is not in the Python that the nodes use, or an option\n"
+        "does not go with it. docs/runtimes.md says what each runtime needs.",
+    ),
+    "RUNTIME": Entry(
+        EXIT_TOO_FEW_NODES,
+        "The nodes are there, and the runtime that --runtime asks for did not start on them. The message quotes what\n"
+        "it wrote last, by node. --min-nodes K goes on with K.",
+    ),
     "SESSION-LOST": Entry(
         EXIT_SESSION_LOST,
         "The session's control plane ended while the script was running: the head, its node or the step was lost.",

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from hpc.core.node.settings import check, unknown
 from hpc.launchers import registry
+from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.scheduler import BadAllocation, Request
 from hpc.settings import sites
 from hpc.settings.errors import CliError
@@ -130,8 +131,15 @@ TABLE: tuple[Option, ...] = (
     _run("bulk_encryption", "--bulk-encryption", "switch", "",
          "encrypt the bytes of objects between nodes; --no-bulk-encryption is faster, and whoever is on the wire can "
          "read and change them (docs/security.md)", default=True, scope="run"),
+    _run("runtime", "--runtime", "runtime", "|".join(runtimes.NAMES),
+         "what runs on the nodes: hpc; a Ray or Dask cluster, which the script finds; or the script itself on all of "
+         "them, under torchrun or as an MPI program (docs/runtimes.md)", default=runtimes.OWN, scope="run"),
+    _run("runtime_arg", "--runtime-arg", "text", "RAW",
+         "an argument for ray start, torchrun or what starts MPI programs, as it is; may be repeated", repeat=True,
+         scope="run"),
     _run("ranks_per_node", "--ranks-per-node", "count", "R",
-         "run the script R times on each node, with torchrun's environment, instead of once as a driver", scope="run"),
+         "run the script R times on each node, with torchrun's environment, instead of once as a driver; under "
+         "torchrun and MPI: how many processes a node has (default: one, or one for each GPU)", scope="run"),
     _run("as_module", "-m --as-module", "switch", "", "SCRIPT is the name of a module, as in python -m", default=False,
          scope="run", configurable=False),
     _run("env", "--env", "env", "KEY[=VALUE]",

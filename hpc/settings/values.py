@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from hpc.launchers import registry
+from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.units import clock_text
 from hpc.settings.durations import parse_duration, parse_walltime
 
@@ -60,6 +61,12 @@ def read_scheduler(text: str) -> str:
     return text
 
 
+def read_runtime(text: str) -> str:
+    if text not in runtimes.NAMES:
+        raise ValueError(f"no such runtime: {text!r} (there are: {', '.join(runtimes.NAMES)})")
+    return text
+
+
 def read_env(text: str) -> str:
     """`KEY=VALUE`, or `KEY` to take the value from here."""
     key, equals, _ = text.partition("=")
@@ -72,7 +79,7 @@ def read_env(text: str) -> str:
 
 #: What the text of an option is read as.
 OptionKind = Literal[
-    "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "env"
+    "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "runtime", "env"
 ]  # fmt: skip
 READERS: dict[OptionKind, Callable[[str], Any]] = {
     "text": read_text,
@@ -84,6 +91,7 @@ READERS: dict[OptionKind, Callable[[str], Any]] = {
     "memory": read_memory,
     "switch": read_switch,
     "scheduler": read_scheduler,
+    "runtime": read_runtime,
     "env": read_env,
 }
 

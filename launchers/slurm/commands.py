@@ -156,6 +156,33 @@ def srun_command(part: Alike, program: Sequence[str], *, name: str = "hpc", extr
     return [*argv, *part.options(), *extra, *program]
 
 
+#: What MPI programs find each other by, the best first: PMI-2 is spoken by MPICH and its kin, PMIx by Open MPI.
+MPI_KINDS = ("pmi2", "pmix")
+
+
+def mpi_command(part: Alike, per_node: int, cpus: int, kind: str) -> list[str]:
+    """The srun of an MPI program on some nodes, beside our supervisors. With one process that failed all end."""
+    count = len(part.nodes)
+    argv = ["srun", f"--nodes={count}", f"--ntasks={count * per_node}", f"--ntasks-per-node={per_node}"]
+    argv += [f"--cpus-per-task={cpus}", "--overlap", "--mem=0", "--kill-on-bad-exit=1", "--wait=0"]
+    argv += ["--quit-on-interrupt", *([f"--mpi={kind}"] if kind else [])]
+    return [*argv, *part.options()]
+
+
+def mpi_list_command() -> list[str]:
+    """What srun knows about MPI. It answers on stderr."""
+    return ["srun", "--mpi=list"]
+
+
+def choose_mpi(config: str, listed: str) -> str | None:
+    """The value of --mpi by what the cluster says: "" for its own default, None where it has nothing for MPI."""
+    default = re.search(r"^MpiDefault\s*=\s*(\S+)", config, re.MULTILINE)
+    if default is not None and default.group(1) not in ("none", "(null)"):
+        return ""
+    words = listed.replace(":", " ").split()
+    return next((kind for kind in MPI_KINDS if kind in words), None)
+
+
 def srun_noise(line: str) -> bool:
     """Lines of srun that say nothing to anybody."""
     return "lacks support for cpu binding" in line or line.strip() == ""

@@ -30,9 +30,12 @@ from hpc.launchers.slurm.abandoned import watcher
 from hpc.launchers.slurm.commands import (
     RANK_ENV,
     SrunNews,
+    choose_mpi,
     cluster_command,
     end_steps_command,
     job_command,
+    mpi_command,
+    mpi_list_command,
     parse_counts_gpus,
     parse_job,
     parse_srun_line,
@@ -146,6 +149,23 @@ class SlurmGroup(NodeGroup):
 
     def host_of(self, rank: int) -> str | None:
         return self.hosts[rank] if rank < len(self.hosts) else None
+
+    def mpi_command(self, hosts: Sequence[str], per_node: int, cpus: int) -> list[str] | None:
+        if len(self._sruns) > 1:
+            return None
+        part = self._sruns[0].part
+        others = tuple(node for node in (*part.nodes, *part.others) if node not in hosts)
+        kind = "" if self._env.get("SLURM_MPI_TYPE") else self._mpi_kind()
+        if kind is None:
+            return None
+        return mpi_command(replace(part, nodes=tuple(hosts), others=others), per_node, cpus, kind)
+
+    def _mpi_kind(self) -> str | None:
+        """The value of srun's --mpi, "" for the cluster's own choice; None where it has nothing for MPI."""
+        env = query_env(self._env)
+        config = run_command(cluster_command(), timeout_s=PROBE_TIMEOUT_S, env=env)
+        listed = run_command(mpi_list_command(), timeout_s=PROBE_TIMEOUT_S, env=env)
+        return choose_mpi(config.out, listed.out + listed.err) if listed.ok else None
 
     def describe(self) -> str:
         return f"srun on {self.size} node{'s' if self.size > 1 else ''} of Slurm job {self.alloc.job_id}"

@@ -42,6 +42,7 @@ class DialInGroup(NodeGroup):
     """`size` nodes: rank 0 on this machine, the others come by the join file `join_path`, in any order.
 
     fork, apart: as in `LocalGroup`. command: the program of the first node, instead of the usual one (tests).
+    hosts: whose ranks are known by the names of their machines.
     A subclass may have a method `_call`, and a poll and a kill that add to these.
     """
 
@@ -53,9 +54,11 @@ class DialInGroup(NodeGroup):
         fork: bool = False,
         apart: bool = False,
         command: Sequence[str] | None = None,
+        hosts: Sequence[str] = (),
     ) -> None:
         super().__init__(size)
         self.join_path = join_path
+        self._named = ",".join(hosts)
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._name = secrets.token_hex(6)
         self._first = LocalGroup(1, fork=fork, share=1, apart=apart, command=command)
@@ -79,7 +82,7 @@ class DialInGroup(NodeGroup):
         theirs = {rank: pair[1].fileno() for rank, pair in pairs.items()}
         order = {
             "name": self._name, "join_path": self.join_path, "fds": theirs,
-            "addr": addr,
+            "addr": addr, "hosts": self._named,
         }  # fmt: skip
         try:
             self._door = subprocess.Popen(
@@ -199,7 +202,7 @@ def main() -> NoReturn:
         order: dict[str, Any] = json.loads(stdin.readline())
     ranks = _Ranks({int(rank): int(fd) for rank, fd in order["fds"].items()})
     try:
-        door = open_door(order["name"], ranks.connect, order["addr"], order["join_path"])
+        door = open_door(order["name"], ranks.connect, order["addr"], order["join_path"], order["hosts"])
     except (JoinFileError, OSError) as error:
         print(f"no node can come in: {error}", file=sys.stderr, flush=True)
         sys.exit(1)

@@ -145,11 +145,11 @@ class Door:
         self.reactor.call_later(PING_S, self._tick)
 
 
-def open_door(session: str, connect: Connect, bind_addr: str, join_path: str) -> Door:
+def open_door(session: str, connect: Connect, bind_addr: str, join_path: str, hosts: str = "") -> Door:
     """A door that listens, and its join file. JoinFileError or OSError where that is impossible."""
     keys, join_keys = KeyPair.make(), KeyPair.make()
     door = Door(connect, bind_addr, keys, join_keys.public)
-    JoinFile(session, door.links.endpoint, keys.public, join_keys.public, join_keys.secret).write(join_path)
+    JoinFile(session, door.links.endpoint, keys.public, join_keys.public, join_keys.secret, hosts).write(join_path)
     log.info("listening on %s", door.links.endpoint)
     return door
 

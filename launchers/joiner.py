@@ -184,13 +184,14 @@ class Joiner:
 
 
 def join_session(
-    join: JoinFile, wishes: Mapping[str, Any], tell: Tell, timeout_s: float, *, quiet: bool = False
+    join: JoinFile, wishes: Mapping[str, Any], tell: Tell, timeout_s: float, *, quiet: bool = False, rank: int = 0
 ) -> int:
-    """Be a node of the session until it ends; returns an exit code. quiet: keep nothing of the terminal."""
+    """Be a node of the session until it ends; returns an exit code. quiet: keep nothing of the terminal. rank: of the
+    machine, where those that may come are named."""
     if quiet:
         redirect(os.devnull, os.devnull)
     _leave_session()
-    return Joiner(join, wishes, tell, timeout_s).run()
+    return Joiner(join, wishes, tell, timeout_s, rank).run()
 
 
 def _leave_session() -> None:

@@ -24,13 +24,17 @@ class JoinFileError(Exception):
 
 @dataclass(frozen=True)
 class JoinFile:
-    """What a joining machine has to know. `secret` is the half of the joining key that proves the right to join."""
+    """What a joining machine has to know. `secret` is the half of the joining key that proves the right to join.
+
+    hosts: the names of the machines that are waited for, by commas, in the order of their ranks; "" where any may come.
+    """
 
     session: str
     endpoint: str
     server_key: str
     public: str
     secret: str = field(repr=False)
+    hosts: str = ""
 
     @property
     def keys(self) -> KeyPair:

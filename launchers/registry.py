@@ -91,7 +91,7 @@ def make_group(
 
     Without an allocation the nodes are on this machine, on a login node too: nothing is submitted here.
     """
-    source = LOCAL if place.alloc is None else place.source
+    source = LOCAL if place.kind == "login" else place.source
     return source.group(place.alloc, nodes, fork=fork, step_args=step_args, base_dir=base_dir)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Mapping
 from typing import Any
 
 from hpc.cli.session import host_named
 from hpc.cli.words import parse_alone
 from hpc.host.find import bases
+from hpc.launchers.workstations import own_place
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.node import FIELDS, overrides
@@ -223,11 +225,17 @@ def _join(given: Mapping[str, Any]) -> int:
         raise CliError("USAGE", f"{', '.join(wrong)} does not go with --join-file")
     settings = load([])
     interface = given.get("interface") or settings["interface"]
-    wishes = {"overrides": node_overrides(given), "interface": interface}
+    wishes: dict[str, Any] = {"overrides": node_overrides(given), "interface": interface}
+    rank = 0
+    if join.hosts:
+        rank = _rank_here(join.hosts.split(","), given)
+        wishes = {"rank": rank}
     timeout_s = given.get("start_timeout") or settings["start_timeout"]
     as_json = bool(given.get("json"))
     if not given.get("block"):
-        _tell_join(in_background(lambda tell: join_session(join, wishes, tell, timeout_s, quiet=True)), as_json)
+        _tell_join(
+            in_background(lambda tell: join_session(join, wishes, tell, timeout_s, quiet=True, rank=rank)), as_json
+        )
         return 0
     heard: list[CliError] = []
 
@@ -237,10 +245,24 @@ def _join(given: Mapping[str, Any]) -> int:
         except CliError as error:
             heard.append(error)
 
-    code = join_session(join, wishes, tell, timeout_s)
+    code = join_session(join, wishes, tell, timeout_s, rank=rank)
     if heard:
         raise heard[0]
     return code
+
+
+def _rank_here(hosts: list[str], given: Mapping[str, Any]) -> int:
+    """Which node this machine is of a session whose machines are named (`hpc-launch --hosts`)."""
+    own = own_place(hosts)
+    if own is None:
+        what = f"this machine, {socket.gethostname()}, is none of those that are waited for: {', '.join(hosts[:8])}"
+        raise CliError("REFUSED", what)
+    if own == 0:
+        raise CliError("REFUSED", f"the session's first node, on {hosts[0]}, is there already")
+    wrong = [f"--{name.replace('_', '-')}" for name in (*FIELDS, "interface") if name in given]
+    if wrong:
+        raise CliError("USAGE", f"{', '.join(wrong)}: what each node has was said to hpc-launch")
+    return own
 
 
 def _tell_join(news: Mapping[str, Any], as_json: bool) -> None:

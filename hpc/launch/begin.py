@@ -17,12 +17,16 @@ from hpc.launch.status_line import line
 from hpc.launch.verdict import Verdict, write_down
 from hpc.launchers.registry import Place, find_place
 from hpc.launchers.scheduler import BadAllocation, Scheduler
+from hpc.launchers.workstations import BadHosts, Workstations, here_first, read_hosts
 from hpc.settings import errors
 from hpc.settings.errors import CliError
-from hpc.settings.options import Settings
+from hpc.settings.options import Settings, Value
 
 if TYPE_CHECKING:
     from hpc.launch.run import Run
+
+#: How long nodes may take to come up that a person starts.
+BY_HAND_S = 600.0
 
 
 def begin(settings: Settings) -> int:
@@ -40,7 +44,7 @@ def _begin(settings: Settings) -> int:
     if settings.script is None and not settings["estimate"]:
         raise CliError("USAGE", "no script was given", fix="hpc-launch [options] SCRIPT [ARGS ...]")
     try:
-        place = find_place(wanted=settings["scheduler"])
+        place = workstations(settings) if settings["hosts"] else find_place(wanted=settings["scheduler"])
     except BadAllocation as error:
         what = "the environment speaks of an allocation that makes no sense"
         raise CliError("CONFIG", what, why=str(error), fix=error.fix) from None
@@ -68,6 +72,10 @@ def _begin(settings: Settings) -> int:
 
     run = Run(settings, place, None)
     run.reporter.job = own_folder(settings, place)
+    if isinstance(place.source, Workstations):
+        if run.reporter.job is None:
+            raise CliError("JOB-DIR", "no folder for the file by which the others join", fix="--job-dir=DIR")
+        place.source.join_path = str(run.reporter.job.path / "join")
     if settings["chain_link"]:
         return run_link(Link.parse(settings["chain_link"]), run, place.scheduler)
     if settings["requeue"] and place.alloc is not None:
@@ -104,6 +112,22 @@ def run_link(link: Link, run: Run, scheduler: Scheduler) -> int:
     elif link.number == link.links:
         errors.note(f"this was the last job of its chain, and the script is not finished: --chain={link.links + 1}")
     return code
+
+
+def workstations(settings: Settings) -> Place:
+    """The machines of --hosts, on which the user starts the nodes; they may take their time for that."""
+    if settings["scheduler"] not in (None, "local"):
+        raise CliError("USAGE", f"--hosts is for machines without a scheduler, not for {settings['scheduler']}")
+    if settings.origin("nodes") == "--nodes":
+        raise CliError("USAGE", "--hosts says how many nodes there are", where="--nodes", fix="--min-nodes=K")
+    try:
+        hosts = here_first(read_hosts(settings["hosts"]))
+    except BadHosts as error:
+        raise CliError("USAGE", f"--hosts: {error}", fix=error.fix) from None
+    settings.values["nodes"] = Value((len(hosts), len(hosts)), "--hosts")
+    if not settings.given("start_timeout"):
+        settings.values["start_timeout"] = Value(BY_HAND_S, "--hosts")
+    return Place("local", Workstations(hosts))
 
 
 def own_folder(settings: Settings, place: Place) -> JobDir | None:

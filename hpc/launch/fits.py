@@ -30,9 +30,10 @@ def check_place(settings: Settings, place: Place) -> list[str]:
         where = f"in {place.scheduler.title} job {place.alloc.job_id}, which has its nodes"
         known = IN_ALLOCATION
     else:
-        where = "on nodes of this machine"
+        where = "on nodes of this machine" if not settings["hosts"] else "on the machines of --hosts"
         known = ON_LOCAL_NODES
-        _check_memory(settings)
+        if not settings["hosts"]:
+            _check_memory(settings)
     if settings["detach"]:
         what = f"--detach leaves a job that was submitted, and this script would run {where}"
         raise CliError("USAGE", what, fix="hpc start --head, then hpc job submit --no-wait -- python SCRIPT")

@@ -112,6 +112,9 @@ TABLE: tuple[Option, ...] = (
     _run("scheduler", "--scheduler", "scheduler", "|".join(registry.names()),
          "where to run; default: the allocation that we are in, else the "
          "scheduler of this login node, else local nodes on this machine"),
+    _run("hosts", "--hosts", "text", "FILE|A,B,...",
+         "machines without a scheduler, this one among them: the line to be given on each of the others is shown "
+         "(docs/sessions.md)", scope="run", configurable=False),
     _run("site", "--site", "text", "NAME[/KIND]",
          "the machine, whose profile has defaults (`hpc site list`); found by itself where it gives a sign; none: no "
          "profile"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,3 +69,51 @@ def test_two_machines(folders: dict[str, str], tmp_path: Path) -> None:
         netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 20.0)
         netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 20.0)
     assert not join.exists()
+
+
+HOSTS_PROGRAM = """
+import os, hpc
+hpc.init()
+there = hpc.remote(lambda: os.uname().nodename).options(scheduling_strategy="SPREAD", num_cpus=1)
+print("ran on", sorted({hpc.get(there.remote()) for _ in range(12)}), len(hpc.nodes()), flush=True)
+"""
+
+
+def test_machines_without_a_scheduler_are_named_and_the_user_starts_their_nodes(
+    folders: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text(HOSTS_PROGRAM)
+    (tmp_path / "hosts").write_text("beta\nalpha\n")
+    with netbed.NetBed(["alpha", "beta", "gamma"]) as bed:
+        env = {**os.environ, "HPC_JOB_DIR": str(tmp_path / "jobs")}
+        options = ["--hosts=hosts", "--cpus-per-task=1", "--mem=300M", "--start-timeout=60"]
+        launch = subprocess.Popen(
+            bed.inside("alpha", [sys.executable, "-m", "hpc.cli.launch", *options, "program.py"]), cwd=tmp_path,
+            env={**env, "HPC_TMPDIR": folders["alpha"]}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            assert launch.stderr is not None
+            line = launch.stderr.readline()
+            assert line.startswith("hpc: on beta: ")
+            words = shlex.split(line.removeprefix("hpc: on beta: "))
+            join = Path(words[-1].removeprefix("--join-file="))
+            netbed.wait_for("the join file", join.exists, 20.0)
+            assert join.stat().st_mode & 0o777 == 0o600
+
+            def on(name: str) -> subprocess.CompletedProcess[str]:
+                mine = {**env, "HPC_TMPDIR": folders["beta"]}
+                return subprocess.run(bed.inside(name, words), env=mine, capture_output=True, text=True, timeout=60)
+
+            wrong = on("gamma")
+            assert wrong.returncode != 0 and "gamma, is none of those that are waited for: alpha, beta" in wrong.stderr
+            assert "first node, on alpha, is there already" in on("alpha").stderr
+            joined = on("beta")
+            assert joined.returncode == 0 and "node 2 joined session" in joined.stdout, joined.stderr
+            out, err = launch.communicate(timeout=60)
+        finally:
+            launch.kill()
+            launch.wait()
+        assert (launch.returncode, out) == (0, "ran on ['alpha', 'beta'] 2\n"), err
+        netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 20.0)
+        netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 20.0)
+        assert not join.exists()

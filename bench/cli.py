@@ -66,12 +66,11 @@ def main() -> int:
         finally:
             children.close()
         result = run.result()
-        if args.docs and args.only and not args.metrics:
-            result = page.among_others(json.loads((page.PLOTS / "bench.json").read_text()), result)
         print(f"bench: wrote {page.write_json(result, args.out)}", file=sys.stderr)
     print(page.terminal(result), flush=True)
     if args.docs or (args.docs is None and whole):
-        for text in page.write_docs(result):
+        alone = args.only and not args.metrics and not args.render
+        for text in page.write_tables(result) if alone else page.write_docs(result):
             print(f"bench: {text}", file=sys.stderr)
     return 0
 

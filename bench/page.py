@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bench.table import HEAD, absent, as_markdown, as_text, extras, rows
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "plots"
+LAST = "What each line does:"  # behind all tables
 BEGIN, END = "<!-- begin: written by bench -->", "<!-- end: written by bench -->"
 
 
@@ -85,15 +86,29 @@ def markdown(result: Mapping[str, Any], plot: str | None) -> str:
     parts.append(f"**{verdict(result)}**")
     if plot:
         parts.append(f"![operations per second, hpc beside its peers]({plot})")
-    for part in result.get("tables", []):
-        parts += [f"### {part['title']}", part["note"], as_markdown(part["head"], part["rows"])]
-        parts += [
-            f"![{part['title']}]({PLOTS.name}/{name})" for name in part.get("plots", []) if (PLOTS / name).exists()
-        ]
+    parts += [section(part) for part in result.get("tables", [])]
     found = {x.metric.name for x in lines(result["values"])}
     what = [(m.name, m.what) for m in METRICS if m.name in found]
-    parts.append("What each line does:\n\n" + as_markdown(("benchmark", "what is done"), what))
+    parts.append(f"{LAST}\n\n" + as_markdown(("benchmark", "what is done"), what))
     return "\n\n".join(parts)
+
+
+def section(part: Mapping[str, Any]) -> str:
+    """One table of its own on the page, with its plots."""
+    plots = [f"![{part['title']}]({PLOTS.name}/{name})" for name in part.get("plots", []) if (PLOTS / name).exists()]
+    return "\n\n".join([f"### {part['title']}", part["note"], as_markdown(part["head"], part["rows"]), *plots])
+
+
+def with_section(page: str, part: Mapping[str, Any]) -> str:
+    """The page with this table in place of the one of its title, or behind all others; ValueError without a place."""
+    before, begin, rest = page.partition(f"### {part['title']}\n")
+    if begin:
+        ends = [at for at in (rest.find("\n### "), rest.find(f"\n{LAST}")) if at >= 0]
+        if ends:
+            return f"{before}{section(part)}\n{rest[min(ends) :]}"
+    elif LAST in page:
+        return page.replace(LAST, f"{section(part)}\n\n{LAST}", 1)
+    raise ValueError(f"the page has no line {LAST!r} behind its tables")
 
 
 def replace(page: str, text: str) -> str:
@@ -105,12 +120,17 @@ def replace(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
-def among_others(kept: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with the tables of a later one in place of its own of the same title. They say when they were made."""
+def dated(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables of a result, each of which says when it was made."""
     when = f"Measured by itself: {result['started']}, commit {result['machine']['commit'] or 'unknown'}."
-    new = {part["title"]: {**part, "note": f"{part['note']} {when}"} for part in result.get("tables", [])}
-    tables = [new.pop(part["title"], part) for part in kept.get("tables", [])]
-    return {**kept, "tables": [*tables, *new.values()]}
+    return [{**part, "note": f"{part['note']} {when}"} for part in result.get("tables", [])]
+
+
+def among_others(kept: Mapping[str, Any], tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A result with these tables in place of its own of the same titles, or behind them."""
+    new = {part["title"]: part for part in tables}
+    old = [new.pop(part["title"], part) for part in kept.get("tables", [])]
+    return {**kept, "tables": [*old, *new.values()]}
 
 
 def write_json(result: Mapping[str, Any], folder: Path) -> Path:
@@ -119,6 +139,16 @@ def write_json(result: Mapping[str, Any], folder: Path) -> Path:
     path = folder / f"{str(result['started'])[:19].replace(':', '')}.json"
     path.write_text(to_json(result))
     return path
+
+
+def write_tables(result: Mapping[str, Any]) -> list[str]:
+    """The tables of a result alone into the page and the committed copy, the rest of which stays as it is."""
+    copy, text = PLOTS / "bench.json", PAGE.read_text()
+    for part in (tables := dated(result)):
+        text = with_section(text, part)
+    copy.write_text(to_json(among_others(json.loads(copy.read_text()), tables)))
+    PAGE.write_text(text)
+    return [f"wrote {', '.join(part['title'] for part in tables)} into {PAGE.relative_to(ROOT)}"]
 
 
 def write_docs(result: Mapping[str, Any]) -> list[str]:

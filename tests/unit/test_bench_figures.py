@@ -157,11 +157,25 @@ def test_the_page_keeps_its_prose():
 def test_a_part_that_was_measured_by_itself_stands_where_it_stood_and_says_when():
     kept = {"values": 1, "tables": [{"title": "A", "note": "old"}, {"title": "B", "note": "b"}]}
     later = {"started": "today", "machine": {"commit": "abc"}, "tables": [{"title": t, "note": t} for t in ("A", "C")]}
-    found = page.among_others(kept, later)
+    found = page.among_others(kept, page.dated(later))
     assert found["values"] == 1
     notes = [(part["title"], part["note"]) for part in found["tables"]]
     when = "Measured by itself: today, commit abc."
     assert notes == [("A", f"A {when}"), ("B", "b"), ("C", f"C {when}")]
+
+
+def test_its_section_of_the_page_alone_is_written_anew():
+    def part(title, cell):
+        return {"title": title, "note": "note", "head": ["a"], "rows": [[str(cell)]]}
+
+    text = f"before\n\n{page.section(part('A', 1))}\n\n{page.section(part('B', 2))}\n\n{page.LAST}\n\nafter\n"
+    for title in "AB":
+        new = page.with_section(text, part(title, 3))
+        assert new == text.replace(page.section(part(title, 1 + (title == "B"))), page.section(part(title, 3)))
+        assert page.with_section(new, part(title, 3)) == new
+    assert page.with_section(text, part("C", 3)).endswith(f"{page.section(part('C', 3))}\n\n{page.LAST}\n\nafter\n")
+    with pytest.raises(ValueError, match="behind its tables"):
+        page.with_section("nothing", part("A", 1))
 
 
 def test_the_page_in_docs_has_its_markers():

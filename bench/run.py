@@ -43,6 +43,7 @@ from bench.metrics import (
     TITLES,
     Metric,
 )
+from bench.mpi import mpi
 from bench.parts import PARTS, Skipped
 from bench.peers import Peer, PeerError, find
 from bench.startup import startup
@@ -53,7 +54,7 @@ STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take lon
 NET_S = 400.0
 NODES = 4
 
-ALL_PARTS = {**PARTS, "startup": startup, "collective": collective}
+ALL_PARTS = {**PARTS, "startup": startup, "collective": collective, "mpi": mpi}
 
 
 @dataclass(frozen=True)

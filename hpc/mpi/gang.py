@@ -84,7 +84,7 @@ class Ranks:
         except BaseException:
             remove_placement_group(self.group)
             raise
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a finalizer may close the gang in the middle of what is done under it
         self.bell = spi.latch()
         self.new: list[Run] = []
         #: Why nothing can be run any more; empty while it can.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hpc
 from hpc import spi
-from hpc.exceptions import GetTimeoutError, ObjectStoreFullError
+from hpc.exceptions import ActorDiedError, GangError, GetTimeoutError, ObjectStoreFullError
 from runtime.running import eventually, kill9, local_nodes, on, store_stats
 
 MIB = 1 << 20
@@ -293,3 +295,86 @@ def test_what_cannot_be_a_buffer_is_refused(session):
         spi.view(hpc.put([1]))
     with pytest.raises(GetTimeoutError):
         spi.view(identity.options(resources={"nothing": 1}).remote(), timeout_s=0.05)
+
+
+# ---------------------------------------------------------------- actors that belong together
+
+
+@hpc.remote(num_cpus=0)
+class Member:
+    def pid(self):
+        return os.getpid()
+
+    def wait(self, refs):
+        return hpc.get(refs)
+
+
+def members(count):
+    made = [Member.remote() for _ in range(count)]
+    return made, spi.share_fate(made, [f"member {number}" for number in range(count)])
+
+
+def test_the_first_member_that_ends_takes_the_others_along(session):
+    made, fate = members(3)
+    pids = hpc.get([member.pid.remote() for member in made])
+    never = spi.latch()
+    calls = [member.wait.remote([never.ref]) for member in made]
+    assert not fate.is_over and not hpc.wait([fate.over], timeout=0.1)[0]
+    kill9(pids[2])
+    assert hpc.wait([fate.over], timeout=10)[0] and fate.is_over
+    for call in (*calls, made[0].pid.remote()):
+        with pytest.raises(GangError, match=r"member 2 on node .*SIGKILL") as caught:
+            hpc.get(call, timeout=10)
+        assert caught.value.rank == 2 and isinstance(caught.value, ActorDiedError)
+    eventually(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
+
+
+def test_members_in_other_hands_raise_the_same(session):
+    made, fate = members(2)
+
+    @hpc.remote(num_cpus=0)
+    def error_of(member):
+        try:
+            hpc.get(member.pid.remote())
+        except GangError as error:
+            return error.rank, str(error)
+
+    fate.end("there was no more to do", 1)
+    rank, text = hpc.get(error_of.remote(made[0]), timeout=10)
+    assert rank == 1 and "member 1" in text and "there was no more to do" in text
+
+
+def test_members_that_have_parted_end_for_themselves(session):
+    made, fate = members(2)
+    hpc.get(made[0].pid.remote())
+    fate.part()
+    hpc.kill(made[0])
+    assert hpc.get(made[1].pid.remote(), timeout=10) > 0
+
+
+def test_what_can_share_no_fate_is_refused(session):
+    member = Member.remote()
+    with pytest.raises(TypeError, match="handles of actors, not int"):
+        spi.share_fate([1], ["one"])
+    with pytest.raises(ValueError, match="a name for each"):
+        spi.share_fate([member], [])
+
+    @hpc.remote(num_cpus=0)
+    def tie(member):
+        spi.share_fate([member], ["not mine"])
+
+    with pytest.raises(ValueError, match="in the process that made them"):
+        hpc.get(tie.remote(member), timeout=10)
+
+
+def test_a_latch_has_its_value_when_it_is_opened(session):
+    latch = spi.latch()
+    assert not hpc.wait([latch.ref], timeout=0.1)[0]
+    latch.open()
+    latch.open()
+    assert hpc.get(latch.ref, timeout=10) is None
+
+
+def test_an_interface_has_a_name(session):
+    assert spi.interface_of("127.0.0.1") == "lo"
+    assert spi.interface_of("203.0.113.77") is None

@@ -7,7 +7,6 @@ import pytest
 
 import hpc.train
 from hpc.exceptions import ActorDiedError
-from hpc.spi import interface_of
 from hpc.train import CheckpointUploadMode, Progress, RunConfig, ScalingConfig, TrainRunContext
 from hpc.train.group import failure
 from hpc.train.loop import Loop, Raised, Reported, Returned, state
@@ -149,11 +148,6 @@ def test_the_process_that_died_is_named_first():
     assert "1 other rank failed as well (rank 0: ConnectionError: reset by peer)" in str(error)
     assert set(error.worker_failures) == {0, 3}
     assert isinstance(error.__cause__, ActorDiedError)
-
-
-def test_the_interface_of_an_address():
-    assert interface_of("127.0.0.1") == "lo"
-    assert interface_of("203.0.113.77") is None
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):

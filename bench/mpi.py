@@ -42,9 +42,9 @@ def mpi(children: Children, quick: bool) -> dict[str, Any]:
         theirs = statistics.median(_program(children, [str(mpiexec), "-n", str(ranks)]) for _ in range(5)) * 1e3
         rows.append([f"start of {ranks} ranks, ms", number(ours), number(theirs), number(ours / theirs)])
     note = (
-        "Microseconds: a message of so many bytes one way, between two ranks of this machine, and an allreduce of "
-        "float32 over them; the least of the rounds. The rows of starts are milliseconds: a gang in a session that "
-        "is there until its first run has returned, and `mpiexec` of a program that does nothing, whole."
+        "Microseconds: a message of so many bytes one way, between two ranks, each on a core of its own, and an "
+        "allreduce of float32 over them; the least of the rounds. The rows of starts are milliseconds: a gang in a "
+        "session that is there until its first run has returned, and `mpiexec` of a program that does nothing, whole."
     )
     return table("MPI in a gang", note, ["what", "gang", "mpiexec", "gang / mpiexec"], rows)
 

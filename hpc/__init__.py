@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         internal,
         job_config,
         job_submission,
+        mpi,
         remote_function,
         runtime_context,
         runtime_env,

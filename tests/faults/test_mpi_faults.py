@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 
 import hpc
 from hpc import mpi
+from hpc.core.node.reap import descendants
 from hpc.exceptions import ActorDiedError, GangError, TaskCancelledError
 from hpc.util.placement_group import placement_group_table
 from runtime.running import eventually, hpc_json, kill9, local_nodes
@@ -155,6 +157,30 @@ def test_another_gang_can_be_made_after_one_has_died(session):
         assert isinstance(error_of(gang.run(stuck, kills_itself)[0]), GangError)
     with mpi.gang(2) as gang:
         assert hpc.get(gang.run(lambda comm: comm.allreduce(1)), timeout=30) == [2, 2]
+
+
+def ranks_of_this_machine():
+    """The processes of ranks, from the moment in which one is known to be one."""
+    found = []
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"hpc::Rank"):
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.1, 0.2])
+def test_a_rank_that_is_killed_while_the_gang_starts_ends_it(session, after_s):
+    gang = mpi.gang(2)
+    refs = gang.run(lambda comm: comm.recv(source=1 - comm.Get_rank()))
+    pid = eventually(ranks_of_this_machine)[0]
+    time.sleep(after_s)
+    kill9(pid)
+    errors = list(map(error_of, refs))
+    assert [type(error) for error in errors] == [GangError, GangError]
+    assert errors[0].rank in (0, 1) and "SIGKILL" in str(errors[0])
+    gang.kill()
+    eventually(lambda: not ranks_of_this_machine())
 
 
 def test_a_rank_that_dies_before_there_is_a_world_is_named(session):

@@ -170,12 +170,12 @@ def test_a_gang_takes_all_its_ranks_or_none(pair):
 
 
 def test_shutdown_gives_back_what_the_ranks_held(pair):
-    before = hpc.available_resources()["CPU"]
+    eventually(lambda: hpc.available_resources().get("CPU") == 2.0)  # the other two are the pair's
     gang = mpi.gang(1)
     refs = gang.run(lambda comm: os.getpid())
     (pid,) = whole(refs)
     gang.shutdown(timeout_s=30)
-    eventually(lambda: hpc.available_resources()["CPU"] == before)
+    eventually(lambda: hpc.available_resources().get("CPU") == 2.0)
     eventually(lambda: not Path(f"/proc/{pid}").exists())
     with pytest.raises(GangError, match="was shut down"):
         gang.run(print)
@@ -240,6 +240,22 @@ def test_the_program_of_the_page_prints_what_stands_beside_it(tmp_path):
     assert done.returncode == 0, done.stderr
     (said,) = re.findall(r"print\(.*# (.*)", program)
     assert done.stdout.strip() == said
+
+
+def test_a_program_that_leaves_its_session_with_a_gang_says_nothing_of_it(tmp_path):
+    (tmp_path / "program.py").write_text(LEAVES)
+    done = run([sys.executable, "program.py"], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[2, 2]\n", "")
+
+
+LEAVES = """
+import hpc
+from hpc import mpi
+
+hpc.init(num_cpus=2, address="local")
+gang = mpi.gang(2)
+print(hpc.get(gang.run(lambda comm: comm.allreduce(1))))
+"""
 
 
 def run(command, folder):

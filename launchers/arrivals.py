@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ from hpc.launchers.node_group import Channel, NodeGroup
 
 _PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.launchers.arrivals import main; main()"
 MAX_WORDS = 1 << 17
+LISTENING = {"listening": True}
 DOOR_END_S = 2.0
 
 
@@ -83,6 +85,7 @@ class Arrivals:
     ) -> None:
         self.join_path = join_path
         self._loop, self._came, self._closed = loop, came, closed
+        self.listening = threading.Event()  # a job that starts earlier would find nobody
         self._name = secrets.token_hex(6)
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         order = {"name": self._name, "join_path": join_path, "addr": addr, "fd": theirs.fileno()}
@@ -114,7 +117,9 @@ class Arrivals:
             self._closed("the door for further nodes has ended")
             return
         said = json.loads(data)
-        if "why" in said:
+        if said == LISTENING:
+            self.listening.set()
+        elif "why" in said:
             self._closed(str(said["why"]))
         for sock in socks:
             try:
@@ -167,6 +172,7 @@ def main() -> NoReturn:
     except (JoinFileError, OSError) as error:
         owner.send(json.dumps({"why": f"no further node can come in: {error}"}).encode())
         sys.exit(1)
+    owner.send(json.dumps(LISTENING).encode())
     door.reactor.add_reader(0, lambda: door.leave() if not os.read(0, 1) else None)
     door.reactor.run()
     sys.exit(0)

@@ -35,6 +35,8 @@ END_S = 5.0
 LOOK_S = 0.2
 #: A further job may last so much longer than the session.
 MORE_S = 60.0
+#: The time in which the door has to listen.
+DOOR_S = 30.0
 RECORD = "further.json"
 
 
@@ -65,11 +67,13 @@ class BatchJobs:
         self._arrivals: Arrivals | None = None
         self._closed_because = ""
         self._join_path = str(folder / "join-further")
+        if (folder / RECORD).exists():  # the job was put back into the queue: those of its run before are of no use
+            self.work(lambda: withdraw_recorded(folder, scheduler))
 
     def ask(self, name: str, size: int, left_s: float | None) -> ComingNodes:
         job = self._jobs[name] = BatchJob(self, name)
         try:
-            self._open_door()
+            arrivals = self._open_door()
             path = self.folder / f"further-{name}.order"
             token = job.token
             write_order(path, {**self._order, "join": self._join_path, "token": token, "nodes": size})
@@ -78,7 +82,7 @@ class BatchJobs:
             text = self.scheduler.script(request, cwd=self._cwd, setup=self._setup, command=relay_command(str(path)))
             script.write_text(text)
             script.chmod(0o700)
-            job.submit(self.scheduler.submission(str(script), request), request)
+            job.submit(self.scheduler.submission(str(script), request), request, arrivals.listening)
         except OSError as error:
             job.trouble = str(error)
         return job
@@ -94,15 +98,16 @@ class BatchJobs:
             output=output, dependency=None, mail_type=None,
         )  # fmt: skip
 
-    def _open_door(self) -> None:
+    def _open_door(self) -> Arrivals:
         if self._arrivals is not None:
-            return
+            return self._arrivals
         interface = self._order.get("interface")
         try:
             addr = node_address(wanted=interface, loopback=False, many_nodes=True).addr
         except InterfaceError as error:
             raise OSError(str(error)) from None
         self._arrivals = Arrivals(self.loop, self._join_path, addr, self._came, self._on_closed)
+        return self._arrivals
 
     def _on_closed(self, why: str) -> None:
         self._closed_because = why
@@ -132,6 +137,13 @@ class BatchJobs:
         if job is not None:
             job.clear_up(END_S)
             self.record()
+
+    def work(self, run: Callable[[], object]) -> threading.Thread:
+        """Have something done that may take long; `close` waits for it."""
+        thread = threading.Thread(target=run, name="hpc-further", daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        return thread
 
     def record(self) -> None:
         """Write down which jobs there are, for those who clear up where the session could not."""
@@ -173,11 +185,13 @@ class BatchJob:
         """For people: the job and how it stands."""
         return f"job {self.job_id} {self.standing}" if self.job_id else f"a job that {self.standing}"
 
-    def submit(self, command: Sequence[str], request: Request) -> None:
-        """Hand it in, by a thread."""
+    def submit(self, command: Sequence[str], request: Request, listening: threading.Event) -> None:
+        """Hand it in, by a thread, once the session listens for it."""
 
         def run() -> None:
             try:
+                if not listening.wait(DOOR_S):
+                    raise OSError(f"the door for further nodes did not open within {DOOR_S:g} s")
                 self.job_id = self._scheduler.submit(command, request)
                 self.standing = "waits in the queue"
             except Refused as no:
@@ -187,13 +201,7 @@ class BatchJob:
                 self.trouble = str(error)
             self._jobs.loop.wake()
 
-        self._submitting = self._start(run)
-
-    def _start(self, run: Callable[[], None]) -> threading.Thread:
-        thread = threading.Thread(target=run, name="hpc-further", daemon=True)
-        self._jobs.threads.append(thread)
-        thread.start()
-        return thread
+        self._submitting = self._jobs.work(run)
 
     # -------------------------------------------------------------- nodes that may come
 
@@ -254,7 +262,7 @@ class BatchJob:
                 self._scheduler.cancel(self.job_id)
 
         if submitting is not None:
-            self._start(run)
+            self._jobs.work(run)
 
 
 def _ends(scheduler: Scheduler, job_id: str, patience_s: float) -> bool:

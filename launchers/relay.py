@@ -175,6 +175,7 @@ def relay_command(order_path: str) -> list[str]:
 
 def write_order(path: Path, order: Mapping[str, Any]) -> None:
     """The order of a further job: "join", "token", "nodes", "env", and options of `make_group` and of the group."""
+    path.unlink(missing_ok=True)  # of a run of this job before it was put back into the queue
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "w") as file:
         json.dump(dict(order), file)

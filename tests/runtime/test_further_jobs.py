@@ -1,0 +1,306 @@
+"""Further jobs of a session, by a scheduler that runs them on this machine: how they come, and that none stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpc
+from hpc.core.node.reap import descendants
+from hpc.launch.jobdir import birth
+from hpc.launchers import further
+from hpc.launchers.batch_jobs import RECORD, BatchJobs, withdraw_recorded
+from hpc.launchers.elastic import Limits, Policy
+from hpc.launchers.further import Growth
+from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.relay import OVER
+from hpc.launchers.scheduler import Diagnosis, Request
+from hpc.launchers.session import Session
+from hpc.launchers.session_thread import SessionThread
+from runtime.running import eventually, on
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+from fake_scheduler import FakeScheduler
+
+
+@dataclass
+class RunsHere(FakeScheduler):
+    """Runs each job script on this machine as soon as the test lets it: at once, unless it `holds` jobs."""
+
+    holds: bool = False
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    scripts: dict[str, str] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
+    one: threading.Lock = field(default_factory=threading.Lock)
+
+    def submit(self, command: Sequence[str], request: Request) -> str:
+        with self.one:  # each job is submitted by a thread
+            job_id = super().submit(command, request)
+        self.scripts[job_id] = command[-1]
+        if not self.holds:
+            self.start(job_id)
+        return job_id
+
+    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
+        import shlex
+
+        return "\n".join(["cd " + cwd, *setup, "exec " + shlex.join(command)]) + "\n"
+
+    def start(self, job_id: str) -> None:
+        path = Path(self.scripts[job_id])
+        with path.with_suffix(".out").open("wb") as out:
+            self.running[job_id] = subprocess.Popen(["/bin/sh", str(path)], stdout=out, stderr=out)
+        self.change(job_id, phase="running", state="RUNS")
+
+    def look(self, job_id: str) -> None:
+        process = self.running.get(job_id)
+        if process is not None and process.poll() is not None:
+            self.change(job_id, phase="ended", state="DONE", exit_code=process.returncode)
+
+    def states(self, job_ids: Sequence[str]) -> Any:
+        for job_id in job_ids:
+            self.look(job_id)
+        return super().states(job_ids)
+
+    def inquire(self, job_id: str, *, position: bool) -> Any:
+        self.look(job_id)
+        return super().inquire(job_id, position=position)
+
+    def cancel(self, job_id: str) -> Any:
+        if job_id in self.running:
+            self.running[job_id].terminate()
+        return super().cancel(job_id)
+
+    def said(self, job_id: str) -> str:
+        return Path(self.scripts[job_id]).with_suffix(".out").read_text()
+
+
+@dataclass
+class World:
+    """A session of one node with one CPU that may grow to three, the driver in this process."""
+
+    scheduler: RunsHere
+    folder: Path
+    thread: SessionThread
+    growth: Growth
+    told: list[str]
+
+    @property
+    def session(self) -> Session:
+        return self.thread.session
+
+    def ready(self) -> int:
+        with self.thread.hold() as session:
+            return len(session.ready())
+
+    def end(self) -> None:
+        hpc.shutdown()
+        with self.thread.hold():
+            self.growth.close()
+        self.thread.stop(2.0, "the test is over")
+        self.growth.end()
+
+
+@pytest.fixture
+def world(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]]:
+    made: list[World] = []
+    monkeypatch.setattr(further, "REPORT_S", 0.1)
+
+    def make(scheduler: RunsHere, limits: Limits | None = None, **options: Any) -> World:
+        session = Session(
+            LocalGroup(1), overrides={"num_cpus": 1, "object_store_bytes": 64 << 20}, config={"loopback": True},
+            interface="lo",
+        )  # fmt: skip
+        session.wait_ready(30.0)
+        thread = SessionThread(session)
+        told: list[str] = []
+        order = {"interface": "lo", "base_dir": None, "step_args": [], "env": {"FURTHER": "yes"}}
+        jobs = BatchJobs(thread.loop, scheduler, Request(time=3600.0), tmp_path, cwd=str(tmp_path), order=order)
+        policy = Policy(limits or Limits(1, 3, grow_after_s=0.2, idle_s=1.0))
+        with thread.hold():
+            growth = Growth(
+                thread.loop, policy, jobs, overrides={"num_cpus": 1, "object_store_bytes": 64 << 20}, grace_s=2.0,
+                say=told.append, **options,
+            )  # fmt: skip
+            growth.begin()
+        made.append(World(scheduler, tmp_path, thread, growth, told))
+        hpc.init(address=session.local_dir())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+@hpc.remote(max_retries=0)
+def one(seconds: float = 0.3) -> tuple[int, str | None]:
+    time.sleep(seconds)
+    return int(hpc.get_runtime_context().get_node_id()), os.environ.get("FURTHER")
+
+
+def test_nodes_of_further_jobs_work_like_the_others_and_go_when_they_are_idle(world: Callable[..., World]) -> None:
+    here = world(RunsHere())
+    values = hpc.get([one.remote() for _ in range(24)])
+    assert {node for node, _ in values} == {1, 2, 3}
+    assert {env for node, env in values if node > 1} == {"yes"}
+    eventually(lambda: here.ready() == 1)
+    eventually(lambda: here.scheduler.states(["1", "2"])["1"].phase == "ended")
+    eventually(lambda: {info.exit_code for info in here.scheduler.states(["1", "2"]).values()} == {0})
+    assert [here.scheduler.said(job) for job in "12"] == ["", ""]
+    assert hpc.get(one.remote()) == (1, None)
+
+
+@hpc.remote(max_retries=2)
+def until(gate: Path) -> int:
+    """Which node; it holds its CPU until the gate is there."""
+    eventually(gate.exists, 60.0)
+    return int(hpc.get_runtime_context().get_node_id())
+
+
+def test_an_actor_a_value_and_what_a_worker_owns_keep_their_node(world: Callable[..., World]) -> None:
+    here = world(RunsHere(), Limits(1, 2, grow_after_s=0.1, idle_s=2.5))
+
+    @hpc.remote(num_cpus=1)
+    class Counts:
+        def where(self) -> int:
+            return int(hpc.get_runtime_context().get_node_id())
+
+    @hpc.remote(scheduling_strategy=on(2))
+    def owns() -> list[hpc.ObjectRef]:
+        return [hpc.put("small")]
+
+    first, second = Counts.remote(), Counts.remote()
+    assert sorted(hpc.get([first.where.remote(), second.where.remote()])) == [1, 2]
+    time.sleep(3.0)
+    assert here.ready() == 2 and here.growth.policy.jobs["1"].state == "there"
+    hpc.kill(first if hpc.get(first.where.remote()) == 2 else second)
+    value = hpc.remote(lambda: b"x" * 10_000_000).options(scheduling_strategy=on(2)).remote()
+    inner = hpc.get(owns.remote())
+    hpc.wait([value], fetch_local=False)
+    time.sleep(3.0)
+    assert here.ready() == 2
+    del value
+    time.sleep(3.0)  # its worker stays for what it owns, though it is asked to end
+    assert here.ready() == 2 and hpc.get(inner) == ["small"]
+    del inner
+    eventually(lambda: here.ready() == 1, 15.0)
+
+
+def test_a_refusal_is_told_and_the_session_goes_on(world: Callable[..., World]) -> None:
+    here = world(RunsHere(refusal=Diagnosis("REJECTED", "no more jobs for you", why="fsub: limit reached")))
+    assert {node for node, _ in hpc.get([one.remote() for _ in range(6)])} == {1}
+    assert any("no more jobs for you; fsub: limit reached" in text for text in here.told)
+    assert here.growth.facts()["refusal"] and len([text for text in here.told if "do not come" in text]) == 1
+
+
+def test_a_job_that_ends_in_the_queue_is_told(world: Callable[..., World]) -> None:
+    here = world(RunsHere(holds=True))
+    refs = [one.remote(0.6) for _ in range(6)]
+    eventually(lambda: here.scheduler.jobs)
+    here.scheduler.change("1", phase="ended", state="GONE")
+    hpc.get(refs)
+    assert any("job 1 has ended before its nodes came (GONE)" in text for text in here.told)
+
+
+def test_what_waits_in_the_queue_is_cancelled_with_the_session(world: Callable[..., World], tmp_path: Path) -> None:
+    here = world(RunsHere(holds=True))
+    gate = tmp_path / "gate"
+    refs = [until.remote(gate) for _ in range(6)]
+    eventually(lambda: len(here.scheduler.jobs) == 2)
+    eventually(lambda: (tmp_path / RECORD).exists() and json.loads((tmp_path / RECORD).read_text())["ids"])
+    eventually(lambda: "waits: all nodes are busy, ...)" in here.growth.words()[0])
+    assert here.growth.words()[0].startswith("2 nodes asked for (job ")
+    gate.touch()
+    hpc.get(refs)
+    here.end()
+    assert {info.ending for info in here.scheduler.jobs.values()} == {"cancelled"}
+    assert json.loads((tmp_path / RECORD).read_text())["ids"] == []
+
+
+def test_a_job_that_starts_after_the_session_ends_at_once(world: Callable[..., World]) -> None:
+    here = world(RunsHere(holds=True))
+    refs = [one.remote(0.6) for _ in range(6)]
+    eventually(lambda: here.scheduler.jobs)
+    hpc.get(refs)
+    here.end()
+    here.scheduler.start("1")
+    assert here.scheduler.running["1"].wait(20.0) == 0 and OVER in here.scheduler.said("1")
+
+
+def test_the_nodes_of_a_job_that_is_cancelled_are_lost_and_their_tasks_run_elsewhere(
+    world: Callable[..., World],
+) -> None:
+    here = world(RunsHere(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0))
+    gate = here.folder / "gate"
+    refs = [until.remote(gate) for _ in range(3)]
+    eventually(lambda: here.ready() == 2, 20.0)
+    here.scheduler.cancel("1")
+    eventually(lambda: here.ready() == 1)
+    gate.touch()
+    assert hpc.get(refs) == [1, 1, 1]
+    eventually(lambda: here.scheduler.running["1"].poll() is not None)
+
+
+def test_nothing_of_a_further_job_stays_when_its_relay_is_killed(world: Callable[..., World]) -> None:
+    here = world(RunsHere(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0))
+    gate = here.folder / "gate"
+    refs = [until.remote(gate) for _ in range(3)]
+    eventually(lambda: here.ready() == 2, 20.0)
+    relay = here.scheduler.running["1"].pid
+    below = descendants(relay)
+    assert below
+    os.kill(relay, signal.SIGKILL)
+    eventually(lambda: not any(birth(pid) for pid in below))
+    with here.thread.hold() as session:
+        session.groups[1].kill()  # as the door does when it has heard nothing for 30 s
+    eventually(lambda: here.ready() == 1)
+    gate.touch()
+    assert hpc.get(refs) == [1, 1, 1]
+
+
+def test_a_job_near_its_end_drains_and_another_is_asked_for(world: Callable[..., World]) -> None:
+    """Further jobs last 6 s, and tasks may run once only."""
+    here = world(Short(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0, soon_s=1.2), drain_s=1.2)
+    refs = [one.remote(0.3) for _ in range(60)]
+    assert len(hpc.get(refs, timeout=60.0)) == 60
+    assert here.growth.grown >= 2
+    assert here.scheduler.states(["1"])["1"].exit_code == 0
+
+
+class Short(RunsHere):
+    """Its jobs last 6 s, as their relays say, and as it says itself."""
+
+    def look(self, job_id: str) -> None:
+        super().look(job_id)
+        self.began.setdefault(job_id, time.monotonic())
+        self.change(job_id, limit_s=6.0, run_time_s=time.monotonic() - self.began[job_id])
+
+    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
+        text = super().script(request, cwd=cwd, setup=setup, command=command)
+        code = (
+            "from hpc.launchers.local.group import LocalGroup as G; f = G.start_fields; "
+            "G.start_fields = lambda self: dict(f(self), time_left_s=6.0); "
+        )
+        return text.replace("from hpc.launchers.relay", f"{code} from hpc.launchers.relay")
+
+
+def test_what_a_session_could_not_clear_up_is_withdrawn_by_its_record(tmp_path: Path) -> None:
+    scheduler = FakeScheduler()
+    for _ in range(3):
+        scheduler.submit(["fsub", "x"], Request())
+    scheduler.change("2", phase="ended")
+    (tmp_path / RECORD).write_text(json.dumps({"scheduler": "fake", "ids": ["1", "2", "7"]}))
+    assert withdraw_recorded(tmp_path, scheduler) == ["1"]
+    assert scheduler.jobs["1"].ending == "cancelled" and scheduler.jobs["3"].phase == "queued"
+    assert withdraw_recorded(tmp_path / "none", scheduler) == []

@@ -95,7 +95,7 @@ class BatchJobs:
         output = str(self.folder / f"further-{name}.log")
         return replace(
             self.request, nodes=(size, size), time=time_s, job_name=f"{self.request.job_name or 'hpc'}-further",
-            output=output, dependency=None, mail_type=None,
+            output=output, dependency=None, mail_type=None, requeue=False,
         )  # fmt: skip
 
     def _open_door(self) -> Arrivals:

@@ -319,7 +319,7 @@ class Policy:
             if job.state != "leaving":
                 continue
             uses = [demand.nodes[n] for n in job.live(demand) if n in demand.nodes]
-            if all(use.state in ("empty", "draining") and not use.keeps for use in uses):
+            if all(use.state in ("empty", "draining") for use in uses):
                 job.state = "ending"
                 end.append(job.name)
             elif any(use.state == "used" for use in uses) or now - job.since > LEAVE_S:
@@ -356,16 +356,19 @@ class Policy:
         return tuple(found)
 
     def _give_back(self, demand: DemandReport, spare: int, in_vain: bool, now: float) -> None:
-        """Begin to vacate jobs that have been idle for long enough: first those that end soonest."""
-        idle: list[tuple[float, float, FurtherJob]] = []
+        """Begin to vacate jobs that have been idle for long enough: first those without values, then those that end
+        soonest."""
+        idle: list[tuple[bool, float, float, FurtherJob]] = []
         for job in self.jobs.values():
             uses = [demand.nodes.get(n) for n in job.live(demand)]
             if job.state != "there" or now < job.rest_until or not uses:
                 continue
-            since = [use.since for use in uses if use is not None and use.state == "idle" and not use.keeps]
-            if len(since) == len(uses) and now - max(since) >= self.limits.idle_s:
-                idle.append((job.ends_at if job.ends_at is not None else float("inf"), max(since), job))
-        for _, _, job in sorted(idle, key=lambda each: each[:2]):
+            found = [use for use in uses if use is not None and use.state == "idle"]
+            since = max((use.since for use in found), default=now)
+            if len(found) == len(uses) and now - since >= self.limits.idle_s:
+                ends_at = job.ends_at if job.ends_at is not None else float("inf")
+                idle.append((any(use.keeps for use in found), ends_at, since, job))
+        for *_, job in sorted(idle, key=lambda each: each[:3]):
             if len(job.live(demand)) <= spare:
                 spare -= len(job.live(demand))
                 job.state, job.since = "leaving", now

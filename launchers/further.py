@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hpc.launchers.elastic import DemandReport, Policy
+from hpc.launchers.leave import leave
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.loop import ComingNodes, LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
@@ -20,6 +21,8 @@ from hpc.launchers.timekeeper import Timekeeper
 
 #: The head is asked to say what waits so often at most, and the policy is asked as often.
 REPORT_S = 1.0
+#: A node that had nothing to do may take so long to move the values that lie there.
+MOVE_S = 3600.0
 #: The nodes of a further job are told to end this long before its time is over.
 MARGIN_S = 10.0
 
@@ -156,7 +159,7 @@ class Growth:
                 f"hpc: {_nodes(len(numbers))} had nothing to do and {'is' if len(numbers) == 1 else 'are'} given back"
             )
             for number in sorted(numbers):
-                self.loop.session.remove_node(number, self._grace_s)
+                leave(self.loop, number, MOVE_S, "it had nothing to do", self._grace_s)
         facts = self.facts()
         if facts != self._told:
             self._told = facts
@@ -211,7 +214,7 @@ class Growth:
         """The time of a further job is nearly over: nothing new begins on its nodes."""
         left_s = self._clocks[name].left_s or 0.0
         for number in sorted(self._members.get(name, ())):
-            self.loop.session.drain_node(number, left_s, "the time limit of its job comes near")
+            leave(self.loop, number, left_s, "the time limit of its job comes near", self._grace_s)
 
     def _let_end(self, name: str) -> None:
         for number in sorted(self._members.get(name, ())):

@@ -46,6 +46,7 @@ class Relay:
         self.group = group
         self.why = ""
         self.joined = False
+        self._warned = False
         group.start()  # before ZeroMQ has threads
         self.reactor = Reactor()
         self._commands = CommandDecoder()
@@ -79,6 +80,8 @@ class Relay:
         """Until nothing of the nodes is left; 0 where they were part of the session and told to end."""
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda number, _frame: self._signals.append(number))
+        for signum in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(signum, signal.SIG_IGN)  # warnings for a script; how long this job lasts the session asks
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         self.reactor.run()
         signal.set_wakeup_fd(-1)
@@ -164,8 +167,21 @@ class Relay:
             os.read(self._wake_read, 4096)
         except BlockingIOError:
             pass
-        if self._signals:
-            self._end(signal.Signals(self._signals.pop()).name)
+        for number in self._signals:
+            name = signal.Signals(number).name
+            if self._warned or not self.joined:
+                self._end(name)
+            else:
+                self._warn(name)
+            self._warned = True
+        self._signals.clear()
+
+    def _warn(self, name: str) -> None:
+        """Somebody wants this job to end. As each node would, it asks the session what to do, which knows how long they
+        have, and ends them."""
+        for rank in range(self.group.size):
+            if rank not in self._gone:
+                self._pass_on(rank, {"op": "warned", "signal": name})
 
 
 def relay_command(order_path: str) -> list[str]:

@@ -21,6 +21,7 @@ from hpc.core.sim.paths import watch
 from hpc.core.sim.processes import Process
 from hpc.core.sim.questions import Questions
 from hpc.core.sim.users import User
+from hpc.core.sim.vacating import Vacating
 from hpc.core.sim.worker import WorkerSim
 from hpc.core.sim.world import ARENA_BYTES, LATE_TICK_S, SMALL_ARENA_BYTES, World
 
@@ -89,6 +90,7 @@ class Simulation:
         self.drains = drains
         self.leased_before: dict[int, int] = {}
         self.leaving = LeavingChecks(world)
+        self.vacating = Vacating(world, seed) if seed % 3 == 0 else None
         #: Heads die too.
         self.questions = Questions(self.world, self.world.new_driver(1, lambda src, msg: None)) if heads else None
         at = 0.0
@@ -278,6 +280,8 @@ class Simulation:
                 self._check_view()
                 self._check_draining()
                 self.leaving.look()
+                if self.vacating is not None:
+                    self.vacating.look()
             for text in world.broken:
                 self._problem(text)
             if self.report.problems:

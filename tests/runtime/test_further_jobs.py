@@ -154,6 +154,8 @@ def test_nodes_of_further_jobs_work_like_the_others_and_go_when_they_are_idle(wo
     values = hpc.get([one.remote() for _ in range(24)])
     assert {node for node, _ in values} == {1, 2, 3}
     assert {env for node, env in values if node > 1} == {"yes"}
+    secrets = [here.folder / "join-further", here.folder / "further-1.order"]
+    assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
     eventually(lambda: here.ready() == 1)
     eventually(lambda: here.scheduler.states(["1", "2"])["1"].phase == "ended")
     eventually(lambda: {info.exit_code for info in here.scheduler.states(["1", "2"]).values()} == {0})
@@ -168,7 +170,7 @@ def until(gate: Path) -> int:
     return int(hpc.get_runtime_context().get_node_id())
 
 
-def test_an_actor_a_value_and_what_a_worker_owns_keep_their_node(world: Callable[..., World]) -> None:
+def test_an_actor_and_what_a_worker_owns_keep_their_node_and_values_move(world: Callable[..., World]) -> None:
     here = world(RunsHere(), Limits(1, 2, grow_after_s=0.1, idle_s=2.5))
 
     @hpc.remote(num_cpus=1)
@@ -185,16 +187,14 @@ def test_an_actor_a_value_and_what_a_worker_owns_keep_their_node(world: Callable
     time.sleep(3.0)
     assert here.ready() == 2 and here.growth.policy.jobs["1"].state == "there"
     hpc.kill(first if hpc.get(first.where.remote()) == 2 else second)
-    value = hpc.remote(lambda: b"x" * 10_000_000).options(scheduling_strategy=on(2)).remote()
+    value = hpc.remote(lambda: b"x" * 10_000_000).options(scheduling_strategy=on(2), max_retries=0).remote()
     inner = hpc.get(owns.remote())
     hpc.wait([value], fetch_local=False)
-    time.sleep(3.0)
-    assert here.ready() == 2
-    del value
-    time.sleep(3.0)  # its worker stays for what it owns, though it is asked to end
+    time.sleep(3.5)  # its worker stays for what it owns, though it was asked to end
     assert here.ready() == 2 and hpc.get(inner) == ["small"]
     del inner
     eventually(lambda: here.ready() == 1, 15.0)
+    assert hpc.get(value) == b"x" * 10_000_000
 
 
 def test_a_refusal_is_told_and_the_session_goes_on(world: Callable[..., World]) -> None:

@@ -195,13 +195,21 @@ def test_the_job_that_ends_soonest_is_given_back_first():
     assert policy.decide(demand(uses("idle", "idle", "idle", "idle")), 1000.0).vacate == {4}
 
 
-def test_a_job_of_which_one_node_is_used_or_keeps_objects_stays():
+def test_a_job_without_values_is_given_back_before_one_that_has_some():
+    policy = grown(Limits(3, 6, idle_s=60.0), (5000.0, 9000.0))
+    nodes = {**uses("used", "used", "idle", "idle"), 3: NodeUse("idle", 0.0, 0, keeps=True)}
+    assert policy.decide(demand(nodes), 1000.0).vacate == {4}
+    policy.lost(4)
+    del nodes[4]
+    assert policy.decide(demand(nodes), 2000.0).vacate == frozenset()  # three are the least
+    assert grown(LIMITS).decide(demand({**nodes, 4: NodeUse("used", 0.0, 0)}), 2000.0).vacate == {3}
+
+
+def test_a_job_of_which_one_node_is_used_stays():
     policy = Policy(LIMITS)
     policy.asked("j", 2, 0.0)
     policy.joined("j", [3, 4], None, 0.0)
     assert policy.decide(demand(uses("used", "used", "idle", "used")), 1000.0) == Decision()
-    keeps = {**uses("used", "used", "idle"), 4: NodeUse("idle", 0.0, 0, keeps=True)}
-    assert policy.decide(demand(keeps), 1000.0) == Decision()
 
 
 def test_a_job_that_is_used_again_while_it_is_vacated_stays():

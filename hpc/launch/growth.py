@@ -21,9 +21,10 @@ from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.registry import Place
+from hpc.launchers.runtimes.table import OWN
 from hpc.launchers.scheduler import Request
 from hpc.settings.errors import CliError
-from hpc.settings.options import Settings, request_of
+from hpc.settings.options import BY_NAME, Settings, request_of
 
 #: In the job's folder: what the session inside has to know.
 GROWTH = "growth.json"
@@ -59,11 +60,14 @@ def wish_of(settings: Settings) -> Wish | None:
     least, most = settings["nodes"]
     if least == most:
         return None
-    for name, flag in (("ranks_per_node", "--ranks-per-node"), ("gpus", "--gpus")):
-        if settings[name]:
-            why = {"gpus": "they are counted for a job of fixed size", "ranks_per_node": "ranks cannot join later"}
-            fix = "--gpus-per-node=N" if name == "gpus" else f"--nodes={least}"
-            what = f"{flag} and --nodes={least}-{most} do not go together: {why[name]}"
+    fixed = f"--nodes={least}"
+    for name, asked, why, fix in (
+        ("ranks_per_node", settings["ranks_per_node"], "ranks cannot join later", fixed),
+        ("runtime", settings["runtime"] != OWN, "only sessions of this runtime grow", fixed),
+        ("gpus", settings["gpus"], "they are counted for a job of fixed size", "--gpus-per-node=N"),
+    ):
+        if asked:
+            what = f"{BY_NAME[name].long} and --nodes={least}-{most} do not go together: {why}"
             raise CliError("USAGE", what, where=settings.origin(name), fix=fix)
     setup = [*module_lines(settings["module"], purge=settings["module_purge"]), *settings["setup"]]
     return Wish(least, most, request_of(settings), tuple(setup), os.getcwd())

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpc.launch.growth import GROWTH, Wish, nodes_of_first, of_each, wish_of
+from hpc.launch.jobdir import JobDir
 from hpc.launchers.elastic import (
     LEAVE_S,
     RETRY_MOST_S,
@@ -23,6 +25,8 @@ from hpc.launchers.elastic import (
     Waiting,
     need_of,
 )
+from hpc.settings.errors import CliError
+from hpc.settings.options import load
 
 CPU = 10_000
 NODE = {"CPU": 2 * CPU, "memory": 8 * CPU}
@@ -381,3 +385,33 @@ def test_much_work_brings_all_nodes_at_once():
     world = World(1, Limits(2, 16, 2, 5.0, 60.0), [(1, 10_000, 60)], waits=(60, 60))
     world.until(120)
     assert len(world.running) == 16 and world.asked == 7 and {what for _, what in world.log} == {"ask"}
+
+
+# ---------------------------------------------------------------- what the settings ask for
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            ["-N2-4", "--ranks-per-node=2"],
+            "--ranks-per-node and --nodes=2-4 do not go together: ranks cannot join later",
+        ),
+        (["-N2-4", "--runtime=mpi"], "--runtime and --nodes=2-4 do not go together"),
+        (["-N2-4", "--gpus=4"], "--gpus and --nodes=2-4 do not go together"),
+    ],
+)
+def test_what_does_not_go_with_a_session_that_grows_is_refused(words, why):
+    with pytest.raises(CliError, match=why):
+        wish_of(load([*words, "x.py"], {}))
+
+
+def test_the_first_job_asks_for_the_least_and_with_min_nodes_for_what_is_free(tmp_path):
+    settings = load(["-N4-16", "--min-nodes=2", "-t2h", "--setup=umask 077", "x.py"], {})
+    assert nodes_of_first(settings, ranges=True) == (2, 4) and nodes_of_first(settings, ranges=False) == (4, 4)
+    assert nodes_of_first(load(["-N4", "x.py"], {}), ranges=True) == (4, 4)
+    wish = wish_of(settings)
+    wish.save(JobDir(tmp_path))
+    assert Wish.load(JobDir(tmp_path).read(GROWTH)) == wish and wish.setup == ("umask 077",)
+    assert (wish.least, wish.most, of_each(settings, 4, 16), of_each(settings, 4, 30)) == (4, 16, 2, 4)
+    assert wish_of(load(["-N4", "x.py"], {})) is None

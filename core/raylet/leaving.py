@@ -28,6 +28,8 @@ ASK_AGAIN_S, ASK_AGAIN_MOST_S = 0.05, 1.0
 LOOK_S = 2e-6
 #: Bytes that are on their way to other nodes at a time; one object may always go.
 MOVING_BYTES = 128 << 20
+#: And so many objects: who takes them looks through all that it waits for.
+MOVING_OBJECTS = 64
 #: After this time nodes that had no room are asked again.
 NO_ROOM_S = 1.0
 
@@ -70,7 +72,7 @@ class Departure:
         self.moves: dict[bytes, Move] = {}
         #: What is to go next, as (a task would make it again, its size, when it was queued, it).
         self.queue: list[tuple[bool, int, int, Move]] = []
-        self.moving_bytes = 0
+        self.moving_bytes = self.moving_objects = 0
         #: Nodes that take nothing.
         self.closed: set[int] = set()
         self.moved_bytes = self.moved_objects = 0
@@ -88,7 +90,7 @@ class Departure:
         self.began = self.over = False
         self.moves.clear()
         self.queue.clear()
-        self.moving_bytes = 0
+        self.moving_bytes = self.moving_objects = 0
 
     @property
     def left(self) -> list[Move]:
@@ -127,6 +129,7 @@ class Departure:
     def _leave_place(self, move: Move) -> None:
         if move.place == "moving":
             self.moving_bytes -= move.size
+            self.moving_objects -= 1
 
     # -------------------------------------------------------------- owners
 
@@ -163,7 +166,7 @@ class Departure:
         heapq.heappush(self.queue, (move.again, move.size, self._queued, move))
 
     def _send(self, now: float) -> None:
-        while self.queue and (not self.moving_bytes or self.moving_bytes + self.queue[0][1] <= MOVING_BYTES):
+        while self.queue and self._has_room(self.queue[0][1]):
             move = heapq.heappop(self.queue)[3]
             obj = self.store.stored.get(move.ident)
             if move.place != "queued" or self.moves.get(move.ident) is not move or obj is None or obj.freed:
@@ -174,8 +177,14 @@ class Departure:
                 continue
             move.place, move.to = "moving", to
             self.moving_bytes += move.size
+            self.moving_objects += 1
             places = [self.node, *(node for node in move.others if node != to)]
             self.outbox.append((raylet_of(to), Keep(move.ident, move.size, places)))
+
+    def _has_room(self, size: int) -> bool:
+        """Whether one more may be on its way."""
+        some = 0 < self.moving_objects
+        return not some or (self.moving_objects < MOVING_OBJECTS and self.moving_bytes + size <= MOVING_BYTES)
 
     def _choose(self, move: Move) -> int:
         """Where it goes: where it is already, else to each of the others in turn; 0 where nobody takes it."""

@@ -10,8 +10,10 @@ import pytest
 
 import hpc
 from hpc.core.process.current import need_client
-from hpc.exceptions import OwnerDiedError
+from hpc.exceptions import ObjectLostError, OwnerDiedError
+from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
+from hpc.launchers.session_nodes import Event
 from runtime.running import eventually, local_nodes, soft, store_stats
 
 MIB = 1 << 20
@@ -142,3 +144,38 @@ def test_what_an_actor_put_is_lost_with_its_node(nodes: Session) -> None:
     wait_gone(nodes, 3)
     with pytest.raises(OwnerDiedError):
         hpc.get(inner, timeout=30)
+
+
+def test_what_nobody_has_room_for_is_told_and_lost_and_what_is_smaller_moves(nodes: Session) -> None:
+    (large,) = nodes.add_group(LocalGroup(1), overrides={"num_cpus": 1, "object_store_bytes": 256 * MIB})
+    nodes.wait_node(large, 30.0)
+    events: list[Event] = []
+    nodes.on_event = events.append
+    there = soft(large)
+    too_large = make.options(scheduling_strategy=there).remote(1, 150, Path("/dev/null"))
+    small = make.options(scheduling_strategy=there).remote(2, 10, Path("/dev/null"))
+    hpc.wait([too_large, small], num_returns=2, fetch_local=False)
+    nodes.drain_node(large, 60.0, "it goes")
+    eventually(lambda: nodes.pump(0.05) or len(_homes(small)) > 1)
+    nodes.remove_node(large, 1.0)
+    wait_gone(nodes, large)
+    (left,) = [event.text for event in events if event.kind == "left"]
+    assert "1 values, 157.3 MB, did not move" in left and not nodes.nodes[large].drained
+    assert hpc.get(small, timeout=30)[-1] == 2
+    with pytest.raises(ObjectLostError, match="retries"):
+        hpc.get(too_large, timeout=30)
+
+
+def test_many_small_values_move_in_seconds(no_leaks: None) -> None:
+    @hpc.remote(num_cpus=0, max_retries=0, num_returns=250, scheduling_strategy=soft(2))
+    def many(first: int) -> list[np.ndarray]:
+        return [np.full(110_000, (first + number) % 251, np.uint8) for number in range(250)]
+
+    with local_nodes(2, object_store_bytes=256 * MIB) as running:
+        refs = [ref for first in range(0, 1000, 250) for ref in many.remote(first)]
+        hpc.wait(refs, num_returns=len(refs), fetch_local=False)
+        running.drain_node(2, 60.0, "it goes")
+        wait_drained(running, 2)
+        running.remove_node(2, 0.2)
+        wait_gone(running, 2)
+        assert [int(value[0]) for value in hpc.get(refs)] == [number % 251 for number in range(1000)]

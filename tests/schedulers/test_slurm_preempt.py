@@ -79,11 +79,10 @@ def desk(bed: SlurmBed, request: pytest.FixtureRequest) -> Iterator[SlurmDesk]:
     bed.cancel_all()
 
 
-def preempt(desk: SlurmDesk, nodes: int = 2, sleep_s: float = 1) -> None:
+def preempt(desk: SlurmDesk, nodes: int = 2, where: str = "") -> None:
     """Somebody of higher priority wants the nodes."""
-    desk.run(
-        "sbatch", "-p", "high", f"-N{nodes}", "-c2", "-t1", f"--wrap=sleep {sleep_s}", "-o", "/dev/null", check=True
-    )
+    command = ["sbatch", "-p", "high", f"-N{nodes}", "-c2", "-t1", "--wrap=sleep 1", "-o", "/dev/null"]
+    desk.run(*command, *([f"--nodelist={where}"] if where else []), check=True)
 
 
 def test_a_session_whose_nodes_are_taken_drains_in_the_grace_time_and_its_chain_goes_on(desk: SlurmDesk) -> None:
@@ -149,18 +148,22 @@ INIT = """
 """
 
 
-@pytest.mark.parametrize("how", ["signal", "time"])
+@pytest.mark.parametrize("how", ["signal", "time", "taken"])
 def test_a_session_of_init_in_a_job_drains_too(desk: SlurmDesk, how: str) -> None:
     desk.script("init.py", INIT)
-    env = {"HPC_DRAIN_SIGNAL": "USR1", "HPC_DRAIN": "5s" if how == "signal" else "54s"}
+    env = {"HPC_DRAIN_SIGNAL": "USR1", "HPC_DRAIN": "54s" if how == "time" else "5s"}
     wrap = f"--wrap=exec {sys.executable} init.py"
     out = desk.folder / "init.out"
-    job = desk.run("sbatch", "--parsable", "-N2", "-t1", "-o", str(out), wrap, env=env, check=True).stdout.strip()
+    options = ["-N2", "-c2", "-t1", "-p", "taken", "-o", str(out)]
+    job = desk.run("sbatch", "--parsable", *options, wrap, env=env, check=True).stdout.strip()
+    wait_for("the script", lambda: out.exists() and "up" in out.read_text(), 30.0)
     if how == "signal":
-        wait_for("the script", lambda: out.exists() and "up" in out.read_text(), 30.0)
         desk.run("scancel", "--batch", "--signal=USR1", job, check=True)
+    elif how == "taken":
+        preempt(desk)
     desk.bed.wait_job(job, ["COMPLETED"], 60.0)
-    assert f"drains: {'SIGUSR1' if how == 'signal' else 'the time limit comes near'}" in out.read_text()
+    why = {"signal": "SIGUSR1", "time": "the time limit comes near", "taken": "its scheduler takes it for another job"}
+    assert f"drains: {why[how]}" in out.read_text()
 
 
 def test_what_was_preempted_without_saving_says_so(desk: SlurmDesk) -> None:
@@ -171,3 +174,47 @@ def test_what_was_preempted_without_saving_says_so(desk: SlurmDesk) -> None:
     desk.wait_status("its end", lambda status: status["state"] == "ended", 60.0)
     assert json.loads((desk.jobs / "1" / "status.json").read_text())["exit_code"] == 123
     assert "taken for another job" in desk.hpc("logs", "1").stdout + desk.hpc("status", "1").stdout
+
+
+GROWS = """
+    import time
+    import numpy as np
+    import hpc
+    from hpc.state import gather
+
+    hpc.init()
+
+    @hpc.remote(max_retries=0, num_cpus=2)
+    def make(number):
+        with open("made.txt", "a") as file:
+            file.write(f"{number} ")
+        time.sleep(0.5)
+        return hpc.get_runtime_context().get_node_id(), np.full(5_000_000, number, np.uint8)
+
+    def alive():
+        return [row["node"] for row in gather.node_rows() if row["alive"] and not row["gateway"]]
+
+    refs = [make.remote(number) for number in range(16)]
+    hpc.wait(refs, num_returns=len(refs), fetch_local=False)
+    print("up", alive(), flush=True)
+    while len(alive()) == 2:
+        time.sleep(0.1)
+    values = [hpc.get(ref) for ref in refs]
+    right = all((value == number).all() for number, (_, value) in enumerate(values))
+    print("read", right, sorted({node for node, _ in values}), flush=True)
+"""
+
+
+def test_a_further_job_that_is_taken_leaves_its_values_and_the_session_goes_on(desk: SlurmDesk) -> None:
+    desk.script("grows.py", GROWS)
+    options = ["--partition=taken", "--grow-after=0.3s", "--shrink-after=300s", "--detach"]
+    desk.launch("-N1-2", "-c2", "-t5", *options, "grows.py", check=True)
+    wait_for("both nodes", lambda: "up [1, 2]" in desk.hpc("logs", "1").stdout, 60.0)
+    (first,) = desk.bed.nodes_of(desk.job_id())
+    (other,) = set(desk.bed.hosts) - {first}
+    preempt(desk, nodes=1, where=other)
+    wait_for("what was there", lambda: "read " in desk.hpc("logs", "1").stdout, 60.0)
+    said = desk.hpc("logs", "1").stdout
+    assert "read True ['1', '2']" in said, said
+    made = (desk.folder / "made.txt").read_text().split()
+    assert sorted(map(int, made)) == list(range(16)), "none was made again"

@@ -328,6 +328,10 @@ class Cleared(Message, tag=36):
     """Worker to raylet: nothing runs below it any more."""
 
 
+class ToldToEnd(Message, tag=37):
+    """A worker tells its raylet that it was sent a SIGTERM: it ends by that, unless all processes were sent one."""
+
+
 # ---------------------------------------------------------------- submitter <-> worker
 
 
@@ -1161,7 +1165,7 @@ AnyMessage = Union[
     BundlePrepare, BundlePrepared, BundleCommit, BundleReturn, BundlesHeld, PgWarning, PgState, PleaseUnpin,
     FetchAll, FetchedAll, PullBusy, LeaseFailed, HeadRestarted, LogQuery, LastRows, PlainAsk, PlainOffer, NodeTime,
     KvWatch, KvUnwatch, Locate, PrepareEnv, ChannelOpen, ChannelData, ChannelTaken, ChannelEnd,
-    Leaving, StillWanted, Keep, Kept, Vacate,
+    Leaving, StillWanted, Keep, Kept, Vacate, ToldToEnd,
 ]  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -183,7 +183,7 @@ class Departure:
 
     def _has_room(self, size: int) -> bool:
         """Whether one more may be on its way."""
-        some = 0 < self.moving_objects
+        some = self.moving_objects > 0
         return not some or (self.moving_objects < MOVING_OBJECTS and self.moving_bytes + size <= MOVING_BYTES)
 
     def _choose(self, move: Move) -> int:

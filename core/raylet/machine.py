@@ -67,6 +67,7 @@ from hpc.core.wire import (
     StateQuery,
     StillWanted,
     Tickets,
+    ToldToEnd,
     Unblocked,
     Unpin,
     Unroutable,
@@ -75,6 +76,8 @@ from hpc.core.wire import (
 
 #: Changes of what is free are told to the head after this time, together.
 REPORT_DELAY_S = 0.01
+#: Signals that come to the raylet and to a worker within this time were sent to all.
+TOGETHER_S = 2.0
 #: And changes of what is free in bundles of placement groups after this one.
 BUNDLE_DELAY_S = 0.002
 
@@ -114,6 +117,7 @@ class RayletMachine:
         self.departure = Departure(node, self.store, lambda: self.nodes, self.outbox)
         self.dead: dict[int, str] = {}
         self.registered = self.said_drained = False
+        self.signalled_at = float("-inf")  # when somebody sent the raylet a SIGTERM
         self.epoch = 0
         self.heartbeat_s = heartbeat_s
         self.fence = Fence(fence_s, heartbeat_s)
@@ -156,6 +160,7 @@ class RayletMachine:
             Seal: store.on_seal,
             StateQuery: self._on_state_query,
             Tickets: leasing.on_tickets,
+            ToldToEnd: self._on_told_to_end,
             Unblocked: leasing.on_unblocked,
             Unpin: store.on_unpin,
             Unroutable: self._on_unroutable,
@@ -266,6 +271,14 @@ class RayletMachine:
         proc = self.leasing.procs.get(src.proc)
         if proc is not None and (msg.intended or not proc.exit_cause):
             proc.exit_cause, proc.exit_why = "exit" if msg.intended else "", msg.why
+
+    def _on_told_to_end(self, src: Address, msg: ToldToEnd) -> None:
+        """Somebody wants a worker to end. Not where the raylet was told the same: then a scheduler takes the node, and
+        the launcher decides."""
+        proc = self.leasing.procs.get(src.proc)
+        if proc is not None and self.now - self.signalled_at > TOGETHER_S:
+            proc.doomed, proc.exit_why = True, proc.exit_why or "it was told to end by SIGTERM"
+            self.leasing.to_kill.append((proc, proc.exit_why))
 
     def _on_unroutable(self, src: Address, msg: Unroutable) -> None:
         if msg.dst.proc:

@@ -159,6 +159,7 @@ class Raylet:
             {"op": "bound", "pk": self.keys.public, "ep": self.links.endpoint, "bulk": self.bulk.links.endpoint}
         )
         self.machine.leasing.start_workers_ahead()
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self.machine, "signalled_at", self.reactor.now()))
         self.reactor.run()
 
     def close(self) -> None:

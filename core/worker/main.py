@@ -48,6 +48,7 @@ from hpc.core.wire import (
     FlushLogs,
     Result,
     Task,
+    ToldToEnd,
 )
 from hpc.core.worker import record, signals
 from hpc.core.worker.actor import EXITED, ActorHost
@@ -411,6 +412,12 @@ class Worker:
             client.wait_for(waiter, deadline - time.monotonic())
         leave(self, why)
 
+    def told_to_end(self) -> None:
+        """Somebody has sent this process a SIGTERM, a moment ago."""
+        with self.client.lock:
+            self.client.machine.send(self.client.machine.raylet, ToldToEnd())
+            self.client.send_left(everything=True)
+
 
 def show_accelerators(instances: dict[str, list[str]], node_has_gpus: bool) -> None:
     """Make exactly the lease's accelerators visible to the libraries that will be used."""
@@ -429,7 +436,7 @@ def worker_main(spec: NodeSpec, proc: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         worker = Worker(spec, proc)
-        signals.install(worker.interrupter.may_raise)
+        signals.install(worker.interrupter.may_raise, worker.told_to_end)
         worker.run()
     except BaseException:
         import traceback

@@ -195,7 +195,11 @@ def test_nothing_of_dask_is_left_however_its_job_ends(
         desk.run("scancel", desk.job_id(), check=True)
     else:
         desk.bed.kill_node("nid0001")
-    process.communicate(timeout=60)
+        desk.bed.fail_node("nid0001")  # Slurm has noticed
+    try:
+        process.communicate(timeout=60)
+    finally:
+        desk.bed.mend_node("nid0001")
     assert process.returncode != 0
     desk.bed.wait_idle()
     swept()

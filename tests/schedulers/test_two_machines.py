@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -9,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import netbed
@@ -79,41 +81,80 @@ print("ran on", sorted({hpc.get(there.remote()) for _ in range(12)}), len(hpc.no
 """
 
 
+MPI_PROGRAM = """
+from mpi4py import MPI
+import os
+world = MPI.COMM_WORLD
+print("rank", world.rank, world.size, world.allreduce(world.rank), os.uname().nodename, flush=True)
+"""
+
+
+@contextmanager
+def launched(
+    bed: netbed.NetBed, folders: dict[str, str], folder: Path, *words: str
+) -> Iterator[tuple[subprocess.Popen[str], Callable[[str], subprocess.CompletedProcess[str]], Path]]:
+    """hpc-launch on alpha for alpha and beta; what gives the shown line on a machine; and the join file."""
+    (folder / "hosts").write_text("beta\nalpha\n")
+    env = {**os.environ, "HPC_JOB_DIR": str(folder / "jobs")}
+    options = ["--hosts=hosts", "--cpus-per-task=1", "--mem=300M", "--start-timeout=60"]
+    launch = subprocess.Popen(
+        bed.inside("alpha", [sys.executable, "-m", "hpc.cli.launch", *options, *words]), cwd=folder,
+        env={**env, "HPC_TMPDIR": folders["alpha"]}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert launch.stderr is not None
+        line = launch.stderr.readline()
+        assert line.startswith("hpc: on beta: ")
+        shown = shlex.split(line.removeprefix("hpc: on beta: "))
+        join = Path(shown[-1].removeprefix("--join-file="))
+        netbed.wait_for("the join file", join.exists, 20.0)
+        mine = {**env, "HPC_TMPDIR": folders["beta"]}
+        yield (
+            launch,
+            lambda name: subprocess.run(bed.inside(name, shown), env=mine, capture_output=True, text=True, timeout=60),
+            join,
+        )
+    finally:
+        launch.kill()
+        launch.wait()
+    netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 20.0)
+    netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 20.0)
+
+
 def test_machines_without_a_scheduler_are_named_and_the_user_starts_their_nodes(
     folders: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "program.py").write_text(HOSTS_PROGRAM)
-    (tmp_path / "hosts").write_text("beta\nalpha\n")
     with netbed.NetBed(["alpha", "beta", "gamma"]) as bed:
-        env = {**os.environ, "HPC_JOB_DIR": str(tmp_path / "jobs")}
-        options = ["--hosts=hosts", "--cpus-per-task=1", "--mem=300M", "--start-timeout=60"]
-        launch = subprocess.Popen(
-            bed.inside("alpha", [sys.executable, "-m", "hpc.cli.launch", *options, "program.py"]), cwd=tmp_path,
-            env={**env, "HPC_TMPDIR": folders["alpha"]}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        try:
-            assert launch.stderr is not None
-            line = launch.stderr.readline()
-            assert line.startswith("hpc: on beta: ")
-            words = shlex.split(line.removeprefix("hpc: on beta: "))
-            join = Path(words[-1].removeprefix("--join-file="))
-            netbed.wait_for("the join file", join.exists, 20.0)
+        with launched(bed, folders, tmp_path, "program.py") as (launch, on, join):
             assert join.stat().st_mode & 0o777 == 0o600
-
-            def on(name: str) -> subprocess.CompletedProcess[str]:
-                mine = {**env, "HPC_TMPDIR": folders["beta"]}
-                return subprocess.run(bed.inside(name, words), env=mine, capture_output=True, text=True, timeout=60)
-
             wrong = on("gamma")
             assert wrong.returncode != 0 and "gamma, is none of those that are waited for: alpha, beta" in wrong.stderr
             assert "first node, on alpha, is there already" in on("alpha").stderr
             joined = on("beta")
             assert joined.returncode == 0 and "node 2 joined session" in joined.stdout, joined.stderr
             out, err = launch.communicate(timeout=60)
-        finally:
-            launch.kill()
-            launch.wait()
-        assert (launch.returncode, out) == (0, "ran on ['alpha', 'beta'] 2\n"), err
-        netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 20.0)
-        netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 20.0)
+            assert (launch.returncode, out) == (0, "ran on ['alpha', 'beta'] 2\n"), err
         assert not join.exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py and MPICH: pip install 'hpc[mpi]'")
+def test_an_mpi_program_runs_on_machines_without_a_scheduler(folders: dict[str, str], tmp_path: Path) -> None:
+    """By mpiexec, whose processes the supervisors start."""
+    (tmp_path / "program.py").write_text(MPI_PROGRAM)
+    words = ("--runtime=mpi", "--ranks-per-node=2", "program.py")
+    with netbed.NetBed(["alpha", "beta"]) as bed, launched(bed, folders, tmp_path, *words) as (launch, on, _join):
+        assert on("beta").returncode == 0
+        out, err = launch.communicate(timeout=60)
+        assert launch.returncode == 0, err
+        assert sorted(out.splitlines()) == [f"rank {i} 4 6 {'alpha' if i < 2 else 'beta'}" for i in range(4)]
+
+
+def test_nodes_of_machines_end_with_the_launch_that_is_killed(folders: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("import time\nprint('up', flush=True)\ntime.sleep(600)\n")
+    with netbed.NetBed(["alpha", "beta"]) as bed:
+        with launched(bed, folders, tmp_path, "program.py") as (launch, on, _join):
+            assert on("beta").returncode == 0
+            assert launch.stdout is not None and launch.stdout.readline() == "up\n"
+            launch.kill()
+        netbed.wait_for("the end of alpha's processes", lambda: not bed.pids("alpha"), 20.0)

@@ -72,6 +72,28 @@ RAY = """
     print("counted", ray.get([counter.add.remote(i) for i in range(10)])[-1])
 """
 
+#: Somebody else on the network: with no certificate and no token, and with those of another job.
+STRANGER_AT_DASK = """
+    import os, subprocess, sys
+    code = "import sys; from distributed import Client; from distributed.security import Security;" \\
+        "security = None if sys.argv[1].startswith('tcp') else Security.temporary();" \\
+        "Client(sys.argv[1], security=security, timeout=5)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
+    for address in (os.environ["DASK_SCHEDULER_ADDRESS"].replace("tls:", "tcp:"), os.environ["DASK_SCHEDULER_ADDRESS"]):
+        done = subprocess.run([sys.executable, "-c", code, address], env=env, capture_output=True, timeout=60)
+        print("stranger", done.returncode, flush=True)
+"""
+STRANGER_AT_RAY = """
+    import os, subprocess, sys
+    code = "import ray; ray.init(log_to_driver=False); ray.get(ray.remote(lambda: 1).remote())"
+    for changed in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "0" * 64}, {}):
+        env = {**os.environ, **changed}
+        if changed:
+            del env["RAY_AUTH_TOKEN_PATH"]
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, timeout=90)
+        print("stranger" if changed else "friend", done.returncode, flush=True)
+"""
+
 MPI = """
     from mpi4py import MPI
     import os, sys
@@ -225,6 +247,24 @@ def test_ray_runs_a_program_on_four_nodes(
     assert said(done.stdout, "ran") == "on 4" and said(done.stdout, "counted") == "45"
     nothing_left(desk)
     assert not list(Path("/tmp").glob(f"hpc-{os.getuid()}-*-*")) and not list(desk.jobs.glob("*/keys"))
+
+
+@SLOW
+@pytest.mark.parametrize(
+    ("runtime", "package", "program", "expected"),
+    [
+        ("dask", "distributed", STRANGER_AT_DASK, ["stranger 1"] * 2),
+        ("ray", "ray", STRANGER_AT_RAY, ["stranger 1", "stranger 1", "friend 0"]),
+    ],
+)
+def test_a_stranger_is_not_let_in(
+    desk: SlurmDesk, python_with: Callable[..., str], runtime: str, package: str, program: str, expected: list[str]
+) -> None:
+    python = python_with(runtime, package, *(["cryptography"] if runtime == "dask" else []))
+    desk.script("stranger.py", program)
+    words = ("-m", "hpc.cli.launch", "--scheduler=local", "-c1", "--mem=900M", f"--runtime={runtime}", "stranger.py")
+    done = desk.run(python, *words, env={"HPC_TMPDIR": "/tmp"}, timeout_s=170)
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 @SLOW

@@ -126,8 +126,17 @@ class Run:
                 code, why = self._stopped_early(self.stopped) if self.stopped else (errors.report(told), str(error))
             finally:
                 self._stop_session()
+                code, why = self._taken(code, why)
                 self._finish(code, why)
         return code
+
+    def _taken(self, code: int, why: str) -> tuple[int, str]:
+        """What became of a job whose nodes were told to end: the scheduler says so once they have."""
+        became = fate() if self.cause == "warned" and code not in (0, EXIT_CONTINUE) else ""
+        if not became:
+            return code, why
+        error = CliError("SESSION-LOST", "the nodes were told to end before the script had ended", why=became)
+        return errors.report(error), error.text()
 
     def _run(self) -> int:
         settings = self.settings

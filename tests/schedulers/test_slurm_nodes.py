@@ -196,4 +196,4 @@ def test_an_allocation_that_is_taken_away_is_said_to_have_been_cancelled(nodes: 
     nodes.run("scancel", job_id, check=True)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 123 and out == "saved\n"  # a script that does not ask the session is told by SIGTERM
-    assert "it was told to end by SIGTERM" in err and f"Slurm: job {job_id} was cancelled (CANCELLED)" in err
+    assert "SIGTERM to the nodes" in err and f"Slurm: job {job_id} was cancelled (CANCELLED)" in err

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from hpc.collective.errors import CollectiveError
 from hpc.collective.ops import ReduceOp, reduction
 from hpc.collective.shm.group import ShmGroup
@@ -37,12 +39,18 @@ class Group(Protocol):
         ...
 
 
-def _same_sizes(flats: Sequence[Flat], size: int) -> None:
+def _same_sizes(flats: Sequence[Flat], like: Flat) -> None:
     for flat in flats:
-        if flat.array.nbytes != size:
-            raise ValueError(
-                f"a tensor has {flat.array.nbytes} bytes where {size} are needed: all must be equally large"
-            )
+        if flat.array.nbytes != like.array.nbytes:
+            has, needs = flat.array.nbytes, like.array.nbytes
+            raise ValueError(f"a tensor has {has} bytes where {needs} are needed: all must be equally large")
+        if flat.dtype != like.dtype:
+            raise ValueError(f"a tensor is of {flat.dtype} where {like.dtype} is needed: all must be of one type")
+
+
+def _apart(data: np.ndarray, outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """The data, or a copy if results go into its memory while others still read it."""
+    return data.copy() if any(np.may_share_memory(data, out) for out in outputs) else data
 
 
 class ShmTensors:
@@ -78,44 +86,50 @@ class ShmTensors:
 
     def broadcast(self, tensor: Any, root: int) -> None:
         flat = flatten(tensor, self.rank != root)
-        self._do("broadcast", self._ranks.broadcast, as_bytes(flat.array), root)
+        self._do("broadcast", self._ranks.broadcast, as_bytes(flat.array), root, flat.dtype)
         if flat.put_back:
             flat.put_back()
 
     def allgather(self, outputs: Sequence[Any], tensor: Any) -> None:
         flat, into = flatten(tensor, False), [flatten(out, True) for out in outputs]
-        _same_sizes(into, flat.array.nbytes)
-        self._do("allgather", self._ranks.allgather, [as_bytes(i.array) for i in into], as_bytes(flat.array))
+        _same_sizes(into, flat)
+        outs = [as_bytes(i.array) for i in into]
+        data = _apart(as_bytes(flat.array), outs[: self.rank] + outs[self.rank + 1 :])
+        self._do("allgather", self._ranks.allgather, outs, data, flat.dtype)
         _put_back(into)
 
     def reducescatter(self, tensor: Any, inputs: Sequence[Any], op: ReduceOp) -> None:
         flat, parts = flatten(tensor, True), [flatten(part, False) for part in inputs]
-        _same_sizes(parts, flat.array.nbytes)
+        _same_sizes(parts, flat)
         how = reduction(flat.dtype, op)
         self._do("reducescatter", self._ranks.reducescatter, flat.array, [p.array for p in parts], how)
         _put_back([flat])
 
     def alltoall(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
         into, parts = [flatten(out, True) for out in outputs], [flatten(part, False) for part in inputs]
-        _same_sizes([*into, *parts], parts[0].array.nbytes)
-        outs, ins = [as_bytes(i.array) for i in into], [as_bytes(p.array) for p in parts]
-        self._do("alltoall", self._ranks.alltoall, outs, ins)
+        _same_sizes([*into, *parts], parts[0])
+        outs = [as_bytes(i.array) for i in into]
+        ins = [_apart(as_bytes(p.array), outs) for p in parts]
+        self._do("alltoall", self._ranks.alltoall, outs, ins, parts[0].dtype)
         _put_back(into)
 
     def gather(self, outputs: Sequence[Any] | None, tensor: Any, root: int) -> None:
         flat = flatten(tensor, False)
         into = [flatten(out, True) for out in outputs or ()]
-        _same_sizes(into, flat.array.nbytes)
+        _same_sizes(into, flat)
         outs = None if outputs is None else [as_bytes(i.array) for i in into]
-        self._do("gather", self._ranks.gather, outs, as_bytes(flat.array), root)
+        data = as_bytes(flat.array)
+        if outs is not None:
+            data = _apart(data, outs[:root] + outs[root + 1 :])
+        self._do("gather", self._ranks.gather, outs, data, root, flat.dtype)
         _put_back(into)
 
     def scatter(self, tensor: Any, inputs: Sequence[Any] | None, root: int) -> None:
         flat = flatten(tensor, True)
         parts = [flatten(part, False) for part in inputs or ()]
-        _same_sizes(parts, flat.array.nbytes)
+        _same_sizes(parts, flat)
         ins = None if inputs is None else [as_bytes(p.array) for p in parts]
-        self._do("scatter", self._ranks.scatter, as_bytes(flat.array), ins, root)
+        self._do("scatter", self._ranks.scatter, as_bytes(flat.array), ins, root, flat.dtype)
         _put_back([flat])
 
     def send(self, tensor: Any, to: int) -> None:

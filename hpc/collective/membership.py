@@ -47,6 +47,12 @@ class Membership:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._members: dict[str, Member] = {}
+        self._joining: dict[str, threading.Lock] = {}
+
+    def _one_at_a_time(self, name: str) -> threading.Lock:
+        """Of threads that join or leave groups of this name. Other names go on: their ranks may wait for each other."""
+        with self._lock:
+            return self._joining.setdefault(name, threading.Lock())
 
     def has(self, name: str) -> bool:
         """Whether this process is in a group of this name now."""
@@ -60,7 +66,7 @@ class Membership:
         """Join a group, and wait for its other ranks.
 
         Raises RuntimeError if this process is in one of this name, CollectiveTimeoutError if ranks do not come."""
-        with self._lock:
+        with self._one_at_a_time(name):
             if name in self._members:
                 raise RuntimeError("Trying to initialize a group a second time.")
             self._members[name] = Member(name, make_group(name, rank, size, backend, gloo_timeout, timeout_s))
@@ -78,7 +84,7 @@ class Membership:
         if declared is None or actor is None or actor.hex() not in declared.actors:
             raise RuntimeError(f"The collective group '{name}' is not initialized in the process.")
         rank = declared.actors.index(actor.hex())
-        with self._lock:
+        with self._one_at_a_time(name):
             if name not in self._members:
                 group = make_group(
                     name, rank, len(declared.actors), declared.backend, declared.gloo_timeout, declared.timeout_s
@@ -88,7 +94,7 @@ class Membership:
 
     def leave(self, name: str) -> bool:
         """Leave a group, and forget that it was declared. False if this process is in none of this name."""
-        with self._lock:
+        with self._one_at_a_time(name):
             member = self._members.pop(name, None)
         spi.kv_delete(_DECLARED, name)
         if member is None:

@@ -55,6 +55,11 @@ def flatten(tensor: Any, writes: bool) -> Flat:
 
 
 def _numpy(array: np.ndarray, writes: bool) -> Flat:
+    if type(array) is not np.ndarray:
+        if isinstance(array, np.ma.MaskedArray):
+            raise ValueError("a masked array cannot be sent: send its data and its mask")
+        # A matrix stays one of two dimensions when it is reshaped.
+        array = array.view(np.ndarray)
     dtype = array.dtype
     if dtype.name not in _NUMBERS or not dtype.isnative:
         raise ValueError(f"arrays of {dtype} cannot be sent: the types are {', '.join(sorted(_NUMBERS))}")

@@ -22,7 +22,7 @@ from hpc.collective.group import ShmTensors
 from hpc.collective.meeting import StoreMeeting
 from hpc.collective.ops import ReduceOp
 from hpc.collective.shm.group import ShmGroup
-from hpc.collective.work import Turns
+from hpc.collective.work import Turns, Work
 
 #: Its names, and the signatures of its methods, change from version to version.
 dist: Any = torch.distributed
@@ -49,19 +49,48 @@ class _Pending(dist._Work):  # type: ignore[misc]
     def __init__(self, result: Any) -> None:
         super().__init__()
         self.result_ = result
-        self.future: Future[Any] = Future()
+        self.error: BaseException | None = None
+        self.work: Work | None = None
+        self._ended: Future[None] = Future()
+        # What a callback raises is an error to torch's C++ code too. `Future.set_exception` is one to Python alone:
+        # DistributedDataParallel would take the exception for tensors, and crash.
+        self.future: Any = self._ended.then(self._give)
+
+    def _give(self, _: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.result_
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Do it, in the group's thread."""
+        try:
+            call()
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self._ended.set_result(None)
 
     def wait(self, timeout: timedelta = timedelta(0)) -> bool:
-        self.future.wait()
+        """Until it is done. A timeout of nothing, or below, is none, as elsewhere in torch.
+
+        Raises what the operation has raised, and RuntimeError after the timeout."""
+        assert self.work is not None
+        seconds = timeout.total_seconds()
+        if not self.work.wait(seconds if seconds > 0 else None):
+            raise RuntimeError(f"the operation was not done within {seconds:g} s; it goes on")
         return True
 
     def is_completed(self) -> bool:
-        return self.future.done()
+        return self.work is not None and self.work.is_completed()
 
     def is_success(self) -> bool:
-        return self.future.done()
+        return self.is_completed() and self.error is None
 
-    def get_future(self) -> Future[Any]:
+    def exception(self) -> BaseException | None:
+        return self.error
+
+    def get_future(self) -> Any:
         return self.future
 
     def result(self) -> Any:
@@ -102,16 +131,7 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
 
     def _begin(self, result: Any, call: Callable[..., None], *args: Any) -> _Pending:
         pending = _Pending(result)
-
-        def run() -> None:
-            try:
-                call(*args)
-            except Exception as error:
-                pending.future.set_exception(error)
-            else:
-                pending.future.set_result(result)
-
-        self._turns.begin(run)
+        pending.work = self._turns.begin(lambda: pending.run(lambda: call(*args)))
         return pending
 
     def getBackendName(self) -> str:

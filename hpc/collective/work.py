@@ -55,6 +55,8 @@ class Turns:
             self.begin(call).wait()
             return
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the group was destroyed")
             call()
 
     def begin(self, call: Callable[[], None]) -> Work:
@@ -96,3 +98,6 @@ class Turns:
             self._changed.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        # What another thread does now, in its own turn.
+        with self._lock:
+            pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,57 @@ def test_training_gives_the_weights_that_it_gives_with_gloo(found):
     for name in ("weights", "sharded"):
         assert found["hpc"][0][name] == found["hpc"][1][name]
         assert found["hpc"][0][name] == pytest.approx(found["gloo"][0][name], rel=1e-5)
+
+
+DEATH = """
+import os, signal, sys, time
+from datetime import timedelta
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+import hpc.collective.torch_backend
+
+dist.init_process_group(
+    "hpc", init_method=sys.argv[1], rank=int(sys.argv[2]), world_size=2, timeout=timedelta(seconds=30)
+)
+me = dist.get_rank()
+torch.set_num_threads(1)
+failed = dist.all_reduce(torch.ones(3, dtype=torch.int64), dist.ReduceOp.AVG, async_op=True)
+try:
+    failed.wait()
+except ValueError as error:
+    print("refused:", error, failed.is_completed(), failed.is_success())
+if me == 0:
+    early = dist.all_reduce(torch.ones(1), async_op=True)
+    try:
+        early.wait(timedelta(seconds=0.1))
+    except RuntimeError as error:
+        print("early:", error)
+    open(sys.argv[1].removeprefix("file://") + "-early", "w").close()
+    early.wait()
+else:
+    while not os.path.exists(sys.argv[1].removeprefix("file://") + "-early"):
+        time.sleep(0.01)
+    dist.all_reduce(torch.ones(1))
+model = DistributedDataParallel(torch.nn.Linear(10, 10))
+try:
+    for step in range(1000):
+        if me == 1 and step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        model(torch.ones(2, 10)).sum().backward()
+except RuntimeError as error:
+    print("raised:", error)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def test_errors_reach_the_caller_and_a_dead_rank_raises_in_the_step_of_the_others(tmp_path):
+    (tmp_path / "program.py").write_text(DEATH)
+    command = [sys.executable, str(tmp_path / "program.py"), f"file://{tmp_path}/store"]
+    ranks = [subprocess.Popen([*command, str(r)], stdout=subprocess.PIPE, text=True) for r in range(2)]
+    outputs = [rank.communicate(timeout=100)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, -signal.SIGKILL], outputs
+    assert "refused: an average of int64 is no int64: use SUM and divide True False" in outputs[0]
+    assert "early: the operation was not done within 0.1 s" in outputs[0]
+    raised = outputs[0].partition("raised: ")[2]
+    assert "CollectiveError: rank 1 (" in raised and "has died" in raised, outputs[0]

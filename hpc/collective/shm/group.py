@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class ShmGroup:
         self.rank, self.size, self.timeout_s = rank, size, timeout_s
         self._closers: list[Any] = []
         self.reason: str | None = None
+        _here.add(self)
         try:
             self.ranks = self._join(meeting, address)
         except BaseException:
@@ -145,7 +147,29 @@ class ShmGroup:
             wires = getattr(self, "_wires", None)
             if wires is not None:
                 wires.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
         closers, self._closers = self._closers, []
         for close in closers:
             with contextlib.suppress(OSError):
                 close()
+
+    def abandon(self) -> None:
+        """In a forked child, which is no rank: give back its copies of what the group has. Nobody notices."""
+        self.reason = "this process was forked by a rank, and is none itself"
+        wires = getattr(self, "_wires", None)
+        if wires is not None:
+            wires.abandon()
+        self._give_back()
+
+
+_here: weakref.WeakSet[ShmGroup] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for group in list(_here):
+        group.abandon()
+
+
+os.register_at_fork(after_in_child=_in_child)

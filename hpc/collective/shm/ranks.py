@@ -148,9 +148,9 @@ class Ranks:
 
     # -------------------------------------------------------------- without: arrays of bytes
 
-    def broadcast(self, data: Flat, root: int) -> None:
+    def broadcast(self, data: Flat, root: int, dtype: str) -> None:
         """All ranks get the root's bytes."""
-        word = what("broadcast", data.nbytes, root=root)
+        word = what("broadcast", data.nbytes, dtype, root=root)
         self._local.begin(word)
         at, index = self._place[root]
         if self._alone:
@@ -179,9 +179,9 @@ class Ranks:
             bit *= 2
         self._wires.exchange(word, [Transfer(child, part) for child in children], [])
 
-    def allgather(self, outputs: Sequence[Flat], data: Flat) -> None:
+    def allgather(self, outputs: Sequence[Flat], data: Flat, dtype: str) -> None:
         """Output r gets the bytes of rank r. All have as many."""
-        word = what("allgather", data.nbytes)
+        word = what("allgather", data.nbytes, dtype)
         self._local.begin(word)
         if not self._alone:
             sends = [
@@ -201,9 +201,9 @@ class Ranks:
                 if at != self._at:
                     self._local.broadcast(outputs[r], i % len(self._node))
 
-    def gather(self, outputs: Sequence[Flat] | None, data: Flat, root: int) -> None:
+    def gather(self, outputs: Sequence[Flat] | None, data: Flat, root: int, dtype: str) -> None:
         """On the root, output r gets the bytes of rank r. ``outputs`` is None on the others."""
-        word = what("gather", data.nbytes, root=root)
+        word = what("gather", data.nbytes, dtype, root=root)
         self._local.begin(word)
         at, index = self._place[root]
         if at != self._at:
@@ -213,9 +213,9 @@ class Ranks:
         if outputs is not None and not self._alone:
             self._wires.exchange(word, [], [Transfer(r, outputs[r]) for r in range(self.size) if r not in self._node])
 
-    def scatter(self, out: Flat, inputs: Sequence[Flat] | None, root: int) -> None:
+    def scatter(self, out: Flat, inputs: Sequence[Flat] | None, root: int, dtype: str) -> None:
         """Each rank gets the bytes that the root has for it. ``inputs`` is None on the others."""
-        word = what("scatter", out.nbytes, root=root)
+        word = what("scatter", out.nbytes, dtype, root=root)
         self._local.begin(word)
         at, index = self._place[root]
         if at != self._at:
@@ -225,9 +225,9 @@ class Ranks:
             self._wires.exchange(word, [Transfer(r, inputs[r]) for r in range(self.size) if r not in self._node], [])
         self._local.scatter(out, None if inputs is None else [inputs[r] for r in self._node], index)
 
-    def alltoall(self, outputs: Sequence[Flat], inputs: Sequence[Flat]) -> None:
+    def alltoall(self, outputs: Sequence[Flat], inputs: Sequence[Flat], dtype: str) -> None:
         """Output r gets the bytes that rank r has for this one. All have as many for each."""
-        word = what("alltoall", inputs[self.rank].nbytes)
+        word = what("alltoall", inputs[self.rank].nbytes, dtype)
         self._local.begin(word)
         if not self._alone:
             far = [r for r in range(self.size) if r not in self._node]

@@ -39,6 +39,8 @@ _LOOKS, _SLEEP_MS = 20, 5
 _CALL_S = 10.0
 #: How often a rank that is to call is looked for, and how many times its node may stay silent.
 _PROBE_S, _SILENT = 1.0, 5
+#: Callers that may wait for a rank: at most two connections of every other rank, and as many probes.
+_QUEUE = 4096
 #: A node that is silent for about 10 s while its bytes are awaited is gone: seconds, seconds, number of probes.
 _KEEP_ALIVE = (5, 2, 3)
 
@@ -116,6 +118,56 @@ class _Told(Exception):
 
 class _Differs(Exception):
     """The other rank does another operation."""
+
+
+class _Probe:
+    """Tells whether a rank that has yet to call is there: by a connection that waits in the queue of its listener.
+
+    The connection ends with the rank. One serves for the whole wait: a new one each second would fill the queue."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._sock: socket.socket | None = None
+        self._looked, self._silent = time.monotonic(), 0
+
+    def is_gone(self) -> bool:
+        """Whether the rank has ended, or its node is silent."""
+        if time.monotonic() - self._looked < _PROBE_S:
+            return False
+        gone = self._look()
+        self._looked = time.monotonic()
+        return gone
+
+    def _look(self) -> bool:
+        if self._sock is not None:
+            if not _readable(self._sock, 0):
+                return False
+            try:
+                # The end: the rank has looked at its callers, and has dropped this one. So it is there.
+                self._sock.recv(1)
+            except ConnectionResetError:
+                pass
+            except OSError:
+                return True
+            self.close()
+        try:
+            self._sock = socket.create_connection(self._address, timeout=_PROBE_S)
+            # Nothing follows: the rank need not wait to see that this is no call.
+            self._sock.shutdown(socket.SHUT_WR)
+            _keep_alive(self._sock)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            self.close()
+            self._silent += 1
+            return self._silent >= _SILENT
+        self._silent = 0
+        return False
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
 
 class Wires:
@@ -212,35 +264,28 @@ class Wires:
         sock = self._socks.get((rank, kind))
         if sock is not None:
             return sock
-        until = time.monotonic() + self._timeout_s
         if rank > self.rank:
             sock = self._socks[rank, kind] = self._call(rank, kind, word)
             return sock
-        probed, silent = time.monotonic(), 0
-        while (rank, kind) not in self._socks:
-            if _readable(self._listener, _SLEEP_MS):
-                self._answer()
-                continue
-            self._check()
-            now = time.monotonic()
-            if now > until:
-                raise self._late(rank, word)
-            if now - probed > _PROBE_S:
-                silent = self._probe(rank, silent)
-                probed = time.monotonic()
+        self._await_call(rank, kind, word)
         return self._socks[rank, kind]
 
-    def _probe(self, rank: int, silent: int) -> int:
-        """Whether a rank that has yet to call is there. Returns how often in a row its node did not answer."""
+    def _await_call(self, rank: int, kind: int, word: int) -> None:
+        """Until a rank has called this one."""
+        until = time.monotonic() + self._timeout_s
+        probe = _Probe(self._addresses[rank])
         try:
-            socket.create_connection(self._addresses[rank], timeout=_PROBE_S).close()
-        except ConnectionRefusedError:
-            raise self._gone(rank) from None
-        except OSError:
-            if silent + 1 >= _SILENT:
-                raise self._gone(rank) from None
-            return silent + 1
-        return 0
+            while (rank, kind) not in self._socks:
+                if _readable(self._listener, _SLEEP_MS):
+                    self._answer()
+                    continue
+                self._check()
+                if time.monotonic() > until:
+                    raise self._late(rank, word)
+                if probe.is_gone():
+                    raise self._gone(rank)
+        finally:
+            probe.close()
 
     def _call(self, rank: int, kind: int, word: int) -> socket.socket:
         try:
@@ -253,6 +298,7 @@ class Wires:
                 self._end(f"{self.names[self.rank]} cannot connect to {self.names[rank]} at {host}:{port}: {error}")
             ) from None
         try:
+            _keep_alive(sock)
             nonce = os.urandom(16)
             sock.sendall(_HELLO.pack(_MAGIC, self.rank, kind, nonce))
             self._await_answer(sock, rank, word)
@@ -336,6 +382,12 @@ class Wires:
         self._socks.clear()
         self._listener.close()
 
+    def abandon(self) -> None:
+        """In a forked child: close its copies. With them open the others would not notice the end of the rank."""
+        for sock in self._socks.values():
+            sock.close()
+        self._listener.close()
+
 
 def _read(sock: socket.socket, nbytes: int) -> bytes:
     data = b""
@@ -353,11 +405,15 @@ def _readable(sock: socket.socket, milliseconds: int) -> bool:
     return bool(poll.poll(milliseconds))
 
 
-def _ready(sock: socket.socket) -> socket.socket:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in zip((socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT), _KEEP_ALIVE):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _ready(sock: socket.socket) -> socket.socket:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _keep_alive(sock)
     sock.setblocking(False)
     return sock
 
@@ -368,7 +424,7 @@ def listen(address: str) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.bind((address, 0))
-        sock.listen(128)
+        sock.listen(_QUEUE)
         sock.setblocking(False)
         return sock
     except BaseException:

@@ -257,6 +257,21 @@ PENDING = (
 )
 
 
+def test_a_job_whose_nodes_are_taken_has_the_grace_time() -> None:
+    """As Slurm showed one 2 s after another job had wanted its nodes, with a grace time of 25 s."""
+    taken = (
+        "JobId=1 JobName=wrap JobState=RUNNING Reason=None Requeue=1 BatchFlag=1 ExitCode=0:0 RunTime=00:00:04 "
+        "TimeLimit=00:05:00 StartTime=2026-11-29T17:43:33 EndTime=2026-11-29T17:44:00 "
+        "PreemptEligibleTime=2026-11-29T17:43:33 PreemptTime=2026-11-29T17:43:35 Partition=taken NodeList=nid0001 "
+    )
+    job = slurm.parse_job(taken)
+    assert job is not None and job.preempted and job.time_left_s == 23
+    spared = slurm.parse_job(taken.replace("PreemptTime=2026-11-29T17:43:35", "PreemptTime=None"))
+    assert spared is not None and not spared.preempted and spared.time_left_s == 296
+    endless = slurm.parse_job(taken.replace("00:05:00", "UNLIMITED"))
+    assert endless is not None and endless.time_left_s == 23
+
+
 def test_a_running_job() -> None:
     job = slurm.parse_job(RUNNING)
     assert job is not None and (job.phase, job.ending) == ("running", "")

@@ -30,7 +30,7 @@ from hpc.core.node.address import InterfaceError, node_address
 from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.joinfile import remove_join_file
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.node_group import Channel, NodeGroup
+from hpc.launchers.node_group import HERE, Channel, NodeGroup, Surroundings
 
 _DOOR_PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.launchers.dial_in import main; main()"
 _NO_MORE = b"\n"
@@ -55,13 +55,15 @@ class DialInGroup(NodeGroup):
         apart: bool = False,
         command: Sequence[str] | None = None,
         hosts: Sequence[str] = (),
+        around: Surroundings | None = None,
     ) -> None:
         super().__init__(size)
         self.join_path = join_path
         self._named = ",".join(hosts)
         self.last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._name = secrets.token_hex(6)
-        self._first = LocalGroup(1, fork=fork, share=1, apart=apart, command=command)
+        self.around = around or HERE
+        self._first = LocalGroup(1, fork=fork, share=1, apart=apart, command=command, around=self.around)
         self._door: subprocess.Popen[bytes] | None = None
 
     def _call(self) -> None:

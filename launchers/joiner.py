@@ -25,6 +25,7 @@ from hpc.core.node.process import redirect, set_name
 from hpc.launchers.door import ATTACH, DATA, DOOR_NODE, END, JOINER_NODES, PING, PING_S, SILENT_S
 from hpc.launchers.joinfile import JoinFile, JoinFileError, await_join_file, parse_join
 from hpc.launchers.local.group import LocalGroup
+from hpc.launchers.node_group import HERE, Surroundings
 
 READ_BYTES = 1 << 16
 LAST_WORDS_S = 2.0
@@ -48,11 +49,12 @@ class Joiner:
         rank: int = 0,
         *,
         apart: bool = False,
+        owned: str = "",
     ) -> None:
         self.join = join
         self.rank = rank
         self.tell: Tell | None = tell
-        self.group = LocalGroup(1, fork=True, first_rank=rank, apart=apart)
+        self.group = LocalGroup(1, fork=True, first_rank=rank, apart=apart, owned=owned)
         self.group.start()  # before ZeroMQ has threads
         (self.channel,) = self.group.channels
         self.reactor = Reactor()
@@ -209,6 +211,7 @@ def join_group(
     answer_s: float,
     ignored: Sequence[signal.Signals] = (),
     apart: bool = False,
+    owned: str = "",
 ) -> int:
     """Be the node `rank` of a group until it ends. Returns 0 when it was told to end, 1 when it never was part of the
     session. When nothing was heard from there any more, it is `DESERTED`.
@@ -224,7 +227,7 @@ def join_group(
         print(f"hpc: {error}", file=sys.stderr, flush=True)
         return 1
     _leave_session()
-    joiner = Joiner(join, {"rank": rank}, told.append, answer_s, rank, apart=apart)
+    joiner = Joiner(join, {"rank": rank}, told.append, answer_s, rank, apart=apart, owned=owned)
     code = joiner.run(ignored)
     for news in told:
         if not news["ok"]:
@@ -239,18 +242,19 @@ def _handed_over(fd: int) -> JoinFile:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """FILE RANK: be that rank of the group with this join file (or descriptor)."""
-    path, rank = sys.argv[1:] if argv is None else argv
-    sys.exit(join_group(path, int(rank), file_s=FILE_S, answer_s=SILENT_S, apart=True))
+    """[OWNED] FILE RANK: be that rank of the group with this join file (or descriptor); a folder OWNED does not outlive the node."""
+    *owned, path, rank = sys.argv[1:] if argv is None else argv
+    sys.exit(join_group(path, int(rank), file_s=FILE_S, answer_s=SILENT_S, apart=True, owned="".join(owned)))
 
 
 #: Empty entries leave sys.path, as in a node's own program.
 _PROGRAM = "import sys; sys.path[:]=[p for p in sys.path if p]; from hpc.launchers.joiner import main; main()"
 
 
-def joiner_command(join_path: str, rank: int) -> list[str]:
-    """What is to be run, on any machine that sees the join file, to be that rank of its group."""
-    return [sys.executable, "-c", _PROGRAM, join_path, str(rank)]
+def joiner_command(join_path: str, rank: int | None, around: Surroundings = HERE) -> list[str]:
+    """What is to be run, on any machine that sees the join file, to be that rank of its group; None: a rank follows."""
+    owned = [around.owned] if around.owned else []
+    return around.command(_PROGRAM, *owned, join_path, *([] if rank is None else [str(rank)]))
 
 
 #: The variables by which a scheduler that gives each process variables of its own hands over the join file's text, and

@@ -18,6 +18,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpc.core.node.bootstrap import Noise, Report, ReportDecoder, encode_command
@@ -33,9 +34,32 @@ READ_BYTES = 1 << 16
 GroupState = Literal["new", "running", "ended"]
 
 
-def node_command(python: str = sys.executable) -> list[str]:
+@dataclass(frozen=True)
+class Surroundings:
+    """In what the processes of nodes run, where that is not what this process runs in.
+
+    python: their interpreter. owned: a folder on each node's disk that must not outlive the node.
+    """
+
+    python: str = sys.executable
+    owned: str = ""
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is what this process runs in, so that nodes may be forked from it."""
+        return self == HERE
+
+    def command(self, program: str, *words: str) -> list[str]:
+        """The command line of a program of ours, given as Python code, in these surroundings."""
+        return [self.python, "-c", program, *words]
+
+
+HERE = Surroundings()
+
+
+def node_command(around: Surroundings = HERE) -> list[str]:
     """The command of the node program, without `--rank R` or `--rank-env NAME`."""
-    return [python, "-c", NODE_PROGRAM]
+    return around.command(NODE_PROGRAM, *(["--owned", around.owned] if around.owned else []))
 
 
 class Channel:

@@ -19,7 +19,7 @@ from hpc.launchers.slurm.scheduler import Slurm
 from hpc.launchers.yarn.scheduler import Yarn
 
 if TYPE_CHECKING:
-    from hpc.launchers.node_group import NodeGroup
+    from hpc.launchers.node_group import NodeGroup, Surroundings
 
 #: The schedulers that take jobs, in the order in which they are looked for.
 SCHEDULERS: dict[str, Scheduler] = {Slurm.name: Slurm(), Pbs.name: Pbs(), Yarn.name: Yarn()}
@@ -86,13 +86,14 @@ def make_group(
     fork: bool = False,
     step_args: Sequence[str] = (),
     base_dir: str | None = None,
+    around: Surroundings | None = None,
 ) -> NodeGroup:
     """The group of nodes for a session at this place; in an allocation `nodes` defaults to all of it.
 
     Without an allocation the nodes are on this machine, on a login node too: nothing is submitted here.
     """
     source = LOCAL if place.kind == "login" else place.source
-    return source.group(place.alloc, nodes, fork=fork, step_args=step_args, base_dir=base_dir)
+    return source.group(place.alloc, nodes, fork=fork, step_args=step_args, base_dir=base_dir, around=around)
 
 
 # ---------------------------------------------------------------- what core is told as data

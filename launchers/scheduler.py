@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    from hpc.launchers.node_group import NodeGroup
+    from hpc.launchers.node_group import NodeGroup, Surroundings
 
 #: Where a job is: it waits, it has its nodes (though it may be stopped on them for a while), it is over.
 Phase = Literal["queued", "running", "ended"]
@@ -233,11 +233,13 @@ class NodeSource(Protocol):
         fork: bool = False,
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
+        around: Surroundings | None = None,
     ) -> NodeGroup:
         """The nodes of an allocation, the first `nodes` of them, ready to be started as part of a session.
 
         fork: the calling process has one thread, so that nodes on this machine may be forked from it. step_args: the
         user's own arguments for the command that starts the nodes. base_dir: where their directories are to be.
+        around: in what their processes run, if not as this one does.
 
         Its `start_fields` say which variables tell a node what it was granted, and where it is ("grant_env"). They also
         have what the scheduler itself says of that ("grants"), and "time_left_s".
@@ -255,6 +257,8 @@ class Scheduler(NodeSource, Protocol):
     starts_with: ClassVar[str]
     #: Variables that the submitting command reads by itself begin so.
     reads_env: ClassVar[str]
+    #: Variables that may name a folder on each node's own disk, made for the job.
+    disk_env: ClassVar[Sequence[str]]
     #: The name of the job script's file.
     script_name: ClassVar[str]
     #: Whether the least and the most of `Request.nodes` may differ.
@@ -320,6 +324,18 @@ class Scheduler(NodeSource, Protocol):
     def signal(self, job_id: str, name: str, folder: str) -> Reply:
         """Send a signal ("INT") to the job's hpc-launch alone, which passes it on to the script. folder: the job's, for
         schedulers that cannot do this themselves."""
+
+    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+        """The commands that together run `argv` once on each of these nodes of the allocation that we are in.
+
+        NoAnswer where the scheduler runs nothing more in a job that is there.
+        """
+
+    def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:
+        """The command that copies a file to a path on the own disk of each of these nodes, reading it once.
+
+        None where the scheduler has none, or not for these nodes.
+        """
 
     def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         """The command that runs `argv` on a node of a running job, within it, with its output coming here.

@@ -36,11 +36,12 @@ BECOME = b"become "
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int) -> int:
+def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int, owned: str = "") -> int:
     """Run `body` in a child, end what it leaves behind and return an exit code (128+N for a signal).
 
     `body` is given the descriptor of a pipe. It writes there the paths, one a line, that must not outlive it, and maybe
-    what this process is to `become`. The process that calls this is for nothing else; it must have one thread.
+    what this process is to `become`. The process that calls this is for nothing else; it must have one thread. A folder
+    `owned` is such a path from the beginning, and the child holds its lock.
     """
     become_subreaper()
     set_name("hpc-keeper")
@@ -59,7 +60,7 @@ def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int
     for signum in FORWARDED:
         signal.signal(signum, forward)
     child = fork_child(
-        lambda: body(write_fd),
+        lambda: _owning(owned, write_fd, body),
         name="hpc-node",
         keep=(stdin_fd, stdout_fd, write_fd),
         death_signal=signal.SIGTERM,
@@ -82,6 +83,13 @@ def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int
         if line.startswith(BECOME):
             _turn_into([os.fsdecode(word) for word in line.removeprefix(BECOME).split(b"\0")])
     return code
+
+
+def _owning(folder: str, write_fd: int, body: Callable[[int], int]) -> int:
+    if folder:
+        rundir.own(folder)
+        os.write(write_fd, os.fsencode(folder) + b"\n")
+    return body(write_fd)
 
 
 def become(argv: Sequence[str]) -> bytes:

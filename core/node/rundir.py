@@ -28,7 +28,8 @@ MAX_SOCKET_PATH = 99
 LONGEST_SOCKET = "w9999999.sock"
 UNNAMED = ".new"  # at the end of the name while the directory is made
 UNNAMED_AGE_S = 3600.0  # after that nobody is making it any more
-_NAME = re.compile(r"hpc-(\d+)-[0-9A-Za-z]+-\d+(\.new)?\Z")
+STAGED = ".stage"  # at the end of the name of a folder with an environment, which a launcher made for a node
+_NAME = re.compile(r"hpc-(\d+)-[0-9A-Za-z]+-\d+(\.new|\.stage)?\Z")
 
 
 class RunDirError(Exception):
@@ -104,6 +105,18 @@ def make(base: str, session: str, node: int) -> RunDir:
     return RunDir(path, lock_fd)
 
 
+def own(path: str) -> int:
+    """Take over a folder that was made for this node: it is swept once this process, which has its lock, is gone.
+
+    Returns the descriptor that holds the lock.
+    """
+    partial = os.path.join(path, f"lock.{os.getpid()}")
+    lock_fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.rename(partial, os.path.join(path, "lock"))
+    return lock_fd
+
+
 def describe(run_dir: str, facts: Mapping[str, object]) -> None:
     """Write session.json, whole or not at all."""
     path = os.path.join(run_dir, "session.json")
@@ -170,7 +183,8 @@ def is_alive(path: str) -> bool:
 
 def _is_dead(path: str) -> bool:
     try:
-        if path.endswith(UNNAMED):
+        unlocked = path.endswith(STAGED) and not os.path.exists(os.path.join(path, "lock"))
+        if path.endswith(UNNAMED) or unlocked:
             return time.time() - os.stat(path).st_mtime > UNNAMED_AGE_S
         fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -568,28 +568,24 @@ def _deaf(program: ChildMain, spec: NodeSpec, control: socket.socket) -> None:
 
 
 def supervisor_main(
-    rank: int,
-    stdin_fd: int,
-    stdout_fd: int,
-    *,
-    children: Children = CHILDREN,
-    launcher_pid: int | None = None,
-) -> int:
+    rank: int, stdin_fd: int, stdout_fd: int, *, children: Children = CHILDREN, launcher_pid: int | None = None,
+    owned: str = "",
+) -> int:  # fmt: skip
     """Run the node `rank` of a group in this process, which becomes its keeper; return the exit code.
 
     The process must have one thread and nothing else to do. `launcher_pid` is given when the launcher is on
-    this machine: its death then ends the node as end-of-file on `stdin_fd` does.
+    this machine: its death then ends the node as end-of-file on `stdin_fd` does. The folder `owned` goes with the node.
     """
 
     def body(paths_fd: int) -> int:
         supervisor = Supervisor(rank, stdin_fd, stdout_fd, paths_fd, children=children, launcher_pid=launcher_pid)
         return supervisor.run()
 
-    return keep(body, rank=rank, stdin_fd=stdin_fd, stdout_fd=stdout_fd)
+    return keep(body, rank=rank, stdin_fd=stdin_fd, stdout_fd=stdout_fd, owned=owned)
 
 
 def main(argv: Sequence[str] | None = None, *, children: Children = CHILDREN) -> NoReturn:
-    """The command line: `--rank R` or `--rank-env NAME [--first-rank R]`, for a launcher here `--launcher-pid PID`."""
+    """--rank R, or --rank-env NAME [--first-rank R]; [--launcher-pid PID] of one here; [--owned FOLDER]."""
     words = list(sys.argv[1:] if argv is None else argv)
     options = dict(zip(words[::2], words[1::2]))
     try:
@@ -602,4 +598,5 @@ def main(argv: Sequence[str] | None = None, *, children: Children = CHILDREN) ->
         os.setpgid(0, 0)  # Ctrl-C is for the launcher, which decides what it means
     sys.stdout.flush()
     keep_all()  # until now, all was imports
-    os._exit(supervisor_main(rank, 0, 1, children=children, launcher_pid=launcher_pid))
+    owned = options.get("--owned", "")
+    os._exit(supervisor_main(rank, 0, 1, children=children, launcher_pid=launcher_pid, owned=owned))

@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from hpc._version import __version__
-from hpc.core.node.rundir import remove
+from hpc.core.node.rundir import STAGED, remove
 from hpc.core.node.settings import text
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.once_per_node import Deadline, SetupError, made_once, write_whole
@@ -113,8 +113,14 @@ def sites() -> list[str]:
 
 
 def cache_dir(spec: NodeSpec) -> str:
-    """This user's cache of virtual environments: HPC_ENV_CACHE, else beside the node directories."""
+    """This user's cache of virtual environments: HPC_ENV_CACHE, else beside the node directories.
+
+    Nodes that run from an environment that was brought to them (--stage) keep theirs in its folder.
+    """
     named = text("env_cache", {}, os.environ)
+    staged = os.path.dirname(sys.prefix)
+    if not named and staged.endswith(STAGED):  # made from an interpreter that goes with the job, they go with it too
+        named = os.path.join(staged, "made")
     path = named or os.path.join(os.path.dirname(spec.dir), f"hpcenv-{os.getuid()}")
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)

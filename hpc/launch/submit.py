@@ -15,7 +15,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from hpc.launch.chain import Link, link_of
 from hpc.launch.follow import Follower
 from hpc.launch.growth import wish_of
 from hpc.launch.jobdir import JobDir
+from hpc.launch.stage import prepare
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.verdict import Verdict, write_down
 from hpc.launchers.joinfile import JoinFile
@@ -59,6 +60,9 @@ def _submit(settings: Settings, place: Place, job: JobDir, join: JoinFile | None
     try:
         made = plan.make_plan(settings, place.scheduler, job.path, link, join)
         plan.check_outputs(made)
+        if settings["stage"] and not settings["test_only"]:
+            prepare(settings, _told(settings))
+            made = plan.make_plan(settings, place.scheduler, job.path, link)
         if settings["test_only"]:
             return _test_only(settings, place, made)
         job_id = _hand_in(settings, place.scheduler, made, job, link)
@@ -117,6 +121,11 @@ class Later:
             raise
         following.write_ids(self.ids)
         return job
+
+
+def _told(settings: Settings) -> Callable[[str], object]:
+    """What hears of things that take long: the user, unless nothing is to be said."""
+    return (lambda text: None) if settings["quiet"] else errors.note
 
 
 def _follow(settings: Settings, jobs: Sequence[JobDir], later: Later) -> int:

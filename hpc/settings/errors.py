@@ -75,6 +75,12 @@ CATALOGUE: dict[str, Entry] = {
         "A line of --setup (a module that is not there, a file that cannot be read) failed on the first node,\n"
         "so the script was not started. The line and its exit code are quoted. A line that may fail ends in `|| true`.",
     ),
+    "STAGE": Entry(
+        EXIT_OUR_FAULT,
+        "The environment of --stage could not be packed, or not brought to the nodes' own disks; nothing was started.\n"
+        "Nodes are named with what is wrong there: no room, no such folder, a folder that nodes share.\n"
+        "--stage-dir names another place on each node.",
+    ),
     "CANCELLED": Entry(EXIT_CANCELLED, "The job was cancelled before it started."),
     "TOO-FEW-NODES": Entry(
         EXIT_TOO_FEW_NODES,

@@ -44,6 +44,7 @@ class Option:
     default: Any = None
     metavar: str = ""
     repeat: bool = False
+    bare: str = ""  # the value of the flag without one; a value then comes by `=` alone
     adds: bool = False  # what the user says comes after what the site profile says, not in its place
     scope: Literal["submit", "run", "both"] = "both"
     configurable: bool = True
@@ -151,6 +152,11 @@ TABLE: tuple[Option, ...] = (
          "an environment module to load ahead of all else, after those of the site profile; may be repeated",
          repeat=True, adds=True),
     _run("module_purge", "--module-purge", "switch", "", "unload all modules ahead of that", default=False),
+    _run("stage", "--stage", "text", "PATH",
+         "pack the environment once and bring it to each node's own disk (--stage alone: this Python's; --stage=PATH: "
+         "that one, or a further folder); may be repeated", repeat=True, bare="auto", scope="run"),
+    _run("stage_dir", "--stage-dir", "path", "DIR",
+         "where on each node (default: --tmpdir, the scheduler's folder for a job, $TMPDIR, /tmp)", scope="run"),
     _run("setup", "--setup", "text", "CMD",
          "a line for the job script ahead of ours (module load ...); may be repeated", repeat=True, scope="submit"),
     _run("step_arg", "--step-arg", "text", "RAW", f"an argument for our one {STARTERS} as it is; may be repeated",
@@ -239,6 +245,8 @@ def parse_words(table: Sequence[Option], argv: Sequence[str]) -> tuple[dict[str,
         if option.is_switch:
             found[option.name] = read_value(option, "yes" if text is None else text, word.split("=")[0])
             continue
+        if text is None and option.bare:
+            text = option.bare
         if text is None:
             if not words:
                 raise CliError("USAGE", f"{word} needs a value ({option.metavar})", fix=f"{word} {option.metavar}")

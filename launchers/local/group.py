@@ -16,7 +16,7 @@ from typing import Any
 
 from hpc.core.node.process import fork_child, thread_count
 from hpc.core.node.reap import children_of, signal_all
-from hpc.launchers.node_group import Channel, NodeGroup, node_command
+from hpc.launchers.node_group import HERE, Channel, NodeGroup, Surroundings, node_command
 
 SupervisorMain = Callable[[int, int, int], int]
 
@@ -29,6 +29,8 @@ class LocalGroup(NodeGroup):
     command, supervisor: the program, or the function (rank, stdin_fd, stdout_fd), to run instead (tests).
     share: how many nodes divide this machine; by default those of this group.
     first_rank: of the first one, where it is a part of a larger group.
+    around: in what they run, if not as this process does; they are executed then.
+    owned: a folder that does not outlive a node that is forked (that of `around`, one that is executed).
     apart: in a session of their own, out of reach of whoever signals all processes of the launcher's.
     """
 
@@ -43,14 +45,18 @@ class LocalGroup(NodeGroup):
         first_rank: int = 0,
         apart: bool = False,
         command: Sequence[str] | None = None,
+        around: Surroundings | None = None,
+        owned: str = "",
         supervisor: SupervisorMain | None = None,
     ) -> None:
         super().__init__(size)
-        self.fork = fork
+        around = around or HERE
+        self.fork = fork and around.usual
         self.share = size if share is None else share
         self.first_rank = first_rank
         self.apart = apart
-        self._command = list(command) if command is not None else node_command()
+        self._owned = owned
+        self._command = list(command) if command is not None else node_command(around)
         self._supervisor = supervisor
         self._pids: dict[int, int] = {}  # rank → pid of the keeper
         self._codes: dict[int, int] = {}
@@ -87,7 +93,7 @@ class LocalGroup(NodeGroup):
                 return self._supervisor(rank, stdin_read, stdout_write)
             from hpc.core.node.supervisor import supervisor_main
 
-            return supervisor_main(rank, stdin_read, stdout_write, launcher_pid=launcher_pid)
+            return supervisor_main(rank, stdin_read, stdout_write, launcher_pid=launcher_pid, owned=self._owned)
 
         try:
             pid = fork_child(body, name="hpc-node", keep=(stdin_read, stdout_write), death_signal=None)

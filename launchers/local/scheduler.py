@@ -9,6 +9,7 @@ from hpc.launchers.scheduler import Allocation
 
 if TYPE_CHECKING:
     from hpc.launchers.local.group import LocalGroup
+    from hpc.launchers.node_group import Surroundings
 
 
 class Local:
@@ -31,7 +32,8 @@ class Local:
         fork: bool = False,
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
+        around: Surroundings | None = None,
     ) -> LocalGroup:
         from hpc.launchers.local.group import LocalGroup
 
-        return LocalGroup(nodes or 1, fork=fork)
+        return LocalGroup(nodes or 1, fork=fork, around=around)

@@ -34,6 +34,9 @@ class Dialect(Protocol):
     ) -> list[str]:
         """The command that runs the script with a rank on another node of the job."""
 
+    def start(self, starter: str, host: str, processors: Processors, argv: Sequence[str]) -> list[str]:
+        """The command that runs a program on another node of the job."""
+
     def grants(self, hosts: Sequence[str], job: JobInfo | None, processors: Processors) -> list[dict[str, Any]]:
         """What each rank was granted, for the start message; empty where nothing is known."""
 
@@ -65,6 +68,9 @@ class OpenPbs:
     ) -> list[str]:
         return commands.task_command(starter, host, script, rank, extra)
 
+    def start(self, starter: str, host: str, processors: Processors, argv: Sequence[str]) -> list[str]:
+        return [starter, host, *argv]
+
     def grants(self, hosts: Sequence[str], job: JobInfo | None, processors: Processors) -> list[dict[str, Any]]:
         return commands.grants(hosts, job) if job is not None else []
 
@@ -95,6 +101,9 @@ class Torque:
         self, starter: str, host: str, processors: Processors, script: str, rank: int, extra: Sequence[str]
     ) -> list[str]:
         return torque.task_command(starter, processors.first(host), script, rank, extra)
+
+    def start(self, starter: str, host: str, processors: Processors, argv: Sequence[str]) -> list[str]:
+        return [starter, "-n", str(processors.first(host)), *argv]
 
     def grants(self, hosts: Sequence[str], job: JobInfo | None, processors: Processors) -> list[dict[str, Any]]:
         return torque.grants(hosts, job, processors)

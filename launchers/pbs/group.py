@@ -24,7 +24,7 @@ from typing import Any
 from hpc.core.node.bootstrap import Noise, Report
 from hpc.launchers.dial_in import DialInGroup
 from hpc.launchers.joiner import joiner_command
-from hpc.launchers.node_group import Channel
+from hpc.launchers.node_group import Channel, Surroundings
 from hpc.launchers.pbs import tasks
 from hpc.launchers.pbs.commands import carried, task_script
 from hpc.launchers.pbs.dialects import OPEN_PBS, Dialect
@@ -61,6 +61,7 @@ class PbsGroup(DialInGroup):
         fork: bool = False,
         step_args: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        around: Surroundings | None = None,
     ) -> None:
         count = len(alloc.nodes) if nodes is None else nodes
         if count > len(alloc.nodes):
@@ -69,7 +70,7 @@ class PbsGroup(DialInGroup):
         self._folder = shared_folder(self._env)
         name = f"join-{alloc.job_id}-{secrets.token_hex(4)}"
         # PBS signals all processes of the job script's session at once: the node must outlive what it is for.
-        super().__init__(count, str(self._folder / name), fork=fork, apart=True)
+        super().__init__(count, str(self._folder / name), fork=fork, apart=True, around=around)
         self.alloc = alloc
         self.job_id = alloc.job_id
         self.hosts = alloc.nodes[:count]
@@ -125,7 +126,7 @@ class PbsGroup(DialInGroup):
             stdin.write(json.dumps(order).encode() + b"\n")
 
     def _start_by_commands(self, out: int) -> None:
-        program = joiner_command(self.join_path, 0)[:-1]
+        program = joiner_command(self.join_path, None, self.around)
         fd = os.open(self._script, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(task_script(self._env, os.getcwd(), program))

@@ -42,6 +42,7 @@ from hpc.launchers.scheduler import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from hpc.launchers.node_group import Surroundings
     from hpc.launchers.pbs.group import PbsGroup
 
 #: How long the queues may take to be listed when a refusal is explained.
@@ -58,6 +59,7 @@ class Pbs:
     submits_with: ClassVar[str] = "qsub"
     starts_with: ClassVar[str] = "pbs_tmrsh (Torque: pbsdsh)"
     reads_env: ClassVar[str] = "PBS_DPREFIX"
+    disk_env: ClassVar[Sequence[str]] = ()
     script_name: ClassVar[str] = "job.pbs"
     node_ranges: ClassVar[bool] = False
     numbers_env: ClassVar[str] = ""
@@ -90,6 +92,7 @@ class Pbs:
         fork: bool = False,
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
+        around: Surroundings | None = None,
     ) -> PbsGroup:
         from hpc.launchers.pbs import tasks
         from hpc.launchers.pbs.group import PbsGroup
@@ -100,9 +103,11 @@ class Pbs:
         dialect = _dialect(os.environ)
         processors = Processors.read(_listed(commands.NODE_FILE), _listed(torque.GPU_FILE))
         starter = _program(dialect.starter, os.environ)
+        usual = around is None or around.usual  # else nodes need the shared folder for what they are to run in
+        library = tasks.library(_config(os.environ).get("PBS_EXEC")) if dialect is OPEN_PBS and usual else None
         return PbsGroup(
-            alloc, starter, library=tasks.library(_config(os.environ).get("PBS_EXEC")) if dialect is OPEN_PBS else None,
-            dialect=dialect, processors=processors, nodes=nodes, job=job, fork=fork, step_args=step_args,
+            alloc, starter, library=library, dialect=dialect, processors=processors, nodes=nodes, job=job, fork=fork,
+            step_args=step_args, around=around,
         )  # fmt: skip
 
     # -------------------------------------------------------------- before there is a job
@@ -201,6 +206,17 @@ class Pbs:
 
     def signal(self, job_id: str, name: str, folder: str) -> Reply:
         return _reply(run_command(_located(commands.signal_command(job_id, name))))
+
+    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+        """What they print goes to the job's output."""
+        dialect = _dialect(os.environ)
+        processors = Processors.read(_listed(commands.NODE_FILE), _listed(torque.GPU_FILE))
+        starter = _program(dialect.starter, os.environ)
+        found = (argv if host == alloc.here else dialect.start(starter, host, processors, argv) for host in nodes)
+        return [Command(tuple(command), dict(os.environ)) for command in found]
+
+    def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:
+        return None
 
     def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         """By ssh, which sites allow to the nodes of one's own jobs: tasks of a job are started from within it only."""

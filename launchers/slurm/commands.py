@@ -572,6 +572,11 @@ def run_in_env(env: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in env.items() if not k.startswith(("SLURM_", "SRUN_")) or k == "SLURM_CONF"}
 
 
+def sbcast_command(job_id: str, source: str, target: str) -> list[str]:
+    """A file to the same path on every node of a job: read once, and passed on by the slurmds as a tree."""
+    return ["sbcast", f"--jobid={job_id}", source, target]
+
+
 CONFIG_FILES = (
     "/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/opt/slurm/etc/slurm.conf",
     "/usr/local/etc/slurm.conf", "/cm/shared/apps/slurm/var/etc/slurm/slurm.conf",

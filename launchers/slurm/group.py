@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from hpc.core.node.bootstrap import Noise, Report
-from hpc.launchers.node_group import Channel, NodeGroup, node_command
+from hpc.launchers.node_group import HERE, Channel, NodeGroup, Surroundings, node_command
 from hpc.launchers.run import PROBE_TIMEOUT_S, Background, CommandAnswer, readable_bytes, run_command
 from hpc.launchers.scheduler import Allocation, JobInfo
 from hpc.launchers.slurm.abandoned import watcher
@@ -92,7 +92,7 @@ class SlurmGroup(NodeGroup):
     counts_gpus: none granted is none, whatever devices a node has.
     step_args: srun arguments of the user, after ours, so that they win.
     base_dir: where node directories are, if not in the usual places: to clear up after sudden ends.
-    but: nodes that are left out.
+    but: nodes that are left out. around: in what the nodes' processes run, if not as this one does.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class SlurmGroup(NodeGroup):
         base_dir: str | None = None,
         env: Mapping[str, str] | None = None,
         but: frozenset[str] = frozenset(),
+        around: Surroundings | None = None,
     ) -> None:
         count = len(alloc.nodes) - len(but) if nodes is None else nodes
         if count > len(alloc.nodes) - len(but):
@@ -115,7 +116,7 @@ class SlurmGroup(NodeGroup):
         self._but = but
         self._again = partial(
             SlurmGroup, alloc, job=job, counts_gpus=counts_gpus, step_args=step_args, command=command,
-            base_dir=base_dir, env=env,
+            base_dir=base_dir, env=env, around=around,
         )  # fmt: skip
         self.alloc = alloc
         self.job_id = alloc.job_id
@@ -126,8 +127,9 @@ class SlurmGroup(NodeGroup):
         self._counts_gpus = counts_gpus
         self._granted = job.granted if job is not None else shares_from_env(self._env, alloc)
         self.step_name = f"hpc-{secrets.token_hex(4)}"
-        program = list(command) if command is not None else [*node_command(), "--rank-env", RANK_ENV]
-        bases = [base_dir] if base_dir else []
+        around = around or HERE
+        program = list(command) if command is not None else [*node_command(around), "--rank-env", RANK_ENV]
+        bases = [*([base_dir] if base_dir else []), *([os.path.dirname(around.owned)] if around.owned else [])]
         self._sruns: list[_Srun] = []
         first = 0
         for part in parts_of(alloc, count, self._granted, but):

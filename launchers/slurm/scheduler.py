@@ -28,9 +28,10 @@ from hpc.launchers.scheduler import (
     StepVariables,
 )  # fmt: skip
 from hpc.launchers.slurm import commands, words
-from hpc.launchers.slurm.parts import Alike
+from hpc.launchers.slurm.parts import Alike, parts_of
 
 if TYPE_CHECKING:
+    from hpc.launchers.node_group import Surroundings
     from hpc.launchers.slurm.group import SlurmGroup
 
 #: How long the partitions may take to be listed when a refusal is explained.
@@ -46,6 +47,7 @@ class Slurm:
     submits_with: ClassVar[str] = "sbatch"
     starts_with: ClassVar[str] = "srun"
     reads_env: ClassVar[str] = "SBATCH_"
+    disk_env: ClassVar[Sequence[str]] = ("SLURM_TMPDIR",)
     script_name: ClassVar[str] = "job.sbatch"
     node_ranges: ClassVar[bool] = True
     numbers_env: ClassVar[str] = ""
@@ -75,6 +77,7 @@ class Slurm:
         fork: bool = False,
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
+        around: Surroundings | None = None,
     ) -> SlurmGroup:
         from hpc.launchers.slurm.group import SlurmGroup, ask_all
 
@@ -82,7 +85,8 @@ class Slurm:
             raise ValueError("without an allocation of Slurm's there are no nodes of it")
         job, counts_gpus = ask_all(alloc)
         group = SlurmGroup(
-            alloc, nodes=nodes, job=job, counts_gpus=counts_gpus, step_args=step_args, base_dir=base_dir
+            alloc, nodes=nodes, job=job, counts_gpus=counts_gpus, step_args=step_args, base_dir=base_dir,
+            around=around,
         )  # fmt: skip
         group.notices = words.notices(os.environ)
         return group
@@ -174,6 +178,18 @@ class Slurm:
 
     def signal(self, job_id: str, name: str, folder: str) -> Reply:
         return _reply(run_command(commands.signal_command(job_id, name)))
+
+    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+        but = set(alloc.nodes) - set(nodes)
+        env = commands.step_env(os.environ)
+        parts = parts_of(alloc, len(nodes), {}, but)
+        return [Command(tuple(commands.srun_command(part, argv, extra=["--quiet"])), env) for part in parts]
+
+    def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:
+        """sbcast goes to all nodes of a job, and knows one component of a heterogeneous one."""
+        if set(nodes) != set(alloc.nodes) or alloc.parts or shutil.which("sbcast") is None:
+            return None
+        return Command(tuple(commands.sbcast_command(alloc.job_id, source, target)), commands.step_env(os.environ))
 
     def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         return Command(tuple(commands.run_in_command(job_id, host, argv)), commands.run_in_env(os.environ))

@@ -32,6 +32,7 @@ from hpc.launchers.scheduler import (
 from hpc.launchers.yarn import commands, orders, site, words
 
 if TYPE_CHECKING:
+    from hpc.launchers.node_group import Surroundings
     from hpc.launchers.yarn.group import YarnGroup
     from hpc.launchers.yarn.manager import Manager
 
@@ -52,6 +53,7 @@ class Yarn:
     submits_with: ClassVar[str] = "yarn jar"
     starts_with: ClassVar[str] = ""
     reads_env: ClassVar[str] = "HADOOP_"
+    disk_env: ClassVar[Sequence[str]] = ()
     script_name: ClassVar[str] = "job.yarn"
     node_ranges: ClassVar[bool] = False
     numbers_env: ClassVar[str] = commands.SHELL_ID
@@ -73,11 +75,14 @@ class Yarn:
         fork: bool = False,
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
+        around: Surroundings | None = None,
     ) -> YarnGroup:
         from hpc.launchers.yarn.group import YarnGroup
 
         if alloc is None:
             raise ValueError("without an allocation of YARN's there are no nodes of it")
+        if around is not None and not around.usual:
+            raise NoAnswer("YARN starts the nodes with the job, as they are")
         return YarnGroup(alloc, nodes=nodes, fork=fork)
 
     # -------------------------------------------------------------- before there is a job
@@ -234,6 +239,12 @@ class Yarn:
         except NoAnswer as silence:
             return Reply(False, why=str(silence))
         return Reply(True)
+
+    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+        raise NoAnswer("YARN runs nothing more in a container that is there")
+
+    def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:
+        return None
 
     def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         """YARN runs nothing more in a container that is there: the job's first process does, by an order."""

@@ -102,10 +102,11 @@ class SlurmBed(MadeBed):
     require_time: bool = False
     enforce_limits: bool = True  # whether sbatch refuses what a partition cannot give; Slurm's default is not to
     slurmd_timeout_s: int = 20
+    unshared: Sequence[str] = ()  # folders that each node has for itself (NetBed.unshared)
     prefix: str = "nid"  # of the nodes' names, which cgroups have too: beds that use them need names of their own
 
     def __post_init__(self) -> None:
-        self.net = NetBed([f"{self.prefix}{i:04d}" for i in range(1, self.nodes + 1)])
+        self.net = NetBed([f"{self.prefix}{i:04d}" for i in range(1, self.nodes + 1)], unshared=self.unshared)
 
     @property
     def hosts(self) -> list[str]:
@@ -118,7 +119,7 @@ class SlurmBed(MadeBed):
 
     def _configure(self) -> None:
         root = self.scratch
-        for name in ("munge", "state", "spool"):
+        for name in ("munge", "state", "spool", *self.unshared):
             (root / name).mkdir()
         key = root / "munge" / "key"
         key.touch(0o600)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from hpc.launchers.local.group import LocalGroup
-from hpc.launchers.node_group import NodeGroup
+from hpc.launchers.node_group import NodeGroup, Surroundings
 from hpc.launchers.scheduler import (
     Allocation,
     Command,
@@ -40,6 +40,7 @@ class FakeScheduler:
     submits_with: ClassVar[str] = "fsub"
     starts_with: ClassVar[str] = "frun"
     reads_env: ClassVar[str] = "FSUB_"
+    disk_env: ClassVar[Sequence[str]] = ("FAKE_DISK",)
     script_name: ClassVar[str] = "job.fake"
     node_ranges: ClassVar[bool] = True
     numbers_env: ClassVar[str] = ""
@@ -79,9 +80,10 @@ class FakeScheduler:
         fork: bool = False,
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
+        around: Surroundings | None = None,
     ) -> NodeGroup:
         assert alloc is not None
-        return LocalGroup(nodes or len(alloc.nodes), fork=fork)
+        return LocalGroup(nodes or len(alloc.nodes), fork=fork, around=around)
 
     # -------------------------------------------------------------- before there is a job
 
@@ -148,6 +150,12 @@ class FakeScheduler:
     def signal(self, job_id: str, name: str, folder: str) -> Reply:
         self.signals.append((job_id, name))
         return Reply(not self.deaf, why="fsig: no such signal" if self.deaf else "")
+
+    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+        return [Command(tuple(argv), dict(os.environ)) for _ in nodes]
+
+    def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:
+        return None
 
     def run_in(self, job_id: str, host: str, argv: Sequence[str], folder: str) -> Command:
         words = ["/bin/sh", "-c", 'echo "$@"; exit 3', self.starts_with, job_id, host, *argv]

@@ -242,7 +242,7 @@ def _handed_over(fd: int) -> JoinFile:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """[OWNED] FILE RANK: be that rank of the group with this join file (or descriptor); a folder OWNED does not outlive the node."""
+    """[OWNED] FILE RANK: be that rank of the group with this join file (or descriptor); OWNED goes with the node."""
     *owned, path, rank = sys.argv[1:] if argv is None else argv
     sys.exit(join_group(path, int(rank), file_s=FILE_S, answer_s=SILENT_S, apart=True, owned="".join(owned)))
 

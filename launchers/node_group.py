@@ -39,10 +39,15 @@ class Surroundings:
     """In what the processes of nodes run, where that is not what this process runs in.
 
     python: their interpreter. owned: a folder on each node's disk that must not outlive the node.
+    wrap, step, code: enter a container. They are words ahead of the interpreter, options of the command that starts the
+    nodes, and what the interpreter runs ahead of our programs.
     """
 
     python: str = sys.executable
     owned: str = ""
+    wrap: tuple[str, ...] = ()
+    step: tuple[str, ...] = ()
+    code: str = ""
 
     @property
     def usual(self) -> bool:
@@ -51,7 +56,7 @@ class Surroundings:
 
     def command(self, program: str, *words: str) -> list[str]:
         """The command line of a program of ours, given as Python code, in these surroundings."""
-        return [self.python, "-c", program, *words]
+        return [*self.wrap, self.python, "-c", self.code + program, *words]
 
 
 HERE = Surroundings()

@@ -325,8 +325,12 @@ class Scheduler(NodeSource, Protocol):
         """Send a signal ("INT") to the job's hpc-launch alone, which passes it on to the script. folder: the job's, for
         schedulers that cannot do this themselves."""
 
-    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+    def on_each(
+        self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str], step_args: Sequence[str] = ()
+    ) -> list[Command]:
         """The commands that together run `argv` once on each of these nodes of the allocation that we are in.
+
+        step_args: arguments of the user's for the command that starts it.
 
         NoAnswer where the scheduler runs nothing more in a job that is there.
         """

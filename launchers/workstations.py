@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from hpc.launchers.dial_in import DialInGroup
+from hpc.launchers.node_group import Surroundings
 from hpc.launchers.scheduler import Allocation
 
 
@@ -110,5 +111,6 @@ class Workstations:
         fork: bool = False,
         step_args: Sequence[str] = (),
         base_dir: str | None = None,
+        around: Surroundings | None = None,
     ) -> WorkstationGroup:
         return WorkstationGroup(self.hosts, self.join_path, fork=fork)

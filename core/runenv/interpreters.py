@@ -104,7 +104,8 @@ def start(spec: NodeSpec, proc: int, env: dict[str, str], working_dir: str, path
 def sites() -> list[str]:
     """Where this interpreter finds modules, but for the standard library and PYTHONPATH (which is inherited)."""
     paths = sysconfig.get_paths()
-    own = {paths["stdlib"], paths["platstdlib"], os.path.join(paths["platstdlib"], "lib-dynload")}
+    library = os.path.dirname(os.__file__)  # of the Python that a virtual environment was made from
+    own = {path for each in (paths["stdlib"], paths["platstdlib"], library) for path in (each, f"{each}/lib-dynload")}
     own.update((os.environ.get("PYTHONPATH") or "").split(os.pathsep))
     return [p for p in dict.fromkeys(sys.path) if p and p not in own and os.path.isdir(p)]
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from hpc.launch.around import Around, surround
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
 from hpc.launch.growth import begin_growth, share_machine, wish_here
 from hpc.launch.jobdir import JobDir
@@ -22,7 +23,6 @@ from hpc.launch.limit import drain_time, keep_time
 from hpc.launch.modules import load_modules
 from hpc.launch.report import Reporter
 from hpc.launch.runtimes import Runtimes
-from hpc.launch.stage import bring
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.taken import Taken
 from hpc.launch.warning_signal import signal_number
@@ -31,7 +31,7 @@ from hpc.launchers.fate import fate
 from hpc.launchers.further import Growth
 from hpc.launchers.hostnames import compress_nodes
 from hpc.launchers.loop import LoopTimer, SessionLoop
-from hpc.launchers.node_group import HERE, NodeGroup, Surroundings
+from hpc.launchers.node_group import HERE, NodeGroup
 from hpc.launchers.registry import Place, make_group, session_options
 from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.scheduler import JobInfo
@@ -39,7 +39,6 @@ from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError, StartError
 from hpc.launchers.session_nodes import Event, SessionNode
 from hpc.launchers.signals import Signals
-from hpc.launchers.staging.deliver import Staged
 from hpc.launchers.timekeeper import Moment, Timekeeper
 from hpc.settings import errors
 from hpc.settings.durations import short
@@ -86,7 +85,7 @@ class Run:
         self.plain = bool(self.ranks) or settings["runtime"] != runtimes.OWN
         self.other: Runtimes | None = None
         self.session: Session | None = None
-        self.staged: Staged | None = None
+        self.around = Around(HERE, self.argv)
         self.loop: SessionLoop
         self.signals = Signals()
         self.clock: Timekeeper | None = None  # once there is a session
@@ -148,9 +147,12 @@ class Run:
             load_modules(settings["module"], purge=settings["module_purge"])
         count = node_count(settings, self.place)
         base_dir = settings["tmpdir"]
-        around = self._surroundings(count)
+        self.around = surround(
+            settings, self.place, count, self.argv, lambda text: self.status.note(f"hpc: {text}"), self._look
+        )  # fmt: skip
+        self.argv = list(self.around.argv)
         group = make_group(
-            self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir, around=around
+            self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir, around=self.around.nodes
         )  # fmt: skip
         wish = wish_here(settings, self.place)
         share_machine(group, wish)
@@ -184,22 +186,10 @@ class Run:
         work = self._start_work(self.session)
         return self._watch(self.session, work)
 
-    def _surroundings(self, count: int | None) -> Surroundings:
-        """In what the nodes and the script are to run, which is brought to where they are."""
-
-        def look() -> None:
-            for signum in self.signals.take():
-                self._interrupt(signum)
-
-        staged = bring(self.settings, self.place, count, lambda text: self.status.note(f"hpc: {text}"), look)
-        if staged is None:
-            return HERE
-        self.staged = staged
-        self.reporter.event("staged", folder=staged.folder, bytes=staged.packed.size)
-        os.environ.update(staged.environment(os.environ))
-        if self.place.alloc is not None and self.place.alloc.runs_here(os.uname().nodename):
-            self.argv = [staged.around.python if word == sys.executable else word for word in self.argv]
-        return staged.around
+    def _look(self) -> None:
+        """Whether a signal has come while something is waited for without a loop."""
+        for signum in self.signals.take():
+            self._interrupt(signum)
 
     def outcome(self, code: int) -> Outcome:
         """How the run that ended with this code came to its end."""
@@ -439,7 +429,7 @@ class Run:
         """Orderly, and by force when the user cannot wait."""
         session = self.session
         if session is None:
-            self._clear_staged()
+            self.around.clear(None)
             return
         if self.kill_timer is not None:
             self.kill_timer.cancel()
@@ -457,13 +447,7 @@ class Run:
         self.loop.close()
         if self.other is not None:
             self.other.close()
-        if any(not info.hello for info in session.nodes.values() if info.group is session.first):
-            self._clear_staged()
-
-    def _clear_staged(self) -> None:
-        """A node that was never started cannot take the environment away from its disk."""
-        if self.staged is not None:
-            self.staged.clear()
+        self.around.clear(session)
 
     def _hurry(self, session: Session, signum: int) -> None:
         if signum in (signal.SIGINT, signal.SIGTERM) and self.interrupts + bool(self.cause) > 1:

@@ -81,6 +81,11 @@ CATALOGUE: dict[str, Entry] = {
         "Nodes are named with what is wrong there: no room, no such folder, a folder that nodes share.\n"
         "--stage-dir names another place on each node.",
     ),
+    "CONTAINER": Entry(
+        EXIT_OUR_FAULT,
+        "The image of --container cannot be entered: there is no runtime for that. A module may have one (--module);\n"
+        "--container-runtime names it.",
+    ),
     "CANCELLED": Entry(EXIT_CANCELLED, "The job was cancelled before it started."),
     "TOO-FEW-NODES": Entry(
         EXIT_TOO_FEW_NODES,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from hpc.core.node.settings import check, unknown
 from hpc.launchers import registry
+from hpc.launchers.containers import RUNTIMES
 from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.scheduler import BadAllocation, Request
 from hpc.settings import sites
@@ -157,6 +158,14 @@ TABLE: tuple[Option, ...] = (
          "that one, or a further folder); may be repeated", repeat=True, bare="auto", scope="run"),
     _run("stage_dir", "--stage-dir", "path", "DIR",
          "where on each node (default: --tmpdir, the scheduler's folder for a job, $TMPDIR, /tmp)", scope="run"),
+    _run("container", "--container", "text", "IMAGE", "run the nodes, the workers and the script inside this image",
+         scope="run"),
+    _run("container_runtime", "--container-runtime", "container", "NAME",
+         f"one of {', '.join(RUNTIMES)} (default: apptainer or singularity)", scope="run"),
+    _run("container_python", "--container-python", "text", "PROGRAM", "the image's Python (default: python3)",
+         scope="run"),
+    _run("container_bind", "--container-bind", "path", "DIR",
+         "a further folder that is there inside too, at the same path; may be repeated", repeat=True, scope="run"),
     _run("setup", "--setup", "text", "CMD",
          "a line for the job script ahead of ours (module load ...); may be repeated", repeat=True, scope="submit"),
     _run("step_arg", "--step-arg", "text", "RAW", f"an argument for our one {STARTERS} as it is; may be repeated",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from hpc.launchers import registry
+from hpc.launchers.containers import RUNTIMES
 from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.units import clock_text
 from hpc.settings.durations import parse_duration, parse_walltime
@@ -67,6 +68,12 @@ def read_runtime(text: str) -> str:
     return text
 
 
+def read_container_runtime(text: str) -> str:
+    if text not in RUNTIMES:
+        raise ValueError(f"no such container runtime: {text!r} (there are: {', '.join(RUNTIMES)})")
+    return text
+
+
 def read_env(text: str) -> str:
     """`KEY=VALUE`, or `KEY` to take the value from here."""
     key, equals, _ = text.partition("=")
@@ -79,7 +86,8 @@ def read_env(text: str) -> str:
 
 #: What the text of an option is read as.
 OptionKind = Literal[
-    "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "runtime", "env"
+    "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "runtime", "container",
+    "env",
 ]  # fmt: skip
 READERS: dict[OptionKind, Callable[[str], Any]] = {
     "text": read_text,
@@ -92,6 +100,7 @@ READERS: dict[OptionKind, Callable[[str], Any]] = {
     "switch": read_switch,
     "scheduler": read_scheduler,
     "runtime": read_runtime,
+    "container": read_container_runtime,
     "env": read_env,
 }
 

@@ -207,7 +207,9 @@ class Pbs:
     def signal(self, job_id: str, name: str, folder: str) -> Reply:
         return _reply(run_command(_located(commands.signal_command(job_id, name))))
 
-    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+    def on_each(
+        self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str], step_args: Sequence[str] = ()
+    ) -> list[Command]:
         """What they print goes to the job's output."""
         dialect = _dialect(os.environ)
         processors = Processors.read(_listed(commands.NODE_FILE), _listed(torque.GPU_FILE))

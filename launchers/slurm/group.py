@@ -134,7 +134,7 @@ class SlurmGroup(NodeGroup):
         first = 0
         for part in parts_of(alloc, count, self._granted, but):
             own = [*program, "--first-rank", str(first)] if first and command is None else program
-            argv = srun_command(part, own, name=self.step_name, extra=step_args)
+            argv = srun_command(part, own, name=self.step_name, extra=[*around.step, *step_args])
             self._sruns.append(_Srun(self, part, first, argv, bases))
             first += len(part.nodes)
         self.hosts = tuple(host for srun in self._sruns for host in srun.part.nodes)

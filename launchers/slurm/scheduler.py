@@ -179,11 +179,13 @@ class Slurm:
     def signal(self, job_id: str, name: str, folder: str) -> Reply:
         return _reply(run_command(commands.signal_command(job_id, name)))
 
-    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+    def on_each(
+        self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str], step_args: Sequence[str] = ()
+    ) -> list[Command]:
         but = set(alloc.nodes) - set(nodes)
         env = commands.step_env(os.environ)
         parts = parts_of(alloc, len(nodes), {}, but)
-        return [Command(tuple(commands.srun_command(part, argv, extra=["--quiet"])), env) for part in parts]
+        return [Command(tuple(commands.srun_command(part, argv, extra=["--quiet", *step_args])), env) for part in parts]
 
     def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:
         """sbcast goes to all nodes of a job, and knows one component of a heterogeneous one."""

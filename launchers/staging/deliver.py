@@ -44,7 +44,7 @@ class Staged:
 
     folder: str
     packed: Archived
-    carrier: Carrier
+    carrier: Delivery
 
     def clear(self) -> None:
         """Take it away from nodes that were never started, and so cannot do it; on the others nothing is left of it."""
@@ -91,7 +91,7 @@ def deliver(
     """
     folder = os.path.join(base, f"hpc-{os.getuid()}-{secrets.token_hex(6)}-0{rundir.STAGED}")
     archive = os.path.join(folder, node.ARCHIVE)
-    carrier = Carrier(scheduler, alloc, nodes, look)
+    carrier = Delivery(scheduler, alloc, nodes, look)
     try:
         copy = scheduler.broadcast(alloc, nodes, str(packed.path), archive)
         if copy is None:
@@ -108,7 +108,7 @@ def needed(packed: Archived) -> int:
     return int((packed.size + int(packed.facts["bytes"])) * SLACK)
 
 
-class Carrier:
+class Delivery:
     """Runs commands on the nodes, and reads what they say of each."""
 
     def __init__(self, scheduler: Scheduler, alloc: Allocation, nodes: Sequence[str], look: Look) -> None:

@@ -240,7 +240,9 @@ class Yarn:
             return Reply(False, why=str(silence))
         return Reply(True)
 
-    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+    def on_each(
+        self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str], step_args: Sequence[str] = ()
+    ) -> list[Command]:
         raise NoAnswer("YARN runs nothing more in a container that is there")
 
     def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:

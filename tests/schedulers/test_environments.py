@@ -1,4 +1,4 @@
-"""What the processes of a job find around them on a real Slurm: modules, an environment on each node's own disk."""
+"""What the processes of a job find around them on a real Slurm: modules, an environment on each disk, an image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 import slurm_bed
+import small_image
 from desk import SlurmDesk
 from netbed import process_name, wait_for
 
+from hpc.core.runenv.interpreters import sites
+from hpc.launch.container import binds, packages
 from hpc.launchers.staging import pack
+from hpc.settings.options import load
 
 pytestmark = pytest.mark.scheduler
 
@@ -47,6 +51,34 @@ def test_modules_reach_the_script_and_the_nodes_and_one_that_is_not_there_ends_t
         said = refused.stdout + refused.stderr
         assert "error[SETUP]" in said and "Unable to locate a modulefile for 'tolo'" in said, said
         assert "more {" not in refused.stdout and refused.returncode == 125
+
+
+# ---------------------------------------------------------------- inside of an image
+
+
+def test_nodes_of_a_job_run_inside_an_image(desk: SlurmDesk) -> None:
+    why = small_image.reason_to_skip()
+    if why:
+        pytest.skip(why)
+    shared = desk.bed.scratch / "work"
+    image = small_image.make_image(
+        desk.folder / "image", [*binds(load(["--container=x"])), *sites(), *packages(), str(shared)]
+    )
+    desk.script("inside.py", """
+        import os, socket
+        import hpc
+        hpc.init()
+        @hpc.remote(scheduling_strategy="SPREAD", num_cpus=2)
+        def seen():
+            return socket.gethostname(), os.path.exists("/usr/games")
+        print(os.path.exists("/usr/games"), sorted({hpc.get(seen.remote()) for _ in range(8)}))
+    """)  # fmt: skip
+    words = ["-N2", "-c2", "-t5", f"--container={image}", "inside.py"]
+    done = desk.launch("--container-runtime=charliecloud", *words)
+    nodes = desk.bed.hosts[:2]
+    assert done.stdout == f"False {[(host, False) for host in nodes]}\n", done.stderr + done.stdout
+    missing = desk.launch("--container-runtime=enroot", *words)
+    assert missing.returncode == 122 and f"there is no enroot on {nodes[0]}" in missing.stdout, missing.stdout
 
 
 # ---------------------------------------------------------------- on the nodes' own disks

@@ -324,7 +324,7 @@ def test_an_estimate_says_when_and_at_what_cost_or_that_it_is_not_told_and_submi
     wanted, *others = said["shapes"]
     assert said["scheduler"] == desk.bed.scheduler
     assert (wanted["nodes"], wanted["time_s"], wanted["node_hours"], wanted["cpu_hours"]) == (2, 1800, 1.0, 2.0)
-    if wanted["start"] is None:  # a scheduler that plans no start says so; of free nodes there are none
+    if wanted["start"] is None:  # a scheduler that plans no start says so, and how many nodes are free: none
         assert "tell" in wanted["why"] and wanted["free_nodes"] == 0
     else:
         assert wanted["wait_s"] > 60

@@ -151,7 +151,9 @@ class FakeScheduler:
         self.signals.append((job_id, name))
         return Reply(not self.deaf, why="fsig: no such signal" if self.deaf else "")
 
-    def on_each(self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str]) -> list[Command]:
+    def on_each(
+        self, alloc: Allocation, nodes: Sequence[str], argv: Sequence[str], step_args: Sequence[str] = ()
+    ) -> list[Command]:
         return [Command(tuple(argv), dict(os.environ)) for _ in nodes]
 
     def broadcast(self, alloc: Allocation, nodes: Sequence[str], source: str, target: str) -> Command | None:

@@ -221,7 +221,7 @@ def test_source_trees_of_editable_installs_stay_unless_they_are_named(tmp_path: 
 
 def test_variables_lead_to_the_new_place(tmp_path: Path, venv: Path) -> None:
     archive = packed(tmp_path, venv)
-    carrier = deliver.Carrier(Here(), ALLOC, [], lambda: None)  # type: ignore[arg-type]
+    carrier = deliver.Delivery(Here(), ALLOC, [], lambda: None)  # type: ignore[arg-type]
     staged = deliver.Staged("/local/x", archive, carrier)
     env = {"PATH": f"{venv}/bin:/usr/bin", "VIRTUAL_ENV": str(venv), "PYTHONPATH": f"{venv}2", "OTHER": str(venv)}
     assert staged.environment(env) == {"PATH": "/local/x/env/bin:/usr/bin", "VIRTUAL_ENV": "/local/x/env"}

@@ -46,6 +46,7 @@ from bench.metrics import (
 from bench.mpi import mpi
 from bench.parts import PARTS, Skipped
 from bench.peers import Peer, PeerError, find
+from bench.stage import stage
 from bench.startup import startup
 from bench.table import number
 
@@ -54,7 +55,7 @@ STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take lon
 NET_S = 400.0
 NODES = 4
 
-ALL_PARTS = {**PARTS, "startup": startup, "collective": collective, "mpi": mpi}
+ALL_PARTS = {**PARTS, "startup": startup, "stage": stage, "collective": collective, "mpi": mpi}
 
 
 @dataclass(frozen=True)

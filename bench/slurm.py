@@ -34,8 +34,8 @@ def compile_ours() -> None:
 
 
 @contextmanager
-def bed(nodes: int = NODES) -> Iterator[Any]:
-    """A running Slurm of so many nodes; raises NoSlurm."""
+def bed(nodes: int = NODES, **options: Any) -> Iterator[Any]:
+    """A running Slurm of so many nodes, with options of the bed; raises NoSlurm."""
     if str(BEDS) not in sys.path:
         sys.path.insert(0, str(BEDS))
     try:
@@ -45,7 +45,7 @@ def bed(nodes: int = NODES) -> Iterator[Any]:
     why = slurm_bed.reason_to_skip()
     if why:
         raise NoSlurm(why)
-    made = slurm_bed.SlurmBed(nodes)
+    made = slurm_bed.SlurmBed(nodes, **options)
     try:
         made.__enter__()
     except slurm_bed.BedError as error:

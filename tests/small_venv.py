@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 NEEDED = ("msgspec", "pyzmq", "cloudpickle", "numpy")
 
 
-def make_venv(folder: Path) -> Path:
-    """Make it there; returns the path of its Python."""
+def make_venv(folder: Path, more: tuple[str, ...] = ()) -> Path:
+    """Make it there; returns the path of its Python. more: further distributions of this Python's."""
     base = Path(sys.base_prefix, "bin", f"python3.{sys.version_info[1]}")
     subprocess.run([base, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
     (site,) = (folder / "lib").glob("python3.*/site-packages")
-    for name in NEEDED:
+    for name in (*NEEDED, *more):
         for file in importlib.metadata.files(name) or []:
             source = Path(str(file.locate()))
             if ".." not in file.parts and source.is_file():

@@ -82,7 +82,7 @@ def deliver(
     nodes: Sequence[str],
     base: str,
     look: Look,
-    addr: str = "",
+    addr: str,
 ) -> Staged:
     """Bring an archive to the disks of these nodes of the allocation that we are in.
 

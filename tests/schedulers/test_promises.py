@@ -557,3 +557,48 @@ def test_a_script_is_asked_to_end_before_the_time_limit(short: Short) -> None:
     code, out, err = finish(short.job, short.desk.bed.shortest_s + 60.0)
     assert code == 124 and "error[WALLTIME]" in out, (out, err)
     nothing_left(short.desk)
+
+
+# ---------------------------------------------------------------- sessions that grow
+
+#: Tasks for two nodes, of which the first job has one, until both have run some; then nothing, until one is left.
+GROWS = """
+    import json, sys, time
+    import hpc
+    hpc.init()
+
+    @hpc.remote(num_cpus=2, max_retries=0)
+    def one(seconds):
+        time.sleep(seconds)
+        return hpc.get_runtime_context().get_node_id()
+
+    def alive():
+        return sorted(node["NodeID"] for node in hpc.nodes() if node["Alive"])
+
+    seen, refs, end = [], [], time.monotonic() + float(sys.argv[1])
+    while len(set(seen)) < 2 and time.monotonic() < end:
+        refs += [one.remote(0.5) for _ in range(4 - len(refs))]
+        ready, refs = hpc.wait(refs)
+        seen += hpc.get(ready)
+    seen += hpc.get(refs)
+    while len(alive()) > 1 and time.monotonic() < end:
+        time.sleep(0.1)
+    print(json.dumps({"seen": sorted(set(seen)), "after": alive()}))
+"""
+
+
+def test_a_session_grows_by_a_further_job_and_gives_it_back(desk: Desk) -> None:
+    """Where the nodes cannot submit, that is said, and the session goes on."""
+    desk.script("grows.py", GROWS)
+    limit_s = "5" if "further jobs" in desk.bed.lacks else "90"
+    done = desk.launch(
+        "-N1-2", "-c2", "-t5m", "--grow-after=0.5s", "--shrink-after=1s", "grows.py", limit_s, timeout_s=150.0
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = answer(done.stdout)
+    log = (desk.jobs / "1" / "driver.log").read_text()
+    if "further jobs" in desk.bed.lacks:
+        assert "further nodes do not come: the client of" in log and said == {"seen": ["1"], "after": ["1"]}, log
+        return
+    assert len(said["seen"]) == 2 and len(said["after"]) == 1, (said, log)
+    assert json.loads((desk.jobs / "1" / "further.json").read_text())["ids"] == []

@@ -141,6 +141,7 @@ class YarnBed(MadeBed):
         "own script": "what runs in the containers is our own",
         "ordinary user": "without Kerberos YARN runs all containers as its own user",
         "requeue": "a job of YARN's does not go back into the queue",
+        "further jobs": "its containers have no client of YARN, so nothing is submitted from there",
         **({} if os.environ.get("HPC_TEST_SLOW") else SLOW),
     }
 

@@ -23,7 +23,7 @@ from typing import Any
 
 START_S = 180.0
 #: Variables with the name of the host from which the job was submitted.
-SUBMITTED_FROM = ("SLURM_SUBMIT_HOST", "PBS_O_HOST")
+SUBMITTED_FROM = ("SLURM_SUBMIT_HOST", "PBS_O_HOST", "HPC_SUBMIT_HOST")
 
 
 def server_facts(runtime: Path, pid: int) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpc.launch import carry, jobdir, plan
-from hpc.launch.chain import Link, link_of
+from hpc.launch.chain import CANCELLED, Link, link_of
 from hpc.launch.follow import Follower
 from hpc.launch.growth import wish_of
 from hpc.launch.jobdir import JobDir
@@ -138,15 +138,24 @@ def _follow(settings: Settings, jobs: Sequence[JobDir], later: Later) -> int:
         try:
             code = follower.follow()
         except CliError as error:
-            if error.code != "WALLTIME" or link is None or link.number == link.links:
+            if error.code not in ("WALLTIME", "SESSION-LOST") or link is None or link.number == link.links:
                 raise  # else it was ended before it could say that the script goes on
             code = error.exit_code
+            if error.code == "SESSION-LOST":
+                errors.note(f"{error}: the chain goes on")
         else:
-            if link is None or link.said().get("outcome") != "continue":
+            if link is None or not _goes_on(link, code):
                 return code
         if link.number < link.links and not later.at_once:
             chain.append(later.after(link))
     return code
+
+
+def _goes_on(link: Link, code: int) -> bool:
+    """Whether there is something to do for the job after this one, which has ended. One that said nothing at all may
+    have lost its nodes: then there is, unless somebody has cancelled it."""
+    outcome = link.said().get("outcome")
+    return outcome == "continue" or (outcome is None and code not in (CANCELLED, errors.EXIT_CANCELLED))
 
 
 def _hand_in_rest(settings: Settings, scheduler: Scheduler, first_id: str, first: Link) -> list[JobDir]:

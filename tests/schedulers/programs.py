@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from desk import Desk
+
 #: Says where it and its tasks ran, once tasks ran on as many nodes as its argument says.
 HOSTS = """
     import json, os, socket, sys, time
@@ -45,3 +50,18 @@ WAITS = """
         sys.exit(5)
     print("went", flush=True)
 """
+#: Says of itself what a Jupyter server says; a real one is tried by the unit tests.
+JUPYTER = """
+    import json, os, pathlib, signal
+    path = pathlib.Path(os.environ["JUPYTER_RUNTIME_DIR"], f"jpserver-{os.getpid()}.json")
+    path.write_text(json.dumps({"port": 4711, "token": os.environ["JUPYTER_TOKEN"]}))
+    signal.pause()
+"""
+
+
+def pretend_jupyter(desk: Desk) -> dict[str, str]:
+    """A package in the desk's folder that is taken for JupyterLab; with the variable by which it is found."""
+    (desk.folder / "jupyterlab").mkdir(mode=0o755)
+    desk.script("jupyterlab/__init__.py", "")
+    desk.script("jupyterlab/__main__.py", JUPYTER)
+    return {"PYTHONPATH": str(desk.folder)}

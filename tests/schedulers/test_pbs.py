@@ -10,7 +10,7 @@ import pytest
 from desk import Desk, launcher, nothing_left
 from netbed import wait_for
 from pbs_bed import PbsBed
-from programs import HOSTS, PLAIN
+from programs import HOSTS, PLAIN, pretend_jupyter
 
 pytestmark = pytest.mark.scheduler
 
@@ -126,6 +126,45 @@ def test_the_template_of_an_array_runs_each_of_its_jobs(desk: Desk) -> None:
     options = ["-J", "3-5:2", "-v", "SCRIPT=number.py", "-o", f"{desk.folder}/"]
     desk.run("qsub", "-f", *options, str(template), check=True)
     wait_for("both", lambda: {p.name for p in desk.folder.glob("number-*")} == {"number-3", "number-5"}, 60.0, 0.2)
+
+
+SHORT = ("-l", "walltime=00:05:00")  # no queue of the bed gives hours
+
+
+def test_the_template_of_a_notebook_says_how_to_reach_it_and_ends_when_cancelled(desk: Desk) -> None:
+    env = ",".join(f"{name}={value}" for name, value in pretend_jupyter(desk).items())
+    out, address = desk.folder / "notebook.out", desk.folder / "notebook-url"
+    template = str(ROOT / "templates" / "pbs" / "notebook.pbs")
+    job = desk.run("qsub", "-f", *SHORT, "-v", env, "-o", str(out), template, check=True).stdout.strip()
+    wait_for("the notebook", lambda: out.exists() and "open the address in" in out.read_text(), 60.0, 0.2)
+    text = out.read_text()
+    assert "ssh -N -L 8888:127.0.0.1:4711 -J bed@" in text and "@px1" in text
+    assert address.stat().st_mode & 0o777 == 0o600 and address.read_text().strip().rpartition("=")[2] not in text
+    desk.bed.end(job)
+    wait_for("its end", lambda: desk.bed.phase(job) == "ended", 60.0, 0.2)
+    assert not address.exists()
+
+
+BEGUN = """
+    import hpc, time
+    hpc.init()
+    begun = hpc.saved_state("begun", 0)
+    hpc.save_state("begun", begun + 1)
+    print("begun", begun, flush=True)
+    while not begun:
+        time.sleep(0.1)
+"""
+
+
+def test_the_template_for_nodes_that_are_taken_goes_on_where_it_was(desk: Desk) -> None:
+    desk.script("begun.py", BEGUN)
+    out = desk.folder / "preemptible.out"
+    template = str(ROOT / "templates" / "pbs" / "preemptible.pbs")
+    job = desk.run("qsub", "-f", *SHORT, "-v", "SCRIPT=begun.py", "-o", str(out), template, check=True).stdout.strip()
+    wait_for("the script", lambda: out.exists() and "begun 0" in out.read_text(), 60.0, 0.2)
+    desk.bed.requeue(job)
+    wait_for("the second run", lambda: desk.bed.phase(job) == "ended", 90.0, 0.2)
+    assert "begun 1" in out.read_text() and desk.bed.exit_code(job) == 0, out.read_text()
 
 
 def test_the_commands_for_a_prompt_work(desk: Desk) -> None:

@@ -13,7 +13,7 @@ import pytest
 from desk import SlurmDesk as Desk
 from desk import launcher, nothing_left
 from netbed import wait_for
-from programs import HOSTS, PLAIN
+from programs import HOSTS, PLAIN, pretend_jupyter
 
 pytestmark = pytest.mark.slurm
 
@@ -36,14 +36,6 @@ def batch(desk: Desk, nodes: int, command: list[str], *options: str) -> subproce
     desk.script("own.sbatch", "#!/bin/bash\nexec " + subprocess.list2cmdline(command) + "\n")
     code, out = desk.batch(f"-N{nodes}", "-c2", "-t5", *options, "own.sbatch")
     return subprocess.CompletedProcess(command, code, out, "")
-
-
-JUPYTER = """
-    import json, os, pathlib, signal
-    path = pathlib.Path(os.environ["JUPYTER_RUNTIME_DIR"], f"jpserver-{os.getpid()}.json")
-    path.write_text(json.dumps({"port": 4711, "token": os.environ["JUPYTER_TOKEN"]}))
-    signal.pause()
-"""
 
 
 def test_in_an_sbatch_script_the_driver_runs_on_the_first_node(desk: Desk) -> None:
@@ -92,12 +84,7 @@ def test_the_template_of_an_array_runs_each_of_its_jobs(desk: Desk) -> None:
 
 
 def test_the_template_of_a_notebook_says_how_to_reach_it_and_ends_when_cancelled(desk: Desk) -> None:
-    package = (
-        desk.folder / "jupyterlab"
-    )  # says of itself what a Jupyter server says: test_templates.py tries a real one
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    desk.script("jupyterlab/__main__.py", JUPYTER)
+    pretend_jupyter(desk)
     template = str(ROOT / "templates" / "slurm" / "notebook.sbatch")
     more = {"PYTHONPATH": str(desk.folder)}
     job = desk.run("sbatch", "--parsable", "--time=5", template, env=more, check=True).stdout.strip()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 import yarn_bed
 from bed import Bed
 from desk import Desk, launcher, nothing_left
-from netbed import process_name
+from netbed import process_name, wait_for
 from programs import HOSTS, PLAIN, WAITS
 
 pytestmark = pytest.mark.scheduler
@@ -176,3 +178,31 @@ def test_the_key_is_nowhere_where_another_user_could_read_it(desk: Desk) -> None
     assert subprocess.run(opens, capture_output=True, text=True, timeout=60).stdout == ""
     (desk.jobs / "1" / "files" / "go").write_text("")
     assert process.communicate(timeout=60) and process.returncode == 0
+
+
+def test_a_job_script_of_the_users_own_finds_all_nodes(desk: Desk) -> None:
+    if "own script" in desk.bed.lacks:
+        pytest.skip(f"{desk.bed.scheduler}: {desk.bed.lacks['own script']}")
+    lines = ["#!/bin/bash", "cat > hosts.py <<'END'", textwrap.dedent(HOSTS), "END", f"exec {launcher()[0]} hosts.py 3"]
+    desk.script("own.sh", "\n".join(lines) + "\n")
+    job_id = desk.bed.submit(desk.folder / "own.sh", 3, desk.bed.sent / "own.out")
+    wait_for("its end", lambda: desk.bed.phase(job_id) == "ended", 90.0, 0.2)
+    out = (desk.bed.sent / "own.out").read_text()
+    said = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    assert said["hosts"] == desk.bed.hosts and desk.bed.exit_code(job_id) == 0
+    nothing_left(desk)
+
+
+@pytest.mark.skipif(not os.environ.get("HPC_TEST_SLOW"), reason="takes 50 s: HPC_TEST_SLOW=1 runs it")
+def test_what_nobody_was_there_for_is_in_the_output_that_the_scheduler_keeps(desk: Desk) -> None:
+    desk.script("late.py", "import time; print('first', flush=True); time.sleep(12); print('last words')")
+    process = desk.start(*launcher(), "-N1", "-t5", "--carry=late.py", "late.py")
+    assert process.stdout is not None and process.stdout.readline() == "first\n", process.communicate(timeout=60)
+    process.kill()
+    process.communicate(timeout=20)
+    job_id = desk.job_id()
+    wait_for("its end", lambda: desk.bed.phase(job_id) == "ended", 120.0, 0.5)
+    tops = [desk.bed.scratch / "sent", *desk.bed.scratch.glob("nm-*/logs")]
+    kept = [path.read_text(errors="replace") for top in tops for path in top.rglob("*") if path.is_file()]
+    assert any("first\nlast words\n" in text for text in kept)
+    nothing_left(desk)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from desk import Desk, launcher, nothing_left
 from netbed import wait_for
-from programs import HOSTS, WAITS
+from programs import HOSTS, WAITS, pretend_jupyter
 from yarn_bed import YarnBed
 
 from hpc.launchers.yarn.manager import Manager
@@ -33,6 +35,53 @@ def test_the_template_runs_and_gpus_are_those_that_were_asked_for(desk: Desk) ->
     done = desk.run("bash", str(ROOT / "templates/yarn/train.sh"), "gpus.py", env=wishes)
     assert done.returncode == 0, done.stderr
     assert "GPUs 4.0" in done.stdout
+
+
+WISHES = {"NODES": "2", "CPUS": "1", "MEM": "1G", "TIME": "5m"}
+
+
+def test_the_template_for_tasks_runs_on_all_nodes(desk: Desk) -> None:
+    desk.script("hosts.py", HOSTS)
+    done = desk.run("bash", str(ROOT / "templates/yarn/tasks.sh"), "hosts.py", "2", env=WISHES)
+    assert done.returncode == 0 and len(json.loads(done.stdout)["hosts"]) == 2, done.stderr
+
+
+def test_the_template_of_a_notebook_says_how_to_reach_it_and_ends_when_cancelled(desk: Desk) -> None:
+    more = [f"--env={name}={value}" for name, value in pretend_jupyter(desk).items()]
+    process = desk.start("bash", str(ROOT / "templates/yarn/notebook.sh"), *more, env=WISHES)
+    assert process.stdout is not None
+    said = ""
+    while "open the address in" not in said:
+        line = process.stdout.readline()
+        assert line, process.communicate(timeout=30)
+        said += line
+    address = desk.folder / "notebook-url"
+    assert f"-J {getpass.getuser()}@{os.uname().nodename} " in said and "@yn0" in said
+    assert address.stat().st_mode & 0o777 == 0o600 and address.read_text().strip().rpartition("=")[2] not in said
+    desk.hpc("cancel", "last", check=True)
+    process.communicate(timeout=60)
+    assert not address.exists()
+
+
+def test_the_template_for_containers_that_are_taken_goes_on_where_it_was(desk: Desk, yarn_whole: YarnBed) -> None:
+    """All containers are killed at once, without a word, and so is the master."""
+    desk.script("begun.py", """
+        import hpc, time
+        hpc.init()
+        begun = hpc.saved_state("begun", 0)
+        hpc.save_state("begun", begun + 1)
+        print("begun", begun, flush=True)
+        while not begun:
+            time.sleep(0.1)
+    """)  # fmt: skip
+    process = desk.start("bash", str(ROOT / "templates/yarn/preemptible.sh"), "begun.py", env=WISHES)
+    assert process.stdout is not None and process.stdout.readline() == "begun 0\n", process.communicate(timeout=30)
+    first = desk.job_id()
+    os.kill(desk.status()["pid"], signal.SIGKILL)
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == 0 and out.endswith("begun 1\n"), out + err
+    assert desk.job_id(2) != first and yarn_whole.phase(first) == "ended"
+    nothing_left(desk)
 
 
 def test_a_job_outlives_its_master_and_does_not_run_twice(desk: Desk, yarn_whole: YarnBed) -> None:

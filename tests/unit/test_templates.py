@@ -50,6 +50,18 @@ def test_a_job_script_ends_in_our_command_and_is_sound(name: str) -> None:
     assert re.search(r"^#SBATCH --time=", text, re.MULTILINE) and "--ntasks-per-node=1" in text
 
 
+OTHERS = [(scheduler, name) for scheduler in ("pbs", "yarn") for name in templates.scripts(scheduler)]
+
+
+@pytest.mark.parametrize(("scheduler", "name"), [each for each in OTHERS if not each[1].endswith(".md")])
+def test_those_of_other_schedulers_are_sound_too(scheduler: str, name: str) -> None:
+    text = templates.read_script(scheduler, name)
+    command = text.replace("\\\n", " ").strip().splitlines()[-1]
+    assert command.startswith("exec hpc-launch "), "exec: the scheduler's signals must reach hpc-launch"
+    assert subprocess.run(["bash", "-n"], input=text, text=True, timeout=20, check=False).returncode == 0
+    assert "--time=" in command if scheduler == "yarn" else re.search(r"^#PBS -l walltime=", text, re.MULTILINE)
+
+
 # ---------------------------------------------------------------- the notebook
 
 

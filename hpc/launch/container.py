@@ -43,7 +43,7 @@ def enclose(settings: Settings, place: Place) -> Surroundings | None:
     if way.step and place.kind == "local":
         what = f"{runtime} enters an image by an option of the command that starts the nodes of a job"
         raise CliError("USAGE", what, where=settings.origin("container_runtime"), fix="--container-runtime=apptainer")
-    code = prelude(sys.version_info[:2], sites())
+    code = prelude(sys.version_info[:2], outside())
     return Surroundings(
         settings["container_python"] or "python3", wrap=tuple(guarded(way.wrap)), step=way.step, code=code
     )
@@ -81,9 +81,15 @@ def binds(settings: Settings) -> list[str]:
     wanted += [shared, str(jobdir.expand(settings["job_dir"]))]
     script = settings.script or ""
     wanted += [os.path.dirname(os.path.abspath(script))] if os.path.exists(script) else []
-    wanted += [*sites(), *packages()]
+    wanted += [*outside(), *packages()]
     found = sorted({os.path.realpath(path) for path in wanted if os.path.isdir(path)})
     return [path for path in found if not any(path != other and Path(path).is_relative_to(other) for other in found)]
+
+
+def outside() -> list[str]:
+    """Where this Python finds packages, but for the folder of the program that it runs."""
+    own = os.path.dirname(os.path.abspath(sys.argv[0]))
+    return [path for path in sites() if os.path.abspath(path) != own]
 
 
 def packages() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.launch.container import binds, enclose, script_command
+from hpc.launch.container import binds, enclose, outside, script_command
 from hpc.launchers.containers import RUNTIMES, Enclosed, Inside, guarded, prelude
 from hpc.launchers.node_group import HERE, node_command
 from hpc.launchers.registry import find_place
@@ -92,6 +92,19 @@ def test_what_nodes_need_is_seen_inside_and_no_folder_twice(folder: Path) -> Non
         assert any(Path(path).is_relative_to(bound) for bound in found), path
     assert not any(a != b and Path(a).is_relative_to(b) for a in found for b in found)
     assert not any(path.endswith("lib-dynload") for path in found)  # the image's Python has its own
+
+
+def test_the_folder_of_the_launchers_own_program_is_not_seen_inside(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = folder.parent / "programs"
+    programs.mkdir(exist_ok=True)
+    monkeypatch.setattr(sys, "argv", [str(programs / "hpc-launch")])
+    monkeypatch.setattr(sys, "path", [str(programs), *sys.path])
+    assert (
+        str(programs) not in binds(load(["--container=i", "--tmpdir=/dev/shm", "x.py"]))
+        and str(programs) not in outside()
+    )
 
 
 def test_nodes_and_script_go_in_by_the_same_way(folder: Path) -> None:

@@ -43,9 +43,15 @@ class Run:
     def take(self, ref: Any) -> None:
         """This rank's call is over."""
         rank = self.left.pop(ref)
-        if self.failed < 0 and spi.places([ref])[0].state == "failed":
+        if self.failed < 0 and _has_failed(ref):
             self.failed, self.why = rank, _reason(ref)
             self.until = time.monotonic() + GRACE_S
+
+
+def _has_failed(ref: Any) -> bool:
+    if not hpc.is_initialized():  # the question would start a session
+        raise SessionLostError("the session of the gang was left")
+    return spi.places([ref])[0].state == "failed"
 
 
 def _reason(ref: Any) -> str:
@@ -142,12 +148,14 @@ class Ranks:
                 break
             if bell.ref in ready:
                 with self.lock:
-                    self.bell = spi.latch()
+                    self.bell = self.bell.again()
             for ref in described.keys() & ready:
                 rank = described.pop(ref)
+                if _has_failed(ref):
+                    continue  # the rank has ended, and the gang with it
                 names[rank] = "rank {} ({}, process {})".format(rank, *hpc.get(ref))
-                if not described:
-                    forget(self.key)
+                if len(names) == len(self.actors):
+                    self._forget()
                     self.fate.rename([names[rank] for rank in range(len(self.actors))])
             for run in runs:
                 for ref in run.left.keys() & ready:
@@ -175,12 +183,21 @@ class Ranks:
             self.fate.part()
             self._wait([actor.__getattr__("__ray_terminate__").remote() for actor in self.actors])
         for actor in self.actors:
-            hpc.kill(actor)
-        remove_placement_group(self.group)
-        forget(self.key)
+            hpc.kill(actor)  # raises where the session was left
+        if hpc.is_initialized():
+            remove_placement_group(self.group)
+        self._forget()
+
+    def _forget(self) -> None:
+        if hpc.is_initialized():  # else this would start a session
+            forget(self.key)
 
     def _wait(self, refs: list[Any]) -> None:
-        for ref in hpc.wait(refs, num_returns=len(refs), timeout=END_S)[0]:
+        until = time.monotonic() + END_S
+        waiting = set(refs)
+        while waiting and time.monotonic() < until:
+            waiting -= self._ready(list(waiting), until)
+        for ref in set(refs) - waiting:
             try:
                 hpc.get(ref)
             except HpcError:

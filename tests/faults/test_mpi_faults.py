@@ -18,7 +18,7 @@ from hpc import mpi
 from hpc.core.node.reap import descendants
 from hpc.exceptions import ActorDiedError, GangError, TaskCancelledError
 from hpc.util.placement_group import placement_group_table
-from runtime.running import eventually, hpc_json, kill9, local_nodes
+from runtime.running import eventually, kill9, local_nodes
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py and an MPI library: pip install 'hpc[mpi]'"
@@ -189,14 +189,3 @@ def test_a_rank_that_dies_before_there_is_a_world_is_named(session):
     error = error_of(gang.run(print)[0])
     assert isinstance(error, GangError) and error.rank in (0, 1)
     assert "its constructor failed" in str(error) and "pip install" in str(error)
-
-
-def test_a_node_that_is_lost_ends_the_gang(session):  # the last one: the session has a node less from here on
-    gang = mpi.gang(2, placement_strategy="STRICT_SPREAD")
-    nodes = hpc.get(gang.run(lambda comm: int(hpc.get_runtime_context().get_node_id())), timeout=60)
-    lost = next(rank for rank, node in enumerate(nodes) if node != 1)
-    refs = gang.run(lambda comm: comm.recv(source=1 - comm.Get_rank(), tag=5))
-    directory = next(n["RayletSocketName"] for n in hpc.nodes() if int(n["NodeID"]) == nodes[lost])
-    kill9(int(hpc_json(os.path.dirname(directory))["pid"]))
-    error = error_of(refs[1 - lost])
-    assert isinstance(error, GangError) and error.rank == lost and f"on node {nodes[lost]}" in str(error)

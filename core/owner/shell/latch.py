@@ -27,6 +27,10 @@ class Latch:
 
         self.ref: ObjectRef[None] = ObjectRef(client.step(own), client)
 
+    def again(self) -> Latch:
+        """A new one, in the same session. Raises SessionLostError where that was left; none is started for it."""
+        return Latch(self._client)
+
     def open(self) -> None:
         """Give it its value."""
         ref, client = self.ref, self._client

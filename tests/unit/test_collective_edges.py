@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import threading
 import time
 
@@ -243,3 +244,42 @@ def test_leaving_waits_for_the_operation_of_another_thread() -> None:
     assert order == ["operation", "closed"]
     with pytest.raises(RuntimeError, match="destroyed"):
         turns.run(operation)
+
+
+class SlowSocket:
+    """A connection from which 1 MB is read at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self.allowed = sock, 0
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def recv_into(self, view: memoryview) -> int:
+        if not self.allowed:
+            raise BlockingIOError
+        n = self._sock.recv_into(view[: self.allowed])
+        self.allowed -= n
+        return n
+
+
+def is_slow(group: ShmGroup) -> bool:
+    """A transfer that takes longer than the time limit, and never stands still for so long."""
+    if group.rank == 1:
+        go_on = wires._Incoming.go_on
+
+        def slowly(incoming: wires._Incoming) -> bool:
+            if not isinstance(incoming.sock, SlowSocket):
+                incoming.sock = SlowSocket(incoming.sock)  # type: ignore[assignment]
+            time.sleep(0.2)
+            incoming.sock.allowed = 1_000_000  # type: ignore[attr-defined]
+            return go_on(incoming)
+
+        wires._Incoming.go_on = slowly  # type: ignore[method-assign]
+    mine = np.zeros(20_000_000, np.uint8)
+    ShmTensors(group).allgather([mine.copy(), mine.copy()], mine)
+    return True
+
+
+def test_the_time_limit_between_nodes_is_for_a_rank_that_stands_still_and_not_for_a_long_transfer() -> None:
+    assert run((1, 1), is_slow, timeout_s=1.5) == [True, True]

@@ -200,8 +200,8 @@ class Wires:
         limit."""
         outgoing = [_Outgoing(self._to(t.rank, kind, word), t.rank, word, t.data) for t in sends]
         incoming = [_Incoming(self._to(t.rank, kind, word), t.rank, word, t.data) for t in receives]
-        began = time.monotonic()
-        looks = 0
+        moving = time.monotonic()
+        looks = left = 0
         while outgoing or incoming:
             moved = self._move(outgoing, incoming, word)
             if moved:
@@ -213,7 +213,10 @@ class Wires:
                 continue
             self._sleep(outgoing, incoming)
             self._check()
-            if time.monotonic() - began > self._timeout_s:
+            before, left = left, sum(len(i.left) for i in incoming) + sum(len(v) for o in outgoing for v in o.left)
+            if left != before:
+                moving = time.monotonic()
+            elif time.monotonic() - moving > self._timeout_s:
                 late = [item.rank for item in incoming] + [out.rank for out in outgoing]
                 raise self._late(late[0], word)
 
@@ -329,13 +332,14 @@ class Wires:
         except OSError:
             return
         try:
+            until = time.monotonic() + _CALL_S
             sock.settimeout(_CALL_S)
-            magic, rank, kind, nonce = _HELLO.unpack(_read(sock, _HELLO.size))
+            magic, rank, kind, nonce = _HELLO.unpack(_read(sock, _HELLO.size, until))
             if magic != _MAGIC or not rank < self.rank or kind not in (COLLECTIVE, MESSAGE):
                 raise OSError("not a rank of this group")
             mine = os.urandom(16)
             sock.sendall(mine + self._prove(b"answer", self.rank, nonce))
-            if not hmac.compare_digest(_read(sock, _PROOF), self._prove(b"call", rank, mine)):
+            if not hmac.compare_digest(_read(sock, _PROOF, until), self._prove(b"call", rank, mine)):
                 raise OSError("it does not know the key")
         except OSError:
             sock.close()
@@ -389,9 +393,12 @@ class Wires:
         self._listener.close()
 
 
-def _read(sock: socket.socket, nbytes: int) -> bytes:
+def _read(sock: socket.socket, nbytes: int, until: float | None = None) -> bytes:
+    """Read ``nbytes`` bytes. Raises OSError if they have not all come by ``until``, or when the connection ends."""
     data = b""
     while len(data) < nbytes:
+        if until is not None:
+            sock.settimeout(max(0.001, until - time.monotonic()))
         part = sock.recv(nbytes - len(data))
         if not part:
             raise OSError("the connection ended")

@@ -252,9 +252,10 @@ class LocationAdded(Message, tag=23):
 
 
 class BorrowAdd(Message, tag=24):
-    """This process holds references to objects that it does not own."""
+    """This process holds references to objects that it does not own: its ``number``-th word of this kind."""
 
     idents: list[bytes]
+    number: int
 
 
 class BorrowDrop(Message, tag=25):
@@ -264,9 +265,11 @@ class BorrowDrop(Message, tag=25):
 
 
 class BorrowAcked(Message, tag=26):
-    """The owners know that this node holds the objects (``dead``: their owner is gone)."""
+    """The owners know that this node holds the objects (``dead``: their owner is gone). ``numbers`` are those of the
+    words that are answered: an object may have been let go and taken again since."""
 
     idents: list[bytes]
+    numbers: list[int]
     dead: bool = False
 
 

@@ -93,7 +93,7 @@ class OutgoingCalls:
         rec = self.calls[task] = CallRec(msg, client, retries, holds, size, parent)
         self.state.pending_bytes += size
         if msg.num_returns == 1:
-            self.entries[task] = Entry(task, True, 1, True)
+            self.entries[task] = Entry(task, True, 1)
         else:
             self.streams.own_returns(task, msg.num_returns, msg.window)
         if not client.calls:

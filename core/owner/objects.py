@@ -68,6 +68,9 @@ class Objects:
         self.shared_errors = state.shared_errors
         self.send = state.send
         self.freed, self.forgotten, self.lost, self.resolved = freed, forgotten, lost, resolved
+        #: Objects whose owner is not known to know of our hold, each with the number of the word by which we said so.
+        self.unacked: dict[bytes, int] = {}
+        self._borrows = 0
         #: Work that leads to more of its kind, as long as a program's chains are: done in turn, never by recursion.
         self._resolved: deque[TaskRec | CallRec | OwnedActor] = deque()
         self._freed: deque[Entry] = deque()
@@ -77,7 +80,7 @@ class Objects:
 
     def own(self, ident: bytes, count: int = 1) -> Entry:
         """A new object of ours that has no value yet."""
-        entry = self.entries[ident] = Entry(ident, True, count, True)
+        entry = self.entries[ident] = Entry(ident, True, count)
         return entry
 
     def hold(self, ident: bytes) -> Entry:
@@ -85,17 +88,18 @@ class Objects:
         entry = self.entries.get(ident)
         if entry is None:
             owner = owner_of(ident)
-            entry = self.entries[ident] = Entry(ident, owner == self.addr, 0, owner == self.addr)
+            entry = self.entries[ident] = Entry(ident, owner == self.addr)
             if ident[:SESSION_BYTES] != self.state.session:
-                entry.owned, entry.acked = False, True
-                entry.dead, entry.result = True, system_error("OwnerDiedError", OTHER_SESSION, ident=ident.hex())
+                entry.owned, entry.dead = False, True
+                entry.result = system_error("OwnerDiedError", OTHER_SESSION, ident=ident.hex())
             elif entry.owned:
                 entry.result = system_error("ReferenceCountingAssertionError", "the object was freed before this use")
             elif owner in self.gone or owner.node in self.gone_nodes:
-                entry.acked = True
                 self._owner_died(entry)
             else:
-                self.send(self.raylet, BorrowAdd([ident]))
+                self._borrows += 1
+                self.unacked[ident] = self._borrows
+                self.send(self.raylet, BorrowAdd([ident], self._borrows))
         entry.count += 1
         return entry
 
@@ -129,6 +133,7 @@ class Objects:
         """Forget an object that nobody holds. What it held may go with it, and what that held: one after the other."""
         del self.entries[entry.ident]
         if not entry.owned and not entry.dead:
+            self.unacked.pop(entry.ident, None)
             self.send(self.raylet, BorrowDrop([entry.ident]), urgent=False)
         self._freed.append(entry)
         if self._freeing:
@@ -165,7 +170,7 @@ class Objects:
 
     def when_acked(self, idents: Iterable[bytes], then: Callable[[], None]) -> None:
         """Call ``then`` once the owners of all these (those still held here) know that this node holds them."""
-        waiting = [e for i in idents if (e := self.entries.get(i)) is not None and not e.acked]
+        waiting = [e for i in idents if i in self.unacked and (e := self.entries.get(i)) is not None]
         if not waiting:
             then()
             return
@@ -370,16 +375,18 @@ class Objects:
                 self._free(entry)
 
     def on_borrow_acked(self, src: Address, msg: BorrowAcked) -> None:
-        for ident in msg.idents:
-            entry = self.entries.get(ident)
-            if entry is None or entry.acked:
-                continue
-            entry.acked = True
-            callbacks, entry.on_ack = entry.on_ack, None
-            if msg.dead:
-                self._owner_died(entry)
-            for callback in callbacks or ():
-                callback()
+        for ident, number in zip(msg.idents, msg.numbers):
+            if self.unacked.get(ident) == number:  # else it was let go since, and perhaps taken again
+                self._acked(self.entries[ident], msg.dead)
+
+    def _acked(self, entry: Entry, dead: bool) -> None:
+        """Nothing more is to be waited for: the owner knows of our hold, or is ``dead``."""
+        self.unacked.pop(entry.ident, None)
+        callbacks, entry.on_ack = entry.on_ack, None
+        if dead:
+            self._owner_died(entry)
+        for callback in callbacks or ():
+            callback()
 
     def on_location_added(self, ident: bytes, node: int) -> None:
         """A node has a copy of an object of ours; if the object is gone, or was given up as lost, the copy is freed."""
@@ -452,11 +459,7 @@ class Objects:
     def process_gone(self, addr: Address) -> None:
         """A process is gone: what it owned is lost, what we handed to it is let go."""
         for entry in [e for e in self.entries.values() if not e.owned and owner_of(e.ident) == addr]:
-            entry.acked = True
-            self._owner_died(entry)
-            callbacks, entry.on_ack = entry.on_ack, None
-            for callback in callbacks or ():
-                callback()
+            self._acked(entry, True)
         for task in [t for t, (to, _) in self.handed_over.items() if to == addr]:
             self.let_go_all(self.handed_over.pop(task)[1])
 

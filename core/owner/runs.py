@@ -53,7 +53,7 @@ class CallRuns:
             return self._begin(kind, actor, args, parent)
         number = made + 1
         ident = state.prefix + number.to_bytes(8, "big")
-        entry = Entry(ident, True, 1, True)
+        entry = Entry(ident, True, 1)
         state.made = number  # the run's follows last: nothing joins one in which a signal's handler raised
         self.entries[ident] = entry
         run.args.append(args)
@@ -82,7 +82,7 @@ class CallRuns:
         number, worker, box = state.made + 1, client.worker, state.box(client.worker)
         ident = state.prefix + number.to_bytes(8, "big")
         msg = Calls(ident, client.actor, client.incarnation, client.seq, kind.method, [args], kind.retry_exceptions)
-        run = CallRun(Entry(ident, True, 1, True), msg, client, kind, parent, box, state.turns)
+        run = CallRun(Entry(ident, True, 1), msg, client, kind, parent, box, state.turns)
         state.made = run.following = number
         self.entries[ident] = run.entries[0]
         self._of_worker[worker] = client

@@ -80,15 +80,13 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """One object as this process knows it: its value when there is one, and who keeps it alive.
 
     ``count`` are the holds of this process: Python references, tasks in flight, values that contain it. ``nodes`` are
-    the nodes that told the owner that they hold it. ``acked`` says that the owner knows of our hold. ``plain``: the
-    object is ours, and its value came in a message. When nobody holds it, it is forgotten, and nothing else has to be
-    done.
+    the nodes that told the owner that they hold it. ``plain``: the object is ours, and its value came in a message.
+    When nobody holds it, it is forgotten, and nothing else has to be done.
     """
 
     ident: bytes
     owned: bool
     count: int = 0
-    acked: bool = False
     result: Result | None = None
     nodes: set[int] | None = None
     waiters: list[Any] | None = None

@@ -51,7 +51,7 @@ class Tasks:
         rec = self.tasks[task] = TaskRec(msg, shape, retries, retry_exceptions, holds, size, parent)
         self.state.pending_bytes += size
         if msg.num_returns == 1:
-            self.entries[task] = Entry(task, True, 1, True)
+            self.entries[task] = Entry(task, True, 1)
         else:
             self.streams.own_returns(task, msg.num_returns, msg.window)
         if msg.refs or holds:

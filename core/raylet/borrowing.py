@@ -1,10 +1,13 @@
 """References that processes of this node hold to objects owned by others, counted once per node.
 
-An owner hears of this node when its first process holds an object and when its last lets go. Acknowledgements are
-counted, because a reference can be dropped and taken again while the first answer is still on its way.
+An owner hears of this node when its first process holds an object and when its last lets go. A reference can be dropped
+and taken again while the first answer is still on its way. So acknowledgements of owners are counted, and a process is
+told which of its words is answered.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 from hpc.core.ids import Address, owner_of
 from hpc.core.raylet.tables import Borrowed
@@ -27,8 +30,7 @@ class Borrowing:
         return owner in self.dead_owners or owner.node in self.dead_nodes
 
     def on_borrow_add(self, src: Address, msg: BorrowAdd) -> None:
-        known: list[bytes] = []
-        dead: list[bytes] = []
+        known, dead = list[bytes](), list[bytes]()
         asked: dict[Address, list[bytes]] = {}
         for ident in msg.idents:
             owner = owner_of(ident)
@@ -42,13 +44,13 @@ class Borrowing:
                 self.acks_due[ident] = self.acks_due.get(ident, 0) + 1
             elif borrowed.acked:
                 known.append(ident)
-            borrowed.procs[src.proc] = None
+            borrowed.procs[src.proc] = msg.number
         for owner, idents in asked.items():
             self.outbox.append((owner, HoldAdd(idents, self.node)))
         if known:
-            self.outbox.append((src, BorrowAcked(known)))
+            self.outbox.append((src, BorrowAcked(known, [msg.number] * len(known))))
         if dead:
-            self.outbox.append((src, BorrowAcked(dead, dead=True)))
+            self.outbox.append((src, BorrowAcked(dead, [msg.number] * len(dead), True)))
 
     def on_borrow_drop(self, src: Address, msg: BorrowDrop) -> None:
         for ident in msg.idents:
@@ -66,7 +68,7 @@ class Borrowing:
                 self.outbox.append((owner, HoldDrop([ident], self.node)))
 
     def on_hold_acked(self, src: Address, msg: HoldAcked) -> None:
-        told: dict[int, list[bytes]] = {}
+        acked: list[tuple[bytes, Borrowed]] = []
         for ident in msg.idents:
             due = self.acks_due.get(ident, 0) - 1
             if due > 0:
@@ -76,10 +78,8 @@ class Borrowing:
             borrowed = self.borrowed.get(ident)
             if borrowed is not None and not borrowed.acked:
                 borrowed.acked = True
-                for proc in borrowed.procs:
-                    told.setdefault(proc, []).append(ident)
-        for proc, idents in told.items():
-            self.outbox.append((Address(self.node, proc), BorrowAcked(idents)))
+                acked.append((ident, borrowed))
+        self._answer(acked)
 
     def proc_gone(self, proc: int) -> None:
         """A process of this node has ended, and with it its references."""
@@ -89,18 +89,34 @@ class Borrowing:
     def owner_gone(self, owner: Address) -> None:
         """An owner is gone: its borrowers are told."""
         self.dead_owners.add(owner)
-        self._tell_borrowers([i for i in self.borrowed if owner_of(i) == owner])
+        self._end_with_owner(lambda ident: owner_of(ident) == owner)
 
     def forget_node(self, node: int) -> None:
         """All owners of a node are gone."""
         self.dead_nodes.add(node)
-        self._tell_borrowers([i for i in self.borrowed if owner_of(i).node == node])
+        self._end_with_owner(lambda ident: owner_of(ident).node == node)
 
-    def _tell_borrowers(self, idents: list[bytes]) -> None:
-        told: dict[int, list[bytes]] = {}
-        for ident in idents:
-            self.acks_due.pop(ident, None)
-            for proc in self.borrowed.pop(ident).procs:
-                told.setdefault(proc, []).append(ident)
-        for proc, dead in told.items():
-            self.outbox.append((Address(self.node, proc), BorrowAcked(dead, dead=True)))
+    def told_anew(self, owner: Address) -> list[bytes]:
+        """Another process has taken the place of an owner: what is held, which that is to be told. It owes one
+        acknowledgement for each; what the one before owed will not come."""
+        self._expect_no_acks(lambda ident: owner_of(ident) == owner)
+        held = [ident for ident in self.borrowed if owner_of(ident) == owner]
+        self.acks_due.update(dict.fromkeys(held, 1))
+        return held
+
+    def _end_with_owner(self, is_owned: Callable[[bytes], bool]) -> None:
+        self._expect_no_acks(is_owned)
+        self._answer([(ident, self.borrowed.pop(ident)) for ident in [*filter(is_owned, self.borrowed)]], dead=True)
+
+    def _expect_no_acks(self, is_owned: Callable[[bytes], bool]) -> None:
+        for ident in [*filter(is_owned, self.acks_due)]:
+            del self.acks_due[ident]
+
+    def _answer(self, answered: Iterable[tuple[bytes, Borrowed]], dead: bool = False) -> None:
+        """Tell each process that holds one of these."""
+        told: dict[int, dict[bytes, int]] = {}
+        for ident, borrowed in answered:
+            for proc, number in borrowed.procs.items():
+                told.setdefault(proc, {})[ident] = number
+        for proc, numbers in told.items():
+            self.outbox.append((Address(self.node, proc), BorrowAcked([*numbers], [*numbers.values()], dead)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from hpc.core.ids import HEAD, Address, owner_of
+from hpc.core.ids import HEAD, Address
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.wire import HeadLeases, HeadRestarted, HoldAdd, Message, ProcessGone
@@ -55,9 +55,8 @@ def forget_promises(leasing: Leasing) -> None:
 def first_words(node: int, gone: GoneLately, leasing: Leasing, borrowing: Borrowing) -> list[tuple[Address, Message]]:
     """What is sent after the registration: to the head, and to the processes of this node."""
     out: list[tuple[Address, Message]] = [(HEAD, msg) for msg in gone.all()]
-    held = [ident for ident in borrowing.borrowed if owner_of(ident) == HEAD]
+    held = borrowing.told_anew(HEAD)
     if held:
-        borrowing.acks_due.update(dict.fromkeys(held, 1))
         out.append((HEAD, HoldAdd(held, node)))
     out += [(HEAD, lost) for lost in leasing.lost_of_head]
     leases = [le for le in leasing.leases.values() if le.owner == HEAD and le.worker is not None]

@@ -174,7 +174,8 @@ class Incoming(Struct):
 
 
 class Borrowed(Struct):
-    """The processes of this node that hold references to an object owned elsewhere."""
+    """The processes of this node that hold references to an object owned elsewhere, each with the number of the word by
+    which it said so."""
 
-    procs: dict[int, None] = field(default_factory=dict)
+    procs: dict[int, int] = field(default_factory=dict)
     acked: bool = False

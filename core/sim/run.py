@@ -217,6 +217,7 @@ class Simulation:
             machine = user.process.machine
             tables: dict[str, Sized] = {
                 "objects": machine.state.entries,
+                "unacknowledged holds": machine.objects.unacked,
                 "tasks": machine.state.tasks,
                 "calls": machine.state.calls,
                 "runs of calls": machine.calls.runs.unfinished,
@@ -249,6 +250,7 @@ class Simulation:
                 "leases": raylet.leasing.leases,
                 "leases that end": [proc for proc in raylet.leasing.procs.values() if proc.ending],
                 "borrowed objects": raylet.borrowing.borrowed,
+                "acknowledgements due": raylet.borrowing.acks_due,
                 "objects": raylet.store.stored,
                 "pulls": raylet.store.incoming,
                 "readers waiting for room": raylet.store.sets,

@@ -124,7 +124,7 @@ def test_a_long_chain_of_borrowed_references_is_let_go_when_the_first_is_acknowl
         owner.objects.let_go(outer)
         outer = inner
     owner.objects.let_go(outer)
-    owner.handle(owner.raylet, [BorrowAcked([first])])
+    owner.handle(owner.raylet, [BorrowAcked([first], [1])])
     assert not owner.state.entries
     dropped = [i for msg in owner.outbox[owner.raylet] if isinstance(msg, BorrowDrop) for i in msg.idents]
     assert len(dropped) == len(set(dropped)) == MANY + 1

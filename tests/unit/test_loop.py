@@ -89,7 +89,7 @@ def test_an_outcome_waits_for_the_owners_of_what_is_held_and_the_process_with_it
     worker.take(raylet_of(1), Retire())
     worker.loop.reply(OWNER, Done(b"t", 0, [VALUE], SHORT_US + 1), [ref])
     assert not worker.left(Done) and not worker.loop.may_end and not worker.loop.idle()
-    worker.machine.handle(raylet_of(1), [BorrowAcked([ref])])
+    worker.machine.handle(raylet_of(1), [BorrowAcked([ref], [1])])
     assert [dst for dst, _ in worker.left(Done)] == [OWNER]
     assert worker.loop.may_end and worker.loop.idle()
 

@@ -301,9 +301,9 @@ def test_nobody_returns_somebody_elses_lease():
 def test_an_acknowledgement_of_an_earlier_hold_is_not_taken_for_the_later_one():
     node = Borrowing(1)
     ident = make_id(OTHER, 1)
-    node.on_borrow_add(DRIVER, BorrowAdd([ident]))
+    node.on_borrow_add(DRIVER, BorrowAdd([ident], 1))
     node.on_borrow_drop(DRIVER, BorrowDrop([ident]))
-    node.on_borrow_add(DRIVER, BorrowAdd([ident]))
+    node.on_borrow_add(DRIVER, BorrowAdd([ident], 2))
     node.outbox.clear()
     node.on_hold_acked(OTHER, HoldAcked([ident]))
     assert node.outbox == []

@@ -77,7 +77,7 @@ def test_a_process_is_gone_however_it_is_learnt(owner, message):
 def test_a_dead_node_takes_its_workers_then_its_processes_then_its_copies_then_demands_are_made_anew(owner):
     theirs = make_id(OTHER, 1)
     owner.objects.hold(theirs)
-    owner.handle(Address(1, 0), [BorrowAcked([theirs])])
+    owner.handle(Address(1, 0), [BorrowAcked([theirs], [1])])
     leased_task(owner, Address(2, 9))
     told = Told()
     owner.on_gone = lambda addr: told.append(f"shell of {addr}")

@@ -23,6 +23,9 @@ class Story:
         self.simulation = Simulation(seed, operations=0, groups=0)
         self.world, self.user = self.simulation.world, self.simulation.users[0]
         self.submitter = self.user.submitter
+        self.world.quiet = True  # nothing is lost, or vacated, but what the story says
+        for link in self.world.links.values():
+            link.loss = 0.0
         self.silently = silently
         self.moved = False
         self.value = b""

@@ -339,7 +339,9 @@ class NetBed:
         return [int(p) for p in out.stdout.split()]
 
     def kill_all(self, name: str, spared: str) -> None:
-        """SIGKILL for all processes on a node, but for those of this name."""
+        """SIGKILL for all processes on a node, but for those of this name.
+
+        They are stopped first: of a machine that loses its power no process sees another one end."""
 
         def left() -> list[int]:
             found = []
@@ -350,9 +352,10 @@ class NetBed:
             return found
 
         while pids := left():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            for signum in (signal.SIGSTOP, signal.SIGKILL):
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signum)
             time.sleep(0.01)
 
     def stop_daemons(self, which: Iterator[subprocess.Popen[bytes]] | None = None, grace_s: float = 5.0) -> None:

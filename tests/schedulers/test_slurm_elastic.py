@@ -106,8 +106,8 @@ def end_blocker(desk: Desk) -> None:
 
 def test_when_the_session_is_cancelled_no_further_job_stays(desk: Desk, phases: Callable[[], dict[str, str]]) -> None:
     busy(desk, phases)
-    shown = desk.hpc("status", "1").stdout
-    assert "grows       1 to 3 nodes, 1 more asked for: work waits for" in shown, shown
+    said = "grows       1 to 3 nodes, 1 more asked for: work waits for"
+    wait_for("the session to say so", lambda: said in desk.hpc("status", "1").stdout, 10.0, 0.2)
     desk.hpc("cancel", "1", check=True)
     end_blocker(desk)
     wait_for("the end of all jobs", lambda: over(phases()), 30.0)

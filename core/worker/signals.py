@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -19,6 +20,8 @@ from types import FrameType
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 #: After a SIGTERM so much time passes until the raylet, which may have been sent it as well, is told of it.
 TOGETHER_S = 0.25
+#: How long the raylet may take to end a process that was told to.
+VERDICT_S = 0.5
 
 
 class _Handlers:
@@ -33,20 +36,31 @@ class _Handlers:
         signal.signal(signal.SIGTERM, self.termination)
         for signum in WARNINGS:
             signal.signal(signum, self.warning)
-        os.register_at_fork(after_in_child=self._in_child)
+        self._masks = threading.local()
+        os.register_at_fork(before=self._hold, after_in_parent=self._release, after_in_child=self._in_child)
 
     def _interrupt(self, _signum: int, frame: FrameType | None) -> None:
         if self._may_raise(frame):
             raise KeyboardInterrupt
 
     def _termination(self, _signum: int, frame: FrameType | None) -> None:
-        """Sent to this process alone it is to end, and sent to all of them the launcher decides: the raylet knows."""
+        """Sent to this process alone it is to end, and sent to all of them the launcher decides: the raylet knows.
+
+        The user's code does not go on until it does: what sends itself a SIGTERM has come to its end."""
         telling = threading.Timer(TOGETHER_S, self._told_to_end)
         telling.daemon = True
         telling.start()
+        time.sleep(TOGETHER_S + VERDICT_S)
 
     def _warning(self, _signum: int, frame: FrameType | None) -> None:
         """It is the scheduler's, and for the launcher."""
+
+    def _hold(self) -> None:
+        """A SIGTERM that reaches a new child before its handlers are the defaults waits: Python would forget it."""
+        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.before)
 
     def _in_child(self) -> None:
         if signal.getsignal(signal.SIGINT) is self.interrupt:
@@ -56,6 +70,7 @@ class _Handlers:
         for signum in WARNINGS:
             if signal.getsignal(signum) is self.warning:
                 signal.signal(signum, signal.SIG_DFL)
+        self._release()
 
 
 def install(may_raise: Callable[[FrameType | None], bool], told_to_end: Callable[[], None]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -25,15 +27,29 @@ class Counts:
 
 
 @hpc.remote(max_retries=0, num_cpus=0)
-def ends_itself() -> None:
+def ends_itself(went_on: Path) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(30)
+    went_on.touch()
 
 
-def test_a_sigterm_ends_a_worker_that_alone_was_sent_it(no_leaks: None) -> None:
+@hpc.remote(num_cpus=0)
+def ends_a_child() -> list[int | None]:
+    codes = []
+    for _ in range(20):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join()
+        codes.append(child.exitcode)
+    return codes
+
+
+def test_a_sigterm_ends_a_worker_that_alone_was_sent_it(no_leaks: None, tmp_path: Path) -> None:
     with one_node():
         with pytest.raises(WorkerCrashedError, match="told to end by SIGTERM"):
-            hpc.get(ends_itself.remote(), timeout=20)
+            hpc.get(ends_itself.remote(tmp_path / "went on"), timeout=20)
+        assert not (tmp_path / "went on").exists()
+        assert hpc.get(ends_a_child.remote()) == [-signal.SIGTERM] * 20
         actor = Counts.remote()
         os.kill(hpc.get(actor.pid.remote()), signal.SIGTERM)
         with pytest.raises(ActorDiedError, match="told to end by SIGTERM"):

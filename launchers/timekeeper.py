@@ -74,11 +74,12 @@ class TimeLimit:
                 at = min(at, early)
         return at
 
-    def look_at(self, now: float) -> float:
-        """When there is something to do next: to ask, or a moment has come."""
+    def look_at(self, now: float, asks: bool) -> float | None:
+        """When there is something to do next: to ask, if somebody can be asked, or a moment has come. None: never."""
         ends_at = self.ends_at
         moments = [] if ends_at is None else [ends_at - m.before_s for m in self.moments]
-        return max(now, min([self.ask_at(), *moments]))
+        times = [self.ask_at(), *moments] if asks else moments
+        return max(now, min(times)) if times else None
 
 
 class Timekeeper:
@@ -161,9 +162,8 @@ class Timekeeper:
                 self._begin(now)
         if self._timer is not None:
             self._timer.cancel()
-        asking = self._question is not None
-        if asking or self._ask is not None or limit.moments:
-            self._timer = self.loop.at(now + POLL_S if asking else limit.look_at(now), self._look)
+        at = limit.look_at(now, self._ask is not None) if self._question is None else now + POLL_S
+        self._timer = self.loop.at(at, self._look) if at is not None else None
 
     def _begin(self, now: float) -> None:
         if self._ask is not None:

@@ -196,6 +196,20 @@ def test_where_nobody_can_be_asked_the_first_word_counts(loop: SessionLoop) -> N
     clock.close()
 
 
+def test_where_there_is_no_limit_and_nobody_to_ask_nothing_is_looked_at(loop: SessionLoop) -> None:
+    """A moment before an end that is not known is no reason to look again and again."""
+    assert limit(None, 10.0).look_at(1001.0, asks=False) is None
+    clock = Timekeeper(loop, None)
+    clock.before_end(60.0, lambda: None)
+    turns = []
+    loop.at(time.monotonic() + 0.3, lambda: turns.append("late"))
+    while "late" not in turns:
+        loop.turn()
+        turns.append("turn")
+    assert len(turns) < 20, len(turns)
+    clock.close()
+
+
 def test_nodes_that_end_too_soon_for_what_takes_long() -> None:
     endings = Endings()
     assert endings.too_short([1, 2], 500.0, 0.0)[0] == set()

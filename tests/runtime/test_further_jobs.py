@@ -270,27 +270,27 @@ def test_nothing_of_a_further_job_stays_when_its_relay_is_killed(world: Callable
 
 
 def test_a_job_near_its_end_drains_and_another_is_asked_for(world: Callable[..., World]) -> None:
-    """Further jobs last 6 s, and tasks may run once only."""
-    here = world(Short(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0, soon_s=1.2), drain_s=1.2)
-    refs = [one.remote(0.3) for _ in range(60)]
-    assert len(hpc.get(refs, timeout=60.0)) == 60
+    """Further jobs last 8 s, and tasks may run once only."""
+    here = world(Short(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0, soon_s=2.5), drain_s=2.5)
+    refs = [one.remote(0.3) for _ in range(80)]
+    assert len(hpc.get(refs, timeout=60.0)) == 80
     assert here.growth.grown >= 2
     assert here.scheduler.states(["1"])["1"].exit_code == 0
 
 
 class Short(RunsHere):
-    """Its jobs last 6 s, as their relays say, and as it says itself."""
+    """Its jobs last 8 s, as their relays say, and as it says itself."""
 
     def look(self, job_id: str) -> None:
         super().look(job_id)
         self.began.setdefault(job_id, time.monotonic())
-        self.change(job_id, limit_s=6.0, run_time_s=time.monotonic() - self.began[job_id])
+        self.change(job_id, limit_s=8.0, run_time_s=time.monotonic() - self.began[job_id])
 
     def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
         text = super().script(request, cwd=cwd, setup=setup, command=command)
         code = (
             "from hpc.launchers.local.group import LocalGroup as G; f = G.start_fields; "
-            "G.start_fields = lambda self: dict(f(self), time_left_s=6.0); "
+            "G.start_fields = lambda self: dict(f(self), time_left_s=8.0); "
         )
         return text.replace("from hpc.launchers.relay", f"{code} from hpc.launchers.relay")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from hpc.exceptions import ObjectLostError, OwnerDiedError
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
 from hpc.launchers.session_nodes import Event
-from runtime.running import eventually, local_nodes, soft, store_stats
+from runtime.running import eventually, local_nodes, on, soft, store_stats
 
 MIB = 1 << 20
 
@@ -152,7 +152,7 @@ def test_what_nobody_has_room_for_is_told_and_lost_and_what_is_smaller_moves(nod
     nodes.wait_node(large, 30.0)
     events: list[Event] = []
     nodes.on_event = events.append
-    there = soft(large)
+    there = on(large)  # it waits until all know of the node
     too_large = make.options(scheduling_strategy=there).remote(1, 150, Path("/dev/null"))
     small = make.options(scheduling_strategy=there).remote(2, 10, Path("/dev/null"))
     hpc.wait([too_large, small], num_returns=2, fetch_local=False)

@@ -9,7 +9,6 @@ import msgspec
 
 from hpc import spi
 from hpc.collective.backends import make_group
-from hpc.collective.errors import CollectiveError
 from hpc.collective.group import Group
 from hpc.collective.work import Turns
 
@@ -117,4 +116,4 @@ def declare(
 
 membership = Membership()
 
-__all__ = ["TIMEOUT_S", "CollectiveError", "Member", "Membership", "declare", "membership"]
+__all__ = ["TIMEOUT_S", "Member", "Membership", "declare", "membership"]

@@ -42,7 +42,6 @@ class Watch:
 
     def __init__(self, segment: Segment, name: str, peers: Sequence[Peer], timeout_s: float) -> None:
         self.segment, self.timeout_s = segment, timeout_s
-        self.peers = {peer.rank: peer for peer in peers}
         self.names = {segment.rank: name} | {peer.rank: peer.name for peer in peers}
         self._poll = select.poll()
         self._by_fd = {peer.fd: peer for peer in peers}

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainRunContext, UserCallback
+from hpc.runs.callbacks import UserCallback
+from hpc.runs.checkpoint import Checkpoint
+from hpc.runs.config import CheckpointConfig, FailureConfig, RunConfig
+from hpc.runs.result import Result
+from hpc.train.config import ScalingConfig, TrainRunContext
 from hpc.train.errors import ControllerError, Drained, TrainingFailedError, WorkerGroupError
 from hpc.train.loop import (
     CheckpointUploadMode,
@@ -17,7 +20,6 @@ from hpc.train.loop import (
     report,
 )
 from hpc.train.progress import Progress
-from hpc.train.result import Result
 
 __all__ = [
     "Checkpoint",

@@ -14,14 +14,16 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import hpc
-from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import RunConfig, ScalingConfig, TrainRunContext, UserCallback
+from hpc.runs.callbacks import UserCallback
+from hpc.runs.checkpoint import Checkpoint
+from hpc.runs.config import RunConfig
+from hpc.runs.result import Result
+from hpc.runs.storage import RunStorage
+from hpc.train.config import ScalingConfig, TrainRunContext
 from hpc.train.errors import ControllerError, Drained, WorkerGroupError
 from hpc.train.group import WorkerGroup
 from hpc.train.loop import Reported, Returned
 from hpc.train.ranks import Identity, NoRoom, Slot, plan, torchrun_environment
-from hpc.train.result import Result
-from hpc.train.storage import RunStorage
 
 
 class Backend(Protocol):

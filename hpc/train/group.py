@@ -14,10 +14,10 @@ import hpc
 from hpc import spi
 from hpc.actor import ActorHandle
 from hpc.exceptions import HpcError, SessionLostError
+from hpc.runs.storage import Place
 from hpc.train.errors import WorkerGroupError
 from hpc.train.loop import Event, Loop, Raised, state
 from hpc.train.ranks import Identity, Slot, Worker, identify
-from hpc.train.storage import Place
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: Threads of the actor: one waits for events, the others stay free for calls.

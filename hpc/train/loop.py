@@ -20,9 +20,9 @@ from typing import Any
 
 import cloudpickle
 
-from hpc.train.checkpoint import Checkpoint
+from hpc.runs.checkpoint import Checkpoint
+from hpc.runs.storage import Place, stage, staging_name
 from hpc.train.ranks import Identity
-from hpc.train.storage import Place, stage, staging_name
 
 
 class CheckpointUploadMode(enum.Enum):

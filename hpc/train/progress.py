@@ -6,8 +6,9 @@ import sys
 import time
 from typing import Any
 
-from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import TrainRunContext, UserCallback
+from hpc.runs.callbacks import UserCallback
+from hpc.runs.checkpoint import Checkpoint
+from hpc.train.config import TrainRunContext
 
 LINE_EVERY_S = 5.0
 

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpc.train.config import RunConfig, ScalingConfig
+from hpc.runs.config import RunConfig
+from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend
 from hpc.train.devices import get_device, get_devices
 from hpc.train.group import WorkerGroup

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import hpc
-from hpc.train.config import RunConfig, ScalingConfig, UserCallback
+from hpc.runs.callbacks import UserCallback
+from hpc.runs.config import RunConfig
+from hpc.runs.result import Result
+from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend, Controller
 from hpc.train.loop import parameter_count, state
 from hpc.train.progress import Progress
-from hpc.train.result import Result
 
 
 class DataParallelTrainer:

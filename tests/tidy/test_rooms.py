@@ -25,6 +25,8 @@ NAMES = {
 ITS_OWN = {"__init__", "__main__", "_version"}
 #: Folders: libraries, which users import too, and rooms, which they do not.
 LIBRARIES = {"collective", "mpi", "train", "util"}
+#: What libraries share, which users import through them only.
+SHARED = {"runs"}
 ROOMS = {"api", "cli", "doctor", "host", "launch", "settings", "state"}
 #: Modules of hpc/util that are a part of how Ray's names are made. All others are libraries like hpc/train: a contract
 #: in pyproject.toml holds them to the public names and `hpc.spi`.
@@ -50,7 +52,7 @@ def test_only_names_that_users_import_are_at_the_top():
 
 def test_each_folder_is_a_library_or_a_room():
     found = {path.name for path in (ROOT / "hpc").iterdir() if path.is_dir() and any(path.glob("*.py"))}
-    assert found == LIBRARIES | ROOMS
+    assert found == LIBRARIES | SHARED | ROOMS
 
 
 def test_names_at_the_top_are_public_and_documented():
@@ -75,7 +77,8 @@ def library_contract() -> dict[str, list[str]]:
 
 def test_each_library_is_held_to_the_public_names():
     modules = {path.stem for path in (ROOT / "hpc" / "util").iterdir() if not path.stem.startswith("__")}
-    libraries = {f"hpc.util.{name}" for name in modules - BELOW} | {"hpc.collective", "hpc.mpi", "hpc.train"}
+    libraries = {f"hpc.{name}" for name in ("collective", "mpi", "runs", "train")}
+    libraries |= {f"hpc.util.{name}" for name in modules - BELOW}
     assert set(library_contract()["source_modules"]) == libraries
     rooms = {f"hpc.{name}" for name in (*ROOMS, "core", "launchers", "templates")}
     assert set(library_contract()["forbidden_modules"]) == rooms

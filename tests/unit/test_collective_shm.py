@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import time
 
 import numpy as np
@@ -294,3 +296,18 @@ def test_a_rank_of_another_node_that_died_before_it_had_called_is_noticed() -> N
     assert found.pop(0) is None
     for name, text in found:
         assert name == "CollectiveError" and "rank 0 (" in text and "has died or left" in text
+
+
+def calls_a_rank_whose_port_closes(group: ShmGroup) -> None:
+    if group.rank == 0:
+
+        def reset(*_args: object, **_named: object) -> None:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+        socket.create_connection = reset  # type: ignore[assignment]
+    ShmTensors(group).barrier()
+
+
+def test_a_rank_whose_port_closes_while_it_is_called_has_died_or_left() -> None:
+    found = run((1, 1), calls_a_rank_whose_port_closes)
+    assert found[0][0] == "CollectiveError" and "rank 1 (" in found[0][1] and "has died or left" in found[0][1]

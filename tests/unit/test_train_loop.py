@@ -7,11 +7,11 @@ import pytest
 
 import hpc.train
 from hpc.exceptions import ActorDiedError
+from hpc.runs.storage import Place
 from hpc.train import CheckpointUploadMode, Progress, RunConfig, ScalingConfig, TrainRunContext
 from hpc.train.group import failure
 from hpc.train.loop import Loop, Raised, Reported, Returned, state
 from hpc.train.ranks import Identity
-from hpc.train.storage import Place
 
 
 @pytest.fixture

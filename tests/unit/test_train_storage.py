@@ -7,8 +7,8 @@ import os
 
 import pytest
 
+from hpc.runs.storage import Place, RunStorage, stage, staging_name
 from hpc.train import Checkpoint, CheckpointConfig, Result
-from hpc.train.storage import Place, RunStorage, stage, staging_name
 
 
 def opened(path, **config):
@@ -128,7 +128,7 @@ def test_a_result_can_be_read_again(tmp_path, source):
 
 
 def test_a_directory_that_is_not_the_drivers_is_refused(tmp_path, source, monkeypatch):
-    monkeypatch.setattr("hpc.train.storage.MARKER_PATIENCE_S", 0.0)
+    monkeypatch.setattr("hpc.runs.storage.MARKER_PATIENCE_S", 0.0)
     opened(tmp_path)
     with pytest.raises(RuntimeError, match="shared file system"):
         stage(str(source), Place(str(tmp_path), "run", "another token"), ".staging-0-1")

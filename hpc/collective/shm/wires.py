@@ -293,7 +293,8 @@ class Wires:
     def _call(self, rank: int, kind: int, word: int) -> socket.socket:
         try:
             sock = socket.create_connection(self._addresses[rank], timeout=_CALL_S)
-        except ConnectionRefusedError:
+        except ConnectionError:
+            # Refused: its listener is closed. Reset: it closed while this call waited to be accepted.
             raise self._gone(rank) from None
         except OSError as error:
             host, port = self._addresses[rank]

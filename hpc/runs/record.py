@@ -1,4 +1,4 @@
-"""The record of a run's checkpoints and metrics in its directory, which `hpc.train.storage` writes, read again."""
+"""The record of a run's checkpoints and metrics in its directory, which `hpc.runs.storage` writes, read again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import os
 from typing import Any
 
-from hpc.train.checkpoint import Checkpoint
-from hpc.train.ranking import Stored
+from hpc.runs.checkpoint import Checkpoint
+from hpc.runs.ranking import Stored
 
 RECORD_FILE = "checkpoints.json"
 

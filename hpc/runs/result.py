@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import CheckpointConfig
-from hpc.train.ranking import Ranking, Stored
-from hpc.train.record import RECORD_FILE, read_record
+from hpc.runs.checkpoint import Checkpoint
+from hpc.runs.config import CheckpointConfig
+from hpc.runs.ranking import Ranking, Stored
+from hpc.runs.record import RECORD_FILE, read_record
 
 
 @dataclass

@@ -18,11 +18,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import CheckpointConfig
-from hpc.train.ranking import Ranking, Stored
-from hpc.train.record import RECORD_FILE, read_record
-from hpc.train.result import Result, result_of
+from hpc.runs.checkpoint import Checkpoint
+from hpc.runs.config import CheckpointConfig
+from hpc.runs.ranking import Ranking, Stored
+from hpc.runs.record import RECORD_FILE, read_record
+from hpc.runs.result import Result, result_of
 
 MARKER_FILE = ".run"
 STAGING_PREFIX = ".staging-"

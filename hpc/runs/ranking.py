@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hpc.train.checkpoint import Checkpoint
-from hpc.train.config import CheckpointConfig
+from hpc.runs.checkpoint import Checkpoint
+from hpc.runs.config import CheckpointConfig
 
 
 @dataclass(frozen=True)

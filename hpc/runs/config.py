@@ -1,0 +1,102 @@
+"""What any run is told: where its results go and what happens when something fails. Ray's names and defaults.
+
+A field that Ray has and this package has no use for yet raises NotImplementedError when it is set. Ignoring it silently
+would change what a program does. Fields that Ray does not have raise TypeError, as for any dataclass.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from hpc.runs.callbacks import UserCallback
+
+DEFAULT_STORAGE_PATH = "~/hpc_results"
+
+
+def refuse(config: Any, *names: str) -> None:
+    """NotImplementedError for those of the fields that are set to anything but their default."""
+    defaults = {one.name: one.default for one in fields(config)}
+    for name in names:
+        if getattr(config, name) != defaults[name]:
+            raise NotImplementedError(f"{type(config).__name__}.{name} is not supported yet")
+
+
+def need_int(where: str, value: Any, minimum: int) -> None:
+    """TypeError or ValueError for anything but an integer of at least this much."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{where} must be an integer, not {type(value).__name__}")
+    if value < minimum:
+        raise ValueError(f"{where} must be at least {minimum}, not {value}")
+
+
+@dataclass
+class FailureConfig:
+    """max_failures: how often the workers are started again, from the last checkpoint; -1: without end."""
+
+    max_failures: int = 0
+    controller_failure_limit: int = -1
+    max_preemption_failures: int = -1
+
+    def __post_init__(self) -> None:
+        need_int("FailureConfig.max_failures", self.max_failures, -1)
+        refuse(self, "controller_failure_limit", "max_preemption_failures")
+
+
+@dataclass
+class CheckpointConfig:
+    """num_to_keep: so many checkpoints stay (None: all); the best by the metric checkpoint_score_attribute, else the
+    latest. The latest always stays: a restart needs it."""
+
+    num_to_keep: int | None = None
+    checkpoint_score_attribute: str | None = None
+    checkpoint_score_order: str = "max"
+
+    def __post_init__(self) -> None:
+        if self.num_to_keep is not None:
+            need_int("CheckpointConfig.num_to_keep", self.num_to_keep, 1)
+        if self.checkpoint_score_order not in ("max", "min"):
+            raise ValueError(
+                f'CheckpointConfig.checkpoint_score_order must be "max" or "min", not {self.checkpoint_score_order!r}'
+            )
+
+
+@dataclass
+class RunConfig:
+    """The run's name, where its results go, and what happens when something fails.
+
+    Results go to storage_path/name (~/hpc_results and a name with the time). The same name and path again continue
+    from the last checkpoint there. worker_runtime_env: {"env_vars": {...}} for the workers.
+    """
+
+    name: str | None = None
+    storage_path: str | os.PathLike[str] | None = None
+    storage_filesystem: Any = None
+    failure_config: FailureConfig = field(default_factory=FailureConfig)
+    checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
+    callbacks: Sequence[UserCallback] | None = None
+    worker_runtime_env: dict[str, Any] | None = None
+    logging_config: Any = None
+
+    def __post_init__(self) -> None:
+        refuse(self, "storage_filesystem", "logging_config")
+        self.failure_config = self.failure_config or FailureConfig()
+        self.checkpoint_config = self.checkpoint_config or CheckpointConfig()
+        for name, kind in (("failure_config", FailureConfig), ("checkpoint_config", CheckpointConfig)):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"RunConfig.{name} must be a {kind.__name__}, not {type(getattr(self, name)).__name__}")
+        if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name):
+            raise ValueError(f"RunConfig.name must be the name of a directory, not {self.name!r}")
+        for callback in self.callbacks or ():
+            if not isinstance(callback, UserCallback):
+                raise TypeError(f"RunConfig.callbacks must be UserCallback objects, not {type(callback).__name__}")
+        if "://" in self.storage_root:
+            raise NotImplementedError("RunConfig.storage_path must be a directory: URLs are not supported yet")
+
+    @property
+    def storage_root(self) -> str:
+        """The directory in which runs have their directories."""
+        path = os.fspath(self.storage_path) if self.storage_path is not None else DEFAULT_STORAGE_PATH
+        return path if "://" in path else os.path.abspath(os.path.expanduser(path))

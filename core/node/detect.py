@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from hpc.core.accelerators.base import Device
+from hpc.core.accelerators.kinds import gpu_kind
 from hpc.core.node.spec import Start
 
 UNLIMITED_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2**63
@@ -27,7 +29,7 @@ class NodeGrant(Struct, frozen=True):
 
     cpus: int
     mem_bytes: int
-    gpus: tuple[str, ...]
+    devices: tuple[Device, ...]
 
 
 def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/") -> NodeGrant:
@@ -39,12 +41,13 @@ def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/")
     mem_bytes = mem_bytes if said.mem_mb is None else min(mem_bytes, said.mem_mb << 20)
     none_granted = said.gpus == 0  # devices that others may use can be there all the same
     gpus = () if none_granted else granted_gpus(environ, start.grant_env.get("gpus", ()), root, said.devices)
+    kind = gpu_kind(root) if gpus else ""
     parts = start.machine_share
     part = rank % parts
     return NodeGrant(
         max(1, cpus // parts),
         mem_bytes // parts,
-        gpus[part * len(gpus) // parts : (part + 1) * len(gpus) // parts],
+        tuple(Device(gpu, "GPU", kind) for gpu in gpus[part * len(gpus) // parts : (part + 1) * len(gpus) // parts]),
     )
 
 
@@ -134,17 +137,6 @@ def nvml_devices(root: str = "/") -> tuple[str, ...]:
             pynvml.nvmlShutdown()
     except Exception:  # an optional library of another vendor: any failure means "cannot tell"
         return ()
-
-
-def offered_gpus(granted: Sequence[str], wanted: float | None) -> tuple[str, ...]:
-    """`granted`, or as many as the user said: the first of them, then invented indices."""
-    if wanted is None:
-        return tuple(granted)
-    ids = list(granted[: int(wanted)])
-    spare = (str(i) for i in range(int(wanted) + len(ids)) if str(i) not in ids)
-    while len(ids) < int(wanted):
-        ids.append(next(spare))
-    return tuple(ids)
 
 
 def boot_id(root: str = "/") -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from hpc.core.accelerators.base import Device
 from hpc.core.node.settings import check, setting, switch
 from hpc.core.node.times import fault_times
 
@@ -110,8 +111,8 @@ def parse_start(message: Mapping[str, Any]) -> Start:
 class NodeSpec(msgspec.Struct, kw_only=True):
     """One node, as its supervisor found it.
 
-    `cpus` and `gpus` are what the node offers (the user's override, else the grant); `granted_cpus` is what
-    it may really use, for thread counts. GPU ids are strings: an index, a UUID or a MIG name.
+    `cpus` and `devices` are what the node offers (the user's override, else the grant); `granted_cpus` is what it may
+    really use, for thread counts.
     """
 
     session: str
@@ -124,7 +125,7 @@ class NodeSpec(msgspec.Struct, kw_only=True):
     cpus: float
     granted_cpus: int
     mem_bytes: int
-    gpus: tuple[str, ...]
+    devices: tuple[Device, ...] = ()
     overrides: Overrides = msgspec.field(default_factory=Overrides)
     config: dict[str, Any] = msgspec.field(default_factory=dict)
     mode: Literal["cluster", "ranks"] = "cluster"

@@ -13,6 +13,7 @@ import msgspec
 import zmq
 
 from hpc._version import __version__
+from hpc.core.accelerators.base import ids_by_resource, offered
 from hpc.core.node import address, detect
 from hpc.core.node.address import Interface
 from hpc.core.node.limits import check_sizes, raise_open_files
@@ -45,7 +46,7 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
         cpus=0 if start.gateway else cpus,
         granted_cpus=grant.cpus,
         mem_bytes=wanted.memory_bytes or grant.mem_bytes,
-        gpus=() if start.gateway else detect.offered_gpus(grant.gpus, wanted.num_gpus),
+        devices=() if start.gateway else offered(grant.devices, "GPU", wanted.num_gpus),
         overrides=wanted,
         config=start.config,
         mode=start.mode,
@@ -74,7 +75,7 @@ def hello_facts(spec: NodeSpec) -> dict[str, Any]:
         "dir": spec.dir,
         "addr": spec.interface_addr,
         "cpus": spec.cpus,
-        "gpus": list(spec.gpus),
+        "devices": ids_by_resource(spec.devices),
         "mem_bytes": spec.mem_bytes,
     }
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Any, Literal
 
-from hpc.core.accelerators.kinds import gpu_kind
+from hpc.core.accelerators.base import ids_by_resource
 from hpc.core.crashpoints import arm
 from hpc.core.ids import HEAD_NODE, Address, raylet_of
 from hpc.core.net.accept import accept_on
@@ -82,7 +82,7 @@ class Raylet:
         size = self.arena.size_bytes
         totals = node_totals(spec, size)
         host = socket.gethostname()
-        kind = gpu_kind() if spec.gpus else ""
+        kind = next((device.kind for device in spec.devices if device.kind), "")
         labels = node_labels(spec.overrides.labels, spec.node, host, kind, spec.switches)
         if labels.get(ACCELERATOR):
             totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
@@ -96,7 +96,7 @@ class Raylet:
         self.store_shell = StoreShell(spec, self.arena, place, self.reactor)
         self.machine = RayletMachine(
             info,
-            NodeResources(totals, {"GPU": spec.gpus}),
+            NodeResources(totals, ids_by_resource(spec.devices)),
             Layout(size, SLOTS_BYTES),
             self.arena,
             now=self.reactor.now(),

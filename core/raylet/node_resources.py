@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hpc.core.accelerators.base import ids_by_resource
 from hpc.core.resources import UNIT, to_units
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
         "object_store_memory": store_bytes * UNIT,
         f"node:{spec.interface_addr}": UNIT,
     }
-    if spec.gpus:
-        totals["GPU"] = len(spec.gpus) * UNIT
+    for resource, ids in ids_by_resource(spec.devices).items():
+        totals[resource] = len(ids) * UNIT
     for name, amount in spec.overrides.resources.items():
         totals[name] = to_units(name, amount)
     return totals

@@ -275,7 +275,7 @@ class Worker:
         if list(process.group) != begin.group:
             process.group = tuple(begin.group)
         self.client.machine.state.driver = begin.driver
-        show_accelerators(begin.instances, bool(self.spec.gpus))
+        show_accelerators(begin.instances, any(device.resource == "GPU" for device in self.spec.devices))
         self.threads.use(begin.resources.get("CPU", 0) // UNIT)
         if begin.job != process.job_bytes:
             process.job_bytes = begin.job

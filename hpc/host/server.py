@@ -395,5 +395,5 @@ def _row(info: SessionNode) -> dict[str, Any]:
     hello = info.hello
     return {
         "node": info.node, "state": info.state, "host": info.host, "dir": str(hello.get("dir", "")),
-        "cpus": hello.get("cpus"), "gpus": len(hello.get("gpus") or ()), "why": info.why,
+        "cpus": hello.get("cpus"), "gpus": len((hello.get("devices") or {}).get("GPU", ())), "why": info.why,
     }  # fmt: skip

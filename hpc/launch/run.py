@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -535,8 +536,10 @@ class Run:
 def granted(nodes: Sequence[SessionNode]) -> str:
     """`4 nodes, 8 CPUs, 16 GPUs`: what there is to work with, so that a stingy grant is seen at once."""
     cpus = sum(float(info.hello.get("cpus") or 0) for info in nodes)
-    gpus = sum(len(info.hello.get("gpus") or ()) for info in nodes)
-    words = [(len(nodes), "node"), (cpus, "CPU"), *([(gpus, "GPU")] if gpus else [])]
+    devices = Counter[str]()
+    for info in nodes:
+        devices.update({name: len(ids) for name, ids in (info.hello.get("devices") or {}).items()})
+    words = [(len(nodes), "node"), (cpus, "CPU"), *((count, name.removesuffix("s")) for name, count in devices.items())]
     return ", ".join(f"{n:g} {word}{'' if n == 1 else 's'}" for n, word in words)
 
 

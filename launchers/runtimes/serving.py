@@ -27,7 +27,7 @@ def runtime_node(info: SessionNode) -> RuntimeNode:
     return RuntimeNode(
         info.node, info.host or f"node{info.node}", str(hello["addr"]), str(hello["dir"]),
         max(1, int(hello.get("cpus") or 1)), int(hello.get("mem_bytes") or 1 << 30),
-        tuple(str(gpu) for gpu in hello.get("gpus") or ()), offers=not info.gateway,
+        tuple(str(gpu) for gpu in (hello.get("devices") or {}).get("GPU", ())), offers=not info.gateway,
     )  # fmt: skip
 
 

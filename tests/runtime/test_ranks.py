@@ -295,7 +295,7 @@ def test_the_job_stays_known_and_the_step_is_forgotten():
 def spec(rank: int, cpus: int) -> NodeSpec:
     return NodeSpec(
         session="abc", node=rank + 1, rank=rank, world=2, dir="/tmp/x", interface="ib0", interface_addr="10.0.0.1",
-        cpus=cpus, granted_cpus=cpus, mem_bytes=1, gpus=(),
+        cpus=cpus, granted_cpus=cpus, mem_bytes=1,
     )  # fmt: skip
 
 

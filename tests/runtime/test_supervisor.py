@@ -151,7 +151,7 @@ def test_overrides_reach_the_node(make: Make):
     session = make(options={"overrides": {"num_cpus": 7, "num_gpus": 2, "memory_bytes": 1 << 30}})
     (info,) = session.wait_ready()
     assert info.hello["cpus"] == 7
-    assert info.hello["gpus"] == ["0", "1"]
+    assert info.hello["devices"] == {"GPU": ["0", "1"]}
     assert info.hello["mem_bytes"] == 1 << 30
 
 

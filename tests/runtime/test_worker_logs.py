@@ -272,7 +272,7 @@ def test_a_node_keeps_a_bounded_number_of_ended_workers(tmp_path):
     (tmp_path / "logs").mkdir()
     spec = NodeSpec(
         session="s", node=3, rank=0, world=1, dir=str(tmp_path), interface="lo", interface_addr="127.0.0.1", cpus=1,
-        granted_cpus=1, mem_bytes=1, gpus=(),
+        granted_cpus=1, mem_bytes=1,
     )  # fmt: skip
     files = logfiles.LogFiles(spec)
     for number in range(1, logfiles.MAX_ENDED + 11):

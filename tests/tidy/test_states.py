@@ -19,6 +19,7 @@ NAMES = {"busy", "cause", "ending", "kind", "mode", "phase", "scope", "stage", "
 ANY_TEXT = {
     ("launchers/scheduler.py", "state"): "the scheduler's own word, shown to people",
     ("hpc/settings/sites.py", "kind"): "a site names the kinds of its nodes",
+    ("core/accelerators/base.py", "kind"): "what makers call their products",
 }
 
 

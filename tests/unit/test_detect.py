@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from hpc.core.accelerators.base import Device, ids_by_resource, offered
 from hpc.core.node import detect
 from hpc.core.node.address import Interface, InterfaceError, choose, list_interfaces, node_address
 from hpc.core.node.rundir import MAX_SOCKET_PATH, RunDirError, choose_base, dir_name, make, remove, sweep
@@ -140,10 +141,14 @@ def test_visible_devices_come_before_the_grant_and_the_device_files(machine):
 
 
 def test_the_user_may_offer_fewer_or_more_gpus_than_granted():
-    assert detect.offered_gpus(("7", "GPU-a"), None) == ("7", "GPU-a")
-    assert detect.offered_gpus(("7", "GPU-a"), 1) == ("7",)
-    assert detect.offered_gpus(("1",), 3) == ("1", "0", "2")
-    assert detect.offered_gpus((), 0) == ()
+    def ids(granted, wanted):
+        devices = [Device(ident, "GPU") for ident in granted]
+        return ids_by_resource(offered([*devices, Device("0", "TPU")], "GPU", wanted))
+
+    assert ids(("7", "GPU-a"), None) == {"GPU": ("7", "GPU-a"), "TPU": ("0",)}
+    assert ids(("7", "GPU-a"), 1) == {"GPU": ("7",), "TPU": ("0",)}
+    assert ids(("1",), 3) == {"GPU": ("1", "0", "2"), "TPU": ("0",)}
+    assert ids((), 0) == {"TPU": ("0",)}
 
 
 def test_each_rank_takes_what_the_scheduler_says_of_it(machine):
@@ -153,7 +158,7 @@ def test_each_rank_takes_what_the_scheduler_says_of_it(machine):
     found = [detect.detect(start, rank, {"CUDA_VISIBLE_DEVICES": "7"}, root) for rank in range(5)]
     whole = 32_000_000 * 1024
     assert [grant.mem_bytes for grant in found] == [300 << 20, 300 << 20, whole, whole, whole]
-    assert [grant.gpus for grant in found] == [("7",), ("7",), (), ("7",), ("7",)]
+    assert [[d.id for d in grant.devices] for grant in found] == [["7"], ["7"], [], ["7"], ["7"]]
 
 
 def test_nodes_of_one_machine_divide_it(machine, monkeypatch):
@@ -162,7 +167,7 @@ def test_nodes_of_one_machine_divide_it(machine, monkeypatch):
     start = parse_start({"op": "start", "session": "a1", "world": 4, "config": {"machine_share": 4}})
     grants = [detect.detect(start, rank, {"CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5"}, root) for rank in range(4)]
     assert [grant.cpus for grant in grants] == [2, 2, 2, 2]
-    assert sorted(gpu for grant in grants for gpu in grant.gpus) == ["0", "1", "2", "3", "4", "5"]
+    assert sorted(device.id for grant in grants for device in grant.devices) == ["0", "1", "2", "3", "4", "5"]
     assert sum(grant.mem_bytes for grant in grants) <= 32_000_000 * 1024
     start = parse_start({"op": "start", "session": "a1", "world": 64, "config": {"machine_share": 64}})
     assert detect.detect(start, 63, {}, root).cpus == 1

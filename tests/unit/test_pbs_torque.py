@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hpc.core.node.detect import detect
+from hpc.core.node.detect import NodeGrant, detect
 from hpc.core.node.spec import parse_start
 from hpc.launchers.pbs import commands, dialects, torque, words
 from hpc.launchers.pbs.scheduler import Pbs
@@ -250,14 +250,18 @@ def test_each_node_has_its_processors_and_its_gpus() -> None:
     assert without == {"nodes": 1, "cpus": 2, "mem_mb": None, "gpus": None, "devices": []}
 
 
+def ids(grant: NodeGrant) -> list[str]:
+    return [device.id for device in grant.devices]
+
+
 def test_a_node_offers_what_its_launcher_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(64)))
     processors = Processors.read("n1\nn1\nn2\n", "n1-gpu1\n")
     start = parse_start({"op": "start", "session": "s", "grants": torque.grants(["n1", "n2"], None, processors)})
     (first, second) = (detect(start, rank, {}, str(tmp_path)) for rank in (0, 1))
-    assert (first.cpus, first.gpus) == (2, ("1",)) and (second.cpus, second.gpus) == (1, ())
+    assert (first.cpus, ids(first)) == (2, ["1"]) and (second.cpus, ids(second)) == (1, [])
     shown = detect(start, 0, {"CUDA_VISIBLE_DEVICES": "0"}, str(tmp_path))  # what the node itself says goes first
-    assert shown.gpus == ("0",)
+    assert ids(shown) == ["0"]
 
 
 def test_a_task_is_started_on_the_first_processor_of_its_node() -> None:

@@ -46,7 +46,7 @@ def test_a_query_gets_no_more_than_it_may(tmp_path):
     (tmp_path / "logs").mkdir()
     spec = NodeSpec(
         session="s", node=3, rank=0, world=1, dir=str(tmp_path), interface="lo", interface_addr="127.0.0.1", cpus=1,
-        granted_cpus=1, mem_bytes=1, gpus=(),
+        granted_cpus=1, mem_bytes=1,
     )  # fmt: skip
     files = logfiles.LogFiles(spec)
     (tmp_path / "logs" / "worker-1.out").write_bytes(bytes(range(256)) * 4096)

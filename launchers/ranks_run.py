@@ -3,9 +3,10 @@
     session = Session(LocalGroup(2), mode="ranks", ...)
     code = RanksRun(session, ["train.py", "--epochs", "3"], per_node=2).run()
 
-Every line comes with its rank, `[rank 3] text`. After the first rank that fails the others get SIGTERM and 5 s later
-SIGKILL, as under torchrun. `RanksRun.failure` keeps what that first rank last wrote to stderr. So it can be shown last,
-below the noise of those that only failed after it.
+Every line comes with its rank, `[rank 3] text`. After the first rank that fails the others get SIGTERM and 4 s later
+SIGKILL. `RanksRun.failure` is what is shown last: the failure that was the first, with what that rank has raised or
+last wrote to stderr. Ranks that fail because another has gone may be heard of sooner than that one. What others write
+once a rank has failed can be kept aside (`aside`).
 """
 
 from __future__ import annotations
@@ -19,35 +20,60 @@ from dataclasses import dataclass, field
 
 from hpc.core.node.bootstrap import Message
 from hpc.core.node.reap import describe_code
+from hpc.core.policy.first_failure import FailedRank, in_order
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.node_program import NodeProgram, send_program
+from hpc.launchers.rank_lines import HOLD_S, HeldLines
 from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError
 from hpc.launchers.session_nodes import SessionNode
 
-TERM_GRACE_S = 5.0
+TERM_GRACE_S = 4.0
 KILLED_WAIT_S = 10.0  # between SIGKILL and the last rank's report
 SESSION_LOST = 123
+#: How ranks end that are ended because another has failed: by the signals, or as a shell says it.
+ENDED_BY_US = frozenset(code for signum in (signal.SIGTERM, signal.SIGKILL) for code in (-signum, 128 + signum))
 
 
 @dataclass(frozen=True, slots=True)
 class RankFailure:
-    """The first rank that failed. `code` is an exit code, -N for a signal."""
+    """A rank that failed. `code` is an exit code, -N for a signal; `at`: when, by the clock of its machine.
+
+    `raised`: the traceback in its error file. `oom`: the kernel ended a process there for want of memory.
+    """
 
     rank: int
     node: SessionNode
     code: int
     tail: tuple[str, ...]
+    at: float = 0.0
+    raised: str = ""
+    oom: bool = False
 
     @property
     def exit_code(self) -> int:
         """As a shell would have it."""
         return 128 - self.code if self.code < 0 else self.code
 
-    def text(self) -> str:
-        """What to show last: who failed, and the last lines of its stderr."""
-        lines = [f"rank {self.rank} on {self.node.name} {describe_code(self.code)}"]
-        return "\n".join(lines + [f"    | {line}" for line in self.tail])
+    def text(self, said: Sequence[str] = ()) -> str:
+        """What to show last: which rank failed, and what it has raised, has ``said``, or last wrote to stderr."""
+        lines = [f"rank {self.rank} on {self.node.name} {self._ended()}"]
+        said = self.raised.splitlines() or said or self.tail
+        return "\n".join(lines + [f"    | {line}" for line in said])
+
+    def words(self) -> str:
+        """What it said last."""
+        return self.raised or "\n".join(self.tail)
+
+    def _ended(self) -> str:
+        text = describe_code(self.code)
+        if self.oom:
+            return f"{text}: the kernel ended it for want of memory"
+        if self.code == -signal.SIGKILL:
+            return f"{text} (out of memory?)"
+        if 128 < self.code < 128 + signal.NSIG and self.code - 128 in set(signal.Signals):
+            return f"{text}, as a shell says of a program that {describe_code(128 - self.code)}"
+        return text
 
 
 def print_line(fd: int, line: str) -> None:
@@ -66,6 +92,8 @@ class RanksRun:
     write: gets 1 or 2 and a line with its end.  prefix: whether lines say their rank.
     each: what each node runs instead, once, where that differs; it is asked when the nodes are there.
     least: so many nodes are enough, the first among them: the end of any other is no failure.
+    aside: gets what other ranks write after one has failed: the rank, and a line.
+    said: the traceback of the first failure, which was not written yet, once all have ended.
     """
 
     session: Session
@@ -77,10 +105,13 @@ class RanksRun:
     prefix: bool = True
     each: Callable[[Sequence[SessionNode]], Sequence[NodeProgram]] | None = None
     least: int | None = None
+    aside: Callable[[int, str], None] | None = None
     codes: dict[int, int] = field(default_factory=dict)
-    failure: RankFailure | None = None
+    failures: list[RankFailure] = field(default_factory=list)
+    said: tuple[str, ...] = ()
     _nodes: list[SessionNode] = field(default_factory=list)
     _partial: dict[tuple[int, int], str] = field(default_factory=dict)
+    _held: HeldLines = field(default_factory=HeldLines)
     _loop: SessionLoop | None = None  # that the session is driven by, from the start
 
     @property
@@ -92,6 +123,12 @@ class RanksRun:
     def done(self) -> bool:
         """Whether every rank has ended, or is lost."""
         return bool(self._nodes) and len(self.codes) == self.world
+
+    @property
+    def failure(self) -> RankFailure | None:
+        """The failure that was the first, as far as is known now."""
+        order = in_order([FailedRank(one.rank, one.at, one.words()) for one in self.failures])
+        return next((one for one in self.failures if one.rank == order[0].rank), None) if order else None
 
     @property
     def exit_code(self) -> int:
@@ -143,6 +180,7 @@ class RanksRun:
         loop.close()
         self.session.stop(why="the ranks have ended")
         self._flush_partial()
+        self.settle()
         return self.exit_code
 
     def signal(self, signum: int) -> None:
@@ -157,14 +195,14 @@ class RanksRun:
                     if rank not in self.codes and self._does_without(info):
                         self.codes[rank] = SESSION_LOST
                     elif rank not in self.codes:
-                        self._ended(rank, info, SESSION_LOST, [info.problem()])
+                        self._ended(RankFailure(rank, info, SESSION_LOST, (info.problem(),), time.time()))
 
     def _does_without(self, gone: SessionNode) -> bool:
         left = sum(info.state != "gone" for info in self._nodes)
         return self.least is not None and left >= self.least and gone is not self._nodes[0]
 
     def _time_over(self, timeout_s: float) -> None:
-        if self.failure is None and not self.done:
+        if not self.failures and not self.done:
             self._fail(RankFailure(0, self._nodes[0], 124, (f"the time allowed ({timeout_s:g} s) is over",)))
 
     def on_output(self, info: SessionNode, message: Message) -> None:
@@ -174,16 +212,29 @@ class RanksRun:
             self._show(rank, int(message["fd"]), str(message["text"]))
         else:
             self._flush_partial(rank)
-            self._ended(rank, info, int(message["code"]), list(message.get("tail", [])))
+            told = message.get("error") or {}
+            failure = RankFailure(
+                rank, info, int(message["code"]), tuple(message.get("tail", ())), float(message.get("at", 0.0)),
+                str(told.get("text", "")), bool(message.get("oom")),
+            )  # fmt: skip
+            self._ended(failure)
 
-    def _ended(self, rank: int, info: SessionNode, code: int, tail: list[str]) -> None:
+    def _ended(self, end: RankFailure) -> None:
+        rank, code = end.rank, end.code
         if rank in self.codes:
             return
         self.codes[rank] = code
+        if code:
+            self._held.keep(rank)
+        else:
+            for line in self._held.all_of(rank):
+                self._put(rank, 2, line)
         if self.least is not None and not code and self._loop is not None and len(self.codes) >= self.least:
             self._loop.at(time.monotonic() + TERM_GRACE_S, self._do_without_the_silent)
-        if code and self.failure is None:
-            self._fail(RankFailure(rank, info, code, tuple(tail)))
+        if code and not (self.failures and code in ENDED_BY_US):
+            self._fail(end)
+        if self.done:
+            self.settle()
 
     def _do_without_the_silent(self) -> None:
         """All that had to stay have ended well together: a node that has not said so by now is lost, unnoticed yet."""
@@ -191,7 +242,9 @@ class RanksRun:
             self.codes.setdefault(info.rank * self.per_node, SESSION_LOST)
 
     def _fail(self, failure: RankFailure) -> None:
-        self.failure = failure
+        self.failures.append(failure)
+        if len(self.failures) > 1:
+            return
         self.signal(signal.SIGTERM)
         if self._loop is not None:
             self._loop.at(time.monotonic() + TERM_GRACE_S, self._kill)
@@ -214,6 +267,34 @@ class RanksRun:
             self._line(rank, fd, line)
 
     def _line(self, rank: int, fd: int, line: str) -> None:
+        now = time.monotonic()
+        if self.prefix and self._held.take(rank, fd, line, now):
+            if self._loop is not None and self._held.has_begun(rank):
+                self._loop.at(now + HOLD_S, self._release)
+            return
+        self._put(rank, fd, line)
+
+    def _release(self) -> None:
+        """Show the tracebacks of ranks that go on."""
+        for rank, line in self._held.due(time.monotonic()):
+            self._put(rank, 2, line)
+
+    def settle(self) -> None:
+        """All have ended: the first failure is shown by whoever runs this; what else is held back is noise."""
+        first = self.failure
+        for rank in self._held.ranks():
+            lines = self._held.all_of(rank)
+            if first is not None and rank == first.rank:
+                self.said = tuple(lines)
+                continue
+            for line in lines:
+                self._put(rank, 2, line)
+
+    def _put(self, rank: int, fd: int, line: str) -> None:
+        first = self.failure if self.aside is not None else None
+        if self.aside is not None and first is not None and rank != first.rank:
+            self.aside(rank, line)
+            return
         self.write(fd, f"[rank {rank}] {line}\n" if self.prefix else f"{line}\n")
 
     def _flush_partial(self, only: int | None = None) -> None:

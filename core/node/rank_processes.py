@@ -14,10 +14,13 @@ its schedulers (`Strip`). The job itself stays known.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
@@ -25,12 +28,15 @@ from msgspec import Struct, field
 from hpc.core.node.process import fork_child
 from hpc.core.node.reap import descendants, exit_code, signal_all
 from hpc.core.node.spec import NodeSpec, Strip
+from hpc.core.node.usage import memory_folders, oom_kills
 from hpc.core.node.witness import Witness
 
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 16  # a longer line goes up in pieces
 TAIL_LINES = 50
 TAIL_LINE_CHARS = 2000
+#: Of the file in which a rank says what it has raised, and of the text from it.
+ERROR_FILE_BYTES, ERROR_CHARS = 1 << 20, 16_000
 
 RANK_PREFIXES = (
     "PMI_",
@@ -126,9 +132,35 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
         TORCHELASTIC_RESTART_COUNT="0",
         TORCHELASTIC_MAX_RESTARTS="0",
         TORCHELASTIC_USE_AGENT_STORE="False",
-        TORCHELASTIC_ERROR_FILE=os.path.join(spec.dir, f"rank{rank}-error.json"),
+        TORCHELASTIC_ERROR_FILE=error_file(spec, rank),
     )
     return env
+
+
+def error_file(spec: NodeSpec, rank: int) -> str:
+    """Where a rank whose main function is decorated with torch's ``record`` says what it has raised."""
+    return os.path.join(spec.dir, f"rank{rank}-error.json")
+
+
+def take_error(path: str) -> dict[str, Any] | None:
+    """What a rank has said in its error file: "text" and "at" (0.0: unknown). The file is gone then."""
+    try:
+        with open(path, "rb") as file:
+            told = json.loads(file.read(ERROR_FILE_BYTES))
+        os.unlink(path)
+    except (OSError, ValueError):
+        return None
+    message = told.get("message") if isinstance(told, dict) else told
+    if not isinstance(message, dict):
+        return {"text": str(message)[-ERROR_CHARS:], "at": 0.0} if message else None
+    extra = message.get("extraInfo")
+    extra = extra if isinstance(extra, dict) else {}
+    text = str(extra.get("py_callstack") or message.get("message") or "").rstrip()
+    try:
+        at = float(extra.get("timestamp") or 0.0)
+    except (TypeError, ValueError):
+        at = 0.0
+    return {"text": text[-ERROR_CHARS:], "at": at} if text else None
 
 
 class RankLines(Struct):
@@ -176,10 +208,14 @@ class Ranks(Struct):
     paused: bool = False
     _ranks: dict[int, _Rank] = field(default_factory=dict)  # by pid
     _witness: Witness | None = None
+    _memory: list[tuple[int, str]] = field(default_factory=memory_folders)
+    #: How many processes the kernel has ended for want of memory before the ranks began, or one of them was.
+    _oom_kills: int = 0
 
     def start(self, order: Order) -> None:
         """Start `order.per_node` ranks, maybe beside others; OSError if no more processes or descriptors can be had."""
         self._witness = self._witness or Witness(own_group=True)
+        self._oom_kills = oom_kills(self._memory)
         for local_rank in range(order.per_node):
             self._start_one(order, local_rank)
 
@@ -258,9 +294,18 @@ class Ranks(Struct):
             text = lines.finish()
             if text:
                 self.report("out", r=rank.number, fd=number, text=text)
-        rank.code = exit_code(status)
-        self.report("rank_exit", r=rank.number, code=rank.code, tail=list(rank.tail))
+        rank.code = code = exit_code(status)
+        error = take_error(error_file(self.spec, rank.number)) if code else None
+        self.report(
+            "rank_exit", r=rank.number, code=code, at=time.time(), tail=list(rank.tail), error=error,
+            oom=code == -signal.SIGKILL and self._was_oom(),
+        )  # fmt: skip
         return True
+
+    def _was_oom(self) -> bool:
+        """Whether the kernel has ended a process here since this was last asked."""
+        before, self._oom_kills = self._oom_kills, oom_kills(self._memory)
+        return self._oom_kills > before
 
     def end(self) -> None:
         """Ask all that is below this process to end, unless whoever asked us has asked them too."""

@@ -36,6 +36,7 @@ COMMANDS = (
     ("hpc logs [JOB] [-f] [-n LINES]", "a job's output"),
     ("hpc logs [JOB] --worker ID [-f] [--tail N]", "what a worker wrote, on any node; --out, --err: one of both"),
     ("hpc logs --actor ID | --task ID | --node N", "the same of an actor, a task, all workers of a node"),
+    ("hpc logs [JOB] --rank N", "what a rank of a plain script wrote after another had failed"),
     ("hpc logs [JOB] --failed", "of the workers that ended unexpectedly, also after the job's end"),
     ("hpc attach [JOB]", "follow a job that was left, as if you had never detached"),
     ("hpc cancel JOB ...", "end jobs"),

@@ -257,7 +257,8 @@ class Run:
             self.other = Runtimes(self.settings, self.loop, self.reporter, self.argv, self.ready_s)
             return self.other.start(unbuffered)
         if self.ranks:
-            return Ranks(self.loop, self.argv, self.ranks, unbuffered)
+            job = self.reporter.job
+            return Ranks(self.loop, self.argv, self.ranks, unbuffered, job=job.path if job is not None else None)
         here = session.local_dir()
         if here is None:
             here = str(session.add_gateway().hello["dir"])

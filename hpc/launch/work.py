@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from hpc.launchers.signals import terminal_sends_to_us
@@ -125,7 +126,10 @@ class Driver:
 
 
 class Ranks:
-    """The script once per rank on every node; or what `each` says, once on each, whose output is passed on as it is."""
+    """The script once per rank on every node; or what `each` says, once on each, whose output is passed on as it is.
+
+    job: the job's folder, where that goes which other ranks write once one has failed.
+    """
 
     def __init__(
         self,
@@ -136,14 +140,18 @@ class Ranks:
         *,
         each: Callable[[Sequence[SessionNode]], Sequence[NodeProgram]] | None = None,
         least: int | None = None,
+        job: Path | None = None,
     ) -> None:
+        from hpc.launch.rank_files import RankFiles
         from hpc.launchers.ranks_run import RanksRun
         from hpc.launchers.session_errors import SessionError
 
         self._session = loop.session
+        self._files = RankFiles(job) if job is not None and each is None else None
         self.run: RanksRun = RanksRun(
-            loop.session, list(argv), per_node=per_node, env=dict(env), prefix=each is None, each=each, least=least
-        )
+            loop.session, list(argv), per_node=per_node, env=dict(env), prefix=each is None, each=each, least=least,
+            aside=self._files.write if self._files is not None else None,
+        )  # fmt: skip
         try:
             self.run.start(loop)
         except SessionError as error:
@@ -162,5 +170,9 @@ class Ranks:
         return True
 
     def last_words(self) -> str:
-        """The first failing rank and what it wrote, to be shown last."""
-        return self.run.failure.text() if self.run.failure is not None else ""
+        """The first failing rank and what it has raised or wrote, to be shown last."""
+        self.run.settle()
+        if self.run.failure is None:
+            return ""
+        elsewhere = self._files.words() if self._files is not None else ""
+        return "\n".join(filter(None, [elsewhere, self.run.failure.text(self.run.said)]))

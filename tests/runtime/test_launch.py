@@ -209,6 +209,28 @@ def test_a_signal_to_the_whole_process_group_reaches_the_script_once(place: Plac
     assert "again: None" in out, err
 
 
+def test_the_first_failure_of_a_rank_is_shown_last_and_once_and_others_noise_is_found_by_hpc_logs(place: Place) -> None:
+    place.script("x.py", """
+        import os, signal, sys, time
+        def lost(*_):
+            raise ConnectionResetError("Connection reset by peer")
+        signal.signal(signal.SIGTERM, lost)
+        open(f"there{os.environ['RANK']}", "w").close()
+        while not (os.path.exists("there0") and os.path.exists("there1")):
+            time.sleep(0.01)
+        if os.environ["RANK"] == "1":
+            raise KeyError("no such weight")
+        time.sleep(600)
+    """)  # fmt: skip
+    began = time.monotonic()
+    done = place.run("--ranks-per-node=2", "x.py")
+    assert time.monotonic() - began < 10 and done.returncode == 1
+    last = [line for line in done.stderr.splitlines() if line.startswith("    |")]
+    assert last[-1] == "    | KeyError: 'no such weight'" and done.stderr.count("KeyError: ") == 1
+    assert "rank 1 on node 1 (" in done.stderr and "Connection reset" not in done.stderr + done.stdout
+    assert "Connection reset by peer" in place.hpc("logs", "--rank", "0").stdout
+
+
 @pytest.mark.parametrize("ranks", [[], ["--ranks-per-node=1"]])
 def test_what_is_sent_to_all_processes_reaches_the_script_once(place: Place, ranks: list[str]) -> None:
     """As Ctrl-C does, `timeout`, and a scheduler that ends a job; what is sent to hpc-launch alone is passed on."""

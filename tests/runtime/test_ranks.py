@@ -156,6 +156,73 @@ def test_a_traceback_is_kept(launch: Launch):
     assert outcome.run.failure.tail[-1] == "KeyError: 'the key'"
 
 
+def test_the_error_file_of_a_rank_is_what_is_shown_of_its_end(launch: Launch):
+    outcome = launch(
+        "import json, os, sys, time\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    extra = {'py_callstack': 'Traceback\\nValueError: bad batch', 'timestamp': '1700000000'}\n"
+        "    told = {'message': 'ValueError: bad batch', 'extraInfo': extra}\n"
+        "    open(os.environ['TORCHELASTIC_ERROR_FILE'], 'w').write(json.dumps({'message': told}))\n"
+        "    print('noise of the end', file=sys.stderr)\n"
+        "    os._exit(1)\n"
+        "time.sleep(600)\n",
+    )
+    name = outcome.run.failure.node.name
+    assert outcome.run.failure.text() == (
+        f"rank 1 on {name} ended with code 1\n    | Traceback\n    | ValueError: bad batch"
+    )
+
+
+def test_ranks_that_lost_another_are_no_cause_and_what_they_write_is_kept_aside(launch: Launch, tmp_path: Path):
+    aside: list[tuple[int, str]] = []
+    folder = tmp_path / "there"
+    folder.mkdir()
+    outcome = launch(
+        "import os, signal, socket, sys, time\n"
+        "rank, path = int(os.environ['RANK']), sys.argv[1]\n"
+        "def lost(*_):\n"
+        "    print('the end is near', file=sys.stderr); raise ConnectionResetError('Connection reset by peer')\n"
+        "signal.signal(signal.SIGTERM, lost)\n"
+        "open(f'{path}/{rank}', 'w').close()\n"
+        "while len(os.listdir(path)) < 4: time.sleep(0.01)\n"
+        "if rank == 0: raise ConnectionResetError('Connection reset by peer')\n"
+        "if rank == 2: time.sleep(0.2); raise KeyError('no such weight')\n"
+        "time.sleep(600)\n",
+        str(folder),
+        aside=lambda rank, line: aside.append((rank, line)),
+    )
+    assert sorted(one.rank for one in outcome.run.failures) == [0, 1, 2, 3]
+    assert outcome.run.failure.rank == 2
+    assert outcome.run.said[-1] == "KeyError: 'no such weight'"
+    assert not any("Traceback" in line or "Error" in line for _, line in outcome.written)
+    assert (0, "ConnectionResetError: Connection reset by peer") in aside
+    assert {rank for rank, line in aside if line == "the end is near"} >= {1, 3}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("os.kill(os.getpid(), 9)", "was killed by SIGKILL (out of memory?)"),
+        ("os.kill(os.getpid(), 11)", "was killed by SIGSEGV"),
+        ("os._exit(137)", "ended with code 137, as a shell says of a program that was killed by SIGKILL"),
+        ("os._exit(3)", "ended with code 3"),
+    ],
+)
+def test_how_a_rank_has_ended_is_said_in_words(launch: Launch, code: str, words: str):
+    outcome = launch(f"import os; {code}", nodes=1, per_node=1)
+    assert outcome.run.failure.text() == f"rank 0 on {outcome.run.failure.node.name} {words}"
+
+
+def test_a_traceback_of_a_rank_that_goes_on_is_shown(launch: Launch):
+    outcome = launch(
+        "import sys, traceback\ntry: 1 / 0\nexcept ZeroDivisionError: traceback.print_exc()\n",
+        nodes=1,
+        per_node=1,
+    )
+    assert outcome.code == 0
+    assert outcome.of(0, 2)[-1] == "ZeroDivisionError: division by zero"
+
+
 def test_a_rank_that_ignores_sigterm_is_killed(launch: Launch, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("hpc.launchers.ranks_run.TERM_GRACE_S", 0.5)
     began = time.monotonic()

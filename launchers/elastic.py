@@ -23,6 +23,9 @@ from hpc.core.resources import Amounts, fits, how_many, show
 
 #: After a refusal nothing is asked for during this time, and each time in a row twice as long, up to the second.
 RETRY_S, RETRY_MOST_S = 30.0, 1800.0
+#: A further job all of whose nodes are lost within this time (and in the first half of its own) came to nothing: that
+#: counts as a refusal.
+LASTS_S = 60.0
 #: How long a node that is being vacated may take until its last worker has ended.
 LEAVE_S = 30.0
 #: A session that ends sooner than this asks for nothing.
@@ -118,6 +121,13 @@ class FurtherJob:
     seen: set[int] = field(default_factory=set)
     ends_at: float | None = None
     rest_until: float = 0.0
+    came_at: float | None = None
+
+    def lasted(self, now: float) -> bool:
+        """Whether its nodes have been there for so long that they cannot have come for nothing."""
+        if self.came_at is None:
+            return False
+        return now - self.came_at >= LASTS_S or (self.ends_at is not None and now > (self.came_at + self.ends_at) / 2)
 
     def live(self, demand: DemandReport) -> list[int]:
         """Its nodes that are there, or have come and not been reported yet."""
@@ -169,6 +179,11 @@ def need_of(demand: DemandReport, node: Amounts, most: int, job_s: float | None 
             fresh.append(dict(node))
             left -= _take(fresh[-1], one.amounts, left)
     return Need(groups, len(fresh) - groups, tuple(unfit))
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    """Of two times of which None is no limit."""
+    return other if one is None else one if other is None else min(one, other)
 
 
 def _take(free: Amounts, wanted: Amounts, limit: int) -> int:
@@ -233,24 +248,31 @@ class Policy:
         job.numbers, job.ends_at = tuple(numbers), ends_at
         job.size = len(job.numbers)
         job.state, job.since = "there", now
-        self._refusals = 0
+        job.came_at = now
 
-    def refused(self, name: str, now: float) -> None:
-        """A job that was asked for will not come."""
+    def refused(self, name: str, now: float) -> float:
+        """A job that was asked for will not come. Returns for how long nothing is asked for."""
         self.jobs.pop(name, None)
-        self._retry_at = now + min(RETRY_MOST_S, RETRY_S * 2.0**self._refusals)
+        pause_s = min(RETRY_MOST_S, RETRY_S * 2.0**self._refusals)
+        self._retry_at = now + pause_s
         self._refusals += 1
+        return pause_s
 
     def withdrawn(self, name: str) -> None:
         """A job that was asked for is not wanted any more."""
         self.jobs.pop(name, None)
 
-    def lost(self, number: int) -> None:
-        """A node of a further job is gone, or will not come; with the last one the job is over."""
+    def lost(self, number: int, now: float) -> float:
+        """A node of a further job is gone, or will not come; with the last one the job is over. Returns for how long
+        nothing is asked for, where the job was over as soon as it came: its nodes cannot be used, or are taken away."""
+        pause_s = 0.0
         for job in [job for job in self.jobs.values() if number in job.numbers]:
             job.numbers = tuple(n for n in job.numbers if n != number)
             if not job.numbers:
                 del self.jobs[job.name]
+                if job.state != "ending" and not job.lasted(now):
+                    pause_s = self.refused(job.name, now)
+        return pause_s
 
     # -------------------------------------------------------------- deciding
 
@@ -259,8 +281,10 @@ class Policy:
         limits = self.limits
         for job in self.jobs.values():
             job.seen.update(n for n in job.numbers if n in demand.nodes)
+            if job.seen and job.lasted(now):
+                self._refusals = 0
         node = self._node(demand)
-        need = need_of(demand, node, limits.most, limits.job_s)
+        need = need_of(demand, node, limits.most, _shorter(limits.job_s, left_s))
         if not need.singles:
             self._futile, self._futile_until = 0, float("-inf")
         useful = need.groups + (need.singles if now >= self._futile_until else 0)

@@ -17,6 +17,7 @@ from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.loop import ComingNodes, LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.scheduler import Inquiry
+from hpc.launchers.session_nodes import SessionNode
 from hpc.launchers.timekeeper import Timekeeper
 
 #: The head is asked to say what waits so often at most, and the policy is asked as often.
@@ -81,6 +82,7 @@ class Growth:
         self._told: dict[str, Any] = {}
         self._timer: LoopTimer | None = None
         self._closed = False
+        self._drains = False
 
     def begin(self) -> None:
         """From now on; the session is ready."""
@@ -98,7 +100,19 @@ class Growth:
             self._timer.cancel()
         for clock in self._clocks.values():
             clock.close()
-        for coming in list(self._coming.values()):
+        self._withdraw_all()
+
+    def drain(self) -> None:
+        """The session drains, and that is not taken back: a node that came now could do nothing."""
+        if not self._drains:
+            self._drains = True
+            self.why = ""
+            self._withdraw_all()
+            self._tell_facts()
+
+    def _withdraw_all(self) -> None:
+        for name, coming in self._coming.items():
+            self.policy.withdrawn(name)
             self.loop.withdraw(coming)
         self._coming.clear()
 
@@ -137,7 +151,7 @@ class Growth:
         if self._closed or self.loop.session.state != "ready":
             return
         self._timer = self.loop.at(time.monotonic() + REPORT_S, self._turn)
-        if self._demand is None:
+        if self._demand is None or self._drains:
             return
         now, left_s = time.monotonic(), self._left_s()
         decided = self.policy.decide(self._demand, now, left_s)
@@ -160,6 +174,9 @@ class Growth:
             )
             for number in sorted(numbers):
                 leave(self.loop, number, MOVE_S, "it had nothing to do", self._grace_s)
+        self._tell_facts()
+
+    def _tell_facts(self) -> None:
         facts = self.facts()
         if facts != self._told:
             self._told = facts
@@ -220,12 +237,18 @@ class Growth:
         for number in sorted(self._members.get(name, ())):
             self.loop.session.remove_node(number, self._grace_s)
 
+    def _on_lost(self, node: SessionNode) -> None:
+        pause_s = self.policy.lost(node.node, time.monotonic())
+        if pause_s and not self._closed and not self._drains:
+            self.refusal = node.problem()
+            self._say(f"hpc: nodes that had just come are gone: others are asked for after {pause_s:.0f} s at the earliest")
+
     def _look_for_ends(self) -> None:
         nodes = self.loop.session.nodes
         for name, numbers in list(self._members.items()):
             for number in [n for n in numbers if nodes[n].state == "gone" or nodes[n].refused]:
                 numbers.discard(number)
-                self.policy.lost(number)
+                self._on_lost(nodes[number])
             if not numbers:
                 del self._members[name]
                 clock = self._clocks.pop(name, None)

@@ -346,6 +346,8 @@ class Run:
         left = "" if left_s is None else f", {short(left_s)} left"
         self.status.note(f"hpc: the session drains ({why}{left}): nothing new begins")
         session.tell_head({"op": "time", "left_s": left_s, "drain": why})
+        if self.growth is not None:
+            self.growth.drain()
 
     def _left_s(self) -> float | None:
         return self.clock.left_s if self.clock is not None else None

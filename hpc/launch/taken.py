@@ -39,6 +39,7 @@ class Taken:
         self._loop, self._place, self._grace_s = loop, place, grace_s
         self._session_ends, self._note = session_ends, note
         self._told: dict[NodeGroup, list[SessionNode]] = {}
+        self._leaving: set[int] = set()
         loop.session.on_warned = self._on_warned
 
     def _on_warned(self, info: SessionNode, signal_name: str) -> bool:
@@ -69,6 +70,9 @@ class Taken:
         if job is not None and job.preempted and job.time_left_s is not None:
             left_s, why = job.time_left_s, TAKEN
         for info in nodes:
+            if info.node in self._leaving:
+                continue  # its supervisor and whoever started that are told one after the other
+            self._leaving.add(info.node)
             self._note(f"hpc: {info.name} leaves ({why}, {left_s:.0f} s left)")
             leave(self._loop, info.node, max(MARGIN_S, left_s - MARGIN_S), why, self._grace_s)
 

@@ -117,7 +117,9 @@ def world(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     made: list[World] = []
     monkeypatch.setattr(further, "REPORT_S", 0.1)
 
-    def make(scheduler: RunsHere, limits: Limits | None = None, **options: Any) -> World:
+    def make(
+        scheduler: RunsHere, limits: Limits | None = None, env: dict[str, str] | None = None, **options: Any
+    ) -> World:
         session = Session(
             LocalGroup(1), overrides={"num_cpus": 1, "object_store_bytes": 64 << 20}, config={"loopback": True},
             interface="lo",
@@ -125,7 +127,7 @@ def world(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         session.wait_ready(30.0)
         thread = SessionThread(session)
         told: list[str] = []
-        order = {"interface": "lo", "base_dir": None, "step_args": [], "env": {"FURTHER": "yes"}}
+        order = {"interface": "lo", "base_dir": None, "step_args": [], "env": env or {"FURTHER": "yes"}}
         jobs = BatchJobs(thread.loop, scheduler, Request(time=3600.0), tmp_path, cwd=str(tmp_path), order=order)
         policy = Policy(limits or Limits(1, 3, grow_after_s=0.2, idle_s=1.0))
         with thread.hold():
@@ -226,6 +228,32 @@ def test_what_waits_in_the_queue_is_cancelled_with_the_session(world: Callable[.
     here.end()
     assert {info.ending for info in here.scheduler.jobs.values()} == {"cancelled"}
     assert json.loads((tmp_path / RECORD).read_text())["ids"] == []
+
+
+def test_a_session_that_drains_asks_for_nothing_and_withdraws_what_waits(
+    world: Callable[..., World], tmp_path: Path
+) -> None:
+    here = world(RunsHere(holds=True), Limits(2, 3, grow_after_s=0.1, idle_s=60.0))
+    gate = tmp_path / "gate"
+    refs = [until.remote(gate) for _ in range(6)]
+    eventually(lambda: len(here.scheduler.jobs) == 2)
+    with here.thread.hold() as session:
+        session.tell_head({"op": "time", "left_s": 60.0, "drain": "a test"})
+        here.growth.drain()
+    eventually(lambda: {info.ending for info in here.scheduler.jobs.values()} == {"cancelled"})
+    time.sleep(0.5)  # five reports, in which less nodes than the least take work
+    assert len(here.scheduler.jobs) == 2 and not here.growth.words() and not here.growth.facts()["why"]
+    gate.touch()
+    hpc.get(refs[0])
+
+
+def test_nodes_that_cannot_start_are_not_asked_for_again_and_again(world: Callable[..., World]) -> None:
+    here = world(RunsHere(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0), {"HPC_TMPDIR": "/no/such/folder"})
+    refs = [one.remote(0.6) for _ in range(6)]
+    eventually(lambda: here.growth.refusal)
+    hpc.get(refs)
+    assert list(here.scheduler.jobs) == ["1"] and "/no/such/folder" in here.growth.refusal
+    assert "hpc: nodes that had just come are gone: others are asked for after 30 s at the earliest" in here.told
 
 
 def test_a_job_that_starts_after_the_session_ends_at_once(world: Callable[..., World]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hpc.launch.growth import GROWTH, Wish, nodes_of_first, of_each, wish_of
 from hpc.launch.jobdir import JobDir
 from hpc.launchers.elastic import (
+    LASTS_S,
     LEAVE_S,
     RETRY_MOST_S,
     RETRY_S,
@@ -128,9 +129,43 @@ def test_after_a_refusal_it_waits_longer_each_time_and_after_a_success_as_at_fir
     assert pauses[1:4] == [RETRY_S, 2 * RETRY_S, 4 * RETRY_S] and pauses[-1] == RETRY_MOST_S
     policy.asked("j", 1, now)
     policy.joined("j", [2], None, now)
-    policy.lost(2)
+    now += LASTS_S
+    policy.decide(demand(2), now)
+    policy.lost(2, now)
     policy.refused("k", now)
     assert policy.decide(demand(1, 1), now + RETRY_S).ask == (1,)
+
+
+def test_jobs_whose_nodes_are_lost_as_soon_as_they_come_are_asked_for_less_and_less_often():
+    policy, asked = Policy(Limits(1, 2, grow_after_s=1.0)), []
+    for now in map(float, range(1000)):
+        if policy.decide(demand(1, 1), now).ask:
+            asked.append(now)
+            policy.asked("j", 1, now)
+            policy.joined("j", [2], None, now)
+            pause_s = policy.lost(2, now)
+            assert pause_s == RETRY_S * 2 ** (len(asked) - 1)
+    assert len(asked) == 6
+
+
+def test_a_job_that_lasted_or_was_given_back_is_asked_for_again_at_once():
+    policy = Policy(Limits(1, 2, grow_after_s=0.0, idle_s=1.0))
+    policy.asked("j", 1, 0.0)
+    policy.joined("j", [2], None, 0.0)
+    assert policy.lost(2, LASTS_S) == 0.0 and policy.decide(demand(1, 1), LASTS_S).ask == (1,)
+    policy.asked("k", 1, 100.0)
+    policy.joined("k", [3], None, 100.0)
+    policy.decide(demand({1: NodeUse("used", 0.0, 0), 3: NodeUse("idle", 100.0, 0)}), 102.0)
+    assert policy.decide(demand({1: NodeUse("used", 0.0, 0), 3: NodeUse("empty", 100.0, 0)}), 103.0).end == ("k",)
+    assert policy.lost(3, 104.0) == 0.0
+
+
+def test_nothing_is_asked_for_tasks_that_outlast_the_session():
+    policy = Policy(Limits(1, 2, grow_after_s=0.0, job_s=3600.0))
+    waits = DemandReport({1: NodeUse("used", 0.0, 0)}, [NODE], [Waiting({"CPU": CPU}, 1, time_s=1800.0)])
+    decided = policy.decide(waits, 0.0, left_s=600.0)
+    assert not decided.ask and "no node like these would help" in decided.why
+    assert policy.decide(waits, 1.0, left_s=3000.0).ask == (1,)
 
 
 def test_nodes_below_the_least_are_replaced_though_nothing_waits():
@@ -185,7 +220,7 @@ def test_an_idle_job_is_vacated_and_ended_when_it_is_empty():
     assert policy.decide(demand(uses("used", "used", "leaving", "used")), 61.0) == Decision(vacate=frozenset([3]))
     ended = policy.decide(demand(uses("used", "used", "empty", "used")), 62.0)
     assert ended == Decision(end=("j3",), vacate=frozenset([3]))
-    policy.lost(3)
+    policy.lost(3, 63.0)
     assert list(policy.jobs) == ["j4"]
 
 
@@ -203,7 +238,7 @@ def test_a_job_without_values_is_given_back_before_one_that_has_some():
     policy = grown(Limits(3, 6, idle_s=60.0), (5000.0, 9000.0))
     nodes = {**uses("used", "used", "idle", "idle"), 3: NodeUse("idle", 0.0, 0, keeps=True)}
     assert policy.decide(demand(nodes), 1000.0).vacate == {4}
-    policy.lost(4)
+    policy.lost(4, 1000.0)
     del nodes[4]
     assert policy.decide(demand(nodes), 2000.0).vacate == frozenset()  # three are the least
     assert grown(LIMITS).decide(demand({**nodes, 4: NodeUse("used", 0.0, 0)}), 2000.0).vacate == {3}
@@ -250,7 +285,7 @@ def test_nodes_that_did_not_help_are_not_asked_for_again_at_once():
             policy.asked("j", 1, now)
             policy.joined("j", [2], None, now)
         for _ in decided.end:
-            policy.lost(2)
+            policy.lost(2, now)
         now += 1.0
     pauses = [b - a for a, b in pairwise(asked)]
     assert pauses == sorted(pauses) and pauses[-1] > 4 * pauses[0] and len(asked) <= 6
@@ -341,7 +376,7 @@ class World:
             for number in self.policy.jobs[name].numbers:
                 assert not self.running[number], "a node with work was ended"
                 del self.running[number]
-                self.policy.lost(number)
+                self.policy.lost(number, float(self.now))
 
     def until(self, end):
         while self.now < end:

@@ -93,6 +93,16 @@ def test_one_question_is_asked_for_all_nodes_of_a_job_and_they_leave_in_the_time
     assert world.removed == [2], "it ends as soon as nothing is lost by that"
 
 
+def test_a_node_that_leaves_already_and_is_told_once_more_is_told_of_once() -> None:
+    world = World(preempted(30.0))
+    world.warn(2)
+    world.turn()
+    world.warn(2, 3)
+    world.turn()
+    world.turn()
+    assert [node for node, _, _ in world.drained] == [2, 3]
+
+
 def test_where_the_head_is_told_to_end_the_session_ends_and_is_told_what_the_scheduler_says() -> None:
     world = World(preempted(30.0))
     world.warn(1)

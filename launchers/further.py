@@ -241,7 +241,7 @@ class Growth:
         pause_s = self.policy.lost(node.node, time.monotonic())
         if pause_s and not self._closed and not self._drains:
             self.refusal = node.problem()
-            self._say(f"hpc: nodes that had just come are gone: others are asked for after {pause_s:.0f} s at the earliest")
+            self._say(f"hpc: nodes that had just come are gone: others are asked for in {pause_s:.0f} s, or later")
 
     def _look_for_ends(self) -> None:
         nodes = self.loop.session.nodes

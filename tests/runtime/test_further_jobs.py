@@ -253,7 +253,7 @@ def test_nodes_that_cannot_start_are_not_asked_for_again_and_again(world: Callab
     eventually(lambda: here.growth.refusal)
     hpc.get(refs)
     assert list(here.scheduler.jobs) == ["1"] and "/no/such/folder" in here.growth.refusal
-    assert "hpc: nodes that had just come are gone: others are asked for after 30 s at the earliest" in here.told
+    assert "hpc: nodes that had just come are gone: others are asked for in 30 s, or later" in here.told
 
 
 def test_a_job_that_starts_after_the_session_ends_at_once(world: Callable[..., World]) -> None:

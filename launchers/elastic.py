@@ -263,8 +263,10 @@ class Policy:
         self.jobs.pop(name, None)
 
     def lost(self, number: int, now: float) -> float:
-        """A node of a further job is gone, or will not come; with the last one the job is over. Returns for how long
-        nothing is asked for, where the job was over as soon as it came: its nodes cannot be used, or are taken away."""
+        """A node of a further job is gone, or will not come; with the last one the job is over.
+
+        Returns for how long nothing is asked for: not 0 where the job was over as soon as it came.
+        """
         pause_s = 0.0
         for job in [job for job in self.jobs.values() if number in job.numbers]:
             job.numbers = tuple(n for n in job.numbers if n != number)

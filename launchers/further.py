@@ -18,7 +18,7 @@ from hpc.launchers.loop import ComingNodes, LoopTimer, SessionLoop
 from hpc.launchers.node_group import NodeGroup
 from hpc.launchers.scheduler import Inquiry
 from hpc.launchers.session_nodes import SessionNode
-from hpc.launchers.timekeeper import Timekeeper
+from hpc.launchers.timekeeper import ASK_S, Timekeeper
 
 #: The head is asked to say what waits so often at most, and the policy is asked as often.
 REPORT_S = 1.0
@@ -51,7 +51,8 @@ class Growth:
     """Lets a session grow and shrink, from `begin` on.
 
     overrides: of the nodes of further jobs. drain_s: so long before the end of a further job its nodes drain.
-    say: called with what people should know, in a line. grace_s: how long nodes may take to end.
+    say: called with what people should know, in a line. grace_s: how long nodes may take to end. ask_s: how often a
+    scheduler is asked for the time limit of a further job.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Growth:
         overrides: Mapping[str, Any] | None = None,
         drain_s: float = 0.0,
         grace_s: float = 5.0,
+        ask_s: float = ASK_S,
         left_s: Callable[[], float | None] = lambda: None,
         say: Callable[[str], object] = lambda text: None,
     ) -> None:
@@ -72,6 +74,7 @@ class Growth:
         self.grown = 0  # jobs that have come so far
         self._overrides = dict(overrides or {})
         self._drain_s, self._grace_s, self._left_s, self._say = drain_s, grace_s, left_s, say
+        self._ask_s = ask_s
         self._demand: DemandReport | None = None
         self._vacate: frozenset[int] = frozenset()
         self._names: dict[ComingNodes, str] = {}
@@ -210,11 +213,12 @@ class Growth:
         self.refusal = ""
         left_s = session.nodes[numbers[0]].group.start_fields().get("time_left_s")
         self._members[name] = set(numbers)
+        self.loop.at(now + session.start_timeout_s, lambda: self._give_up_late(numbers))
         self.policy.joined(name, numbers, None if left_s is None else now + left_s, now)
         if left_s is not None:
             session.tell_head({"op": "time", "left_s": left_s, "nodes": list(numbers)})
             clock = Timekeeper(
-                self.loop, self.source.asks(name), left_s=left_s, nodes=numbers,
+                self.loop, self.source.asks(name), left_s=left_s, ask_s=self._ask_s, nodes=numbers,
                 on_change=lambda: self._on_new_limit(name),
             )  # fmt: skip
             self._clocks[name] = clock
@@ -236,6 +240,13 @@ class Growth:
     def _let_end(self, name: str) -> None:
         for number in sorted(self._members.get(name, ())):
             self.loop.session.remove_node(number, self._grace_s)
+
+    def _give_up_late(self, numbers: Sequence[int]) -> None:
+        """Nodes that have not answered for so long would keep others from being asked for."""
+        session = self.loop.session
+        for number in numbers:
+            if session.state == "ready" and session.nodes[number].state in ("starting", "hello"):
+                session.give_up(number, f"not ready within {session.start_timeout_s:g} s")
 
     def _on_lost(self, node: SessionNode) -> None:
         pause_s = self.policy.lost(node.node, time.monotonic())

@@ -279,6 +279,14 @@ class Session:
         info.why = info.why or "killed"
         info.group.kill()
 
+    def give_up(self, node: int, why: str) -> None:
+        """A node that is on its way is not waited for any more; a group that has no other is ended by force."""
+        info = self.nodes[node]
+        self._gone(info, why)
+        info.group.send({"op": "stop", "only": [info.rank], "grace_s": 1.0, "why": why})
+        if all(each.state == "gone" for each in self.nodes.values() if each.group is info.group):
+            info.group.kill()
+
     def send(self, message: Mapping[str, Any]) -> None:
         """Send a message to all nodes (ranks mode: "ranks", "signal")."""
         self._broadcast(message)

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from hpc.launch.chain import link_of
 from hpc.launch.jobdir import JobDir, has_ended, scheduler_of
 from hpc.launch.report import HEARTBEAT_S
 from hpc.launch.status_line import StatusLine, line, shown
@@ -290,6 +291,9 @@ class Follower:
         reply = self.scheduler.cancel(self.job_id)
         if not reply.ok:
             self.line.note(f"hpc: {reply.why}")
+        link = link_of(self.job)
+        if link is not None:  # those that wait for this job are not wanted either
+            link.withdraw_rest(self.scheduler)
         self.next_poll_s = time.monotonic()
 
     def _detach(self, code: int) -> int:

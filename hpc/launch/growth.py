@@ -157,7 +157,7 @@ def begin_growth(
     )  # fmt: skip
     growth = Growth(
         loop, Policy(limits), source, overrides=overrides if place.kind == "local" else None, drain_s=drain_s,
-        grace_s=settings["grace"], left_s=left_s, say=say,
+        grace_s=settings["grace"], ask_s=settings["time_poll"], left_s=left_s, say=say,
     )  # fmt: skip
     growth.begin()
     return growth

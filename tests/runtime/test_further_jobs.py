@@ -323,6 +323,24 @@ class Short(RunsHere):
         return text.replace("from hpc.launchers.relay", f"{code} from hpc.launchers.relay")
 
 
+class Mute(RunsHere):
+    """The nodes of its jobs hear nothing, and so say nothing."""
+
+    def script(self, request: Request, *, cwd: str, setup: Sequence[str], command: Sequence[str]) -> str:
+        text = super().script(request, cwd=cwd, setup=setup, command=command)
+        code = "from hpc.launchers.local.group import LocalGroup as G; G.send = lambda self, message: None; "
+        return text.replace("from hpc.launchers.relay", f"{code} from hpc.launchers.relay")
+
+
+def test_nodes_that_come_and_never_answer_are_given_up(world: Callable[..., World]) -> None:
+    here = world(Mute(), Limits(1, 2, grow_after_s=0.1, idle_s=60.0))
+    here.session.start_timeout_s = 1.0
+    refs = [one.remote(0.6) for _ in range(4)]
+    eventually(lambda: here.growth.refusal.endswith("not ready within 1 s"))
+    eventually(lambda: here.scheduler.states(["1"])["1"].phase == "ended")
+    assert here.growth.facts()["asked"] == [] and {node for node, _ in hpc.get(refs)} == {1}
+
+
 def test_what_a_session_could_not_clear_up_is_withdrawn_by_its_record(tmp_path: Path) -> None:
     scheduler = FakeScheduler()
     for _ in range(3):

@@ -19,12 +19,13 @@ from unit.fake_scheduler import FakeScheduler
 from hpc.cli import launch, main, session
 from hpc.launch import follow, jobdir
 from hpc.launch.cancel import cancel_job
+from hpc.launch.chain import Link
 from hpc.launch.follow import Follower
 from hpc.launch.jobdir import JobDir
 from hpc.launch.standing import standing
 from hpc.launchers import registry
 from hpc.launchers.jobscript import FOLDER_FAILED
-from hpc.launchers.scheduler import Diagnosis, NodeSource, Scheduler
+from hpc.launchers.scheduler import Diagnosis, NodeSource, Request, Scheduler
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 
@@ -290,6 +291,18 @@ def test_a_job_whose_script_is_gone_says_so_in_its_folder(
 
 def interrupt(signum: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), signum)
+
+
+def test_who_cancels_the_job_of_a_chain_that_it_follows_takes_the_others_out_of_the_queue(
+    fake: FakeScheduler, job: JobDir
+) -> None:
+    link = Link(1, 3, job.path)
+    job.write("job.json", {**job.job(), "chain": link.text})
+    link.write_ids(["1", *(fake.submit(["fsub", "x"], Request()) for _ in range(2))])
+    fake.story = [interrupt, lambda: None]
+    with pytest.raises(CliError, match="cancelled before it started"):
+        follower(job).follow()
+    assert [info.ending for info in fake.jobs.values()] == ["cancelled"] * 3
 
 
 def test_without_a_terminal_ctrl_c_cancels(fake: FakeScheduler, job: JobDir) -> None:

@@ -37,6 +37,7 @@ class Ending:
     def __init__(self, known: NodeTime | None) -> None:
         self.ends_at: float | None = None  # by time.monotonic()
         self.why = ""  # the node drains
+        self.alone = False  # others go on
         #: Called first, with the client's lock held: for what the process itself has to save.
         self.on_drain: Callable[[], None] = lambda: None
         self._callbacks: list[DrainCallback] = []
@@ -61,7 +62,7 @@ class Ending:
         if not msg.why or self.why:
             return
         with self._lock:
-            self.why = msg.why
+            self.why, self.alone = msg.why, msg.alone
             callbacks, self._callbacks = self._callbacks, []
         self.on_drain()
         if callbacks:

@@ -138,7 +138,7 @@ class LogTail:
         if proc is not None:
             if proc.lease is not None and proc.lease.actor:
                 task = b""  # what is named is the actor
-            meant = proc.retired or proc.doomed or proc.exit_cause == "exit"
+            meant = proc.retired or proc.doomed or proc.exit_cause == "exit" or (clean and proc.exit_cause == "drained")
             failed = not meant and (not clean or bool(proc.exit_why))
             how, words = (proc.exit_why, "") if proc.exit_why else (how, words)
             self.files.worker_ended(proc, how, words, failed=failed, task=task, attempt=attempt)

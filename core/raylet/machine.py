@@ -270,7 +270,8 @@ class RayletMachine:
     def _on_exiting(self, src: Address, msg: Exiting) -> None:
         proc = self.leasing.procs.get(src.proc)
         if proc is not None and (msg.intended or not proc.exit_cause):
-            proc.exit_cause, proc.exit_why = "exit" if msg.intended else "", msg.why
+            drains: LostCause | Literal[""] = "drained" if self.leasing.closing.why else ""
+            proc.exit_cause, proc.exit_why = "exit" if msg.intended else drains, msg.why
 
     def _on_told_to_end(self, src: Address, msg: ToldToEnd) -> None:
         """Somebody wants a worker to end. Not where the raylet was told the same: then a scheduler takes the node, and

@@ -21,6 +21,7 @@ from hpc.core.ids import Address
 from hpc.core.process.context import TaskContext, current_task, process
 from hpc.core.wire import NO_ARGUMENTS, Call, Calls, CreateActor, Done, EndActor, system_error
 from hpc.core.worker import record, saving
+from hpc.core.worker.ending import leave as end_process
 from hpc.core.worker.generators import ItemSender, run_generator, static_returns
 from hpc.core.worker.runs import make_calls
 from hpc.core.worker.saving import SaveActor
@@ -65,6 +66,9 @@ class ActorHost:
         self._idle = threading.Condition()
         #: ``exit_actor`` was called: no further call begins.
         self.exiting = False
+        self._restarts = bool(options.get("restarts"))
+        #: Its node leaves, and it begins anew elsewhere as soon as no call is under way; if calls never pause, then.
+        self.moving, self._move_at = False, 0.0
         process.exit_actor = self.exit
 
     def construct(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -94,12 +98,31 @@ class ActorHost:
         return self.instance.__hpc_checkpoint__()
 
     def save(self) -> Any:
-        """The node is about to end: keep the actor's state, if its class says how."""
+        """The node is about to end: keep the actor's state, if its class says how. Whether it was kept."""
         if saving.can_save(self.cls):
             try:
                 saving.write(self.worker.client, self.checkpoint())
+                return True
             except Exception:
                 saving.complain()
+        return False
+
+    def _save_and_move(self) -> None:
+        """The state is kept. Where other nodes go on, what is answered after this must not be lost with this one: the
+        actor begins anew there. (Not while threads of it may change the state at any moment.)"""
+        ending = self.worker.client.ending
+        if self.save() and ending.alone and self._restarts and not self.pools and saving.can_move(self.cls):
+            self.moving = self.worker.loop.retiring = True
+            self._move_at = time.monotonic() + (ending.left_s or 0.0) / 2
+
+    def move(self, since: float) -> None:
+        """No call has come ``since`` then: end this process, if that is long enough, with the state as it is now."""
+        now = time.monotonic()
+        if now - since < saving.QUIET_S and now < self._move_at:
+            return
+        if self.save():
+            end_process(self.worker, "its node drains", intended=False)
+        self.moving = self.worker.loop.retiring = False  # it stays, with what was kept before
 
     def _name_output(self) -> None:
         """Lines of an actor whose class says how its objects are shown have that in front."""
@@ -128,7 +151,7 @@ class ActorHost:
                 self.drain()
                 self.leave(msg.why)
             elif type(msg) is SaveActor:
-                self.save()
+                self._save_and_move()
 
     def call(self, src: Address, msg: Call) -> None:
         """Run a call, here or on the actor's own threads."""

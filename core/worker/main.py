@@ -62,7 +62,7 @@ from hpc.core.worker.interrupt import Interrupter
 from hpc.core.worker.job import enter_job
 from hpc.core.worker.loop import ACKS_S, SHORT_US, Loop
 from hpc.core.worker.packing import Packing
-from hpc.core.worker.saving import SAVE
+from hpc.core.worker.saving import QUIET_S, SAVE
 from hpc.core.worker.threads import ENVIRON, LeaseThreads
 from hpc.core.worker.threads import KEY as OMP
 from hpc.core.worker.title import IDLE, IDLE_S, Title
@@ -178,6 +178,7 @@ class Worker:
     def next_item(self) -> tuple[Address, Any]:
         """The next item; waits for one, polling."""
         client, loop, ready = self.client, self.loop, self.loop.ready
+        idle_since = 0.0
         while True:
             with client.lock:
                 if ready:
@@ -190,8 +191,11 @@ class Worker:
                     self._published = False
                     client.arena.publish(b"", 0, False)
             if ends:
-                self.exit("it was not needed any more")
-            client.wait_for(waiter, RETIRE_LOOK_S if loop.retiring else None)
+                if self.actor is None or not self.actor.moving:
+                    self.exit("it was not needed any more")
+                idle_since = idle_since or time.monotonic()
+                self.actor.move(idle_since)
+            client.wait_for(waiter, None if not loop.retiring else QUIET_S if idle_since else RETIRE_LOOK_S)
 
     def before_wait(self, needs: Needs | None) -> Callable[[], None] | None:
         """User code is about to wait: others may use the CPU, and must not wait for what is queued here."""

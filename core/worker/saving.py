@@ -25,11 +25,18 @@ class SaveActor:
 
 
 SAVE = SaveActor()
+#: An actor that is to begin anew elsewhere does so when no call has come for this time.
+QUIET_S = 0.2
 
 
 def can_save(cls: type) -> bool:
     """Whether actors of this class have a state to save."""
     return hasattr(cls, CHECKPOINT)
+
+
+def can_move(cls: type) -> bool:
+    """Whether actors of this class go on elsewhere with what they had here."""
+    return can_save(cls) and hasattr(cls, RESTORE)
 
 
 def must_save(cls: type) -> None:

@@ -409,8 +409,10 @@ class ActorClass:
             "class_name": self.__qualname__,
             "handles": self._shared,
         }
-        msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         restarts = int(opts.option(options, "max_restarts"))
+        if restarts and name:
+            create["restarts"] = True
+        msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         if detached:
             client.keep_actor(msg, self._shape, restarts, ASK_S)
             return ActorHandle(client.values.adopt(ident), self.__qualname__, self._methods, self._shared)

@@ -217,6 +217,23 @@ def test_a_node_that_is_taken_away_drains_and_costs_nobody_a_retry(nodes: Sessio
     assert hpc.get([task, call]) == ["1", "1"]
 
 
+@pytest.mark.parametrize("pause_s", [0.02, 0.5])
+def test_what_an_actor_has_answered_is_not_lost_with_a_node_that_drains(nodes: Session, pause_s: float) -> None:
+    """It is called all the time, or now and then: it begins anew elsewhere between two calls, with all that it had."""
+    actor = Keeps.options(name="moves", scheduling_strategy=soft(2), max_restarts=1, max_task_retries=1).remote()
+    assert hpc.get(actor.add.remote(1)) == 1
+    nodes.drain_node(2, 3.0, "it goes")
+    deadline, total = time.monotonic() + 10.0, 1
+    while (there := state.list_actors(filters=[("name", "=", "moves")])[0]).node_id != "1":
+        total += 1
+        assert hpc.get(actor.add.remote(1)) == total
+        assert time.monotonic() < deadline, "it stays"
+        nodes.pump(pause_s)
+    assert hpc.get(actor.add.remote(1)) == total + 1 and total > 1
+    assert there.restarts_left == 1
+    eventually(lambda: nodes.pump(0.05) or nodes.nodes[2].drained)
+
+
 def test_a_task_that_could_not_finish_is_not_begun(nodes: Session) -> None:
     nodes.tell_head({"op": "time", "left_s": 100.0})
     eventually(lambda: hpc.get_runtime_context().time_left_s() is not None)

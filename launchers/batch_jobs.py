@@ -88,10 +88,11 @@ class BatchJobs:
         return job
 
     def _request(self, name: str, size: int, left_s: float | None) -> Request:
-        """A job that outlives the session has time for nothing."""
+        """A job that outlives the session has time for nothing. Where the first one has the scheduler's own limit, no
+        more than what is left of that can be asked for: it may be the most that is granted."""
         time_s = self.request.time
         if left_s is not None:
-            time_s = left_s + MORE_S if time_s is None else min(time_s, left_s + MORE_S)
+            time_s = left_s if time_s is None else min(time_s, left_s + MORE_S)
         output = str(self.folder / f"further-{name}.log")
         return replace(
             self.request, nodes=(size, size), time=time_s, job_name=f"{self.request.job_name or 'hpc'}-further",

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,6 +322,23 @@ class Short(RunsHere):
             "G.start_fields = lambda self: dict(f(self), time_left_s=8.0); "
         )
         return text.replace("from hpc.launchers.relay", f"{code} from hpc.launchers.relay")
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "left_s", "time_s"),
+    [
+        (None, None, None),
+        (None, 3597.0, 3597.0),
+        (3600.0, None, 3600.0),
+        (3600.0, 3597.0, 3600.0),
+        (3600.0, 60.0, 120.0),
+    ],
+)
+def test_a_further_job_asks_for_no_more_time_than_the_first_one_was_granted(
+    tmp_path: Path, asked_s: float | None, left_s: float | None, time_s: float | None
+) -> None:
+    jobs = BatchJobs(SimpleNamespace(), FakeScheduler(), Request(time=asked_s), tmp_path)  # type: ignore[arg-type]
+    assert jobs._request("1", 1, left_s).time == time_s
 
 
 class Mute(RunsHere):

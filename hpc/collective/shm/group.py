@@ -14,7 +14,7 @@ import msgspec
 
 from hpc.collective.errors import CollectiveError
 from hpc.collective.meeting import Meeting
-from hpc.collective.shm.local import BUFFER_BYTES, LocalRanks
+from hpc.collective.shm.local import LocalRanks, buffer_bytes
 from hpc.collective.shm.pairs import PAIR_BYTES, Pairs
 from hpc.collective.shm.ranks import Ranks
 from hpc.collective.shm.segment import Segment, Shape
@@ -102,7 +102,7 @@ class ShmGroup:
         return Ranks(self.rank, list(nodes.values()), LocalRanks(segment, steps), Pairs(segment, self.watch), wires)
 
     def _memory(self, meeting: Meeting, node: list[int], hellos: list[_Hello]) -> Segment:
-        shape = Shape(len(node), BUFFER_BYTES, PAIR_BYTES)
+        shape = Shape(len(node), buffer_bytes(len(node)), PAIR_BYTES)
         first = node[0]
         mine, told = None, _Memory()
         if self.rank == first:

@@ -25,7 +25,7 @@ import numpy as np
 #: Bytes from one rank's counters to the next one's: two cache lines, which x86 fetches together.
 _STRIDE = 128
 WORDS = _STRIDE // 8
-_PAGE = 4096
+PAGE = 4096
 #: Words of a rank, or a pair: how many steps it has written, and what it does in even and in odd ones. On another cache
 #: line: that it has left; for a pair how many have been read.
 WRITTEN, WHAT, LEFT, READ = 0, 1, 8, 8
@@ -49,7 +49,7 @@ class Shape(NamedTuple):
 
     @property
     def pairs_at(self) -> int:
-        return _PAGE + _pages(self.ranks * _STRIDE)
+        return PAGE + _pages(self.ranks * _STRIDE)
 
     @property
     def data_at(self) -> int:
@@ -61,7 +61,7 @@ class Shape(NamedTuple):
 
 
 def _pages(nbytes: int) -> int:
-    return -(-nbytes // _PAGE) * _PAGE
+    return -(-nbytes // PAGE) * PAGE
 
 
 def fence() -> None:
@@ -82,10 +82,10 @@ class Segment:
         self.rank, self.shape = rank, shape
         self._map = mmap.mmap(fd, shape.total)
         whole = memoryview(self._map)
-        self._head = whole[:_PAGE]
+        self._head = whole[:PAGE]
         self._end = self._head.cast("Q")
         #: The words of rank r begin at r * WORDS.
-        self.counters = whole[_PAGE : shape.pairs_at].cast("Q")
+        self.counters = whole[PAGE : shape.pairs_at].cast("Q")
         #: The words of what rank s sends to rank d begin at (s * ranks + d) * WORDS.
         self.pairs = whole[shape.pairs_at : shape.data_at].cast("Q")
         self._data = np.frombuffer(self._map, np.uint8)

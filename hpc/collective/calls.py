@@ -11,7 +11,7 @@ from hpc.collective.backends import is_known, why_unavailable
 from hpc.collective.membership import TIMEOUT_S, Member, declare, membership
 from hpc.collective.ops import ReduceOp
 from hpc.collective.tensors import check_tensor, check_tensors
-from hpc.collective.work import Work
+from hpc.collective.work import Turns, Work
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def allreduce(
     come in time. Raises RuntimeError for what is no tensor, ValueError for tensors that the backend cannot take."""
     check_tensor(tensor)
     member = membership.find(group_name) or membership.get(group_name)
-    return _do(member, lambda: member.group.allreduce(tensor, _op(op)), async_op)
+    return _do(member.turns, lambda: member.group.allreduce(tensor, _op(op)), async_op)
 
 
 def reduce(
@@ -129,14 +129,14 @@ def reduce(
     """Combine the tensors of all ranks, in place on ``dst_rank``. Those of the others stay as they are."""
     check_tensor(tensor)
     member = _member(group_name, dst_rank)
-    return _do(member, lambda: member.group.reduce(tensor, dst_rank, _op(op)), async_op)
+    return _do(member.turns, lambda: member.group.reduce(tensor, dst_rank, _op(op)), async_op)
 
 
 def broadcast(tensor: Any, src_rank: int = 0, group_name: str = "default", *, async_op: bool = False) -> Work | None:
     """All ranks' tensors become that of ``src_rank``."""
     check_tensor(tensor)
     member = _member(group_name, src_rank)
-    return _do(member, lambda: member.group.broadcast(tensor, src_rank), async_op)
+    return _do(member.turns, lambda: member.group.broadcast(tensor, src_rank), async_op)
 
 
 def allgather(
@@ -147,7 +147,7 @@ def allgather(
     check_tensors(tensor_list)
     member = membership.get(group_name)
     _check_length(member, tensor_list, "allgather")
-    return _do(member, lambda: member.group.allgather(tensor_list, tensor), async_op)
+    return _do(member.turns, lambda: member.group.allgather(tensor_list, tensor), async_op)
 
 
 def reducescatter(
@@ -163,7 +163,7 @@ def reducescatter(
     check_tensors(tensor_list)
     member = membership.get(group_name)
     _check_length(member, tensor_list, "reducescatter")
-    return _do(member, lambda: member.group.reducescatter(tensor, tensor_list, _op(op)), async_op)
+    return _do(member.turns, lambda: member.group.reducescatter(tensor, tensor_list, _op(op)), async_op)
 
 
 def alltoall(
@@ -175,7 +175,7 @@ def alltoall(
     member = membership.get(group_name)
     _check_length(member, tensor_list, "alltoall")
     _check_length(member, output_list, "alltoall")
-    return _do(member, lambda: member.group.alltoall(output_list, tensor_list), async_op)
+    return _do(member.turns, lambda: member.group.alltoall(output_list, tensor_list), async_op)
 
 
 def gather(
@@ -190,7 +190,7 @@ def gather(
     check_tensor(tensor)
     member = _member(group_name, dst_rank)
     outputs = _roots_list(member, tensor_list, dst_rank, "gather")
-    return _do(member, lambda: member.group.gather(outputs, tensor, dst_rank), async_op)
+    return _do(member.turns, lambda: member.group.gather(outputs, tensor, dst_rank), async_op)
 
 
 def scatter(
@@ -205,7 +205,7 @@ def scatter(
     check_tensor(tensor)
     member = _member(group_name, src_rank)
     inputs = _roots_list(member, tensor_list, src_rank, "scatter")
-    return _do(member, lambda: member.group.scatter(tensor, inputs, src_rank), async_op)
+    return _do(member.turns, lambda: member.group.scatter(tensor, inputs, src_rank), async_op)
 
 
 def send(tensor: Any, dst_rank: int, group_name: str = "default", *, async_op: bool = False) -> Work | None:
@@ -214,7 +214,7 @@ def send(tensor: Any, dst_rank: int, group_name: str = "default", *, async_op: b
     member = _member(group_name, dst_rank)
     if dst_rank == member.rank:
         raise RuntimeError(f"The destination rank '{dst_rank}' is self.")
-    return _do(member, lambda: member.group.send(tensor, dst_rank), async_op)
+    return _do(member.to(dst_rank), lambda: member.group.send(tensor, dst_rank), async_op)
 
 
 def recv(tensor: Any, src_rank: int, group_name: str = "default", *, async_op: bool = False) -> Work | None:
@@ -223,19 +223,19 @@ def recv(tensor: Any, src_rank: int, group_name: str = "default", *, async_op: b
     member = _member(group_name, src_rank)
     if src_rank == member.rank:
         raise RuntimeError(f"The destination rank '{src_rank}' is self.")
-    return _do(member, lambda: member.group.recv(tensor, src_rank), async_op)
+    return _do(member.source(src_rank), lambda: member.group.recv(tensor, src_rank), async_op)
 
 
 def barrier(group_name: str = "default", *, async_op: bool = False) -> Work | None:
     """Wait until all ranks have called it."""
     member = membership.get(group_name)
-    return _do(member, member.group.barrier, async_op)
+    return _do(member.turns, member.group.barrier, async_op)
 
 
-def _do(member: Member, call: Callable[[], None], async_op: bool) -> Work | None:
+def _do(turns: Turns, call: Callable[[], None], async_op: bool) -> Work | None:
     if async_op:
-        return member.turns.begin(call)
-    member.turns.run(call)
+        return turns.begin(call)
+    turns.run(call)
     return None
 
 

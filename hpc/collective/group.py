@@ -22,6 +22,8 @@ class Group(Protocol):
     rank: int
     world_size: int
     backend: str
+    #: Whether several threads may send, receive and do a collective at the same time.
+    messages_apart: bool
 
     def allreduce(self, tensor: Any, op: ReduceOp) -> None: ...
     def reduce(self, tensor: Any, root: int, op: ReduceOp) -> None: ...
@@ -57,6 +59,7 @@ class ShmTensors:
     """The backend "shm" for tensors."""
 
     backend = "SHM"
+    messages_apart = True
 
     def __init__(self, group: ShmGroup) -> None:
         self._group, self._ranks = group, group.ranks
@@ -132,13 +135,13 @@ class ShmTensors:
         self._do("scatter", self._ranks.scatter, as_bytes(flat.array), ins, root, flat.dtype)
         _put_back([flat])
 
-    def send(self, tensor: Any, to: int) -> None:
+    def send(self, tensor: Any, to: int, tag: int = 0) -> None:
         flat = flatten(tensor, False)
-        self._do("send", self._ranks.send, as_bytes(flat.array), to, flat.dtype)
+        self._do("send", self._ranks.send, as_bytes(flat.array), to, flat.dtype, tag)
 
-    def recv(self, tensor: Any, source: int) -> None:
+    def recv(self, tensor: Any, source: int, tag: int = 0) -> None:
         flat = flatten(tensor, True)
-        self._do("recv", self._ranks.receive, as_bytes(flat.array), source, flat.dtype)
+        self._do("recv", self._ranks.receive, as_bytes(flat.array), source, flat.dtype, tag)
         _put_back([flat])
 
     def barrier(self) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from hpc import spi
 from hpc.collective.backends import make_group
 from hpc.collective.group import Group
-from hpc.collective.work import Turns
+from hpc.collective.work import Lanes, Turns
 
 _DECLARED = "collective-declared"
 #: How long an operation waits for a rank, in seconds, unless the group says otherwise.
@@ -24,9 +24,19 @@ class Member:
         self.name, self.group = name, group
         self.rank, self.world_size, self.backend = group.rank, group.world_size, group.backend
         self.turns = Turns(name)
+        self._lanes = Lanes(name)
+
+    def to(self, rank: int) -> Turns:
+        """The order of messages to a rank."""
+        return self._lanes.to(rank) if self.group.messages_apart else self.turns
+
+    def source(self, rank: int) -> Turns:
+        """The order of messages from a rank."""
+        return self._lanes.source(rank) if self.group.messages_apart else self.turns
 
     def leave(self) -> None:
         """Do what was begun, and give back what the group has."""
+        self._lanes.close()
         self.turns.close()
         self.group.destroy()
 

@@ -68,7 +68,7 @@ Combine = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 
 
 def what(operation: str, nbytes: int, dtype: str = "bytes", op: ReduceOp | None = None, root: int = 0) -> int:
-    """The word for an operation, equal on all ranks that do the same: 64 bits."""
+    """The word for an operation, equal on all ranks that do the same: 64 bits. ``root`` of a message is its tag."""
     reduction = 7 if op is None else op.value
     return _CODES[operation] | reduction << 4 | _DTYPE_CODES[dtype] << 7 | (root & 0xFFFF) << 12 | nbytes << 28
 
@@ -84,6 +84,8 @@ def describe(word: int) -> str:
         text += f" by {ReduceOp(reduction).name}"
     if operation in ("reduce", "broadcast", "gather", "scatter"):
         text += f" with rank {root}"
+    if operation == "send" and root:
+        text += f" tagged {root}"
     return text
 
 

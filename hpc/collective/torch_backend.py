@@ -22,7 +22,7 @@ from hpc.collective.group import ShmTensors
 from hpc.collective.meeting import StoreMeeting
 from hpc.collective.ops import ReduceOp
 from hpc.collective.shm.group import ShmGroup
-from hpc.collective.work import Turns, Work
+from hpc.collective.work import Lanes, Turns, Work
 
 #: Its names, and the signatures of its methods, change from version to version.
 dist: Any = torch.distributed
@@ -41,6 +41,11 @@ def _op(op: Any) -> ReduceOp:
         if op == theirs:
             return ours
     raise ValueError(f"backend {NAME!r} has no reduction by {op}")
+
+
+def _check_tag(tag: int) -> None:
+    if not 0 <= tag < 1 << 16:
+        raise ValueError(f"backend {NAME!r} has tags from 0 to 65535, not {tag}")
 
 
 class _Pending(dist._Work):  # type: ignore[misc]
@@ -126,12 +131,12 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
         self._tensors = ShmTensors(
             ShmGroup(StoreMeeting(store, rank, size), rank, size, address_of_this_node(), timeout.total_seconds())
         )
-        self._turns = Turns(NAME)
+        self._turns, self._lanes = Turns(NAME), Lanes(NAME)
         self._me, self._ranks, self._name = rank, size, ""
 
-    def _begin(self, result: Any, call: Callable[..., None], *args: Any) -> _Pending:
+    def _begin(self, result: Any, call: Callable[..., None], *args: Any, turns: Turns | None = None) -> _Pending:
         pending = _Pending(result)
-        pending.work = self._turns.begin(lambda: pending.run(lambda: call(*args)))
+        pending.work = (turns or self._turns).begin(lambda: pending.run(lambda: call(*args)))
         return pending
 
     def getBackendName(self) -> str:
@@ -215,10 +220,17 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
         return self._begin(output, self._tensors.alltoall, outs, ins)
 
     def send(self, tensors: Any, rank: int, tag: int = 0) -> Any:
-        return self._each(tensors, lambda tensor: self._tensors.send(tensor, rank))
+        (tensor,) = tensors
+        _check_tag(tag)
+        return self._begin(tensors, self._tensors.send, tensor, rank, tag, turns=self._lanes.to(rank))
 
     def recv(self, tensors: Any, rank: int, tag: int = 0) -> Any:
-        return self._each(tensors, lambda tensor: self._tensors.recv(tensor, rank))
+        (tensor,) = tensors
+        _check_tag(tag)
+        return self._begin(tensors, self._tensors.recv, tensor, rank, tag, turns=self._lanes.source(rank))
+
+    def recv_anysource(self, tensors: Any, tag: int = 0) -> Any:
+        raise ValueError(f"backend {NAME!r} receives from a rank that is named: give src")
 
     def barrier(self, opts: Any = None) -> Any:
         return self._begin(None, self._tensors.barrier)
@@ -232,6 +244,7 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
 
     def shutdown(self) -> None:
         """Leave the group."""
+        self._lanes.close()
         self._turns.close()
         self._tensors.destroy()
 

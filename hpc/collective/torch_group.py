@@ -90,6 +90,8 @@ class TorchGroup:
 
     def __init__(self, meeting: Meeting, rank: int, size: int, backend: str, address: str, timeout_s: float) -> None:
         self.rank, self.world_size, self.backend = rank, size, backend
+        # A message of gloo waits for its receiver. Those of nccl are put into the order of a stream.
+        self.messages_apart = backend == "GLOO"
         timeout = timedelta(seconds=timeout_s)
         # Kept as long as the group: rank 0's is the server.
         self._store = _store(meeting, rank, size, address, timeout)

@@ -101,3 +101,39 @@ class Turns:
         # What another thread does now, in its own turn.
         with self._lock:
             pass
+
+
+class Lanes:
+    """The messages of one rank: in order to each rank and from each rank, and all of these beside the others.
+
+    So two ranks may both begin to send before they begin to receive, as large as the messages are."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._lanes: dict[tuple[str, int], Turns] = {}
+        self._closed = False
+
+    def to(self, rank: int) -> Turns:
+        """Those that go to a rank."""
+        return self._lane("to", rank)
+
+    def source(self, rank: int) -> Turns:
+        """Those that come from a rank."""
+        return self._lane("from", rank)
+
+    def _lane(self, way: str, rank: int) -> Turns:
+        lane = self._lanes.get((way, rank))
+        if lane is None:
+            with self._lock:
+                lane = self._lanes.setdefault((way, rank), Turns(f"{self._name} {way} {rank}"))
+                if self._closed:
+                    lane.close()
+        return lane
+
+    def close(self) -> None:
+        """Take nothing more. What was begun is done first."""
+        with self._lock:
+            self._closed = True
+        for lane in list(self._lanes.values()):
+            lane.close()

@@ -13,9 +13,10 @@ import numpy as np
 
 from hpc.collective.ops import Combine, Reduction, what
 from hpc.collective.shm.between import reduce_between
+from hpc.collective.shm.callers import MESSAGE
 from hpc.collective.shm.local import SMALL_BYTES, LocalRanks
 from hpc.collective.shm.pairs import Pairs
-from hpc.collective.shm.wires import MESSAGE, Transfer, Wires
+from hpc.collective.shm.wires import Transfer, Wires
 
 Flat = np.ndarray
 #: The part of an array that is reduced on the node, between nodes, and spread, before the next one.
@@ -234,18 +235,18 @@ class Ranks:
             self._wires.exchange(word, [Transfer(r, inputs[r]) for r in far], [Transfer(r, outputs[r]) for r in far])
         self._local.all_to_all([outputs[r] for r in self._node], [inputs[r] for r in self._node])
 
-    def send(self, data: Flat, destination: int, dtype: str) -> None:
-        """Send bytes to a rank that calls `receive` for as many."""
-        word = what("send", data.nbytes, dtype)
+    def send(self, data: Flat, destination: int, dtype: str, tag: int = 0) -> None:
+        """Send bytes to a rank that calls `receive` for as many, with this tag."""
+        word = what("send", data.nbytes, dtype, root=tag)
         at, index = self._place[destination]
         if at == self._at:
             self._pairs.send(data, index, word)
         else:
             self._wires.exchange(word, [Transfer(destination, data)], [], MESSAGE)
 
-    def receive(self, data: Flat, source: int, dtype: str) -> None:
+    def receive(self, data: Flat, source: int, dtype: str, tag: int = 0) -> None:
         """Receive what a rank sends to this one."""
-        word = what("send", data.nbytes, dtype)
+        word = what("send", data.nbytes, dtype, root=tag)
         at, index = self._place[source]
         if at == self._at:
             self._pairs.receive(data, index, word)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 import time
 from collections.abc import Sequence
 
@@ -44,6 +45,8 @@ class Watch:
         self.segment, self.timeout_s = segment, timeout_s
         self.names = {segment.rank: name} | {peer.rank: peer.name for peer in peers}
         self._poll = select.poll()
+        # A poll object serves one thread at a time, and messages have threads of their own.
+        self._polling = threading.Lock()
         self._by_fd = {peer.fd: peer for peer in peers}
         for fd in self._by_fd:
             self._poll.register(fd, select.POLLIN)
@@ -53,7 +56,9 @@ class Watch:
         reason = self.segment.ended()
         if reason is not None:
             raise CollectiveError(reason)
-        for fd, _event in self._poll.poll(0):
+        with self._polling:
+            ended = self._poll.poll(0)
+        for fd, _event in ended:
             peer = self._by_fd[fd]
             if not self.segment.has_left(peer.rank):
                 raise CollectiveError(self.segment.end(f"{peer.name} has died"))
@@ -102,7 +107,8 @@ class Watch:
         )
 
     def close(self) -> None:
-        for fd, peer in self._by_fd.items():
-            self._poll.unregister(fd)
-            peer.close()
-        self._by_fd.clear()
+        with self._polling:
+            for fd, peer in self._by_fd.items():
+                self._poll.unregister(fd)
+                peer.close()
+            self._by_fd.clear()

@@ -17,6 +17,7 @@ import os
 import select
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -25,18 +26,18 @@ import numpy as np
 
 from hpc.collective.errors import CollectiveError, CollectiveTimeoutError
 from hpc.collective.ops import describe
+from hpc.collective.shm.callers import CALL_S, COLLECTIVE, HELLO, MAGIC, NONCE_BYTES, PROOF_BYTES, Callers
 
-COLLECTIVE, MESSAGE = 0, 1
-_MAGIC = b"hpc-coll"
-_HELLO = struct.Struct("<8sIB16s")
 _HEADER = struct.Struct("<QQ")
 #: The word of a message that says why the group has ended.
 _END = (1 << 64) - 1
-_PROOF = 32
 _TEXT_MOST = 2048
 #: Looks before a wait for the network sleeps. The longest sleep, after which it looks at the group.
 _LOOKS, _SLEEP_MS = 20, 5
-_CALL_S = 10.0
+#: A rank whose bytes have stood still for so long is looked for, since its node may have lost its power: TCP would
+#: try to reach it for many minutes, and while bytes are under way does not look whether the node is there. A limit of
+#: TCP's own (TCP_USER_TIMEOUT) would also end the connection to a rank that is slow to read.
+_STILL_S = 2.0
 #: How often a rank that is to call is looked for, and how many times its node may stay silent.
 _PROBE_S, _SILENT = 1.0, 5
 #: Callers that may wait for a rank: at most two connections of every other rank, and as many probes.
@@ -170,6 +171,36 @@ class _Probe:
             self._sock = None
 
 
+class _Still:
+    """Notices that the bytes of an exchange stand still, and looks for the ranks that they are from, or for."""
+
+    def __init__(self, addresses: Sequence[tuple[str, int]]) -> None:
+        self._addresses = addresses
+        self._left, self._moved = -1, time.monotonic()
+        self._probes: dict[int, _Probe] = {}
+        #: A rank that is not there any more.
+        self.gone: int | None = None
+
+    def look(self, left: int, ranks: Sequence[int]) -> float:
+        """``left`` bytes have yet to come or go. Returns for how many seconds that has been so."""
+        now = time.monotonic()
+        if left != self._left:
+            self._left, self._moved = left, now
+            self.close()
+            return 0.0
+        if now - self._moved > _STILL_S:
+            for rank in ranks:
+                probe = self._probes.get(rank) or self._probes.setdefault(rank, _Probe(self._addresses[rank]))
+                if probe.is_gone():
+                    self.gone = rank
+        return now - self._moved
+
+    def close(self) -> None:
+        for probe in self._probes.values():
+            probe.close()
+        self._probes.clear()
+
+
 class Wires:
     """The connections of one rank. ``addresses`` and ``names``: of all ranks of the group. ``check`` raises when the
     group has ended on this node, ``end`` ends it there with a reason."""
@@ -190,6 +221,11 @@ class Wires:
         self._timeout_s, self._check, self._end = timeout_s, check, end
         self._socks: dict[tuple[int, int], socket.socket] = {}
         self._in_the_middle: set[socket.socket] = set()
+        self._callers = Callers(rank, listener, self._prove)
+        # Messages go beside collectives, in threads of their own: one at a time looks at the callers, and one makes the
+        # connection to a rank.
+        self._looking = threading.Lock()
+        self._calling: dict[tuple[int, int], threading.Lock] = {}
 
     def exchange(
         self, word: int, sends: Sequence[Transfer], receives: Sequence[Transfer], kind: int = COLLECTIVE
@@ -200,25 +236,29 @@ class Wires:
         limit."""
         outgoing = [_Outgoing(self._to(t.rank, kind, word), t.rank, word, t.data) for t in sends]
         incoming = [_Incoming(self._to(t.rank, kind, word), t.rank, word, t.data) for t in receives]
-        moving = time.monotonic()
-        looks = left = 0
-        while outgoing or incoming:
-            moved = self._move(outgoing, incoming, word)
-            if moved:
-                looks = 0
-                continue
-            looks += 1
-            if looks < _LOOKS:
-                os.sched_yield()
-                continue
-            self._sleep(outgoing, incoming)
-            self._check()
-            before, left = left, sum(len(i.left) for i in incoming) + sum(len(v) for o in outgoing for v in o.left)
-            if left != before:
-                moving = time.monotonic()
-            elif time.monotonic() - moving > self._timeout_s:
-                late = [item.rank for item in incoming] + [out.rank for out in outgoing]
-                raise self._late(late[0], word)
+        looks = 0
+        still = _Still(self._addresses)
+        try:
+            while outgoing or incoming:
+                if self._move(outgoing, incoming, word):
+                    looks = 0
+                    continue
+                looks += 1
+                if looks < _LOOKS:
+                    os.sched_yield()
+                    continue
+                self._sleep(outgoing, incoming)
+                self._check()
+                ranks = [item.rank for item in incoming] + [out.rank for out in outgoing]
+                for_s = still.look(
+                    sum(len(i.left) for i in incoming) + sum(len(v) for o in outgoing for v in o.left), ranks
+                )
+                if for_s > self._timeout_s:
+                    raise self._late(ranks[0], word)
+                if still.gone is not None:
+                    raise self._gone(still.gone)
+        finally:
+            still.close()
 
     def _move(self, outgoing: list[_Outgoing], incoming: list[_Incoming], word: int) -> bool:
         """Go on with all that can. Whether anything was finished; what is finished leaves its list."""
@@ -256,6 +296,8 @@ class Wires:
             events[out.sock.fileno()] = select.POLLOUT
         for item in incoming:
             events[item.sock.fileno()] = events.get(item.sock.fileno(), 0) | select.POLLIN
+        if -1 in events:  # another thread has ended the group: the next move says so
+            return
         for fd, event in events.items():
             poll.register(fd, event)
         poll.poll(_SLEEP_MS)
@@ -267,11 +309,14 @@ class Wires:
         sock = self._socks.get((rank, kind))
         if sock is not None:
             return sock
-        if rank > self.rank:
-            sock = self._socks[rank, kind] = self._call(rank, kind, word)
-            return sock
-        self._await_call(rank, kind, word)
-        return self._socks[rank, kind]
+        if rank < self.rank:
+            self._await_call(rank, kind, word)
+            return self._socks[rank, kind]
+        with self._calling.setdefault((rank, kind), threading.Lock()):
+            sock = self._socks.get((rank, kind))
+            if sock is None:
+                sock = self._socks[rank, kind] = self._call(rank, kind, word)
+        return sock
 
     def _await_call(self, rank: int, kind: int, word: int) -> None:
         """Until a rank has called this one."""
@@ -279,9 +324,14 @@ class Wires:
         probe = _Probe(self._addresses[rank])
         try:
             while (rank, kind) not in self._socks:
-                if _readable(self._listener, _SLEEP_MS):
-                    self._answer()
-                    continue
+                if self._looking.acquire(timeout=_SLEEP_MS / 1000):
+                    try:
+                        came = [] if (rank, kind) in self._socks else self._callers.look(_SLEEP_MS)
+                        self._socks.update({(call.rank, call.kind): _ready(call.sock) for call in came})
+                    finally:
+                        self._looking.release()
+                    if came:
+                        continue
                 self._check()
                 if time.monotonic() > until:
                     raise self._late(rank, word)
@@ -292,7 +342,7 @@ class Wires:
 
     def _call(self, rank: int, kind: int, word: int) -> socket.socket:
         try:
-            sock = socket.create_connection(self._addresses[rank], timeout=_CALL_S)
+            sock = socket.create_connection(self._addresses[rank], timeout=CALL_S)
         except ConnectionError:
             # Refused: its listener is closed. Reset: it closed while this call waited to be accepted.
             raise self._gone(rank) from None
@@ -303,11 +353,11 @@ class Wires:
             ) from None
         try:
             _keep_alive(sock)
-            nonce = os.urandom(16)
-            sock.sendall(_HELLO.pack(_MAGIC, self.rank, kind, nonce))
+            nonce = os.urandom(NONCE_BYTES)
+            sock.sendall(HELLO.pack(MAGIC, self.rank, kind, nonce))
             self._await_answer(sock, rank, word)
-            answer = _read(sock, 16 + _PROOF)
-            theirs, proof = answer[:16], answer[16:]
+            answer = _read(sock, NONCE_BYTES + PROOF_BYTES)
+            theirs, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
             if not hmac.compare_digest(proof, self._prove(b"answer", rank, nonce)):
                 raise CollectiveError(self._end(f"what answers for {self.names[rank]} does not know the group's key"))
             sock.sendall(self._prove(b"call", self.rank, theirs))
@@ -325,27 +375,6 @@ class Wires:
             self._check()
             if time.monotonic() > until:
                 raise self._late(rank, word)
-
-    def _answer(self) -> None:
-        """Take one caller. One that is no rank of the group is dropped."""
-        try:
-            sock, _ = self._listener.accept()
-        except OSError:
-            return
-        try:
-            until = time.monotonic() + _CALL_S
-            sock.settimeout(_CALL_S)
-            magic, rank, kind, nonce = _HELLO.unpack(_read(sock, _HELLO.size, until))
-            if magic != _MAGIC or not rank < self.rank or kind not in (COLLECTIVE, MESSAGE):
-                raise OSError("not a rank of this group")
-            mine = os.urandom(16)
-            sock.sendall(mine + self._prove(b"answer", self.rank, nonce))
-            if not hmac.compare_digest(_read(sock, _PROOF, until), self._prove(b"call", rank, mine)):
-                raise OSError("it does not know the key")
-        except OSError:
-            sock.close()
-            return
-        self._socks[rank, kind] = _ready(sock)
 
     def _prove(self, role: bytes, rank: int, nonce: bytes) -> bytes:
         return hmac.new(self._key, role + struct.pack("<I", rank) + nonce, hashlib.sha256).digest()
@@ -385,21 +414,21 @@ class Wires:
                     pass
             sock.close()
         self._socks.clear()
+        self._callers.close()
         self._listener.close()
 
     def abandon(self) -> None:
         """In a forked child: close its copies. With them open the others would not notice the end of the rank."""
         for sock in self._socks.values():
             sock.close()
+        self._callers.close()
         self._listener.close()
 
 
-def _read(sock: socket.socket, nbytes: int, until: float | None = None) -> bytes:
-    """Read ``nbytes`` bytes. Raises OSError if they have not all come by ``until``, or when the connection ends."""
+def _read(sock: socket.socket, nbytes: int) -> bytes:
+    """Read ``nbytes`` bytes. Raises OSError when the connection ends before."""
     data = b""
     while len(data) < nbytes:
-        if until is not None:
-            sock.settimeout(max(0.001, until - time.monotonic()))
         part = sock.recv(nbytes - len(data))
         if not part:
             raise OSError("the connection ended")

@@ -9,10 +9,11 @@ from typing import Any
 from hpc.collective.custom import BaseGroup, CustomGroup
 from hpc.collective.group import Group, ShmTensors
 from hpc.collective.meeting import SessionMeeting
+from hpc.collective.mpi_group import MpiGroup, why_no_mpi
 from hpc.collective.shm.group import ShmGroup
 from hpc.util.node import get_node_ip_address
 
-OURS = ("SHM", "GLOO", "NCCL")
+OURS = ("SHM", "GLOO", "NCCL", "MPI")
 _custom: dict[str, type[BaseGroup]] = {}
 
 
@@ -33,6 +34,8 @@ def why_unavailable(backend: str) -> str:
     upper = backend.upper()
     if upper == "SHM":
         return ""
+    if upper == "MPI":
+        return why_no_mpi()
     if upper in ("GLOO", "NCCL"):
         if importlib.util.find_spec("torch") is None:
             return f"{upper} comes with PyTorch, which is not installed: pip install hpc[train]"
@@ -65,7 +68,7 @@ def make_group(name: str, rank: int, size: int, backend: str, gloo_timeout: int,
     if why:
         raise RuntimeError(f"Backend {backend.upper()} is not available. {why[:1].upper() + why[1:]}.")
     upper = backend.upper()
-    makers: dict[str, Callable[..., Group]] = {"SHM": _shm, "GLOO": _torch, "NCCL": _torch}
+    makers: dict[str, Callable[..., Group]] = {"SHM": _shm, "GLOO": _torch, "NCCL": _torch, "MPI": _mpi}
     if upper in _custom:
         return CustomGroup(_custom[upper](size, rank, name), upper)
     return makers[upper](name, rank, size, upper, gloo_timeout / 1000, timeout_s)
@@ -75,6 +78,14 @@ def _shm(name: str, rank: int, size: int, backend: str, come_s: float, timeout_s
     meeting = SessionMeeting(name, rank, size, backend, come_s)
     try:
         return ShmTensors(ShmGroup(meeting, rank, size, get_node_ip_address(), timeout_s))
+    finally:
+        meeting.close()
+
+
+def _mpi(name: str, rank: int, size: int, backend: str, come_s: float, timeout_s: float) -> Group:
+    meeting = SessionMeeting(name, rank, size, backend, come_s)
+    try:
+        return MpiGroup(meeting, rank, size)
     finally:
         meeting.close()
 

@@ -128,6 +128,8 @@ class BaseGroup(ABC):
 class CustomGroup:
     """Such a backend behind the face of all (`group.Group`)."""
 
+    messages_apart = False
+
     def __init__(self, custom: BaseGroup, backend: str) -> None:
         self.custom, self.backend = custom, backend
         self.rank, self.world_size = custom.rank, custom.world_size

@@ -41,7 +41,8 @@ class Group(Protocol):
         ...
 
 
-def _same_sizes(flats: Sequence[Flat], like: Flat) -> None:
+def same_sizes(flats: Sequence[Flat], like: Flat) -> None:
+    """Raise ValueError if one of the arrays has another size or type."""
     for flat in flats:
         if flat.array.nbytes != like.array.nbytes:
             has, needs = flat.array.nbytes, like.array.nbytes
@@ -95,45 +96,45 @@ class ShmTensors:
 
     def allgather(self, outputs: Sequence[Any], tensor: Any) -> None:
         flat, into = flatten(tensor, False), [flatten(out, True) for out in outputs]
-        _same_sizes(into, flat)
+        same_sizes(into, flat)
         outs = [as_bytes(i.array) for i in into]
         data = _apart(as_bytes(flat.array), outs[: self.rank] + outs[self.rank + 1 :])
         self._do("allgather", self._ranks.allgather, outs, data, flat.dtype)
-        _put_back(into)
+        put_back(into)
 
     def reducescatter(self, tensor: Any, inputs: Sequence[Any], op: ReduceOp) -> None:
         flat, parts = flatten(tensor, True), [flatten(part, False) for part in inputs]
-        _same_sizes(parts, flat)
+        same_sizes(parts, flat)
         how = reduction(flat.dtype, op)
         self._do("reducescatter", self._ranks.reducescatter, flat.array, [p.array for p in parts], how)
-        _put_back([flat])
+        put_back([flat])
 
     def alltoall(self, outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
         into, parts = [flatten(out, True) for out in outputs], [flatten(part, False) for part in inputs]
-        _same_sizes([*into, *parts], parts[0])
+        same_sizes([*into, *parts], parts[0])
         outs = [as_bytes(i.array) for i in into]
         ins = [_apart(as_bytes(p.array), outs) for p in parts]
         self._do("alltoall", self._ranks.alltoall, outs, ins, parts[0].dtype)
-        _put_back(into)
+        put_back(into)
 
     def gather(self, outputs: Sequence[Any] | None, tensor: Any, root: int) -> None:
         flat = flatten(tensor, False)
         into = [flatten(out, True) for out in outputs or ()]
-        _same_sizes(into, flat)
+        same_sizes(into, flat)
         outs = None if outputs is None else [as_bytes(i.array) for i in into]
         data = as_bytes(flat.array)
         if outs is not None:
             data = _apart(data, outs[:root] + outs[root + 1 :])
         self._do("gather", self._ranks.gather, outs, data, root, flat.dtype)
-        _put_back(into)
+        put_back(into)
 
     def scatter(self, tensor: Any, inputs: Sequence[Any] | None, root: int) -> None:
         flat = flatten(tensor, True)
         parts = [flatten(part, False) for part in inputs or ()]
-        _same_sizes(parts, flat)
+        same_sizes(parts, flat)
         ins = None if inputs is None else [as_bytes(p.array) for p in parts]
         self._do("scatter", self._ranks.scatter, as_bytes(flat.array), ins, root, flat.dtype)
-        _put_back([flat])
+        put_back([flat])
 
     def send(self, tensor: Any, to: int, tag: int = 0) -> None:
         flat = flatten(tensor, False)
@@ -142,7 +143,7 @@ class ShmTensors:
     def recv(self, tensor: Any, source: int, tag: int = 0) -> None:
         flat = flatten(tensor, True)
         self._do("recv", self._ranks.receive, as_bytes(flat.array), source, flat.dtype, tag)
-        _put_back([flat])
+        put_back([flat])
 
     def barrier(self) -> None:
         self._do("barrier", self._ranks.barrier)
@@ -151,7 +152,8 @@ class ShmTensors:
         self._group.close()
 
 
-def _put_back(flats: Sequence[Flat]) -> None:
+def put_back(flats: Sequence[Flat]) -> None:
+    """Bring results that are in copies to where they belong."""
     for flat in flats:
         if flat.put_back:
             flat.put_back()

@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from hpc.collective.work import Lanes, Turns, Work
 #: Its names, and the signatures of its methods, change from version to version.
 dist: Any = torch.distributed
 NAME = "hpc"
+#: The tag of the parts that an `all_to_all` exchanges. Those of users are below.
+_PARTS = 0xFFFF
 _OPS = {
     dist.ReduceOp.SUM: ReduceOp.SUM,
     dist.ReduceOp.AVG: ReduceOp.AVERAGE,
@@ -44,8 +47,8 @@ def _op(op: Any) -> ReduceOp:
 
 
 def _check_tag(tag: int) -> None:
-    if not 0 <= tag < 1 << 16:
-        raise ValueError(f"backend {NAME!r} has tags from 0 to 65535, not {tag}")
+    if not 0 <= tag < _PARTS:
+        raise ValueError(f"backend {NAME!r} has tags from 0 to {_PARTS - 1}, not {tag}")
 
 
 class _Pending(dist._Work):  # type: ignore[misc]
@@ -142,6 +145,12 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
     def getBackendName(self) -> str:
         return NAME
 
+    def _get_backend(self, device: Any) -> HpcProcessGroup:
+        """What torch asks for what this group can do with tensors of a device."""
+        if torch.device(device).type != "cpu":
+            raise RuntimeError(f"backend {NAME!r} is for tensors of the CPU, not of {device}")
+        return self
+
     def _set_group_name(self, name: str) -> None:
         self._name = name
 
@@ -211,13 +220,25 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
         return self._begin(outputs, self._tensors.scatter, outputs[0], parts, opts.rootRank)
 
     def alltoall(self, outputs: Any, inputs: Any, opts: Any = None) -> Any:
-        return self._begin(outputs, self._tensors.alltoall, outputs, inputs)
+        return self._begin(outputs, self._exchange, outputs, inputs)
 
     def alltoall_base(self, output: Any, tensor: Any, output_sizes: Any, input_sizes: Any, opts: Any = None) -> Any:
-        if len(set(output_sizes)) > 1 or len(set(input_sizes)) > 1:
-            raise ValueError(f"backend {NAME!r} exchanges equal parts only, not {input_sizes} for {output_sizes}")
-        outs, ins = list(output.view(-1).chunk(self._ranks)), list(tensor.view(-1).chunk(self._ranks))
-        return self._begin(output, self._tensors.alltoall, outs, ins)
+        if not output_sizes and not input_sizes:
+            outs, ins = list(output.view(-1).chunk(self._ranks)), list(tensor.view(-1).chunk(self._ranks))
+            return self._begin(output, self._tensors.alltoall, outs, ins)
+        outs = output.split(output_sizes or output.size(0) // self._ranks)
+        ins = tensor.split(input_sizes or tensor.size(0) // self._ranks)
+        return self._begin(output, self._exchange, outs, ins)
+
+    def _exchange(self, outputs: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> None:
+        """All to all, of parts that need not be equal: one rank cannot know whether they are on all of them. So they
+        travel as messages."""
+        others = [rank for rank in range(self._ranks) if rank != self._me]
+        works = [self._lanes.to(r).begin(partial(self._tensors.send, inputs[r], r, _PARTS)) for r in others]
+        works += [self._lanes.source(r).begin(partial(self._tensors.recv, outputs[r], r, _PARTS)) for r in others]
+        outputs[self._me].copy_(inputs[self._me])
+        for work in works:
+            work.wait()
 
     def send(self, tensors: Any, rank: int, tag: int = 0) -> Any:
         (tensor,) = tensors

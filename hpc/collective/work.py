@@ -115,11 +115,11 @@ class Lanes:
         self._closed = False
 
     def to(self, rank: int) -> Turns:
-        """Those that go to a rank."""
+        """The messages that go to a rank."""
         return self._lane("to", rank)
 
     def source(self, rank: int) -> Turns:
-        """Those that come from a rank."""
+        """The messages that come from a rank."""
         return self._lane("from", rank)
 
     def _lane(self, way: str, rank: int) -> Turns:

@@ -269,3 +269,65 @@ for turn in range(6):
 
 def run(command, folder):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
+
+
+def all_collectives(comm):
+    """Each operation of the backend mpi, beside what numpy says of it."""
+    import numpy as np
+
+    from hpc import collective
+    from hpc.collective import ReduceOp
+
+    me, ranks = comm.Get_rank(), comm.Get_size()
+    collective.init_collective_group(ranks, ranks - 1 - me, "mpi", "reversed")
+    me = collective.get_rank("reversed")
+    found = {}
+    for op, value in ((ReduceOp.SUM, 3.0), (ReduceOp.PRODUCT, 2.0), (ReduceOp.MAX, 2.0), (ReduceOp.AVERAGE, 1.5)):
+        x = np.full((2, 2), me + 1.0, np.float32)[:, :1]
+        collective.allreduce(x, "reversed", op)
+        found[op.name] = bool((x == value).all())
+    x = np.full(3, me + 1)
+    collective.reduce(x, 1, "reversed")
+    found["reduce"] = x.tolist() == ([3] * 3 if me == 1 else [1] * 3)
+    x = np.full(3, me + 1)
+    collective.broadcast(x, 1, "reversed")
+    found["broadcast"] = x.tolist() == [2] * 3
+    parts = [np.zeros(2) for _ in range(ranks)]
+    collective.allgather(parts, np.full(2, me + 1.0), "reversed")
+    found["allgather"] = [p.tolist() for p in parts] == [[1, 1], [2, 2]]
+    x = np.zeros(2)
+    collective.reducescatter(x, [np.full(2, r + me) for r in np.arange(2.0)], "reversed")
+    found["reducescatter"] = x.tolist() == [2 * me + 1.0] * 2
+    collective.alltoall(parts, [np.full(2, 10.0 * me + r) for r in range(ranks)], "reversed")
+    found["alltoall"] = [p[0] for p in parts] == [me, 10 + me]
+    x = np.zeros(1)
+    collective.scatter(x, [np.full(1, r + 5.0) for r in range(ranks)] if me == 0 else None, 0, "reversed")
+    found["scatter"] = x[0] == me + 5
+    outs = [np.zeros(1) for _ in range(ranks)] if me == 1 else None
+    collective.gather(x, outs, 1, "reversed")
+    found["gather"] = me == 0 or [o[0] for o in outs] == [5, 6]
+    collective.send(x, 1, "reversed") if me == 0 else collective.recv(x, 0, "reversed")
+    found["send"] = x[0] == 5
+    collective.barrier("reversed")
+    try:
+        collective.allreduce(np.zeros(2, np.float16), "reversed")
+    except ValueError as error:
+        found["float16"] = "no arithmetic for float16" in str(error)
+    collective.destroy_collective_group("reversed")
+    return {name: bool(ok) for name, ok in found.items()}
+
+
+def test_ranks_of_a_gang_have_the_collectives_of_mpi(pair):
+    for found in hpc.get(pair.run(all_collectives), timeout=60):
+        assert len(found) == 13 and all(found.values()), found
+
+
+def test_the_backend_mpi_is_for_ranks_of_a_world(two_nodes):
+    @hpc.remote
+    def join():
+        from hpc import collective
+
+        collective.init_collective_group(1, 0, "mpi")
+
+    with pytest.raises(RuntimeError, match="no rank of an MPI world"):
+        hpc.get(join.remote())

@@ -42,6 +42,20 @@ x = torch.zeros(1); dist.scatter(x, [torch.full((1,), r + 5.0) for r in range(ra
 found["scatter"] = x.tolist()
 x = torch.full((1,), 8.0)
 dist.send(x, 1) if me == 0 else dist.recv(x, 0)
+sizes = [[1, 2], [3, 0]]
+x = torch.zeros(sizes[0][me] + sizes[1][me], 2)
+dist.all_to_all_single(x, torch.arange(6.0).view(3, 2) + 10 * me, [s[me] for s in sizes], sizes[me])
+found["uneven"] = x.tolist()
+xs = [torch.zeros(s[me]) for s in sizes]
+if backend == "hpc":  # gloo's must be equal
+    dist.all_to_all(xs, [torch.full((n,), 5.0 + me) for n in sizes[me]])
+    found["list"] = [x.tolist() for x in xs]
+mine, theirs = torch.full((1 << 18,), me + 1.0), torch.zeros(1 << 18)
+for work in [dist.isend(mine, 1 - me), dist.irecv(theirs, 1 - me)]: work.wait()
+found["both_ways"] = theirs.sum().item()
+pair = [dist.P2POp(dist.isend, mine + 1, 1 - me), dist.P2POp(dist.irecv, theirs, 1 - me)]
+for work in dist.batch_isend_irecv(pair): work.wait()
+found["batch"] = theirs.sum().item()
 objects = [None] * ranks; dist.all_gather_object(objects, {"rank": me}); found["objects"] = objects
 pair = dist.new_group([0, 1]); x = torch.ones(1); dist.all_reduce(x, group=pair); found["group"] = x.tolist()
 
@@ -86,6 +100,10 @@ def test_the_operations_of_torch_give_what_they_give_with_gloo(found):
     for gloo, ours in zip(found["gloo"], found["hpc"]):
         for name in gloo.keys() - {"weights", "sharded"}:
             assert ours[name] == gloo[name], name
+
+
+def test_tensors_of_any_size_are_exchanged(found):
+    assert [of_rank["list"] for of_rank in found["hpc"]] == [[[5.0], [6.0] * 3], [[5.0] * 2, []]]
 
 
 def test_training_gives_the_weights_that_it_gives_with_gloo(found):

@@ -16,9 +16,9 @@ from unit.collective_ranks import run
 from hpc.collective import membership
 from hpc.collective.group import ShmTensors
 from hpc.collective.ops import ReduceOp
-from hpc.collective.shm import wires
+from hpc.collective.shm import callers, wires
 from hpc.collective.shm.group import ShmGroup
-from hpc.collective.work import Turns
+from hpc.collective.work import Lanes, Turns
 
 UFUNCS = {ReduceOp.SUM: np.add, ReduceOp.PRODUCT: np.multiply, ReduceOp.MIN: np.minimum, ReduceOp.MAX: np.maximum}
 TYPES = ["int8", "uint16", "int64", "float16", "float32", "float64", "complex64", "bool"]
@@ -283,3 +283,74 @@ def is_slow(group: ShmGroup) -> bool:
 
 def test_the_time_limit_between_nodes_is_for_a_rank_that_stands_still_and_not_for_a_long_transfer() -> None:
     assert run((1, 1), is_slow, timeout_s=1.5) == [True, True]
+
+
+def calls_beside_strangers(group: ShmGroup) -> float:
+    """Rank 0 makes silent connections to rank 1, which does not know what they are, before it calls."""
+    strangers = []
+    if group.rank == 0:
+        assert group._wires is not None
+        strangers = [socket.create_connection(group._wires._addresses[1]) for _ in range(3)]
+        strangers[0].sendall(b"hpc-coll")
+    began = time.monotonic()
+    ShmTensors(group).barrier()
+    took = time.monotonic() - began
+    for stranger in strangers:
+        stranger.close()
+    return took
+
+
+def test_a_silent_stranger_at_the_port_of_a_rank_holds_nobody_up() -> None:
+    assert max(run((1, 1), calls_beside_strangers)) < callers.CALL_S / 2
+
+
+def look_until(still: wires._Still, gone: int | None, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while still.gone != gone and time.monotonic() < until:
+        still.look(100, [0, 1])
+        time.sleep(0.002)
+    return still.gone == gone
+
+
+def test_a_rank_whose_bytes_stand_still_is_gone_if_its_node_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_STILL_S", "_PROBE_S"):
+        monkeypatch.setattr(wires, name, 0.02)
+    with wires.listen("127.0.0.1") as there:
+        # Nobody has addresses of 192.0.2.0/24: packets to them are lost, or refused by the network.
+        still = wires._Still([there.getsockname(), ("192.0.2.1", 9)])
+        assert look_until(still, 1, 30)
+        still.close()
+        still = wires._Still([there.getsockname(), there.getsockname()])
+        assert not look_until(still, 0, 0.5) and still.gone is None
+        still.close()
+
+
+def sends_before_it_receives(group: ShmGroup) -> bool:
+    """Both ranks begin to send more than any buffer holds before they receive, while a collective goes on."""
+    tensors, lanes, other = ShmTensors(group), Lanes("group"), 1 - group.rank
+    mine, into = np.full(6_000_000, group.rank + 1.0), [np.zeros(6_000_000) for _ in range(2)]
+    works = [lanes.to(other).begin(lambda tag=tag: tensors.send(mine, other, tag)) for tag in range(2)]
+    total = np.ones(1000)
+    tensors.allreduce(total, ReduceOp.SUM)
+    works += [lanes.source(other).begin(lambda tag=tag: tensors.recv(into[tag], other, tag)) for tag in range(2)]
+    assert all(work.wait(60) for work in works)
+    lanes.close()
+    return bool((np.array(into) == other + 1.0).all() and (total == 2.0).all())
+
+
+@pytest.mark.parametrize("nodes", [(2,), (1, 1)])
+def test_two_ranks_may_send_before_they_receive(nodes: tuple[int, ...]) -> None:
+    assert run(nodes, sends_before_it_receives) == [True, True]
+
+
+def receives_by_another_tag(group: ShmGroup) -> None:
+    tensors = ShmTensors(group)
+    if group.rank == 0:
+        tensors.send(np.zeros(3), 1, 5)
+        tensors.barrier()
+    tensors.recv(np.zeros(3), 0, 6)
+
+
+def test_messages_of_two_tags_are_not_taken_for_each_other() -> None:
+    _, (name, text) = run((2,), receives_by_another_tag)
+    assert name == "CollectiveError" and "tagged 5" in text and "tagged 6" in text

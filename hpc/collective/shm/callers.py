@@ -1,7 +1,7 @@
 """Callers of a rank: ranks of other nodes and strangers. Which of them a caller is shows without a wait for it.
 
-A caller says which rank it is and for what it calls, gets a proof that this rank knows the key of the group, and gives
-its own. Each has a limit of time. One that is silent waits beside the others until that, and is dropped.
+A caller says which rank it is and for what it calls. It gets a proof that this rank knows the key of the group, and
+gives its own. Each has a limit of time. One that is silent waits beside the others until that, and is dropped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Caller:
 
 
 class Callers:
-    """Those who call one rank at its listener. ``prove(role, rank, nonce)`` makes the proof of a rank's role."""
+    """The callers of one rank, at its listener. ``prove(role, rank, nonce)`` makes the proof of a rank's role."""
 
     def __init__(self, rank: int, listener: socket.socket, prove: Callable[[bytes, int, bytes], bytes]) -> None:
         self._rank, self._listener, self._prove = rank, listener, prove

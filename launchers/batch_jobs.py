@@ -88,8 +88,8 @@ class BatchJobs:
         return job
 
     def _request(self, name: str, size: int, left_s: float | None) -> Request:
-        """A job that outlives the session has time for nothing. Where the first one has the scheduler's own limit, no
-        more than what is left of that can be asked for: it may be the most that is granted."""
+        """A job that outlives the session has time for nothing. Where the first one has the scheduler's own limit, what
+        is left of that is asked for. More may be refused: the limit may be the most that is granted."""
         time_s = self.request.time
         if left_s is not None:
             time_s = left_s if time_s is None else min(time_s, left_s + MORE_S)

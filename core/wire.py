@@ -744,7 +744,8 @@ Vacancy = Literal["used", "idle", "leaving", "empty"]
 class Heartbeat(Message, tag=84):
     """A raylet is alive. It says what it has free, how many requests wait there, and what is free in each bundle that
     it holds: (group, index, free). ``beat`` is its number. ``keeps``: of a node that is not used, whether it has
-    objects that are not copies."""
+    objects that are not copies. ``pieces`` is what is free on each of its devices that is not full. ``bundle_pieces``
+    is the same for the bundles, in their order. Both are empty where there are no devices."""
 
     node: int
     free: dict[str, int]
@@ -755,6 +756,8 @@ class Heartbeat(Message, tag=84):
     beat: int = 0
     vacancy: Vacancy = "used"
     keeps: bool = False
+    pieces: dict[str, list[int]] = {}
+    bundle_pieces: list[dict[str, list[int]]] = []
 
 
 class HeartbeatAck(Message, tag=85):

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hpc.core.pieces import INSTANCE_RESOURCES, of_amount, times
 from hpc.core.resources import Amounts, fits, how_many, show
 
 #: After a refusal nothing is asked for during this time, and each time in a row twice as long, up to the second.
@@ -188,6 +189,9 @@ def _shorter(one: float | None, other: float | None) -> float | None:
 
 def _take(free: Amounts, wanted: Amounts, limit: int) -> int:
     count = how_many(free, wanted, limit)
+    for name in INSTANCE_RESOURCES:
+        if wanted.get(name):  # a fraction is of one device
+            count = min(count, times(of_amount(free.get(name, 0)), wanted[name]))
     for name, units in wanted.items() if count else ():
         if units:
             free[name] -= units * count

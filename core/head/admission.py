@@ -6,8 +6,9 @@ meant it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from hpc.core.pieces import INSTANCE_RESOURCES, MAX_DEVICES, UNIT
 from hpc.core.wire import Heartbeat, Message, NodeDemand, NodeRegister, PgCreate
 
 #: Workers that one demand is served at a time; what is beyond is asked for again within a second.
@@ -29,12 +30,21 @@ def amounts(given: Mapping[str, int]) -> bool:
     return len(given) <= MAX_RESOURCES and all(-MAX_AMOUNT < units < MAX_AMOUNT for units in given.values())
 
 
+def pieces(given: Mapping[str, Sequence[int]]) -> bool:
+    """Whether this can be what is free on a node's devices."""
+    return len(given) <= MAX_RESOURCES and all(
+        len(free) <= MAX_DEVICES and all(0 < piece <= UNIT for piece in free) for free in given.values()
+    )
+
+
 def is_sane(msg: Message) -> bool:
     """Whether a message can be taken."""
     if isinstance(msg, Heartbeat):
-        return amounts(msg.free)
+        return amounts(msg.free) and pieces(msg.pieces) and all(map(pieces, msg.bundle_pieces))
     if isinstance(msg, NodeRegister):
-        return amounts(msg.info.totals) and all(units >= 0 for units in msg.info.totals.values())
+        totals = msg.info.totals
+        few = all(totals.get(name, 0) <= MAX_DEVICES * UNIT for name in INSTANCE_RESOURCES)
+        return few and amounts(totals) and all(units >= 0 for units in totals.values())
     if isinstance(msg, NodeDemand):
         wanted = [*msg.placement.values(), *msg.held.values()]
         numbers = 0 <= msg.count < MAX_NUMBER and 0 <= msg.seen < MAX_NUMBER

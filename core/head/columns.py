@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from hpc.core.head.nodes import Node
+from hpc.core.pieces import INSTANCE_RESOURCES, has_grown, less, of_amount
+from hpc.core.policy.device_columns import DeviceColumns
 from hpc.core.policy.placement import Column, Snapshot
 from hpc.core.wire import NodeInfo
 
@@ -81,6 +83,8 @@ class Columns(Snapshot):
                 self._having[name] -= 1
         for name in [name for name, count in self._having.items() if not count]:
             del self.totals[name], self.free[name], self._having[name]
+            self.devices.pop(name, None)
+        self.devices = {name: devices.rows(keep) for name, devices in self.devices.items()}
         for columns in (self.totals, self.free):
             for name, column in columns.items():
                 columns[name] = column[keep]
@@ -92,6 +96,8 @@ class Columns(Snapshot):
         for columns in (self.totals, self.free):
             for name, column in columns.items():
                 columns[name] = np.insert(column, at, 0)
+        for devices in self.devices.values():
+            devices.insert(at)
         before = len(self._having)
         for number, row in zip(come, self.nodes.searchsorted(come).tolist()):
             info = self._infos[number] = self._table[number].info
@@ -100,6 +106,8 @@ class Columns(Snapshot):
                 if name not in self._having:
                     self.totals[name] = np.zeros(len(self.nodes), dtype=np.int64)
                     self.free[name] = np.zeros(len(self.nodes), dtype=np.int64)
+                    if name in INSTANCE_RESOURCES:
+                        self.devices[name] = DeviceColumns.of([[]] * len(self.nodes))
                 self._having[name] = self._having.get(name, 0) + 1
                 self.totals[name][row] = units
         return list(self._infos) if len(self._having) > before else []
@@ -117,19 +125,33 @@ class Columns(Snapshot):
                     column[at] = units
                     if units > before:
                         self.grown[number] = None
+            for name, devices in self.devices.items():
+                before_on_devices = devices.row(at)
+                left = pieces_left(node, name)
+                if left != before_on_devices:
+                    devices.write(at, left)
+                    if has_grown(before_on_devices, left):
+                        self.grown[number] = None
+
+
+def pieces_left(node: Node, name: str) -> list[int]:
+    """What is free on the devices of a node, less what was promised. Before its first report they are whole."""
+    there = node.pieces.get(name)
+    return less(of_amount(node.free.get(name, 0)) if there is None else there, node.promised.get(name, 0))
 
 
 def rebuilt(nodes: Mapping[int, Node]) -> Snapshot:
     """What the columns must be, made anew: for tests and the simulator."""
-    rows = []
+    rows, pieces = [], {}
     for number, node in nodes.items():
         if node.takes_work:
+            pieces[number] = {name: pieces_left(node, name) for name in INSTANCE_RESOURCES}
             free = dict(node.free)
             for amounts in node.tickets.values():
                 for name, units in amounts.items():
                     free[name] = free.get(name, 0) - units
             rows.append((number, node.info.totals, free))
-    return Snapshot.of(rows, {number: nodes[number].info.labels for number, _, _ in rows})
+    return Snapshot.of(rows, {number: nodes[number].info.labels for number, _, _ in rows}, pieces)
 
 
 def difference(view: Snapshot, other: Snapshot) -> str:
@@ -142,4 +164,8 @@ def difference(view: Snapshot, other: Snapshot) -> str:
         for name, column in mine.items():
             if column.tolist() != others[name].tolist():
                 return f"{what} of {name}: {column.tolist()}, not {others[name].tolist()}"
+    for name, devices in view.devices.items():
+        for at, number in enumerate(view.nodes.tolist()):
+            if devices.row(at) != other.devices[name].row(at):
+                return f"devices of {name} on {number}: {devices.row(at)}, not {other.devices[name].row(at)}"
     return ""

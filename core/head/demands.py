@@ -22,6 +22,7 @@ from hpc.core.head.endings import Endings
 from hpc.core.head.groups import Groups
 from hpc.core.head.nodes import Node, Promises
 from hpc.core.ids import Address, raylet_of
+from hpc.core.pieces import less, times
 from hpc.core.resources import fits, how_many, show
 from hpc.core.wire import Message, NodeDemand, NodeInfo, Tickets
 
@@ -293,30 +294,23 @@ class Demands:
 
     def _lasting(self, columns: Snapshot, time_s: float) -> tuple[Snapshot, str]:
         """The nodes that last so long; and in words why there are none, if there are none."""
-        from hpc.core.policy.placement import Snapshot
-
         numbers = columns.nodes.tolist()
         short, words = self.endings.too_short(numbers, time_s, self.now)
         if not short:
             return columns, ""
-        rows = [
-            (number, {name: int(c[at]) for name, c in columns.totals.items()},
-             {name: int(c[at]) for name, c in columns.free.items()})
-            for at, number in enumerate(numbers) if number not in short
-        ]  # fmt: skip
-        return Snapshot.of(rows, {number: columns.labels[number] for number, _, _ in rows}), "" if rows else words
+        lasting = columns.without(short)
+        return lasting, "" if len(lasting.nodes) else words
 
     def _place_to_wait(self, columns: Snapshot, demand: NodeDemand) -> Grants:
         """A node where a demand that finds no room waits for its share of what is in use: each time another one."""
-        from hpc.core.policy.placement import Snapshot, place
+        from hpc.core.policy.placement import place
 
         def spreading(strategy: Any) -> Any:
             if strategy[0] == "where":
                 return ["where", spreading(strategy[1]), strategy[2]]
             return strategy if strategy[0] == "node" else "SPREAD"
 
-        empty = Snapshot(columns.nodes, columns.totals, columns.totals, columns.labels)
-        plan = place(empty, demand.placement, 1, spreading(demand.strategy), self._spread_at)
+        plan = place(columns.emptied(), demand.placement, 1, spreading(demand.strategy), self._spread_at)
         for number, _ in plan:
             self._spread_at = number
         return [(number, count, self.promises.new(number, {})) for number, count in plan]
@@ -351,11 +345,17 @@ class Demands:
             if node is None or not left or key not in node.bundles:
                 continue
             free = dict(node.bundles[key])
+            pieces = dict(node.bundle_pieces.get(key, {}))
             for bundle, amounts in node.bundle_tickets.values():
                 if bundle == key:
                     for name, units in amounts.items():
                         free[name] = free.get(name, 0) - units
+                        if name in pieces:
+                            pieces[name] = less(pieces[name], units)
             count = how_many(free, demand.placement, left)
+            for name, there in pieces.items():
+                if demand.placement.get(name):
+                    count = min(count, times(there, demand.placement[name]))
             if count > 0:
                 left -= count
                 used = {name: units * count for name, units in demand.placement.items()}

@@ -378,13 +378,10 @@ class Groups:
 
     def _hold_room(self, snapshot: Snapshot) -> None:
         """Have room kept for the oldest group that has waited long enough, on nodes that tasks alone keep from it."""
-        from hpc.core.policy.placement import Snapshot
-
         late = [g for g in self.unplaced if g.since and self.now >= max(g.since + self.patience_s, g.hold_at)]
         if not late:
             return
-        free = {name: column.copy() for name, column in snapshot.totals.items()}
-        room = Snapshot(snapshot.nodes, snapshot.totals, free, snapshot.labels)
+        room = snapshot.emptied()
         there = {int(node) for node in snapshot.nodes}
         for group in self.table.values():
             for bundle, node in [

@@ -242,11 +242,12 @@ class HeadMachine:
         if node.suspect:
             node.suspect = False
             self._silent_at = min(self._silent_at, self.awake_s + self.try_s)
-        node.free, node.workers, node.waiting = msg.free, msg.workers, msg.waiting
+        node.free, node.workers, node.waiting, node.pieces = msg.free, msg.workers, msg.waiting, msg.pieces
         self._stale[src.node] = None
         bundles = {(group, index): free for group, index, free in msg.bundles}
-        if bundles != node.bundles:
-            node.bundles = bundles
+        bundle_pieces = dict(zip(bundles, msg.bundle_pieces))
+        if bundles != node.bundles or bundle_pieces != node.bundle_pieces:
+            node.bundles, node.bundle_pieces = bundles, bundle_pieces
             self.promises.bundles_changed = True
         for ticket in msg.tickets:
             self.promises.end(ticket)
@@ -434,9 +435,8 @@ class HeadMachine:
         """All nodes, living and dead, as plain data."""
         rows: list[dict[str, Any]] = []
         for node in self.nodes.values():
-            row = self._row(node.info, node.free, node.workers, node.waiting, node.suspect)
-            rows.append({**row, "open": node.takes_work})
-        rows.extend({**self._row(info, {}, 0, 0, False), "open": False} for info in self.dead.values())
+            rows.append(self._row(node.info, node.free, node.workers, node.waiting, node.suspect))
+        rows.extend(self._row(info, {}, 0, 0, False) for info in self.dead.values())
         return sorted(rows, key=lambda r: r["node"])
 
     def _row(self, info: NodeInfo, free: dict[str, int], workers: int, waiting: int, suspect: bool) -> dict[str, Any]:

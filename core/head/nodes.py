@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from hpc.core.ids import Address, raylet_of
+from hpc.core.pieces import Pieces
 from hpc.core.resources import Amounts
 from hpc.core.wire import NodeInfo, Vacancy
 
@@ -39,7 +40,9 @@ class Node:
     refused_at: float | None = None
     tickets: dict[int, Amounts] = field(default_factory=dict)
     promised: dict[str, int] = field(default_factory=dict)
+    pieces: Pieces = field(default_factory=dict)
     bundles: dict[tuple[bytes, int], dict[str, int]] = field(default_factory=dict)
+    bundle_pieces: dict[tuple[bytes, int], Pieces] = field(default_factory=dict)
     bundle_tickets: dict[int, tuple[tuple[bytes, int], Amounts]] = field(default_factory=dict)
     addr: Address = field(init=False)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hpc.core.pieces import fit
 from hpc.core.policy.labels import show_selector
 from hpc.core.policy.placement import Column, Snapshot
 from hpc.core.resources import show
@@ -30,6 +31,7 @@ class _Room:
         zero = np.zeros(self.size, dtype=np.int64)
         self.totals: dict[str, Column] = {n: snapshot.totals.get(n, zero) for n in names}
         self.free: dict[str, Column] = {n: snapshot.free.get(n, zero).copy() for n in names}
+        self.devices = {name: devices.copy() for name, devices in snapshot.devices.items() if name in names}
         self.open: Mask = ~np.isin(snapshot.nodes, list(avoid))
 
     def fits(self, bundle: Mapping[str, int]) -> Mask:
@@ -38,13 +40,23 @@ class _Room:
         for name, units in bundle.items():
             if units:
                 mask &= self.free[name] >= units
+                if name in self.devices:
+                    mask &= self.devices[name].has(units)
         return mask
+
+    def holds(self, at: int, bundles: Sequence[Mapping[str, int]]) -> bool:
+        """Whether the devices of the node in row ``at`` have room for all of these bundles, on whom its amounts do."""
+        return all(
+            fit(devices.row(at), [bundle.get(name, 0) for bundle in bundles]) for name, devices in self.devices.items()
+        )
 
     def take(self, at: int, bundle: Mapping[str, int]) -> None:
         """Put a bundle on the node in row ``at``."""
         for name, units in bundle.items():
             if units:
                 self.free[name][at] -= units
+                if name in self.devices:
+                    self.devices[name].take(at, units)
 
     def share(self, bundle: Mapping[str, int]) -> npt.NDArray[np.float64]:
         """The part of each node's own resources that is free, of the one in ``bundle`` that is scarcest there."""
@@ -100,15 +112,22 @@ def _one_node(
     for bundle in bundles:
         for name, units in bundle.items():
             together[name] = together.get(name, 0) + units
-    possible = room.fits(together)
+    possible = room.open.copy()
+    for name, units in together.items():
+        if units:
+            possible &= room.free[name] >= units
     for mask in masks:
         if mask is not None:
             possible &= mask
     if taken:
         possible &= np.isin(room.nodes, list(taken))
-    if not possible.any():
-        return None
-    return [int(np.where(possible, room.share(together), np.inf).argmin())] * len(bundles)
+    share = np.where(possible, room.share(together), np.inf)
+    while np.isfinite(share).any():
+        at = int(share.argmin())
+        if room.holds(at, bundles):
+            return [at] * len(bundles)
+        share[at] = np.inf
+    return None
 
 
 def _pack(
@@ -141,6 +160,8 @@ def _how_many(room: _Room, bundle: Mapping[str, int]) -> Column:
     for name, units in bundle.items():
         if units:
             count = np.minimum(count, room.free[name] // units)
+            if name in room.devices:
+                count = np.minimum(count, room.devices[name].times(units))
     return count
 
 
@@ -214,7 +235,7 @@ def why_no_group(
     snapshot: Snapshot, bundles: Sequence[Mapping[str, int]], strategy: str, selectors: Sequence[Any] = ()
 ) -> str:
     """What would be needed, where the nodes that exist could not hold the group even if they were empty."""
-    empty = Snapshot(snapshot.nodes, snapshot.totals, snapshot.totals, snapshot.labels)
+    empty = snapshot.emptied()
     if place_bundles(empty, bundles, strategy, selectors) is not None:
         return ""
     for i, bundle in enumerate(bundles):

@@ -6,13 +6,15 @@ harm. Why something was not placed comes from the same columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hpc.core.pieces import INSTANCE_RESOURCES, Pieces, of_amount
+from hpc.core.policy.device_columns import DeviceColumns
 from hpc.core.policy.labels import matches, show_selector
 from hpc.core.resources import show
 
@@ -25,12 +27,14 @@ MAX_MASKS = 100
 
 @dataclass
 class Snapshot:
-    """The nodes that take work, as columns: ``free[resource][i]`` belongs to ``nodes[i]``, and those are in order."""
+    """The nodes that take work, as columns: ``free[resource][i]`` belongs to ``nodes[i]``, and those are in order.
+    ``devices[resource]`` has what is free on each device, of resources that have any."""
 
     nodes: Column
     totals: dict[str, Column]
     free: dict[str, Column]
     labels: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    devices: dict[str, DeviceColumns] = field(default_factory=dict)
     _masks: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     @classmethod
@@ -38,15 +42,41 @@ class Snapshot:
         cls,
         rows: Iterable[tuple[int, Mapping[str, int], Mapping[str, int]]],
         labels: Mapping[int, Mapping[str, str]] | None = None,
+        pieces: Mapping[int, Pieces] | None = None,
     ) -> Snapshot:
-        """From (node, totals, free) rows, and the labels of the nodes that have any."""
+        """From (node, totals, free) rows, the labels of the nodes that have any, and what is free on their devices.
+        Where that is not said the devices are whole."""
         table = sorted(rows, key=lambda row: row[0])
         names = sorted({name for _, totals, _ in table for name in totals})
+        said = pieces or {}
         return cls(
             np.array([node for node, _, _ in table], dtype=np.int64),
             {n: np.array([t.get(n, 0) for _, t, _ in table], dtype=np.int64) for n in names},
             {n: np.array([f.get(n, 0) for _, _, f in table], dtype=np.int64) for n in names},
             dict(labels or {}),
+            {
+                n: DeviceColumns.of([said.get(node, {}).get(n, of_amount(f.get(n, 0))) for node, _, f in table])
+                for n in names
+                if n in INSTANCE_RESOURCES
+            },
+        )
+
+    def emptied(self) -> Snapshot:
+        """The same nodes as if nobody used them. Not to be changed but by `take`."""
+        devices = {name: DeviceColumns.of_totals(self.totals[name]) for name in self.devices}
+        free = {name: column.copy() for name, column in self.totals.items()}
+        return Snapshot(self.nodes, self.totals, free, self.labels, devices)
+
+    def without(self, numbers: Collection[int]) -> Snapshot:
+        """The other nodes."""
+        which = ~np.isin(self.nodes, list(numbers))
+        nodes = self.nodes[which]
+        return Snapshot(
+            nodes,
+            {name: column[which] for name, column in self.totals.items()},
+            {name: column[which] for name, column in self.free.items()},
+            {number: self.labels[number] for number in nodes.tolist() if number in self.labels},
+            {name: devices.rows(which) for name, devices in self.devices.items()},
         )
 
     def where(self, selector: Any) -> npt.NDArray[np.bool_]:
@@ -71,10 +101,21 @@ class Snapshot:
         for name, units in amounts.items():
             if units and name in self.free and at >= 0:
                 self.free[name][at] -= units
+                if name in self.devices:
+                    self.devices[name].take(at, units)
+
+
+def room_for(snapshot: Snapshot, wanted: Mapping[str, int], limit: int) -> Column:
+    """How many times ``wanted`` has room on each node now, at most ``limit``."""
+    room = capacity(snapshot.free, len(snapshot.nodes), wanted, limit)
+    for name, devices in snapshot.devices.items():
+        if wanted.get(name):
+            np.minimum(room, devices.times(wanted[name]), out=room)
+    return room
 
 
 def capacity(columns: Mapping[str, Column], size: int, wanted: Mapping[str, int], limit: int) -> Column:
-    """How many times ``wanted`` fits on each node, at most ``limit``."""
+    """How many times ``wanted`` fits into the columns' amounts on each node, at most ``limit``."""
     room = np.full(size, limit, dtype=np.int64)
     for name, units in wanted.items():
         if units:
@@ -94,6 +135,8 @@ def has_room(snapshot: Snapshot, rows: Column, wanted: Mapping[str, int]) -> boo
             if column is None:
                 return False
             enough &= column[rows] >= units
+            if name in snapshot.devices:
+                enough &= snapshot.devices[name].rows(rows).has(units)
     return bool(enough.any())
 
 
@@ -117,7 +160,7 @@ def place(
         at = _first_for_all(snapshot, wanted, count)
         if at >= 0:
             return [(int(snapshot.nodes[at]), count)]
-    return _place(snapshot, capacity(snapshot.free, len(snapshot.nodes), wanted, count), wanted, count, strategy, after)
+    return _place(snapshot, room_for(snapshot, wanted, count), wanted, count, strategy, after)
 
 
 def _first_for_all(snapshot: Snapshot, wanted: Mapping[str, int], count: int) -> int:
@@ -130,6 +173,8 @@ def _first_for_all(snapshot: Snapshot, wanted: Mapping[str, int], count: int) ->
         if column is None or units * count > MAX_UNITS:
             return -1
         mask = column >= units * count
+        if name in snapshot.devices:
+            mask &= snapshot.devices[name].times(units) >= count
         enough = mask if enough is None else enough & mask
     if count <= 0 or not len(snapshot.nodes):
         return -1

@@ -7,10 +7,11 @@ in use until then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hpc.core.causes import LostCause
+from hpc.core.pieces import Pieces
 from hpc.core.raylet.tables import Bundle, Demand, Lease
 from hpc.core.resources import Amounts, NodeResources, fits
 
@@ -27,30 +28,28 @@ class Bundles:
 
     # -------------------------------------------------------------- the two phases
 
-    def prepare(self, group: bytes, attempt: int, wanted: Sequence[tuple[int, Amounts]]) -> str:
+    def prepare(
+        self,
+        group: bytes,
+        attempt: int,
+        wanted: Sequence[tuple[int, Amounts]],
+        kept: Mapping[str, Collection[str]] | None = None,
+    ) -> str:
         """Take these bundles out of the node's free resources, all or none; why not, or an empty string. Said again it
-        changes nothing."""
-        taken: list[Bundle] = []
+        changes nothing. ``kept``: devices that are not taken."""
+        new: dict[int, Amounts] = {}
         for index, amounts in wanted:
             old = self.held.get((group, index))
-            if old is not None and old.attempt == attempt:
-                continue
-            if old is not None:
-                self._undo(taken)
+            if old is not None and old.attempt != attempt:
                 return f"bundle {index} is held by attempt {old.attempt} still"
-            grant = self.resources.acquire(amounts)
-            if grant is None:
-                self._undo(taken)
-                return f"there is no room for bundle {index}"
-            bundle = Bundle(group, index, attempt, grant, NodeResources.part(grant))
-            self.held[(group, index)] = bundle
-            taken.append(bundle)
+            if old is None:
+                new[index] = amounts
+        grants, missed = self.resources.acquire_all([*new.values()], kept)
+        if missed >= 0:
+            return f"there is no room for bundle {[*new][missed]}"
+        for index, grant in zip(new, grants):
+            self.held[(group, index)] = Bundle(group, index, attempt, grant, self.resources.part_of(grant))
         return ""
-
-    def _undo(self, taken: Sequence[Bundle]) -> None:
-        for bundle in taken:
-            del self.held[(bundle.group, bundle.index)]
-            self.resources.release(bundle.grant)
 
     def commit(self, group: bytes, attempt: int) -> None:
         """The bundles of the attempt can be used."""
@@ -115,6 +114,11 @@ class Bundles:
         """For heartbeats: what is free in each usable bundle."""
         self.changed = False
         return [(b.group, b.index, dict(b.pool.free)) for b in self.held.values() if b.committed]
+
+    def report_pieces(self) -> list[Pieces]:
+        """And what is free on their devices, where any of them has some."""
+        pieces = [b.pool.pieces() for b in self.held.values() if b.committed]
+        return pieces if any(pieces) else []
 
     def report_held(self) -> list[tuple[bytes, int, int, bool]]:
         """For a head that has to learn what is reserved: (group, index, attempt, committed)."""

@@ -14,7 +14,7 @@ from hpc.core.policy.labels import matches
 from hpc.core.raylet.bundles import Bundles
 from hpc.core.raylet.closing import Closing
 from hpc.core.raylet.pool import Pool
-from hpc.core.raylet.reservations import Reservations, together
+from hpc.core.raylet.reservations import Reservations, bundles_of
 from hpc.core.raylet.sharing import Sharing
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import NodeResources, fits
@@ -75,11 +75,11 @@ class Leasing:
         self.to_kill: list[tuple[Proc, str]] = []
         self.to_retire: list[Proc] = []
         self.procs: dict[int, Proc] = {}
-        self.reservations = Reservations(resources, self.bundles, self.procs, node)
         self.idle = Pool()
         self.starting: dict[int, Proc] = {}
         self.awaiting: deque[Lease] = deque()
         self.leases: dict[int, Lease] = {}
+        self.reservations = Reservations(resources, self.bundles, self.procs, self.leases, node)
         self.demands: dict[tuple[Address, int], Demand] = {}
         self.by_shape: dict[int, Demand] = {}
         self.guests: dict[tuple[Address, int], Demand] = {}
@@ -294,15 +294,17 @@ class Leasing:
 
     def _grant(self, demand: Demand) -> bool:
         """Take the resources for one lease, and a worker as soon as there is one."""
-        if self.reservations.waiting and not self._is_inside(demand) and not self.reservations.allows(demand):
+        inside = self._is_inside(demand)
+        if self.reservations.waiting and not inside and not self.reservations.allows(demand):
             return False
         if len(self.procs) + len(self.awaiting) - len(self.starting) - len(self.idle) >= self.max_procs:
             return False
+        kept = self.reservations.withheld(demand) if self.reservations.waiting and not inside else None
         found = next(
             (
                 (pool, bundle, grant)
                 for pool, bundle in self.bundles.pools(demand)
-                if fits(pool.free, demand.placement) and (grant := pool.acquire(demand.held)) is not None
+                if fits(pool.free, demand.placement) and (grant := pool.acquire(demand.held, kept=kept)) is not None
             ),
             None,
         )
@@ -411,14 +413,16 @@ class Leasing:
         if refusal := self.closing.refusal:
             self._send(src, BundlePrepared(msg.group, msg.attempt, False, refusal))
             return
-        if self.reservations.waiting and not self.reservations.leaves(together(msg)):
+        reservations = self.reservations
+        if reservations.waiting and not reservations.leaves(bundles_of(msg)):
             why = "what is free is kept for others who have waited longer"
         else:
-            why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
+            kept = reservations.kept_devices() if reservations.waiting else None
+            why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles, kept)
         if why and msg.patient:
-            why = self.reservations.never(together(msg), self.leases.values())
+            why = reservations.never(bundles_of(msg), self.leases.values())
             if not why:
-                self.reservations.wait_for(src, msg)
+                reservations.wait_for(src, msg)
                 self.schedule()
                 return
         self._send(src, BundlePrepared(msg.group, msg.attempt, not why, why))
@@ -428,7 +432,8 @@ class Leasing:
         for reservation in self.reservations.ready():
             msg = reservation.msg
             if msg is not None and reservation.src is not None:
-                why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles)
+                kept = self.reservations.kept_devices(reservation)
+                why = self.bundles.prepare(msg.group, msg.attempt, msg.bundles, kept)
                 if not why:
                     self.reservations.waiting.remove(reservation)
                     self._send(reservation.src, BundlePrepared(msg.group, msg.attempt, True))
@@ -447,7 +452,7 @@ class Leasing:
             self.schedule()  # what was kept is free for others
         for reservation in [h for h in self.reservations.waiting if h.msg is not None]:
             msg = reservation.msg
-            why = self.reservations.never(reservation.amounts, self.leases.values())
+            why = self.reservations.never(reservation.parts, self.leases.values())
             if why and msg is not None and reservation.src is not None:
                 self.reservations.waiting.remove(reservation)
                 self._send(reservation.src, BundlePrepared(msg.group, msg.attempt, False, why))

@@ -127,6 +127,7 @@ class RayletMachine:
         self.reports: dict[str, Callable[[int], list[dict[str, Any]]]] = {}
         self._last_report = 0.0
         self._last_free: dict[str, int] = {}
+        self._last_moves = 0
         self._changed_at: float | None = None
         self._bundles_at: float | None = None
         leasing, store, borrowing = self.leasing, self.store, self.borrowing
@@ -379,7 +380,7 @@ class RayletMachine:
         leasing = self.leasing
         free = leasing.reservations.free_for_others() if leasing.reservations.waiting else leasing.resources.free
         due = self._last_report + self.heartbeat_s
-        if free != self._last_free or leasing.spent_tickets:
+        if free != self._last_free or leasing.spent_tickets or leasing.resources.moves != self._last_moves:
             if self._changed_at is None:
                 self._changed_at = now
             due = min(due, self._changed_at + REPORT_DELAY_S)
@@ -397,15 +398,18 @@ class RayletMachine:
     def _report(self, now: float) -> None:
         leasing = self.leasing
         self._last_free = leasing.reservations.free_for_others()
+        self._last_moves = leasing.resources.moves
         self._last_report = now
         self._changed_at = self._bundles_at = None
         workers = sum(1 for p in leasing.procs.values() if p.kind == "worker")
         waiting = sum(d.want for d in leasing.demands.values())
         spent, leasing.spent_tickets = leasing.spent_tickets, []
-        bundles = leasing.bundles.report_free()
+        bundles, bundle_pieces = leasing.bundles.report_free(), leasing.bundles.report_pieces()
+        pieces = leasing.reservations.pieces_for_others()
         beat = self.fence.report(now)
         use = vacancy(leasing)
         keeps = use != "used" and self.store.keeps_some
-        self.outbox.append(
-            (HEAD, Heartbeat(self.node, self._last_free, workers, waiting, spent, bundles, beat, use, keeps))
+        beat_of_node = Heartbeat(
+            self.node, self._last_free, workers, waiting, spent, bundles, beat, use, keeps, pieces, bundle_pieces
         )
+        self.outbox.append((HEAD, beat_of_node))

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from hpc.core.accelerators.base import ids_by_resource
 from hpc.core.crashpoints import arm
 from hpc.core.ids import HEAD_NODE, Address, raylet_of
+from hpc.core.islands import islands_of
 from hpc.core.net.accept import accept_on
 from hpc.core.net.curve import AllowList, KeyPair
 from hpc.core.net.frames import encode_frames, log_instead
@@ -96,7 +97,7 @@ class Raylet:
         self.store_shell = StoreShell(spec, self.arena, place, self.reactor)
         self.machine = RayletMachine(
             info,
-            NodeResources(totals, ids_by_resource(spec.devices)),
+            NodeResources(totals, ids_by_resource(spec.devices), islands_of(spec.devices)),
             Layout(size, SLOTS_BYTES),
             self.arena,
             now=self.reactor.now(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpc.core.accelerators.base import ids_by_resource
+from hpc.core.pieces import INSTANCE_RESOURCES, MAX_DEVICES
 from hpc.core.resources import UNIT, to_units
 
 if TYPE_CHECKING:
@@ -25,4 +26,7 @@ def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
         totals[resource] = len(ids) * UNIT
     for name, amount in spec.overrides.resources.items():
         totals[name] = to_units(name, amount)
+    for name in INSTANCE_RESOURCES:
+        if totals.get(name, 0) > MAX_DEVICES * UNIT:
+            raise ValueError(f"a node has at most {MAX_DEVICES:,} of {name}, not {totals[name] / UNIT:g}")
     return totals

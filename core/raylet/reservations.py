@@ -12,12 +12,14 @@ Rejected: ending running tasks, and reserving in advance for times that nobody k
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
 from hpc.core.ids import Address
+from hpc.core.pieces import UNIT, Pieces, fit
 from hpc.core.raylet.bundles import Bundles
+from hpc.core.raylet.kept_devices import Ids, fixed, keep, never_fits
 from hpc.core.raylet.tables import Demand, Lease, Proc
 from hpc.core.resources import Amounts, NodeResources, fits
 from hpc.core.wire import BundlePrepare
@@ -32,13 +34,18 @@ RESERVE_S = 10.0
 MAX_RESERVE_S = 600.0
 
 
-def together(msg: BundlePrepare) -> Amounts:
-    """All that is asked for."""
-    total: Amounts = {}
-    for _, amounts in msg.bundles:
+def bundles_of(msg: BundlePrepare) -> list[Amounts]:
+    """The bundles that are asked for."""
+    return [amounts for _, amounts in msg.bundles]
+
+
+def total(parts: Iterable[Mapping[str, int]]) -> Amounts:
+    """All of these amounts together."""
+    found: Amounts = {}
+    for amounts in parts:
         for name, units in amounts.items():
-            total[name] = total.get(name, 0) + units
-    return total
+            found[name] = found.get(name, 0) + units
+    return found
 
 
 class Reservation(Struct, eq=False):
@@ -50,6 +57,11 @@ class Reservation(Struct, eq=False):
     key: Key | None = None
     demand: Demand | None = None
     until: float = 0.0
+
+    @property
+    def parts(self) -> list[Amounts]:
+        """Its amounts one by one, as they are taken."""
+        return [self.amounts] if self.msg is None else bundles_of(self.msg)
 
 
 class Patience(Struct):
@@ -63,8 +75,16 @@ class Patience(Struct):
 class Reservations:
     """The reservations of one node: pure."""
 
-    def __init__(self, resources: NodeResources, bundles: Bundles, procs: Mapping[int, Proc], node: int) -> None:
+    def __init__(
+        self,
+        resources: NodeResources,
+        bundles: Bundles,
+        procs: Mapping[int, Proc],
+        leases: Mapping[int, Lease],
+        node: int,
+    ) -> None:
         self.resources = resources
+        self.leases = leases
         self.bundles = bundles
         self.procs = procs
         self.node = node
@@ -76,26 +96,51 @@ class Reservations:
 
     # -------------------------------------------------------------- what others may have
 
+    def _before(self, asker: Demand | Reservation | None) -> Iterator[Reservation]:
+        """All reservations, or those that come before one of them."""
+        for reservation in self.waiting:
+            if asker is not None and (reservation is asker or reservation.demand is asker):
+                return
+            if reservation.demand is None or reservation.demand.want:  # else it has all that it wanted
+                yield reservation
+
     def kept(self, before: Demand | Reservation | None = None) -> Amounts:
         """What is kept for all, or for those who come before one of them."""
         total: Amounts = {}
-        for reservation in self.waiting:
-            if before is not None and (reservation is before or reservation.demand is before):
-                break
-            if reservation.demand is not None and not reservation.demand.want:
-                continue  # it has all that it wanted
+        for reservation in self._before(before):
             for name, units in reservation.amounts.items():
                 total[name] = total.get(name, 0) + units
         return total
 
-    def leaves(self, wanted: Mapping[str, int], asker: Demand | Reservation | None = None) -> bool:
-        """Whether this much can be taken without touching what is kept for others."""
-        free, kept = self.resources.free, self.kept(asker)
-        return all(not units or free.get(name, 0) - units >= kept.get(name, 0) for name, units in wanted.items())
+    def kept_devices(self, before: Demand | Reservation | None = None) -> Ids:
+        """Which devices are kept for all, or for those who come before one of them."""
+        if not self.resources.instances:
+            return {}
+        waiting = [reservation.parts for reservation in self._before(before)]
+        return keep(self.resources, waiting, self._fixed()) if waiting else {}
+
+    def _fixed(self) -> dict[str, dict[str, int]]:
+        return fixed(self.resources, self.leases.values(), self.bundles.held.values())
+
+    def leaves(self, parts: Sequence[Mapping[str, int]], asker: Demand | Reservation | None = None) -> bool:
+        """Whether these amounts can be taken without touching what is kept for others."""
+        resources, kept = self.resources, self.kept(asker)
+        for name in {name: None for part in parts for name, units in part.items() if units}:
+            amounts = [part.get(name, 0) for part in parts]
+            if name in resources.instances:
+                if not fit(resources.pieces(self.kept_devices(asker))[name], amounts):
+                    return False
+            elif resources.free.get(name, 0) - sum(amounts) < kept.get(name, 0):
+                return False
+        return True
 
     def allows(self, demand: Demand) -> bool:
         """Whether a demand may be served from the node's own resources now."""
-        return self.leaves(demand.held, demand) or self._helps(demand)
+        return self.leaves([demand.held], demand) or self._helps(demand)
+
+    def withheld(self, demand: Demand) -> Ids | None:
+        """The devices that a demand does not get because they are kept for others."""
+        return self.kept_devices(demand) if self.waiting and not self._helps(demand) else None
 
     def _helps(self, demand: Demand) -> bool:
         """Whether the demand comes from a blocked task here that holds a resource which is waited for, other than the
@@ -111,7 +156,11 @@ class Reservations:
         kept = self.kept()
         return {name: units - min(max(units, 0), kept.get(name, 0)) for name, units in self.resources.free.items()}
 
-    def never(self, amounts: Mapping[str, int], leases: Collection[Lease], group: bytes = b"") -> str:
+    def pieces_for_others(self) -> Pieces:
+        """The same on each device that is not full."""
+        return self.resources.pieces(self.kept_devices() if self.waiting else None)
+
+    def never(self, parts: Sequence[Amounts], leases: Collection[Lease]) -> str:
         """Why waiting for tasks to end would not make this room; empty if it would."""
         left = dict(self.resources.totals)
         for lease in leases:
@@ -121,14 +170,16 @@ class Reservations:
         for bundle in self.bundles.held.values():
             for name, units in bundle.grant.amounts.items():
                 left[name] = left.get(name, 0) - units
-        return "" if fits(left, amounts) else "actors or other placement groups have what it needs"
+        amounts = total(parts)
+        room = fits(left, amounts) and not never_fits(self.resources, parts, self._fixed())
+        return "" if room else "actors or other placement groups have what it needs"
 
     # -------------------------------------------------------------- bundles
 
     def wait_for(self, src: Address, msg: BundlePrepare) -> None:
         """Keep room for bundles as it becomes free."""
         self.cancel(msg.group, 0)
-        self.waiting.append(Reservation(together(msg), src=src, msg=msg))
+        self.waiting.append(Reservation(total(bundles_of(msg)), src=src, msg=msg))
 
     def cancel(self, group: bytes, attempt: int) -> None:
         """The group is not waited for any more; ``attempt`` 0: whichever it is."""
@@ -142,7 +193,7 @@ class Reservations:
 
     def ready(self) -> list[Reservation]:
         """Reservations for bundles that may be reserved now."""
-        return [one for one in self.waiting if one.msg is not None and self.leaves(one.amounts, one)]
+        return [one for one in self.waiting if one.msg is not None and self.leaves(one.parts, one)]
 
     # -------------------------------------------------------------- demands
 
@@ -158,7 +209,7 @@ class Reservations:
         for reservation in [h for h in self.waiting if h.key is not None]:
             assert reservation.key is not None and reservation.demand is not None
             served = demands.get(reservation.key) is not reservation.demand or not reservation.demand.want
-            if served or now >= reservation.until or self.never(reservation.amounts, leases):
+            if served or now >= reservation.until or self.never(reservation.parts, leases):
                 self.waiting.remove(reservation)
                 patience = self._patience.get(reservation.key)
                 if patience is not None:
@@ -177,7 +228,7 @@ class Reservations:
         if not self.waiting:
             for key, patience in new.items():
                 demand = demands[key]
-                if now < patience.reserve_at or not _is_large(demand, leases) or self.never(demand.placement, leases):
+                if now < patience.reserve_at or not _is_large(demand, leases) or self.never([demand.placement], leases):
                     continue
                 self.begun += 1
                 until = now + patience.reserve_s
@@ -190,8 +241,14 @@ class Reservations:
 
     def recalls(self, leases: Collection[Lease], now: float) -> dict[Address, list[int]]:
         """Workers that their submitters should give back, so that what is kept becomes free."""
-        free = self.resources.free
-        lacking = {name: units - free.get(name, 0) for name, units in self.kept().items()}
+        free, devices = self.resources.free, self.resources.instances
+        lacking = {name: units - free.get(name, 0) for name, units in self.kept().items() if name not in devices}
+        lacking_devices = {
+            (name, ident)
+            for name, idents in self.kept_devices().items()
+            for ident in idents
+            if devices[name][ident] < UNIT
+        }
         mine = [le for le in leases if le.pool is self.resources and not le.actor and not le.grant.cpu_lent]
         for lease in mine:
             if lease.recalled_at >= 0:
@@ -201,7 +258,10 @@ class Reservations:
         for lease in sorted(mine, key=lambda le: le.since):
             if lease.recalled_at >= 0 or lease.worker is None:
                 continue
-            if any(lacking.get(name, 0) > 0 and units for name, units in lease.grant.amounts.items()):
+            holds = {(name, ident) for name, shares in lease.grant.shares.items() for ident in shares}
+            if not holds.isdisjoint(lacking_devices) or any(
+                lacking.get(name, 0) > 0 and units for name, units in lease.grant.amounts.items()
+            ):
                 lease.recalled_at = now
                 found.setdefault(lease.owner, []).append(lease.ident)
                 for name, units in lease.grant.amounts.items():

@@ -21,6 +21,9 @@ THREAD_LIMITS = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+#: What a process gets that has a share of a node's CPUs: those above read the first where their own is not set, the
+#: others (of what is written in Rust) do not.
+SHARE = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 def import_threadless(modules: Sequence[str]) -> None:

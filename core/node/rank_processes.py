@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from hpc.core.node.imports import SHARE
 from hpc.core.node.process import fork_child
 from hpc.core.node.reap import descendants, exit_code, signal_all
 from hpc.core.node.spec import NodeSpec, Strip
@@ -113,7 +114,8 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
     if not order.as_ranks:
         return env
     rank, world = spec.rank * order.per_node + local_rank, order.nodes * order.per_node
-    env.setdefault("OMP_NUM_THREADS", str(max(1, spec.granted_cpus // order.per_node)))
+    for name in SHARE:
+        env.setdefault(name, str(max(1, spec.granted_cpus // order.per_node)))
     env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
     env.update(
         RANK=str(rank),

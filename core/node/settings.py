@@ -188,6 +188,14 @@ SETTINGS: dict[str, Setting] = {
         Text("a directory"), "", "for virtual environments of runtime environments", "core/runenv/interpreters.py",
         "beside the nodes' directories", source="environ",
     ),
+    "device_affinity": Setting(
+        Switch(), True, "whether a worker with devices runs on the CPUs next to them and has its memory there",
+        "core/worker/nearness.py", source="both",
+    ),
+    "probe_root": Setting(
+        Text("a directory"), "/", "below which devices, NUMA nodes and their CPUs are looked for; tests make one",
+        "core/node/survey.py", source="environ",
+    ),
     "loopback": Setting(Switch(), False, "all nodes are on this machine", "core/node/spec.py"),
     "machine_share": Setting(
         Number("nodes on one machine", 1, 100_000, whole=True), 1,

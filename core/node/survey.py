@@ -17,6 +17,7 @@ from hpc.core.accelerators.base import ids_by_resource, offered
 from hpc.core.node import address, detect
 from hpc.core.node.address import Interface
 from hpc.core.node.limits import check_sizes, raise_open_files
+from hpc.core.node.settings import text
 from hpc.core.node.spec import NodeSpec, Start
 
 
@@ -32,7 +33,7 @@ def find_interface(start: Start) -> Interface:
 def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> NodeSpec:
     """The node `rank` of the group that `start` describes: what it was granted, or what the user said it has.
     LimitError if a limit of the shell is too small for it."""
-    grant = detect.detect(start, rank, os.environ)
+    grant = detect.detect(start, rank, os.environ, text("probe_root", start.config, os.environ))
     wanted = start.overrides
     cpus = grant.cpus if wanted.num_cpus is None else wanted.num_cpus
     spec = NodeSpec(

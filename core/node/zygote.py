@@ -39,6 +39,7 @@ from hpc.core.node.imports import import_threadless, uncollected
 from hpc.core.node.orphans import Orphans
 from hpc.core.node.process import become_subreaper, fork_child, note_signals, thread_count
 from hpc.core.node.reap import end_descendants, reap_ended
+from hpc.core.node.settings import switch
 from hpc.core.node.spec import NodeSpec
 from hpc.core.runenv.spec import KEY, expand
 
@@ -229,6 +230,11 @@ def zygote_main(
     except Exception as error:
         traceback.print_exc()
         zygote.refusal = f"the imports of the workers failed: {error!r}"
+    if spec.devices and switch("device_affinity", spec.config, os.environ):
+        from hpc.core.node.numa import why_no_policy  # not for nodes without any
+
+        if why := why_no_policy():
+            print(f"memory of workers with devices lies where the kernel puts it: {why}", file=sys.stderr)
     if zygote.refusal is not None:
         print(f"no workers: {zygote.refusal}", file=sys.stderr)
         supervisor.send({"op": "error", "why": zygote.refusal})

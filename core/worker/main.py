@@ -69,6 +69,7 @@ from hpc.core.worker.title import IDLE, IDLE_S, Title
 
 if TYPE_CHECKING:
     from hpc.core.node.spec import NodeSpec
+    from hpc.core.worker.nearness import Nearness
 
 #: A worker that is to end looks this often whether the objects that it owns are still needed.
 RETIRE_LOOK_S = 1.0
@@ -107,6 +108,11 @@ class Worker:
         )
         self.pid = os.getpid()
         self.threads = LeaseThreads()
+        self.nearness: Nearness | None = None
+        if spec.devices:
+            from hpc.core.worker.nearness import nearness_of
+
+            self.nearness = nearness_of(spec)
         self.title = Title()
         self.where = f"pid={self.pid}, node={spec.node}"
         arm("worker", client.machine, spec.config, spec.node, spec.dir)
@@ -280,7 +286,10 @@ class Worker:
             process.group = tuple(begin.group)
         self.client.machine.state.driver = begin.driver
         show_accelerators(begin.instances, any(device.resource == "GPU" for device in self.spec.devices))
-        self.threads.use(begin.resources.get("CPU", 0) // UNIT)
+        cpus = begin.resources.get("CPU", 0)
+        self.threads.use(cpus // UNIT)
+        if self.nearness is not None:
+            self.nearness.use(begin.instances, -(-cpus // UNIT))
         if begin.job != process.job_bytes:
             process.job_bytes = begin.job
             process.job = unpack_job(begin.job)

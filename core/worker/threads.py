@@ -1,8 +1,9 @@
 """The threads of numerical libraries: as many as the task has CPUs, unless somebody has said otherwise.
 
 A node that is full of tasks would otherwise run as many threads for each as the machine has cores. OMP_NUM_THREADS says
-it, which the others (OpenBLAS, MKL, BLIS, numexpr) read too where their own variable is not set. A library reads it
-when it is loaded, so those that were loaded before the worker knew its lease or its environment are told.
+it, which the others (OpenBLAS, MKL, BLIS, numexpr) read too where their own variable is not set. So theirs are left
+alone: a program that sets OMP_NUM_THREADS means them too. What does not read it gets its own variable. A library reads
+these when it is loaded, so those that were loaded before the worker knew its lease or its environment are told.
 
 numpy's BLAS is loaded once in the zygote, with one thread, because a process with threads cannot be forked. A worker
 whose env_vars name a number of threads tells the library so after its fork; libraries that are loaded later read the
@@ -15,7 +16,9 @@ import ctypes
 import os
 from collections.abc import Mapping
 
-VARIABLE = "OMP_NUM_THREADS"
+from hpc.core.node.imports import SHARE
+
+VARIABLE, *OTHERS = SHARE
 #: The variables as the interpreter keeps them, and the name there: a worker looks before each task.
 ENVIRON: dict[bytes, bytes] = getattr(os.environ, "_data", {})
 KEY = VARIABLE.encode()
@@ -52,15 +55,18 @@ class LeaseThreads:
 
     def __init__(self) -> None:
         self._given = VARIABLE in os.environ and not _limited
+        self._others = [name for name in OTHERS if name not in os.environ]
         self._now = 1  # of what is loaded: the zygote sees to that, or `limit`
         #: What `ENVIRON` has while nobody changes it.
         self.value = ENVIRON.get(KEY)
 
     def use(self, cpus: int) -> None:
         """A lease with so many whole CPUs begins."""
+        count = max(1, cpus)
+        for name in self._others:
+            os.environ[name] = str(count)
         if self._given:
             return
-        count = max(1, cpus)
         os.environ[VARIABLE] = str(count)
         self.value = ENVIRON.get(KEY)
         if count != self._now:

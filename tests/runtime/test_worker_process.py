@@ -176,6 +176,16 @@ def test_a_task_or_actor_has_as_many_threads_as_cpus(session):
     assert hpc.get(Threads.remote().threads.remote()) == "1"
 
 
+def test_libraries_that_do_not_read_that_variable_have_their_own_and_the_users_word_stays(session):
+    @hpc.remote
+    def others():
+        return [os.environ.get(name) for name in ("RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "MKL_NUM_THREADS")]
+
+    assert hpc.get(others.options(num_cpus=2).remote()) == ["2", "2", None]
+    said = {"env_vars": {"RAYON_NUM_THREADS": "7", "OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "4"}}
+    assert hpc.get(others.options(num_cpus=2, runtime_env=said).remote()) == ["7", "2", "4"]
+
+
 def test_what_a_task_does_to_the_number_of_threads_ends_with_it_and_an_actors_stays(session):
     @hpc.remote
     def change(value):

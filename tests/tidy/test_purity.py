@@ -23,7 +23,7 @@ SHELLS = {
     "core/head": "journal_file main ports",
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
-        "address control detect head_restart imports inotify keeper limits orphans output process programs "
+        "address control detect head_restart imports inotify keeper limits numa orphans output process programs "
         "rank_processes reap rundir spec supervisor survey tail uplink usage witness zygote"
     ),
     "core/owner": "generator ref",
@@ -38,8 +38,8 @@ SHELLS = {
     "core/sim": "__main__",
     "core/store": "arena disk overflow_file",
     "core/worker": (
-        "actor aio below deadlock ending exec_worker generators hook hosts interrupt job logformat main packing record "
-        "runs saving signals threads title"
+        "actor aio below deadlock ending exec_worker generators hook hosts interrupt job logformat main nearness "
+        "packing record runs saving signals threads title"
     ),
 }
 #: What the files of a folder may use all the same: the simulator draws random numbers, by its seed.

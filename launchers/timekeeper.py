@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from hpc.launchers.loop import LoopTimer, SessionLoop
 from hpc.launchers.scheduler import Inquiry, JobInfo
 
-#: The scheduler is asked again after so long.
-ASK_S = 60.0
+#: The scheduler is asked again after so long, and not more often than after the second, whatever was asked for.
+ASK_S, ASK_LEAST_S = 60.0, 1.0
 #: Ahead of each moment at which something is to be done it is asked so early; an answer of that age counts as new.
 LEAD_S = 5.0
 FRESH_S = 10.0
@@ -101,7 +101,7 @@ class Timekeeper:
     ) -> None:
         now = time.monotonic()
         self.loop = loop
-        self.limit = TimeLimit(ask_s)
+        self.limit = TimeLimit(max(ASK_LEAST_S, ask_s))
         self.on_change = on_change
         self._nodes = {} if nodes is None else {"nodes": list(nodes)}
         self._ask = ask

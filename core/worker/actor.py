@@ -66,7 +66,7 @@ class ActorHost:
         self._idle = threading.Condition()
         #: ``exit_actor`` was called: no further call begins.
         self.exiting = False
-        self._restarts = bool(options.get("restarts"))
+        self._moves = bool(options.get("moves"))
         #: Its node leaves, and it begins anew elsewhere as soon as no call is under way; if calls never pause, then.
         self.moving, self._move_at = False, 0.0
         process.exit_actor = self.exit
@@ -111,7 +111,7 @@ class ActorHost:
         """The state is kept. Where other nodes go on, what is answered after this must not be lost with this one: the
         actor begins anew there. (Not while threads of it may change the state at any moment.)"""
         ending = self.worker.client.ending
-        if self.save() and ending.alone and self._restarts and not self.pools and saving.can_move(self.cls):
+        if self.save() and ending.alone and self._moves and not self.pools and saving.can_move(self.cls):
             self.moving = self.worker.loop.retiring = True
             self._move_at = time.monotonic() + (ending.left_s or 0.0) / 2
 

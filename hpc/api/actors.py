@@ -14,6 +14,7 @@ from hpc.api import options as opts
 from hpc.api.connection import ensure_client, namespace_of
 from hpc.api.functions import is_generator
 from hpc.api.packing import export, pack_arguments, references_to, shape_of
+from hpc.api.scheduling import is_pinned
 from hpc.api.signatures import ANY, Signature, constructor_of, method_of
 from hpc.api.signatures import NO_ARGUMENTS as TAKES_NOTHING
 from hpc.api.worker_env import portable, worker_env
@@ -410,8 +411,8 @@ class ActorClass:
             "handles": self._shared,
         }
         restarts = int(opts.option(options, "max_restarts"))
-        if restarts and name:
-            create["restarts"] = True
+        if restarts and name and not is_pinned(self._shape.strategy):
+            create["moves"] = True
         msg = CreateActor(ident, 0, self._fn, self.__name__, data, create, (), refs, holds)
         if detached:
             client.keep_actor(msg, self._shape, restarts, ASK_S)

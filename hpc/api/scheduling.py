@@ -163,3 +163,10 @@ def _check_fit(
         has = " or ".join(sorted({f"{{{show(bundle)}}}" for bundle in bundles}))
         raise ValueError(f"{{{show(placement)}}} does not fit into {where} of the placement group: {has}")
     return placement
+
+
+def is_pinned(strategy: Any) -> bool:
+    """Whether a strategy, as it travels, takes one node and no other."""
+    if not isinstance(strategy, (list, tuple)):
+        return False
+    return strategy[0] == "node" and not strategy[2] if strategy[0] != "where" else is_pinned(strategy[1])

@@ -16,6 +16,7 @@ from typing import Any
 from hpc.launch import carry, jobdir, runtimes
 from hpc.launch.chain import Link
 from hpc.launch.growth import growth_words, nodes_of_first, wish_of
+from hpc.launch.warning_signal import signal_number
 from hpc.launch.work import command
 from hpc.launchers.carried import OUTPUT
 from hpc.launchers.jobscript import module_lines
@@ -71,6 +72,7 @@ def make_plan(
         settings.script, settings.args, module=settings["as_module"]
     )  # a missing script is found here, not in the job
     check_asked(settings, scheduler)
+    signal_number(settings["drain_signal"])
     wish_of(settings)
     if link is not None and settings["requeue"]:
         what = "a chain goes on in its next job, and --requeue in the same one: one of them is enough"

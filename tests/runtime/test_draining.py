@@ -221,7 +221,8 @@ def test_a_node_that_is_taken_away_drains_and_costs_nobody_a_retry(nodes: Sessio
 def test_what_an_actor_has_answered_is_not_lost_with_a_node_that_drains(nodes: Session, pause_s: float) -> None:
     """It is called all the time, or now and then: it begins anew elsewhere between two calls, with all that it had."""
     actor = Keeps.options(name="moves", scheduling_strategy=soft(2), max_restarts=1, max_task_retries=1).remote()
-    assert hpc.get(actor.add.remote(1)) == 1
+    pinned = Keeps.options(name="stays", scheduling_strategy=on(2), max_restarts=1).remote()
+    assert hpc.get([actor.add.remote(1), pinned.add.remote(1)]) == [1, 1]
     nodes.drain_node(2, 3.0, "it goes")
     deadline, total = time.monotonic() + 10.0, 1
     while (there := state.list_actors(filters=[("name", "=", "moves")])[0]).node_id != "1":
@@ -231,6 +232,8 @@ def test_what_an_actor_has_answered_is_not_lost_with_a_node_that_drains(nodes: S
         nodes.pump(pause_s)
     assert hpc.get(actor.add.remote(1)) == total + 1 and total > 1
     assert there.restarts_left == 1
+    assert hpc.get(pinned.add.remote(1)) == 2, "it cannot be elsewhere"
+    hpc.kill(pinned)
     eventually(lambda: nodes.pump(0.05) or nodes.nodes[2].drained)
 
 

@@ -122,6 +122,12 @@ def test_a_refusal_names_the_fix_and_leaves_no_folder(fake: FakeScheduler, launc
     assert os.listdir("jobs") == [] and caught.value.exit_code == errors.EXIT_REJECTED
 
 
+def test_a_warning_signal_that_is_none_is_found_before_the_job_waits(launched: Callable[[str], int]) -> None:
+    with pytest.raises(CliError, match="neither USR1 nor USR2"):
+        launched("--drain-signal=FOO x.py")
+    assert os.listdir("jobs") == []
+
+
 def test_a_refusal_that_no_option_helps_against(fake: FakeScheduler, launched: Callable[[str], int]) -> None:
     fake.refusal = Diagnosis("NO-SCHEDULER", "fsub is not here", hint="--scheduler=local")
     for line in ("x.py", "--test-only x.py"):

@@ -255,8 +255,11 @@ class Policy:
         job.came_at = now
 
     def refused(self, name: str, now: float) -> float:
-        """A job that was asked for will not come. Returns for how long nothing is asked for."""
+        """A job that was asked for will not come. Returns for how long nothing is asked for from now on; 0 if that was
+        so already, since what is refused together counts once."""
         self.jobs.pop(name, None)
+        if now < self._retry_at:
+            return 0.0
         pause_s = min(RETRY_MOST_S, RETRY_S * 2.0**self._refusals)
         self._retry_at = now + pause_s
         self._refusals += 1

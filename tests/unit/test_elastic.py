@@ -148,6 +148,17 @@ def test_jobs_whose_nodes_are_lost_as_soon_as_they_come_are_asked_for_less_and_l
     assert len(asked) == 6
 
 
+def test_jobs_that_are_refused_or_lost_together_count_once():
+    policy = Policy(Limits(1, 9, grow_after_s=0.0))
+    for name in "abcdefgh":
+        policy.asked(name, 1, 0.0)
+    policy.joined("g", [2], None, 0.0)
+    policy.joined("h", [3], None, 0.0)
+    pauses = [policy.refused(name, 1.0) for name in "abcdef"] + [policy.lost(2, 1.0), policy.lost(3, 1.0)]
+    assert pauses == [RETRY_S] + 7 * [0.0]
+    assert policy.decide(demand(1, 1), 0.9 + RETRY_S).ask == () and policy.decide(demand(1, 1), 1.0 + RETRY_S).ask
+
+
 def test_a_job_that_lasted_or_was_given_back_is_asked_for_again_at_once():
     policy = Policy(Limits(1, 2, grow_after_s=0.0, idle_s=1.0))
     policy.asked("j", 1, 0.0)

@@ -123,6 +123,7 @@ class FurtherJob:
     ends_at: float | None = None
     rest_until: float = 0.0
     came_at: float | None = None
+    proven: bool = False  # it has lasted, and that was minded
 
     def lasted(self, now: float) -> bool:
         """Whether its nodes have been there for so long that they cannot have come for nothing."""
@@ -290,8 +291,9 @@ class Policy:
         limits = self.limits
         for job in self.jobs.values():
             job.seen.update(n for n in job.numbers if n in demand.nodes)
-            if job.seen and job.lasted(now):
-                self._refusals = 0
+            if job.seen and not job.proven and job.lasted(now):
+                job.proven = True
+                self._refusals, self._retry_at = 0, float("-inf")
         node = self._node(demand)
         need = need_of(demand, node, limits.most, _shorter(limits.job_s, left_s))
         if not need.singles:

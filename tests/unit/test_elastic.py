@@ -159,6 +159,18 @@ def test_jobs_that_are_refused_or_lost_together_count_once():
     assert policy.decide(demand(1, 1), 0.9 + RETRY_S).ask == () and policy.decide(demand(1, 1), 1.0 + RETRY_S).ask
 
 
+def test_refusals_are_counted_though_an_older_job_goes_on():
+    policy, asked = Policy(Limits(1, 3, grow_after_s=1.0)), []
+    policy.asked("old", 1, -100.0)
+    policy.joined("old", [2], None, -100.0)
+    for now in map(float, range(1000)):
+        if policy.decide(demand(2, 1), now).ask:
+            asked.append(now)
+            policy.asked("j", 1, now)
+            policy.refused("j", now)
+    assert len(asked) == 6
+
+
 def test_a_job_that_lasted_or_was_given_back_is_asked_for_again_at_once():
     policy = Policy(Limits(1, 2, grow_after_s=0.0, idle_s=1.0))
     policy.asked("j", 1, 0.0)

@@ -38,6 +38,7 @@ class Ending:
         self.ends_at: float | None = None  # by time.monotonic()
         self.why = ""  # the node drains
         self.alone = False  # others go on
+        self.calling = 0  # threads that make callbacks
         #: Called first, with the client's lock held: for what the process itself has to save.
         self.on_drain: Callable[[], None] = lambda: None
         self._callbacks: list[DrainCallback] = []
@@ -85,6 +86,8 @@ class Ending:
         self.ends_at = None if msg.left_s < 0 else time.monotonic() + msg.left_s
 
     def _begin(self, callbacks: list[DrainCallback]) -> None:
+        with self._lock:
+            self.calling += 1
         threading.Thread(target=self._run, args=(callbacks,), name="hpc-drain", daemon=True).start()
 
     def _run(self, callbacks: list[DrainCallback]) -> None:
@@ -95,3 +98,5 @@ class Ending:
                 callback(notice)
             except Exception:
                 traceback.print_exc()  # the others are called all the same
+        with self._lock:
+            self.calling -= 1

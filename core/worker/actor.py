@@ -116,9 +116,10 @@ class ActorHost:
             self._move_at = time.monotonic() + (ending.left_s or 0.0) / 2
 
     def move(self, since: float) -> None:
-        """No call has come ``since`` then: end this process, if that is long enough, with the state as it is now."""
+        """No call has come ``since`` then: end this process, if that is long enough, with the state as it is now. What
+        the user has begin when the node drains ends before."""
         now = time.monotonic()
-        if now - since < saving.QUIET_S and now < self._move_at:
+        if self.worker.client.ending.calling or (now - since < saving.QUIET_S and now < self._move_at):
             return
         if self.save():
             end_process(self.worker, "its node drains", intended=False)

@@ -22,10 +22,15 @@ from runtime.running import Heads, eventually, local_nodes, on, one_node, soft, 
 class Keeps:
     """An actor with a state, which says in a file that its node drains."""
 
-    def __init__(self, told: Path | None = None) -> None:
+    def __init__(self, told: Path | None = None, after_s: float = 0.0) -> None:
         self.total = 0
+
+        def tell(notice: hpc.runtime_context.DrainNotice) -> None:
+            time.sleep(after_s)
+            told.write_text(f"{notice.reason} {notice.left_s:.0f}")
+
         if told is not None:
-            hpc.on_drain(lambda notice: told.write_text(f"{notice.reason} {notice.left_s:.0f}"))
+            hpc.on_drain(tell)
 
     def add(self, amount: int) -> int:
         self.total += amount
@@ -218,9 +223,14 @@ def test_a_node_that_is_taken_away_drains_and_costs_nobody_a_retry(nodes: Sessio
 
 
 @pytest.mark.parametrize("pause_s", [0.02, 0.5])
-def test_what_an_actor_has_answered_is_not_lost_with_a_node_that_drains(nodes: Session, pause_s: float) -> None:
-    """It is called all the time, or now and then: it begins anew elsewhere between two calls, with all that it had."""
-    actor = Keeps.options(name="moves", scheduling_strategy=soft(2), max_restarts=1, max_task_retries=1).remote()
+def test_what_an_actor_has_answered_is_not_lost_with_a_node_that_drains(
+    nodes: Session, tmp_path: Path, pause_s: float
+) -> None:
+    """It is called all the time, or now and then: it begins anew elsewhere between two calls, with all that it had,
+    and when its callback has ended."""
+    told = tmp_path / "told"
+    moves = Keeps.options(name="moves", scheduling_strategy=soft(2), max_restarts=1, max_task_retries=1)
+    actor = moves.remote(told, 1.0)
     pinned = Keeps.options(name="stays", scheduling_strategy=on(2), max_restarts=1).remote()
     assert hpc.get([actor.add.remote(1), pinned.add.remote(1)]) == [1, 1]
     nodes.drain_node(2, 3.0, "it goes")
@@ -231,7 +241,7 @@ def test_what_an_actor_has_answered_is_not_lost_with_a_node_that_drains(nodes: S
         assert time.monotonic() < deadline, "it stays"
         nodes.pump(pause_s)
     assert hpc.get(actor.add.remote(1)) == total + 1 and total > 1
-    assert there.restarts_left == 1
+    assert there.restarts_left == 1 and told.exists()
     assert hpc.get(pinned.add.remote(1)) == 2, "it cannot be elsewhere"
     hpc.kill(pinned)
     eventually(lambda: nodes.pump(0.05) or nodes.nodes[2].drained)

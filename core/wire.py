@@ -974,8 +974,9 @@ class Shutdown(Message, tag=98):
 
 
 class PgCreate(Message, tag=100):
-    """Make a placement group. ``selectors`` has the label selector of each bundle (or is empty). ``creator`` is the
-    process whose end removes the group unless it is ``detached``. Answered at once; PgWait tells when it is there."""
+    """Make a placement group. ``selectors`` has the label selector of each bundle (or is empty). ``topology`` has
+    (label, strategy over its values), ``strategy`` is that over nodes. ``creator`` is the process whose end removes the
+    group unless it is ``detached``. Answered at once; PgWait tells when it is there."""
 
     req: int
     group: bytes
@@ -986,6 +987,7 @@ class PgCreate(Message, tag=100):
     selectors: list[Any]
     detached: bool
     creator: Address
+    topology: list[list[str]] = []
 
 
 class PgRemove(Message, tag=101):

@@ -20,6 +20,8 @@ MAX_RESOURCES = 1_000
 MAX_NUMBER = 1 << 62
 #: Bundles of one placement group.
 MAX_BUNDLES = 100_000
+#: Labels over whose values one group has a strategy.
+MAX_LABELS = 10
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 #: What a request that makes no sense may raise when it is to be placed.
 NONSENSE = (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError)
@@ -52,5 +54,7 @@ def is_sane(msg: Message) -> bool:
     if isinstance(msg, PgCreate):
         known = msg.strategy in STRATEGIES and len(msg.selectors) in (0, len(msg.bundles))
         positive = all(amounts(bundle) and min(bundle.values(), default=0) >= 0 for bundle in msg.bundles)
+        known = known and len(msg.topology) <= MAX_LABELS
+        known = known and all(len(each) == 2 and each[1] in STRATEGIES for each in msg.topology)
         return known and positive and 0 < len(msg.bundles) <= MAX_BUNDLES
     return True

@@ -70,7 +70,7 @@ class Columns(Snapshot):
             stay = self._insert(sorted(come)) or stay + come
         if gone or come:
             self.changed = True
-            self._masks.clear()
+            self.forget_labels()
         self._write(stay)
 
     def _remove(self, gone: list[int]) -> None:

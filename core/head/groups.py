@@ -8,25 +8,21 @@ taken, and the group is planned anew when there may be room. What a group has co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-import msgspec
-from msgspec import Struct, field
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from hpc.core.head.admission import NONSENSE
+from hpc.core.head.group import CREATED, PENDING, PREPARING, REMOVED, RESCHEDULING, Group, LabelsOf, news
+from hpc.core.head.group_view import view
 from hpc.core.ids import Address, raylet_of
-from hpc.core.resources import Amounts, fits, from_units, show
+from hpc.core.resources import Amounts, fits, show
 from hpc.core.wire import (
-    GROUP_CREATED,
-    GROUP_REMOVED,
     Answer,
     BundleCommit,
     BundlePrepare,
     BundlePrepared,
     BundleReturn,
     BundlesHeld,
-    GroupNews,
     Message,
     PgCreate,
     PgRemove,
@@ -39,12 +35,6 @@ from hpc.core.wire import (
 if TYPE_CHECKING:
     from hpc.core.policy.placement import Snapshot
 
-GroupState = Literal["PENDING", "PREPARED", "CREATED", "RESCHEDULING", "REMOVED"]
-PENDING: Final = "PENDING"
-PREPARING: Final = "PREPARED"
-CREATED: Final = GROUP_CREATED
-RESCHEDULING: Final = "RESCHEDULING"
-REMOVED: Final = GROUP_REMOVED
 #: A raylet that refused is not asked again for so long: its next report says why.
 REFUSED_S = 0.05
 #: A group that has waited so long is waited for by raylets: what becomes free on the nodes of its plan is kept for it.
@@ -65,88 +55,6 @@ UNHEARD_S = 5.0
 GIVEN_UP = "this attempt to reserve was given up"
 
 
-def news(state: GroupState) -> GroupNews:
-    """What the maker of a group in this state is told."""
-    return state if state in (CREATED, REMOVED) else ""
-
-
-class Group(Struct):
-    """A placement group, the ``order``th of its session. ``creator`` is the process whose end removes it, ``maker`` the
-    process that asked for it, ``told`` the state that the maker was last sent. ``nodes[i]`` is where bundle i is
-    reserved (0: nowhere). ``planned`` is where the present attempt wants the missing ones to be, ``awaited`` are the
-    nodes that have not answered, ``taken`` the nodes that agreed."""
-
-    group: bytes
-    name: str
-    namespace: str
-    strategy: str
-    bundles: list[Amounts]
-    selectors: list[Any]
-    detached: bool
-    creator: Address
-    order: int
-    maker: Address
-    state: GroupState = PENDING
-    attempt: int = 0
-    nodes: list[int] = field(default_factory=list)
-    attempts: list[int] = field(default_factory=list)
-    planned: dict[int, int] = field(default_factory=dict)
-    awaited: list[int] = field(default_factory=list)
-    taken: list[int] = field(default_factory=list)
-    refused: dict[int, float] = field(default_factory=dict)
-    warned: str = ""
-    why: str = ""
-    told: GroupNews = ""
-    #: It finds no room since then (0: it does); its raylets keep room for it, or may do so again from ``hold_at`` on.
-    since: float = 0.0
-    patient: bool = False
-    hold_at: float = 0.0
-    hold_s: float = 0.0
-    in_vain: dict[int, float] = field(default_factory=dict)
-
-    @property
-    def missing(self) -> list[int]:
-        """Bundles that are nowhere."""
-        return [i for i, node in enumerate(self.nodes) if not node]
-
-    def places(self, snapshot: Snapshot, avoid: Collection[int] = ()) -> dict[int, int] | None:
-        """A node for each bundle that is nowhere; None if they do not find room beside those that are somewhere."""
-        from hpc.core.policy.bundles import place_bundles
-
-        missing = self.missing
-        nodes = place_bundles(
-            snapshot,
-            [self.bundles[i] for i in missing],
-            self.strategy,
-            [self.selectors[i] for i in missing] if self.selectors else [],
-            taken=[node for node in self.nodes if node],
-            avoid=avoid,
-        )
-        return None if nodes is None else dict(zip(missing, nodes))
-
-    def row(self) -> list[Any]:
-        """What another head must know. It gives up the attempt that is under way: its bundles are returned when their
-        raylets report them."""
-        return [
-            self.group, self.name, self.namespace, self.strategy, self.bundles, self.selectors, self.detached,
-            [*self.creator], self.order, [*self.maker], self.state, self.attempt, list(self.nodes),
-            list(self.attempts), self.why,
-        ]  # fmt: skip
-
-    @classmethod
-    def from_row(cls, row: list[Any]) -> Group:
-        """The group of a row."""
-        ident, name, namespace, strategy, bundles, selectors, detached, creator, order, maker = row[:10]
-        state, attempt, nodes, attempts, why = row[10:]
-        told = news(state)
-        if state == PREPARING:
-            state = PENDING if not any(nodes) else RESCHEDULING
-        return cls(
-            ident, name, namespace, strategy, bundles, selectors, detached, Address(*creator), order,
-            Address(*maker), state, attempt, nodes, attempts, why=why, told=told,
-        )  # fmt: skip
-
-
 #: `ticket(node, amounts)` counts what a prepare will take until the node's report shows it; the number that it gets.
 TicketMaker = Callable[[int, Amounts], int]
 
@@ -155,7 +63,7 @@ class Groups:
     """All placement groups of a session. Messages to send are left in ``outbox``. ``table`` has those that live,
     ``removed`` the last ones that do not, and whoever changes a group says so with `_note`."""
 
-    def __init__(self, outbox: list[tuple[Address, Message]], ticket: TicketMaker) -> None:
+    def __init__(self, outbox: list[tuple[Address, Message]], ticket: TicketMaker, labels_of: LabelsOf) -> None:
         self.outbox = outbox
         self.table: dict[bytes, Group] = {}
         self.removed: dict[bytes, Group] = {}
@@ -172,6 +80,8 @@ class Groups:
         self.waiters: dict[bytes, list[tuple[Address, int]]] = {}
         self.now = 0.0
         self._ticket = ticket
+        self._labels_of = labels_of
+        self._seen: Snapshot | None = None
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             BundlePrepared: self._on_prepared,
             BundlesHeld: self._on_held,
@@ -194,7 +104,7 @@ class Groups:
         if told != group.told:
             group.told = told
             self._send(group.maker, PgState(group.group, told, group.why))
-        if group.state in (PENDING, RESCHEDULING) and not group.planned:
+        if group.waits:
             self._unplaced[group.group] = group
         else:
             self._unplaced.pop(group.group, None)
@@ -242,7 +152,7 @@ class Groups:
         self._unheard.pop(msg.group, None)
         group = self.table[msg.group] = Group(
             msg.group, msg.name, msg.namespace, msg.strategy, msg.bundles, msg.selectors, msg.detached, msg.creator,
-            self._order, src, nodes=empty, attempts=list(empty),
+            self._order, src, msg.topology, nodes=empty, attempts=list(empty),
         )  # fmt: skip
         self._note(group)
         self._send(src, Answer(msg.req, True))
@@ -262,7 +172,7 @@ class Groups:
         elif msg.group not in self.removed:
             # What was said to a head that died may come in another order: this group is not to be made any more.
             self._order += 1
-            gone = Group(msg.group, "", "", "PACK", [], [], False, src, self._order, src, REMOVED, told=REMOVED)
+            gone = Group(msg.group, "", "", "PACK", [], [], False, src, self._order, src, [], REMOVED, told=REMOVED)
             gone.why = "its placement group was removed before it was made"
             self._bury(gone)
         self._send(src, Answer(msg.req, True))
@@ -290,27 +200,8 @@ class Groups:
             rows = [one] if one else []
         else:
             rows = [*self.removed.values(), *self.table.values()]
-        self._send(src, Answer(msg.req, bool(rows) or not (msg.name or msg.group), self._view(rows)))
-
-    @staticmethod
-    def _view(rows: Iterable[Group]) -> bytes:
-        return msgspec.json.encode(
-            [
-                {
-                    "group": g.group.hex(),
-                    "name": g.name,
-                    "namespace": g.namespace,
-                    "strategy": g.strategy,
-                    "state": g.state,
-                    "bundles": [from_units(b) for b in g.bundles],
-                    "selectors": g.selectors,
-                    "nodes": g.nodes,
-                    "detached": g.detached,
-                    "creator": str(g.creator),
-                    "why": g.why or g.warned,
-                }
-                for g in rows
-            ]
+        self._send(
+            src, Answer(msg.req, bool(rows) or not (msg.name or msg.group), view(rows, self._seen, self._labels_of))
         )
 
     def _tell_waiters(self, group: Group, ok: bool) -> None:
@@ -356,6 +247,7 @@ class Groups:
 
     def plan(self, snapshot: Snapshot) -> None:
         """Try to place what waits, oldest first; what a plan uses is taken out of the snapshot."""
+        self._seen = snapshot
         holding = self.holding
         if holding is not None:
             self._look_after(snapshot, holding)
@@ -373,7 +265,7 @@ class Groups:
             self._give_up(group)
             group.hold_at = self.now + group.hold_s
             group.hold_s = min(MAX_HOLD_S, 2 * group.hold_s)
-        elif group.places(snapshot) is not None:
+        elif group.places(snapshot, self._labels_of) is not None:
             self._give_up(group)
 
     def _hold_room(self, snapshot: Snapshot) -> None:
@@ -391,7 +283,9 @@ class Groups:
                 if node in there:
                     room.take(node, bundle)
         for group in late:
-            planned = group.places(room, avoid=[node for node, until in group.in_vain.items() if until > self.now])
+            planned = group.places(
+                room, self._labels_of, avoid=[node for node, until in group.in_vain.items() if until > self.now]
+            )
             if planned is not None:
                 self._holding = group.group
                 group.hold_s = group.hold_s or self.hold_s
@@ -401,10 +295,10 @@ class Groups:
                 return
 
     def _plan_one(self, snapshot: Snapshot, group: Group) -> None:
-        from hpc.core.policy.bundles import why_no_group
+        from hpc.core.policy.group_reasons import why_no_group
 
         group.refused = {n: t for n, t in group.refused.items() if t > self.now}
-        planned = group.places(snapshot, avoid=group.refused.keys())
+        planned = group.places(snapshot, self._labels_of, avoid=group.refused.keys())
         if planned is not None:
             for index, node in planned.items():
                 snapshot.take(node, group.bundles[index])
@@ -412,7 +306,7 @@ class Groups:
             return
         group.since = group.since or self.now
         if not group.warned:
-            why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors)
+            why = why_no_group(snapshot, group.bundles, group.strategy, group.selectors, group.topology)
             if why:
                 name = f" {group.name!r}" if group.name else ""
                 group.warned = f"placement group{name} {group.group.hex()} cannot be placed: {why}"

@@ -6,7 +6,7 @@ No I/O. What is to be sent lies in ``outbox``, nodes to be cut off in ``cut``, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -119,7 +119,7 @@ class HeadMachine:
         self._look_at = 0.0
         self._silent_at = 0.0
         self.promises = Promises(self.nodes, self._stale, epoch)
-        self.groups = Groups(self.outbox, self.promises.new)
+        self.groups = Groups(self.outbox, self.promises.new, self.labels_of)
         self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.endings, self.outbox)
         self.upward = Upward(self.nodes, self.demands, self.groups, self._stale, self.outbox)
         self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached, "watches": self.watches}
@@ -325,6 +325,11 @@ class HeadMachine:
 
     def _on_demand(self, src: Address, msg: NodeDemand) -> None:
         self.demands.on_demand(src, msg)
+
+    def labels_of(self, number: int) -> Mapping[str, str]:
+        """The labels of a node that lives."""
+        node = self.nodes.get(number)
+        return node.info.labels if node is not None else {}
 
     def snapshot(self) -> Columns:
         """What is free on the nodes that take work, less what was promised."""

@@ -69,6 +69,23 @@ class DeviceColumns:
         """An amount of one node is not free any more."""
         self.write(at, less(self.row(at), units))
 
+    def take_each(self, counts: Column, units: int) -> None:
+        """An amount is taken so many times from each node."""
+        rows = np.flatnonzero(counts)
+        if units >= UNIT and not units % UNIT:
+            many = counts[rows] * (units // UNIT)
+            width = self.pieces.shape[1]
+            columns = np.arange(width) + many[:, None]
+            there = columns < width
+            self.pieces[rows] = np.take_along_axis(self.pieces[rows], np.where(there, columns, 0), 1) * there
+            self.whole[rows] -= many
+            return
+        for at in rows.tolist():
+            left = self.row(at)
+            for _ in range(int(counts[at])):
+                left = less(left, units)
+            self.write(at, left)
+
     def has(self, units: int) -> Mask:
         """The nodes on which an amount has room."""
         mask: Mask = self.pieces[:, 0] >= units if units < UNIT else self.whole >= units // UNIT

@@ -8,6 +8,7 @@ prefix ``hpc.io/``; each is also there under ``ray.io/``, so that selectors writ
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,14 @@ PREFIXES = ("hpc.io/", "ray.io/")
 NODE_ID, HOST, ACCELERATOR = "hpc.io/node-id", "hpc.io/host", "hpc.io/accelerator-type"
 #: The switch that a node is connected to, and the way down to it from the top of the network.
 SWITCH, NETWORK_PATH = "hpc.io/switch", "hpc.io/network-path"
+#: The switches above that one, by their levels: the node's own has level 0, the one above it 1.
+SWITCH_ABOVE, SWITCH_LEVELS = "hpc.io/switch-level-", 10
+#: Nodes whose GPUs reach each other over NVLink, and nodes of one TPU slice, have the same value.
+NVLINK_DOMAIN, TPU_SLICE = "hpc.io/nvlink-domain", "hpc.io/tpu-slice-name"
+#: The name under which programs for Ray ask for the NVLink domain.
+GPU_DOMAIN = "hpc.io/gpu-domain"
+
+MAX_VALUE = 63
 
 _KEY = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
@@ -78,8 +87,11 @@ def show_selector(selector: Sequence[Sequence[Any]]) -> str:
 
 
 def _as_value(text: str) -> str:
-    """The text as a label's value: what no value may have becomes a dash."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")
+    """The text as a label's value: what no value may have becomes a dash. Texts that are too long stay different."""
+    value = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-_.")
+    if len(value) > MAX_VALUE:
+        value = f"{value[: MAX_VALUE - 9].strip('-_.')}-{zlib.crc32(text.encode()):08x}"
+    return value
 
 
 def node_labels(
@@ -89,10 +101,15 @@ def node_labels(
     labels = {NODE_ID: str(node), HOST: host}
     if switches:
         labels[SWITCH] = _as_value(switches[-1])
+        for level, switch in enumerate(reversed(switches[-SWITCH_LEVELS:-1]), start=1):
+            labels[f"{SWITCH_ABOVE}{level}"] = _as_value(switch)
         labels[NETWORK_PATH] = _as_value(".".join(switches))
     if accelerator:
         labels[ACCELERATOR] = accelerator
     labels.update(given)
+    domain = next((labels[k] for p in PREFIXES if (k := p + NVLINK_DOMAIN.removeprefix(PREFIXES[0])) in labels), "")
+    if domain and not any(p + GPU_DOMAIN.removeprefix(PREFIXES[0]) in labels for p in PREFIXES):
+        labels[GPU_DOMAIN] = domain
     ours, theirs = PREFIXES
     for key, value in list(labels.items()):
         for a, b in ((ours, theirs), (theirs, ours)):

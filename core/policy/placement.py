@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hpc.core.pieces import INSTANCE_RESOURCES, Pieces, of_amount
 from hpc.core.policy.device_columns import DeviceColumns
 from hpc.core.policy.labels import matches, show_selector
+from hpc.core.policy.topology import Level, along, level_of, tree_of
 from hpc.core.resources import show
 
 Column = npt.NDArray[np.int64]
@@ -23,6 +24,16 @@ Column = npt.NDArray[np.int64]
 MAX_UNITS = 1 << 62
 #: Selectors of which a snapshot remembers the nodes that match.
 MAX_MASKS = 100
+NO_LABELS: Mapping[str, str] = {}
+
+
+@dataclass
+class Topology:
+    """What a snapshot remembers of where its nodes are."""
+
+    levels: dict[str, Level] = field(default_factory=dict)
+    tree: list[Level] | None = None
+    order: Column | None = None
 
 
 @dataclass
@@ -36,6 +47,7 @@ class Snapshot:
     labels: dict[int, Mapping[str, str]] = field(default_factory=dict)
     devices: dict[str, DeviceColumns] = field(default_factory=dict)
     _masks: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    _topology: Topology = field(default_factory=Topology)
 
     @classmethod
     def of(
@@ -65,7 +77,7 @@ class Snapshot:
         """The same nodes as if nobody used them. Not to be changed but by `take`."""
         devices = {name: DeviceColumns.of_totals(self.totals[name]) for name in self.devices}
         free = {name: column.copy() for name, column in self.totals.items()}
-        return Snapshot(self.nodes, self.totals, free, self.labels, devices)
+        return Snapshot(self.nodes, self.totals, free, self.labels, devices, self._masks, self._topology)
 
     def without(self, numbers: Collection[int]) -> Snapshot:
         """The other nodes."""
@@ -89,6 +101,35 @@ class Snapshot:
                 self._masks.clear()
             self._masks[key] = mask
         return mask
+
+    def level(self, key: str) -> Level:
+        """The domains of a label. Not to be changed: it is kept for the next who asks."""
+        level = self._topology.levels.get(key)
+        if level is None:
+            if len(self._topology.levels) >= MAX_MASKS:
+                self._topology.levels.clear()
+            level = self._topology.levels[key] = level_of(key, self._rows_of_labels())
+        return level
+
+    def tree(self) -> list[Level]:
+        """The levels of the tree of nodes, from the top down."""
+        if self._topology.tree is None:
+            self._topology.tree = tree_of(self._rows_of_labels())
+        return self._topology.tree
+
+    def along(self) -> Column:
+        """The rows in the order of the tree."""
+        if self._topology.order is None:
+            self._topology.order = along(self.tree(), len(self.nodes))
+        return self._topology.order
+
+    def _rows_of_labels(self) -> list[Mapping[str, str]]:
+        return [self.labels.get(node, NO_LABELS) for node in self.nodes.tolist()]
+
+    def forget_labels(self) -> None:
+        """Other nodes than before, or others' labels."""
+        self._masks.clear()
+        self._topology = Topology()
 
     def row(self, node: int) -> int:
         """The row of a node; -1 where it has none."""

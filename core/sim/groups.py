@@ -2,7 +2,8 @@
 
 Beside them are tasks that need a whole node: they find no room unless it is kept for them.
 
-Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too. A task
+Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too. What a
+group has is below the switches that it asked for. A task
 in a group gives its value, or says that the group was removed, and then it was. Checked when the faults have ended:
 whatever has room is reserved. At the end nobody holds a bundle. Heads may die beside this: what was asked of one that
 died is asked again, as a real driver does.
@@ -13,10 +14,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from hpc.core.head.groups import CREATED, REMOVED
+from hpc.core.head.group import CREATED, REMOVED
 from hpc.core.ids import HEAD, Address
 from hpc.core.owner.tables import Shape
-from hpc.core.policy.bundles import place_bundles
+from hpc.core.policy.labels import SWITCH
 from hpc.core.resources import UNIT
 from hpc.core.sim.programs import Program, Submitter
 from hpc.core.sim.world import World
@@ -24,6 +25,7 @@ from hpc.core.wire import Answer, Message, PgCreate, PgRemove
 
 FIRST_REQ = 1 << 30  # out of the way of the other questions of the process
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+TOPOLOGIES: list[list[list[str]]] = [[], [], *([[SWITCH, how]] for how in STRATEGIES)]
 
 
 class GroupSim:
@@ -33,6 +35,7 @@ class GroupSim:
         self.world = world
         self.submitter = submitter
         self.rng = random.Random(seed * 31 + submitter.process.addr.proc)
+        self.topology_rng = random.Random(f"topology {seed} {submitter.process.addr.proc}")
         self.problem = problem
         self.living: list[tuple[bytes, int]] = []
         self.removed: set[bytes] = set()
@@ -77,7 +80,9 @@ class GroupSim:
         ident = machine.new_ids()
         bundles = [{"CPU": UNIT * self.rng.choice([1, 1, 2])} for _ in range(self.rng.randint(1, 3))]
         strategy = self.rng.choice(STRATEGIES)
-        self._ask(PgCreate(self._next_req(), ident, "", "", strategy, bundles, [], False, machine.addr))
+        topology = [] if strategy == "STRICT_PACK" else self.topology_rng.choice(TOPOLOGIES)
+        msg = PgCreate(self._next_req(), ident, "", "", strategy, bundles, [], False, machine.addr, topology)
+        self._ask(msg)
         self.living.append((ident, len(bundles)))
         self.world.tell(f"group {ident.hex()[24:]} {strategy} of {len(bundles)} is wanted")
 
@@ -128,6 +133,16 @@ class GroupSim:
 
     # -------------------------------------------------------------- checks
 
+    def check_domains(self) -> None:
+        """What a group has is in the domains that it asked for."""
+        head = self.world.head
+        for group in head.groups.table.values():
+            for key, how in group.topology:
+                values = [head.labels_of(node)[key] for node in group.nodes if node in head.nodes]
+                wrong = {"STRICT_PACK": len(set(values)) > 1, "STRICT_SPREAD": len(set(values)) < len(values)}
+                if wrong.get(how):
+                    self.problem(f"group {group.group.hex()[24:]} has {how} over {key} and is in {values}")
+
     def check_sums(self) -> None:
         """No unit is reserved or granted twice, and none is lost."""
         for node in self.world.nodes.values():
@@ -155,11 +170,7 @@ class GroupSim:
         for group in self.world.head.groups.table.values():
             if group.state == CREATED:
                 continue
-            missing = [group.bundles[i] for i in group.missing]
-            taken = [n for n in group.nodes if n]
-            if (group.awaited and not group.patient) or place_bundles(
-                snapshot, missing, group.strategy, taken=taken
-            ) is not None:
+            if (group.awaited and not group.patient) or group.places(snapshot, self.world.head.labels_of) is not None:
                 found.add(f"group {group.group.hex()[24:]} ({group.strategy}, {group.state})")
         return found
 

@@ -279,6 +279,7 @@ class Simulation:
             step += 1
             if step % 50 == 0:
                 self.groups[0].check_sums()
+                self.groups[0].check_domains()
                 self._check_view()
                 self._check_draining()
                 self.leaving.look()

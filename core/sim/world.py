@@ -12,13 +12,15 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 
 from hpc.core.causes import LostCause
-from hpc.core.head.groups import Group, Groups
+from hpc.core.head.group import Group
+from hpc.core.head.groups import Groups
 from hpc.core.head.journal import MAGIC, Began, Part, decode, encode
 from hpc.core.head.machine import HeadMachine
 from hpc.core.head.restore import restore
 from hpc.core.ids import HEAD, HEAD_NODE, Address, raylet_of
 from hpc.core.net.frames import encode_bodies
 from hpc.core.owner.machine import OwnerMachine
+from hpc.core.policy.labels import node_labels
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import Proc
@@ -138,7 +140,10 @@ class World:
 
     def _add_node(self, number: int, cpus: int) -> None:
         totals = {"CPU": cpus * UNIT}
-        info = NodeInfo(number, f"n{number}", "", "", totals, {}, False, 0, "")
+        switches = "root", f"s{number % 2}"
+        info = NodeInfo(
+            number, f"n{number}", "", "", totals, node_labels({}, number, f"n{number}", "", switches), False, 0, ""
+        )
         machine = RayletMachine(
             info,
             NodeResources(totals),

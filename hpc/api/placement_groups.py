@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpc.core.idtypes import PlacementGroupID
-from hpc.core.policy.labels import Selector, parse_selector
+from hpc.core.policy.labels import NODE_ID, PREFIXES, Selector, check_key, parse_selector
 from hpc.core.resources import to_units
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 #: Ray's strategies; how they choose is in core/policy/bundles.py, which takes numpy to import.
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+#: Ray's name for the label that each node has alone.
+THEIR_NODE_ID = PREFIXES[1] + NODE_ID.removeprefix(PREFIXES[0])
+#: Labels of one topology_strategy.
+MAX_LABELS = 10
 
 
 class PlacementGroup:
@@ -105,17 +109,20 @@ class PlacementGroup:
 
 def placement_group(
     bundles: Sequence[Mapping[str, float]],
-    strategy: str = "PACK",
+    strategy: str | None = None,
     name: str = "",
     lifetime: str | None = None,
     bundle_label_selector: Sequence[Mapping[str, str]] | None = None,
+    topology_strategy: Mapping[str, str] | None = None,
 ) -> PlacementGroup:
     """Ask for a placement group; returns at once (see `PlacementGroup.ready`).
 
-    bundles: resources by name, as {"CPU": 2, "GPU": 1}. strategy: "PACK" (few nodes), "SPREAD" (many nodes),
-    "STRICT_PACK" (one node) or "STRICT_SPREAD" (a node for each). name: for `get_placement_group`. lifetime: None (the
-    group ends with the driver, or with the actor, that made it) or "detached" (with the session).
-    bundle_label_selector: for each bundle, the labels that its node must have.
+    bundles: resources by name, as {"CPU": 2, "GPU": 1}. strategy: "PACK" (few nodes; the default), "SPREAD" (many
+    nodes), "STRICT_PACK" (one node) or "STRICT_SPREAD" (a node for each). name: for `get_placement_group`. lifetime:
+    None (the group ends with the driver, or with the actor, that made it) or "detached" (with the session).
+    bundle_label_selector: for each bundle, the labels that its node must have. topology_strategy: in place of
+    strategy, one of the four for labels of nodes, as {"hpc.io/switch": "STRICT_PACK"}: all below one switch. The label
+    "ray.io/node-id" says the strategy over nodes. One label at most has a strategy other than "STRICT_PACK".
 
     Raises ValueError or TypeError for what makes no sense, ValueError if the name is taken.
     """
@@ -123,7 +130,9 @@ def placement_group(
     from hpc.core.process.context import process
     from hpc.core.wire import PgCreate
 
-    amounts, selectors = _checked(bundles, strategy, lifetime, bundle_label_selector)
+    amounts, selectors, over_nodes, topology = _checked(
+        bundles, strategy, lifetime, bundle_label_selector, topology_strategy
+    )
     if not isinstance(name, str):
         raise TypeError(f"name must be a string, not {type(name).__name__}")
     client = ensure_client()
@@ -131,7 +140,9 @@ def placement_group(
     namespace = namespace_of(client)
 
     def describe(number: int, ident: bytes) -> PgCreate:
-        return PgCreate(number, ident, name, namespace, strategy, amounts, selectors, lifetime == "detached", creator)
+        return PgCreate(
+            number, ident, name, namespace, over_nodes, amounts, selectors, lifetime == "detached", creator, topology
+        )
 
     made = client.make_group(describe, bool(name))
     return PlacementGroup(made._id, [dict(bundle) for bundle in bundles], made)
@@ -139,12 +150,13 @@ def placement_group(
 
 def validate_placement_group(
     bundles: Sequence[Mapping[str, float]],
-    strategy: str = "PACK",
+    strategy: str | None = None,
     lifetime: str | None = None,
     bundle_label_selector: Sequence[Mapping[str, str]] | None = None,
+    topology_strategy: Mapping[str, str] | None = None,
 ) -> None:
     """Raise ValueError or TypeError for what `placement_group` would refuse."""
-    _checked(bundles, strategy, lifetime, bundle_label_selector)
+    _checked(bundles, strategy, lifetime, bundle_label_selector, topology_strategy)
 
 
 def check_placement_group_index(placement_group: PlacementGroup, bundle_index: int) -> None:
@@ -162,22 +174,62 @@ def check_placement_group_index(placement_group: PlacementGroup, bundle_index: i
 
 
 def _checked(
-    bundles: Any, strategy: str, lifetime: str | None, bundle_label_selector: Sequence[Mapping[str, str]] | None
-) -> tuple[list[dict[str, int]], list[Selector]]:
-    """The amounts and selectors of the bundles; ValueError or TypeError for what makes no sense."""
+    bundles: Any,
+    strategy: str | None,
+    lifetime: str | None,
+    bundle_label_selector: Sequence[Mapping[str, str]] | None,
+    topology_strategy: Any,
+) -> tuple[list[dict[str, int]], list[Selector], str, list[list[str]]]:
+    """The amounts and selectors of the bundles, the strategy over nodes, those over labels; ValueError or TypeError
+    for what makes no sense."""
     amounts = _amounts(bundles)
-    if strategy not in STRATEGIES:
+    if strategy is not None and strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, not {strategy!r}")
+    over_nodes = strategy or "PACK"
+    topology: list[list[str]] = []
+    if topology_strategy is not None:
+        if strategy is not None:
+            raise ValueError(
+                f"give strategy or topology_strategy, not both: in this, {THEIR_NODE_ID!r} has the strategy over nodes"
+            )
+        over_nodes, topology = _topology(topology_strategy, len(amounts))
     if lifetime not in (None, "detached"):
         raise ValueError(f'lifetime must be None or "detached", not {lifetime!r}')
     if not bundle_label_selector:
-        return amounts, []
+        return amounts, [], over_nodes, topology
     if len(bundle_label_selector) != len(amounts):
         raise ValueError(
             f"bundle_label_selector has {len(bundle_label_selector)} selectors for {len(amounts)} bundles: give "
             "one for each ({} where none is meant)"
         )
-    return amounts, [parse_selector(selector) for selector in bundle_label_selector]
+    return amounts, [parse_selector(selector) for selector in bundle_label_selector], over_nodes, topology
+
+
+def _topology(given: Any, count: int) -> tuple[str, list[list[str]]]:
+    """The strategy over nodes, and (label, strategy) of the labels. ValueError for what makes no sense."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"topology_strategy must be a dict of labels and strategies, not {type(given).__name__}")
+    over_nodes = ""
+    topology: list[list[str]] = []
+    for key, how in given.items():
+        if how not in STRATEGIES:
+            raise ValueError(f"topology_strategy[{key!r}] must be one of {', '.join(STRATEGIES)}, not {how!r}")
+        if check_key(key) not in (NODE_ID, THEIR_NODE_ID):
+            topology.append([key, how])
+        elif over_nodes:
+            raise ValueError(f"topology_strategy has {NODE_ID!r} twice: {THEIR_NODE_ID!r} is the same label")
+        else:
+            over_nodes = how
+    if len(topology) > MAX_LABELS:
+        raise ValueError(f"topology_strategy has {len(topology)} labels; {MAX_LABELS} at most make sense")
+    loose = [f"{key}: {how}" for key, how in topology if how != "STRICT_PACK"]
+    if len(loose) > 1:
+        raise ValueError(
+            f"topology_strategy may have one label with a strategy other than STRICT_PACK, not {' and '.join(loose)}"
+        )
+    if over_nodes == "STRICT_PACK" and count > 1 and any(how == "STRICT_SPREAD" for _, how in topology):
+        raise ValueError(f"topology_strategy asks for one node and for {loose[0]}: they exclude each other")
+    return over_nodes or "PACK", topology
 
 
 def _amounts(bundles: Any) -> list[dict[str, int]]:
@@ -233,7 +285,9 @@ def get_current_placement_group() -> PlacementGroup | None:
 
 
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
-    """What the head knows of one group, or of all by their ids: name, strategy, state, bundles and their nodes."""
+    """What the head knows of one group, or of all by their ids: name, strategies, state, bundles, and their nodes.
+
+    The domains of these are the labels that say where a node is in the network."""
     if placement_group is not None:
         rows = _rows(placement_group._ident)
         return _row(rows[0]) if rows else {}
@@ -256,9 +310,12 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "placement_group_id": row["group"],
         "name": row["name"],
         "strategy": row["strategy"],
+        "topology_strategy": row["topology_strategy"],
+        "topology_assignments": row["topology_assignments"],
         "state": row["state"],
         "bundles": dict(enumerate(row["bundles"])),
         "bundles_to_node_id": {i: str(node) if node else "" for i, node in enumerate(row["nodes"])},
+        "bundles_to_domains": dict(enumerate(row["domains"])),
         "is_detached": row["detached"],
         "why": row["why"],
     }

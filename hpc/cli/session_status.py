@@ -109,7 +109,8 @@ def _group(row: Row) -> Row:
     missing = sum(1 for node in row["nodes"] if not node) or len(row["bundles"])
     return {
         "placement_group_id": row["placement_group_id"], "name": row["name"], "state": row["state"],
-        "strategy": row["strategy"], "bundles": row["bundles"], "missing": missing,
+        "strategy": row["strategy"], "topology_strategy": row["topology_strategy"], "bundles": row["bundles"],
+        "missing": missing,
         "why": row.get("why") or "it waits until its bundles are free at the same time",
     }  # fmt: skip
 
@@ -178,7 +179,8 @@ def _show_waiting(found: Row) -> None:
     for row in _first(found["placement_groups"], "placement groups"):
         name = f" {row['name']}" if row["name"] else ""
         many = f"{row['missing']} of {len(row['bundles'])} bundles"
-        print(f"  placement group{name} {row['placement_group_id'][:12]} ({row['strategy']}, {many}): {row['why']}")
+        how = ", ".join([row["strategy"], *(f"{key} {each}" for key, each in row["topology_strategy"].items())])
+        print(f"  placement group{name} {row['placement_group_id'][:12]} ({how}, {many}): {row['why']}")
 
 
 def _first(rows: list[Row], what: str) -> list[Row]:

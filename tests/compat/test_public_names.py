@@ -29,9 +29,6 @@ NOT_TAKEN: dict[tuple[str, str], str] = {
     ("ray.runtime_env.RuntimeEnv", "py_executable"): "the interpreter is that of pip, uv, conda or the container",
     ("ray.runtime_env.RuntimeEnv", "nsight"): "a profiler is started by the command of the job",
     ("ray.runtime_env.RuntimeEnv", "rocprof_sys"): "a profiler is started by the command of the job",
-    ("ray.util.placement_group", "topology_strategy"): "nodes have no topology of racks here",
-    ("ray.util.placement_group.validate_placement_group", "topology_strategy"): "nodes have no topology of racks here",
-    ("ray.util.placement_group.placement_group", "topology_strategy"): "nodes have no topology of racks here",
 }  # fmt: skip
 
 

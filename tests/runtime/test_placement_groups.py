@@ -10,6 +10,7 @@ import time
 import pytest
 
 import hpc
+from hpc.cluster_utils import Cluster
 from hpc.exceptions import ActorDiedError, TaskPlacementGroupRemoved
 from hpc.util.placement_group import (
     PlacementGroup,
@@ -20,6 +21,7 @@ from hpc.util.placement_group import (
     remove_placement_group,
 )
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from hpc.util.state import list_placement_groups
 from runtime.running import eventually, kill9, local_nodes, one_node, pid_of
 
 
@@ -111,6 +113,31 @@ def test_strategies_place_bundles_on_the_right_nodes():
         assert len(set(nodes_of([{"CPU": 1}] * 3, "STRICT_SPREAD"))) == 3
         assert len(set(nodes_of([{"CPU": 1}] * 3, "SPREAD"))) == 3
         assert len(set(nodes_of([{"CPU": 1}] * 4, "PACK"))) == 2
+
+
+def test_a_group_lands_below_one_switch_and_shows_where_and_waits_for_a_switch_with_room():
+    below = {"num_cpus": 1, "object_store_memory": 64 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={**below, "labels": {"hpc.io/switch": "s1"}})
+    try:
+        others = [cluster.add_node(**below, labels={"hpc.io/switch": "s2"}) for _ in range(2)]
+        cluster.wait_for_nodes()
+        cluster.connect()
+        apart = {"hpc.io/switch": "STRICT_PACK", "ray.io/node-id": "STRICT_SPREAD"}
+        group = placement_group([{"CPU": 1}] * 2, topology_strategy=apart)
+        assert group.wait(10)
+        row = placement_group_table(group)
+        assert list(row["bundles_to_node_id"].values()) == [node.node_id for node in others]
+        assert row["topology_assignments"] == {"hpc.io/switch": "s2"}
+        assert row["bundles_to_domains"] == {i: {"hpc.io/switch": "s2"} for i in (0, 1)}
+        three = placement_group([{"CPU": 1}] * 2, topology_strategy={"ray.io/switch": "STRICT_PACK"})
+        eventually(lambda: "nearest, s1, has room now for 1" in placement_group_table(three)["why"])
+        (waiting,) = list_placement_groups([("state", "=", "PENDING")])
+        assert waiting.topology_strategy == {"ray.io/switch": "STRICT_PACK"}
+        cluster.add_node(**below, labels={"hpc.io/switch": "s1"})
+        assert three.wait(20)
+        assert placement_group_table(three)["topology_assignments"] == {"ray.io/switch": "s1"}
+    finally:
+        cluster.shutdown()
 
 
 def test_a_bundle_is_a_limit_and_waiting_tasks_follow_at_once():

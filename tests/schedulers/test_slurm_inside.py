@@ -185,19 +185,34 @@ def test_sigterm_ends_the_script_and_everything(desk: Desk) -> None:
 
 SWITCHES = """
     import hpc
+    ONE = {"hpc.io/switch": "STRICT_PACK", "ray.io/node-id": "STRICT_SPREAD"}
     hpc.init()
     labels = sorted((node["NodeName"], node["Labels"]) for node in hpc.nodes())
     print("switches", {host: (its["hpc.io/switch"], its["hpc.io/network-path"]) for host, its in labels})
     host = hpc.remote(lambda: __import__("os").uname().nodename).options(label_selector={"hpc.io/switch": "s2"})
     print("ran on", hpc.get(host.remote()))
+    groups = [hpc.util.placement_group([{"CPU": 2}] * 2, topology_strategy=ONE) for _ in range(2)]
+    assert all(group.wait(30) for group in groups), hpc.util.placement_group_table()
+    tables = [hpc.util.placement_group_table(group) for group in groups]
+    print("below", sorted(table["topology_assignments"]["hpc.io/switch"] for table in tables))
+    for table in tables:
+        assert {each["hpc.io/switch"] for each in table["bundles_to_domains"].values()} == {
+            table["topology_assignments"]["hpc.io/switch"]
+        }
+        assert len(set(table["bundles_to_node_id"].values())) == 2
+    none = hpc.util.placement_group([{"CPU": 1}] * 3, topology_strategy=ONE)
+    assert not none.wait(1)
+    print("never:", hpc.util.placement_group_table(none)["why"])
 """
 
 
-def test_nodes_have_labels_of_their_switches(desk: Desk) -> None:
+def test_nodes_have_labels_of_their_switches_and_groups_stay_below_one(desk: Desk) -> None:
     """The bed's network has two switches, with half of the nodes each, below one root."""
     desk.script("switches.py", SWITCHES)
     done = desk.salloc(4, sys.executable, "switches.py")
     hosts = desk.bed.hosts
     above = {host: ("s1" if i < 2 else "s2", "root.s1" if i < 2 else "root.s2") for i, host in enumerate(hosts)}
     assert f"switches {above}" in done.stdout, done.stdout + done.stderr
-    assert done.stdout.partition("ran on ")[2].strip() in hosts[2:]
+    assert done.stdout.partition("ran on ")[2].split()[0] in hosts[2:]
+    assert "below ['s1', 's2']" in done.stdout, done.stdout + done.stderr
+    assert "need one hpc.io/switch for all, and the nearest, s1, has room for 2" in done.stdout, done.stdout

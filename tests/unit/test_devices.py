@@ -17,8 +17,9 @@ from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import Address
 from hpc.core.islands import Islands, islands_of
 from hpc.core.pieces import UNIT, devices_for, fit, less, of_amount, times
-from hpc.core.policy.bundles import place_bundles, why_no_group
+from hpc.core.policy.bundles import place_bundles
 from hpc.core.policy.device_columns import DeviceColumns
+from hpc.core.policy.group_reasons import why_no_group
 from hpc.core.policy.placement import Snapshot, place
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.resources import NodeResources, to_units

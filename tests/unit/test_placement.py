@@ -17,7 +17,8 @@ from hpc.core.ids import Address, raylet_of
 from hpc.core.owner.locality import best_node
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import Shape
-from hpc.core.policy.bundles import place_bundles, why_no_group
+from hpc.core.policy.bundles import place_bundles
+from hpc.core.policy.group_reasons import why_no_group
 from hpc.core.policy.labels import matches, node_labels, parse_selector
 from hpc.core.policy.placement import Snapshot, place, why_infeasible
 from hpc.core.raylet.leasing import Leasing

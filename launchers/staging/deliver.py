@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -116,11 +117,11 @@ class Delivery:
 
     def steps(self, packed: Archived, folder: str, copy: Command) -> None:
         try:
-            self._say(self._on_each(["check", folder, str(needed(packed))], CHECK_S))
+            self._say(self._on_each(["check", folder, str(needed(packed))], CHECK_S), packed)
             (answer,) = self._wait([copy], COPY_S)
             if not answer.ok:
                 raise StageError("the environment was not copied to the nodes", why=answer.why())
-            self._say(self._on_each(["unpack", folder], COPY_S))
+            self._say(self._on_each(["unpack", folder, packed.digest], COPY_S), packed)
         except BaseException:
             self.clean(folder)
             raise
@@ -144,7 +145,7 @@ class Delivery:
             join.unlink(missing_ok=True)
             self.clean(folder)  # the commands were ended, and maybe what they had started
             raise
-        self._say(answers[:1])
+        self._say(answers[:1], packed)
 
     def _is_here(self, name: str) -> bool:
         return name.split(".")[0] == os.uname().nodename.split(".")[0] or name == self.alloc.here
@@ -170,7 +171,7 @@ class Delivery:
             for each in running:
                 each.close()
 
-    def _say(self, answers: Sequence[CommandAnswer]) -> None:
+    def _say(self, answers: Sequence[CommandAnswer], packed: Archived) -> None:
         """StageError naming the nodes where something is wrong, those that are alike together."""
         lines = "".join(answer.out for answer in answers).splitlines()
         said = [json.loads(line) for line in lines if line.startswith("{")]
@@ -182,12 +183,18 @@ class Delivery:
             lines = [f"{compress_nodes(hosts)}: {why}" for why, hosts in wrong.items()]
             raise StageError(
                 f"the environment cannot be brought to {sum(map(len, wrong.values()))} of {len(self.nodes)} nodes",
-                "\n".join(lines), "--stage-dir=DIR, on each node's own disk",
+                "\n".join(lines), self._fix(wrong, packed),
             )  # fmt: skip
         if len(said) < len(self.nodes):
             silent = "; ".join(answer.why() for answer in answers if not answer.ok)
             many = f"{len(self.nodes) - len(said)} of {len(self.nodes)} nodes"
             raise StageError(f"nothing was heard of the environment from {many}", why=silent)
+
+    def _fix(self, wrong: Mapping[str, Sequence[str]], packed: Archived) -> str:
+        """Bytes that are wrong on every node were so in the archive itself."""
+        if len(wrong.get(node.NOT_THE_ARCHIVE, ())) == len(self.nodes):
+            return f"rm {shlex.quote(str(packed.path))}, and submit again: it is packed anew"
+        return "--stage-dir=DIR, on each node's own disk"
 
     def clean(self, folder: str) -> None:
         """What can be reached is cleared up; what cannot is swept when this user's next session starts there."""

@@ -5,7 +5,7 @@ of the environment from the shared file system while it fetches it. It prints on
 all is well, and what is wrong.
 
     check FOLDER BYTES    make the folder (0700) on this node's disk, with room for so much
-    unpack FOLDER         what was put there as `archive.tar`, for this place
+    unpack FOLDER DIGEST  what was put there as `archive.tar`, if it is the archive of this digest, for this place
     clean FOLDER          take it away
     root ORDER            the first node of a tree of copies, with a JSON object of what to do; speaks for all of them
     leaf JOIN             any other one: JOIN is the file that says where the root listens
@@ -33,7 +33,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import IO, Any
 
 ARCHIVE = "archive.tar"
 FACTS = "hpc-stage.json"
@@ -42,6 +42,8 @@ SHARED = re.compile(
     r"nfs4?|lustre|gpfs|beegfs(_nodev)?|ceph|cifs|smb3|afs|panfs|pvfs2|wekafs|vast|9p|"
     r"fuse\.(sshfs|ceph.*|gluster.*|gcsfuse|s3fs|juicefs|lfs)"
 )
+#: Said of bytes that came otherwise than they were packed.
+NOT_THE_ARCHIVE = "what came is not the archive"
 FANOUT = 2
 CHUNK = 1 << 20
 JOIN_S = 60.0  # the join file, and then all nodes, must come within this time
@@ -122,6 +124,12 @@ def unpack(folder: str) -> None:
         raise Trouble(f"its Python does not start from here: {error.strerror}: {os.path.realpath(python)}") from None
     if done.returncode:
         raise Trouble(f"its Python does not start from here: {last_line(done.stderr)}")
+
+
+def unpack_what_came(folder: str, digest: str) -> None:
+    """The same of an archive that somebody else has copied, once it is known to be the one that was meant."""
+    compare(digest_of(os.path.join(folder, ARCHIVE)), digest)
+    unpack(folder)
 
 
 def relocate(folder: str, files: list[str], prefixes: dict[str, str]) -> None:
@@ -328,7 +336,7 @@ class Root:
 
         def own() -> None:
             assert self.spool is not None
-            read_into(self.spool, self.order["archive"])
+            read_into(self.spool, self.order["archive"], self.order["digest"])
             unpack(folder)
 
         return self._all(
@@ -367,18 +375,41 @@ class Root:
         self.over.wait()
 
 
-def read_into(spool: Spool, path: str) -> None:
+def read_into(spool: Spool, path: str, digest: str) -> None:
     """The one time that the archive is read from the shared file system."""
+    seen = hashlib.sha256()
     try:
         with open(path, "rb", buffering=0) as file:
-            while data := file.read(CHUNK):
+            while data := _part_of(file, path):
+                seen.update(data)
                 spool.add(data)
-    except OSError as error:
+    except BaseException:
         spool.fail()
-        raise Trouble(f"{path} cannot be read: {error.strerror}") from None
+        raise
     if spool.have != spool.size:
         spool.fail()
         raise Trouble(f"{path} has {spool.have} bytes, not {spool.size}")
+    compare(seen.hexdigest(), digest)
+
+
+def _part_of(file: IO[bytes], path: str) -> bytes:
+    try:
+        return file.read(CHUNK)
+    except OSError as error:
+        raise Trouble(f"{path} cannot be read: {error.strerror}") from None
+
+
+def compare(seen: str, digest: str) -> None:
+    if seen != digest:
+        raise Trouble(NOT_THE_ARCHIVE)
+
+
+def digest_of(path: str) -> str:
+    seen = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(CHUNK):
+            seen.update(data)
+    return seen.hexdigest()
 
 
 def tried(own: Callable[[], object]) -> str:
@@ -458,8 +489,7 @@ def fetch(order: dict[str, Any], token: bytes, spools: list[Spool], ready: threa
     except BaseException:
         spool.fail()
         raise
-    if seen.hexdigest() != order["digest"]:
-        raise Trouble("what came is not the archive")
+    compare(seen.hexdigest(), order["digest"])
     unpack(order["folder"])
 
 
@@ -483,7 +513,7 @@ def main(argv: list[str]) -> int:
         folder = argv[1]
         work = {
             "check": lambda: check(folder, int(argv[2])),
-            "unpack": lambda: unpack(folder),
+            "unpack": lambda: unpack_what_came(folder, argv[2]),
             "clean": lambda: clean(folder),
         }[argv[0]]
         found = [(os.uname().nodename, tried(work))]

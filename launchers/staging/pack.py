@@ -21,6 +21,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -222,7 +223,7 @@ def _walk(path: str, name: str, skipped: frozenset[str]) -> Iterator[Member]:
                     yield from _walk(os.path.join(path, below), os.path.join(name, below), skipped)
     except OSError as error:
         what = f"the environment cannot be packed: {error.filename or path}: {error.strerror}"
-        raise StageError(what, fix=f"chmod -R u+r {error.filename or path}") from None
+        raise StageError(what, fix=f"chmod -R u+r {shlex.quote(str(error.filename or path))}") from None
 
 
 def key_of(environment: Environment, files: Sequence[Member]) -> str:
@@ -260,19 +261,33 @@ def pack(wanted: Sequence[str], base: Path, tell: Callable[[str], object] = lamb
     environment = find_environment(wanted)
     files = entries(environment)
     folder = store(base)
+    for path, name in environment.prefixes.items():
+        if name != "base" and _below(os.path.realpath(folder), {os.path.realpath(path): name}):
+            what = f"--stage={path}: the folder where archives are kept is in it: {folder}"
+            raise StageError(what, fix="--job-dir=DIR elsewhere, or --stage=DIR of a folder within")
     target = folder / (key_of(environment, files) + SUFFIX)
     try:
         with _locked(target, tell):
-            if not target.exists():
+            packed = _there(target)
+            if packed is None:
                 size = sum(entry.info.st_size for entry in files if stat.S_ISREG(entry.info.st_mode))
                 tell(f"packing {environment.prefix} ({len(files)} files, {size / 1e6:.0f} MB)")
                 _write(target, environment, files)
                 forget_old(folder, {target})
-            packed = read(target)
+                packed = read(target)
     except OSError as error:
         what = f"the environment cannot be packed into {folder}: {error.strerror}"
         raise StageError(what, fix="--job-dir=DIR, on a file system with room that the nodes share") from None
     return packed
+
+
+def _there(target: Path) -> Archived | None:
+    """The archive that is there, if it is whole. Half of one is left where a disk was full, a command was killed, or a
+    file system removes files by their age, one of two."""
+    try:
+        return read(target)
+    except StageError:
+        return None
 
 
 @contextlib.contextmanager
@@ -348,8 +363,30 @@ def _add(tar: tarfile.TarFile, entry: Member, environment: Environment) -> None:
         tar.addfile(info)
     else:
         info.size = entry.info.st_size
-        with open(entry.path, "rb") as file:
-            tar.addfile(info, file)
+        try:
+            file = open(entry.path, "rb")
+        except OSError as error:
+            raise _changed(entry, error.strerror or str(error)) from None
+        with file:
+            tar.addfile(info, _Whole(file, entry))
+
+
+class _Whole:
+    """A file that is read to the end that it had when the packing began. StageError where it has become shorter."""
+
+    def __init__(self, file: IO[bytes], entry: Member) -> None:
+        self.file, self.entry = file, entry
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        if len(data) < size:
+            raise _changed(self.entry, "it became shorter")
+        return data
+
+
+def _changed(entry: Member, how: str) -> StageError:
+    what = f"the environment changes while it is packed: {entry.path}"
+    return StageError(what, how, "once nothing is installed into it any more, submit again")
 
 
 def _new_link(entry: Member, environment: Environment) -> str:
@@ -410,15 +447,18 @@ def read(path: Path) -> Archived:
     try:
         about = json.loads(path.with_suffix(".json").read_text())
         size = path.stat().st_size
-        with contextlib.suppress(OSError):  # it may be another user's
-            os.utime(path)
-    except (OSError, ValueError):
+        facts = Archived(path, int(about["size"]), str(about["digest"]), about)
+        for each in (path, path.with_suffix(".json")):
+            with contextlib.suppress(OSError):  # it may be another user's
+                os.utime(each)
+    except (OSError, ValueError, KeyError, TypeError):
         what = f"the archive of the environment is gone: {path}"
         why = f"archives that nobody used for {FORGET_S / 86400:.0f} days go when another one is packed"
         raise StageError(what, why, "submit the job again") from None
-    if size != about["size"]:
-        raise StageError(f"the archive of the environment is damaged: {path}", fix=f"rm {path}, and submit again")
-    return Archived(path, size, str(about["digest"]), about)
+    if size != facts.size:
+        what = f"the archive of the environment is damaged: {path}"
+        raise StageError(what, why=f"it has {size} bytes, and was packed with {facts.size}", fix="submit the job again")
+    return facts
 
 
 def forget_old(folder: Path, but: set[Path], now_s: float | None = None) -> list[Path]:

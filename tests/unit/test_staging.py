@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -139,6 +140,57 @@ def test_an_archive_that_is_gone_says_what_to_do(tmp_path: Path, venv: Path) -> 
     with pytest.raises(StageError, match="gone") as raised:
         pack.read(found.path)
     assert raised.value.fix == "submit the job again"
+
+
+@pytest.mark.parametrize("left", ["[]", '{"size": 1', "", None, '{"size": 7, "digest": "0"}'])
+def test_half_an_archive_is_packed_anew(tmp_path: Path, venv: Path, left: str | None) -> None:
+    """A disk was full, a command was killed, or a file system has removed one of two files for its age."""
+    first = packed(tmp_path, venv)
+    about = first.path.with_suffix(".json")
+    if left is None:
+        about.unlink()
+    else:
+        about.write_text(left)
+    with pytest.raises(StageError):
+        pack.read(first.path)
+    again = packed(tmp_path, venv)
+    assert (again.digest, json.loads(about.read_text())["digest"]) == (first.digest, first.digest)
+
+
+def test_the_words_on_an_archive_are_as_young_as_the_archive(tmp_path: Path, venv: Path) -> None:
+    found = packed(tmp_path, venv)
+    for path in (found.path, found.path.with_suffix(".json")):
+        os.utime(path, (1, 1))
+    packed(tmp_path, venv)
+    assert min(path.stat().st_mtime for path in found.path.parent.iterdir()) > 1
+
+
+def test_a_file_that_becomes_shorter_while_it_is_packed_is_named(
+    tmp_path: Path, venv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walk, (mine,) = pack.entries, (venv / "lib").glob("python3.*/site-packages/mine.py")
+
+    def meanwhile(environment: pack.Environment) -> list[pack.Member]:
+        found = walk(environment)
+        if how == "it became shorter":
+            mine.write_text("")
+        else:
+            mine.unlink()
+        return found
+
+    monkeypatch.setattr(pack, "entries", meanwhile)
+    for how in ("it became shorter", "No such file or directory"):
+        with pytest.raises(StageError, match=r"changes while it is packed: .*/mine\.py") as raised:
+            packed(tmp_path, venv)
+        assert raised.value.why == how
+        mine.write_text("HERE = __file__\n")
+
+
+def test_archives_are_not_kept_in_what_is_packed(tmp_path: Path, venv: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    with pytest.raises(StageError, match="the folder where archives are kept is in it") as raised:
+        packed(tmp_path, venv, tmp_path / "jobs")
+    assert "--job-dir" in raised.value.fix
 
 
 @pytest.mark.parametrize(("wanted", "why"), [("{}/nowhere", "no such folder"), ("{0}/a=2", "no such folder")])
@@ -330,10 +382,26 @@ def test_damaged_bytes_are_noticed_on_every_node_and_nothing_stays(tmp_path: Pat
     archive = packed(tmp_path, venv)
     about = archive.path.with_suffix(".json")
     about.write_text(json.dumps({**json.loads(about.read_text()), "digest": "0" * 64}))
-    with pytest.raises(StageError, match="2 of 3 nodes") as raised:
+    with pytest.raises(StageError, match="3 of 3 nodes") as raised:
         bring(cluster, pack.read(archive.path))
-    assert "what came is not the archive" in raised.value.why
+    assert node.NOT_THE_ARCHIVE in raised.value.why
+    assert raised.value.fix == f"rm {shlex.quote(str(archive.path))}, and submit again: it is packed anew"
     assert nothing(tmp_path, cluster)
+
+
+def test_an_archive_that_the_scheduler_has_copied_is_compared_before_it_is_unpacked(tmp_path: Path, venv: Path) -> None:
+    archive = packed(tmp_path, venv)
+    folder = tmp_path / "new"
+    for damage in (b"", b"damaged"):
+        node.check(str(folder), 1)
+        with open(shutil.copy(archive.path, folder / node.ARCHIVE), "r+b") as file:
+            file.seek(archive.size // 2)
+            file.write(damage)
+        done = subprocess.run([*NODE, "unpack", folder, archive.digest], capture_output=True, text=True, timeout=60)
+        said = json.loads(done.stdout)["why"]
+        assert (said, done.returncode) == ((node.NOT_THE_ARCHIVE, 1) if damage else ("", 0)), done.stderr
+        assert (folder / "env").exists() is not bool(damage)
+        node.clean(str(folder))
 
 
 def test_a_node_that_leaves_ends_it_at_once_and_nothing_stays(tmp_path: Path, venv: Path, cluster: Here) -> None:

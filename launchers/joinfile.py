@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import time
 from dataclasses import asdict, dataclass, field
@@ -67,7 +68,7 @@ def read_join_file(path: str) -> JoinFile:
     with os.fdopen(fd) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise JoinFileError(f"the join file {path} is not this user's alone: chmod 600 {path}")
+            raise JoinFileError(f"the join file {path} is not this user's alone: chmod 600 {shlex.quote(str(path))}")
         return parse_join(file.read(), path)
 
 

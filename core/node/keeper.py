@@ -25,7 +25,7 @@ import signal
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from hpc.core.node import rundir
+from hpc.core.node import left_names, rundir
 from hpc.core.node.bootstrap import encode_report
 from hpc.core.node.process import become_subreaper, fork_child, set_name
 from hpc.core.node.reap import describe_code, end_descendants
@@ -72,6 +72,7 @@ def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int
     code = _wait(child)
     child = -1
     left = end_descendants(CLEAR_TIMEOUT_S)
+    left_names.sweep()
     lines = _read_lines(paths_fd)
     for line in lines:
         if line.startswith(b"/"):

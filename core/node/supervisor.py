@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from hpc.core.node import rundir, survey
+from hpc.core.node import left_names, rundir, survey
 from hpc.core.node.address import InterfaceError
 from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.head_restart import HeadRestart
@@ -353,6 +353,7 @@ class Supervisor:
         self.hello_sent = True
         self.report("hello", **hello)
         rundir.sweep(os.path.dirname(spec.dir))
+        left_names.sweep()
 
     # -------------------------------------------------------------- ranks mode
 

@@ -12,6 +12,7 @@ from hpc.cli.words import ADDRESS, FOLLOW, JOB_DIR, chosen, of_jobs
 from hpc.launch import rank_files
 from hpc.launch.follow import Follower, tail_offset
 from hpc.launch.jobdir import JobDir
+from hpc.launch.verdict import has_begun
 from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.options import Option
@@ -45,13 +46,16 @@ def run(words: list[str]) -> int:
     if options["rank"]:
         return _of_rank(options, jobs)
     for job in jobs:
-        log = job.job().get("log")
-        if not log:
+        log, waits = job.output(), job.job().get("kind") == "submitted" and not has_begun(job.status())
+        if not log and not waits:
             what = f"job {job.number} wrote to the terminal where it ran"
             raise CliError("AT-TERMINAL", what, fix=f"hpc logs {job.number} --failed")
-        path = Path(log)
         if options["follow"] and len(jobs) == 1 and job.status().get("state") != "ended":
             return Follower(job, quiet=True, tail_lines=options["lines"]).follow()
+        if not log:
+            errors.note(f"job {job.number} has not begun: only then is it known where it writes")
+            continue
+        path = Path(log)
         if not _print(path, options):
             errors.note(f"job {job.number} has written nothing yet ({path})")
     sys.stdout.flush()

@@ -108,7 +108,10 @@ class Follower:
     def _copy_output(self) -> bool:
         """Copy what is new in the job's output to ours."""
         if self.log is None:
-            return False
+            found = self.job.output()
+            if not found:
+                return False
+            self.log = Path(found)
         try:
             with self.log.open("rb") as file:  # opened anew each time: that is when NFS looks for changes
                 file.seek(self.offset)

@@ -73,6 +73,10 @@ class JobDir:
         """The scheduler's id; the job itself tells it where the submission was interrupted before it could."""
         return str(self.job().get("scheduler_id") or self.status().get("scheduler_id") or "")
 
+    def output(self) -> str:
+        """The file of its output, "" where that is not known. The job itself tells a name that its scheduler makes."""
+        return str(self.job().get("log") or self.status().get("log") or "")
+
     def event(self, name: str, **fields: Any) -> None:
         """Append one event."""
         line = json.dumps({"t": round(time.time(), 3), "event": name, **fields}) + "\n"

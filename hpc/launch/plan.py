@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from hpc.launchers.registry import SCHEDULERS, Place
 from hpc.launchers.run import shown
 from hpc.launchers.scheduler import Request, Scheduler
 from hpc.launchers.units import clock_text
+from hpc.settings.durations import short
 from hpc.settings.errors import CliError
 from hpc.settings.options import BY_NAME, REQUESTED, TABLE, Settings, pass_on, request_of
 from hpc.settings.values import show_value
@@ -128,6 +130,12 @@ def check_asked(settings: Settings, scheduler: Scheduler) -> None:
             fix = f"if {scheduler.submits_with} has an option for it: --submit-arg=..."
             raise CliError("USAGE", what, where=settings.origin(name), fix=fix)
     carry.check(settings)
+    if settings["drain"] and settings["time"] and settings["drain"] >= settings["time"]:
+        limit = clock_text(settings["time"])
+        what = f"a job of {limit} that drains {short(settings['drain'])} before its end never begins anything"
+        raise CliError(
+            "USAGE", what, where=settings.origin("drain"), fix=f"--drain=TIME, less than {limit}; --time=TIME, longer"
+        )
     if settings["chain"] and settings["detach"] and "dependency" not in scheduler.column:
         what = f"{scheduler.title} lets no job wait for another: this command submits the next job of a chain itself"
         raise CliError("USAGE", what, where=settings.origin("chain"), fix="without --detach")
@@ -235,4 +243,6 @@ def check_outputs(plan: Plan) -> None:
     """The folder of an output file named by --output must be there: a scheduler may drop the output without a word."""
     parent = plan.log.parent
     if parent != plan.folder and "%" not in str(parent) and not parent.is_dir():
-        raise CliError("USAGE", f"the folder of --output does not exist: {parent}", fix=f"mkdir -p {parent}")
+        raise CliError(
+            "USAGE", f"the folder of --output does not exist: {parent}", fix=f"mkdir -p {shlex.quote(str(parent))}"
+        )

@@ -17,12 +17,13 @@ HEARTBEAT_S = 15.0
 
 
 class Reporter:
-    """Tells the state; `job` is None when there is no folder."""
+    """Tells the state; `job` is None when there is no folder. output: the file that the job writes to, if any."""
 
-    def __init__(self, status: StatusLine, job: JobDir | None) -> None:
+    def __init__(self, status: StatusLine, job: JobDir | None, output: str = "") -> None:
         self.status = status
         self.job = job
         self._content: dict[str, Any] = {"host": socket.gethostname(), "pid": os.getpid(), "born": birth(os.getpid())}
+        self._content |= {"log": output} if output else {}
         self._written_at = float("-inf")
         self._key = ""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 import time
 from collections import Counter
@@ -78,7 +79,7 @@ class Run:
         self.began_s = process_start_s()
         submitted = settings["job"] is not None
         self.status = StatusLine(quiet=settings["quiet"] or submitted)
-        self.reporter = Reporter(self.status, job)
+        self.reporter = Reporter(self.status, job, output=output_name(1) if submitted else "")
         self.verbose: bool = settings["verbose"]
         self.argv = command(settings.script, settings.args, module=settings["as_module"])
         self.ranks: int | None = settings["ranks_per_node"]
@@ -579,6 +580,16 @@ def process_start_s() -> float:
     with open("/proc/self/stat", "rb") as file:
         ticks = int(file.read().rpartition(b")")[2].split()[19])
     return float(ticks / os.sysconf("SC_CLK_TCK"))
+
+
+def output_name(fd: int) -> str:
+    """The path of our output file, "" if it is no file."""
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
+    return ""
 
 
 def settled_bytes(fd: int) -> int | None:

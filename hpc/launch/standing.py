@@ -56,7 +56,7 @@ def _row(job: JobDir) -> dict[str, Any]:
         "exit_code": status.get("exit_code"), "reason": "", "left_s": status.get("left_s"),
         "text": shown(status, time.time() - updated), "why": status.get("why", ""),
         "missing": status.get("missing", []),
-        "log": content.get("log", ""), "folder": str(job.path), "host": status.get("host", ""),
+        "log": job.output(), "folder": str(job.path), "host": status.get("host", ""),
         "since": float(content.get("created", 0.0)), "until": updated if state in ("ended", "lost") else 0.0,
     }  # fmt: skip
 

@@ -6,6 +6,7 @@ ps`) writes it into the folder, because the scheduler forgets it soon.
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from hpc.launchers.jobscript import FAILED, FOLDER_FAILED, MODULE_FAILED
 from hpc.launchers.scheduler import JobInfo
 from hpc.settings import errors
 from hpc.settings.errors import CliError
+
+#: The first line of an error as hpc-launch writes it.
+_ERROR = re.compile(r"error\[([A-Z-]+)\]: (.+)")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,9 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
     if said:
         folder = said.startswith(FOLDER_FAILED)
         what = f"job {job_id} ended before the script was started"
+        ours = _ERROR.fullmatch(said)
+        if ours is not None and ours[1] in errors.CATALOGUE:
+            return _failed(CliError(ours[1], what, why=ours[2]), ours[2])
         error = CliError("JOB-DIR" if folder else "SETUP", what, why=said.removeprefix("hpc: "))
         return _failed(error, "its folder is not there" if folder else "a module or a line of --setup failed")
     if not has_begun(status):
@@ -80,12 +87,14 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
 
 
 def _said_by_script(job: JobDir) -> str:
-    """What the job script said of its folder, a module, or a line of --setup, "" if nothing."""
+    """What the job script said of its folder, a module, or a line of --setup. Or the error of its hpc-launch, which
+    did not come into the folder. "" if nothing."""
     try:
         lines = Path(str(job.job().get("log", ""))).read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((said for said in reversed(lines) if said.startswith((FOLDER_FAILED, FAILED, MODULE_FAILED))), "")
+    known = (FOLDER_FAILED, FAILED, MODULE_FAILED)
+    return next((said for said in reversed(lines) if said.startswith(known) or _ERROR.fullmatch(said)), "")
 
 
 def _failed(error: CliError, words: str) -> Verdict:

@@ -8,6 +8,7 @@ Rejected: running the driver in this process (its crash or its threads would tak
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -40,11 +41,13 @@ def command(script: str | None, args: Sequence[str], *, module: bool = False) ->
     if os.path.isdir(script):
         raise CliError("NOT-EXECUTABLE", f"{script} is a folder", fix=f"-m {script.strip('/').replace('/', '.')}")
     if not os.access(script, os.R_OK):
-        raise CliError("NOT-EXECUTABLE", f"{script} cannot be read", fix=f"chmod +r {script}")
+        raise CliError("NOT-EXECUTABLE", f"{script} cannot be read", fix=f"chmod +r {shlex.quote(script)}")
     if script.endswith(".py"):
         return [sys.executable, script, *args]
     if not os.access(script, os.X_OK):
-        raise CliError("NOT-EXECUTABLE", f"{script} is neither executable nor a .py file", fix=f"chmod +x {script}")
+        raise CliError(
+            "NOT-EXECUTABLE", f"{script} is neither executable nor a .py file", fix=f"chmod +x {shlex.quote(script)}"
+        )
     return [os.path.abspath(script), *args]
 
 

@@ -420,11 +420,15 @@ def runtime_config(settings: Settings) -> dict[str, Any]:
 
 
 #: What a job knows without being told, or does in its script.
-_NOT_PASSED_ON = ("scheduler", "site", "job_dir", "dry_run", "json", "module", "module_purge")
+_NOT_PASSED_ON = ("scheduler", "job_dir", "dry_run", "json", "module", "module_purge")
 
 
 def pass_on(settings: Settings) -> list[str]:
-    """The flags for the hpc-launch inside the job: what was set, from whatever source, and matters there."""
+    """The flags for the hpc-launch inside the job: what was set, from whatever source, and matters there.
+
+    The site profile is one of them: the job would find its own by what its nodes show, or none. Nodes that share no
+    files may lack a profile of the user's; they are told of "none" alone.
+    """
     words: list[str] = []
     for option in TABLE:
         if option.hidden or option.scope == "submit" or not settings.given(option.name):
@@ -432,6 +436,8 @@ def pass_on(settings: Settings) -> list[str]:
         if option.name in _NOT_PASSED_ON or option.name in REQUESTED:
             continue
         value = settings[option.name]
+        if option.name == "site" and settings["carry"] and value != sites.NONE:
+            continue
         if option.is_switch:
             words.append(option.long if value else f"--no-{option.long[2:]}")
             continue

@@ -88,12 +88,13 @@ def read(config: Path, wanted: str, found_by: str = "") -> Site:
     name, _, kind = wanted.partition("/")
     path = file_of(config, name)
     if path is None:
-        raise CliError(
-            "CONFIG",
-            f"no site profile named {name!r}",
-            why=f"there are: {', '.join(names(config)) or 'none'}",
-            fix=f"hpc site new {name}",
-        )
+        import difflib
+
+        known = names(config)
+        near = difflib.get_close_matches(name, known, 1)
+        fix = f"--site={near[0]}{'/' if kind else ''}{kind}" if near else f"hpc site new {name}"
+        why = f"there are: {', '.join(known) or 'none'}"
+        raise CliError("CONFIG", f"no site profile named {name!r}", why=why, fix=fix)
     return _site(name, kind, path, _content(path, name), found_by)
 
 
@@ -113,6 +114,13 @@ def _site(name: str, kind: str, path: Path, content: Mapping[str, Any], found_by
     kind = kind or (kinds[0] if kinds else "")
     # A file without [launch] may have its options at the top, as hpc.toml does.
     top = {key: value for key, value in content.items() if key not in KNOWN or not isinstance(value, dict)}
+    for table in (key for key, value in top.items() if isinstance(value, dict)):
+        what = f"site profile {name} has no table [{table}]"
+        raise CliError("CONFIG", what, where=str(path), why=f"there are: {', '.join(f'[{each}]' for each in KNOWN)}")
+    for each in content.get("kind", {}):
+        if each not in kinds:
+            what = f"site profile {name} has options of [kind.{each}], which is none of its kinds"
+            raise CliError("CONFIG", what, where=str(path), why=f"there are: {', '.join(kinds) or 'none'}")
     tables = {table: dict(content.get(table, {})) for table in TABLES}
     tables["launch"] = {**top, **tables["launch"]}
     for table, values in content.get("kind", {}).get(kind, {}).items():

@@ -92,9 +92,10 @@ def compare(request: Request, partitions: Sequence[Partition]) -> Diagnosis | No
             if name not in names:
                 import difflib
 
-                near = difflib.get_close_matches(name, names, 1, 0.4)
-                default = next((p.name for p in partitions if p.default), names[0])
-                fix = {"--partition": near[0] if near else default}
+                open_ones = [p for p in partitions if p.up] or partitions
+                default = next((p for p in open_ones if p.default), open_ones[0])
+                near = difflib.get_close_matches(name, [p.name for p in open_ones], 1, 0.4)
+                fix = {"--partition": near[0] if near else default.name}
                 return Diagnosis("PARTITION", f"no partition is called {name!r}", fix, f"there are: {all_shown}")
         chosen = [p for p in partitions if p.name in listed]
     if not chosen:

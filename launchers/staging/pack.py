@@ -282,8 +282,8 @@ def pack(wanted: Sequence[str], base: Path, tell: Callable[[str], object] = lamb
 
 
 def _there(target: Path) -> Archived | None:
-    """The archive that is there, if it is whole. Half of one is left where a disk was full, a command was killed, or a
-    file system removes files by their age, one of two."""
+    """The archive that is there, if it is whole. It is not where a command was killed, or where a file system has
+    removed one of its two files for its age."""
     try:
         return read(target)
     except StageError:
@@ -377,7 +377,7 @@ class _Whole:
     def __init__(self, file: IO[bytes], entry: Member) -> None:
         self.file, self.entry = file, entry
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         data = self.file.read(size)
         if len(data) < size:
             raise _changed(self.entry, "it became shorter")

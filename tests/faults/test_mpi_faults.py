@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 import hpc
 from hpc import mpi
+from hpc.core.node import left_names
 from hpc.core.node.reap import descendants
 from hpc.exceptions import ActorDiedError, GangError, TaskCancelledError
 from hpc.util.placement_group import placement_group_table
@@ -189,3 +191,26 @@ def test_a_rank_that_dies_before_there_is_a_world_is_named(session):
     error = error_of(gang.run(print)[0])
     assert isinstance(error, GangError) and error.rank in (0, 1)
     assert "its constructor failed" in str(error) and "pip install" in str(error)
+
+
+def test_a_program_that_is_ended_while_its_ranks_wait_for_one_leaves_no_name(tmp_path):
+    script = tmp_path / "late.py"
+    script.write_text("""
+import os, time
+if os.environ["PMI_RANK"] == "1":
+    time.sleep(300)
+print(os.getpid(), flush=True)
+from mpi4py import MPI
+""")
+    command = [sys.executable, "-m", "hpc.cli.launch", "--scheduler=local", "--runtime=mpi", "--ranks-per-node=2", "-Q"]
+    with subprocess.Popen([*command, str(script)], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as launch:
+        try:
+            maps = Path(f"/proc/{int(launch.stdout.readline())}/maps")
+            eventually(lambda: "/dev/shm/mpich_shm_" in maps.read_text())
+            (name,) = set(re.findall(r"/dev/shm/mpich_shm_\w+", maps.read_text()))
+            assert os.path.exists(name)
+            eventually(lambda: time.time() - os.stat(name).st_ctime > left_names.YOUNG_S + 0.1)
+        finally:
+            launch.terminate()
+        assert launch.wait(30)
+    assert not os.path.exists(name)

@@ -16,13 +16,16 @@ from typing import Any
 import pytest
 from unit.fake_scheduler import FakeScheduler
 
-from hpc.cli import launch, main, session
+from hpc.cli import launch, logs, main, session
 from hpc.launch import follow, jobdir
 from hpc.launch.cancel import cancel_job
 from hpc.launch.chain import Link
 from hpc.launch.follow import Follower
 from hpc.launch.jobdir import JobDir
+from hpc.launch.report import Reporter
+from hpc.launch.run import output_name
 from hpc.launch.standing import standing
+from hpc.launch.status_line import StatusLine
 from hpc.launchers import registry
 from hpc.launchers.jobscript import FOLDER_FAILED
 from hpc.launchers.scheduler import Diagnosis, NodeSource, Request, Scheduler
@@ -105,7 +108,24 @@ def test_what_detach_prints(launched: Callable[[str], int], capsys: pytest.Captu
 def test_the_schedulers_own_names_of_output_files(launched: Callable[[str], int]) -> None:
     launched("--detach -o out-@.txt x.py")
     launched("--detach -o out-?.txt x.py")
-    assert [JobDir(Path(f"jobs/{n}")).job()["log"] for n in (1, 2)] == [os.path.abspath("out-1.txt"), ""]
+    assert [JobDir(Path(f"jobs/{n}")).output() for n in (1, 2)] == [os.path.abspath("out-1.txt"), ""]
+
+
+def test_a_job_tells_the_name_of_its_output_that_only_its_scheduler_knew(
+    launched: Callable[[str], int], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    launched("--detach -o out-?.txt x.py")
+    assert logs.run(["1"]) == 0 and b"job 1 has not begun" in capfdbinary.readouterr().err
+    job, written = JobDir(Path("jobs/1")), tmp_path / "out-n1.txt"
+    with written.open("wb") as file:
+        file.write(b"all of it\n")
+        file.flush()
+        Reporter(StatusLine(quiet=True), job, output=output_name(file.fileno())).final(
+            0, log_bytes=written.stat().st_size
+        )
+    assert job.output() == str(written)
+    assert logs.run(["1"]) == 0 and capfdbinary.readouterr().out == b"all of it\n"
+    assert Follower(job, quiet=True).follow() == 0 and capfdbinary.readouterr().out == b"all of it\n"
 
 
 def test_a_refusal_names_the_fix_and_leaves_no_folder(fake: FakeScheduler, launched: Callable[[str], int]) -> None:
@@ -134,6 +154,14 @@ def test_a_refusal_that_no_option_helps_against(fake: FakeScheduler, launched: C
         with pytest.raises(CliError) as caught:
             launched(line)
         assert (caught.value.fix, caught.value.where, caught.value.why) == ("--scheduler=local", "", "")
+
+
+@pytest.mark.parametrize(("words", "refused"), [("--time=5m --drain=5m", True), ("--time=5m --drain=4m", False)])
+def test_a_job_that_would_drain_from_its_beginning_is_refused(
+    launched: Callable[[str], int], words: str, refused: bool
+) -> None:
+    with pytest.raises(CliError, match="never begins anything") if refused else contextlib.nullcontext():
+        launched(f"--detach {words} x.py")
 
 
 def test_what_a_scheduler_has_no_word_for_is_refused(fake: FakeScheduler, launched: Callable[[str], int]) -> None:
@@ -269,6 +297,15 @@ def test_a_line_of_setup_that_failed_is_named(fake: FakeScheduler, job: JobDir) 
     with pytest.raises(CliError) as caught:
         follower(job).follow()
     assert caught.value.code == "SETUP" and caught.value.why == "--setup failed with exit code 1: module load nope"
+
+
+def test_an_error_of_a_job_that_could_not_be_written_into_its_folder_is_told(fake: FakeScheduler, job: JobDir) -> None:
+    wrote(job, "error[CONFIG]: ./hpc.toml is not valid TOML\n  where: ./hpc.toml\n")
+    fake.change("1", phase="ended", ending="exit", state="FAILED", exit_code=2)
+    with pytest.raises(CliError) as caught:
+        follower(job).follow()
+    assert (caught.value.code, caught.value.why) == ("CONFIG", "./hpc.toml is not valid TOML")
+    assert caught.value.exit_code == errors.EXIT_USAGE
 
 
 def test_a_job_whose_folder_was_gone_is_told_so(fake: FakeScheduler, job: JobDir) -> None:

@@ -110,6 +110,22 @@ def test_a_submitted_job_gets_all_of_it(env: dict[str, str]) -> None:
     assert "--interface=ib7" in pass_on(settings), "the job runs where nothing may be found"
 
 
+def test_a_job_has_the_profile_that_it_was_submitted_with(env: dict[str, str]) -> None:
+    inside = {**env, "OURS": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_NUM_NODES": "1"}
+    words = ["--scheduler=slurm", "--site=ours/fat", "x.py"]
+    job = load(["--job=jobs/1", *pass_on(load(words, env, submits=True)), "x.py"], inside)
+    assert (job["site"], job["tmpdir"], job.runtime) == ("ours/fat", "/nvme", {"heartbeat_s": 2.0})
+    words = ["--scheduler=slurm", "--site=none", "x.py"]
+    job = load(["--job=jobs/1", *pass_on(load(words, {**env, "OURS": "1"}, submits=True)), "x.py"], inside)
+    assert asked(job, "interface", "grace") == {"interface": None, "grace": 5.0} and job.runtime == {}
+
+
+def test_nodes_that_share_no_files_are_not_told_of_a_profile_that_they_may_lack(env: dict[str, str]) -> None:
+    for site, told in (("ours", False), ("none", True)):
+        words = ["--scheduler=slurm", f"--site={site}", "--carry=.", "x.py"]
+        assert any(word.startswith("--site=") for word in pass_on(load(words, env, submits=True))) is told
+
+
 def test_another_sort_of_nodes_is_named(env: dict[str, str]) -> None:
     settings = load(["--site=ours/fat", "--scheduler=slurm", "x.py"], env, submits=True)
     assert asked(settings, "partition", "account", "constraint", "tmpdir") == {
@@ -145,6 +161,9 @@ def test_everything_else_wins_over_it(env: dict[str, str]) -> None:
     ("words", "says"),
     [
         (["--site=nowhere"], ["no site profile named 'nowhere'", "perlmutter", "hpc site new nowhere"]),
+        (["--site=perlmuter/cpu"], ["no site profile named 'perlmuter'", "--site=perlmutter/cpu"]),
+        (["--site=table"], ["has no table [sumbit]", "[submit]"]),
+        (["--site=kind"], ["[kind.gup], which is none of its kinds", "there are: gpu"]),
         (["--site=ours/huge"], ["no sort of nodes named 'huge'", "thin, fat"]),
         (["--site=pbs-site", "--scheduler=slurm"], ["Other has pbs, and here is Slurm", "--site=none"]),
         (["--site=typo"], ["no such option in site profile typo: partitoin", "partition = ..."]),
@@ -153,6 +172,8 @@ def test_everything_else_wins_over_it(env: dict[str, str]) -> None:
 def test_a_profile_that_cannot_be_used_says_why(env: dict[str, str], words: list[str], says: list[str]) -> None:
     folder = Path(env["XDG_CONFIG_HOME"]) / "hpc" / "sites"
     (folder / "pbs-site.toml").write_text('[site]\ntitle = "Other"\nscheduler = "pbs"\n')
+    (folder / "table.toml").write_text('[sumbit]\npartition = "p"\n')
+    (folder / "kind.toml").write_text('[site]\nkinds = ["gpu"]\n[kind.gup.submit]\npartition = "p"\n')
     (folder / "typo.toml").write_text('[launch]\npartitoin = "p"\n')
     with pytest.raises(CliError) as caught:
         load([*words, "x.py"], env, submits=True)

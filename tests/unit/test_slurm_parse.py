@@ -392,6 +392,7 @@ def test_partitions_over_kinds_of_nodes() -> None:
     ("asked", "code", "words", "fix"),
     [
         (Request(partition="bacth"), "PARTITION", "'bacth'", {"--partition": "batch"}),
+        (Request(partition="close"), "PARTITION", "'close'", {"--partition": "long"}),  # of the open ones
         (Request(partition="closed"), "PARTITION", "takes no jobs", {"--partition": "batch"}),
         (Request(nodes=(9, 9)), "TOO-MANY-NODES", "9 nodes asked for, but partition batch has 4", {"--nodes": "4"}),
         (Request(nodes=(2, 2), partition="debug"), "TOO-MANY-NODES", "allows 1 per job", {"--nodes": "1"}),

@@ -263,6 +263,10 @@ class Scheduler(NodeSource, Protocol):
     script_name: ClassVar[str]
     #: Whether the least and the most of `Request.nodes` may differ.
     node_ranges: ClassVar[bool]
+    #: Whether `Request.gpus_per_node` may be several kinds, with commas between.
+    gpu_kinds: ClassVar[bool]
+    #: What it fills into the name of an output file, for people; "" for nothing.
+    output_patterns: ClassVar[str]
     #: The variable that numbers the processes which run the job script, from 1; "" where it runs once.
     numbers_env: ClassVar[str]
     #: What each field of `Request` becomes, "" for what the job does by itself; a field that is not here cannot be

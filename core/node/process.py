@@ -207,3 +207,20 @@ def _run_child(
             print(result, file=sys.stderr)
             return 1
     return result if isinstance(result, int) else 0
+
+
+def why_not_run(program: str, error: OSError) -> str:
+    """Why a program could not be started. The kernel says of a script's interpreter what it would say of the script."""
+    if error.errno == errno.ENOEXEC:
+        return "it is no program of this machine, nor a script whose first line names an interpreter (#!/bin/bash)"
+    if error.errno != errno.ENOENT or not os.path.exists(program):
+        return error.strerror or str(error)
+    try:
+        with open(program, "rb") as file:
+            first = file.readline(256)
+    except OSError:
+        first = b""
+    if not first.startswith(b"#!"):
+        return "the program that loads it is not on this machine"
+    words = os.fsdecode(first[2:].rstrip(b"\n")).split()
+    return f"its first line names {words[0] if words else 'nothing'!r}, which is not on this machine"

@@ -26,7 +26,7 @@ import msgspec
 from msgspec import Struct, field
 
 from hpc.core.node.imports import SHARE
-from hpc.core.node.process import fork_child
+from hpc.core.node.process import fork_child, why_not_run
 from hpc.core.node.reap import descendants, exit_code, signal_all
 from hpc.core.node.spec import NodeSpec, Strip
 from hpc.core.node.usage import memory_folders, oom_kills
@@ -348,5 +348,5 @@ def _become(order: Order, env: dict[str, str], out_write: int, err_write: int) -
     try:
         os.execvpe(order.argv[0], order.argv, env)
     except OSError as error:
-        os.write(2, f"cannot run {order.argv[0]}: {error.strerror}\n".encode())
+        os.write(2, f"cannot run {order.argv[0]}: {why_not_run(order.argv[0], error)}\n".encode())
         return 127 if error.errno == errno.ENOENT else 126

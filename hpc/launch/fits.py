@@ -34,6 +34,9 @@ def check_place(settings: Settings, place: Place) -> list[str]:
         known = ON_LOCAL_NODES
         if not settings["hosts"]:
             _check_memory(settings)
+        if "," in (settings["gpus_per_node"] or ""):
+            what = f"nodes of this machine have one kind of GPUs, not {settings['gpus_per_node']}"
+            raise CliError("USAGE", what, where=settings.origin("gpus_per_node"), fix="--gpus-per-node=N")
     if settings["detach"]:
         what = f"--detach leaves a job that was submitted, and this script would run {where}"
         raise CliError("USAGE", what, fix="hpc start --head, then hpc job submit --no-wait -- python SCRIPT")

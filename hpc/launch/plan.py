@@ -130,6 +130,12 @@ def check_asked(settings: Settings, scheduler: Scheduler) -> None:
             fix = f"if {scheduler.submits_with} has an option for it: --submit-arg=..."
             raise CliError("USAGE", what, where=settings.origin(name), fix=fix)
     carry.check(settings)
+    if "," in (settings["gpus_per_node"] or "") and not scheduler.gpu_kinds:
+        what = f"{scheduler.title} is asked for one kind of GPUs, not for {settings['gpus_per_node']}"
+        raise CliError("USAGE", what, where=settings.origin("gpus_per_node"), fix="--gpus-per-node=[TYPE:]N")
+    if not scheduler.output_patterns and re.search("%[jxuA]", settings["output"] or ""):
+        what = f"{scheduler.title} fills nothing into the name of an output file: {settings['output']}"
+        raise CliError("USAGE", what, where=settings.origin("output"), fix="--output=FILE of a plain name, or none")
     if settings["drain"] and settings["time"] and settings["drain"] >= settings["time"]:
         limit = clock_text(settings["time"])
         what = f"a job of {limit} that drains {short(settings['drain'])} before its end never begins anything"

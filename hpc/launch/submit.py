@@ -295,7 +295,8 @@ def corrected(argv: list[str], fix: Mapping[str, str]) -> str:
 
     if not fix:
         return ""
-    words = ["hpc-launch", *argv[1:]] if "launch" not in argv[1:2] else ["hpc", *argv[1:]]
+    below = argv[1:2] in (["launch"], ["doctor"]) and os.path.basename(argv[0]) != "hpc-launch"
+    words = ["hpc" if below else "hpc-launch", *argv[1:]]
     for flag, value in fix.items():
         option = next(o for o in TABLE if flag in o.flags)
         words = _without(words, option.flags)
@@ -309,7 +310,7 @@ def _without(words: list[str], flags: tuple[str, ...]) -> list[str]:
 
     kept: list[str] = words[:1]
     rest = words[1:]
-    if words[:2] == ["hpc", "launch"]:
+    if words[0] == "hpc":
         kept, rest = words[:2], words[2:]
     known = {flag: option for option in TABLE for flag in option.flags}
     while rest and rest[0].startswith("-"):

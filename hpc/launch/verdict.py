@@ -72,6 +72,10 @@ def judge(job: JobDir, info: JobInfo, status: dict[str, Any]) -> Verdict:
             return _failed(CliError(ours[1], what, why=ours[2]), ours[2])
         error = CliError("JOB-DIR" if folder else "SETUP", what, why=said.removeprefix("hpc: "))
         return _failed(error, "its folder is not there" if folder else "a module or a line of --setup failed")
+    if not job.path.is_dir():
+        what = f"the folder of job {job.number} is gone, and what the job wrote there"
+        why = f"the scheduler says of job {job_id}: {info.state}, exit code {code}"
+        return _failed(CliError("JOB-DIR", what, where=str(job.path), why=why), "its folder is gone")
     if not has_begun(status):
         shared = compress_nodes(info.nodes) or "the nodes"
         error = CliError(

@@ -84,7 +84,7 @@ class Driver:
     """
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
-        from hpc.core.node.process import die_with
+        from hpc.core.node.process import die_with, why_not_run
         from hpc.core.node.witness import Witness
 
         parent = os.getpid()
@@ -98,10 +98,9 @@ class Driver:
 
         try:
             self._process = subprocess.Popen(list(argv), env=dict(env), preexec_fn=tie)
-        except FileNotFoundError as error:
-            raise CliError("NO-SCRIPT", f"{argv[0]} cannot be run", why=str(error)) from None
-        except (PermissionError, OSError) as error:
-            raise CliError("NOT-EXECUTABLE", f"{argv[0]} cannot be run", why=str(error)) from None
+        except OSError as error:
+            code = "NO-SCRIPT" if not os.path.exists(argv[0]) else "NOT-EXECUTABLE"
+            raise CliError(code, f"{argv[0]} cannot be run", why=why_not_run(argv[0], error)) from None
 
     def poll(self) -> int | None:
         """The exit code once it has ended, 128+N for a signal."""

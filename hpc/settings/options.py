@@ -94,7 +94,7 @@ TABLE: tuple[Option, ...] = (
          scope="submit"),
     _job("dependency", "-d --dependency", "text", "LIST", "jobs to wait for, e.g. afterok:4711", scope="submit"),
     _job("gpus", "-G --gpus", "text", "N", "GPUs for the whole job", scope="submit"),
-    _job("gpus_per_node", "--gpus-per-node", "text", "[TYPE:]N", "GPUs on each node",
+    _job("gpus_per_node", "--gpus-per-node", "gpus", "[TYPE:]N", "GPUs on each node",
          local="the GPUs that each local node has"),
     _job("cpus_per_task", "-c --cpus-per-task", "count", "N", "CPUs on each node (one task of ours runs on each)",
          local="the CPUs that each local node has"),

@@ -56,6 +56,13 @@ def read_memory(text: str) -> str:
     return text.strip().rstrip("bB").upper()
 
 
+def read_gpus(text: str) -> str:
+    """N or TYPE:N; some schedulers take several of them, with commas between."""
+    if not all(re.fullmatch(r"([^:,=\s]+:)?\d+", each) for each in text.strip().split(",")):
+        raise ValueError(f"not a number of GPUs: {text!r} (4, a100:4)")
+    return text.strip()
+
+
 def read_scheduler(text: str) -> str:
     if text not in registry.names():
         raise ValueError(f"no such scheduler: {text!r} (there are: {', '.join(registry.names())})")
@@ -87,7 +94,7 @@ def read_env(text: str) -> str:
 #: What the text of an option is read as.
 OptionKind = Literal[
     "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "runtime", "container",
-    "env",
+    "env", "gpus",
 ]  # fmt: skip
 READERS: dict[OptionKind, Callable[[str], Any]] = {
     "text": read_text,
@@ -97,6 +104,7 @@ READERS: dict[OptionKind, Callable[[str], Any]] = {
     "walltime": parse_walltime,
     "duration": parse_duration,
     "memory": read_memory,
+    "gpus": read_gpus,
     "switch": read_switch,
     "scheduler": read_scheduler,
     "runtime": read_runtime,

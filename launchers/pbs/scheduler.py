@@ -62,6 +62,8 @@ class Pbs:
     disk_env: ClassVar[Sequence[str]] = ()
     script_name: ClassVar[str] = "job.pbs"
     node_ranges: ClassVar[bool] = False
+    gpu_kinds: ClassVar[bool] = False
+    output_patterns: ClassVar[str] = ""
     numbers_env: ClassVar[str] = ""
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STEP_VARIABLES

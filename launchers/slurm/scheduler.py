@@ -50,6 +50,8 @@ class Slurm:
     disk_env: ClassVar[Sequence[str]] = ("SLURM_TMPDIR",)
     script_name: ClassVar[str] = "job.sbatch"
     node_ranges: ClassVar[bool] = True
+    gpu_kinds: ClassVar[bool] = True
+    output_patterns: ClassVar[str] = "%j, %x, %u and more"
     numbers_env: ClassVar[str] = ""
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STRIP

@@ -56,6 +56,8 @@ class Yarn:
     disk_env: ClassVar[Sequence[str]] = ()
     script_name: ClassVar[str] = "job.yarn"
     node_ranges: ClassVar[bool] = False
+    gpu_kinds: ClassVar[bool] = False
+    output_patterns: ClassVar[str] = "%j, %x, %u"
     numbers_env: ClassVar[str] = commands.SHELL_ID
     column: ClassVar[Mapping[str, str]] = commands.COLUMN
     strip: ClassVar[StepVariables] = commands.STRIP

@@ -43,6 +43,8 @@ class FakeScheduler:
     disk_env: ClassVar[Sequence[str]] = ("FAKE_DISK",)
     script_name: ClassVar[str] = "job.fake"
     node_ranges: ClassVar[bool] = True
+    gpu_kinds: ClassVar[bool] = False
+    output_patterns: ClassVar[str] = ""
     numbers_env: ClassVar[str] = ""
     column: ClassVar[Mapping[str, str]] = {"nodes": "-n", "time": "-t", "job_name": "-N", "output": "-o"}
     strip: ClassVar[StepVariables] = StepVariables(

@@ -209,6 +209,8 @@ def test_an_error_in_its_form() -> None:
     [
         ("hpc-launch -N 9 -t5 x.py -N 9", {"--nodes": "4"}, "hpc-launch --nodes=4 -t5 x.py -N 9"),
         ("/v/bin/hpc-launch --nodes=9 x.py", {"--nodes": "4"}, "hpc-launch --nodes=4 x.py"),
+        ("hpc doctor -N9 -p p", {"--nodes": "4"}, "hpc doctor --nodes=4 -p p"),
+        ("hpc-launch doctor", {"--nodes": "4"}, "hpc-launch --nodes=4 doctor"),
         ("/v/bin/hpc launch -N9 x.py", {"--nodes": "4"}, "hpc launch --nodes=4 x.py"),
         ("hpc-launch --exclusive x.py 'a b'", {"--time": "30m"}, "hpc-launch --time=30m --exclusive x.py 'a b'"),
         ("hpc-launch x.py", {}, ""),

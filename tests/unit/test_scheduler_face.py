@@ -6,7 +6,9 @@ import contextlib
 import io
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -154,6 +156,35 @@ def test_a_refusal_that_no_option_helps_against(fake: FakeScheduler, launched: C
         with pytest.raises(CliError) as caught:
             launched(line)
         assert (caught.value.fix, caught.value.where, caught.value.why) == ("--scheduler=local", "", "")
+
+
+def test_a_folder_that_is_gone_is_said_to_be(fake: FakeScheduler, job: JobDir) -> None:
+    says(job, "running")
+    one = follower(job)
+    shutil.rmtree(job.path)
+    fake.change("1", phase="ended", ending="exit", state="OVER", exit_code=0)
+    with pytest.raises(CliError) as caught:
+        one.follow()
+    assert caught.value.code == "JOB-DIR" and "is gone" in str(caught.value)
+    assert caught.value.why == "the scheduler says of job 1: OVER, exit code 0"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--scheduler=pbs --dry-run --gpus-per-node=a:1,b:2", "is asked for one kind of GPUs, not for a:1,b:2"),
+        ("--gpus-per-node=a:b:2", "not a number of GPUs: 'a:b:2'"),
+        ("--gpus-per-node=x", "not a number of GPUs: 'x'"),
+        ("--scheduler=local --gpus-per-node=1,2", "one kind of GPUs, not 1,2"),
+        ("-o out-%j.txt", "fills nothing into the name of an output file: out-%j.txt"),
+    ],
+)
+def test_what_a_scheduler_would_take_otherwise_than_meant_is_refused(
+    launched: Callable[[str], int], words: str, says: str
+) -> None:
+    with pytest.raises(CliError, match=re.escape(says)) as caught:
+        launched(f"{words} x.py")
+    assert caught.value.code == "USAGE"
 
 
 @pytest.mark.parametrize(("words", "refused"), [("--time=5m --drain=5m", True), ("--time=5m --drain=4m", False)])

@@ -99,6 +99,7 @@ class Driver:
         try:
             self._process = subprocess.Popen(list(argv), env=dict(env), preexec_fn=tie)
         except OSError as error:
+            self._witness.close()
             code = "NO-SCRIPT" if not os.path.exists(argv[0]) else "NOT-EXECUTABLE"
             raise CliError(code, f"{argv[0]} cannot be run", why=why_not_run(argv[0], error)) from None
 

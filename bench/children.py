@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,8 +44,9 @@ class Outcome:
 
 
 def parse(output: str) -> list[dict[str, Any]]:
-    """The records among a measurement's lines; other lines are noise."""
-    return [json.loads(text[len(MARK) :]) for text in output.splitlines() if text.startswith(MARK)]
+    """The records among a measurement's lines, where a rank's may stand behind its name; other lines are noise."""
+    found = (re.match(rf"(?:\[rank \d+\] )?{MARK}(.*)", text) for text in output.splitlines())
+    return [json.loads(record[1]) for record in found if record]
 
 
 class Children:

@@ -135,7 +135,7 @@ STARTUP = (
 
 METRICS = (*MICRO, *STARTUP)
 #: Parts that are no lines of the table but tables of their own.
-PARTS = ("steps", "counts", "placement", "load", "fleet", "scale", "startup", "stage", "collective", "mpi")
+PARTS = ("steps", "counts", "placement", "load", "fleet", "scale", "startup", "stage", "collective", "train", "mpi")
 
 
 def chosen(only: list[str]) -> list[Metric]:

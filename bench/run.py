@@ -49,13 +49,14 @@ from bench.peers import Peer, PeerError, find
 from bench.stage import stage
 from bench.startup import startup
 from bench.table import number
+from bench.train import train
 
 START_S = 60.0  # a peer's start and end may take so long, beside what is measured
 STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
 NET_S = 400.0
 NODES = 4
 
-ALL_PARTS = {**PARTS, "startup": startup, "stage": stage, "collective": collective, "mpi": mpi}
+ALL_PARTS = {**PARTS, "startup": startup, "stage": stage, "collective": collective, "train": train, "mpi": mpi}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `places`: where objects lie, and how large they are.
 * `allocate`: fill an object in the node's shared memory without a copy; `view`: read one.
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
+* `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
+  nodes may join.
 * `share_fate`: actors that live and die together; `latch`: a reference that gets its value by hand.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
 """
@@ -41,6 +43,7 @@ from hpc.core.owner.shell.messaging import connect as _connect
 from hpc.core.owner.shell.watching import KeyWatch
 from hpc.core.process.context import current_task, process
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
+from hpc.state.room import NodeRoom, idle, may_grow, rooms, why_no_room
 
 #: The largest value of a key. What is larger is an object (`hpc.put`), and the key has what leads to it.
 MAX_VALUE_BYTES = MAX_VALUES_BYTES
@@ -337,12 +340,14 @@ __all__ = [
     "Identity",
     "Latch",
     "Mailbox",
+    "NodeRoom",
     "Place",
     "PmiRank",
     "SharedFate",
     "Watch",
     "allocate",
     "connect",
+    "idle",
     "interface_of",
     "kv_delete",
     "kv_get",
@@ -350,9 +355,12 @@ __all__ = [
     "kv_put",
     "latch",
     "listen",
+    "may_grow",
     "places",
+    "rooms",
     "share_fate",
     "view",
     "watch",
     "whoami",
+    "why_no_room",
 ]

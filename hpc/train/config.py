@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpc.runs.config import RunConfig, need_int, refuse
+from hpc.runs.reservation import ACCELERATOR, ACCELERATOR_SHARE
+from hpc.util.placement_group import validate_placement_group
 
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
@@ -18,6 +20,8 @@ class ScalingConfig:
     resources_per_worker: {"CPU": 2, "GPU": 1, "memory": bytes, "other": 1}; without it {"CPU": 1}, or {"GPU": 1}.
     placement_strategy: "PACK" fills node after node, and "SPREAD" deals the workers out over the nodes, both as far as
     there is room. "STRICT_PACK" needs one node for all of them, "STRICT_SPREAD" a node for each of them.
+    accelerator_type: the workers' nodes have this kind of accelerator, as "A100". label_selector: the labels that the
+    nodes must have, {"zone": "a"} for all workers, or a list with one such dict for each of them.
     """
 
     num_workers: int | tuple[int, int] = 1
@@ -25,7 +29,7 @@ class ScalingConfig:
     resources_per_worker: dict[str, float] | None = None
     placement_strategy: str = "PACK"
     accelerator_type: str | None = None
-    label_selector: Any = None
+    label_selector: dict[str, str] | list[dict[str, str]] | None = None
     use_tpu: bool = False
     topology: str | None = None
     elastic_resize_monitor_interval_s: float = 60.0
@@ -36,13 +40,14 @@ class ScalingConfig:
         need_int("ScalingConfig.num_workers", self.num_workers, 1)
         if not isinstance(self.use_gpu, bool):
             raise TypeError(f"ScalingConfig.use_gpu must be a bool, not {type(self.use_gpu).__name__}")
-        refuse(self, "accelerator_type", "label_selector", "use_tpu", "topology", "elastic_resize_monitor_interval_s")
+        refuse(self, "use_tpu", "topology", "elastic_resize_monitor_interval_s")
         if self.placement_strategy not in STRATEGIES:
             raise ValueError(
                 f"ScalingConfig.placement_strategy must be one of {', '.join(STRATEGIES)}, "
                 f"not {self.placement_strategy!r}"
             )
         self._check_resources()
+        self._check_labels()
 
     def _check_resources(self) -> None:
         given = self.resources_per_worker
@@ -60,6 +65,26 @@ class ScalingConfig:
         if self.use_gpu and given.get("GPU") == 0:
             raise ValueError("use_gpu=True, but resources_per_worker has 0 GPUs")
 
+    def _check_labels(self) -> None:
+        kind, labels = self.accelerator_type, self.label_selector
+        if kind is not None and (not isinstance(kind, str) or not kind):
+            raise TypeError(f'ScalingConfig.accelerator_type must be a string like "A100", not {kind!r}')
+        if isinstance(labels, list) and len(labels) != self.world_size:
+            raise ValueError(
+                f"ScalingConfig.label_selector has {len(labels)} selectors for {self.world_size} workers: give one for "
+                "each, or one dict for all of them"
+            )
+        if labels is not None:
+            if not isinstance(labels, (dict, list)):
+                raise TypeError(f"ScalingConfig.label_selector must be a dict or a list of dicts, not {labels!r}")
+            validate_placement_group([{"CPU": 1}] * self.world_size, bundle_label_selector=self.selectors)
+
+    @property
+    def selectors(self) -> list[dict[str, str]]:
+        """For each worker, in the order of their bundles, the labels that its node must have; [] where any will do."""
+        labels = self.label_selector
+        return list(labels) if isinstance(labels, list) else [labels] * self.world_size if labels else []
+
     @property
     def world_size(self) -> int:
         """The number of workers."""
@@ -69,11 +94,14 @@ class ScalingConfig:
     @property
     def worker_resources(self) -> dict[str, float]:
         """What each worker holds: amounts above 0 by name."""
-        if self.resources_per_worker is None:
-            return {"GPU": 1.0} if self.use_gpu else {"CPU": 1.0}
-        found = {name: float(amount) for name, amount in self.resources_per_worker.items() if amount}
+        given = self.resources_per_worker
+        if given is None:
+            given = {"GPU": 1.0} if self.use_gpu else {"CPU": 1.0}
+        found = {name: float(amount) for name, amount in given.items() if amount}
         if self.use_gpu:
             found.setdefault("GPU", 1.0)
+        if self.accelerator_type:
+            found[f"{ACCELERATOR}{self.accelerator_type}"] = ACCELERATOR_SHARE
         return found
 
 

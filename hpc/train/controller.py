@@ -11,28 +11,34 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import hpc
+from hpc import spi
 from hpc.runs.callbacks import UserCallback
 from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.config import RunConfig
+from hpc.runs.reservation import NoRoom, Request, Reservation, check_possible
 from hpc.runs.result import Result
 from hpc.runs.storage import RunStorage
+from hpc.runs.worker_group import LOOK_S
 from hpc.train.config import ScalingConfig, TrainRunContext
 from hpc.train.errors import ControllerError, Drained, WorkerGroupError
-from hpc.train.group import WorkerGroup
+from hpc.train.group import RankGroup
 from hpc.train.loop import Reported, Returned
-from hpc.train.ranks import Identity, NoRoom, Slot, plan, torchrun_environment
+from hpc.train.ranks import Identity, torchrun_environment
+
+#: After this time without room the driver says what it waits for, then after three times as long, and so on.
+PATIENCE_S = 10.0
 
 
 class Backend(Protocol):
     """What makes the workers one group: torch's process group, for example."""
 
-    def on_start(self, group: WorkerGroup) -> None:
+    def on_start(self, group: RankGroup) -> None:
         """The ranks are known and have their environment; the training function has not started."""
 
-    def on_end(self, group: WorkerGroup) -> None:
+    def on_end(self, group: RankGroup) -> None:
         """All ranks' functions have returned."""
 
 
@@ -58,14 +64,16 @@ class Controller:
         self.storage = RunStorage(self.run_config.storage_root, name, self.run_config.checkpoint_config)
         self.attempt = 0
         self._work = (function, config)
+        self._room: Reservation | None = None
 
     def run(self) -> Result:
         """Until all ranks have returned. Raises TrainingFailedError when they fail once too often."""
-        self._plan(hpc.nodes())  # what can never fit leaves nothing behind
+        self._check_possible()  # what can never fit leaves nothing behind
         try:
             self.storage.open()
         except OSError as error:
-            raise ControllerError(f"the run's directory {self.storage.path} cannot be used: {error}") from error
+            failed = OSError(f"the run's directory {self.storage.path} cannot be used: {error}")
+            raise ControllerError(failed) from error
         work = hpc.put(self._work)
         try:
             while True:
@@ -75,6 +83,7 @@ class Controller:
                     self._on_failure(error)
                 self.attempt += 1
         finally:
+            self._give_back()
             self.storage.close()
 
     def _on_failure(self, error: WorkerGroupError) -> None:
@@ -87,27 +96,23 @@ class Controller:
         self.storage.clear_staging()
         latest = self.storage.latest
         start = f"from {os.path.basename(latest.path)}" if latest is not None else "from the beginning"
-        print(
-            f"train: {error}\ntrain: starting again {start} "
-            f"(failure {self.attempt + 1}{f' of at most {most}' if most > 0 else ''})",
-            file=sys.stderr,
-            flush=True,
-        )
+        of = f" of at most {most}" if most > 0 else ""
+        say(f"{error}\ntrain: starting again {start} (failure {self.attempt + 1}{of})")
 
     def _attempt(self, work: Any) -> Any:
         """Start the workers and follow them to their end; rank 0's return value."""
-        each = self.scaling.worker_resources
-        nodes = hpc.nodes()
-        slots = self._plan(nodes)
-        directories = {str(node["NodeID"]): os.path.dirname(node["RayletSocketName"]) for node in nodes}
+        room = self._reserve()
+        directories = {str(node["NodeID"]): os.path.dirname(node["RayletSocketName"]) for node in hpc.nodes()}
         latest = self.storage.latest
-        group = WorkerGroup(slots, each, self.run_config.worker_runtime_env)
+        group = RankGroup(room, self.run_config.worker_runtime_env)
+        patience = Patience()
         try:
             group.start(
                 lambda rank: self._environment(rank, directories.get(rank.node, "/tmp")),
                 self.storage.place,
                 self.attempt,
                 latest.path if latest is not None else None,
+                lambda there: self._look(patience, lambda: f"{there} of {room.request} have started"),
             )
             self.backend.on_start(group)
             group.gather([actor.start.remote(work) for actor in group.actors])
@@ -119,19 +124,51 @@ class Controller:
             raise
         return value
 
-    def _plan(self, nodes: list[dict[str, Any]]) -> list[Slot]:
+    def _request(self) -> Request:
         scaling = self.scaling
+        each, strategy = scaling.worker_resources, scaling.placement_strategy
+        return Request(scaling.world_size, each, strategy, scaling.selectors)
+
+    def _check_possible(self) -> None:
         try:
-            return plan(nodes, scaling.world_size, scaling.worker_resources, scaling.placement_strategy)
+            check_possible(self._request())
         except NoRoom as error:
-            raise ControllerError(str(error)) from None
+            raise ControllerError(error) from None
+
+    def _reserve(self) -> Reservation:
+        """Room for all workers. What an earlier attempt had is kept: nobody else can take it meanwhile."""
+        if self._room is None:
+            self._room = Reservation(self._request())
+        patience = Patience()
+        while not self._room.wait(LOOK_S):
+            self._look(patience, self._why_waiting)
+        return self._room
+
+    def _give_back(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.release()
+
+    def _look(self, patience: Patience, text: Callable[[], str]) -> None:
+        """Workers are waited for: say so now and then. Raises ControllerError when there can be no room for them any
+        more, and Drained when the session ends before there is some."""
+        self._check_possible()
+        if self.named and hpc.get_runtime_context().draining() is not None:
+            self._drained("the session drains, and the workers are not there: the run goes on in the next one")
+        if patience.is_over():
+            say(text())
+
+    def _why_waiting(self) -> str:
+        request = self._request()
+        why = request.why_not(spi.rooms())
+        return f"there is no room yet for {request}" + (f": {why}" if why else "")
 
     def _environment(self, rank: Identity, directory: str) -> dict[str, str]:
         run_id = str(self.run_config.name)
         error_file = os.path.join(directory, f"train-{self.storage.place.token}-{self.attempt}-{rank.world_rank}.json")
         return torchrun_environment(rank, run_id, self.attempt, self.run_config.failure_config.max_failures, error_file)
 
-    def _follow(self, group: WorkerGroup) -> Any:
+    def _follow(self, group: RankGroup) -> Any:
         """Take what the ranks report until all have returned; rank 0's return value."""
         world = len(group.actors)
         pending = {actor.next.remote(0, None): rank for rank, actor in enumerate(group.actors)}
@@ -152,11 +189,15 @@ class Controller:
                 path = stored.path if stored is not None else None
                 drains = hpc.get_runtime_context().draining() is not None
                 if drains and stored is not None and self.named:
-                    what = f"the session drains; {os.path.basename(stored.path)} is stored, the run goes on from it"
-                    print(f"train: {what}", file=sys.stderr, flush=True)
-                    raise Drained(what)
+                    self._drained(
+                        f"the session drains; {os.path.basename(stored.path)} is stored, the run goes on from it"
+                    )
                 pending = {actor.next.remote(number, path, drains): rank for rank, actor in enumerate(group.actors)}
         return returned[0].value
+
+    def _drained(self, what: str) -> NoReturn:
+        say(what)
+        raise Drained(what)
 
     def _accept(self, reports: list[Reported]) -> Checkpoint | None:
         """All ranks have reported: keep the metrics, make the checkpoint, tell the watchers."""
@@ -167,11 +208,11 @@ class Controller:
         if staging is not None:
             names = {r.dir_name for r in reports if r.staging is not None}
             if len(names) > 1:
-                raise ControllerError(f"the ranks gave different values of checkpoint_dir_name: {names}")
+                raise ControllerError(ValueError(f"the ranks gave different values of checkpoint_dir_name: {names}"))
             try:
                 checkpoint = self.storage.commit(staging, names.pop(), metrics)
             except OSError as error:
-                raise ControllerError(f"the checkpoint cannot be stored: {error}") from error
+                raise ControllerError(OSError(f"the checkpoint cannot be stored: {error}")) from error
         for watcher in self.watchers:
             watcher.after_report(self.context, [r.metrics for r in reports], checkpoint)
         return checkpoint
@@ -184,6 +225,26 @@ def _uneven(waiting: dict[int, Reported], returned: dict[int, Returned]) -> Work
         "barrier, which every rank must call equally often"
     )
     return WorkerGroupError(message, {rank: RuntimeError(message)})
+
+
+class Patience:
+    """Says when it is time for a word about what is waited for, ever less often."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next_s = PATIENCE_S
+
+    def is_over(self) -> bool:
+        """Whether it is time; the next time is three times as far from the beginning."""
+        if time.monotonic() - self._began < self._next_s:
+            return False
+        self._next_s *= 3
+        return True
+
+
+def say(text: str) -> None:
+    """A line for the user."""
+    print(f"train: {text}", file=sys.stderr, flush=True)
 
 
 def _new_name() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TrainingFailedError(Exception):
     """Training has failed."""
@@ -14,16 +16,26 @@ class WorkerGroupError(TrainingFailedError):
     """
 
     def __init__(self, error_message: str, worker_failures: dict[int, Exception]) -> None:
-        super().__init__(error_message, worker_failures)
-        self.error_message = error_message
+        super().__init__(f"Training failed due to worker errors:\n{error_message}")
         self.worker_failures = worker_failures
+        self._error_message = error_message
 
-    def __str__(self) -> str:
-        return self.error_message
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._error_message, self.worker_failures)
 
 
 class ControllerError(TrainingFailedError):
-    """The run failed on the driver's side: no room for the workers, or the results cannot be stored."""
+    """The run failed on the driver's side: no room for the workers, the results cannot be stored, a callback raised.
+
+    ``controller_failure`` is the exception.
+    """
+
+    def __init__(self, controller_failure: Exception) -> None:
+        super().__init__(f"Training failed due to controller error:\n{controller_failure}")
+        self.controller_failure = controller_failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.controller_failure,)
 
 
 class Drained(SystemExit):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,23 +11,18 @@ import cloudpickle
 
 import hpc
 from hpc import spi
-from hpc.actor import ActorHandle
 from hpc.exceptions import HpcError, SessionLostError
+from hpc.runs.reservation import Reservation
 from hpc.runs.storage import Place
+from hpc.runs.worker_group import WorkerGroup, ready
 from hpc.train.errors import WorkerGroupError
 from hpc.train.loop import Event, Loop, Raised, state
-from hpc.train.ranks import Identity, Slot, Worker, identify
-from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from hpc.train.ranks import Identity, Worker, identify
 
 #: Threads of the actor: one waits for events, the others stay free for calls.
 WORKER_THREADS = 3
-#: How long the wait for something to happen lasts before it looks around.
-LOOK_S = 1.0
-#: After this time without enough room the driver says what it waits for.
-PATIENCE_S = 10.0
 #: When a rank has failed, so long others may fail too: the first report need not be the cause.
 GRACE_S = 0.5
-END_TIMEOUT_S = 10.0
 #: Of the errors of further ranks so much is shown.
 BRIEF_CHARS = 100
 
@@ -40,7 +34,7 @@ class TrainWorker:
         """Where this worker is."""
         context = hpc.get_runtime_context()
         gpus = tuple(context.get_accelerator_ids()["GPU"])
-        return Worker(index, context.get_node_id(), os.getpid(), gpus)
+        return Worker(index, context.get_node_id(), gpus)
 
     def become(
         self, identity: Identity, env: Mapping[str, str], place: Place, attempt: int, checkpoint: str | None
@@ -76,28 +70,27 @@ class TrainWorker:
         return state.loop.events.get()
 
 
-class WorkerGroup:
-    """The actors of all ranks, in the order of the ranks once `start` has returned."""
+class RankGroup(WorkerGroup):
+    """The workers of all ranks, in the order of the ranks once `start` has returned."""
 
-    def __init__(self, slots: Sequence[Slot], each: Mapping[str, float], runtime_env: dict[str, Any] | None) -> None:
-        self.each = each
+    def __init__(self, reservation: Reservation, runtime_env: dict[str, Any] | None) -> None:
         self.identities: list[Identity] = []
-        cls = hpc.remote(TrainWorker)
-        self.actors: list[ActorHandle] = []
-        try:
-            for slot in slots:
-                where = NodeAffinitySchedulingStrategy(slot.node, soft=not slot.hard)
-                self.actors.append(cls.options(**_actor_options(each, where, runtime_env)).remote())
-        except BaseException:
-            self.kill()
-            raise
+        options: dict[str, Any] = {"max_concurrency": WORKER_THREADS}
+        if runtime_env is not None:
+            options["runtime_env"] = runtime_env
+        super().__init__(TrainWorker, reservation, options)
 
     def start(
-        self, make_env: Callable[[Identity], dict[str, str]], place: Place, attempt: int, resume: str | None
+        self,
+        make_env: Callable[[Identity], dict[str, str]],
+        place: Place,
+        attempt: int,
+        resume: str | None,
+        look: Callable[[int], None] | None = None,
     ) -> None:
-        """Wait until all workers are there, and make ranks of them."""
-        workers: list[Worker] = self.gather([a.describe.remote(i) for i, a in enumerate(self.actors)], PATIENCE_S)
-        ranked = identify(workers, hpc.nodes(), self.each)
+        """Wait until all workers are there, and make ranks of them. ``look``: see `WorkerGroup.gather`."""
+        workers: list[Worker] = self.gather([a.describe.remote(i) for i, a in enumerate(self.actors)], look)
+        ranked = identify(workers, hpc.nodes(), self.reservation.request.each, self.reservation.nodes())
         self.actors = [self.actors[index] for index, _ in ranked]
         self.identities = [identity for _, identity in ranked]
         calls = [
@@ -110,36 +103,21 @@ class WorkerGroup:
         """Call the function on every rank at the same time; its results by rank."""
         return self.gather([actor.call.remote(function, *args) for actor in self.actors])
 
-    def gather(self, refs: Sequence[Any], patience_s: float | None = None) -> list[Any]:
-        """The values, in order. Raises WorkerGroupError as soon as one rank has failed."""
-        ranks = {ref: rank for rank, ref in enumerate(refs)}
-        values: dict[int, Any] = {}
-        patient_until = time.monotonic() + patience_s if patience_s is not None else None
-        while ranks:
-            for ref in _ready(list(ranks)):
-                rank = ranks.pop(ref)
-                try:
-                    values[rank] = hpc.get(ref)
-                except SessionLostError:
-                    raise
-                except Exception as error:
-                    raise failure({rank: (error, str(error))}, self.identities) from error
-            if patient_until is not None and ranks and time.monotonic() > patient_until:
-                patient_until += 6 * PATIENCE_S
-                _say(f"waiting for resources: {len(values)} of {len(refs)} workers have been placed")
-        return [values[rank] for rank in range(len(refs))]
+    def failed(self, failures: Mapping[int, Exception]) -> Exception:
+        """What the driver raises for ranks that failed."""
+        return failure({rank: (error, str(error)) for rank, error in failures.items()}, self.identities)
 
     def events(self, pending: dict[Any, int]) -> Iterator[tuple[int, Event]]:
         """What has come from the ranks whose calls are pending, at most a moment later; the calls are taken out.
 
         Raises WorkerGroupError if a rank has failed.
         """
-        ready = _ready(list(pending))
+        done = ready(list(pending))
         failed: dict[int, tuple[Exception, str]] = {}
         good: list[tuple[int, Event]] = []
         deadline = 0.0
         while True:
-            for ref in ready:
+            for ref in done:
                 rank = pending.pop(ref)
                 event, error = _take(ref)
                 if error is not None:
@@ -152,48 +130,10 @@ class WorkerGroup:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            ready = hpc.wait(list(pending), num_returns=1, timeout=left)[0]
+            done = hpc.wait(list(pending), num_returns=1, timeout=left)[0]
         if failed:
             raise failure(failed, self.identities)
         yield from good
-
-    def end(self) -> None:
-        """Let the workers end in order, with their exit handlers; those that do not are killed."""
-        refs = [actor.__getattr__("__ray_terminate__").remote() for actor in self.actors]
-        hpc.wait(refs, num_returns=len(refs), timeout=END_TIMEOUT_S)
-        self.kill()
-
-    def kill(self) -> None:
-        """End the workers at once."""
-        for actor in self.actors:
-            try:
-                hpc.kill(actor)
-            except (HpcError, OSError):
-                continue
-        self.actors = []
-
-
-def _actor_options(each: Mapping[str, float], where: Any, runtime_env: dict[str, Any] | None) -> dict[str, Any]:
-    others = {name: amount for name, amount in each.items() if name not in ("CPU", "GPU", "memory")}
-    options: dict[str, Any] = {
-        "num_cpus": each.get("CPU", 0.0),
-        "num_gpus": each.get("GPU", 0.0),
-        "resources": others,
-        "scheduling_strategy": where,
-        "max_concurrency": WORKER_THREADS,
-    }
-    if each.get("memory"):
-        options["memory"] = each["memory"]
-    if runtime_env is not None:
-        options["runtime_env"] = runtime_env
-    return options
-
-
-def _ready(refs: list[Any]) -> list[Any]:
-    """The workers that are done; waits a moment for one."""
-    if hpc.wait(refs, num_returns=1, timeout=LOOK_S)[0]:
-        return list(hpc.wait(refs, num_returns=len(refs), timeout=0)[0])
-    return []
 
 
 def _take(ref: Any) -> tuple[Event | None, tuple[Exception, str] | None]:
@@ -234,7 +174,3 @@ def failure(failed: Mapping[int, tuple[Exception, str]], identities: Sequence[Id
 def _brief(error: Exception) -> str:
     first = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first[:BRIEF_CHARS]}{'...' if len(first) > BRIEF_CHARS else ''}"
-
-
-def _say(text: str) -> None:
-    print(f"train: {text}", file=sys.stderr, flush=True)

@@ -1,9 +1,4 @@
-"""Ranks of a training run: the node and the environment of each, from plain data. No I/O.
-
-Placement is from the view of ``hpc.nodes()`` and uses no placement group yet. It is a plan of one node for each worker,
-which the scheduler takes as a wish (PACK, SPREAD) or as a condition (STRICT_*). Unlike a placement group it reserves
-nothing. Of two runs that start together on a full cluster, each may get a part of its workers and wait for the rest.
-"""
+"""Ranks of a training run: the number and the environment of each, from plain data. No I/O."""
 
 from __future__ import annotations
 
@@ -13,20 +8,11 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Where one worker is to go. ``hard``: there or nowhere."""
-
-    node: str
-    hard: bool
-
-
-@dataclass(frozen=True)
 class Worker:
-    """A worker that has started, as it describes itself. ``index`` is its place in the plan."""
+    """A worker that has started, as it describes itself. ``index`` is that of its bundle."""
 
     index: int
     node: str
-    pid: int
     gpus: tuple[str, ...] = ()
 
 
@@ -47,68 +33,19 @@ class Identity:
     threads: int = 1
 
 
-class NoRoom(Exception):
-    """The nodes could not hold the workers even if they were idle."""
-
-
-def plan(nodes: Sequence[Mapping[str, Any]], count: int, each: Mapping[str, float], strategy: str) -> list[Slot]:
-    """A slot for each worker. ``nodes``: rows of hpc.nodes(). Raises NoRoom."""
-    rooms = {str(n["NodeID"]): _room(n["Resources"], each, count) for n in usable(nodes)}
-    rooms = {node: room for node, room in rooms.items() if room}
-    if strategy == "STRICT_PACK":
-        best = max(rooms, key=lambda node: rooms[node], default=None)
-        if best is None or rooms[best] < count:
-            most = rooms[best] if best is not None else 0
-            raise NoRoom(f"STRICT_PACK puts all {count} workers on one node, and no node has room for more than {most}")
-        return [Slot(best, True)] * count
-    if strategy == "STRICT_SPREAD":
-        if len(rooms) < count:
-            raise NoRoom(f"STRICT_SPREAD needs {count} nodes that have {_show(each)}, and there are {len(rooms)}")
-        return [Slot(node, True) for node in list(rooms)[:count]]
-    total = sum(rooms.values())
-    if total < count:
-        raise NoRoom(
-            f"{count} workers that each hold {_show(each)} do not fit: the {len(list(usable(nodes)))} nodes of the "
-            f"session have room for {total}"
-        )
-    filled = _packed(rooms, count) if strategy == "PACK" else _dealt(rooms, count)
-    return [Slot(node, False) for node in filled]
-
-
-def usable(nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The nodes that run workers, by number."""
-    alive = [n for n in nodes if n["Alive"] and not n.get("IsGateway")]
-    return sorted(alive, key=lambda n: int(n["NodeID"]))
-
-
-def _room(resources: Mapping[str, float], each: Mapping[str, float], most: int) -> int:
-    """How many workers an idle node holds, at most as many as are asked about."""
-    counts = [int(resources.get(name, 0.0) / amount + 1e-6) for name, amount in each.items() if amount > 0]
-    return min([most, *counts])
-
-
-def _packed(rooms: Mapping[str, int], count: int) -> list[str]:
-    best_first = sorted(rooms, key=lambda node: -rooms[node])
-    return [node for node in best_first for _ in range(rooms[node])][:count]
-
-
-def _dealt(rooms: Mapping[str, int], count: int) -> list[str]:
-    rounds = range(max(rooms.values(), default=0))
-    return [node for turn in rounds for node in rooms if rooms[node] > turn][:count]
-
-
-def _show(each: Mapping[str, float]) -> str:
-    return "{" + ", ".join(f"{name}: {amount:g}" for name, amount in sorted(each.items())) + "}"
-
-
 def identify(
-    workers: Sequence[Worker], nodes: Sequence[Mapping[str, Any]], each: Mapping[str, float]
+    workers: Sequence[Worker], nodes: Sequence[Mapping[str, Any]], each: Mapping[str, float], order: Sequence[str] = ()
 ) -> list[tuple[int, Identity]]:
-    """The ranks in order, each with the index of its worker: node after node, on a node by GPU, then by process."""
+    """The ranks in order, each with the index of its worker. ``nodes``: rows of hpc.nodes().
+
+    Ranks go node after node: first in this order, then in that of the indices. On a node they go by GPU, then by index.
+    """
     rows = {str(n["NodeID"]): n for n in nodes}
-    by_node: dict[str, list[Worker]] = {}
-    for worker in sorted(workers, key=lambda w: (int(w.node), [_natural(g) for g in w.gpus], w.pid)):
-        by_node.setdefault(worker.node, []).append(worker)
+    by_index = sorted(workers, key=lambda worker: worker.index)
+    by_node: dict[str, list[Worker]] = {node: [] for node in (*order, *(worker.node for worker in by_index))}
+    for worker in sorted(by_index, key=lambda worker: [_natural(gpu) for gpu in worker.gpus]):
+        by_node[worker.node].append(worker)
+    by_node = {node: there for node, there in by_node.items() if there}
     found: list[tuple[int, Identity]] = []
     for node_rank, (node, there) in enumerate(by_node.items()):
         visible = tuple(dict.fromkeys(gpu for worker in there for gpu in worker.gpus))

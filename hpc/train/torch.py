@@ -17,7 +17,7 @@ from hpc.runs.config import RunConfig
 from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend
 from hpc.train.devices import get_device, get_devices
-from hpc.train.group import WorkerGroup
+from hpc.train.group import RankGroup
 from hpc.train.loop import current_loop
 from hpc.train.trainer import DataParallelTrainer
 
@@ -95,13 +95,13 @@ class TorchBackend:
         self.name = config.backend or ("nccl" if use_gpu else "gloo")
         self.use_gpu = use_gpu
 
-    def on_start(self, group: WorkerGroup) -> None:
+    def on_start(self, group: RankGroup) -> None:
         """Import torch everywhere, then make the group."""
         ports = group.run(_load_torch, self.use_gpu, self.config.timeout_s)
         address = group.identities[0].address
         group.run(_join, self.name, self.config.init_method, address, ports[0], self.config.timeout_s)
 
-    def on_end(self, group: WorkerGroup) -> None:
+    def on_end(self, group: RankGroup) -> None:
         """Leave the group, all ranks at the same time."""
         group.run(_leave)
 

@@ -41,7 +41,7 @@ def test_what_a_worker_holds(given, resources):
         (lambda: ScalingConfig(num_workers=2.0), TypeError, "integer"),
         (lambda: ScalingConfig(num_workers=(1, 2)), NotImplementedError, r"\(min, max\)"),
         (lambda: ScalingConfig(use_tpu=True), NotImplementedError, "use_tpu"),
-        (lambda: ScalingConfig(accelerator_type="H100"), NotImplementedError, "accelerator_type"),
+        (lambda: ScalingConfig(topology="2x2"), NotImplementedError, "topology"),
         (lambda: ScalingConfig(placement_strategy="WIDE"), ValueError, "STRICT_SPREAD"),
         (lambda: ScalingConfig(resources_per_worker={"GPU": 1}), ValueError, "use_gpu"),
         (lambda: ScalingConfig(use_gpu=True, resources_per_worker={"GPU": 0}), ValueError, "0 GPUs"),

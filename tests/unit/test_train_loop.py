@@ -144,7 +144,7 @@ def test_tensors_are_no_metrics(loop):
 
 def test_the_process_that_died_is_named_first():
     error = failure({0: (ConnectionError("reset by peer"), "trace of 0"), 3: (ActorDiedError("killed"), "it died")})
-    assert str(error).startswith("rank 3 failed:\nit died")
+    assert str(error).startswith("Training failed due to worker errors:\nrank 3 failed:\nit died")
     assert "1 other rank failed as well (rank 0: ConnectionError: reset by peer)" in str(error)
     assert set(error.worker_failures) == {0, 3}
     assert isinstance(error.__cause__, ActorDiedError)

@@ -96,3 +96,14 @@ def test_faces_define_nothing():
         tree = ast.parse(Path(inspect.getfile(importlib.import_module(name))).read_text())
         assert all(isinstance(node, (ast.Expr, ast.ImportFrom, ast.Assign)) for node in tree.body), name
     assert "hpc.api.actors" in sys.modules
+
+
+def test_each_package_is_in_the_wheel():
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    tops = {"hpc": "hpc", "core": "hpc.core", "launchers": "hpc.launchers", "templates": "hpc.templates"}
+    found = {
+        ".".join((tops[top], *path.parent.relative_to(ROOT / top).parts))
+        for top in tops
+        for path in (ROOT / top).rglob("*.py")
+    }
+    assert found - set(table["packages"]) == set()

@@ -38,7 +38,7 @@ def why_no_room(
 ) -> str:
     """Why a placement group of these bundles does not fit into what is free in these rooms; "" where it does. To ask
     whether it ever could, give rooms where all is free (`idle`)."""
-    from hpc.core.policy.bundles import why_no_group
+    from hpc.core.policy.group_reasons import why_no_group
     from hpc.core.policy.placement import Snapshot
 
     rows = [(room.node, _units(room.free), _units(room.free)) for room in rooms if room.is_open]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hpc.core.accelerators.base import INSTANCE_RESOURCES
+
 #: Amounts are integers; one device is so many.
 UNIT = 10_000
-#: Resources whose instances can be told apart and are handed out by id.
-INSTANCE_RESOURCES = ("GPU", "TPU")
 
 #: Devices of one resource on one node, at most.
 MAX_DEVICES = 1_024

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from hpc.core.pieces import INSTANCE_RESOURCES as INSTANCE_RESOURCES
+from hpc.core.accelerators.base import INSTANCE_RESOURCES
 from hpc.core.pieces import UNIT as UNIT
 from hpc.core.pieces import Pieces, of_amounts, times
 

@@ -7,7 +7,7 @@ the environment can say are in `hpc.core.node.settings`, with Ray's names for th
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from msgspec import Struct
@@ -52,6 +52,12 @@ VARIABLES = (
     COLOR_PREFIX, NO_PREFIX, LOGGING_ENCODING, AUTO_CONNECT, UNHANDLED, INSTANCE_ID,
 )  # fmt: skip
 
+#: Names of Ray's that are read as they are: they are for vendors' software too, or for the process that has them.
+TAKEN_AS_THEY_ARE = {
+    "RAY_EXPERIMENTAL_NOSET_*": "1: this variable of visible devices is left alone ([accelerators](accelerators.md))",
+    "RAY_TPU_RESOURCE_PER_CHIP": "how many devices a TPU chip counts as",
+}
+
 _DEBUGGER = "`hpc stack` shows where processes are; attach a debugger by process id"
 _CLUSTERS = ("RAY_UP_*", "RAY_ON_SPARK_*", "RAY_FAKE_CLUSTER", "RAY_AUTOSCALER_*", "RAY_KUBERAY_*")
 _LIBRARIES = ("RAY_DATA_*", "RAY_SERVE_*", "RAY_TUNE_*", "RAY_AIR_*", "RAY_CGRAPH_*", "RAY_LLM_*")
@@ -89,7 +95,6 @@ NOT_TAKEN: dict[str, str] = {
     **dict.fromkeys(("RAY_JOB_HEADERS", "RAY_JOB_STOP_*", "RAY_JOB_START_*"), "jobs are those of `hpc job submit`"),
     **dict.fromkeys(_LIBRARIES, "belongs to a library that is not here"),
     **dict.fromkeys(_CLUSTERS, "starts clusters of Ray's"),
-    "RAY_EXPERIMENTAL_NOSET_*": "a task sees the accelerators that it was given and no others",
     "RAY_[a-z]*": "tunes Ray's own services",
 }
 
@@ -116,13 +121,17 @@ def switch(variable: Variable, default: bool, environ: Mapping[str, str] | None 
     return found in ON
 
 
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def without_effect(environ: Mapping[str, str] | None = None, known: frozenset[str] = frozenset()) -> dict[str, str]:
     """Variables of Ray's that are set and mean nothing here, with the reason. ``known``: others that are taken."""
     environ = os.environ if environ is None else environ
     taken = known | {variable.ray for variable in VARIABLES}
     found = {}
     for name in sorted(environ):
-        if name.startswith("RAY_") and name not in taken:
+        if name.startswith("RAY_") and name not in taken and not _fits(name, TAKEN_AS_THEY_ARE):
             why = next((why for pattern, why in NOT_TAKEN.items() if fnmatchcase(name, pattern)), None)
             if why is not None:
                 found[name] = why

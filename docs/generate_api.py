@@ -196,6 +196,7 @@ def variable_rows() -> list[str]:
         if known.ray:
             unit = f" (in Ray's name 1 is {known.ray_unit:g})" if known.ray_unit != 1.0 else ""
             rows.append(f"| `HPC_{name.upper()}` | `{known.ray}` | {known.takes.allowed()}{unit} |")
+    rows += [f"| as Ray's | `{name}` | {what} |" for name, what in variables.TAKEN_AS_THEY_ARE.items()]
     for pattern, why in variables.NOT_TAKEN.items():
         rows.append(f"| no | `{pattern}` | {why} |")
     return rows

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from hpc.api.connection import ensure_client, namespace_of
+from hpc.core.accelerators.base import INSTANCE_RESOURCES
 from hpc.core.idtypes import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from hpc.core.process.context import current_task, function_name, process
 from hpc.core.process.current import need_client
@@ -161,8 +162,8 @@ class RuntimeContext:
         return from_units(process.resources)
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
-        """The ids of the accelerators that this worker may use, per resource."""
-        return {"GPU": list(process.instances.get("GPU", [])), "TPU": list(process.instances.get("TPU", []))}
+        """The ids of the accelerators that this worker may use, by resource; no ids for those of which it has none."""
+        return {resource: list(process.instances.get(resource, ())) for resource in INSTANCE_RESOURCES}
 
     def get_resource_ids(self) -> dict[str, list[str]]:
         """The older name of `get_accelerator_ids`."""

@@ -19,7 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpc.core.pieces import INSTANCE_RESOURCES, of_amount, times
+from hpc.core.accelerators.base import INSTANCE_RESOURCES
+from hpc.core.pieces import of_amount, times
 from hpc.core.resources import Amounts, fits, how_many, show
 
 #: After a refusal nothing is asked for during this time, and each time in a row twice as long, up to the second.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hpc.core.pieces import INSTANCE_RESOURCES, MAX_DEVICES, UNIT
+from hpc.core.accelerators.base import INSTANCE_RESOURCES
+from hpc.core.pieces import MAX_DEVICES, UNIT
 from hpc.core.wire import Heartbeat, Message, NodeDemand, NodeRegister, PgCreate
 
 #: Workers that one demand is served at a time; what is beyond is asked for again within a second.

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hpc.core.accelerators.base import INSTANCE_RESOURCES
 from hpc.core.head.nodes import Node
-from hpc.core.pieces import INSTANCE_RESOURCES, has_grown, less, of_amount
+from hpc.core.pieces import has_grown, less, of_amount
 from hpc.core.policy.device_columns import DeviceColumns
 from hpc.core.policy.placement import Column, Snapshot
 from hpc.core.wire import NodeInfo

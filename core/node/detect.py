@@ -1,9 +1,9 @@
-"""What this node was granted: CPUs, memory and GPUs.
+"""What this node was granted: CPUs, memory and accelerators.
 
 The scheduler's grant is the truth, not the machine. CPUs: the least of the affinity mask, what the scheduler's
 variables say and the CPU quota of any cgroup up the chain. Memory: the least of the memory limits up the chain, the
-scheduler's figure and what is available. GPUs: the ids in the variables that make devices visible, else those the
-scheduler names, else the device files that may be opened. Ids stay strings, so that UUIDs and MIG names survive.
+scheduler's figure and what is available. Accelerators: what the variables that make devices visible leave, else those
+that the scheduler names, else those whose files may be opened (`core/accelerators/`).
 
 Every function takes the root of the file system and the environment, so that tests give it theirs.
 """
@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from hpc.core.accelerators.base import Device
-from hpc.core.accelerators.kinds import gpu_kind
-from hpc.core.node.spec import Start
+from hpc.core.accelerators import table
+from hpc.core.accelerators.base import Device, parse_ids
+from hpc.core.accelerators.table import Found
+from hpc.core.node.apart import NotAnswered, ask_apart
+from hpc.core.node.spec import Granted, Start
 
 UNLIMITED_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2**63
-VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 class NodeGrant(Struct, frozen=True):
@@ -29,26 +32,39 @@ class NodeGrant(Struct, frozen=True):
 
     cpus: int
     mem_bytes: int
-    devices: tuple[Device, ...]
+    found: Found
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The accelerators."""
+        return self.found.devices
 
 
-def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/") -> NodeGrant:
-    """The grant of the node `rank`, its part of it where several nodes divide one machine."""
+Ask = Callable[[Callable[[], Found]], Found]
+
+
+def directly(question: Callable[[], Found]) -> Found:
+    """Ask vendors' libraries in this process."""
+    return question()
+
+
+def apart(question: Callable[[], Found]) -> Found:
+    """Ask them in a process of their own."""
+    return ask_apart(question, Found)
+
+
+def detect(start: Start, rank: int, environ: Mapping[str, str], root: str = "/", ask: Ask = directly) -> NodeGrant:
+    """The grant of the node `rank`, its part of it where several nodes divide one machine. ask: how the libraries of
+    vendors of accelerators are asked."""
     said = start.granted(rank)
     cpus = granted_cpus(environ, start.grant_env.get("cpus", ()), root)
     cpus = cpus if said.cpus is None else max(1, min(cpus, said.cpus))
     mem_bytes = granted_memory(environ, start.grant_env, cpus, root)
     mem_bytes = mem_bytes if said.mem_mb is None else min(mem_bytes, said.mem_mb << 20)
-    none_granted = said.gpus == 0  # devices that others may use can be there all the same
-    gpus = () if none_granted else granted_gpus(environ, start.grant_env.get("gpus", ()), root, said.devices)
-    kind = gpu_kind(root) if gpus else ""
+    found = granted_devices(said, start.grant_env.get("gpus", ()), environ, root, ask)
     parts = start.machine_share
     part = rank % parts
-    return NodeGrant(
-        max(1, cpus // parts),
-        mem_bytes // parts,
-        tuple(Device(gpu, "GPU", kind) for gpu in gpus[part * len(gpus) // parts : (part + 1) * len(gpus) // parts]),
-    )
+    return NodeGrant(max(1, cpus // parts), mem_bytes // parts, part_of(found, part, parts))
 
 
 def granted_cpus(environ: Mapping[str, str], grant_env: Sequence[str], root: str = "/") -> int:
@@ -74,19 +90,37 @@ def granted_memory(
     return min((limit for limit in limits if limit > 0), default=1 << 30)
 
 
-def granted_gpus(
-    environ: Mapping[str, str], grant_env: Sequence[str], root: str = "/", devices: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """The ids of the GPUs of this node. devices: what the scheduler says of them elsewhere than in the environment."""
-    for name in VISIBLE_DEVICES:
-        value = environ.get(name)
-        if value is not None:
-            return parse_devices(value)
-    for name in grant_env:
-        value = environ.get(name)
-        if value:
-            return parse_devices(value)
-    return tuple(devices) or device_files(root) or nvml_devices(root)
+def granted_devices(
+    said: Granted, grant_env: Sequence[str], environ: Mapping[str, str], root: str = "/", ask: Ask = directly
+) -> Found:
+    """The accelerators of this node, and what else it has because of them. ask: how vendors' libraries are asked."""
+    values = [environ[name] for name in grant_env if environ.get(name)]
+    named = parse_ids(values[0]) if values else tuple(said.devices)
+    there = table.present(environ, root)
+    found = table.Found()
+    if there:
+        from hpc.core.accelerators.face import Probe, without_libraries
+
+        probe = Probe(environ, root)
+        try:
+            found = ask(lambda: table.find(probe, there, named, said.gpus))
+        except NotAnswered as error:
+            found = table.find(without_libraries(probe), there, named, said.gpus)
+            print(f"accelerators by their device files alone, a library is silent: {error}", file=sys.stderr)
+    if said.gpus == 0 or any(vendor.resource == "GPU" for vendor in there):
+        return found
+    return replace(found, devices=(*table.spoken_of(environ, named), *found.devices))
+
+
+def part_of(found: Found, part: int, parts: int) -> Found:
+    """A node's part where several divide a machine: its share of the devices of each resource. A slice is whole."""
+    if parts == 1:
+        return found
+    of_each: dict[str, list[Device]] = {}
+    for device in found.devices:
+        of_each.setdefault(device.resource, []).append(device)
+    own = [d[part * len(d) // parts : (part + 1) * len(d) // parts] for d in of_each.values()]
+    return table.Found(tuple(device for devices in own for device in devices))
 
 
 def switches_above(environ: Mapping[str, str], names: Sequence[str]) -> tuple[str, ...]:
@@ -95,48 +129,6 @@ def switches_above(environ: Mapping[str, str], names: Sequence[str]) -> tuple[st
         if environ.get(name):
             return tuple(part for part in environ[name].split(".")[:-1] if part)
     return ()
-
-
-def parse_devices(value: str) -> tuple[str, ...]:
-    """The ids of a list like "0,1", "0-3", "GPU-8a5f…", "MIG-…"; -1 or none ends it, as for CUDA."""
-    ids: list[str] = []
-    for part in value.split(","):
-        part = part.strip()
-        if not part or part.startswith("-") or part.lower() in ("none", "nodevfiles", "void"):
-            break
-        span = re.fullmatch(r"(\d{1,4})-(\d{1,4})", part)
-        ids += [str(i) for i in range(int(span[1]), int(span[2]) + 1)] if span else [part]
-    return tuple(dict.fromkeys(ids))
-
-
-def device_files(root: str = "/") -> tuple[str, ...]:
-    """Indices of the NVIDIA device files that this process may open (a device cgroup hides the others).
-
-    With some hidden, the driver numbers those left from 0, and so does this.
-    """
-    folder = os.path.join(root, "dev")
-    try:
-        names = [name for name in os.listdir(folder) if re.fullmatch(r"nvidia\d+", name)]
-    except OSError:
-        return ()
-    allowed = [name for name in names if os.access(os.path.join(folder, name), os.R_OK | os.W_OK)]
-    return tuple(str(i) for i in range(len(allowed)))
-
-
-def nvml_devices(root: str = "/") -> tuple[str, ...]:
-    """The GPUs that NVML counts, where there is a driver without device files (WSL) and pynvml is installed."""
-    if not os.path.exists(os.path.join(root, "dev/dxg")):
-        return ()
-    try:
-        import pynvml  # type: ignore[import-not-found, import-untyped, unused-ignore]
-
-        pynvml.nvmlInit()
-        try:
-            return tuple(str(i) for i in range(pynvml.nvmlDeviceGetCount()))
-        finally:
-            pynvml.nvmlShutdown()
-    except Exception:  # an optional library of another vendor: any failure means "cannot tell"
-        return ()
 
 
 def boot_id(root: str = "/") -> str:

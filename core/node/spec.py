@@ -126,6 +126,9 @@ class NodeSpec(msgspec.Struct, kw_only=True):
     granted_cpus: int
     mem_bytes: int
     devices: tuple[Device, ...] = ()
+    #: resources and labels that the node has because of its devices: what it is in a TPU's slice
+    device_resources: dict[str, float] = msgspec.field(default_factory=dict)
+    device_labels: dict[str, str] = msgspec.field(default_factory=dict)
     overrides: Overrides = msgspec.field(default_factory=Overrides)
     config: dict[str, Any] = msgspec.field(default_factory=dict)
     mode: Literal["cluster", "ranks"] = "cluster"

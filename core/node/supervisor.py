@@ -248,7 +248,7 @@ class Supervisor:
             self.when_abandoned = start.when_abandoned  # some are enough: all would be a crowd
         try:
             spec = self._make_spec(start)
-        except (rundir.RunDirError, InterfaceError, OSError) as error:
+        except (rundir.RunDirError, InterfaceError, OSError, ValueError) as error:
             self._fail(str(error))
             return
         self.spec = spec

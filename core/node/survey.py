@@ -13,12 +13,12 @@ import msgspec
 import zmq
 
 from hpc._version import __version__
-from hpc.core.accelerators.base import ids_by_resource, offered
+from hpc.core.accelerators.base import INSTANCE_RESOURCES, Device, ids_by_resource, offered
 from hpc.core.node import address, detect
 from hpc.core.node.address import Interface
 from hpc.core.node.limits import check_sizes, raise_open_files
 from hpc.core.node.settings import text
-from hpc.core.node.spec import NodeSpec, Start
+from hpc.core.node.spec import NodeSpec, Overrides, Start
 
 
 def find_interface(start: Start) -> Interface:
@@ -33,7 +33,8 @@ def find_interface(start: Start) -> Interface:
 def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> NodeSpec:
     """The node `rank` of the group that `start` describes: what it was granted, or what the user said it has.
     LimitError if a limit of the shell is too small for it."""
-    grant = detect.detect(start, rank, os.environ, text("probe_root", start.config, os.environ))
+    root = text("probe_root", start.config, os.environ)
+    grant = detect.detect(start, rank, os.environ, root, ask=detect.apart)
     wanted = start.overrides
     cpus = grant.cpus if wanted.num_cpus is None else wanted.num_cpus
     spec = NodeSpec(
@@ -47,7 +48,9 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
         cpus=0 if start.gateway else cpus,
         granted_cpus=grant.cpus,
         mem_bytes=wanted.memory_bytes or grant.mem_bytes,
-        devices=() if start.gateway else offered(grant.devices, "GPU", wanted.num_gpus),
+        devices=() if start.gateway else offered_devices(grant.devices, wanted),
+        device_resources={} if start.gateway else grant.found.resources,
+        device_labels={} if start.gateway else grant.found.labels,
         overrides=wanted,
         config=start.config,
         mode=start.mode,
@@ -62,6 +65,14 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
         raise_open_files()
         check_sizes(spec.store_bytes)
     return spec
+
+
+def offered_devices(granted: tuple[Device, ...], wanted: Overrides) -> tuple[Device, ...]:
+    """The devices of a node: those that it was granted, or as many of each resource as the user said."""
+    counts = {"GPU": wanted.num_gpus, **{name: wanted.resources.get(name) for name in INSTANCE_RESOURCES[1:]}}
+    for resource, count in counts.items():
+        granted = offered(granted, resource, count)
+    return granted
 
 
 def hello_facts(spec: NodeSpec) -> dict[str, Any]:

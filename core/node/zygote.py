@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from hpc.core.accelerators.table import is_device
 from hpc.core.node.control import Control
 from hpc.core.node.imports import import_threadless, uncollected
 from hpc.core.node.orphans import Orphans
@@ -49,7 +50,6 @@ PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.
 #: What only some workers need, and takes long: imported when nothing has been asked for so long.
 LATER = ("hpc.core.worker.aio", "concurrent.futures.thread")
 LATER_S = 0.25
-GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/dxg")
 END_TIMEOUT_S = 5.0
 
 
@@ -66,7 +66,7 @@ def why_not_fork() -> str | None:
             target = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue
-        if target.startswith(GPU_DEVICES):
+        if is_device(target):
             return f"an import opened the device {target}, which must not be shared by workers"
     return None
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpc.core.pieces import INSTANCE_RESOURCES, Pieces, of_amount
+from hpc.core.accelerators.base import INSTANCE_RESOURCES
+from hpc.core.pieces import Pieces, of_amount
 from hpc.core.policy.device_columns import DeviceColumns
 from hpc.core.policy.labels import matches, show_selector
 from hpc.core.policy.topology import Level, along, level_of, tree_of

@@ -84,7 +84,7 @@ class Raylet:
         totals = node_totals(spec, size)
         host = socket.gethostname()
         kind = next((device.kind for device in spec.devices if device.kind), "")
-        labels = node_labels(spec.overrides.labels, spec.node, host, kind, spec.switches)
+        labels = node_labels({**spec.device_labels, **spec.overrides.labels}, spec.node, host, kind, spec.switches)
         if labels.get(ACCELERATOR):
             totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
         info = NodeInfo(

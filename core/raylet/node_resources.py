@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpc.core.accelerators.base import ids_by_resource
-from hpc.core.pieces import INSTANCE_RESOURCES, MAX_DEVICES
+from hpc.core.accelerators.base import INSTANCE_RESOURCES, ids_by_resource
+from hpc.core.pieces import MAX_DEVICES
 from hpc.core.resources import UNIT, to_units
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
     }
     for resource, ids in ids_by_resource(spec.devices).items():
         totals[resource] = len(ids) * UNIT
-    for name, amount in spec.overrides.resources.items():
+    for kind in dict.fromkeys(device.kind for device in spec.devices if device.kind):
+        totals[f"accelerator_type:{kind}"] = UNIT
+    for name, amount in {**spec.device_resources, **spec.overrides.resources}.items():
         totals[name] = to_units(name, amount)
     for name in INSTANCE_RESOURCES:
         if totals.get(name, 0) > MAX_DEVICES * UNIT:

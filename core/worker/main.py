@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from msgspec import msgpack
 
 from hpc.core import serialization
+from hpc.core.accelerators.table import show
 from hpc.core.crashpoints import arm
 from hpc.core.exceptions import ActorExit
 from hpc.core.failures import NEVER_BEGAN, cancelled_while_it_ran, pack_error, show_error
@@ -285,7 +286,8 @@ class Worker:
         if list(process.group) != begin.group:
             process.group = tuple(begin.group)
         self.client.machine.state.driver = begin.driver
-        show_accelerators(begin.instances, any(device.resource == "GPU" for device in self.spec.devices))
+        if begin.instances or self.spec.devices:
+            show(begin.instances, self.spec.devices, os.environ, kept=process.env)
         cpus = begin.resources.get("CPU", 0)
         self.threads.use(cpus // UNIT)
         if self.nearness is not None:
@@ -430,18 +432,6 @@ class Worker:
         with self.client.lock:
             self.client.machine.send(self.client.machine.raylet, ToldToEnd())
             self.client.send_left(everything=True)
-
-
-def show_accelerators(instances: dict[str, list[str]], node_has_gpus: bool) -> None:
-    """Make exactly the lease's accelerators visible to the libraries that will be used."""
-    gpus = instances.get("GPU")
-    if gpus or node_has_gpus:
-        visible = ",".join(gpus or [])
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible
-        if "ROCR_VISIBLE_DEVICES" in os.environ or "HIP_VISIBLE_DEVICES" in os.environ:
-            os.environ["HIP_VISIBLE_DEVICES"] = visible
-    if instances.get("TPU"):
-        os.environ["TPU_VISIBLE_CHIPS"] = ",".join(instances["TPU"])
 
 
 def worker_main(spec: NodeSpec, proc: int) -> None:

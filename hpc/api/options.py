@@ -22,6 +22,7 @@ from hpc.api.scheduling import (
     check_strategy,
     requirements,
 )
+from hpc.core.accelerators.base import check_request
 from hpc.core.node.settings import setting
 from hpc.core.resources import to_units
 from hpc.core.wire import DYNAMIC, STREAMING
@@ -47,7 +48,9 @@ def _amount(name: str, value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    to_units({"num_cpus": "CPU", "num_gpus": "GPU"}.get(name, name), value)
+    resource = {"num_cpus": "CPU", "num_gpus": "GPU"}.get(name, name)
+    check_request(resource, value)
+    to_units(resource, value)
 
 
 def _resources(name: str, value: Any) -> None:

@@ -9,10 +9,14 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
+from hpc.core.accelerators.base import ids_by_resource, parse_ids
+from hpc.core.accelerators.table import TABLE
 from hpc.core.node import address, detect
 from hpc.core.node.limits import OPEN_FILES
+from hpc.core.node.spec import Granted
 from hpc.core.store.arena import create_arena
 from hpc.doctor.finding import Check, Finding, fail, ok, warn
 
@@ -142,24 +146,41 @@ def proxies(env: Mapping[str, str]) -> Iterator[Finding]:
         yield ok("proxies", ", ".join(found) or "none")
 
 
-def gpus(env: Mapping[str, str], root: str = "/") -> Iterator[Finding]:
-    """The GPUs that are there, and those that this process may use."""
-    visible = next(((name, env[name]) for name in detect.VISIBLE_DEVICES if name in env), None)
-    there = _nvidia_devices(root)
-    usable = detect.granted_gpus(env, (), root)
-    if not there and not usable:
+def gpus(env: Mapping[str, str], root: str = "/", ask: detect.Ask = detect.apart) -> Iterator[Finding]:
+    """The accelerators that are there, those that this process may use, and what their makers say of them."""
+    found = detect.granted_devices(Granted(), (), env, root, ask).devices
+    usable = [device for device in found if device.resource == "GPU"]
+    names = [name for entry in TABLE if entry.resource == "GPU" for name in entry.variables]
+    visible = next(((name, env[name]) for name in names if name in env), None)
+    files = _nvidia_devices(root)
+    there = max(len(files), len(usable))
+    if visible:
+        unrestricted = {name: value for name, value in env.items() if name not in names}
+        everything = detect.granted_devices(Granted(), (), unrestricted, root, ask).devices
+        there = max(len(files), sum(device.resource == "GPU" for device in everything))
+    if not there and not found:
         yield ok("gpus", "none")
         return
-    seen = f"{len(usable)} usable, {len(there)} in the machine"
+    kinds = ", ".join(dict.fromkeys(device.kind for device in usable if device.kind))
+    seen = f"{len(usable)} usable, {there} in the machine{f' ({kinds})' if kinds else ''}"
     if visible:
         seen += f", {visible[0]}={visible[1]}"
-    if len(usable) > len(there) and there:
-        yield fail("gpus", seen, f"{visible[0] if visible else 'the variable'} names devices that are not here")
+    wanted = parse_ids(visible[1]) if visible else ()
+    instances = any(ident.startswith("MIG-") for ident in wanted)
+    if there and visible and (len(wanted) > len(usable) or (len(usable) > there and not instances)):
+        yield fail("gpus", seen, f"{visible[0]} names devices that are not here")
     elif there and not usable:
         yield warn("gpus", seen, "ask for them: --gpus-per-node=N")
-    else:
+    elif there or usable:
         yield ok("gpus", seen)
-    if usable and shutil.which("nvidia-smi") is None and there:
+    for name, ids in ids_by_resource(device for device in found if device.resource != "GPU").items():
+        yield ok("gpus", f"{name}: {len(ids)} usable")
+    for device in found:
+        if device.fault:
+            yield fail("gpus", f"{device.resource} {device.id}: {device.fault}", "--exclude the node, tell its staff")
+    if files and find_spec("pynvml") is None:
+        yield warn("gpus", "nvidia-ml-py is absent: MIG, NVLink and memory are not known", "pip install 'hpc[gpu]'")
+    if files and usable and shutil.which("nvidia-smi") is None:
         yield warn("gpus", "no nvidia-smi on the PATH", "load the module of the driver, or of CUDA")
 
 

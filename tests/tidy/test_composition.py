@@ -10,8 +10,12 @@ import ast
 
 from imports import ROOT
 
-#: Files whose classes are kinds of one value: errors, messages, ids, what the journal may say, how values are pickled.
-KINDS = {"core/exceptions.py", "core/idtypes.py", "core/serialization.py", "core/head/journal.py", "core/wire"}
+#: Files whose classes are kinds of one value: errors, messages, ids, what the journal may say, how values are pickled,
+#: vendors.
+KINDS = {
+    "core/exceptions.py", "core/idtypes.py", "core/serialization.py", "core/head/journal.py", "core/wire",
+    "core/accelerators",
+}  # fmt: skip
 #: Class and base of the others.
 ALLOWED = {
     ("ArenaWithOverflow", "Arena"),  # the same memory, and more behind it

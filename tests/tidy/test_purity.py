@@ -23,8 +23,8 @@ SHELLS = {
     "core/head": "journal_file main ports",
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
-        "address control detect head_restart imports inotify keeper left_names limits numa orphans output process "
-        "programs rank_processes reap rundir spec supervisor survey tail uplink usage witness zygote"
+        "address apart control detect head_restart imports inotify keeper left_names limits numa orphans output "
+        "process programs rank_processes reap rundir spec supervisor survey tail uplink usage witness zygote"
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (

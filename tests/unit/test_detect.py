@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
-from hpc.core.accelerators.base import Device, ids_by_resource, offered
+from hpc.core.accelerators.base import Device, ids_by_resource, offered, parse_ids
 from hpc.core.node import detect
 from hpc.core.node.address import Interface, InterfaceError, choose, list_interfaces, node_address
 from hpc.core.node.rundir import MAX_SOCKET_PATH, RunDirError, choose_base, dir_name, make, remove, sweep
-from hpc.core.node.spec import parse_start
+from hpc.core.node.spec import Granted, parse_start
 
 ALL_CPUS = len(os.sched_getaffinity(0))
 
@@ -124,7 +124,7 @@ def test_a_container_sees_only_the_top_of_its_cgroup(machine):
     ],
 )
 def test_device_lists(value, ids):
-    assert detect.parse_devices(value) == ids
+    assert parse_ids(value) == ids
 
 
 def test_visible_devices_come_before_the_grant_and_the_device_files(machine):
@@ -132,12 +132,17 @@ def test_visible_devices_come_before_the_grant_and_the_device_files(machine):
     machine("dev/nvidia1", "")
     machine("dev/nvidiactl", "")
     root = machine("dev/nvidia-uvm", "")
-    names = ["SLURM_STEP_GPUS"]
-    assert detect.granted_gpus({}, names, root) == ("0", "1")
-    assert detect.granted_gpus({"SLURM_STEP_GPUS": "3"}, names, root) == ("3",)
-    assert detect.granted_gpus({"SLURM_STEP_GPUS": "3", "CUDA_VISIBLE_DEVICES": "GPU-a"}, names, root) == ("GPU-a",)
-    assert detect.granted_gpus({"CUDA_VISIBLE_DEVICES": ""}, names, root) == ()
-    assert detect.granted_gpus({"ROCR_VISIBLE_DEVICES": "4,5"}, names, root) == ("4", "5")
+
+    def ids(environ, names=("SLURM_STEP_GPUS",), **said):
+        return [d.id for d in detect.granted_devices(Granted(**said), names, environ, root).devices]
+
+    assert ids({}) == ["0", "1"]
+    assert ids({"SLURM_STEP_GPUS": "3"}) == ["3"]
+    assert ids({"SLURM_STEP_GPUS": "3", "CUDA_VISIBLE_DEVICES": "GPU-a"}) == ["GPU-a"]
+    assert ids({"CUDA_VISIBLE_DEVICES": ""}) == []
+    assert ids({"CUDA_VISIBLE_DEVICES": "1"}, gpus=0) == []
+    assert ids({}, gpus=1) == ["0"]
+    assert ids({"SLURM_STEP_GPUS": "4,5"}) == ["0", "1"]  # a device cgroup left these: the driver counts from 0
 
 
 def test_the_user_may_offer_fewer_or_more_gpus_than_granted():

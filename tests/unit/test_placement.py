@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpc.core.accelerators.kinds import gpu_kind, kind_in
 from hpc.core.head.groups import CREATED, PENDING, REMOVED, RESCHEDULING, UNHEARD_S
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import Address, raylet_of
@@ -178,21 +177,6 @@ def test_labels_have_both_prefixes_and_the_user_wins():
     assert labels["ray.io/accelerator-type"] == "A100"
     assert labels["zone"] == "a"
     assert node_labels({"ray.io/accelerator-type": "X1"}, 1, "h", "A100")["hpc.io/accelerator-type"] == "X1"
-
-
-@pytest.mark.parametrize(
-    ("model", "kind"),
-    [
-        ("NVIDIA A100-SXM4-40GB", "A100"), ("Tesla V100-SXM2-16GB", "V100"), ("NVIDIA H200", "H200"),
-        ("NVIDIA GeForce RTX 3090", "3090"), ("AMD Instinct MI300X", "MI300X"), ("something", ""),
-    ],
-)  # fmt: skip
-def test_kinds_of_accelerators(model, kind, tmp_path):
-    assert kind_in(model) == kind
-    folder = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
-    folder.mkdir(parents=True)
-    (folder / "information").write_text(f"Model: \t\t {model}\nIRQ: 1\n")
-    assert gpu_kind(str(tmp_path)) == kind
 
 
 def test_alternatives_are_tried_in_order():

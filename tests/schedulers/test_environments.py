@@ -252,5 +252,5 @@ def test_a_disk_that_will_not_do_is_an_error_before_anything_runs(stage_desk: St
         (str(stage_desk.desk.folder), "do nodes share"),
     ):
         code, out = stage_desk.launch("-N4", "shows.py", "4", "never", stage_dir=folder)
-        assert code == 125 and "error[STAGE]" in out and why in out and "stg[0001" in out, out
+        assert code == 125 and "error[STAGE]" in out and why in out and "stg[000" in out, out
     assert not [path for path in stage_desk.desk.folder.iterdir() if ".stage" in path.name]

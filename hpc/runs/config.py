@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hpc.runs.callbacks import UserCallback
+from hpc.runs.files import resolve
 
 DEFAULT_STORAGE_PATH = "~/hpc_results"
 
@@ -68,7 +69,8 @@ class RunConfig:
     """The run's name, where its results go, and what happens when something fails.
 
     Results go to storage_path/name (~/hpc_results and a name with the time). The same name and path again continue
-    from the last checkpoint there. worker_runtime_env: {"env_vars": {...}} for the workers.
+    from the last checkpoint there. storage_path may be a URL that pyarrow knows ("s3://bucket/path"), or a path on
+    storage_filesystem, a pyarrow.fs.FileSystem. worker_runtime_env: {"env_vars": {...}} for the workers.
     """
 
     name: str | None = None
@@ -81,7 +83,7 @@ class RunConfig:
     logging_config: Any = None
 
     def __post_init__(self) -> None:
-        refuse(self, "storage_filesystem", "logging_config")
+        refuse(self, "logging_config")
         self.failure_config = self.failure_config or FailureConfig()
         self.checkpoint_config = self.checkpoint_config or CheckpointConfig()
         for name, kind in (("failure_config", FailureConfig), ("checkpoint_config", CheckpointConfig)):
@@ -92,11 +94,13 @@ class RunConfig:
         for callback in self.callbacks or ():
             if not isinstance(callback, UserCallback):
                 raise TypeError(f"RunConfig.callbacks must be UserCallback objects, not {type(callback).__name__}")
-        if "://" in self.storage_root:
-            raise NotImplementedError("RunConfig.storage_path must be a directory: URLs are not supported yet")
+        if self.storage_filesystem is not None:
+            self.storage()  # what is no file system, and a URL beside one, is an error now
 
-    @property
-    def storage_root(self) -> str:
-        """The directory in which runs have their directories."""
+    def storage(self) -> tuple[Any, str]:
+        """Where runs have their directories: the pyarrow file system, or None for this machine's, and the path on it.
+
+        Raises ImportError for a URL without pyarrow, and ValueError for one that pyarrow cannot open.
+        """
         path = os.fspath(self.storage_path) if self.storage_path is not None else DEFAULT_STORAGE_PATH
-        return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+        return resolve(path, self.storage_filesystem)

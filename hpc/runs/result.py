@@ -9,8 +9,10 @@ from typing import Any
 
 from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.config import CheckpointConfig
-from hpc.runs.ranking import Ranking, Stored
-from hpc.runs.record import RECORD_FILE, read_record
+from hpc.runs.files import files_of, join, resolve
+from hpc.runs.ranking import Ranking, Stored, metric
+from hpc.runs.record import HISTORY_FILE, read_history, read_manifests
+from hpc.runs.uploading import Place
 
 
 @dataclass
@@ -29,25 +31,53 @@ class Result:
     metrics_dataframe: Any = None
     best_checkpoints: list[tuple[Checkpoint, dict[str, Any]]] = field(default_factory=list)
     return_value: Any = None
+    _storage_filesystem: Any = field(default=None, repr=False)
+
+    @property
+    def filesystem(self) -> Any:
+        """The pyarrow file system that ``path`` is on."""
+        return Checkpoint(self.path, self._storage_filesystem).filesystem
 
     def get_best_checkpoint(self, metric: str, mode: str) -> Checkpoint | None:
-        """The kept checkpoint whose report had the highest (mode "max") or lowest ("min") value of the metric."""
+        """The kept checkpoint whose report had the highest (mode "max") or lowest ("min") value of the metric.
+
+        "eval/loss" is also the metric "loss" in the dict "eval". None where no checkpoint is kept. Raises RuntimeError
+        where no kept checkpoint has the metric.
+        """
+        if mode not in ("max", "min"):
+            raise ValueError(f'mode must be "max" or "min", not {mode!r}')
         ranking = Ranking(CheckpointConfig(checkpoint_score_attribute=metric, checkpoint_score_order=mode))
-        having = [Stored(c, m) for c, m in self.best_checkpoints if metric in m]
-        return max(having, key=ranking.score).checkpoint if having else None
+        having = [(c, m) for c, m in self.best_checkpoints if _has(m, metric)]
+        if having:
+            return max(having, key=lambda one: ranking.score(one[1]))[0]
+        if self.best_checkpoints:
+            names = sorted({name for _, metrics in self.best_checkpoints for name in metrics})
+            raise RuntimeError(f"no checkpoint has a metric {metric!r}; there are {', '.join(names)}")
+        return None
 
     @classmethod
-    def from_path(cls, path: str | os.PathLike[str]) -> Result:
-        """The result of an earlier run, read from its directory. Raises FileNotFoundError if there is none."""
-        path = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        if not os.path.exists(os.path.join(path, RECORD_FILE)):
-            raise FileNotFoundError(f"{path} holds no training run (it has no {RECORD_FILE})")
-        stored, history = read_record(path)
-        return result_of(path, stored, stored[-1].checkpoint if stored else None, history, None, None)
+    def from_path(cls, path: str | os.PathLike[str], storage_filesystem: Any = None) -> Result:
+        """The result of an earlier run, read from its directory, or the URL of one.
+
+        Raises FileNotFoundError if there is none. ``best_checkpoints`` are all that were kept, oldest first.
+        """
+        filesystem, where = resolve(os.fspath(path), storage_filesystem)
+        files = files_of(filesystem)
+        if not files.exists(join(where, HISTORY_FILE)):
+            raise FileNotFoundError(f"{where} holds no training run (it has no {HISTORY_FILE})")
+        stored, _ = read_manifests(files, filesystem, where)
+        history = read_history(files, join(where, HISTORY_FILE))
+        parent, _, name = where.rpartition("/")
+        place = Place(parent, name, "", filesystem)
+        return result_of(place, stored, stored[-1].checkpoint if stored else None, history, None, None)
+
+
+def _has(metrics: dict[str, Any], name: str) -> bool:
+    return metric(metrics, name) is not None
 
 
 def result_of(
-    path: str,
+    place: Place,
     kept: list[Stored],
     latest: Checkpoint | None,
     history: list[dict[str, Any]],
@@ -59,10 +89,11 @@ def result_of(
         metrics=history[-1] if history else None,
         checkpoint=latest,
         error=error,
-        path=path,
-        metrics_dataframe=as_table(history),
+        path=place.experiment_fs_path,
+        metrics_dataframe=as_table(list(history)),
         best_checkpoints=[(one.checkpoint, one.metrics) for one in kept],
         return_value=return_value,
+        _storage_filesystem=place.filesystem,
     )
 
 

@@ -9,34 +9,54 @@ from hpc.runs.callbacks import UserCallback
 from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.config import CheckpointConfig, FailureConfig, RunConfig
 from hpc.runs.result import Result
+from hpc.runs.uploading import StorageError
+from hpc.runs.validation import (
+    CheckpointConsistencyMode,
+    CheckpointUploadMode,
+    ReportedCheckpoint,
+    ReportedCheckpointStatus,
+    ValidationConfig,
+    ValidationFn,
+    ValidationTaskConfig,
+)
 from hpc.train.config import ScalingConfig, TrainRunContext
+from hpc.train.data import get_dataset_shard
 from hpc.train.errors import ControllerError, Drained, TrainingFailedError, WorkerGroupError
 from hpc.train.loop import (
-    CheckpointUploadMode,
     TrainContext,
+    get_all_reported_checkpoints,
     get_checkpoint,
     get_context,
-    get_dataset_shard,
     report,
 )
 from hpc.train.progress import Progress
+from hpc.train.shards import DataConfig
 
 __all__ = [
     "Checkpoint",
     "CheckpointConfig",
+    "CheckpointConsistencyMode",
     "CheckpointUploadMode",
     "ControllerError",
+    "DataConfig",
     "Drained",
     "FailureConfig",
     "Progress",
+    "ReportedCheckpoint",
+    "ReportedCheckpointStatus",
     "Result",
     "RunConfig",
     "ScalingConfig",
+    "StorageError",
     "TrainContext",
     "TrainRunContext",
     "TrainingFailedError",
     "UserCallback",
+    "ValidationConfig",
+    "ValidationFn",
+    "ValidationTaskConfig",
     "WorkerGroupError",
+    "get_all_reported_checkpoints",
     "get_checkpoint",
     "get_context",
     "get_dataset_shard",

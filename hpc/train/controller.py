@@ -7,26 +7,26 @@ place and to lose. The way through is the same for every rank: a call that waits
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import hpc
 from hpc import spi
 from hpc.runs.callbacks import UserCallback
-from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.config import RunConfig
 from hpc.runs.reservation import NoRoom, Request, Reservation, check_possible
 from hpc.runs.result import Result
-from hpc.runs.storage import RunStorage
+from hpc.runs.storage import RunStorage, say
 from hpc.runs.worker_group import LOOK_S
 from hpc.train.config import ScalingConfig, TrainRunContext
-from hpc.train.errors import ControllerError, Drained, WorkerGroupError
+from hpc.train.errors import ControllerError, WorkerGroupError
+from hpc.train.follow import Follower, drained
 from hpc.train.group import RankGroup
-from hpc.train.loop import Reported, Returned
+from hpc.train.loop import Work
 from hpc.train.ranks import Identity, torchrun_environment
+from hpc.train.validating import Validator
 
 #: After this time without room the driver says what it waits for, then after three times as long, and so on.
 PATIENCE_S = 10.0
@@ -47,8 +47,7 @@ class Controller:
 
     def __init__(
         self,
-        function: Callable[..., Any],
-        config: dict[str, Any] | None,
+        work: Work,
         scaling: ScalingConfig,
         run: RunConfig,
         backend: Backend,
@@ -59,11 +58,14 @@ class Controller:
         name = run.name or _new_name()
         self.named = bool(run.name)  # a run that has no name is not found again
         self.run_config = replace(run, name=name)
-        self.context = TrainRunContext(self.run_config, scaling, config)
+        self.context = TrainRunContext(self.run_config, scaling, work.config)
         self.watchers = [*(run.callbacks or ()), *watchers]
-        self.storage = RunStorage(self.run_config.storage_root, name, self.run_config.checkpoint_config)
+        filesystem, path = self.run_config.storage()
+        self.storage = RunStorage(path, name, self.run_config.checkpoint_config, filesystem)
+        self.validator = Validator(self.storage, work.validation)
+        self.follower = Follower(self.storage, self.context, self.watchers, self.validator, _drains, self.named)
         self.attempt = 0
-        self._work = (function, config)
+        self._work = work
         self._room: Reservation | None = None
 
     def run(self) -> Result:
@@ -71,6 +73,7 @@ class Controller:
         self._check_possible()  # what can never fit leaves nothing behind
         try:
             self.storage.open()
+            self.validator.open()
         except OSError as error:
             failed = OSError(f"the run's directory {self.storage.path} cannot be used: {error}")
             raise ControllerError(failed) from error
@@ -78,12 +81,16 @@ class Controller:
         try:
             while True:
                 try:
-                    return self.storage.result(self._attempt(work))
+                    value = self._attempt(work)
+                    self._give_back()  # what is validated needs room, too
+                    self.validator.finish()
+                    return self.storage.result(value)
                 except WorkerGroupError as error:
                     self._on_failure(error)
                 self.attempt += 1
         finally:
             self._give_back()
+            self.validator.close()
             self.storage.close()
 
     def _on_failure(self, error: WorkerGroupError) -> None:
@@ -93,7 +100,7 @@ class Controller:
         most = self.run_config.failure_config.max_failures
         if 0 <= most <= self.attempt:
             raise error
-        self.storage.clear_staging()
+        self.storage.rewind()
         latest = self.storage.latest
         start = f"from {os.path.basename(latest.path)}" if latest is not None else "from the beginning"
         of = f" of at most {most}" if most > 0 else ""
@@ -116,7 +123,7 @@ class Controller:
             )
             self.backend.on_start(group)
             group.gather([actor.start.remote(work) for actor in group.actors])
-            value = self._follow(group)
+            value = self.follower.follow(group)
             self.backend.on_end(group)
             group.end()
         except BaseException:
@@ -154,7 +161,7 @@ class Controller:
         more, and Drained when the session ends before there is some."""
         self._check_possible()
         if self.named and hpc.get_runtime_context().draining() is not None:
-            self._drained("the session drains, and the workers are not there: the run goes on in the next one")
+            drained("the session drains, and the workers are not there: the run goes on in the next one")
         if patience.is_over():
             say(text())
 
@@ -167,64 +174,6 @@ class Controller:
         run_id = str(self.run_config.name)
         error_file = os.path.join(directory, f"train-{self.storage.place.token}-{self.attempt}-{rank.world_rank}.json")
         return torchrun_environment(rank, run_id, self.attempt, self.run_config.failure_config.max_failures, error_file)
-
-    def _follow(self, group: RankGroup) -> Any:
-        """Take what the ranks report until all have returned; rank 0's return value."""
-        world = len(group.actors)
-        pending = {actor.next.remote(0, None): rank for rank, actor in enumerate(group.actors)}
-        waiting: dict[int, Reported] = {}
-        returned: dict[int, Returned] = {}
-        while len(returned) < world:
-            for rank, event in group.events(pending):
-                if isinstance(event, Reported):
-                    waiting[rank] = event
-                elif isinstance(event, Returned):
-                    returned[rank] = event
-            if waiting and len(waiting) + len(returned) == world:
-                if returned:
-                    raise _uneven(waiting, returned)
-                number = waiting[0].number
-                stored = self._accept([waiting[rank] for rank in range(world)])
-                waiting.clear()
-                path = stored.path if stored is not None else None
-                drains = hpc.get_runtime_context().draining() is not None
-                if drains and stored is not None and self.named:
-                    self._drained(
-                        f"the session drains; {os.path.basename(stored.path)} is stored, the run goes on from it"
-                    )
-                pending = {actor.next.remote(number, path, drains): rank for rank, actor in enumerate(group.actors)}
-        return returned[0].value
-
-    def _drained(self, what: str) -> NoReturn:
-        say(what)
-        raise Drained(what)
-
-    def _accept(self, reports: list[Reported]) -> Checkpoint | None:
-        """All ranks have reported: keep the metrics, make the checkpoint, tell the watchers."""
-        metrics = reports[0].metrics
-        self.storage.history.append(metrics)
-        staging = next((r.staging for r in reports if r.staging is not None), None)
-        checkpoint = None
-        if staging is not None:
-            names = {r.dir_name for r in reports if r.staging is not None}
-            if len(names) > 1:
-                raise ControllerError(ValueError(f"the ranks gave different values of checkpoint_dir_name: {names}"))
-            try:
-                checkpoint = self.storage.commit(staging, names.pop(), metrics)
-            except OSError as error:
-                raise ControllerError(OSError(f"the checkpoint cannot be stored: {error}")) from error
-        for watcher in self.watchers:
-            watcher.after_report(self.context, [r.metrics for r in reports], checkpoint)
-        return checkpoint
-
-
-def _uneven(waiting: dict[int, Reported], returned: dict[int, Returned]) -> WorkerGroupError:
-    rank, number = min(waiting), waiting[min(waiting)].number
-    message = (
-        f"rank {rank} waits in its report number {number}, but rank {min(returned)} has returned: report() is a "
-        "barrier, which every rank must call equally often"
-    )
-    return WorkerGroupError(message, {rank: RuntimeError(message)})
 
 
 class Patience:
@@ -242,9 +191,8 @@ class Patience:
         return True
 
 
-def say(text: str) -> None:
-    """A line for the user."""
-    print(f"train: {text}", file=sys.stderr, flush=True)
+def _drains() -> bool:
+    return hpc.get_runtime_context().draining() is not None
 
 
 def _new_name() -> str:

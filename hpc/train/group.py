@@ -13,10 +13,11 @@ import hpc
 from hpc import spi
 from hpc.exceptions import HpcError, SessionLostError
 from hpc.runs.reservation import Reservation
-from hpc.runs.storage import Place
+from hpc.runs.uploading import Place
 from hpc.runs.worker_group import WorkerGroup, ready
 from hpc.train.errors import WorkerGroupError
-from hpc.train.loop import Event, Loop, Raised, state
+from hpc.train.events import Event, Order, Raised
+from hpc.train.loop import Loop, Work, state
 from hpc.train.ranks import Identity, Worker, identify
 
 #: Threads of the actor: one waits for events, the others stay free for calls.
@@ -58,16 +59,21 @@ class TrainWorker:
         """Call a function here."""
         return function(*args)
 
-    def start(self, work: tuple[Callable[..., Any], dict[str, Any] | None]) -> None:
+    def start(self, work: Work) -> None:
         """Start the training function. Returns at once."""
         assert state.loop is not None
-        state.loop.start(*work)
+        state.loop.start(work)
 
-    def next(self, accepted: int, checkpoint: str | None, must_save: bool = False) -> Event:
-        """All reports up to this number are done with; wait for what comes next. ``must_save``: the session ends."""
+    def next(self, orders: Sequence[Order]) -> Event:
+        """What the driver has to say; wait for what comes next."""
+        self.tell(orders)
         assert state.loop is not None
-        state.loop.accept(accepted, checkpoint, must_save)
         return state.loop.events.get()
+
+    def tell(self, orders: Sequence[Order]) -> None:
+        """What the driver has to say, while another call waits."""
+        assert state.loop is not None
+        state.loop.tell(orders)
 
 
 class RankGroup(WorkerGroup):
@@ -107,12 +113,13 @@ class RankGroup(WorkerGroup):
         """What the driver raises for ranks that failed."""
         return failure({rank: (error, str(error)) for rank, error in failures.items()}, self.identities)
 
-    def events(self, pending: dict[Any, int]) -> Iterator[tuple[int, Event]]:
-        """What has come from the ranks whose calls are pending, at most a moment later; the calls are taken out.
+    def events(self, pending: dict[Any, int], others: Sequence[Any] = ()) -> Iterator[tuple[int, Event]]:
+        """What has come from the ranks whose calls are pending, at most a moment later; the calls are taken out. It
+        comes back earlier, too, when one of the ``others`` is done.
 
         Raises WorkerGroupError if a rank has failed.
         """
-        done = ready(list(pending))
+        done = [ref for ref in ready([*pending, *others]) if ref in pending]
         failed: dict[int, tuple[Exception, str]] = {}
         good: list[tuple[int, Event]] = []
         deadline = 0.0

@@ -1,65 +1,59 @@
 """One rank's running training function, and what that function can call: report, get_context, get_checkpoint.
 
 The function runs in a thread of its own. What it reports becomes an event, which the driver takes by a call that waits
-for it. The next such call says that all ranks have reported, and lets ``report`` return.
+for it. The driver's answers (`hpc.train.events`) come by later calls, and let ``report`` go on.
 """
 
 from __future__ import annotations
 
 import contextvars
-import enum
 import inspect
 import queue
-import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import cloudpickle
 
-from hpc.runs.checkpoint import Checkpoint
-from hpc.runs.storage import Place, stage, staging_name
+from hpc.runs.checkpoint import Checkpoint, named
+from hpc.runs.storage import relative_name
+from hpc.runs.uploading import Place
+from hpc.runs.validation import (
+    CheckpointConsistencyMode,
+    CheckpointUploadMode,
+    ReportedCheckpoint,
+    ValidationConfig,
+    ValidationTaskConfig,
+)
+from hpc.train.bringing import Bringer, Part
+from hpc.train.events import (
+    Answered,
+    Asked,
+    Begun,
+    Complete,
+    Event,
+    Exchanged,
+    Joined,
+    Order,
+    Raised,
+    Reported,
+    Returned,
+)
 from hpc.train.ranks import Identity
 
 
-class CheckpointUploadMode(enum.Enum):
-    """When ``report`` stores a checkpoint. Only SYNC is supported yet: before it returns."""
-
-    SYNC = "sync"
-    ASYNC = "async"
-    NO_UPLOAD = "no_upload"
-
-
 @dataclass(frozen=True)
-class Reported:
-    """A rank waits in its ``report`` of this number. staging: where its checkpoint's files are, if it has any."""
+class Work:
+    """What every rank of a run is given. shards: see `hpc.train.shards`."""
 
-    number: int
-    metrics: dict[str, Any]
-    staging: str | None
-    dir_name: str | None
-
-
-@dataclass(frozen=True)
-class Returned:
-    """The rank's function has returned. The value is rank 0's; other ranks send none."""
-
-    value: Any
-
-
-@dataclass(frozen=True)
-class Raised:
-    """The rank's function has raised. error: the exception, pickled, if that is possible."""
-
-    traceback: str
-    text: str
-    error: bytes | None
-
-
-Event = Reported | Returned | Raised
+    function: Callable[..., Any]
+    config: dict[str, Any] | None = None
+    datasets: Mapping[str, Any] = field(default_factory=dict)
+    split: frozenset[str] = frozenset()
+    validation: ValidationConfig | None = None
 
 
 class TrainContext:
@@ -111,54 +105,124 @@ class Loop:
         self.place = place
         self.attempt = attempt
         self.context = TrainContext(identity, place)
-        self.checkpoint = Checkpoint(checkpoint) if checkpoint else None
+        self.checkpoint = self._named(checkpoint) if checkpoint else None
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.reports = 0
         self.must_save = False
-        self._accepted = 0
+        self.work = Work(print)
+        self._calls = 0
+        self._asks = 0
+        self._told = 0  # the latest report of which the driver has said something
+        self._stored = 0  # the latest report that is known to have been completed with a checkpoint
+        self._answers: dict[tuple[type[Order], int], Order] = {}
         self._changed = threading.Condition()
+        self._bringer = Bringer(place, self.events.put)
 
-    def start(self, function: Callable[..., Any], config: dict[str, Any] | None) -> None:
+    def start(self, work: Work) -> None:
         """Run the function in a thread that knows the call that started it."""
+        self.work = work
         context = contextvars.copy_context()
-        run = threading.Thread(target=context.run, args=(self._run, function, config), name="train", daemon=True)
+        run = threading.Thread(target=context.run, args=(self._run,), name="train", daemon=True)
         run.start()
 
-    def _run(self, function: Callable[..., Any], config: dict[str, Any] | None) -> None:
+    def _run(self) -> None:
         try:
-            value = call_loop(function, config)
+            value = call_loop(self.work.function, self.work.config)
             if self.identity.world_rank == 0:
                 cloudpickle.dumps(value)
+            self._bringer.finish()
             event: Event = Returned(value if self.identity.world_rank == 0 else None)
         except BaseException as error:
-            left = isinstance(error, SystemExit) and error.code in (0, None)
-            event = Returned(None) if left else describe_error(error)
+            event = self._ended_by(error)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self.events.put(event)
 
-    def report(self, metrics: dict[str, Any], checkpoint: Checkpoint | None, name: str | None, delete: bool) -> None:
-        """Store the checkpoint's files, tell the driver, and wait until all ranks have done so."""
-        number = self.reports + 1
-        staging = None
-        if checkpoint is not None:
-            staging = staging_name(self.attempt, number)
-            stage(checkpoint.path, self.place, staging)
-            if delete:
-                shutil.rmtree(checkpoint.path, ignore_errors=True)
-        self.reports = number
-        self.events.put(Reported(number, dict(metrics), staging, name))
-        with self._changed:
-            self._changed.wait_for(lambda: self._accepted >= number)
+    def _ended_by(self, error: BaseException) -> Event:
+        if not isinstance(error, SystemExit) or error.code not in (0, None):
+            return describe_error(error)
+        try:
+            self._bringer.finish()
+        except Exception as failure:
+            return describe_error(failure)
+        return Returned(None)
 
-    def accept(self, number: int, checkpoint: str | None, must_save: bool = False) -> None:
-        """The driver has all ranks' reports of this number, and has made this checkpoint of them."""
+    def report(
+        self,
+        metrics: dict[str, Any],
+        part: Part | None,
+        mode: CheckpointUploadMode = CheckpointUploadMode.SYNC,
+        dir_name: str | None = None,
+        validation: dict[str, Any] | None = None,
+    ) -> None:
+        """Meet all ranks in this report; bring this rank's part of the checkpoint, or have it brought."""
+        self._bringer.check()
+        self._forget(Begun, Complete)
+        waits = mode is not CheckpointUploadMode.ASYNC
+        number = self.reports + 1
+        self.reports = number
+        way = part.way if part is not None else None
+        self.events.put(Reported(number, dict(metrics), way, dir_name, waits, validation))
+        answer = self._wait(number, Begun, Complete)
+        if isinstance(answer, Complete):
+            return
+        if part is not None:
+            self._bringer.bring(number, part, answer.name, answer.path, waits)
+        # Ranks without a part wait for the others', unless those are brought beside the training.
+        if waits and (part is not None or (answer.name is not None and answer.waits)):
+            self._wait(number, Complete)
+
+    def exchange(self, what: str, value: Any) -> Any:
+        """Meet all ranks; what rank 0 gave."""
+        self._forget(Exchanged)
+        self._calls += 1
+        number = self._calls
+        data = cloudpickle.dumps(value) if self.identity.world_rank == 0 else None
+        self.events.put(Joined(number, what, data))
+        answer: Any = self._wait(number, Exchanged)
+        return cloudpickle.loads(answer.data) if answer.data is not None else None
+
+    def ask(self, validated: bool, timeout_s: float | None) -> list[ReportedCheckpoint]:
+        """The checkpoints that were reported, once all are complete; those there are, after the time."""
+        self._forget(Answered)
+        self._asks += 1
+        self.events.put(Asked(self._asks, self.reports, validated))
+        answer: Any = self._wait(self._asks, Answered, timeout_s=timeout_s)
+        if answer is None:
+            self._asks += 1
+            self.events.put(Asked(self._asks, 0, False))
+            answer = self._wait(self._asks, Answered)
+        found: list[ReportedCheckpoint] = answer.value
+        return found
+
+    def tell(self, orders: Sequence[Order]) -> None:
+        """What the driver says. Calls may overtake each other: each answer has the number of what it answers."""
         with self._changed:
-            self.must_save = must_save
-            if checkpoint is not None:
-                self.checkpoint = Checkpoint(checkpoint)
-            self._accepted = max(self._accepted, number)
+            for order in orders:
+                self._answers[type(order), order.number] = order
+                if isinstance(order, (Begun, Complete)) and order.number >= self._told:
+                    self._told, self.must_save = order.number, order.must_save
+                if isinstance(order, Complete) and order.checkpoint is not None and order.number > self._stored:
+                    self._stored, self.checkpoint = order.number, self._named(order.checkpoint)
             self._changed.notify_all()
+
+    def _wait(self, number: int, *kinds: type[Order], timeout_s: float | None = None) -> Any:
+        """The answer of one of these kinds; None after the time."""
+
+        def there() -> Order | None:
+            return next((self._answers[kind, number] for kind in kinds if (kind, number) in self._answers), None)
+
+        with self._changed:
+            self._changed.wait_for(there, timeout_s)
+            return there()
+
+    def _forget(self, *kinds: type[Order]) -> None:
+        """Answers of these kinds are not asked for any more."""
+        with self._changed:
+            self._answers = {key: one for key, one in self._answers.items() if key[0] not in kinds}
+
+    def _named(self, path: str) -> Checkpoint:
+        return named(path, self.place.filesystem, self.place.token)
 
 
 def call_loop(function: Callable[..., Any], config: dict[str, Any] | None) -> Any:
@@ -209,28 +273,76 @@ def report(
     checkpoint_dir_name: str | None = None,
     checkpoint_upload_mode: CheckpointUploadMode = CheckpointUploadMode.SYNC,
     delete_local_checkpoint_after_upload: bool | None = None,
-    checkpoint_upload_fn: Any = None,
-    validation: Any = False,
+    checkpoint_upload_fn: Callable[[Checkpoint, str], Checkpoint] | None = None,
+    validation: bool | ValidationTaskConfig = False,
 ) -> None:
     """Report metrics, and a checkpoint if there is one. Every rank must call it equally often: it is a barrier.
 
     Rank 0's metrics are kept. The files of all ranks' checkpoints are copied into one directory of the run,
-    checkpoint_000000 or checkpoint_dir_name; it is there when this returns.
+    checkpoint_000000 or checkpoint_dir_name. checkpoint_upload_mode SYNC: it is there when this returns. ASYNC: it
+    comes beside the training, in the order of the reports. What goes wrong then is raised by the next report, or at the
+    end. NO_UPLOAD: the checkpoint is in the run's directory already.
+
+    delete_local_checkpoint_after_upload: with ASYNC it is, unless this is False. Files on the same file system are
+    moved then. checkpoint_upload_fn: called with the checkpoint and the name of its directory, it stores the files in
+    the run's directory and returns the checkpoint there. validation: True, or a ValidationTaskConfig, has the trainer's
+    validation_config check it.
+
+    Raises StorageError, an OSError, where files cannot be stored: earlier checkpoints stay.
     """
     loop = current_loop("report")
     if not isinstance(metrics, dict):
         raise TypeError(f"report() takes a dict of metrics, not {type(metrics).__name__}")
     if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
         raise TypeError(f"report(checkpoint=...) takes a Checkpoint, not {type(checkpoint).__name__}")
-    if checkpoint_upload_mode is not CheckpointUploadMode.SYNC:
-        raise NotImplementedError(f"checkpoint_upload_mode={checkpoint_upload_mode!r} is not supported yet; SYNC is")
-    if checkpoint_upload_fn is not None or validation:
-        raise NotImplementedError("report()'s checkpoint_upload_fn and validation are not supported yet")
+    mode = checkpoint_upload_mode
+    if not isinstance(mode, CheckpointUploadMode):
+        raise TypeError(f"checkpoint_upload_mode must be a CheckpointUploadMode, not {mode!r}")
     name = checkpoint_dir_name
     if name is not None and (not name or name.startswith(".") or "/" in name):
         raise ValueError(f"checkpoint_dir_name must be the name of a directory, not {name!r}")
     _refuse_tensors(metrics, "metrics")
-    loop.report(metrics, checkpoint, name, bool(delete_local_checkpoint_after_upload))
+    delete = delete_local_checkpoint_after_upload
+    delete = mode.default_delete_local_checkpoint_after_upload() if delete is None else bool(delete)
+    task = _validation_task(loop, checkpoint, validation)
+    part = None
+    if checkpoint is not None:
+        part = _part(loop.place, checkpoint, mode, delete, checkpoint_upload_fn)
+    loop.report(metrics, part, mode, name, task)
+
+
+def _part(place: Place, checkpoint: Checkpoint, mode: CheckpointUploadMode, delete: bool, upload_fn: Any) -> Part:
+    """How this rank's part of a checkpoint is brought. Raises ValueError for what cannot be done."""
+    if mode is CheckpointUploadMode.NO_UPLOAD:
+        if checkpoint._filesystem != place.filesystem or relative_name(place, checkpoint.path) is None:
+            raise ValueError(
+                f"with NO_UPLOAD a checkpoint must be in the run's directory, {place}, and {checkpoint.path} is not: "
+                "store it there, or report a small checkpoint that says where it is"
+            )
+        return Part("there", checkpoint)
+    if delete and checkpoint._filesystem == place.filesystem:
+        where = place.experiment_fs_path
+        inside = Place(checkpoint.path, "", "", checkpoint._filesystem)
+        if relative_name(inside, where) is not None or where == checkpoint.path:
+            raise ValueError(
+                f"the run's directory {where} is in the reported one, {checkpoint.path}, which is to be deleted: "
+                "report a directory of its own, or set delete_local_checkpoint_after_upload=False"
+            )
+    if upload_fn is not None:
+        return Part("function", checkpoint, delete, upload_fn)
+    return Part("files", checkpoint, delete)
+
+
+def _validation_task(loop: Loop, checkpoint: Checkpoint | None, asked: bool | ValidationTaskConfig) -> Any:
+    if not isinstance(asked, (bool, ValidationTaskConfig)):
+        raise TypeError(f"report(validation=...) takes a bool or a ValidationTaskConfig, not {type(asked).__name__}")
+    if asked is False:
+        return None
+    if checkpoint is None:
+        raise ValueError("report(validation=...) needs a checkpoint")
+    if loop.work.validation is None:
+        raise ValueError("report(validation=...) needs validation_config=ValidationConfig(...) of the trainer")
+    return loop.work.validation.task(asked)
 
 
 def _refuse_tensors(value: Any, where: str) -> None:
@@ -255,10 +367,16 @@ def get_checkpoint() -> Checkpoint | None:
     return current_loop("get_checkpoint").checkpoint
 
 
-def get_dataset_shard(dataset_name: str | None = None) -> Any:
-    """This rank's part of a dataset given to the trainer. Not supported yet: raises NotImplementedError."""
-    current_loop("get_dataset_shard")
-    raise NotImplementedError(
-        "get_dataset_shard() is not supported yet: there is no hpc.data. Give the training function its data by "
-        "train_loop_config, for example as a reference from hpc.put()"
-    )
+def get_all_reported_checkpoints(
+    consistency_mode: CheckpointConsistencyMode = CheckpointConsistencyMode.VALIDATED,
+    timeout_s: float | None = None,
+) -> list[ReportedCheckpoint]:
+    """The run's checkpoints that are kept, best last; oldest first without a score.
+
+    It waits until those of all reports that this rank has made are stored, and with VALIDATED until none is to be
+    validated. After timeout_s seconds it returns what there is by then.
+    """
+    loop = current_loop("get_all_reported_checkpoints")
+    if not isinstance(consistency_mode, CheckpointConsistencyMode):
+        raise TypeError(f"consistency_mode must be a CheckpointConsistencyMode, not {consistency_mode!r}")
+    return loop.ask(consistency_mode is CheckpointConsistencyMode.VALIDATED, timeout_s)

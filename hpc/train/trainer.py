@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,12 @@ import hpc
 from hpc.runs.callbacks import UserCallback
 from hpc.runs.config import RunConfig
 from hpc.runs.result import Result
+from hpc.runs.validation import ValidationConfig
 from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend, Controller
-from hpc.train.loop import parameter_count, state
+from hpc.train.loop import Work, parameter_count, state
 from hpc.train.progress import Progress
+from hpc.train.shards import DataConfig, check_dataset
 
 
 class DataParallelTrainer:
@@ -39,15 +42,24 @@ class DataParallelTrainer:
             raise ValueError("train_loop_config was given, but the training function takes no argument")
         if train_loop_config is not None and not isinstance(train_loop_config, dict):
             raise TypeError(f"train_loop_config must be a dict, not {type(train_loop_config).__name__}")
-        for name, value in (("datasets", datasets), ("dataset_config", dataset_config)):
-            if value is not None:
-                raise NotImplementedError(f"{kind}({name}=...) is not supported yet: there is no hpc.data")
+        self.datasets = _checked(datasets)
+        self.split = _of(DataConfig, "dataset_config", dataset_config).split(list(self.datasets))
         if validation_config is not None:
-            raise NotImplementedError(f"{kind}(validation_config=...) is not supported yet")
+            _of(ValidationConfig, "validation_config", validation_config)
+        self.validation_config = validation_config
         self.train_loop_per_worker = train_loop_per_worker
         self.train_loop_config = train_loop_config
         self.scaling_config = _of(ScalingConfig, "scaling_config", scaling_config)
         self.run_config = _of(RunConfig, "run_config", run_config)
+
+    def _work(self) -> Work:
+        return Work(
+            self.train_loop_per_worker,
+            self.train_loop_config,
+            {name: _put(name, data) for name, data in self.datasets.items()},
+            self.split,
+            self.validation_config,
+        )
 
     def backend(self) -> Backend:
         """What makes one group of the workers."""
@@ -68,8 +80,7 @@ class DataParallelTrainer:
         hpc.get_runtime_context()  # connects, where there is no session yet
         watchers: list[UserCallback] = [shown] if shown else []
         controller = Controller(
-            self.train_loop_per_worker,
-            self.train_loop_config,
+            self._work(),
             self.scaling_config,
             self.run_config,
             self.backend(),
@@ -82,6 +93,27 @@ class DataParallelTrainer:
             return controller.run()
         finally:
             shown.stop()
+
+
+def _checked(datasets: Any) -> dict[str, Any]:
+    """The datasets by name. What is in the object store already is looked at by the ranks."""
+    if datasets is None:
+        return {}
+    if not isinstance(datasets, dict):
+        raise TypeError(f"datasets must be a dict of datasets by name, not {type(datasets).__name__}")
+    for name, data in datasets.items():
+        if not isinstance(data, hpc.ObjectRef):
+            check_dataset(name, data)
+    return dict(datasets)
+
+
+def _put(name: str, data: Any) -> Any:
+    if isinstance(data, hpc.ObjectRef):
+        return data
+    try:
+        return hpc.put(data)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise TypeError(f"datasets[{name!r}] cannot be sent to the ranks: {error}") from error
 
 
 def _of(kind: type[Any], name: str, value: Any) -> Any:

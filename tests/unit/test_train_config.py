@@ -17,7 +17,7 @@ def test_defaults_are_rays():
     assert (run.name, run.storage_path, run.failure_config.max_failures) == (None, None, 0)
     assert (run.checkpoint_config.num_to_keep, run.checkpoint_config.checkpoint_score_order) == (None, "max")
     assert (torch.backend, torch.init_method, torch.timeout_s) == (None, "env", 1800)
-    assert run.storage_root.endswith("/hpc_results")
+    assert run.storage()[1].endswith("/hpc_results")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_a_worker_holds(given, resources):
         (lambda: CheckpointConfig(checkpoint_score_order="best"), ValueError, "min"),
         (lambda: CheckpointConfig(checkpoint_frequency=1), TypeError, "checkpoint_frequency"),
         (lambda: RunConfig(name="a/b"), ValueError, "directory"),
-        (lambda: RunConfig(storage_path="s3://bucket"), NotImplementedError, "URLs"),
+        (lambda: RunConfig(storage_path="nowhere://bucket").storage(), (ValueError, ImportError), "pyarrow"),
         (lambda: RunConfig(logging_config=object()), NotImplementedError, "logging_config"),
         (lambda: RunConfig(callbacks=[print]), TypeError, "UserCallback"),
         (lambda: RunConfig(failure_config=3), TypeError, "FailureConfig"),
@@ -78,8 +78,8 @@ def test_a_missing_torch_is_named_with_its_remedy(monkeypatch):
         (lambda a, b: None, {}, ValueError, "one argument"),
         (lambda: None, {"train_loop_config": {"lr": 1}}, ValueError, "no argument"),
         (lambda c: None, {"train_loop_config": [1]}, TypeError, "dict"),
-        (lambda: None, {"datasets": {"train": []}}, NotImplementedError, "hpc.data"),
-        (lambda: None, {"validation_config": 1}, NotImplementedError, "validation_config"),
+        (lambda: None, {"datasets": []}, TypeError, "dict of datasets"),
+        (lambda: None, {"validation_config": 1}, TypeError, "ValidationConfig"),
         (lambda: None, {"scaling_config": {"num_workers": 2}}, TypeError, "ScalingConfig"),
         (lambda: None, {"torch_config": {}}, TypeError, "TorchConfig"),
     ],

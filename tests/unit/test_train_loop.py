@@ -7,11 +7,18 @@ import pytest
 
 import hpc.train
 from hpc.exceptions import ActorDiedError
-from hpc.runs.storage import Place
-from hpc.train import CheckpointUploadMode, Progress, RunConfig, ScalingConfig, TrainRunContext
+from hpc.runs.uploading import Place
+from hpc.train import Checkpoint, CheckpointUploadMode, Progress, RunConfig, ScalingConfig, TrainRunContext
+from hpc.train.events import Complete, Raised, Reported, Returned
 from hpc.train.group import failure
-from hpc.train.loop import Loop, Raised, Reported, Returned, state
+from hpc.train.loop import Loop, Work, state
 from hpc.train.ranks import Identity
+
+HERE = Checkpoint(".")
+
+
+def above_the_run():
+    return Checkpoint(hpc.train.get_context().get_storage().storage_path)
 
 
 @pytest.fixture
@@ -34,10 +41,10 @@ def test_a_report_returns_when_the_driver_accepts_it(loop):
         order.append("reported")
         return "value"
 
-    loop.start(function, None)
-    assert take(loop) == Reported(1, {"a": 1}, None, None)
+    loop.start(Work(function))
+    assert take(loop) == Reported(1, {"a": 1})
     assert order == []
-    loop.accept(1, None)
+    loop.tell([Complete(1)])
     assert take(loop) == Returned("value")
     assert order == ["reported"]
 
@@ -48,9 +55,9 @@ def test_the_checkpoint_that_was_made_is_the_one_to_go_on_from(loop):
         hpc.train.report({})
         return hpc.train.get_checkpoint()
 
-    loop.start(function, None)
+    loop.start(Work(function))
     take(loop)
-    loop.accept(1, "/somewhere/checkpoint_000000")
+    loop.tell([Complete(1, "/somewhere/checkpoint_000000")])
     assert take(loop).value.path == "/somewhere/checkpoint_000000"
 
 
@@ -61,7 +68,7 @@ def test_the_configuration_is_given_to_those_who_take_it(loop):
         (lambda config: config, None, {}),
         (lambda config=None: config, None, {}),
     ):
-        loop.start(function, config)
+        loop.start(Work(function, config))
         assert take(loop) == Returned(value)
 
 
@@ -69,7 +76,7 @@ def test_an_exception_comes_with_the_users_frames_only(loop):
     def function():
         raise KeyError("lost")
 
-    loop.start(function, None)
+    loop.start(Work(function))
     event = take(loop)
     assert isinstance(event, Raised)
     assert "KeyError: 'lost'" in event.traceback
@@ -82,7 +89,7 @@ def test_an_exception_that_does_not_pickle_comes_as_text(loop):
     def function():
         raise RuntimeError(lambda: None, (i for i in ()))
 
-    loop.start(function, None)
+    loop.start(Work(function))
     event = take(loop)
     assert event.error is None
     assert "RuntimeError" in event.text
@@ -93,12 +100,12 @@ def test_exit_codes(loop, code, kind):
     def function():
         raise SystemExit(code)
 
-    loop.start(function, None)
+    loop.start(Work(function))
     assert isinstance(take(loop), kind)
 
 
 def test_a_value_that_does_not_pickle_is_a_failure(loop):
-    loop.start(lambda: (i for i in ()), None)
+    loop.start(Work(lambda: (i for i in ())))
     assert "pickle" in take(loop).text
 
 
@@ -120,15 +127,27 @@ def test_outside_of_a_training_function():
     [
         (lambda: hpc.train.report([1]), TypeError, "dict"),
         (lambda: hpc.train.report({}, checkpoint="/tmp"), TypeError, "Checkpoint"),
+        (lambda: hpc.train.report({}, checkpoint_upload_mode="SYNC"), TypeError, "CheckpointUploadMode"),
+        (lambda: hpc.train.report({}, validation=True), ValueError, "needs a checkpoint"),
+        (lambda: hpc.train.report({}, HERE, validation=True), ValueError, "needs validation_config"),
+        (lambda: hpc.train.report({}, HERE, validation={}), TypeError, "ValidationTaskConfig"),
         (
-            lambda: hpc.train.report({}, checkpoint_upload_mode=CheckpointUploadMode.ASYNC),
-            NotImplementedError,
-            "SYNC",
+            lambda: hpc.train.report({}, HERE, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD),
+            ValueError,
+            "must be in the run's directory",
         ),
-        (lambda: hpc.train.report({}, checkpoint_upload_fn=print), NotImplementedError, "upload_fn"),
-        (lambda: hpc.train.report({}, validation=True), NotImplementedError, "validation"),
+        (
+            lambda: hpc.train.report(
+                {},
+                Checkpoint(hpc.train.get_context().get_storage().storage_path),
+                delete_local_checkpoint_after_upload=True,
+            ),
+            ValueError,
+            "which is to be deleted",
+        ),
+        (lambda: hpc.train.get_all_reported_checkpoints("VALIDATED"), TypeError, "CheckpointConsistencyMode"),
         (lambda: hpc.train.report({}, checkpoint_dir_name="../x"), ValueError, "name of a directory"),
-        (lambda: hpc.train.get_dataset_shard("train"), NotImplementedError, "train_loop_config"),
+        (lambda: hpc.train.get_dataset_shard("train"), KeyError, "no dataset 'train' was given to the trainer"),
     ],
 )
 def test_what_cannot_be_done_is_said(loop, call, error, text):

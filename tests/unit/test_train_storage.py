@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
-from hpc.runs.storage import Place, RunStorage, stage, staging_name
+from hpc.runs.config import RunConfig
+from hpc.runs.storage import RunStorage
+from hpc.runs.uploading import Place, StorageError, upload
 from hpc.train import Checkpoint, CheckpointConfig, Result
 
 
-def opened(path, **config):
-    storage = RunStorage(str(path), "run", CheckpointConfig(**config))
+def opened(path, filesystem=None, **config):
+    storage = RunStorage(str(path), "run", CheckpointConfig(**config), filesystem)
     storage.open()
     return storage
 
 
-def add(storage, source, number, **metrics):
-    stage(str(source), storage.place, staging_name(0, number))
+def add(storage, *sources, name=None, take=False, validation=None, **metrics):
+    """A report with a checkpoint of which each rank has a part."""
     storage.history.append(metrics)
-    return storage.commit(staging_name(0, number), None, metrics)
+    target = storage.begin(name)
+    entries = [upload(Checkpoint(source), storage.place, target.path, take) for source in sources]
+    return storage.commit(target, entries, metrics, len(storage.history), validation).checkpoint
+
+
+def manifest_of(folder):
+    return folder.with_name(f"manifest.{folder.name}.json")
+
+
+def checkpoints(storage):
+    return sorted(name for name in storage.files.names(storage.path) if not name.startswith(".") and "." not in name)
 
 
 @pytest.fixture
@@ -37,21 +52,22 @@ def test_the_files_of_all_ranks_come_into_one_directory(tmp_path, source):
     other = tmp_path / "other"
     (other / "deep").mkdir(parents=True)
     (other / "deep" / "rank1").write_text("1")
-    stage(str(source), storage.place, ".staging-0-1")
-    stage(str(other), storage.place, ".staging-0-1")
-    checkpoint = storage.commit(".staging-0-1", None, {})
+    (other / "deep" / "state").write_text("both ranks have one")
+    checkpoint = add(storage, source, other)
     assert os.path.basename(checkpoint.path) == "checkpoint_000000"
     assert sorted(os.listdir(os.path.join(checkpoint.path, "deep"))) == ["empty", "rank1", "state"]
     assert sorted(os.listdir(checkpoint.path)) == ["deep", "model.pt"]
+    assert opened(tmp_path / "results").latest == checkpoint
 
 
 def test_a_name_of_the_users_must_be_new(tmp_path, source):
     storage = opened(tmp_path)
-    stage(str(source), storage.place, ".staging-0-1")
-    assert storage.commit(".staging-0-1", "best", {}).path.endswith("/best")
-    stage(str(source), storage.place, ".staging-0-2")
+    assert add(storage, source, name="best").path.endswith("/best")
     with pytest.raises(FileExistsError, match="checkpoint_dir_name"):
-        storage.commit(".staging-0-2", "best", {})
+        storage.begin("best")
+    storage.begin("soon")
+    with pytest.raises(FileExistsError, match="checkpoint_dir_name"):
+        storage.begin("soon")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +82,9 @@ def test_a_name_of_the_users_must_be_new(tmp_path, source):
 )
 def test_the_best_stay_and_the_latest_always(tmp_path, source, config, left):
     storage = opened(tmp_path, **config)
-    for number, score in enumerate([1.0, 5.0, 3.0, 0.5]):
-        add(storage, source, number, score=score)
-    there = sorted(name for name in os.listdir(storage.path) if name.startswith("checkpoint_"))
-    assert there == [f"checkpoint_{index:06d}" for index in left]
+    for score in [1.0, 5.0, 3.0, 0.5]:
+        add(storage, source, score=score)
+    assert checkpoints(storage) == [f"checkpoint_{index:06d}" for index in left]
     assert storage.latest is not None
     assert storage.latest.path.endswith("checkpoint_000003")
     if config.get("checkpoint_score_attribute"):
@@ -81,65 +96,187 @@ def test_the_best_stay_and_the_latest_always(tmp_path, source, config, left):
 @pytest.mark.parametrize("bad", [math.nan, None, "high"])
 def test_a_score_that_is_no_number_is_the_worst(tmp_path, source, bad):
     storage = opened(tmp_path, num_to_keep=1, checkpoint_score_attribute="score")
-    add(storage, source, 0, score=1.0)
-    add(storage, source, 1, score=bad)
-    add(storage, source, 2, score=0.5)
+    add(storage, source, score=1.0)
+    add(storage, source, score=bad)
+    add(storage, source, score=0.5)
     assert [m["score"] for _, m in storage.result().best_checkpoints] == [0.5, 1.0]
 
 
 def test_the_same_name_goes_on_where_the_last_run_ended(tmp_path, source):
     storage = opened(tmp_path)
-    add(storage, source, 0, score=2)
-    add(storage, source, 1, score=1)
+    add(storage, source, score=2)
+    add(storage, source, score=1)
     storage.close()
-    (tmp_path / "run" / ".staging-0-7").mkdir()
+    (tmp_path / "run" / ".staging-7").mkdir()
     again = opened(tmp_path)
     assert again.latest is not None
     assert again.latest.path.endswith("checkpoint_000001")
     assert again.history == [{"score": 2}, {"score": 1}]
-    assert not (tmp_path / "run" / ".staging-0-7").exists()
-    assert add(again, source, 2).path.endswith("checkpoint_000002")
+    assert not (tmp_path / "run" / ".staging-7").exists()
+    assert add(again, source).path.endswith("checkpoint_000002")
 
 
-def test_a_checkpoint_that_was_recorded_but_never_made_is_none(tmp_path, source):
+def test_what_was_reported_after_the_latest_checkpoint_is_reported_again(tmp_path, source):
     storage = opened(tmp_path)
-    add(storage, source, 0, score=1)
-    with pytest.raises(FileNotFoundError):
-        storage.commit(".staging-0-9", None, {})
+    storage.history.append({"step": 0})
+    add(storage, source, step=1)
+    storage.history.append({"step": 2})
+    storage.close()
+    assert [row["step"] for row in Result.from_path(storage.path).metrics_dataframe] == [0, 1, 2]
     again = opened(tmp_path)
-    assert again.latest is not None
-    assert again.latest.path.endswith("checkpoint_000000")
+    assert [row["step"] for row in again.history] == [0, 1]
+    again.history.append({"step": 2.5})
+    again.rewind()
+    assert [row["step"] for row in again.history] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("harm", "text"),
+    [
+        (lambda folder: (folder / "model.pt").unlink(), "model.pt is missing"),
+        (lambda folder: (folder / "model.pt").write_text("weigh"), "model.pt has 5 bytes instead of 7"),
+        (lambda folder: (folder / "model.pt").write_text("WEIGHTS"), "the content of model.pt has changed"),
+        (lambda folder: shutil.rmtree(folder), "its directory is gone"),
+        (lambda folder: folder.with_name(f"manifest.{folder.name}.json").write_text("{"), "manifest cannot be read"),
+        (
+            lambda folder: folder.with_name(f"manifest.{folder.name}.json").write_bytes(bytes(200)),
+            "manifest cannot be read",
+        ),
+    ],
+)
+def test_a_damaged_latest_is_passed_over_with_a_message(tmp_path, source, capsys, harm, text):
+    storage = opened(tmp_path)
+    first = add(storage, source, score=1)
+    second = add(storage, source, name="step2", score=2)
+    storage.close()
+    harm(Path(second.path))
+    again = opened(tmp_path)
+    assert again.latest == first
+    assert again.history == [{"score": 1}]
+    said = capsys.readouterr().err
+    assert text in said
+    assert "the latest checkpoint is checkpoint_000000" in said
+    assert add(again, source, name="step2").path == second.path  # the step is done again, under the same name
+    assert opened(tmp_path).latest == second
+
+
+def test_large_files_are_checked_in_pieces(tmp_path):
+    size = 3 * 4096 * 4096
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "weights").write_bytes(os.urandom(1024) * (size // 1024))
+    storage = opened(tmp_path)
+    path = Path(add(storage, folder).path, "weights")
+    assert opened(tmp_path).latest is not None
+    with open(path, "r+b") as file:  # as after a power failure: the end was never written
+        file.truncate(size - 2048)
+        file.truncate(size)
+    assert opened(tmp_path).latest is None
+
+
+def test_files_are_moved_where_they_may_be_deleted(tmp_path, source):
+    storage = opened(tmp_path)
+    number = (source / "model.pt").stat().st_ino
+    (source / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text("linked")
+    checkpoint = Path(add(storage, source, take=True).path)
+    assert not source.exists()
+    assert (checkpoint / "model.pt").stat().st_ino == number
+    assert (checkpoint / "link").read_text() == "linked"
+    assert not (checkpoint / "link").is_symlink()
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_a_full_disk_is_said_and_earlier_checkpoints_stay(tmp_path, source, monkeypatch):
+    storage = opened(tmp_path)
+    first = add(storage, source)
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target = storage.begin(None)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(StorageError, match=r"source cannot be stored in .*run: No space left") as caught:
+            upload(Checkpoint(source), storage.place, target.path, False)
+    assert caught.value.errno == errno.ENOSPC
+    storage.abandon(target)
+    assert checkpoints(storage) == ["checkpoint_000000"]
+    assert not [name for name in os.listdir(storage.path) if name.startswith(".staging")]
+    assert opened(tmp_path).latest == first
+
+
+def test_a_directory_of_the_users_in_the_runs_becomes_a_checkpoint(tmp_path, source):
+    storage = opened(tmp_path, num_to_keep=1)
+    own = Path(storage.path, "mine", "first")
+    shutil.copytree(source, own)
+    storage.history.append({})
+    storage.adopt(str(own), {}, 1)
+    storage = opened(tmp_path, num_to_keep=1)
+    assert storage.latest == Checkpoint(own)
+    with pytest.raises(FileExistsError, match="new directory"):
+        storage.adopt(str(own), {}, 1)
+    with pytest.raises(ValueError, match="not in the run's directory"):
+        storage.adopt(str(source), {}, 1)
+    add(storage, source)
+    assert not own.exists()
+
+
+def test_a_checkpoint_that_is_validated_yet_is_not_deleted(tmp_path, source):
+    storage = opened(tmp_path, num_to_keep=1, checkpoint_score_attribute="eval/acc")
+    add(storage, source, validation={"kwargs": {}, "timeout_s": None})
+    add(storage, source)
+    assert checkpoints(storage) == ["checkpoint_000000", "checkpoint_000001"]
+    again = opened(tmp_path, num_to_keep=1, checkpoint_score_attribute="eval/acc")
+    pending = again.ranking.kept[0]
+    assert (pending.manifest.status, pending.manifest.validation["kwargs"]) == ("PENDING_VALIDATION", {})
+    again.change(pending, "VALIDATED", {"eval": {"acc": 0.5}})
+    assert again.result().get_best_checkpoint("eval/acc", "max") == pending.checkpoint
+    assert checkpoints(again) == ["checkpoint_000000", "checkpoint_000001"]  # the best one, and the latest
 
 
 def test_a_result_can_be_read_again(tmp_path, source):
     storage = opened(tmp_path)
-    add(storage, source, 0, loss=0.5, acc=0.8)
-    add(storage, source, 1, loss=0.3, acc=0.7)
+    add(storage, source, loss=0.5, acc=0.8)
+    add(storage, source, loss=0.3, acc=0.7)
     storage.close()
     result = Result.from_path(tmp_path / "run")
     assert result.metrics == {"loss": 0.3, "acc": 0.7}
     assert result.checkpoint == Checkpoint(tmp_path / "run" / "checkpoint_000001")
     assert result.get_best_checkpoint("acc", "max") == Checkpoint(tmp_path / "run" / "checkpoint_000000")
     assert result.get_best_checkpoint("loss", "min") == result.checkpoint
-    assert result.get_best_checkpoint("other", "min") is None
-    assert sorted(os.listdir(result.path)) == ["checkpoint_000000", "checkpoint_000001", "checkpoints.json"]
+    with pytest.raises(RuntimeError, match="no checkpoint has a metric 'other'; there are acc, loss"):
+        result.get_best_checkpoint("other", "min")
+    with pytest.raises(ValueError, match='"max" or "min"'):
+        result.get_best_checkpoint("acc", "best")
+    assert sorted(os.listdir(result.path)) == [
+        "checkpoint_000000",
+        "checkpoint_000001",
+        "manifest.checkpoint_000000.json",
+        "manifest.checkpoint_000001.json",
+        "metrics.jsonl",
+    ]
     with pytest.raises(FileNotFoundError, match="no training run"):
         Result.from_path(tmp_path)
 
 
 def test_a_directory_that_is_not_the_drivers_is_refused(tmp_path, source, monkeypatch):
-    monkeypatch.setattr("hpc.runs.storage.MARKER_PATIENCE_S", 0.0)
+    monkeypatch.setattr("hpc.runs.uploading.MARKER_PATIENCE_S", 0.0)
+    storage = opened(tmp_path)
+    given = Checkpoint(source)
+    with pytest.raises(StorageError, match="not the same directory on this node"):
+        upload(given, Place(str(tmp_path / "elsewhere"), "run", "token"), str(tmp_path / "x"), False)
     opened(tmp_path)
-    with pytest.raises(RuntimeError, match="shared file system"):
-        stage(str(source), Place(str(tmp_path), "run", "another token"), ".staging-0-1")
+    with pytest.raises(StorageError, match="another run with this name"):
+        upload(given, storage.place, str(tmp_path / "x"), False)
     with pytest.raises(FileNotFoundError, match="no directory"):
-        stage(str(source / "nothing"), Place(str(tmp_path), "run", "x"), ".staging-0-1")
+        upload(Checkpoint(source / "nothing"), storage.place, str(tmp_path / "x"), False)
 
 
 def test_numbers_of_numpy_are_recorded_as_numbers(tmp_path, source):
     numpy = pytest.importorskip("numpy")
     storage = opened(tmp_path)
-    add(storage, source, 0, loss=numpy.float32(0.5))
+    add(storage, source, loss=numpy.float32(0.5))
     assert Result.from_path(storage.path).metrics == {"loss": 0.5}
 
 
@@ -154,5 +291,67 @@ def test_a_checkpoint_is_a_directory(tmp_path, source):
     Checkpoint(copy).update_metadata({"step": 2})
     assert Checkpoint(copy).get_metadata() == {"epoch": 1, "step": 2}
     assert sorted(os.listdir(copy)) == [".metadata.json", "deep", "model.pt"]
-    with pytest.raises(NotImplementedError):
-        Checkpoint(copy, filesystem=object())
+    with pytest.raises(TypeError, match="as_directory"):
+        os.fspath(checkpoint)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        Checkpoint(tmp_path / "nothing").to_directory()
+    with pytest.raises(ValueError, match="URL"):
+        Checkpoint.from_directory("s3://bucket/x")
+
+
+# ---------------------------------------------------------------- file systems of pyarrow's
+
+
+@pytest.fixture(params=["subtree", "mock"])
+def filesystem(request, tmp_path):
+    fs = pytest.importorskip("pyarrow.fs", reason="needs pyarrow: pip install hpc[arrow]")
+    if request.param == "mock":
+        return fs.FileSystem.from_uri("mock:///")[0]
+    (tmp_path / "bucket").mkdir()
+    return fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
+
+
+def test_checkpoints_go_to_a_file_system_of_pyarrows(tmp_path, source, filesystem):
+    storage = opened("results/here", filesystem, num_to_keep=2)
+    for step in range(3):
+        found = add(storage, source, step=step)
+    assert checkpoints(storage) == ["checkpoint_000001", "checkpoint_000002"]
+    assert found.filesystem == filesystem
+    with found.as_directory() as path, found.as_directory() as same:
+        assert path == same
+        assert Path(path, "deep", "state").read_text() == "state"
+    assert not os.path.exists(path)
+    assert not os.path.exists(f"{path}.lock")
+    assert Path(found.to_directory(tmp_path / "copy"), "model.pt").read_text() == "weights"
+    found.set_metadata({"epoch": 1})
+    assert found.get_metadata() == {"epoch": 1}
+    storage.close()
+    result = Result.from_path("results/here/run", filesystem)
+    assert (result.checkpoint, result.filesystem) == (found, filesystem)
+    assert [row["step"] for row in result.metrics_dataframe] == [0, 1, 2]
+
+
+def test_an_upload_that_was_cut_off_is_no_checkpoint(source, filesystem):
+    storage = opened("results", filesystem)
+    first = add(storage, source)
+    target = storage.begin(None)
+    upload(Checkpoint(source), storage.place, target.path, False)
+    again = opened("results", filesystem)
+    assert again.latest == first
+    assert checkpoints(again) == ["checkpoint_000000"]
+    second = add(again, source)
+    filesystem.delete_file(f"{second.path}/model.pt")
+    assert opened("results", filesystem).latest == first
+
+
+def test_paths_and_urls(tmp_path, filesystem):
+    fs = pytest.importorskip("pyarrow.fs")
+    assert RunConfig(storage_path="a/b", storage_filesystem=filesystem).storage() == (filesystem, "a/b")
+    assert RunConfig(storage_path=f"file://{tmp_path}").storage() == (None, str(tmp_path))
+    assert RunConfig(storage_path=tmp_path, storage_filesystem=fs.LocalFileSystem()).storage() == (None, str(tmp_path))
+    with pytest.raises(ValueError, match="pyarrow cannot open 'nowhere://x'"):
+        RunConfig(storage_path="nowhere://x").storage()
+    with pytest.raises(ValueError, match="URL"):
+        RunConfig(storage_path="s3://bucket", storage_filesystem=filesystem)
+    with pytest.raises(TypeError, match=r"pyarrow\.fs\.FileSystem"):
+        RunConfig(storage_filesystem=object())

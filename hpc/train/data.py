@@ -1,0 +1,25 @@
+"""A rank's part of the datasets that were given to the trainer."""
+
+from __future__ import annotations
+
+import hpc
+from hpc.train.devices import get_device
+from hpc.train.loop import current_loop
+from hpc.train.shards import DatasetShard, check_dataset
+
+
+def get_dataset_shard(dataset_name: str | None = None) -> DatasetShard:
+    """This rank's part of a dataset that was given to the trainer (``datasets={name: ...}``). Without a name: of the
+    only one. Raises KeyError for one that was not given."""
+    loop = current_loop("get_dataset_shard")
+    datasets = loop.work.datasets
+    if dataset_name is None and len(datasets) == 1:
+        dataset_name = next(iter(datasets))
+    if dataset_name is None or dataset_name not in datasets:
+        there = ", ".join(map(repr, datasets)) or "none"
+        raise KeyError(f"no dataset {dataset_name!r} was given to the trainer: datasets={{...}} has {there}")
+    split = dataset_name in loop.work.split
+    rank, world = (loop.identity.world_rank, loop.identity.world_size) if split else (0, 1)
+    data = hpc.get(datasets[dataset_name])
+    check_dataset(str(dataset_name), data)
+    return DatasetShard(data, rank, world, get_device)

@@ -156,6 +156,9 @@ class Loop:
         validation: dict[str, Any] | None = None,
     ) -> None:
         """Meet all ranks in this report; bring this rank's part of the checkpoint, or have it brought."""
+        if not isinstance(metrics, dict):
+            raise TypeError(f"report() takes a dict of metrics, not {type(metrics).__name__}")
+        _refuse_tensors(metrics, "metrics")
         self._bringer.check()
         self._forget(Begun, Complete)
         waits = mode is not CheckpointUploadMode.ASYNC
@@ -291,24 +294,19 @@ def report(
     Raises StorageError, an OSError, where files cannot be stored: earlier checkpoints stay.
     """
     loop = current_loop("report")
-    if not isinstance(metrics, dict):
-        raise TypeError(f"report() takes a dict of metrics, not {type(metrics).__name__}")
     if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
         raise TypeError(f"report(checkpoint=...) takes a Checkpoint, not {type(checkpoint).__name__}")
     mode = checkpoint_upload_mode
     if not isinstance(mode, CheckpointUploadMode):
         raise TypeError(f"checkpoint_upload_mode must be a CheckpointUploadMode, not {mode!r}")
-    name = checkpoint_dir_name
-    if name is not None and (not name or name.startswith(".") or "/" in name):
-        raise ValueError(f"checkpoint_dir_name must be the name of a directory, not {name!r}")
-    _refuse_tensors(metrics, "metrics")
+    check_name(checkpoint_dir_name)
     delete = delete_local_checkpoint_after_upload
     delete = mode.default_delete_local_checkpoint_after_upload() if delete is None else bool(delete)
-    task = _validation_task(loop, checkpoint, validation)
+    task = validation_task(loop, checkpoint, validation)
     part = None
     if checkpoint is not None:
         part = _part(loop.place, checkpoint, mode, delete, checkpoint_upload_fn)
-    loop.report(metrics, part, mode, name, task)
+    loop.report(metrics, part, mode, checkpoint_dir_name, task)
 
 
 def _part(place: Place, checkpoint: Checkpoint, mode: CheckpointUploadMode, delete: bool, upload_fn: Any) -> Part:
@@ -333,7 +331,14 @@ def _part(place: Place, checkpoint: Checkpoint, mode: CheckpointUploadMode, dele
     return Part("files", checkpoint, delete)
 
 
-def _validation_task(loop: Loop, checkpoint: Checkpoint | None, asked: bool | ValidationTaskConfig) -> Any:
+def check_name(name: str | None) -> None:
+    """Raises ValueError for what can be no ``checkpoint_dir_name``."""
+    if name is not None and (not name or name.startswith(".") or "/" in name):
+        raise ValueError(f"checkpoint_dir_name must be the name of a directory, not {name!r}")
+
+
+def validation_task(loop: Loop, checkpoint: Checkpoint | None, asked: bool | ValidationTaskConfig) -> Any:
+    """What the driver is told of a validation that was asked for. Raises ValueError where there can be none."""
     if not isinstance(asked, (bool, ValidationTaskConfig)):
         raise TypeError(f"report(validation=...) takes a bool or a ValidationTaskConfig, not {type(asked).__name__}")
     if asked is False:

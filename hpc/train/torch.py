@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.config import RunConfig
+from hpc.runs.validation import CheckpointUploadMode, ValidationTaskConfig
 from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend
 from hpc.train.devices import get_device, get_devices
@@ -191,11 +193,44 @@ def prepare_data_loader(
     return prepare(data_loader, add_dist_sampler, move_to_device, auto_transfer)
 
 
+def report_state(
+    metrics: dict[str, Any],
+    state: dict[str, Any],
+    *,
+    checkpoint_dir_name: str | None = None,
+    checkpoint_upload_mode: CheckpointUploadMode = CheckpointUploadMode.SYNC,
+    validation: bool | ValidationTaskConfig = False,
+) -> None:
+    """Report metrics, with a checkpoint of a state that lies on all ranks together: see `hpc.train.report`.
+
+    state: modules (DDP, FSDP or plain), the optimizer of the one module, tensors, and values that can be pickled, by
+    name. Each rank writes its part, by torch.distributed.checkpoint; any number of ranks can load it (`load_state`).
+    With ASYNC the state is copied in memory, and the training goes on while the copy is written; the next call waits
+    until it is.
+    """
+    from hpc.train.sharded import report_state as report
+
+    report(metrics, state, checkpoint_dir_name, checkpoint_upload_mode, validation)
+
+
+def load_state(state: dict[str, Any], checkpoint: Checkpoint | None = None) -> bool:
+    """Fill a state, as `report_state` takes it, from a checkpoint that was made by it: the latest, unless one is given.
+
+    Modules, optimizers and tensors are filled in place, other values are replaced. All ranks must call it. False where
+    there is no checkpoint. Raises ValueError for a checkpoint of another kind.
+    """
+    from hpc.train.sharded import load_state as load
+
+    return load(state, checkpoint)
+
+
 __all__ = [
     "TorchConfig",
     "TorchTrainer",
     "get_device",
     "get_devices",
+    "load_state",
     "prepare_data_loader",
     "prepare_model",
+    "report_state",
 ]

@@ -135,7 +135,20 @@ STARTUP = (
 
 METRICS = (*MICRO, *STARTUP)
 #: Parts that are no lines of the table but tables of their own.
-PARTS = ("steps", "counts", "placement", "load", "fleet", "scale", "startup", "stage", "collective", "train", "mpi")
+PARTS = (
+    "steps",
+    "counts",
+    "placement",
+    "load",
+    "fleet",
+    "scale",
+    "startup",
+    "stage",
+    "collective",
+    "train",
+    "mpi",
+    "checkpoint",
+)
 
 
 def chosen(only: list[str]) -> list[Metric]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import machine, slurm, spaces
+from bench.checkpoint import checkpoint
 from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.collective import collective
 from bench.metrics import (
@@ -56,7 +57,15 @@ STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take lon
 NET_S = 400.0
 NODES = 4
 
-ALL_PARTS = {**PARTS, "startup": startup, "stage": stage, "collective": collective, "train": train, "mpi": mpi}
+ALL_PARTS = {
+    **PARTS,
+    "startup": startup,
+    "stage": stage,
+    "collective": collective,
+    "train": train,
+    "mpi": mpi,
+    "checkpoint": checkpoint,
+}
 
 
 @dataclass(frozen=True)

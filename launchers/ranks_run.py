@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hpc.core.node.bootstrap import Message
 from hpc.core.node.reap import describe_code
@@ -35,11 +36,25 @@ SESSION_LOST = 123
 ENDED_BY_US = frozenset(code for signum in (signal.SIGTERM, signal.SIGKILL) for code in (-signum, 128 + signum))
 
 
+class RankWatcher(Protocol):
+    """What looks for ranks that hang."""
+
+    def begin(self, run: RanksRun) -> None:
+        """The ranks are started."""
+
+    def heard(self, rank: int, info: SessionNode, message: Message) -> None:
+        """A `rank_watch` or `rank_stack` message of a rank has come."""
+
+    def look(self) -> None:
+        """Time has passed."""
+
+
 @dataclass(frozen=True, slots=True)
 class RankFailure:
     """A rank that failed. `code` is an exit code, -N for a signal; `at`: when, by the clock of its machine.
 
-    `raised`: the traceback in its error file. `oom`: the kernel ended a process there for want of memory.
+    `raised`: the traceback in its error file. `oom`: the kernel ended a process there for want of memory. `hangs`: it
+    did not end, but others waited for it for too long, as `raised` says.
     """
 
     rank: int
@@ -49,6 +64,7 @@ class RankFailure:
     at: float = 0.0
     raised: str = ""
     oom: bool = False
+    hangs: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -57,6 +73,8 @@ class RankFailure:
 
     def text(self, said: Sequence[str] = ()) -> str:
         """What to show last: which rank failed, and what it has raised, has ``said``, or last wrote to stderr."""
+        if self.hangs:
+            return self.raised
         lines = [f"rank {self.rank} on {self.node.name} {self._ended()}"]
         said = self.raised.splitlines() or said or self.tail
         return "\n".join(lines + [f"    | {line}" for line in said])
@@ -93,6 +111,7 @@ class RanksRun:
     each: what each node runs instead, once, where that differs; it is asked when the nodes are there.
     least: so many nodes are enough, the first among them: the end of any other is no failure.
     aside: gets what other ranks write after one has failed: the rank, and a line.
+    watcher: is told what ranks are at, and looked at every turn of the loop.
     said: the traceback of the first failure, which was not written yet, once all have ended.
     """
 
@@ -106,6 +125,7 @@ class RanksRun:
     each: Callable[[Sequence[SessionNode]], Sequence[NodeProgram]] | None = None
     least: int | None = None
     aside: Callable[[int, str], None] | None = None
+    watcher: RankWatcher | None = None
     codes: dict[int, int] = field(default_factory=dict)
     failures: list[RankFailure] = field(default_factory=list)
     said: tuple[str, ...] = ()
@@ -164,8 +184,11 @@ class RanksRun:
                 "nodes": len(self._nodes),
                 "master_addr": hello["addr"],
                 "master_port": hello["free_port"],
+                "watch": self.watcher is not None,
             }
         )
+        if self.watcher is not None:
+            self.watcher.begin(self)
 
     def run(self, timeout_s: float | None = None) -> int:
         """Start the ranks, wait for all to end and stop the session; return the exit code.
@@ -187,8 +210,15 @@ class RanksRun:
         """Send a signal to the process groups of all ranks."""
         self.session.send({"op": "signal", "sig": signum})
 
+    def hung(self, text: str, rank: int) -> None:
+        """Ranks hang, and that ends the run as if this rank had failed: the text is shown last."""
+        if not self.failures and not self.done:
+            self._fail(RankFailure(rank, self._nodes[rank // self.per_node], 1, (), time.time(), text, hangs=True))
+
     def _check(self) -> None:
         """Notice lost nodes."""
+        if self.watcher is not None and not self.failures:
+            self.watcher.look()
         for info in self._nodes:
             if info.state == "gone":
                 for rank in range(info.rank * self.per_node, (info.rank + 1) * self.per_node):
@@ -210,6 +240,9 @@ class RanksRun:
         rank = int(message["r"])
         if message["op"] == "out":
             self._show(rank, int(message["fd"]), str(message["text"]))
+        elif message["op"] != "rank_exit":
+            if self.watcher is not None:
+                self.watcher.heard(rank, info, message)
         else:
             self._flush_partial(rank)
             told = message.get("error") or {}

@@ -53,7 +53,7 @@ class Session:
     mode: "cluster", or "ranks" (no runtime: see `launchers/ranks_run.py`).
     overrides, config, interface, base_dir, driver_host: fields of the start message.
     min_nodes: with fewer ready at `start_timeout_s` the start has failed; None is all of them.
-    on_event: called for the status line.  on_output: given `out` and `rank_exit` messages of ranks mode.
+    on_event: called for the status line.  on_output: given the messages of ranks mode.
     """
 
     def __init__(
@@ -355,7 +355,7 @@ class Session:
             if info.state == "hello" and not info.refused:
                 info.state = "ready"
                 self._emit("ready", node=info)
-        elif op in ("out", "rank_exit"):
+        elif op in ("out", "rank_exit", "rank_watch", "rank_stack"):
             if self.on_output is not None:
                 self.on_output(info, message)
         elif op in ("error", "exit"):

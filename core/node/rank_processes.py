@@ -13,10 +13,12 @@ its schedulers (`Strip`). The job itself stays known.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import signal
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,8 +27,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from hpc.core.node import rank_site
 from hpc.core.node.imports import SHARE
 from hpc.core.node.process import fork_child, why_not_run
+from hpc.core.node.rank_recorder import look_at
 from hpc.core.node.reap import descendants, exit_code, signal_all
 from hpc.core.node.spec import NodeSpec, Strip
 from hpc.core.node.usage import memory_folders, oom_kills
@@ -36,6 +40,8 @@ READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 16  # a longer line goes up in pieces
 TAIL_LINES = 50
 TAIL_LINE_CHARS = 2000
+#: The stream on which a rank says what it is at, beside 1 and 2.
+WATCHED = 3
 #: Of the file in which a rank says what it has raised, and of the text from it.
 ERROR_FILE_BYTES, ERROR_CHARS = 1 << 20, 16_000
 
@@ -76,7 +82,7 @@ class Order(msgspec.Struct, kw_only=True):
     """The launcher's `ranks` message.
 
     as_ranks: the processes are told, in torchrun's variables, which ranks they are. number: the one process's, in what
-    is said of it, where that is no rank.
+    is said of it, where that is no rank. watch: they tell what they are at, while they wait and when they are asked.
     """
 
     argv: list[str]
@@ -88,6 +94,7 @@ class Order(msgspec.Struct, kw_only=True):
     env: dict[str, str | None] = {}
     as_ranks: bool = True
     number: int | None = None
+    watch: bool = False
 
 
 def without_ranks(environ: Mapping[str, str], strip: Strip | None = None) -> dict[str, str]:
@@ -195,8 +202,9 @@ class RankLines(Struct):
 class _Rank(Struct):
     number: int
     pid: int
-    streams: dict[int, tuple[int, RankLines]]  # descriptor → 1 or 2, and its lines
+    streams: dict[int, tuple[int, RankLines]]  # descriptor → 1, 2 or WATCHED, and its lines
     tail: deque[str]
+    ask: int = -1  # the descriptor by which it is asked what it is at
     code: int | None = None
 
 
@@ -225,19 +233,28 @@ class Ranks(Struct):
         env = rank_environment(os.environ, self.spec, order, local_rank)
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
+        theirs = [out_write, err_write]
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        streams = {out_read: (1, RankLines()), err_read: (2, RankLines(tail))}
+        ask = -1
+        if order.watch:
+            mine, other = socket.socketpair()
+            ask, watched = mine.detach(), other.detach()
+            os.set_inheritable(watched, True)
+            theirs.append(watched)
+            streams[ask] = (WATCHED, RankLines())
+            rank_site.prepare(env, self.spec.dir, watched)
         try:
             pid = fork_child(
                 lambda: _become(order, env, out_write, err_write),
                 name="hpc-rank",
-                keep=(out_write, err_write),
+                keep=tuple(theirs),
             )
         finally:
-            os.close(out_write)
-            os.close(err_write)
-        tail: deque[str] = deque(maxlen=TAIL_LINES)
-        streams = {out_read: (1, RankLines()), err_read: (2, RankLines(tail))}
+            for fd in theirs:
+                os.close(fd)
         number = self.spec.rank * order.per_node + local_rank if order.number is None else order.number
-        rank = _Rank(number, pid, streams, tail)
+        rank = _Rank(number, pid, streams, tail, ask)
         self._ranks[pid] = rank
         for fd in streams:
             os.set_blocking(fd, False)
@@ -269,7 +286,9 @@ class Ranks(Struct):
         except OSError:
             data = b""
         text = lines.feed(data) if data else lines.finish()
-        if text:
+        if text and number == WATCHED:
+            self.report("rank_watch", r=rank.number, text=text)
+        elif text:
             self.report("out", r=rank.number, fd=number, text=text)
         if not data:
             self._close(rank, fd)
@@ -280,6 +299,8 @@ class Ranks(Struct):
             self.unwatch(fd)
         os.close(fd)
         del rank.streams[fd]
+        if fd == rank.ask:
+            rank.ask = -1
 
     def on_exit(self, pid: int, status: int) -> bool:
         """A child has ended: sends its last output and its code. False if it was not a rank.
@@ -294,7 +315,7 @@ class Ranks(Struct):
             while self._read(rank, fd):
                 pass
             text = lines.finish()
-            if text:
+            if text and number != WATCHED:
                 self.report("out", r=rank.number, fd=number, text=text)
         rank.code = code = exit_code(status)
         error = take_error(error_file(self.spec, rank.number)) if code else None
@@ -303,6 +324,42 @@ class Ranks(Struct):
             oom=code == -signal.SIGKILL and self._was_oom(),
         )  # fmt: skip
         return True
+
+    def on_ask(self, message: Mapping[str, Any]) -> None:
+        """The launcher's `rank_ask` message: all ranks are to tell what they are at, or one is to be looked at."""
+        if "r" in message:
+            self._look(*(int(message[name]) for name in ("r", "pid", "sig", "fd", "thread")))
+        else:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Have each rank tell what it is at: `rank_watch` messages."""
+        for rank in self._ranks.values():
+            if rank.ask >= 0:
+                with contextlib.suppress(OSError):
+                    os.write(rank.ask, b"?")
+
+    def _look(self, number: int, pid: int, signum: int, fd: int, thread: int) -> None:
+        """Take the stack of a rank from outside, by a process that may wait: a `rank_stack` message."""
+        if number not in [rank.number for rank in self._ranks.values() if rank.code is None]:
+            return
+        read, write = os.pipe()
+        try:
+            fork_child(lambda: _tell(write, *look_at(pid, signum, fd, thread)), name="hpc-look", keep=(write,))
+        finally:
+            os.close(write)
+        parts: list[bytes] = []
+
+        def take() -> None:
+            data = os.read(read, READ_BYTES)
+            parts.append(data)
+            if not data:
+                self.unwatch(read)
+                os.close(read)
+                state, _, stack = b"".join(parts).decode(errors="replace").partition("\n")
+                self.report("rank_stack", r=number, state=state, stack=stack)
+
+        self.watch(read, take)
 
     def _was_oom(self) -> bool:
         """Whether the kernel has ended a process here since this was last asked."""
@@ -328,6 +385,13 @@ class Ranks(Struct):
                     os.killpg(rank.pid, signum)
                 except ProcessLookupError:  # it has not made its group yet
                     os.kill(rank.pid, signum)
+
+
+def _tell(fd: int, state: str, stack: str) -> int:
+    data = f"{state}\n{stack}".encode()
+    while data:
+        data = data[os.write(fd, data) :]
+    return 0
 
 
 def _become(order: Order, env: dict[str, str], out_write: int, err_write: int) -> int:

@@ -196,6 +196,15 @@ SETTINGS: dict[str, Setting] = {
         Text("a directory"), "/", "below which devices, NUMA nodes and their CPUs are looked for; tests make one",
         "core/node/survey.py", source="environ",
     ),
+    "rank_hang_report_s": Setting(
+        _time(also=0, also_is="never"), 15.0,
+        "that ranks of a plain script may wait for others: then it is said for which, and where those are",
+        "hpc/launch/rank_watch.py", source="both",
+    ),
+    "rank_hang_end_s": Setting(
+        _time(also=0, also_is="never"), 0.0, "the same, and all ranks are ended", "hpc/launch/rank_watch.py",
+        source="both",
+    ),
     "loopback": Setting(Switch(), False, "all nodes are on this machine", "core/node/spec.py"),
     "machine_share": Setting(
         Number("nodes on one machine", 1, 100_000, whole=True), 1,

@@ -118,6 +118,7 @@ class Supervisor:
             **dict.fromkeys(("admit", "lost", "time", "watch", "vacate", "growth"), self._on_mail),
             "ranks": self._on_ranks,
             "signal": self._on_signal_message,
+            "rank_ask": lambda message: self.ranks.on_ask(message) if self.ranks is not None else None,
             "stop": self._on_stop_message,
             "stay": lambda message: self._on_stay(),
         }

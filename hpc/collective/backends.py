@@ -77,7 +77,7 @@ def make_group(name: str, rank: int, size: int, backend: str, gloo_timeout: int,
 def _shm(name: str, rank: int, size: int, backend: str, come_s: float, timeout_s: float) -> Group:
     meeting = SessionMeeting(name, rank, size, backend, come_s)
     try:
-        return ShmTensors(ShmGroup(meeting, rank, size, get_node_ip_address(), timeout_s))
+        return ShmTensors(ShmGroup(meeting, rank, size, get_node_ip_address(), timeout_s), name)
     finally:
         meeting.close()
 

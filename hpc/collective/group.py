@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from hpc.collective import standing
 from hpc.collective.errors import CollectiveError
 from hpc.collective.ops import ReduceOp, reduction
 from hpc.collective.shm.group import ShmGroup
@@ -62,11 +64,32 @@ class ShmTensors:
     backend = "SHM"
     messages_apart = True
 
-    def __init__(self, group: ShmGroup) -> None:
+    def __init__(self, group: ShmGroup, name: str = "") -> None:
         self._group, self._ranks = group, group.ranks
         self.rank, self.world_size = group.rank, group.size
+        #: What it is at (see `standing`).
+        self.name, self.title = f"hpc {name}", f"the group {name}"
+        self.begun, self.doing = 0, ""
+        self.messages: dict[int, tuple[str, int]] = {}
+        standing.enter(self)
 
     def _do(self, name: str, call: Callable[..., None], *args: Any) -> None:
+        self.begun += 1
+        self.doing = name
+        try:
+            self._run(name, call, *args)
+        finally:
+            self.doing = ""
+
+    def _do_with(self, peer: int, name: str, call: Callable[..., None], *args: Any) -> None:
+        thread = threading.get_ident()
+        self.messages[thread] = name, peer
+        try:
+            self._run(name, call, *args)
+        finally:
+            del self.messages[thread]
+
+    def _run(self, name: str, call: Callable[..., None], *args: Any) -> None:
         ended = self._group.ended()
         if ended is not None:
             raise CollectiveError(ended)
@@ -138,17 +161,18 @@ class ShmTensors:
 
     def send(self, tensor: Any, to: int, tag: int = 0) -> None:
         flat = flatten(tensor, False)
-        self._do("send", self._ranks.send, as_bytes(flat.array), to, flat.dtype, tag)
+        self._do_with(to, "send", self._ranks.send, as_bytes(flat.array), to, flat.dtype, tag)
 
     def recv(self, tensor: Any, source: int, tag: int = 0) -> None:
         flat = flatten(tensor, True)
-        self._do("recv", self._ranks.receive, as_bytes(flat.array), source, flat.dtype, tag)
+        self._do_with(source, "recv", self._ranks.receive, as_bytes(flat.array), source, flat.dtype, tag)
         put_back([flat])
 
     def barrier(self) -> None:
         self._do("barrier", self._ranks.barrier)
 
     def destroy(self) -> None:
+        standing.leave(self)
         self._group.close()
 
 

@@ -132,7 +132,7 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
         super().__init__(rank, size)
         self._tensors = ShmTensors(
-            ShmGroup(StoreMeeting(store, rank, size), rank, size, address_of_this_node(), timeout.total_seconds())
+            ShmGroup(StoreMeeting(store, rank, size), rank, size, address_of_this_node(), timeout.total_seconds()), NAME
         )
         self._turns, self._lanes = Turns(NAME), Lanes(NAME)
         self._me, self._ranks, self._name = rank, size, ""
@@ -153,6 +153,7 @@ class HpcProcessGroup(dist.ProcessGroup):  # type: ignore[misc]
 
     def _set_group_name(self, name: str) -> None:
         self._name = name
+        self._tensors.name, self._tensors.title = f"torch {name}", f"group {name}"
 
     @property
     def group_name(self) -> str:

@@ -28,7 +28,7 @@ from hpc.launch.runtimes import Runtimes
 from hpc.launch.status_line import StatusLine, line
 from hpc.launch.taken import Taken
 from hpc.launch.warning_signal import signal_number
-from hpc.launch.work import Driver, Ranks, Work, command
+from hpc.launch.work import Driver, Work, command
 from hpc.launchers.fate import fate
 from hpc.launchers.further import Growth
 from hpc.launchers.hostnames import compress_nodes
@@ -258,8 +258,9 @@ class Run:
             self.other = Runtimes(self.settings, self.loop, self.reporter, self.argv, self.ready_s)
             return self.other.start(unbuffered)
         if self.ranks:
-            job = self.reporter.job
-            return Ranks(self.loop, self.argv, self.ranks, unbuffered, job=job.path if job is not None else None)
+            from hpc.launch.rank_watch import ranks_of
+
+            return ranks_of(self.settings, self.loop, self.argv, unbuffered, self.reporter)
         here = session.local_dir()
         if here is None:
             here = str(session.add_gateway().hello["dir"])

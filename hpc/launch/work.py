@@ -23,7 +23,7 @@ from hpc.settings.errors import CliError
 if TYPE_CHECKING:
     from hpc.launchers.loop import SessionLoop
     from hpc.launchers.node_program import NodeProgram
-    from hpc.launchers.ranks_run import RanksRun
+    from hpc.launchers.ranks_run import RanksRun, RankWatcher
     from hpc.launchers.session_nodes import SessionNode
 
 
@@ -144,6 +144,7 @@ class Ranks:
         each: Callable[[Sequence[SessionNode]], Sequence[NodeProgram]] | None = None,
         least: int | None = None,
         job: Path | None = None,
+        watcher: RankWatcher | None = None,
     ) -> None:
         from hpc.launch.rank_files import RankFiles
         from hpc.launchers.ranks_run import RanksRun
@@ -153,7 +154,7 @@ class Ranks:
         self._files = RankFiles(job) if job is not None and each is None else None
         self.run: RanksRun = RanksRun(
             loop.session, list(argv), per_node=per_node, env=dict(env), prefix=each is None, each=each, least=least,
-            aside=self._files.write if self._files is not None else None,
+            aside=self._files.write if self._files is not None else None, watcher=watcher,
         )  # fmt: skip
         try:
             self.run.start(loop)

@@ -24,7 +24,8 @@ SHELLS = {
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
         "address apart control detect head_restart imports inotify keeper left_names limits numa orphans output "
-        "process programs rank_processes reap rundir spec supervisor survey tail uplink usage witness zygote"
+        "process programs rank_processes rank_recorder rank_site reap rundir spec supervisor survey tail uplink usage "
+        "witness zygote"
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (

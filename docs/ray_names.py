@@ -55,6 +55,14 @@ NAMES: tuple[str, ...] = (
     "ray.job_submission.JobSubmissionClient", "ray.job_submission.JobErrorType",
     "ray.job_submission.JobStatus", "ray.job_submission.JobInfo",
     "ray.util.accelerators", "ray.util.debugpy", "ray.util.tpu", "ray.cross_language.java_function",
+    "ray.util.tpu.SlicePlacementGroup", "ray.util.tpu.SubslicePlacementGroup", "ray.util.tpu.dispatch",
+    "ray.util.tpu.get_current_pod_name", "ray.util.tpu.get_current_pod_worker_count",
+    "ray.util.tpu.get_num_ready_tpu_slices", "ray.util.tpu.get_num_tpu_chips_on_node",
+    "ray.util.tpu.get_num_tpu_slices", "ray.util.tpu.get_tpu_coordinator_env_vars",
+    "ray.util.tpu.get_tpu_nodes_for_slice", "ray.util.tpu.get_tpu_num_slices_for_workers",
+    "ray.util.tpu.get_tpu_slice_name_from_node", "ray.util.tpu.get_tpu_version_from_type",
+    "ray.util.tpu.get_tpu_worker_resources", "ray.util.tpu.init_jax_profiler", "ray.util.tpu.run_on_slice",
+    "ray.util.tpu.slice_placement_group", "ray.util.tpu.subslice_placement_group",
     "ray.cross_language.java_actor_class", "ray.cross_language.cpp_function", "ray.java_function",
     "ray.java_actor_class", "ray.util.state.exception.RayStateApiException",
     "ray.Language", "ray.SCRIPT_MODE", "ray.WORKER_MODE", "ray.dag",
@@ -80,6 +88,8 @@ NAMES: tuple[str, ...] = (
 
 #: Names that exist and do less, or something else, than Ray's.
 DIFFERS: dict[str, str] = {
+    "ray.util.tpu.init_jax_profiler": "no dashboard is told of the port",
+    "ray.util.tpu.SubslicePlacementGroup": "was tried with a stand-in for libtpu",
     "ray.job_config.JobConfig": "a runtime environment and a namespace; `metadata` is sent nowhere",
     "ray.JobID": "is the session's name: `hex` is that text",
     "ray.NodeID": "is the node's number: `hex` is that text",
@@ -142,7 +152,6 @@ CLIENT = ("ray.ClientBuilder.connect", "ray.ClientBuilder.env", "ray.ClientBuild
 NO: dict[str, str] = {
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
     "ray.util.debugpy": "`hpc stack` shows where processes are; attach a debugger by process id",
-    "ray.util.tpu": "reserves slices of rented TPU pods; nodes here are those of the batch job",
     "ray.dag": "task graphs are not supported",
     "ray.client_builder": "`ray.client` and `ray.ClientBuilder` are at the top, and say what to do instead",
     "ray.util.client_connect": "`ray.util.connect` says what to do instead",

@@ -10,6 +10,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
   nodes may join.
+* `show_devices`: which accelerators libraries of this process see; `tpu_here`: the chips and the slice of this machine.
 * `share_fate`: actors that live and die together; `latch`: a reference that gets its value by hand.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
 """
@@ -17,6 +18,7 @@ connect to a session first where there is none, and raise SessionLostError where
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
@@ -26,11 +28,13 @@ import msgspec
 from hpc.api.actors import ActorHandle
 from hpc.api.connection import ensure_client
 from hpc.api.objects import get
+from hpc.core.accelerators import table
 from hpc.core.exceptions import ChannelEnded, HpcError
 from hpc.core.ids import Address
 from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
 from hpc.core.net.pmi import PmiRank
 from hpc.core.node.address import interface_with
+from hpc.core.node.settings import text
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
 from hpc.core.owner.shell.buffers import Buffer
@@ -323,6 +327,35 @@ def latch() -> Latch:
     return Latch(ensure_client())
 
 
+def show_devices(resource: str, ids: Sequence[str]) -> None:
+    """Make these accelerators of the node visible to the libraries of this process, in this order, and no others of
+    their resource. This is for ranks that see the devices of their neighbours. A variable that the user forbids or has
+    set stays as it is. Ids are as in `get_accelerator_ids`."""
+    table.show({resource: list(ids)}, process.devices, os.environ, kept=process.env)
+
+
+class TpuHere(NamedTuple):
+    """What this machine is in a slice of TPUs. chips: that it has; name, pod_type ("v4-16") and topology are empty, and
+    worker_id is None, where nobody says them."""
+
+    chips: int
+    name: str
+    worker_id: int | None
+    pod_type: str
+    topology: str
+
+
+def tpu_here() -> TpuHere:
+    """The TPU chips of this machine, and their slice by the variables of GKE or Compute Engine's metadata server."""
+    from hpc.core.accelerators import tpu
+    from hpc.core.accelerators.face import Probe
+
+    probe = Probe(os.environ, text("probe_root", {}, os.environ))
+    there = tpu.chips(probe)
+    part = tpu.find_slice(probe, ask=bool(there))
+    return TpuHere(len(there), part.name, part.worker_id, part.pod_type, part.topology)
+
+
 def interface_of(address: str) -> str | None:
     """The name of this machine's network interface that has the IPv4 address, as other libraries want to know it. None
     if none has it."""
@@ -344,6 +377,7 @@ __all__ = [
     "Place",
     "PmiRank",
     "SharedFate",
+    "TpuHere",
     "Watch",
     "allocate",
     "connect",
@@ -359,6 +393,8 @@ __all__ = [
     "places",
     "rooms",
     "share_fate",
+    "show_devices",
+    "tpu_here",
     "view",
     "watch",
     "whoami",

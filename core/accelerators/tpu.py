@@ -118,8 +118,9 @@ def chips(probe: Probe) -> list[str]:
     return found
 
 
-def find_slice(probe: Probe) -> Slice:
-    """What is said of the slice, by the variables of GKE or the metadata server of Compute Engine."""
+def find_slice(probe: Probe, *, ask: bool = True) -> Slice:
+    """What is said of the slice, by the variables of GKE or the metadata server of Compute Engine. ask: whether
+    the server is asked, which is there only where there are chips."""
 
     def said(variable: str, attribute: str) -> str:
         value = probe.environ.get(variable, "")
@@ -131,7 +132,7 @@ def find_slice(probe: Probe) -> Slice:
             asked.clear()  # whoever does not answer once is not there
             return ""
 
-    asked = ["metadata"]
+    asked = ["metadata"] if ask else []
     pod_type = canonical(said("TPU_ACCELERATOR_TYPE", "accelerator-type"))
     worker = said("TPU_WORKER_ID", "agent-worker-number")
     topology = probe.environ.get("TPU_TOPOLOGY", "")

@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from hpc.core.accelerators.base import Device
+
 
 class TaskContext(msgspec.Struct, eq=False):
     """The task or call that runs."""
@@ -47,6 +49,8 @@ class ProcessContext(Struct):
     incarnation: int = 0
     lease: int = 0
     instances: dict[str, list[str]] = field(default_factory=dict)
+    #: the accelerators of its node
+    devices: tuple[Device, ...] = ()
     resources: dict[str, int] = field(default_factory=dict)
     job: dict[str, Any] = field(default_factory=dict)
     job_bytes: bytes = b""

@@ -93,6 +93,7 @@ class Worker:
         self.record = record.new_ring()
         self.actor: ActorHost | None = None
         self.spec = spec
+        process.devices = spec.devices
         self._waiter: Waiter | None = None
         #: Called when something was read for the main thread, where that does not wait in `next_item`.
         self.wake: Callable[[], None] = lambda: None

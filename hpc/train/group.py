@@ -49,10 +49,7 @@ class TrainWorker:
             os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")
         if identity.visible_gpus:
             # All GPUs of the node's ranks, so that LOCAL_RANK counts them as a plain script expects.
-            visible = ",".join(identity.visible_gpus)
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
-            if "HIP_VISIBLE_DEVICES" in os.environ:
-                os.environ["HIP_VISIBLE_DEVICES"] = visible
+            spi.show_devices("GPU", identity.visible_gpus)
         state.loop = Loop(identity, place, attempt, checkpoint)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         queue,
         scheduling_strategies,
         state,
+        tpu,
     )
     from hpc.util.actor_pool import ActorPool
     from hpc.util.check_serialize import inspect_serializability
@@ -59,7 +60,7 @@ _HOME = {
 }
 _MODULES = (
     "accelerators", "actor_pool", "client", "collective", "debug", "joblib", "metrics", "multiprocessing", "queue",
-    "scheduling_strategies", "state",
+    "scheduling_strategies", "state", "tpu",
 )  # fmt: skip
 
 
@@ -110,4 +111,5 @@ __all__ = [
     "remove_placement_group",
     "scheduling_strategies",
     "state",
+    "tpu",
 ]

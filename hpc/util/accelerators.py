@@ -5,6 +5,8 @@ A type is a plain text: the one that the nodes' label ``hpc.io/accelerator-type`
 
 from __future__ import annotations
 
+from hpc.util import tpu
+
 NVIDIA_TESLA_V100 = "V100"
 NVIDIA_TESLA_P100 = "P100"
 NVIDIA_TESLA_T4 = "T4"
@@ -134,4 +136,5 @@ __all__ = [
     "NVIDIA_TESLA_P4",
     "NVIDIA_TESLA_T4",
     "NVIDIA_TESLA_V100",
+    "tpu",
 ]

@@ -142,6 +142,7 @@ PARTS = (
     "load",
     "fleet",
     "scale",
+    "groups",
     "startup",
     "stage",
     "collective",

@@ -19,6 +19,7 @@ from bench import machine, slurm, spaces
 from bench.checkpoint import checkpoint
 from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.collective import collective
+from bench.groups import groups
 from bench.metrics import (
     DERIVED,
     FROM_EXEC,
@@ -59,6 +60,7 @@ NODES = 4
 
 ALL_PARTS = {
     **PARTS,
+    "groups": groups,
     "startup": startup,
     "stage": stage,
     "collective": collective,

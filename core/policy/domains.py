@@ -132,23 +132,24 @@ def one_domain(room: Room, kinds: Sequence[BundleKind], codes: Column, strategy:
 
 def candidates(room: Room, kinds: Sequence[BundleKind], codes: Column, strategy: str, size: int) -> Column:
     """The domains that could hold all by their sums, first the one that they leave fullest."""
-    possible = np.ones(size, dtype=bool)
-    order = np.zeros(size, dtype=np.int64)
     known = np.where(codes < 0, size, codes)
     sums: dict[str, int] = {}
     for kind in kinds:
+        for name, units in kind.amounts.items():
+            sums[name] = sums.get(name, 0) + units * kind.count
+    possible = np.ones(size, dtype=bool)
+    if strategy == "STRICT_SPREAD":
+        possible = np.bincount(known, room.held == 0, size + 1)[:size] >= sum(kind.count for kind in kinds)
+    for name, units in sums.items():
+        if units:
+            possible &= np.bincount(known, np.maximum(room.free[name], 0), size + 1)[:size] >= units
+    order = np.zeros(size, dtype=np.int64)
+    for kind in kinds:
+        if not possible.any():
+            break
         holds = held_by(room, kind, known, strategy, size + 1)[:size]
         possible &= holds >= kind.count
         order += holds
-        for name, units in kind.amounts.items():
-            sums[name] = sums.get(name, 0) + units * kind.count
-    if len(kinds) > 1:
-        if strategy == "STRICT_SPREAD":
-            open_nodes = np.bincount(known, room.held == 0, size + 1)[:size]
-            possible &= open_nodes >= sum(kind.count for kind in kinds)
-        for name, units in sums.items():
-            if units:
-                possible &= np.bincount(known, np.maximum(room.free[name], 0), size + 1)[:size] >= units
     found = np.flatnonzero(possible)
     return found[np.argsort(order[found], kind="stable")]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc.core.policy.bundles import kinds_of, place_bundles
+from hpc.core.policy.bundles import MAX_KINDS, fewer, kinds_of, place_bundles
 from hpc.core.policy.domains import DomainWish, Topology, held_by
 from hpc.core.policy.labels import show_selector
 from hpc.core.policy.placement import Snapshot
@@ -28,10 +28,11 @@ def why_no_group(
     if place_bundles(empty, bundles, strategy, selectors, topology=topology) is not None:
         return ""
     kinds = kinds_of(snapshot, bundles, selectors)
+    room = _room(empty, kinds, np.ones(len(empty.nodes), dtype=bool))
     for kind in sorted(kinds, key=lambda kind: kind.bundles[0]):
-        i = kind.bundles[0]
-        selector = selectors[i] if selectors else None
-        if place_bundles(empty, [bundles[i]], "PACK", [selector] if selector else ()) is None:
+        if not room.fits(kind).any():
+            i = kind.bundles[0]
+            selector = selectors[i] if selectors else None
             where = f" with labels {show_selector(selector)}" if selector else ""
             return f"bundle {i} needs one node{where} with {{{show(bundles[i])}}}, and no node has that"
     size = len(snapshot.nodes)
@@ -91,6 +92,7 @@ def _room(snapshot: Snapshot, kinds: Sequence[BundleKind], usable: Any) -> Room:
 def nearest(snapshot: Snapshot, kinds: Sequence[BundleKind], wish: DomainWish) -> tuple[str, int]:
     """The domain that could hold most of the bundles, and how many; ("", 0) where none holds any."""
     levels = [snapshot.level(key) for key in wish.one]
+    kinds = fewer(kinds) if len(kinds) > MAX_KINDS else kinds
     codes = together(levels)
     room = _room(snapshot, kinds, codes >= 0)
     codes = codes[room.rows]

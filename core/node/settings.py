@@ -81,12 +81,31 @@ class Text(Struct, frozen=True):
         return value
 
 
+class HostPatterns(Struct, frozen=True):
+    """Labels and the patterns of host names that they follow from."""
+
+    def allowed(self) -> str:
+        """In words."""
+        return "LABEL=PATTERN of host names, with spaces between"
+
+    def read(self, value: Any, where: str, unit: float = 1.0) -> str:
+        """The value. Raises ValueError for what cannot be understood."""
+        from hpc.core.policy.labels import host_patterns
+
+        try:
+            host_patterns(value)
+        except (ValueError, AttributeError) as error:
+            why = error if isinstance(error, ValueError) else "no text"
+            raise ValueError(f"{where} is {value!r}, {why}; it takes {self.allowed()}") from None
+        return str(value)
+
+
 class Setting(Struct, frozen=True):
     """One option. ``default_is`` says in words what follows from other options. ``source``: whether the configuration
     can say it, or the environment, or both. ``ray`` is its variable in Ray, in which 1 is ``ray_unit`` of ours.
     ``reader`` is the file in which it has its effect."""
 
-    takes: Number | Switch | Text
+    takes: Number | Switch | Text | HostPatterns
     default: float | bool | str | None
     help: str
     reader: str
@@ -191,6 +210,10 @@ SETTINGS: dict[str, Setting] = {
     "device_affinity": Setting(
         Switch(), True, "whether a worker with devices runs on the CPUs next to them and has its memory there",
         "core/worker/nearness.py", source="both",
+    ),
+    "labels_of_host": Setting(
+        HostPatterns(), "", "labels of a node that follow from its host's name: what the groups of the pattern match",
+        "core/raylet/main.py", source="both",
     ),
     "probe_root": Setting(
         Text("a directory"), "/", "below which devices, NUMA nodes and their CPUs are looked for; tests make one",

@@ -94,6 +94,33 @@ def _as_value(text: str) -> str:
     return value
 
 
+def host_patterns(text: str) -> list[tuple[str, re.Pattern[str]]]:
+    """The labels of a text LABEL=PATTERN LABEL=PATTERN ..., and their patterns of host names. ValueError for another
+    text."""
+    found = []
+    for word in text.split():
+        key, equals, pattern = word.partition("=")
+        if not equals or not pattern:
+            raise ValueError(f"{word!r} is not LABEL=PATTERN")
+        try:
+            found.append((check_key(key), re.compile(pattern)))
+        except re.error as error:
+            raise ValueError(f"{pattern!r} of label {key} is no pattern: {error}") from None
+    return found
+
+
+def labels_of_host(text: str, host: str) -> dict[str, str]:
+    """The labels that follow from a host's name, which a pattern has to match from its beginning. The value is what the
+    pattern's groups matched, with dots between, or all that it matched."""
+    found = {}
+    for key, pattern in host_patterns(text):
+        if match := pattern.match(host):
+            parts = [part for part in match.groups() if part] if pattern.groups else [match[0]]
+            if value := _as_value(".".join(parts)):
+                found[key] = value
+    return found
+
+
 def node_labels(
     given: Mapping[str, str], node: int, host: str, accelerator: str, switches: Sequence[str] = ()
 ) -> dict[str, str]:

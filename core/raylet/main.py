@@ -25,10 +25,10 @@ from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
-from hpc.core.node.settings import setting
+from hpc.core.node.settings import setting, text
 from hpc.core.node.spec import NodeSpec
 from hpc.core.node.times import fault_times
-from hpc.core.policy.labels import ACCELERATOR, node_labels
+from hpc.core.policy.labels import ACCELERATOR, labels_of_host, node_labels
 from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exit_words import describe_exit
 from hpc.core.raylet.files import Files
@@ -84,7 +84,9 @@ class Raylet:
         totals = node_totals(spec, size)
         host = socket.gethostname()
         kind = next((device.kind for device in spec.devices if device.kind), "")
-        labels = node_labels({**spec.device_labels, **spec.overrides.labels}, spec.node, host, kind, spec.switches)
+        of_host = labels_of_host(text("labels_of_host", spec.config, os.environ), host)
+        given = {**spec.device_labels, **of_host, **spec.overrides.labels}
+        labels = node_labels(given, spec.node, host, kind, spec.switches)
         if labels.get(ACCELERATOR):
             totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
         info = NodeInfo(

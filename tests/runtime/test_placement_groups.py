@@ -96,6 +96,17 @@ def test_one_node_reserves_runs_and_returns():
         assert not group.wait(1)
 
 
+def test_a_node_has_labels_from_the_name_of_its_host():
+    with one_node({"HPC_LABELS_OF_HOST": "rack=(.) hpc.io/switch=(.*) none=(.*)nothing-like-it"}, num_cpus=1):
+        labels = hpc.get_runtime_context().get_node_labels()
+        assert labels["rack"] == os.uname().nodename[0]
+        assert labels["ray.io/switch"] == labels["hpc.io/switch"]
+        assert "none" not in labels
+        group = placement_group([{"CPU": 1}], topology_strategy={"rack": "STRICT_PACK"})
+        assert group.wait(10)
+        assert placement_group_table(group)["topology_assignments"] == {"rack": labels["rack"]}
+
+
 def test_strategies_place_bundles_on_the_right_nodes():
     with local_nodes(3, num_cpus=2):
 

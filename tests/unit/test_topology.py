@@ -14,12 +14,21 @@ from hpc.api.placement_groups import validate_placement_group
 from hpc.core.head.groups import CREATED, RESCHEDULING
 from hpc.core.head.machine import HeadMachine
 from hpc.core.ids import Address, raylet_of
+from hpc.core.node.settings import check
 from hpc.core.pieces import fit, of_amount, times
 from hpc.core.policy import bundles as bundles_module
 from hpc.core.policy.bundles import kinds_of, place_bundles
 from hpc.core.policy.device_columns import DeviceColumns
 from hpc.core.policy.group_reasons import why_group_waits, why_no_group
-from hpc.core.policy.labels import GPU_DOMAIN, NVLINK_DOMAIN, SWITCH, check_value, node_labels, parse_selector
+from hpc.core.policy.labels import (
+    GPU_DOMAIN,
+    NVLINK_DOMAIN,
+    SWITCH,
+    check_value,
+    labels_of_host,
+    node_labels,
+    parse_selector,
+)
 from hpc.core.policy.placement import Snapshot
 from hpc.core.policy.topology import natural
 from hpc.core.resources import UNIT
@@ -296,6 +305,26 @@ def test_each_level_of_switches_is_a_label_and_long_names_stay_different():
     one, two = (node_labels({}, 1, "h", "", ("x" * 80 + end,))[SWITCH] for end in "ab")
     assert one != two
     assert check_value(one) == one
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "expected"),
+    [
+        (r"rack=x(\d+)c hpc.io/switch=x(\d+)c(\d+)", "x3001c0s13b0n0", {"rack": "3001", "hpc.io/switch": "3001.0"}),
+        (r"rack=x\d+", "x3001c0s13b0n0.domain", {"rack": "x3001"}),
+        (r"rack=x(\d+)", "login-x3", {}),
+        (r"kind=(gpu)?n row=n(\d)", "n7", {"row": "7"}),
+        ("", "n7", {}),
+    ],
+)
+def test_labels_follow_from_the_name_of_the_host(text, host, expected):
+    assert labels_of_host(text, host) == expected
+
+
+@pytest.mark.parametrize("text", [3, "rack", "rack=", "=x", "ra ck=x", "rack=(", "a/b/c=x"])
+def test_a_pattern_that_makes_no_sense_is_an_error_where_the_session_starts(text):
+    with pytest.raises(ValueError, match="it takes LABEL=PATTERN of host names"):
+        check({"labels_of_host": text}, {})
 
 
 def test_the_nvlink_domain_is_there_under_the_name_that_programs_for_ray_use():

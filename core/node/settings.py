@@ -213,7 +213,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "labels_of_host": Setting(
         HostPatterns(), "", "labels of a node that follow from its host's name: what the groups of the pattern match",
-        "core/raylet/main.py", source="both",
+        "core/raylet/node_resources.py", source="both",
     ),
     "probe_root": Setting(
         Text("a directory"), "/", "below which devices, NUMA nodes and their CPUs are looked for; tests make one",

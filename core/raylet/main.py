@@ -25,16 +25,16 @@ from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
-from hpc.core.node.settings import setting, text
+from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec
 from hpc.core.node.times import fault_times
-from hpc.core.policy.labels import ACCELERATOR, labels_of_host, node_labels
+from hpc.core.policy.labels import ACCELERATOR
 from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exit_words import describe_exit
 from hpc.core.raylet.files import Files
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
-from hpc.core.raylet.node_resources import node_totals
+from hpc.core.raylet.node_resources import labels_of, node_totals
 from hpc.core.raylet.pids import Pids
 from hpc.core.raylet.pressure import MAX_UNSENT_BYTES, Pressure, Strangers
 from hpc.core.raylet.store_shell import StoreShell, open_arena
@@ -83,10 +83,7 @@ class Raylet:
         size = self.arena.size_bytes
         totals = node_totals(spec, size)
         host = socket.gethostname()
-        kind = next((device.kind for device in spec.devices if device.kind), "")
-        of_host = labels_of_host(text("labels_of_host", spec.config, os.environ), host)
-        given = {**spec.device_labels, **of_host, **spec.overrides.labels}
-        labels = node_labels(given, spec.node, host, kind, spec.switches)
+        labels = labels_of(spec, host, os.environ)
         if labels.get(ACCELERATOR):
             totals[f"accelerator_type:{labels[ACCELERATOR]}"] = UNIT
         info = NodeInfo(

@@ -1,11 +1,14 @@
-"""What a node offers: the resources that it was granted and those that its user added, in units."""
+"""What a node offers: the resources that it was granted and those that its user added, in units; its labels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hpc.core.accelerators.base import INSTANCE_RESOURCES, ids_by_resource
+from hpc.core.node.settings import text
 from hpc.core.pieces import MAX_DEVICES
+from hpc.core.policy.labels import labels_of_host, node_labels
 from hpc.core.resources import UNIT, to_units
 
 if TYPE_CHECKING:
@@ -32,3 +35,11 @@ def node_totals(spec: NodeSpec, store_bytes: int) -> dict[str, int]:
         if totals.get(name, 0) > MAX_DEVICES * UNIT:
             raise ValueError(f"a node has at most {MAX_DEVICES:,} of {name}, not {totals[name] / UNIT:g}")
     return totals
+
+
+def labels_of(spec: NodeSpec, host: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The labels of a node: what its devices say, then its host's name, then the user, each over the ones before."""
+    kind = next((device.kind for device in spec.devices if device.kind), "")
+    of_host = labels_of_host(text("labels_of_host", spec.config, environ), host)
+    given = {**spec.device_labels, **of_host, **spec.overrides.labels}
+    return node_labels(given, spec.node, host, kind, spec.switches)

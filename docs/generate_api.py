@@ -67,7 +67,7 @@ MODULES = {
     "runtime_env": "`RuntimeEnv` and `RuntimeEnvConfig`, see [runtime_env.md](runtime_env.md)",
     "spi": "for libraries: identity, keys and their changes, places of objects, buffers, channels, actors that end "
     "together: see [libraries.md](libraries.md)",
-    "train": "see [train.md](train.md)",
+    "train": "see [train.md](train.md) and [checkpoints.md](checkpoints.md)",
     "util": "placement groups and strategies ([scheduling.md](scheduling.md)), `state` "
     "([observability.md](observability.md)), pools, queues and more ([helpers.md](helpers.md))",
 }

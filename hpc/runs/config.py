@@ -7,6 +7,7 @@ would change what a program does. Fields that Ray does not have raise TypeError,
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -96,6 +97,11 @@ class RunConfig:
                 raise TypeError(f"RunConfig.callbacks must be UserCallback objects, not {type(callback).__name__}")
         if self.storage_filesystem is not None:
             self.storage()  # what is no file system, and a URL beside one, is an error now
+            try:
+                pickle.dumps(self.storage_filesystem)
+            except Exception as error:
+                what = type(self.storage_filesystem).__name__
+                raise TypeError(f"RunConfig.storage_filesystem, a {what}, cannot be sent to workers: {error}") from None
 
     def storage(self) -> tuple[Any, str]:
         """Where runs have their directories: the pyarrow file system, or None for this machine's, and the path on it.

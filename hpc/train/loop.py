@@ -158,7 +158,7 @@ class Loop:
         """Meet all ranks in this report; bring this rank's part of the checkpoint, or have it brought."""
         if not isinstance(metrics, dict):
             raise TypeError(f"report() takes a dict of metrics, not {type(metrics).__name__}")
-        _refuse_tensors(metrics, "metrics")
+        _check_metrics(metrics, "metrics")
         self._bringer.check()
         self._forget(Begun, Complete)
         waits = mode is not CheckpointUploadMode.ASYNC
@@ -350,14 +350,16 @@ def validation_task(loop: Loop, checkpoint: Checkpoint | None, asked: bool | Val
     return loop.work.validation.task(asked)
 
 
-def _refuse_tensors(value: Any, where: str) -> None:
-    """A tensor would drag torch, and its device, into the driver."""
+def _check_metrics(value: Any, where: str) -> None:
+    """A tensor would drag torch, and its device, into the driver. Keys are written to disk as JSON has them."""
     if isinstance(value, dict):
         for key, one in value.items():
-            _refuse_tensors(one, f"{where}[{key!r}]")
+            if not isinstance(key, (str, int, float)):
+                raise TypeError(f"{where} has a key {key!r}: names of metrics are texts or numbers")
+            _check_metrics(one, f"{where}[{key!r}]")
     elif isinstance(value, (list, tuple)):
         for index, one in enumerate(value):
-            _refuse_tensors(one, f"{where}[{index}]")
+            _check_metrics(one, f"{where}[{index}]")
     elif type(value).__module__.split(".")[0] == "torch":
         raise ValueError(f"{where} is a {type(value).__name__}: report numbers, as value.item() gives them")
 

@@ -126,6 +126,7 @@ def test_outside_of_a_training_function():
     ("call", "error", "text"),
     [
         (lambda: hpc.train.report([1]), TypeError, "dict"),
+        (lambda: hpc.train.report({"a": {(1, 2): 3}}), TypeError, r"metrics\['a'\] has a key \(1, 2\)"),
         (lambda: hpc.train.report({}, checkpoint="/tmp"), TypeError, "Checkpoint"),
         (lambda: hpc.train.report({}, checkpoint_upload_mode="SYNC"), TypeError, "CheckpointUploadMode"),
         (lambda: hpc.train.report({}, validation=True), ValueError, "needs a checkpoint"),

@@ -206,6 +206,52 @@ def test_a_full_disk_is_said_and_earlier_checkpoints_stay(tmp_path, source, monk
     assert opened(tmp_path).latest == first
 
 
+def test_a_disk_that_fills_while_a_checkpoint_is_made_loses_that_one_only(tmp_path, source, monkeypatch, capsys):
+    fsync, full = os.fsync, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    storage = opened(tmp_path)
+    first = add(storage, source, step=0)
+    for allowed in range(9):  # after each of the steps of a commit
+        left = [allowed]
+
+        def fills(descriptor, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise full
+            fsync(descriptor)
+
+        target = storage.begin(None)
+        storage.history.append({"step": 1})
+        entries = [upload(Checkpoint(source), storage.place, target.path, False)]
+        monkeypatch.setattr("os.fsync", fills)
+        try:
+            made = storage.commit(target, entries, {"step": 1}, len(storage.history))
+        except OSError:
+            made = None
+        storage.close()
+        monkeypatch.setattr("os.fsync", fsync)
+        assert "lacks the last reports" in capsys.readouterr().err
+        storage = opened(tmp_path)
+        assert storage.latest in (first, Checkpoint(Path(storage.path, target.name)))
+        assert made is None or storage.latest == made.checkpoint
+        if storage.latest != first:
+            break
+    assert allowed > 3
+    assert storage.latest != first
+
+
+def test_links_are_followed(tmp_path, source):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "weights").write_text("linked")
+    (source / "snapshot").symlink_to(tmp_path / "blobs")
+    (source / "latest").symlink_to("model.pt")
+    checkpoint = Path(add(opened(tmp_path), source).path)
+    assert (checkpoint / "snapshot" / "weights").read_text() == "linked"
+    assert (checkpoint / "latest").read_text() == "weights"
+    (source / "deep" / "up").symlink_to(source)
+    with pytest.raises(StorageError, match="a link leads to the directory that it is in"):
+        add(opened(tmp_path), source)
+
+
 def test_a_directory_of_the_users_in_the_runs_becomes_a_checkpoint(tmp_path, source):
     storage = opened(tmp_path, num_to_keep=1)
     own = Path(storage.path, "mine", "first")
@@ -346,6 +392,10 @@ def test_an_upload_that_was_cut_off_is_no_checkpoint(source, filesystem):
 
 def test_paths_and_urls(tmp_path, filesystem):
     fs = pytest.importorskip("pyarrow.fs")
+    if filesystem.type_name == "mock":
+        with pytest.raises(TypeError, match="cannot be sent to workers"):
+            RunConfig(storage_path="a/b", storage_filesystem=filesystem)
+        return
     assert RunConfig(storage_path="a/b", storage_filesystem=filesystem).storage() == (filesystem, "a/b")
     assert RunConfig(storage_path=f"file://{tmp_path}").storage() == (None, str(tmp_path))
     assert RunConfig(storage_path=tmp_path, storage_filesystem=fs.LocalFileSystem()).storage() == (None, str(tmp_path))

@@ -21,7 +21,6 @@ from msgspec.structs import replace
 from hpc.core.accelerators import table
 from hpc.core.accelerators.base import Device, parse_ids
 from hpc.core.accelerators.table import Found
-from hpc.core.node.apart import NotAnswered, ask_apart
 from hpc.core.node.spec import Granted, Start
 
 UNLIMITED_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2**63
@@ -50,6 +49,8 @@ def directly(question: Callable[[], Found]) -> Found:
 
 def apart(question: Callable[[], Found]) -> Found:
     """Ask them in a process of their own."""
+    from hpc.core.node.apart import ask_apart
+
     return ask_apart(question, Found)
 
 
@@ -100,6 +101,7 @@ def granted_devices(
     found = table.Found()
     if there:
         from hpc.core.accelerators.face import Probe, without_libraries
+        from hpc.core.node.apart import NotAnswered
 
         probe = Probe(environ, root)
         try:

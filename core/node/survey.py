@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ import zmq
 
 from hpc._version import __version__
 from hpc.core.accelerators.base import INSTANCE_RESOURCES, Device, ids_by_resource, offered
+from hpc.core.accelerators.table import show
 from hpc.core.node import address, detect
 from hpc.core.node.address import Interface
 from hpc.core.node.limits import check_sizes, raise_open_files
@@ -35,6 +37,9 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
     LimitError if a limit of the shell is too small for it."""
     root = text("probe_root", start.config, os.environ)
     grant = detect.detect(start, rank, os.environ, root, ask=detect.apart)
+    for device in grant.devices:
+        if device.fault:
+            print(f"{device.resource} {device.id} is offered and has a fault: {device.fault}", file=sys.stderr)
     wanted = start.overrides
     cpus = grant.cpus if wanted.num_cpus is None else wanted.num_cpus
     spec = NodeSpec(
@@ -75,6 +80,13 @@ def offered_devices(granted: tuple[Device, ...], wanted: Overrides) -> tuple[Dev
     return granted
 
 
+def device_env(devices: tuple[Device, ...]) -> dict[str, str]:
+    """The variables by which a process that uses all devices of the node sees them."""
+    environ: dict[str, str] = {}
+    show(ids_by_resource(devices), devices, environ)
+    return environ
+
+
 def hello_facts(spec: NodeSpec) -> dict[str, Any]:
     """What every supervisor says of its node: where it is, what it has, and the versions of its software."""
     return {
@@ -88,6 +100,7 @@ def hello_facts(spec: NodeSpec) -> dict[str, Any]:
         "addr": spec.interface_addr,
         "cpus": spec.cpus,
         "devices": ids_by_resource(spec.devices),
+        "device_env": device_env(spec.devices),
         "mem_bytes": spec.mem_bytes,
     }
 

@@ -16,7 +16,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from hpc.launchers.node_program import NodeProgram
@@ -35,7 +35,8 @@ class RuntimeFault(Exception):
 class RuntimeNode:
     """A node as a runtime sees it. `number` is the session's, `folder` is on its own disk and goes with the session.
 
-    offers: False for the machine of a driver that is none of the allocation's nodes.
+    offers: False for the machine of a driver that is none of the allocation's nodes. device_env: the variables by which
+    a process sees all accelerators that the node was granted.
     """
 
     number: int
@@ -46,6 +47,7 @@ class RuntimeNode:
     mem_bytes: int = 1 << 30
     gpus: tuple[str, ...] = ()
     offers: bool = True
+    device_env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

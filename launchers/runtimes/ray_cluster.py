@@ -118,7 +118,6 @@ def _of_node(node: RuntimeNode, wish: Wish) -> list[str]:
 
 
 def _program(wish: Wish, node: RuntimeNode, argv: list[str], up: str, env: dict[str, str | None]) -> NodeProgram:
-    devices = {"CUDA_VISIBLE_DEVICES": ",".join(node.gpus)} if node.gpus else {}
     order: dict[str, object] = {"part": "command", "argv": argv, "up": up}
     order["log"] = os.path.join(node.folder, "logs", "ray.log")
     head = wish.nodes[0]
@@ -126,4 +125,4 @@ def _program(wish: Wish, node: RuntimeNode, argv: list[str], up: str, env: dict[
         order["short"] = [wish.session, node.number]
     if node is not head and version() < OWN_FOLDERS:
         order["foreign"] = head.folder
-    return part(order, {**env, **devices})
+    return part(order, {**env, **node.device_env})

@@ -28,6 +28,7 @@ def runtime_node(info: SessionNode) -> RuntimeNode:
         info.node, info.host or f"node{info.node}", str(hello["addr"]), str(hello["dir"]),
         max(1, int(hello.get("cpus") or 1)), int(hello.get("mem_bytes") or 1 << 30),
         tuple(str(gpu) for gpu in (hello.get("devices") or {}).get("GPU", ())), offers=not info.gateway,
+        device_env=dict(hello.get("device_env") or {}),
     )  # fmt: skip
 
 

@@ -152,6 +152,7 @@ def test_overrides_reach_the_node(make: Make):
     (info,) = session.wait_ready()
     assert info.hello["cpus"] == 7
     assert info.hello["devices"] == {"GPU": ["0", "1"]}
+    assert info.hello["device_env"] == {"CUDA_VISIBLE_DEVICES": "0,1"}
     assert info.hello["mem_bytes"] == 1 << 30
 
 

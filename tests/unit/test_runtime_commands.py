@@ -38,7 +38,7 @@ def options(program: NodeProgram) -> dict[str, str]:
 
 @pytest.fixture
 def wish(tmp_path: Path) -> Wish:
-    return Wish("s1", (node(1), node(2, gpus=("2", "3"))), str(tmp_path))
+    return Wish("s1", (node(1), node(2, gpus=("2", "3"), device_env={"CUDA_VISIBLE_DEVICES": "2,3"})), str(tmp_path))
 
 
 @pytest.fixture

@@ -12,6 +12,11 @@ connect to a session first where there is none, and raise SessionLostError where
   nodes may join.
 * `show_devices`: which accelerators libraries of this process see; `tpu_here`: the chips and the slice of this machine.
 * `share_fate`: actors that live and die together; `latch`: a reference that gets its value by hand.
+* `Recorder`, `look_at`, `GroupRow`: what a rank is at, asked inside of its process and from outside.
+* `find_hang`, `describe_hang`, `rank_numbers`: for whom ranks wait. `FailedRank`, `failures_in_order`: which of them
+  failed first.
+* `flush_printed`: wait until what workers have printed is shown; `without_marks`: what is in a worker's log file, for
+  people.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
 """
 
@@ -34,6 +39,8 @@ from hpc.core.ids import Address
 from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
 from hpc.core.net.pmi import PmiRank
 from hpc.core.node.address import interface_with
+from hpc.core.node.marks import without as without_marks
+from hpc.core.node.rank_recorder import Recorder, look_at
 from hpc.core.node.settings import text
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
@@ -45,6 +52,11 @@ from hpc.core.owner.shell.messaging import MAX_MESSAGE_BYTES, Mailbox
 from hpc.core.owner.shell.messaging import MessageChannel as Channel
 from hpc.core.owner.shell.messaging import connect as _connect
 from hpc.core.owner.shell.watching import KeyWatch
+from hpc.core.policy.first_failure import FailedRank
+from hpc.core.policy.first_failure import in_order as failures_in_order
+from hpc.core.policy.hangs import MOST_STACKS, GroupRow, Hang, Sighting, find_hang
+from hpc.core.policy.hangs import numbers as rank_numbers
+from hpc.core.policy.hangs import report as describe_hang
 from hpc.core.process.context import current_task, process
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
 from hpc.state.room import NodeRoom, idle, may_grow, rooms, why_no_room
@@ -327,6 +339,11 @@ def latch() -> Latch:
     return Latch(ensure_client())
 
 
+def flush_printed() -> None:
+    """Wait until what the workers of this driver have printed is on its terminal: seconds at most."""
+    ensure_client().printed.flush()
+
+
 def show_devices(resource: str, ids: Sequence[str]) -> None:
     """Make these accelerators of the node visible to the libraries of this process, in this order, and no others of
     their resource. This is for ranks that see the devices of their neighbours. A variable that the user forbids or has
@@ -365,22 +382,32 @@ def interface_of(address: str) -> str | None:
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_VALUE_BYTES",
+    "MOST_STACKS",
     "Address",
     "Buffer",
     "Change",
     "Channel",
     "ChannelEnded",
+    "FailedRank",
+    "GroupRow",
+    "Hang",
     "Identity",
     "Latch",
     "Mailbox",
     "NodeRoom",
     "Place",
     "PmiRank",
+    "Recorder",
     "SharedFate",
+    "Sighting",
     "TpuHere",
     "Watch",
     "allocate",
     "connect",
+    "describe_hang",
+    "failures_in_order",
+    "find_hang",
+    "flush_printed",
     "idle",
     "interface_of",
     "kv_delete",
@@ -389,8 +416,10 @@ __all__ = [
     "kv_put",
     "latch",
     "listen",
+    "look_at",
     "may_grow",
     "places",
+    "rank_numbers",
     "rooms",
     "share_fate",
     "show_devices",
@@ -399,4 +428,5 @@ __all__ = [
     "watch",
     "whoami",
     "why_no_room",
+    "without_marks",
 ]

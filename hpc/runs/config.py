@@ -34,6 +34,14 @@ def need_int(where: str, value: Any, minimum: int) -> None:
         raise ValueError(f"{where} must be at least {minimum}, not {value}")
 
 
+def check_limit(where: str, value: Any, or_zero: bool = False) -> None:
+    """TypeError or ValueError for anything but a number of seconds above 0, or 0 where that is allowed."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{where} must be a number of seconds, not {type(value).__name__}")
+    if not (value > 0 or (or_zero and value == 0)):
+        raise ValueError(f"{where} must be above 0{' (0: never)' if or_zero else ''}, not {value}")
+
+
 @dataclass
 class FailureConfig:
     """max_failures: how often the workers are started again, from the last checkpoint; -1: without end."""
@@ -72,6 +80,9 @@ class RunConfig:
     Results go to storage_path/name (~/hpc_results and a name with the time). The same name and path again continue
     from the last checkpoint there. storage_path may be a URL that pyarrow knows ("s3://bucket/path"), or a path on
     storage_filesystem, a pyarrow.fs.FileSystem. worker_runtime_env: {"env_vars": {...}} for the workers.
+
+    Beyond Ray: hang_report_s: when ranks have waited for others so many seconds, the driver says for which, and where
+    those are; 0: never. hang_end_s: a wait after which the run counts as failed (see FailureConfig); None: never.
     """
 
     name: str | None = None
@@ -82,8 +93,13 @@ class RunConfig:
     callbacks: Sequence[UserCallback] | None = None
     worker_runtime_env: dict[str, Any] | None = None
     logging_config: Any = None
+    hang_report_s: float = 15.0
+    hang_end_s: float | None = None
 
     def __post_init__(self) -> None:
+        check_limit("RunConfig.hang_report_s", self.hang_report_s, or_zero=True)
+        if self.hang_end_s is not None:
+            check_limit("RunConfig.hang_end_s", self.hang_end_s)
         refuse(self, "logging_config")
         self.failure_config = self.failure_config or FailureConfig()
         self.checkpoint_config = self.checkpoint_config or CheckpointConfig()

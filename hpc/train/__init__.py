@@ -21,7 +21,7 @@ from hpc.runs.validation import (
 )
 from hpc.train.config import ScalingConfig, TrainRunContext
 from hpc.train.data import get_dataset_shard
-from hpc.train.errors import ControllerError, Drained, TrainingFailedError, WorkerGroupError
+from hpc.train.errors import ControllerError, Drained, RankHangError, TrainingFailedError, WorkerGroupError
 from hpc.train.loop import (
     TrainContext,
     get_all_reported_checkpoints,
@@ -42,6 +42,7 @@ __all__ = [
     "Drained",
     "FailureConfig",
     "Progress",
+    "RankHangError",
     "ReportedCheckpoint",
     "ReportedCheckpointStatus",
     "Result",

@@ -25,6 +25,7 @@ from hpc.train.errors import ControllerError, WorkerGroupError
 from hpc.train.follow import Follower, drained
 from hpc.train.group import RankGroup
 from hpc.train.loop import Work
+from hpc.train.rank_output import keep_output
 from hpc.train.ranks import Identity, torchrun_environment
 from hpc.train.validating import Validator
 
@@ -99,6 +100,7 @@ class Controller:
             watcher.after_exception(self.context, error.worker_failures)
         most = self.run_config.failure_config.max_failures
         if 0 <= most <= self.attempt:
+            spi.flush_printed()  # the error is to be the last on the screen
             raise error
         self.storage.rewind()
         latest = self.storage.latest
@@ -123,13 +125,23 @@ class Controller:
             )
             self.backend.on_start(group)
             group.gather([actor.start.remote(work) for actor in group.actors])
+            group.begin_watch(self.run_config.hang_report_s, self.run_config.hang_end_s, say)
             value = self.follower.follow(group)
             self.backend.on_end(group)
             group.end()
-        except BaseException:
+        except BaseException as error:
             group.kill()
+            if isinstance(error, WorkerGroupError):
+                self._keep_output(group)
             raise
         return value
+
+    def _keep_output(self, group: RankGroup) -> None:
+        """What the ranks wrote, in the run's directory if the nodes share that."""
+        outputs = group.watch.outputs() if group.watch is not None and self.storage.place.filesystem is None else {}
+        kept = keep_output(outputs, self.storage.path, self.attempt)
+        if kept:
+            say(f"what the ranks wrote is in {kept}")
 
     def _request(self) -> Request:
         scaling = self.scaling

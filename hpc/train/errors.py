@@ -24,6 +24,11 @@ class WorkerGroupError(TrainingFailedError):
         return type(self), (self._error_message, self.worker_failures)
 
 
+class RankHangError(WorkerGroupError):
+    """Ranks have waited for others for longer than `RunConfig.hang_end_s`; ``worker_failures`` has a TimeoutError for
+    each rank that they wait for. The message says where those are."""
+
+
 class ControllerError(TrainingFailedError):
     """The run failed on the driver's side: no room for the workers, the results cannot be stored, a callback raised.
 

@@ -15,20 +15,23 @@ from hpc.exceptions import HpcError, SessionLostError
 from hpc.runs.reservation import Reservation
 from hpc.runs.uploading import Place
 from hpc.runs.worker_group import WorkerGroup, ready
+from hpc.train import loop
 from hpc.train.errors import WorkerGroupError
-from hpc.train.events import Event, Order, Raised
+from hpc.train.events import Event, Joined, Order, Raised, Reported, Returned
 from hpc.train.loop import Loop, Work, state
 from hpc.train.ranks import Identity, Worker, identify
+from hpc.train.watched import WatchedRank
+from hpc.train.watching import RankWatch
 
 #: Threads of the actor: one waits for events, the others stay free for calls.
-WORKER_THREADS = 3
+WORKER_THREADS = 4
 #: When a rank has failed, so long others may fail too: the first report need not be the cause.
 GRACE_S = 0.5
 #: Of the errors of further ranks so much is shown.
 BRIEF_CHARS = 100
 
 
-class TrainWorker:
+class TrainWorker(WatchedRank):
     """The actor that runs one rank."""
 
     def describe(self, index: int) -> Worker:
@@ -63,6 +66,7 @@ class TrainWorker:
         """Start the training function. Returns at once."""
         assert state.loop is not None
         state.loop.start(work)
+        self.begin_watch("train", loop.__file__)
 
     def next(self, orders: Sequence[Order]) -> Event:
         """What the driver has to say; wait for what comes next."""
@@ -81,6 +85,7 @@ class RankGroup(WorkerGroup):
 
     def __init__(self, reservation: Reservation, runtime_env: dict[str, Any] | None) -> None:
         self.identities: list[Identity] = []
+        self.watch: RankWatch | None = None
         options: dict[str, Any] = {"max_concurrency": WORKER_THREADS}
         if runtime_env is not None:
             options["runtime_env"] = runtime_env
@@ -105,6 +110,11 @@ class RankGroup(WorkerGroup):
         ]
         self.gather(calls)
 
+    def begin_watch(self, report_s: float, end_s: float | None, say: Callable[[str], None]) -> None:
+        """The training functions run from now on: notice ranks that hang (see `RankWatch`)."""
+        where = [(place_of(identity), identity.node) for identity in self.identities]
+        self.watch = RankWatch(self.actors, where, report_s, end_s, say)
+
     def run(self, function: Callable[..., Any], *args: Any) -> list[Any]:
         """Call the function on every rank at the same time; its results by rank."""
         return self.gather([actor.call.remote(function, *args) for actor in self.actors])
@@ -119,6 +129,8 @@ class RankGroup(WorkerGroup):
 
         Raises WorkerGroupError if a rank has failed.
         """
+        if self.watch is not None:
+            self.watch.look()
         done = [ref for ref in ready([*pending, *others]) if ref in pending]
         failed: dict[int, tuple[Exception, str]] = {}
         good: list[tuple[int, Event]] = []
@@ -131,6 +143,7 @@ class RankGroup(WorkerGroup):
                     failed[rank] = error
                 elif event is not None:
                     good.append((rank, event))
+                    self._tell_watch(rank, event)
             if not failed or not pending:
                 break
             deadline = deadline or time.monotonic() + GRACE_S
@@ -141,6 +154,16 @@ class RankGroup(WorkerGroup):
         if failed:
             raise failure(failed, self.identities)
         yield from good
+
+    def _tell_watch(self, rank: int, event: Event) -> None:
+        if self.watch is None:
+            return
+        if isinstance(event, Reported):
+            self.watch.come(rank, "report()", event.number)
+        elif isinstance(event, Joined):
+            self.watch.come(rank, f"{event.what}()" if event.what.isidentifier() else event.what, event.number)
+        elif isinstance(event, Returned):
+            self.watch.returned(rank)
 
 
 def _take(ref: Any) -> tuple[Event | None, tuple[Exception, str] | None]:
@@ -163,19 +186,34 @@ def _take(ref: Any) -> tuple[Event | None, tuple[Exception, str] | None]:
     return None, (cause, event.traceback)
 
 
+def place_of(identity: Identity) -> str:
+    """Where a rank is, for people: "node 3 (nid0042)"."""
+    return f"node {identity.node} ({identity.host})" if identity.host else f"node {identity.node}"
+
+
 def failure(failed: Mapping[int, tuple[Exception, str]], identities: Sequence[Identity] = ()) -> WorkerGroupError:
-    """The error for these ranks' failures. A process that died comes first: what others saw may follow from it."""
-    order = sorted(failed, key=lambda rank: not isinstance(failed[rank][0], HpcError))
+    """The error for these ranks' failures, which are in the order in which they were heard of.
+
+    The first is told: a process that died, else an exception that does not only say that another rank has gone.
+    """
+    ends = [
+        spi.FailedRank(rank, place if isinstance(error, HpcError) else len(failed) + place, _own_words(error, text))
+        for place, (rank, (error, text)) in enumerate(failed.items())
+    ]
+    order = [one.rank for one in spi.failures_in_order(ends)]
     first = order[0]
-    where = f" on node {identities[first].node}" if first < len(identities) else ""
+    where = f" on {place_of(identities[first])}" if first < len(identities) else ""
     text = f"rank {first}{where} failed:\n{failed[first][1].rstrip()}"
     if len(order) > 1:
         others = "; ".join(f"rank {rank}: {_brief(failed[rank][0])}" for rank in order[1:4])
         more = f"; and {len(order) - 4} more" if len(order) > 4 else ""
-        text += f"\n{len(order) - 1} other rank{'s' if len(order) > 2 else ''} failed as well ({others}{more})"
-    error = WorkerGroupError(text, {rank: failed[rank][0] for rank in sorted(failed)})
-    error.__cause__ = failed[first][0]
-    return error
+        came = f"{len(order) - 1} other rank{'s' if len(order) > 2 else ''} failed as well ({others}{more})"
+        text = f"{came}\n{text}"
+    return WorkerGroupError(text, {rank: failed[rank][0] for rank in sorted(failed)})
+
+
+def _own_words(error: Exception, text: str) -> str:
+    return "" if isinstance(error, HpcError) else text
 
 
 def _brief(error: Exception) -> str:

@@ -31,6 +31,7 @@ class Identity:
     visible_gpus: tuple[str, ...] = ()
     devices: tuple[int, ...] = ()
     threads: int = 1
+    host: str = ""
 
 
 def identify(
@@ -63,6 +64,7 @@ def identify(
                 visible_gpus=visible,
                 devices=tuple(visible.index(gpu) for gpu in worker.gpus),
                 threads=max(1, threads),
+                host=str(rows[node].get("NodeManagerHostname") or ""),
             )
             found.append((worker.index, identity))
     return found

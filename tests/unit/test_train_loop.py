@@ -164,10 +164,16 @@ def test_tensors_are_no_metrics(loop):
 
 def test_the_process_that_died_is_named_first():
     error = failure({0: (ConnectionError("reset by peer"), "trace of 0"), 3: (ActorDiedError("killed"), "it died")})
-    assert str(error).startswith("Training failed due to worker errors:\nrank 3 failed:\nit died")
+    assert str(error).endswith("\nrank 3 failed:\nit died")
     assert "1 other rank failed as well (rank 0: ConnectionError: reset by peer)" in str(error)
     assert set(error.worker_failures) == {0, 3}
-    assert isinstance(error.__cause__, ActorDiedError)
+
+
+def test_an_exception_that_only_tells_of_a_lost_peer_is_not_the_cause():
+    lost = "Traceback\nRuntimeError: [pair.cc:561] Connection closed by peer [10.0.0.1]:43170"
+    error = failure({0: (RuntimeError("closed"), lost), 1: (KeyError("weight"), "Traceback\nKeyError: 'weight'")})
+    assert str(error).endswith("rank 1 failed:\nTraceback\nKeyError: 'weight'")
+    assert error.__cause__ is None  # it would be shown once more
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys, monkeypatch):

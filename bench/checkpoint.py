@@ -21,7 +21,7 @@ def checkpoint(children: Children, quick: bool) -> dict[str, Any]:
         raise Skipped("PyTorch is not installed (pip install 'hpc[train]')")
     probe = spaces.ROOT / "bench" / "probes" / "checkpoint.py"
     with tempfile.TemporaryDirectory(prefix="hpc-bench-") as folder:
-        records = children.run([sys.executable, str(probe), "2" if quick else "5", folder], LIMIT_S).records
+        records = children.run([sys.executable, str(probe), "2" if quick else "9", folder], LIMIT_S).records
     found = {record["kind"]: record for record in records}
     at_once = found["sync"]
     rows = []

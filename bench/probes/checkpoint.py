@@ -19,7 +19,7 @@ from typing import Any
 #: The weights: 4096 × 4096 numbers. With Adam's two there are three times as many in a checkpoint.
 WIDTH, ROWS = 4096, 64
 #: A block of steps is so many times as long as a checkpoint that is stored at once: one beside it has ended by then.
-TIMES, LEAST_STEPS, MOST_STEPS = 3.0, 6, 40
+TIMES, LEAST_STEPS, MOST_STEPS = 4.0, 8, 40
 
 
 def train(config: dict[str, Any]) -> list[dict[str, Any]]:

@@ -441,8 +441,9 @@ class HeadMachine:
         rows: list[dict[str, Any]] = []
         for node in self.nodes.values():
             row = self._row(node.info, node.free, node.workers, node.waiting, node.suspect)
-            rows.append({**row, "open": node.takes_work})
-        rows.extend({**self._row(info, {}, 0, 0, False), "open": False} for info in self.dead.values())
+            spare = {name: units - node.promised.get(name, 0) for name, units in node.free.items()}
+            rows.append({**row, "open": node.takes_work, "spare": spare})
+        rows.extend(self._row(info, {}, 0, 0, False) for info in self.dead.values())
         return sorted(rows, key=lambda r: r["node"])
 
     def _row(self, info: NodeInfo, free: dict[str, int], workers: int, waiting: int, suspect: bool) -> dict[str, Any]:

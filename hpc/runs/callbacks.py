@@ -10,7 +10,7 @@ from hpc.runs.checkpoint import Checkpoint
 class UserCallback:
     """Subclass it and give instances to ``RunConfig(callbacks=[...])``. Its methods run in the driver.
 
-    An exception raised by a callback ends the run.
+    An exception raised by a callback ends the run with a ControllerError.
     """
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:

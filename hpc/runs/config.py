@@ -44,15 +44,23 @@ def check_limit(where: str, value: Any, or_zero: bool = False) -> None:
 
 @dataclass
 class FailureConfig:
-    """max_failures: how often the workers are started again, from the last checkpoint; -1: without end."""
+    """How often the workers are started again, from the last checkpoint; -1: without end. Three numbers are counted
+    apart.
+
+    max_failures: after failures of workers. controller_failure_limit: after workers died before the training function
+    began. max_preemption_failures: after nodes were taken away.
+    """
 
     max_failures: int = 0
     controller_failure_limit: int = -1
     max_preemption_failures: int = -1
+    relax_collectives_on_preemption: bool = False
+    preemption_grace_s: float = 0.0
 
     def __post_init__(self) -> None:
-        need_int("FailureConfig.max_failures", self.max_failures, -1)
-        refuse(self, "controller_failure_limit", "max_preemption_failures")
+        for name in ("max_failures", "controller_failure_limit", "max_preemption_failures"):
+            need_int(f"FailureConfig.{name}", getattr(self, name), -1)
+        refuse(self, "relax_collectives_on_preemption", "preemption_grace_s")
 
 
 @dataclass

@@ -85,8 +85,18 @@ def inherited(request: Request) -> PlacementGroup | None:
     group = get_current_placement_group()
     if group is None:
         return None
-    rooms = [spi.NodeRoom(index, bundle, bundle, {}) for index, bundle in enumerate(group.bundle_specs, 1)]
-    return group if not replace(request, strategy="PACK").why_not(_without(rooms)) else None
+    return group if not replace(request, strategy="PACK").why_not(_bundles_of(group)) else None
+
+
+def room_around(request: Request) -> int:
+    """For how many of these workers there is room in the placement group around this code: see `inherited`."""
+    fitting = [count for count in range(request.count, 0, -1) if inherited(request.of(count)) is not None]
+    return fitting[0] if fitting else 0
+
+
+def _bundles_of(group: PlacementGroup) -> list[spi.NodeRoom]:
+    """The bundles of the group around this code, as if they were nodes, without what this worker holds."""
+    return _without([spi.NodeRoom(index, bundle, bundle, {}) for index, bundle in enumerate(group.bundle_specs, 1)])
 
 
 def _without(rooms: list[spi.NodeRoom]) -> list[spi.NodeRoom]:
@@ -138,8 +148,26 @@ class Reservation:
 
     def nodes(self) -> list[str]:
         """The nodes in the order of the bundles that lie on them."""
+        return list(dict.fromkeys(node for node in self._places() if node))
+
+    def freed(self, rooms: Sequence[spi.NodeRoom]) -> list[spi.NodeRoom]:
+        """The rooms as they would be without this reservation."""
+        places = self._places() if self.is_own else []
+        back = [places.count(str(room.node)) for room in rooms]
+        return [
+            room._replace(
+                free={
+                    name: room.free.get(name, 0.0) + count * self.request.each.get(name, 0.0)
+                    for name in {*room.free, *self.request.each}
+                }
+            )
+            for room, count in zip(rooms, back)
+        ]
+
+    def _places(self) -> list[str]:
+        """The node of each bundle; "" for one that lies nowhere."""
         table = placement_group_table(self.group).get("bundles_to_node_id", {})
-        return list(dict.fromkeys(str(node) for _, node in sorted(table.items()) if node))
+        return [str(node or "") for _, node in sorted(table.items())]
 
     def release(self) -> None:
         """Give it back; whatever runs there ends."""

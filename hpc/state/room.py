@@ -22,9 +22,10 @@ class NodeRoom(NamedTuple):
 
 
 def rooms() -> list[NodeRoom]:
-    """The living nodes that run tasks and actors, as the head knew them a moment ago."""
+    """The living nodes that run tasks and actors, as the head knew them a moment ago. What it has promised to somebody
+    is not free any more."""
     return [
-        NodeRoom(row["node"], _amounts(row["free"]), _amounts(row["totals"]), row["labels"], row["open"])
+        NodeRoom(row["node"], _amounts(row["spare"]), _amounts(row["totals"]), row["labels"], row["open"])
         for row in node_rows()
         if row["alive"] and not row["gateway"]
     ]

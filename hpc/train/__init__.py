@@ -21,15 +21,25 @@ from hpc.runs.validation import (
 )
 from hpc.train.config import ScalingConfig, TrainRunContext
 from hpc.train.data import get_dataset_shard
-from hpc.train.errors import ControllerError, Drained, RankHangError, TrainingFailedError, WorkerGroupError
+from hpc.train.errors import (
+    ControllerError,
+    Drained,
+    PreemptionError,
+    RankHangError,
+    TrainingFailedError,
+    WorkerGroupError,
+)
 from hpc.train.loop import (
     TrainContext,
     get_all_reported_checkpoints,
     get_checkpoint,
     get_context,
+    get_preemption_info,
     report,
 )
+from hpc.train.preemption import PreemptionInfo
 from hpc.train.progress import Progress
+from hpc.train.sampler import ElasticSampler
 from hpc.train.shards import DataConfig
 
 __all__ = [
@@ -40,7 +50,10 @@ __all__ = [
     "ControllerError",
     "DataConfig",
     "Drained",
+    "ElasticSampler",
     "FailureConfig",
+    "PreemptionError",
+    "PreemptionInfo",
     "Progress",
     "RankHangError",
     "ReportedCheckpoint",
@@ -61,5 +74,6 @@ __all__ = [
     "get_checkpoint",
     "get_context",
     "get_dataset_shard",
+    "get_preemption_info",
     "report",
 ]

@@ -16,7 +16,9 @@ STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 class ScalingConfig:
     """How many workers there are, what each of them holds, and on which nodes they run.
 
-    num_workers: the world size. use_gpu: one GPU for each worker, unless resources_per_worker says how many.
+    num_workers: the world size; or the least and the most, (2, 8). Then the run begins with as many as there is room
+    for, and is resized when nodes go or come. elastic_resize_monitor_interval_s: so often it looks for room.
+    use_gpu: one GPU for each worker, unless resources_per_worker says how many.
     resources_per_worker: {"CPU": 2, "GPU": 1, "memory": bytes, "other": 1}; without it {"CPU": 1}, or {"GPU": 1}.
     placement_strategy: "PACK" fills node after node, and "SPREAD" deals the workers out over the nodes, both as far as
     there is room. "STRICT_PACK" needs one node for all of them, "STRICT_SPREAD" a node for each of them.
@@ -35,12 +37,10 @@ class ScalingConfig:
     elastic_resize_monitor_interval_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.num_workers, tuple):
-            raise NotImplementedError("ScalingConfig.num_workers as (min, max) is not supported yet; give one number")
-        need_int("ScalingConfig.num_workers", self.num_workers, 1)
+        self._check_numbers()
         if not isinstance(self.use_gpu, bool):
             raise TypeError(f"ScalingConfig.use_gpu must be a bool, not {type(self.use_gpu).__name__}")
-        refuse(self, "use_tpu", "topology", "elastic_resize_monitor_interval_s")
+        refuse(self, "use_tpu", "topology")
         if self.placement_strategy not in STRATEGIES:
             raise ValueError(
                 f"ScalingConfig.placement_strategy must be one of {', '.join(STRATEGIES)}, "
@@ -48,6 +48,17 @@ class ScalingConfig:
             )
         self._check_resources()
         self._check_labels()
+
+    def _check_numbers(self) -> None:
+        given = self.num_workers
+        if isinstance(given, tuple) and len(given) != 2:
+            raise ValueError(f"ScalingConfig.num_workers must be a number or (min, max), not {given!r}")
+        for number in given if isinstance(given, tuple) else (given,):
+            need_int("ScalingConfig.num_workers", number, 1)
+        if self.min_workers > self.max_workers:
+            raise ValueError(f"ScalingConfig.num_workers must be (min, max) with min <= max, not {given!r}")
+        if self.elastic_resize_monitor_interval_s < 0:
+            raise ValueError("ScalingConfig.elastic_resize_monitor_interval_s must not be negative")
 
     def _check_resources(self) -> None:
         given = self.resources_per_worker
@@ -69,27 +80,36 @@ class ScalingConfig:
         kind, labels = self.accelerator_type, self.label_selector
         if kind is not None and (not isinstance(kind, str) or not kind):
             raise TypeError(f'ScalingConfig.accelerator_type must be a string like "A100", not {kind!r}')
-        if isinstance(labels, list) and len(labels) != self.world_size:
+        if isinstance(labels, list) and len(labels) != self.max_workers:
             raise ValueError(
-                f"ScalingConfig.label_selector has {len(labels)} selectors for {self.world_size} workers: give one for "
-                "each, or one dict for all of them"
+                f"ScalingConfig.label_selector has {len(labels)} selectors for {self.max_workers} workers: give one "
+                "for each, or one dict for all of them"
             )
         if labels is not None:
             if not isinstance(labels, (dict, list)):
                 raise TypeError(f"ScalingConfig.label_selector must be a dict or a list of dicts, not {labels!r}")
-            validate_placement_group([{"CPU": 1}] * self.world_size, bundle_label_selector=self.selectors)
+            validate_placement_group([{"CPU": 1}] * self.max_workers, bundle_label_selector=self.selectors)
 
     @property
     def selectors(self) -> list[dict[str, str]]:
         """For each worker, in the order of their bundles, the labels that its node must have; [] where any will do."""
         labels = self.label_selector
-        return list(labels) if isinstance(labels, list) else [labels] * self.world_size if labels else []
+        return list(labels) if isinstance(labels, list) else [labels] * self.max_workers if labels else []
 
     @property
-    def world_size(self) -> int:
-        """The number of workers."""
-        assert isinstance(self.num_workers, int)
-        return self.num_workers
+    def elasticity_enabled(self) -> bool:
+        """Whether the number of workers may change."""
+        return isinstance(self.num_workers, tuple)
+
+    @property
+    def min_workers(self) -> int:
+        """The run begins when there is room for so many."""
+        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def max_workers(self) -> int:
+        """There are never more."""
+        return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
 
     @property
     def worker_resources(self) -> dict[str, float]:

@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import hpc
 from hpc import spi
+from hpc.exceptions import ActorError, SessionLostError
 from hpc.runs.callbacks import UserCallback
 from hpc.runs.config import RunConfig
-from hpc.runs.reservation import NoRoom, Request, Reservation, check_possible
 from hpc.runs.result import Result
 from hpc.runs.storage import RunStorage, say
-from hpc.runs.worker_group import LOOK_S
 from hpc.train.config import ScalingConfig, TrainRunContext
-from hpc.train.errors import ControllerError, WorkerGroupError
-from hpc.train.follow import Follower, drained
+from hpc.train.errors import ControllerError, Resized, TrainingFailedError, WorkerGroupError, WorkerStartError
+from hpc.train.follow import Follower
 from hpc.train.group import RankGroup
 from hpc.train.loop import Work
+from hpc.train.pilot import Pilot, drained
 from hpc.train.rank_output import keep_output
 from hpc.train.ranks import Identity, torchrun_environment
+from hpc.train.retries import Retries
+from hpc.train.room import Patience, Room
 from hpc.train.validating import Validator
 
-#: After this time without room the driver says what it waits for, then after three times as long, and so on.
-PATIENCE_S = 10.0
+#: Workers that have died while they were started are started again after this time, then after twice as much, and so
+#: on, up to so many times as much.
+START_PAUSE_S = 1.0
+MAX_PAUSES = 30
 
 
 class Backend(Protocol):
@@ -64,14 +68,16 @@ class Controller:
         filesystem, path = self.run_config.storage()
         self.storage = RunStorage(path, name, self.run_config.checkpoint_config, filesystem)
         self.validator = Validator(self.storage, work.validation)
-        self.follower = Follower(self.storage, self.context, self.watchers, self.validator, _drains, self.named)
+        self.follower = Follower(self.storage, self.context, self.watchers, self.validator)
         self.attempt = 0
         self._work = work
-        self._room: Reservation | None = None
+        self.room = Room(scaling, self._look)
+        self.retries = Retries(self.run_config.failure_config)
+        self.pilot: Pilot | None = None
 
     def run(self) -> Result:
         """Until all ranks have returned. Raises TrainingFailedError when they fail once too often."""
-        self._check_possible()  # what can never fit leaves nothing behind
+        self.room.check()  # what can never fit leaves nothing behind
         try:
             self.storage.open()
             self.validator.open()
@@ -83,50 +89,57 @@ class Controller:
             while True:
                 try:
                     value = self._attempt(work)
-                    self._give_back()  # what is validated needs room, too
+                    self.room.give_back()  # what is validated needs room, too
                     self.validator.finish()
                     return self.storage.result(value)
-                except WorkerGroupError as error:
+                except Resized as change:
+                    self._again(str(change))
+                except TrainingFailedError as error:
                     self._on_failure(error)
                 self.attempt += 1
+        except (TrainingFailedError, SessionLostError):
+            raise
+        except Exception as error:  # a callback's, or one that is told nowhere else
+            raise ControllerError(error) from error
         finally:
-            self._give_back()
+            self.room.give_back()
             self.validator.close()
             self.storage.close()
 
-    def _on_failure(self, error: WorkerGroupError) -> None:
+    def _on_failure(self, error: TrainingFailedError) -> None:
         """Raise the error, or return to start again."""
-        for watcher in self.watchers:
-            watcher.after_exception(self.context, error.worker_failures)
-        most = self.run_config.failure_config.max_failures
-        if 0 <= most <= self.attempt:
+        failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+        if failures:
+            for watcher in self.watchers:
+                watcher.after_exception(self.context, failures)
+        preempted = self.pilot is not None and self.pilot.were_preempted(failures)
+        counted = self.retries.again(error, preempted)
+        if not counted:
             spi.flush_printed()  # the error is to be the last on the screen
             raise error
+        self._again(str(error), f" ({counted})")
+        if isinstance(error, ControllerError):
+            time.sleep(START_PAUSE_S * min(self.retries.failed_starts, MAX_PAUSES))
+
+    def _again(self, why: str, counted: str = "") -> None:
         self.storage.rewind()
         latest = self.storage.latest
         start = f"from {os.path.basename(latest.path)}" if latest is not None else "from the beginning"
-        of = f" of at most {most}" if most > 0 else ""
-        say(f"{error}\ntrain: starting again {start} (failure {self.attempt + 1}{of})")
+        say(f"{why}\ntrain: starting again {start}{counted}")
 
     def _attempt(self, work: Any) -> Any:
         """Start the workers and follow them to their end; rank 0's return value."""
-        room = self._reserve()
-        directories = {str(node["NodeID"]): os.path.dirname(node["RayletSocketName"]) for node in hpc.nodes()}
-        latest = self.storage.latest
-        group = RankGroup(room, self.run_config.worker_runtime_env)
-        patience = Patience()
+        self.pilot = None
+        group = RankGroup(self.room.take(), self.run_config.worker_runtime_env)
         try:
-            group.start(
-                lambda rank: self._environment(rank, directories.get(rank.node, "/tmp")),
-                self.storage.place,
-                self.attempt,
-                latest.path if latest is not None else None,
-                lambda there: self._look(patience, lambda: f"{there} of {room.request} have started"),
-            )
-            self.backend.on_start(group)
+            try:
+                self._start(group)
+            except WorkerGroupError as error:
+                raise ControllerError(_why_not_started(error)) from error
             group.gather([actor.start.remote(work) for actor in group.actors])
             group.begin_watch(self.run_config.hang_report_s, self.run_config.hang_end_s, say)
-            value = self.follower.follow(group)
+            self.pilot = Pilot(group.identities, self.room, self.scaling, self.named)
+            value = self.follower.follow(group, self.pilot)
             self.backend.on_end(group)
             group.end()
         except BaseException as error:
@@ -143,44 +156,24 @@ class Controller:
         if kept:
             say(f"what the ranks wrote is in {kept}")
 
-    def _request(self) -> Request:
-        scaling = self.scaling
-        each, strategy = scaling.worker_resources, scaling.placement_strategy
-        return Request(scaling.world_size, each, strategy, scaling.selectors)
-
-    def _check_possible(self) -> None:
-        try:
-            check_possible(self._request())
-        except NoRoom as error:
-            raise ControllerError(error) from None
-
-    def _reserve(self) -> Reservation:
-        """Room for all workers. What an earlier attempt had is kept: nobody else can take it meanwhile."""
-        if self._room is None:
-            self._room = Reservation(self._request())
+    def _start(self, group: RankGroup) -> None:
+        """Make ranks of the workers, and one group of the ranks."""
+        directories = {str(node["NodeID"]): os.path.dirname(node["RayletSocketName"]) for node in hpc.nodes()}
+        latest = self.storage.latest
         patience = Patience()
-        while not self._room.wait(LOOK_S):
-            self._look(patience, self._why_waiting)
-        return self._room
+        group.start(
+            lambda rank: self._environment(rank, directories.get(rank.node, "/tmp")),
+            self.storage.place,
+            self.attempt,
+            latest.path if latest is not None else None,
+            lambda there: self.room.wait_for_workers(patience, there),
+        )
+        self.backend.on_start(group)
 
-    def _give_back(self) -> None:
-        room, self._room = self._room, None
-        if room is not None:
-            room.release()
-
-    def _look(self, patience: Patience, text: Callable[[], str]) -> None:
-        """Workers are waited for: say so now and then. Raises ControllerError when there can be no room for them any
-        more, and Drained when the session ends before there is some."""
-        self._check_possible()
+    def _look(self) -> None:
+        """Room or workers are waited for. Raises Drained when the session ends before they are there."""
         if self.named and hpc.get_runtime_context().draining() is not None:
             drained("the session drains, and the workers are not there: the run goes on in the next one")
-        if patience.is_over():
-            say(text())
-
-    def _why_waiting(self) -> str:
-        request = self._request()
-        why = request.why_not(spi.rooms())
-        return f"there is no room yet for {request}" + (f": {why}" if why else "")
 
     def _environment(self, rank: Identity, directory: str) -> dict[str, str]:
         run_id = str(self.run_config.name)
@@ -188,23 +181,10 @@ class Controller:
         return torchrun_environment(rank, run_id, self.attempt, self.run_config.failure_config.max_failures, error_file)
 
 
-class Patience:
-    """Says when it is time for a word about what is waited for, ever less often."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._next_s = PATIENCE_S
-
-    def is_over(self) -> bool:
-        """Whether it is time; the next time is three times as far from the beginning."""
-        if time.monotonic() - self._began < self._next_s:
-            return False
-        self._next_s *= 3
-        return True
-
-
-def _drains() -> bool:
-    return hpc.get_runtime_context().draining() is not None
+def _why_not_started(error: WorkerGroupError) -> Exception:
+    """The failure of a start. Workers that died may do better the next time, what was raised will be raised again."""
+    died = any(isinstance(failure, ActorError) for failure in error.worker_failures.values())
+    return WorkerStartError(str(error)) if died else next(iter(error.worker_failures.values()))
 
 
 def _new_name() -> str:

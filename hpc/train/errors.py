@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpc.train.preemption import PreemptionInfo
+
 
 class TrainingFailedError(Exception):
     """Training has failed."""
@@ -41,6 +43,35 @@ class ControllerError(TrainingFailedError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.controller_failure,)
+
+
+class WorkerStartError(Exception):
+    """Workers have died before the training function began. It is the failure of a ControllerError."""
+
+
+class PreemptionError(TrainingFailedError):
+    """Nodes with ranks are taken away. It is raised when that has happened more often than FailureConfig allows.
+
+    ``preemption_info`` says which and when; ``drain_timed_out``: they went before all ranks had saved.
+    """
+
+    def __init__(self, preemption_info: PreemptionInfo, drain_timed_out: bool = False) -> None:
+        nodes = ", ".join(preemption_info.preempted_node_ids)
+        when = ", before all ranks had saved" if drain_timed_out else ""
+        super().__init__(
+            f"Training was interrupted: nodes are taken away (node {nodes}, with the ranks "
+            f"{preemption_info.preempted_ranks}){when}"
+        )
+        self.preemption_info = preemption_info
+        self.drain_timed_out = drain_timed_out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.preemption_info, self.drain_timed_out)
+
+
+class Resized(Exception):
+    """The run begins anew with another number of ranks, from the checkpoint that was just stored. The driver catches
+    it."""
 
 
 class Drained(SystemExit):

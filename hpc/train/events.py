@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpc.runs.manifest import Entry
+from hpc.train.preemption import PreemptionInfo
 
 #: How a rank's checkpoint comes to the run's directory: its files are copied, a function of the user's brings them, or
 #: the user has brought them before.
@@ -73,19 +74,29 @@ class Raised:
     error: bytes | None
 
 
-Event = Reported | Brought | Joined | Asked | Returned | Raised
+@dataclass(frozen=True)
+class Leaving:
+    """The rank's node is taken away, in so many seconds if that is known."""
+
+    left_s: float | None
+
+
+Event = Reported | Brought | Joined | Asked | Returned | Raised | Leaving
 
 
 @dataclass(frozen=True)
 class Begun:
-    """All ranks are in this report. name: of its checkpoint, if there is one; path: where files go. must_save: the
-    session ends soon. waits: ranks without files of their own wait until it is stored, too."""
+    """All ranks are in this report. name: of its checkpoint, if there is one; path: where files go.
+
+    waits: ranks without files of their own wait until it is stored, too. must_save: the next report is to have a
+    checkpoint. preemption: nodes that are taken away."""
 
     number: int
     name: str | None = None
     path: str | None = None
     waits: bool = True
     must_save: bool = False
+    preemption: PreemptionInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,7 @@ class Complete:
     number: int
     checkpoint: str | None = None
     must_save: bool = False
+    preemption: PreemptionInfo | None = None
 
 
 @dataclass(frozen=True)

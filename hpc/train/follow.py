@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from hpc.runs.callbacks import UserCallback
 from hpc.runs.ranking import Stored
 from hpc.runs.storage import RunStorage, Target, say
 from hpc.train.config import TrainRunContext
-from hpc.train.errors import ControllerError, Drained, WorkerGroupError
-from hpc.train.events import Answered, Begun, Complete, Exchanged, Joined, Order
+from hpc.train.errors import ControllerError, WorkerGroupError
+from hpc.train.events import Answered, Begun, Complete, Exchanged, Joined, Leaving, Order
+from hpc.train.pilot import Pilot, Told
 from hpc.train.rounds import Round, Rounds, Uneven
 from hpc.train.validating import Validator
 
 
 class Follower:
-    """What the driver does with the ranks' events. ``drains``: whether the session ends soon. ``named``: the run has a
-    name, by which the next session finds it and goes on with it."""
+    """What the driver does with the ranks' events."""
 
     def __init__(
         self,
@@ -26,59 +25,59 @@ class Follower:
         context: TrainRunContext,
         watchers: Sequence[UserCallback],
         validator: Validator,
-        drains: Callable[[], bool],
-        named: bool,
     ) -> None:
         self.storage = storage
         self.context = context
         self.watchers = watchers
         self.validator = validator
-        self.drains = drains
-        self.named = named
 
-    def follow(self, group: Any) -> Any:
+    def follow(self, group: Any, pilot: Pilot) -> Any:
         """Until all ranks have returned; rank 0's return value.
 
-        Raises WorkerGroupError when a rank fails, and ControllerError when a checkpoint cannot be stored. Drained:
-        when the session ends and the checkpoint that was asked for is stored.
+        Raises WorkerGroupError when a rank fails, and ControllerError when a checkpoint cannot be stored. When the one
+        that was asked for is stored, what `Pilot.completed` raises.
         """
         rounds = Rounds(len(group.actors))
         talk = Talk(group)
-        targets: dict[int, tuple[Target | None, bool]] = {}
+        targets: dict[int, tuple[Target | None, Told]] = {}
         while not rounds.is_over:
             talk.go_on(rounds)
+            pilot.look()
             for rank, event in group.events(talk.pending, self.validator.refs):
+                if isinstance(event, Leaving):
+                    pilot.heard(rank, event)
+                    continue
                 try:
                     met = rounds.take(rank, event)
                 except Uneven as error:
                     raise _uneven(error) from None
                 if isinstance(met, Round):
-                    targets[met.number] = self._begin(met)
+                    target, told = self._begin(met), pilot.met()
+                    targets[met.number] = target, told
                     met.begun = True
-                    done = self._complete(rounds, targets, talk)
-                    target, drains = targets.get(met.number, (None, False))
-                    if met.number not in done:
+                    if met.number not in self._complete(rounds, targets, talk, pilot):
                         path = target.path if target is not None else None
                         name = target.name if target is not None else self._name_of(met)
-                        talk.tell_all(Begun(met.number, name, path, met.waits, drains))
+                        talk.tell_all(Begun(met.number, name, path, met.waits, told.must_save, told.preemption))
+                        targets[met.number] = target, told._replace(gone_on=not (met.waits and met.parts))
                 elif met:
                     talk.tell_all(Exchanged(met[0].number, _data(met)))
                 else:
-                    self._complete(rounds, targets, talk)
+                    self._complete(rounds, targets, talk, pilot)
             self.validator.poll()
             for rank, asked in rounds.answerable(self.validator.is_busy):
                 talk.tell(rank, Answered(asked.number, self.validator.reported()))
         return rounds.returned[0].value
 
-    def _begin(self, met: Round) -> tuple[Target | None, bool]:
-        """All ranks are in a report: where its files go, if it has any, and whether the session drained by then."""
+    def _begin(self, met: Round) -> Target | None:
+        """All ranks are in a report: where its files go, if it has any."""
         names = {one.dir_name for one in met.reports if one.way is not None}
         if len(names) > 1:
             raise ControllerError(ValueError(f"the ranks gave different values of checkpoint_dir_name: {names}"))
         target = None
         if any(one.way == "files" for one in met.reports):
             target = _storing(lambda: self.storage.begin(names.pop()))
-        return target, self.drains()
+        return target
 
     def _name_of(self, met: Round) -> str | None:
         """The name that a function of the user's is told."""
@@ -86,19 +85,17 @@ class Follower:
             return None
         return next((one.dir_name for one in met.reports if one.dir_name), None) or self.storage.next_name()
 
-    def _complete(self, rounds: Rounds, targets: dict[int, tuple[Target | None, bool]], talk: Talk) -> set[int]:
+    def _complete(
+        self, rounds: Rounds, targets: dict[int, tuple[Target | None, Told]], talk: Talk, pilot: Pilot
+    ) -> set[int]:
         """Keep the reports that are complete, and tell the ranks of them; their numbers."""
         done = set()
         while (one := rounds.next_complete()) is not None:
-            target, drained_then = targets.pop(one.number)
+            target, told = targets.pop(one.number)
             stored = self._keep(one, target)
-            # Ranks that went on while the files were brought are ahead of a checkpoint that was not the one asked for.
-            drains = self.drains() if one.waits and one.parts else drained_then
-            if drains and stored is not None and self.named:
-                name = os.path.basename(stored.checkpoint.path)
-                drained(f"the session drains; {name} is stored, the run goes on from it")
             path = stored.checkpoint.path if stored is not None else None
-            talk.tell_all(Complete(one.number, path, drains))
+            told = pilot.completed(told, path)
+            talk.tell_all(Complete(one.number, path, told.must_save, told.preemption))
             done.add(one.number)
         return done
 
@@ -166,12 +163,6 @@ class Talk:
             else:
                 continue
             self._orders[rank] = []
-
-
-def drained(what: str) -> NoReturn:
-    """Say so, and end the run."""
-    say(what)
-    raise Drained(what)
 
 
 def _storing(call: Callable[[], Any]) -> Any:

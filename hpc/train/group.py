@@ -17,7 +17,7 @@ from hpc.runs.uploading import Place
 from hpc.runs.worker_group import WorkerGroup, ready
 from hpc.train import loop
 from hpc.train.errors import WorkerGroupError
-from hpc.train.events import Event, Joined, Order, Raised, Reported, Returned
+from hpc.train.events import Event, Joined, Leaving, Order, Raised, Reported, Returned
 from hpc.train.loop import Loop, Work, state
 from hpc.train.ranks import Identity, Worker, identify
 from hpc.train.watched import WatchedRank
@@ -56,7 +56,8 @@ class TrainWorker(WatchedRank):
         if identity.visible_gpus:
             # All GPUs of the node's ranks, so that LOCAL_RANK counts them as a plain script expects.
             spi.show_devices("GPU", identity.visible_gpus)
-        state.loop = Loop(identity, place, attempt, checkpoint)
+        loop = state.loop = Loop(identity, place, attempt, checkpoint)
+        hpc.on_drain(lambda notice: loop.events.put(Leaving(notice.left_s)))
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a function here."""

@@ -42,6 +42,7 @@ from hpc.train.events import (
     Reported,
     Returned,
 )
+from hpc.train.preemption import PreemptionInfo
 from hpc.train.ranks import Identity
 
 
@@ -88,8 +89,9 @@ class TrainContext:
         return self._place.experiment_dir_name
 
     def should_checkpoint(self) -> bool:
-        """Whether the session ends soon: the next report should have a checkpoint. After each report all ranks are told
-        the same; the run ends when that checkpoint is stored."""
+        """Whether the next report should have a checkpoint: the session ends soon, nodes are taken away, or the run is
+        to be resized. After each report all ranks are told the same. When that checkpoint is stored the run ends, or
+        begins anew with it."""
         return current_loop("get_context").must_save
 
     def get_storage(self) -> Place:
@@ -109,6 +111,7 @@ class Loop:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.reports = 0
         self.must_save = False
+        self.preemption: PreemptionInfo | None = None
         self.work = Work(print)
         self._calls = 0
         self._asks = 0
@@ -204,7 +207,7 @@ class Loop:
             for order in orders:
                 self._answers[type(order), order.number] = order
                 if isinstance(order, (Begun, Complete)) and order.number >= self._told:
-                    self._told, self.must_save = order.number, order.must_save
+                    self._told, self.must_save, self.preemption = order.number, order.must_save, order.preemption
                 if isinstance(order, Complete) and order.checkpoint is not None and order.number > self._stored:
                     self._stored, self.checkpoint = order.number, self._named(order.checkpoint)
             self._changed.notify_all()
@@ -372,6 +375,12 @@ def get_context() -> TrainContext:
 def get_checkpoint() -> Checkpoint | None:
     """The latest checkpoint: after a restart the one to go on from; None if there is none."""
     return current_loop("get_checkpoint").checkpoint
+
+
+def get_preemption_info() -> PreemptionInfo | None:
+    """The nodes with ranks that are about to be taken away, as all ranks were told with their last report. None as long
+    as there is none. A run goes on elsewhere, or in the next session, from the checkpoint that is reported then."""
+    return current_loop("get_preemption_info").preemption
 
 
 def get_all_reported_checkpoints(

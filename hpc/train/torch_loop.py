@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Ra
 
 from hpc.train.devices import get_device
 from hpc.train.loop import current_loop
+from hpc.train.sampler import ElasticSampler
 
 
 def prepare_model(
@@ -46,7 +47,11 @@ def prepare_data_loader(
     identity = current_loop("torch.prepare_data_loader").identity
     device = get_device()
     to_gpu = move_to_device and device.type == "cuda"
-    sampled = isinstance(loader.sampler, DistributedSampler) or isinstance(loader.dataset, IterableDataset)
+    sampled = (
+        isinstance(loader.sampler, DistributedSampler)
+        or isinstance(loader.dataset, IterableDataset)
+        or isinstance(loader.batch_sampler, ElasticSampler)
+    )
     if identity.world_size > 1 and add_dist_sampler and not sampled:
         loader = _sharded(loader, identity.world_size, identity.world_rank, to_gpu and auto_transfer)
     return OnDeviceLoader(loader, device, auto_transfer) if to_gpu else loader

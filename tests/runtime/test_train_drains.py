@@ -62,5 +62,25 @@ def test_a_run_in_three_sessions_has_the_result_of_one(tmp_path: Path, no_leaks:
     assert len(list((tmp_path / "long").glob("checkpoint_*"))) == 2, "it saves when it has to"
 
 
+def test_ranks_save_while_there_is_time_also_where_nothing_warns(tmp_path: Path, no_leaks: None) -> None:
+    """The scheduler sends nothing, and the session does not drain: the time that is left is known all the same."""
+    asked: list[bool] = []
+    with local_nodes(1) as running:
+
+        class Watch(UserCallback):
+            def after_report(self, run_context, metrics, checkpoint):
+                asked.append(checkpoint is not None)
+                if metrics[0]["step"] == 2:
+                    running.tell_head({"op": "time", "left_s": 9.0})
+                    eventually(lambda: hpc.get_runtime_context().time_left_s() is not None)
+
+        PlainTrainer(
+            train,
+            train_loop_config={"steps": 6},
+            run_config=RunConfig(storage_path=str(tmp_path), name="late", callbacks=[Watch()]),
+        ).fit()
+    assert asked == [False, False, False, True, True, True]
+
+
 def test_a_run_without_a_name_would_not_be_found_again_and_goes_on_to_its_end(tmp_path: Path, no_leaks: None) -> None:
     assert run(tmp_path, None, 3).return_value == list(range(STEPS))

@@ -126,7 +126,7 @@ def test_ranks_of_a_node_follow_one_another_however_they_are_spread(tmp_path):
 
 
 def test_workers_wait_for_a_node_with_their_labels_and_say_so(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("hpc.train.controller.PATIENCE_S", 0.0)
+    monkeypatch.setattr("hpc.train.room.PATIENCE_S", 0.0)
     labels = {"zone": "moon", "ray.io/accelerator-type": "A100"}
     with local_nodes(1, num_cpus=1) as session, ThreadPoolExecutor(2) as threads:
         with pytest.raises(Exception, match="no node has that"):

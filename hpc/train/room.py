@@ -1,0 +1,139 @@
+"""Room for the ranks of a run, from one attempt to the next: as many as wanted, or as many as there is room for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from hpc import spi
+from hpc.runs.reservation import NoRoom, Request, Reservation, check_possible, room_around
+from hpc.runs.storage import say
+from hpc.runs.worker_group import LOOK_S
+from hpc.train.config import ScalingConfig
+from hpc.train.errors import ControllerError
+
+#: After this time without room the driver says what it waits for, then after three times as long, and so on.
+PATIENCE_S = 10.0
+#: A run of no fixed size that gets no room in this time looks anew for how many there is some.
+SETTLE_S = 2.0
+
+
+class Room:
+    """What a run has reserved. ``look`` is called about once a second while something is waited for."""
+
+    def __init__(self, scaling: ScalingConfig, look: Callable[[], None]) -> None:
+        self.most = Request(
+            scaling.max_workers, scaling.worker_resources, scaling.placement_strategy, scaling.selectors
+        )
+        self.least = scaling.min_workers
+        self._look = look
+        self._held: Reservation | None = None
+        self._had_room = False
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of ranks may change."""
+        return self.least < self.most.count
+
+    def check(self) -> None:
+        """Raise ControllerError for what can never fit. An elastic run that has begun waits for nodes that come."""
+        try:
+            check_possible(self.most.of(self.least))
+        except NoRoom as error:
+            if not (self.is_elastic and self._had_room):
+                raise ControllerError(error) from None
+
+    def take(self) -> Reservation:
+        """Wait until there is room, as much as can be had. What an earlier attempt had is kept where it is still good:
+        nobody else can take it meanwhile."""
+        self._move()
+        held = self._wait()
+        if self.is_elastic and self._size() > held.request.count:
+            # While the least was waited for, more has become free.
+            self._ask()
+            held = self._wait()
+        self._had_room = True
+        return held
+
+    def could_hold(self) -> int:
+        """How many ranks there would be room for, those that there are included."""
+        if self._held is None or not self._held.is_own:
+            return 0
+        return self.most.how_many(self._held.freed(spi.rooms()))
+
+    def wait_for_workers(self, patience: Patience, there: int) -> None:
+        """The workers are being started, and so many are there."""
+        self._waits(patience, lambda: f"{there} of {self._held and self._held.request} have started")
+
+    def give_back(self) -> None:
+        """Another run may have it."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
+    def _size(self) -> int:
+        """The number of workers to ask for: as many as have room, and no fewer than the least."""
+        if not self.is_elastic:
+            return self.most.count
+        around = room_around(self.most)
+        if around >= self.least:
+            return around
+        rooms = spi.rooms()
+        if self._held is not None:
+            rooms = self._held.freed(rooms)
+        return max(self.least, self.most.how_many(rooms))
+
+    def _ask(self) -> None:
+        size = self._size()
+        self.give_back()
+        self._held = Reservation(self.most.of(size))
+
+    def _move(self) -> None:
+        """Ask for room where there is none yet; and anew where nodes are taken away, or the size is to be another."""
+        held = self._held
+        if held is None:
+            self._ask()
+            return
+        closed = {str(room.node) for room in spi.rooms() if not room.is_open}
+        if held.is_own and (closed.intersection(held.nodes()) or self._size() != held.request.count):
+            self._ask()
+
+    def _wait(self) -> Reservation:
+        patience = Patience()
+        asked_s = time.monotonic()
+        while True:
+            held = self._held
+            assert held is not None
+            if held.wait(LOOK_S):
+                return held
+            self._waits(patience, self._why)
+            if self.is_elastic and time.monotonic() - asked_s > SETTLE_S and self._size() != held.request.count:
+                self._ask()
+                asked_s = time.monotonic()
+
+    def _waits(self, patience: Patience, text: Callable[[], str]) -> None:
+        self.check()
+        self._look()
+        if patience.is_over():
+            say(text())
+
+    def _why(self) -> str:
+        assert self._held is not None
+        request = self._held.request
+        why = request.why_not(spi.rooms())
+        return f"there is no room yet for {request}" + (f": {why}" if why else "")
+
+
+class Patience:
+    """Says when it is time for a word about what is waited for, ever less often."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._next_s = PATIENCE_S
+
+    def is_over(self) -> bool:
+        """Whether it is time; the next time is three times as far from the beginning."""
+        if time.monotonic() - self._began < self._next_s:
+            return False
+        self._next_s *= 3
+        return True

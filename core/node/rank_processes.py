@@ -117,7 +117,6 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
         else:
             env[name] = value
     env.setdefault("PYTHONUNBUFFERED", "1")  # stdout is a pipe: lines should come when they are printed
-    env.setdefault("GLOO_SOCKET_IFNAME", spec.interface)
     if not order.as_ranks:
         return env
     rank, world = spec.rank * order.per_node + local_rank, order.nodes * order.per_node
@@ -142,6 +141,7 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
         TORCHELASTIC_MAX_RESTARTS="0",
         TORCHELASTIC_USE_AGENT_STORE="False",
         TORCHELASTIC_ERROR_FILE=error_file(spec, rank),
+        TORCHELASTIC_SIGNALS_TO_HANDLE="SIGTERM,SIGINT,SIGHUP,SIGQUIT",
     )
     return env
 

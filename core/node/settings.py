@@ -228,6 +228,15 @@ SETTINGS: dict[str, Setting] = {
         _time(also=0, also_is="never"), 0.0, "the same, and all ranks are ended", "hpc/launch/rank_watch.py",
         source="both",
     ),
+    "fabric_env": Setting(
+        Text("NAME=VALUE ..., with quotes as in a shell"), "",
+        "variables for network libraries on every node of a job, where the user has not set them",
+        "core/node/surroundings.py", source="both",
+    ),
+    "cache_dir": Setting(
+        Text("a directory"), "", "on a file system that the nodes share, for the archive of compilers' caches",
+        "core/node/surroundings.py", "none: caches begin empty", source="both",
+    ),
     "loopback": Setting(Switch(), False, "all nodes are on this machine", "core/node/spec.py"),
     "machine_share": Setting(
         Number("nodes on one machine", 1, 100_000, whole=True), 1,

@@ -32,10 +32,11 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from hpc.core.node import left_names, rundir, survey
+from hpc.core.node import left_names, rundir, surroundings, survey
 from hpc.core.node.address import InterfaceError
 from hpc.core.node.control import Control, ControlError, control_pair
 from hpc.core.node.head_restart import HeadRestart
+from hpc.core.node.held_port import hold_port
 from hpc.core.node.imports import keep_all
 from hpc.core.node.keeper import become, keep
 from hpc.core.node.process import fork_child, open_pidfd
@@ -98,6 +99,7 @@ class Supervisor:
         self.head: HeadRestart | None = None
         self.ranks: Ranks | None = None
         self.port_holder: socket.socket | None = None
+        self.problem = ""  # that is said, and stops nothing
         self.hello_sent = False
         self.stopping = False
         self.when_abandoned: list[str] = []
@@ -256,6 +258,7 @@ class Supervisor:
         environ = without_ranks(os.environ, start.strip)
         for name in set(os.environ) - set(environ):
             del os.environ[name]
+        self.problem = surroundings.prepare(spec, os.environ)
         if start.mode == "ranks":
             self.ranks = Ranks(spec, self.report, self._watch, self._unwatch)
             self._say_hello(spec)
@@ -344,12 +347,15 @@ class Supervisor:
 
     def _say_hello(self, spec: NodeSpec, bound: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         hello = survey.hello_facts(spec)
+        if self.problem:
+            hello["problem"] = self.problem
         if bound is not None:
             hello.update((key, value) for key, value in bound["raylet"].items() if key != "op")
             if "head" in bound:
                 hello.update(head_ep=bound["head"].get("ep"), head_pk=bound["head"].get("pk"))
         elif self.rank == 0:
-            hello["free_port"] = self._hold_port(spec)
+            self.port_holder = hold_port(spec.interface_addr)
+            hello["free_port"] = self.port_holder.getsockname()[1]
         rundir.describe(spec.dir, survey.session_facts(spec, hello))
         self.hello_sent = True
         self.report("hello", **hello)
@@ -358,19 +364,10 @@ class Supervisor:
 
     # -------------------------------------------------------------- ranks mode
 
-    def _hold_port(self, spec: NodeSpec) -> int:
-        """A free port for MASTER_PORT, kept taken (but not listening) until the ranks start."""
-        self.port_holder = socket.socket()
-        self.port_holder.bind((spec.interface_addr, 0))
-        port: int = self.port_holder.getsockname()[1]
-        return port
-
     def _on_ranks(self, message: dict[str, Any]) -> None:
         if self.ranks is None or self.stopping:
             return
         order = msgspec.convert(message, Order)
-        if self.port_holder is not None:
-            self.port_holder.close()
         try:
             self.ranks.start(order)
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+from hpc.core.node.settings import text
 from hpc.doctor import folders, machine, site
 from hpc.doctor.finding import run as run_checks
 from hpc.doctor.finding import worst
@@ -37,12 +38,13 @@ def run(words: list[str]) -> int:
         script = [*options, *quiet, "-m", "hpc.doctor.nodes", *(["--json"] if as_json else []), inner]
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return begin(load(script, submits=True))
+    fabric_env = text("fabric_env", settings.runtime, os.environ)
     many_nodes = find_place(wanted=settings["scheduler"]).kind != "local"
     found = run_checks(
         [
             ("site", lambda: site.profile(settings)),
             ("scheduler", lambda: site.scheduler(settings["scheduler"])),
-            *machine.checks(settings["interface"]),
+            *machine.checks(settings["interface"], fabric_env),
             ("job folder", lambda: folders.jobs_folder(folder, many_nodes)),
             ("local folder", lambda: folders.local_folder(os.environ, settings["tmpdir"])),
             ("imports", site.import_time),

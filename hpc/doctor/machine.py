@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shlex
 import shutil
 import socket
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 
 from hpc.core.accelerators.base import ids_by_resource, parse_ids
 from hpc.core.accelerators.table import TABLE
-from hpc.core.node import address, detect
+from hpc.core.node import address, detect, fabric_devices
 from hpc.core.node.limits import OPEN_FILES
 from hpc.core.node.spec import Granted
+from hpc.core.policy import fabric
 from hpc.core.store.arena import create_arena
 from hpc.doctor.finding import Check, Finding, fail, ok, warn
 
@@ -30,8 +32,9 @@ PROBE_BYTES = 16 << 20
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
-def checks(interface: str | None = None) -> list[tuple[str, Check]]:
-    """The checks in the order in which people read them. interface: as in `hpc-launch --interface`."""
+def checks(interface: str | None = None, fabric_env: str = "") -> list[tuple[str, Check]]:
+    """The checks in the order in which people read them. interface: as in `hpc-launch --interface`. fabric_env: the
+    runtime's option."""
     return [
         ("python", python),
         ("cpus", cpus),
@@ -40,6 +43,7 @@ def checks(interface: str | None = None) -> list[tuple[str, Check]]:
         ("open files", open_files),
         ("processes", processes),
         ("interface", lambda: network(interface)),
+        ("fabric", lambda: fabric_environment(os.environ, interface, fabric_env)),
         ("proxies", lambda: proxies(os.environ)),
         ("gpus", lambda: gpus(os.environ)),
     ]
@@ -134,6 +138,23 @@ def network(interface: str | None) -> Iterator[Finding]:
         yield fail("interface", seen, "a firewall? --interface=NAME chooses another: " + there)
         return
     yield ok("interface", f"{chosen.name} {chosen.addr} (there are: {there})")
+
+
+def fabric_environment(env: Mapping[str, str], interface: str | None, told: str, root: str = "/") -> Iterator[Finding]:
+    """What network libraries are told on a node like this one; what is set already counts. told: `fabric_env`."""
+    try:
+        chosen = address.node_address(wanted=interface, loopback=False, many_nodes=True)
+    except address.InterfaceError:
+        return  # that is said of the interface
+    try:
+        profile = fabric.read_profile(told)
+    except ValueError as error:
+        yield fail("fabric", str(error), "fabric_env takes NAME=VALUE ..., with quotes as in a shell")
+        return
+    devices = fabric_devices.find(root)
+    there = fabric.environment(chosen.name, devices, profile, {})
+    names = ", ".join(f"{device.name} ({device.kind})" for device in devices) or "no device of a fast network"
+    yield ok("fabric", f"{names}; " + " ".join(f"{name}={shlex.quote(env.get(name, there[name]))}" for name in there))
 
 
 def proxies(env: Mapping[str, str]) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import sys
 import time
 from collections import Counter
@@ -21,8 +20,10 @@ from hpc.launch.around import Around, surround
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
 from hpc.launch.growth import begin_growth, share_machine, wish_here
 from hpc.launch.jobdir import JobDir
+from hpc.launch.kept_caches import keep_caches, tell_problems
 from hpc.launch.limit import drain_time, keep_time
 from hpc.launch.modules import load_modules
+from hpc.launch.ourselves import output_name, process_start_s, settled_bytes
 from hpc.launch.report import Reporter
 from hpc.launch.runtimes import Runtimes
 from hpc.launch.status_line import StatusLine, line
@@ -218,6 +219,7 @@ class Run:
         ready = session.ready()
         self.ready_s = self._age_s()
         self.reporter.event("ready", nodes=len(ready), seconds=round(self.ready_s, 3))
+        tell_problems(session, self.status.note)
 
     def _has_started(self, session: Session) -> bool:
         self._show_starting(session)
@@ -444,6 +446,7 @@ class Run:
         if self.growth is not None:
             self.growth.close()
         self._keep_logs(session)
+        keep_caches(self.settings["cache"], session, self.status.note)
         session.begin_stop(self.settings["grace"], "the script has ended")
         self.loop.on_signal = lambda signum: self._hurry(session, signum)
         self.loop.at(time.monotonic() + DEAF_S, lambda: self._kill_deaf(session))
@@ -574,30 +577,3 @@ def driver_env(node_dir: str, head: Mapping[str, Any], nodes: int, ready_s: floa
         "HPC_NUM_NODES": str(nodes),
         "HPC_READY_S": f"{ready_s:.3f}",
     }
-
-
-def process_start_s() -> float:
-    """When this process was started, on CLOCK_BOOTTIME: the time to import Python is the user's time too."""
-    with open("/proc/self/stat", "rb") as file:
-        ticks = int(file.read().rpartition(b")")[2].split()[19])
-    return float(ticks / os.sysconf("SC_CLK_TCK"))
-
-
-def output_name(fd: int) -> str:
-    """The path of our output file, "" if it is no file."""
-    try:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:
-        return ""
-    return ""
-
-
-def settled_bytes(fd: int) -> int | None:
-    """The size of our output file, once it is on the file server for others to read; None if it is no file."""
-    try:
-        sys.stdout.flush()
-        os.fsync(fd)
-        return os.fstat(fd).st_size
-    except (OSError, ValueError):
-        return None

@@ -21,7 +21,7 @@ from hpc.launchers import registry
 from hpc.launchers.containers import RUNTIMES
 from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.scheduler import BadAllocation, Request
-from hpc.settings import sites
+from hpc.settings import foreign, sites
 from hpc.settings.errors import CliError
 from hpc.settings.files import ConfigFile, config_files, user_config_dir
 from hpc.settings.values import READERS, OptionKind, show_value
@@ -158,6 +158,9 @@ TABLE: tuple[Option, ...] = (
          "that one, or a further folder); may be repeated", repeat=True, bare="auto", scope="run"),
     _run("stage_dir", "--stage-dir", "path", "DIR",
          "where on each node (default: --tmpdir, the scheduler's folder for a job, $TMPDIR, /tmp)", scope="run"),
+    _run("cache", "--cache", "path", "DIR",
+         "begin with the kernels that earlier jobs have compiled, and add those of this one: an archive in DIR, on a "
+         "file system that the nodes share (docs/fabric.md)", scope="run"),
     _run("container", "--container", "text", "IMAGE", "run the nodes, the workers and the script inside this image",
          scope="run"),
     _run("container_runtime", "--container-runtime", "container", "NAME",
@@ -281,7 +284,7 @@ def _match(flags: Mapping[str, Option], word: str) -> tuple[Option, str | None]:
 
     near = difflib.get_close_matches(name, flags, 1)
     raw = f"if it is one of {SUBMITTERS}'s: --submit-arg={word}" if "--submit-arg" in flags and not near else ""
-    raise CliError("USAGE", f"no such option: {name}", fix=near[0] if near else raw)
+    raise CliError("USAGE", f"no such option: {name}", fix=foreign.instead(word) or (near[0] if near else raw))
 
 
 _NONE = Option("", ("",), "text", "", "")
@@ -416,6 +419,8 @@ def runtime_config(settings: Settings) -> dict[str, Any]:
         found["bulk_encryption"] = settings["bulk_encryption"]
     if settings["state_dir"]:
         found["state_dir"] = os.path.abspath(os.path.expanduser(settings["state_dir"]))
+    if settings["cache"]:
+        found["cache_dir"] = os.path.abspath(os.path.expanduser(settings["cache"]))
     return found
 
 

@@ -43,16 +43,12 @@ class TrainWorker(WatchedRank):
     def become(
         self, identity: Identity, env: Mapping[str, str], place: Place, attempt: int, checkpoint: str | None
     ) -> None:
-        """Be this rank from now on. The user's own thread and interface settings stay."""
+        """Be this rank from now on. The user's own setting of threads stays."""
         os.environ.update(env)
         os.environ.setdefault("OMP_NUM_THREADS", str(identity.threads))
         # torch asks a name server for the name of each peer's address, to have it in messages. Where none answers, as
         # on nodes without a way out, each question takes 10 s, and a start several of them.
         os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
-        interface = spi.interface_of(identity.address)
-        if interface is not None:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")
         if identity.visible_gpus:
             # All GPUs of the node's ranks, so that LOCAL_RANK counts them as a plain script expects.
             spi.show_devices("GPU", identity.visible_gpus)

@@ -413,3 +413,35 @@ def test_help_and_explanations(place: Place) -> None:
     assert "hpc attach" in place.hpc().stdout
     assert "--min-nodes" in place.run("--help").stdout and place.run("--version").stdout.startswith("hpc ")
     assert "exit code 120" in place.hpc("explain", "time-limit").stdout
+
+
+@pytest.mark.parametrize("ranks", [[], ["--ranks-per-node=1"]], ids=["tasks", "ranks"])
+def test_what_one_job_has_compiled_the_next_one_begins_with_and_a_damaged_archive_is_said(
+    place: Place, ranks: list[str]
+) -> None:
+    place.env["CUDA_CACHE_PATH"] = "/mine"
+    place.script("x.py", """
+        import os, sys
+        def kernel():
+            assert os.environ["CUDA_CACHE_PATH"] == "/mine"
+            folder = os.environ["TRITON_CACHE_DIR"]
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, sys.argv[1] if len(sys.argv) > 1 else "k"), "w") as file:
+                file.write("compiled")
+            return sorted(os.listdir(folder)), folder
+        if "RANK" not in os.environ:
+            import hpc
+            hpc.init()
+            kernel = hpc.remote(kernel)
+            found, folder = hpc.get(kernel.remote())
+        else:
+            found, folder = kernel()
+        print(len(found), folder.startswith(os.path.expanduser("~/")), flush=True)
+    """)  # fmt: skip
+    first = place.run(*ranks, "--cache=kept", "x.py", "a")
+    assert "1 False" in first.stdout and "1 compiled files are kept in" in first.stderr, first.stderr
+    again = place.run(*ranks, "--cache=kept", "x.py", "b" if ranks else "")
+    assert f"{2 if ranks else 1} False" in again.stdout, again
+    (place.folder / "kept/caches.tar.gz").write_bytes(b"no archive")
+    broken = place.run(*ranks, "--cache=kept", "x.py", "c")
+    assert broken.returncode == 0 and "the caches begin empty" in broken.stderr and "damaged" in broken.stderr

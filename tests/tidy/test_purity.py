@@ -23,9 +23,9 @@ SHELLS = {
     "core/head": "journal_file main ports",
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
-        "address apart control detect head_restart imports inotify keeper left_names limits numa orphans output "
-        "process programs rank_processes rank_recorder rank_site reap rundir spec supervisor survey tail uplink usage "
-        "witness zygote"
+        "address apart caches control detect fabric_devices head_restart held_port imports inotify keeper left_names "
+        "limits numa orphans output process programs rank_processes rank_recorder rank_site reap rundir spec "
+        "supervisor surroundings survey tail uplink usage witness zygote"
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (

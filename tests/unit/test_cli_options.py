@@ -347,3 +347,17 @@ def test_quiet_says_nothing() -> None:
     line.show("x")
     line.final("y")
     assert stream.text == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("--nproc-per-node=4", "--ranks-per-node=4"), ("--nproc_per_node=gpu", "--ranks-per-node=R"),
+        ("--nnodes=2:4", "--nodes=2-4"), ("--standalone", "leave it out"), ("--rdzv-endpoint=a:1", "leave it out"),
+        ("--no-python", "leave it out"), ("--log-dir=x", "hpc logs"),
+    ],
+)  # fmt: skip
+def test_an_option_of_torchrun_is_refused_with_what_to_use_instead(word: str, instead: str):
+    with pytest.raises(CliError) as raised:
+        load([word, "x.py"])
+    assert instead in raised.value.fix

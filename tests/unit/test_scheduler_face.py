@@ -24,8 +24,8 @@ from hpc.launch.cancel import cancel_job
 from hpc.launch.chain import Link
 from hpc.launch.follow import Follower
 from hpc.launch.jobdir import JobDir
+from hpc.launch.ourselves import output_name
 from hpc.launch.report import Reporter
-from hpc.launch.run import output_name
 from hpc.launch.standing import standing
 from hpc.launch.status_line import StatusLine
 from hpc.launchers import registry

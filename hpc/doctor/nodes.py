@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import hpc
-from hpc.doctor import folders, machine
+from hpc.doctor import folders, machine, network
 from hpc.doctor.finding import Finding, fail, ok, run, warn, worst
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-#: Moved from each node to the first one to see how fast the link is.
-LINK_BYTES = 64 << 20
-SLOW_LINK_BYTES_PER_S = 50e6
 SKEW_S = 0.5
 
 
@@ -48,12 +45,8 @@ def now() -> float:
     return time.time()
 
 
-def block(size: int) -> bytes:
-    return os.urandom(1 << 20) * (size >> 20)
-
-
 def compare(rows: Sequence[dict[str, Any]], here: dict[str, Any]) -> list[Finding]:
-    """What has to be alike on all nodes, and with the driver. Each row is a `look` with "skew_s" and "link_s"."""
+    """What has to be alike on all nodes, and with the driver. Each row is a `look` with "skew_s"."""
     found: list[Finding] = []
     for name, key, fix in (
         ("same python", "python", "activate the environment in the job too: --setup 'source .../activate'"),
@@ -77,30 +70,16 @@ def compare(rows: Sequence[dict[str, Any]], here: dict[str, Any]) -> list[Findin
         found.append(warn("clocks", f"{host} is {skew_s:+.1f} s off", "tell the centre: times in logs will not fit"))
     else:
         found.append(ok("clocks", f"within {max((abs(row['skew_s']) for row in rows), default=0.0):.3f} s"))
-    rates = {row["host"]: LINK_BYTES / row["link_s"] for row in rows if row["link_s"]}
-    if rates:
-        host, rate = min(rates.items(), key=lambda item: item[1])
-        seen = f"{rate / 1e6:.0f} MB/s from {host}, the slowest of {len(rates)}"
-        slow = rate < SLOW_LINK_BYTES_PER_S
-        fix = "the slow network? --interface=NAME names the fast one"
-        found.append(warn("links", seen, fix) if slow else ok("links", seen))
     return found
 
 
-def _measured(row: dict[str, Any], where: NodeAffinitySchedulingStrategy, distant: bool) -> dict[str, Any]:
-    """Add the clock's difference (the middle of a question and its answer) and the time of a large object."""
+def _with_skew(row: dict[str, Any], where: NodeAffinitySchedulingStrategy) -> dict[str, Any]:
+    """Add the clock's difference: the middle of a question and its answer."""
     ask = hpc.remote(now).options(num_cpus=0, scheduling_strategy=where)
     hpc.get(ask.remote())  # a worker is there
     before = time.time()
     there = hpc.get(ask.remote())
     row["skew_s"] = there - (before + time.time()) / 2
-    row["link_s"] = 0.0
-    if distant:
-        made = hpc.remote(block).options(num_cpus=0, scheduling_strategy=where).remote(LINK_BYTES)
-        hpc.wait([made], fetch_local=False)
-        begin = time.monotonic()
-        hpc.get(made)
-        row["link_s"] = time.monotonic() - begin
     return row
 
 
@@ -122,11 +101,7 @@ def examine(token: str, interface: str | None, tmpdir: str | None) -> list[Findi
         .remote(token, interface, tmpdir)
         for node, place in zip(nodes, places, strict=True)
     ]  # fmt: skip
-    first = hpc.get_runtime_context().get_node_id()
-    rows = [
-        _measured(row, place, distant=node["NodeID"] != first)
-        for row, node, place in zip(hpc.get(looks), nodes, places, strict=True)
-    ]
+    rows = [_with_skew(row, place) for row, place in zip(hpc.get(looks), places, strict=True)]
     _name_apart(rows)
     here = environment()
     found = [Finding(**{**finding, "node": row["host"]}) for row in rows for finding in row["findings"]]
@@ -135,7 +110,7 @@ def examine(token: str, interface: str | None, tmpdir: str | None) -> list[Findi
         if granted != row["gpus"]:
             seen = f"{row['gpus']} visible to a task of {granted} granted"
             found.append(Finding("gpus granted", "fail", seen, "hpc why NODE; please report it", row["host"]))
-    return found + compare(rows, here)
+    return found + compare(rows, here) + network.findings([row["host"] for row in rows], *network.measure(nodes))
 
 
 def main(words: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 from desk import Desk
@@ -66,4 +67,19 @@ def test_the_doctor_looks_at_the_login_node_and_at_the_nodes_of_a_job(desk: Desk
     assert {row["node"] for row in rows if row["check"] == "cpus"} == {"nid0001", "nid0002"}
     found = {row["check"]: row for row in rows if not row["node"]}
     assert found["shared job folder"]["level"] == found["same python"]["level"] == "ok"
-    assert "MB/s from nid000" in found["links"]["seen"]
+    assert "over 1 pairs" in found["links"]["seen"]
+
+
+def test_the_doctor_names_the_node_with_the_slow_link(desk: Desk) -> None:
+    def shape(*words: str) -> None:
+        subprocess.run(desk.bed.net.inside("nid0003", ["tc", "qdisc", *words]), check=True, timeout=20)
+
+    shape(*["add", "dev", "eth0", "root", "tbf", "rate", "80mbit", "burst", "64kb", "latency", "50ms"])
+    try:
+        done = desk.hpc("doctor", "-N4", "-t2", "--json")
+    finally:
+        shape(*["del", "dev", "eth0", "root"])
+    rows = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
+    found = [row for row in rows if row["check"] == "links"]
+    assert [(row["node"], row["level"]) for row in found] == [("nid0003", "warn")], found
+    assert "at best, other nodes" in found[0]["seen"]

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from hpc.core.node import address
-from hpc.doctor import folders, machine, nodes, site
+from hpc.doctor import folders, machine, network, nodes, site
 from hpc.doctor.finding import Finding, fail, ok, run, warn, worst
+from hpc.doctor.links import Link
 from hpc.doctor.page import lines
 
 
@@ -196,7 +197,7 @@ def test_a_scheduler_that_does_not_answer_is_a_failure(monkeypatch: pytest.Monke
 
 
 def looked(host: str, **other: Any) -> dict[str, Any]:
-    row = {"host": host, "python": "3.11.7 /p", "version": "1", "sees_token": True, "skew_s": 0.001, "link_s": 0.1}
+    row = {"host": host, "python": "3.11.7 /p", "version": "1", "sees_token": True, "skew_s": 0.001}
     return {**row, **other}
 
 
@@ -208,7 +209,6 @@ def looked(host: str, **other: Any) -> dict[str, Any]:
         ({"version": "0.9"}, "same version", "fail", "n2: 0.9"),
         ({"sees_token": False}, "shared job folder", "fail", "n2"),
         ({"skew_s": -3.0}, "clocks", "warn", "n2 is -3.0 s off"),
-        ({"link_s": 10.0}, "links", "warn", "7 MB/s from n2"),
     ],
 )
 def test_what_differs_between_nodes_is_told_with_the_node(
@@ -218,6 +218,19 @@ def test_what_differs_between_nodes_is_told_with_the_node(
     found = {finding.check: finding for finding in nodes.compare(rows, {"python": "3.11.7 /p", "version": "1"})}
     assert found[check].level == level and words in found[check].seen
     assert all(finding.level == "ok" for name, finding in found.items() if name != check)
+
+
+def test_the_network_and_the_gpus_are_told_by_the_nodes_that_lag() -> None:
+    hosts = ["n1", "n2", "n3"]
+    links = [Link(0, 1, 9e9, 1e-5), Link(0, 2, 4e7, 1e-5), Link(1, 2, 4e7, 1e-5)]
+    found = network.findings(hosts, links, [{"GPU 0": 5e10}, {"GPU 0": 5e10, "GPU 1": 1e10}, {"GPU 0": 5e10}])
+    assert [(f.check, f.level, f.node) for f in found] == [("links", "warn", "n3"), ("gpu copies", "warn", "n2")]
+    assert "40.0 MB/s at best, other nodes 9.00 GB/s" in found[0].seen and "leave out n3" in found[0].fix
+    assert "GPU 1 copies 10.00 GB/s, others 50.00 GB/s" in found[1].seen
+    fine = network.findings(hosts, [links[0]], ["no GPU"] * 3)
+    assert [f.level for f in fine] == ["ok", "ok"] and "not measured: no GPU" in fine[1].seen
+    far, _ = network.findings(hosts[:2], [Link(0, 1, 7e6, 1e-5)], ["no GPU"] * 2)
+    assert far.level == "warn" and "7.0 MB/s (n1 and n2)" in far.seen and "--interface" in far.fix
 
 
 # ---------------------------------------------------------------- the page

@@ -112,6 +112,7 @@ class RanksRun:
     least: so many nodes are enough, the first among them: the end of any other is no failure.
     aside: gets what other ranks write after one has failed: the rank, and a line.
     watcher: is told what ranks are at, and looked at every turn of the loop.
+    restarts, max_restarts: how often the ranks were started before this run, and how often they may be, for them.
     said: the traceback of the first failure, which was not written yet, once all have ended.
     """
 
@@ -126,6 +127,8 @@ class RanksRun:
     least: int | None = None
     aside: Callable[[int, str], None] | None = None
     watcher: RankWatcher | None = None
+    restarts: int = 0
+    max_restarts: int = 0
     codes: dict[int, int] = field(default_factory=dict)
     failures: list[RankFailure] = field(default_factory=list)
     said: tuple[str, ...] = ()
@@ -185,6 +188,8 @@ class RanksRun:
                 "master_addr": hello["addr"],
                 "master_port": hello["free_port"],
                 "watch": self.watcher is not None,
+                "restarts": self.restarts,
+                "max_restarts": self.max_restarts,
             }
         )
         if self.watcher is not None:
@@ -283,7 +288,9 @@ class RanksRun:
             self._loop.at(time.monotonic() + TERM_GRACE_S, self._kill)
 
     def _kill(self) -> None:
-        """What outlives the grace period."""
+        """What outlives the grace period. Once all have ended, those of a later run may be at work."""
+        if self.done:
+            return
         self.signal(signal.SIGKILL)
         if self._loop is not None:
             self._loop.at(time.monotonic() + KILLED_WAIT_S, self._give_up)

@@ -83,6 +83,7 @@ class Order(msgspec.Struct, kw_only=True):
 
     as_ranks: the processes are told, in torchrun's variables, which ranks they are. number: the one process's, in what
     is said of it, where that is no rank. watch: they tell what they are at, while they wait and when they are asked.
+    restarts, max_restarts: how often all ranks were started before, and how often they may be.
     """
 
     argv: list[str]
@@ -95,6 +96,8 @@ class Order(msgspec.Struct, kw_only=True):
     as_ranks: bool = True
     number: int | None = None
     watch: bool = False
+    restarts: int = 0
+    max_restarts: int = 0
 
 
 def without_ranks(environ: Mapping[str, str], strip: Strip | None = None) -> dict[str, str]:
@@ -137,8 +140,8 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
         MASTER_ADDR=order.master_addr,
         MASTER_PORT=str(order.master_port),
         TORCHELASTIC_RUN_ID=spec.session,
-        TORCHELASTIC_RESTART_COUNT="0",
-        TORCHELASTIC_MAX_RESTARTS="0",
+        TORCHELASTIC_RESTART_COUNT=str(order.restarts),
+        TORCHELASTIC_MAX_RESTARTS=str(order.max_restarts),
         TORCHELASTIC_USE_AGENT_STORE="False",
         TORCHELASTIC_ERROR_FILE=error_file(spec, rank),
         TORCHELASTIC_SIGNALS_TO_HANDLE="SIGTERM,SIGINT,SIGHUP,SIGQUIT",
@@ -226,8 +229,18 @@ class Ranks(Struct):
         """Start `order.per_node` ranks, maybe beside others; OSError if no more processes or descriptors can be had."""
         self._witness = self._witness or Witness(own_group=True)
         self._oom_kills = oom_kills(self._memory)
+        if order.restarts:
+            self._end_leftovers()
         for local_rank in range(order.per_node):
             self._start_one(order, local_rank)
+
+    def _end_leftovers(self) -> None:
+        """What ranks that have ended left in their groups: it may hold memory of a GPU, or a port."""
+        before = {rank.pid for rank in self._ranks.values() if rank.code is not None}
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                if os.getpgid(pid) in before:
+                    os.kill(pid, signal.SIGKILL)
 
     def _start_one(self, order: Order, local_rank: int) -> None:
         env = rank_environment(os.environ, self.spec, order, local_rank)

@@ -18,7 +18,8 @@ from hpc.core.node.bootstrap import Message
 from hpc.core.node.settings import setting
 from hpc.core.policy.hangs import MOST_STACKS, GroupRow, Hang, Sighting, find_hang, numbers, report
 from hpc.launch.report import Reporter
-from hpc.launch.work import Ranks
+from hpc.launch.restarts import RestartedRanks
+from hpc.launch.work import Ranks, Work
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.ranks_run import RanksRun
 from hpc.launchers.session_nodes import SessionNode
@@ -155,9 +156,19 @@ def rank_watch(report_s: float, end_s: float, say: Callable[[str], None]) -> Ran
 
 def ranks_of(
     settings: Settings, loop: SessionLoop, argv: Sequence[str], env: Mapping[str, str], reporter: Reporter
-) -> Ranks:
+) -> Work:
     """Start the script once per rank, watched as the options of the runtime say."""
-    limits = [setting(f"rank_hang_{name}_s", settings.runtime, os.environ) for name in ("report", "end")]
-    watcher = rank_watch(limits[0], limits[1], lambda text: reporter.status.note(f"hpc: {text}"))
+    limits = [setting(name, settings.runtime, os.environ) for name in ("rank_hang_report_s", "rank_hang_end_s")]
     job = reporter.job.path if reporter.job is not None else None
-    return Ranks(loop, argv, settings["ranks_per_node"], env, job=job, watcher=watcher)
+    most = settings["max_restarts"] or 0
+
+    def say(text: str) -> None:
+        reporter.status.note(f"hpc: {text}")
+
+    def begin(restarts: int) -> Ranks:
+        return Ranks(
+            loop, argv, settings["ranks_per_node"], env, job=job, watcher=rank_watch(limits[0], limits[1], say),
+            restarts=restarts, max_restarts=most,
+        )  # fmt: skip
+
+    return RestartedRanks(begin, most, say) if most else begin(0)

@@ -39,6 +39,10 @@ def check_runtime(settings: Settings) -> None:
     if settings["ranks_per_node"] and name in table.CLUSTERS:
         what = f"--ranks-per-node: with --runtime {name} the script is one process, which finds the others"
         raise CliError("NO-RUNTIME", what, where=where, fix=f"--runtime {table.TORCHRUN}, or {table.MPI}")
+    if settings["max_restarts"] and (name != table.OWN or not settings["ranks_per_node"]):
+        what = "--max-restarts starts ranks again that hpc-launch itself has started"
+        fix = "--runtime-arg=--max-restarts=K" if name == table.TORCHRUN else "--ranks-per-node=R"
+        raise CliError("USAGE", what, where=settings.origin("max_restarts"), fix=fix)
     if name == table.OWN and settings["runtime_arg"]:
         raise CliError("NO-RUNTIME", "--runtime-arg is for another --runtime", where=settings.origin("runtime_arg"))
     fault = table.why_not(name)

@@ -145,6 +145,8 @@ class Ranks:
         least: int | None = None,
         job: Path | None = None,
         watcher: RankWatcher | None = None,
+        restarts: int = 0,
+        max_restarts: int = 0,
     ) -> None:
         from hpc.launch.rank_files import RankFiles
         from hpc.launchers.ranks_run import RanksRun
@@ -155,6 +157,7 @@ class Ranks:
         self.run: RanksRun = RanksRun(
             loop.session, list(argv), per_node=per_node, env=dict(env), prefix=each is None, each=each, least=least,
             aside=self._files.write if self._files is not None else None, watcher=watcher,
+            restarts=restarts, max_restarts=max_restarts,
         )  # fmt: skip
         try:
             self.run.start(loop)

@@ -145,6 +145,9 @@ TABLE: tuple[Option, ...] = (
     _run("ranks_per_node", "--ranks-per-node", "count", "R",
          "run the script R times on each node, with torchrun's environment, instead of once as a driver; under "
          "torchrun and MPI: how many processes a node has (default: one, or one for each GPU)", scope="run"),
+    _run("max_restarts", "--max-restarts", "count", "K",
+         "with --ranks-per-node: when a rank fails, start all of them again, up to K times (torchrun's "
+         "TORCHELASTIC_RESTART_COUNT says how often); a lost node ends the run", scope="run"),
     _run("as_module", "-m --as-module", "switch", "", "SCRIPT is the name of a module, as in python -m", default=False,
          scope="run", configurable=False),
     _run("env", "--env", "env", "KEY[=VALUE]",

@@ -445,3 +445,37 @@ def test_what_one_job_has_compiled_the_next_one_begins_with_and_a_damaged_archiv
     (place.folder / "kept/caches.tar.gz").write_bytes(b"no archive")
     broken = place.run(*ranks, "--cache=kept", "x.py", "c")
     assert broken.returncode == 0 and "the caches begin empty" in broken.stderr and "damaged" in broken.stderr
+
+
+def test_ranks_that_fail_are_all_started_again_and_meet_at_the_same_port(place: Place) -> None:
+    place.script("x.py", """
+        import os, socket, subprocess, sys, time
+        count, rank = os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]
+        assert os.environ["TORCHELASTIC_MAX_RESTARTS"] == "2"
+        where = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        if rank == "0":
+            with socket.create_server(where) as server:
+                server.accept()[0].sendall(count.encode())
+        else:
+            while True:
+                try:
+                    assert socket.create_connection(where).recv(9).decode() == count
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)
+        print("met", count, flush=True)
+        if rank == "1" and int(count) < int(sys.argv[1]):
+            subprocess.Popen(["sleep", "600"])
+            raise ValueError(f"bad {count}")
+        if int(count) < int(sys.argv[1]):
+            time.sleep(600)
+    """)  # fmt: skip
+    done = place.run("--ranks-per-node=2", "--max-restarts=2", "x.py", "2")
+    assert done.returncode == 0, done.stderr
+    assert [done.stdout.count(f"met {n}") for n in range(3)] == [2, 2, 2]
+    assert "bad 0" in done.stderr and "all ranks start again (2 of 2)" in done.stderr
+    worse = place.run("--ranks-per-node=2", "--max-restarts=2", "x.py", "3")
+    said = [line for line in worse.stderr.splitlines() if line.startswith("    |")]
+    assert worse.returncode == 1 and said[-1] == "    | ValueError: bad 2"
+    refused = place.run("--max-restarts=2", "x.py", "3")
+    assert refused.returncode == 2 and "--ranks-per-node" in refused.stderr

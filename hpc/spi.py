@@ -33,7 +33,7 @@ import msgspec
 from hpc.api.actors import ActorHandle
 from hpc.api.connection import ensure_client
 from hpc.api.objects import get
-from hpc.core.accelerators import table
+from hpc.core.accelerators.ranks import numbers_of, show_to_rank
 from hpc.core.exceptions import ChannelEnded, HpcError
 from hpc.core.ids import Address
 from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
@@ -344,11 +344,16 @@ def flush_printed() -> None:
     ensure_client().printed.flush()
 
 
-def show_devices(resource: str, ids: Sequence[str]) -> None:
+def show_devices(resource: str, ids: Sequence[str]) -> tuple[int, ...]:
     """Make these accelerators of the node visible to the libraries of this process, in this order, and no others of
-    their resource. This is for ranks that see the devices of their neighbours. A variable that the user forbids or has
-    set stays as it is. Ids are as in `get_accelerator_ids`."""
-    table.show({resource: list(ids)}, process.devices, os.environ, kept=process.env)
+    their resource. This is for ranks that see the devices of their neighbours. Ids are as in `get_accelerator_ids`.
+    Returns the numbers by which libraries know the process's own ones then.
+
+    Libraries look once: call it before any of them does. An instance of a divided GPU (MIG) is visible alone, because
+    CUDA takes no more than one. A variable that the user forbids or has set stays as it is, and the numbers are those
+    of what it has. Raises ValueError if its own are not among them."""
+    own = process.instances.get(resource, [])
+    return numbers_of(own, show_to_rank(resource, ids, own, process.devices, os.environ, kept=process.env))
 
 
 class TpuHere(NamedTuple):

@@ -1,8 +1,8 @@
 """Ranks mode: a plain script once per rank, with torchrun's environment, under a node's supervisor.
 
 Each rank leads a session and process group of its own, and gets SIGKILL when the supervisor ends. It writes to pipes
-whose lines go up as `out` messages. PyTorch needs nothing but the environment: all GPUs stay visible and LOCAL_RANK
-says which to take.
+whose lines go up as `out` messages. PyTorch needs nothing but the environment: the GPUs of the node are visible to all
+of its ranks, and LOCAL_RANK says which to take. Each runs on the CPUs next to its own.
 
 A scheduler or an MPI launcher told *this* process about ranks. That is removed from the environment of all that a
 supervisor starts (`without_ranks`). A supervisor is one task of a step, and an MPI, Lightning or DeepSpeed below would
@@ -27,10 +27,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from hpc.core.node import rank_site
 from hpc.core.node.imports import SHARE
 from hpc.core.node.process import fork_child, why_not_run
-from hpc.core.node.rank_recorder import look_at
 from hpc.core.node.reap import descendants, exit_code, signal_all
 from hpc.core.node.spec import NodeSpec, Strip
 from hpc.core.node.usage import memory_folders, oom_kills
@@ -120,6 +118,7 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
         else:
             env[name] = value
     env.setdefault("PYTHONUNBUFFERED", "1")  # stdout is a pipe: lines should come when they are printed
+    show_gpus(env, spec, order, local_rank)
     if not order.as_ranks:
         return env
     rank, world = spec.rank * order.per_node + local_rank, order.nodes * order.per_node
@@ -147,6 +146,38 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
         TORCHELASTIC_SIGNALS_TO_HANDLE="SIGTERM,SIGINT,SIGHUP,SIGQUIT",
     )
     return env
+
+
+def gpus_of(spec: NodeSpec) -> list[str]:
+    """The GPUs of a node, in the order of the ranks that take them."""
+    return [device.id for device in spec.devices if device.resource == "GPU"]
+
+
+def own_gpu(spec: NodeSpec, order: Order, local_rank: int) -> list[str]:
+    """The GPU that a plain script takes by its LOCAL_RANK; none where there are more ranks than GPUs."""
+    return gpus_of(spec)[local_rank : local_rank + 1] if order.as_ranks else []
+
+
+def show_gpus(env: dict[str, str], spec: NodeSpec, order: Order, local_rank: int) -> None:
+    """Make the GPUs of the node visible, in their order, unless the launcher has said itself which are."""
+    gpus = gpus_of(spec)
+    if not gpus:
+        return
+    from hpc.core.accelerators.ranks import show_to_rank  # not for nodes without any
+
+    show_to_rank("GPU", gpus, own_gpu(spec, order, local_rank), spec.devices, env, kept=order.env)
+
+
+def go_near(spec: NodeSpec, order: Order, local_rank: int) -> None:
+    """In the child: run on the CPUs next to its GPU."""
+    own = own_gpu(spec, order, local_rank)
+    if not own:
+        return
+    from hpc.core.node.nearness import nearness_of  # not for nodes without any
+
+    nearness = nearness_of(spec)
+    if nearness is not None:
+        nearness.use({"GPU": own}, max(1, spec.granted_cpus // order.per_node))
 
 
 def error_file(spec: NodeSpec, rank: int) -> str:
@@ -251,6 +282,8 @@ class Ranks(Struct):
         streams = {out_read: (1, RankLines()), err_read: (2, RankLines(tail))}
         ask = -1
         if order.watch:
+            from hpc.core.node import rank_site  # few supervisors have ranks
+
             mine, other = socket.socketpair()
             ask, watched = mine.detach(), other.detach()
             os.set_inheritable(watched, True)
@@ -259,7 +292,7 @@ class Ranks(Struct):
             rank_site.prepare(env, self.spec.dir, watched)
         try:
             pid = fork_child(
-                lambda: _become(order, env, out_write, err_write),
+                lambda: _become(order, env, out_write, err_write, lambda: go_near(self.spec, order, local_rank)),
                 name="hpc-rank",
                 keep=tuple(theirs),
             )
@@ -356,6 +389,8 @@ class Ranks(Struct):
         """Take the stack of a rank from outside, by a process that may wait: a `rank_stack` message."""
         if number not in [rank.number for rank in self._ranks.values() if rank.code is None]:
             return
+        from hpc.core.node.rank_recorder import look_at  # few supervisors have ranks
+
         read, write = os.pipe()
         try:
             fork_child(lambda: _tell(write, *look_at(pid, signum, fd, thread)), name="hpc-look", keep=(write,))
@@ -407,7 +442,7 @@ def _tell(fd: int, state: str, stack: str) -> int:
     return 0
 
 
-def _become(order: Order, env: dict[str, str], out_write: int, err_write: int) -> int:
+def _become(order: Order, env: dict[str, str], out_write: int, err_write: int, prepare: Callable[[], object]) -> int:
     """In the child: becomes the rank's program.  126 and 127 as in a shell."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
@@ -416,6 +451,7 @@ def _become(order: Order, env: dict[str, str], out_write: int, err_write: int) -
     os.dup2(err_write, 2)
     for signum in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(signum, signal.SIG_DFL)
+    prepare()
     try:
         if order.cwd is not None:
             os.chdir(order.cwd)

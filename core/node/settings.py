@@ -209,7 +209,7 @@ SETTINGS: dict[str, Setting] = {
     ),
     "device_affinity": Setting(
         Switch(), True, "whether a worker with devices runs on the CPUs next to them and has its memory there",
-        "core/worker/nearness.py", source="both",
+        "core/node/nearness.py", source="both",
     ),
     "labels_of_host": Setting(
         HostPatterns(), "", "labels of a node that follow from its host's name: what the groups of the pattern match",

@@ -13,7 +13,7 @@ from hpc.core.policy.labels import show_selector
 from hpc.core.policy.placement import Snapshot
 from hpc.core.policy.room import BundleKind, Room, dealt
 from hpc.core.policy.topology import together
-from hpc.core.resources import show
+from hpc.core.resources import UNIT, show
 
 Bundles = Sequence[Mapping[str, int]]
 #: Domains that are looked at closely to find the nearest.
@@ -39,10 +39,19 @@ def why_no_group(
     if place_bundles(empty, bundles, strategy, selectors) is not None:
         return _no_domain(empty, kinds, len(bundles), DomainWish(strategy, topology), "has room for")
     if strategy == "STRICT_PACK":
-        return f"STRICT_PACK needs one node with {{{show(_sum(bundles))}}}, and no node has that"
+        return (
+            f"STRICT_PACK needs one node with {{{show(_sum(bundles))}}}, and no node has that{_split(empty, bundles)}"
+        )
     if strategy == "STRICT_SPREAD":
         return f"STRICT_SPREAD needs a node for each of {len(bundles)} bundles, and only {size} nodes can be used so"
-    return f"its {len(bundles)} bundles need {{{show(_sum(bundles))}}} together, more than the {size} nodes have"
+    need = f"its {len(bundles)} bundles need {{{show(_sum(bundles))}}} together"
+    return f"{need}, more than the {size} nodes have{_split(empty, bundles)}"
+
+
+def _split(snapshot: Snapshot, bundles: Bundles) -> str:
+    """What to know where the sum would do."""
+    parts = any(units % UNIT for bundle in bundles for name, units in bundle.items() if name in snapshot.devices)
+    return ": a fraction is of one device" if parts else ""
 
 
 def why_group_waits(

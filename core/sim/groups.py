@@ -2,11 +2,11 @@
 
 Beside them are tasks that need a whole node: they find no room unless it is kept for them.
 
-Checked on the way: on each node, what is free, leased and reserved adds up to what there is, in each bundle too. What a
-group has is below the switches that it asked for. A task
-in a group gives its value, or says that the group was removed, and then it was. Checked when the faults have ended:
-whatever has room is reserved. At the end nobody holds a bundle. Heads may die beside this: what was asked of one that
-died is asked again, as a real driver does.
+Checked on the way: on each node, what is free, leased and reserved adds up to what there is. So it does in each bundle
+and on each device. What a group has is below the switches that it asked for. A task in a group gives its value, or says
+that the group was removed, and then it was. Checked when the faults have ended: whatever has room is reserved. At the
+end nobody holds a bundle. Heads may die beside this: what was asked of one that died is asked again, as a real driver
+does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hpc.core.head.group import CREATED, REMOVED
 from hpc.core.ids import HEAD, Address
 from hpc.core.owner.tables import Shape
 from hpc.core.policy.labels import SWITCH
+from hpc.core.raylet.leasing import Leasing
 from hpc.core.resources import UNIT
 from hpc.core.sim.programs import Program, Submitter
 from hpc.core.sim.world import World
@@ -150,6 +151,7 @@ class GroupSim:
                 continue
             leasing = node.machine.leasing
             bundles = [*leasing.bundles.held.values(), *leasing.bundles.returning]
+            self._check_devices(node.number, leasing)
             used: dict[int, int] = {}
             ending = [proc.ending for proc in leasing.procs.values() if proc.ending is not None]
             for lease in [*leasing.leases.values(), *ending]:
@@ -162,6 +164,18 @@ class GroupSim:
                 held, free, total = used.get(id(pool), 0), pool.free.get("CPU", 0), pool.totals.get("CPU", 0)
                 if held + free + out != total:
                     self.problem(f"node {node.number}, {name}: {held} leased, {free} free, {out} reserved of {total}")
+
+    def _check_devices(self, number: int, leasing: Leasing) -> None:
+        """No part of a device is granted twice, and none is lost."""
+        there = leasing.resources.instances.get("GPU", {})
+        held = dict.fromkeys(there, 0)
+        ending = [proc.ending for proc in leasing.procs.values() if proc.ending is not None]
+        for lease in [*leasing.leases.values(), *ending]:
+            for ident, units in lease.grant.shares.get("GPU", {}).items():
+                held[ident] += units
+        wrong = [ident for ident, left in there.items() if left < 0 or left + held[ident] != UNIT]
+        if wrong:
+            self.problem(f"node {number}, devices {wrong}: {held} leased, {there} free")
 
     def unplaced(self) -> set[str]:
         """Groups that are not reserved although the head sees room for them, or that are in the middle of it."""

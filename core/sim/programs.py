@@ -30,6 +30,8 @@ from hpc.core.wire import (
 )
 
 FN = b"program"
+#: What tasks take of devices.
+GPU_PARTS = (UNIT * 3 // 10, UNIT * 7 // 10, UNIT)
 
 
 class Program(msgspec.Struct):
@@ -84,6 +86,11 @@ class Submitter:
         machine.state.functions[FN] = b"code"
         held = {"CPU": int(cpus * UNIT)}
         self.shape = machine.leases.add_shape(Shape(held, held, "DEFAULT", {}, False))
+        parts = GPU_PARTS if world.gpus else ()
+        self.gpu_shapes = [
+            machine.leases.add_shape(Shape({**held, "GPU": gpu}, {**held, "GPU": gpu}, "DEFAULT", {}, False))
+            for gpu in parts
+        ]
         self.actor_shape = machine.leases.add_shape(Shape({}, held, "DEFAULT", {}, True))
         self._kinds: dict[tuple[bytes, int], CallKind] = {}
 
@@ -116,9 +123,15 @@ class Submitter:
             depth=depth,
             window=window,
         )
-        machine.tasks.submit(msg, shape or self.shape, retries, False, holds or [], parent)
+        machine.tasks.submit(msg, shape or self._shape_of(program), retries, False, holds or [], parent)
         self.world.flush(self.process)
         return task
+
+    def _shape_of(self, program: Program) -> Shape:
+        """Some tasks need a device: of those that wait for nobody, who may need the same one."""
+        if not self.gpu_shapes or program.children or program.borrow or program.items or program.number % 4:
+            return self.shape
+        return self.gpu_shapes[program.number // 4 % len(self.gpu_shapes)]
 
     def put(self, value: int, inner: list[bytes]) -> bytes:
         """An object with references inside; its id, held once."""

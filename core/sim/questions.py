@@ -116,6 +116,9 @@ class Questions:
             free = self.world.nodes[number].machine.leasing.resources.free
             if node.suspect or node.free != free:
                 problems.append(f"the head believes that node {number} has {node.free} free, not {free}")
+            pieces = self.world.nodes[number].machine.leasing.resources.pieces()
+            if node.pieces != pieces:
+                problems.append(f"the head believes that node {number} has {node.pieces} on its devices, not {pieces}")
         if head.demands.table:
             problems.append(f"the head still has demands: {list(head.demands.table)}")
         return problems

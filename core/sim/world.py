@@ -86,6 +86,8 @@ class World:
         self.rng = random.Random(seed)
         #: For thousands of nodes: nothing is lost between them, and they have one table of nodes together.
         self.plain = plain
+        #: Devices of each node, which some tasks share or take whole.
+        self.gpus = 2 if seed % 3 == 2 and not plain else 0
         self.table: dict[int, NodeInfo] = {}
         self._decoded: tuple[bytes, Sequence[Message]] = (b"", [])
         #: The head serves what has come within so long in one go, as its shell does; 0: each message at once.
@@ -139,7 +141,7 @@ class World:
     # -------------------------------------------------------------- nodes and processes
 
     def _add_node(self, number: int, cpus: int) -> None:
-        totals = {"CPU": cpus * UNIT}
+        totals = {"CPU": cpus * UNIT, **({"GPU": self.gpus * UNIT} if self.gpus else {})}
         switches = "root", f"s{number % 2}"
         info = NodeInfo(
             number, f"n{number}", "", "", totals, node_labels({}, number, f"n{number}", "", switches), False, 0, ""

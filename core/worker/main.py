@@ -69,8 +69,8 @@ from hpc.core.worker.threads import KEY as OMP
 from hpc.core.worker.title import IDLE, IDLE_S, Title
 
 if TYPE_CHECKING:
+    from hpc.core.node.nearness import Nearness
     from hpc.core.node.spec import NodeSpec
-    from hpc.core.worker.nearness import Nearness
 
 #: A worker that is to end looks this often whether the objects that it owns are still needed.
 RETIRE_LOOK_S = 1.0
@@ -112,7 +112,7 @@ class Worker:
         self.threads = LeaseThreads()
         self.nearness: Nearness | None = None
         if spec.devices:
-            from hpc.core.worker.nearness import nearness_of
+            from hpc.core.node.nearness import nearness_of
 
             self.nearness = nearness_of(spec)
         self.title = Title()

@@ -12,12 +12,12 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from hpc.launch.around import Around, surround
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
+from hpc.launch.granted import granted, too_few_gpus
 from hpc.launch.growth import begin_growth, share_machine, wish_here
 from hpc.launch.jobdir import JobDir
 from hpc.launch.kept_caches import keep_caches, tell_problems
@@ -40,7 +40,7 @@ from hpc.launchers.runtimes import table as runtimes
 from hpc.launchers.scheduler import JobInfo
 from hpc.launchers.session import Session
 from hpc.launchers.session_errors import SessionError, StartError
-from hpc.launchers.session_nodes import Event, SessionNode
+from hpc.launchers.session_nodes import Event
 from hpc.launchers.signals import Signals
 from hpc.launchers.timekeeper import Moment, Timekeeper
 from hpc.settings import errors
@@ -262,6 +262,8 @@ class Run:
         if self.ranks:
             from hpc.launch.rank_watch import ranks_of
 
+            if few := too_few_gpus(ready, self.ranks):
+                self.status.note(f"hpc: {few}")
             return ranks_of(self.settings, self.loop, self.argv, unbuffered, self.reporter)
         here = session.local_dir()
         if here is None:
@@ -539,16 +541,6 @@ class Run:
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0
         fix = f"--min-nodes={came} goes on with those that came" if came else ""
         return CliError("TOO-FEW-NODES", lines[0], why="\n".join([*(x.strip() for x in lines[1:]), *said]), fix=fix)
-
-
-def granted(nodes: Sequence[SessionNode]) -> str:
-    """`4 nodes, 8 CPUs, 16 GPUs`: what there is to work with, so that a stingy grant is seen at once."""
-    cpus = sum(float(info.hello.get("cpus") or 0) for info in nodes)
-    devices = Counter[str]()
-    for info in nodes:
-        devices.update({name: len(ids) for name, ids in (info.hello.get("devices") or {}).items()})
-    words = [(len(nodes), "node"), (cpus, "CPU"), *((count, name.removesuffix("s")) for name, count in devices.items())]
-    return ", ".join(f"{n:g} {word}{'' if n == 1 else 's'}" for n, word in words)
 
 
 def node_count(settings: Settings, place: Place) -> int | None:

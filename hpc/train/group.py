@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cloudpickle
@@ -51,7 +52,7 @@ class TrainWorker(WatchedRank):
         os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
         if identity.visible_gpus:
             # All GPUs of the node's ranks, so that LOCAL_RANK counts them as a plain script expects.
-            spi.show_devices("GPU", identity.visible_gpus)
+            identity = replace(identity, devices=spi.show_devices("GPU", identity.visible_gpus))
         loop = state.loop = Loop(identity, place, attempt, checkpoint)
         hpc.on_drain(lambda notice: loop.events.put(Leaving(notice.left_s)))
 

@@ -49,7 +49,7 @@ def identify(
     by_node = {node: there for node, there in by_node.items() if there}
     found: list[tuple[int, Identity]] = []
     for node_rank, (node, there) in enumerate(by_node.items()):
-        visible = tuple(dict.fromkeys(gpu for worker in there for gpu in worker.gpus))
+        visible = by_local_rank([worker.gpus for worker in there])
         threads = int(each.get("CPU", 0)) or int(rows[node]["Resources"].get("CPU", 1)) // len(there)
         for local_rank, worker in enumerate(there):
             identity = Identity(
@@ -68,6 +68,15 @@ def identify(
             )
             found.append((worker.index, identity))
     return found
+
+
+def by_local_rank(held: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The GPUs of a node's ranks so that number LOCAL_RANK is that rank's own: the first of each, then the others.
+
+    Where ranks share a GPU there are fewer than ranks, and no order does that.
+    """
+    firsts = [gpus[0] for gpus in held if gpus]
+    return tuple(dict.fromkeys([*firsts, *(gpu for gpus in held for gpu in gpus)]))
 
 
 def _natural(gpu: str) -> tuple[int, str]:

@@ -11,20 +11,16 @@ import textwrap
 
 import pytest
 
+import hpc
+from hpc import spi
 from hpc.core.node import numa
-
-CPUS = sorted(os.sched_getaffinity(0))
+from runtime.fake_machine import CPUS, two_numa_nodes
+from runtime.running import one_node
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A machine whose first CPU is on one NUMA node, and whose others are on another one."""
-    for node, cpus in enumerate((CPUS[:1], CPUS[1:])):
-        folder = tmp_path / f"sys/devices/system/node/node{node}"
-        folder.mkdir(parents=True)
-        (folder / "cpulist").write_text(",".join(map(str, cpus)) + "\n")
-        (folder / "distance").write_text("10 20\n" if node == 0 else "20 10\n")
-    return str(tmp_path)
+    return two_numa_nodes(tmp_path, 2)
 
 
 def run(root, code):
@@ -33,7 +29,7 @@ def run(root, code):
         import json, os, threading
         from hpc.core.accelerators.base import Device
         from hpc.core.node import numa
-        from hpc.core.worker.nearness import Nearness
+        from hpc.core.node.nearness import Nearness
         near = Nearness([Device("a", "GPU", numa_node=0), Device("b", "GPU", numa_node=1)], {root!r})
         def cpus(task=0):
             return sorted(os.sched_getaffinity(task))
@@ -97,3 +93,45 @@ def test_its_memory_is_preferred_where_its_device_is_and_a_policy_of_the_users_s
         """,
     )
     assert seen == [numa.PREFERRED, numa.DEFAULT, numa.PREFERRED]
+
+
+# ---------------------------------------------------------------- in a session
+
+
+@hpc.remote(num_cpus=0)
+class Where:
+    def cpus(self):
+        return sorted(os.sched_getaffinity(0)), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def share(self, visible):
+        return spi.show_devices("GPU", visible), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@needs_two
+def test_tasks_and_actors_with_a_gpu_run_next_to_it_and_others_everywhere(root):
+    @hpc.remote
+    def everywhere():
+        return sorted(os.sched_getaffinity(0))
+
+    @hpc.remote(num_gpus=1, num_cpus=2)
+    def large():
+        return sorted(os.sched_getaffinity(0))
+
+    with one_node(env={"HPC_PROBE_ROOT": root}):
+        actors = [Where.options(num_gpus=1).remote() for _ in range(2)]
+        seen = hpc.get([actor.cpus.remote() for actor in actors], timeout=30)
+        assert sorted(seen, key=lambda one: one[1]) == [(CPUS[:1], "0"), (CPUS[1:], "1")]
+        assert hpc.get(everywhere.remote(), timeout=30) == CPUS
+        numbers = hpc.get([actor.share.remote(["1", "0"]) for actor in actors], timeout=30)
+        assert sorted(numbers) == [((0,), "1,0"), ((1,), "1,0")]
+        for actor in actors:
+            hpc.kill(actor)
+        assert hpc.get(large.remote(), timeout=30) == CPUS, "its share is more than what is near"
+        assert hpc.get(everywhere.remote(), timeout=30) == CPUS
+
+
+@needs_two
+def test_an_option_turns_it_off(root):
+    with one_node(env={"HPC_PROBE_ROOT": root, "HPC_DEVICE_AFFINITY": "0"}):
+        actor = Where.options(num_gpus=1).remote()
+        assert hpc.get(actor.cpus.remote(), timeout=30) == (CPUS, "0")

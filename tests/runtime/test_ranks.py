@@ -19,6 +19,7 @@ from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.ranks_run import RanksRun
 from hpc.launchers.registry import strip
 from hpc.launchers.session import Session
+from runtime.fake_machine import CPUS, two_numa_nodes
 
 LIMIT_S = 30.0
 EXPECTED = {
@@ -305,6 +306,20 @@ def test_a_lost_node_is_a_failure_of_its_ranks(launch: Launch):
     assert outcome.run.codes[2] == 123
     assert "the supervisor was killed by SIGKILL" in outcome.run.failure.tail[0]
     assert outcome.run.codes[0] == -15
+
+
+@pytest.mark.skipif(len(CPUS) < 2, reason="there is one CPU only")
+def test_ranks_see_the_gpus_of_their_node_and_run_next_to_their_own(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("HPC_PROBE_ROOT", two_numa_nodes(tmp_path, 4))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    outcome = launch(
+        "import json, os; print(json.dumps([os.environ['CUDA_VISIBLE_DEVICES'], sorted(os.sched_getaffinity(0))]))"
+    )
+    assert outcome.code == 0
+    seen = [json.loads(outcome.of(rank)[0]) for rank in range(4)]
+    assert seen == [["0,1", CPUS[:1]], ["0,1", CPUS[1:]], ["2,3", CPUS[:1]], ["2,3", CPUS[1:]]]
 
 
 def test_ranks_die_with_a_killed_supervisor(launch: Launch):

@@ -24,8 +24,8 @@ SHELLS = {
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
         "address apart caches control detect fabric_devices head_restart held_port imports inotify keeper left_names "
-        "limits numa orphans output process programs rank_processes rank_recorder rank_site reap rundir spec "
-        "supervisor surroundings survey tail uplink usage witness zygote"
+        "limits nearness numa orphans output process programs rank_processes rank_recorder rank_site reap rundir "
+        "spec supervisor surroundings survey tail uplink usage witness zygote"
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (
@@ -39,7 +39,7 @@ SHELLS = {
     "core/sim": "__main__",
     "core/store": "arena disk overflow_file",
     "core/worker": (
-        "actor aio below deadlock ending exec_worker generators hook hosts interrupt job logformat main nearness "
+        "actor aio below deadlock ending exec_worker generators hook hosts interrupt job logformat main "
         "packing record runs saving signals threads title"
     ),
 }

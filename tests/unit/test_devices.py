@@ -264,7 +264,9 @@ def test_a_group_is_planned_by_the_devices_of_its_nodes():
     empty = columns([UNIT] * 8)
     assert place_bundles(empty, small, "STRICT_PACK") == [1] * 48
     assert place_bundles(empty, [*small, gpus(1500)], "STRICT_PACK") is None
-    assert "no node has that" in why_no_group(empty, [*small, gpus(1500)], "STRICT_PACK")
+    too_many = [*small, gpus(1500)]
+    assert "no node has that: a fraction is of one device" in why_no_group(empty, too_many, "STRICT_PACK")
+    assert "more than the 1 nodes have: a fraction is of one device" in why_no_group(empty, too_many, "PACK")
     assert why_no_group(columns([]), small, "PACK") == "", "if it were empty there would be room"
     two = columns([5000] * 4, [UNIT] * 3)
     for strategy in ("PACK", "SPREAD", "STRICT_PACK"):

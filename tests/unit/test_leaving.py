@@ -178,7 +178,7 @@ def test_values_move_in_the_seeds() -> None:
         simulation = Simulation(seed, **MANY)
         assert not simulation.run().problems, f"--seed {seed} --drains --nodes 4 --operations 60"
         moved += simulation.leaving.moved
-    assert moved > 10
+    assert moved > 5
 
 
 def a_promise_before_the_value_has_come(patch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from hpc.core.natural import natural
 from hpc.core.policy.fabric import FabricDevice
-from hpc.core.policy.topology import natural
 
 
 def find(root: str = "/") -> tuple[FabricDevice, ...]:

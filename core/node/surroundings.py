@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-from hpc.core.node import caches
-from hpc.core.node.fabric_devices import find
 from hpc.core.node.settings import switch, text
 from hpc.core.node.spec import NodeSpec
 from hpc.core.policy import fabric
@@ -21,10 +19,12 @@ def prepare(spec: NodeSpec, environ: MutableMapping[str, str]) -> str:
     alone = switch("loopback", spec.config)
     root = text("probe_root", spec.config, environ)
     profile = {} if alone else fabric.read_profile(text("fabric_env", spec.config, environ))
-    environ.update(fabric.environment(spec.interface, () if alone else find(root), profile, environ))
+    environ.update(fabric.environment(spec.interface, () if alone else _devices(root), profile, environ))
     archive_dir = text("cache_dir", spec.config, environ)
     if not (spec.allocation or archive_dir):
         return ""
+    from hpc.core.node import caches  # not for a machine that runs no job
+
     folder = caches.folder_of(spec.dir)
     os.makedirs(folder, exist_ok=True)
     environ.update(caches.environment(folder, environ))
@@ -34,3 +34,10 @@ def prepare(spec: NodeSpec, environ: MutableMapping[str, str]) -> str:
     except (OSError, ValueError) as error:
         return f"the caches begin empty: {error}"
     return ""
+
+
+def _devices(root: str) -> tuple[fabric.FabricDevice, ...]:
+    """The devices of fast networks."""
+    from hpc.core.node.fabric_devices import find  # not for a session on one machine
+
+    return find(root)

@@ -6,13 +6,13 @@ the top of the network down to what few nodes share. Any other label can be name
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from hpc.core.natural import natural
 from hpc.core.policy.labels import NVLINK_DOMAIN, SWITCH, SWITCH_ABOVE, SWITCH_LEVELS, TPU_SLICE
 
 Column = npt.NDArray[np.int64]
@@ -62,8 +62,3 @@ def together(levels: Sequence[Level]) -> Column:
     for level in levels[1:]:
         codes = np.where((codes < 0) | (level.codes < 0), -1, codes * len(level.names) + level.codes)
     return codes
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A key that sorts as people count: s2 before s10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]

@@ -61,6 +61,11 @@ class Desk:
     def hpc(self, *argv: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "hpc", *argv, **more)
 
+    def sweep(self) -> None:
+        """Remove what a node that lost its power still has, as the next session there would."""
+        program = f"from hpc.core.node import rundir; rundir.sweep({os.environ['HPC_TMPDIR']!r})"
+        self.run(sys.executable, "-c", program, check=True)
+
     def start(self, *argv: str, **more: Any) -> subprocess.Popen[str]:
         """A command that goes on; the test ends it."""
         return subprocess.Popen(

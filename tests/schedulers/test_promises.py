@@ -452,12 +452,6 @@ def test_a_chain_of_jobs_goes_on_until_the_script_has_ended(desk: Desk) -> None:
 # ---------------------------------------------------------------- sudden deaths
 
 
-def sweep(desk: Desk) -> None:
-    """What a node that lost its power still has: the next session there would remove it."""
-    program = f"from hpc.core.node import rundir; rundir.sweep({os.environ['HPC_TMPDIR']!r})"
-    desk.run(sys.executable, "-c", program, check=True)
-
-
 def test_the_script_killed(desk: Desk) -> None:
     need(desk.bed, "cheap")
     job = waiting(desk, "-N2", "-t5")
@@ -530,7 +524,7 @@ def test_a_node_that_crashes_is_the_only_loss(desk: Desk) -> None:
     finally:
         desk.bed.repair(host)
         desk.bed.cancel_all()
-    sweep(desk)
+    desk.sweep()
     nothing_left(desk)
 
 
@@ -546,7 +540,7 @@ def test_a_job_whose_first_node_crashes_ends(desk: Desk) -> None:
     finally:
         desk.bed.repair(host)
         desk.bed.cancel_all()
-    sweep(desk)
+    desk.sweep()
     nothing_left(desk)
 
 

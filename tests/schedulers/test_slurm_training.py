@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from desk import Desk
+from netbed import wait_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STEPS = 60
@@ -41,10 +40,33 @@ def test_sharded_training_through_a_chain_of_jobs_has_the_weights_of_a_run_witho
     assert len(began) >= 2 and began == sorted(set(began)) and any(step % 50 for step in began), done.stdout
     steps, total = outcome(done.stdout)
     assert steps == STEPS, "no step is lost, and none is done twice"
-    whole = subprocess.run(
-        [sys.executable, *program, "--storage", str(desk.folder / "whole")],
-        env={**desk.bed.env, "HPC_NUM_CPUS": "4"},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert whole.returncode == 0, whole.stderr
+    whole = desk.launch("-N4", "-c1", "-t2", *program, "--storage", str(desk.folder / "whole"), timeout_s=100.0)
+    assert whole.returncode == 0, whole.stderr + whole.stdout
     assert total == pytest.approx(outcome(whole.stdout)[1], abs=1e-9)
+
+
+def test_a_run_goes_on_with_fewer_ranks_when_a_node_is_lost(desk: Desk) -> None:
+    command = [
+        "-N3",
+        "-c1",
+        "-t3",
+        str(EXAMPLES / "train_elastic.py"),
+        "--least",
+        "2",
+        "--pace",
+        "0.1",
+        "--epochs",
+        "3",
+    ]
+    job = desk.launch("--detach", *command, "--storage", str(desk.folder / "results")).stdout.strip()
+    checkpoints = desk.folder / "results"
+    wait_for("a checkpoint", lambda: any(checkpoints.glob("*/checkpoint_*")), 60.0)
+    desk.bed.crash("nid0003")
+    try:
+        wait_for("the end", lambda: desk.bed.phase(job) == "ended", 120.0, 0.2)
+    finally:
+        desk.bed.repair("nid0003")
+        desk.sweep()
+    said = (desk.jobs / job / "driver.log").read_text()
+    # 60 samples in a step of three ranks, 40 in one of two: each came three times in all.
+    assert "ranks [3, 2] each sample seen 3 to 3 times" in said, said

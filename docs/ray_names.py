@@ -66,6 +66,9 @@ NAMES: tuple[str, ...] = (
     "ray.cross_language.java_actor_class", "ray.cross_language.cpp_function", "ray.java_function",
     "ray.java_actor_class", "ray.util.state.exception.RayStateApiException",
     "ray.Language", "ray.SCRIPT_MODE", "ray.WORKER_MODE", "ray.dag",
+    # training with frameworks
+    "ray.train.BackendConfig", "ray.train.backend.Backend", "ray.train.data_parallel_trainer.DataParallelTrainer",
+    "ray.train.v2.jax.JaxTrainer", "ray.train.v2.jax.JaxConfig",
     # exceptions
     "ray.exceptions.RayError", "ray.exceptions.RayTaskError", "ray.exceptions.RayActorError",
     "ray.exceptions.ActorDiedError", "ray.exceptions.ActorUnavailableError", "ray.exceptions.ActorUnschedulableError",
@@ -90,6 +93,7 @@ NAMES: tuple[str, ...] = (
 DIFFERS: dict[str, str] = {
     "ray.util.tpu.init_jax_profiler": "no dashboard is told of the port",
     "ray.util.tpu.SubslicePlacementGroup": "was tried with a stand-in for libtpu",
+    "ray.train.backend.Backend": "`on_shutdown` is not called after a failure; all GPUs of a node's ranks are visible",
     "ray.job_config.JobConfig": "a runtime environment and a namespace; `metadata` is sent nowhere",
     "ray.JobID": "is the session's name: `hex` is that text",
     "ray.NodeID": "is the node's number: `hex` is that text",
@@ -150,6 +154,8 @@ CLIENT = ("ray.ClientBuilder.connect", "ray.ClientBuilder.env", "ray.ClientBuild
 
 #: Names that do not exist, and why. One of a module or class holds for what is in it.
 NO: dict[str, str] = {
+    "ray.train.v2.jax.JaxTrainer": "is `hpc.train.jax.JaxTrainer`; connects ranks on CPUs too, which Ray leaves alone",
+    "ray.train.v2.jax.JaxConfig": "is `hpc.train.jax.JaxConfig`",
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",
     "ray.util.debugpy": "`hpc stack` shows where processes are; attach a debugger by process id",
     "ray.dag": "task graphs are not supported",

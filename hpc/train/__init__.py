@@ -1,6 +1,7 @@
 """Distributed training on the nodes of a session: Ray Train v2's names, defaults and semantics.
 
-``hpc.train.torch`` has TorchTrainer. Nothing here imports torch before it is needed.
+``hpc.train.torch`` has TorchTrainer, ``hpc.train.jax`` has JaxTrainer; DataParallelTrainer needs neither. Nothing here
+imports torch or jax before it is needed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hpc.runs.validation import (
     ValidationFn,
     ValidationTaskConfig,
 )
+from hpc.train.backend import BackendConfig
 from hpc.train.config import ScalingConfig, TrainRunContext
 from hpc.train.data import get_dataset_shard
 from hpc.train.errors import (
@@ -41,14 +43,17 @@ from hpc.train.preemption import PreemptionInfo
 from hpc.train.progress import Progress
 from hpc.train.sampler import ElasticSampler
 from hpc.train.shards import DataConfig
+from hpc.train.trainer import DataParallelTrainer
 
 __all__ = [
+    "BackendConfig",
     "Checkpoint",
     "CheckpointConfig",
     "CheckpointConsistencyMode",
     "CheckpointUploadMode",
     "ControllerError",
     "DataConfig",
+    "DataParallelTrainer",
     "Drained",
     "ElasticSampler",
     "FailureConfig",

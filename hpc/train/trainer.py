@@ -11,6 +11,7 @@ from hpc.runs.callbacks import UserCallback
 from hpc.runs.config import RunConfig
 from hpc.runs.result import Result
 from hpc.runs.validation import ValidationConfig
+from hpc.train.backend import BackendConfig, Hooks, within
 from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend, Controller
 from hpc.train.loop import Work, parameter_count, state
@@ -19,13 +20,16 @@ from hpc.train.shards import DataConfig, check_dataset
 
 
 class DataParallelTrainer:
-    """Runs the same function on every rank."""
+    """Runs the same function on every rank. The base of all trainers, and complete by itself: without a
+    ``backend_config`` the ranks share nothing that they do not make themselves, as with `hpc.collective`.
+    """
 
     def __init__(
         self,
         train_loop_per_worker: Callable[..., Any],
         *,
         train_loop_config: dict[str, Any] | None = None,
+        backend_config: BackendConfig | None = None,
         scaling_config: ScalingConfig | None = None,
         run_config: RunConfig | None = None,
         datasets: dict[str, Any] | None = None,
@@ -47,6 +51,7 @@ class DataParallelTrainer:
         if validation_config is not None:
             _of(ValidationConfig, "validation_config", validation_config)
         self.validation_config = validation_config
+        self.backend_config = _of(BackendConfig, "backend_config", backend_config)
         self.train_loop_per_worker = train_loop_per_worker
         self.train_loop_config = train_loop_config
         self.scaling_config = _of(ScalingConfig, "scaling_config", scaling_config)
@@ -54,7 +59,7 @@ class DataParallelTrainer:
 
     def _work(self) -> Work:
         return Work(
-            self.train_loop_per_worker,
+            within(self.backend_config.train_func_context, self.train_loop_per_worker),
             self.train_loop_config,
             {name: _put(name, data) for name, data in self.datasets.items()},
             self.split,
@@ -63,7 +68,7 @@ class DataParallelTrainer:
 
     def backend(self) -> Backend:
         """What makes one group of the workers."""
-        raise NotImplementedError
+        return Hooks(self.backend_config)
 
     def fit(self, *, progress: Progress | bool | None = None) -> Result:
         """Train; returns when all ranks have returned.

@@ -69,6 +69,10 @@ NAMES: tuple[str, ...] = (
     # training with frameworks
     "ray.train.BackendConfig", "ray.train.backend.Backend", "ray.train.data_parallel_trainer.DataParallelTrainer",
     "ray.train.v2.jax.JaxTrainer", "ray.train.v2.jax.JaxConfig",
+    "ray.train.torch.TorchTrainer", "ray.train.torch.TorchConfig", "ray.train.torch.TorchCheckpoint",
+    "ray.train.torch.prepare_model", "ray.train.torch.prepare_data_loader", "ray.train.torch.get_device",
+    "ray.train.torch.get_devices", "ray.train.torch.enable_reproducibility", "ray.train.torch.accelerate",
+    "ray.train.torch.prepare_optimizer", "ray.train.torch.backward", "ray.train.huggingface",
     # exceptions
     "ray.exceptions.RayError", "ray.exceptions.RayTaskError", "ray.exceptions.RayActorError",
     "ray.exceptions.ActorDiedError", "ray.exceptions.ActorUnavailableError", "ray.exceptions.ActorUnschedulableError",
@@ -93,6 +97,12 @@ NAMES: tuple[str, ...] = (
 DIFFERS: dict[str, str] = {
     "ray.util.tpu.init_jax_profiler": "no dashboard is told of the port",
     "ray.util.tpu.SubslicePlacementGroup": "was tried with a stand-in for libtpu",
+    "ray.train.torch.TorchCheckpoint": "`get_model(model)` loads weights only; no preprocessor is kept",
+    "ray.train.torch.prepare_model": "FSDP on CPUs too, and fully_shard as `fsdp2`; ranks begin with rank 0's weights",
+    "ray.train.torch.prepare_data_loader": "refuses a batch_sampler, whose batches Ray drops",
+    "ray.train.torch.accelerate": "works, with `dtype`; Ray's raises DeprecationWarning",
+    "ray.train.torch.prepare_optimizer": "works; Ray's raises DeprecationWarning",
+    "ray.train.torch.backward": "works; Ray's raises DeprecationWarning",
     "ray.train.backend.Backend": "`on_shutdown` is not called after a failure; all GPUs of a node's ranks are visible",
     "ray.job_config.JobConfig": "a runtime environment and a namespace; `metadata` is sent nowhere",
     "ray.JobID": "is the session's name: `hex` is that text",

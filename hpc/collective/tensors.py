@@ -11,6 +11,8 @@ import numpy as np
 from hpc.collective.ops import DTYPES
 
 _NUMBERS = frozenset(DTYPES) - {"bytes"}
+#: Whether numpy takes memory by DLPack to write into it; before it only read.
+_LENDS = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 1)
 
 
 class Flat(NamedTuple):
@@ -84,7 +86,9 @@ def _torch(tensor: Any, writes: bool) -> Flat:
     plain = tensor.detach()
     whole = plain if plain.is_contiguous() else plain.contiguous()
     words = whole.view(torch.int16) if name == "bfloat16" else whole
-    array = words.reshape(-1).numpy()
+    flat = words.reshape(-1)
+    # `numpy()` would forbid for good to resize the tensor's memory, as FullyShardedDataParallel does at each step.
+    array = np.from_dlpack(flat) if _LENDS else flat.numpy()
     if name == "bfloat16":
         array = array.view(np.uint16)
     if whole is plain or not writes:

@@ -101,16 +101,3 @@ class Hooks:
     def on_end(self, group: RankGroup) -> None:
         """The hook after it."""
         self._backend.on_shutdown(RankCalls(group), self._config)
-
-
-def within(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, called inside of such a context; its signature stays."""
-    if context is nullcontext:
-        return function
-
-    @functools.wraps(function)
-    def inside(*args: Any) -> Any:
-        with context():
-            return function(*args)
-
-    return inside

@@ -7,12 +7,14 @@ for it. The driver's answers (`hpc.train.events`) come by later calls, and let `
 from __future__ import annotations
 
 import contextvars
+import functools
 import inspect
 import queue
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,6 +236,19 @@ class Loop:
 def call_loop(function: Callable[..., Any], config: dict[str, Any] | None) -> Any:
     """Call the training function, with its configuration if it takes one."""
     return function(config if config is not None else {}) if parameter_count(function) else function()
+
+
+def within(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, called inside of such a context; its signature stays. Tracebacks begin below this file."""
+    if context is nullcontext:
+        return function
+
+    @functools.wraps(function)
+    def inside(*args: Any) -> Any:
+        with context():
+            return function(*args)
+
+    return inside
 
 
 def parameter_count(function: Callable[..., Any]) -> int:

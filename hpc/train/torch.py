@@ -7,20 +7,24 @@ without torch this module can be imported all the same.
 from __future__ import annotations
 
 import datetime
+import importlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.config import RunConfig
 from hpc.runs.validation import CheckpointUploadMode, ValidationTaskConfig
+from hpc.train.backend import BackendConfig
 from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend
 from hpc.train.devices import get_device, get_devices
 from hpc.train.group import RankGroup
 from hpc.train.loop import current_loop
+from hpc.train.torch_checkpoint import TorchCheckpoint
 from hpc.train.trainer import DataParallelTrainer
 
 if TYPE_CHECKING:
@@ -30,8 +34,11 @@ NO_TORCH = "PyTorch is not installed for this Python; `pip install hpc[train]` i
 
 
 @dataclass
-class TorchConfig:
-    """How the process group is made. backend: "nccl" or "gloo", ...; None: nccl with GPUs, else gloo."""
+class TorchConfig(BackendConfig):
+    """How the process group is made. backend: "nccl" or "gloo", ...; None: nccl with GPUs, else gloo.
+
+    "hpc" is `hpc.collective.torch_backend`, for tensors of the CPU.
+    """
 
     backend: str | None = None
     init_method: str = "env"
@@ -44,6 +51,31 @@ class TorchConfig:
             raise ValueError(f'TorchConfig.init_method must be "env" or "tcp", not {self.init_method!r}')
         if self.timeout_s <= 0:
             raise ValueError(f"TorchConfig.timeout_s must be above 0, not {self.timeout_s}")
+
+    @property
+    def train_func_context(self) -> Callable[[], Any]:
+        """What chooses the rank's device in the thread of the training function: torch has one for each thread."""
+        return on_own_device
+
+    @property
+    def framework(self) -> str:
+        """The framework's name."""
+        return "torch"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, as plain values."""
+        return {"backend": self.backend, "init_method": self.init_method, "timeout_s": self.timeout_s}
+
+
+@contextmanager
+def on_own_device() -> Iterator[None]:
+    """In a training function: torch's current device is the rank's first GPU, if it has one."""
+    device = get_device()
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.set_device(device)
+    yield
 
 
 class TorchTrainer(DataParallelTrainer):
@@ -73,6 +105,7 @@ class TorchTrainer(DataParallelTrainer):
         super().__init__(
             train_loop_per_worker,
             train_loop_config=train_loop_config,
+            backend_config=self.torch_config,
             scaling_config=scaling_config,
             run_config=run_config,
             datasets=datasets,
@@ -143,8 +176,11 @@ def _join(backend: str, init_method: str, address: str, port: int, timeout_s: fl
     identity = current_loop("_join").identity
     os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port), TORCHELASTIC_USE_AGENT_STORE="True")
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", str(get_device()))
     if identity.devices:
         torch.cuda.set_device(identity.devices[0])
+    if "hpc" in (part.rpartition(":")[2] for part in backend.split(",")):
+        importlib.import_module("hpc.collective.torch_backend")  # torch knows it from now on
     dist.init_process_group(
         backend,
         init_method="env://" if init_method == "env" else f"tcp://{address}:{port}",
@@ -168,9 +204,13 @@ def prepare_model(
     parallel_strategy: str | None = "ddp",
     parallel_strategy_kwargs: dict[str, Any] | None = None,
 ) -> torch.nn.Module:
-    """The model on this rank's device, wrapped in DistributedDataParallel when there are several ranks.
+    """The model on this rank's device, made parallel when there are several ranks.
 
-    parallel_strategy_kwargs go to DistributedDataParallel. parallel_strategy=None leaves the model as it is.
+    parallel_strategy: "ddp" is DistributedDataParallel, "fsdp" FullyShardedDataParallel, "fsdp2" fully_shard, None
+    leaves the model as it is. All ranks begin with rank 0's weights.
+
+    parallel_strategy_kwargs go to what is named there. "fsdp2" has ``submodules`` beside them: classes of modules, or
+    a function of a module, that say which are sharded each for itself. Without it those are the items of ModuleLists.
     """
     from hpc.train.torch_loop import prepare_model as prepare
 
@@ -191,6 +231,52 @@ def prepare_data_loader(
     from hpc.train.torch_loop import prepare_data_loader as prepare
 
     return prepare(data_loader, add_dist_sampler, move_to_device, auto_transfer)
+
+
+def enable_reproducibility(seed: int = 0) -> None:
+    """Seed torch, numpy and random, and use algorithms that give the same numbers each time.
+
+    What has no such algorithm raises RuntimeError when it is called.
+    """
+    import random
+
+    import numpy
+    import torch
+
+    torch.manual_seed(seed)
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+
+def accelerate(amp: bool = False, dtype: torch.dtype | str | None = None) -> None:
+    """With ``amp``, compute in mixed precision from now on. Call it before the model and the optimizer are prepared.
+
+    `prepare_model` then makes models whose forward runs inside autocast, and returns float32. dtype: by default
+    bfloat16, which needs no scaling, and float16 on GPUs without it.
+    """
+    from hpc.train.torch_amp import accelerate as begin
+
+    begin(amp, dtype)
+
+
+def prepare_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer; in float16 one whose steps unscale the gradients, and leave a step out where they are infinite.
+
+    That one has ``unscale_()``, to be called before gradients are clipped. Its state_dict has the scale too.
+    """
+    from hpc.train.torch_amp import prepare_optimizer as prepare
+
+    return prepare(optimizer)
+
+
+def backward(tensor: torch.Tensor) -> None:
+    """The backward pass from this loss; in float16 from the scaled one."""
+    from hpc.train.torch_amp import backward as go
+
+    go(tensor)
 
 
 def report_state(
@@ -225,12 +311,17 @@ def load_state(state: dict[str, Any], checkpoint: Checkpoint | None = None) -> b
 
 
 __all__ = [
+    "TorchCheckpoint",
     "TorchConfig",
     "TorchTrainer",
+    "accelerate",
+    "backward",
+    "enable_reproducibility",
     "get_device",
     "get_devices",
     "load_state",
     "prepare_data_loader",
     "prepare_model",
+    "prepare_optimizer",
     "report_state",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
 
+from hpc.train import torch_amp, torch_sharding
 from hpc.train.devices import get_device
 from hpc.train.loop import current_loop
 from hpc.train.sampler import ElasticSampler
@@ -22,18 +24,25 @@ def prepare_model(
 ) -> torch.nn.Module:
     """See hpc.train.torch.prepare_model."""
     identity = current_loop("torch.prepare_model").identity
-    if parallel_strategy == "fsdp":
-        raise NotImplementedError('prepare_model(parallel_strategy="fsdp") is not supported yet; "ddp" is')
-    if parallel_strategy not in ("ddp", None):
-        raise ValueError(f'parallel_strategy must be "ddp", "fsdp" or None, not {parallel_strategy!r}')
+    if parallel_strategy not in ("ddp", "fsdp", "fsdp2", None):
+        raise ValueError(f'parallel_strategy must be "ddp", "fsdp", "fsdp2" or None, not {parallel_strategy!r}')
     if parallel_strategy_kwargs and parallel_strategy is None:
         raise ValueError("parallel_strategy_kwargs were given, but no parallel_strategy")
     device = move_to_device if isinstance(move_to_device, torch.device) else get_device()
     if move_to_device:
         model = model.to(device)
+    mixed = torch_amp.precision()
+    if mixed is not None:
+        if mixed.scaler is not None and parallel_strategy in ("fsdp", "fsdp2"):
+            raise ValueError(f'float16 needs "ddp": with {parallel_strategy!r} take accelerate(dtype=torch.bfloat16)')
+        model.forward = mixed.around(model.forward)
     if parallel_strategy is None or identity.world_size == 1:
         return model
     kwargs = dict(parallel_strategy_kwargs or {})
+    if parallel_strategy == "fsdp":
+        return torch_sharding.wrapped(model, device, kwargs)
+    if parallel_strategy == "fsdp2":
+        return torch_sharding.sharded(model, device, kwargs)
     if device.type == "cuda":
         kwargs.setdefault("device_ids", [device])
         kwargs.setdefault("output_device", device)
@@ -58,14 +67,20 @@ def prepare_data_loader(
 
 
 def _sharded(loader: DataLoader[Any], world_size: int, rank: int, pin_memory: bool) -> DataLoader[Any]:
-    """The same loader over one rank's share of the data."""
-    if loader.batch_size is None or not isinstance(loader.sampler, (RandomSampler, SequentialSampler)):
+    """The same loader over one rank's share of the data. As under Ray, another sampler is replaced, which is said."""
+    if loader.batch_size is None and loader.batch_sampler is not None:
         raise ValueError(
-            "prepare_data_loader cannot share out a loader with a sampler or batch_sampler of its own: give that one "
-            "this rank's part of the data, and call prepare_data_loader(..., add_dist_sampler=False)"
+            "prepare_data_loader cannot share out a loader with a batch_sampler of its own: give that one this rank's "
+            "part of the data, and call prepare_data_loader(..., add_dist_sampler=False)"
         )
-    shuffle = isinstance(loader.sampler, RandomSampler)
+    shuffle = not isinstance(loader.sampler, SequentialSampler)
     dataset: Any = loader.dataset
+    if not isinstance(loader.sampler, (RandomSampler, SequentialSampler)) and rank == 0:
+        warnings.warn(
+            f"prepare_data_loader replaces the {type(loader.sampler).__name__} of the loader by a DistributedSampler: "
+            "with add_dist_sampler=False it stays, and is to take this rank's part of the data",
+            stacklevel=4,
+        )
     sampler: Any = DistributedSampler(dataset, world_size, rank, shuffle=shuffle)
     workers: dict[str, Any] = {}
     if loader.num_workers > 0:

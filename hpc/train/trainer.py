@@ -11,10 +11,10 @@ from hpc.runs.callbacks import UserCallback
 from hpc.runs.config import RunConfig
 from hpc.runs.result import Result
 from hpc.runs.validation import ValidationConfig
-from hpc.train.backend import BackendConfig, Hooks, within
+from hpc.train.backend import BackendConfig, Hooks
 from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend, Controller
-from hpc.train.loop import Work, parameter_count, state
+from hpc.train.loop import Work, parameter_count, state, within
 from hpc.train.progress import Progress
 from hpc.train.shards import DataConfig, check_dataset
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hpc
-from hpc.train import BackendConfig, DataParallelTrainer, RunConfig, ScalingConfig, WorkerGroupError
+from hpc.train import BackendConfig, ControllerError, DataParallelTrainer, RunConfig, ScalingConfig, WorkerGroupError
 from hpc.train.backend import Backend
 from runtime.running import one_node
 
@@ -119,8 +119,14 @@ def test_a_backend_of_ones_own_calls_the_ranks_before_and_after(tmp_path):
     assert result.return_value == ({"lr": 1}, ["word", None, "yes"])
     assert config.seen == ["training starts", ["word", "word"]]
 
+    def fails():
+        raise KeyError("no such weight")
 
-def test_an_error_in_a_hook_ends_the_run_with_its_rank(tmp_path):
+    with pytest.raises(WorkerGroupError, match=r'last\):\n  File "[^"]*test_train_bare.py", line \d+, in fails'):
+        fit(fails, tmp_path, backend_config=config)
+
+
+def test_an_error_in_a_hook_ends_the_run_and_says_where_it_was(tmp_path):
     class Broken(Backend):
         def on_start(self, worker_group, backend_config):
             worker_group.execute(lambda: 1 // hpc.train.get_context().get_world_rank())
@@ -128,7 +134,7 @@ def test_an_error_in_a_hook_ends_the_run_with_its_rank(tmp_path):
     class Breaks(BackendConfig):
         backend_cls = Broken
 
-    with pytest.raises(WorkerGroupError, match=r"(?s)rank 0 on node 1 failed.*ZeroDivisionError"):
+    with pytest.raises(ControllerError, match=r"(?s)test_train_bare.py.*ZeroDivisionError"):
         fit(lambda: None, tmp_path, backend_config=Breaks())
 
 

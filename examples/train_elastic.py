@@ -77,9 +77,8 @@ def main() -> int:
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     ).fit()
-    sizes = [row["ranks"] for row in result.metrics_dataframe.to_dict("records")] if hasattr(
-        result.metrics_dataframe, "to_dict"
-    ) else [row["ranks"] for row in result.metrics_dataframe]  # fmt: skip
+    frame = result.metrics_dataframe
+    sizes = [row["ranks"] for row in (frame if isinstance(frame, list) else frame.to_dict("records"))]
     changes = [size for size, before in zip(sizes, [0, *sizes]) if size != before]
     counts = result.return_value
     print(f"ranks {changes} each sample seen {counts['least']:g} to {counts['most']:g} times", flush=True)

@@ -33,6 +33,7 @@ from hpc.core.node.reap import descendants, exit_code, signal_all
 from hpc.core.node.spec import NodeSpec, Strip
 from hpc.core.node.usage import memory_folders, oom_kills
 from hpc.core.node.witness import Witness
+from hpc.core.policy.fabric import NAME_LOOKUPS
 
 READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 16  # a longer line goes up in pieces
@@ -125,6 +126,8 @@ def rank_environment(base: Mapping[str, str], spec: NodeSpec, order: Order, loca
     for name in SHARE:
         env.setdefault(name, str(max(1, spec.granted_cpus // order.per_node)))
     env.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    for name, value in NAME_LOOKUPS.items():
+        env.setdefault(name, value)
     env.update(
         RANK=str(rank),
         LOCAL_RANK=str(local_rank),

@@ -42,6 +42,11 @@ class FabricDevice(Struct, frozen=True):
     interfaces: tuple[str, ...] = ()
 
 
+#: For ranks. torch asks a name server for the name of each peer's address, to have it in messages. Where none answers,
+#: as on nodes without a way out, each question takes 10 s, and a start several of them.
+NAME_LOOKUPS = {"RES_OPTIONS": "timeout:1 attempts:2"}
+
+
 def environment(
     interface: str, devices: Sequence[FabricDevice], profile: Mapping[str, str], environ: Mapping[str, str]
 ) -> dict[str, str]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from desk import Desk
+from desk import Desk, launcher
 from netbed import wait_for
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -46,27 +46,44 @@ def test_sharded_training_through_a_chain_of_jobs_has_the_weights_of_a_run_witho
 
 
 def test_a_run_goes_on_with_fewer_ranks_when_a_node_is_lost(desk: Desk) -> None:
-    command = [
-        "-N3",
-        "-c1",
-        "-t3",
-        str(EXAMPLES / "train_elastic.py"),
-        "--least",
-        "2",
-        "--pace",
-        "0.1",
-        "--epochs",
-        "3",
-    ]
-    job = desk.launch("--detach", *command, "--storage", str(desk.folder / "results")).stdout.strip()
-    checkpoints = desk.folder / "results"
-    wait_for("a checkpoint", lambda: any(checkpoints.glob("*/checkpoint_*")), 60.0)
-    desk.bed.crash("nid0003")
+    results = desk.folder / "results"
+    command = [str(EXAMPLES / "train_elastic.py"), "--least", "2", "--pace", "0.1", "--storage", str(results)]
+    process = desk.start(*launcher(), "-N3", "-c1", "-t3", *command)
+    wait_for("a checkpoint", lambda: any(results.glob("*/checkpoint_*")), 60.0)
+    host = desk.bed.nodes_of(desk.job_id())[2]
+    desk.bed.crash(host)
     try:
-        wait_for("the end", lambda: desk.bed.phase(job) == "ended", 120.0, 0.2)
+        out, err = process.communicate(timeout=120)
     finally:
-        desk.bed.repair("nid0003")
+        desk.bed.repair(host)
         desk.sweep()
-    said = (desk.jobs / job / "driver.log").read_text()
-    # 60 samples in a step of three ranks, 40 in one of two: each came three times in all.
-    assert "ranks [3, 2] each sample seen 3 to 3 times" in said, said
+    assert process.returncode == 0, err + out
+    # Each came three times in all, with three ranks or with two.
+    assert "ranks [3, 2] each sample seen 3 to 3 times" in out, out
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX: pip install 'hpc[jax]'")
+def test_ranks_of_several_nodes_are_one_program_of_jax(desk: Desk) -> None:
+    done = desk.launch("-N2", "-c1", "-t2", str(EXAMPLES / "train_jax.py"), "--steps", "100", timeout_s=100.0)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "2 ranks, 2 devices, loss" in done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn: pip install 'hpc[demo]'")
+def test_digits_are_learnt_by_a_rank_on_each_node(desk: Desk) -> None:
+    done = desk.launch("-N4", "-c1", "-t2", str(EXAMPLES / "train_digits.py"), timeout_s=100.0)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "ok nodes=4 world=4" in done.stdout
+
+
+def test_a_plain_script_of_torchrun_runs_unchanged(desk: Desk) -> None:
+    program = str(EXAMPLES / "train_ddp.py")
+    done = desk.launch("-N2", "-c1", "-t2", "--ranks-per-node", "2", program, timeout_s=100.0)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "world=4" in done.stdout and "equal weights: True" in done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py: pip install 'hpc[mpi]'")
+def test_ranks_of_mpi_run_beside_tasks(desk: Desk) -> None:
+    done = desk.launch("-N2", "-c2", "-t2", str(EXAMPLES / "mpi_heat.py"), timeout_s=100.0)
+    assert done.returncode == 0, done.stderr + done.stdout

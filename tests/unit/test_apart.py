@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,12 +17,17 @@ from hpc.core.node.spec import Granted
 ANSWER = Found((Device("0", "GPU", links=("1",)),), {"slice": 1.0}, {"a": "b"})
 
 
+def children() -> set[str]:
+    """The processes of this one: other tests may have left some that are ending."""
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
 def test_the_answer_comes_and_the_process_is_gone() -> None:
+    before = children()
     assert apart.ask_apart(lambda: ANSWER, Found) == ANSWER
     many = Found(tuple(Device(str(i), "GPU", kind="x" * 100) for i in range(2000)))  # more than a pipe holds
     assert apart.ask_apart(lambda: many, Found) == many
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
 
 
 def test_threads_and_files_of_a_library_stay_there() -> None:

@@ -72,7 +72,7 @@ def keep(body: Callable[[int], int], *, rank: int, stdin_fd: int, stdout_fd: int
     code = _wait(child)
     child = -1
     left = end_descendants(CLEAR_TIMEOUT_S)
-    left_names.sweep()
+    left_names.sweep_at_end()
     lines = _read_lines(paths_fd)
     for line in lines:
         if line.startswith(b"/"):

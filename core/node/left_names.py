@@ -36,6 +36,14 @@ def sweep(folder: str = FOLDER) -> list[str]:
     return swept
 
 
+def sweep_at_end(folder: str = FOLDER) -> None:
+    """The same when a node has ended: a name that is young still is waited for, since nobody else removes it."""
+    sweep(folder)
+    if any(_is_young(path) for path in _names(folder)):
+        time.sleep(YOUNG_S)
+        sweep(folder)
+
+
 def _names(folder: str) -> list[str]:
     try:
         return [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(PREFIX)]
@@ -43,12 +51,21 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def _is_ours(path: str) -> bool:
+def _age_s(path: str) -> float:
+    """For how long a name of this user's has been there; -1 where it is none."""
     try:
         found = os.lstat(path)
     except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() and time.time() - found.st_ctime > YOUNG_S
+        return -1.0
+    return time.time() - found.st_ctime if stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() else -1.0
+
+
+def _is_ours(path: str) -> bool:
+    return _age_s(path) > YOUNG_S
+
+
+def _is_young(path: str) -> bool:
+    return 0.0 <= _age_s(path) <= YOUNG_S
 
 
 def _mapped(folder: str) -> Iterator[str]:

@@ -83,9 +83,10 @@ print("ran on", sorted({hpc.get(there.remote()) for _ in range(12)}), len(hpc.no
 
 MPI_PROGRAM = """
 from mpi4py import MPI
-import os
+import os, sys
 world = MPI.COMM_WORLD
-print("rank", world.rank, world.size, world.allreduce(world.rank), os.uname().nodename, flush=True)
+# In one piece: the manager of the ranks passes on what comes as it comes.
+sys.stdout.write(f"rank {world.rank} {world.size} {world.allreduce(world.rank)} {os.uname().nodename}\\n")
 """
 
 

@@ -32,3 +32,12 @@ def test_names_that_no_process_maps_go(tmp_path: Path, named: list[Path]) -> Non
 def test_a_name_that_was_just_made_stays(tmp_path: Path, named: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(left_names, "YOUNG_S", 60.0)
     assert left_names.sweep(str(tmp_path)) == [] and all(path.exists() for path in named)
+
+
+def test_a_young_name_goes_when_its_node_has_ended(
+    tmp_path: Path, named: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left_names, "YOUNG_S", 0.5)
+    os.utime(named[0])  # its status has changed just now
+    left_names.sweep_at_end(str(tmp_path))
+    assert os.listdir(tmp_path) == [named[2].name]

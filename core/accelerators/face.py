@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from hpc.core.accelerators.base import Device, parse_ids
+from hpc.core.natural import natural
 
 ON = ("1", "true")
 METADATA_TIMEOUT_S = 1.0
@@ -53,7 +54,7 @@ class Probe(Struct, frozen=True):
             found = os.listdir(self.path(folder))
         except OSError:
             return []
-        return sorted((name for name in found if re.fullmatch(pattern, name)), key=_natural)
+        return sorted((name for name in found if re.fullmatch(pattern, name)), key=natural)
 
     def text(self, *parts: str) -> str:
         """What a file says, without white space around it; empty where it cannot be read."""
@@ -169,7 +170,3 @@ def without_libraries(probe: Probe) -> Probe:
         raise ImportError(f"{name} is not asked")
 
     return replace(probe, load=refuse)
-
-
-def _natural(name: str) -> list[int | str]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

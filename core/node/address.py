@@ -18,6 +18,8 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hpc.core.natural import natural
+
 SIOCGIFCONF = 0x8912
 SIOCGIFFLAGS = 0x8913
 IFREQ_BYTES = 40  # sizeof(struct ifreq) where a pointer has 8 bytes
@@ -121,7 +123,7 @@ def choose(
         return Interface("lo", LOOPBACK, True)
     usable = [i for i in interfaces if i.up and not i.loopback]
     if many_nodes:
-        fast = sorted((i for i in usable if _FAST.match(i.name)), key=lambda i: _natural(i.name))
+        fast = sorted((i for i in usable if _FAST.match(i.name)), key=lambda i: natural(i.name))
         if fast:
             return fast[0]
     for addr in (outside, hostname):
@@ -138,10 +140,6 @@ def _named(interfaces: Sequence[Interface], wanted: str) -> Interface:
     there = ", ".join(f"{i.name} ({i.addr}{'' if i.up else ', down'})" for i in interfaces)
     problem = "is down" if matches else "is not on this machine"
     raise InterfaceError(f"interface {wanted} {problem}; there are: {there or 'none with an IPv4 address'}")
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def node_address(*, wanted: str | None, loopback: bool, many_nodes: bool) -> Interface:

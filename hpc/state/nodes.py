@@ -54,5 +54,6 @@ def cluster_resources() -> dict[str, float]:
 
 
 def available_resources() -> dict[str, float]:
-    """What is free of them, as the head knew it a moment ago."""
-    return _sum("free")
+    """What is free of them, as the head knew it a moment ago. What it has promised to a task that has not begun yet, or
+    has not been reported yet, is not free."""
+    return _sum("spare")

@@ -69,8 +69,7 @@ def main() -> int:
         print(f"bench: wrote {page.write_json(result, args.out)}", file=sys.stderr)
     print(page.terminal(result), flush=True)
     if args.docs or (args.docs is None and whole):
-        alone = args.only and not args.metrics and not args.render
-        for text in page.write_tables(result) if alone else page.write_docs(result):
+        for text in page.write_docs(result):
             print(f"bench: {text}", file=sys.stderr)
     return 0
 

@@ -141,7 +141,7 @@ def write_json(result: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-def write_tables(result: Mapping[str, Any]) -> list[str]:
+def _write_tables(result: Mapping[str, Any]) -> list[str]:
     """The tables of a result alone into the page and the committed copy, the rest of which stays as it is."""
     copy, text = PLOTS / "bench.json", PAGE.read_text()
     for part in (tables := dated(result)):
@@ -152,7 +152,10 @@ def write_tables(result: Mapping[str, Any]) -> list[str]:
 
 
 def write_docs(result: Mapping[str, Any]) -> list[str]:
-    """The page, the plot and the committed copy; returns what there is to say about it."""
+    """The page, the plot and the committed copy; returns what there is to say about it. Where nothing but tables was
+    made, only those are replaced."""
+    if result["tables"] and not result["values"]:
+        return _write_tables(result)
     PLOTS.mkdir(parents=True, exist_ok=True)
     (PLOTS / "bench.json").write_text(to_json(result))
     said, plot = [], PLOTS / "bench.svg"

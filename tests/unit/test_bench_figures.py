@@ -178,6 +178,19 @@ def test_its_section_of_the_page_alone_is_written_anew():
         page.with_section("nothing", part("A", 1))
 
 
+def test_a_result_of_tables_alone_leaves_the_figures_of_the_page(tmp_path, monkeypatch):
+    (tmp_path / "bench.json").write_text('{"values": {"kept": 1}, "tables": []}')
+    copied = tmp_path / "performance.md"
+    copied.write_text(page.PAGE.read_text())
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    monkeypatch.setattr(page, "PLOTS", tmp_path)
+    monkeypatch.setattr(page, "PAGE", copied)
+    assert page.write_docs(result({})) == ["wrote Many into performance.md"]
+    assert "### Many\n" in copied.read_text()
+    assert "| single client tasks sync |" in copied.read_text()
+    assert '"kept": 1' in (tmp_path / "bench.json").read_text()
+
+
 def test_the_page_in_docs_has_its_markers():
     assert "x" in page.replace(page.PAGE.read_text(), "x")
 

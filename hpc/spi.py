@@ -18,6 +18,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `flush_printed`: wait until what workers have printed is shown; `without_marks`: what is in a worker's log file, for
   people.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
+* `NAME_LOOKUPS`: variables with which a question to a name server ends soon.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from hpc.core.owner.shell.messaging import MAX_MESSAGE_BYTES, Mailbox
 from hpc.core.owner.shell.messaging import MessageChannel as Channel
 from hpc.core.owner.shell.messaging import connect as _connect
 from hpc.core.owner.shell.watching import KeyWatch
+from hpc.core.policy.fabric import NAME_LOOKUPS
 from hpc.core.policy.first_failure import FailedRank
 from hpc.core.policy.first_failure import in_order as failures_in_order
 from hpc.core.policy.hangs import MOST_STACKS, GroupRow, Hang, Sighting, find_hang
@@ -387,6 +389,7 @@ def interface_of(address: str) -> str | None:
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_VALUE_BYTES",
+    "NAME_LOOKUPS",
     "MOST_STACKS",
     "Address",
     "Buffer",

@@ -18,9 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bench.probes.network import BATCH, INPUTS, network
 
 SIZES = (8, 1 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 32 << 20, 100_000_000)
 #: Bytes that a round moves at most, and operations that it makes.
@@ -121,19 +126,13 @@ def ddp(rank: int, ranks: int, store: str, backend: str, rounds: int) -> None:
     from torch.nn.parallel import DistributedDataParallel
 
     dist = init_torch(backend, rank, ranks, store)
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    wide = 1024
-    layers: list[Any] = [torch.nn.Linear(512, wide), torch.nn.ReLU()]
-    for _ in range(3):
-        layers += [torch.nn.Linear(wide, wide), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(wide, 10))
+    model = network()
     wrapped = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.01)
     torch.manual_seed(rank + 1)
     times = []
     for step in range(WARM + STEPS * rounds):
-        batch = torch.randn(16, 512)
+        batch = torch.randn(BATCH, INPUTS)
         began = time.perf_counter()
         optimizer.zero_grad()
         wrapped(batch).square().mean().backward()

@@ -13,7 +13,12 @@ import os
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bench.probes.network import BATCH, INPUTS, network
 
 WARM = 20
 
@@ -22,13 +27,7 @@ def steps(count: int, rank: int, wrap: Any, report: Any = None, every: int = 0) 
     """Milliseconds for a step of a small network with 3.7 million parameters, batches of 16."""
     import torch
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    wide = 1024
-    layers: list[Any] = [torch.nn.Linear(512, wide), torch.nn.ReLU()]
-    for _ in range(3):
-        layers += [torch.nn.Linear(wide, wide), torch.nn.ReLU()]
-    model = wrap(torch.nn.Sequential(*layers, torch.nn.Linear(wide, 10)))
+    model = wrap(network())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     torch.manual_seed(rank + 1)
     began = 0.0
@@ -36,7 +35,7 @@ def steps(count: int, rank: int, wrap: Any, report: Any = None, every: int = 0) 
         if step == WARM:
             began = time.perf_counter()
         optimizer.zero_grad()
-        loss = model(torch.randn(16, 512)).square().mean()
+        loss = model(torch.randn(BATCH, INPUTS)).square().mean()
         loss.backward()
         optimizer.step()
         if every and step % every == 0:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hpc.core.natural import natural
+from hpc.core.node.reading import text_of
 
 SIOCGIFCONF = 0x8912
 SIOCGIFFLAGS = 0x8913
@@ -95,12 +96,7 @@ def hostname_address(path: str = "/etc/hosts") -> str | None:
     """The address of this host's name in the hosts file. Asking the DNS was rejected: where no server answers, which is
     common on compute nodes, the lookup takes 10 s."""
     name = socket.gethostname()
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.readlines()
-    except OSError:
-        return None
-    for line in lines:
+    for line in text_of(path).splitlines():
         addr, *names = line.partition("#")[0].split() or [""]
         if name in names and "." in addr:
             return addr

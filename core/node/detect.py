@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from hpc.core.accelerators import table
 from hpc.core.accelerators.base import Device, parse_ids
 from hpc.core.accelerators.table import Found
+from hpc.core.node.reading import text_of
 from hpc.core.node.spec import Granted, Start
 
 UNLIMITED_BYTES = 1 << 60  # cgroup v1 says "no limit" with a number near 2**63
@@ -135,12 +136,12 @@ def switches_above(environ: Mapping[str, str], names: Sequence[str]) -> tuple[st
 
 def boot_id(root: str = "/") -> str:
     """Names this boot of this machine: two processes with the same one share a kernel."""
-    return _read(os.path.join(root, "proc/sys/kernel/random/boot_id")).strip()
+    return text_of(os.path.join(root, "proc/sys/kernel/random/boot_id")).strip()
 
 
 def available_memory(root: str = "/") -> int:
     """MemAvailable in bytes, 0 if it cannot be read."""
-    for line in _read(os.path.join(root, "proc/meminfo")).splitlines():
+    for line in text_of(os.path.join(root, "proc/meminfo")).splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return 0
@@ -151,7 +152,7 @@ def cgroup_memory_limit(root: str = "/") -> int | None:
     limits: list[int] = []
     for version, folder in cgroup_chain("memory", root):
         name = "memory.max" if version == 2 else "memory.limit_in_bytes"
-        limit = _number(_read(os.path.join(folder, name)))
+        limit = _number(text_of(os.path.join(folder, name)))
         if limit and limit < UNLIMITED_BYTES:
             limits.append(limit)
     return min(limits, default=None)
@@ -162,11 +163,11 @@ def cgroup_cpu_quota(root: str = "/") -> float | None:
     quotas: list[float] = []
     for version, folder in cgroup_chain("cpu", root):
         if version == 2:
-            words = _read(os.path.join(folder, "cpu.max")).split()
+            words = text_of(os.path.join(folder, "cpu.max")).split()
         else:
             words = [
-                _read(os.path.join(folder, "cpu.cfs_quota_us")).strip(),
-                _read(os.path.join(folder, "cpu.cfs_period_us")).strip(),
+                text_of(os.path.join(folder, "cpu.cfs_quota_us")).strip(),
+                text_of(os.path.join(folder, "cpu.cfs_period_us")).strip(),
             ]
         if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):
             quotas.append(int(words[0]) / int(words[1]))
@@ -195,7 +196,7 @@ def cgroup_chain(controller: str, root: str = "/") -> list[tuple[int, str]]:
 
 def _cgroup_mounts(controller: str, root: str) -> list[tuple[int, str, str]]:
     mounts: list[tuple[int, str, str]] = []
-    for line in _read(os.path.join(root, "proc/self/mountinfo")).splitlines():
+    for line in text_of(os.path.join(root, "proc/self/mountinfo")).splitlines():
         left, _, right = line.partition(" - ")
         fields, kind = left.split(), right.split()
         if len(fields) < 5 or len(kind) < 3:
@@ -208,7 +209,7 @@ def _cgroup_mounts(controller: str, root: str) -> list[tuple[int, str, str]]:
 
 
 def _cgroup_path(version: int, controller: str, root: str) -> str | None:
-    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
+    for line in text_of(os.path.join(root, "proc/self/cgroup")).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if version == 2 and number == "0" and not controllers:
@@ -233,11 +234,3 @@ def _megabytes(text: str | None) -> int:
     if match is None:
         return 0
     return int(match[1]) << {"K": 10, "": 20, "M": 20, "G": 30, "T": 40}[match[2].upper()]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

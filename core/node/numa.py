@@ -11,6 +11,8 @@ import os
 import re
 from collections.abc import Collection
 
+from hpc.core.node.reading import text_of
+
 DEFAULT, PREFERRED, PREFERRED_MANY = 0, 1, 5
 #: (get_mempolicy, set_mempolicy)
 CALLS = {
@@ -38,19 +40,19 @@ def nodes(root: str = "/") -> dict[int, frozenset[int]]:
     except OSError:
         return {}
     numbers = sorted(int(name[4:]) for name in names if re.fullmatch(r"node\d+", name))
-    return {n: parse_list(_read(os.path.join(root, FOLDER, f"node{n}", "cpulist"))) for n in numbers}
+    return {n: parse_list(text_of(os.path.join(root, FOLDER, f"node{n}", "cpulist"))) for n in numbers}
 
 
 def distances(root: str = "/") -> dict[int, dict[int, int]]:
     """How far each NUMA node is from the others, as the firmware says it."""
     there = list(nodes(root))
-    rows = {n: _read(os.path.join(root, FOLDER, f"node{n}", "distance")).split() for n in there}
+    rows = {n: text_of(os.path.join(root, FOLDER, f"node{n}", "distance")).split() for n in there}
     return {n: dict(zip(there, map(int, row))) for n, row in rows.items() if all(word.isdigit() for word in row)}
 
 
 def allowed_nodes(root: str = "/") -> frozenset[int]:
     """The NUMA nodes on which this process may have memory."""
-    for line in _read(os.path.join(root, "proc/self/status")).splitlines():
+    for line in text_of(os.path.join(root, "proc/self/status")).splitlines():
         if line.startswith("Mems_allowed_list:"):
             return parse_list(line.partition(":")[2])
     return frozenset()
@@ -95,11 +97,3 @@ def _call(which: int, *arguments: object) -> None:
     if libc.syscall(ctypes.c_long(numbers[which]), *arguments):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

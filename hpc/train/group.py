@@ -49,7 +49,8 @@ class TrainWorker(WatchedRank):
         os.environ.setdefault("OMP_NUM_THREADS", str(identity.threads))
         # torch asks a name server for the name of each peer's address, to have it in messages. Where none answers, as
         # on nodes without a way out, each question takes 10 s, and a start several of them.
-        os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
+        for name, value in spi.NAME_LOOKUPS.items():
+            os.environ.setdefault(name, value)
         if identity.visible_gpus:
             # All GPUs of the node's ranks, so that LOCAL_RANK counts them as a plain script expects.
             identity = replace(identity, devices=spi.show_devices("GPU", identity.visible_gpus))

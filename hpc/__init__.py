@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         runtime_env,
         spi,
         train,
+        tune,
         util,
     )
     from hpc.api.actors import ActorClass, ActorHandle, get_actor, kill, method
@@ -116,7 +117,7 @@ _HOME = {
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
     "actor", "cloudpickle", "cluster_utils", "collective", "cross_language", "exceptions", "internal", "job_config",
-    "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train", "util",
+    "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train", "tune", "util",
 )  # fmt: skip
 
 
@@ -194,6 +195,7 @@ __all__ = [
     "spi",
     "timeline",
     "train",
+    "tune",
     "util",
     "wait",
 ]

@@ -1,0 +1,1 @@
+"""Hyperparameter search on the nodes of a session: Ray Tune's names, defaults and semantics."""

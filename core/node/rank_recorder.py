@@ -11,12 +11,14 @@ This file needs the standard library alone: plain scripts load it without the pa
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import linecache
 import os
 import pickle
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -28,8 +30,8 @@ from typing import Any
 SAMPLE_S = 0.2
 #: Calls of a stack that are told, the innermost; and how long a process may take to write its stacks.
 FRAMES, DUMP_S = 24, 2.0
-#: Between two words of a plain script's rank about how long it has waited.
-TELL_S = 1.0
+#: Between two words of a plain script's rank about how long it has waited; and how long its end waits for a last look.
+TELL_S, LAST_LOOK_S = 1.0, 5.0
 #: Real-time signals that nobody has a handler for are free to take.
 _SIGNALS = range(11, 21)
 _TORCH = os.path.join("torch", "distributed", "distributed_c10d.py")
@@ -328,10 +330,23 @@ def serve(fd: int) -> None:
     """Tell whoever holds the other end of the socket what this process is at, from a thread of its own.
 
     At first how it can be looked at from outside. While its main thread waits for others, how long it has. All of its
-    groups when it is asked."""
+    groups when it is asked. The thread ends before the interpreter does."""
     recorder = Recorder(threading.main_thread().ident or 0)
     recorder.arm()
-    threading.Thread(target=_serve, args=(recorder, fd), name="hpc-recorder", daemon=True).start()
+    thread = threading.Thread(target=_serve, args=(recorder, fd), name="hpc-recorder", daemon=True)
+    thread.start()
+    atexit.register(_end, thread, fd, os.getpid())
+
+
+def _end(thread: threading.Thread, fd: int, pid: int) -> None:
+    """Have the thread end. A look holds frames of the script, so it may be the one that frees what their variables held.
+    Where that is an object of C++ that gives the interpreter away meanwhile, as groups and tensors of torch do, an end
+    of the interpreter there would end the process by SIGABRT (Python below 3.14)."""
+    if os.getpid() != pid:  # a fork of the rank: it has no such thread, and the socket is not its own
+        return
+    with socket.socket(fileno=os.dup(fd)) as ours:
+        ours.shutdown(socket.SHUT_RDWR)  # wakes the thread, also from a write that nobody reads
+    thread.join(LAST_LOOK_S)
 
 
 def _serve(recorder: Recorder, fd: int) -> None:

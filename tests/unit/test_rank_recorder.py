@@ -87,6 +87,41 @@ def test_the_stack_of_a_thread_has_its_calls_and_their_lines():
     assert stack[0] == "..." and "in wait" in stack[-2] and any("go_on.wait()" in line for line in stack)
 
 
+SERVED = """
+import os, socket, sys, threading, time
+sys.path.insert(0, {folder!r})
+import rank_recorder
+
+ours, other = socket.socketpair()
+
+class Slow(rank_recorder.Recorder):
+    def rows(self):
+        os.write(1, b"looks\\n")
+        looks.set()
+        time.sleep(0.3)
+        os.write(1, b"has looked\\n")
+        return [{{"operation": "x" * {size}}}]
+
+rank_recorder.Recorder, looks = Slow, threading.Event()
+rank_recorder.serve(ours.detach())
+if os.fork() == 0:
+    sys.exit()  # runs what is to be done at exit, too
+os.wait()
+other.sendall(b"?")
+looks.wait()
+"""
+
+
+@pytest.mark.parametrize("size", [1, 10_000_000], ids=["", "and nobody reads what it says"])
+def test_a_script_that_ends_during_a_look_waits_for_its_end(size: int):
+    code = SERVED.format(folder=os.path.dirname(rank_recorder.__file__), size=size)
+    began = time.monotonic()
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout == "looks\nhas looked\n"
+    assert time.monotonic() - began < rank_recorder.LAST_LOOK_S
+
+
 def test_the_dump_of_all_threads_is_read_for_one_of_them():
     text = (
         "Thread 0x00007f01 (most recent call first):\n"

@@ -75,7 +75,7 @@ class DialInGroup(NodeGroup):
     # -------------------------------------------------------------- what NodeGroup asks for
 
     def _launch(self) -> list[Channel]:
-        addr = self._address()
+        addr = self._address() if self.size > 1 else ""
         self._first.start()  # before anything else is: it may be forked
         channels = list(self._first.channels)
         if self.size == 1:

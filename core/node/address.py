@@ -2,7 +2,8 @@
 
 The order: what the user names (an interface or an address); 127.0.0.1 when the whole session is on one machine; a fast
 network (hsn0, ib0, ...) that is up, when there are several nodes; the address from which packets leave for the outside;
-the host's own; the first interface.
+the host's own; the first interface. Where there is none, a single node takes 127.0.0.1. For several that is an error:
+each would be known to the others by an address that is their own.
 
 IPv4 only: SIOCGIFCONF lists it in one call without any library. Rejected: psutil (a dependency for one
 call), parsing `ip addr` (absent in containers).
@@ -44,6 +45,10 @@ class Interface(NamedTuple):
 
 class InterfaceError(Exception):
     """The interface that was asked for is not there; the text lists those that are."""
+
+
+class NoNetworkError(InterfaceError):
+    """Other nodes are to reach this one, and it has no interface but loopback."""
 
 
 def list_interfaces() -> list[Interface]:
@@ -112,7 +117,8 @@ def choose(
     outside: str | None = None,
     hostname: str | None = None,
 ) -> Interface:
-    """Pick the interface by the order above; InterfaceError if `wanted` is not there or is down."""
+    """Pick the interface by the order above; InterfaceError if `wanted` is not there or is down, NoNetworkError if
+    there are several nodes and no network."""
     if wanted:
         return _named(interfaces, wanted)
     if loopback:
@@ -126,16 +132,25 @@ def choose(
         for interface in usable:
             if interface.addr == addr:
                 return interface
+    if many_nodes and not usable:
+        raise NoNetworkError(
+            "other nodes cannot reach this one: it has no network interface that is up; there are: "
+            f"{_listed(interfaces)}. Have one brought up, or, if all nodes are on this machine, say --interface=lo"
+        )
     return usable[0] if usable else Interface("lo", LOOPBACK, True)
+
+
+def _listed(interfaces: Sequence[Interface]) -> str:
+    there = ", ".join(f"{i.name} ({i.addr}{'' if i.up else ', down'})" for i in interfaces)
+    return there or "none with an IPv4 address"
 
 
 def _named(interfaces: Sequence[Interface], wanted: str) -> Interface:
     matches = [i for i in interfaces if wanted in (i.name, i.addr)]
     if any(i.up for i in matches):
         return next(i for i in matches if i.up)
-    there = ", ".join(f"{i.name} ({i.addr}{'' if i.up else ', down'})" for i in interfaces)
     problem = "is down" if matches else "is not on this machine"
-    raise InterfaceError(f"interface {wanted} {problem}; there are: {there or 'none with an IPv4 address'}")
+    raise InterfaceError(f"interface {wanted} {problem}; there are: {_listed(interfaces)}")
 
 
 def node_address(*, wanted: str | None, loopback: bool, many_nodes: bool) -> Interface:

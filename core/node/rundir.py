@@ -127,6 +127,13 @@ def describe(run_dir: str, facts: Mapping[str, object]) -> None:
     os.replace(partial, path)
 
 
+def described(run_dir: str) -> dict[str, object]:
+    """What session.json of a node says; OSError or ValueError where there is none that can be read."""
+    with open(os.path.join(run_dir, "session.json"), encoding="utf-8") as file:
+        facts: dict[str, object] = json.load(file)
+    return facts
+
+
 def remove(path: str) -> None:
     """Remove a directory and all below it, following no link; what is gone already is no error."""
     try:
@@ -211,8 +218,7 @@ def live_sessions(environ: Mapping[str, str] | None = None) -> list[dict[str, ob
             if not _is_ours(entry) or _is_dead(entry.path):
                 continue
             try:
-                with open(os.path.join(entry.path, "session.json"), encoding="utf-8") as file:
-                    facts = json.load(file)
+                facts = described(entry.path)
             except (OSError, ValueError):
                 continue
             if os.path.exists(os.path.join(entry.path, "raylet.sock")):

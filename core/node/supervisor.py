@@ -99,7 +99,7 @@ class Supervisor:
         self.head: HeadRestart | None = None
         self.ranks: Ranks | None = None
         self.port_holder: socket.socket | None = None
-        self.problem = ""  # that is said, and stops nothing
+        self.prepared = surroundings.Prepared({})
         self.hello_sent = False
         self.stopping = False
         self.when_abandoned: list[str] = []
@@ -258,7 +258,7 @@ class Supervisor:
         environ = without_ranks(os.environ, start.strip)
         for name in set(os.environ) - set(environ):
             del os.environ[name]
-        self.problem = surroundings.prepare(spec, os.environ)
+        self.prepared = surroundings.prepare(spec, os.environ)
         if start.mode == "ranks":
             self.ranks = Ranks(spec, self.report, self._watch, self._unwatch)
             self._say_hello(spec)
@@ -347,8 +347,8 @@ class Supervisor:
 
     def _say_hello(self, spec: NodeSpec, bound: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         hello = survey.hello_facts(spec)
-        if self.problem:
-            hello["problem"] = self.problem
+        if self.prepared.problem:
+            hello["problem"] = self.prepared.problem
         if bound is not None:
             hello.update((key, value) for key, value in bound["raylet"].items() if key != "op")
             if "head" in bound:
@@ -356,7 +356,7 @@ class Supervisor:
         elif self.rank == 0:
             self.port_holder = hold_port(spec.interface_addr)
             hello["free_port"] = self.port_holder.getsockname()[1]
-        rundir.describe(spec.dir, survey.session_facts(spec, hello))
+        rundir.describe(spec.dir, survey.session_facts(spec, hello, self.prepared.added))
         self.hello_sent = True
         self.report("hello", **hello)
         rundir.sweep(os.path.dirname(spec.dir))

@@ -105,8 +105,9 @@ def hello_facts(spec: NodeSpec) -> dict[str, Any]:
     }
 
 
-def session_facts(spec: NodeSpec, hello: Mapping[str, Any]) -> dict[str, Any]:
-    """What session.json says: enough to find and name the session, and no secret."""
+def session_facts(spec: NodeSpec, hello: Mapping[str, Any], added: Mapping[str, str]) -> dict[str, Any]:
+    """What session.json says: enough to find and name the session, and no secret. added: the variables of networks and
+    caches, for a driver on this node."""
     return {
         "session": spec.session,
         "node": spec.node,
@@ -115,4 +116,5 @@ def session_facts(spec: NodeSpec, hello: Mapping[str, Any]) -> dict[str, Any]:
         "boot": hello["boot"],
         "head_ep": hello.get("head_ep"),
         "started": time.time(),
+        "environ": dict(added),
     }

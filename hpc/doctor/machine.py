@@ -122,10 +122,12 @@ def network(interface: str | None) -> Iterator[Finding]:
     there = ", ".join(f"{i.name} {i.addr}" for i in address.list_interfaces() if not i.loopback) or "none but loopback"
     try:
         chosen = address.node_address(wanted=interface, loopback=False, many_nodes=True)
+    except address.NoNetworkError:
+        chosen = None
     except address.InterfaceError as error:
         yield fail("interface", str(error), "--interface=NAME with one of those that are there")
         return
-    if chosen.loopback:
+    if chosen is None or chosen.loopback:
         yield warn(
             "interface", "only loopback", "sessions on this machine alone work; for several nodes a network is needed"
         )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hpc.core.node.rundir import described
 from hpc.launch.container import enclose, script_command
 from hpc.launch.stage import bring
 from hpc.launchers.node_group import HERE, Surroundings
@@ -55,6 +56,12 @@ def surround(
     if place.alloc is not None and place.alloc.runs_here(os.uname().nodename):
         argv = [staged.around.python if word == sys.executable else word for word in argv]
     return Around(staged.around, argv, staged)
+
+
+def driver_surroundings(node_dir: str) -> dict[str, str]:
+    """What the node of this directory, on this machine, has set for network libraries and caches of compilers."""
+    found = described(node_dir).get("environ")
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _way_in(around: Surroundings, place: Place) -> Sequence[str]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from hpc.launch.around import Around, surround
+from hpc.launch.around import Around, driver_surroundings, surround
 from hpc.launch.chain import EXIT_CONTINUE, STATES, Outcome
 from hpc.launch.granted import granted, too_few_gpus
 from hpc.launch.growth import begin_growth, share_machine, wish_here
@@ -561,8 +561,10 @@ def node_count(settings: Settings, place: Place) -> int | None:
 
 
 def driver_env(node_dir: str, head: Mapping[str, Any], nodes: int, ready_s: float) -> dict[str, str]:
-    """The driver's environment: where its node and its head are, and how long it took until they were ready."""
+    """The driver's environment: what its node has set for networks and caches, as for its own processes; where the node
+    and its head are, and how long it took until they were ready."""
     return {
+        **driver_surroundings(node_dir),
         **os.environ,
         "HPC_SESSION_DIR": node_dir,
         "HPC_ADDRESS": str(head.get("head_ep", "")),

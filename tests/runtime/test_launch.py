@@ -144,9 +144,11 @@ def test_the_scripts_environment(place: Place) -> None:
         import os
         e = os.environ
         assert os.path.exists(e["HPC_SESSION_DIR"] + "/raylet.sock") and e["HPC_ADDRESS"].startswith("tcp://")
-        print(e["HPC_NUM_NODES"], 0 < float(e["HPC_READY_S"]) < 30, e["GIVEN"])
+        networks = e["GLOO_SOCKET_IFNAME"], e["NCCL_SOCKET_IFNAME"]
+        print(e["HPC_NUM_NODES"], 0 < float(e["HPC_READY_S"]) < 30, e["GIVEN"], *networks)
     """)  # fmt: skip
-    assert place.run("-N2", "--env=GIVEN=a b", "x.py").stdout == "2 True a b\n"
+    done = place.run("-N2", "--env=GIVEN=a b", "--env=NCCL_SOCKET_IFNAME=mine", "x.py")
+    assert done.stdout == "2 True a b lo mine\n", done.stderr
 
 
 def test_what_local_nodes_cannot_do_is_told_or_refused(place: Place) -> None:
@@ -434,6 +436,7 @@ def test_what_one_job_has_compiled_the_next_one_begins_with_and_a_damaged_archiv
             hpc.init()
             kernel = hpc.remote(kernel)
             found, folder = hpc.get(kernel.remote())
+            assert os.environ["TRITON_CACHE_DIR"] == folder and os.environ["CUDA_CACHE_PATH"] == "/mine"
         else:
             found, folder = kernel()
         print(len(found), folder.startswith(os.path.expanduser("~/")), flush=True)

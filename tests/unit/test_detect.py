@@ -9,7 +9,7 @@ import pytest
 
 from hpc.core.accelerators.base import Device, ids_by_resource, offered, parse_ids
 from hpc.core.node import detect
-from hpc.core.node.address import Interface, InterfaceError, choose, list_interfaces, node_address
+from hpc.core.node.address import Interface, InterfaceError, NoNetworkError, choose, list_interfaces, node_address
 from hpc.core.node.rundir import MAX_SOCKET_PATH, RunDirError, choose_base, dir_name, make, remove, sweep
 from hpc.core.node.spec import Granted, parse_start
 
@@ -214,7 +214,9 @@ DOWN = Interface("hsn0", "10.4.0.5", False)
         ([LO, ETH, BOND], {"outside": "10.2.0.5", "hostname": "10.1.0.5"}, BOND),
         ([LO, ETH, BOND], {"hostname": "10.2.0.5"}, BOND),
         ([LO, ETH, BOND], {"hostname": "127.0.1.1"}, ETH),
-        ([LO], {"many_nodes": True}, LO),
+        ([LO], {"many_nodes": True, "wanted": "lo"}, LO),
+        ([LO], {"many_nodes": True, "loopback": True}, LO),
+        ([LO], {}, LO),
         ([], {}, LO),
     ],
 )
@@ -227,6 +229,13 @@ def test_an_unknown_interface_is_refused_with_those_that_there_are(wanted, words
     with pytest.raises(InterfaceError, match=words) as caught:
         choose([LO, ETH, DOWN], wanted=wanted)
     assert "eth0 (10.1.0.5)" in str(caught.value)
+    assert "hsn0 (10.4.0.5, down)" in str(caught.value)
+
+
+@pytest.mark.parametrize("outside", [None, "127.0.0.1"])
+def test_several_nodes_without_a_network_are_refused_and_told_what_to_do(outside):
+    with pytest.raises(NoNetworkError, match=r"no network interface that is up.*--interface=lo") as caught:
+        choose([LO, DOWN], many_nodes=True, outside=outside, hostname="127.0.1.1")
     assert "hsn0 (10.4.0.5, down)" in str(caught.value)
 
 

@@ -340,8 +340,8 @@ def serve(fd: int) -> None:
 
 def _end(thread: threading.Thread, fd: int, pid: int) -> None:
     """Have the thread end. A look holds frames of the script, so it may be the one that frees what their variables
-    held. Where that is an object of C++ that gives the interpreter away meanwhile, as groups of torch do, an end of the
-    interpreter there would end the process by SIGABRT (Python below 3.14)."""
+    held. That may be an object of C++ that gives the interpreter away meanwhile, as groups of torch do. An end of the
+    interpreter there would be a SIGABRT (Python below 3.14)."""
     if os.getpid() != pid:  # a fork of the rank: it has no such thread, and the socket is not its own
         return
     with socket.socket(fileno=os.dup(fd)) as ours:

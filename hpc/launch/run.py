@@ -561,7 +561,7 @@ def node_count(settings: Settings, place: Place) -> int | None:
 
 
 def driver_env(node_dir: str, head: Mapping[str, Any], nodes: int, ready_s: float) -> dict[str, str]:
-    """The driver's environment: what its node has set for networks and caches, as for its own processes; where the node
+    """The driver's environment: what its node has set for networks and caches, as for its own processes. Where the node
     and its head are, and how long it took until they were ready."""
     return {
         **driver_surroundings(node_dir),

@@ -23,6 +23,7 @@ ALLOWED = {
     ("PlainReceiver", "_End"),  # the two ends of one transfer
     ("PlainSender", "_End"),
     ("Columns", "Snapshot"),  # the head's columns, kept up to date
+    ("NoNetworkError", "InterfaceError"),  # an error that the doctor tells apart
 }
 
 

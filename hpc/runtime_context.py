@@ -1,4 +1,7 @@
-"""The public names for asking where a program runs: its job, node, task and actor."""
+"""The public names for asking where a program runs: its job, node, task and actor.
+
+Workers that ask need a few modules for it: what few of them ask for is imported then.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,10 @@ from hpc.core.process.context import current_task, function_name, process
 from hpc.core.process.current import need_client
 from hpc.core.process.ending import DrainNotice
 from hpc.core.resources import from_units
-from hpc.runtime_env import RuntimeEnv
-from hpc.runtime_env import current as current_env
-from hpc.state.gather import node_rows, session_facts
 
 if TYPE_CHECKING:
     from hpc.api.actors import ActorHandle
+    from hpc.runtime_env import RuntimeEnv
 
 
 class RuntimeContext:
@@ -81,6 +82,8 @@ class RuntimeContext:
 
     def get_node_labels(self) -> dict[str, str]:
         """The labels of this node."""
+        from hpc.state.gather import node_rows
+
         number = need_client().addr.node
         labels: dict[str, Any] = next((row["labels"] for row in node_rows() if row["node"] == number), {})
         return {str(key): str(value) for key, value in labels.items()}
@@ -146,11 +149,13 @@ class RuntimeContext:
     def runtime_env(self) -> RuntimeEnv:
         """The runtime environment of this code: the job's, merged with the task's or actor's. Directories are shown
         as the URIs that they were uploaded as."""
+        from hpc.runtime_env import current as current_env
+
         return current_env()
 
     def get_runtime_env_string(self) -> str:
         """The runtime environment as JSON."""
-        return json.dumps(current_env(), sort_keys=True)
+        return json.dumps(self.runtime_env, sort_keys=True)
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
@@ -201,6 +206,8 @@ def _allocation() -> dict[str, Any]:
     session = need_client().registered.session
     known = _allocations.get(session)
     if known is None:
+        from hpc.state.gather import session_facts
+
         known = _allocations[session] = session_facts()
     return known
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpc.runs.drained import Drained as Drained
 from hpc.train.preemption import PreemptionInfo
 
 
@@ -72,18 +73,3 @@ class PreemptionError(TrainingFailedError):
 class Resized(Exception):
     """The run begins anew with another number of ranks, from the checkpoint that was just stored. The driver catches
     it."""
-
-
-class Drained(SystemExit):
-    """The session drains, and the checkpoint that was asked for is stored: ``fit`` ends the run.
-
-    A script that does not catch it ends with exit code 75. It goes on in the next job of a chain, or in this one when
-    that is started again.
-    """
-
-    def __init__(self, what: str) -> None:
-        super().__init__(75)
-        self.what = what
-
-    def __str__(self) -> str:
-        return self.what

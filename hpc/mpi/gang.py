@@ -179,9 +179,10 @@ class Ranks:
     def _end(self) -> None:
         """End the ranks: in peace, or what is left of them."""
         if not self.fate.is_over:
-            self._wait([actor.finish.remote() for actor in self.actors])
+            left = self._wait([actor.finish.remote() for actor in self.actors])
             self.fate.part()
-            self._wait([actor.__getattr__("__ray_terminate__").remote() for actor in self.actors])
+            if left:  # a rank that waits in MPI would not hear that it shall end
+                self._wait([actor.__getattr__("__ray_terminate__").remote() for actor in self.actors])
         for actor in self.actors:
             hpc.kill(actor)  # raises where the session was left
         if hpc.is_initialized():
@@ -192,7 +193,8 @@ class Ranks:
         if hpc.is_initialized():  # else this would start a session
             forget(self.key)
 
-    def _wait(self, refs: list[Any]) -> None:
+    def _wait(self, refs: list[Any]) -> bool:
+        """Whether all calls were over in their time."""
         until = time.monotonic() + END_S
         waiting = set(refs)
         while waiting and time.monotonic() < until:
@@ -202,6 +204,7 @@ class Ranks:
                 hpc.get(ref)
             except HpcError:
                 continue
+        return not waiting
 
 
 def _options(each: Mapping[str, float], group: Any, bundle: int, runtime_env: dict[str, Any] | None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Rank:
         self.rank = rank
         #: What functions get: the world itself, because an abort of that says which rank has called it.
         self.comm = self.world.MPI.COMM_WORLD
+        self._given = [self.comm]
         #: What the runs use between them.
         self._service = self.comm.Dup()
         self._raised = False
@@ -71,10 +72,15 @@ class Rank:
         self._service.Allreduce(mpi.IN_PLACE, raised, mpi.MAX)
         if raised[0]:
             self.comm = mpi.COMM_WORLD.Dup()
+            self._given.append(self.comm)
             self._raised = False
 
     def finish(self) -> None:
-        """Leave the world, as all ranks do at this moment."""
+        """Leave the world, as all ranks do at this moment. A message that no function has received goes first: the
+        library would wait for its receiver for ever."""
+        self._service.Barrier()
+        for comm in self._given:
+            self.world.drop_messages(comm)
         self.world.finalize()
 
 

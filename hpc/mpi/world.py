@@ -204,6 +204,12 @@ class World:
         while self._manager.is_aborting():
             time.sleep(0.01)
 
+    def drop_messages(self, comm: Any) -> None:
+        """Take in what others have sent to this rank by ``comm``, and what nothing has received."""
+        status = self.MPI.Status()
+        while (message := comm.Improbe(status=status)) is not None:
+            message.Recv([bytearray(status.Get_count(self.MPI.BYTE)), self.MPI.BYTE])
+
     def finalize(self) -> None:
         """Leave the world; all ranks do so."""
         if not self.MPI.Is_finalized():

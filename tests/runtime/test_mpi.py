@@ -124,6 +124,18 @@ def test_a_run_in_which_a_rank_raised_leaves_no_message_for_the_next(pair):
     assert whole(second) == [None, "fresh"]
 
 
+def test_a_gang_whose_messages_nobody_received_ends_like_any_other(two_nodes):
+    def send(comm):
+        if comm.Get_rank() == 0:
+            comm.isend("small", 1, tag=3)
+            comm.isend(bytes(1 << 22), 1, tag=4)
+
+    with mpi.gang(2, placement_strategy="STRICT_SPREAD") as gang:
+        assert whole(gang.run(send)) == [None, None]
+        assert whole(gang.run(lambda comm: comm.allreduce(1))) == [2, 2]
+        gang.shutdown(timeout_s=8.0)  # less than what ranks may take that do not leave MPI by themselves
+
+
 def test_the_ranks_are_not_told_of_their_process_manager_afterwards(pair):
     def variables(comm):
         return [name for name in os.environ if name.startswith(("PMI_", "PMIX_"))]

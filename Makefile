@@ -4,9 +4,11 @@ VENV     ?= .venv
 PIP_ARGS ?=
 NEWEST   ?=
 NODES    ?= 4
+LANES    ?=
 BIN      := $(VENV)/bin
 INSTALL  := $(BIN)/python deps/install.py
 export PIP_ARGS NEWEST
+export HPC_TEST_LANES = $(LANES)
 
 .PHONY: help demo test schedulers lint types bench docs constraints clean
 
@@ -18,6 +20,7 @@ help:
 	@echo "make bench   all figures, beside Ray, Dask, Parsl and concurrent.futures (QUICK=1: three minutes)"
 	@echo "make constraints    the newest versions become those that all of these install"
 	@echo "options: PYTHON=python3.12  VENV=dir  PIP_ARGS='--index-url ...'  NEWEST=1 (not the versions of deps/constraints.txt)"
+	@echo "         LANES=1 (all tests in one process, as a debugger needs it)"
 
 # A Python that has torch already (a module on a cluster) lends it to the venv: nothing is downloaded again.
 $(BIN)/python:
@@ -51,10 +54,10 @@ demo: $(VENV)/.demo
 	$(BIN)/hpc-launch --nodes $(NODES) examples/train_digits.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--ignore=tests/schedulers)
+	$(BIN)/python tests/lanes.py $(if $(PYTEST_ARGS),$(PYTEST_ARGS),--ignore=tests/schedulers)
 
 schedulers: $(VENV)/.test
-	$(BIN)/python -m pytest tests/schedulers $(PYTEST_ARGS)
+	$(BIN)/python tests/lanes.py tests/schedulers $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

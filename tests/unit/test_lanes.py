@@ -1,0 +1,77 @@
+"""The runner of the tests: lanes share the files among them, and lose nothing that one of them says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+LANES = Path(__file__).resolve().parents[1] / "lanes.py"
+
+#: Each of two files waits in its first test for the first test of the other.
+MEETS = """
+import os, time
+from pathlib import Path
+
+import pytest
+
+def note(what):
+    with open(Path(__file__).parent / "ran", "a") as out:
+        out.write(f"{Path(__file__).stem} {what}\\n")
+
+def test_meets():
+    note("meets")
+    until = time.monotonic() + 60
+    while len(Path(__file__).with_name("ran").read_text().splitlines()) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+@pytest.fixture(scope="module")
+def once():
+    note("made")
+    yield
+    note("ended")
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_more(once, n):
+    note(n)
+"""
+
+
+def lanes(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    given = {**os.environ, "HPC_TEST_LANES": "2", **env}
+    for name in ("HPC_TEST_CLAIMS", "HPC_TEST_SHARED_MACHINE"):
+        if name not in env:
+            given.pop(name, None)
+    command = [sys.executable, str(LANES), "-q", str(folder)]
+    return subprocess.run(command, env=given, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_two_files_run_side_by_side_and_each_test_once(tmp_path: Path) -> None:
+    for name in ("test_a", "test_b"):
+        (tmp_path / f"{name}.py").write_text(MEETS)
+    done = lanes(tmp_path, HPC_TEST_SHARED_MACHINE="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = (tmp_path / "ran").read_text().splitlines()
+    for name in ("test_a", "test_b"):
+        assert [line for line in ran if line.startswith(name)] == [
+            f"{name} {what}" for what in ("meets", "made", "1", "2", "ended")
+        ]
+    assert done.stdout.count("3 passed") == 2, done.stdout
+
+
+def test_a_failure_in_either_lane_and_what_stays_on_the_machine_fail_the_run(tmp_path: Path) -> None:
+    left = Path("/dev/shm", f"hpc-lanes-{uuid.uuid4().hex}")
+    (tmp_path / "test_good.py").write_text(f"def test_leaves():\n    open({str(left)!r}, 'w').close()\n")
+    (tmp_path / "test_wrong.py").write_text("def test_fails():\n    assert False, 'as it must'\n")
+    try:
+        done = lanes(tmp_path, HPC_TEST_SHARED_MACHINE="1")
+        assert done.returncode == 1 and "as it must" in done.stdout, done.stdout
+        left.unlink()
+        (tmp_path / "test_wrong.py").unlink()
+        done = lanes(tmp_path, HPC_TEST_LEFT_S="0")
+        assert done.returncode == 1 and str(left) in done.stdout, done.stdout
+    finally:
+        left.unlink()

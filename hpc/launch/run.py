@@ -107,6 +107,7 @@ class Run:
         self.interrupts = 0
         self.stopped = 0  # the signal that came while a start failed
         self.lost_nodes: list[str] = []
+        self.left_nodes = 0
         self.ready_s = 0.0  # from the start of this process until the nodes were ready
 
     # -------------------------------------------------------------- the whole
@@ -198,7 +199,8 @@ class Run:
         """How the run that ended with this code came to its end."""
         if self.cause in ("signal", "warned"):
             return "signal"
-        goes_on = self.cause in ("walltime", "lost") or (self.drained and code == EXIT_CONTINUE)
+        fewer = bool(self.drained or self.lost_nodes or self.left_nodes)
+        goes_on = self.cause in ("walltime", "lost") or (fewer and code == EXIT_CONTINUE)
         goes_on = goes_on or (self.cause == "preempted" and code != 0)
         return "continue" if goes_on else "done"
 
@@ -515,6 +517,7 @@ class Run:
                 self.lost_nodes.append((event.node.host if event.node else "") or name)
                 self.status.note(f"hpc: lost {event.text}")
         elif event.kind in ("restarted", "left"):
+            self.left_nodes += event.kind == "left"
             self.reporter.event(event.kind, node=name, text=event.text)
             self.status.note(f"hpc: {event.text}")
         elif self.verbose and event.kind in ("hello", "ready"):

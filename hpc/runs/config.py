@@ -34,12 +34,12 @@ def need_int(where: str, value: Any, minimum: int) -> None:
         raise ValueError(f"{where} must be at least {minimum}, not {value}")
 
 
-def check_limit(where: str, value: Any, or_zero: bool = False) -> None:
-    """TypeError or ValueError for anything but a number of seconds above 0, or 0 where that is allowed."""
+def check_limit(where: str, value: Any, zero: str = "") -> None:
+    """TypeError or ValueError for anything but a number of seconds above 0, or 0 where that has a meaning."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{where} must be a number of seconds, not {type(value).__name__}")
-    if not (value > 0 or (or_zero and value == 0)):
-        raise ValueError(f"{where} must be above 0{' (0: never)' if or_zero else ''}, not {value}")
+    if not (value > 0 or (zero and value == 0)):
+        raise ValueError(f"{where} must be above 0{f' (0: {zero})' if zero else ''}, not {value}")
 
 
 @dataclass
@@ -49,6 +49,11 @@ class FailureConfig:
 
     max_failures: after failures of workers. controller_failure_limit: after workers died before the training function
     began. max_preemption_failures: after nodes were taken away.
+
+    preemption_grace_s: when ranks have gone with such nodes, the others may go on for so long beyond the deadline. They
+    bring a checkpoint to its end, for example. relax_collectives_on_preemption: report() and get_preemption_info() do
+    not wait for ranks that have gone so, as long as rank 0 is there. A checkpoint needs the parts of all other ranks
+    only then.
     """
 
     max_failures: int = 0
@@ -60,7 +65,9 @@ class FailureConfig:
     def __post_init__(self) -> None:
         for name in ("max_failures", "controller_failure_limit", "max_preemption_failures"):
             need_int(f"FailureConfig.{name}", getattr(self, name), -1)
-        refuse(self, "relax_collectives_on_preemption", "preemption_grace_s")
+        if not isinstance(self.relax_collectives_on_preemption, bool):
+            raise TypeError("FailureConfig.relax_collectives_on_preemption must be a bool")
+        check_limit("FailureConfig.preemption_grace_s", self.preemption_grace_s, zero="none")
 
 
 @dataclass
@@ -105,7 +112,7 @@ class RunConfig:
     hang_end_s: float | None = None
 
     def __post_init__(self) -> None:
-        check_limit("RunConfig.hang_report_s", self.hang_report_s, or_zero=True)
+        check_limit("RunConfig.hang_report_s", self.hang_report_s, zero="never")
         if self.hang_end_s is not None:
             check_limit("RunConfig.hang_end_s", self.hang_end_s)
         refuse(self, "logging_config")

@@ -17,6 +17,7 @@ from hpc import spi
 from hpc.exceptions import ActorError, SessionLostError
 from hpc.runs.callbacks import UserCallback
 from hpc.runs.config import RunConfig
+from hpc.runs.reservation import NoRoom
 from hpc.runs.result import Result
 from hpc.runs.storage import RunStorage, say
 from hpc.train.config import ScalingConfig, TrainRunContext
@@ -71,7 +72,7 @@ class Controller:
         self.follower = Follower(self.storage, self.context, self.watchers, self.validator)
         self.attempt = 0
         self._work = work
-        self.room = Room(scaling, self._look)
+        self.room = Room(scaling, self._look, self._shrunk)
         self.retries = Retries(self.run_config.failure_config)
         self.pilot: Pilot | None = None
 
@@ -138,7 +139,7 @@ class Controller:
                 raise ControllerError(_why_not_started(error)) from error
             group.gather([actor.start.remote(work) for actor in group.actors])
             group.begin_watch(self.run_config.hang_report_s, self.run_config.hang_end_s, say)
-            self.pilot = Pilot(group.identities, self.room, self.scaling, self.named)
+            self.pilot = Pilot(group.identities, self.room, self.scaling, self.run_config.failure_config, self.named)
             value = self.follower.follow(group, self.pilot)
             self.backend.on_end(group)
             group.end()
@@ -174,6 +175,13 @@ class Controller:
         """Room or workers are waited for. Raises Drained when the session ends before they are there."""
         if self.named and hpc.get_runtime_context().draining() is not None:
             drained("the session drains, and the workers are not there: the run goes on in the next one")
+
+    def _shrunk(self, error: NoRoom) -> None:
+        """Nodes are lost for good. Raises Drained: the next job has all of its nodes."""
+        if self.named:
+            latest = self.storage.latest
+            start = f"from {os.path.basename(latest.path)}" if latest is not None else "from its beginning"
+            drained(f"{error}: nodes were lost. In the next session the run goes on {start}")
 
     def _environment(self, rank: Identity, directory: str) -> dict[str, str]:
         run_id = str(self.run_config.name)

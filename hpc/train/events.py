@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hpc.runs.manifest import Entry
-from hpc.train.preemption import PreemptionInfo
 
 #: How a rank's checkpoint comes to the run's directory: its files are copied, a function of the user's brings them, or
 #: the user has brought them before.
@@ -81,7 +80,12 @@ class Leaving:
     left_s: float | None
 
 
-Event = Reported | Brought | Joined | Asked | Returned | Raised | Leaving
+@dataclass(frozen=True)
+class Gone:
+    """The rank's process has died with its node, which was taken away, and the others may go on for a while."""
+
+
+Event = Reported | Brought | Joined | Asked | Returned | Raised | Leaving | Gone
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,13 @@ class Begun:
     """All ranks are in this report. name: of its checkpoint, if there is one; path: where files go.
 
     waits: ranks without files of their own wait until it is stored, too. must_save: the next report is to have a
-    checkpoint. preemption: nodes that are taken away."""
+    checkpoint."""
 
     number: int
     name: str | None = None
     path: str | None = None
     waits: bool = True
     must_save: bool = False
-    preemption: PreemptionInfo | None = None
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,11 @@ class Complete:
     number: int
     checkpoint: str | None = None
     must_save: bool = False
-    preemption: PreemptionInfo | None = None
 
 
 @dataclass(frozen=True)
 class Exchanged:
-    """All ranks are in the collective call of this number; rank 0 gave this, pickled."""
+    """All ranks are in the collective call of this number; rank 0, or the driver, gave this, pickled."""
 
     number: int
     data: bytes | None

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cloudpickle
+
 from hpc.runs.callbacks import UserCallback
 from hpc.runs.ranking import Stored
 from hpc.runs.storage import RunStorage, Target, say
 from hpc.train.config import TrainRunContext
 from hpc.train.errors import ControllerError, WorkerGroupError
-from hpc.train.events import Answered, Begun, Complete, Exchanged, Joined, Leaving, Order
+from hpc.train.events import Answered, Begun, Complete, Exchanged, Gone, Leaving, Order
 from hpc.train.pilot import Pilot, Told
-from hpc.train.rounds import Round, Rounds, Uneven
+from hpc.train.rounds import PREEMPTION_INFO, Round, Rounds, Uneven
 from hpc.train.validating import Validator
 
 
@@ -35,18 +37,21 @@ class Follower:
         """Until all ranks have returned; rank 0's return value.
 
         Raises WorkerGroupError when a rank fails, and ControllerError when a checkpoint cannot be stored. When the one
-        that was asked for is stored, what `Pilot.completed` raises.
+        that was asked for is stored, what `Pilot.completed` raises. PreemptionError when ranks are gone, and the others
+        have returned or their time is over.
         """
-        rounds = Rounds(len(group.actors))
+        rounds = Rounds(len(group.actors), pilot.relaxed)
         talk = Talk(group)
         targets: dict[int, tuple[Target | None, Told]] = {}
         while not rounds.is_over:
             talk.go_on(rounds)
             pilot.look()
-            for rank, event in group.events(talk.pending, self.validator.refs):
+            for rank, event in group.events(talk.pending, self.validator.refs, pilot.spared()):
                 if isinstance(event, Leaving):
                     pilot.heard(rank, event)
                     continue
+                if isinstance(event, Gone):
+                    pilot.lost(rank)
                 try:
                     met = rounds.take(rank, event)
                 except Uneven as error:
@@ -58,32 +63,35 @@ class Follower:
                     if met.number not in self._complete(rounds, targets, talk, pilot):
                         path = target.path if target is not None else None
                         name = target.name if target is not None else self._name_of(met)
-                        talk.tell_all(Begun(met.number, name, path, met.waits, told.must_save, told.preemption))
+                        talk.tell_all(Begun(met.number, name, path, met.waits, told.must_save))
                         targets[met.number] = target, told._replace(gone_on=not (met.waits and met.parts))
                 elif met:
-                    talk.tell_all(Exchanged(met[0].number, _data(met)))
+                    answered_here = met[0].what == PREEMPTION_INFO
+                    data = cloudpickle.dumps(pilot.info) if answered_here else met[0].data
+                    talk.tell_all(Exchanged(met[0].number, data))
                 else:
                     self._complete(rounds, targets, talk, pilot)
             self.validator.poll()
             for rank, asked in rounds.answerable(self.validator.is_busy):
                 talk.tell(rank, Answered(asked.number, self.validator.reported()))
+        pilot.finished()
         return rounds.returned[0].value
 
     def _begin(self, met: Round) -> Target | None:
         """All ranks are in a report: where its files go, if it has any."""
-        names = {one.dir_name for one in met.reports if one.way is not None}
+        names = {one.dir_name for one in met.reports.values() if one.way is not None}
         if len(names) > 1:
             raise ControllerError(ValueError(f"the ranks gave different values of checkpoint_dir_name: {names}"))
         target = None
-        if any(one.way == "files" for one in met.reports):
+        if any(one.way == "files" for one in met.reports.values()):
             target = _storing(lambda: self.storage.begin(names.pop()))
         return target
 
     def _name_of(self, met: Round) -> str | None:
         """The name that a function of the user's is told."""
-        if not any(one.way == "function" for one in met.reports):
+        if not any(one.way == "function" for one in met.reports.values()):
             return None
-        return next((one.dir_name for one in met.reports if one.dir_name), None) or self.storage.next_name()
+        return next((one.dir_name for one in met.reports.values() if one.dir_name), None) or self.storage.next_name()
 
     def _complete(
         self, rounds: Rounds, targets: dict[int, tuple[Target | None, Told]], talk: Talk, pilot: Pilot
@@ -95,7 +103,7 @@ class Follower:
             stored = self._keep(one, target)
             path = stored.checkpoint.path if stored is not None else None
             told = pilot.completed(told, path)
-            talk.tell_all(Complete(one.number, path, told.must_save, told.preemption))
+            talk.tell_all(Complete(one.number, path, told.must_save))
             done.add(one.number)
         return done
 
@@ -105,7 +113,7 @@ class Follower:
         stored = self._store(one, target, metrics)
         checkpoint = stored.checkpoint if stored is not None else None
         for watcher in self.watchers:
-            watcher.after_report(self.context, [report.metrics for report in one.reports], checkpoint)
+            watcher.after_report(self.context, [report.metrics for report in one.reports.values()], checkpoint)
         return stored
 
     def _store(self, one: Round, target: Target | None, metrics: dict[str, Any]) -> Stored | None:
@@ -119,7 +127,7 @@ class Follower:
             return None
         if not one.brought:
             return None
-        validation = next((report.validation for report in one.reports if report.validation is not None), None)
+        validation = next((report.validation for report in one.reports.values() if report.validation is not None), None)
         reports = len(self.storage.history)
         paths = {brought.path for brought in one.brought.values() if brought.path is not None}
         if target is not None and not paths:
@@ -155,7 +163,9 @@ class Talk:
         """Send what is to be told, and wait for events of the ranks that can have one."""
         waiting = set(self.pending.values())
         for rank, orders in self._orders.items():
-            if rank in waiting:
+            if rank in rounds.gone:
+                pass
+            elif rank in waiting:
                 if orders:
                     self._actors[rank].tell.remote(orders)
             elif rounds.may_speak(rank):
@@ -170,10 +180,6 @@ def _storing(call: Callable[[], Any]) -> Any:
         return call()
     except (OSError, ValueError) as error:
         raise ControllerError(OSError(f"the checkpoint cannot be stored: {error}")) from error
-
-
-def _data(joined: Sequence[Joined]) -> bytes | None:
-    return joined[0].data
 
 
 def _uneven(error: Uneven) -> WorkerGroupError:

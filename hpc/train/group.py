@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,13 @@ import cloudpickle
 
 import hpc
 from hpc import spi
-from hpc.exceptions import HpcError, SessionLostError
+from hpc.exceptions import ActorError, HpcError, SessionLostError
 from hpc.runs.reservation import Reservation
 from hpc.runs.uploading import Place
 from hpc.runs.worker_group import WorkerGroup, ready
 from hpc.train import loop
 from hpc.train.errors import WorkerGroupError
-from hpc.train.events import Event, Joined, Leaving, Order, Raised, Reported, Returned
+from hpc.train.events import Event, Gone, Joined, Leaving, Order, Raised, Reported, Returned
 from hpc.train.loop import Loop, Work, state
 from hpc.train.ranks import Identity, Worker, identify
 from hpc.train.watched import WatchedRank
@@ -122,9 +122,11 @@ class RankGroup(WorkerGroup):
         """What the driver raises for ranks that failed."""
         return failure({rank: (error, str(error)) for rank, error in failures.items()}, self.identities)
 
-    def events(self, pending: dict[Any, int], others: Sequence[Any] = ()) -> Iterator[tuple[int, Event]]:
+    def events(
+        self, pending: dict[Any, int], others: Sequence[Any] = (), spared: Collection[int] = ()
+    ) -> Iterator[tuple[int, Event]]:
         """What has come from the ranks whose calls are pending, at most a moment later; the calls are taken out. It
-        comes back earlier, too, when one of the ``others`` is done.
+        comes back earlier, too, when one of the ``others`` is done. The death of a ``spared`` rank is an event.
 
         Raises WorkerGroupError if a rank has failed.
         """
@@ -138,7 +140,9 @@ class RankGroup(WorkerGroup):
             for ref in done:
                 rank = pending.pop(ref)
                 event, error = _take(ref)
-                if error is not None:
+                if error is not None and rank in spared and isinstance(error[0], ActorError):
+                    good.append((rank, Gone()))
+                elif error is not None:
                     failed[rank] = error
                 elif event is not None:
                     good.append((rank, event))

@@ -46,6 +46,7 @@ from hpc.train.events import (
 )
 from hpc.train.preemption import PreemptionInfo
 from hpc.train.ranks import Identity
+from hpc.train.rounds import PREEMPTION_INFO
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,6 @@ class Loop:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.reports = 0
         self.must_save = False
-        self.preemption: PreemptionInfo | None = None
         self.work = Work(print)
         self._calls = 0
         self._asks = 0
@@ -181,7 +181,7 @@ class Loop:
             self._wait(number, Complete)
 
     def exchange(self, what: str, value: Any) -> Any:
-        """Meet all ranks; what rank 0 gave."""
+        """Meet all ranks; what rank 0 gave, or what the driver knows."""
         self._forget(Exchanged)
         self._calls += 1
         number = self._calls
@@ -209,7 +209,7 @@ class Loop:
             for order in orders:
                 self._answers[type(order), order.number] = order
                 if isinstance(order, (Begun, Complete)) and order.number >= self._told:
-                    self._told, self.must_save, self.preemption = order.number, order.must_save, order.preemption
+                    self._told, self.must_save = order.number, order.must_save
                 if isinstance(order, Complete) and order.checkpoint is not None and order.number > self._stored:
                     self._stored, self.checkpoint = order.number, self._named(order.checkpoint)
             self._changed.notify_all()
@@ -393,9 +393,13 @@ def get_checkpoint() -> Checkpoint | None:
 
 
 def get_preemption_info() -> PreemptionInfo | None:
-    """The nodes with ranks that are about to be taken away, as all ranks were told with their last report. None as long
-    as there is none. A run goes on elsewhere, or in the next session, from the checkpoint that is reported then."""
-    return current_loop("get_preemption_info").preemption
+    """The nodes with ranks that are about to be taken away; None as long as there is none.
+
+    Every rank must call it equally often: it is a barrier, and all of them get the same. A run goes on elsewhere, or in
+    the next session, from the checkpoint that is reported then.
+    """
+    info: PreemptionInfo | None = current_loop(PREEMPTION_INFO).exchange(PREEMPTION_INFO, None)
+    return info
 
 
 def get_all_reported_checkpoints(

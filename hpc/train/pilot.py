@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, NoReturn
 
 import hpc
+from hpc.runs.config import FailureConfig
 from hpc.runs.storage import say
 from hpc.train.config import ScalingConfig
 from hpc.train.course import Course
@@ -26,16 +27,22 @@ class Told(NamedTuple):
     heard it, and do not wait until the report is complete."""
 
     must_save: bool
-    preemption: PreemptionInfo | None
     met_s: float
     gone_on: bool = False
 
 
 class Pilot:
-    """What the ranks of one attempt are told beside their checkpoints. ``info``: their nodes that are taken away."""
+    """What the ranks of one attempt are told beside their checkpoints. ``info``: their nodes that are taken away.
+    ``relaxed``: reports need not wait for ranks that have gone with these."""
 
-    def __init__(self, ranks: Sequence[Identity], room: Room, scaling: ScalingConfig, named: bool) -> None:
+    def __init__(
+        self, ranks: Sequence[Identity], room: Room, scaling: ScalingConfig, failures: FailureConfig, named: bool
+    ) -> None:
         self.info: PreemptionInfo | None = None
+        self.relaxed = failures.relax_collectives_on_preemption
+        self._grace_s = failures.preemption_grace_s
+        self._gone: set[int] = set()
+        self._until_s = 0.0
         self._ranks = ranks
         self._room = room
         interval_s = scaling.elastic_resize_monitor_interval_s
@@ -49,8 +56,28 @@ class Pilot:
         self.info = PreemptionInfo(deadline, {node: ranks}).and_also(self.info)
         self._course.preempted = True
 
+    def spared(self) -> Collection[int]:
+        """The ranks whose death does not end the attempt at once: the others may bring to its end what they are at."""
+        return self.info.preempted_ranks if self.info is not None and (self.relaxed or self._grace_s) else ()
+
+    def lost(self, rank: int) -> None:
+        """A spared rank has died. The others have until the deadline, and the time of grace beyond it."""
+        assert self.info is not None
+        say(f"rank {rank} has gone with its node" + (", and rank 0 is needed for a report" if rank == 0 else ""))
+        self._gone.add(rank)
+        deadline_s = (self.info.deadline_ms or 0) / 1000 - time.time()
+        self._until_s = time.monotonic() + max(0.0, deadline_s) + self._grace_s
+
+    def finished(self) -> None:
+        """All ranks that are there have returned. Raises PreemptionError if others are gone: what they would have done
+        is missing."""
+        if self._gone and self.info is not None:
+            raise PreemptionError(self.info)
+
     def look(self) -> None:
-        """About once a second."""
+        """About once a second. Raises PreemptionError when the time of those that are left is over."""
+        if self._gone and self.info is not None and time.monotonic() >= self._until_s:
+            raise PreemptionError(self.info, drain_timed_out=True)
         if self._course.wants_to_look(time.monotonic()):
             self._course.found(self._room.could_hold())
 
@@ -81,7 +108,7 @@ class Pilot:
     def _tell(self, met_s: float) -> Told:
         context, course = hpc.get_runtime_context(), self._course
         course.drains, course.left_s = context.draining() is not None, context.time_left_s()
-        return Told(course.must_save, self.info, met_s)
+        return Told(course.must_save, met_s)
 
     def _end(self, name: str) -> None:
         ending = self._course.ending
@@ -94,8 +121,10 @@ class Pilot:
             raise Resized(f"there is room for more than {len(self._ranks)} workers")
 
     def were_preempted(self, failed: Iterable[int]) -> bool:
-        """Whether one of these ranks was on a node that is taken away."""
-        return self.info is not None and not set(failed).isdisjoint(self.info.preempted_ranks)
+        """Whether one of these ranks was on a node that is taken away, or has lost one that was."""
+        if self.info is None:
+            return False
+        return bool(self._gone) or not set(failed).isdisjoint(self.info.preempted_ranks)
 
 
 def drained(what: str) -> NoReturn:

@@ -19,14 +19,15 @@ SETTLE_S = 2.0
 
 
 class Room:
-    """What a run has reserved. ``look`` is called about once a second while something is waited for."""
+    """What a run has reserved. ``look`` is called about once a second while something is waited for. ``shrunk``: when
+    nodes are lost without which a run that had room will never have it again; it may raise what ends the run."""
 
-    def __init__(self, scaling: ScalingConfig, look: Callable[[], None]) -> None:
+    def __init__(self, scaling: ScalingConfig, look: Callable[[], None], shrunk: Callable[[NoRoom], None]) -> None:
         self.most = Request(
             scaling.max_workers, scaling.worker_resources, scaling.placement_strategy, scaling.selectors
         )
         self.least = scaling.min_workers
-        self._look = look
+        self._look, self._shrunk = look, shrunk
         self._held: Reservation | None = None
         self._had_room = False
 
@@ -40,8 +41,11 @@ class Room:
         try:
             check_possible(self.most.of(self.least))
         except NoRoom as error:
-            if not (self.is_elastic and self._had_room):
-                raise ControllerError(error) from None
+            if self.is_elastic and self._had_room:
+                return
+            if self._had_room:
+                self._shrunk(error)
+            raise ControllerError(error) from None
 
     def take(self) -> Reservation:
         """Wait until there is room, as much as can be had. What an earlier attempt had is kept where it is still good:

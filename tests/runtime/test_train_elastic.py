@@ -19,11 +19,13 @@ from hpc.launchers.local.group import LocalGroup
 from hpc.train import (
     Checkpoint,
     ControllerError,
+    Drained,
     ElasticSampler,
     FailureConfig,
     PreemptionError,
     RunConfig,
     ScalingConfig,
+    TrainingFailedError,
     UserCallback,
     get_checkpoint,
     get_context,
@@ -195,6 +197,17 @@ def test_the_weights_are_those_of_an_undisturbed_run_whatever_dies(tmp_path):
     assert max(pauses) < 10
 
 
+def test_a_run_of_fixed_size_that_loses_a_node_for_good_leaves_the_rest_to_the_next_session(tmp_path, capfd):
+    with watched_nodes(2) as nodes:
+        seen = At(n3=lambda metrics: nodes.kill_raylet(max(m["node"] for m in metrics)))
+        with pytest.raises(Drained) as ended:
+            run_weights(tmp_path, seen, "fixed", max_failures=1)
+        assert ended.value.code == 75
+        assert "nodes were lost. In the next session the run goes on from checkpoint_000002" in capfd.readouterr().err
+        with pytest.raises(ControllerError, match="never be room"):
+            run_weights(tmp_path, At(), "too large from the start")
+
+
 def saves_when_asked(config):
     """Only makes a checkpoint when one is asked for."""
     context, start = get_context(), get_checkpoint()
@@ -249,6 +262,43 @@ def test_nodes_that_are_taken_away_too_often_end_a_run(tmp_path):
     assert error is not None
     assert error.preemption_info.preempted_node_ids == [node]
     assert error.preemption_info.deadline_ms > time.time() * 1000
+
+
+def saves_without_the_others(config):
+    """Rank 0 saves once the other one has gone, which never comes to that report."""
+    context, start = get_context(), get_checkpoint()
+    if start is not None:
+        return report({"from": json.loads(Path(start.path, "step").read_text())})
+    report({"pids": os.getpid(), "node": hpc.get_runtime_context().get_node_id()})
+    while get_preemption_info() is None:
+        time.sleep(0.01)
+    report({"pid": os.getpid()})
+    if context.get_world_rank() == 1:
+        time.sleep(1000)
+    return report({"saved": True}, folder_with(step=7))
+
+
+@pytest.mark.parametrize("relaxed", [True, False])
+def test_the_ranks_that_are_left_save_without_those_that_went_with_their_nodes(tmp_path, relaxed):
+    with watched_nodes(3) as nodes:
+        seen = At(
+            n1=lambda metrics: nodes.drain(metrics[1]["node"]),
+            n2=lambda metrics: os.kill(metrics[1]["pid"], signal.SIGKILL),
+        )
+        failure = FailureConfig(max_preemption_failures=int(relaxed), relax_collectives_on_preemption=relaxed)
+        run = PlainTrainer(
+            saves_without_the_others,
+            train_loop_config={},
+            scaling_config=ScalingConfig(num_workers=2, placement_strategy="STRICT_SPREAD"),
+            run_config=RunConfig(storage_path=str(tmp_path), callbacks=[seen], failure_config=failure),
+        )
+        if relaxed:
+            assert run.fit().metrics == {"from": 7}
+            assert [len(metrics) for metrics in seen.metrics] == [2, 2, 1, 2]
+            return
+        with pytest.raises(TrainingFailedError):
+            run.fit()
+        assert len(seen.metrics) == 2
 
 
 def test_a_callback_that_raises_ends_the_run_as_an_error_of_the_driver(tmp_path):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_scheduler import FakeScheduler
 
 from hpc.launch.chain import CANCELLED, Link
+from hpc.launch.run import Run
 from hpc.launchers.scheduler import JobInfo
 from hpc.settings.errors import CliError
 
@@ -59,3 +61,20 @@ def test_the_one_that_finishes_takes_the_others_out_of_the_queue(tmp_path: Path)
     second.withdraw_rest(scheduler)
     assert scheduler.jobs["103"].ending == "cancelled" and scheduler.jobs["102"].phase == "queued"
     third.withdraw_rest(scheduler)
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "drained", "lost", "left", "outcome"),
+    [
+        (75, "", False, [], 0, "done"),
+        (75, "", True, [], 0, "continue"),
+        (75, "", False, ["nid2"], 0, "continue"),
+        (75, "", False, [], 1, "continue"),
+        (1, "", True, ["nid2"], 1, "done"),
+        (124, "walltime", False, [], 0, "continue"),
+        (143, "signal", True, ["nid2"], 0, "signal"),
+    ],
+)
+def test_a_script_goes_on_in_the_next_job_where_it_says_so_and_had_a_reason(code, cause, drained, lost, left, outcome):
+    run = SimpleNamespace(cause=cause, drained=drained, lost_nodes=lost, left_nodes=left)
+    assert Run.outcome(run, code) == outcome

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 
 from hpc.runs.config import FailureConfig
-from hpc.train import ControllerError, PreemptionError, PreemptionInfo, WorkerGroupError
+from hpc.train import ControllerError, PreemptionError, PreemptionInfo, ScalingConfig, WorkerGroupError
 from hpc.train.course import END_S, Course
 from hpc.train.errors import WorkerStartError
+from hpc.train.events import Leaving
+from hpc.train.pilot import Pilot
 from hpc.train.retries import Retries
 
 
@@ -104,6 +107,33 @@ def test_by_default_no_failure_is_retried_and_every_pre_emption_is():
 
 def test_the_drivers_own_failures_are_never_retried():
     assert Retries(FailureConfig(max_failures=-1)).again(ControllerError(KeyError("in a callback"))) == ""
+
+
+def test_ranks_that_are_left_have_until_the_deadline_and_the_time_of_grace(monkeypatch, capsys):
+    clock = SimpleNamespace(monotonic=lambda: clock.now, time=lambda: clock.now + 1e9, now=100.0)
+    monkeypatch.setattr("hpc.train.pilot.time", clock)
+    ranks = [SimpleNamespace(world_rank=rank, node=str(rank)) for rank in range(3)]
+
+    def pilot(**options):
+        found = Pilot(ranks, None, ScalingConfig(num_workers=3), FailureConfig(**options), True)
+        found.heard(2, Leaving(30.0))
+        return found
+
+    assert not pilot().spared(), "a death ends the attempt at once"
+    for options, until_s in (({"relax_collectives_on_preemption": True}, 30), ({"preemption_grace_s": 5}, 35)):
+        clock.now = 100.0
+        one = pilot(**options)
+        assert list(one.spared()) == [2]
+        one.lost(2)
+        assert one.were_preempted([0]), "what the others raise then follows from it"
+        clock.now += until_s - 0.1
+        one.look()
+        clock.now += 0.2
+        with pytest.raises(PreemptionError, match="before all ranks had saved"):
+            one.look()
+        with pytest.raises(PreemptionError):
+            one.finished()
+    pilot(preemption_grace_s=5).finished()
 
 
 def test_nodes_that_are_taken_away_add_up():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.train.events import Asked, Brought, Joined, Reported, Returned
-from hpc.train.rounds import Rounds, Uneven
+from hpc.train.events import Asked, Brought, Gone, Joined, Reported, Returned
+from hpc.train.rounds import PREEMPTION_INFO, Rounds, Uneven
 
 
 def begun(rounds, number, way=None, waits=True):
@@ -30,7 +30,7 @@ def test_a_report_begins_when_all_ranks_are_in_it():
     assert not rounds.may_speak(1)
     assert rounds.may_speak(0)
     met = rounds.take(0, Reported(1, {"a": 0}))
-    assert [one.metrics["a"] for one in met.reports] == [0, 1]
+    assert [one.metrics["a"] for one in met.reports.values()] == [0, 1]
     assert completed(rounds) == []  # the driver has not begun it yet
     met.begun = True
     assert completed(rounds) == [1]
@@ -104,3 +104,33 @@ def test_ranks_that_would_wait_for_ever_are_an_error(first, second, text):
     rounds.take(0, first)
     with pytest.raises(Uneven, match=text):
         rounds.take(1, second)
+
+
+def test_a_report_does_not_wait_for_ranks_that_are_gone_where_that_was_asked_for():
+    for relaxed in (False, True):
+        rounds = Rounds(3, relaxed)
+        assert rounds.take(0, Reported(1, {})) is None
+        assert rounds.take(2, Gone()) is None
+        assert not rounds.may_speak(2)
+        met = rounds.take(1, Reported(1, {}))
+        assert (met is not None and set(met.reports) == {0, 1}) is relaxed
+    assert rounds.take(0, Joined(1, PREEMPTION_INFO)) is None
+    assert [one.number for one in rounds.take(1, Joined(1, PREEMPTION_INFO))] == [1, 1]
+    for rank in (0, 1):
+        assert rounds.take(rank, Joined(2, "barrier")) is None, "ranks use what others give there"
+
+
+def test_nothing_goes_on_without_rank_0_whose_metrics_are_kept():
+    rounds = Rounds(2, relaxed=True)
+    rounds.take(0, Gone())
+    assert rounds.take(1, Reported(1, {})) is None
+
+
+def test_a_checkpoint_lacks_the_part_of_a_rank_that_has_gone_with_it_and_is_none():
+    rounds = Rounds(2)
+    begun(rounds, 1, "files")
+    rounds.take(0, Brought(1))
+    rounds.take(1, Gone())
+    assert rounds.next_complete().brought[1].failure == "its node was taken away"
+    rounds.take(0, Returned(None))
+    assert rounds.is_over

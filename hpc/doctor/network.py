@@ -217,6 +217,13 @@ def findings(hosts: Sequence[str], links: Sequence[Link], copies: Sequence[Mappi
     return found
 
 
+def unfit(count: int, links: Sequence[Link], copies: Sequence[Mapping[str, float] | str]) -> list[int]:
+    """The nodes that are broken or slow, or have a slow GPU. Of a slow link between sound nodes neither is."""
+    found = {fault.node for fault in faults(count, links) if fault.kind != "link"}
+    rates = [((str(i), gpu), r) for i, one in enumerate(copies) if not isinstance(one, str) for gpu, r in one.items()]
+    return sorted(found | {int(node) for (node, _), _ in _lagging(rates)})
+
+
 def _lagging(rates: Sequence[tuple[tuple[str, str], float]]) -> list[tuple[tuple[str, str], float]]:
     usual = statistics.median(rate for _, rate in rates) if len(rates) > 2 else 0.0
     return [(name, usual) for name, rate in rates if rate < SLOW_SHARE * usual]

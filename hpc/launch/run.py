@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from hpc.launch.around import Around, driver_surroundings, surround
@@ -150,34 +150,28 @@ class Run:
         if not settings["job"]:  # a job script has loaded them
             load_modules(settings["module"], purge=settings["module_purge"])
         count = node_count(settings, self.place)
-        base_dir = settings["tmpdir"]
         self.around = surround(
             settings, self.place, count, self.argv, lambda text: self.status.note(f"hpc: {text}"), self._look
         )  # fmt: skip
         self.argv = list(self.around.argv)
-        group = make_group(
-            self.place, count, fork=True, step_args=settings["step_arg"], base_dir=base_dir, around=self.around.nodes
-        )  # fmt: skip
         wish = wish_here(settings, self.place)
-        share_machine(group, wish)
+
+        def nodes() -> NodeGroup:
+            made = make_group(
+                self.place, count, fork=True, step_args=settings["step_arg"], base_dir=settings["tmpdir"],
+                around=self.around.nodes,
+            )  # fmt: skip
+            share_machine(made, wish)
+            return made
+
+        group = self._fit(nodes) if settings["preflight"] else nodes()
         for notice in group.notices:
             self.status.note(f"hpc: {notice}")
         left_s = group.start_fields().get("time_left_s")
         if left_s is not None:
             self.margin_s = min(WALLTIME_MARGIN_S, max(3.0, 0.05 * left_s))
         self.drain_s = settings["drain"] if settings["drain"] is not None else drain_time(left_s)
-        self.session = Session(
-            group,
-            mode="ranks" if self.plain else "cluster",
-            overrides=overrides_of(settings) if self.place.kind == "local" else None,
-            config=self._config(),
-            interface=settings["interface"],
-            base_dir=base_dir,
-            min_nodes=settings["min_nodes"],
-            start_timeout_s=settings["start_timeout"],
-            on_event=self._on_event,
-            driver_host=session_options(self.place)["driver_host"],
-        )
+        self.session = self._make_session(group, "ranks" if self.plain else "cluster")
         self.loop = SessionLoop(self.session, signals=self.signals, on_signal=self._interrupt, tick_s=START_TICK_S)
         ask_s = settings["time_poll"]
         self.clock = keep_time(self.loop, self.place, ask_s, left_s=left_s, on_change=self._on_new_limit)
@@ -203,6 +197,29 @@ class Run:
         goes_on = self.cause in ("walltime", "lost") or (fewer and code == EXIT_CONTINUE)
         goes_on = goes_on or (self.cause == "preempted" and code != 0)
         return "continue" if goes_on else "done"
+
+    def _make_session(self, group: NodeGroup, mode: Literal["cluster", "ranks"]) -> Session:
+        settings = self.settings
+        return Session(
+            group,
+            mode=mode,
+            overrides=overrides_of(settings) if self.place.kind == "local" else None,
+            config=self._config(),
+            interface=settings["interface"],
+            base_dir=settings["tmpdir"],
+            min_nodes=settings["min_nodes"],
+            start_timeout_s=settings["start_timeout"],
+            on_event=self._on_event,
+            driver_host=session_options(self.place)["driver_host"],
+        )
+
+    def _fit(self, make: Callable[[], NodeGroup]) -> NodeGroup:
+        """The nodes that go on after the preflight."""
+        from hpc.launch.preflight import fit_nodes
+
+        session = self._make_session(make(), "cluster")
+        loop = SessionLoop(session, signals=self.signals, on_signal=self._interrupt, tick_s=START_TICK_S)
+        return fit_nodes(self.settings, make, loop, self.status.note)
 
     def _config(self) -> dict[str, Any]:
         job = self.reporter.job

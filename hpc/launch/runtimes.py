@@ -43,6 +43,10 @@ def check_runtime(settings: Settings) -> None:
         what = "--max-restarts starts ranks again that hpc-launch itself has started"
         fix = "--runtime-arg=--max-restarts=K" if name == table.TORCHRUN else "--ranks-per-node=R"
         raise CliError("USAGE", what, where=settings.origin("max_restarts"), fix=fix)
+    for option in ("stage", "container"):
+        if settings["preflight"] and settings[option]:
+            what = f"--preflight measures with this Python, and --{option} has the nodes run another one"
+            raise CliError("USAGE", what, where=settings.origin("preflight"), fix="hpc doctor -N NODES, ahead of it")
     if name == table.OWN and settings["runtime_arg"]:
         raise CliError("NO-RUNTIME", "--runtime-arg is for another --runtime", where=settings.origin("runtime_arg"))
     fault = table.why_not(name)

@@ -148,6 +148,10 @@ TABLE: tuple[Option, ...] = (
     _run("max_restarts", "--max-restarts", "count", "K",
          "with --ranks-per-node: when a rank fails, start all of them again, up to K times (torchrun's "
          "TORCHELASTIC_RESTART_COUNT says how often); a lost node ends the run", scope="run"),
+    _run("preflight", "--preflight", "preflight", "report|exclude",
+         "measure the network between the nodes, and their GPUs, before the script begins, and name what is slow or "
+         "broken; --preflight=exclude leaves such nodes out, down to --min-nodes (docs/fabric.md)", bare="report",
+         scope="run"),
     _run("as_module", "-m --as-module", "switch", "", "SCRIPT is the name of a module, as in python -m", default=False,
          scope="run", configurable=False),
     _run("env", "--env", "env", "KEY[=VALUE]",

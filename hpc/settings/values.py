@@ -81,6 +81,12 @@ def read_container_runtime(text: str) -> str:
     return text
 
 
+def read_preflight(text: str) -> str:
+    if text not in ("report", "exclude"):
+        raise ValueError(f"report or exclude, not {text!r}")
+    return text
+
+
 def read_env(text: str) -> str:
     """`KEY=VALUE`, or `KEY` to take the value from here."""
     key, equals, _ = text.partition("=")
@@ -94,7 +100,7 @@ def read_env(text: str) -> str:
 #: What the text of an option is read as.
 OptionKind = Literal[
     "text", "path", "count", "nodes", "walltime", "duration", "memory", "switch", "scheduler", "runtime", "container",
-    "env", "gpus",
+    "env", "gpus", "preflight",
 ]  # fmt: skip
 READERS: dict[OptionKind, Callable[[str], Any]] = {
     "text": read_text,
@@ -110,6 +116,7 @@ READERS: dict[OptionKind, Callable[[str], Any]] = {
     "runtime": read_runtime,
     "container": read_container_runtime,
     "env": read_env,
+    "preflight": read_preflight,
 }
 
 

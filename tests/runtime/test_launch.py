@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -149,6 +150,17 @@ def test_the_scripts_environment(place: Place) -> None:
     """)  # fmt: skip
     done = place.run("-N2", "--env=GIVEN=a b", "--env=NCCL_SOCKET_IFNAME=mine", "x.py")
     assert done.stdout == "2 True a b lo mine\n", done.stderr
+
+
+def test_a_preflight_measures_the_nodes_before_the_script_begins(place: Place) -> None:
+    place.script("x.py", "import os; print('rank', os.environ.get('RANK', 'none'))")
+    done = place.run("-N2", "--preflight=exclude", "--ranks-per-node=1", "x.py")
+    assert sorted(line.partition("] ")[2] for line in done.stdout.splitlines()) == ["rank 0", "rank 1"], done.stderr
+    said = done.stderr.partition("hpc: preflight: ")[2].splitlines()[0]
+    assert re.match(r"(all nodes: )?links:? at least .* over 1 pairs", said), said
+    assert place.run("-N1", "--preflight", "x.py").stdout == "rank none\n"
+    refused = place.run("-N2", "--preflight", "--stage", "x.py")
+    assert refused.returncode == 2 and "--preflight measures with this Python" in refused.stderr
 
 
 def test_what_local_nodes_cannot_do_is_told_or_refused(place: Place) -> None:

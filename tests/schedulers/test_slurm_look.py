@@ -70,16 +70,24 @@ def test_the_doctor_looks_at_the_login_node_and_at_the_nodes_of_a_job(desk: Desk
     assert "over 1 pairs" in found["links"]["seen"]
 
 
-def test_the_doctor_names_the_node_with_the_slow_link(desk: Desk) -> None:
+def test_the_node_with_the_slow_link_is_named_by_the_doctor_and_left_out_by_a_preflight(desk: Desk) -> None:
     def shape(*words: str) -> None:
         subprocess.run(desk.bed.net.inside("nid0003", ["tc", "qdisc", *words]), check=True, timeout=20)
 
     shape(*["add", "dev", "eth0", "root", "tbf", "rate", "80mbit", "burst", "64kb", "latency", "50ms"])
     try:
         done = desk.hpc("doctor", "-N4", "-t2", "--json")
+        desk.script("ranks.py", "import os; print('rank', os.environ['RANK'], 'on', os.uname().nodename)")
+        ranks = ("--preflight=exclude", "--ranks-per-node=1", "ranks.py")
+        left = desk.launch("-N4", "--min-nodes=3", "-t2", *ranks)
+        refused = desk.launch("-N4", "--min-nodes=4", "-t2", *ranks)
     finally:
         shape(*["del", "dev", "eth0", "root"])
     rows = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     found = [row for row in rows if row["check"] == "links"]
     assert [(row["node"], row["level"]) for row in found] == [("nid0003", "warn")], found
     assert "at best, other nodes" in found[0]["seen"]
+    assert left.returncode == 0 and "preflight: nid0003: links: " in left.stderr + left.stdout, left
+    places = sorted(line.partition("] ")[2] for line in left.stdout.splitlines() if "] rank " in line)
+    assert places == [f"rank {rank} on {host}" for rank, host in enumerate(("nid0001", "nid0002", "nid0004"))]
+    assert refused.returncode == 122 and "without nid0003 there are 3 nodes" in refused.stderr + refused.stdout

@@ -223,8 +223,10 @@ def test_what_differs_between_nodes_is_told_with_the_node(
 def test_the_network_and_the_gpus_are_told_by_the_nodes_that_lag() -> None:
     hosts = ["n1", "n2", "n3"]
     links = [Link(0, 1, 9e9, 1e-5), Link(0, 2, 4e7, 1e-5), Link(1, 2, 4e7, 1e-5)]
-    found = network.findings(hosts, links, [{"GPU 0": 5e10}, {"GPU 0": 5e10, "GPU 1": 1e10}, {"GPU 0": 5e10}])
+    copies = [{"GPU 0": 5e10}, {"GPU 0": 5e10, "GPU 1": 1e10}, {"GPU 0": 5e10}]
+    found = network.findings(hosts, links, copies)
     assert [(f.check, f.level, f.node) for f in found] == [("links", "warn", "n3"), ("gpu copies", "warn", "n2")]
+    assert network.unfit(3, links, copies) == [1, 2]
     assert "40.0 MB/s at best, other nodes 9.00 GB/s" in found[0].seen and "leave out n3" in found[0].fix
     assert "GPU 1 copies 10.00 GB/s, others 50.00 GB/s" in found[1].seen
     fine = network.findings(hosts, [links[0]], ["no GPU"] * 3)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class Drained(SystemExit):
-    """The session drains, and what is needed to go on is stored: ``fit`` ends. So it does where nodes are lost for good,
-    and a run of a fixed size has no room without them.
+    """The session drains, and what is needed to go on is stored: ``fit`` ends. So it does where nodes are lost for
+    good, and a run of a fixed size has no room without them.
 
     A script that does not catch it ends with exit code 75. It goes on in the next job of a chain, or in this one when
     that is started again.

@@ -1,0 +1,17 @@
+"""HEBOSearch, which is not offered: its library is not maintained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["HEBOSearch"]
+
+
+class HEBOSearch:
+    """Raises NotImplementedError that names the searchers to use in its place."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        raise NotImplementedError(
+            "HEBOSearch is not offered, for the library hebo is not maintained: "
+            "use OptunaSearch with optuna.samplers.GPSampler(), or AxSearch"
+        )

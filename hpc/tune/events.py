@@ -233,17 +233,17 @@ class Write(msgspec.Struct):
     record: Any
 
 
-#: Why an experiment ends. "stopped": a stopper, or its time. "failed": fail_fast. "wound down": it is to be continued.
-Ending = Literal["finished", "stopped", "failed", "wound down"]
+#: Why an experiment ends. "stopped": a stopper, or its time. "failed": fail_fast. "suspended": it is to be continued.
+Ending = Literal["finished", "stopped", "failed", "suspended"]
 
 
 class End(msgspec.Struct):
     """The experiment has ended: nothing runs, and no room is held. No further command comes.
 
-    error: of the trial that failed first, where why is "failed".
+    error: of the trial that failed first, where ending is "failed".
     """
 
-    why: Ending
+    ending: Ending
     error: BaseException | None = None
 
 

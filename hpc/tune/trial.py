@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Sequence
 from numbers import Number
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpc.tune.flat import flatten_dict
 
@@ -22,6 +22,9 @@ DEBUG_METRICS = frozenset(
 LAST = (5, 10)
 
 
+Status = Literal["PENDING", "RUNNING", "PAUSED", "TERMINATED", "ERROR"]
+
+
 class Trial:
     """One set of hyperparameters, and how far its training has come.
 
@@ -29,7 +32,8 @@ class Trial:
     shape of the room that it needs. checkpoint: the latest one, from which it would go on. checkpoints: those that are
     kept, the worst first, with the metrics reported with them. path: its directory. error: why it failed the last
     time. start_time: when it first ran, in seconds since 1970. is_saving: whether a checkpoint is being made, after
-    which a decision waits. host, node_ip, pid: where it runs, or ran the last time.
+    which a decision waits. resized: whether its shape has changed since it last ran. host, node_ip, pid: where it runs,
+    or ran the last time.
     """
 
     __slots__ = (
@@ -52,17 +56,18 @@ class Trial:
         "path",
         "pid",
         "placement_group_factory",
+        "resized",
         "start_time",
         "status",
         "trainable_name",
         "trial_id",
     )
 
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    PAUSED = "PAUSED"
-    TERMINATED = "TERMINATED"
-    ERROR = "ERROR"
+    PENDING: Status = "PENDING"
+    RUNNING: Status = "RUNNING"
+    PAUSED: Status = "PAUSED"
+    TERMINATED: Status = "TERMINATED"
+    ERROR: Status = "ERROR"
 
     def __init__(
         self,
@@ -84,7 +89,7 @@ class Trial:
         self.placement_group_factory = placement_group_factory
         self.custom_trial_name = custom_trial_name
         self.path = path
-        self.status = Trial.PENDING
+        self.status: Status = Trial.PENDING
         self.last_result: dict[str, Any] = {"trial_id": trial_id}
         self.last_result_time = float("-inf")
         self.start_time: float | None = None
@@ -93,6 +98,7 @@ class Trial:
         self.checkpoint: Checkpoint | None = None
         self.checkpoints: Sequence[tuple[Checkpoint, dict[str, Any]]] = ()
         self.is_saving = False
+        self.resized = False
         self.host: str | None = None
         self.node_ip: str | None = None
         self.pid: int | None = None
@@ -117,6 +123,7 @@ class Trial:
         if self.status == Trial.RUNNING:
             raise ValueError(f"trial {self.trial_id} runs: its resources change while it is paused or pending")
         self.placement_group_factory = resources
+        self.resized = True
 
     def update_last_result(self, result: dict[str, Any], now: float) -> None:
         """This result came now. Callbacks may still change it: see `metric_analysis`."""

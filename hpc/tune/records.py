@@ -1,0 +1,124 @@
+"""The facts that an experiment's journal has. Pure.
+
+A trial's whole state follows from its facts, in their order. at: seconds since 1970. Paths of
+checkpoints and trials are relative to the experiment's directory where they are in it, so that it can be moved.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from hpc.tune.trial import Status
+
+VERSION = 1
+
+
+class Record(msgspec.Struct, array_like=True, gc=False):
+    """One fact."""
+
+
+class Began(Record, tag="began"):
+    """A driver takes the experiment up: the first time, or again. All that ran before runs no more."""
+
+    at: float
+    trainable_name: str
+    version: int = VERSION
+
+
+class Added(Record, tag="added"):
+    """A trial was made; config and shape as a pickle where msgpack would not give them back as they are."""
+
+    at: float
+    trial_id: str
+    config: dict[str, Any]
+    evaluated_params: dict[str, Any]
+    experiment_tag: str
+    name: str | None
+    path: str | None
+    shape: Any
+
+
+class Changed(Record, tag="status"):
+    """The trial has this status. interrupted: it was ended with the experiment, and is unfinished for the next run."""
+
+    at: float
+    trial_id: str
+    status: Status
+    interrupted: bool = False
+
+
+class Result(Record, tag="result"):
+    """The trial reported this, without the keys that the engine sets. decision: what was decided then. checkpoint:
+    what came with it."""
+
+    at: float
+    trial_id: str
+    metrics: dict[str, Any]
+    decision: str
+    checkpoint: str | None = None
+
+
+class Saved(Record, tag="saved"):
+    """The trial has made a checkpoint, with the metrics of its last result."""
+
+    at: float
+    trial_id: str
+    checkpoint: str
+
+
+class Dropped(Record, tag="dropped"):
+    """The trial's checkpoint is not kept any more."""
+
+    at: float
+    trial_id: str
+    checkpoint: str
+
+
+class Cloned(Record, tag="cloned"):
+    """The trial goes on from the donor's checkpoint with this config."""
+
+    at: float
+    trial_id: str
+    donor_id: str
+    config: dict[str, Any]
+    experiment_tag: str
+    checkpoint: str
+
+
+class Shaped(Record, tag="shaped"):
+    """The trial needs another room from its next start on."""
+
+    at: float
+    trial_id: str
+    shape: Any
+
+
+class Failure(Record, tag="failure"):
+    """The trial failed. num_failures: with this one, if it counts."""
+
+    at: float
+    trial_id: str
+    error: BaseException
+    num_failures: int
+
+
+class Removed(Record, tag="removed"):
+    """The trial is started anew under another id, and this one is forgotten."""
+
+    at: float
+    trial_id: str
+
+
+class Noted(Record, tag="noted"):
+    """What the runner or a front wants to find again: the spaces, metric and mode, the name of the searcher."""
+
+    at: float
+    key: str
+    value: Any
+
+
+AnyRecord = Began | Added | Changed | Result | Saved | Dropped | Cloned | Shaped | Failure | Removed | Noted
+#: Keys of a result that the engine sets: they are not stored with each.
+SET_BY_ENGINE = ("trial_id", "experiment_tag", "config")

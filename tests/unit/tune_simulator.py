@@ -1,0 +1,367 @@
+"""A world in virtual time for the engine of an experiment: rooms that come and go, trials that fail, slow searchers.
+
+``python -m tests.unit.tune_simulator 0:1000`` runs these seeds, and says which are bad.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpc.runs.checkpoint import Checkpoint
+from hpc.tune import events
+from hpc.tune.engine import Engine
+from hpc.tune.retention import Rule
+from hpc.tune.settings import Settings
+from hpc.tune.trial import Trial
+
+#: Steps of the engine after which an experiment counts as stuck.
+MOST_STEPS = 20_000
+
+
+class Fifo:
+    """The first trial that waits is the next; each result: go on."""
+
+    metric = None
+
+    def on_trial_add(self, controller, trial): ...
+    def on_trial_error(self, controller, trial): ...
+    def on_trial_complete(self, controller, trial, result): ...
+    def on_trial_remove(self, controller, trial): ...
+
+    def on_trial_result(self, controller, trial, result):
+        return "CONTINUE"
+
+    def choose_trial_to_run(self, controller):
+        return controller.next_waiting()
+
+
+class Wild(Fifo):
+    """Decides at random: pauses, stops, clones, and asks for saves, of this trial and of others."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+
+    def on_trial_result(self, controller, trial, result):
+        other = self.draw.choice(list(controller.get_live_trials()))
+        what = self.draw.random()
+        if what < 0.05:
+            controller.pause_trial(other, should_checkpoint=self.draw.random() < 0.5)
+        elif what < 0.07:
+            controller.stop_trial(other)
+        elif what < 0.15:
+            controller.save_trial(other)
+        elif what < 0.25 and other is not trial:
+            one, donor = (trial, other) if self.draw.random() < 0.7 else (other, trial)
+            controller.exploit(one, donor, {**donor.config, "clone_of": donor.trial_id}, f"clone{self.draw.random()}")
+        if trial.status != Trial.RUNNING:
+            return "NOOP"
+        return self.draw.choices(["CONTINUE", "PAUSE", "STOP"], [0.9, 0.09, 0.01])[0]
+
+    def choose_trial_to_run(self, controller):
+        waiting = [t for t in controller.get_live_trials() if t.status in (Trial.PENDING, Trial.PAUSED)]
+        return self.draw.choice(waiting) if waiting and self.draw.random() < 0.8 else None
+
+
+@dataclass
+class Plan:
+    """One experiment: what it has, and what goes wrong."""
+
+    trials: int = 8
+    length: int = 5
+    rooms: int = 3
+    saves: bool = True
+    settings: dict[str, Any] = field(default_factory=dict)
+    fail: float = 0.0
+    lose: float = 0.0
+    kill: float = 0.0
+    slow_search: bool = False
+    reports_checkpoint: float = 0.5
+    wild: bool = False
+    wind_down: float | None = None
+
+
+class Search:
+    """Trials of numbers, some at a time."""
+
+    metric = None
+
+    def __init__(self, plan: Plan, draw: random.Random) -> None:
+        self.plan, self.draw, self.made, self.told = plan, draw, 0, {}
+        self.finished = False
+
+    def answer(self, count: int) -> events.Event:
+        left = self.plan.trials - self.made
+        if left <= 0 or self.finished:
+            return events.Exhausted()
+        if self.plan.slow_search and self.draw.random() < 0.3:
+            return events.NothingNow()
+        take = min(left, self.draw.randint(1, count))
+        names = range(self.made, self.made + take)
+        self.made += take
+        return events.Suggested([events.Suggestion(f"t{n:05d}", {"n": n}, {"n": n}, f"n={n}") for n in names])
+
+    def set_finished(self):
+        self.finished = True
+
+    def on_trial_result(self, trial_id, result): ...
+
+    def on_trial_complete(self, trial_id, result=None, error=False):
+        assert trial_id not in self.told, f"{trial_id} is complete twice"
+        self.told[trial_id] = result
+
+
+class World:
+    """Does what the engine says, in virtual time, and checks that it says nothing wrong."""
+
+    def __init__(self, seed: int, plan: Plan) -> None:
+        self.draw = random.Random(seed)
+        self.seed, self.plan = seed, plan
+        self.now = 1000.0
+        self.queue: list[tuple[float, int, Any, events.Event]] = []
+        self.number = 0
+        self.held: set[int] = set()
+        self.wanted: list[int] = []
+        self.capacity = plan.rooms
+        self.running: dict[str, dict[str, Any]] = {}
+        self.files: dict[str, int] = {}
+        self.deleted: set[str] = set()
+        self.ended: events.End | None = None
+        self.notes: list[tuple[str, str]] = []
+        self.written: list[Any] = []
+        self.begin()
+
+    def begin(self) -> None:
+        plan = self.plan
+        self.search = Search(plan, self.draw)
+        settings = Settings("train", saves=plan.saves, **plan.settings)
+        self.engine = Engine(settings, Wild(self.seed) if plan.wild else Fifo(), self.search)
+
+    def later(self, delay: float, event: events.Event) -> None:
+        self.number += 1
+        actor = self.running.get(getattr(event, "trial_id", ""))
+        heapq.heappush(self.queue, (self.now + delay, self.number, actor, event))
+
+    def run(self) -> World:
+        wind_down = self.plan.wind_down
+        for _ in range(MOST_STEPS):
+            for command in self.engine.step(self.due(), self.now):
+                getattr(self, type(command).__name__.lower())(command)
+            if self.ended:
+                assert not self.running and not self.held and not self.wanted
+                return self
+            if wind_down is not None and self.now > 1000 + wind_down:
+                wind_down = None
+                self.later(0, events.WindDown("walltime", self.now + 5))
+            self.disturb()
+        raise AssertionError(f"stuck: {[(t.trial_id, t.status) for t in self.engine.get_live_trials()]}")
+
+    def due(self) -> list[events.Event]:
+        """Let time pass until the next event, and take those that come at about the same time."""
+        found: list[events.Event] = []
+        if not self.queue:
+            self.now += 1.0
+            return found
+        self.now = max(self.now, min(self.queue[0][0], self.now + 1.0))
+        while self.queue and self.queue[0][0] <= self.now + 0.01:
+            _, _, actor, event = heapq.heappop(self.queue)
+            if self.is_real(event, actor):
+                found.append(event)
+        return found
+
+    def is_real(self, event: events.Event, actor: dict[str, Any] | None) -> bool:
+        """Whether it can still happen; an actor that was stopped or lost reports nothing any more."""
+        name = getattr(event, "trial_id", None)
+        if isinstance(event, events.Reserved):
+            return event.reservation in self.held
+        if name is None:
+            return True
+        if actor is None or self.running.get(name) is not actor:
+            return False
+        if isinstance(event, events.Stopped):
+            del self.running[name]
+            return True
+        if actor["stopping"]:
+            return self.draw.random() < 0.5  # it was under way when the actor was stopped
+        actor["busy"] = False
+        if isinstance(event, (events.Reported, events.Saved)) and event.checkpoint is not None:
+            self.files[event.checkpoint.path] = actor["step"]
+        return True
+
+    def disturb(self) -> None:
+        if self.draw.random() < self.plan.lose and self.held:
+            number = self.draw.choice(sorted(self.held))
+            self.held.discard(number)
+            for name in [name for name, actor in self.running.items() if actor["room"] == number]:
+                del self.running[name]
+            self.capacity -= 1
+            self.later(0, events.ReservationLost(number, "its node is gone", True))
+            self.serve()
+        if self.capacity < self.plan.rooms and self.draw.random() < 0.2:
+            self.capacity += 1
+            self.serve()
+
+    def serve(self) -> None:
+        while self.wanted and len(self.held) < self.capacity:
+            number = self.wanted.pop(0)
+            self.held.add(number)
+            self.later(self.draw.random(), events.Reserved(number))
+
+    # -------------------------------------------------------------- commands
+
+    def ask(self, command: events.Ask) -> None:
+        self.later(self.draw.random() * (20 if self.plan.slow_search else 0.1), self.search.answer(command.count))
+
+    def reserve(self, command: events.Reserve) -> None:
+        assert command.reservation not in self.held
+        self.wanted.append(command.reservation)
+        self.serve()
+
+    def release(self, command: events.Release) -> None:
+        assert all(actor["room"] != command.reservation for actor in self.running.values())
+        self.held.discard(command.reservation)
+        if command.reservation in self.wanted:
+            self.wanted.remove(command.reservation)
+        self.serve()
+
+    def start(self, command: events.Start) -> None:
+        name = command.trial_id
+        assert name not in self.running, f"{name} runs twice at once"
+        if command.reservation not in self.held:
+            return  # it was lost just now, and the engine will be told
+        assert all(actor["room"] != command.reservation for actor in self.running.values()), "two trials in a room"
+        path = command.checkpoint.path if command.checkpoint else None
+        assert path is None or path in self.files, f"{name} begins from {path}, which is deleted"
+        step = self.files[path] if path else 0
+        self.running[name] = {"room": command.reservation, "step": step, "busy": True, "stopping": False}
+        if self.draw.random() < self.plan.fail:
+            self.later(self.draw.random(), events.Failed(name, RuntimeError("no start")))
+        else:
+            self.later(self.draw.random(), events.Started(name, 1, "host", "ip"))
+            self.train(name, 1.0)
+
+    def train(self, name: str, after: float = 0.0) -> None:
+        actor = self.running[name]
+        actor["busy"] = True
+        delay = after + self.draw.random() * self.draw.choice([0.1, 1, 3])
+        if self.draw.random() < self.plan.fail:
+            return self.later(delay, events.Failed(name, RuntimeError("boom"), self.draw.random() < 0.2))
+        actor["step"] += 1
+        step = actor["step"]
+        if not self.plan.saves and step > self.plan.length:
+            return self.later(delay, events.Returned(name))
+        checkpoint = None
+        if not self.plan.saves and self.draw.random() < self.plan.reports_checkpoint:
+            checkpoint = self.checkpoint(name)
+        metrics = {
+            "training_iteration": step,
+            "score": float(step),
+            "done": self.plan.saves and step >= self.plan.length,
+        }
+        return self.later(delay, events.Reported(name, metrics, checkpoint))
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        self.number += 1
+        return Checkpoint(f"/sim/{name}/checkpoint_{self.number:06d}")
+
+    def actor(self, name: str) -> dict[str, Any] | None:
+        actor = self.running.get(name)
+        if actor is not None:
+            assert not actor["busy"], f"{name} has a command under way"
+            assert not actor["stopping"], f"{name} is stopped already"
+        return actor
+
+    def free(self, name: str) -> dict[str, Any] | None:
+        """The actor, which waits for a command; None if it is lost and the engine does not know yet."""
+        return self.actor(name)
+
+    def save(self, command: events.Save) -> None:
+        name = command.trial_id
+        actor = self.free(name)
+        if actor is None:
+            return
+        actor["busy"] = True
+        if self.draw.random() < self.plan.fail:
+            self.later(self.draw.random(), events.SaveFailed(name, RuntimeError("disk full")))
+        else:
+            nothing = self.draw.random() < 0.05
+            self.later(self.draw.random(), events.Saved(name, None if nothing else self.checkpoint(name)))
+
+    def stop(self, command: events.Stop) -> None:
+        actor = self.running.get(command.trial_id)
+        if actor is not None:
+            assert not actor["stopping"], f"{command.trial_id} is stopped twice"
+            actor["stopping"] = True
+            self.later(self.draw.random(), events.Stopped(command.trial_id))
+
+    def warn(self, command: events.Warn) -> None: ...
+
+    def delete(self, command: events.Delete) -> None:
+        path = command.checkpoint.path
+        assert path not in self.deleted, f"{path} is deleted twice"
+        self.deleted.add(path)
+        self.files.pop(path, None)
+
+    def note(self, command: events.Note) -> None:
+        self.notes.append((command.kind, command.trial.trial_id))
+
+    def write(self, command: events.Write) -> None:
+        self.written.append(command.record)
+
+    def end(self, command: events.End) -> None:
+        self.ended = command
+
+
+setattr(World, "continue", lambda self, command: self.free(command.trial_id) and self.train(command.trial_id))
+
+
+def plan_of(seed: int) -> Plan:
+    """An experiment at random."""
+    draw = random.Random(f"plan {seed}")
+    rule = Rule(draw.choice([None, 1, 2]), draw.choice([None, "score"]), draw.choice(["max", "min"]))
+    settings: dict[str, Any] = {"retention": rule, "max_failures": -1, "ahead": draw.choice([1, 3, 200])}
+    settings["checkpoint_frequency"] = draw.choice([0, 1, 2])
+    settings["checkpoint_at_end"] = draw.random() < 0.5
+    return Plan(
+        trials=draw.randint(1, 12), length=draw.randint(1, 6), rooms=draw.randint(1, 5), saves=draw.random() < 0.6,
+        settings=settings, fail=draw.choice([0, 0, 0.05, 0.15]), lose=draw.choice([0, 0, 0.03]),
+        slow_search=draw.random() < 0.3, wild=draw.random() < 0.5,
+    )  # fmt: skip
+
+
+def check(seed: int) -> World:
+    """Run the experiment of this seed, and check what came of it."""
+    plan = plan_of(seed)
+    world = World(seed, plan).run()
+    assert world.ended is not None and world.ended.ending == "finished", world.ended
+    trials = world.engine.get_trials()
+    assert sorted(trial.trial_id for trial in trials) == [f"t{n:05d}" for n in range(plan.trials)]
+    assert all(trial.status == Trial.TERMINATED for trial in trials)
+    assert len(world.search.told) == plan.trials
+    kept = {one.path for trial in trials for one, _ in trial.checkpoints}
+    assert kept <= set(world.files), "a checkpoint that is kept was deleted"
+    if not plan.wild:
+        assert all(trial.last_result["training_iteration"] >= plan.length for trial in trials)
+    return world
+
+
+def main() -> None:
+    """Run the seeds of the command line."""
+    first, last = map(int, sys.argv[1].split(":"))
+    bad = 0
+    for seed in range(first, last):
+        try:
+            check(seed)
+        except Exception as error:
+            bad += 1
+            print(f"seed {seed}: {type(error).__name__}: {error}", flush=True)
+            if "-x" in sys.argv:
+                raise
+    print(f"{last - first} seeds, {bad} bad")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,8 @@ process below one that was there before belongs to that one: a session of the wh
 any of its tests, and is judged when the module ends. This process becomes a
 subreaper, so that orphans stay below it and count. Node directories go to a base directory of this run
 (HPC_TMPDIR), so that other people's sessions on the machine do not count.  /dev/shm and namespaces are the
-machine's: where other test runs go on beside this one, HPC_TEST_SHARED_MACHINE=1 leaves those two out.
+machine's: where other test runs go on beside this one, HPC_TEST_SHARED_MACHINE=1 leaves those two out. The whole run
+leaves no new file beside the repository's.
 """
 
 from __future__ import annotations
@@ -46,8 +47,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("suite")
 
+ROOT = Path(__file__).resolve().parents[1]
+
 _base = ""
 _at_start: Belongings | None = None
+_files_at_start: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def _sweep_killed_runs() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    global _base, _at_start
+    global _base, _at_start, _files_at_start
     become_subreaper()
     if "HPC_TMPDIR" not in os.environ:
         _sweep_killed_runs()
@@ -138,7 +142,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         os.environ["HPC_TMPDIR"] = _base
     else:
         _base = os.environ["HPC_TMPDIR"]
-    _at_start = look()
+    _at_start, _files_at_start = look(), _files()
+
+
+def _files() -> frozenset[str]:
+    """What lies in the repository's folder; caches of tools have a dot."""
+    return frozenset(name for name in _names(str(ROOT)) if not name.startswith("."))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -149,7 +158,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if _at_start is None:
         return
-    leaks = wait_for_leaks(_at_start)
+    leaks = wait_for_leaks(_at_start) + [str(ROOT / name) for name in sorted(_files() - _files_at_start)]
     reap_ended()  # orphans that came to this process; in a container the first process may never do it
     if leaks:
         print("\nleft behind by the whole run:\n  " + "\n  ".join(leaks))

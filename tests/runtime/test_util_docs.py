@@ -20,7 +20,7 @@ def test_example(title, tmp_path):
         pytest.importorskip("joblib")
     script = tmp_path / "example.py"
     script.write_text(code)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     for said in re.findall(r"print\(.*\) +# ([\[\d].*)$", code, re.M):
         assert said in done.stdout

@@ -21,6 +21,7 @@ from hpc.util.placement_group import (
     remove_placement_group,
 )
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from hpc.util.tpu import SlicePlacementGroup
 
 #: A resource of this name and a kind says that a node has accelerators of that kind.
 ACCELERATOR = "accelerator_type:"
@@ -115,6 +116,7 @@ class Reservation:
     def __init__(self, request: Request) -> None:
         """Ask for it. Raises ValueError for a request that makes no sense."""
         self.request = request
+        self._slices: SlicePlacementGroup | None = None
         around = inherited(request)
         self.is_own = around is None
         if around is None:
@@ -122,9 +124,27 @@ class Reservation:
             around = placement_group(request.bundles, request.strategy, bundle_label_selector=labels)
         self.group = around
 
+    @classmethod
+    def of_slices(cls, request: Request, slices: SlicePlacementGroup) -> Reservation:
+        """Slices of TPUs that were taken, with a bundle for each worker."""
+        made = cls.__new__(cls)
+        made.request, made.is_own, made._slices = request, True, slices
+        group = slices.placement_group
+        assert group is not None and slices.num_bundles == request.count
+        made.group = group
+        return made
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it has lost hosts of a slice: the others are no slice, and nothing else takes their place."""
+        return self._slices is not None and "" in self._places()
+
     def wait(self, timeout_s: float) -> bool:
         """Whether it is there, at the latest after this time. After the death of a node it may be away for a while."""
-        return self.group.wait(timeout_s)
+        there = self.group.wait(timeout_s)
+        if there and self._slices is not None:
+            self._slices.release_head_pgs()  # the bundles hold the slices from now on
+        return there
 
     def options(self, index: int) -> dict[str, Any]:
         """The options of the actor that is this worker."""
@@ -172,6 +192,9 @@ class Reservation:
     def release(self) -> None:
         """Give it back; whatever runs there ends."""
         if not self.is_own:
+            return
+        if self._slices is not None:
+            self._slices.shutdown()
             return
         try:
             remove_placement_group(self.group)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hpc.runs.config import RunConfig, need_int, refuse
+from hpc.runs.config import RunConfig, need_int
 from hpc.runs.reservation import ACCELERATOR, ACCELERATOR_SHARE
 from hpc.util.placement_group import validate_placement_group
+from hpc.util.tpu.shapes import check_topology, get_tpu_version_from_type, get_tpu_worker_resources
 
 STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
@@ -19,6 +20,9 @@ class ScalingConfig:
     num_workers: the world size; or the least and the most, (2, 8). Then the run begins with as many as there is room
     for, and is resized when nodes go or come. elastic_resize_monitor_interval_s: so often it looks for room.
     use_gpu: one GPU for each worker, unless resources_per_worker says how many.
+    use_tpu: with topology and accelerator_type ("4x4", "TPU-V6E") the workers get whole slices, by default one worker
+    with all chips of each host. num_workers is a multiple of the workers of a slice. One worker may have chips without
+    a topology: one, unless resources_per_worker says how many.
     resources_per_worker: {"CPU": 2, "GPU": 1, "memory": bytes, "other": 1}; without it {"CPU": 1}, or {"GPU": 1}.
     placement_strategy: "PACK" fills node after node, and "SPREAD" deals the workers out over the nodes, both as far as
     there is room. "STRICT_PACK" needs one node for all of them, "STRICT_SPREAD" a node for each of them.
@@ -40,7 +44,6 @@ class ScalingConfig:
         self._check_numbers()
         if not isinstance(self.use_gpu, bool):
             raise TypeError(f"ScalingConfig.use_gpu must be a bool, not {type(self.use_gpu).__name__}")
-        refuse(self, "use_tpu", "topology")
         if self.placement_strategy not in STRATEGIES:
             raise ValueError(
                 f"ScalingConfig.placement_strategy must be one of {', '.join(STRATEGIES)}, "
@@ -48,6 +51,7 @@ class ScalingConfig:
             )
         self._check_resources()
         self._check_labels()
+        self._check_tpus()
 
     def _check_numbers(self) -> None:
         given = self.num_workers
@@ -90,6 +94,42 @@ class ScalingConfig:
                 raise TypeError(f"ScalingConfig.label_selector must be a dict or a list of dicts, not {labels!r}")
             validate_placement_group([{"CPU": 1}] * self.max_workers, bundle_label_selector=self.selectors)
 
+    def _check_tpus(self) -> None:
+        if not isinstance(self.use_tpu, bool):
+            raise TypeError(f"ScalingConfig.use_tpu must be a bool, not {type(self.use_tpu).__name__}")
+        given = (self.resources_per_worker or {}).get("TPU")
+        if not self.use_tpu:
+            for what in ["topology"] * bool(self.topology) + ["TPU in resources_per_worker"] * bool(given):
+                raise ValueError(f"ScalingConfig has {what}: set use_tpu=True too")
+            return
+        if self.use_gpu:
+            raise ValueError("ScalingConfig has use_gpu=True and use_tpu=True: give one of them")
+        if self.resources_per_worker is not None and not given:
+            raise ValueError("use_tpu=True, but resources_per_worker has 0 TPUs")
+        if self.max_workers > 1:
+            for name in ("topology", "accelerator_type"):
+                if not getattr(self, name):
+                    raise ValueError(f"ScalingConfig.{name} is needed with use_tpu=True and more than one worker")
+            if self.label_selector:
+                raise ValueError("ScalingConfig.label_selector: with use_tpu=True the slices choose the nodes")
+        if self.topology and self.accelerator_type:
+            per_slice, each = get_tpu_worker_resources(self.topology, self.accelerator_type, self.resources_per_worker)
+            check_topology(self.topology.strip().lower(), get_tpu_version_from_type(self.accelerator_type))
+            for name, count in (("num_workers", self.max_workers), ("min_workers", self.min_workers)):
+                if count % per_slice:
+                    raise ValueError(
+                        f"ScalingConfig.{name} is {count}: it must be a multiple of {per_slice}, the workers of a "
+                        f"slice {self.topology}"
+                    )
+            self.resources_per_worker = self.resources_per_worker or each
+
+    @property
+    def workers_per_slice(self) -> int:
+        """Of whole slices of TPUs, how many workers each has; 0 where the run does not ask for slices."""
+        if not (self.use_tpu and self.topology and self.accelerator_type):
+            return 0
+        return get_tpu_worker_resources(self.topology, self.accelerator_type, self.resources_per_worker)[0]
+
     @property
     def selectors(self) -> list[dict[str, str]]:
         """For each worker, in the order of their bundles, the labels that its node must have; [] where any will do."""
@@ -116,7 +156,7 @@ class ScalingConfig:
         """What each worker holds: amounts above 0 by name."""
         given = self.resources_per_worker
         if given is None:
-            given = {"GPU": 1.0} if self.use_gpu else {"CPU": 1.0}
+            given = {"GPU": 1.0} if self.use_gpu else {"TPU": 1.0} if self.use_tpu else {"CPU": 1.0}
         found = {name: float(amount) for name, amount in given.items() if amount}
         if self.use_gpu:
             found.setdefault("GPU", 1.0)

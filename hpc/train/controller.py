@@ -27,7 +27,7 @@ from hpc.train.group import RankGroup
 from hpc.train.loop import Work
 from hpc.train.pilot import Pilot, drained
 from hpc.train.rank_output import keep_output
-from hpc.train.ranks import Identity, torchrun_environment
+from hpc.train.ranks import Identity, slice_environment, torchrun_environment
 from hpc.train.retries import Retries
 from hpc.train.room import Patience, Room
 from hpc.train.validating import Validator
@@ -186,7 +186,8 @@ class Controller:
     def _environment(self, rank: Identity, directory: str) -> dict[str, str]:
         run_id = str(self.run_config.name)
         error_file = os.path.join(directory, f"train-{self.storage.place.token}-{self.attempt}-{rank.world_rank}.json")
-        return torchrun_environment(rank, run_id, self.attempt, self.run_config.failure_config.max_failures, error_file)
+        env = torchrun_environment(rank, run_id, self.attempt, self.run_config.failure_config.max_failures, error_file)
+        return env | slice_environment(rank, self.scaling.workers_per_slice)
 
 
 def _why_not_started(error: WorkerGroupError) -> Exception:

@@ -18,6 +18,7 @@ from hpc.train.backend import Backend, BackendConfig, RankCalls
 from hpc.train.config import ScalingConfig
 from hpc.train.loop import current_loop
 from hpc.train.trainer import DataParallelTrainer
+from hpc.util.tpu import get_tpu_coordinator_env_vars
 
 NO_JAX = "JAX is not installed for this Python; `pip install hpc[jax]` installs it for CPUs, `jax[cuda12]` for GPUs"
 
@@ -149,6 +150,9 @@ def _meet(coordinator: str) -> None:
     jax: Any = importlib.import_module("jax")
     identity = current_loop("_meet").identity
     _reach_by(identity.address)
+    if slices := os.environ.get("MEGASCALE_NUM_SLICES"):
+        host, number = coordinator.rpartition(":")[0], int(os.environ["MEGASCALE_SLICE_ID"])
+        os.environ.update(get_tpu_coordinator_env_vars(host, int(slices), number))
     jax.distributed.initialize(
         coordinator,
         identity.world_size,

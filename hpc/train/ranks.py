@@ -103,3 +103,13 @@ def torchrun_environment(
         "TORCHELASTIC_MAX_RESTARTS": str(max_restarts),
         "TORCHELASTIC_ERROR_FILE": error_file,
     }
+
+
+def slice_environment(rank: Identity, each: int) -> dict[str, str]:
+    """Which slice of TPUs, of several with ``each`` so many workers, this rank is on, for libtpu. {} for one slice."""
+    if not 0 < each < rank.world_size:
+        return {}
+    return {
+        "MEGASCALE_NUM_SLICES": str(rank.world_size // each),
+        "MEGASCALE_SLICE_ID": str(rank.world_rank // each),
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from hpc import spi
 from hpc.runs.reservation import NoRoom, Request, Reservation, check_possible, room_around
@@ -11,6 +12,7 @@ from hpc.runs.storage import say
 from hpc.runs.worker_group import LOOK_S
 from hpc.train.config import ScalingConfig
 from hpc.train.errors import ControllerError
+from hpc.train.slices import Slices
 
 #: After this time without room the driver says what it waits for, then after three times as long, and so on.
 PATIENCE_S = 10.0
@@ -30,6 +32,7 @@ class Room:
         self._look, self._shrunk = look, shrunk
         self._held: Reservation | None = None
         self._had_room = False
+        self._slices = Slices(scaling) if scaling.workers_per_slice else None
 
     @property
     def is_elastic(self) -> bool:
@@ -39,7 +42,7 @@ class Room:
     def check(self) -> None:
         """Raise ControllerError for what can never fit. An elastic run that has begun waits for nodes that come."""
         try:
-            check_possible(self.most.of(self.least))
+            (self._slices.check_possible if self._slices else check_possible)(self.most.of(self.least))
         except NoRoom as error:
             if self.is_elastic and self._had_room:
                 return
@@ -63,6 +66,8 @@ class Room:
         """How many ranks there would be room for, those that there are included."""
         if self._held is None or not self._held.is_own:
             return 0
+        if self._slices is not None:
+            return min(self.most.count, self._held.request.count + self._slices.idle_workers())
         return self.most.how_many(self._held.freed(spi.rooms()))
 
     def wait_for_workers(self, patience: Patience, there: int) -> None:
@@ -79,6 +84,8 @@ class Room:
         """The number of workers to ask for: as many as have room, and no fewer than the least."""
         if not self.is_elastic:
             return self.most.count
+        if self._slices is not None:
+            return max(self.least, min(self.most.count, self._mine() + self._slices.idle_workers()))
         around = room_around(self.most)
         if around >= self.least:
             return around
@@ -87,10 +94,21 @@ class Room:
             rooms = self._held.freed(rooms)
         return max(self.least, self.most.how_many(rooms))
 
+    def _mine(self) -> int:
+        """How many workers' room is held in slices that are whole."""
+        return self._held.request.count if self._held is not None and not self._held.is_broken else 0
+
     def _ask(self) -> None:
         size = self._size()
         self.give_back()
-        self._held = Reservation(self.most.of(size))
+        if self._slices is None:
+            self._held = Reservation(self.most.of(size))
+            return
+        patience = Patience()
+        while (held := self._slices.take(self.most.of(size), LOOK_S)) is None:
+            self._waits(patience, partial("no slices are free yet for {}".format, self.most.of(size)))
+            size = self._size()
+        self._held = held
 
     def _move(self) -> None:
         """Ask for room where there is none yet; and anew where nodes are taken away, or the size is to be another."""
@@ -99,7 +117,9 @@ class Room:
             self._ask()
             return
         closed = {str(room.node) for room in spi.rooms() if not room.is_open}
-        if held.is_own and (closed.intersection(held.nodes()) or self._size() != held.request.count):
+        if held.is_broken or (
+            held.is_own and (closed.intersection(held.nodes()) or self._size() != held.request.count)
+        ):
             self._ask()
 
     def _wait(self) -> Reservation:

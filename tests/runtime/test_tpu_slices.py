@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections import Counter
 
@@ -9,6 +10,8 @@ import pytest
 
 import hpc
 from hpc.cluster_utils import Cluster
+from hpc.train import ControllerError, RunConfig, ScalingConfig, UserCallback, get_context, report
+from hpc.train.trainer import DataParallelTrainer
 from hpc.util import tpu
 from runtime.running import eventually
 
@@ -32,11 +35,12 @@ LIBTPU = """
 
 def hosts(name: str, pod_type: str, topology: str, count: int) -> list[dict]:
     """What each host of a slice is started with."""
+    kind = f"accelerator_type:TPU-{pod_type.partition('-')[0].upper()}"
     return [
         {
             "num_cpus": 2,
             "object_store_memory": STORE,
-            "resources": {"TPU": 4, name: 1, **({f"TPU-{pod_type}-head": 1} if worker == 0 else {})},
+            "resources": {"TPU": 4, name: 1, kind: 1, **({f"TPU-{pod_type}-head": 1} if worker == 0 else {})},
             "labels": {
                 "ray.io/tpu-slice-name": name, "ray.io/tpu-worker-id": str(worker),
                 "ray.io/tpu-topology": topology, "ray.io/tpu-pod-type": pod_type,
@@ -175,3 +179,49 @@ def test_parts_that_no_slice_has() -> None:
         tpu.subslice_placement_group("8x8", "v6e")
     with pytest.raises(ValueError, match="Invalid accelerator topology"):
         tpu.subslice_placement_group("3x3", "v6e")
+
+
+def on_slices():
+    """What each rank finds."""
+    labels = hpc.get_runtime_context().get_node_labels()
+    chips = len(hpc.get_runtime_context().get_accelerator_ids()["TPU"])
+    rank = get_context().get_world_rank(), os.environ.get("MEGASCALE_SLICE_ID")
+    report(
+        {"slice": labels["ray.io/tpu-slice-name"], "host": labels["ray.io/tpu-worker-id"], "chips": chips, "at": rank}
+    )
+
+
+class Seen(UserCallback):
+    def after_report(self, run_context, metrics, checkpoint):
+        self.metrics = metrics
+
+
+def train_on_slices(folder, count, kind="TPU-V4", topology="2x2x2") -> list[dict]:
+    seen = Seen()
+    DataParallelTrainer(
+        on_slices,
+        scaling_config=ScalingConfig(count, use_tpu=True, topology=topology, accelerator_type=kind),
+        run_config=RunConfig(storage_path=str(folder), callbacks=[seen]),
+    ).fit()
+    return seen.metrics
+
+
+def test_the_ranks_of_a_training_run_fill_whole_slices(tmp_path) -> None:
+    one = train_on_slices(tmp_path, 2)
+    assert len({row["slice"] for row in one}) == 1 and {row["host"] for row in one} == {"0", "1"}
+    assert [row["chips"] for row in one] == [4, 4] and [row["at"] for row in one] == [(0, None), (1, None)]
+    two = train_on_slices(tmp_path, 4)
+    assert [row["at"] for row in two] == [(0, "0"), (1, "0"), (2, "1"), (3, "1")]
+    assert two[0]["slice"] == two[1]["slice"] != two[2]["slice"] == two[3]["slice"]
+    with pytest.raises(ControllerError, match="there are 1 whole slices TPU-V6E 4x4, and 2 are needed"):
+        train_on_slices(tmp_path, 8, "TPU-V6E", "4x4")
+
+
+def test_an_elastic_run_has_as_many_slices_as_are_free(tmp_path) -> None:
+    held = tpu.slice_placement_group("2x2x2", "v4")
+    assert held.placement_group.wait(10)
+    eventually(lambda: tpu.get_num_ready_tpu_slices("2x2x2", "v4") == 1)
+    assert len(train_on_slices(tmp_path, (2, 4))) == 2
+    held.shutdown()
+    eventually(lambda: tpu.get_num_ready_tpu_slices("2x2x2", "v4") == 2)
+    assert len(train_on_slices(tmp_path, (2, 4))) == 4

@@ -34,6 +34,20 @@ def test_what_a_worker_holds(given, resources):
     assert ScalingConfig(**given).worker_resources == resources
 
 
+def tpus(count, **more):
+    return ScalingConfig(count, use_tpu=True, **{"topology": "2x2x2", "accelerator_type": "TPU-V4", **more})
+
+
+def test_slices_of_tpus_have_a_worker_for_each_host_or_as_many_as_their_resources_say():
+    each = tpus((2, 4))
+    assert each.resources_per_worker == {"TPU": 4, "CPU": 1}
+    assert each.worker_resources == {"TPU": 4, "CPU": 1, "accelerator_type:TPU-V4": 0.001}
+    assert each.workers_per_slice == 2
+    assert tpus(8, resources_per_worker={"TPU": 1}).workers_per_slice == 8
+    assert ScalingConfig(use_tpu=True).worker_resources == {"TPU": 1}
+    assert ScalingConfig(use_tpu=True).workers_per_slice == 0, "no slice, but a chip of any host"
+
+
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
@@ -43,8 +57,17 @@ def test_what_a_worker_holds(given, resources):
         (lambda: ScalingConfig(num_workers=(3, 2)), ValueError, "min <= max"),
         (lambda: ScalingConfig(num_workers=(1, 2, 3)), ValueError, r"\(min, max\)"),
         (lambda: ScalingConfig(elastic_resize_monitor_interval_s=-1), ValueError, "not be negative"),
-        (lambda: ScalingConfig(use_tpu=True), NotImplementedError, "use_tpu"),
-        (lambda: ScalingConfig(topology="2x2"), NotImplementedError, "topology"),
+        (lambda: ScalingConfig(use_tpu=True, use_gpu=True), ValueError, "one of them"),
+        (lambda: ScalingConfig(resources_per_worker={"TPU": 4}), ValueError, "set use_tpu=True"),
+        (lambda: ScalingConfig(topology="2x2"), ValueError, "topology: set use_tpu=True"),
+        (lambda: ScalingConfig(use_tpu=True, resources_per_worker={"TPU": 0}), ValueError, "0 TPUs"),
+        (lambda: ScalingConfig(2, use_tpu=True, accelerator_type="TPU-V4"), ValueError, "topology is needed"),
+        (lambda: ScalingConfig(2, use_tpu=True, topology="4x4"), ValueError, "accelerator_type is needed"),
+        (lambda: tpus(3), ValueError, "must be a multiple of 2, the workers of a slice 2x2x2"),
+        (lambda: tpus((1, 4)), ValueError, "min_workers is 1: it must be a multiple of 2"),
+        (lambda: tpus(2, label_selector={"zone": "a"}), ValueError, "the slices choose the nodes"),
+        (lambda: tpus(2, topology="2xB"), ValueError, "no topology"),
+        (lambda: tpus(4, topology="2x2x7", accelerator_type="TPU-V4"), ValueError, "topology"),
         (lambda: ScalingConfig(placement_strategy="WIDE"), ValueError, "STRICT_SPREAD"),
         (lambda: ScalingConfig(resources_per_worker={"GPU": 1}), ValueError, "use_gpu"),
         (lambda: ScalingConfig(use_gpu=True, resources_per_worker={"GPU": 0}), ValueError, "0 GPUs"),

@@ -1,7 +1,8 @@
 """Train with as many ranks as there is room for: the run shrinks when a node is lost, and grows when one comes.
 
     hpc-launch --nodes 4 --time 1h examples/train_elastic.py --least 2
-    python examples/train_elastic.py                        (on the nodes that hpc.init() starts)
+    hpc-launch --nodes 4-6 --time 1h examples/train_elastic.py --least 2    (a further job replaces a lost node)
+    python examples/train_elastic.py                                        (on the nodes that hpc.init() starts)
 
 After a change the run goes on from its last checkpoint. The sampler deals out the rest of the epoch anew, so that each
 sample comes once in each epoch, whatever happens. The program counts that.
@@ -61,6 +62,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=600, help="points (600)")
     parser.add_argument("--batch", type=int, default=20, help="points of a rank in a step (20)")
     parser.add_argument("--pace", type=float, default=0.0, help="seconds to wait after each step, to try a loss (0)")
+    parser.add_argument("--look", type=float, default=5.0, help="seconds between two looks for room for more ranks (5)")
     parser.add_argument("--name", default=None, help="the run; of the same name it goes on")
     parser.add_argument("--storage", default=None, help="where checkpoints go (~/hpc_results)")
     options = parser.parse_args()
@@ -69,7 +71,7 @@ def main() -> int:
     result = TorchTrainer(
         train,
         train_loop_config={name: getattr(options, name) for name in ("epochs", "samples", "batch", "pace")},
-        scaling_config=ScalingConfig(num_workers=(options.least, most), elastic_resize_monitor_interval_s=5.0),
+        scaling_config=ScalingConfig(num_workers=(options.least, most), elastic_resize_monitor_interval_s=options.look),
         run_config=RunConfig(
             name=options.name,
             storage_path=options.storage,

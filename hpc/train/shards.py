@@ -68,6 +68,9 @@ class DatasetShard:
 
     It can be iterated any number of times. Where the dataset has a length, it has one too, and rows by index: a torch
     DataLoader takes it.
+
+    `state_dict` and `load_state_dict` let an iteration go on where a checkpoint says, also with other ranks. It tells
+    how many rows all ranks have taken, where each has taken as many as this one.
     """
 
     def __init__(self, data: Any, rank: int, world: int, device: Callable[[], Any] | None = None) -> None:
@@ -75,6 +78,10 @@ class DatasetShard:
         self._device = device
         self._rank = rank
         self._world = world
+        #: How often an iteration has come to the end of this rank's rows.
+        self.epoch = 0
+        self._from = self._done = 0  # rows of all ranks: where the next iteration begins, and those that are taken
+        self._drawn = False  # at random: they are not the first ones
 
     def __len__(self) -> int:
         if not hasattr(self._data, "__len__"):
@@ -91,9 +98,45 @@ class DatasetShard:
 
     def iter_rows(self) -> Iterator[Any]:
         """The rows, as they are in the dataset."""
-        if not _is_sized(self._data):
-            return itertools.islice(iter(self._data), self._rank, None, self._world)
-        return (self._data[index] for index in range(self._rank, len(self._data), self._world))
+        return self._rows(drawn=False)
+
+    def _rows(self, drawn: bool) -> Iterator[Any]:
+        begin, self._from = self._from, 0
+        self._done, self._drawn = begin, drawn
+        first = begin + self._rank
+        if _is_sized(self._data):
+            rows: Iterator[Any] = (self._data[index] for index in range(first, len(self._data), self._world))
+        else:
+            rows = itertools.islice(iter(self._data), first, None, self._world)
+        for row in rows:
+            self._done += self._world
+            yield row
+        self.epoch, self._done, self._drawn = self.epoch + 1, 0, False
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """The epochs from the present one to ``count`` - 1, each of which goes through the rows once.
+
+        Raises RuntimeError where one has ended before its rows have."""
+        while (now := self.epoch) < count:
+            yield now
+            if self.epoch == now:
+                raise RuntimeError(f"epoch {now} ended before its rows did: go through all rows in each epoch")
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the iteration is, for a checkpoint: ``epoch``, and ``rows`` of it that all ranks have taken.
+
+        Raises ValueError in the middle of an iteration with local_shuffle_buffer_size: its rows are not the first ones.
+        """
+        if self._drawn and self._done:
+            raise ValueError(
+                "with local_shuffle_buffer_size an epoch cannot go on in its middle: shuffle the dataset, or use an "
+                "ElasticSampler"
+            )
+        return {"epoch": self.epoch, "rows": self._done or self._from}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """The next iteration begins there. The number of ranks may be another one than it was."""
+        self.epoch, self._from, self._done = int(state["epoch"]), int(state["rows"]), 0
 
     def iter_batches(
         self,
@@ -117,7 +160,7 @@ class DatasetShard:
             raise ValueError(f"batch_format must be one of {', '.join(FORMATS)} or None, not {batch_format!r}")
         if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
             raise ValueError(f"batch_size must be at least 1 or None, not {batch_size!r}")
-        rows = self.iter_rows()
+        rows = self._rows(drawn=local_shuffle_buffer_size is not None)
         if local_shuffle_buffer_size is not None:
             rows = _shuffled(rows, local_shuffle_buffer_size, random.Random(local_shuffle_seed))
         return _batches(rows, batch_size, drop_last, lambda found: _format(found, batch_format))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import pytest
 
 from hpc.train import DataConfig
@@ -107,3 +110,42 @@ def test_other_formats():
 def test_what_is_no_dataset_is_said(call, error, text):
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("make", [lambda n: [i * i for i in range(n)], Squares], ids=["sized", "iterable"])
+@pytest.mark.parametrize(("before", "after", "steps"), [(2, 2, 2), (3, 2, 1), (2, 3, 2), (1, 2, 4), (2, 2, 6)])
+def test_an_epoch_goes_on_in_its_middle_with_any_number_of_ranks(make, before, after, steps):
+    """Each of the first ranks takes so many batches of two rows. Then others go on to the end of the third epoch."""
+    data = make(24)
+    seen, state = [], {}
+    for rank in range(before):
+        shard = DatasetShard(data, rank, before)
+        batches = (batch for _ in shard.epochs(3) for batch in shard.iter_batches(batch_size=2))
+        seen += [int(row) for batch in itertools.islice(batches, steps) for row in batch]
+        state = shard.state_dict()
+    for rank in range(after):
+        shard = DatasetShard(data, rank, after)
+        shard.load_state_dict(json.loads(json.dumps(state)))
+        assert shard.state_dict() == state, "before the first row"
+        seen += [row for _ in shard.epochs(3) for row in shard.iter_rows()]
+        assert shard.epoch == 3
+    assert sorted(seen) == sorted(3 * [i * i for i in range(24)])
+
+
+def test_rows_that_are_drawn_at_random_have_no_place_to_go_on_from():
+    shard = DatasetShard(list(range(9)), 0, 1)
+    batches = shard.iter_batches(batch_size=3, local_shuffle_buffer_size=4)
+    next(batches)
+    with pytest.raises(ValueError, match="cannot go on in its middle"):
+        shard.state_dict()
+    assert len(list(batches)) == 2
+    assert shard.state_dict() == {"epoch": 1, "rows": 0}
+
+
+def test_an_epoch_that_is_left_early_is_said():
+    shard = DatasetShard([1, 2, 3], 0, 1)
+    epochs = shard.epochs(2)
+    assert next(epochs) == 0
+    next(shard.iter_rows())
+    with pytest.raises(RuntimeError, match="epoch 0 ended before its rows did"):
+        next(epochs)

@@ -27,6 +27,18 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file, parsed once for all tests that look at it. Nobody changes what is in it."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file, in the order of `ast.walk`."""
+    return tuple(ast.walk(parsed(path)))
+
+
 def statements(tree: ast.AST, kind: str = TOP) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
     """The import statements of a file, each with its kind."""
     for node in ast.iter_child_nodes(tree):
@@ -61,7 +73,7 @@ def graph() -> Graph:
     known = modules()
     arrows: Graph = {name: {} for name in known}
     for source, path in known.items():
-        for node, kind in statements(ast.parse(path.read_text())):
+        for node, kind in statements(parsed(path)):
             for name in names(node):
                 target = resolve(name, known)
                 if target and target != source:
@@ -91,10 +103,11 @@ def circles(arrows: Graph, kinds: Collection[str]) -> list[list[str]]:
     return sorted((sorted(ring) for ring in found), key=lambda ring: (-len(ring), ring))
 
 
+@cache
 def outside(path: Path) -> set[str]:
     """The top-level modules that a file imports when it runs, its own package's among them."""
     found = set()
-    for node, kind in statements(ast.parse(path.read_text())):
+    for node, kind in statements(parsed(path)):
         if kind != TYPING:
             found |= {name.split(".")[0] for name in names(node)}
     return found

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-from imports import LAZY, ROOT, TOP, graph
+from imports import LAZY, ROOT, TOP, graph, nodes, parsed
 
 #: The folders whose files may look into a client: those of owners and workers, and the simulator of both.
 INSIDE = ("core/owner", "core/worker", "core/sim")
@@ -44,7 +44,7 @@ def steps_by_hand(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("path", ABOVE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_above_the_core_steps_a_client_by_hand(path):
-    found = list(steps_by_hand(ast.parse(path.read_text())))
+    found = list(steps_by_hand(parsed(path)))
     assert not found, f"{path.relative_to(ROOT)}: {found}: give the client a verb for it"
 
 
@@ -65,7 +65,7 @@ def test_a_step_by_hand_is_found(text):
 def bases() -> Iterator[tuple[str, str, str]]:
     """Each class of core, its file and one of its bases."""
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.ClassDef):
                 for base in node.bases:
                     name = base.value if isinstance(base, ast.Subscript) else base

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from imports import nodes, parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS = ("hpc", "core", "launchers", "templates", "bench", "examples")
@@ -38,16 +39,11 @@ FOR_TESTS = {
 
 
 @cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-@cache
 def uses() -> Counter[str]:
     """How often each name is used in the package: as a name, behind a dot, or in quotes."""
     found: Counter[str] = Counter()
     for path in FILES:
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
                 found[node.id] += 1
             elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
@@ -58,10 +54,10 @@ def uses() -> Counter[str]:
 
 
 def defined(path: Path) -> Iterator[str]:
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not node.name.startswith("__"):
             yield node.name
-    for node in tree(path).body:
+    for node in parsed(path).body:
         targets = (
             node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         )
@@ -77,7 +73,7 @@ def test_each_name_has_a_use(path):
 
 
 def test_each_message_is_sent_and_taken():
-    wire = tree(ROOT / "core" / "wire.py")
+    wire = parsed(ROOT / "core" / "wire.py")
     messages = {
         node.name
         for node in wire.body
@@ -86,9 +82,9 @@ def test_each_message_is_sent_and_taken():
     made, named = set(), Counter[str]()
     for path in FILES:
         if path.relative_to(ROOT).parts[0] in ("core", "hpc") and path.name != "wire.py":
-            calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+            calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
             made |= {func.id for func in calls if isinstance(func, ast.Name)}
-            named.update(node.id for node in ast.walk(tree(path)) if isinstance(node, ast.Name))
+            named.update(node.id for node in nodes(path) if isinstance(node, ast.Name))
             named.subtract(func.id for func in calls if isinstance(func, ast.Name))
     assert len(messages) > 90
     assert not messages - made, f"nobody sends {sorted(messages - made)}"

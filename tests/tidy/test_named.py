@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from imports import modules
+from imports import modules, nodes
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What has been is told in the past: names of the changelog need not be there any more.
@@ -41,7 +41,7 @@ NAME = re.compile(r"[A-Za-z_]\w*$")
 def defined(path: Path) -> set[str]:
     """All names that a file has: functions, classes, variables, fields, attributes, parameters and words in quotes."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -58,7 +58,7 @@ def defined(path: Path) -> set[str]:
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The docstrings and comments of a file."""
     text = path.read_text()
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(path):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             doc = ast.get_docstring(node, clean=False)
             if doc:

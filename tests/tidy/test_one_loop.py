@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from imports import parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The loop; the session itself; the store's and the leases' `pump` are other things.
@@ -26,7 +27,7 @@ def turns(tree: ast.AST) -> list[int]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_else_turns_a_session(path: Path) -> None:
-    assert turns(ast.parse(path.read_text())) == [], "let launchers/loop.py drive the session"
+    assert turns(parsed(path)) == [], "let launchers/loop.py drive the session"
 
 
 def test_the_check_can_fail() -> None:

@@ -11,6 +11,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from imports import parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINES = ("core/owner", "core/raylet", "core/head", "core/policy", "core/sim")
@@ -96,7 +97,7 @@ def iterated(tree: ast.AST, names: set[str]) -> list[int]:
 def test_no_machine_iterates_over_a_set(path):
     if str(path).endswith(SHELLS):
         return
-    lines = lines_of(ast.parse(path.read_text()))
+    lines = lines_of(parsed(path))
     assert not lines, f"{path.relative_to(ROOT)}, lines {lines}: a dict without values has an order"
 
 

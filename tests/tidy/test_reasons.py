@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from imports import parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(p for part in ("core", "hpc", "launchers") for p in (ROOT / part).rglob("*.py"))
@@ -90,7 +91,7 @@ def read_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def test_nothing_acts_on_the_words_of_a_reason(path):
     if OUTSIDE.fullmatch(str(path.relative_to(ROOT))):
         return
-    found = [f"line {line} {what}" for line, what in read_texts(ast.parse(path.read_text()))]
+    found = [f"line {line} {what}" for line, what in read_texts(parsed(path))]
     assert not found, f"{path.relative_to(ROOT)}: {found}: act on a value, the text beside it may be reworded"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from imports import parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted(path for part in ("core", "launchers", "hpc") for path in (ROOT / part).rglob("*.py"))
@@ -51,7 +52,7 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_state_is_a_type(path: Path) -> None:
     name = str(path.relative_to(ROOT))
-    found = [(line, attr) for line, attr in texts(ast.parse(path.read_text())) if (name, attr) not in ANY_TEXT]
+    found = [(line, attr) for line, attr in texts(parsed(path)) if (name, attr) not in ANY_TEXT]
     assert not found, f"{name}: {found}: name the states, as a Literal"
 
 

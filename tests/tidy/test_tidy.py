@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from imports import nodes, parsed
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("hpc", "core", "launchers", "templates")
@@ -29,7 +30,7 @@ def name(path: Path) -> str:
 
 
 def imported(path: Path) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -45,7 +46,7 @@ def test_files_and_functions_fit_in_the_head(path):
     assert lines <= LONGER.get(name(path), MAX_FILE_LINES), (
         f"{name(path)} has {lines} lines: it is asking to be two things"
     )
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= MAX_FUNCTION_LINES, f"{name(path)}:{node.lineno}: {node.name} has {length} lines"
@@ -53,7 +54,7 @@ def test_files_and_functions_fit_in_the_head(path):
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.name != "__init__.py" or p.read_text()], ids=name)
 def test_every_file_says_why_it_exists(path):
-    assert ast.get_docstring(ast.parse(path.read_text())), f"{name(path)} has no docstring"
+    assert ast.get_docstring(parsed(path)), f"{name(path)} has no docstring"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if name(p).split("/")[0] in FORBIDDEN], ids=name)

@@ -212,15 +212,15 @@ def test_a_rank_that_leaves_is_an_error_for_those_that_go_on(nodes: tuple[int, .
 
 def late(group: ShmGroup) -> None:
     if group.rank == 0:
-        time.sleep(3)
+        time.sleep(1.5)
     ShmTensors(group).barrier()
 
 
 @pytest.mark.parametrize("nodes", [(2,), (1, 1)])
 def test_a_rank_that_does_not_come_in_time_is_named(nodes: tuple[int, ...]) -> None:
-    (first, _), (name, text) = run(nodes, late, timeout_s=1.0)
+    (first, _), (name, text) = run(nodes, late, timeout_s=0.5)
     assert first == "CollectiveError"
-    assert name == "CollectiveTimeoutError" and "rank 0 (" in text and "barrier within 1 s" in text
+    assert name == "CollectiveTimeoutError" and "rank 0 (" in text and "barrier within 0.5 s" in text
 
 
 def refuses(group: ShmGroup) -> list[str]:

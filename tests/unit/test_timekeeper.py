@@ -16,6 +16,7 @@ from hpc.core.process.saved import SavedStates, file_name
 from hpc.core.raylet.closing import Closing
 from hpc.core.raylet.tables import NOBODY, Demand
 from hpc.launch.limit import drain_time
+from hpc.launchers import timekeeper
 from hpc.launchers.loop import SessionLoop
 from hpc.launchers.scheduler import JobInfo, JobNews
 from hpc.launchers.session import Session
@@ -114,7 +115,9 @@ def node() -> PipeGroup:
 
 
 @pytest.fixture
-def loop(node: PipeGroup) -> Iterator[SessionLoop]:
+def loop(node: PipeGroup, monkeypatch: pytest.MonkeyPatch) -> Iterator[SessionLoop]:
+    monkeypatch.setattr(timekeeper, "ASK_LEAST_S", 0.1)
+    monkeypatch.setattr(timekeeper, "PATIENCE_S", 0.5)
     session = Session(node, start_timeout_s=LIMIT_S)
     loop = SessionLoop(session)
     session.start()

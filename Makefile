@@ -4,7 +4,7 @@ VENV     ?= .venv
 PIP_ARGS ?=
 NEWEST   ?=
 NODES    ?= 4
-LANES    ?=
+LANES    ?= $(HPC_TEST_LANES)
 BIN      := $(VENV)/bin
 INSTALL  := $(BIN)/python deps/install.py
 export PIP_ARGS NEWEST

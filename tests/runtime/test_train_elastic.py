@@ -87,10 +87,10 @@ class Nodes:
         kill9(pid_of(self.session.nodes[int(node)].hello["dir"], "raylet"))
 
     def join(self):
-        before = hpc.available_resources().get("CPU", 0)
+        before = {node["NodeID"] for node in hpc.nodes()}
         with self.lock:
             self.session.add_group(LocalGroup(1), overrides={"num_cpus": 1, "object_store_bytes": 64 << 20})
-        eventually(lambda: hpc.available_resources().get("CPU", 0) > before)
+        eventually(lambda: any(node["Alive"] and node["NodeID"] not in before for node in hpc.nodes()))
 
     def drain(self, node):
         with self.lock:

@@ -29,11 +29,11 @@ def session():
 
 
 @hpc.remote(max_retries=0)
-def ends(code, path):
+def ends(code, path, words):
     import atexit
 
     atexit.register(lambda: Path(path).write_text("atexit"))
-    print("the last words", end="")
+    print(f"the last words: {words}", end="")
     sys.exit(code)
 
 
@@ -48,18 +48,19 @@ class Ends:
         sys.exit(code)
 
 
-@pytest.mark.parametrize("code", [0, 3, None, "words"])
-def test_a_task_that_calls_exit_has_failed_and_its_atexit_handlers_run(session, tmp_path, capfd, code):
+#: Each has words of its own: equal lines of several workers are counted first, and shown seconds later.
+@pytest.mark.parametrize(("code", "words"), [(0, "well"), (3, "badly"), (None, "silently"), ("words", "by words")])
+def test_a_task_that_calls_exit_has_failed_and_its_atexit_handlers_run(session, tmp_path, capfd, code, words):
     path = tmp_path / "mark"
     with pytest.raises(ERRORS.WorkerCrashedError, match=rf"it called exit\({code}\)"):
-        hpc.get(ends.remote(code, str(path)))
+        hpc.get(ends.remote(code, str(path), words))
     eventually(lambda: path.exists() and path.read_text() == "atexit")
-    eventually(lambda: "the last words" in capfd.readouterr().out)
+    eventually(lambda: f"the last words: {words}" in capfd.readouterr().out)
 
 
 def test_the_text_that_a_task_exits_with_is_its_last_word(session, tmp_path, capfd):
     with pytest.raises(ERRORS.WorkerCrashedError):
-        hpc.get(ends.remote("all is lost", str(tmp_path / "mark")))
+        hpc.get(ends.remote("all is lost", str(tmp_path / "mark"), ""))
     eventually(lambda: "all is lost" in capfd.readouterr().err)
 
 

@@ -4,11 +4,11 @@ VENV     ?= .venv
 PIP_ARGS ?=
 NEWEST   ?=
 NODES    ?= 4
-LANES    ?= $(HPC_TEST_LANES)
+LANES    ?=
 BIN      := $(VENV)/bin
 INSTALL  := $(BIN)/python deps/install.py
 export PIP_ARGS NEWEST
-export HPC_TEST_LANES = $(LANES)
+export HPC_TEST_LANES := $(or $(LANES),$(HPC_TEST_LANES))
 
 .PHONY: help demo test schedulers lint types bench docs constraints clean
 

@@ -142,6 +142,13 @@ class Trial:
         self._fold()
         return {name: _described(stats) for name, stats in self._stats.items()}
 
+    def restore_metrics(self, last_result: dict[str, Any], analysis: dict[str, dict[str, float]]) -> None:
+        """Have this as the last result, and what `metric_analysis` gave of it and those before it."""
+        self.last_result = last_result
+        self._unfolded = False
+        order = ("max", "min", "avg", "last", *(f"last-{count}-avg" for count in LAST))
+        self._stats = {name: tuple(values[key] for key in order) for name, values in analysis.items()}
+
     def settle(self) -> None:
         """It will have no further result: keep less of it in memory."""
         self._fold()

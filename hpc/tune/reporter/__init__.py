@@ -1,0 +1,1 @@
+"""How an experiment is shown: tables, rows, and what is printed by itself."""

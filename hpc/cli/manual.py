@@ -55,6 +55,7 @@ COMMANDS = (
     ("hpc doctor [-N NODES] [--json] [OPTIONS]", "what is wrong with this machine, or with the nodes of a job"),
     ("hpc template [SCHEDULER [NAME]]", "the job scripts that are shipped, to be copied and changed"),
     ("hpc site list | show [NAME] | detect | new NAME", "profiles of machines: what each one wants"),
+    ("hpc tune export EXPERIMENT [--to DIR]", "write the files of a search's trials, which it has not written itself"),
     ("hpc explain CODE", "what an error code means"),
 )
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 COMMANDS = (
     "attach", "cancel", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
-    "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "template", "timeline", "why",
+    "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "template", "timeline", "tune",
+    "why",
 )  # fmt: skip

@@ -25,15 +25,79 @@ logger = logging.getLogger(__name__)
 #: What is no curve.
 _LEFT_OUT = ("config", "pid", "timestamp", TIME_TOTAL_S, TRAINING_ITERATION)
 _NUMBERS = (int, float, np.floating, np.integer)
+VALID_HPARAMS = (str, bool, int, float, list, type(None))
+
+
+#: With what the names of event files begin.
+EVENTS_PREFIX = "events.out.tfevents."
 
 
 class _EventFile:
     """The events of one trial that are to be written, and what is said of it at its end."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, now: float) -> None:
         self.path = path
-        self.events = [tfevents.first_event(time.time())]
-        self.last: list[str] = []
+        self.events = [tfevents.first_event(now)]
+        self._curves: list[str] = []
+
+    def add(self, result: dict[str, Any], now: float, doubts: _Doubts) -> None:
+        """A report."""
+        step = result.get(TIMESTEPS_TOTAL) or result[TRAINING_ITERATION]
+        values: list[bytes] = []
+        self._curves = []
+        for name, value in flatten_dict({k: v for k, v in result.items() if k not in _LEFT_OUT}).items():
+            tag = f"ray/tune/{name}"
+            if isinstance(value, _NUMBERS):
+                if math.isnan(value):
+                    continue
+                values.append(tfevents.scalar(tag, float(value)))
+                self._curves.append(tag)
+            elif isinstance(value, (list, np.ndarray)) and len(value):
+                found = doubts.summary_of(tag, value)
+                values += [found] if found is not None else []
+        self.events.append(tfevents.event(now, int(step), b"".join(values)))
+
+    def end(self, trial: Trial, failed: bool, now: float, doubts: _Doubts) -> None:
+        """The trial has ended: add its hyperparameters."""
+        if trial.evaluated_params and self._curves:
+            parameters = doubts.parameters_of(trial)
+            summaries = tfevents.hparams(parameters, self._curves, failed, now)
+            self.events += [tfevents.event(now, 0, one) for one in summaries]
+
+
+class _Doubts:
+    """Values that no event can have; of each name one is told."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def summary_of(self, tag: str, value: Any) -> bytes | None:
+        """A histogram or a picture; None where it can be neither."""
+        try:
+            if isinstance(value, np.ndarray) and value.ndim in (3, 4):
+                return tfevents.image(tag, value)
+            if isinstance(value, np.ndarray) and value.ndim > 4:
+                raise ValueError("videos are not written")
+            return tfevents.histogram(tag, value)
+        except (ValueError, TypeError) as error:
+            self._tell(tag, str(error))
+            return None
+
+    def parameters_of(self, trial: Trial) -> dict[str, Any]:
+        """The hyperparameters that the dashboard knows."""
+        found = {}
+        for name, value in flatten_dict(trial.evaluated_params).items():
+            value = value.item() if isinstance(value, np.generic) else value
+            if isinstance(value, VALID_HPARAMS):
+                found[name] = value
+            else:
+                self._tell(name, f"it is no hyperparameter that the dashboard knows, but {type(value).__name__}")
+        return found
+
+    def _tell(self, name: str, why: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            logger.warning("TensorBoard does not get %s: %s", name, why)
 
 
 class TBXLoggerCallback(FileLogger):
@@ -43,46 +107,33 @@ class TBXLoggerCallback(FileLogger):
     Lists are histograms, and arrays of 3 or 4 dimensions pictures. At the end of a trial its hyperparameters are added.
     """
 
-    _SAVED_FILE_TEMPLATES = ("events.out.tfevents.*",)
-    VALID_HPARAMS = (str, bool, int, float, list, type(None))
+    _SAVED_FILE_TEMPLATES = (f"{EVENTS_PREFIX}*",)
 
     def __init__(self, few: FewTrials | None = None) -> None:
         super().__init__(few)
         self._open: dict[str, _EventFile] = {}
-        self._doubted: set[str] = set()
+        self._doubts = _Doubts()
+        self._number = 0
 
     def log_trial_start(self, trial: Trial) -> None:
         self._close(trial)
         if self._writes(trial):
-            name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{len(self._open)}"
-            self._open[trial.trial_id] = _EventFile(f"{trial.path}/{name}")
+            now = time.time()
+            self._number += 1
+            name = f"{EVENTS_PREFIX}{int(now)}.{socket.gethostname()}.{os.getpid()}.{self._number}"
+            self._open[trial.trial_id] = _EventFile(f"{trial.path}/{name}", now)
 
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         if trial.trial_id not in self._open:
             self.log_trial_start(trial)
         file = self._open.get(trial.trial_id)
-        if file is None:
-            return
-        step = result.get(TIMESTEPS_TOTAL) or result[TRAINING_ITERATION]
-        values, file.last = [], []
-        for name, value in flatten_dict({k: v for k, v in result.items() if k not in _LEFT_OUT}).items():
-            tag = f"ray/tune/{name}"
-            if isinstance(value, _NUMBERS):
-                if math.isnan(value):
-                    continue
-                values.append(tfevents.scalar(tag, float(value)))
-                file.last.append(tag)
-            elif isinstance(value, (list, np.ndarray)) and len(value):
-                found = self._summary_of(tag, value)
-                values += [found] if found is not None else []
-        file.events.append(tfevents.event(time.time(), int(step), b"".join(values)))
+        if file is not None:
+            file.add(result, time.time(), self._doubts)
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         file = self._open.get(trial.trial_id)
-        if file is not None and trial.evaluated_params and file.last:
-            now = time.time()
-            summaries = tfevents.hparams(self._hparams(trial), file.last, failed, now)
-            file.events += [tfevents.event(now, 0, one) for one in summaries]
+        if file is not None:
+            file.end(trial, failed, time.time(), self._doubts)
         self._close(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -108,26 +159,14 @@ class TBXLoggerCallback(FileLogger):
             self._appender.add(file.path, b"".join(tfevents.records(file.events)))
             self._appender.flush(file.path)
 
-    def _summary_of(self, tag: str, value: Any) -> bytes | None:
-        try:
-            if isinstance(value, np.ndarray) and value.ndim in (3, 4):
-                return tfevents.image(tag, value)
-            if isinstance(value, np.ndarray) and value.ndim > 4:
-                raise ValueError("videos are not written")
-            return tfevents.histogram(tag, value)
-        except (ValueError, TypeError) as error:
-            if tag not in self._doubted:
-                self._doubted.add(tag)
-                logger.warning("TensorBoard does not get %s: %s", tag, error)
-            return None
 
-    def _hparams(self, trial: Trial) -> dict[str, Any]:
-        found = {}
-        for name, value in flatten_dict(trial.evaluated_params).items():
-            value = value.item() if isinstance(value, np.generic) else value
-            if isinstance(value, self.VALID_HPARAMS):
-                found[name] = value
-            elif name not in self._doubted:
-                self._doubted.add(name)
-                logger.info("TensorBoard does not get the hyperparameter %s, a %s", name, type(value).__name__)
-        return found
+def events_of(trial: Trial, history: list[dict[str, Any]]) -> tuple[str, bytes]:
+    """The name and the content of the event file of a trial that has reported this."""
+    moments = [float(one.get("timestamp") or 0.0) for one in history]
+    file, doubts = _EventFile("", moments[0]), _Doubts()
+    for result, now in zip(history, moments, strict=True):
+        file.add(result, now, doubts)
+    if trial.is_finished():
+        file.end(trial, trial.status == trial.ERROR, moments[-1], doubts)
+    name = f"{EVENTS_PREFIX}{int(moments[0])}.{history[0].get('hostname', 'unknown')}"
+    return name, b"".join(tfevents.records(file.events))

@@ -13,12 +13,14 @@ import pytest
 from tune_trials import make_trial, tell
 
 from hpc.runs.checkpoint import Checkpoint
+from hpc.tune import context
 from hpc.tune.callback import CallbackList
+from hpc.tune.context import TrialSession
 from hpc.tune.logger.aim import AimLoggerCallback
 from hpc.tune.logger.comet import CometLoggerCallback
-from hpc.tune.logger.mlflow import MLflowLoggerCallback, find_experiment
+from hpc.tune.logger.mlflow import MLflowLoggerCallback, find_experiment, setup_mlflow
 from hpc.tune.logger.tracking import TrackingCallback
-from hpc.tune.logger.wandb import WandbLoggerCallback
+from hpc.tune.logger.wandb import WandbLoggerCallback, setup_wandb
 
 RESULTS = [
     {"training_iteration": 1, "loss": 0.5, "eval": {"acc": np.float32(0.25)}, "name": "x", "done": False, "pid": 7},
@@ -198,6 +200,30 @@ def test_aim_has_a_run_for_each_trial(monkeypatch, log, tmp_path):
         ("ray/tune/eval/acc", 0.5, 2),
     ]  # fmt: skip
     assert calls(log, "Run().close")
+
+
+def test_a_function_begins_a_run_with_the_names_of_its_trial(monkeypatch, log, tmp_path):
+    installed(monkeypatch, log, "wandb")
+    entities = SimpleNamespace(Param=lambda *args: args)
+    installed(monkeypatch, log, "mlflow", entities=entities, active_run=lambda: None)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    session = TrialSession("sweep", "train_1", "1", None, str(tmp_path))
+    monkeypatch.setattr(context.state, "session", session)
+    setup_wandb({"lr": 1}, project="p")
+    assert calls(log, "init") == [
+        ((), {"resume": "allow", "id": "1", "name": "train_1", "group": "sweep", "config": {"lr": 1}, "project": "p"})
+    ]
+    mlflow = setup_mlflow({"lr": 1}, experiment_id="9", tags={"a": 1})
+    assert mlflow is sys.modules["mlflow"]
+    assert calls(log, "start_run")[0][1]["run_name"] == "train_1"
+    assert calls(log, "MlflowClient().log_batch")[0][1] == {"params": [("lr", "1")]}
+    rank = SimpleNamespace(get_context=lambda: SimpleNamespace(get_world_rank=lambda: 1))
+    monkeypatch.setitem(sys.modules, "hpc.train.loop", rank)
+    setup_wandb(project="p")
+    assert calls(log, "init")[-1] == ((), {"mode": "disabled"})
+    nothing = setup_mlflow(experiment_name="e")
+    assert nothing.log_metric("a", 1) is None and nothing.entities.Metric("x") is None
+    assert len(calls(log, "start_run")) == 1
 
 
 def test_a_slow_service_holds_up_no_trial_and_the_end_waits_for_it(caplog):

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hpc.tune.flat import flatten_dict
-from hpc.tune.logger.tracking import TrackingCallback, need, numbers_of, step_of
+from hpc.tune.logger.tracking import Nothing, TrackingCallback, need, numbers_of, step_of, where_am_i
 
 if TYPE_CHECKING:
     from hpc.tune.trial import Trial
@@ -88,6 +88,41 @@ class MLflowLoggerCallback(TrackingCallback):
         if self.log_params_on_trial_end:
             log_params(self._mlflow, self._client, run, config)
         self._client.set_terminated(run, status="FAILED" if failed else "FINISHED")
+
+
+def setup_mlflow(
+    config: dict[str, Any] | None = None,
+    tracking_uri: str | None = None,
+    registry_uri: str | None = None,
+    experiment_id: str | None = None,
+    experiment_name: str | None = None,
+    tracking_token: str | None = None,
+    artifact_location: str | None = None,
+    run_name: str | None = None,
+    create_experiment_if_not_exists: bool = False,
+    tags: dict[str, Any] | None = None,
+    rank_zero_only: bool = True,
+) -> Any:
+    """Begin a run of MLflow in a trial, and return the module mlflow: ``mlflow.log_metric(...)`` is called on it.
+
+    The experiment's and the run's names are those of the experiment and the trial, unless they are given. config is
+    sent as parameters. rank_zero_only: the other ranks of a training run get an object that sends nothing. Raises
+    ImportError without the package mlflow, and ValueError for an experiment that is not there.
+    """
+    mlflow, here = need("mlflow", "mlflow", "setup_mlflow"), where_am_i()
+    if rank_zero_only and here.rank:
+        return Nothing()
+    if tracking_token:
+        os.environ["MLFLOW_TRACKING_TOKEN"] = tracking_token
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(registry_uri)
+    client = mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=registry_uri)
+    name = experiment_name or here.experiment
+    found = find_experiment(client, experiment_id, name, create_experiment_if_not_exists, artifact_location)
+    name = run_name or here.trial_name or experiment_name
+    run = mlflow.active_run() or mlflow.start_run(run_name=name, experiment_id=found, tags=tags)
+    log_params(mlflow, client, run.info.run_id, config or {})
+    return mlflow
 
 
 def find_experiment(client: Any, experiment_id: str | None, name: str | None, make: bool, place: Any = None) -> str:

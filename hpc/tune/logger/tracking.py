@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from numbers import Number
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hpc.tune.flat import flatten_dict
 from hpc.tune.logger.logger import LoggerCallback
@@ -33,6 +35,37 @@ def need(package: str, install: str, what: str) -> Any:
         raise ImportError(
             f"{what} needs the package {package}: pip install {install} ({error})", name=package
         ) from error
+
+
+class Here(NamedTuple):
+    """The trial that this process runs, or the rank of a training run within it; None outside of trials."""
+
+    experiment: str | None
+    trial_name: str | None
+    trial_id: str | None
+    rank: int
+
+
+def where_am_i() -> Here:
+    """What this process runs."""
+    from hpc.tune.context import get_context
+
+    context, rank = get_context(), 0
+    loop = sys.modules.get("hpc.train.loop")
+    if loop is not None:
+        with contextlib.suppress(RuntimeError):  # it is no rank
+            rank = loop.get_context().get_world_rank()
+    return Here(context.get_experiment_name(), context.get_trial_name(), context.get_trial_id(), rank)
+
+
+class Nothing:
+    """Stands for the library of a service in a process that is to send nothing: whatever is called does nothing."""
+
+    def __getattr__(self, name: str) -> Nothing:
+        return Nothing()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        return None
 
 
 def experiment_of(trial: Trial) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpc.tune.flat import flatten_dict
-from hpc.tune.logger.tracking import SEND_S, TrackingCallback, experiment_of, need
+from hpc.tune.logger.tracking import SEND_S, TrackingCallback, experiment_of, need, where_am_i
 from hpc.tune.result import TRAINING_ITERATION
 
 if TYPE_CHECKING:
@@ -135,6 +135,28 @@ class WandbLoggerCallback(TrackingCallback):
         if isinstance(value, (int, float, str, bool)) or type(value).__module__.partition(".")[0] == "wandb":
             return value
         return None if value is None else str(value)
+
+
+def setup_wandb(
+    config: dict[str, Any] | None = None,
+    api_key: str | None = None,
+    api_key_file: str | None = None,
+    rank_zero_only: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Begin a run of Weights & Biases in a trial, and return it: ``run.log({...})`` is called there.
+
+    Its id, name and group are those of the trial and the experiment. config: that of the run. rank_zero_only: the other
+    ranks of a training run get a run that sends nothing. Others go to ``wandb.init``. Raises ImportError without the
+    package wandb, and ValueError without a key.
+    """
+    wandb, here = need("wandb", "wandb", "setup_wandb"), where_am_i()
+    if rank_zero_only and here.rank:
+        return wandb.init(mode="disabled")
+    set_api_key(wandb, api_key, api_key_file)
+    names = {"id": here.trial_id, "name": here.trial_name, "group": here.experiment}
+    about = {"project": os.environ.get("WANDB_PROJECT_NAME"), **names, "config": config, **kwargs}
+    return wandb.init(resume="allow", **{key: one for key, one in about.items() if one is not None})
 
 
 def set_api_key(wandb: Any, api_key: str | None, api_key_file: str | None) -> None:

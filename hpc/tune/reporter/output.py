@@ -52,8 +52,9 @@ Mode = Literal["min", "max"]
 
 
 class About(NamedTuple):
-    """The experiment, as it is introduced. parameters: the names of what is searched for. total: how many trials there
-    will be; None: nobody knows. resources: says in a line what is in use. tensorboard: whether event files are written.
+    """The experiment, as it is introduced. parameters: the keys of the space, in its order. total: how many trials
+    there will be; None: nobody knows. resources: says in a line what is in use. tensorboard: whether event files are
+    written.
     """
 
     name: str
@@ -243,9 +244,7 @@ class ExperimentOutput(Callback):
         if len(ordered) > most:
             left_out = f"... {len(ordered) - most} more trials not shown"
             ordered = self._best_first(ordered)[:most]
-        parameters = [*self._about.parameters] or list(
-            dict.fromkeys(name for one in ordered for name in one.evaluated_params)
-        )
+        parameters = self._searched(ordered)
         metrics = {**DEFAULT_COLUMNS, **infer_metrics(trials, 4, HIDDEN_KEYS)}
         if self._about.metric:
             metrics.setdefault(self._about.metric, self._about.metric)
@@ -253,6 +252,12 @@ class ExperimentOutput(Callback):
         heads = ["Trial name", "status", *(shortened(one) for one in parameters)]
         heads += [shortened(metrics[name]) for name in names]
         return heads, [self._row(trial, parameters, names) for trial in ordered], left_out
+
+    def _searched(self, trials: Sequence[Trial]) -> list[str]:
+        """The names of what was sampled for these trials, in the order of the space."""
+        names = dict.fromkeys(name for one in trials for name in one.evaluated_params)
+        places = {name: place for place, name in enumerate(self._about.parameters)}
+        return sorted(names, key=lambda name: places.get(name.partition("/")[0], len(places)))
 
     def _best_first(self, trials: list[Trial]) -> list[Trial]:
         """Running ones before others, and those of a status by their metric."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -137,7 +137,8 @@ class Controller:
                 self._start(group)
             except WorkerGroupError as error:
                 raise ControllerError(_why_not_started(error)) from error
-            group.gather([actor.start.remote(work) for actor in group.actors])
+            parts = self._divided(group)
+            group.gather([actor.start.remote(work, part) for actor, part in zip(group.actors, parts, strict=True)])
             group.begin_watch(self.run_config.hang_report_s, self.run_config.hang_end_s, say)
             self.pilot = Pilot(group.identities, self.room, self.scaling, self.run_config.failure_config, self.named)
             value = self.follower.follow(group, self.pilot)
@@ -149,6 +150,18 @@ class Controller:
                 self._keep_output(group)
             raise
         return value
+
+    def _divided(self, group: RankGroup) -> list[Mapping[str, Any] | None]:
+        """Each rank's own datasets, where a `configure` of the user's says; else None."""
+        count, config = len(group.actors), self._work.data_config
+        if config is None:
+            return [None] * count
+        datasets = {name: hpc.get(data) for name, data in self._work.datasets.items()}
+        nodes = [identity.node for identity in group.identities]
+        parts = config.configure(datasets, count, worker_handles=list(group.actors), worker_node_ids=nodes)
+        if not isinstance(parts, list) or len(parts) != count or not all(isinstance(part, dict) for part in parts):
+            raise TypeError(f"{type(config).__name__}.configure must return a list of {count} dicts, one for each rank")
+        return list(parts)
 
     def _keep_output(self, group: RankGroup) -> None:
         """What the ranks wrote, in the run's directory if the nodes share that."""

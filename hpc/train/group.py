@@ -61,10 +61,10 @@ class TrainWorker(WatchedRank):
         """Call a function here."""
         return function(*args)
 
-    def start(self, work: Work) -> None:
+    def start(self, work: Work, own_datasets: Mapping[str, Any] | None = None) -> None:
         """Start the training function. Returns at once."""
         assert state.loop is not None
-        state.loop.start(work)
+        state.loop.start(work, own_datasets)
         self.begin_watch("train", loop.__file__)
 
     def next(self, orders: Sequence[Order]) -> Event:

@@ -47,17 +47,20 @@ from hpc.train.events import (
 from hpc.train.preemption import PreemptionInfo
 from hpc.train.ranks import Identity
 from hpc.train.rounds import PREEMPTION_INFO
+from hpc.train.shards import DataConfig
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every rank of a run is given. shards: see `hpc.train.shards`."""
+    """What every rank of a run is given. split: see `hpc.train.shards`. data_config: one that divides the datasets in
+    a way of its own."""
 
     function: Callable[..., Any]
     config: dict[str, Any] | None = None
     datasets: Mapping[str, Any] = field(default_factory=dict)
     split: frozenset[str] = frozenset()
     validation: ValidationConfig | None = None
+    data_config: DataConfig | None = None
 
 
 class TrainContext:
@@ -115,6 +118,7 @@ class Loop:
         self.reports = 0
         self.must_save = False
         self.work = Work(print)
+        self.own_datasets: Mapping[str, Any] | None = None
         self._calls = 0
         self._asks = 0
         self._told = 0  # the latest report of which the driver has said something
@@ -123,9 +127,9 @@ class Loop:
         self._changed = threading.Condition()
         self._bringer = Bringer(place, self.events.put)
 
-    def start(self, work: Work) -> None:
+    def start(self, work: Work, own_datasets: Mapping[str, Any] | None = None) -> None:
         """Run the function in a thread that knows the call that started it."""
-        self.work = work
+        self.work, self.own_datasets = work, own_datasets
         context = contextvars.copy_context()
         run = threading.Thread(target=context.run, args=(self._run,), name="train", daemon=True)
         run.start()

@@ -20,7 +20,8 @@ class DataConfig:
     """datasets_to_split: the names of the datasets of which each rank gets a part, or "all"; of the others each rank
     gets all rows.
 
-    enable_shard_locality makes no difference: rows are not brought from where they are, but read by each rank.
+    enable_shard_locality makes no difference: rows are not brought from where they are, but read by each rank. A class
+    of your own can have a `configure` that divides datasets in another way.
     """
 
     def __init__(
@@ -33,8 +34,6 @@ class DataConfig:
             raise TypeError(f'datasets_to_split must be "all" or a list of names, not {datasets_to_split!r}')
         if execution_options is not None:
             raise NotImplementedError("DataConfig.execution_options is of Ray's own datasets, which there are not here")
-        if getattr(type(self), "configure", None) is not None:
-            raise NotImplementedError("DataConfig.configure is of Ray's own datasets, which there are not here")
         self.datasets_to_split = datasets_to_split
         self.enable_shard_locality = enable_shard_locality
 
@@ -46,6 +45,25 @@ class DataConfig:
         if missing:
             raise ValueError(f"datasets_to_split has {missing}, and the datasets are {names}")
         return frozenset(self.datasets_to_split)
+
+    def configure(
+        self,
+        datasets: dict[str, Any],
+        world_size: int,
+        worker_handles: list[Any] | None,
+        worker_node_ids: list[str] | None,
+        **kwargs: Any,
+    ) -> list[dict[str, Any]]:
+        """For each rank its datasets by name. One that a class of your own has is called by the driver whenever ranks
+        have started, with the datasets themselves. It may return anything that has rows; it is sent to the rank."""
+        split = self.split(list(datasets))
+        return [
+            {
+                name: DatasetShard(data, rank if name in split else 0, world_size if name in split else 1)
+                for name, data in datasets.items()
+            }
+            for rank in range(world_size)
+        ]
 
 
 def check_dataset(name: str, data: Any) -> None:
@@ -82,6 +100,11 @@ class DatasetShard:
         self.epoch = 0
         self._from = self._done = 0  # rows of all ranks: where the next iteration begins, and those that are taken
         self._drawn = False  # at random: they are not the first ones
+
+    def on(self, device: Callable[[], Any]) -> DatasetShard:
+        """The same, whose tensors go to this device."""
+        self._device = device
+        return self
 
     def __len__(self) -> int:
         if not hasattr(self._data, "__len__"):

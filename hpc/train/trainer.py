@@ -47,7 +47,9 @@ class DataParallelTrainer:
         if train_loop_config is not None and not isinstance(train_loop_config, dict):
             raise TypeError(f"train_loop_config must be a dict, not {type(train_loop_config).__name__}")
         self.datasets = _checked(datasets)
-        self.split = _of(DataConfig, "dataset_config", dataset_config).split(list(self.datasets))
+        config = _of(DataConfig, "dataset_config", dataset_config)
+        self.split = config.split(list(self.datasets))
+        self.own_data_config = config if type(config).configure is not DataConfig.configure else None
         if validation_config is not None:
             _of(ValidationConfig, "validation_config", validation_config)
         self.validation_config = validation_config
@@ -64,6 +66,7 @@ class DataParallelTrainer:
             {name: _put(name, data) for name, data in self.datasets.items()},
             self.split,
             self.validation_config,
+            self.own_data_config,
         )
 
     def backend(self) -> Backend:

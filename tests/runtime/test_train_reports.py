@@ -17,6 +17,7 @@ from hpc.train import (
     CheckpointConfig,
     CheckpointConsistencyMode,
     CheckpointUploadMode,
+    ControllerError,
     DataConfig,
     FailureConfig,
     ReportedCheckpointStatus,
@@ -247,6 +248,33 @@ def test_each_row_of_a_dataset_goes_to_one_rank(session, tmp_path):
     }
     assert fit(train, tmp_path, options=options).return_value == (["a", "b"], 4)
     assert [(tmp_path / f"rows{one}").read_text() for one in range(2)] == ["[0, 2, 4, 6]", "[1, 3, 5]"]
+
+
+class Halves(DataConfig):
+    """Ranks get neighbouring rows; of "check" what Ray would give them."""
+
+    def configure(self, datasets, world_size, worker_handles, worker_node_ids, **kwargs):
+        assert len(worker_handles) == len(worker_node_ids) == world_size
+        parts = super().configure(datasets, world_size, worker_handles, worker_node_ids)
+        rows, each = datasets["train"], -(-len(datasets["train"]) // world_size)
+        return [{**part, "train": rows[i * each :][:each]} for i, part in enumerate(parts)]
+
+
+def test_datasets_are_divided_as_a_configure_of_the_users_says(session, tmp_path, monkeypatch):
+    def train(config):
+        Path(config["folder"], f"rows{rank()}").write_text(repr(list(hpc.train.get_dataset_shard("train"))))
+        hpc.train.collective.barrier()
+        (batch,) = hpc.train.get_dataset_shard("check").iter_torch_batches()
+        return batch.tolist()
+
+    pytest.importorskip("torch")
+    datasets = {"train": list(range(7)), "check": hpc.put([5, 6])}
+    options = {"datasets": datasets, "dataset_config": Halves(["train"])}
+    assert fit(train, tmp_path, options=options).return_value == [5, 6]
+    assert [(tmp_path / f"rows{one}").read_text() for one in range(2)] == ["[0, 1, 2, 3]", "[4, 5, 6]"]
+    monkeypatch.setattr(Halves, "configure", lambda *_, **__: [{}])
+    with pytest.raises(ControllerError, match="must return a list of 2 dicts"):
+        fit(train, tmp_path, options=options)
 
 
 def test_a_run_on_a_file_system_of_pyarrows_goes_on_after_a_failure(session, tmp_path):

@@ -73,6 +73,19 @@ NAMES: tuple[str, ...] = (
     "ray.train.torch.prepare_model", "ray.train.torch.prepare_data_loader", "ray.train.torch.get_device",
     "ray.train.torch.get_devices", "ray.train.torch.enable_reproducibility", "ray.train.torch.accelerate",
     "ray.train.torch.prepare_optimizer", "ray.train.torch.backward", "ray.train.huggingface",
+    # hyperparameter search
+    "ray.tune.Tuner", "ray.tune.Tuner.fit", "ray.tune.Tuner.get_results", "ray.tune.Tuner.restore",
+    "ray.tune.TuneConfig", "ray.tune.RunConfig", "ray.tune.FailureConfig",
+    "ray.tune.CheckpointConfig", "ray.tune.SyncConfig", "ray.tune.ResumeConfig", "ray.tune.Trainable",
+    "ray.tune.report", "ray.tune.get_checkpoint", "ray.tune.get_context", "ray.tune.TuneContext", "ray.tune.Checkpoint",
+    "ray.tune.with_parameters", "ray.tune.with_resources", "ray.tune.PlacementGroupFactory",
+    "ray.tune.register_trainable", "ray.tune.register_env", "ray.tune.run", "ray.tune.run_experiments",
+    "ray.tune.Experiment", "ray.tune.TuneError", "ray.tune.Callback", "ray.tune.Stopper", "ray.tune.Result",
+    "ray.tune.ResultGrid", "ray.tune.ExperimentAnalysis", "ray.tune.CLIReporter", "ray.tune.JupyterNotebookReporter",
+    "ray.tune.ProgressReporter", "ray.tune.create_scheduler", "ray.tune.create_searcher", "ray.tune.sample_from",
+    "ray.tune.uniform", "ray.tune.quniform", "ray.tune.loguniform", "ray.tune.qloguniform", "ray.tune.choice",
+    "ray.tune.randint", "ray.tune.lograndint", "ray.tune.qrandint", "ray.tune.qlograndint", "ray.tune.randn",
+    "ray.tune.qrandn", "ray.tune.grid_search",
     # exceptions
     "ray.exceptions.RayError", "ray.exceptions.RayTaskError", "ray.exceptions.RayActorError",
     "ray.exceptions.ActorDiedError", "ray.exceptions.ActorUnavailableError", "ray.exceptions.ActorUnschedulableError",
@@ -104,6 +117,14 @@ DIFFERS: dict[str, str] = {
     "ray.train.torch.prepare_optimizer": "works; Ray's raises DeprecationWarning",
     "ray.train.torch.backward": "works; Ray's raises DeprecationWarning",
     "ray.train.backend.Backend": "`on_shutdown` is not called after a failure; all GPUs of a node's ranks are visible",
+    "ray.tune.Tuner": "an experiment that has ended cannot go on",
+    "ray.tune.Tuner.fit": "raises Drained, a SystemExit, when the session ends before the experiment",
+    "ray.tune.TuneContext": "getters of ranks raise RuntimeError; `should_checkpoint()` is ours",
+    "ray.tune.SyncConfig": "`sync_period` and `sync_timeout` have no effect: trials store their files themselves",
+    "ray.tune.PlacementGroupFactory": "of one bundle it is an actor with these resources, and no placement group",
+    "ray.tune.run": "no `export_formats`, `restore`, nor arguments that Ray has deprecated",
+    "ray.tune.run_experiments": "one after the other",
+    "ray.tune.register_env": "the names are for `hpc.tune.registry.env_creator_of` alone: there is no rllib",
     "ray.job_config.JobConfig": "a runtime environment and a namespace; `metadata` is sent nowhere",
     "ray.JobID": "is the session's name: `hex` is that text",
     "ray.NodeID": "is the node's number: `hex` is that text",
@@ -164,6 +185,8 @@ CLIENT = ("ray.ClientBuilder.connect", "ray.ClientBuilder.env", "ray.ClientBuild
 
 #: Names that do not exist, and why. One of a module or class holds for what is in it.
 NO: dict[str, str] = {
+    "ray.tune.Tuner.restore": "an experiment that has ended cannot go on",
+    "ray.tune.Tuner.can_restore": "an experiment that has ended cannot go on",
     "ray.train.v2.jax.JaxTrainer": "is `hpc.train.jax.JaxTrainer`; connects ranks on CPUs too, which Ray leaves alone",
     "ray.train.v2.jax.JaxConfig": "is `hpc.train.jax.JaxConfig`",
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",

@@ -7,7 +7,7 @@ import enum
 import os
 import pickle
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hpc.runs.config import DEFAULT_STORAGE_PATH, need_int
@@ -84,9 +84,9 @@ class RunConfig:
     name: str | None = None
     storage_path: str | os.PathLike[str] | None = None
     storage_filesystem: Any = None
-    failure_config: FailureConfig | None = None
-    checkpoint_config: CheckpointConfig | None = None
-    sync_config: SyncConfig | None = None
+    failure_config: FailureConfig = field(default_factory=FailureConfig)
+    checkpoint_config: CheckpointConfig = field(default_factory=CheckpointConfig)
+    sync_config: SyncConfig = field(default_factory=SyncConfig)
     verbose: int | None = None
     stop: Any = None
     callbacks: Sequence[Any] | None = None
@@ -94,6 +94,7 @@ class RunConfig:
     log_to_file: bool | str | Sequence[str] = False
 
     def __post_init__(self) -> None:
+        # None is Ray's default, and means the same.
         self.failure_config = self.failure_config or FailureConfig()
         self.checkpoint_config = self.checkpoint_config or CheckpointConfig()
         self.sync_config = self.sync_config or SyncConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,10 @@ class PlacementGroupFactory:
             raise ValueError("only the first bundle of a PlacementGroupFactory may be empty")
         self.strategy = strategy
         self._args, self._kwargs = args, kwargs
+        named = tuple(tuple(sorted(one.items())) for one in self._bundles)
+        #: What makes it equal to others. It is asked for often: of each waiting trial, in each turn.
+        self._key = (named, strategy, self.head_bundle_is_empty, repr(args), repr(sorted(kwargs.items())))
+        self._hash = hash(self._key)
 
     @property
     def bundles(self) -> list[dict[str, float]]:
@@ -69,15 +74,16 @@ class PlacementGroupFactory:
 
         return placement_group(self.bundles, self.strategy, *self._args, **self._kwargs)
 
-    def _key(self) -> tuple[Any, ...]:
-        bundles = tuple(tuple(sorted(one.items())) for one in self._bundles)
-        return bundles, self.strategy, self.head_bundle_is_empty, repr(self._args), repr(sorted(self._kwargs.items()))
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlacementGroupFactory) and self._key() == other._key()
+        return self is other or (isinstance(other, PlacementGroupFactory) and self._key == other._key)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:  # hashes of texts differ from process to process
+        bundles = [{}, *self._bundles] if self.head_bundle_is_empty else self._bundles
+        made = functools.partial(PlacementGroupFactory, bundles, self.strategy, *self._args, **self._kwargs)
+        return made, ()
 
     def __repr__(self) -> str:
         bundles = [{}, *self._bundles] if self.head_bundle_is_empty else self._bundles

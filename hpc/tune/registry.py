@@ -14,6 +14,8 @@ from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factor
 from hpc.tune.trainable import FunctionTrainable, Trainable, wrap_function
 
 _trainables: dict[str, type[Trainable]] = {}
+#: The room of a trial that asks for none: one object for all of them.
+_ONE_CPU = resource_dict_to_pg_factory()
 _creators: dict[str, Callable[..., Any]] = {}
 
 
@@ -105,7 +107,7 @@ def resources_of(trainable: type[Trainable], config: dict[str, Any]) -> Placemen
     """
     asked = trainable.default_resource_request(config)
     if asked is None:
-        return resource_dict_to_pg_factory()
+        return _ONE_CPU
     if isinstance(asked, dict):
         return resource_dict_to_pg_factory(asked)
     if not isinstance(asked, PlacementGroupFactory):

@@ -32,7 +32,8 @@ class Stopped(SystemExit):
 
 
 class Rendezvous:
-    """Runs one function. ahead: whether it may run ahead; waits: of which results it waits for the answer anyway."""
+    """Runs one function. ahead: whether it may run ahead. It waits for the answer anyway with a checkpoint, and where
+    ``waits`` says so of a result."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Rendezvous:
             if self._stopping:
                 raise Stopped(0)
             self._out.append(one)
-            if self._ahead and (self._waits is None or not self._waits(one.metrics)):
+            if self._ahead and one.checkpoint is None and not (self._waits and self._waits(one.metrics)):
                 if len(self._out) == 1:
                     self._changed.notify_all()
                 self._changed.wait_for(lambda: len(self._out) < MOST_AHEAD or self._stopping)
@@ -105,7 +106,7 @@ class Rendezvous:
     def go_on(self) -> None:
         """The answer to what was taken: the function may go on."""
         with self._changed:
-            if self._at_report:
+            if self._at_report and not self._out:  # a report that was not taken yet has no answer yet
                 self._at_report = False
                 self._changed.notify_all()
 

@@ -85,11 +85,10 @@ class Seats:
         """Why no node could ever have this room; "" if it may come."""
         if shape in self._possible:
             return ""
-        why = spi.why_no_room(spi.idle(spi.rooms()), shape.bundles, shape.strategy)
-        if why and not spi.may_grow():
-            return why
-        self._possible.add(shape)
-        return ""
+        why = why_never(shape)
+        if not why:
+            self._possible.add(shape)
+        return why
 
     def reserve(self, number: int, shape: PlacementGroupFactory) -> None:
         """Ask for a room; answered when it is there."""
@@ -298,6 +297,12 @@ class Seats:
         if seat.actor is not None:
             actor, seat.actor = seat.actor, None
             _kill_actor(actor)
+
+
+def why_never(shape: PlacementGroupFactory) -> str:
+    """Why no node could ever have this room, though all were idle; "" if it may come."""
+    why = spi.why_no_room(spi.idle(spi.rooms()), shape.bundles, shape.strategy)
+    return "" if spi.may_grow() else why
 
 
 def _kill_actor(actor: Any) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-import hpc
 from hpc.tune.events import WindDown
 
 #: The last seconds of a job: its script is asked to end, and nodes may go.
@@ -22,10 +21,14 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGUSR1: "
 
 
 class Walltime:
-    """Watches the time that is left, the session and the signals of this process. clock: gives seconds."""
+    """Watches the time that is left, the session and the signals of this process.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    clock: of the engine, in seconds. context: knows the session's end, as `hpc.get_runtime_context` does.
+    """
+
+    def __init__(self, clock: Callable[[], float], context: Any) -> None:
         self._clock = clock
+        self._context = context
         self._signal = ""
         self._told = False
         self._step_s = self._save_s = 0.0
@@ -55,8 +58,7 @@ class Walltime:
 
     def _found(self) -> WindDown | None:
         now = self._clock()
-        context = hpc.get_runtime_context()
-        left_s, notice = context.time_left_s(), context.draining()
+        left_s, notice = self._context.time_left_s(), self._context.draining()
         if notice is not None:
             self.drains = True
             left_s = left_s if notice.left_s is None else notice.left_s

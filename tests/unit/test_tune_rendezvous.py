@@ -115,3 +115,18 @@ def test_an_exit_with_an_error_code_is_an_error_and_without_one_an_end():
                 run.take(10)
         else:
             assert run.take(10) == [Ended()]
+
+
+def test_an_answer_to_what_was_taken_is_none_to_a_report_that_came_since():
+    log: list[int] = []
+    function, made = reporting(3, log)
+    run = Rendezvous(function, ahead=True, waits=lambda metrics: metrics["i"] == 1)
+    made.append(run)
+    run.start()
+    while log != [0]:
+        threading.Event().wait(0.001)
+    while not run._at_report:
+        threading.Event().wait(0.001)
+    run.go_on()
+    assert run.take(10) == [Report({"i": 0}), Report({"i": 1})]
+    assert run.take(0.01) == [] and log == [0]

@@ -1,0 +1,262 @@
+"""Puts an experiment together and runs it: search, scheduler, engine, journal, callbacks, and the actors of trials."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import hpc
+from hpc.runs.drained import Drained
+from hpc.runs.files import files_of, join
+from hpc.runs.uploading import MARKER_FILE
+from hpc.tune import events as ev
+from hpc.tune.analysis import ExperimentAnalysis
+from hpc.tune.analysis.sources import Known
+from hpc.tune.default_callbacks import ToldList, callbacks_for
+from hpc.tune.engine import Engine
+from hpc.tune.error import TuneError
+from hpc.tune.naming import custom_dirname, trial_dirname
+from hpc.tune.plan import Plan, make_directory
+from hpc.tune.reporter.output import About
+from hpc.tune.retention import Rule
+from hpc.tune.runner import Runner
+from hpc.tune.schedulers import FIFOScheduler, create_scheduler
+from hpc.tune.searching import Searching
+from hpc.tune.seats import Seats, why_never
+from hpc.tune.settings import Settings
+from hpc.tune.stopper import NoopStopper, stopper_of
+from hpc.tune.trial import Trial
+from hpc.tune.walltime import Walltime
+from hpc.tune.worker import Experiment
+
+#: "1": a result without the metric of the experiment is no error.
+NOT_STRICT_VARIABLE = "TUNE_DISABLE_STRICT_METRIC_CHECKING"
+#: For at least, and at most, so many rooms trials wait at a time.
+LEAST_ROOMS, MOST_ROOMS = 2, 32
+
+
+@dataclass
+class Fitted:
+    """What came of an experiment. history: finds all reports of a trial."""
+
+    trials: list[Trial]
+    end: ev.End
+    history: Callable[[Trial], list[dict[str, Any]]] | None = None
+
+    def analysis(self, plan: Plan) -> ExperimentAnalysis:
+        """It as tables."""
+        return ExperimentAnalysis(
+            plan.path,
+            storage_filesystem=plan.filesystem,
+            default_metric=plan.tune.metric,
+            default_mode=plan.tune.mode,
+            _source=Known(self.trials, self.history, plan.filesystem),
+        )
+
+
+class Fitting:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        run = plan.run
+        self.stop, self.stopper = stopper_of(run.stop)
+        self.scheduler = _scheduler(plan)
+        self.searching = Searching(plan)
+        self.experiment = Experiment(
+            plan.storage_path,
+            str(run.name),
+            secrets.token_hex(8),
+            plan.filesystem,
+            plan.chdir,
+            self._runs_ahead(),
+            self.stop,
+            run.log_files(),
+            run.sync_config.sync_artifacts,
+            run.sync_config.sync_artifacts_on_checkpoint,
+            ends=f"{run.name}-{secrets.token_hex(4)}",
+        )
+        self.engine = Engine(self._settings(), self.scheduler, self.searching, self.stopper, Resources())
+        self.walltime = Walltime(time.time, hpc.get_runtime_context())
+        self._turns = 0
+        self._trials: list[Trial] = []
+        self._told = ToldList([])
+
+    def _runs_ahead(self) -> bool:
+        """Whether nothing but RunConfig.stop can end a trial."""
+        plain = type(self.scheduler) is FIFOScheduler and type(self.stopper) is NoopStopper
+        return plain and self.plan.is_function and not self.searching.learns
+
+    def _settings(self) -> Settings:
+        plan = self.plan
+        failures, checkpoints = plan.run.failure_config, plan.run.checkpoint_config
+        return Settings(
+            plan.name,
+            metric=plan.tune.metric,
+            strict=os.environ.get(NOT_STRICT_VARIABLE, "0") != "1",
+            stop=self.stop,
+            max_failures=failures.max_failures,
+            fail_fast=bool(failures.fail_fast),
+            retention=Rule(
+                checkpoints.num_to_keep,
+                checkpoints.checkpoint_score_attribute,
+                checkpoints.checkpoint_score_order,
+            ),
+            saves=not plan.is_function,
+            checkpoint_frequency=checkpoints.checkpoint_frequency,
+            checkpoint_at_end=plan.checkpoint_at_end,
+            time_budget_s=plan.tune.budget_s(),
+            ahead=self.searching.ahead,
+            asking=_rooms_at_a_time(),
+            root=plan.path,
+            name=self._name,
+        )
+
+    def _name(self, trial: Trial) -> None:
+        """Give a new trial its name and directory."""
+        tune = self.plan.tune
+        if tune.trial_name_creator is not None:
+            trial.custom_trial_name = str(tune.trial_name_creator(trial))
+        if tune.trial_dirname_creator is not None:
+            name = custom_dirname(tune.trial_dirname_creator(trial))
+        else:
+            name = trial_dirname(str(trial), trial.experiment_tag, datetime.now())
+        trial.path = join(self.plan.path, name)
+
+    def run(self) -> Fitted:
+        """Until all trials have ended.
+
+        Raises TuneError before anything runs for what could never run, and Drained when the session ends before.
+        """
+        plan = self.plan
+        self._check_room()
+        make_directory(plan)
+        files_of(plan.filesystem).write(join(plan.path, MARKER_FILE), self.experiment.token.encode())
+        seats = Seats(plan.data, self.experiment, plan.is_function, plan.tune.reuse_actors)
+        journal = Forgotten()
+        runner = Runner(
+            self.engine, seats, self.experiment, self.searching, self.walltime, journal, self._note, self._turn,
+        )  # fmt: skip
+        runner.adopt(self.engine.get_trials())
+        self._told = self._callbacks()
+        try:
+            end = runner.run()
+            self._told.on_experiment_end(trials=self.engine.get_trials())
+        finally:
+            self._told.close()
+            self.searching.close()
+            files_of(plan.filesystem).delete(join(plan.path, MARKER_FILE))
+        fitted = Fitted(self.engine.get_trials(), end)
+        self._end(end)
+        return fitted
+
+    def _check_room(self) -> None:
+        """Raise TuneError for trials that no node could ever hold, where that is known beforehand."""
+        try:
+            shape = self.plan.resources({})
+        except Exception:
+            return  # it follows from each trial's configuration, and is looked at then
+        why = why_never(shape)
+        if why:
+            raise TuneError(f"no node will ever have room for a trial of {self.plan.name} with {shape}: {why}")
+
+    def _callbacks(self) -> ToldList:
+        plan, run = self.plan, self.plan.run
+        about = About(
+            str(run.name), plan.path, type(self.searching.algorithm).__name__, type(self.scheduler).__name__,
+            self.searching.total, plan.tune.metric, plan.tune.mode, list(plan.space),
+        )  # fmt: skip
+        told = callbacks_for(run.callbacks, about=about, verbose=run.verbose, progress_reporter=run.progress_reporter)
+        told.setup(
+            stop=run.stop, num_samples=plan.tune.num_samples, total_num_samples=self.searching.total,
+            storage_filesystem=plan.filesystem,
+        )  # fmt: skip
+        return told
+
+    def _note(self, note: ev.Note) -> None:
+        """Tell callbacks."""
+        if note.kind == "add":
+            self._trials.append(note.trial)
+        hook = _HOOKS.get(note.kind)
+        if hook is None or not self._told.hears(hook):
+            return
+        info: dict[str, Any] = {"iteration": self._turns, "trials": self._trials, "trial": note.trial}
+        if note.kind == "result":
+            info["result"] = note.result
+        elif note.kind == "checkpoint":
+            info["checkpoint"] = note.checkpoint
+        getattr(self._told, hook)(**info)
+
+    def _turn(self) -> None:
+        self._turns += 1
+        if self._told.hears("on_step_end"):
+            self._told.on_step_end(iteration=self._turns, trials=self._trials)
+
+    def _end(self, end: ev.End) -> None:
+        run = self.plan.run
+        if end.ending == "suspended":
+            say(f"the experiment {run.name} has ended before it is complete: its checkpoints are in {self.plan.path}")
+            if self.walltime.drains and self.plan.named:
+                raise Drained(f"the session ends before the experiment {run.name} is complete")
+        if end.ending == "failed" and end.error is not None and run.failure_config.fail_fast in (False, "raise"):
+            raise end.error  # without fail_fast it is no trial's, but the experiment's own
+
+
+#: The methods of callbacks for what the engine notes.
+_HOOKS: dict[str, str] = {
+    "start": "on_trial_start",
+    "restore": "on_trial_restore",
+    "result": "on_trial_result",
+    "save": "on_trial_save",
+    "checkpoint": "on_checkpoint",
+    "recover": "on_trial_recover",
+    "complete": "on_trial_complete",
+    "error": "on_trial_error",
+}
+
+
+class Forgotten:
+    """The journal of an experiment that cannot go on: it keeps nothing."""
+
+    def write(self, record: Any) -> None:
+        """Keep nothing."""
+
+    def commit(self, now: bool) -> None:
+        """Have nothing on disk."""
+
+
+class Resources:
+    """What the session has, for schedulers that give it to trials."""
+
+    def get_num_cpus(self) -> float:
+        """The CPUs of all nodes."""
+        return float(hpc.cluster_resources().get("CPU", 0.0))
+
+    def get_num_gpus(self) -> float:
+        """The GPUs of all nodes."""
+        return float(hpc.cluster_resources().get("GPU", 0.0))
+
+
+def _scheduler(plan: Plan) -> Any:
+    """The scheduler, told of the metric. Raises ValueError where it has one of its own already, as Ray does."""
+    given = plan.tune.scheduler
+    scheduler = create_scheduler(given) if isinstance(given, str) else given or FIFOScheduler()
+    if not scheduler.set_search_properties(plan.tune.metric, plan.tune.mode):
+        raise ValueError("metric and mode were given to TuneConfig and to the scheduler: give them to TuneConfig alone")
+    return scheduler
+
+
+def _rooms_at_a_time() -> int:
+    """For so many rooms trials wait at a time: more than the nodes could give at once is of no use."""
+    return max(LEAST_ROOMS, min(MOST_ROOMS, int(hpc.cluster_resources().get("CPU", 0))))
+
+
+def say(text: str) -> None:
+    """A message about an experiment, on the driver's terminal."""
+    print(f"tune: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Other libraries inside of trials."""

@@ -1,0 +1,123 @@
+"""One experiment as its user has asked for it, checked before anything runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hpc.runs.files import files_of, join
+from hpc.tune.config import ResumeConfig, RunConfig, TuneConfig, checked_space, config_of
+from hpc.tune.error import TuneError
+from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
+from hpc.tune.registry import as_class, asks_for_resources, dumps, name_of, resources_of
+from hpc.tune.trainable import FunctionTrainable, Trainable
+
+#: "0": trials stay in the directory in which the session's workers are.
+CHDIR_VARIABLE = "RAY_CHDIR_TO_TRIAL_DIR"
+#: "1": an experiment without a name has none with the time.
+NO_DATE_VARIABLE = "TUNE_DISABLE_DATED_SUBDIR"
+
+
+@dataclass
+class Plan:
+    """What is run, how, and where its results go.
+
+    named: whether the user has named it, so that it is found again. given_resources: of each trial, by tune.run.
+    resume: what becomes of the trials that are there; None: those that are unfinished go on.
+    """
+
+    trainable: type[Trainable]
+    data: bytes
+    name: str
+    space: dict[str, Any]
+    tune: TuneConfig
+    run: RunConfig
+    named: bool
+    given_resources: PlacementGroupFactory | None = None
+    resume: ResumeConfig | None = None
+    filesystem: Any = None
+    storage_path: str = ""
+    path: str = field(default="", init=False)
+
+    @property
+    def is_function(self) -> bool:
+        """Whether the trainable is a function."""
+        return issubclass(self.trainable, FunctionTrainable)
+
+    @property
+    def chdir(self) -> bool:
+        """Whether each trial has its own working directory."""
+        return os.environ.get(CHDIR_VARIABLE, "1") != "0"
+
+    @property
+    def checkpoint_at_end(self) -> bool:
+        """Whether trials save when they end."""
+        asked = self.run.checkpoint_config.checkpoint_at_end
+        return not self.is_function if asked is None else asked
+
+    def resources(self, config: dict[str, Any]) -> PlacementGroupFactory:
+        """The room of a trial with this configuration."""
+        return self.given_resources or resources_of(self.trainable, config)
+
+
+def make_plan(
+    trainable: Any,
+    space: Any = None,
+    tune_config: TuneConfig | None = None,
+    run_config: RunConfig | None = None,
+    resources: Any = None,
+    resume: ResumeConfig | None = None,
+) -> Plan:
+    """The plan of this experiment.
+
+    Raises TuneError, TypeError or ValueError for what cannot be an experiment. There is no trainable, or it cannot be
+    sent to trials; options contradict each other; the space is no dict.
+    """
+    if trainable is None:
+        raise TuneError("give a trainable: a function of one argument, or a class derived from hpc.tune.Trainable")
+    if hasattr(trainable, "fit") and not isinstance(trainable, type):
+        raise TypeError(
+            f"a {type(trainable).__name__} is no trainable: call its fit() in a function, and give that function with "
+            "tune.with_resources(function, tune.PlacementGroupFactory([{}, one bundle for each rank]))"
+        )
+    cls, name = as_class(trainable), name_of(trainable)
+    tune, run = config_of(TuneConfig, "tune_config", tune_config), config_of(RunConfig, "run_config", run_config)
+    given = None
+    if resources is not None:
+        if asks_for_resources(cls):
+            raise ValueError(
+                f"resources_per_trial was given, and {name} asks for its own resources: leave one of the two out"
+            )
+        given = resources if isinstance(resources, PlacementGroupFactory) else resource_dict_to_pg_factory(resources)
+    plan = Plan(cls, dumps(cls), name, checked_space(space), tune, run, bool(run.name), given, resume)
+    checkpoints = run.checkpoint_config
+    if plan.is_function and (checkpoints.checkpoint_frequency or checkpoints.checkpoint_at_end):
+        raise ValueError(
+            "checkpoint_frequency and checkpoint_at_end are for class trainables: a function gives its checkpoints to "
+            "tune.report(metrics, checkpoint=...)"
+        )
+    if not run.name:
+        run = plan.run = replace(run, name=_dated(name))
+    plan.filesystem, plan.storage_path = run.storage()
+    plan.path = join(plan.storage_path, str(run.name))
+    return plan
+
+
+def make_directory(plan: Plan) -> None:
+    """Make the experiment's directory. Raises TuneError where it cannot be written."""
+    files = files_of(plan.filesystem)
+    try:
+        files.make_dirs(plan.path)
+    except OSError as error:
+        raise TuneError(
+            f"the experiment's directory {plan.path} cannot be made: {error}. Set RunConfig(storage_path=...) to a "
+            "directory that can be written, and that all nodes see"
+        ) from error
+
+
+def _dated(name: str) -> str:
+    if os.environ.get(NO_DATE_VARIABLE, "0") == "1":
+        return name
+    return f"{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"

@@ -30,7 +30,7 @@ from hpc.core.instances import Rebuilt, args_of, fields_of, has_own_way, link, l
 from hpc.core.passing import names_and_failure
 from hpc.core.serializability import reducers
 from hpc.core.serialization import dump_plain
-from hpc.core.shorten import MAX_ERROR_BYTES, sendable_error, short_text
+from hpc.core.shorten import MAX_ERROR_BYTES, MAX_PART_BYTES, sendable_error, short_text
 from hpc.core.wire import ERROR, Result, system_error
 
 DID_NOT_RUN = "did not run, because an argument of it could not be had:"
@@ -54,15 +54,15 @@ class Failure(msgspec.Struct, array_like=True):
 def pack_error(name: str, error: BaseException, where: str) -> bytes:
     """An exception that was raised by a user's code, for a result of kind ERROR. Never fails: what cannot be sent of
     the exception is replaced by a word about it, and if nothing can, it is an UnserializableException."""
-    text = short_text(_text_of(error))
-    cause = _pickled(error.cause if isinstance(error, TaskError) else error)
+    text = _text_of(error)
+    cause = pickled_error(error.cause if isinstance(error, TaskError) else error)
     return msgspec.msgpack.encode(Failure(name, text, where, cause, _behind(error, MAX_ERROR_BYTES - len(cause))))
 
 
 def cancelled_while_it_ran(name: str, error: BaseException, where: str) -> Result:
     """The outcome of a task whose code was ended by this exception because it was cancelled."""
     what = TaskCancelledError(f"task {name}: it was cancelled").with_traceback(_in_its_code(error.__traceback__))
-    text = short_text(_text_of(what))
+    text = _text_of(what)
     return system_error("TaskCancelledError", "it was cancelled", task=name, text=text, where=where)
 
 
@@ -81,7 +81,7 @@ def _in_its_code(tb: TracebackType | None) -> TracebackType | None:
 
 def show_error(name: str, error: BaseException) -> None:
     """Print the error where it was raised: for one that ends an actor, whose callers may never come."""
-    print(f"{name} raised:\n{short_text(_text_of(error))}", file=sys.stderr, flush=True)
+    print(f"{name} raised:\n{_text_of(error)}", file=sys.stderr, flush=True)
 
 
 def _text_of(error: BaseException) -> str:
@@ -89,17 +89,38 @@ def _text_of(error: BaseException) -> str:
         tb = error.__traceback__
         while tb is not None and "/core/worker/" in tb.tb_frame.f_code.co_filename.replace("\\", "/"):
             tb = tb.tb_next
-        return "".join(traceback.format_exception(type(error), error, tb or error.__traceback__))
+        return traceback_text(error, tb or error.__traceback__)
+    except Exception:
+        return traceback_text(error, None)
+
+
+def traceback_text(error: BaseException, tb: TracebackType | None) -> str:
+    """The text of an exception and of those behind it, from this frame on; of a long one the beginning and the end.
+    Never fails."""
+    try:
+        text = "".join(traceback.format_exception(type(error), error, tb))
     except Exception:  # the exception's own code takes part, and may raise anything
-        return f"{type(error).__module__}.{type(error).__qualname__} (its text cannot be made)\n"
+        text = f"{type(error).__module__}.{type(error).__qualname__} (its text cannot be made)\n"
+    return short_text(text)
 
 
-def _pickled(cause: BaseException) -> bytes:
+def said(error: BaseException) -> str:
+    """The class of an exception and its words, on few lines. Never fails."""
+    try:
+        words = str(error)
+    except Exception:
+        words = "(its text cannot be made)"
+    return short_text(f"{type(error).__name__}: {words}" if words else type(error).__name__, MAX_PART_BYTES)
+
+
+def pickled_error(cause: BaseException) -> bytes:
+    """The exception for `unpickled_error`; b"" where nothing can be sent of it. What is large in it, or cannot be
+    pickled, is replaced by a word about it. Never fails."""
     for make in (_whole, _same, sendable_error):
         try:
             data = dump_plain(make(cause))
             same = type(pickle.loads(data)).__name__ == type(cause).__name__
-        except Exception:
+        except (Exception, SystemExit):  # its class has a part in this, and may do anything
             continue
         if same and len(data) <= MAX_ERROR_BYTES:
             return data
@@ -116,7 +137,7 @@ def _behind(error: BaseException, room: int) -> list[tuple[bool, bytes]]:
         if next_one is None or id(next_one) in seen:
             break
         seen.add(id(next_one))
-        data = _pickled(next_one)
+        data = pickled_error(next_one)
         room -= len(data)
         if room < 0:
             break
@@ -158,21 +179,22 @@ def text_of(result: Result) -> tuple[str, str]:
 
 def _raised(data: bytes) -> TaskError:
     failure = msgspec.msgpack.decode(data, type=Failure)
-    cause = error = _unpickled(failure.cause)
+    cause = error = unpickled_error(failure.cause)
     for is_cause, packed in failure.behind:
         if not isinstance(error, BaseException):
             break  # its class has a way of its own to be pickled
-        error = link(error, _unpickled(packed), is_cause)
+        error = link(error, unpickled_error(packed), is_cause)
     return TaskError(failure.name, failure.text, cause, failure.where)
 
 
-def _unpickled(data: bytes) -> BaseException:
+def unpickled_error(data: bytes) -> BaseException:
+    """What `pickled_error` was given; an UnserializableException where this process cannot make it."""
     try:
         error: BaseException = pickle.loads(data)
         return error
     except Exception as why:
         return UnserializableException(
-            f"the exception could not be {'unpickled here: ' + _said(why) if data else 'pickled'}"
+            f"the exception could not be {'unpickled here: ' + said(why) if data else 'pickled'}"
         )
 
 
@@ -208,10 +230,3 @@ def from_system(data: bytes) -> HpcError:
     elif isinstance(error, ObjectReconstructionFailedError):
         error.reason, error.reason_message = fields.get("reason", ""), str(fields.get("why", ""))
     return error
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
     from hpc.core.islands import Islands
 
 Amounts = dict[str, int]
+#: The largest amount: its units fit into 64 bits, with a sign.
+MOST_AMOUNT = 9e14
 
 
 def to_units(name: str, amount: float) -> int:
     """An amount as written by the user, in units.
 
-    Raises ValueError for negative amounts and for those finer than 1/10,000.
+    Raises ValueError for negative amounts, for those finer than 1/10,000, and for what is no number of this size.
     """
-    if amount < 0:
-        raise ValueError(f"the amount of resource {name!r} is {amount}; it cannot be negative")
+    if not 0 <= amount <= MOST_AMOUNT:
+        what = "it cannot be negative" if amount < 0 else f"amounts are numbers up to {MOST_AMOUNT:g}"
+        raise ValueError(f"the amount of resource {name!r} is {amount}; {what}")
     units = round(amount * UNIT)
     if abs(units - amount * UNIT) > 1e-3:
         raise ValueError(f"the amount of resource {name!r} is {amount}; amounts are multiples of 0.0001")

@@ -15,6 +15,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `Recorder`, `look_at`, `GroupRow`: what a rank is at, asked inside of its process and from outside.
 * `find_hang`, `describe_hang`, `rank_numbers`: for whom ranks wait. `FailedRank`, `failures_in_order`: which of them
   failed first.
+* `pickled_error`, `unpickled_error`, `traceback_text`, `said`: exceptions of users on their way; none of
+  these fails, whatever the exception's class does.
 * `flush_printed`: wait until what workers have printed is shown; `without_marks`: what is in a worker's log file, for
   people.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
@@ -36,6 +38,7 @@ from hpc.api.connection import ensure_client
 from hpc.api.objects import get
 from hpc.core.accelerators.ranks import numbers_of, show_to_rank
 from hpc.core.exceptions import ChannelEnded, HpcError
+from hpc.core.failures import pickled_error, said, traceback_text, unpickled_error
 from hpc.core.ids import Address
 from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
 from hpc.core.net.pmi import PmiRank
@@ -426,12 +429,16 @@ __all__ = [
     "listen",
     "look_at",
     "may_grow",
+    "pickled_error",
     "places",
     "rank_numbers",
     "rooms",
+    "said",
     "share_fate",
     "show_devices",
     "tpu_here",
+    "traceback_text",
+    "unpickled_error",
     "view",
     "watch",
     "whoami",

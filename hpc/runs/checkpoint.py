@@ -56,15 +56,16 @@ class Checkpoint:
             return target
         files, local = files_of(self._filesystem), LocalFiles()
 
-        def fetch(relative: str) -> None:
+        def fetch(one: tuple[str, int]) -> None:
+            relative, size = one
             place = os.path.join(target, relative)
             os.makedirs(os.path.dirname(place), exist_ok=True)
             with files.open(join(self.path, relative)) as source:
-                local.put(source, place)
+                local.put(source, place, size)
 
         os.makedirs(target, exist_ok=True)
         with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
-            list(pool.map(fetch, [relative for relative, _ in files.walk(self.path)]))
+            list(pool.map(fetch, files.walk(self.path)))
         return target
 
     @contextmanager

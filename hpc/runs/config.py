@@ -82,6 +82,9 @@ class CheckpointConfig:
     def __post_init__(self) -> None:
         if self.num_to_keep is not None:
             need_int("CheckpointConfig.num_to_keep", self.num_to_keep, 1)
+        name = self.checkpoint_score_attribute
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"CheckpointConfig.checkpoint_score_attribute must be a str, not {type(name).__name__}")
         if self.checkpoint_score_order not in ("max", "min"):
             raise ValueError(
                 f'CheckpointConfig.checkpoint_score_order must be "max" or "min", not {self.checkpoint_score_order!r}'
@@ -121,6 +124,8 @@ class RunConfig:
         for name, kind in (("failure_config", FailureConfig), ("checkpoint_config", CheckpointConfig)):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"RunConfig.{name} must be a {kind.__name__}, not {type(getattr(self, name)).__name__}")
+        if self.name is not None and not isinstance(self.name, str):
+            raise TypeError(f"RunConfig.name must be a str, not {type(self.name).__name__}")
         if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name):
             raise ValueError(f"RunConfig.name must be the name of a directory, not {self.name!r}")
         for callback in self.callbacks or ():

@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
@@ -49,8 +50,8 @@ class Files(Protocol):
     def open(self, path: str) -> IO[bytes]:
         """A file, to read and to seek in."""
 
-    def put(self, source: IO[bytes], path: str) -> None:
-        """Copy an open file to this path."""
+    def put(self, source: IO[bytes], path: str, size: int) -> None:
+        """Copy the first so many bytes of an open file to this path."""
 
     def delete(self, path: str) -> None:
         """Delete a file, if there is one."""
@@ -119,10 +120,10 @@ class LocalFiles:
         """A file, to read and to seek in."""
         return open(path, "rb")
 
-    def put(self, source: IO[bytes], path: str) -> None:
-        """Copy an open file to this path."""
+    def put(self, source: IO[bytes], path: str, size: int) -> None:
+        """Copy the first so many bytes of an open file to this path."""
         with self._replacing(path) as file:
-            shutil.copyfileobj(source, file, CHUNK_BYTES)
+            _copy(source, file, size)
 
     def take(self, source: str, path: str) -> bool:
         """Move a file here without copying it. False where it is on another file system, or is a link."""
@@ -160,7 +161,10 @@ class LocalFiles:
     def walk(self, path: str) -> Iterator[tuple[str, int]]:
         """All files below a directory, through links: their path from it, and their size in bytes."""
         for found in walk_links(path):
-            yield os.path.relpath(found, path), os.stat(found).st_size
+            state = os.stat(found)
+            if not stat.S_ISREG(state.st_mode):  # to open a pipe would wait for its other end
+                raise OSError(errno.EINVAL, "neither a file nor a directory", found)
+            yield os.path.relpath(found, path), state.st_size
 
     @contextlib.contextmanager
     def _replacing(self, path: str) -> Iterator[IO[bytes]]:
@@ -225,11 +229,10 @@ class ArrowFiles:
         file: IO[bytes] = self.filesystem.open_input_file(path)
         return file
 
-    def put(self, source: IO[bytes], path: str) -> None:
-        """Copy an open file to this path."""
+    def put(self, source: IO[bytes], path: str, size: int) -> None:
+        """Copy the first so many bytes of an open file to this path."""
         with self._replacing(path) as file:
-            while chunk := source.read(CHUNK_BYTES):
-                file.write(chunk)
+            _copy(source, file, size)
 
     def delete(self, path: str) -> None:
         """Delete a file, if there is one."""
@@ -330,6 +333,13 @@ def sync_directory(path: str) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _copy(source: IO[bytes], file: IO[bytes], size: int) -> None:
+    """No more than the size: a file that grows faster than it is copied would never end."""
+    while size > 0 and (chunk := source.read(min(size, CHUNK_BYTES))):
+        file.write(chunk)
+        size -= len(chunk)
 
 
 def _raise(error: OSError) -> None:

@@ -161,9 +161,14 @@ def pieces(size: int) -> Iterator[tuple[int, int]]:
 
 
 def plain(value: Any) -> Any:
-    """Numbers of numpy as numbers; anything else as its text."""
+    """Numbers of numpy as numbers; anything else as its text. Never fails, whatever the value's class does."""
     try:
         number = value.item()
-    except Exception:
-        return str(value)
-    return number if isinstance(number, (bool, int, str)) or math.isfinite(number) else float(number)
+        if isinstance(number, (bool, int, str)):
+            return number
+        return number if math.isfinite(number) else float(number)
+    except Exception:  # no number, or complex, a time, bytes
+        try:
+            return str(value)
+        except Exception:
+            return f"<{type(value).__name__}>"

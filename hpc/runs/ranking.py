@@ -41,6 +41,8 @@ class Ranking:
             number = float(value)
         except (TypeError, ValueError):
             return -math.inf
+        except OverflowError:  # an integer beyond all floats
+            number = math.inf if value > 0 else -math.inf
         if math.isnan(number):
             return -math.inf
         return number if self.config.checkpoint_score_order == "max" else -number

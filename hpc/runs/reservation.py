@@ -58,11 +58,16 @@ class Request:
 
     def how_many(self, rooms: Sequence[spi.NodeRoom]) -> int:
         """How many of them fit into what is free there."""
-        least, most = 0, self.count
+        least, most = 0, min(self.count, sum(self._at_most(room) for room in rooms if room.is_open))
         while least < most:
             middle = (least + most + 1) // 2
             least, most = (least, middle - 1) if self.of(middle).why_not(rooms) else (middle, most)
         return least
+
+    def _at_most(self, room: spi.NodeRoom) -> int:
+        """A node has no room for more than so many: a bound, so that (1, a million) is not tried in bundles."""
+        fits = [room.free.get(name, 0.0) / amount + 0.001 for name, amount in self.each.items() if amount]
+        return max(0, int(min(fits, default=self.count)))
 
     def __str__(self) -> str:
         holds = ", ".join(f"{name}: {amount:g}" for name, amount in sorted(self.each.items()))
@@ -81,9 +86,7 @@ def check_possible(request: Request) -> None:
 def inherited(request: Request) -> PlacementGroup | None:
     """The placement group in which this code runs, if it captures what is submitted here and has room for them all
     beside this code. Labels and the strategy were the matter of its maker: a request with labels is not served so."""
-    if not hpc.get_runtime_context().should_capture_child_tasks_in_placement_group or request.selectors:
-        return None
-    group = get_current_placement_group()
+    group = _around(request)
     if group is None:
         return None
     return group if not replace(request, strategy="PACK").why_not(_bundles_of(group)) else None
@@ -91,8 +94,14 @@ def inherited(request: Request) -> PlacementGroup | None:
 
 def room_around(request: Request) -> int:
     """For how many of these workers there is room in the placement group around this code: see `inherited`."""
-    fitting = [count for count in range(request.count, 0, -1) if inherited(request.of(count)) is not None]
-    return fitting[0] if fitting else 0
+    group = _around(request)
+    return replace(request, strategy="PACK").how_many(_bundles_of(group)) if group is not None else 0
+
+
+def _around(request: Request) -> PlacementGroup | None:
+    if not hpc.get_runtime_context().should_capture_child_tasks_in_placement_group or request.selectors:
+        return None
+    return get_current_placement_group()
 
 
 def _bundles_of(group: PlacementGroup) -> list[spi.NodeRoom]:

@@ -38,9 +38,11 @@ from hpc.runs.manifest import (
 from hpc.runs.ranking import PENDING_VALIDATION, Ranking, Stored
 from hpc.runs.record import HISTORY_FILE, History, read_manifests
 from hpc.runs.result import Result, result_of
-from hpc.runs.uploading import MARKER_FILE, STAGING_PREFIX, Place, merge
+from hpc.runs.uploading import MARKER_FILE, STAGING_PREFIX, Place, StorageError, merge, why_not_own
 
 DAMAGED_PREFIX = "damaged."
+#: What ranks wrote to their streams, of attempts that failed.
+OUTPUT_FOLDER = "ranks"
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,12 @@ class RunStorage:
 
     def begin(self, name: str | None) -> Target:
         """A report has a checkpoint: where its files go. Raises FileExistsError for a name that is taken."""
+        self._need_own()
         name = name or self.next_name()
         path = join(self.path, name)
-        if name in self._begun or self.files.exists(path) or _is_ours(name):
+        if _is_ours(name):
+            raise ValueError(f"{name!r} is a name of the run's own files: checkpoint_dir_name must be another one")
+        if name in self._begun or self.files.exists(path):
             raise FileExistsError(f"{path} exists already: checkpoint_dir_name must be a new one for each report")
         if isinstance(self.files, LocalFiles):
             path = join(self.path, f"{STAGING_PREFIX}{secrets.token_hex(6)}-{name}")
@@ -135,6 +140,7 @@ class RunStorage:
 
         reports: how many reports there were in all, with the one that this checkpoint came with.
         """
+        self._need_own()
         entries = merge(self.files, target.path, by_rank)
         manifest = self._manifest(target.name, entries, metrics, reports, validation)
         self.history.flush()
@@ -159,6 +165,7 @@ class RunStorage:
             raise ValueError(f"{path} is not in the run's directory {self.path}")
         if any(one.manifest.name == name for one in self.ranking.kept):
             raise FileExistsError(f"{path} is the checkpoint of an earlier report: each report needs a new directory")
+        self._need_own()
         manifest = self._manifest(name, entries_of(self.files, path), metrics, reports, validation)
         self.history.flush()
         self._write(manifest)
@@ -166,6 +173,7 @@ class RunStorage:
 
     def change(self, stored: Stored, status: Status, metrics: dict[str, Any]) -> None:
         """A validation has ended: with these metrics, which are added to those of the report."""
+        self._need_own()
         stored.manifest.status = status
         stored.manifest.validation = None
         stored.manifest.metrics = {**stored.manifest.metrics, **metrics}
@@ -174,6 +182,7 @@ class RunStorage:
 
     def rewind(self) -> None:
         """The workers start from the latest checkpoint: drop what was begun and what was reported after it."""
+        self._need_own()
         self.clear_staging()
         self.history.keep(self.ranking.latest.manifest.reports if self.ranking.latest is not None else 0)
         names = (*self.files.names(self.path), *(one.manifest.name for one in self.ranking.kept))
@@ -197,8 +206,9 @@ class RunStorage:
 
     def close(self) -> None:
         """Leave the directory as a result: checkpoints, their manifests, and the metrics. Raises nothing: what cannot
-        be written is said."""
+        be written is said. What is another run's by now is left alone."""
         try:
+            self._need_own()
             self.clear_staging()
             self.history.flush()
             self.files.delete(join(self.path, MARKER_FILE))
@@ -223,6 +233,13 @@ class RunStorage:
         status: Status = "COMMITTED" if validation is None else PENDING_VALIDATION
         self._next_number += 1
         return Manifest(name, self._next_number - 1, reports, metrics, entries, status, validation)
+
+    def _need_own(self) -> None:
+        """Raises StorageError unless the directory is this run's still. A later run of the same name takes it over, and
+        would be harmed by what this one does there."""
+        why = why_not_own(self.place)
+        if why:
+            raise StorageError(f"{self.path} cannot be used any more: {why}")
 
     def _mark(self, name: str) -> None:
         self.files.write(join(self.path, begun_file(name)), name.encode())
@@ -259,7 +276,9 @@ class RunStorage:
 
 def _is_ours(name: str) -> bool:
     """Whether a file of ours could have this name."""
-    return name == HISTORY_FILE or name.startswith((STAGING_PREFIX, PREFIX, BEGUN_PREFIX, DAMAGED_PREFIX))
+    return name in (HISTORY_FILE, OUTPUT_FOLDER) or name.startswith(
+        (STAGING_PREFIX, PREFIX, BEGUN_PREFIX, DAMAGED_PREFIX)
+    )
 
 
 def relative_name(place: Place, path: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -19,6 +19,7 @@ from hpc.runs.manifest import THREADS, Entry, entries_of, entry
 MARKER_FILE = ".run"
 #: Directories of a run that begin so are of use only while it goes on.
 STAGING_PREFIX = ".staging-"
+CHANGED = "a file has changed while it was stored (give each report a directory of its own)"
 #: A file that another node has just made may not be seen at once on a network file system.
 MARKER_PATIENCE_S = 5.0
 
@@ -74,7 +75,7 @@ def upload(checkpoint: Checkpoint, place: Place, target: str, take: bool) -> lis
         found = _copy(checkpoint, files, target, take and not remote)
     except OSError as error:
         raise StorageError(
-            error.errno, f"the checkpoint {source} cannot be stored in {place}: {error.strerror or error}"
+            error.errno, f"the checkpoint {source} cannot be stored in {place}: {_why(error)}"
         ) from error
     if take:
         files_of(checkpoint._filesystem).delete_tree(source)
@@ -90,16 +91,25 @@ def _copy(checkpoint: Checkpoint, files: Files, target: str, take: bool) -> list
 
     def bring(one: tuple[str, int]) -> Entry:
         relative, size = one
-        goal = join(target, relative)
-        made = entry(inner, join(source, relative), relative, size)
-        if take and isinstance(files, LocalFiles) and files.take(join(source, relative), goal):
+        path, goal = join(source, relative), join(target, relative)
+        made = entry(inner, path, relative, size)
+        if take and isinstance(files, LocalFiles) and files.take(path, goal):
             return made
-        with inner.open(join(source, relative)) as file:
-            files.put(file, goal)
+        with inner.open(path) as file:
+            files.put(file, goal, size)
+        # What is stored must be what its sum is of, or it would be found damaged when it is needed.
+        if entry(inner, path, relative, size) != made:
+            raise OSError(errno.EBUSY, CHANGED, path)
         return made
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(bring, sorted(found)))
+
+
+def _why(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
 
 
 def _empty_folders(files: Files, source: str) -> set[str]:
@@ -113,25 +123,36 @@ def _empty_folders(files: Files, source: str) -> set[str]:
 
 def check_shared(place: Place) -> None:
     """Raises StorageError where this node does not see the run's directory."""
-    files = files_of(place.filesystem)
     deadline = time.monotonic() + MARKER_PATIENCE_S
-    while True:
-        token = None
-        with contextlib.suppress(OSError):
-            token = files.read(join(place.experiment_fs_path, MARKER_FILE)).decode(errors="replace")
-            if token == place.token:
-                return
+    while why := why_not_own(place):
         if time.monotonic() > deadline:
             break
         time.sleep(0.2)
-    if token is not None:
-        why = "another run with this name and storage_path has begun, here or on the driver's node"
-    else:
-        why = "it is not the same directory on this node as on the driver's"
+    if not why:
+        return
     raise StorageError(
         f"checkpoints go to {place}, but {why}: set RunConfig(storage_path=...) to a directory on a shared file "
         "system, and give each run a name of its own"
     )
+
+
+def why_not_own(place: Place) -> str:
+    """Why the run's directory, as this node sees it, is not this run's; "" if it is."""
+    files = files_of(place.filesystem)
+    try:
+        token = files.read(join(place.experiment_fs_path, MARKER_FILE)).decode(errors="replace")
+    except FileNotFoundError:
+        if files.is_dir(place.experiment_fs_path):
+            return (
+                "it is not the same directory on this node as on the driver's, or another run with this name and "
+                "storage_path has begun and ended there"
+            )
+        return "there is no such directory on this node: it was removed, or is not on a shared file system"
+    except OSError as error:
+        return f"it cannot be read: {error}"
+    if token != place.token:
+        return "another run with this name and storage_path has begun, here or on the driver's node"
+    return ""
 
 
 def private_directory(place: Place) -> str:

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from hpc import spi
 from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.files import files_of
 from hpc.runs.storage import relative_name
@@ -75,7 +76,7 @@ class Bringer:
                 part.ready()
             event = self._brought(number, part, name, target)
         except BaseException as error:
-            self._put(Brought(number, failure=f"{type(error).__name__}: {error}"))
+            self._put(Brought(number, failure=spi.said(error)))
             raise
         self._put(event)
 

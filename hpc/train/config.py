@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +62,13 @@ class ScalingConfig:
             need_int("ScalingConfig.num_workers", number, 1)
         if self.min_workers > self.max_workers:
             raise ValueError(f"ScalingConfig.num_workers must be (min, max) with min <= max, not {given!r}")
-        if self.elastic_resize_monitor_interval_s < 0:
-            raise ValueError("ScalingConfig.elastic_resize_monitor_interval_s must not be negative")
+        interval = self.elastic_resize_monitor_interval_s
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)):
+            raise TypeError(
+                f"ScalingConfig.elastic_resize_monitor_interval_s must be a number of seconds, not {interval!r}"
+            )
+        if not interval >= 0:
+            raise ValueError(f"ScalingConfig.elastic_resize_monitor_interval_s must not be negative, not {interval}")
 
     def _check_resources(self) -> None:
         given = self.resources_per_worker
@@ -71,14 +77,18 @@ class ScalingConfig:
         if not isinstance(given, dict):
             raise TypeError(f"ScalingConfig.resources_per_worker must be a dict, not {type(given).__name__}")
         for name, amount in given.items():
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"resources_per_worker has a key {name!r}: names of resources are texts")
             if isinstance(amount, bool) or not isinstance(amount, (int, float)):
                 raise TypeError(f"resources_per_worker[{name!r}] must be a number, not {type(amount).__name__}")
-            if amount < 0:
-                raise ValueError(f"resources_per_worker[{name!r}] must not be negative")
+            if not 0 <= amount < math.inf:
+                raise ValueError(f"resources_per_worker[{name!r}] must be a number from 0 on, not {amount}")
         if not self.use_gpu and given.get("GPU"):
             raise ValueError("resources_per_worker has GPUs: set use_gpu=True too")
         if self.use_gpu and given.get("GPU") == 0:
             raise ValueError("use_gpu=True, but resources_per_worker has 0 GPUs")
+        if not self.worker_resources:
+            raise ValueError(f"resources_per_worker={given!r} leaves a worker nothing to hold: give an amount above 0")
 
     def _check_labels(self) -> None:
         kind, labels = self.accelerator_type, self.label_selector

@@ -78,14 +78,15 @@ class Controller:
 
     def run(self) -> Result:
         """Until all ranks have returned. Raises TrainingFailedError when they fail once too often."""
-        self.room.check()  # what can never fit leaves nothing behind
+        # What can never fit, or be sent, leaves nothing behind.
+        self.room.check()
+        work = hpc.put(self._work)
         try:
             self.storage.open()
             self.validator.open()
         except OSError as error:
             failed = OSError(f"the run's directory {self.storage.path} cannot be used: {error}")
             raise ControllerError(failed) from error
-        work = hpc.put(self._work)
         try:
             while True:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpc import spi
 from hpc.runs.drained import Drained as Drained
 from hpc.train.preemption import PreemptionInfo
 
@@ -39,7 +40,8 @@ class ControllerError(TrainingFailedError):
     """
 
     def __init__(self, controller_failure: Exception) -> None:
-        super().__init__(f"Training failed due to controller error:\n{controller_failure}")
+        name, _, words = spi.said(controller_failure).partition(": ")
+        super().__init__(f"Training failed due to controller error:\n{words or name}")
         self.controller_failure = controller_failure
 
     def __reduce__(self) -> tuple[Any, ...]:

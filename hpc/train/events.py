@@ -66,11 +66,11 @@ class Returned:
 
 @dataclass(frozen=True)
 class Raised:
-    """The rank's function has raised. error: the exception, pickled, if that is possible."""
+    """The rank's function has raised. error: the exception (`spi.pickled_error`)."""
 
     traceback: str
     text: str
-    error: bytes | None
+    error: bytes
 
 
 @dataclass(frozen=True)

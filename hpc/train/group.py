@@ -8,11 +8,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import cloudpickle
-
 import hpc
 from hpc import spi
-from hpc.exceptions import ActorError, HpcError, SessionLostError
+from hpc.exceptions import ActorError, HpcError, SessionLostError, UnserializableException
 from hpc.runs.reservation import Reservation
 from hpc.runs.uploading import Place
 from hpc.runs.worker_group import WorkerGroup, ready
@@ -120,7 +118,7 @@ class RankGroup(WorkerGroup):
 
     def failed(self, failures: Mapping[int, Exception]) -> Exception:
         """What the driver raises for ranks that failed."""
-        return failure({rank: (error, str(error)) for rank, error in failures.items()}, self.identities)
+        return failure({rank: (error, spi.said(error)) for rank, error in failures.items()}, self.identities)
 
     def events(
         self, pending: dict[Any, int], others: Sequence[Any] = (), spared: Collection[int] = ()
@@ -176,16 +174,12 @@ def _take(ref: Any) -> tuple[Event | None, tuple[Exception, str] | None]:
     except SessionLostError:
         raise
     except Exception as error:
-        return None, (error, f"{type(error).__name__}: {error}")
+        return None, (error, spi.said(error))
     if not isinstance(event, Raised):
         return event, None
-    cause: Exception = RuntimeError(event.text)
-    if event.error is not None:
-        try:
-            loaded = cloudpickle.loads(event.error)
-            cause = loaded if isinstance(loaded, Exception) else cause
-        except Exception:
-            pass
+    cause = spi.unpickled_error(event.error)
+    if isinstance(cause, UnserializableException) or not isinstance(cause, Exception):
+        cause = RuntimeError(event.text)
     return None, (cause, event.traceback)
 
 
@@ -220,5 +214,6 @@ def _own_words(error: Exception, text: str) -> str:
 
 
 def _brief(error: Exception) -> str:
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first[:BRIEF_CHARS]}{'...' if len(first) > BRIEF_CHARS else ''}"
+    name, _, words = spi.said(error).partition(": ")
+    first = next(iter(words.strip().splitlines()), "")
+    return f"{name}: {first[:BRIEF_CHARS]}{'...' if len(first) > BRIEF_CHARS else ''}"

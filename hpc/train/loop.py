@@ -6,13 +6,14 @@ for it. The driver's answers (`hpc.train.events`) come by later calls, and let `
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import inspect
+import os
 import queue
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Any
 
 import cloudpickle
 
+from hpc import spi
 from hpc.runs.checkpoint import Checkpoint, named
 from hpc.runs.storage import relative_name
 from hpc.runs.uploading import Place
@@ -44,6 +46,7 @@ from hpc.train.events import (
     Reported,
     Returned,
 )
+from hpc.train.metrics import check_metrics
 from hpc.train.preemption import PreemptionInfo
 from hpc.train.ranks import Identity
 from hpc.train.rounds import PREEMPTION_INFO
@@ -119,6 +122,7 @@ class Loop:
         self.must_save = False
         self.work = Work(print)
         self.own_datasets: Mapping[str, Any] | None = None
+        self._process = os.getpid()
         self._calls = 0
         self._asks = 0
         self._told = 0  # the latest report of which the driver has said something
@@ -144,15 +148,16 @@ class Loop:
         except BaseException as error:
             event = self._ended_by(error)
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        self.events.put(event)
+            with contextlib.suppress(Exception):  # the function may have closed it, or put another in its place
+                stream.flush()
+        self.events.put(event)  # always: the driver and all other ranks wait for it
 
     def _ended_by(self, error: BaseException) -> Event:
         if not isinstance(error, SystemExit) or error.code not in (0, None):
             return describe_error(error)
         try:
             self._bringer.finish()
-        except Exception as failure:
+        except BaseException as failure:
             return describe_error(failure)
         return Returned(None)
 
@@ -167,7 +172,8 @@ class Loop:
         """Meet all ranks in this report; bring this rank's part of the checkpoint, or have it brought."""
         if not isinstance(metrics, dict):
             raise TypeError(f"report() takes a dict of metrics, not {type(metrics).__name__}")
-        _check_metrics(metrics, "metrics")
+        check_metrics(metrics, "metrics")
+        self._need_own_process("report")
         self._bringer.check()
         self._forget(Begun, Complete)
         waits = mode is not CheckpointUploadMode.ASYNC
@@ -186,6 +192,7 @@ class Loop:
 
     def exchange(self, what: str, value: Any) -> Any:
         """Meet all ranks; what rank 0 gave, or what the driver knows."""
+        self._need_own_process(what)
         self._forget(Exchanged)
         self._calls += 1
         number = self._calls
@@ -196,6 +203,7 @@ class Loop:
 
     def ask(self, validated: bool, timeout_s: float | None) -> list[ReportedCheckpoint]:
         """The checkpoints that were reported, once all are complete; those there are, after the time."""
+        self._need_own_process("get_all_reported_checkpoints")
         self._forget(Answered)
         self._asks += 1
         self.events.put(Asked(self._asks, self.reports, validated))
@@ -228,6 +236,14 @@ class Loop:
             self._changed.wait_for(there, timeout_s)
             return there()
 
+    def _need_own_process(self, what: str) -> None:
+        """The driver speaks to the rank's own process: in a child of it nobody would ever answer."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                f"hpc.train.{what}() was called in a process that the rank has forked, as workers of a DataLoader are: "
+                "call it in the training function"
+            )
+
     def _forget(self, *kinds: type[Order]) -> None:
         """Answers of these kinds are not asked for any more."""
         with self._changed:
@@ -238,8 +254,11 @@ class Loop:
 
 
 def call_loop(function: Callable[..., Any], config: dict[str, Any] | None) -> Any:
-    """Call the training function, with its configuration if it takes one."""
-    return function(config if config is not None else {}) if parameter_count(function) else function()
+    """Call the training function, with its configuration if it takes one. Without one a default of its own counts."""
+    required, most = parameter_counts(function)
+    if config is None:
+        return function({}) if required else function()
+    return function(config) if most else function()
 
 
 def within(context: Callable[[], Any], function: Callable[..., Any]) -> Callable[..., Any]:
@@ -255,25 +274,23 @@ def within(context: Callable[[], Any], function: Callable[..., Any]) -> Callable
     return inside
 
 
-def parameter_count(function: Callable[..., Any]) -> int:
-    """How many positional arguments the function can be given."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in kinds for p in inspect.signature(function).parameters.values())
+def parameter_counts(function: Callable[..., Any]) -> tuple[int, int]:
+    """How many positional arguments the function must be given, and how many it can be; ``*args`` counts as one that
+    it must, as with Ray."""
+    one = inspect.Parameter
+    found = [
+        p for p in inspect.signature(function).parameters.values()
+        if p.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.VAR_POSITIONAL)
+    ]  # fmt: skip
+    return sum(p.default is one.empty for p in found), len(found)
 
 
 def describe_error(error: BaseException) -> Raised:
-    """What the driver is told of an exception: its traceback from the user's first frame, and itself if it pickles."""
+    """What the driver is told of an exception: its traceback from the user's first frame, and itself. Never fails."""
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename == __file__ and frame.tb_next is not None:
         frame = frame.tb_next
-    text = "".join(traceback.format_exception(type(error), error, frame))
-    try:
-        bare = error.with_traceback(None)
-        data = cloudpickle.dumps(bare)
-        cloudpickle.loads(data)
-    except Exception:
-        data = None
-    return Raised(text, f"{type(error).__name__}: {error}", data)
+    return Raised(spi.traceback_text(error, frame), spi.said(error), spi.pickled_error(error))
 
 
 class _State:
@@ -370,20 +387,6 @@ def validation_task(loop: Loop, checkpoint: Checkpoint | None, asked: bool | Val
     if loop.work.validation is None:
         raise ValueError("report(validation=...) needs validation_config=ValidationConfig(...) of the trainer")
     return loop.work.validation.task(asked)
-
-
-def _check_metrics(value: Any, where: str) -> None:
-    """A tensor would drag torch, and its device, into the driver. Keys are written to disk as JSON has them."""
-    if isinstance(value, dict):
-        for key, one in value.items():
-            if not isinstance(key, (str, int, float)):
-                raise TypeError(f"{where} has a key {key!r}: names of metrics are texts or numbers")
-            _check_metrics(one, f"{where}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
-        for index, one in enumerate(value):
-            _check_metrics(one, f"{where}[{index}]")
-    elif type(value).__module__.split(".")[0] == "torch":
-        raise ValueError(f"{where} is a {type(value).__name__}: report numbers, as value.item() gives them")
 
 
 def get_context() -> TrainContext:

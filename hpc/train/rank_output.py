@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import hpc
 from hpc import spi
+from hpc.runs.storage import OUTPUT_FOLDER
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-FOLDER = "ranks"
 #: Of each of the two streams so much is kept.
 KEPT_BYTES = 256 << 10
 #: Tasks on the nodes may take so long.
@@ -57,7 +57,7 @@ def _end_of(path: str) -> bytes:
 
 def keep_output(by_node: Mapping[str, Sequence[RankOutput]], run: str, attempt: int) -> str:
     """Have each node copy what its ranks wrote. The folder where it is; "" if there is nothing."""
-    folder = os.path.join(run, FOLDER, f"attempt_{attempt}")
+    folder = os.path.join(run, OUTPUT_FOLDER, f"attempt_{attempt}")
     task = hpc.remote(num_cpus=0)(copy_output)
     refs = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(outputs, run, folder)

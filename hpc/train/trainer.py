@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from hpc.runs.validation import ValidationConfig
 from hpc.train.backend import BackendConfig, Hooks
 from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend, Controller
-from hpc.train.loop import Work, parameter_count, state, within
+from hpc.train.loop import Work, parameter_counts, state, within
 from hpc.train.progress import Progress
 from hpc.train.shards import DataConfig, check_dataset
 
@@ -39,10 +40,11 @@ class DataParallelTrainer:
         kind = type(self).__name__
         if not callable(train_loop_per_worker):
             raise TypeError(f"{kind} takes a function, not {type(train_loop_per_worker).__name__}")
-        count = parameter_count(train_loop_per_worker)
-        if count > 1:
-            raise ValueError(f"the training function takes one argument (its configuration) or none, not {count}")
-        if train_loop_config is not None and count == 0:
+        _check_kind(train_loop_per_worker)
+        required, most = parameter_counts(train_loop_per_worker)
+        if required > 1:
+            raise ValueError(f"the training function takes one argument (its configuration) or none, not {required}")
+        if train_loop_config is not None and most == 0:
             raise ValueError("train_loop_config was given, but the training function takes no argument")
         if train_loop_config is not None and not isinstance(train_loop_config, dict):
             raise TypeError(f"train_loop_config must be a dict, not {type(train_loop_config).__name__}")
@@ -101,6 +103,14 @@ class DataParallelTrainer:
             return controller.run()
         finally:
             shown.stop()
+
+
+def _check_kind(function: Callable[..., Any]) -> None:
+    """Raises TypeError for functions of which a call does nothing yet."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError("the training function is an async one: give one that calls asyncio.run(...)")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError("the training function is a generator, which a call does not run: use report(), and no yield")
 
 
 def _checked(datasets: Any) -> dict[str, Any]:

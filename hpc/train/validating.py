@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import hpc
+from hpc import spi
 from hpc.exceptions import SessionLostError
 from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.ranking import PENDING_VALIDATION, Stored
@@ -106,7 +107,7 @@ class Validator:
         except SessionLostError:
             raise
         except Exception as error:
-            say(f"the validation of {stored.manifest.name} failed: {error}")
+            say(f"the validation of {stored.manifest.name} failed: {spi.said(error)}")
             self._storage.change(stored, "VALIDATION_FAILED", {})
             return
         self._storage.change(stored, "VALIDATED", metrics)

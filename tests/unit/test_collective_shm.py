@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -193,6 +194,31 @@ def test_ranks_that_do_not_do_the_same_are_told_what_each_does(nodes: tuple[int,
         assert name == "CollectiveError"
         assert "rank 0 (" in text and "allreduce of 80 bytes of float64 by SUM" in text, text
         assert "rank 1 (" in text and "allreduce of 48 bytes of float32 by MAX" in text, text
+
+
+def two_roots(operation: str) -> Callable[[ShmGroup], None]:
+    """Two ranks that read nothing of each other in it: each takes itself for the root, or both the other one."""
+
+    def program(group: ShmGroup) -> None:
+        tensors = ShmTensors(group)
+        root, data = group.rank % 2, np.ones(6)
+        if operation == "broadcast":
+            tensors.broadcast(data, root)
+        elif operation == "scatter":
+            tensors.scatter(data, [np.ones(6)] * group.size if root == group.rank else None, root)
+        else:
+            tensors.gather(None, data, 1 - root)
+        tensors.allreduce(data, ReduceOp.SUM)
+
+    return program
+
+
+@pytest.mark.parametrize("operation", ["broadcast", "scatter", "gather"])
+def test_ranks_with_different_roots_are_told_at_the_latest_by_their_next_operation(operation: str) -> None:
+    for name, text in run((2,), two_roots(operation)):
+        assert name == "CollectiveError"
+        assert f"{operation} of 48 bytes of float64 with rank 0" in text, text
+        assert f"{operation} of 48 bytes of float64 with rank 1" in text, text
 
 
 def leaves(group: ShmGroup) -> None:

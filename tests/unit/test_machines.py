@@ -71,6 +71,9 @@ def test_amounts_are_exact():
         to_units("CPU", 0.00001)
     with pytest.raises(ValueError, match="whole numbers"):
         to_units("GPU", 1.5)
+    for amount in (float("nan"), float("inf"), 1e15):
+        with pytest.raises(ValueError, match=r"amounts are numbers up to 9e\+14"):
+            to_units("memory", amount)
 
 
 def test_fractions_share_one_gpu_and_whole_ones_are_exclusive():

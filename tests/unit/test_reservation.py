@@ -38,6 +38,10 @@ def test_never_more_than_were_asked_for():
     assert Request(3, {"CPU": 1}).how_many(THREE) == 3
 
 
+def test_a_huge_number_that_stands_for_as_many_as_there_are_is_not_tried():
+    assert Request(10**12, {"CPU": 1}).how_many(THREE) == 7
+
+
 def test_labels_are_conditions_of_each_worker():
     assert Request(9, {"CPU": 1}, selectors=[{"rack": "b"}] * 9).how_many(THREE) == 3
     assert Request(2, {"CPU": 1}, selectors=[{"rack": "a"}, {"rack": "c"}]).how_many(THREE) == 1

@@ -71,7 +71,15 @@ def test_slices_of_tpus_have_a_worker_for_each_host_or_as_many_as_their_resource
         (lambda: ScalingConfig(placement_strategy="WIDE"), ValueError, "STRICT_SPREAD"),
         (lambda: ScalingConfig(resources_per_worker={"GPU": 1}), ValueError, "use_gpu"),
         (lambda: ScalingConfig(use_gpu=True, resources_per_worker={"GPU": 0}), ValueError, "0 GPUs"),
-        (lambda: ScalingConfig(resources_per_worker={"CPU": -1}), ValueError, "negative"),
+        (lambda: ScalingConfig(resources_per_worker={"CPU": -1}), ValueError, "from 0 on"),
+        (lambda: ScalingConfig(resources_per_worker={"CPU": float("nan")}), ValueError, "from 0 on, not nan"),
+        (lambda: ScalingConfig(resources_per_worker={"CPU": float("inf")}), ValueError, "from 0 on, not inf"),
+        (lambda: ScalingConfig(resources_per_worker={"CPU": 0}), ValueError, "nothing to hold"),
+        (lambda: ScalingConfig(resources_per_worker={5: 1}), TypeError, "names of resources are texts"),
+        (lambda: ScalingConfig(elastic_resize_monitor_interval_s="1"), TypeError, "number of seconds"),
+        (lambda: ScalingConfig(elastic_resize_monitor_interval_s=float("nan")), ValueError, "not be negative"),
+        (lambda: RunConfig(name=5), TypeError, "RunConfig.name must be a str, not int"),
+        (lambda: CheckpointConfig(checkpoint_score_attribute=5), TypeError, "must be a str"),
         (lambda: ScalingConfig(trainer_resources={}), TypeError, "trainer_resources"),
         (lambda: FailureConfig(max_failures=-2), ValueError, "at least -1"),
         (lambda: FailureConfig(controller_failure_limit=-2), ValueError, "controller_failure_limit"),
@@ -99,11 +107,21 @@ def test_a_missing_torch_is_named_with_its_remedy(monkeypatch):
         TorchTrainer(lambda: None)
 
 
+async def _coroutine():
+    pass
+
+
+def _generator():
+    yield
+
+
 @pytest.mark.parametrize(
     ("function", "options", "error", "text"),
     [
         (3, {}, TypeError, "function"),
         (lambda a, b: None, {}, ValueError, "one argument"),
+        (_coroutine, {}, TypeError, "async"),
+        (_generator, {}, TypeError, "generator"),
         (lambda: None, {"train_loop_config": {"lr": 1}}, ValueError, "no argument"),
         (lambda c: None, {"train_loop_config": [1]}, TypeError, "dict"),
         (lambda: None, {"datasets": []}, TypeError, "dict of datasets"),

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import cloudpickle
+import os
+import signal
+import sys
+import threading
+
 import pytest
 
 import hpc.train
+from hpc import spi
 from hpc.exceptions import ActorDiedError
 from hpc.runs.uploading import Place
 from hpc.train import Checkpoint, CheckpointUploadMode, Progress, RunConfig, ScalingConfig, TrainRunContext
+from hpc.train.errors import ControllerError
 from hpc.train.events import Complete, Raised, Reported, Returned
 from hpc.train.group import failure
 from hpc.train.loop import Loop, Work, state
@@ -66,7 +72,10 @@ def test_the_configuration_is_given_to_those_who_take_it(loop):
         (lambda: 1, None, 1),
         (lambda config: config, {"lr": 2}, {"lr": 2}),
         (lambda config: config, None, {}),
-        (lambda config=None: config, None, {}),
+        (lambda config=None: config, {"lr": 2}, {"lr": 2}),
+        (lambda config=None: config, None, None),
+        (lambda config, lr=1: (config, lr), None, ({}, 1)),
+        (lambda *args: args, None, ({},)),
     ):
         loop.start(Work(function, config))
         assert take(loop) == Returned(value)
@@ -82,7 +91,7 @@ def test_an_exception_comes_with_the_users_frames_only(loop):
     assert "KeyError: 'lost'" in event.traceback
     assert "in function" in event.traceback
     assert "loop.py" not in event.traceback.replace("test_train_loop.py", "")
-    assert isinstance(cloudpickle.loads(event.error), KeyError)
+    assert isinstance(spi.unpickled_error(event.error), KeyError)
 
 
 def test_an_exception_that_does_not_pickle_comes_as_text(loop):
@@ -91,8 +100,86 @@ def test_an_exception_that_does_not_pickle_comes_as_text(loop):
 
     loop.start(Work(function))
     event = take(loop)
-    assert event.error is None
     assert "RuntimeError" in event.text
+    assert isinstance(spi.unpickled_error(event.error), RuntimeError)  # without what is in the way
+
+
+class _Mute(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+class _Deadly(Exception):
+    def __reduce__(self):
+        return sys.exit, (5,)
+
+
+def _recursion():
+    return _recursion()
+
+
+def _closes_its_output():
+    sys.stdout = open(os.devnull, "w")
+    sys.stdout.close()
+    return "done"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(_Mute, "_Mute"), (_Deadly, "_Deadly"), (GeneratorExit, "GeneratorExit"), (RecursionError, "max")],
+)
+def test_the_driver_hears_of_every_exception_whatever_its_class_does(loop, kind, text):
+    def function():
+        if kind is RecursionError:
+            _recursion()
+        raise kind
+
+    loop.start(Work(function))
+    event = take(loop)
+    assert isinstance(event, Raised)
+    assert text in event.traceback
+
+
+def test_an_exception_with_a_very_long_text_is_shortened(loop):
+    def function():
+        raise ValueError("x" * 20_000_000)
+
+    loop.start(Work(function))
+    event = take(loop)
+    assert len(event.traceback) < 2 << 20
+    assert len(event.error) < 1 << 20
+    assert len(str(failure({0: (ValueError("y" * 20_000_000), event.traceback)}))) < 2 << 20
+
+
+def test_a_failure_without_words_is_named_by_its_class():
+    assert str(ControllerError(MemoryError())).endswith("\nMemoryError")
+    assert "text cannot be made" in str(ControllerError(_Mute()))
+    assert "_Mute" in str(failure({0: (_Mute(), "text"), 1: (_Mute(), "text")}))
+
+
+def test_a_function_that_has_closed_its_output_returns(loop, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    loop.start(Work(_closes_its_output))
+    assert take(loop) == Returned("done")
+
+
+def test_a_process_that_a_rank_has_forked_cannot_report(loop):
+    def function():
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)
+            try:
+                hpc.train.report({})
+            except BaseException as error:
+                os.write(write, str(error).encode())
+            os._exit(0)
+        os.close(write)
+        os.waitpid(child, 0)
+        return os.read(read, 1000).decode()
+
+    loop.start(Work(function))
+    assert "forked" in take(loop).value
 
 
 @pytest.mark.parametrize(("code", "kind"), [(0, Returned), (None, Returned), (3, Raised)])
@@ -127,6 +214,8 @@ def test_outside_of_a_training_function():
     [
         (lambda: hpc.train.report([1]), TypeError, "dict"),
         (lambda: hpc.train.report({"a": {(1, 2): 3}}), TypeError, r"metrics\['a'\] has a key \(1, 2\)"),
+        (lambda: hpc.train.report({"a": [threading.Lock()]}), TypeError, r"metrics\['a'\]\[0\] is a lock"),
+        (lambda: hpc.train.report({"a": 10**5000}), ValueError, r"metrics\['a'\] is an integer of \d+ bits"),
         (lambda: hpc.train.report({}, checkpoint="/tmp"), TypeError, "Checkpoint"),
         (lambda: hpc.train.report({}, checkpoint_upload_mode="SYNC"), TypeError, "CheckpointUploadMode"),
         (lambda: hpc.train.report({}, validation=True), ValueError, "needs a checkpoint"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpc.runs.config import RunConfig
+from hpc.runs.files import LocalFiles
 from hpc.runs.storage import RunStorage
 from hpc.runs.uploading import Place, StorageError, upload
 from hpc.train import Checkpoint, CheckpointConfig, Result
@@ -100,6 +101,13 @@ def test_a_score_that_is_no_number_is_the_worst(tmp_path, source, bad):
     add(storage, source, score=bad)
     add(storage, source, score=0.5)
     assert [m["score"] for _, m in storage.result().best_checkpoints] == [0.5, 1.0]
+
+
+def test_a_score_beyond_all_floats_is_a_score(tmp_path, source):
+    storage = opened(tmp_path, num_to_keep=1, checkpoint_score_attribute="score")
+    for score in (10**400, 2, -(10**400)):
+        add(storage, source, score=score)
+    assert [m["score"] > 2 for _, m in storage.result().best_checkpoints] == [False, True]
 
 
 def test_the_same_name_goes_on_where_the_last_run_ended(tmp_path, source):
@@ -310,7 +318,7 @@ def test_a_directory_that_is_not_the_drivers_is_refused(tmp_path, source, monkey
     monkeypatch.setattr("hpc.runs.uploading.MARKER_PATIENCE_S", 0.0)
     storage = opened(tmp_path)
     given = Checkpoint(source)
-    with pytest.raises(StorageError, match="not the same directory on this node"):
+    with pytest.raises(StorageError, match="no such directory on this node"):
         upload(given, Place(str(tmp_path / "elsewhere"), "run", "token"), str(tmp_path / "x"), False)
     opened(tmp_path)
     with pytest.raises(StorageError, match="another run with this name"):
@@ -319,11 +327,95 @@ def test_a_directory_that_is_not_the_drivers_is_refused(tmp_path, source, monkey
         upload(Checkpoint(source / "nothing"), storage.place, str(tmp_path / "x"), False)
 
 
-def test_numbers_of_numpy_are_recorded_as_numbers(tmp_path, source):
+def test_a_run_whose_directory_another_has_taken_over_changes_nothing_there(tmp_path, source, capsys):
+    first = opened(tmp_path)
+    add(first, source, a=1)
+    target, staged = first.begin(None), first.next_name()
+    second = opened(tmp_path)
+    begun = second.begin(None)
+    for call in (
+        lambda: first.begin(None),
+        lambda: first.commit(target, [[]], {}, 2),
+        lambda: first.adopt(os.path.join(first.path, staged), {}, 2),
+        lambda: first.change(first.ranking.kept[0], "VALIDATED", {"b": 1}),
+        first.rewind,
+    ):
+        with pytest.raises(StorageError, match="another run with this name and storage_path has begun"):
+            call()
+    first.history.append({"late": 1})
+    first.close()
+    assert "lacks the last reports" in capsys.readouterr().err
+    entries = [upload(Checkpoint(source), second.place, begun.path, False)]
+    assert os.path.isdir(second.commit(begun, entries, {"a": 2}, 2).checkpoint.path)
+    second.close()
+    with pytest.raises(StorageError, match="has begun and ended there"):
+        first.rewind()
+    assert [c.metrics for c in opened(tmp_path).ranking.kept] == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("harm", ["written", "cut"])
+def test_a_file_that_changes_while_it_is_stored_makes_no_checkpoint(tmp_path, source, monkeypatch, harm):
+    storage = opened(tmp_path / "results")
+    file, put = source / "model.pt", LocalFiles.put
+
+    def disturbed(self, opened, path, size):
+        put(self, opened, path, size)
+        if path.endswith("model.pt"):
+            file.write_text("WEIGHTS" if harm == "written" else "w")
+
+    monkeypatch.setattr(LocalFiles, "put", disturbed)
+    with pytest.raises(StorageError, match=r"a file has changed while it was stored .*model\.pt"):
+        add(storage, source)
+    assert storage.latest is None
+
+
+def test_a_file_that_grows_is_stored_as_it_was(tmp_path, source, monkeypatch):
+    log = source / "model.pt"
+    read = open(log, "rb")
+
+    def grows(path):
+        with open(path, "ab") as file:
+            file.write(b" and more")
+        return open(path, "rb")
+
+    monkeypatch.setattr(LocalFiles, "open", lambda self, path: grows(path) if path == str(log) else open(path, "rb"))
+    storage = opened(tmp_path / "results")
+    checkpoint = add(storage, source)
+    assert Path(checkpoint.path, "model.pt").read_bytes() == read.read(7) == b"weights"
+    monkeypatch.undo()
+    assert opened(tmp_path / "results").latest == checkpoint
+
+
+def test_a_pipe_in_a_checkpoint_is_refused_and_not_waited_for(tmp_path, source):
+    os.mkfifo(source / "pipe")
+    with pytest.raises(StorageError, match=r"neither a file nor a directory: .*pipe"):
+        add(opened(tmp_path / "results"), source)
+
+
+@pytest.mark.parametrize("name", ["manifest.x", "metrics.jsonl", "ranks", "begun.x", "damaged.x"])
+def test_a_name_of_the_runs_own_files_is_no_checkpoints(tmp_path, name):
+    with pytest.raises(ValueError, match="a name of the run's own files"):
+        opened(tmp_path).begin(name)
+
+
+class _Mute:
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def test_numbers_of_numpy_are_recorded_as_numbers_and_all_else_as_text(tmp_path, source):
     numpy = pytest.importorskip("numpy")
     storage = opened(tmp_path)
-    add(storage, source, loss=numpy.float32(0.5))
-    assert Result.from_path(storage.path).metrics == {"loss": 0.5}
+    given = {
+        "loss": numpy.float32(0.5), "bad": numpy.float32("nan"), "day": numpy.datetime64("2020-01-02"),
+        "wave": numpy.complex64(1j), "raw": numpy.bytes_(b"x"), "bytes": b"y", "mute": _Mute(),
+    }  # fmt: skip
+    add(storage, source, **given)
+    found = Result.from_path(storage.path).metrics
+    assert math.isnan(found.pop("bad"))
+    assert found == {
+        "loss": 0.5, "day": "2020-01-02", "wave": "1j", "raw": "b'x'", "bytes": "b'y'", "mute": "<_Mute>",
+    }  # fmt: skip
 
 
 def test_a_checkpoint_is_a_directory(tmp_path, source):

@@ -184,7 +184,7 @@ class LocalRanks:
             buffer = self._buffers[steps.begin() & 1][root]
             if self.rank == root:
                 buffer[: part.size] = part
-                steps.post()
+                steps.post_unseen()
                 continue
             steps.post()
             steps.wait(root)
@@ -209,9 +209,10 @@ class LocalRanks:
             buffers = self._buffers[self.steps.begin() & 1]
             if self.rank != root:
                 buffers[self.rank][: part.size] = part
-            self.steps.post()
             if outputs is None:
+                self.steps.post_unseen()
                 continue
+            self.steps.post()
             self.steps.wait_all()
             for rank in range(self.size):
                 outputs[rank][at : at + part.size] = part if rank == root else buffers[rank][: part.size]
@@ -225,11 +226,12 @@ class LocalRanks:
             if inputs is not None:
                 for rank in self.others:
                     buffer[rank * width : rank * width + part.size] = inputs[rank][at : at + width]
-            self.steps.post()
             if inputs is None:
+                self.steps.post()
                 self.steps.wait(root)
                 part[...] = buffer[self.rank * width : self.rank * width + part.size]
             else:
+                self.steps.post_unseen()
                 part[...] = inputs[self.rank][at : at + width]
 
     def all_to_all(self, outputs: Sequence[Flat], inputs: Sequence[Flat]) -> None:

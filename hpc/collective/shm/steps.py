@@ -14,6 +14,7 @@ class Steps:
 
     def __init__(self, segment: Segment, watch: Watch, spins: int = SPINS) -> None:
         self.step = self.what = 0
+        self._unseen = 0
         self._watch, self._spins = watch, spins
         self._counters = segment.counters
         self._mine = segment.rank * WORDS
@@ -26,7 +27,23 @@ class Steps:
         for rank in self._others:
             if counters[rank * WORDS] < step - 1:
                 self._watch.wait(counters, rank * WORDS, step - 1, rank, self.what)
+        if self._unseen:
+            self._look_back(step - 1)
         return step
+
+    def post_unseen(self) -> None:
+        """The same for a rank that reads nothing of the others in this step, and goes on at once. Whether they did the
+        same is seen when it begins the next one: until then nobody has waited for all."""
+        self.post()
+        self._unseen = self.what
+
+    def _look_back(self, step: int) -> None:
+        unseen, self._unseen = self._unseen, 0
+        fence()
+        for rank in self._others:
+            other = self._counters[rank * WORDS + WHAT + (step & 1)]
+            if other != unseen:
+                raise self._watch.differs(rank, unseen, other)
 
     def post(self) -> None:
         """This rank has written what others read in this step."""

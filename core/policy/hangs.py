@@ -76,11 +76,13 @@ class Hang(NamedTuple):
         """The wait that has lasted longest."""
         return max(self.waits, key=lambda wait: (wait.row.waits_s, -wait.rank))
 
-    @property
-    def key(self) -> tuple[str, str, int, tuple[int, ...]]:
-        """Equal as long as it is the same hang."""
-        row = self.longest.row
-        return self.kind, row.group, row.first, self.culprits
+    def is_still(self, before: Hang) -> bool:
+        """Whether it is that hang yet: the wait that was the longest then goes on. Which one is the longest now says
+        nothing: of waits that began together it is now this one and now that one."""
+        row = before.longest.row
+        return (self.kind, self.culprits) == (before.kind, before.culprits) and any(
+            (wait.row.group, wait.row.first) == (row.group, row.first) for wait in self.waits
+        )
 
 
 def waits_of(rows: Mapping[int, Sequence[GroupRow]]) -> list[Wait]:

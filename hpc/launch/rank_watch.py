@@ -100,7 +100,7 @@ class RankWatch:
         return max(waits, default=0.0)
 
     def _found(self, hang: Hang | None, run: RanksRun) -> None:
-        if self._told is not None and (hang is None or hang.key != self._told.key):
+        if self._told is not None and (hang is None or not hang.is_still(self._told)):
             self._resolved()
         if hang is None:
             return
@@ -118,9 +118,9 @@ class RankWatch:
         self._asked_s = 0.0
         known = {rank: self._known(rank, run) for rank in self._culprits(hang)}
         text = report(hang, known)
-        if self._report_s and (self._told is None or self._told.key != hang.key):
+        if self._report_s and self._told is None:
             self._say(text)
-        self._told = hang
+        self._told = self._told or hang
         if self._end_s and hang.longest.row.waits_s >= self._end_s:
             run.hung(text, min(hang.culprits, default=hang.longest.rank))
 

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from typing import IO, Any, Protocol
 
@@ -50,8 +51,8 @@ class Files(Protocol):
     def open(self, path: str) -> IO[bytes]:
         """A file, to read and to seek in."""
 
-    def put(self, source: IO[bytes], path: str, size: int) -> None:
-        """Copy the first so many bytes of an open file to this path."""
+    def put(self, source: IO[bytes], path: str, size: int | None = None) -> None:
+        """Copy an open file, or the first so many bytes of it, to this path."""
 
     def delete(self, path: str) -> None:
         """Delete a file, if there is one."""
@@ -120,8 +121,8 @@ class LocalFiles:
         """A file, to read and to seek in."""
         return open(path, "rb")
 
-    def put(self, source: IO[bytes], path: str, size: int) -> None:
-        """Copy the first so many bytes of an open file to this path."""
+    def put(self, source: IO[bytes], path: str, size: int | None = None) -> None:
+        """Copy an open file, or the first so many bytes of it, to this path."""
         with self._replacing(path) as file:
             _copy(source, file, size)
 
@@ -229,8 +230,8 @@ class ArrowFiles:
         file: IO[bytes] = self.filesystem.open_input_file(path)
         return file
 
-    def put(self, source: IO[bytes], path: str, size: int) -> None:
-        """Copy the first so many bytes of an open file to this path."""
+    def put(self, source: IO[bytes], path: str, size: int | None = None) -> None:
+        """Copy an open file, or the first so many bytes of it, to this path."""
         with self._replacing(path) as file:
             _copy(source, file, size)
 
@@ -335,11 +336,12 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def _copy(source: IO[bytes], file: IO[bytes], size: int) -> None:
+def _copy(source: IO[bytes], file: IO[bytes], size: int | None) -> None:
     """No more than the size: a file that grows faster than it is copied would never end."""
-    while size > 0 and (chunk := source.read(min(size, CHUNK_BYTES))):
+    left = sys.maxsize if size is None else size
+    while left > 0 and (chunk := source.read(min(left, CHUNK_BYTES))):
         file.write(chunk)
-        size -= len(chunk)
+        left -= len(chunk)
 
 
 def _raise(error: OSError) -> None:

@@ -87,7 +87,7 @@ class ScalingConfig:
             raise ValueError("resources_per_worker has GPUs: set use_gpu=True too")
         if self.use_gpu and given.get("GPU") == 0:
             raise ValueError("use_gpu=True, but resources_per_worker has 0 GPUs")
-        if not self.worker_resources:
+        if not self.use_tpu and not self.worker_resources:
             raise ValueError(f"resources_per_worker={given!r} leaves a worker nothing to hold: give an amount above 0")
 
     def _check_labels(self) -> None:

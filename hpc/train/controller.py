@@ -6,6 +6,7 @@ place and to lose. The way through is the same for every rank: a call that waits
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -104,9 +105,9 @@ class Controller:
         except Exception as error:  # a callback's, or one that is told nowhere else
             raise ControllerError(error) from error
         finally:
-            self.room.give_back()
-            self.validator.close()
-            self.storage.close()
+            with contextlib.ExitStack() as ends:  # each is done, also where the session is lost, or at a second Ctrl-C
+                for end in (self.storage.close, self.validator.close, self.room.give_back):
+                    ends.callback(end)
 
     def _on_failure(self, error: TrainingFailedError) -> None:
         """Raise the error, or return to start again."""

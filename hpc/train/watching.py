@@ -126,7 +126,7 @@ class RankWatch:
             hang = None
             if longest_s >= limit_s:
                 hang = yield from self._examine(limit_s)
-            if hang is None or (self._told is not None and self._told.key != hang.key):
+            if hang is None or (self._told is not None and not hang.is_still(self._told)):
                 self._resolved()
             if hang is not None:
                 yield from self._tell(hang)
@@ -164,9 +164,9 @@ class RankWatch:
 
     def _tell(self, hang: spi.Hang) -> Steps:
         waits_s = hang.longest.row.waits_s
-        new = self._told is None or self._told.key != hang.key
+        new = self._told is None
         ends = self._end_s is not None and waits_s >= self._end_s
-        self._told = hang
+        self._told = self._told or hang
         if not ends and not (new and self._report_s):
             return
         known = yield from self._culprits(hang)

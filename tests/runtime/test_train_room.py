@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import hpc
+from hpc.exceptions import SessionLostError
 from hpc.launchers.local.group import LocalGroup
 from hpc.train import Drained, RunConfig, ScalingConfig, UserCallback, report
+from hpc.train.room import Room
 from hpc.util.placement_group import placement_group, placement_group_table
 from hpc.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from runtime.running import eventually, local_nodes, one_node
@@ -156,6 +158,23 @@ def test_a_run_that_waits_for_room_when_the_session_drains_goes_on_in_the_next(t
         session.tell_head({"op": "time", "left_s": 60.0, "drain": "the test ends"})
         with pytest.raises(Drained, match="the workers are not there"):
             run.result(timeout=20)
+
+
+def test_what_was_reported_is_kept_where_the_room_cannot_be_given_back(tmp_path, monkeypatch):
+    """As when the session is lost, whose end every later call only repeats."""
+    give_back = Room.give_back
+
+    def lost(room):
+        held = room._held is not None
+        give_back(room)
+        if held:
+            raise SessionLostError("the session is gone")
+
+    monkeypatch.setattr(Room, "give_back", lost)
+    with one_node(), pytest.raises(SessionLostError):
+        PlainTrainer(lambda: report({"a": 1}), run_config=RunConfig(name="lost", storage_path=tmp_path)).fit()
+    assert (tmp_path / "lost" / "metrics.jsonl").read_text() == '{"a": 1}\n'
+    assert not (tmp_path / "lost" / ".run").exists()
 
 
 @pytest.mark.parametrize(

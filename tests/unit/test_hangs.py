@@ -13,6 +13,26 @@ from hpc.core.policy.hangs import GroupRow, Sighting, find_hang, report, waits_o
 LIMIT_S = 10.0
 
 
+def test_a_circle_is_one_hang_whichever_of_its_waits_seems_the_longest_now():
+    """Ranks are asked one after the other, so that of waits that began together each is the longest by turns."""
+
+    def seen(first_s: float, second_s: float, number: int = 3):
+        return find_hang(
+            {
+                0: [row("a", 0, 2, number, number, first_s), row("b", 0, 2, 0)],
+                1: [row("a", 1, 2, number - 1), row("b", 1, 2, 1, 1, second_s)],
+            },
+            LIMIT_S,
+        )
+
+    told = seen(20.0, 20.1)
+    assert told.kind == "circle"
+    assert told.longest.row.group != seen(22.1, 22.0).longest.row.group
+    assert seen(22.1, 22.0).is_still(told)
+    assert seen(22.0, 22.1).is_still(told)
+    assert not seen(22.1, 0.0, 4).is_still(seen(20.1, 20.0))
+
+
 def row(
     group: str, me: int, size: int, number: int, first: int = 0, waits_s: float = 0.0, operation="allreduce", **more
 ):

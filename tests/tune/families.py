@@ -23,7 +23,7 @@ def asha(draw: Draw) -> Rules:
         "brackets": draw.of([1, 1, 2, 3]),
         "stop_last_trials": draw.chance(0.7),
     }
-    return Rules(arguments, 4 + draw.below(9), 1 + draw.below(4), 70, jump=draw.of([1, 3, 7]), **mishaps(draw))
+    return Rules(arguments, 4 + draw.below(9), 1 + draw.below(4), 50, jump=draw.of([1, 3, 7]), **mishaps(draw))
 
 
 def mishaps(draw: Draw) -> dict[str, float]:
@@ -50,7 +50,7 @@ def median(draw: Draw) -> Rules:
         "min_time_slice": draw.of([0, 3]),
         "hard_stop": draw.chance(0.6),
     }
-    return Rules(arguments, 4 + draw.below(7), 2 + draw.below(4), 60, jump=draw.of([1, 3]), **mishaps(draw))
+    return Rules(arguments, 4 + draw.below(7), 2 + draw.below(4), 45, jump=draw.of([1, 3]), **mishaps(draw))
 
 
 def pbt(draw: Draw, synch: bool = False) -> Rules:
@@ -69,7 +69,7 @@ def pbt(draw: Draw, synch: bool = False) -> Rules:
         arguments,
         3 + draw.below(6),
         1 + draw.below(6),
-        50,
+        35,
         jump=draw.of([1, 2]),
         nan=draw.of([0, 0.05]),
         missing=draw.of([0, 0.05]),

@@ -211,7 +211,7 @@ class Play:
         """Play so many steps, or as many as the scheduler stands; returns the notes of each."""
         for number in range(self.rules.steps if steps is None else steps):
             self.controller.noted = []
-            if self.side.reload is not None and number % 10 == 9 and self.seed % 4 == 0:
+            if self.side.reload is not None and number % 10 == 9 and self.seed % 8 == 0:
                 self.controller.scheduler = self.side.reload(self.scheduler)
             try:
                 self._step()

@@ -1,6 +1,6 @@
 """Our schedulers decide as Ray's do in a thousand experiments of each kind.
 
-record_traces.py writes what Ray's schedulers decide. In a fourth of the experiments a scheduler of ours is replaced
+record_traces.py writes what Ray's schedulers decide. In an eighth of the experiments a scheduler of ours is replaced
 each tenth step by one that goes on from its state, so that what a state lacks shows.
 """
 
@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpc.tune import schedulers
-from tune.families import SEQUENCES, rules_of
+from hpc.tune import schedulers, space
+from hpc.tune.placement import PlacementGroupFactory
+from hpc.tune.schedulers import distribute_resources
+from tune.families import FAMILIES, SEQUENCES, mutations, rules_of
 from tune.playing import Play, Side
 
 TRACES = Path(__file__).with_name("traces")
@@ -45,9 +47,24 @@ def make(family: str, arguments: dict[str, Any], seed: int) -> Any:
 def another() -> Any:
     """A scheduler as the last one was made."""
     family, seed, given = made["family"], made["seed"], dict(made["arguments"])
-    scheduler = CLASSES[family](**given)
-    if family == "asha":
-        scheduler._generator = numpys(seed)
+    if family in CLASSES:
+        scheduler = CLASSES[family](**given)
+        if family == "asha":
+            scheduler._generator = numpys(seed)
+        return scheduler
+    if family == "resources":
+        base, mode, top = given.pop("base"), given.pop("mode"), given.pop("top")
+        name = "DistributeResourcesToTopJob" if top else "DistributeResources"
+        more = {"metric": "score", "mode": mode} if top else {}
+        judged = {"metric": "score", "mode": mode, "max_t": 20, "grace_period": 4, "time_attr": "time"}
+        first = schedulers.FIFOScheduler() if base == "fifo" else schedulers.ASHAScheduler(**judged)
+        share = getattr(distribute_resources, name)(**given, **more)
+        return schedulers.ResourceChangingScheduler(first, share)
+    kind = given.pop("mutations")
+    made["mutations"] = made["mutations"] or mutations(kind, space, seed)
+    scheduler = schedulers.PopulationBasedTraining(hyperparam_mutations=made["mutations"], **given)
+    scheduler._dice.own = random.Random(seed)
+    scheduler._dice.domains = np.random.RandomState(seed)
     return scheduler
 
 
@@ -57,7 +74,7 @@ def reload(scheduler: Any) -> Any:
     return other
 
 
-SIDE = Side(make, shape=list, reload=reload)
+SIDE = Side(make, shape=lambda bundles: PlacementGroupFactory(list(bundles)), reload=reload)
 
 
 def difference(family: str, seed: int, trace: str) -> str:
@@ -71,7 +88,7 @@ def difference(family: str, seed: int, trace: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize("family", CLASSES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_decisions_are_those_of_ray(family: str) -> None:
     traces = gzip.decompress((TRACES / f"{family}.gz").read_bytes()).decode().split("\n")
     assert len(traces) == SEQUENCES

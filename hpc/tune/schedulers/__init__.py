@@ -9,9 +9,18 @@ from hpc.tune.schedulers.async_hyperband import ASHAScheduler, AsyncHyperBandSch
 from hpc.tune.schedulers.hb_bohb import HyperBandForBOHB
 from hpc.tune.schedulers.hyperband import HyperBandScheduler
 from hpc.tune.schedulers.median_stopping_rule import MedianStoppingRule
+from hpc.tune.schedulers.pbt import PopulationBasedTraining, PopulationBasedTrainingReplay
+from hpc.tune.schedulers.resource_changing_scheduler import ResourceChangingScheduler
 from hpc.tune.schedulers.trial_scheduler import FIFOScheduler, TrialScheduler
 
-#: Classes by the names that create_scheduler takes.
+
+def _pb2() -> type[TrialScheduler]:
+    from hpc.tune.schedulers.pb2 import PB2
+
+    return PB2
+
+
+#: Classes by the names that create_scheduler takes; a function gives one that needs more than this package does.
 SCHEDULER_IMPORT: dict[str, Any] = {
     "fifo": FIFOScheduler,
     "async_hyperband": AsyncHyperBandScheduler,
@@ -20,6 +29,10 @@ SCHEDULER_IMPORT: dict[str, Any] = {
     "medianstopping": MedianStoppingRule,
     "hyperband": HyperBandScheduler,
     "hb_bohb": HyperBandForBOHB,
+    "pbt": PopulationBasedTraining,
+    "pbt_replay": PopulationBasedTrainingReplay,
+    "pb2": _pb2,
+    "resource_changing": ResourceChangingScheduler,
 }
 
 
@@ -29,6 +42,7 @@ def create_scheduler(scheduler: str, **kwargs: Any) -> TrialScheduler:
     if name not in SCHEDULER_IMPORT:
         raise ValueError(f"there is no scheduler {scheduler!r}: take one of {', '.join(SCHEDULER_IMPORT)}")
     kind = SCHEDULER_IMPORT[name]
+    kind = kind() if inspect.isfunction(kind) else kind
     known = inspect.signature(kind).parameters
     made: TrialScheduler = kind(**{key: value for key, value in kwargs.items() if key in known})
     return made
@@ -41,6 +55,9 @@ __all__ = [
     "HyperBandForBOHB",
     "HyperBandScheduler",
     "MedianStoppingRule",
+    "PopulationBasedTraining",
+    "PopulationBasedTrainingReplay",
+    "ResourceChangingScheduler",
     "TrialScheduler",
     "create_scheduler",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import pickle
 import random
 from collections.abc import Callable
 from typing import Any
@@ -69,7 +69,8 @@ class JudgingScheduler(FIFOScheduler):
 
     def state(self) -> dict[str, Any]:
         """What this scheduler has seen: plain dicts and lists, trials by their ids."""
-        return copy.deepcopy({name: getattr(self, name) for name in self.kept})
+        own: dict[str, Any] = pickle.loads(pickle.dumps({name: getattr(self, name) for name in self.kept}))
+        return own
 
     def load(self, state: dict[str, Any], get_trial: Callable[[str], Trial | None] | None = None) -> None:
         """Go on from a `state()`."""

@@ -107,6 +107,15 @@ def test_an_error_of_the_searcher_is_told_once_and_ends_it():
     assert asked.answers.empty()
 
 
+def test_a_searcher_whose_state_cannot_be_saved_is_an_error_that_names_it():
+    class Locked(Held):
+        def state(self):
+            return threading.Lock()
+
+    answer = Asked(Locked()).ask()
+    assert isinstance(answer, SearchFailed) and "state of Locked cannot be saved" in str(answer.error)
+
+
 def test_an_error_of_a_quick_search_is_told_too():
     asked = Asked(None)
     asked.asking = Asking(prepare(None, {"a": tune.sample_from(lambda: 1 / 0)}), asked.answers.put)
@@ -122,6 +131,20 @@ def test_a_searcher_that_waits_is_asked_again_after_a_trial_has_ended():
     (second,) = asked.ask().suggestions
     assert isinstance(asked.ask(), Exhausted) and asked.asking.is_finished()
     assert second.config == {"x": 2} and asked.asking.total_samples == 2
+    asked.asking.close()
+
+
+def test_a_search_of_one_trial_after_the_other_knows_all_results():
+    class Slow(Held):
+        def suggest(self, trial_id):
+            time.sleep(0.01)
+            assert len(self.told) == self.made
+            return super().suggest(trial_id)
+
+    asked = Asked(Slow())
+    for number in range(10):
+        (one,) = asked.ask().suggestions
+        asked.asking.on_trial_complete(one.trial_id, {"loss": number})
     asked.asking.close()
 
 
@@ -142,15 +165,17 @@ def test_a_slow_searcher_is_asked_ahead_of_need():
 
         def suggest(self, trial_id):
             time.sleep(0.02)
-            if self.made == 5:
+            if self.made == 7:
                 self.ahead.set()
             return super().suggest(trial_id)
 
     searcher = Slow()
     asked = Asked(searcher)
-    for _ in range(5):
-        (one,) = asked.ask().suggestions
+    running = [asked.ask().suggestions[0] for _ in range(5)]
+    assert searcher.made == 5
+    for one in running[:2]:
         asked.asking.on_trial_complete(one.trial_id, {"loss": 1})
+    running += asked.ask().suggestions + asked.ask().suggestions
     assert searcher.ahead.wait(20)
     asked.asking.close()
 

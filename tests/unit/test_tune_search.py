@@ -252,6 +252,19 @@ def test_trials_that_the_saved_searcher_does_not_know_are_learnt_as_points():
     assert len(everything(again)) == 7
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_trial_that_the_saved_searcher_does_not_know_counts_for_the_limit_until_it_ends(batch):
+    search = prepare(ConcurrencyLimiter(Counting(), 2, batch), {}, num_samples=9, metric="loss", mode="min")
+    state = pickle.dumps(search.state())
+    (later,) = search.suggest_next(1).suggestions
+    again = prepare(ConcurrencyLimiter(Counting(), 2, batch), {}, num_samples=9, metric="loss", mode="min")
+    again.load(pickle.loads(state))
+    again.adopt(later)
+    assert len(again.suggest_next(5).suggestions) == 1 and isinstance(again.suggest_next(1), NothingNow)
+    again.on_trial_complete(later.trial_id, {"loss": 1})
+    assert isinstance(again.suggest_next(1), Suggested)
+
+
 def test_a_searcher_of_a_program_is_saved_by_its_own_file(tmp_path):
     class Filed(Searcher):
         value = 1

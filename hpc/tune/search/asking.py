@@ -22,9 +22,10 @@ from hpc.tune.search.search_algorithm import SearchAlgorithm
 
 __all__ = ["Answer", "Asking", "SearchFailed"]
 
-MOST_AHEAD = 8
 #: The share of the time between two trials that asking may take before it is done ahead.
 SHARE = 0.05
+#: For so many trials that run one is suggested ahead. A search of one trial after the other knows all results.
+RUNNING_FOR_ONE = 4
 #: What was told since the last copy of the state is kept, up to this length.
 MOST_TOLD = 1000
 
@@ -63,6 +64,7 @@ class Asking:
         self._ask_s = 0.0
         self._gap_s = math.inf  # between the ends of two trials: so often one is wanted
         self._last_end: float | None = None
+        self._running = 0  # trials that were given and have not ended
         self._thread: threading.Thread | None = None
 
     @property
@@ -101,6 +103,7 @@ class Asking:
             gap = now - self._last_end
             self._gap_s = gap if self._gap_s == math.inf else 0.7 * self._gap_s + 0.3 * gap
         self._last_end = now
+        self._running = max(self._running - 1, 0)
         self._tell("on_trial_complete", trial_id, None if result is None else dict(result), error)
 
     def adopt(self, suggestion: Suggestion) -> None:
@@ -144,11 +147,11 @@ class Asking:
     def state(self) -> Any:
         """What `load` needs. It waits for nothing: the last copy of the search's state, and what happened since."""
         if not self.search.slow:
-            return {"copy": cloudpickle.dumps(self.search.state()), "later": [], "ready": []}
+            return {"copy": self._copied(), "later": [], "ready": []}
         with self._changed:
             if self._copy is None:
                 if self._thread is None:
-                    self._copy = cloudpickle.dumps(self.search.state())
+                    self._copy = self._copied()
                     self._later.clear()
                 else:
                     # The first copy of the thread comes before it does anything else.
@@ -223,9 +226,10 @@ class Asking:
         return len(self._ready) < (1 if self._wanted else self._ahead())
 
     def _ahead(self) -> int:
+        """How many suggestions to have ready. Few beside those that run, so that little is known later by it."""
         if self._ask_s < SHARE * self._gap_s:
             return 0
-        return min(math.ceil(self._ask_s / max(self._gap_s, 1e-6)), MOST_AHEAD)
+        return min(math.ceil(self._ask_s / max(self._gap_s, 1e-6)), self._running // RUNNING_FOR_ONE)
 
     def _ask_one(self) -> None:
         begin = time.monotonic()
@@ -252,6 +256,7 @@ class Asking:
         answer: Answer
         if self._ready:
             given = [self._ready.popleft() for _ in range(min(self._wanted, len(self._ready)))]
+            self._running += len(given)
             answer = Suggested(given)
         elif self._ended:
             answer = Exhausted()
@@ -263,11 +268,19 @@ class Asking:
         return answer
 
     def _take_copy(self) -> None:
-        copied = cloudpickle.dumps(self.search.state())
+        copied = self._copied()
         with self._changed:
             self._copy, self._copy_wanted = copied, False
             self._later.clear()
             self._changed.notify_all()
+
+    def _copied(self) -> bytes:
+        try:
+            copied: bytes = cloudpickle.dumps(self.search.state())
+        except Exception as error:
+            kind = type(getattr(self.search, "innermost", self.search)).__name__
+            raise TypeError(f"the state of {kind} cannot be saved for a later driver: {error}") from error
+        return copied
 
 
 class _Told:

@@ -82,6 +82,16 @@ class ConcurrencyLimiter(Searcher):
             return
         self.num_unfinished_live_trials -= 1
         self.cached_results[trial_id] = (result, error)
+        self._tell()
+
+    def forget(self, trial_id: str) -> None:
+        if trial_id in self.live_trials:
+            self.live_trials.remove(trial_id)
+            self.num_unfinished_live_trials -= 1
+            self._tell()
+        self.searcher.forget(trial_id)
+
+    def _tell(self) -> None:
         if self.batch and self.num_unfinished_live_trials > 0:
             return
         told, self.cached_results = self.cached_results, {}

@@ -47,44 +47,53 @@ class Dimension:
 
 
 class Density:
-    """A product of kernels around points: Gaussian ones for ranges, Aitchison and Aitken's for choices."""
+    """A product of kernels around points, and the prior as one more point, so that no place is ruled out.
+
+    The kernels are Gaussian for ranges, and Aitchison and Aitken's for choices. `least` is the least width. Few points
+    have wide kernels: else the search would stay where the first good ones are.
+    """
 
     def __init__(self, dimensions: list[Dimension], points: np.ndarray, least: float):
         self._dimensions = dimensions
         self._points = points
         count, axes = points.shape
         # The reference rule for the width of a kernel.
-        self._width = np.maximum(1.06 * points.std(axis=0) * count ** (-1 / (4 + axes)), least)
+        reference = 1.06 * points.std(axis=0) * count ** (-1 / (4 + axes))
+        self._width = np.maximum(reference, max(least, 1 / min(100, 1 + count)))
         for axis, one in enumerate(dimensions):
             if one.values:
                 self._width[axis] = min(self._width[axis], (one.values - 1) / one.values)
 
     def log(self, places: np.ndarray) -> np.ndarray:
         """The logarithm of the density at each place."""
-        total = np.zeros((len(places), len(self._points)))
+        total = np.zeros((len(places), len(self._points) + 1))
         for axis, one in enumerate(self._dimensions):
             apart = places[:, axis, None] - self._points[None, :, axis]
             width = self._width[axis]
             if one.values == 1:
                 continue
             if one.values:
-                same = np.log(max(1 - width, 1e-12))
-                total += np.where(apart == 0, same, np.log(max(width / (one.values - 1), 1e-12)))
+                same, other = math.log(max(1 - width, 1e-12)), math.log(max(width / (one.values - 1), 1e-12))
+                total[:, :-1] += np.where(apart == 0, same, other)
+                total[:, -1] -= math.log(one.values)
             else:
-                total += -0.5 * (apart / width) ** 2 - math.log(width)
+                total[:, :-1] += -0.5 * (apart / width) ** 2 - math.log(width * math.sqrt(2 * math.pi))
         top = total.max(axis=1)
         result: np.ndarray = top + np.log(np.exp(total - top[:, None]).mean(axis=1))
         return result
 
     def draw(self, random: np.random.Generator, count: int, factor: float) -> np.ndarray:
-        """Places near the points, with kernels that are wider by `factor`."""
-        drawn: np.ndarray = self._points[random.integers(len(self._points), size=count)].copy()
+        """Places near the points, with kernels that are wider by `factor`, and some of the prior."""
+        chosen = random.integers(len(self._points) + 1, size=count)
+        of_prior = chosen == len(self._points)
+        drawn: np.ndarray = self._points[np.where(of_prior, 0, chosen)].copy()
         for axis, one in enumerate(self._dimensions):
             if one.values:
                 other = random.random(count) < self._width[axis]
                 drawn[other, axis] = random.integers(one.values, size=int(other.sum()))
             else:
                 drawn[:, axis] = _truncated(random, drawn[:, axis], factor * self._width[axis])
+            drawn[of_prior, axis] = [one.draw(random) for _ in range(int(of_prior.sum()))]
         return drawn
 
 

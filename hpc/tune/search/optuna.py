@@ -67,6 +67,7 @@ class OptunaSearch(SavingSearcher):
         self._storage = storage
         self._study: Any = None
         self._trials: dict[str, Any] = {}
+        self._steps: dict[str, int] = {}  # the last step that the study knows of a trial
         self._flat: FlatSpace | None = None
         self._function: Any = None
         self._distributions: dict[str, Any] = {}
@@ -218,11 +219,16 @@ class OptunaSearch(SavingSearcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         trial = self._trials.get(trial_id)
         value = result.get(self._metric) if isinstance(self._metric, str) else None
-        if trial is not None and value is not None:  # Optuna takes no results on the way where there are several aims
-            trial.report(float(value), int(result["training_iteration"]))
+        if trial is None or value is None:  # Optuna takes no results on the way where there are several aims
+            return
+        step = int(result["training_iteration"])
+        if step > self._steps.get(trial_id, -1):  # a trial that began again reports its first steps twice
+            self._steps[trial_id] = step
+            trial.report(float(value), step)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self._trials.pop(trial_id, None)
+        self._steps.pop(trial_id, None)
         if trial is None:
             return
         states = self._optuna.trial.TrialState
@@ -282,11 +288,13 @@ class OptunaSearch(SavingSearcher):
 
     def state(self) -> Any:
         """The study with its sampler, and the trials that run."""
-        return None if self._study is None else {"study": self._study, "trials": dict(self._trials)}
+        if self._study is None:
+            return None
+        return {"study": self._study, "trials": dict(self._trials), "steps": dict(self._steps)}
 
     def load(self, state: Any) -> None:
         if state is not None:
-            self._study, self._trials = state["study"], dict(state["trials"])
+            self._study, self._trials, self._steps = state["study"], dict(state["trials"]), dict(state["steps"])
 
 
 def _constants(returned: Any) -> dict[str, Any]:

@@ -83,6 +83,9 @@ class Repeater(Searcher):
         self._with_index(trial_id)
         return True
 
+    def forget(self, trial_id: str) -> None:
+        self.searcher.forget(trial_id)
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         first = self._first_of.pop(trial_id, None)
         if first is None:

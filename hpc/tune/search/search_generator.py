@@ -112,6 +112,7 @@ class SearchGenerator(SearchAlgorithm):
         if parameters is None:
             self.searcher.on_trial_complete(trial_id, result=result, error=error)
             return
+        self.searcher.forget(trial_id)
         value = (result or {}).get(self.metric) if isinstance(self.metric, str) else None
         if value is None or error:
             return

@@ -124,6 +124,9 @@ class Searcher:
         """
         return False
 
+    def forget(self, trial_id: str) -> None:
+        """A trial has ended for which `adopt` answered False."""
+
     # -------------------------------------------------------------- state
 
     def save(self, checkpoint_path: str) -> None:

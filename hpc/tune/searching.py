@@ -73,6 +73,10 @@ class Searching:
         """The trial has ended."""
         self.asking.on_trial_complete(trial_id, result, error)
 
+    def is_finished(self) -> bool:
+        """Whether no further trials come, as far as that is known."""
+        return self.asking.is_finished()
+
     def set_finished(self) -> None:
         """No further trials are wanted: nobody asks any more."""
 

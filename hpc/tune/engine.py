@@ -43,7 +43,8 @@ class Engine(Training):
         self.ended = False
         self._began = False
         self._exhausted = False
-        self._asking = False
+        #: Whether the searcher has a question to answer.
+        self.asking = False
         self._until = float("inf")
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Suggested: self._suggested,
@@ -70,8 +71,7 @@ class Engine(Training):
         if self.ended:
             return []
         if not self._began:
-            self._began = True
-            self.emit(Write(records.Began(now, self.settings.trainable_name)))
+            self.begin(now)
         elif now > self.now:
             self.used_s += now - self.now
         self.now = now
@@ -88,10 +88,25 @@ class Engine(Training):
         commands, self._commands = self._commands, []
         return commands
 
+    def begin(self, now: float) -> None:
+        """A driver takes the experiment up."""
+        self._began = True
+        self.now = now
+        self.emit(Write(records.Began(now, self.settings.trainable_name)))
+
+    def states(self) -> dict[str, Any]:
+        """What the scheduler and the searcher have seen, for `hpc.tune.resume`. It holds for the facts so far.
+
+        Take it while no answer of the searcher is on its way. Trials that it has made, and that no fact tells of, would
+        be lost.
+        """
+        parts = {"scheduler": self.scheduler, "search": self.search_alg}
+        return {name: part.state() for name, part in parts.items() if hasattr(part, "state")}
+
     # -------------------------------------------------------------- new trials
 
     def _suggested(self, event: events.Suggested) -> None:
-        self._asking = False
+        self.asking = False
         if self.ending not in (None, "suspended"):
             return
         for one in event.suggestions:
@@ -106,27 +121,32 @@ class Engine(Training):
             self.settings.name(trial)
             self.add(trial)
 
-    def add(self, trial: Trial) -> None:
-        """A new trial."""
+    def add(self, trial: Trial, restart_of: str | None = None) -> None:
+        """A new trial. restart_of: the one that it takes the place of."""
         self.cohort.add(trial)
-        # The record has what the scheduler changes: it is written after this.
-        self.emit(Write(_added(self.now, trial)))
+        # The record has what the scheduler changes in the config: it is written after this.
+        path = None if trial.path is None else self.settings.relative(trial.path)
+        record = records.Added(
+            self.now, trial.trial_id, trial.config, trial.evaluated_params, trial.experiment_tag,
+            trial.custom_trial_name, path, trial.placement_group_factory, restart_of,
+        )  # fmt: skip
+        self.emit(Write(record))
         self.emit(Note("add", trial))
         self.scheduler.on_trial_add(self, trial)
         self.moved = True
 
     def _nothing_now(self, event: events.NothingNow) -> None:
-        self._asking = False
+        self.asking = False
         self.ask_at = self.now + ASK_AGAIN_S
 
     def _is_exhausted(self, event: events.Exhausted) -> None:
-        self._asking = False
+        self.asking = False
         self._exhausted = self.moved = True
 
     def _ask(self) -> None:
         count = self.settings.ahead - len(self.cohort.pending)
-        if count > 0 and not self.ending and not self._exhausted and not self._asking and self.now >= self.ask_at:
-            self._asking = True
+        if count > 0 and not self.ending and not self._exhausted and not self.asking and self.now >= self.ask_at:
+            self.asking = True
             self.emit(events.Ask(count))
 
     # -------------------------------------------------------------- rooms
@@ -192,7 +212,7 @@ class Engine(Training):
         if not self.cohort.pending and not self.cohort.paused:
             return None
         trial: Trial | None = self.scheduler.choose_trial_to_run(self)
-        if trial is None and not self.actors and not self.cohort.pending and not self._asking:
+        if trial is None and not self.actors and not self.cohort.pending and not self.asking:
             # Nothing runs that a paused trial could wait for, and no trial comes: the pause would have no end.
             trial = self.next_waiting()
         if trial is None or trial.trial_id in self.busy():
@@ -246,7 +266,7 @@ class Engine(Training):
         over = self._exhausted and not self.cohort.live
         if self.actors or not (self.ending or over):
             return
-        if self.ending == "suspended" and not over and self._asking and self.now < self._until:
+        if self.ending == "suspended" and not over and self.asking and self.now < self._until:
             return  # trials that the searcher makes just now are not lost
         for number in self.rooms.release_all():
             self.emit(events.Release(number))
@@ -255,10 +275,3 @@ class Engine(Training):
             self.end("finished")
         assert self.ending is not None
         self.emit(events.End(self.ending, self.error))
-
-
-def _added(now: float, trial: Trial) -> records.Added:
-    return records.Added(
-        now, trial.trial_id, trial.config, trial.evaluated_params, trial.experiment_tag, trial.custom_trial_name,
-        trial.path, trial.placement_group_factory,
-    )  # fmt: skip

@@ -6,13 +6,16 @@ checkpoints and trials are relative to the experiment's directory where they are
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from hpc.tune.trial import Status
 
 VERSION = 1
+
+
+By = Literal["scheduler", "stop", "stopper", "done"]
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
@@ -28,16 +31,17 @@ class Began(Record, tag="began"):
 
 
 class Added(Record, tag="added"):
-    """A trial was made; config and shape as a pickle where msgpack would not give them back as they are."""
+    """A trial was made. restart_of: the trial that it takes the place of."""
 
     at: float
     trial_id: str
-    config: dict[str, Any]
-    evaluated_params: dict[str, Any]
+    config: Any
+    evaluated_params: Any
     experiment_tag: str
     name: str | None
     path: str | None
     shape: Any
+    restart_of: str | None = None
 
 
 class Changed(Record, tag="status"):
@@ -50,13 +54,14 @@ class Changed(Record, tag="status"):
 
 
 class Result(Record, tag="result"):
-    """The trial reported this, without the keys that the engine sets. decision: what was decided then. checkpoint:
-    what came with it."""
+    """The trial reported this, without the keys that the engine sets. decision: what was decided then, and by which
+    part; the trainable itself says that it is "done". checkpoint: what came with it."""
 
     at: float
     trial_id: str
-    metrics: dict[str, Any]
+    metrics: Any
     decision: str
+    by: By = "scheduler"
     checkpoint: str | None = None
 
 
@@ -82,7 +87,7 @@ class Cloned(Record, tag="cloned"):
     at: float
     trial_id: str
     donor_id: str
-    config: dict[str, Any]
+    config: Any
     experiment_tag: str
     checkpoint: str
 
@@ -100,7 +105,7 @@ class Failure(Record, tag="failure"):
 
     at: float
     trial_id: str
-    error: BaseException
+    error: Any
     num_failures: int
 
 

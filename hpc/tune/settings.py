@@ -44,3 +44,8 @@ class Settings:
     asking: int = 32
     root: str = ""
     name: Callable[[Trial], None] = lambda trial: None
+
+    def relative(self, path: str) -> str:
+        """A path as it is recorded: relative to the experiment's directory, if it is there."""
+        root = self.root.rstrip("/")
+        return path.removeprefix(f"{root}/") if root else path

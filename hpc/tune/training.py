@@ -46,6 +46,8 @@ class Training:
         #: Trials that wait for their donor's checkpoint: the donor, and the config and tag that they had.
         self.clones: dict[str, tuple[Trial, dict[str, Any], str]] = {}
         self.now = 0.0
+        #: Trials that the searcher knows nothing of, or has been told the end of: they run once more.
+        self.returned: set[str] = set()
         self.ending: Ending | None = None
         self.error: BaseException | None = None
         #: Whether trials or rooms have changed, so that another one may start.
@@ -108,11 +110,10 @@ class Training:
         if trial.status == Trial.RUNNING:
             last = flatten_dict(trial.last_result)
             self.scheduler.on_trial_complete(self, trial, last)
-            self.search_alg.on_trial_complete(trial.trial_id, result=last)
+            self._tell_search(trial, last)
         else:
             self.scheduler.on_trial_remove(self, trial)
-            self.search_alg.on_trial_complete(trial.trial_id)
-        self.ask_at = float("-inf")
+            self._tell_search(trial)
         self._leaving.discard(trial.trial_id)
         self._finish(trial, Trial.TERMINATED)
 
@@ -171,14 +172,18 @@ class Training:
         if event.checkpoint is not None:
             record.checkpoint = self.path_of(event.checkpoint)
             self._keep(trial, event.checkpoint, result)
-        if self.stopper(trial.trial_id, result) or result.get("done") or is_over(flat, self.settings.stop):
-            decision = STOP
+        if self.stopper(trial.trial_id, result):
+            record.by, decision = "stopper", STOP
+        elif result.get("done"):
+            record.by, decision = "done", STOP
+        elif is_over(flat, self.settings.stop):
+            record.by, decision = "stop", STOP
         else:
             decision = self.scheduler.on_trial_result(self, trial, flat)
         record.decision = decision
         if decision == STOP:
             result["done"] = True
-        else:
+        elif trial.trial_id not in self.returned:
             self.search_alg.on_trial_result(trial.trial_id, flat)
             self.ask_at = float("-inf")
         trial.update_last_result(result, self.now)
@@ -305,9 +310,18 @@ class Training:
         """It ends with this error."""
         trial.error = error
         self.scheduler.on_trial_error(self, trial)
-        self.search_alg.on_trial_complete(trial.trial_id, error=True)
-        self.ask_at = float("-inf")
+        self._tell_search(trial, error=True)
         self._finish(trial, Trial.ERROR)
+
+    def _tell_search(self, trial: Trial, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The trial has ended."""
+        if trial.trial_id in self.returned:
+            return
+        self.ask_at = float("-inf")
+        if error:
+            self.search_alg.on_trial_complete(trial.trial_id, error=True)
+        else:
+            self.search_alg.on_trial_complete(trial.trial_id, result=result)
 
     def end(self, ending: Ending, error: BaseException | None = None) -> None:
         """Begin no more trials, and end those that run."""
@@ -315,7 +329,6 @@ class Training:
             return
         self.ending, self.error, self.moved = ending, error, True
         if ending in ("stopped", "failed"):
-            self.search_alg.set_finished()
             for trial in list(self.cohort.live.values()):
                 self._finish(trial, Trial.TERMINATED, interrupted=ending == "failed")
 
@@ -357,9 +370,8 @@ class Training:
                 self._act(actor, actor.then or CONTINUE)
 
     def path_of(self, checkpoint: Checkpoint) -> str:
-        """As it is recorded: relative to the experiment's directory, if it is there."""
-        root = self.settings.root.rstrip("/") + "/"
-        return checkpoint.path.removeprefix(root) if len(root) > 1 else checkpoint.path
+        """As it is recorded."""
+        return self.settings.relative(checkpoint.path)
 
     # -------------------------------------------------------------- small things
 

@@ -160,26 +160,18 @@ class Trial:
         if not self._unfolded:
             return
         self._unfolded = False
-        step = self.last_result.get("training_iteration") or 1
+        result = self.last_result
+        step = result.get("training_iteration") or 1
         stats = self._stats
-        for name, value in flatten_dict(self.last_result).items():
-            if name in DEBUG_METRICS or not isinstance(value, Number) or name.startswith("config/"):
-                continue
-            number: Any = value
-            found = stats.get(name)
-            if found is None:
-                stats[name] = [number, number, number, number, [number]]
-                continue
-            if isinstance(found, tuple):  # it had settled, and goes on after all
-                found = stats[name] = [*found[:4], [found[3]]]
-            found[0] = max(number, found[0])
-            found[1] = min(number, found[1])
-            found[2] = 1 / step * (number + (step - 1) * found[2])
-            found[3] = number
-            window = found[4]
-            window.append(number)
-            if len(window) > LAST[-1]:
-                del window[0]
+        for name, value in result.items():
+            kind = type(value)
+            if kind is dict:
+                if name != "config":
+                    for inner, number in flatten_dict(value).items():
+                        if isinstance(number, Number):
+                            _fold_one(stats, f"{name}/{inner}", number, step)
+            elif name not in DEBUG_METRICS and (kind is float or kind is int or isinstance(value, Number)):
+                _fold_one(stats, name, value, step)
 
     def __repr__(self) -> str:
         if self.custom_trial_name:
@@ -189,6 +181,25 @@ class Trial:
             env = self.config["env"]
             name = f"{name}_{env.__name__ if isinstance(env, type) else env}"
         return f"{name}_{self.trial_id}".replace("/", "_")
+
+
+def _fold_one(stats: dict[str, Any], name: str, number: Any, step: int) -> None:
+    found = stats.get(name)
+    if found is None:
+        stats[name] = [number, number, number, number, [number]]
+        return
+    if type(found) is tuple:  # it had settled, and goes on after all
+        found = stats[name] = [*found[:4], [found[3]]]
+    if not found[0] > number:  # NaN is as in Ray: the newer value wins over it, and it over the older
+        found[0] = number
+    if not found[1] < number:
+        found[1] = number
+    found[2] = 1 / step * (number + (step - 1) * found[2])
+    found[3] = number
+    window = found[4]
+    window.append(number)
+    if len(window) > LAST[-1]:
+        del window[0]
 
 
 def _mean(values: list[Any]) -> Any:

@@ -6,20 +6,27 @@
 from __future__ import annotations
 
 import heapq
+import pickle
 import random
+import struct
 import sys
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 from hpc.runs.checkpoint import Checkpoint
 from hpc.tune import events
 from hpc.tune.engine import Engine
+from hpc.tune.journal import MAGIC, encode, parse
+from hpc.tune.resume import resume
 from hpc.tune.retention import Rule
 from hpc.tune.settings import Settings
 from hpc.tune.trial import Trial
 
 #: Steps of the engine after which an experiment counts as stuck.
 MOST_STEPS = 20_000
+#: A driver is not killed more often: else nothing would ever end.
+MOST_KILLS = 15
 
 
 class Fifo:
@@ -81,6 +88,7 @@ class Plan:
     slow_search: bool = False
     reports_checkpoint: float = 0.5
     wild: bool = False
+    scheduler: Any = None
     wind_down: float | None = None
 
 
@@ -107,6 +115,15 @@ class Search:
     def set_finished(self):
         self.finished = True
 
+    def adopt(self, suggestion):
+        self.made = max(self.made, int(suggestion.trial_id[1:]) + 1)
+
+    def state(self):
+        return self.made, dict(self.told)
+
+    def load(self, state):
+        self.made, self.told = state[0], dict(state[1])
+
     def on_trial_result(self, trial_id, result): ...
 
     def on_trial_complete(self, trial_id, result=None, error=False):
@@ -131,14 +148,47 @@ class World:
         self.deleted: set[str] = set()
         self.ended: events.End | None = None
         self.notes: list[tuple[str, str]] = []
-        self.written: list[Any] = []
+        self.journal = bytearray(MAGIC)
+        self.ends: list[int] = []  # of records that are not on disk yet
+        self.synced = len(MAGIC)
+        self.doomed: list[Checkpoint] = []
+        self.kept: tuple[int, dict[str, Any]] = (0, {})
+        self.kills = 0
         self.begin()
 
     def begin(self) -> None:
         plan = self.plan
         self.search = Search(plan, self.draw)
         settings = Settings("train", saves=plan.saves, **plan.settings)
-        self.engine = Engine(settings, Wild(self.seed) if plan.wild else Fifo(), self.search)
+        scheduler = plan.scheduler() if plan.scheduler else Wild(self.seed + self.kills) if plan.wild else Fifo()
+        self.engine = Engine(settings, scheduler, self.search)
+        if len(self.journal) > len(MAGIC):
+            facts = list(parse(bytes(self.journal), "the journal"))
+            resume(self.engine, facts, self.now, kept=self.kept)
+
+    def kill(self) -> None:
+        """The driver is killed, and another one goes on: all that ran is gone, and what was not on disk, in part."""
+        self.kills += 1
+        del self.journal[self.draw.choice([self.synced, *self.ends]) :]
+        if self.draw.random() < 0.5:
+            self.journal += self.journal[-7:-2]  # the torn start of a record
+        whole = [len(MAGIC), *(end for end, _ in parse(bytes(self.journal), "the journal"))]
+        del self.journal[whole[-1] :]
+        self.synced, self.ends = len(self.journal), []
+        self.queue, self.running, self.held, self.wanted, self.doomed = [], {}, set(), [], []
+        self.begin()
+
+    def sync(self) -> None:
+        """What was written is on disk; so what was to be deleted after that is."""
+        self.synced, self.ends = len(self.journal), []
+        for checkpoint in self.doomed:
+            path = checkpoint.path
+            assert path not in self.deleted, f"{path} is deleted twice"
+            self.deleted.add(path)
+            self.files.pop(path, None)
+        self.doomed = []
+        if self.draw.random() < 0.3 and not self.engine.asking:
+            self.kept = (self.synced, pickle.loads(pickle.dumps(self.engine.states())))
 
     def later(self, delay: float, event: events.Event) -> None:
         self.number += 1
@@ -156,6 +206,10 @@ class World:
             if wind_down is not None and self.now > 1000 + wind_down:
                 wind_down = None
                 self.later(0, events.WindDown("walltime", self.now + 5))
+            if self.draw.random() < 0.5:
+                self.sync()
+            if self.draw.random() < self.plan.kill and self.kills < MOST_KILLS:
+                self.kill()
             self.disturb()
         raise AssertionError(f"stuck: {[(t.trial_id, t.status) for t in self.engine.get_live_trials()]}")
 
@@ -300,16 +354,15 @@ class World:
     def warn(self, command: events.Warn) -> None: ...
 
     def delete(self, command: events.Delete) -> None:
-        path = command.checkpoint.path
-        assert path not in self.deleted, f"{path} is deleted twice"
-        self.deleted.add(path)
-        self.files.pop(path, None)
+        self.doomed.append(command.checkpoint)
 
     def note(self, command: events.Note) -> None:
         self.notes.append((command.kind, command.trial.trial_id))
 
     def write(self, command: events.Write) -> None:
-        self.written.append(command.record)
+        data = encode(command.record)
+        self.journal += struct.pack("<II", len(data), zlib.crc32(data)) + data
+        self.ends.append(len(self.journal))
 
     def end(self, command: events.End) -> None:
         self.ended = command
@@ -328,7 +381,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(
         trials=draw.randint(1, 12), length=draw.randint(1, 6), rooms=draw.randint(1, 5), saves=draw.random() < 0.6,
         settings=settings, fail=draw.choice([0, 0, 0.05, 0.15]), lose=draw.choice([0, 0, 0.03]),
-        slow_search=draw.random() < 0.3, wild=draw.random() < 0.5,
+        kill=draw.choice([0, 0.02, 0.1]), slow_search=draw.random() < 0.3, wild=draw.random() < 0.5,
     )  # fmt: skip
 
 

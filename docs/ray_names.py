@@ -75,6 +75,7 @@ NAMES: tuple[str, ...] = (
     "ray.train.torch.prepare_optimizer", "ray.train.torch.backward", "ray.train.huggingface",
     # hyperparameter search
     "ray.tune.Tuner", "ray.tune.Tuner.fit", "ray.tune.Tuner.get_results", "ray.tune.Tuner.restore",
+    "ray.tune.Tuner.can_restore", "ray.tune.Tuner.restore",
     "ray.tune.TuneConfig", "ray.tune.RunConfig", "ray.tune.FailureConfig",
     "ray.tune.CheckpointConfig", "ray.tune.SyncConfig", "ray.tune.ResumeConfig", "ray.tune.Trainable",
     "ray.tune.report", "ray.tune.get_checkpoint", "ray.tune.get_context", "ray.tune.TuneContext", "ray.tune.Checkpoint",
@@ -117,7 +118,7 @@ DIFFERS: dict[str, str] = {
     "ray.train.torch.prepare_optimizer": "works; Ray's raises DeprecationWarning",
     "ray.train.torch.backward": "works; Ray's raises DeprecationWarning",
     "ray.train.backend.Backend": "`on_shutdown` is not called after a failure; all GPUs of a node's ranks are visible",
-    "ray.tune.Tuner": "an experiment that has ended cannot go on",
+    "ray.tune.Tuner": "an experiment whose name is there goes on; results are on a file system that nodes mount",
     "ray.tune.Tuner.fit": "raises Drained, a SystemExit, when the session ends before the experiment",
     "ray.tune.TuneContext": "getters of ranks raise RuntimeError; `should_checkpoint()` is ours",
     "ray.tune.SyncConfig": "`sync_period` and `sync_timeout` have no effect: trials store their files themselves",
@@ -185,8 +186,6 @@ CLIENT = ("ray.ClientBuilder.connect", "ray.ClientBuilder.env", "ray.ClientBuild
 
 #: Names that do not exist, and why. One of a module or class holds for what is in it.
 NO: dict[str, str] = {
-    "ray.tune.Tuner.restore": "an experiment that has ended cannot go on",
-    "ray.tune.Tuner.can_restore": "an experiment that has ended cannot go on",
     "ray.train.v2.jax.JaxTrainer": "is `hpc.train.jax.JaxTrainer`; connects ranks on CPUs too, which Ray leaves alone",
     "ray.train.v2.jax.JaxConfig": "is `hpc.train.jax.JaxConfig`",
     "ray.util.state.list_runtime_envs": "environments are per node, on its disk; there is no list of them",

@@ -21,8 +21,10 @@ from hpc.tune.analysis.sources import Known
 from hpc.tune.default_callbacks import ToldList, callbacks_for
 from hpc.tune.engine import Engine
 from hpc.tune.error import TuneError
+from hpc.tune.ledger import PLAN, Ledger, Reports, packed
 from hpc.tune.naming import custom_dirname, trial_dirname
-from hpc.tune.plan import Plan, make_directory
+from hpc.tune.plan import Plan, described, make_directory
+from hpc.tune.records import Noted
 from hpc.tune.reporter.output import About
 from hpc.tune.retention import Rule
 from hpc.tune.runner import Runner
@@ -37,6 +39,8 @@ from hpc.tune.worker import Experiment
 
 #: "1": a result without the metric of the experiment is no error.
 NOT_STRICT_VARIABLE = "TUNE_DISABLE_STRICT_METRIC_CHECKING"
+#: The key of the callbacks' states.
+CALLBACKS = "callbacks"
 #: For at least, and at most, so many rooms trials wait at a time.
 LEAST_ROOMS, MOST_ROOMS = 2, 32
 
@@ -64,11 +68,14 @@ class Fitting:
     """One run of a plan."""
 
     def __init__(self, plan: Plan) -> None:
+        """Raises TuneError or ValueError for what could never run, with nothing begun."""
         self.plan = plan
-        run = plan.run
-        self.stop, self.stopper = stopper_of(run.stop)
+        self.stop, self.stopper = stopper_of(plan.run.stop)
         self.scheduler = _scheduler(plan)
         self.searching = Searching(plan)
+        _check_room(plan)
+        make_directory(plan)
+        run = plan.run
         self.experiment = Experiment(
             plan.storage_path,
             str(run.name),
@@ -84,6 +91,7 @@ class Fitting:
         )
         self.engine = Engine(self._settings(), self.scheduler, self.searching, self.stopper, Resources())
         self.walltime = Walltime(time.time, hpc.get_runtime_context())
+        self.ledger = Ledger(plan.path, self._states)
         self._turns = 0
         self._trials: list[Trial] = []
         self._told = ToldList([])
@@ -132,39 +140,40 @@ class Fitting:
     def run(self) -> Fitted:
         """Until all trials have ended.
 
-        Raises TuneError before anything runs for what could never run, and Drained when the session ends before.
+        Raises TuneError where another driver runs the experiment, and Drained when the session ends before.
         """
-        plan = self.plan
-        self._check_room()
-        make_directory(plan)
-        files_of(plan.filesystem).write(join(plan.path, MARKER_FILE), self.experiment.token.encode())
-        seats = Seats(plan.data, self.experiment, plan.is_function, plan.tune.reuse_actors)
-        journal = Forgotten()
-        runner = Runner(
-            self.engine, seats, self.experiment, self.searching, self.walltime, journal, self._note, self._turn,
-        )  # fmt: skip
-        runner.adopt(self.engine.get_trials())
-        self._told = self._callbacks()
+        plan, ledger = self.plan, self.ledger
+        before = ledger.take_up(self.engine, plan.resume)
+        ledger.open()
         try:
+            self._told = self._callbacks()
+            if before is None:
+                ledger.write(Noted(time.time(), PLAN, packed(described(plan))))
+            else:
+                self._trials.extend(before[0].made)
+                self._told.set_state(before[1].get(CALLBACKS) or {})
+            files_of(plan.filesystem).write(join(plan.path, MARKER_FILE), self.experiment.token.encode())
+            seats = Seats(plan.data, self.experiment, plan.is_function, plan.tune.reuse_actors)
+            runner = Runner(
+                self.engine, seats, self.experiment, self.searching, self.walltime, ledger, self._note, self._turn
+            )
+            runner.adopt(self.engine.get_trials())
             end = runner.run()
-            self._told.on_experiment_end(trials=self.engine.get_trials())
+            self._told.on_experiment_end(trials=self._trials)
         finally:
             self._told.close()
             self.searching.close()
+            ledger.close()
             files_of(plan.filesystem).delete(join(plan.path, MARKER_FILE))
-        fitted = Fitted(self.engine.get_trials(), end)
+        fitted = Fitted(self._trials, end, Reports(plan.path))
         self._end(end)
         return fitted
 
-    def _check_room(self) -> None:
-        """Raise TuneError for trials that no node could ever hold, where that is known beforehand."""
-        try:
-            shape = self.plan.resources({})
-        except Exception:
-            return  # it follows from each trial's configuration, and is looked at then
-        why = why_never(shape)
-        if why:
-            raise TuneError(f"no node will ever have room for a trial of {self.plan.name} with {shape}: {why}")
+    def _states(self) -> dict[str, Any] | None:
+        """What is kept beside the journal; None where that has to wait for the search."""
+        if self.engine.asking and not self.engine.ended:
+            return None
+        return {**self.engine.states(), CALLBACKS: self._told.get_state()}
 
     def _callbacks(self) -> ToldList:
         plan, run = self.plan, self.plan.run
@@ -201,9 +210,12 @@ class Fitting:
     def _end(self, end: ev.End) -> None:
         run = self.plan.run
         if end.ending == "suspended":
-            say(f"the experiment {run.name} has ended before it is complete: its checkpoints are in {self.plan.path}")
+            say(
+                f"the experiment {run.name} has ended before it is complete. It goes on by the same script with this "
+                f"name, or by tune.Tuner.restore({self.plan.path!r}, trainable).fit()"
+            )
             if self.walltime.drains and self.plan.named:
-                raise Drained(f"the session ends before the experiment {run.name} is complete")
+                raise Drained(f"the session ends; the experiment {run.name} goes on from {self.plan.path}")
         if end.ending == "failed" and end.error is not None and run.failure_config.fail_fast in (False, "raise"):
             raise end.error  # without fail_fast it is no trial's, but the experiment's own
 
@@ -221,14 +233,15 @@ _HOOKS: dict[str, str] = {
 }
 
 
-class Forgotten:
-    """The journal of an experiment that cannot go on: it keeps nothing."""
-
-    def write(self, record: Any) -> None:
-        """Keep nothing."""
-
-    def commit(self, now: bool) -> None:
-        """Have nothing on disk."""
+def _check_room(plan: Plan) -> None:
+    """Raise TuneError for trials that no node could ever hold, where that is known beforehand."""
+    try:
+        shape = plan.resources({})
+    except Exception:
+        return  # it follows from each trial's configuration, and is looked at then
+    why = why_never(shape)
+    if why:
+        raise TuneError(f"no node will ever have room for a trial of {plan.name} with {shape}: {why}")
 
 
 class Resources:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hpc.runs.files import files_of, join
 from hpc.tune.config import ResumeConfig, RunConfig, TuneConfig, checked_space, config_of
 from hpc.tune.error import TuneError
+from hpc.tune.flat import flatten_dict
 from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
 from hpc.tune.registry import as_class, asks_for_resources, dumps, name_of, resources_of
 from hpc.tune.trainable import FunctionTrainable, Trainable
@@ -24,8 +26,8 @@ NO_DATE_VARIABLE = "TUNE_DISABLE_DATED_SUBDIR"
 class Plan:
     """What is run, how, and where its results go.
 
-    named: whether the user has named it, so that it is found again. given_resources: of each trial, by tune.run.
-    resume: what becomes of the trials that are there; None: those that are unfinished go on.
+    named: whether the user has named it, so that it is found again; made: whether its directory is. given_resources: of
+    each trial, by tune.run. resume: what becomes of the trials that are there; None: those that are unfinished go on.
     """
 
     trainable: type[Trainable]
@@ -39,7 +41,12 @@ class Plan:
     resume: ResumeConfig | None = None
     filesystem: Any = None
     storage_path: str = ""
-    path: str = field(default="", init=False)
+    made: bool = False
+
+    @property
+    def path(self) -> str:
+        """The experiment's directory."""
+        return join(self.storage_path, str(self.run.name))
 
     @property
     def is_function(self) -> bool:
@@ -101,15 +108,32 @@ def make_plan(
     if not run.name:
         run = plan.run = replace(run, name=_dated(name))
     plan.filesystem, plan.storage_path = run.storage()
-    plan.path = join(plan.storage_path, str(run.name))
+    if plan.filesystem is not None:
+        raise TuneError(
+            f"an experiment is kept on a file system of this machine, and {plan.path} is on another kind, "
+            f"{plan.filesystem.type_name}: set RunConfig(storage_path=...) to a directory that all nodes see"
+        )
     return plan
 
 
 def make_directory(plan: Plan) -> None:
-    """Make the experiment's directory. Raises TuneError where it cannot be written."""
-    files = files_of(plan.filesystem)
+    """Make the experiment's directory; one without a name gets a directory that nobody else has.
+
+    Raises TuneError where it cannot be written.
+    """
+    files, name = files_of(plan.filesystem), str(plan.run.name)
     try:
-        files.make_dirs(plan.path)
+        files.make_dirs(plan.storage_path)
+        for number in itertools.count(2):
+            try:
+                os.mkdir(plan.path)
+                break
+            except FileExistsError:
+                if plan.named or plan.made:
+                    break
+                plan.run = replace(plan.run, name=f"{name}-{number}")
+        files.make_dirs(plan.path)  # what is there and no directory is an error
+        plan.made = True
     except OSError as error:
         raise TuneError(
             f"the experiment's directory {plan.path} cannot be made: {error}. Set RunConfig(storage_path=...) to a "
@@ -121,3 +145,27 @@ def _dated(name: str) -> str:
     if os.environ.get(NO_DATE_VARIABLE, "0") == "1":
         return name
     return f"{name}_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """What `restored` makes the plan of again, without the trainable."""
+    return {"space": plan.space, "tune": plan.tune, "run": plan.run, "resources": plan.given_resources}
+
+
+def restored(
+    told: dict[str, Any], path: str, trainable: Any, space: dict[str, Any] | None, resume: ResumeConfig
+) -> Plan:
+    """The plan of an experiment that is there. Raises ValueError for a space with other parameters."""
+    if space is not None and _keys(space) != _keys(told["space"]):
+        raise ValueError(
+            f"param_space has the parameters {_keys(space)}, and the experiment in {path} has {_keys(told['space'])}: "
+            "give the same ones, or leave param_space out"
+        )
+    storage_path, _, name = path.rstrip("/").rpartition("/")
+    run = replace(told["run"], name=name, storage_path=storage_path or "/")
+    space = told["space"] if space is None else space
+    return make_plan(trainable, space, told["tune"], run, told["resources"], resume)
+
+
+def _keys(space: dict[str, Any]) -> list[str]:
+    return sorted(flatten_dict(space))

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import hpc
 from hpc import spi
@@ -15,6 +15,7 @@ from hpc.runs.checkpoint import Checkpoint, named
 from hpc.tune import events as ev
 from hpc.tune.context import NAMESPACE
 from hpc.tune.engine import Engine
+from hpc.tune.ledger import Ledger
 from hpc.tune.rendezvous import Ended, Report
 from hpc.tune.searching import Searching
 from hpc.tune.seats import Answer, Seats
@@ -27,16 +28,6 @@ from hpc.tune.worker import Begun, Experiment, Happening, Work
 TURN_S = 0.5
 #: Of a result that a checkpoint came with, a trial that goes on from it needs these.
 RESTORED_KEYS = ("training_iteration", "time_total_s", "timesteps_total", "episodes_total")
-
-
-class Journal(Protocol):
-    """Where facts are kept."""
-
-    def write(self, record: Any) -> None:
-        """Append a fact."""
-
-    def commit(self, now: bool) -> None:
-        """Have what was appended on disk: now, or when a second has passed since the last time."""
 
 
 class Runner:
@@ -52,7 +43,7 @@ class Runner:
         experiment: Experiment,
         searching: Searching,
         walltime: Walltime,
-        journal: Journal,
+        ledger: Ledger,
         on_note: Callable[[ev.Note], None],
         on_turn: Callable[[], None],
     ) -> None:
@@ -61,7 +52,7 @@ class Runner:
         self._experiment = experiment
         self._searching = searching
         self._walltime = walltime
-        self._journal = journal
+        self._ledger = ledger
         self._on_note = on_note
         self._on_turn = on_turn
         self._seat_of: dict[str, int] = {}
@@ -74,7 +65,7 @@ class Runner:
         self._restored: dict[str, dict[str, Any]] = {}
         self._began_s: dict[str, float] = {}  # steps and saves under way
         self._addresses: dict[str, str] = {}
-        self._doomed: list[Checkpoint] = []
+        self._doomed: deque[tuple[int, Checkpoint]] = deque()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="tune-delete")
         self._end: ev.End | None = None
         self._began = False
@@ -98,7 +89,8 @@ class Runner:
             self._seats.kill()
             raise
         finally:
-            self._journal.commit(True)
+            self._searching.close()
+            self._ledger.close()
             self._delete_doomed()
             self._threads.shutdown(wait=True)
         assert self._end is not None
@@ -118,7 +110,7 @@ class Runner:
             self._go_on()
             if self._events:
                 self._step()
-        self._journal.commit(False)
+        self._ledger.turn()
         self._delete_doomed()
         self._on_turn()
 
@@ -230,7 +222,7 @@ class Runner:
         self._goes_on.append(command.trial_id)
 
     def _do_write(self, command: ev.Write) -> None:
-        self._journal.write(command.record)
+        self._ledger.write(command.record)
 
     def _do_note(self, command: ev.Note) -> None:
         self._on_note(command)
@@ -286,7 +278,7 @@ class Runner:
         """Trials ask for the experiment's key by themselves, which is set when it winds down."""
 
     def _do_delete(self, command: ev.Delete) -> None:
-        self._doomed.append(command.checkpoint)
+        self._doomed.append((self._ledger.position, command.checkpoint))
 
     def _do_end(self, command: ev.End) -> None:
         self._end = command
@@ -299,13 +291,11 @@ class Runner:
         self._stopping.discard(trial_id)
 
     def _delete_doomed(self) -> None:
-        """Delete checkpoints, beside all else, once the journal says so."""
-        if self._doomed:
-            self._journal.commit(True)
-            for checkpoint in self._doomed:
-                self._restored.pop(checkpoint.path, None)
-                self._threads.submit(delete_checkpoint, checkpoint)
-            self._doomed.clear()
+        """Delete checkpoints, beside all else, once it is on disk that they are not kept."""
+        while self._doomed and self._ledger.is_kept(self._doomed[0][0]):
+            checkpoint = self._doomed.popleft()[1]
+            self._restored.pop(checkpoint.path, None)
+            self._threads.submit(delete_checkpoint, checkpoint)
 
     _HOW: dict[type[Any], Callable[[Any, Any], None]] = {
         ev.Ask: _do_ask,

@@ -77,6 +77,18 @@ class Searching:
         """Whether no further trials come, as far as that is known."""
         return self.asking.is_finished()
 
+    def adopt(self, suggestion: ev.Suggestion) -> None:
+        """A trial that was made by an earlier driver."""
+        self.asking.adopt(suggestion)
+
+    def state(self) -> Any:
+        """What `load` needs to go on from here."""
+        return self.asking.state()
+
+    def load(self, state: Any) -> None:
+        """Go on from a state."""
+        self.asking.load(state)
+
     def set_finished(self) -> None:
         """No further trials are wanted: nobody asks any more."""
 

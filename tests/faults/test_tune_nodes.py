@@ -1,5 +1,5 @@
 """Trials on a node that dies go on elsewhere from their latest checkpoint: it is no failure of theirs. A session that
-drains has them save."""
+drains has them save, and the experiment goes on in the next one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_node_that_dies_is_no_failure_of_its_trials(tmp_path):
     assert [one.metrics["node"] for one in grid] == ["1", "1"]
 
 
-def test_trials_save_before_the_session_ends(tmp_path):
+def test_an_experiment_in_two_sessions_has_the_results_of_one(tmp_path):
     def fit(drain_at):
         with local_nodes(1, num_cpus=2) as running:
 
@@ -83,4 +83,8 @@ def test_trials_save_before_the_session_ends(tmp_path):
     with pytest.raises(SystemExit) as ended:
         fit(5)
     assert ended.value.code == 75, "a script that does not catch it says that it goes on"
-    assert len(list((tmp_path / "e").glob("*/checkpoint_000000"))) == 2, "each trial has saved"
+    grid = fit(None)
+    assert [one.metrics["value"] for one in grid] == [39, 39]
+    assert [one.metrics["training_iteration"] for one in grid] == [39, 39]
+    assert all(one.metrics["iterations_since_restore"] < 39 for one in grid)
+    assert [one.config["x"] for one in grid] == [1, 2]

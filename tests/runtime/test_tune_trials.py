@@ -290,14 +290,19 @@ def test_a_time_budget_ends_what_runs(where):
     assert time.monotonic() - began < 20 and grid.num_errors == 0 and all(one.metrics["i"] > 1 for one in grid)
 
 
-def test_ctrl_c_ends_in_order_with_the_results_that_there_are(where):
+def test_ctrl_c_ends_in_order_and_the_same_name_goes_on(where):
     def slow(config):
-        for value in range(1, 1000):
-            time.sleep(0.02)
-            tune.report({"value": value}, checkpoint=saved(value))
+        checkpoint = tune.get_checkpoint()
+        begin = loaded(checkpoint) if checkpoint else 0
+        for value in range(begin + 1, 40):
+            time.sleep(0.05)
+            tune.report({"value": value, "pid_is": os.getpid()}, checkpoint=saved(value))
 
-    interrupt = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     interrupt.start()
     (first,) = tune.Tuner(slow, run_config=where()).fit()
     interrupt.join()
-    assert loaded(first.checkpoint) == first.metrics["value"] < 999
+    assert 0 < first.metrics["value"] < 39
+    (second,) = tune.Tuner(slow, run_config=where()).fit()
+    assert second.metrics["value"] == 39 and second.metrics["training_iteration"] == 39
+    assert second.metrics["iterations_since_restore"] < 39

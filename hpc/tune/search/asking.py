@@ -193,6 +193,7 @@ class Asking:
             self._take_copy()
             while self._step():
                 pass
+            self._take_copy()  # the next driver need not be told what happened since the one before
         except BaseException as error:
             with self._changed:
                 self._failed = True

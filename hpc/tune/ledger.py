@@ -1,0 +1,174 @@
+"""An experiment's journal and the states beside it, from its driver: opened, written, and read to go on."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hpc import cloudpickle
+from hpc.runs.files import files_of, join
+from hpc.tune import records
+from hpc.tune.config import ResumeConfig
+from hpc.tune.engine import Engine
+from hpc.tune.error import TuneError
+from hpc.tune.history import History
+from hpc.tune.journal import FILE, STATE_FILE, Journal, load_states, read
+from hpc.tune.resume import resume
+from hpc.tune.trial import Trial
+
+#: States are kept so often, in seconds, and less often where that takes more than one part in 20 of the time.
+SNAPSHOT_S, SHARE = 10.0, 19.0
+#: The key of what `hpc.tune.Tuner.restore` needs.
+PLAN = "plan"
+
+
+class Ledger:
+    """The facts of one run of an experiment. states: gives those of scheduler, search and callbacks, unless it has to
+    be asked again a little later."""
+
+    def __init__(self, path: str, states: Callable[[], dict[str, Any] | None]) -> None:
+        self._path, self._state_path = join(path, FILE), join(path, STATE_FILE)
+        self._states = states
+        self._journal: Journal | None = None
+        self._is_open = False
+        self._end = 0
+        self._next_snapshot_s = time.monotonic() + SNAPSHOT_S
+
+    def take_up(self, engine: Engine, how: ResumeConfig | None) -> tuple[History, Mapping[str, Any]] | None:
+        """Bring the engine to where an earlier driver left it; the states that were kept beside. None where there was
+        none. Raises TuneError for an experiment of another trainable."""
+        how = how or ResumeConfig()
+        kept = load_states(self._state_path)
+        try:
+            history = resume(
+                engine,
+                self._facts(),
+                time.time(),
+                kept=kept,
+                finished=how.finished.value,
+                unfinished=how.unfinished.value,
+                errored=how.errored.value,
+                new_id=lambda: uuid.uuid4().hex[:8],
+            )
+        except FileNotFoundError:
+            return None
+        name = engine.settings.trainable_name
+        if history.trainable_name and history.trainable_name != name:
+            raise TuneError(
+                f"{self._path} is the experiment of the trainable {history.trainable_name}, and this one is of {name}: "
+                "give it another name"
+            )
+        return history, kept[1]
+
+    def _facts(self) -> Iterator[tuple[int, records.AnyRecord]]:
+        for end, record in read(self._path):
+            self._end = end
+            yield end, record
+
+    def open(self) -> None:
+        """Begin to write, after what there is. Raises TuneError where another driver does."""
+        self._journal = Journal(self._path, self._end)
+        self._is_open = True
+
+    @property
+    def journal(self) -> Journal:
+        """The file."""
+        assert self._journal is not None
+        return self._journal
+
+    def write(self, record: Any) -> int:
+        """Append a fact; returns the position that `is_kept` takes."""
+        return self.journal.write(record)
+
+    @property
+    def position(self) -> int:
+        """Where the next fact will be."""
+        return self.journal.end
+
+    def is_kept(self, position: int) -> bool:
+        """Whether the facts before this position are on disk."""
+        return self.journal.synced >= position
+
+    def turn(self) -> None:
+        """Give what was written to the operating system, and keep the states where it is time."""
+        self.journal.flush()
+        if time.monotonic() >= self._next_snapshot_s:
+            self.keep_states()
+
+    def keep_states(self) -> None:
+        """Keep the states as they are now. Those that cannot be kept are rebuilt from the facts."""
+        began = time.monotonic()
+        states = self._states()
+        if states is None:
+            return
+        self.journal.keep(states)
+        now = time.monotonic()
+        self._next_snapshot_s = now + max(SNAPSHOT_S, SHARE * (now - began))
+
+    def close(self) -> None:
+        """Have all on disk. Closing again changes nothing."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            self.keep_states()
+        finally:
+            self.journal.close()
+
+
+def has_experiment(filesystem: Any, path: str) -> bool:
+    """Whether there is an experiment in this directory."""
+    return files_of(filesystem).exists(join(path, FILE))
+
+
+def packed(plan: dict[str, Any]) -> bytes | str:
+    """A plan as it is noted; a text, which says why, where it cannot be restored."""
+    try:
+        return bytes(cloudpickle.dumps(plan))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def noted_plan(path: str) -> dict[str, Any]:
+    """What the experiment in this directory was made with.
+
+    Raises FileNotFoundError where there is none, and TuneError where that cannot be read any more.
+    """
+    for _, record in read(join(path, FILE)):
+        if isinstance(record, records.Noted) and record.key == PLAN:
+            why = record.value
+            if isinstance(why, bytes):
+                try:
+                    found: dict[str, Any] = pickle.loads(why)
+                    return found
+                except Exception as error:
+                    why = f"{type(error).__name__}: {error}"
+            raise TuneError(
+                f"the configurations of the experiment in {path} cannot be restored: {why}. Make the Tuner as before, "
+                "with this name and storage_path: it goes on"
+            )
+    raise FileNotFoundError(f"{path} holds no experiment that has begun")
+
+
+def read_history(path: str) -> History:
+    """All that there is of the experiment in this directory, with all results. Raises FileNotFoundError."""
+    history = History(path, keep_results=True)
+    history.apply_all(read(join(path, FILE)))
+    return history
+
+
+class Reports:
+    """All reports of the trials, read when somebody wants them."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._history: History | None = None
+
+    def __call__(self, trial: Trial) -> list[dict[str, Any]]:
+        """All that this trial has reported, oldest first."""
+        if self._history is None:
+            self._history = read_history(self._path)
+        return self._history.results.get(trial.trial_id, [])

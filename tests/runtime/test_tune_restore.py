@@ -1,0 +1,191 @@
+"""Experiments go on: by their name, or restored from their directory, with what has failed, with more samples."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+
+import pytest
+
+from hpc import tune
+from runtime.running import eventually, one_node
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    with one_node(num_cpus=4):
+        yield
+
+
+@pytest.fixture
+def where(tmp_path):
+    """The options of a quiet experiment in a directory of its own."""
+    return lambda **more: tune.RunConfig(storage_path=str(tmp_path), verbose=0, **{"name": "e", **more})
+
+
+def test_an_experiment_is_restored_with_its_configurations_and_what_failed_goes_on(where, tmp_path):
+    def train(config):
+        checkpoint = tune.get_checkpoint()
+        begin = 0
+        if checkpoint:
+            with checkpoint.as_directory() as folder, open(os.path.join(folder, "value")) as file:
+                begin = int(file.read())
+        for value in range(begin + 1, 5):
+            with tempfile.TemporaryDirectory() as folder:
+                with open(os.path.join(folder, "value"), "w") as file:
+                    file.write(str(value))
+                tune.report({"value": value, "began": begin}, checkpoint=tune.Checkpoint(folder))
+            if config["x"] == 1 and value == 2 and not (tmp_path / "mended").exists():
+                raise ValueError("broken")
+
+    path = str(tmp_path / "e")
+    assert not tune.Tuner.can_restore(path)
+    config = tune.TuneConfig(metric="value", mode="max")
+    space = {"x": tune.grid_search([0, 1])}
+    first = tune.Tuner(train, param_space=space, tune_config=config, run_config=where()).fit()
+    assert [one.metrics["value"] for one in first] == [4, 2] and first.num_errors == 1
+    assert tune.Tuner.can_restore(path)
+
+    restored = tune.Tuner.restore(path, train)
+    seen = restored.get_results()
+    assert [one.metrics["value"] for one in seen] == [4, 2] and isinstance(seen[1].error, ValueError)
+    assert seen.get_best_result().config == {"x": 0}, "the metric is as it was"
+    assert restored.fit()[1].metrics["value"] == 2, "what has failed stays as it is"
+
+    (tmp_path / "mended").touch()
+    grid = tune.Tuner.restore(path, train, resume_errored=True).fit()
+    assert [(one.metrics["value"], one.error) for one in grid] == [(4, None), (4, None)]
+    assert grid[1].metrics["began"] == 2 and grid[1].metrics["training_iteration"] == 4
+    assert len(grid[1].metrics_dataframe) == 4
+
+
+def test_what_is_finished_is_not_run_again_and_more_samples_are(where, tmp_path):
+    def train(config):
+        with open(tmp_path / "runs", "a") as file:
+            file.write("x")
+        return {"a": config["x"]}
+
+    def fit(count):
+        return tune.Tuner(
+            train,
+            param_space={"x": tune.uniform(0, 1)},
+            tune_config=tune.TuneConfig(num_samples=count),
+            run_config=where(),
+        ).fit()
+
+    first, again, more = fit(2), fit(2), fit(5)
+    assert [one.config for one in first] == [one.config for one in again] == [one.config for one in more][:2]
+    assert len(more) == 5 and len({one.config["x"] for one in more}) == 5
+    assert (tmp_path / "runs").read_text() == "xxxxx"
+
+
+class Halving(tune.search.Searcher):
+    """Suggests 1, 1/2, 1/4, ..."""
+
+    def __init__(self, metric=None, mode=None):
+        super().__init__(metric, mode)
+        self.made = 0
+
+    def set_search_properties(self, metric, mode, config, **spec):
+        self._metric, self._mode = metric, mode
+        return True
+
+    def suggest(self, trial_id):
+        self.made += 1
+        return {"x": 0.5 ** (self.made - 1)}
+
+    def on_trial_complete(self, trial_id, result=None, error=False):
+        pass
+
+    def save(self, checkpoint_path):
+        with open(checkpoint_path, "w") as file:
+            file.write(str(self.made))
+
+    def restore(self, checkpoint_path):
+        with open(checkpoint_path) as file:
+            self.made = int(file.read())
+
+
+def test_a_search_goes_on_where_it_was_and_limits_what_runs_then_too(where):
+    def train(config):
+        return {"a": config["x"]}
+
+    def fit(count):
+        config = tune.TuneConfig(
+            metric="a", mode="min", num_samples=count, search_alg=Halving(), max_concurrent_trials=1
+        )
+        return tune.Tuner(train, tune_config=config, run_config=where()).fit()
+
+    assert [one.metrics["a"] for one in fit(2)] == [1.0, 0.5]
+    assert [one.metrics["a"] for one in fit(4)] == [1.0, 0.5, 0.25, 0.125]
+
+
+def test_what_cannot_be_restored_is_refused(where, tmp_path):
+    def train(config):
+        return {"a": 1}
+
+    def other(config):
+        return {"a": 1}
+
+    path = str(tmp_path / "e")
+    with pytest.raises(FileNotFoundError, match="holds no experiment"):
+        tune.Tuner.restore(path, train)
+    with pytest.raises(RuntimeError, match="no results yet"):
+        tune.Tuner(train, run_config=where()).get_results()
+    tune.Tuner(train, param_space={"x": 1}, run_config=where()).fit()
+    with pytest.raises(ValueError, match=r"the experiment in .* has"):
+        tune.Tuner.restore(path, train, param_space={"y": 1})
+    with pytest.raises(tune.TuneError, match="is the experiment of the trainable train"):
+        tune.Tuner.restore(path, other).fit()
+
+
+def test_two_experiments_without_a_name_are_two(where):
+    def train(config):
+        return {"a": config["x"]}
+
+    tuners = [tune.Tuner(train, param_space={"x": x}, run_config=where(name=None)) for x in (1, 2)]
+    grids = [tuner.fit() for tuner in tuners]
+    assert [grid[0].metrics["a"] for grid in grids] == [1, 2]
+    assert grids[0].experiment_path != grids[1].experiment_path
+
+
+DRIVER = """
+    import sys
+    import time
+    import hpc
+    from hpc import tune
+
+    def train(config):
+        time.sleep(0.0 if config["x"] < 5 else 0.3)
+        with open(config["folder"] + "/runs", "a") as file:
+            file.write(f"{config['x']}\\n")
+        return {"a": config["x"]}
+
+    hpc.init(num_cpus=1)
+    grid = tune.Tuner(
+        train,
+        param_space={"x": tune.grid_search(list(range(8))), "folder": sys.argv[1]},
+        run_config=tune.RunConfig(name="e", storage_path=sys.argv[1], verbose=0),
+    ).fit()
+    print(sorted(one.metrics["a"] for one in grid))
+"""
+
+
+def test_a_driver_that_is_killed_loses_no_finished_trial(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(DRIVER))
+    runs = tmp_path / "runs"
+    command = [sys.executable, str(script), str(tmp_path)]
+    first = subprocess.Popen(command)
+    try:
+        eventually(lambda: runs.exists() and len(runs.read_text().splitlines()) >= 6)
+    finally:
+        first.kill()
+        first.wait()
+    done = len(runs.read_text().splitlines())
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert second.stdout.strip() == str(list(range(8)))
+    assert len(runs.read_text().splitlines()) <= 8 + (done - 4), "those that had finished did not run again"

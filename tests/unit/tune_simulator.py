@@ -11,6 +11,7 @@ import random
 import struct
 import sys
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from hpc.tune.engine import Engine
 from hpc.tune.journal import MAGIC, encode, parse
 from hpc.tune.resume import resume
 from hpc.tune.retention import Rule
+from hpc.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
 from hpc.tune.settings import Settings
 from hpc.tune.trial import Trial
 
@@ -59,9 +61,9 @@ class Wild(Fifo):
             controller.pause_trial(other, should_checkpoint=self.draw.random() < 0.5)
         elif what < 0.07:
             controller.stop_trial(other)
-        elif what < 0.15:
+        elif what < 0.25:
             controller.save_trial(other)
-        elif what < 0.25 and other is not trial:
+        elif what < 0.45 and other is not trial:
             one, donor = (trial, other) if self.draw.random() < 0.7 else (other, trial)
             controller.exploit(one, donor, {**donor.config, "clone_of": donor.trial_id}, f"clone{self.draw.random()}")
         if trial.status != Trial.RUNNING:
@@ -88,8 +90,8 @@ class Plan:
     slow_search: bool = False
     reports_checkpoint: float = 0.5
     wild: bool = False
-    scheduler: Any = None
-    wind_down: float | None = None
+    scheduler: Callable[[], Any] = Fifo
+    wind_down: float = 0.0
 
 
 class Search:
@@ -160,7 +162,7 @@ class World:
         plan = self.plan
         self.search = Search(plan, self.draw)
         settings = Settings("train", saves=plan.saves, **plan.settings)
-        scheduler = plan.scheduler() if plan.scheduler else Wild(self.seed + self.kills) if plan.wild else Fifo()
+        scheduler = Wild(self.seed + self.kills) if plan.wild else plan.scheduler()
         self.engine = Engine(settings, scheduler, self.search)
         if len(self.journal) > len(MAGIC):
             facts = list(parse(bytes(self.journal), "the journal"))
@@ -175,7 +177,12 @@ class World:
         whole = [len(MAGIC), *(end for end, _ in parse(bytes(self.journal), "the journal"))]
         del self.journal[whole[-1] :]
         self.synced, self.ends = len(self.journal), []
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Another driver takes the experiment up."""
         self.queue, self.running, self.held, self.wanted, self.doomed = [], {}, set(), [], []
+        self.ended = None
         self.begin()
 
     def sync(self) -> None:
@@ -196,16 +203,17 @@ class World:
         heapq.heappush(self.queue, (self.now + delay, self.number, actor, event))
 
     def run(self) -> World:
-        wind_down = self.plan.wind_down
         for _ in range(MOST_STEPS):
             for command in self.engine.step(self.due(), self.now):
                 getattr(self, type(command).__name__.lower())(command)
             if self.ended:
                 assert not self.running and not self.held and not self.wanted
-                return self
-            if wind_down is not None and self.now > 1000 + wind_down:
-                wind_down = None
-                self.later(0, events.WindDown("walltime", self.now + 5))
+                if self.ended.ending != "suspended":
+                    return self
+                self.sync()
+                self.go_on()
+            if self.draw.random() < self.plan.wind_down and not self.engine.ending:
+                self.later(0, events.WindDown("walltime", self.now + self.draw.random() * 10))
             if self.draw.random() < 0.5:
                 self.sync()
             if self.draw.random() < self.plan.kill and self.kills < MOST_KILLS:
@@ -312,7 +320,7 @@ class World:
             checkpoint = self.checkpoint(name)
         metrics = {
             "training_iteration": step,
-            "score": float(step),
+            "score": float(step * (1 + int(name[1:]) % 3)),
             "done": self.plan.saves and step >= self.plan.length,
         }
         return self.later(delay, events.Reported(name, metrics, checkpoint))
@@ -371,6 +379,21 @@ class World:
 setattr(World, "continue", lambda self, command: self.free(command.trial_id) and self.train(command.trial_id))
 
 
+OF_SCORE: dict[str, Any] = {"time_attr": "training_iteration", "metric": "score", "mode": "max"}
+
+
+def asha() -> Any:
+    return ASHAScheduler(max_t=5, grace_period=1, reduction_factor=2, **OF_SCORE)
+
+
+def hyperband() -> Any:
+    return HyperBandScheduler(max_t=4, reduction_factor=2, **OF_SCORE)
+
+
+def median() -> Any:
+    return MedianStoppingRule(grace_period=1, min_samples_required=2, hard_stop=False, **OF_SCORE)
+
+
 def plan_of(seed: int) -> Plan:
     """An experiment at random."""
     draw = random.Random(f"plan {seed}")
@@ -381,7 +404,8 @@ def plan_of(seed: int) -> Plan:
     return Plan(
         trials=draw.randint(1, 12), length=draw.randint(1, 6), rooms=draw.randint(1, 5), saves=draw.random() < 0.6,
         settings=settings, fail=draw.choice([0, 0, 0.05, 0.15]), lose=draw.choice([0, 0, 0.03]),
-        kill=draw.choice([0, 0.02, 0.1]), slow_search=draw.random() < 0.3, wild=draw.random() < 0.5,
+        kill=draw.choice([0, 0.02, 0.1]), wind_down=draw.choice([0, 0, 0.03]), slow_search=draw.random() < 0.3,
+        wild=draw.random() < 0.4, scheduler=draw.choice([Fifo, Fifo, asha, hyperband, median]),
     )  # fmt: skip
 
 
@@ -396,7 +420,7 @@ def check(seed: int) -> World:
     assert len(world.search.told) == plan.trials
     kept = {one.path for trial in trials for one, _ in trial.checkpoints}
     assert kept <= set(world.files), "a checkpoint that is kept was deleted"
-    if not plan.wild:
+    if not plan.wild and plan.scheduler is Fifo:
         assert all(trial.last_result["training_iteration"] >= plan.length for trial in trials)
     return world
 

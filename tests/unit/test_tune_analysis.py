@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from tune_trials import RECORDED, SAID, make_trial
 
 from hpc.runs.checkpoint import Checkpoint
 from hpc.runs.result import Result
+from hpc.tune import records
 from hpc.tune.analysis import ExperimentAnalysis
+from hpc.tune.export import export_experiment
+from hpc.tune.journal import FILE, Journal
 from hpc.tune.result_grid import ResultGrid
 from hpc.tune.trial import Trial
 
@@ -190,3 +194,73 @@ def test_the_best_and_the_last_checkpoint_of_a_trial(tmp_path):
     assert analysis.get_last_checkpoint(trials[1]) == Checkpoint("/c/2")
     assert analysis.get_best_checkpoint(trials[0]) is None
     assert analysis.best_result["loss"] == 2.0 and len(analysis.results) == 2
+
+
+def journaled(folder, *, error=False):
+    """An experiment of this package: two trials, of which the second has failed if it is said."""
+    folder.mkdir()
+    kept = Journal(str(folder / FILE))
+    facts = [records.Began(1.0, "train")]
+    for number in range(2):
+        name = f"abcde_{number:05d}"
+        config = {"lr": 0.1 * (number + 1), "shape": (1, 2)}
+        facts += [
+            records.Added(1.0, name, config, {"lr": config["lr"]}, f"{number}_lr", None, f"trial_{number}", None),
+            records.Changed(2.0, name, "RUNNING"),
+        ]
+        for step in (1, 2):
+            metrics = {"loss": config["lr"] / step, "eval": {"acc": step}, "training_iteration": step}
+            saved = f"trial_{number}/checkpoint_00000{step}"
+            facts.append(records.Result(2.0 + step, name, metrics, "CONTINUE", checkpoint=saved))
+        facts.append(records.Dropped(5.0, name, f"trial_{number}/checkpoint_000001"))
+        if error and number:
+            facts.append(records.Failure(5.0, name, ValueError("diverged"), 1))
+        facts.append(records.Changed(6.0, name, "ERROR" if error and number else "TERMINATED"))
+    for fact in facts:
+        kept.write(fact)
+    kept.close()
+    return folder
+
+
+def test_an_experiment_is_read_from_its_journal_wherever_it_is_now(tmp_path):
+    moved = tmp_path / "moved"
+    journaled(tmp_path / "sweep", error=True).rename(moved)
+    analysis = ExperimentAnalysis(moved, default_metric="loss", default_mode="min")
+    assert [str(one) for one in analysis.trials] == ["train_abcde_00000", "train_abcde_00001"]
+    assert analysis.best_config == {"lr": 0.1, "shape": (1, 2)}
+    assert analysis.best_checkpoint == Checkpoint(moved / "trial_0" / "checkpoint_000002")
+    grid = ResultGrid(analysis)
+    assert (grid.num_errors, grid.num_terminated) == (1, 1) and isinstance(grid.errors[0], ValueError)
+    assert grid[1].path == str(moved / "trial_1") and grid[1].config["lr"] == 0.2
+    assert [row["loss"] for row in as_rows(grid[0].metrics_dataframe)] == [0.1, 0.05]
+    assert [row["loss"] for row in as_rows(grid.get_dataframe("loss", "max"))] == [0.1, 0.2]
+    assert analysis.trials[0].metric_analysis["eval/acc"]["avg"] == 1.5
+
+
+def test_a_journal_is_the_source_of_files_that_were_not_written(tmp_path):
+    folder = journaled(tmp_path / "sweep", error=True)
+    assert len(export_experiment(folder)) == 2
+    lines = (folder / "trial_0" / "result.json").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == [0.1, 0.05]
+    assert (folder / "trial_1" / "error.txt").read_text().splitlines()[1] == "diverged"
+    assert Result.from_path(folder / "trial_0").metrics["loss"] == 0.05
+
+
+def test_ten_thousand_trials_are_a_table_in_seconds(tmp_path):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    kept = Journal(str(folder / FILE))
+    kept.write(records.Began(1.0, "train"))
+    for number in range(2000):
+        name = f"abcde_{number:05d}"
+        kept.write(records.Added(1.0, name, {"lr": 0.5}, {"lr": 0.5}, "", None, None, None))
+        for step in range(10):
+            kept.write(records.Result(2.0, name, {"loss": 1.0, "training_iteration": step}, "CONTINUE"))
+    kept.close()
+    begun = time.process_time()
+    assert len(ResultGrid(ExperimentAnalysis(folder)).get_dataframe()) == 2000
+    assert time.process_time() - begun < 0.6, "3 s for 10,000 trials with 100,000 results"
+
+
+def as_rows(table):
+    return table.to_dict("records") if hasattr(table, "to_dict") else table

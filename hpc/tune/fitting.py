@@ -158,6 +158,7 @@ class Fitting:
                 self.engine, seats, self.experiment, self.searching, self.walltime, ledger, self._note, self._turn
             )
             runner.adopt(self.engine.get_trials())
+            self._step_begins()
             end = runner.run()
             self._told.on_experiment_end(trials=self._trials)
         finally:
@@ -206,6 +207,11 @@ class Fitting:
         self._turns += 1
         if self._told.hears("on_step_end"):
             self._told.on_step_end(iteration=self._turns, trials=self._trials)
+        self._step_begins()
+
+    def _step_begins(self) -> None:
+        if self._told.hears("on_step_begin"):
+            self._told.on_step_begin(iteration=self._turns + 1, trials=self._trials)
 
     def _end(self, end: ev.End) -> None:
         run = self.plan.run

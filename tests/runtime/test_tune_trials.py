@@ -277,6 +277,41 @@ def test_a_function_runs_no_further_than_the_result_at_which_it_stops(where, tmp
     assert result.metrics["i"] == 20 and (tmp_path / "count").read_text() == "20"
 
 
+def test_callbacks_hear_of_each_turn_and_trial(where):
+    heard = []
+
+    class Hears(tune.Callback):
+        """Notes what it is told."""
+
+        def on_step_begin(self, iteration, trials, **info):
+            heard.append(("begin", iteration))
+
+        def on_step_end(self, iteration, trials, **info):
+            heard.append(("end", iteration))
+
+        def on_trial_start(self, iteration, trials, trial, **info):
+            heard.append("start")
+
+        def on_trial_result(self, iteration, trials, trial, result, **info):
+            heard.append(result["a"])
+
+        def on_trial_complete(self, iteration, trials, trial, **info):
+            heard.append("complete")
+
+        def on_experiment_end(self, trials, **info):
+            heard.append(len(trials))
+
+    def train(config):
+        tune.report({"a": 10})
+        return {"a": 20}
+
+    tune.Tuner(train, run_config=where(callbacks=[Hears()])).fit()
+    assert [one for one in heard if not isinstance(one, tuple)] == ["start", 10, 20, "complete", 1]
+    turns = [one for one in heard if isinstance(one, tuple)]
+    count = len(turns) // 2
+    assert turns[: 2 * count] == [(what, number) for number in range(1, count + 1) for what in ("begin", "end")]
+
+
 def test_a_time_budget_ends_what_runs(where):
     def endless(config):
         index = 0

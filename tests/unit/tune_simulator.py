@@ -21,7 +21,7 @@ from hpc.tune.engine import Engine
 from hpc.tune.journal import MAGIC, encode, parse
 from hpc.tune.resume import resume
 from hpc.tune.retention import Rule
-from hpc.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule, PopulationBasedTraining
+from hpc.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
 from hpc.tune.settings import Settings
 from hpc.tune.trial import Trial
 
@@ -394,11 +394,6 @@ def median() -> Any:
     return MedianStoppingRule(grace_period=1, min_samples_required=2, hard_stop=False, **OF_SCORE)
 
 
-def population() -> Any:
-    mutations = {"lr": [1, 2, 3]}
-    return PopulationBasedTraining(perturbation_interval=1, hyperparam_mutations=mutations, **OF_SCORE)
-
-
 def plan_of(seed: int) -> Plan:
     """An experiment at random."""
     draw = random.Random(f"plan {seed}")
@@ -410,7 +405,7 @@ def plan_of(seed: int) -> Plan:
         trials=draw.randint(1, 12), length=draw.randint(1, 6), rooms=draw.randint(1, 5), saves=draw.random() < 0.6,
         settings=settings, fail=draw.choice([0, 0, 0.05, 0.15]), lose=draw.choice([0, 0, 0.03]),
         kill=draw.choice([0, 0.02, 0.1]), wind_down=draw.choice([0, 0, 0.03]), slow_search=draw.random() < 0.3,
-        wild=draw.random() < 0.4, scheduler=draw.choice([Fifo, Fifo, asha, hyperband, median, population]),
+        wild=draw.random() < 0.4, scheduler=draw.choice([Fifo, Fifo, asha, hyperband, median]),
     )  # fmt: skip
 
 

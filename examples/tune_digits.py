@@ -1,7 +1,8 @@
-"""A search for a good network on handwritten digits: ASHA ends trials that are behind.
+"""A search for a good network on handwritten digits: Optuna says what to try, and ASHA ends trials that are behind.
 
-    hpc-launch --nodes 4 tune_digits.py
-    python tune_digits.py                     # on this machine
+    pip install 'hpc[tune,demo]'
+    hpc-launch --nodes 4 examples/tune_digits.py
+    python examples/tune_digits.py                  # on this machine
 
 Run again, it goes on where it was, and has no work to do once it is complete.
 """
@@ -12,6 +13,7 @@ import argparse
 
 import hpc
 from hpc import tune
+from hpc.tune.search.optuna import OptunaSearch
 
 
 def train(config: dict) -> None:
@@ -42,9 +44,9 @@ def train(config: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--storage", help="where results go: a directory that all nodes see")
+    parser.add_argument("--trials", type=int, default=24, help="(24)")
+    parser.add_argument("--epochs", type=int, default=16, help="the most that a trial runs (16)")
+    parser.add_argument("--storage", help="where results go: a directory that all nodes see (~/hpc_results)")
     parser.add_argument("--name", default="tune-digits")
     told = parser.parse_args()
     hpc.init()
@@ -60,12 +62,14 @@ def main() -> None:
             metric="accuracy",
             mode="max",
             num_samples=told.trials,
+            search_alg=OptunaSearch(seed=0),
             scheduler=tune.schedulers.ASHAScheduler(max_t=told.epochs, grace_period=2, reduction_factor=2),
         ),
         run_config=tune.RunConfig(name=told.name, storage_path=told.storage),
     ).fit()
     best = grid.get_best_result()
-    print(f"best of {len(grid)}: accuracy {best.metrics['accuracy']:.3f} with {best.config}")
+    stopped = sum(one.metrics["training_iteration"] < told.epochs for one in grid)
+    print(f"best of {len(grid)}: accuracy {best.metrics['accuracy']:.3f} with {best.config}; {stopped} stopped early")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -227,17 +223,6 @@ def test_a_trial_has_the_bundles_of_its_placement_group(where):
         tune.with_resources(nested, room), tune_config=tune.TuneConfig(num_samples=3), run_config=where()
     ).fit()
     assert [one.metrics["same"] for one in grid] == [True] * 3
-
-
-def test_the_example_finds_a_good_network(tmp_path):
-    pytest.importorskip("sklearn")
-    program = Path(__file__).resolve().parents[2] / "examples" / "tune_digits.py"
-    done = subprocess.run(
-        [sys.executable, str(program), "--trials", "3", "--epochs", "2", "--storage", str(tmp_path)],
-        capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"best of 3: accuracy 0\.\d+ with", done.stdout)
 
 
 def test_what_can_never_run_is_refused_before_anything_runs(where, tmp_path):

@@ -11,7 +11,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
   nodes may join.
 * `show_devices`: which accelerators libraries of this process see; `tpu_here`: the chips and the slice of this machine.
-* `share_fate`: actors that live and die together; `latch`: a reference that gets its value by hand.
+* `share_fate`: actors that live and die together; `has_begun`: whether an actor has a process yet; `latch`: a reference
+  that gets its value by hand.
 * `Recorder`, `look_at`, `GroupRow`: what a rank is at, asked inside of its process and from outside.
 * `find_hang`, `describe_hang`, `rank_numbers`: for whom ranks wait. `FailedRank`, `failures_in_order`: which of them
   failed first.
@@ -337,6 +338,17 @@ def share_fate(actors: Sequence[ActorHandle], names: Sequence[str]) -> SharedFat
     if not actors or len(names) != len(actors):
         raise ValueError(f"share_fate needs a name for each actor: there are {len(actors)} and {len(names)} names")
     return SharedFate(ensure_client(), [actor._hpc_ref for actor in actors], names)
+
+
+def has_begun(actor: ActorHandle) -> bool:
+    """Whether an actor had a process that had run ``__init__``, as far as this process knows. Before that, none of its
+    calls was sent there: killing the actor breaks nothing off.
+
+    Raises TypeError for what is no actor."""
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"has_begun takes the handle of an actor, not {type(actor).__name__}")
+    client, ident = ensure_client(), actor._hpc_ref._id
+    return client.step(lambda: client.machine.calls.has_begun(ident))
 
 
 def latch() -> Latch:

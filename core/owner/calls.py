@@ -134,6 +134,11 @@ class OutgoingCalls:
         client = self.clients.get(actor)
         return len(client.calls) + self.runs.pending(client) if client is not None else 0
 
+    def has_begun(self, actor: bytes) -> bool:
+        """Whether this process has heard of a process of the actor: before, it sends no call."""
+        client = self.clients.get(actor)
+        return client is not None and client.incarnation >= 0
+
     def _number(self, client: ActorClient, rec: CallRec) -> None:
         msg = rec.msg
         msg.incarnation = client.incarnation

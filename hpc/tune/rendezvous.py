@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from hpc.runs.drained import Drained
+from hpc.tune.error import TrialDrained
+
 #: Results that a function may be ahead of its driver, where nobody can decide that it ends.
 MOST_AHEAD = 1000
 
@@ -62,6 +65,8 @@ class Rendezvous:
         error: BaseException | None = None
         try:
             self._function()
+        except Drained as end:
+            error = TrialDrained(str(end))
         except SystemExit as end:
             if not self._stopping and end.code not in (0, None):
                 error = RuntimeError(f"the trial has called sys.exit({end.code!r})")

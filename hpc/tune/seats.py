@@ -16,6 +16,7 @@ import hpc
 from hpc import spi
 from hpc.exceptions import ActorError, HpcError, SessionLostError
 from hpc.runs.reservation import ACCELERATOR
+from hpc.tune.error import TrialDrained
 from hpc.tune.placement import PlacementGroupFactory
 from hpc.tune.rendezvous import Ended
 from hpc.tune.worker import Experiment, TrialActor, Work
@@ -143,7 +144,8 @@ class Seats:
         self._forget(seat)
         if seat.actor is None:
             self._answers.append(Answer(number, "stop"))
-        elif number in self._ended and not self._reuse:
+        elif (number in self._ended and not self._reuse) or not spi.has_begun(seat.actor):
+            # A process that is not there yet may never come, as where the session drains.
             self._kill(seat)
             self._answers.append(Answer(number, "stop"))
         elif number in self._ended:
@@ -211,7 +213,7 @@ class Seats:
                 return Answer(seat.number, kind, error=error)
             self._kill(seat)  # the next start makes another one, and tells what is wrong
             return Answer(seat.number, kind)
-        preempted = died and self._was_taken(seat)
+        preempted = isinstance(error, TrialDrained) or (died and self._was_taken(seat))
         if died or kind == "stop":
             self._kill(seat)
         else:

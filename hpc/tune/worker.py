@@ -19,8 +19,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import cloudpickle
 
 import hpc
+from hpc.runs.drained import Drained
 from hpc.tune.autokeys import AutoKeys, check_metrics
 from hpc.tune.context import TrialSession, state
+from hpc.tune.error import TrialDrained
 from hpc.tune.placement import PlacementGroupFactory
 from hpc.tune.rendezvous import Ended, Rendezvous, Report
 from hpc.tune.trainable import FunctionTrainable, Saving, Trainable, call_function
@@ -164,7 +166,10 @@ class TrialActor:
             self._run.go_on()
             return self._taken(self._run.take())
         assert self._instance is not None
-        result = self._instance.train()
+        try:
+            result = self._instance.train()
+        except Drained as end:
+            raise TrialDrained(str(end)) from end
         check_metrics(result)
         self._flush()
         return [Report(result)]

@@ -367,6 +367,24 @@ def test_what_can_share_no_fate_is_refused(session):
         hpc.get(tie.remote(member), timeout=10)
 
 
+def test_an_actor_has_begun_when_it_has_a_process(session):
+    @hpc.remote(num_cpus=4)
+    class Large:
+        """No node has so much."""
+
+    @hpc.remote(num_cpus=0)
+    class Small:
+        def here(self):
+            return True
+
+    large, small = Large.remote(), Small.remote()
+    hpc.get(small.here.remote())
+    assert spi.has_begun(small) and not spi.has_begun(large)
+    hpc.kill(large)
+    with pytest.raises(TypeError, match="takes the handle of an actor, not int"):
+        spi.has_begun(3)
+
+
 def test_a_latch_has_its_value_when_it_is_opened(session):
     latch = spi.latch()
     assert not hpc.wait([latch.ref], timeout=0.1)[0]

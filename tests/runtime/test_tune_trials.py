@@ -12,6 +12,10 @@ import pytest
 
 import hpc
 from hpc import tune
+from hpc.runs.drained import Drained
+from hpc.tune.plan import make_plan
+from hpc.tune.seats import Answer, Seats
+from hpc.tune.worker import Experiment, Work
 from runtime.running import one_node
 
 
@@ -326,3 +330,60 @@ def test_ctrl_c_ends_in_order_and_the_same_name_goes_on(where):
     (second,) = tune.Tuner(slow, run_config=where()).fit()
     assert second.metrics["value"] == 39 and second.metrics["training_iteration"] == 39
     assert second.metrics["iterations_since_restore"] < 39
+
+
+def test_a_trial_whose_process_has_not_come_is_ended_at_once(where, tmp_path):
+    @hpc.remote(num_cpus=1)
+    class Guest:
+        """Takes room that a trial waits for."""
+
+        def here(self):
+            return True
+
+    def train(config):
+        return {"a": 1}
+
+    plan, shape = make_plan(train, run_config=where()), tune.PlacementGroupFactory([{"CPU": 4}])
+    work = Work("0", "train_0", "train_0", {}, shape)
+    for is_function in (True, False):
+        seats = Seats(plan.data, Experiment(str(tmp_path), "e", ""), is_function, reuse=False)
+        seats.reserve(1, shape)
+        assert [answer.kind for answer in seats.wait(20.0)] == ["reserve"]
+        seats.start(1, work)
+        assert [answer.kind for answer in seats.wait(20.0)] == ["start"]
+        guest = Guest.remote()
+        seats.stop(1)
+        assert [answer.kind for answer in seats.wait(20.0)] == ["stop"]
+        hpc.get(guest.here.remote(), timeout=20)
+        seats.start(1, work)  # of a process for which there is no room
+        began = time.monotonic()
+        seats.stop(1)
+        assert seats.wait(20.0) == [Answer(1, "stop")]
+        assert time.monotonic() - began < 5
+        seats.close()
+        hpc.kill(guest)
+
+
+def test_what_ends_with_the_session_is_no_failure_of_its_trial(where, tmp_path):
+    def drains_once():
+        if (tmp_path / "drained").exists():
+            return
+        (tmp_path / "drained").touch()
+        raise Drained("the session ends, as a trainer in the trial says")
+
+    def train(config):
+        drains_once()
+        return {"a": 1}
+
+    class Train(tune.Trainable):
+        def step(self):
+            drains_once()
+            return {"a": 1, "done": True}
+
+        def save_checkpoint(self, checkpoint_dir):
+            return {}
+
+    for trainable, name in ((train, "function"), (Train, "class")):
+        (result,) = tune.Tuner(trainable, run_config=where(name=name)).fit()
+        assert result.error is None and result.metrics["a"] == 1
+        (tmp_path / "drained").unlink()

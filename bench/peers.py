@@ -19,7 +19,7 @@ from bench.metrics import DASK, FUTURES, HPC, PARSL, RAY
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".bench"
 INSTALL_S = 900.0
-PACKAGES = {RAY: ["ray", "numpy"], DASK: ["distributed", "numpy"], PARSL: ["parsl", "numpy"]}
+PACKAGES = {RAY: ["ray[tune]", "numpy"], DASK: ["distributed", "numpy"], PARSL: ["parsl", "numpy"]}
 MODULES = {DASK: "distributed"}
 SHOWN = {
     HPC: ["hpc", "numpy", "pyzmq", "msgspec", "cloudpickle"],

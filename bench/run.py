@@ -52,6 +52,7 @@ from bench.stage import stage
 from bench.startup import startup
 from bench.table import number
 from bench.train import train
+from bench.tune import tune
 
 START_S = 60.0  # a peer's start and end may take so long, beside what is measured
 STUCK = 12.0  # times the measured seconds: one turn of a slow peer may take long
@@ -67,6 +68,7 @@ ALL_PARTS = {
     "train": train,
     "mpi": mpi,
     "checkpoint": checkpoint,
+    "tune": tune,
 }
 
 

@@ -32,6 +32,8 @@ class Result:
     what the training function returned on rank 0.
     """
 
+    best_checkpoints: list[tuple[Checkpoint, dict[str, Any]]]
+
     def __init__(
         self,
         metrics: dict[str, Any] | None,

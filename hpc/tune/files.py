@@ -43,6 +43,11 @@ FLUSH_BYTES = 4_000_000
 SHARE = 19
 
 
+def make_directory(path: str) -> None:
+    """Make this directory, and those above it; nothing where it is there."""
+    os.makedirs(path, exist_ok=True)
+
+
 def plain(value: Any) -> Any:
     """What JSON has no word for, as something that it has: numbers of numpy, arrays as lists, and texts of the rest."""
     if hasattr(value, "tolist") and type(value).__module__ == "numpy":

@@ -23,9 +23,11 @@ from hpc.tune.engine import Engine
 from hpc.tune.error import TuneError
 from hpc.tune.ledger import PLAN, Ledger, Reports, packed
 from hpc.tune.naming import custom_dirname, trial_dirname
+from hpc.tune.placement import PlacementGroupFactory
 from hpc.tune.plan import Plan, described, make_directory
 from hpc.tune.records import Noted
 from hpc.tune.reporter.output import About
+from hpc.tune.reporter.trials import usage_text
 from hpc.tune.retention import Rule
 from hpc.tune.runner import Runner
 from hpc.tune.schedulers import FIFOScheduler, create_scheduler
@@ -41,6 +43,8 @@ from hpc.tune.worker import Experiment
 NOT_STRICT_VARIABLE = "TUNE_DISABLE_STRICT_METRIC_CHECKING"
 #: The key of the callbacks' states.
 CALLBACKS = "callbacks"
+#: The session's resources are asked for again, to be shown, after this time.
+TOTAL_EVERY_S = 10.0
 #: For at least, and at most, so many rooms trials wait at a time.
 LEAST_ROOMS, MOST_ROOMS = 2, 32
 
@@ -89,7 +93,8 @@ class Fitting:
             run.sync_config.sync_artifacts_on_checkpoint,
             ends=f"{run.name}-{secrets.token_hex(4)}",
         )
-        self.engine = Engine(self._settings(), self.scheduler, self.searching, self.stopper, Resources())
+        self._resources = Resources()
+        self.engine = Engine(self._settings(), self.scheduler, self.searching, self.stopper, self._resources)
         self.walltime = Walltime(time.time, hpc.get_runtime_context())
         self.ledger = Ledger(plan.path, self._states)
         self._turns = 0
@@ -181,6 +186,7 @@ class Fitting:
         about = About(
             str(run.name), plan.path, type(self.searching.algorithm).__name__, type(self.scheduler).__name__,
             self.searching.total, plan.tune.metric, plan.tune.mode, list(plan.space),
+            resources=self._usage,
         )  # fmt: skip
         told = callbacks_for(run.callbacks, about=about, verbose=run.verbose, progress_reporter=run.progress_reporter)
         told.setup(
@@ -188,6 +194,12 @@ class Fitting:
             storage_filesystem=plan.filesystem,
         )  # fmt: skip
         return told
+
+    def _usage(self) -> str:
+        """What the running trials hold of what the session has, as Ray says it."""
+        shapes = (one.placement_group_factory for one in self.engine.get_live_trials() if one.status == Trial.RUNNING)
+        held = [shape.required_resources for shape in shapes if isinstance(shape, PlacementGroupFactory)]
+        return usage_text(held, self._resources.total())
 
     def _note(self, note: ev.Note) -> None:
         """Tell callbacks."""
@@ -251,7 +263,19 @@ def _check_room(plan: Plan) -> None:
 
 
 class Resources:
-    """What the session has, for schedulers that give it to trials."""
+    """What the session has, for schedulers that give it to trials, and for people."""
+
+    def __init__(self) -> None:
+        self._total: dict[str, float] = {}
+        self._asked = float("-inf")
+
+    def total(self) -> dict[str, float]:
+        """All resources of all nodes, as they were at most so many seconds ago: reporters ask for it often."""
+        now = time.monotonic()
+        if now - self._asked > TOTAL_EVERY_S:
+            self._asked = now
+            self._total = hpc.cluster_resources()
+        return self._total
 
     def get_num_cpus(self) -> float:
         """The CPUs of all nodes."""

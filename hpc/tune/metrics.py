@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hpc.tune.result import DEFAULT_METRIC
 from hpc.tune.settings import Settings
 from hpc.tune.trial import DEBUG_METRICS
-
-#: The metric of a function that returns or reports a bare number: no result has to have it.
-DEFAULT_METRIC = "_metric"
 
 
 def is_over(flat: Mapping[str, Any], stop: Mapping[str, float]) -> bool:

@@ -41,9 +41,9 @@ def experiment_tag(number: int, sampled: Mapping[Any, Any]) -> str:
     return f"{number}_{values_text(sampled)}" if sampled else str(number)
 
 
-def values_text(sampled: Mapping[Any, Any]) -> str:
+def values_text(resolved_vars: Mapping[Any, Any]) -> str:
     """``lr=0.0100,momentum=0.9000``, in characters that a directory's name can have."""
-    rows = sorted((_path(key), value) for key, value in _parameters(sampled))
+    rows = sorted((_path(key), value) for key, value in _parameters(resolved_vars))
     return ",".join(f"{_clean(path[-1])}={_clean(value)}" for path, value in rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 import warnings
@@ -256,14 +257,13 @@ class JupyterNotebookReporter(TuneReporterBase):
 
     def display(self, string: str) -> None:
         """Show this HTML, in the place of what was shown before."""
-        from IPython.display import HTML, clear_output, display
-
+        shown: Any = importlib.import_module("IPython.display")
         if self._handle is None:
             if self._overwrite:
-                clear_output(wait=True)
-            self._handle = display(HTML(string), display_id=True)
+                shown.clear_output(wait=True)
+            self._handle = shown.display(shown.HTML(string), display_id=True)
         else:
-            self._handle.update(HTML(string))
+            self._handle.update(shown.HTML(string))
 
     def _progress_html(self, trials: list[Trial], done: bool, *sys_info: str) -> str:
         heads, rows, left_out = self._rows(trials, None if done else self._max_progress_rows)
@@ -300,5 +300,6 @@ def _add(columns: list[str] | dict[str, str], name: str, head: str | None) -> No
 def in_notebook() -> bool:
     """Whether this is the kernel of a notebook."""
     module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None else None
+    get_shell: Any = getattr(module, "get_ipython", None)
+    shell = get_shell() if get_shell is not None else None
     return shell is not None and hasattr(shell, "kernel")

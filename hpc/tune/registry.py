@@ -42,12 +42,12 @@ def env_creator_of(name: str) -> Callable[..., Any]:
         raise TuneError(f"no environment is registered as {name!r}: call tune.register_env") from None
 
 
-def get_trainable_cls(name: str) -> type[Trainable]:
+def get_trainable_cls(trainable_name: str) -> type[Trainable]:
     """The trainable that was registered by this name. Raises TuneError where there is none."""
     try:
-        return _trainables[name]
+        return _trainables[trainable_name]
     except KeyError:
-        raise TuneError(f"no trainable is registered as {name!r}: call tune.register_trainable") from None
+        raise TuneError(f"no trainable is registered as {trainable_name!r}: call tune.register_trainable") from None
 
 
 def as_class(trainable: Any) -> type[Trainable]:

@@ -19,12 +19,11 @@ from hpc.tune.autokeys import AutoKeys
 from hpc.tune.context import report, state
 from hpc.tune.placement import PlacementGroupFactory
 from hpc.tune.rendezvous import Ended, Rendezvous, Report
+from hpc.tune.result import DEFAULT_METRIC
 
 if TYPE_CHECKING:
     from hpc.runs.checkpoint import Checkpoint
 
-#: The metric of a function that returns or yields a number.
-DEFAULT_METRIC = "_metric"
 #: A checkpoint that save_checkpoint has returned as a dict is in a file of this name.
 DICT_FILE = "_dict_checkpoint.pkl"
 
@@ -249,28 +248,28 @@ class FunctionTrainable(Trainable):
             self._run.stop(0.0)
 
 
-def wrap_function(function: Callable[..., Any], name: str | None = None) -> type[FunctionTrainable]:
+def wrap_function(train_func: Callable[..., Any], name: str | None = None) -> type[FunctionTrainable]:
     """The trainable that runs this function. It takes one argument, its configuration.
 
     Raises ValueError for a function with other arguments.
     """
     named = name
-    inner: Any = function
+    inner: Any = train_func
     while named is None:
         named = getattr(inner, "__name__", None) or (None if hasattr(inner, "func") else type(inner).__name__)
         inner = getattr(inner, "func", None)
-    _check_signature(function)
-    resources: Any = getattr(function, "_resources", None)
+    _check_signature(train_func)
+    resources: Any = getattr(train_func, "_resources", None)
 
     def default_resource_request(cls: type[Any], config: dict[str, Any]) -> Any:
         asks = callable(resources) and not isinstance(resources, PlacementGroupFactory)
         return resources(config) if asks else resources
 
     members = {
-        "function": staticmethod(function),
+        "function": staticmethod(train_func),
         "default_resource_request": classmethod(default_resource_request),
-        "__doc__": getattr(function, "__doc__", None),
-        "__module__": getattr(function, "__module__", __name__),
+        "__doc__": getattr(train_func, "__doc__", None),
+        "__module__": getattr(train_func, "__module__", __name__),
     }
     return type(named, (FunctionTrainable,), members)
 

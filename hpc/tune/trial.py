@@ -10,6 +10,7 @@ from numbers import Number
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hpc.tune.flat import flatten_dict
+from hpc.tune.result import EXPR_ERROR_FILE, EXPR_ERROR_PICKLE_FILE
 
 if TYPE_CHECKING:
     from hpc.runs.checkpoint import Checkpoint
@@ -105,6 +106,44 @@ class Trial:
         self._stats: dict[str, Any] = {}
         self._unfolded = False
 
+    @property
+    def local_path(self) -> str | None:
+        """Its directory: results are written to where they stay, so it is `path`."""
+        return self.path
+
+    @property
+    def local_experiment_path(self) -> str | None:
+        """The experiment's directory."""
+        return self.path.rpartition("/")[0] if self.path else None
+
+    remote_experiment_path = local_experiment_path
+    local_dir = local_experiment_path
+
+    @property
+    def experiment_dir_name(self) -> str | None:
+        """The name of the experiment's directory."""
+        return self.path.split("/")[-2] if self.path else None
+
+    def init_local_path(self) -> None:
+        """Make its directory, if it has one on this machine."""
+        if self.path:
+            from hpc.tune.files import make_directory
+
+            make_directory(self.path)
+
+    @property
+    def error_file(self) -> str | None:
+        """Where its failures are as text; None where it has none."""
+        return self._of_failures(EXPR_ERROR_FILE)
+
+    @property
+    def pickled_error_file(self) -> str | None:
+        """Where its last failure is as an object; None where it has none."""
+        return self._of_failures(EXPR_ERROR_PICKLE_FILE)
+
+    def _of_failures(self, name: str) -> str | None:
+        return f"{self.path}/{name}" if self.path and self.error is not None else None
+
     def is_finished(self) -> bool:
         """Whether it will not run again."""
         return self.status in (Trial.TERMINATED, Trial.ERROR)
@@ -141,6 +180,12 @@ class Trial:
         """
         self._fold()
         return {name: _described(stats) for name, stats in self._stats.items()}
+
+    def metric_value(self, metric: str, which: str) -> float | None:
+        """What `metric_analysis` has of one metric, without making that of the others; None where it has nothing."""
+        self._fold()
+        stats = self._stats.get(metric)
+        return _described(stats).get(which) if stats is not None else None
 
     def restore_metrics(self, last_result: dict[str, Any], analysis: dict[str, dict[str, float]]) -> None:
         """Have this as the last result, and what `metric_analysis` gave of it and those before it."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tables import rows_of
 
 from hpc.train import Result
 
@@ -72,15 +73,10 @@ def test_a_driver_that_is_killed_again_and_again_loses_no_step(tmp_path: Path) -
             driver.send_signal(signal.SIGKILL)
         assert driver.wait(60) == (-signal.SIGKILL if turn < KILLS else 0)
         result = Result.from_path(tmp_path / "run")
-        steps = [row["step"] for row in _rows(result)]
+        steps = [row["step"] for row in rows_of(result.metrics_dataframe)]
         assert steps == list(range(len(steps)))
         assert result.checkpoint is not None
         found = max(metrics["step"] for _, metrics in result.best_checkpoints)
         assert found >= latest
         latest = found
     assert latest == STEPS - 1
-
-
-def _rows(result: Result) -> list[dict[str, int]]:
-    table = result.metrics_dataframe
-    return table if isinstance(table, list) else table.to_dict("records")

@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tables import rows_of
 
 import hpc
 from hpc.exceptions import ActorDiedError
@@ -154,18 +155,13 @@ def test_a_restart_goes_on_from_the_last_checkpoint(session, tmp_path, capfd):
         failure_config=FailureConfig(max_failures=1),
         checkpoint_config=CheckpointConfig(num_to_keep=2),
     )
-    assert [row["step"] for row in _rows(result)] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows_of(result.metrics_dataframe)] == [0, 1, 2, 3]
     assert [m["step"] for _, m in result.best_checkpoints] == [2, 3]
     assert "starting again from checkpoint_000001 (failure 1 of at most 1)" in capfd.readouterr().err
     assert sorted(one.name for one in Path(result.path).glob("checkpoint_*")) == [
         "checkpoint_000002",
         "checkpoint_000003",
     ]
-
-
-def _rows(result):
-    table = result.metrics_dataframe
-    return table if isinstance(table, list) else table.to_dict("records")
 
 
 def test_ranks_that_report_unequally_often_are_told_so(session, tmp_path):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tables import rows_of
 
 import hpc
 import hpc.train.collective
@@ -110,7 +111,7 @@ def test_uploads_go_on_beside_the_training_and_reports_do_not_overtake(session, 
     result = fit(train, tmp_path, callbacks=[Watch()])
     assert seen == [(0, "checkpoint_000000"), (1, None), (2, "checkpoint_000001"), (3, "checkpoint_000002")]
     assert sorted(os.listdir(result.checkpoint.path)) == ["rank0", "rank1"]
-    assert [row["step"] for row in result.metrics_dataframe] == [0, 1, 2, 3]
+    assert [row["step"] for row in rows_of(result.metrics_dataframe)] == [0, 1, 2, 3]
 
 
 def test_what_goes_wrong_beside_the_training_is_raised_by_the_next_report(session, tmp_path, capfd):
@@ -155,7 +156,7 @@ def test_a_rank_that_dies_while_files_are_brought_loses_that_checkpoint_only(ses
 
     result = fit(train, tmp_path, failure_config=FailureConfig(max_failures=1))
     assert result.return_value == ("checkpoint_000000", "0")
-    assert [row["step"] for row in result.metrics_dataframe] == [0, 1]
+    assert [row["step"] for row in rows_of(result.metrics_dataframe)] == [0, 1]
 
 
 def test_ranks_store_their_files_themselves(session, tmp_path):
@@ -306,5 +307,5 @@ def test_a_run_on_a_file_system_of_pyarrows_goes_on_after_a_failure(session, tmp
     ).fit()
     assert result.return_value in (1, 2)  # the upload of step 1 may have been cut off by the failure
     assert result.checkpoint.path == f"deep/results/run/checkpoint_{2:06d}"
-    assert [row["step"] for row in result.metrics_dataframe] == [0, 1, 2]
+    assert [row["step"] for row in rows_of(result.metrics_dataframe)] == [0, 1, 2]
     assert result.filesystem == bucket

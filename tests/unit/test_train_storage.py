@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tables import rows_of
 
 from hpc.runs.config import RunConfig
 from hpc.runs.files import LocalFiles
@@ -130,7 +131,7 @@ def test_what_was_reported_after_the_latest_checkpoint_is_reported_again(tmp_pat
     add(storage, source, step=1)
     storage.history.append({"step": 2})
     storage.close()
-    assert [row["step"] for row in Result.from_path(storage.path).metrics_dataframe] == [0, 1, 2]
+    assert [row["step"] for row in rows_of(Result.from_path(storage.path).metrics_dataframe)] == [0, 1, 2]
     again = opened(tmp_path)
     assert [row["step"] for row in again.history] == [0, 1]
     again.history.append({"step": 2.5})
@@ -466,7 +467,7 @@ def test_checkpoints_go_to_a_file_system_of_pyarrows(tmp_path, source, filesyste
     storage.close()
     result = Result.from_path("results/here/run", filesystem)
     assert (result.checkpoint, result.filesystem) == (found, filesystem)
-    assert [row["step"] for row in result.metrics_dataframe] == [0, 1, 2]
+    assert [row["step"] for row in rows_of(result.metrics_dataframe)] == [0, 1, 2]
 
 
 def test_an_upload_that_was_cut_off_is_no_checkpoint(source, filesystem):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tables import rows_of
 from tune_trials import RECORDED, SAID, make_trial
 
 from hpc.runs.checkpoint import Checkpoint
@@ -232,8 +233,8 @@ def test_an_experiment_is_read_from_its_journal_wherever_it_is_now(tmp_path):
     grid = ResultGrid(analysis)
     assert (grid.num_errors, grid.num_terminated) == (1, 1) and isinstance(grid.errors[0], ValueError)
     assert grid[1].path == str(moved / "trial_1") and grid[1].config["lr"] == 0.2
-    assert [row["loss"] for row in as_rows(grid[0].metrics_dataframe)] == [0.1, 0.05]
-    assert [row["loss"] for row in as_rows(grid.get_dataframe("loss", "max"))] == [0.1, 0.2]
+    assert [row["loss"] for row in rows_of(grid[0].metrics_dataframe)] == [0.1, 0.05]
+    assert [row["loss"] for row in rows_of(grid.get_dataframe("loss", "max"))] == [0.1, 0.2]
     assert analysis.trials[0].metric_analysis["eval/acc"]["avg"] == 1.5
 
 
@@ -260,7 +261,3 @@ def test_ten_thousand_trials_are_a_table_in_seconds(tmp_path):
     begun = time.process_time()
     assert len(ResultGrid(ExperimentAnalysis(folder)).get_dataframe()) == 2000
     assert time.process_time() - begun < 0.6, "3 s for 10,000 trials with 100,000 results"
-
-
-def as_rows(table):
-    return table.to_dict("records") if hasattr(table, "to_dict") else table

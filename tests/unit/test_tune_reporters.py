@@ -16,6 +16,7 @@ from hpc.tune.default_callbacks import callbacks_for
 from hpc.tune.progress_reporter import CLIReporter, JupyterNotebookReporter, ProgressReporter
 from hpc.tune.reporter.output import About, ExperimentOutput, verbosity
 from hpc.tune.reporter.table import draw, draw_html
+from hpc.tune.reporter.trials import usage_text
 
 RECORDED = Path(__file__).parent / "ray_tables"
 
@@ -234,3 +235,10 @@ def test_the_output_of_an_experiment_is_one_of_its_callbacks(capsys):
     told = callbacks_for(None, about=about(), verbose=1)
     told.setup(total_num_samples=3)
     assert "Configuration for experiment" in capsys.readouterr().out
+
+
+def test_what_trials_hold_is_said_as_under_ray():
+    total = {"CPU": 2.0, "memory": 7.0, "tpu": 4.0}
+    assert usage_text([], total) == "Logical resource usage: 0/2 CPUs, 0/0 GPUs"
+    held = [{"CPU": 1.0, "GPU": 0.1}, {"CPU": 0.5, "GPU": 0.2, "tpu": 2.0}]
+    assert usage_text(held, {**total, "GPU": 1.0}) == ("Logical resource usage: 1.5/2 CPUs, 0.3/1 GPUs (2.0/4.0 tpu)")

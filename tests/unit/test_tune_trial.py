@@ -60,3 +60,30 @@ def test_a_flat_result_is_not_copied():
 
 def test_a_trial_has_no_dict_of_its_own():
     assert not hasattr(trial(), "__dict__") and sys.getsizeof(trial()) < 300
+
+
+def test_a_trial_says_where_its_files_are_and_makes_its_directory(tmp_path):
+    trial = Trial("f", trial_id="1", path=f"{tmp_path}/sweep/trial_1")
+    assert (trial.local_path, trial.experiment_dir_name) == (trial.path, "sweep")
+    assert trial.local_experiment_path == trial.remote_experiment_path == f"{tmp_path}/sweep"
+    assert trial.error_file is None and trial.pickled_error_file is None
+    trial.error = ValueError("diverged")
+    assert trial.error_file == f"{trial.path}/error.txt" and trial.pickled_error_file == f"{trial.path}/error.pkl"
+    trial.init_local_path()
+    trial.init_local_path()
+    assert (tmp_path / "sweep" / "trial_1").is_dir()
+    nowhere = Trial("f", trial_id="2")
+    nowhere.init_local_path()
+    assert (nowhere.local_path, nowhere.local_experiment_path, nowhere.experiment_dir_name) == (None, None, None)
+
+
+def test_one_metric_of_a_trial_is_what_the_analysis_of_all_has_of_it():
+    trial = Trial("f", trial_id="1")
+    for step, loss in enumerate((3.0, 1.0, 2.0), 1):
+        trial.update_last_result({"training_iteration": step, "loss": loss, "eval": {"acc": -loss}}, step)
+    for settled in (False, True):
+        if settled:
+            trial.settle()
+        for name, values in trial.metric_analysis.items():
+            assert {which: trial.metric_value(name, which) for which in values} == values
+    assert trial.metric_value("none", "last") is None and trial.metric_value("loss", "none") is None

@@ -93,7 +93,7 @@ class ExperimentAnalysis:
         which = mode if scope == "all" else scope
         best, best_score = None, None
         for trial in self.trials:
-            score = trial.metric_analysis.get(metric, {}).get(which)
+            score = trial.metric_value(metric, which)
             if score is None or (filter_nan_and_inf and not math.isfinite(score)):
                 continue
             if best_score is None or (score > best_score if mode == "max" else score < best_score):

@@ -176,3 +176,15 @@ def digital(seconds: float) -> str:
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)
     return f"{f'{days:.0f} days, ' if days else ''}{hours:02.0f}:{minutes:02.0f}:{rest:05.2f}"
+
+
+def usage_text(held: Iterable[Mapping[str, float]], total: Mapping[str, float]) -> str:
+    """What trials hold of what there is, in a line as Ray's. Others than CPUs and GPUs: where some are held."""
+    used: dict[str, float] = {}
+    for one in held:
+        for name, amount in one.items():
+            used[name] = round(used.get(name, 0.0) + amount, 4)
+    parts = [f"{used.get(name, 0)}/{total.get(name, 0):g} {name}s" for name in ("CPU", "GPU")]
+    named = [name for name in sorted(total) if name not in ("CPU", "GPU") and used.get(name)]
+    customs = ", ".join(f"{used[name]}/{total[name]} {name}" for name in named)
+    return f"Logical resource usage: {', '.join(parts)}{f' ({customs})' if customs else ''}"

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hpc.tune.schedulers.trial_scheduler import DEFAULT_METRIC, FIFOScheduler
+from hpc.tune.result import DEFAULT_METRIC
+from hpc.tune.schedulers.trial_scheduler import FIFOScheduler
 from hpc.tune.trial import Controller, Trial
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hpc.tune.result import DEFAULT_METRIC
 from hpc.tune.schedulers import keeping
 from hpc.tune.trial import Controller, Trial
-
-#: The name of the metric of a function that returns a number, and of a scheduler that is told only a mode.
-DEFAULT_METRIC = "_metric"
 
 
 class TrialScheduler:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpc.tune.result import DEFAULT_METRIC
 from hpc.tune.search.searcher import check_goal
 
-__all__ = ["DEFAULT_METRIC", "aimed", "loss"]
-
-#: The key of a result that a function returned as a single number.
-DEFAULT_METRIC = "_metric"
+__all__ = ["aimed", "loss"]
 
 
 def aimed(searcher: Any, metric: Any, mode: Any, several: bool = False) -> tuple[Any, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpc.tune.search.searcher import Searcher
+
 __all__ = ["ZOOptSearch"]
 
 
-class ZOOptSearch:
+class ZOOptSearch(Searcher):
     """Raises NotImplementedError that names the searchers to use in its place."""
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -1,0 +1,1 @@
+"""Ray's place for the room of trials."""

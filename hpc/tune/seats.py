@@ -123,10 +123,24 @@ class Seats:
     def _start(self, seat: Seat) -> None:
         if seat.actor is not None and not seat.fresh and not self._reuse:
             self._end_actor(seat)
-        if seat.actor is None:
+        if seat.actor is None and not self._take_waiting(seat):
             seat.actor = self._actor(seat)
         self._ended.discard(seat.number)
         self._call(seat, "start", seat.actor.start.remote(seat.work))
+
+    def _take_waiting(self, seat: Seat) -> bool:
+        """Exchange places with the seat that has waited longest, if one waits for an equal room: the room that the last
+        process has left goes to the one of that seat, and a new process would wait behind it."""
+        if seat.group is not None:
+            return False
+        for other in self._pending.values():
+            if other.kind == "reserve" and other.group is None and other.shape == seat.shape:
+                seat.actor, seat.fresh, seat.failed, seat.node = other.actor, True, False, ""
+                self._forget(other)
+                other.actor = self._actor(other)
+                self._call(other, "reserve", other.actor.ready.remote())
+                return True
+        return False
 
     def go_on(self, number: int) -> None:
         """Let the trial go on: answered by its next results."""

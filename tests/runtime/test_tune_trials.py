@@ -332,6 +332,23 @@ def test_ctrl_c_ends_in_order_and_the_same_name_goes_on(where):
     assert second.metrics["iterations_since_restore"] < 39
 
 
+def test_no_more_trials_run_than_there_is_room_for(where):
+    class Counts(tune.Callback):
+        most = 0
+
+        def on_step_end(self, iteration, trials, **info):
+            self.most = max(self.most, sum(trial.status == "RUNNING" for trial in trials))
+
+    def train(config):
+        time.sleep(0.05)
+        return {"a": 1}
+
+    counts = Counts()
+    grid = tune.Tuner(train, tune_config=tune.TuneConfig(num_samples=24), run_config=where(callbacks=[counts])).fit()
+    assert len(grid) == 24 and grid.num_errors == 0
+    assert counts.most == 4
+
+
 def test_a_trial_whose_process_has_not_come_is_ended_at_once(where, tmp_path):
     @hpc.remote(num_cpus=1)
     class Guest:

@@ -48,6 +48,30 @@ def test_trials_with_trainers_all_end_on_nodes_that_hold_few_of_them_at_a_time(t
     assert [one.config["lr"] for one in grid] == [1, 2, 3]
 
 
+def test_a_trial_that_is_stopped_gives_back_the_room_of_its_ranks(tmp_path):
+    def loop():
+        while True:
+            train.report({"step": 1})
+
+    def trial(config):
+        train.DataParallelTrainer(
+            loop,
+            scaling_config=train.ScalingConfig(num_workers=3),
+            run_config=train.RunConfig(
+                name=tune.get_context().get_trial_id(), storage_path=str(tmp_path), callbacks=[TuneReportCallback()]
+            ),
+        ).fit()
+
+    room = tune.PlacementGroupFactory([{}, *[{"CPU": 1}] * 3])  # so one trial runs at a time
+    grid = tune.Tuner(
+        tune.with_resources(trial, room),
+        tune_config=tune.TuneConfig(num_samples=3),
+        run_config=tune.RunConfig(name="e", storage_path=str(tmp_path), verbose=0, stop={"training_iteration": 2}),
+    ).fit()
+    assert grid.num_errors == 0, grid.errors[0]
+    assert [one.metrics["training_iteration"] for one in grid] == [2, 2, 2]
+
+
 def test_the_callback_of_trainers_is_for_trials():
     with pytest.raises(RuntimeError, match="in a function that a Tuner runs"):
         TuneReportCallback()

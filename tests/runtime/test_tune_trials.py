@@ -21,14 +21,14 @@ from runtime.running import one_node
 
 @pytest.fixture(scope="module", autouse=True)
 def session():
-    with one_node(num_cpus=4):
+    with one_node(num_cpus=4, num_gpus=2):
         yield
 
 
 @pytest.fixture
 def where(tmp_path):
     """The options of a quiet experiment in a directory of its own."""
-    return lambda **more: tune.RunConfig(storage_path=str(tmp_path), verbose=0, **{"name": "e", **more})
+    return lambda **more: tune.RunConfig(**{"storage_path": str(tmp_path), "verbose": 0, "name": "e", **more})
 
 
 class Counting(tune.Trainable):
@@ -212,6 +212,29 @@ def test_objects_are_shared_by_reference(where):
 
     grid = tune.Tuner(tune.with_parameters(Sums, data=data), run_config=where(name="c")).fit()
     assert grid[0].metrics["sum"] == sum(data)
+
+
+def test_parts_of_a_gpu_are_all_of_one_gpu(where, tmp_path):
+    """Six times 0.15 are on each; what is left of two is none of a seventh."""
+
+    def train(config):
+        (tmp_path / tune.get_context().get_trial_id()).touch()
+        while sum(1 for _ in tmp_path.iterdir()) < 12:
+            time.sleep(0.01)
+        began = time.time()
+        time.sleep(0.3)
+        return {"gpu": os.environ["CUDA_VISIBLE_DEVICES"], "began": began, "ended": time.time()}
+
+    grid = tune.Tuner(
+        tune.with_resources(train, {"cpu": 0, "gpu": 0.15}),
+        tune_config=tune.TuneConfig(num_samples=14),
+        run_config=where(storage_path=str(tmp_path.parent / "gpus")),
+    ).fit()
+    rows = [one.metrics for one in grid]
+    for row in rows:
+        beside = [other["gpu"] for other in rows if other["began"] <= row["began"] < other["ended"]]
+        assert beside.count("0") <= 6 and beside.count("1") <= 6
+    assert {row["gpu"] for row in rows} == {"0", "1"}
 
 
 def test_a_trial_has_the_bundles_of_its_placement_group(where):

@@ -43,6 +43,7 @@ class Engine(Training):
         self.ended = False
         self._began = False
         self._exhausted = False
+        self._most_at_once = 0  # trials that ran or waited for room
         #: Whether the searcher has a question to answer.
         self.asking = False
         self._until = float("inf")
@@ -201,7 +202,9 @@ class Engine(Training):
         if chosen is not None and chosen.status == Trial.PAUSED:
             wanted[chosen.placement_group_factory] += 1
         may_come = set(self.cohort.shapes()) if self._exhausted else None
-        for number, asked in self.rooms.adjust(wanted, self.settings.asking, may_come):
+        self._most_at_once = max(self._most_at_once, len(self.cohort.live) - len(self.cohort.paused))
+        soon = 0 if self._exhausted else self._most_at_once
+        for number, asked in self.rooms.adjust(wanted, self.settings.asking, may_come, soon):
             if asked:
                 self.emit(events.Reserve(number, self.rooms.asked[number]))
             else:

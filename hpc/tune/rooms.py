@@ -74,17 +74,19 @@ class Rooms:
         return list(self._idle)
 
     def adjust(
-        self, wanted: Counter[Hashable], most: int, may_come: set[Hashable] | None
+        self, wanted: Counter[Hashable], most: int, may_come: set[Hashable] | None, soon: int = 0
     ) -> Iterator[tuple[int, bool]]:
         """Ask for rooms, and give some back: numbers, each with whether it is asked for.
 
         wanted: how many trials wait, by shape; no idle room fits them. most: so many are asked for at a time. may_come:
         shapes of trials that may want a room later; None: any may come. Idle rooms are for those, unless a trial waits
-        for another shape, which may want the place that they take.
+        for another shape, which may want the place that they take. soon: up to so many rooms will be wanted again,
+        though no trial waits for them now. Else none would come while trials are shorter than it takes to come.
         """
         asked = Counter(self.asked.values())
         for number, shape in reversed(list(self.asked.items())):
-            if asked[shape] > wanted[shape]:
+            others_wait = any(other != shape for other in wanted)
+            if asked[shape] > wanted[shape] and (others_wait or len(self._shapes) > soon):
                 asked[shape] -= 1
                 self.lose(number)
                 yield number, False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -391,6 +393,20 @@ def test_a_latch_has_its_value_when_it_is_opened(session):
     latch.open()
     latch.open()
     assert hpc.get(latch.ref, timeout=10) is None
+
+
+def test_a_latch_wakes_the_thread_that_waits_for_nothing_else(session):
+    def late_s():
+        latch, opened = spi.latch(), []
+        timer = threading.Timer(0.02, lambda: (opened.append(time.monotonic()), latch.open()))
+        timer.start()
+        hpc.get(latch.ref, timeout=10)
+        now = time.monotonic()
+        timer.join()
+        return now - opened[0]
+
+    late = [late_s() for _ in range(5)]
+    assert min(late) < 0.02, late
 
 
 def test_an_interface_has_a_name(session):

@@ -194,6 +194,8 @@ class Client:
                 self.callbacks.append(waiter.callback)
             elif waiter.lock is not None:
                 self.polling.wake(waiter)
+            elif self.polling.owner != threading.get_ident():
+                self.polling.rouse()
 
     def closed(self, stream: Stream) -> None:
         """The other end of a connection is gone."""

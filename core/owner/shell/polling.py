@@ -35,7 +35,8 @@ class PollLock:
         self._tick_s = tick_s
         self._lock = threading.Lock()
         self._followers: deque[Waiter] = deque()
-        self._owner = 0
+        #: The thread that polls; 0: none.
+        self.owner = 0
         self._session = 0
         self._wanted = 0
         self._background = False
@@ -49,7 +50,7 @@ class PollLock:
     def wait(self, waiter: Waiter, deadline: float | None) -> bool:
         """Until ``waiter`` needs nothing more (True), or the deadline has passed (False)."""
         me = threading.get_ident()
-        if self._owner == me:
+        if self.owner == me:
             return self._poll_until(waiter, deadline)
         while waiter.needed > 0:
             self.check()
@@ -77,13 +78,13 @@ class PollLock:
             self._wanted -= 1
             if not taken:
                 return False
-        self._owner = threading.get_ident()
+        self.owner = threading.get_ident()
         self._session += 1
         return True
 
     def look(self, poll: Callable[[], None]) -> None:
         """Poll once if nobody who waits does so, and this thread is not polling already (a callback submits)."""
-        if self._owner != threading.get_ident() and self.take():
+        if self.owner != threading.get_ident() and self.take():
             try:
                 poll()
             finally:
@@ -91,7 +92,7 @@ class PollLock:
 
     def leave(self) -> None:
         """Let others poll."""
-        self._owner = 0
+        self.owner = 0
         self._lock.release()
         self._wake_one()
         if self._parked:
@@ -148,7 +149,7 @@ class PollLock:
     def stop(self, timeout_s: float = 2.0) -> None:
         """After ``closing``: until no other thread polls, so that what is polled can be closed. Nobody polls again."""
         self._wanted += 1  # the background thread leaves
-        if self._owner != threading.get_ident():
+        if self.owner != threading.get_ident():
             self._lock.acquire(timeout=timeout_s)
 
     @staticmethod
@@ -157,6 +158,11 @@ class PollLock:
         lock, waiter.lock = waiter.lock, None
         if lock is not None:
             _release(lock)
+
+    def rouse(self) -> None:
+        """A record is done whose thread sleeps on no lock: if that thread is the poller, it looks again."""
+        if self.owner and not self._background:
+            self._kick()
 
     # -------------------------------------------------------------- the background thread
 
@@ -189,7 +195,7 @@ class PollLock:
             tick()
 
     def _poll_in_background(self, tick: Callable[[], None]) -> None:
-        self._owner = threading.get_ident()
+        self.owner = threading.get_ident()
         self._background = True
         try:
             tick()
@@ -198,7 +204,7 @@ class PollLock:
                 tick()
         finally:
             self._background = False
-            self._owner = 0
+            self.owner = 0
             self._lock.release()
             self._wake_one()
 

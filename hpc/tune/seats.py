@@ -16,7 +16,6 @@ import hpc
 from hpc import spi
 from hpc.exceptions import ActorError, HpcError, SessionLostError
 from hpc.runs.reservation import ACCELERATOR
-from hpc.tune.error import TrialDrained
 from hpc.tune.placement import PlacementGroupFactory
 from hpc.tune.rendezvous import Ended
 from hpc.tune.worker import Experiment, TrialActor, Work
@@ -227,7 +226,7 @@ class Seats:
                 return Answer(seat.number, kind, error=error)
             self._kill(seat)  # the next start makes another one, and tells what is wrong
             return Answer(seat.number, kind)
-        preempted = isinstance(error, TrialDrained) or (died and self._was_taken(seat))
+        preempted = died and self._was_taken(seat)
         if died or kind == "stop":
             self._kill(seat)
         else:

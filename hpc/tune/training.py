@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.tune import events, records
 from hpc.tune.checkpoints import Checkpoints
 from hpc.tune.cohort import Cohort
-from hpc.tune.error import TuneError
+from hpc.tune.error import TrialDrained, TuneError
 from hpc.tune.events import Command, Ending, Note, Write
 from hpc.tune.flat import flatten_dict
 from hpc.tune.metrics import is_over, missing_metric
@@ -226,7 +226,11 @@ class Training:
 
     def _fails(self, event: events.Failed | events.SaveFailed) -> None:
         actor = self.actors.get(event.trial_id)
-        if actor is not None and actor.stage is not Stage.STOPPING:
+        if actor is None or actor.stage is Stage.STOPPING:
+            return
+        if isinstance(event.error, TrialDrained):
+            self.suspend(actor)
+        else:
             self._stop(actor)
             self._failed(actor.trial, event.error, isinstance(event, events.Failed) and event.preempted)
 

@@ -427,3 +427,4 @@ def test_what_ends_with_the_session_is_no_failure_of_its_trial(where, tmp_path):
         (result,) = tune.Tuner(trainable, run_config=where(name=name)).fit()
         assert result.error is None and result.metrics["a"] == 1
         (tmp_path / "drained").unlink()
+    assert not list(tmp_path.rglob("error.*"))

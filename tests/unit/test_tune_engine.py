@@ -11,6 +11,7 @@ from unit.tune_simulator import Fifo, Plan, Search, World
 from hpc.runs.checkpoint import Checkpoint
 from hpc.tune import events
 from hpc.tune.engine import Engine
+from hpc.tune.error import TrialDrained
 from hpc.tune.retention import Rule
 from hpc.tune.settings import Settings
 from hpc.tune.trial import Trial
@@ -195,6 +196,18 @@ def test_near_the_end_of_the_session_classes_save_and_functions_are_told():
     assert isinstance(one.commands[-1], events.Continue)
     one.report(checkpoint="/x/1", a=2)
     assert isinstance(one.commands[-1], events.Stop)
+
+
+def test_a_trial_whose_trainer_drains_is_for_the_next_session():
+    one = Driven(trials=3, rooms=2)
+    drained = events.Failed("t0", TrialDrained("the session drains"), preempted=False)
+    one.tell(events.WindDown("walltime", until=200.0)).tell(drained, events.Stopped("t0"))
+    assert one.trial("t0").status == Trial.PENDING and one.trial("t0").num_failures == 0
+    assert not {"error", "recover"} & {note.kind for note in one.of(events.Note)}
+    assert [start.trial_id for start in one.of(events.Start)] == ["t0", "t1"], "nothing new begins"
+    one.tell(events.Returned("t1")).tell(events.Stopped("t1"))
+    assert one.trial("t1").status == Trial.TERMINATED
+    assert one.of(events.End)[0].ending == "suspended"
 
 
 def test_the_time_budget_stops_all():

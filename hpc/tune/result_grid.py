@@ -98,7 +98,7 @@ class ResultGrid:
         analysis = self._experiment_analysis
         error: Any = trial.error if trial.status != "TERMINATED" else None
         return Result(
-            metrics=dict(trial.last_result),
+            metrics={**trial.last_result, "config": trial.config},
             checkpoint=trial.checkpoint,
             error=error,
             path=trial.path or "",

@@ -78,7 +78,7 @@ def resume(
         ):
             way = RESUME
         if way == RESTART:
-            _restart(engine, trial, new_id)
+            _restart(engine, history, trial, new_id)
         elif way == RESUME and trial.is_finished():
             _go_on(engine, trial, cut_off)
         elif way == SKIP and not trial.is_finished():
@@ -96,13 +96,15 @@ def _go_on(engine: Engine, trial: Trial, cut_off: bool) -> None:
         engine.returned.add(trial.trial_id)
 
 
-def _restart(engine: Engine, old: Trial, new_id: Callable[[], str] | None) -> None:
+def _restart(engine: Engine, history: History, old: Trial, new_id: Callable[[], str] | None) -> None:
     if new_id is None:
         raise TuneError("trials that restart need new ids")
     if not old.is_finished():
         engine.stop_trial(old)
     engine.cohort.remove(old)
-    engine.emit(Write(records.Removed(engine.now, old.trial_id)))
+    removed = records.Removed(engine.now, old.trial_id)
+    engine.emit(Write(removed))
+    history.apply(removed)
     new = Trial(
         old.trainable_name,
         trial_id=new_id(),

@@ -189,3 +189,18 @@ def test_a_driver_that_is_killed_loses_no_finished_trial(tmp_path):
     second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert second.stdout.strip() == str(list(range(8)))
     assert len(runs.read_text().splitlines()) <= 8 + (done - 4), "those that had finished did not run again"
+
+
+def test_what_begins_anew_takes_the_place_of_what_failed(where, tmp_path):
+    def train(config):
+        if config["x"] == 1 and not (tmp_path / "mended").exists():
+            raise ValueError("broken")
+        return {"value": config["x"]}
+
+    first = tune.Tuner(train, param_space={"x": tune.grid_search([0, 1])}, run_config=where()).fit()
+    assert [one.config for one in first] == [{"x": 0}, {"x": 1}], "what failed before its first report has one, too"
+    (tmp_path / "mended").touch()
+    grid = tune.Tuner.restore(str(tmp_path / "e"), train, restart_errored=True).fit()
+    assert [(one.config, one.error) for one in grid] == [({"x": 0}, None), ({"x": 1}, None)]
+    read = tune.Tuner.restore(str(tmp_path / "e"), train).get_results()
+    assert [(one.config, one.error) for one in read] == [({"x": 0}, None), ({"x": 1}, None)]

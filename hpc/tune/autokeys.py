@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 
@@ -49,7 +50,9 @@ class AutoKeys:
         now = int(time.time())
         stamp = result.get("timestamp")
         result.setdefault("done", False)
-        result.setdefault("training_iteration", self.iteration)
+        told = result.setdefault("training_iteration", self.iteration)
+        if type(told) is not int and not isinstance(told, Real):
+            raise TypeError(f"training_iteration is counted, or reported as a number: not as {told!r:.60}")
         result["trial_id"] = self._trial_id
         result["date"] = self._date_of(now)
         result["timestamp"] = stamp or now

@@ -33,6 +33,7 @@ from hpc.tune.result import (
     EXPR_PARAM_FILE,
     EXPR_PARAM_PICKLE_FILE,
 )
+from hpc.tune.values import as_text
 
 #: An experiment of more trials has no files: each trial would make a directory and four of them.
 EAGER_TRIALS = 1000
@@ -57,9 +58,9 @@ def plain(value: Any) -> Any:
             return int(value)
         if isinstance(value, numbers.Real):
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
-    return str(value)
+    return as_text(value)
 
 
 #: What no column of progress.csv has.
@@ -114,7 +115,11 @@ class CsvTable:
             self.columns = list(row)
             self._write(self.columns)
         get = row.get
-        self._write([get(name, "") for name in self.columns])
+        values = [get(name, "") for name in self.columns]
+        try:
+            self._write(values)
+        except Exception:  # of one there is no text
+            self._write([value if isinstance(value, float) else as_text(value) for value in values])
         found = self._text.getvalue()
         self._text.seek(0)
         self._text.truncate()

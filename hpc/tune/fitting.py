@@ -14,7 +14,7 @@ from typing import Any
 import hpc
 from hpc.runs.drained import Drained
 from hpc.runs.files import files_of, join
-from hpc.runs.uploading import MARKER_FILE
+from hpc.runs.uploading import MARKER_FILE, Place, why_not_own
 from hpc.tune import events as ev
 from hpc.tune.analysis import ExperimentAnalysis
 from hpc.tune.analysis.sources import Known
@@ -152,9 +152,9 @@ class Fitting:
         ledger.open()
         try:
             self._told = self._callbacks()
-            if before is None:
+            if not ledger.has_plan:
                 ledger.write(Noted(time.time(), PLAN, packed(described(plan))))
-            else:
+            if before is not None:
                 self._trials.extend(before[0].made)
                 self._told.set_state(before[1].get(CALLBACKS) or {})
             files_of(plan.filesystem).write(join(plan.path, MARKER_FILE), self.experiment.token.encode())
@@ -170,10 +170,16 @@ class Fitting:
             self._told.close()
             self.searching.close()
             ledger.close()
-            files_of(plan.filesystem).delete(join(plan.path, MARKER_FILE))
+            self._give_up_directory()
         fitted = Fitted(self._trials, end, Reports(plan.path))
         self._end(end)
         return fitted
+
+    def _give_up_directory(self) -> None:
+        """Trials store no more, unless another driver has the directory by now: then it is no more of ours."""
+        plan, token = self.plan, self.experiment.token
+        if not why_not_own(Place(plan.storage_path, str(plan.run.name), token, plan.filesystem)):
+            files_of(plan.filesystem).delete(join(plan.path, MARKER_FILE))
 
     def _states(self) -> dict[str, Any] | None:
         """What is kept beside the journal; None where that has to wait for the search."""

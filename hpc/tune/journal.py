@@ -181,28 +181,38 @@ def _goes_on(data: memoryview, place: int) -> bool:
     return bool(len(payload) == length > 0 and zlib.crc32(payload) == total)
 
 
+def locked(path: str) -> int:
+    """The descriptor of the journal, which is made if it is not there. Nobody else has it, until it is closed.
+
+    Raises TuneError where another driver has it, or where it cannot be written.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise TuneError(f"the journal {path} cannot be written: {error}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise TuneError(
+            f"another driver runs the experiment of {path}: wait for its end, or give this one another name"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return file
+
+
 class Journal:
     """The journal of an experiment that goes on. One driver has it at a time.
 
     Raises TuneError where another driver has it, or where it cannot be written.
     """
 
-    def __init__(self, path: str, end: int = 0) -> None:
-        """path: made if it is not there. end: of the last whole record, as `read` gives it; the rest is cut off."""
+    def __init__(self, path: str, end: int = 0, file: int | None = None) -> None:
+        """path: made if it is not there. end: of the last whole record, as `read` gives it; the rest is cut off. file:
+        of `locked`, which whoever reads the journal first needs, so that nobody writes in between."""
         self.path = path
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise TuneError(f"the journal {path} cannot be written: {error}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._file)
-            raise TuneError(
-                f"another driver runs the experiment of {path}: wait for its end, or give this one another name"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+        self._file = locked(path) if file is None else file
         if not end:
             for position, _ in read(path):
                 end = position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 import uuid
@@ -15,7 +16,7 @@ from hpc.tune.config import ResumeConfig
 from hpc.tune.engine import Engine
 from hpc.tune.error import TuneError
 from hpc.tune.history import History
-from hpc.tune.journal import FILE, STATE_FILE, Journal, load_states, read
+from hpc.tune.journal import FILE, STATE_FILE, Journal, Unreadable, load_states, locked, read
 from hpc.tune.resume import resume
 from hpc.tune.trial import Trial
 
@@ -35,42 +36,59 @@ class Ledger:
         self._journal: Journal | None = None
         self._is_open = False
         self._end = 0
+        self._file = -1
+        #: Whether the journal has what the experiment was made with: an earlier driver may have been killed before.
+        self.has_plan = False
         self._next_snapshot_s = time.monotonic() + SNAPSHOT_S
 
     def take_up(self, engine: Engine, how: ResumeConfig | None) -> tuple[History, Mapping[str, Any]] | None:
-        """Bring the engine to where an earlier driver left it; the states that were kept beside. None where there was
-        none. Raises TuneError for an experiment of another trainable."""
-        how = how or ResumeConfig()
-        kept = load_states(self._state_path)
+        """Have the journal alone, and bring the engine to where an earlier driver left it; the states that were kept
+        beside. None where there was none. Raises TuneError where another driver has it, or for another trainable."""
+        self._file = file = locked(self._path)
         try:
-            history = resume(
-                engine,
-                self._facts(),
-                time.time(),
-                kept=kept,
-                finished=how.finished.value,
-                unfinished=how.unfinished.value,
-                errored=how.errored.value,
-                new_id=lambda: uuid.uuid4().hex[:8],
-            )
-        except FileNotFoundError:
-            return None
+            if not os.fstat(file).st_size:
+                return None
+            return self._take_up(engine, how or ResumeConfig())
+        except BaseException:
+            os.close(file)
+            raise
+
+    def _take_up(self, engine: Engine, how: ResumeConfig) -> tuple[History, Mapping[str, Any]] | None:
+        kept = load_states(self._state_path)
+        history = resume(
+            engine,
+            self._facts(),
+            time.time(),
+            kept=kept,
+            finished=how.finished.value,
+            unfinished=how.unfinished.value,
+            errored=how.errored.value,
+            new_id=lambda: uuid.uuid4().hex[:8],
+        )
         name = engine.settings.trainable_name
         if history.trainable_name and history.trainable_name != name:
             raise TuneError(
                 f"{self._path} is the experiment of the trainable {history.trainable_name}, and this one is of {name}: "
                 "give it another name"
             )
+        for trial in history.cohort.live.values():
+            if isinstance(trial.config, Unreadable):
+                raise TuneError(
+                    f"trial {trial.trial_id} of {self._path} cannot go on: its configuration is {trial.config}. "
+                    "Give this experiment another name"
+                )
         return history, kept[1]
 
     def _facts(self) -> Iterator[tuple[int, records.AnyRecord]]:
         for end, record in read(self._path):
             self._end = end
+            if type(record) is records.Noted and record.key == PLAN:
+                self.has_plan = True
             yield end, record
 
     def open(self) -> None:
-        """Begin to write, after what there is. Raises TuneError where another driver does."""
-        self._journal = Journal(self._path, self._end)
+        """Begin to write, after what `take_up` has read."""
+        self._journal = Journal(self._path, self._end, self._file)
         self._is_open = True
 
     @property

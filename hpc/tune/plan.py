@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpc import cloudpickle
 from hpc.runs.files import files_of, join
 from hpc.tune.config import ResumeConfig, RunConfig, TuneConfig, checked_space, config_of
 from hpc.tune.error import TuneError
@@ -15,6 +16,7 @@ from hpc.tune.flat import flatten_dict
 from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
 from hpc.tune.registry import as_class, asks_for_resources, dumps, name_of, resources_of
 from hpc.tune.trainable import FunctionTrainable, Trainable
+from hpc.tune.variants import path_name, split_space
 
 #: "0": trials stay in the directory in which the session's workers are.
 CHDIR_VARIABLE = "RAY_CHDIR_TO_TRIAL_DIR"
@@ -98,7 +100,9 @@ def make_plan(
                 f"resources_per_trial was given, and {name} asks for its own resources: leave one of the two out"
             )
         given = resources if isinstance(resources, PlacementGroupFactory) else resource_dict_to_pg_factory(resources)
-    plan = Plan(cls, dumps(cls), name, checked_space(space), tune, run, bool(run.name), given, resume)
+    space = checked_space(space)
+    _check_constants(space)
+    plan = Plan(cls, dumps(cls), name, space, tune, run, bool(run.name), given, resume)
     checkpoints = run.checkpoint_config
     if plan.is_function and (checkpoints.checkpoint_frequency or checkpoints.checkpoint_at_end):
         raise ValueError(
@@ -114,6 +118,19 @@ def make_plan(
             f"{plan.filesystem.type_name}: set RunConfig(storage_path=...) to a directory that all nodes see"
         )
     return plan
+
+
+def _check_constants(space: dict[str, Any]) -> None:
+    """Raise TypeError for a constant that no trial could be sent."""
+    for path, value in split_space(space)[0]:
+        if value is not None and type(value) not in (bool, int, float, str):
+            try:
+                cloudpickle.dumps(value)
+            except Exception as error:
+                raise TypeError(
+                    f"`{path_name(path)}` of param_space cannot be sent to trials: {error}. Make such objects in the "
+                    "trainable"
+                ) from error
 
 
 def make_directory(plan: Plan) -> None:

@@ -23,6 +23,7 @@ CHECKPOINT_DIR_NAME = "checkpoint_dir_name"
 #: The metric of a trainable that returns a bare number.
 DEFAULT_METRIC = "_metric"
 CONFIG_PREFIX = "config"
+ITERATIONS_SINCE_RESTORE = "iterations_since_restore"
 
 EXPR_PARAM_FILE = "params.json"
 EXPR_PARAM_PICKLE_FILE = "params.pkl"
@@ -45,7 +46,7 @@ AUTO_RESULT_KEYS = (
     "date",
     "time_since_restore",
     "timesteps_since_restore",
-    "iterations_since_restore",
+    ITERATIONS_SINCE_RESTORE,
     "config",
     CHECKPOINT_DIR_NAME,
 )

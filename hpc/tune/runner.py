@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pickle import PicklingError
 from typing import Any
 
 import hpc
@@ -263,7 +264,12 @@ class Runner:
             self._restored.get(checkpoint.path, {}) if checkpoint is not None else {},
             self._next_index.get(trial_id, 0),
         )
-        self._seats.start(command.reservation, work)
+        try:
+            self._seats.start(command.reservation, work)
+        except (TypeError, ValueError, AttributeError, RecursionError, PicklingError) as error:
+            raise TypeError(
+                f"the configuration of trial {trial} cannot be sent to it: {error}. Make such objects in the trainable"
+            ) from error
 
     def _do_save(self, command: ev.Save) -> None:
         self._began_s[command.trial_id] = time.monotonic()

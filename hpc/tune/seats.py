@@ -27,6 +27,9 @@ CLASS_GRACE_S = 600.0
 #: The same for a function, which keeps nothing.
 FUNCTION_GRACE_S = 10.0
 
+#: What is told to end when the time is over has this long, and is killed then.
+LAST_S = 2.0
+
 #: Which nodes there are is looked at so often at most.
 LOOK_S = 1.0
 
@@ -75,6 +78,7 @@ class Seats:
         self._leaving: dict[Any, tuple[Any, float]] = {}  # last calls of actors that are done with
         default = FUNCTION_GRACE_S if is_function else CLASS_GRACE_S
         self._grace_s = float(os.environ.get("TUNE_FORCE_TRIAL_CLEANUP_S", default)) or default
+        self._until_s = float("inf")
         self._possible: set[PlacementGroupFactory] = set()
         self._ended: set[int] = set()  # seats whose function has returned: it needs no call to stop it
         self._answers: list[Answer] = []  # of what needed no call
@@ -102,7 +106,9 @@ class Seats:
 
     def release(self, number: int) -> None:
         """Give a room back, or do not wait for it any more."""
-        seat = self._seats.pop(number)
+        seat = self._seats.pop(number, None)
+        if seat is None:
+            return  # it could never have been there, so nobody has asked for it
         self._forget(seat)
         self._end_actor(seat)
         if seat.group is not None:
@@ -165,15 +171,21 @@ class Seats:
             self._answers.append(Answer(number, "stop"))
         else:
             self._call(seat, "stop", seat.actor.stop.remote(not self._reuse or seat.failed))
-            seat.deadline_s = time.monotonic() + self._grace_s
+            seat.deadline_s = self._deadline_s()
 
-    def hurry(self, grace_s: float) -> None:
-        """From now on what is to end has this time."""
-        self._grace_s = grace_s
-        until = time.monotonic() + grace_s
+    def hurry(self, left_s: float) -> None:
+        """The time is over after so many seconds: what is to end has no longer than this, whenever it is told."""
+        self._until_s = time.monotonic() + left_s
+        latest_s = self._deadline_s()
         for seat in self._seats.values():
-            if seat.kind == "stop":
-                seat.deadline_s = min(seat.deadline_s, until)
+            seat.deadline_s = min(seat.deadline_s, latest_s)
+        for ref, (actor, until_s) in self._leaving.items():
+            self._leaving[ref] = actor, min(until_s, latest_s)
+
+    def _deadline_s(self) -> float:
+        """What is told to end now is killed then, if it still runs."""
+        now_s = time.monotonic()
+        return min(now_s + self._grace_s, max(self._until_s, now_s + LAST_S))
 
     def wait(self, timeout_s: float, others: Sequence[Any] = ()) -> list[Answer]:
         """What has been answered, once there is something, or one of the other references has a value; [] after the
@@ -305,7 +317,7 @@ class Seats:
         if seat.actor is None or seat.fresh or self._is_function or not self._reuse:
             self._kill(seat)
             return
-        self._leaving[seat.actor.finish.remote()] = seat.actor, time.monotonic() + self._grace_s
+        self._leaving[seat.actor.finish.remote()] = seat.actor, self._deadline_s()
         seat.actor = None
 
     def _kill(self, seat: Seat) -> None:

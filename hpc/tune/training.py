@@ -16,7 +16,7 @@ from hpc.tune.cohort import Cohort
 from hpc.tune.error import TrialDrained, TuneError
 from hpc.tune.events import Command, Ending, Note, Write
 from hpc.tune.flat import flatten_dict
-from hpc.tune.metrics import is_over, missing_metric
+from hpc.tune.metrics import is_over, missing_metric, no_number
 from hpc.tune.settings import Settings
 from hpc.tune.stage import Actor, Stage
 from hpc.tune.stopper import NoopStopper, Stopper
@@ -179,7 +179,7 @@ class Training:
         elif is_over(flat, self.settings.stop):
             record.by, decision = "stop", STOP
         else:
-            decision = self.scheduler.on_trial_result(self, trial, flat)
+            decision = self._judged(trial, flat)
         record.decision = decision
         if decision == STOP:
             result["done"] = True
@@ -190,6 +190,15 @@ class Training:
         self.moved = self.moved or bool(self.cohort.paused)
         if actor.stage is Stage.DECIDING:
             self._decided(actor, decision)
+
+    def _judged(self, trial: Trial, flat: dict[str, Any]) -> str:
+        try:
+            decision: str = self.scheduler.on_trial_result(self, trial, flat)
+            return decision
+        except (TypeError, ValueError) as error:
+            if why := no_number(flat, self.scheduler):
+                raise TuneError(why) from error
+            raise
 
     def _decided(self, actor: Actor, decision: str) -> None:
         wish, actor.wish = actor.wish, ""

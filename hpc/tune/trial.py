@@ -235,11 +235,15 @@ def _fold_one(stats: dict[str, Any], name: str, number: Any, step: int) -> None:
         return
     if type(found) is tuple:  # it had settled, and goes on after all
         found = stats[name] = [*found[:4], [found[3]]]
-    if not found[0] > number:  # NaN is as in Ray: the newer value wins over it, and it over the older
-        found[0] = number
-    if not found[1] < number:
-        found[1] = number
-    found[2] = 1 / step * (number + (step - 1) * found[2])
+    try:
+        if not found[0] > number:  # NaN is as in Ray: the newer value wins over it, and it over the older
+            found[0] = number
+        if not found[1] < number:
+            found[1] = number
+        found[2] = 1 / step * (number + (step - 1) * found[2])
+    except (TypeError, ValueError, ArithmeticError):  # complex numbers, Decimal, beyond what a float holds
+        del stats[name]
+        return
     found[3] = number
     window = found[4]
     window.append(number)

@@ -15,6 +15,7 @@ from hpc.tune.analysis.reading import read_source
 from hpc.tune.analysis.sources import Known, Source
 from hpc.tune.flat import flatten_dict, lookup
 from hpc.tune.result import DEFAULT_METRIC, TRAINING_ITERATION
+from hpc.tune.values import as_number
 
 if TYPE_CHECKING:
     from hpc.tune.trial import Trial
@@ -94,7 +95,7 @@ class ExperimentAnalysis:
         best, best_score = None, None
         for trial in self.trials:
             score = trial.metric_value(metric, which)
-            if score is None or (filter_nan_and_inf and not math.isfinite(score)):
+            if score is None or (filter_nan_and_inf and not math.isfinite(as_number(score))):
                 continue
             if best_score is None or (score > best_score if mode == "max" else score < best_score):
                 best, best_score = trial, score

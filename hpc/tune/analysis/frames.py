@@ -45,5 +45,7 @@ def row_of(history: list[dict[str, Any]], metric: str | None, mode: str | None) 
 def _is_number(value: Any) -> bool:
     try:
         return not isinstance(value, str) and not math.isnan(value)
+    except OverflowError:
+        return True
     except TypeError:
         return False

@@ -33,7 +33,7 @@ class CSVLoggerCallback(FileLogger):
             if not self._writes(trial):
                 return
             table = self._tables[trial.trial_id] = self._begin(join(str(trial.path), EXPR_PROGRESS_FILE))
-        self._appender.add(f"{trial.path}/{EXPR_PROGRESS_FILE}", table.lines(result).encode())
+        self._appender.add(f"{trial.path}/{EXPR_PROGRESS_FILE}", table.lines(result).encode(errors="backslashreplace"))
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         if self._tables.pop(trial.trial_id, None) is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from hpc.tune.flat import flatten_dict
 from hpc.tune.logger import tfevents
 from hpc.tune.logger.logger import FewTrials, FileLogger
-from hpc.tune.result import TIME_TOTAL_S, TIMESTEPS_TOTAL, TRAINING_ITERATION
+from hpc.tune.result import ITERATIONS_SINCE_RESTORE, TIME_TOTAL_S, TIMESTEPS_TOTAL, TRAINING_ITERATION
 
 if TYPE_CHECKING:
     from hpc.tune.trial import Trial
@@ -42,20 +42,21 @@ class _EventFile:
 
     def add(self, result: dict[str, Any], now: float, doubts: _Doubts) -> None:
         """A report."""
-        step = result.get(TIMESTEPS_TOTAL) or result[TRAINING_ITERATION]
+        step = _step_of(result)
         values: list[bytes] = []
         self._curves = []
         for name, value in flatten_dict({k: v for k, v in result.items() if k not in _LEFT_OUT}).items():
             tag = f"ray/tune/{name}"
             if isinstance(value, _NUMBERS):
-                if math.isnan(value):
+                number = doubts.number_of(tag, value)
+                if math.isnan(number):
                     continue
-                values.append(tfevents.scalar(tag, float(value)))
+                values.append(tfevents.scalar(tag, number))
                 self._curves.append(tag)
             elif isinstance(value, (list, np.ndarray)) and len(value):
                 found = doubts.summary_of(tag, value)
                 values += [found] if found is not None else []
-        self.events.append(tfevents.event(now, int(step), b"".join(values)))
+        self.events.append(tfevents.event(now, step, b"".join(values)))
 
     def end(self, trial: Trial, failed: bool, now: float, doubts: _Doubts) -> None:
         """The trial has ended: add its hyperparameters."""
@@ -65,11 +66,30 @@ class _EventFile:
             self.events += [tfevents.event(now, 0, one) for one in summaries]
 
 
+def _step_of(result: dict[str, Any]) -> int:
+    """The place of a report on its curves. A trial may have said anything in the place of the count."""
+    for key in (TIMESTEPS_TOTAL, TRAINING_ITERATION, ITERATIONS_SINCE_RESTORE):
+        try:
+            if step := int(result.get(key) or 0):
+                return step
+        except (TypeError, ValueError, OverflowError):
+            pass
+    return 0
+
+
 class _Doubts:
     """Values that no event can have; of each name one is told."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
+
+    def number_of(self, tag: str, value: Any) -> float:
+        """The place on a curve; NaN, which has none, for a number that is too large."""
+        try:
+            return float(value)
+        except OverflowError as error:
+            self._tell(tag, str(error))
+            return math.nan
 
     def summary_of(self, tag: str, value: Any) -> bytes | None:
         """A histogram or a picture; None where it can be neither."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hpc.tune.flat import flatten_dict
 from hpc.tune.logger.logger import LoggerCallback
 from hpc.tune.result import TIME_TOTAL_S, TIMESTEPS_TOTAL, TRAINING_ITERATION
+from hpc.tune.values import as_number
 
 if TYPE_CHECKING:
     from hpc.tune.trial import Trial
@@ -81,7 +82,7 @@ def step_of(result: dict[str, Any]) -> int:
 def numbers_of(result: dict[str, Any]) -> dict[str, float]:
     """The numbers of a result, flat."""
     flat = flatten_dict({key: value for key, value in result.items() if key not in NO_CURVES})
-    return {key: float(value) for key, value in flat.items() if isinstance(value, Number)}  # type: ignore[arg-type]
+    return {key: as_number(value) for key, value in flat.items() if isinstance(value, Number)}
 
 
 class TrackingCallback(LoggerCallback):

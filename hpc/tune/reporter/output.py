@@ -32,6 +32,7 @@ from hpc.tune.reporter.trials import (
     span,
 )
 from hpc.tune.result import AUTO_RESULT_KEYS, TRAINING_ITERATION
+from hpc.tune.values import as_number
 
 if TYPE_CHECKING:
     from hpc.runs.checkpoint import Checkpoint
@@ -265,7 +266,7 @@ class ExperimentOutput(Callback):
 
         def key(trial: Trial) -> tuple[bool, float]:
             value = lookup(metric, trial.last_result or {}) if metric else None
-            number = float(value) if isinstance(value, (int, float)) else math.nan
+            number = as_number(value)
             return trial.status != "RUNNING", math.inf if math.isnan(number) else sign * number
 
         return sorted(trials, key=key)

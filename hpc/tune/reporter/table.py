@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+from hpc.tune.values import as_text
+
 Style = Literal["psql", "rounded"]
 Align = Literal["left", "right", "decimal"]
 #: How much wider than its head a column is at least.
@@ -79,7 +81,7 @@ def text_of(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool) or not _is_number(value):
-        return str(value)
+        return as_text(value)
     return str(value) if _is_whole(value) else format(float(value), "g")
 
 
@@ -94,7 +96,9 @@ def _is_number(value: Any) -> bool:
         return False
     try:
         float(value)
-    except (TypeError, ValueError):
+    except OverflowError:
+        return True
+    except Exception:
         return False
     return True
 

@@ -22,6 +22,7 @@ from hpc.tune.result import (
     TIMESTEPS_TOTAL,
     TRAINING_ITERATION,
 )
+from hpc.tune.values import as_number, as_text
 
 if TYPE_CHECKING:
     from hpc.tune.trial import Trial
@@ -60,9 +61,9 @@ def best_trial(trials: Iterable[Trial], metric: str | None, mode: str | None) ->
     best, best_score = None, -math.inf
     for trial in trials:
         value = lookup(metric, trial.last_result) if trial.last_result else None
-        if not isinstance(value, Number) or math.isnan(value):  # type: ignore[arg-type]
+        score = sign * as_number(value)
+        if math.isnan(score):
             continue
-        score = sign * value  # type: ignore[operator]
         if best is None or score > best_score:
             best, best_score = trial, score
     return best
@@ -108,7 +109,7 @@ def shortened(value: Any, most: int = 20) -> Any:
     """A value for a cell: texts keep their end."""
     if value is None or isinstance(value, Number):
         return value
-    text = str(value)
+    text = as_text(value)
     return text if len(text) <= most else f"...{text[3 - most :]}"
 
 

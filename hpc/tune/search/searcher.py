@@ -138,15 +138,18 @@ class Searcher:
         raise NotImplementedError
 
     def state(self) -> Any:
-        """The state of the search, which can be pickled; by default what `save` writes. None: it cannot be saved."""
+        """The state of the search, which can be pickled; by default what `save` writes.
+
+        None: it cannot be saved, as where `save` is not there, or writes nothing.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "state")
             try:
                 self.save(path)
-            except NotImplementedError:
+                with open(path, "rb") as file:
+                    return file.read()
+            except (NotImplementedError, FileNotFoundError):
                 return None
-            with open(path, "rb") as file:
-                return file.read()
 
     def load(self, state: Any) -> None:
         """Go on from what `state` has given."""

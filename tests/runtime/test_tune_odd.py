@@ -1,0 +1,170 @@
+"""What users give by mistake, or at a bad moment, ends in an error that says what to do, and loses nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from decimal import Decimal
+
+import pytest
+
+from hpc import tune
+from hpc.tune import events, ledger, seats, walltime
+from hpc.tune.search import Searcher
+from runtime.running import one_node
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    with one_node(num_cpus=4):
+        yield
+
+
+@pytest.fixture
+def where(tmp_path):
+    """The options of a quiet experiment in a directory of its own."""
+    return lambda **more: tune.RunConfig(storage_path=str(tmp_path), **{"name": "e", "verbose": 0, **more})
+
+
+def test_a_trial_whose_own_resources_no_node_has_fails_and_the_others_run(where):
+    trainable = tune.with_resources(lambda config: {"a": 1}, lambda config: {"cpu": config["cpus"]})
+    grid = tune.Tuner(trainable, param_space={"cpus": tune.grid_search([1, 50, 2, 70])}, run_config=where()).fit()
+    assert [one.error is None for one in grid] == [True, False, True, False]
+    assert "no node will ever have room" in str(grid[1].error)
+
+
+class Absurd:
+    """Has no text."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+def test_no_value_that_a_trial_reports_ends_the_experiment(where):
+    odd = [10**400, "\ud800", Absurd(), {1: 2, None: {(1, 2): 3}}, 1j, Decimal("0.1"), float("inf")]
+
+    def train(config):
+        tune.report({"value": odd[config["which"]], "score": 1})
+        tune.report({"value": odd[config["which"]], "score": 2})
+
+    space = {"which": tune.grid_search(list(range(len(odd))))}
+    config = tune.TuneConfig(metric="score", mode="max")
+    grid = tune.Tuner(train, param_space=space, tune_config=config, run_config=where(verbose=2)).fit()
+    assert grid.get_best_result("value", "max", filter_nan_and_inf=False).metrics["value"] == float("inf")
+    assert len(grid.get_dataframe()) == len(odd)
+    assert [(one.error, one.metrics["score"]) for one in grid] == [(None, 2)] * len(odd)
+
+    def counts(config):
+        tune.report({"score": 1, "training_iteration": "first"})
+
+    grid = tune.Tuner(counts, run_config=where(name="counts")).fit()
+    assert "training_iteration is counted, or reported as a number" in str(grid[0].error)
+
+
+def test_a_metric_that_is_no_number_is_an_error_that_names_it(where):
+    for number, value in enumerate([None, "good", [1.0]]):
+
+        def train(config, value=value):
+            tune.report({"score": value})
+
+        config = tune.TuneConfig(metric="score", mode="max", scheduler=tune.schedulers.ASHAScheduler())
+        with pytest.raises(
+            tune.TuneError, match=r"as 'score', which AsyncHyperBandScheduler compares: report a number"
+        ):
+            tune.Tuner(train, tune_config=config, run_config=where(name=f"e{number}")).fit()
+    with pytest.raises(tune.TuneError, match=r"stop=\{'score': 1\} cannot be compared with the str"):
+        tune.Tuner(lambda config: {"score": "good"}, run_config=where(name="stop", stop={"score": 1})).fit()
+
+
+def test_what_no_trial_can_be_sent_is_named(where, tmp_path):
+    def train(config):
+        return {"a": 1}
+
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match=r"`a/b` of param_space cannot be sent to trials"):
+        tune.Tuner(train, param_space={"a": {"b": lock}}, run_config=where())
+    with pytest.raises(ValueError, match=r"param_space is a grid_search itself"):
+        tune.Tuner(train, param_space=tune.grid_search([{"a": 1}]), run_config=where())
+    assert not (tmp_path / "e").exists()
+    tuner = tune.Tuner(train, param_space={"a": tune.choice([lock])}, run_config=where())
+    with pytest.raises(TypeError, match=r"the configuration of trial train_.* cannot be sent to it"):
+        tuner.fit()
+    with pytest.raises(tune.TuneError, match=r"cannot go on: its configuration .* another name"):
+        tune.Tuner(train, param_space={"a": 1}, run_config=where()).fit()
+
+
+class Forgetful(Searcher):
+    """Written for Ray as its pages show it: nothing is saved."""
+
+    def suggest(self, trial_id):
+        return {"x": 1}
+
+    def on_trial_complete(self, trial_id, result=None, error=False):
+        pass
+
+    def save(self, checkpoint_path):
+        pass
+
+    def restore(self, checkpoint_path):
+        raise AssertionError("there is nothing to be restored")
+
+
+def test_a_searcher_that_saves_nothing_searches_and_goes_on(where):
+    for samples in (2, 3):
+        config = tune.TuneConfig(metric="a", mode="max", search_alg=Forgetful(), num_samples=samples)
+        grid = tune.Tuner(lambda config: {"a": config["x"]}, tune_config=config, run_config=where()).fit()
+        assert len(grid) == samples and not grid.num_errors
+
+
+def test_an_experiment_that_another_driver_ends_meanwhile_keeps_all_its_facts(where, tmp_path, monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+    plain = ledger.resume
+
+    def slow(engine, facts, *given, **named):
+        facts = list(facts)
+        begun.set()
+        ended.wait(20)
+        return plain(engine, facts, *given, **named)
+
+    def train(config):
+        return {"a": 1}
+
+    def fit(samples, found):
+        config = tune.TuneConfig(num_samples=samples)
+        try:
+            found.append(len(tune.Tuner(train, tune_config=config, run_config=where()).fit()))
+        except tune.TuneError as error:
+            found.append(str(error))
+
+    fit(1, first := [])
+    monkeypatch.setattr(ledger, "resume", slow)
+    thread = threading.Thread(target=fit, args=(2, second := []))
+    thread.start()
+    assert begun.wait(20)
+    monkeypatch.setattr(ledger, "resume", plain)
+    fit(3, third := [])
+    ended.set()
+    thread.join(20)
+    assert first == [1] and second == [2] and "another driver" in third[0]
+
+
+def test_what_is_told_to_end_when_the_time_is_over_is_killed_soon(where, tmp_path, monkeypatch):
+    def hangs(config):
+        tune.report({"a": 1})
+        (tmp_path / "runs").touch()
+        time.sleep(600)
+
+    began = []
+
+    def look(self):
+        if self._told or not (tmp_path / "runs").exists():
+            return None
+        self._told = True
+        began.append(time.monotonic())
+        return events.WindDown("the session ends", self._clock() + 4.0)
+
+    monkeypatch.setattr(seats, "LAST_S", 0.2)
+    monkeypatch.setattr(walltime.Walltime, "look", look)
+    grid = tune.Tuner(hangs, run_config=where()).fit()
+    assert len(grid) == 1 and not grid.num_terminated
+    assert time.monotonic() - began[0] < 7.0, "4 s for the step, and not as many again to end"

@@ -48,7 +48,8 @@ WorkerMain = Callable[[NodeSpec, int], object]
 
 PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.owner.shell.forked")
 #: What only some workers need, and takes long: imported when nothing has been asked for so long.
-LATER = ("hpc.core.worker.aio", "concurrent.futures.thread")
+#: The last one is of the actors of trials, of which an experiment may start a hundred a second.
+LATER = ("hpc.core.worker.aio", "concurrent.futures.thread", "hpc.tune.worker")
 LATER_S = 0.25
 END_TIMEOUT_S = 5.0
 

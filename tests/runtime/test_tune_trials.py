@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -16,7 +17,7 @@ from hpc.runs.drained import Drained
 from hpc.tune.plan import make_plan
 from hpc.tune.seats import Answer, Seats
 from hpc.tune.worker import Experiment, Work
-from runtime.running import one_node
+from runtime.running import eventually, one_node
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -428,3 +429,20 @@ def test_what_ends_with_the_session_is_no_failure_of_its_trial(where, tmp_path):
         assert result.error is None and result.metrics["a"] == 1
         (tmp_path / "drained").unlink()
     assert not list(tmp_path.rglob("error.*"))
+
+
+def test_a_process_for_a_trial_finds_what_it_imports_made_by_its_node():
+    @hpc.remote
+    class Fresh:
+        def has(self):
+            return "hpc.tune.worker" in sys.modules
+
+    def found():
+        fresh = Fresh.remote()
+        try:
+            return hpc.get(fresh.has.remote())
+        finally:
+            hpc.kill(fresh)
+            time.sleep(0.3)  # the zygote imports it when nothing was asked for so long
+
+    assert eventually(found, 20)

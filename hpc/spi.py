@@ -347,8 +347,7 @@ def has_begun(actor: ActorHandle) -> bool:
     Raises TypeError for what is no actor."""
     if not isinstance(actor, ActorHandle):
         raise TypeError(f"has_begun takes the handle of an actor, not {type(actor).__name__}")
-    client, ident = ensure_client(), actor._hpc_ref._id
-    return client.step(lambda: client.machine.calls.has_begun(ident))
+    return ensure_client().has_begun(actor._hpc_ref._id)
 
 
 def latch() -> Latch:

@@ -134,8 +134,10 @@ class Seats:
         self._call(seat, "start", seat.actor.start.remote(seat.work))
 
     def _take_waiting(self, seat: Seat) -> bool:
-        """Exchange places with the seat that has waited longest, if one waits for an equal room: the room that the last
-        process has left goes to the one of that seat, and a new process would wait behind it."""
+        """Exchange places with the seat that has waited longest, if one waits for an equal room.
+
+        The room that the last process has left goes to the one of that seat. A new process would wait behind it.
+        """
         if seat.group is not None:
             return False
         for other in self._pending.values():

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs an example with its results in a folder of its own; what it printed."""
+    """Run an example with its results in a folder of its own; what it printed."""
 
     def run(name: str, *options: object) -> str:
         command = [sys.executable, str(EXAMPLES / name), "--storage", str(tmp_path), *map(str, options)]

@@ -379,6 +379,10 @@ class Client:
         """End an actor; it is made anew if it may be and ``no_restart`` is False."""
         self._now_or_later(lambda: self.step(lambda: self.machine.actors.kill(actor, no_restart)))
 
+    def has_begun(self, actor: bytes) -> bool:
+        """Whether an actor had a process that had run ``__init__``, as far as is known here."""
+        return self.step(lambda: self.machine.calls.has_begun(actor))
+
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> None:
         """Cancel the task or call that makes this object, whoever owns it. ValueError for ``force`` with a call."""
         self._now_or_later(lambda: cancelling.cancel(self, self.conversation, ident, force, recursive))

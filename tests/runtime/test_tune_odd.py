@@ -9,7 +9,8 @@ from decimal import Decimal
 import pytest
 
 from hpc import tune
-from hpc.tune import events, ledger, seats, walltime
+from hpc.runs import uploading
+from hpc.tune import events, journal, ledger, seats, walltime
 from hpc.tune.search import Searcher
 from runtime.running import one_node
 
@@ -168,3 +169,25 @@ def test_what_is_told_to_end_when_the_time_is_over_is_killed_soon(where, tmp_pat
     grid = tune.Tuner(hangs, run_config=where()).fit()
     assert len(grid) == 1 and not grid.num_terminated
     assert time.monotonic() - began[0] < 7.0, "4 s for the step, and not as many again to end"
+
+
+def test_an_experiment_whose_first_driver_was_killed_as_it_began_can_be_restored(where, tmp_path):
+    def train(config):
+        return {"a": config["x"]}
+
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / journal.FILE).write_bytes(journal.MAGIC)
+    assert len(tune.Tuner(train, param_space={"x": 5}, run_config=where()).fit()) == 1
+    assert tune.Tuner.restore(str(tmp_path / "e"), train).fit()[0].metrics["a"] == 5
+
+
+def test_the_mark_of_another_driver_in_the_directory_stays(where, tmp_path):
+    mark = tmp_path / "e" / uploading.MARKER_FILE
+
+    def train(config):
+        mark.write_text("another driver's")
+
+    assert not tune.Tuner(train, run_config=where()).fit().num_errors
+    assert mark.read_text() == "another driver's"
+    assert not tune.Tuner(lambda config: None, run_config=where(name="own")).fit().num_errors
+    assert not (tmp_path / "own" / uploading.MARKER_FILE).exists()

@@ -140,6 +140,11 @@ class Seats:
         """
         if seat.group is not None:
             return False
+        for other in self._seats.values():
+            if other is not seat and self._is_idle(other) and other.shape == seat.shape:
+                seat.actor, seat.fresh, seat.failed, seat.node = other.actor, other.fresh, False, other.node
+                other.actor = None
+                return True
         for other in self._pending.values():
             if other.kind == "reserve" and other.group is None and other.shape == seat.shape:
                 seat.actor, seat.fresh, seat.failed, seat.node = other.actor, True, False, ""
@@ -148,6 +153,18 @@ class Seats:
                 self._call(other, "reserve", other.actor.ready.remote())
                 return True
         return False
+
+    def _is_idle(self, seat: Seat) -> bool:
+        """Whether it has a process without a trial, which can run any trial."""
+        free = seat.pending is None and seat.kind in ("reserve", "stop") and seat.actor is not None
+        return free and seat.group is None and not seat.failed and (self._reuse or seat.fresh)
+
+    def _is_in_the_way(self, seat: Seat) -> bool:
+        """Whether a trial waits for the room that an idle process holds."""
+        return seat.group is None and any(
+            one.kind == "start" and one.fresh and one.shape == seat.shape and not spi.has_begun(one.actor)
+            for one in self._pending.values()
+        )
 
     def go_on(self, number: int) -> None:
         """Let the trial go on: answered by its next results."""
@@ -218,7 +235,7 @@ class Seats:
         except BaseException as error:
             return self._failed(seat, kind, error)
         if kind == "stop":
-            if not value or not self._reuse or seat.failed:
+            if not value or not self._reuse or seat.failed or self._is_in_the_way(seat):
                 self._kill(seat)
             return Answer(number, "stop")
         if kind in ("start", "next") and value and isinstance(value[-1], Ended):

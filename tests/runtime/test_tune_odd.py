@@ -11,7 +11,9 @@ import pytest
 from hpc import tune
 from hpc.runs import uploading
 from hpc.tune import events, journal, ledger, seats, walltime
+from hpc.tune.registry import as_class, dumps
 from hpc.tune.search import Searcher
+from hpc.tune.worker import Experiment, Work
 from runtime.running import one_node
 
 
@@ -191,3 +193,17 @@ def test_the_mark_of_another_driver_in_the_directory_stays(where, tmp_path):
     assert mark.read_text() == "another driver's"
     assert not tune.Tuner(lambda config: None, run_config=where(name="own")).fit().num_errors
     assert not (tmp_path / "own" / uploading.MARKER_FILE).exists()
+
+
+def test_a_trial_does_not_wait_for_the_room_that_an_idle_process_holds(tmp_path):
+    rooms = seats.Seats(
+        dumps(as_class(lambda config: {"a": 1})), Experiment(str(tmp_path), "e", "token"), is_function=True, reuse=True
+    )
+    shape = tune.PlacementGroupFactory([{"CPU": 4}])
+    rooms.reserve(1, shape)
+    assert [one.kind for one in rooms.wait(20)] == ["reserve"]
+    rooms._seats[2] = seats.Seat(2, shape)  # its process has failed, and the first one has got its room
+    rooms.start(2, Work("t", "t", "t", {}, shape))
+    answers = rooms.wait(8)
+    rooms.kill()
+    assert [(one.seat, one.kind, one.error) for one in answers] == [(2, "start", None)]

@@ -158,21 +158,3 @@ def test_files_on_another_file_system_are_written_there(tmp_path):
     again.setup(storage_filesystem=remote)
     tell(again, trial, [{"x": 3, "training_iteration": 3}])
     assert (tmp_path / "experiment" / "trial_0" / "progress.csv").read_text().splitlines()[-1] == "3,3"
-
-
-@pytest.mark.parametrize("kind", [CSVLoggerCallback, JsonLoggerCallback, TBXLoggerCallback])
-def test_a_report_costs_a_logger_less_than_a_tenth_of_a_millisecond(tmp_path, kind):
-    told = CallbackList([kind()])
-    told.setup()
-    trials = [make_trial(tmp_path, number) for number in range(20)]
-    for trial in trials:
-        told.on_trial_start(iteration=0, trials=trials, trial=trial)
-    keys = [f"metric_{i}" for i in range(20)]
-    begun = time.process_time()
-    for turn in range(100):
-        for trial in trials:
-            result = {**dict.fromkeys(keys, 0.25), "training_iteration": turn, "config": trial.config}
-            told.on_trial_result(iteration=turn, trials=trials, trial=trial, result=result)
-        told.on_step_end(iteration=turn, trials=trials)
-    told.on_experiment_end(trials=trials)
-    assert (time.process_time() - begun) / 2000 < 1e-4

@@ -213,18 +213,28 @@ def test_a_notebook_gets_html(monkeypatch):
     assert isinstance(JupyterNotebookReporter(overwrite=False), ProgressReporter)
 
 
+class Looked(list):
+    """Trials, and how often somebody has gone through all of them."""
+
+    looks = 0
+
+    def __iter__(self):
+        self.looks += 1
+        return super().__iter__()
+
+
 def test_ten_thousand_trials_cost_a_turn_nothing_and_the_end_shows_the_best(tmp_path, monkeypatch):
-    trials = [make_trial(tmp_path, number) for number in range(10_000)]
+    trials = Looked(make_trial(tmp_path, number) for number in range(10_000))
     for trial in trials:
         trial.status = "TERMINATED"
         trial.update_last_result({"training_iteration": 1, "loss": float(trial.trial_id[-5:])}, 1.0)
     out = Terminal()
     output = ExperimentOutput(about(mode="max"), out=out)
     output.setup()
-    begun = time.process_time()
+    before = trials.looks
     for turn in range(2000):
         output.on_step_end(iteration=turn, trials=trials)
-    assert time.process_time() - begun < 0.2
+    assert trials.looks - before < 20
     output.on_experiment_end(trials=trials)
     text = out.getvalue()
     assert "train_abcde_09999" in text and "train_abcde_00001 " not in text

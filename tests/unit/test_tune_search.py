@@ -151,15 +151,6 @@ def test_samples_without_an_end_go_on():
     assert search.total_samples == float("inf") and len(search.suggest_next(500).suggestions) == 500
 
 
-def test_a_trial_is_made_in_less_than_a_fifth_of_a_millisecond():
-    import time
-
-    search = prepare(None, {"a": tune.uniform(0, 1), "b": {"c": tune.randint(0, 9)}, "d": 4}, num_samples=-1)
-    begin = time.process_time()
-    search.suggest_next(2000)
-    assert (time.process_time() - begin) / 2000 < 2e-4
-
-
 # ---------------------------------------------------------------- searchers
 
 

@@ -181,11 +181,14 @@ def node_processes(desk: Desk, host: str) -> dict[str, list[int]]:
     return found
 
 
-def nothing_left(desk: Desk, timeout_s: float = 40.0) -> None:
-    """Wait until there is no process of a job on any node and no directory of a session."""
+def nothing_left(desk: Desk, timeout_s: float = 40.0, swept: bool = False) -> None:
+    """Wait until there is no process of a job on any node and no directory of a session. swept: a node lost its power,
+    and each look is that of a further session there, which finds what is dead by then."""
     left: object = None
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
+        if swept:
+            desk.sweep()
         ours = {host: set(node_processes(desk, host)) - desk.bed.daemons for host in desk.bed.hosts}
         left = {host: names for host, names in ours.items() if names}
         left = left or list(Path(os.environ["HPC_TMPDIR"]).glob("hpc-*"))

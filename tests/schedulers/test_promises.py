@@ -524,8 +524,7 @@ def test_a_node_that_crashes_is_the_only_loss(desk: Desk) -> None:
     finally:
         desk.bed.repair(host)
         desk.bed.cancel_all()
-    desk.sweep()
-    nothing_left(desk)
+    nothing_left(desk, swept=True)
 
 
 def test_a_job_whose_first_node_crashes_ends(desk: Desk) -> None:
@@ -540,8 +539,7 @@ def test_a_job_whose_first_node_crashes_ends(desk: Desk) -> None:
     finally:
         desk.bed.repair(host)
         desk.bed.cancel_all()
-    desk.sweep()
-    nothing_left(desk)
+    nothing_left(desk, swept=True)
 
 
 # ---------------------------------------------------------------- the last: it takes as long as the shortest limit

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from hpc.core.node.detect import UNLIMITED_BYTES, cgroup_chain
+from hpc.core.node.reading import text_of
 
 
 class Usage(Struct, frozen=True):
@@ -74,12 +75,12 @@ def _limit(version: int, folder: str) -> int | None:
 
 
 def _number(folder: str, name: str) -> int | None:
-    text = _read(os.path.join(folder, name)).strip()
+    text = text_of(os.path.join(folder, name)).strip()
     return int(text) if text.isdigit() else None
 
 
 def _stat(folder: str, key: str, name: str = "memory.stat") -> int:
-    for line in _read(os.path.join(folder, name)).splitlines():
+    for line in text_of(os.path.join(folder, name)).splitlines():
         words = line.split()
         if len(words) == 2 and words[0] == key and words[1].isdigit():
             return int(words[1])
@@ -88,17 +89,9 @@ def _stat(folder: str, key: str, name: str = "memory.stat") -> int:
 
 def _machine(root: str) -> Usage:
     found = {"MemTotal:": 0, "MemAvailable:": 0}
-    for line in _read(os.path.join(root, "proc/meminfo")).splitlines():
+    for line in text_of(os.path.join(root, "proc/meminfo")).splitlines():
         words = line.split()
         if len(words) > 1 and words[0] in found:
             found[words[0]] = int(words[1]) * 1024
     total = found["MemTotal:"]
     return Usage(max(0, total - found["MemAvailable:"]), total, "the machine's memory")
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -42,6 +42,31 @@ def check_limit(where: str, value: Any, zero: str = "") -> None:
         raise ValueError(f"{where} must be above 0{f' (0: {zero})' if zero else ''}, not {value}")
 
 
+def check_name(name: Any) -> None:
+    """TypeError or ValueError for anything but the name of a directory, or None."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"RunConfig.name must be a str, not {type(name).__name__}")
+    if name is not None and (name in ("", ".", "..") or "/" in name or "\0" in name):
+        raise ValueError(f"RunConfig.name must be the name of a directory, not {name!r}")
+
+
+def check_filesystem(filesystem: Any, receivers: str) -> None:
+    """TypeError for a file system that cannot be sent to those that write there."""
+    try:
+        pickle.dumps(filesystem)
+    except Exception as error:
+        what = type(filesystem).__name__
+        raise TypeError(f"RunConfig.storage_filesystem, a {what}, cannot be sent to {receivers}: {error}") from None
+
+
+def place_of(path: str | os.PathLike[str] | None, filesystem: Any) -> tuple[Any, str]:
+    """The pyarrow file system, or None for this machine's, and the path on it; without a path the default one.
+
+    Raises ImportError for a URL without pyarrow, and ValueError for one that pyarrow cannot open.
+    """
+    return resolve(os.fspath(path) if path is not None else DEFAULT_STORAGE_PATH, filesystem)
+
+
 @dataclass
 class FailureConfig:
     """How often the workers are started again, from the last checkpoint; -1: without end. Three numbers are counted
@@ -124,25 +149,17 @@ class RunConfig:
         for name, kind in (("failure_config", FailureConfig), ("checkpoint_config", CheckpointConfig)):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"RunConfig.{name} must be a {kind.__name__}, not {type(getattr(self, name)).__name__}")
-        if self.name is not None and not isinstance(self.name, str):
-            raise TypeError(f"RunConfig.name must be a str, not {type(self.name).__name__}")
-        if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name):
-            raise ValueError(f"RunConfig.name must be the name of a directory, not {self.name!r}")
+        check_name(self.name)
         for callback in self.callbacks or ():
             if not isinstance(callback, UserCallback):
                 raise TypeError(f"RunConfig.callbacks must be UserCallback objects, not {type(callback).__name__}")
         if self.storage_filesystem is not None:
             self.storage()  # what is no file system, and a URL beside one, is an error now
-            try:
-                pickle.dumps(self.storage_filesystem)
-            except Exception as error:
-                what = type(self.storage_filesystem).__name__
-                raise TypeError(f"RunConfig.storage_filesystem, a {what}, cannot be sent to workers: {error}") from None
+            check_filesystem(self.storage_filesystem, "workers")
 
     def storage(self) -> tuple[Any, str]:
         """Where runs have their directories: the pyarrow file system, or None for this machine's, and the path on it.
 
         Raises ImportError for a URL without pyarrow, and ValueError for one that pyarrow cannot open.
         """
-        path = os.fspath(self.storage_path) if self.storage_path is not None else DEFAULT_STORAGE_PATH
-        return resolve(path, self.storage_filesystem)
+        return place_of(self.storage_path, self.storage_filesystem)

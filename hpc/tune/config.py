@@ -5,14 +5,12 @@ from __future__ import annotations
 import datetime
 import enum
 import os
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hpc.runs.config import DEFAULT_STORAGE_PATH, need_int
 from hpc.runs.config import CheckpointConfig as _RunsCheckpointConfig
-from hpc.runs.files import resolve
+from hpc.runs.config import check_filesystem, check_name, need_int, place_of
 
 
 @dataclass
@@ -109,24 +107,18 @@ class RunConfig:
                 raise TypeError(
                     f"RunConfig.{name} must be a hpc.tune.{kind.__name__}, not {type(getattr(self, name)).__name__}"
                 )
-        if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name):
-            raise ValueError(f"RunConfig.name must be the name of a directory, not {self.name!r}")
+        check_name(self.name)
         self.log_files()
         if self.storage_filesystem is not None:
-            self.storage()
-            try:
-                pickle.dumps(self.storage_filesystem)
-            except Exception as error:
-                what = type(self.storage_filesystem).__name__
-                raise TypeError(f"RunConfig.storage_filesystem, a {what}, cannot be sent to trials: {error}") from None
+            self.storage()  # what is no file system, and a URL beside one, is an error now
+            check_filesystem(self.storage_filesystem, "trials")
 
     def storage(self) -> tuple[Any, str]:
         """Where experiments have their directories: the pyarrow file system, or None for this machine's, and the path.
 
         Raises ImportError for a URL without pyarrow, and ValueError for one that pyarrow cannot open.
         """
-        path = os.fspath(self.storage_path) if self.storage_path is not None else DEFAULT_STORAGE_PATH
-        return resolve(path, self.storage_filesystem)
+        return place_of(self.storage_path, self.storage_filesystem)
 
     def log_files(self) -> tuple[str, str] | None:
         """The files of what trials print: stdout and stderr; None where it is not kept."""

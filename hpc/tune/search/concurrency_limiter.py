@@ -138,12 +138,8 @@ class ConcurrencyLimiter(Searcher):
 
     def on_pause(self, trial_id: str) -> None:
         """A trial of the searcher waits (BOHB)."""
-        told = getattr(self.searcher, "on_pause", None)
-        if told is not None:
-            told(trial_id)
+        self.searcher.on_pause(trial_id)
 
     def on_unpause(self, trial_id: str) -> None:
         """A trial of the searcher goes on (BOHB)."""
-        told = getattr(self.searcher, "on_unpause", None)
-        if told is not None:
-            told(trial_id)
+        self.searcher.on_unpause(trial_id)

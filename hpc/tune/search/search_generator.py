@@ -128,15 +128,11 @@ class SearchGenerator(SearchAlgorithm):
 
     def on_pause(self, trial_id: str) -> None:
         """A trial waits for others, its scheduler says. Only some searchers (BOHB) want to know."""
-        told = getattr(self.searcher, "on_pause", None)
-        if told is not None:
-            told(trial_id)
+        self.searcher.on_pause(trial_id)
 
     def on_unpause(self, trial_id: str) -> None:
         """A trial that waited goes on."""
-        told = getattr(self.searcher, "on_unpause", None)
-        if told is not None:
-            told(trial_id)
+        self.searcher.on_unpause(trial_id)
 
     def state(self) -> Any:
         return {

@@ -77,6 +77,12 @@ class Searcher:
         """A trial has ended, with its last result (there may be none), or with an error."""
         raise NotImplementedError
 
+    def on_pause(self, trial_id: str) -> None:
+        """A trial waits for others, its scheduler says. Only some searchers (BOHB) want to know."""
+
+    def on_unpause(self, trial_id: str) -> None:
+        """A trial that waited goes on."""
+
     def add_evaluated_point(
         self,
         parameters: dict[str, Any],

@@ -113,7 +113,8 @@ def test_after_a_longer_black_hole_only_the_new_incarnation_writes(tmp_path):
 def test_a_raylet_that_hangs_takes_its_workers_with_it(tmp_path):
     """Only the raylet is stopped: its workers would go on for ever beside the new incarnation of their actor."""
     path = tmp_path / "log"
-    with linked_nodes(3, tmp_path, config=TIMES) as (session, _):
+    # the head's own limit for silence is far: it is the supervisor beside the raylet that ends it
+    with linked_nodes(3, tmp_path, config={**TIMES, "dead_s": 60.0}) as (session, _):
         scribe = Scribe.options(scheduling_strategy=soft(3), max_restarts=1, max_task_retries=-1).remote(str(path))
         old = hpc.get(scribe.go_on.remote())
         there = os.path.dirname(hpc.nodes()[2]["RayletSocketName"])

@@ -119,10 +119,10 @@ def test_a_raylet_that_hangs_takes_its_workers_with_it(tmp_path):
         old = hpc.get(scribe.go_on.remote())
         there = os.path.dirname(hpc.nodes()[2]["RayletSocketName"])
         os.kill(pid_of(there, "raylet"), signal.SIGSTOP)
+        eventually(lambda: session.pump(0.05) or session.nodes[3].state == "gone")
+        assert "raylet hangs: it has not answered for 2 s" in session.nodes[3].why
         new = hpc.get(scribe.go_on.remote(), timeout=20)
         assert new[0] in "12"
         eventually(lambda: lives(path).count(new) > 20)
         seen = lives(path)
         assert old not in seen[seen.index(new) :]
-        eventually(lambda: session.pump(0.05) or session.nodes[3].state == "gone")
-        assert "raylet hangs: it has not answered for 2 s" in session.nodes[3].why

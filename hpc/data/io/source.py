@@ -1,0 +1,84 @@
+"""The face of all that can be read: a source is asked for tasks, and a task for tables.
+
+A source lives in the driver. Its tasks are pickled, run anywhere, and open what they read there. The same source with
+the same parallelism yields the same tasks in the same order, in each process: retries and resumed runs depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Estimate(NamedTuple):
+    """What is known of a source before it is read. ``nbytes`` is the size as Arrow tables; None means unknown."""
+
+    rows: int | None
+    nbytes: int | None
+    files: int
+
+
+class SourceTask:
+    """A part of a source that one task reads.
+
+    ``rows`` and ``nbytes`` (as Arrow tables) are None where they are unknown. ``key`` names the part, by file and row
+    range: it is the same in each run over the same files. ``node`` is the id of the only node that can read it.
+    """
+
+    rows: int | None = None
+    nbytes: int | None = None
+    files: tuple[str, ...] = ()
+    key: str = ""
+    node: str | None = None
+
+    def read(self, task: Any) -> Iterator[pa.Table]:
+        """The tables of this part, in order; the same ones each time. Sets ``task.source`` to what is being read."""
+        raise NotImplementedError
+
+
+class Source:
+    """Something that can be read, possibly narrowed to columns, to rows that pass a filter, or to the first rows."""
+
+    #: A word for plans, progress and the names of tasks: "ParquetRead".
+    name: str = "Read"
+
+    def estimate(self) -> Estimate:
+        """What is known at once, without a full listing or an open file where that is possible."""
+        return Estimate(None, None, 0)
+
+    def schema(self) -> pa.Schema | None:
+        """The columns that tasks will yield, from metadata or the first file; None where only reading can tell."""
+        return None
+
+    def count(self) -> int | None:
+        """The exact number of rows, from metadata alone (footers); None where only reading can tell."""
+        return None
+
+    def files(self) -> list[str]:
+        """All files that tasks will read, in order."""
+        return []
+
+    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
+        """The parts, in order and lazily: the first one comes before a listing has ended.
+
+        ``parallelism`` is the number of tasks that is wanted; -1 leaves it to the source. It is a wish: a source may
+        have fewer parts than that, or large ones that must be cut further.
+        """
+        raise NotImplementedError
+
+    # -------------------------------------------------------------- what a plan may move into the source
+
+    def with_columns(self, names: list[str]) -> Source | None:
+        """This source with exactly these columns in this order; None: it cannot leave out columns."""
+        return None
+
+    def with_filter(self, expr: Any) -> Source | None:
+        """This source with exactly the rows for which the expression is true; None: it cannot tell them apart."""
+        return None
+
+    def with_limit(self, rows: int) -> Source | None:
+        """This source with tasks that end after so many rows each; the plan keeps its limit. None: it cannot."""
+        return None

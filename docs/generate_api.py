@@ -57,6 +57,7 @@ MODULES = {
     "cluster_utils": "`Cluster`: several nodes on one machine, for tests",
     "collective": "allreduce and other operations of actors and tasks, see [collectives.md](collectives.md)",
     "cross_language": "names for functions of Java and C++, and what to do instead",
+    "data": "datasets that stream through tasks and actors, see [data.md](data.md)",
     "exceptions": "the exceptions above",
     "internal": "`free(refs)`: give up values by hand",
     "job_config": "`JobConfig`: a runtime environment and a namespace as one object",

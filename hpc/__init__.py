@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         cluster_utils,
         collective,
         cross_language,
+        data,
         exceptions,
         internal,
         job_config,
@@ -116,8 +117,9 @@ _HOME = {
 }
 #: Modules that are there as attributes, whether a program has imported them or not.
 _SUBPACKAGES = (
-    "actor", "cloudpickle", "cluster_utils", "collective", "cross_language", "exceptions", "internal", "job_config",
-    "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train", "tune", "util",
+    "actor", "cloudpickle", "cluster_utils", "collective", "cross_language", "data", "exceptions", "internal",
+    "job_config", "job_submission", "mpi", "remote_function", "runtime_context", "runtime_env", "spi", "train",
+    "tune", "util",
 )  # fmt: skip
 
 
@@ -167,6 +169,7 @@ __all__ = [
     "cluster_utils",
     "collective",
     "cross_language",
+    "data",
     "exceptions",
     "get",
     "get_actor",

@@ -1,0 +1,63 @@
+"""Data sets that stream through tasks and actors: Ray Data's names and semantics, on Arrow tables.
+
+Names are imported when first used. pyarrow has to be installed: ``pip install hpc[data]``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+try:
+    import pyarrow as _pyarrow  # noqa: F401
+except ImportError as error:
+    raise ImportError("hpc.data needs pyarrow: pip install 'hpc[data]'") from error
+
+if TYPE_CHECKING:
+    from hpc.data.compute import ActorPoolStrategy as ActorPoolStrategy
+    from hpc.data.compute import TaskPoolStrategy as TaskPoolStrategy
+    from hpc.data.context import DataContext as DataContext
+    from hpc.data.context import DatasetContext as DatasetContext
+    from hpc.data.options import ExecutionOptions as ExecutionOptions
+    from hpc.data.options import ExecutionResources as ExecutionResources
+    from hpc.data.options import FileShuffleConfig as FileShuffleConfig
+    from hpc.data.options import MixStoppingCondition as MixStoppingCondition
+    from hpc.data.options import NodeIdStr as NodeIdStr
+    from hpc.data.options import RandomSeedConfig as RandomSeedConfig
+    from hpc.data.options import SaveMode as SaveMode
+    from hpc.data.options import SinkMode as SinkMode
+
+#: Where each name is.
+_HOME = {
+    "ActorPoolStrategy": "hpc.data.compute",
+    "DataContext": "hpc.data.context",
+    "DatasetContext": "hpc.data.context",
+    "ExecutionOptions": "hpc.data.options",
+    "ExecutionResources": "hpc.data.options",
+    "FileShuffleConfig": "hpc.data.options",
+    "MixStoppingCondition": "hpc.data.options",
+    "NodeIdStr": "hpc.data.options",
+    "RandomSeedConfig": "hpc.data.options",
+    "SaveMode": "hpc.data.options",
+    "SinkMode": "hpc.data.options",
+    "TaskPoolStrategy": "hpc.data.compute",
+}
+#: Modules that users name by this package without importing them.
+_MODULES = frozenset(("context",))
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

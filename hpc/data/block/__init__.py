@@ -1,0 +1,1 @@
+"""Blocks of rows, Arrow tables all: how they are made, cut, compacted, joined, and given as batches."""

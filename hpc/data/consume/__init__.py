@@ -1,0 +1,1 @@
+"""From blocks to what a consumer takes: batches, tensors, orders, positions."""

@@ -1,0 +1,1 @@
+"""Expressions on columns: made by users, evaluated on tables, pushed into readers."""

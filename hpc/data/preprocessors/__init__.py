@@ -1,0 +1,1 @@
+"""Preprocessors: what is fitted to a dataset, and applied to datasets and batches."""

@@ -1,0 +1,1 @@
+"""Exchanges of rows between blocks: sort, shuffle, repartition, group, join."""

@@ -1,0 +1,159 @@
+"""What an exchange is: how rows of many blocks find their partition.
+
+An exchange runs in one of two ways, which its plan decides:
+
+* **Split**: each map task cuts its rows into one part per partition, each reduce task merges the parts of one
+  partition. The parts of one map task are one table in the order of the partitions, with offsets. So a node takes
+  its partitions of it as one object.
+* **Gather**: no map tasks. Each partition is a list of row ranges of the input blocks, which a reduce task reads as
+  they are in the store.
+
+Nothing here runs tasks: `local.run` does it within the process, the streaming executor with tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+BlockMeta: TypeAlias = Any
+TaskContext: TypeAlias = Any
+
+# What a plan needs to be made: nothing (map tasks may begin with the first block), the metas of all
+# input blocks, or samples of all input blocks as well.
+Need = Literal["nothing", "metas", "samples"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the rows of a map task lie: side of the exchange, and the blocks and rows of that side before them.
+
+    Meaningful where `Exchange.in_order` is true; else counted in the order of arrival.
+    """
+
+    side: int
+    block: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of one map task in the order of the partitions: partition p is rows offsets[p] to offsets[p + 1]."""
+
+    table: pa.Table
+    offsets: np.ndarray
+
+    def part(self, partition: int) -> pa.Table:
+        return self.range(partition, partition + 1)
+
+    def range(self, first: int, last: int) -> pa.Table:
+        """The rows of partitions first to last - 1, a view."""
+        start = int(self.offsets[first])
+        return self.table.slice(start, int(self.offsets[last]) - start)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Rows start to stop - 1 of one input block."""
+
+    block: int
+    start: int
+    stop: int
+
+
+class Merger(Protocol):
+    """The reduce half of an exchange; picklable."""
+
+    @property
+    def parts(self) -> int:
+        """The number of partitions."""
+
+    def merge(self, sides: list[list[pa.Table]], partition: int, task: TaskContext | None) -> Iterator[pa.Table]:
+        """The result of a partition, from its tables of each side in the order of the input."""
+
+
+class Partitioner(Merger, Protocol):
+    """A plan with map tasks."""
+
+    def split(self, place: Place, tables: Iterator[pa.Table], task: TaskContext | None) -> Parts:
+        """Cut the rows of one map task."""
+
+
+@dataclass(frozen=True)
+class Gather:
+    """A plan without map tasks: for each partition the ranges of each side that it reads."""
+
+    ranges: tuple[tuple[tuple[Range, ...], ...], ...]
+    merger: Merger
+
+    @property
+    def parts(self) -> int:
+        return len(self.ranges)
+
+
+class Exchange(Protocol):
+    """An operation over all rows; frozen and picklable."""
+
+    @property
+    def name(self) -> str:
+        """For progress and errors: `Sort`, `RandomShuffle`, ..."""
+
+    @property
+    def inputs(self) -> int:
+        """The number of inputs; 2 for a join, any for an alignment."""
+
+    @property
+    def needs(self) -> Need:
+        """What `plan` needs. With "nothing", map tasks may start with the first block."""
+
+    @property
+    def in_order(self) -> bool:
+        """The result depends on the order of the input: map tasks take blocks in order, with true places."""
+
+    @property
+    def ordered(self) -> bool:
+        """The order of the partitions is the result's order."""
+
+    @property
+    def exact(self) -> bool:
+        """Each table that `merge` yields is one block of the result, and is cut no further."""
+
+    @property
+    def partitions(self) -> int | None:
+        """The number of partitions that the exchange must have; None: the executor chooses."""
+
+    def sample(self, side: int, table: pa.Table, task: TaskContext | None) -> pa.Table | None:
+        """A small table that `plan` wants of each input block; only where needs is "samples"."""
+
+    def plan(
+        self, samples: Sequence[Sequence[pa.Table]], metas: Sequence[Sequence[BlockMeta]], partitions: int
+    ) -> Partitioner | Gather:
+        """Decide how rows go; samples and metas per side, in the order of the input (empty if not needed)."""
+
+
+class Base:
+    """What most exchanges have in common."""
+
+    inputs: int = 1
+    needs: Need = "nothing"
+    in_order: bool = False
+    ordered: bool = False
+    exact: bool = False
+
+    @property
+    def partitions(self) -> int | None:
+        return None
+
+    def sample(self, side: int, table: pa.Table, task: Any) -> pa.Table | None:
+        return None
+
+
+def parts_of(tables: Sequence[pa.Table]) -> Parts:
+    """Parts from one table per partition, which all have one schema."""
+    offsets = np.zeros(len(tables) + 1, np.int64)
+    np.cumsum([table.num_rows for table in tables], out=offsets[1:])
+    return Parts(pa.concat_tables(tables), offsets)

@@ -1,0 +1,28 @@
+"""Blocks that own just their bytes.
+
+A slice of a table keeps all bytes of the table, and its pickle sends them. So a block is made compact before it leaves
+its task.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+
+def nbytes(table: pa.Table) -> int:
+    """The bytes that the rows of a table take up; of a slice only its own."""
+    return table.nbytes
+
+
+def compact(table: pa.Table) -> pa.Table:
+    """The same rows, with one chunk for each column, in memory that holds nothing else; copied only if needed."""
+    if any(column.num_chunks != 1 for column in table.columns):
+        table = table.combine_chunks()
+    # A few bytes more are padding and validity bits; a copy would not be smaller.
+    if table.get_total_buffer_size() <= table.nbytes + 64 * (table.num_columns + 1):
+        return table
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    copied = pa.ipc.open_stream(sink.getvalue()).read_all()
+    return copied if table.num_rows else table.schema.empty_table()

@@ -1,0 +1,175 @@
+"""Blocks of several schemas as one table: the one place that says which types go together, and as what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from hpc.data.block import objects, tensor
+from hpc.data.block.errors import DataTypeError
+
+
+class Conflict(Exception):
+    """Two types have no common one."""
+
+
+def unify(schemas: Sequence[pa.Schema], names: Sequence[str] = ()) -> pa.Schema:
+    """The schema of rows of all of these. Columns stand in the order in which they come up.
+
+    names: for each schema the file or the block that it is of, for errors. Raises DataTypeError for a column whose
+    types have no common one; it names the column, both types and where they are.
+    """
+    first = schemas[0]
+    if all(schema.equals(first) for schema in schemas[1:]):
+        return first
+    kinds: dict[str, pa.DataType] = {}
+    seen: dict[str, int] = {}
+    for place, schema in enumerate(schemas):
+        for field in schema:
+            known = kinds.get(field.name)
+            if known is None:
+                kinds[field.name], seen[field.name] = field.type, place
+            elif not known.equals(field.type):
+                try:
+                    kinds[field.name] = common(known, field.type)
+                except Conflict:
+                    where = [f" in {names[at]}" if at < len(names) else "" for at in (seen[field.name], place)]
+                    raise DataTypeError(
+                        f"column {field.name!r} is {known}{where[0]} and {field.type}{where[1]}: "
+                        "cast it to one type, or read it with a schema"
+                    ) from None
+    return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
+
+
+def concat(tables: Sequence[pa.Table], names: Sequence[str] = ()) -> pa.Table:
+    """One table of the rows of all of these, without a copy of columns whose type stays. Raises as `unify` does."""
+    if len(tables) == 1:
+        return tables[0]
+    known = [table for table in tables if table.num_columns or table.num_rows]
+    tables = known or tables[:1]
+    schema = unify([table.schema for table in tables], names if len(names) == len(tables) else ())
+    return pa.concat_tables([to_schema(table, schema) for table in tables])
+
+
+def to_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the columns and types of a schema that `unify` made; what it has not is null."""
+    if table.schema.equals(schema):
+        return table.replace_schema_metadata(schema.metadata)
+    have = {name: place for place, name in enumerate(table.column_names)}
+    columns = []
+    for field in schema:
+        place = have.get(field.name)
+        if place is None:
+            columns.append(pa.chunked_array([nulls(table.num_rows, field.type)], field.type))
+        else:
+            columns.append(convert(table.column(place), field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def nulls(count: int, kind: pa.DataType) -> pa.Array:
+    """A column of nulls."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.nulls(count, kind.storage_type))
+    return pa.nulls(count, kind)
+
+
+def common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type that holds the values of both. Raises Conflict where there is none."""
+    if one.equals(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    if pa.types.is_null(other):
+        return one
+    if objects.is_object(one) or objects.is_object(other):
+        return objects.ObjectType()
+    if tensor.is_tensor(one) and tensor.is_tensor(other):
+        return _common_tensor(one, other)
+    if pa.types.is_dictionary(one) or pa.types.is_dictionary(other):
+        return _common_dictionary(one, other)
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        return _common_struct(one, other)
+    if _is_list(one) and _is_list(other):
+        large = pa.types.is_large_list(one) or pa.types.is_large_list(other)
+        kind = common(one.value_type, other.value_type)
+        return pa.large_list(kind) if large else pa.list_(kind)
+    if pa.types.is_map(one) and pa.types.is_map(other):
+        return pa.map_(common(one.key_type, other.key_type), common(one.item_type, other.item_type))
+    try:
+        unified = pa.unify_schemas(
+            [pa.schema([pa.field("x", one)]), pa.schema([pa.field("x", other)])], promote_options="permissive"
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        raise Conflict from None
+    return unified.field(0).type
+
+
+def _common_tensor(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    kind = common(tensor.value_type(one), tensor.value_type(other))
+    if tensor.is_fixed(one) and tensor.is_fixed(other) and tuple(one.shape) == tuple(other.shape):
+        return pa.fixed_shape_tensor(kind, tuple(one.shape))
+    return tensor.RaggedTensorType(kind, max(tensor.ndim(one), tensor.ndim(other)))
+
+
+def _common_dictionary(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (one, other)]
+    kind = common(*values)
+    if pa.types.is_dictionary(one) and pa.types.is_dictionary(other):
+        index = one.index_type if one.index_type.bit_width >= other.index_type.bit_width else other.index_type
+        return pa.dictionary(index, kind)
+    return kind
+
+
+def _common_struct(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    kinds = {field.name: field.type for field in one}
+    for field in other:
+        kinds[field.name] = common(kinds[field.name], field.type) if field.name in kinds else field.type
+    return pa.struct([pa.field(name, kind) for name, kind in kinds.items()])
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def convert(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A column as one of a type that `common` gave for its own type and another."""
+    if column.type.equals(kind):
+        return column
+    return pa.chunked_array([_convert(chunk, kind) for chunk in column.chunks], kind)
+
+
+def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    if array.type.equals(kind):
+        return array
+    if pa.types.is_null(array.type):
+        return nulls(len(array), kind)
+    if objects.is_object(kind):
+        return objects.from_cells(array.to_pylist())
+    if tensor.is_tensor(kind):
+        return tensor.convert(array, kind)
+    if pa.types.is_struct(kind):
+        have = {field.name: place for place, field in enumerate(array.type)}
+        fields = [
+            _convert(array.field(have[field.name]), field.type) if field.name in have else nulls(len(array), field.type)
+            for field in kind
+        ]
+        mask = array.is_null() if array.null_count else None
+        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=mask)
+    if _is_list(kind) and _is_list(array.type):
+        return _convert_list(array, kind)
+    if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(kind):
+        return array.dictionary_decode().cast(kind)
+    return array.cast(kind)
+
+
+def _convert_list(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Of lists: their values are converted, and the ends of the lists stay."""
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type))
+    values = _convert(array.values, kind.value_type)
+    offsets = array.offsets
+    mask = array.is_null() if array.null_count else None
+    if pa.types.is_large_list(kind):
+        return pa.LargeListArray.from_arrays(offsets.cast(pa.int64()), values, type=kind, mask=mask)
+    return pa.ListArray.from_arrays(offsets, values, type=kind, mask=mask)

@@ -92,7 +92,7 @@ def _to_polars(table: pa.Table) -> Any:
     import polars as pl
 
     extended = [field for field in table.schema if isinstance(field.type, pa.BaseExtensionType)]
-    frame = pl.from_arrow(table.drop_columns([field.name for field in extended]))
+    frame: Any = pl.from_arrow(table.drop_columns([field.name for field in extended]))
     for field in extended:
         array = column_to_numpy(table.column(field.name))
         series = pl.Series(field.name, list(array) if array.dtype == object else array)

@@ -118,7 +118,7 @@ def _object_column(values: np.ndarray) -> pa.Array:
     """Of an array of Python objects. pandas and numpy say nan for a missing string; that is a null."""
     first = next((cell for cell in values if cell is not None), None)
     if _is_array(first):
-        return _tensors(values)
+        return _tensors(list(values))
     try:
         return pa.array(values, from_pandas=not isinstance(first, float))
     except NO_TYPE:

@@ -150,6 +150,7 @@ PARTS = (
     "mpi",
     "checkpoint",
     "tune",
+    "data",
 )
 
 

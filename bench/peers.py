@@ -19,14 +19,30 @@ from bench.metrics import DASK, FUTURES, HPC, PARSL, RAY
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".bench"
 INSTALL_S = 900.0
-PACKAGES = {RAY: ["ray[tune]", "numpy"], DASK: ["distributed", "numpy"], PARSL: ["parsl", "numpy"]}
-MODULES = {DASK: "distributed"}
+RAY_DATA, OTHERS_DATA = "ray-data", "others-data"
+PACKAGES = {
+    RAY: ["ray[tune]", "numpy"],
+    DASK: ["distributed", "numpy"],
+    PARSL: ["parsl", "numpy"],
+    RAY_DATA: ["ray[data]", "numpy", "polars", "pillow", "torch"],
+    OTHERS_DATA: [
+        "dask[dataframe,distributed]", "polars", "duckdb", "daft", "datasets", "torch", "webdataset", "pillow", "numpy",
+    ],
+}  # fmt: skip
+#: What is imported to see whether a peer is there, where it is not called as the peer is.
+MODULES = {
+    DASK: "distributed",
+    RAY_DATA: "ray.data, polars, PIL, torch",
+    OTHERS_DATA: "dask.dataframe, distributed, polars, duckdb, daft, datasets, torch, webdataset, PIL",
+}
 SHOWN = {
     HPC: ["hpc", "numpy", "pyzmq", "msgspec", "cloudpickle"],
     RAY: ["ray", "numpy"],
     DASK: ["distributed", "numpy"],
     PARSL: ["parsl", "numpy"],
     FUTURES: [],
+    RAY_DATA: ["ray", "pyarrow"],
+    OTHERS_DATA: ["dask", "polars", "duckdb", "daft", "datasets", "torch", "webdataset"],
 }
 
 ASK = """

@@ -19,6 +19,7 @@ from bench import machine, slurm, spaces
 from bench.checkpoint import checkpoint
 from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.collective import collective
+from bench.data import data
 from bench.groups import groups
 from bench.metrics import (
     DERIVED,
@@ -69,6 +70,7 @@ ALL_PARTS = {
     "mpi": mpi,
     "checkpoint": checkpoint,
     "tune": tune,
+    "data": data,
 }
 
 

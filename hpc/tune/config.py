@@ -218,5 +218,10 @@ def checked_space(space: Mapping[str, Any] | None) -> dict[str, Any]:
     if not isinstance(space, dict):
         raise ValueError(f"param_space must be a dict, not {type(space).__name__}: {space!r}")
     if set(space) == {"grid_search"}:
-        raise ValueError("param_space is a grid_search itself: give it a name, as in {'x': tune.grid_search([1, 2])}")
+        for one in space["grid_search"]:
+            if not isinstance(one, dict):
+                raise ValueError(
+                    f"param_space is a grid_search of whole configurations, and {one!r} is no dict: give a dict for "
+                    "each, or the grid a name, as in {'x': tune.grid_search([1, 2])}"
+                )
     return space

@@ -9,13 +9,15 @@ that they run in, and the end.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from hpc.tune import events, records
 from hpc.tune.error import TuneError
 from hpc.tune.events import Command, Event, Note, Write
+from hpc.tune.last_facts import last_facts
+from hpc.tune.records import AnyRecord
 from hpc.tune.rooms import Rooms
 from hpc.tune.settings import Settings
 from hpc.tune.stage import Actor, Stage
@@ -47,6 +49,8 @@ class Engine(Training):
         #: Whether the searcher has a question to answer.
         self.asking = False
         self._until = float("inf")
+        #: Events that are not handled yet; the first one is being handled.
+        self._heard: deque[Event] = deque()
         self._handlers: dict[type, Callable[[Any], None]] = {
             events.Suggested: self._suggested,
             events.NothingNow: self._nothing_now,
@@ -76,10 +80,13 @@ class Engine(Training):
         elif now > self.now:
             self.used_s += now - self.now
         self.now = now
-        events_found = False
-        for event in found:
+        heard = self._heard
+        heard.extend(found)
+        events_found = bool(heard)
+        while heard:
+            event = heard[0]
             self._handlers[type(event)](event)
-            events_found = True
+            heard.popleft()
         self._look_for_the_end()
         self._ask()
         if self.moved or not events_found:  # a scheduler may decide by the time
@@ -88,6 +95,13 @@ class Engine(Training):
         self._maybe_end()
         commands, self._commands = self._commands, []
         return commands
+
+    def last_facts(self, found: Iterable[Event]) -> Iterator[AnyRecord]:
+        """An error was raised, by `step` or else: the facts that no command had yet. The engine is of no use then.
+
+        found: what it has not been told. Nobody is asked about them: no scheduler, stopper or searcher.
+        """
+        return last_facts(self, self._commands, [*self._heard, *found])
 
     def begin(self, now: float) -> None:
         """A driver takes the experiment up."""
@@ -259,6 +273,8 @@ class Engine(Training):
         if self.ending == "suspended" and self.now >= self._until:
             for actor in list(self.actors.values()):
                 self.suspend(actor)
+        if self.failure is not None:
+            self.end("failed", self.failure)
         if self.ending:
             return
         budget = self.settings.time_budget_s

@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -25,10 +25,9 @@ from hpc.tune.ledger import PLAN, Ledger, Reports, packed
 from hpc.tune.naming import custom_dirname, trial_dirname
 from hpc.tune.placement import PlacementGroupFactory
 from hpc.tune.plan import Plan, described, make_directory
-from hpc.tune.records import Noted
+from hpc.tune.records import RETENTION, Noted
 from hpc.tune.reporter.output import About
 from hpc.tune.reporter.trials import usage_text
-from hpc.tune.retention import Rule
 from hpc.tune.runner import Runner
 from hpc.tune.schedulers import FIFOScheduler, create_scheduler
 from hpc.tune.searching import Searching
@@ -64,7 +63,7 @@ class Fitted:
             storage_filesystem=plan.filesystem,
             default_metric=plan.tune.metric,
             default_mode=plan.tune.mode,
-            _source=Known(self.trials, self.history, plan.filesystem),
+            _source=Known(self.trials, self.history, plan.filesystem, plan.retention),
         )
 
 
@@ -116,11 +115,7 @@ class Fitting:
             stop=self.stop,
             max_failures=failures.max_failures,
             fail_fast=bool(failures.fail_fast),
-            retention=Rule(
-                checkpoints.num_to_keep,
-                checkpoints.checkpoint_score_attribute,
-                checkpoints.checkpoint_score_order,
-            ),
+            retention=plan.retention,
             saves=not plan.is_function,
             checkpoint_frequency=checkpoints.checkpoint_frequency,
             checkpoint_at_end=plan.checkpoint_at_end,
@@ -154,6 +149,7 @@ class Fitting:
             self._told = self._callbacks()
             if not ledger.has_plan:
                 ledger.write(Noted(time.time(), PLAN, packed(described(plan))))
+            ledger.write(Noted(time.time(), RETENTION, list(astuple(plan.retention))))
             if before is not None:
                 self._trials.extend(before[0].made)
                 self._told.set_state(before[1].get(CALLBACKS) or {})
@@ -240,8 +236,8 @@ class Fitting:
             )
             if self.walltime.drains and self.plan.named:
                 raise Drained(f"the session ends; the experiment {run.name} goes on from {self.plan.path}")
-        if end.ending == "failed" and end.error is not None and run.failure_config.fail_fast in (False, "raise"):
-            raise end.error  # without fail_fast it is no trial's, but the experiment's own
+        if end.ending == "failed" and end.error is not None and run.failure_config.fail_fast == "raise":
+            raise end.error
 
 
 #: The methods of callbacks for what the engine notes.

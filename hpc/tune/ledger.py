@@ -126,13 +126,14 @@ class Ledger:
         now = time.monotonic()
         self._next_snapshot_s = now + max(SNAPSHOT_S, SHARE * (now - began))
 
-    def close(self) -> None:
-        """Have all on disk. Closing again changes nothing."""
+    def close(self, keep: bool = True) -> None:
+        """Have all on disk. Closing again changes nothing. keep: the states, too, which have seen all facts."""
         if not self._is_open:
             return
         self._is_open = False
         try:
-            self.keep_states()
+            if keep:
+                self.keep_states()
         finally:
             self.journal.close()
 

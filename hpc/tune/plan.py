@@ -15,6 +15,7 @@ from hpc.tune.error import TuneError
 from hpc.tune.flat import flatten_dict
 from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
 from hpc.tune.registry import as_class, asks_for_resources, dumps, name_of, resources_of
+from hpc.tune.retention import Rule
 from hpc.tune.trainable import FunctionTrainable, Trainable
 from hpc.tune.variants import path_name, split_space
 
@@ -65,6 +66,12 @@ class Plan:
         """Whether trials save when they end."""
         asked = self.run.checkpoint_config.checkpoint_at_end
         return not self.is_function if asked is None else asked
+
+    @property
+    def retention(self) -> Rule:
+        """Which checkpoints of a trial stay."""
+        told = self.run.checkpoint_config
+        return Rule(told.num_to_keep, told.checkpoint_score_attribute, told.checkpoint_score_order)
 
     def resources(self, config: dict[str, Any]) -> PlacementGroupFactory:
         """The room of a trial with this configuration."""

@@ -15,7 +15,7 @@ from hpc.tune.trial import Status
 VERSION = 1
 
 
-By = Literal["scheduler", "stop", "stopper", "done"]
+By = Literal["scheduler", "stop", "stopper", "done", "nobody"]
 
 
 class Record(msgspec.Struct, array_like=True, gc=False):
@@ -55,7 +55,8 @@ class Changed(Record, tag="status"):
 
 class Result(Record, tag="result"):
     """The trial reported this, without the keys that the engine sets. decision: what was decided then, and by which
-    part; the trainable itself says that it is "done". checkpoint: what came with it."""
+    part; the trainable itself says that it is "done", and "nobody" has where that part raised an error. checkpoint:
+    what came with it."""
 
     at: float
     trial_id: str
@@ -124,6 +125,8 @@ class Noted(Record, tag="noted"):
     value: Any
 
 
+#: The key of which checkpoints trials keep, as `hpc.tune.retention.Rule` takes it.
+RETENTION = "retention"
 AnyRecord = Began | Added | Changed | Result | Saved | Dropped | Cloned | Shaped | Failure | Removed | Noted
 #: Keys of a result that the engine sets: they are not stored with each.
 SET_BY_ENGINE = ("trial_id", "experiment_tag", "config")

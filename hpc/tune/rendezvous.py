@@ -19,6 +19,12 @@ from hpc.tune.error import TrialDrained
 MOST_AHEAD = 1000
 
 
+ENDED = (
+    "tune.report() was called in a thread that a trial has left behind: that trial has ended. Join such threads before "
+    "the trial's function returns, and start them anew in each trial"
+)
+
+
 class Report(NamedTuple):
     """A result with all its keys, and the name of the checkpoint's directory if it has one."""
 
@@ -55,6 +61,11 @@ class Rendezvous:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the function has returned, or raised."""
+        return self._is_over
+
     def start(self) -> None:
         """Start the function, in a thread that knows the call that started it."""
         context = contextvars.copy_context()
@@ -77,10 +88,15 @@ class Rendezvous:
             self._changed.notify_all()
 
     def put(self, one: Report) -> None:
-        """In the function's thread: give a result, and wait until it may go on. Raises Stopped if it shall end."""
+        """In the function's thread, or one of its own: give a result, and wait until it may go on.
+
+        Raises Stopped if it shall end, and RuntimeError once the function has returned.
+        """
         with self._changed:
             if self._stopping:
                 raise Stopped(0)
+            if self._is_over:
+                raise RuntimeError(ENDED)
             self._out.append(one)
             if self._ahead and one.checkpoint is None and not (self._waits and self._waits(one.metrics)):
                 if len(self._out) == 1:

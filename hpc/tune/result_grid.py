@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hpc.runs.result import Result
 from hpc.tune.analysis.experiment_analysis import ExperimentAnalysis
 from hpc.tune.analysis.sources import Known
+from hpc.tune.retention import Rule
 
 if TYPE_CHECKING:
     from hpc.tune.trial import Trial
@@ -30,10 +31,11 @@ class ResultGrid:
         mode: str | None = None,
         filesystem: Any = None,
         history: Callable[[Trial], list[dict[str, Any]]] | None = None,
+        rule: Rule | None = None,
     ) -> ResultGrid:
         """The grid of these trials. history: finds all reports of one, when they are asked for; without, they are read
-        from its directory."""
-        source = Known(trials, history, filesystem)
+        from its directory. rule: which checkpoints trials keep."""
+        source = Known(trials, history, filesystem, rule)
         return cls(
             ExperimentAnalysis(
                 experiment_path,
@@ -103,7 +105,7 @@ class ResultGrid:
             error=error,
             path=trial.path or "",
             metrics_dataframe=lambda: analysis.trial_dataframes[trial.trial_id],
-            best_checkpoints=trial.checkpoints,
+            best_checkpoints=analysis.best_checkpoints(trial),
             _storage_filesystem=analysis._filesystem,
         )
 

@@ -205,7 +205,7 @@ class _Told:
             return
         result = {**record.metrics, "trial_id": trial.trial_id, "config": trial.config}
         flat = flatten_dict(result)
-        if self._stopper is not None:
+        if self._stopper is not None and record.by != "nobody":
             self._stopper(trial.trial_id, result)
         if end > self._since[SCHEDULER] and record.by == "scheduler":
             self._engine.scheduler.on_trial_result(self, trial, flat)

@@ -45,6 +45,13 @@ class Rule:
             return False, -math.inf
         return True, number if self.order == "max" else -number
 
+    def best(self, kept: Sequence[Kept]) -> list[Kept]:
+        """What is kept for its score, worst first: without the latest one, where that is kept only because it is."""
+        ranked: list[Kept] = []
+        for one in kept:
+            ranked, _ = Rule(None, self.attribute, self.order).add(ranked, one)
+        return ranked if self.num_to_keep is None else ranked[-self.num_to_keep :]
+
     def add(self, kept: Sequence[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
         """What is kept with the new one, worst first, and what is not any more.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -58,10 +59,12 @@ class Runner:
         self._on_turn = on_turn
         self._seat_of: dict[str, int] = {}
         self._trial_in: dict[int, str] = {}
-        self._found: dict[str, deque[Happening]] = {}  # of trials that ran ahead: what the engine does not know yet
+        #: Of trials that ran ahead: what the engine does not know yet.
+        self._found: dict[str, deque[Report | Ended]] = {}
         self._goes_on: list[str] = []
         self._stopping: set[str] = set()
         self._events: list[ev.Event] = []
+        self._commands: deque[ev.Command] = deque()  # what the engine said, and is not done yet
         self._next_index: dict[str, int] = {}
         self._restored: dict[str, dict[str, Any]] = {}
         self._began_s: dict[str, float] = {}  # steps and saves under way
@@ -87,6 +90,7 @@ class Runner:
                     self._turn()
             self._seats.close()
         except BaseException:
+            self._record_the_rest()
             self._seats.kill()
             raise
         finally:
@@ -117,8 +121,26 @@ class Runner:
 
     def _step(self) -> None:
         events, self._events = self._events, []
-        for command in self._engine.step(events, time.time()):
+        self._commands.extend(self._engine.step(events, time.time()))
+        while self._commands:
+            command = self._commands.popleft()
             self._HOW[type(command)](self, command)
+
+    def _record_the_rest(self) -> None:
+        """An error ends the driver, of a callback or a scheduler perhaps: what trials have told is a fact all the same.
+
+        The states are not kept: they have not seen all of it, and are told by the next driver.
+        """
+        with contextlib.suppress(Exception):  # the error that ends the driver says what is wrong
+            for command in self._commands:
+                if isinstance(command, ev.Write):
+                    self._ledger.write(command.record)
+            for trial_id, found in self._found.items():
+                self._events.extend(self._event(trial_id, one) for one in found)
+            for record in self._engine.last_facts(self._events):
+                self._ledger.write(record)
+        with contextlib.suppress(Exception):
+            self._ledger.close(keep=False)
 
     def _wind_down(self, winds: ev.WindDown) -> None:
         self._events.append(winds)
@@ -168,11 +190,12 @@ class Runner:
         began = self._began_s.get(trial_id)
         if began is not None and len(happenings) == 1:
             self._walltime.step_took(time.monotonic() - began)
-        self._found.setdefault(trial_id, deque()).extend(happenings)
-        first = happenings[0]
-        if isinstance(first, Begun):
-            self._found[trial_id].popleft()
-            self._tell(ev.Started(trial_id, first.pid, first.host, self._address(first.node)))
+        found = self._found.setdefault(trial_id, deque())
+        for one in happenings:
+            if isinstance(one, Begun):
+                self._tell(ev.Started(trial_id, one.pid, one.host, self._address(one.node)))
+            else:
+                found.append(one)
         self._goes_on.append(trial_id)
 
     def _go_on(self) -> None:
@@ -187,14 +210,15 @@ class Runner:
                 self._began_s[trial_id] = time.monotonic()
                 self._seats.go_on(seat)
                 continue
-            one = found.popleft()
-            if isinstance(one, Report):
-                metrics = one.metrics
-                metrics["node_ip"] = self._address_of(trial_id)
-                kept = self._checkpoint(trial_id, one.checkpoint, metrics) if one.checkpoint is not None else None
-                self._tell(ev.Reported(trial_id, metrics, kept))
-            elif isinstance(one, Ended):
-                self._tell(ev.Returned(trial_id))
+            self._tell(self._event(trial_id, found.popleft()))
+
+    def _event(self, trial_id: str, one: Report | Ended) -> ev.Event:
+        if isinstance(one, Ended):
+            return ev.Returned(trial_id)
+        metrics = one.metrics
+        metrics["node_ip"] = self._address_of(trial_id)
+        kept = self._checkpoint(trial_id, one.checkpoint, metrics) if one.checkpoint is not None else None
+        return ev.Reported(trial_id, metrics, kept)
 
     def _checkpoint(self, trial_id: str, name: str, metrics: dict[str, Any]) -> Checkpoint:
         trial = self._engine.cohort.all.get(trial_id)

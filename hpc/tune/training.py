@@ -50,6 +50,8 @@ class Training:
         self.returned: set[str] = set()
         self.ending: Ending | None = None
         self.error: BaseException | None = None
+        #: The failure with which all is to end, once what is told with it is handled.
+        self.failure: BaseException | None = None
         #: Whether trials or rooms have changed, so that another one may start.
         self.moved = True
         #: Not before this time the searcher is asked again.
@@ -160,13 +162,11 @@ class Training:
             result["experiment_tag"] = trial.experiment_tag
         result["config"] = trial.config
         flat = flatten_dict(result)
-        owners = (self.settings, self.scheduler, self.search_alg) if self.settings.strict else ()
-        if missing := missing_metric(flat, owners):
-            self.end("failed", TuneError(missing))
-            return
+        if missing := self.missing(flat):
+            raise TuneError(missing)
         actor.stage = Stage.DECIDING
         actor.fresh = event.checkpoint is not None
-        record = records.Result(self.now, trial.trial_id, result, CONTINUE)
+        record = records.Result(self.now, trial.trial_id, result, CONTINUE, by="nobody")
         self.emit(Note("result", trial, result))
         self.emit(Write(record))  # what the scheduler does to others comes after it
         if event.checkpoint is not None:
@@ -180,6 +180,7 @@ class Training:
             record.by, decision = "stop", STOP
         else:
             decision = self._judged(trial, flat)
+            record.by = "scheduler"
         record.decision = decision
         if decision == STOP:
             result["done"] = True
@@ -190,6 +191,10 @@ class Training:
         self.moved = self.moved or bool(self.cohort.paused)
         if actor.stage is Stage.DECIDING:
             self._decided(actor, decision)
+
+    def missing(self, flat: dict[str, Any]) -> str:
+        """Why this is not enough for a result of the experiment; "" if it is."""
+        return missing_metric(flat, (self.settings, self.scheduler, self.search_alg)) if self.settings.strict else ""
 
     def _judged(self, trial: Trial, flat: dict[str, Any]) -> str:
         try:
@@ -317,7 +322,7 @@ class Training:
         else:
             self.fail(trial, error)
         if self.settings.fail_fast and not preempted:
-            self.end("failed", error)
+            self.failure = self.failure or error
 
     def fail(self, trial: Trial, error: BaseException) -> None:
         """It ends with this error."""

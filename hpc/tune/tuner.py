@@ -94,7 +94,13 @@ class Tuner:
 def _grid(plan: Plan, trials: list[Any], history: Any) -> ResultGrid:
     tune = plan.tune
     return ResultGrid.from_trials(
-        trials, plan.path, metric=tune.metric, mode=tune.mode, filesystem=plan.filesystem, history=history
+        trials,
+        plan.path,
+        metric=tune.metric,
+        mode=tune.mode,
+        filesystem=plan.filesystem,
+        history=history,
+        rule=plan.retention,
     )
 
 

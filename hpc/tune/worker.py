@@ -11,8 +11,10 @@ import copy
 import os
 import platform
 import sys
+import threading
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +26,7 @@ from hpc.tune.autokeys import AutoKeys, check_metrics
 from hpc.tune.context import TrialSession, state
 from hpc.tune.error import TrialDrained
 from hpc.tune.placement import PlacementGroupFactory
-from hpc.tune.rendezvous import Ended, Rendezvous, Report
+from hpc.tune.rendezvous import ENDED, Ended, Rendezvous, Report
 from hpc.tune.trainable import FunctionTrainable, Saving, Trainable, call_function
 
 if TYPE_CHECKING:
@@ -105,6 +107,7 @@ class TrialActor:
         self._work: Work | None = None
         self._kept: Store | None = None
         self._output = contextlib.ExitStack()
+        self._ran = False
         self._reported_s = 0.0
 
     def ready(self) -> None:
@@ -139,12 +142,13 @@ class TrialActor:
         self._keys = AutoKeys(work.trial_id)
         if work.checkpoint is not None:
             self._keys.restored(work.metrics)
-        session.report = self._report
         function: Any = self._cls.function  # type: ignore[attr-defined]
         config = work.config
         stop = self._experiment.stop
         meets = (lambda metrics: any(_reaches(metrics, key, bound) for key, bound in stop.items())) if stop else None
         run = self._run = Rendezvous(lambda: call_function(function, config), self._experiment.ahead, meets)
+        older = self._threads_before()
+        session.report = lambda metrics, checkpoint: self._report(run, older, metrics, checkpoint)
         self._reported_s = time.monotonic()
         run.start()
         return self._taken(run.take(FIRST_RESULT_S))
@@ -218,10 +222,23 @@ class TrialActor:
             self._leave()
         return list(found)
 
-    def _report(self, metrics: dict[str, Any], checkpoint: Checkpoint | None) -> None:
+    def _threads_before(self) -> Collection[threading.Thread]:
+        """The threads that are none of the trial's, which begins: those that earlier ones in this process have left."""
+        older = weakref.WeakSet(threading.enumerate()) if self._ran else ()
+        self._ran = True
+        return older
+
+    def _report(
+        self,
+        run: Rendezvous,
+        older: Collection[threading.Thread],
+        metrics: dict[str, Any],
+        checkpoint: Checkpoint | None,
+    ) -> None:
         """In the function's thread."""
+        if run.is_over or (older and threading.current_thread() in older):
+            raise RuntimeError(ENDED)
         check_metrics(metrics)
-        assert self._run is not None
         name = self._store().keep(checkpoint) if checkpoint is not None else None
         result = self._keys.fill(metrics, time.monotonic() - self._reported_s)
         result["checkpoint_dir_name"] = name
@@ -229,7 +246,7 @@ class TrialActor:
             result["should_checkpoint"] = True
             self._keep_artifacts(self._experiment.artifacts_on_checkpoint)
         self._flush()
-        self._run.put(Report(result, name))
+        run.put(Report(result, name))
         self._reported_s = time.monotonic()
 
     def _checkpoint(self, work: Work) -> Checkpoint | None:

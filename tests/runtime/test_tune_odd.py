@@ -86,8 +86,8 @@ def test_what_no_trial_can_be_sent_is_named(where, tmp_path):
     lock = threading.Lock()
     with pytest.raises(TypeError, match=r"`a/b` of param_space cannot be sent to trials"):
         tune.Tuner(train, param_space={"a": {"b": lock}}, run_config=where())
-    with pytest.raises(ValueError, match=r"param_space is a grid_search itself"):
-        tune.Tuner(train, param_space=tune.grid_search([{"a": 1}]), run_config=where())
+    with pytest.raises(ValueError, match=r"grid_search of whole configurations, and 1 is no dict"):
+        tune.Tuner(train, param_space=tune.grid_search([{"a": 1}, 1]), run_config=where())
     assert not (tmp_path / "e").exists()
     tuner = tune.Tuner(train, param_space={"a": tune.choice([lock])}, run_config=where())
     with pytest.raises(TypeError, match=r"the configuration of trial train_.* cannot be sent to it"):
@@ -207,3 +207,69 @@ def test_a_trial_does_not_wait_for_the_room_that_an_idle_process_holds(tmp_path)
     answers = rooms.wait(8)
     rooms.kill()
     assert [(one.seat, one.kind, one.error) for one in answers] == [(2, "start", None)]
+
+
+class Raising(tune.Callback):
+    """Raises an error at the first result."""
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        raise KeyError("a mistake of the user's")
+
+
+def test_an_error_of_a_callback_loses_no_result(where, tmp_path):
+    def train(config):
+        with open(tmp_path / "runs", "a") as file:
+            file.write("x")
+        tune.report({"a": 1})
+        return {"a": 2}
+
+    with pytest.raises(KeyError, match="a mistake of the user's"):
+        tune.Tuner(train, run_config=where(callbacks=[Raising()])).fit()
+    (result,) = tune.Tuner(train, run_config=where()).fit()
+    runs = len((tmp_path / "runs").read_text())
+    assert list(result.metrics_dataframe["a"]) == {1: [1, 2], 2: [1, 1, 2]}[runs], (
+        "the first result is there in any case"
+    )
+
+
+def test_a_thread_that_a_trial_has_left_behind_reports_into_no_other_one(where, tmp_path):
+    def train(config):
+        if config["x"] == 0:
+            threading.Thread(target=late, args=(tmp_path,), daemon=True).start()
+            return {"mine": 0}
+        tune.report({"mine": 1})
+        (tmp_path / "second").touch()
+        while not (tmp_path / "late").exists():
+            time.sleep(0.01)
+        return {"mine": 2}
+
+    def late(folder):
+        while not (folder / "second").exists():
+            time.sleep(0.01)
+        try:
+            tune.report({"mine": 99})
+        except RuntimeError as error:
+            (folder / "late").write_text(str(error))
+
+    config = tune.TuneConfig(reuse_actors=True, max_concurrent_trials=1)
+    grid = tune.Tuner(train, param_space={"x": tune.grid_search([0, 1])}, tune_config=config, run_config=where()).fit()
+    assert [list(one.metrics_dataframe["mine"]) for one in grid] == [[0], [1, 2]]
+    assert "in a thread that a trial has left behind" in (tmp_path / "late").read_text()
+
+
+def test_the_newest_checkpoint_is_no_best_one_beyond_num_to_keep(where, tmp_path):
+    def train(config):
+        for score in (5, 4, 3):
+            (tmp_path / str(score)).mkdir()
+            (tmp_path / str(score) / "score").write_text(str(score))
+            tune.report({"score": score}, checkpoint=tune.Checkpoint(str(tmp_path / str(score))))
+
+    keeps = tune.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="score")
+    fitted = tune.Tuner(train, run_config=where(checkpoint_config=keeps)).fit()
+    path = str(tmp_path / "e")
+    for result in (fitted[0], tune.Tuner.restore(path, train).get_results()[0]):
+        assert [metrics["score"] for _, metrics in result.best_checkpoints] == [4, 5]
+        assert result.checkpoint.path.endswith("checkpoint_000002")
+    analysis = tune.ExperimentAnalysis(path)
+    (trial,) = analysis.trials
+    assert analysis.get_best_checkpoint(trial, "score", "min").path.endswith("checkpoint_000001")

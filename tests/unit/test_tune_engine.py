@@ -9,9 +9,10 @@ from unit import tune_simulator
 from unit.tune_simulator import Fifo, Plan, Search, World
 
 from hpc.runs.checkpoint import Checkpoint
-from hpc.tune import events
+from hpc.tune import events, records
 from hpc.tune.engine import Engine
-from hpc.tune.error import TrialDrained
+from hpc.tune.error import TrialDrained, TuneError
+from hpc.tune.resume import resume
 from hpc.tune.retention import Rule
 from hpc.tune.settings import Settings
 from hpc.tune.trial import Trial
@@ -27,6 +28,7 @@ class Driven:
         self.now = 100.0
         self.scheduler = scheduler or Fifo()
         self.search = Search(Plan(), None)
+        self.settings = settings
         self.engine = Engine(Settings("train", **settings), self.scheduler, self.search)
         self.commands: list[events.Command] = []
         self.tell(events.Suggested([events.Suggestion(f"t{n}", {"n": n}) for n in range(trials)]), events.Exhausted())
@@ -108,9 +110,9 @@ def test_the_first_failure_ends_all_where_that_is_asked_for():
 def test_a_result_without_the_metric_ends_the_experiment_and_says_so():
     one = Driven(metric="loss")
     one.report(done=False)  # nothing of the user's: it has not reported yet
-    one.report(acc=1, time_total_s=1.0).tell(events.Stopped("t0"))
-    (end,) = one.of(events.End)
-    assert end.ending == "failed" and "'loss'" in str(end.error) and "acc" in str(end.error)
+    with pytest.raises(TuneError, match=r"no 'loss', .*It reported acc"):
+        one.report(acc=1, time_total_s=1.0)
+    assert not list(one.engine.last_facts([])), "it does not count"
 
 
 def test_shapes_that_no_node_has_fail_their_trials_only():
@@ -239,3 +241,75 @@ def test_a_world_at_rest_ends_as_soon_as_its_trials():
         "result",
         "complete",
     }
+
+
+class Raising(Fifo):
+    """Raises an error on the first result of t0, and on each end of a trial."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_trial_result(self, controller, trial, result):
+        if trial.trial_id == "t0":
+            raise KeyError("a mistake")
+        self.seen.append(trial.trial_id)
+        return "CONTINUE"
+
+
+def resumed(one: Driven, *unheard: events.Event, scheduler) -> Engine:
+    """The experiment as another driver finds it, whose scheduler is told of what this one's was not."""
+    facts = [command.record for command in one.of(events.Write)] + list(one.engine.last_facts(unheard))
+    engine = Engine(Settings("train", **one.settings), scheduler, Search(Plan(), None))
+    resume(engine, enumerate(facts, 1), 200.0)
+    return engine
+
+
+def test_an_error_of_a_scheduler_loses_nothing_that_was_told_with_it():
+    one = Driven(trials=6, scheduler=Raising(), max_failures=1, stop={"a": 9})
+    told = [
+        events.Reported("t1", {"a": 1}, Checkpoint("/x/1")), events.Reported("t0", {"a": 2}),
+        events.Reported("t1", {"a": 3}, Checkpoint("/x/2")), events.Reported("t2", {"a": 4}), events.Returned("t2"),
+        events.Failed("t3", RuntimeError("boom")), events.Reported("t4", {"a": 9}),
+    ]  # fmt: skip
+    with pytest.raises(KeyError):
+        one.tell(*told)
+    scheduler = Raising()
+    engine = resumed(one, events.Reported("t5", {"a": 5}), scheduler=scheduler)
+    trials = [engine.get_trial(f"t{n}") for n in range(6)]
+    assert [trial.last_result.get("a") for trial in trials] == [2, 3, 4, None, 9, 5]
+    assert trials[1].checkpoint == Checkpoint("/x/2") and trials[3].num_failures == 1
+    assert [trial.status for trial in trials] == [
+        "PENDING",
+        "PENDING",
+        "TERMINATED",
+        "PENDING",
+        "TERMINATED",
+        "PENDING",
+    ]
+    assert scheduler.seen == ["t1", "t1", "t2", "t5"], "that at which the error was raised is not told again"
+
+
+def test_an_error_at_the_end_of_a_trial_leaves_it_ended():
+    class AtTheEnd(Fifo):
+        def on_trial_complete(self, controller, trial, result):
+            raise KeyError("a mistake")
+
+        def on_trial_error(self, controller, trial):
+            raise KeyError("a mistake")
+
+    for told, status in [(events.Returned("t0"), "TERMINATED"), (events.Failed("t0", RuntimeError("boom")), "ERROR")]:
+        one = Driven(trials=2, scheduler=AtTheEnd())
+        with pytest.raises(KeyError):
+            one.tell(told)
+        assert [trial.status for trial in resumed(one, scheduler=Fifo()).get_trials()] == [status, "PENDING"]
+
+
+def test_all_that_is_told_with_the_failure_that_ends_an_experiment_is_recorded():
+    one = Driven(trials=3, fail_fast=True)
+    one.tell(events.Failed("t0", RuntimeError("boom")), events.Reported("t1", {"a": 1}), events.Returned("t2"))
+    written = [command.record for command in one.of(events.Write)]
+    assert [record.trial_id for record in written if isinstance(record, records.Result)] == ["t1"]
+    ends = {record.trial_id: record for record in written if isinstance(record, records.Changed)}
+    assert {name: (end.status, end.interrupted) for name, end in ends.items()} == {
+        "t0": ("ERROR", False), "t1": ("TERMINATED", True), "t2": ("TERMINATED", False)
+    }  # fmt: skip

@@ -366,3 +366,17 @@ def test_searchers_have_names(caplog):
         prepare(BasicVariantGenerator(), {}, max_concurrent_trials=2)
         prepare(Repeater(Counting(), 2), {}, num_samples=3, metric="loss", mode="min")
     assert "limits its trials itself" in caplog.messages[0] and "of 3 the last 1" in caplog.messages[1]
+
+
+def test_a_space_that_is_a_grid_itself_has_whole_configurations():
+    grid = {"grid_search": [{"a": 1}, {"b": {"grid_search": [2, 3]}, "c": tune.uniform(0, 1)}]}
+    search = prepare(None, grid, num_samples=2)
+    made = search.suggest_next(9).suggestions
+    assert search.total_samples >= 4 and len(made) == 6
+    assert [set(one.config) for one in made[:3]] == [{"a"}, {"b", "c"}, {"b", "c"}]
+    assert made[0].experiment_tag == "0_config=a_1" and made[1].experiment_tag.endswith(
+        ",b=2,c=" + f"{made[1].config['c']:.4f}"
+    )
+    assert made[1].evaluated_params["b"] == 2 and made[1].evaluated_params["c"] == made[1].config["c"]
+    with pytest.raises(ValueError, match=r"grid_search of `param_space` cannot be with TuneBOHB"):
+        prepare("bohb", grid, metric="a", mode="min")

@@ -21,8 +21,9 @@ from hpc.tune.engine import Engine
 from hpc.tune.journal import MAGIC, encode, parse
 from hpc.tune.resume import resume
 from hpc.tune.retention import Rule
-from hpc.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule
+from hpc.tune.schedulers import ASHAScheduler, HyperBandScheduler, MedianStoppingRule, PopulationBasedTraining
 from hpc.tune.settings import Settings
+from hpc.tune.stage import Stage
 from hpc.tune.trial import Trial
 
 #: Steps of the engine after which an experiment counts as stuck.
@@ -75,6 +76,30 @@ class Wild(Fifo):
         return self.draw.choice(waiting) if waiting and self.draw.random() < 0.8 else None
 
 
+class Boom(Exception):
+    """Raised by a scheduler of a user's."""
+
+
+class Faulty:
+    """Any scheduler; its hooks raise at random, before or after they are done."""
+
+    def __init__(self, scheduler: Any, draw: random.Random, errors: float) -> None:
+        self.inner, self.draw, self.errors, self.armed = scheduler, draw, errors, False
+
+    def __getattr__(self, name: str) -> Any:
+        inner = getattr(self.inner, name)
+        if not self.armed or not name.startswith("on_trial_") or self.draw.random() >= self.errors:
+            return inner
+        after = self.draw.random() < 0.5
+
+        def fails(*given: Any) -> None:
+            if after:
+                inner(*given)
+            raise Boom(name)
+
+        return fails
+
+
 @dataclass
 class Plan:
     """One experiment: what it has, and what goes wrong."""
@@ -92,6 +117,7 @@ class Plan:
     wild: bool = False
     scheduler: Callable[[], Any] = Fifo
     wind_down: float = 0.0
+    errors: float = 0.0
 
 
 class Search:
@@ -163,10 +189,13 @@ class World:
         self.search = Search(plan, self.draw)
         settings = Settings("train", saves=plan.saves, **plan.settings)
         scheduler = Wild(self.seed + self.kills) if plan.wild else plan.scheduler()
+        scheduler = Faulty(scheduler, self.draw, plan.errors) if plan.errors else scheduler
         self.engine = Engine(settings, scheduler, self.search)
         if len(self.journal) > len(MAGIC):
             facts = list(parse(bytes(self.journal), "the journal"))
             resume(self.engine, facts, self.now, kept=self.kept)
+        if plan.errors:
+            scheduler.armed = self.kills < MOST_KILLS
 
     def kill(self) -> None:
         """The driver is killed, and another one goes on: all that ran is gone, and what was not on disk, in part."""
@@ -179,14 +208,43 @@ class World:
         self.synced, self.ends = len(self.journal), []
         self.go_on()
 
+    def step(self) -> list[events.Command]:
+        """What the engine says. If its scheduler raises an error, what was told is recorded, and another goes on."""
+        found = self.due()
+        stepping = {name for name, actor in self.engine.actors.items() if actor.stage is Stage.STEPPING}
+        try:
+            return self.engine.step(found, self.now)
+        except Boom:
+            self.kills += 1
+            for record in self.engine.last_facts([]):
+                self.write(events.Write(record))
+            self.sync(keep=False)
+            self.go_on()
+            if not self.plan.wild and self.plan.scheduler is Fifo:
+                self.check_told([one for one in found if getattr(one, "trial_id", None) in stepping])
+            return []
+
+    def check_told(self, told: list[events.Event]) -> None:
+        """Whether the journal has all of this."""
+        for one in told:
+            if isinstance(one, events.Returned):
+                assert self.engine.cohort.all[one.trial_id].is_finished(), (
+                    f"{one.trial_id} has returned, and runs again"
+                )
+            elif isinstance(one, events.Reported):
+                last = self.engine.cohort.all[one.trial_id].last_result
+                assert last["training_iteration"] == one.metrics["training_iteration"], f"{one.trial_id}: a lost result"
+            elif isinstance(one, events.Failed):
+                assert self.engine.cohort.all[one.trial_id].error is not None, f"{one.trial_id}: a lost failure"
+
     def go_on(self) -> None:
         """Another driver takes the experiment up."""
         self.queue, self.running, self.held, self.wanted, self.doomed = [], {}, set(), [], []
         self.ended = None
         self.begin()
 
-    def sync(self) -> None:
-        """What was written is on disk; so what was to be deleted after that is."""
+    def sync(self, keep: bool = True) -> None:
+        """What was written is on disk; so what was to be deleted after that is. keep: the states may be kept."""
         self.synced, self.ends = len(self.journal), []
         for checkpoint in self.doomed:
             path = checkpoint.path
@@ -194,7 +252,7 @@ class World:
             self.deleted.add(path)
             self.files.pop(path, None)
         self.doomed = []
-        if self.draw.random() < 0.3 and not self.engine.asking:
+        if keep and self.draw.random() < 0.3 and not self.engine.asking:
             self.kept = (self.synced, pickle.loads(pickle.dumps(self.engine.states())))
 
     def later(self, delay: float, event: events.Event) -> None:
@@ -204,7 +262,7 @@ class World:
 
     def run(self) -> World:
         for _ in range(MOST_STEPS):
-            for command in self.engine.step(self.due(), self.now):
+            for command in self.step():
                 getattr(self, type(command).__name__.lower())(command)
             if self.ended:
                 assert not self.running and not self.held and not self.wanted
@@ -394,6 +452,12 @@ def median() -> Any:
     return MedianStoppingRule(grace_period=1, min_samples_required=2, hard_stop=False, **OF_SCORE)
 
 
+def pbt() -> Any:
+    return PopulationBasedTraining(
+        perturbation_interval=2, hyperparam_mutations={"lr": [0.1, 0.2, 0.4]}, log_config=False, **OF_SCORE
+    )
+
+
 def plan_of(seed: int) -> Plan:
     """An experiment at random."""
     draw = random.Random(f"plan {seed}")
@@ -405,7 +469,8 @@ def plan_of(seed: int) -> Plan:
         trials=draw.randint(1, 12), length=draw.randint(1, 6), rooms=draw.randint(1, 5), saves=draw.random() < 0.6,
         settings=settings, fail=draw.choice([0, 0, 0.05, 0.15]), lose=draw.choice([0, 0, 0.03]),
         kill=draw.choice([0, 0.02, 0.1]), wind_down=draw.choice([0, 0, 0.03]), slow_search=draw.random() < 0.3,
-        wild=draw.random() < 0.4, scheduler=draw.choice([Fifo, Fifo, asha, hyperband, median]),
+        wild=draw.random() < 0.4, scheduler=draw.choice([Fifo, Fifo, asha, hyperband, median, pbt]),
+        errors=draw.choice([0, 0, 0, 0.02, 0.1]),
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ class ExperimentAnalysis:
     ) -> Checkpoint | None:
         """The kept checkpoint of a trial that was reported with the best value; None where none has one."""
         metric, mode = metric or self.default_metric or TRAINING_ITERATION, self._mode(mode)
-        scored = [(lookup(metric, metrics), checkpoint) for checkpoint, metrics in trial.checkpoints]
+        scored = [(lookup(metric, metrics), checkpoint) for checkpoint, metrics in self.best_checkpoints(trial)]
         there = [(value, one) for value, one in scored if value is not None and value == value]
         if not there:
             logger.error("trial %s has no checkpoint with a value of %s", trial, metric)
@@ -123,6 +123,10 @@ class ExperimentAnalysis:
         sign = 1 if mode == "max" else -1
         found: Checkpoint = max(there, key=lambda pair: sign * pair[0])[1]
         return found
+
+    def best_checkpoints(self, trial: Trial) -> list[tuple[Checkpoint, dict[str, Any]]]:
+        """The checkpoints of a trial that are kept for their score, the worst first, with their metrics."""
+        return self._source.rule.best(trial.checkpoints)
 
     def get_last_checkpoint(
         self, trial: Trial | None = None, metric: str = TRAINING_ITERATION, mode: str = "max"

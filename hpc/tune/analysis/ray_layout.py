@@ -114,5 +114,7 @@ def _checkpoints(
         return Checkpoint(join(str(trial.path), name), filesystem), result.metrics
 
     kept = [found(one) for one in getattr(manager, "_checkpoint_results", None) or []]
+    most = getattr(getattr(manager, "_checkpoint_config", None), "num_to_keep", None)
+    kept = kept[-most:] if isinstance(most, int) else kept  # beyond them is the latest one
     latest = getattr(manager, "_latest_checkpoint_result", None)
     return kept, found(latest)[0] if latest is not None else None

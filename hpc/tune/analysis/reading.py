@@ -9,6 +9,8 @@ from hpc.tune import journal
 from hpc.tune.analysis.ray_layout import newest_state, read_experiment
 from hpc.tune.analysis.sources import Known, Source
 from hpc.tune.history import History
+from hpc.tune.records import RETENTION
+from hpc.tune.retention import Rule
 
 
 def read_source(filesystem: Any, path: str, state_file: str | None = None) -> Source:
@@ -22,7 +24,8 @@ def read_source(filesystem: Any, path: str, state_file: str | None = None) -> So
     if state_file is None and files.exists(kept):
         history = History(path, filesystem, keep_results=True)
         history.apply_all(journal.parse(files.read(kept), kept))
-        return Known(history.made, lambda trial: history.results[trial.trial_id])
+        rule = Rule(*history.noted.get(RETENTION, ()))
+        return Known(history.made, lambda trial: history.results[trial.trial_id], rule=rule)
     state_file = state_file or newest_state(files, path)
     if state_file is None:
         raise FileNotFoundError(

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hpc.runs.files import files_of
 from hpc.runs.trial_directory import read_reports
+from hpc.tune.retention import Rule
 
 if TYPE_CHECKING:
     from hpc.tune.trial import Trial
 
 
 class Source(Protocol):
-    """An experiment to be read. trials: in the order in which they were made."""
+    """An experiment to be read. trials: in the order in which they were made. rule: which checkpoints they keep."""
 
     trials: Sequence[Trial]
+    rule: Rule
 
     def history(self, trial: Trial) -> list[dict[str, Any]]:
         """All that the trial has reported, oldest first."""
@@ -29,7 +31,9 @@ class Known:
         trials: Iterable[Trial],
         history: Callable[[Trial], list[dict[str, Any]]] | None = None,
         filesystem: Any = None,
+        rule: Rule | None = None,
     ) -> None:
+        self.rule = rule or Rule()
         self.trials: Sequence[Trial] = list(trials)
         self._history = history
         self._files = files_of(filesystem)

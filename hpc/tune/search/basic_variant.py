@@ -15,9 +15,20 @@ from hpc.tune.events import Exhausted, NothingNow, Suggested, Suggestion
 from hpc.tune.naming import experiment_tag, numbered_id
 from hpc.tune.sample import random_source
 from hpc.tune.search.search_algorithm import SearchAlgorithm
-from hpc.tune.variants import Variant, check_point, count_variants, generate_variants, path_name, preset_variants
+from hpc.tune.variants import (
+    Variant,
+    check_point,
+    count_variants,
+    generate_variants,
+    is_leaf,
+    path_name,
+    preset_variants,
+)
 
 __all__ = ["BasicVariantGenerator"]
+
+#: The name of a space that is a grid of whole configurations.
+WHOLE = "config"
 
 
 class BasicVariantGenerator(SearchAlgorithm):
@@ -45,6 +56,7 @@ class BasicVariantGenerator(SearchAlgorithm):
         self._constant = constant_grid_search
         self._source = random_source(random_state)
         self._space: Mapping[str, Any] = {}
+        self._is_grid = False
         self._num_samples: float = 0
         self._total: float = 0
         self._prefix = os.environ.get("_TEST_TUNE_TRIAL_UUID") or uuid.uuid4().hex[:5]
@@ -59,7 +71,8 @@ class BasicVariantGenerator(SearchAlgorithm):
 
     def begin(self, space: Mapping[str, Any], num_samples: int) -> None:
         """See `SearchAlgorithm`. An empty grid raises ValueError, and so does a point with an unknown key."""
-        self._space = space
+        self._is_grid = is_leaf(space)
+        self._space = {WHOLE: space} if self._is_grid else space
         self._num_samples = math.inf if num_samples == -1 else num_samples
         for point in self._points:
             check_point(space, point)
@@ -100,11 +113,15 @@ class BasicVariantGenerator(SearchAlgorithm):
     def _suggestion(self, found: dict[Any, Any], config: dict[str, Any]) -> Suggestion:
         number = self._made
         self._made += 1
+        tag = experiment_tag(number, found)
+        if self._is_grid:
+            config = config[WHOLE]
+            found = {path[1:] or path: value for path, value in found.items()}
         trial_id = numbered_id(self._prefix, number)
         if self.max_concurrent:
             self._live.add(trial_id)
         evaluated = {path_name(path): value for path, value in found.items()}
-        return Suggestion(trial_id, config, evaluated, experiment_tag(number, found))
+        return Suggestion(trial_id, config, evaluated, tag)
 
     def is_finished(self) -> bool:
         return self._finished

@@ -15,7 +15,7 @@ from hpc.tune.search import (
     create_searcher,
 )
 from hpc.tune.search.searcher import check_goal
-from hpc.tune.variants import path_name, split_space, unresolved
+from hpc.tune.variants import is_leaf, path_name, split_space, unresolved
 
 __all__ = ["prepare"]
 
@@ -81,7 +81,7 @@ def _limited(search: Any, most: int | None) -> SearchAlgorithm:
 
 
 def _check_grids(space: Mapping[str, Any], searcher: str) -> None:
-    grids = split_space(space)[2]
+    grids = split_space({"param_space": space} if is_leaf(space) else space)[2]
     if grids:
         raise ValueError(
             f"grid_search of `{path_name(grids[0][0])}` cannot be with {searcher}, which chooses values itself: "

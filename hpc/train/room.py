@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from hpc import spi
+from hpc.runs.around import around
 from hpc.runs.reservation import NoRoom, Request, Reservation, check_possible, room_around
 from hpc.runs.storage import say
 from hpc.runs.worker_group import LOOK_S
@@ -145,7 +146,7 @@ class Room:
         assert self._held is not None
         request = self._held.request
         why = request.why_not(spi.rooms())
-        return f"there is no room yet for {request}" + (f": {why}" if why else "")
+        return f"there is no room yet for {request}" + (f": {why}" if why else "") + around.hint
 
 
 class Patience:

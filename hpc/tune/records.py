@@ -55,7 +55,7 @@ class Changed(Record, tag="status"):
 
 class Result(Record, tag="result"):
     """The trial reported this, without the keys that the engine sets. decision: what was decided then, and by which
-    part; the trainable itself says that it is "done", and "nobody" has where that part raised an error. checkpoint:
+    part. The trainable itself says that it is "done". Where a part raised an error, "nobody" has decided. checkpoint:
     what came with it."""
 
     at: float

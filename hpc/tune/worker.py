@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import cloudpickle
 
 import hpc
+from hpc.runs.around import around
 from hpc.runs.drained import Drained
 from hpc.tune.autokeys import AutoKeys, check_metrics
 from hpc.tune.context import TrialSession, state
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 FIRST_RESULT_S = 0.05
 #: A function that is to end has this time, until its process is used for another trial (or not any more).
 THREAD_TIMEOUT_S = 2.0
+#: What a trainer says of its trial while it waits for room.
+IN_THE_WAY = (
+    ". It was started by trial {}, which holds {} for itself, as the other trials that run do: they can be in each "
+    "other's way for ever. Give each trial the room of its ranks, too: tune.with_resources(trainable, "
+    "tune.PlacementGroupFactory([{{}}, one bundle for each rank])), or limit TuneConfig(max_concurrent_trials=...)"
+)
 #: In a session's directory on a node: where trials have their working directories.
 WORKING = "tune"
 
@@ -127,6 +134,7 @@ class TrialActor:
             experiment.name, work.name, work.trial_id, work.resources, directory, working, experiment.filesystem,
             checkpoint, work.metrics, ends=experiment.ends,
         )  # fmt: skip
+        around.hint = IN_THE_WAY.format(work.name, work.resources.head) if work.resources.is_plain else ""
         os.makedirs(working, exist_ok=True)
         if experiment.chdir:
             os.chdir(working)

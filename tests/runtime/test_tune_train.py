@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import hpc
 from hpc import train, tune
+from hpc.train import room
 from hpc.tune.integration.ray_train import CHECKPOINT_PATH_KEY, TuneReportCallback
 from runtime.running import one_node
 
@@ -76,3 +79,25 @@ def test_the_callback_of_trainers_is_for_trials():
     with pytest.raises(RuntimeError, match="in a function that a Tuner runs"):
         TuneReportCallback()
     assert CHECKPOINT_PATH_KEY == "checkpoint_path"
+
+
+def test_a_trainer_without_room_says_that_its_trial_is_in_the_way(tmp_path):
+    said = tmp_path / "said"
+
+    def trial(config):
+        if config["trains"]:
+            room.PATIENCE_S, room.say = 0.1, said.write_text
+            scaling = train.ScalingConfig(num_workers=1)
+            options = train.RunConfig(name="inner", storage_path=str(tmp_path))
+            train.DataParallelTrainer(lambda: None, scaling_config=scaling, run_config=options).fit()
+        while not said.exists():
+            time.sleep(0.05)
+
+    grid = tune.Tuner(
+        tune.with_resources(trial, {"cpu": 2}),
+        param_space={"trains": tune.grid_search([True, False])},
+        run_config=tune.RunConfig(name="e", storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert grid.num_errors == 0, grid.errors[0]
+    assert "there is no room yet for 1" in said.read_text()
+    assert "which holds {'CPU': 2.0} for itself" in said.read_text() and "[{}, one bundle for" in said.read_text()

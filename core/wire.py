@@ -182,33 +182,53 @@ class Exiting(Message, tag=14):
 
 
 class Alloc(Message, tag=15):
-    """Ask for space in the node's arena, for the object ``ident``."""
+    """Ask for space in the node's arena, for the object ``ident``, and for a span of ``ahead`` bytes for those that
+    follow it."""
 
     req: int
     size: int
     ident: bytes
+    ahead: int = 0
 
 
 class Allocated(Message, tag=16):
-    """Space was found, at ``offset``; ``offset`` is -1 where there is none, and ``why`` says so."""
+    """Space was found, at ``offset``; ``offset`` is -1 where there is none, and ``why`` says so. Beside it, the process
+    may place objects by itself in the ``ahead`` bytes at ``span``."""
 
     req: int
     offset: int
     why: str = ""
+    span: int = -1
+    ahead: int = 0
 
 
 class Seal(Message, tag=17):
-    """The object at ``offset`` is complete. The sealer keeps a pin on it."""
+    """The object at ``offset`` is complete: in space that was allocated for it, or in the sealer's span. With ``keep``
+    the sealer keeps a pin on it."""
 
     ident: bytes
     offset: int
     size: int
+    keep: bool = True
 
 
 class Abandon(Message, tag=18):
-    """Space that was allocated will not be used after all."""
+    """Space that was allocated will not be used after all; of a span, the ``size`` bytes that begin there."""
 
     offset: int
+    size: int = 0
+
+
+class AskSealed(Message, tag=38):
+    """To a process that has a span: say when all that it has sealed so far is on its way."""
+
+    round: int
+
+
+class AllSealed(Message, tag=39):
+    """The answer; the process's Seals went before it."""
+
+    round: int
 
 
 class Unpin(Message, tag=19):
@@ -1162,8 +1182,9 @@ class HeadRestarted(Message, tag=115):
 
 AnyMessage = Union[
     Register, Registered, LeaseRequest, LeaseGrant, LeaseInfeasible, LeaseReturn, LeaseReclaim, LeaseLost,
-    LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, Unpin, Free, Fetch,
-    Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked, HoldAdd, HoldDrop, HoldAcked, Unroutable, LogLines,
+    LeaseRefused, Blocked, Unblocked, KillWorker, Exiting, Alloc, Allocated, Seal, Abandon, AskSealed, AllSealed,
+    Unpin, Free, Fetch, Fetched, LocationAdded, BorrowAdd, BorrowDrop, BorrowAcked,
+    HoldAdd, HoldDrop, HoldAcked, Unroutable, LogLines,
     LogsSeen, FlushLogs, Retire, Cleared, DefineFunction, LeaseBegin, Result, Task, Call, Calls, Skip, CreateActor,
     Done, CallsDone, GivenBack, Release, Cancel, EndActor, CallRefused, GetObject, ObjectValue, ObjectMissing,
     WatchActor, ActorState, KillActor, CopyLost, Pull, Chunk, PullFailed, NodeInfo, NodeRegister, NodeTable,

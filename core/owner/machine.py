@@ -37,6 +37,7 @@ from hpc.core.wire import (
     STORED,
     ActorState,
     Answer,
+    AskSealed,
     BorrowAcked,
     Call,
     CallRefused,
@@ -157,6 +158,7 @@ class OwnerMachine:
             ObjectValue: objects.on_object_value,
             PgState: groups.on_state,
             PgWarning: lambda src, m: state.warnings.append(m.why),
+            AskSealed: pins.on_ask_sealed,
             PleaseUnpin: pins.on_please_unpin,
             ProcessGone: lambda src, m: self.process_gone(m.addr),
             CallRefused: calls.on_refused,
@@ -183,6 +185,7 @@ class OwnerMachine:
     def tick(self, now: float) -> float:
         """What is due by time. Returns the time of the next tick."""
         self.withdraw.tick()
+        self.pins.tick(now)
         return self.leases.tick(now)
 
     def is_needed(self) -> bool:

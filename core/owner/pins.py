@@ -14,9 +14,23 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from hpc.core.ids import Address
+from hpc.core.owner.span import Span
 from hpc.core.owner.state import OwnerState
 from hpc.core.owner.tables import Waiter
-from hpc.core.wire import Abandon, Fetch, FetchAll, Fetched, FetchedAll, PleaseUnpin, Result, Seal, Unpin
+from hpc.core.wire import (
+    Abandon,
+    Allocated,
+    AllSealed,
+    AskSealed,
+    Fetch,
+    FetchAll,
+    Fetched,
+    FetchedAll,
+    PleaseUnpin,
+    Result,
+    Seal,
+    Unpin,
+)
 
 
 class Pin:
@@ -56,20 +70,46 @@ class Pins:
         self.arrivals: dict[bytes, list[tuple[Waiter, set[bytes]]]] = {}
         self.admitting: dict[int, Coming] = {}
         self._admissions = 0
+        #: Where values are placed without asking for room.
+        self.span = Span()
 
     # -------------------------------------------------------------- written here
 
+    def ahead(self, size: int) -> int:
+        """The span to ask for beside room for a value that has none in this one. The rest of this one is given back
+        first, so that what is given now can begin there and leaves no hole."""
+        wanted = self.span.wanted(size)
+        if wanted:
+            self._abandon_rest(*self.span.give_back())
+        return wanted
+
+    def allocated(self, msg: Allocated) -> None:
+        """Room was found, and perhaps a span beside it."""
+        if msg.ahead:
+            self._abandon_rest(*self.span.take(msg.span, msg.ahead))
+
     def sealed(self, ident: bytes, offset: int, size: int, keep: bool) -> None:
         """A value has been written. With ``keep`` this process stays pinned to it."""
-        self.send(self.raylet, Seal(ident, offset, size))
+        self.send(self.raylet, Seal(ident, offset, size, keep))
         if keep:
             self.held[ident] = Pin(ident, offset, size, True)
-        else:
-            self.send(self.raylet, Unpin([ident]))
 
-    def abandoned(self, offset: int) -> None:
-        """What was allocated is not written to the end."""
-        self.send(self.raylet, Abandon(offset))
+    def abandoned(self, offset: int, size: int) -> None:
+        """Room is not written to the end."""
+        self.send(self.raylet, Abandon(offset, size))
+
+    def _abandon_rest(self, offset: int, size: int) -> None:
+        if size:
+            self.send(self.raylet, Abandon(offset, size))
+
+    def tick(self, now: float) -> None:
+        """A process that stores nothing keeps no span."""
+        if self.span.left and self.span.is_idle(now):
+            self._abandon_rest(*self.span.give_back())
+
+    def on_ask_sealed(self, src: Address, msg: AskSealed) -> None:
+        """The raylet misses an object: what was sealed here is on its way before this answer."""
+        self.send(self.raylet, AllSealed(msg.round))
 
     # -------------------------------------------------------------- asking
 
@@ -167,6 +207,7 @@ class Pins:
 
     def on_please_unpin(self, src: Address, msg: PleaseUnpin) -> None:
         """The raylet needs room. It is answered even if all pins have views."""
+        self._abandon_rest(*self.span.give_back())
         for pin in self.held.values():
             pin.entry = False
         self._give_back([pin.ident for pin in self.held.values() if not pin.views])

@@ -153,14 +153,17 @@ class OwnerState:
 
     def take_outbox(self, everything: bool = False) -> list[tuple[Address, list[Message]]]:
         """What is to be sent now: to the urgent destinations, or to all."""
-        outbox = self.outbox
+        outbox, urgent = self.outbox, self.urgent
         self.turns += 1
+        # The head first: what it is asked to make may be named in what the others are told. Then the raylet: it should
+        # know of an object that was written here before those do who are told of it.
+        out = [(HEAD, outbox.pop(HEAD))] if HEAD in outbox else []
+        if self.raylet in outbox and (everything or self.raylet in urgent):
+            out.append((self.raylet, outbox.pop(self.raylet)))
         if everything:
-            out = [(dst, msgs) for dst, msgs in outbox.items() if msgs]
+            out += [(dst, msgs) for dst, msgs in outbox.items() if msgs]
             outbox.clear()
         else:
-            # The head first: what it is asked to make may be named in what the others are told.
-            out = [(HEAD, outbox.pop(HEAD))] if HEAD in outbox else []
-            out += [(dst, msgs) for dst in self.urgent if (msgs := outbox.pop(dst, None))]
-        self.urgent.clear()
+            out += [(dst, msgs) for dst in urgent if (msgs := outbox.pop(dst, None))]
+        urgent.clear()
         return out

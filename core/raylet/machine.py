@@ -31,6 +31,7 @@ from hpc.core.wire import (
     WIRE_VERSION,
     Abandon,
     Alloc,
+    AllSealed,
     Blocked,
     BorrowAdd,
     BorrowDrop,
@@ -134,6 +135,7 @@ class RayletMachine:
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             Abandon: store.on_abandon,
             Alloc: store.on_alloc,
+            AllSealed: store.on_all_sealed,
             Blocked: leasing.on_blocked,
             BundleCommit: leasing.on_bundle_commit,
             BundlePrepare: leasing.on_bundle_prepare,
@@ -352,7 +354,7 @@ class RayletMachine:
     def has_drained(self) -> bool:
         """Whether the node leaves, and nothing is lost if it ends now: nobody works here, and all values are safe. It
         is said once."""
-        if self.said_drained or self.leasing.leases or self.store.writing or not self.departure.over:
+        if self.said_drained or self.leasing.leases or not self.departure.over or self.store.is_written_to():
             return False
         self.departure.look()
         self.said_drained = self.departure.over

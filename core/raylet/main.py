@@ -128,7 +128,7 @@ class Raylet:
         self._timer: Timer | None = None
         self.watchdog = Watchdog(
             self.reactor, self.arena, self.machine.leasing.procs, self.slots,
-            self._kill, lambda: self.machine.store.layout.used_bytes,
+            self._kill, lambda: self.machine.store.used_bytes,
             threshold=0.0 if spec.gateway else setting("memory_usage_threshold", config, os.environ),
             interval_s=setting("memory_watch_interval_s", config, os.environ),
             limit_bytes=int(setting("memory_limit_bytes", config, os.environ)),

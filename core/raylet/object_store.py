@@ -19,15 +19,19 @@ from collections.abc import Callable, Sequence
 
 from hpc.core.causes import FetchCause
 from hpc.core.ids import Address, owner_of, raylet_of
+from hpc.core.raylet.asking import Asking
 from hpc.core.raylet.overflow import Overflow, stretch, too_large, why_full
 from hpc.core.raylet.pulls import ArenaMemory, Pulls
 from hpc.core.raylet.spill import WRITE, DiskJob, Spiller
 from hpc.core.raylet.tables import FetchSet, Incoming, Stored, Wanted
+from hpc.core.raylet.writing import UnsealedRoom
 from hpc.core.store.layout import Layout, OutOfSpace, rounded
 from hpc.core.wire import (
     Abandon,
     Alloc,
     Allocated,
+    AllSealed,
+    AskSealed,
     Fetch,
     FetchAll,
     Fetched,
@@ -73,23 +77,30 @@ class ObjectStore:
         #: All objects that are kept here; those in memory are in `lru` too, the least recently used first.
         self.stored: dict[bytes, Stored] = {}
         self.lru: dict[bytes, Stored] = {}
-        self.writing: dict[int, tuple[int, bytes]] = {}
-        self.freed_early: set[bytes] = set()
+        self.writing = UnsealedRoom(layout, lambda proc, number: self._reply(Address(node, proc), AskSealed(number)))
         self.wanted: list[Wanted] = []
         self.sets: list[FetchSet] = []
-        #: What processes may still write although its owner has given them up: it is freed with their Seal.
-        self.disowned: dict[int, set[bytes]] = {}
         #: Hooks of the machine: whether a process is there, whether it runs a task (and so will let go), its name.
         self.is_there: Callable[[int], bool] = lambda proc: False
         self.is_running: Callable[[int], bool] = lambda proc: False
         self.describe: Callable[[int], str] = lambda proc: f"process {proc}"
-        #: Processes that were asked for their pins and have not answered.
-        self.asking: set[int] = set()
-        self._asked: set[int] = set()
+        self.asking = Asking(lambda proc: self._reply(Address(node, proc), PleaseUnpin()))
         self._moved_at = 0.0
         self._dead_owners: set[Address] = set()
         self._pumping = False
         self._again = False
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the arena that objects take, with those that are being written."""
+        return self.layout.used_bytes - self.writing.span_bytes
+
+    def is_written_to(self) -> bool:
+        """Whether processes still write here, now that the node leaves. Their spans are asked back."""
+        self.writing.closed = True
+        if self.writing.spans:
+            self._ask_for_pins()
+        return bool(self.writing.places or self.writing.spans)
 
     @property
     def keeps_some(self) -> bool:
@@ -156,7 +167,7 @@ class ObjectStore:
         if not self.overflow.size:
             return -1
         if self.now - since < OVERFLOW_AFTER_S:
-            if self.asking or self.writing or self.incoming or self.spiller.writing_bytes:
+            if self.asking or self.writing.places or self.incoming or self.spiller.writing_bytes:
                 return -1
             holders = {holder for obj in self.lru.values() for holder in obj.pins} - {proc}
             if any(self.is_running(holder) for holder in holders):
@@ -164,13 +175,8 @@ class ObjectStore:
         return self.overflow.take(size, self.now, reading)
 
     def _ask_for_pins(self) -> None:
-        """Ask the processes here to give back what they keep pinned only in case they read it again."""
-        holders = {proc for obj in self.lru.values() for proc in obj.pins}
-        for proc in sorted(holders - self._asked):
-            if proc:
-                self._asked.add(proc)
-                self.asking.add(proc)
-                self.outbox.append((Address(self.node, proc), PleaseUnpin()))
+        """Ask for the spans of processes here, and for what they keep pinned only in case they read it again."""
+        self.asking.ask({proc for obj in self.lru.values() for proc in obj.pins} | self.writing.spans.keys())
 
     # -------------------------------------------------------------- writing
 
@@ -180,36 +186,32 @@ class ObjectStore:
         if why:
             self._reply(src, Allocated(msg.req, -1, why))
             return
-        self.wanted.append(Wanted(src, msg.req, msg.size, msg.ident, self.now))
+        self.wanted.append(Wanted(src, msg.req, msg.size, msg.ident, self.now, msg.ahead))
         self.pump()
 
     def on_abandon(self, src: Address, msg: Abandon) -> None:
-        if self._written_by(msg.offset, src.proc):
+        if self.writing.end(msg.offset, src.proc, msg.size):
             self._free(msg.offset)
 
-    def _written_by(self, offset: int, proc: int) -> bool:
-        """Whether the process is writing there; it is done with it now."""
-        writer, _ = self.writing.get(offset, (0, b""))
-        if writer != proc or not proc:
-            return False
-        del self.writing[offset]
-        return True
-
-    def _being_written(self, ident: bytes) -> bool:
-        return any(being_written == ident for _, being_written in self.writing.values())
-
     def on_seal(self, src: Address, msg: Seal) -> None:
-        if not self._written_by(msg.offset, src.proc):
+        if not self.writing.end(msg.offset, src.proc, msg.size):
             return
         if msg.ident in self.stored:
             self.stored[msg.ident].writer = src.proc
             self._free(msg.offset)
             return
-        freed = msg.ident in self.freed_early or self._is_orphan(msg.ident)
-        freed = freed or msg.ident in self.disowned.get(src.proc, ())
-        self.freed_early.discard(msg.ident)
-        self._asked.discard(src.proc)
-        self._keep(Stored(msg.ident, msg.offset, msg.size, freed=freed, pins={src.proc: 1}, writer=src.proc))
+        freed = self.writing.take_freed(msg.ident, src.proc) or self._is_orphan(msg.ident)
+        obj = Stored(msg.ident, msg.offset, msg.size, freed=freed, writer=src.proc)
+        if msg.keep:
+            self.asking.keeps(src.proc)
+            obj.pins[src.proc] = 1
+        self._keep(obj)
+        self._maybe_drop(obj)
+
+    def on_all_sealed(self, src: Address, msg: AllSealed) -> None:
+        """A process has said what it has sealed: what is not here now may be nowhere."""
+        if self.writing.on_all_sealed(src.proc, msg.round) and self.sets:
+            self.pump()
 
     def _keep(self, obj: Stored) -> None:
         self.stored[obj.ident] = self.lru[obj.ident] = obj
@@ -233,7 +235,7 @@ class ObjectStore:
         return owner in self._dead_owners or owner.node in self.pulls.dead_nodes
 
     def on_unpin(self, src: Address, msg: Unpin) -> None:
-        self.asking.discard(src.proc)
+        self.asking.answered(src.proc)
         for ident in msg.idents:
             obj = self.stored.get(ident)
             if obj is not None and src.proc in obj.pins:
@@ -253,7 +255,7 @@ class ObjectStore:
 
     def _pin(self, obj: Stored, proc: int) -> None:
         obj.pins[proc] = obj.pins.get(proc, 0) + 1
-        self._asked.discard(proc)
+        self.asking.keeps(proc)
         self._touch(obj)
 
     def _touch(self, obj: Stored) -> None:
@@ -264,16 +266,16 @@ class ObjectStore:
 
     def on_free(self, src: Address, msg: Free) -> None:
         if msg.writer and self.is_there(msg.writer):
-            self.disowned.setdefault(msg.writer, set()).update(msg.idents)
+            self.writing.disown(msg.writer, msg.idents)
         for ident in msg.idents:
             obj = self.stored.get(ident)
             if obj is not None:
                 if msg.writer in (0, obj.writer):
                     obj.freed = True
                     self._maybe_drop(obj)
-            elif not msg.writer and self._being_written(ident):
-                # A worker's result reached its owner, and was dropped there, before the worker's Seal came here.
-                self.freed_early.add(ident)
+            elif not msg.writer:
+                # A worker's result may have reached its owner, and was dropped there, before its Seal came here.
+                self.writing.freed(ident)
 
     def _maybe_drop(self, obj: Stored) -> None:
         if obj.freed and not obj.pins and not obj.busy:
@@ -294,15 +296,12 @@ class ObjectStore:
 
     def proc_gone(self, proc: int) -> None:
         """A process has ended (its descriptor and its socket): what it pinned or was writing is given back."""
-        self.asking.discard(proc)
-        self._asked.discard(proc)
-        self.disowned.pop(proc, None)
+        self.asking.gone(proc)
         self.wanted = [want for want in self.wanted if want.src.proc != proc]
         for waiting in [s for s in self.sets if s.src.proc == proc and s.pull is None]:
             self.sets.remove(waiting)
             waiting.held.clear()
-        for offset in [o for o, (writer, _) in self.writing.items() if writer == proc]:
-            self.freed_early.discard(self.writing.pop(offset)[1])
+        for offset in self.writing.proc_gone(proc):
             self._free(offset)
         for obj in list(self.stored.values()):
             if obj.pins.pop(proc, 0):
@@ -445,9 +444,11 @@ class ObjectStore:
             if ident in self.incoming:
                 self.pulls.add_sources(ident, nodes)
                 continue
-            if (obj is not None and obj.busy == "restoring") or self._being_written(ident):
+            if (obj is not None and obj.busy == "restoring") or self.writing.is_written(ident):
                 continue
             if obj is None and not any(n != self.node and n not in self.pulls.dead_nodes for n in nodes):
+                if self.node in nodes and self.writing.may_be_sealed(waiting):
+                    continue
                 self._fail(waiting, ident, "lost", "no node that is alive has a copy", nodes)
                 return True, False
             size = size if obj is None else obj.size
@@ -527,8 +528,11 @@ class ObjectStore:
                 offset = self._take_on_disk(want.size, want.src.proc, want.since, False)
             if offset >= 0:
                 self.wanted.remove(want)
-                self.writing[offset] = (want.src.proc, want.ident)
-                self._reply(want.src, Allocated(want.req, offset))
+                self.writing.begin(want.src.proc, want.ident, offset)
+                span, ahead = self.writing.give_span(want.src.proc, want.ahead)
+                if ahead:
+                    self.asking.keeps(want.src.proc)
+                self._reply(want.src, Allocated(want.req, offset, "", span, ahead))
             elif coming:
                 return
 
@@ -568,6 +572,7 @@ class ObjectStore:
         """End what has waited for too long; returns the time of the next look."""
         self.now = now
         self.pulls.tick(now)
+        self.writing.tick(now)
         if not self.wanted and not self.sets:
             return now + 1.0
         self.pump()
@@ -591,10 +596,10 @@ class ObjectStore:
         return any(
             not self._there(ident)
             and ident not in self.incoming
-            and not self._being_written(ident)
+            and not self.writing.is_written(ident)
             and not (ident in self.stored and self.stored[ident].busy == "restoring")
             for ident in waiting.items
-        )
+        ) and self.writing.is_over(waiting.round)
 
     def _why_full(self, size: int) -> str:
         return why_full(self.node, size, self.layout, self.lru.values(), self.describe, self.spiller.state())

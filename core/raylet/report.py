@@ -90,7 +90,7 @@ def _store(leasing: Leasing, store: ObjectStore, limit: int) -> list[Row]:
         {
             "object_id": "",
             "node_id": str(leasing.node),
-            "used_bytes": store.layout.used_bytes,
+            "used_bytes": store.used_bytes,
             "capacity_bytes": store.layout.capacity - store.layout.reserved,
             "objects": len(store.stored),
             "disk_bytes": store.spiller.used_bytes,
@@ -118,7 +118,8 @@ def store_totals(store: ObjectStore) -> Row:
     spiller, pulls = store.spiller, store.pulls
     return {
         "capacity_bytes": store.layout.capacity - store.layout.reserved,
-        "used_bytes": store.layout.used_bytes,
+        "used_bytes": store.used_bytes,
+        "span_bytes": store.writing.span_bytes,
         "objects": len(store.stored),
         "objects_in_memory": len(store.lru),
         "overflow_bytes": store.overflow.layout.used_bytes,

@@ -137,12 +137,14 @@ class Wanted(Struct, eq=False):
     size: int
     ident: bytes
     since: float
+    ahead: int = 0
 
 
 class FetchSet(Struct, eq=False):
     """Objects that a process (or, with ``pull``, another node) wants to read, all or none. ``held`` are those that are
     pinned for it already while it waits for the others. With a ``keeper``, a node that leaves, it is one object that
-    is to be kept here."""
+    is to be kept here. ``round``: after which round of questions it is known that what should be here is not
+    (`UnsealedRoom.ask_all`); -1 before that was doubted."""
 
     src: Address
     req: int
@@ -152,6 +154,7 @@ class FetchSet(Struct, eq=False):
     pull: tuple[int, Pull] | None = None
     keeper: int = 0
     held: list[Stored] = field(default_factory=list)
+    round: int = -1
 
 
 class Incoming(Struct):

@@ -12,7 +12,7 @@ from typing import Any
 from hpc.core.ids import Address
 from hpc.core.owner.pins import Pins
 from hpc.core.sim.processes import Process
-from hpc.core.wire import CallsDone, Fetched, FetchedAll, LeaseLost, PleaseUnpin, Skip
+from hpc.core.wire import AskSealed, CallsDone, Fetched, FetchedAll, LeaseLost, PleaseUnpin, Skip
 
 SECOND_PIN = "a second pin of an object"
 ASKED, ASKED_IN_VAIN = "asked for pins", "asked for pins while all have views"
@@ -25,11 +25,12 @@ SKIPPED = "a call that will never come"
 MANY_VALUES, FULL_BATCH = "values of a run told together", "a full batch of outcomes"
 ACK_AWAITED, END_AWAITS_ACK = "an outcome that waits for acknowledgements", "an end that waits for acknowledgements"
 NEEDED = "not wanted any more, and needed"
+IN_SPAN, SEAL_AWAITED = "a value in the span of its worker", "asked what is sealed, for an object that is missing"
 EXITED, RECALLED = "an actor that ends itself", "an actor that looks at what it keeps"
 PATHS = (
     SECOND_PIN, ASKED, ASKED_IN_VAIN, BEFORE_WAIT, WHILE_WAITING, BEHIND_LONG, LOST_BEHIND, LOST_UNTOLD, LOST_UNSENT,
     CANCELLED_QUEUED, CANCELLED_RUNNING, SKIPPED, MANY_VALUES, FULL_BATCH, ACK_AWAITED, END_AWAITS_ACK, NEEDED, EXITED,
-    RECALLED,
+    RECALLED, IN_SPAN, SEAL_AWAITED,
 )  # fmt: skip
 
 
@@ -52,6 +53,7 @@ def watch(process: Process, paths: Counter[str]) -> None:
     before(Fetched, lambda m: SECOND_PIN if m.offset >= 0 and m.ident in pins.held else "")
     before(FetchedAll, lambda m: SECOND_PIN if any(ident in pins.held for ident in m.idents) else "")
     before(PleaseUnpin, lambda m: _asked(pins))
+    before(AskSealed, lambda m: SEAL_AWAITED)
     before(LeaseLost, lambda m: LOST_BEHIND if _is_behind(process, m) else "")
     before(CallsDone, lambda m: MANY_VALUES if len(m.results) > 1 else "")
     before(Skip, lambda m: SKIPPED)

@@ -237,9 +237,7 @@ class Simulation:
                 continue
             raylet = node.machine
             raylet.store.layout.check()
-            if raylet.store.layout.used_bytes or any(
-                (raylet.store.spiller.used_bytes, raylet.store.spiller.mapped_bytes)
-            ):
+            if raylet.store.used_bytes or any((raylet.store.spiller.used_bytes, raylet.store.spiller.mapped_bytes)):
                 self._problem(f"node {node.number} still uses memory or disk: {store_totals(raylet.store)}")
             self.report.holds += raylet.leasing.reservations.begun
             if raylet.leasing.reservations.waiting:
@@ -255,7 +253,12 @@ class Simulation:
                 "pulls": raylet.store.incoming,
                 "readers waiting for room": raylet.store.sets,
                 "writers waiting for room": raylet.store.wanted,
-                "objects being written": raylet.store.writing,
+                "objects being written": raylet.store.writing.places,
+                "spans": raylet.store.writing.spans,
+                "objects freed before their Seal": [
+                    *raylet.store.writing.freed_early,
+                    *raylet.store.writing.freed_perhaps,
+                ],
                 "files": raylet.store.spiller.files,
                 "nodes asked for bytes": raylet.store.pulls.asked_bytes,
                 "waiting": [d for d in raylet.leasing.demands.values() if d.want],

@@ -191,18 +191,29 @@ class Steps:
         """Put a value into the arena as `size` bytes, then call ``then`` with the result."""
         size = max(1, size)
 
+        pins = self.process.machine.pins
+
         def allocated(answer: Allocated) -> None:
             if answer.offset < 0:
                 then(system_error("ObjectStoreFullError", answer.why))
-                return
-            self.process.machine.pins.sealed(ident, answer.offset, size, keep=False)
+            else:
+                write(answer.offset)
+
+        def write(offset: int) -> None:
+            pins.sealed(ident, offset, size, keep=False)
             if self.world.strikes(paths.LOST_UNTOLD, UNTOLD):
                 self.world.flush(self.process, everything=True)
                 self.world.kill_process(self.process)
                 return
             then(Result(STORED, b"", size, (self.process.addr.node,)))
 
-        self._ask(lambda req: Alloc(req, size, ident), allocated)
+        offset = pins.span.place(size)
+        if offset < 0:
+            ahead = pins.ahead(size)
+            self._ask(lambda req: Alloc(req, size, ident, ahead), allocated)
+        else:
+            self.world.paths[paths.IN_SPAN] += 1
+            write(offset)
 
     # -------------------------------------------------------------- steps of a task
 

@@ -85,6 +85,7 @@ class WorkerSim:
     def on_message(self, src: Address, msg: Message) -> None:
         """A message that is for no machine."""
         if isinstance(msg, Allocated):
+            self.process.machine.pins.allocated(msg)
             self.steps.asked.pop(msg.req)(msg)
 
     def on_frame(self) -> None:

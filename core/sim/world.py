@@ -51,6 +51,9 @@ ARENA_BYTES = 64 << 20
 #: In some seeds the arena has room for a few objects only, so that they move to disk and back.
 SMALL_ARENA_BYTES = 900 << 10
 DISK_BYTES = 1 << 40
+#: What a process asks for to place objects in by itself. In a small arena that is nearly half of it.
+SPAN_BYTES = 2 << 20
+SMALL_SPAN_BYTES = 420 << 10
 #: A process says within so many ticks what its raylet waits for.
 SILENT_TICKS = 8
 #: A frame's limit here, and that of the values in one message: such that the values of these small programs meet them.
@@ -158,6 +161,8 @@ class World:
         if self.plain:
             machine.nodes = self.table
         machine.leasing.reservations.after_s, machine.leasing.reservations.reserve_s = PATIENCE_S, HOLD_S
+        if self.small:
+            machine.store.writing.spans_share, machine.store.writing.free_share = 2, 100
         self.nodes[number] = NodeSim(number, machine)
         machine.leasing.start_workers_ahead()
         machine.join()
@@ -177,6 +182,8 @@ class World:
         addr = Address(node.number, proc.proc)
         process = Process(addr, OwnerMachine(addr, idle_lease_s=0.02), on_message)
         process.machine.state.max_values_bytes = VALUES_BYTES
+        span = process.machine.pins.span
+        span.most, span.object_share = (SMALL_SPAN_BYTES, 2) if self.small else (SPAN_BYTES, 4)
         node.processes[proc.proc] = self.processes[addr] = process
         return process
 
@@ -580,7 +587,7 @@ class World:
         proc, raylet = process.addr.proc, node.machine
         known = raylet.leasing.procs.get(proc)
         silent = "that it goes on" if known is not None and known.blocked and not process.waits() else ""
-        silent = "what it does not read" if proc in raylet.store.asking else silent
+        silent = "what it does not read" if proc in raylet.store.asking.unanswered else silent
         self._silent[process.addr] = self._silent[process.addr] + 1 if silent else 0
         if self._silent[process.addr] > SILENT_TICKS:
             self.broken.append(f"process {process.addr} does not say {silent}")

@@ -87,6 +87,14 @@ class Layout:
             size += self._take_hole(offset + size)
         self._add_hole(offset, size)
 
+    def split(self, offset: int, at: int) -> None:
+        """Make two used parts of the one at ``offset``: the second begins at ``at``, on a page within it."""
+        end = offset + self._used[offset]
+        if at % ALIGN or not offset < at < end:
+            raise ValueError(f"the part from {offset} to {end} cannot be split at {at}")
+        self._used[offset] = at - offset
+        self._used[at] = end - at
+
     def parts(self) -> list[tuple[int, int, bool]]:
         """(offset, size, whether it is used) of all parts, by offset."""
         used = [(offset, size, True) for offset, size in self._used.items()]

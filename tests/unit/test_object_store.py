@@ -490,7 +490,7 @@ def test_what_a_lost_process_wrote_is_freed_and_what_another_wrote_again_stays()
     store.objects.on_seal(at(4), Seal(ident(0), answer.offset, PAGE))
     store.objects.on_unpin(at(4), Unpin([ident(0)]))
     store.objects.on_free(at(1), Free([ident(0)], writer=2))  # late: another has written it too
-    assert ident(0) in store.objects.stored and not store.objects.freed_early
+    assert ident(0) in store.objects.stored and not store.objects.writing.freed_early
     store.objects.on_free(at(1), Free([ident(0)]))
     assert ident(0) not in store.objects.stored
 
@@ -505,7 +505,7 @@ def test_what_a_process_writes_after_its_owner_gave_it_up_is_freed():
     assert set(store.objects.stored) == {ident(0)} and store.objects.stored[ident(0)].writer == 3
     store.objects.proc_gone(2)
     store.objects.on_free(at(1), Free([ident(1)], writer=9))
-    assert not store.objects.disowned
+    assert not store.objects.writing.disowned
 
 
 def test_a_copy_is_nobodys_writing():

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.core.ids import Address, make_id, raylet_of
+from hpc.core.ids import HEAD, Address, make_id, raylet_of
 from hpc.core.owner.machine import OwnerMachine
 from hpc.core.owner.tables import Waiter
-from hpc.core.wire import STORED, Abandon, Fetch, FetchAll, Fetched, FetchedAll, PleaseUnpin, Result, Seal, Unpin
+from hpc.core.wire import (
+    STORED,
+    Abandon,
+    Allocated,
+    AllSealed,
+    AskSealed,
+    Fetch,
+    FetchAll,
+    Fetched,
+    FetchedAll,
+    Free,
+    PleaseUnpin,
+    Result,
+    Seal,
+    Unpin,
+)
 
 ME, RAYLET = Address(1, 1), raylet_of(1)
 ONE, TWO = make_id(ME, 1), make_id(ME, 2)
@@ -143,6 +158,52 @@ def test_all_that_wait_are_woken_without_an_outcome_when_the_session_is_gone(pro
 def test_a_value_that_was_written_is_kept_or_given_back(process):
     process.pins.sealed(ONE, 0, 100, keep=True)
     process.pins.sealed(TWO, 4096, 100, keep=False)
-    process.pins.abandoned(8192)
+    process.pins.abandoned(8192, 100)
     assert list(process.pins.held) == [ONE]
-    assert process.said() == [Seal(ONE, 0, 100), Seal(TWO, 4096, 100), Unpin([TWO]), Abandon(8192)]
+    assert process.said() == [Seal(ONE, 0, 100), Seal(TWO, 4096, 100, False), Abandon(8192, 100)]
+
+
+def test_values_are_placed_in_a_span_behind_each_other_and_the_rest_is_given_back(process):
+    span = process.pins.span
+    span.most = 16 * 4096
+    assert span.place(1) == -1, "there is none yet"
+    assert span.wanted(4 * 4096) == 16 * 4096 and span.wanted(4 * 4096 + 1) == 0, "a large value has room of its own"
+    assert span.wanted(3 * 4096) == 15 * 4096, "nothing is left over"
+    process.pins.allocated(Allocated(1, 0, "", 4096, 3 * 4096))
+    assert [span.place(4096), span.place(4097), span.place(1)] == [4096, 8192, -1]
+    process.pins.allocated(Allocated(2, 0, "", 40960, 4 * 4096))
+    assert [span.place(1), span.place(1), span.place(3 * 4096)] == [40960, 45056, -1] and process.said() == []
+    assert process.pins.ahead(17 * 4096) == 0 and process.said() == [], "it has room of its own"
+    assert process.pins.ahead(3 * 4096) == 15 * 4096 and process.said() == [Abandon(49152, 2 * 4096)]
+    for offset in (81920, 163840):  # two threads have asked
+        process.pins.allocated(Allocated(3, 0, "", offset, 2 * 4096))
+    assert process.said() == [Abandon(81920, 2 * 4096)]
+    assert process.hears(PleaseUnpin()) == [Abandon(163840, 2 * 4096), Unpin([])]
+    assert span.place(1) == -1
+
+
+def test_a_span_in_which_nothing_is_placed_any_more_is_given_back(process):
+    process.pins.allocated(Allocated(1, 0, "", 4096, 3 * 4096))
+    for now in (10.0, 10.9):
+        process.machine.tick(now)
+        assert process.said() == []
+    assert process.pins.span.place(1) == 4096
+    process.machine.tick(11.5)
+    process.machine.tick(12.4)
+    assert process.said() == []
+    process.machine.tick(12.5)
+    assert process.said() == [Abandon(8192, 2 * 4096)]
+
+
+def test_what_was_sealed_is_told_before_the_answer_that_all_is(process):
+    process.pins.sealed(ONE, 0, 100, keep=False)
+    assert process.hears(AskSealed(3)) == [Seal(ONE, 0, 100, False), AllSealed(3)]
+
+
+def test_the_raylet_hears_of_a_value_before_anybody_else_does(process):
+    other, state = Address(1, 2), process.machine.state
+    for everything in (True, False):
+        state.leave(other, Free([ONE]))
+        state.leave(HEAD, Free([ONE]))
+        process.pins.sealed(ONE, 0, 100, keep=False)
+        assert [dst for dst, _ in state.take_outbox(everything)] == [HEAD, RAYLET, other]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hpc.core import exceptions, serialization
 from hpc.core.owner.pins import Pin
+from hpc.core.owner.span import span_bytes
 from hpc.core.owner.tables import Waiter
 from hpc.core.store.arena import Arena, anchored, copy
 from hpc.core.wire import Alloc, Allocated, Fetched, FetchedAll, Result
@@ -31,6 +32,7 @@ class ArenaUse:
         self._conversation = conversation
         self.arena = arena
         self._pins = line.machine.pins
+        self._pins.span.most = span_bytes(arena.size_bytes)
         self._view_ended = self._pins.unviewed.append
         #: What this process may read now.
         self.pins = self._pins.held
@@ -38,27 +40,37 @@ class ArenaUse:
     # -------------------------------------------------------------- writing
 
     def store(self, ident: bytes, data: serialization.Serialized, keep: bool = True) -> None:
-        """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it."""
-        line = self._line
-        offset, space = self.reserve(ident, data.size)
+        """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it. The raylet
+        hears of it when next something is sent, before all others do."""
+        line, pins = self._line, self._pins
+        with line.lock:
+            offset = pins.span.place(data.size)
+            ahead = pins.ahead(data.size) if offset < 0 else 0
+        if offset < 0:
+            offset = self._alloc(ident, data.size, ahead)
+        space = self._space(offset, data.size)
         try:
             data.write_into(space, copy)
         except BaseException:
             with line.lock:
-                self.abandon(offset)
+                self.abandon(offset, data.size)
             raise
         with line.lock:
-            self.seal(ident, offset, data.size, keep)
+            pins.sealed(ident, offset, data.size, keep)
 
     def reserve(self, ident: bytes, size: int) -> tuple[int, memoryview]:
-        """Space in this node's arena for an object of this id: where it is, and a view to write into. Raises
+        """Space in this node's arena for an object of this id alone: where it is, and a view to write into. Raises
         ObjectStoreFullError."""
         offset = self._alloc(ident, size)
+        return offset, self._space(offset, size)
+
+    def _space(self, offset: int, size: int) -> memoryview:
+        """Granted space, to write into."""
         try:
-            return offset, self.arena.writable(offset, size)
+            return self.arena.writable(offset, size)
         except BaseException as error:
             with self._line.lock:
-                self.abandon(offset)
+                self.abandon(offset, size)
             if isinstance(error, OSError):
                 raise exceptions.ObjectStoreFullError(
                     f"this node has no memory for {size} bytes more in the object store ({error.strerror}); its "
@@ -66,21 +78,22 @@ class ArenaUse:
                 ) from None
             raise
 
-    def seal(self, ident: bytes, offset: int, size: int, keep: bool = True) -> None:
+    def seal(self, ident: bytes, offset: int, size: int) -> None:
         """All is written: from now on it can be read (the lock is held)."""
-        self._pins.sealed(ident, offset, size, keep)
+        self._pins.sealed(ident, offset, size, keep=True)
         self._line.send_left()
 
-    def abandon(self, offset: int) -> None:
+    def abandon(self, offset: int, size: int) -> None:
         """Give space back that is not sealed (the lock is held)."""
-        self._pins.abandoned(offset)
+        self._pins.abandoned(offset, size)
         self._line.send_left()
 
-    def _alloc(self, ident: bytes, size: int) -> int:
-        """Space in the arena. A raylet whose store is full answers when there is room, or that there will be none."""
+    def _alloc(self, ident: bytes, size: int, ahead: int = 0) -> int:
+        """Space in the arena from the raylet, and perhaps a span of ``ahead`` bytes. One whose store is full answers
+        when there is room, or that there will be none."""
         line = self._line
         line.flush()
-        answer: Allocated = self._conversation.ask(lambda req: (line.machine.raylet, Alloc(req, size, ident)))
+        answer: Allocated = self._conversation.ask(lambda req: (line.machine.raylet, Alloc(req, size, ident, ahead)))
         if answer.offset < 0:
             raise exceptions.ObjectStoreFullError(answer.why)
         return answer.offset

@@ -34,7 +34,7 @@ class Buffer:
         # Lives as long as any view or array of the bytes, which `memoryview` alone does not tell of arrays.
         base = np.frombuffer(space[place : self._size], np.uint8)
         self._base = weakref.ref(base)
-        self._unsealed = weakref.finalize(base, _give_back, client, self._offset)
+        self._unsealed = weakref.finalize(base, _give_back, client, self._offset, self._size)
         self._unsealed.atexit = False
         self.view = memoryview(base)  # type: ignore[arg-type]
         self._open = True
@@ -50,7 +50,7 @@ class Buffer:
             self.view.release()
         base = self._base()
         if base is not None:
-            self._unsealed = weakref.finalize(base, _give_back, self._client, self._offset)
+            self._unsealed = weakref.finalize(base, _give_back, self._client, self._offset, self._size)
             self.view = memoryview(base)  # type: ignore[arg-type]
             raise ValueError(
                 "an array or another view of the buffer is in use: delete it first, so that nobody writes into it "
@@ -81,12 +81,12 @@ class Buffer:
         return f"<buffer of {self.nbytes} bytes{'' if self._open else ', sealed or abandoned'}>"
 
 
-def _give_back(client: Client, offset: int) -> None:
+def _give_back(client: Client, offset: int, size: int) -> None:
     """The last view of a buffer that was not sealed is gone: called by the garbage collector, in any thread."""
 
     def abandon() -> None:
         with client.lock:
-            client.arena_use.abandon(offset)
+            client.arena_use.abandon(offset, size)
 
     if not client.lost:
         client.later(abandon)

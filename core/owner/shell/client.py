@@ -177,6 +177,8 @@ class Client:
 
     def _other(self, src: Address, msg: Message, by_raylet: bool) -> None:
         kind = type(msg)
+        if kind is Allocated:
+            self.machine.pins.allocated(msg)  # type: ignore[arg-type]
         if kind is Allocated or kind is Answer or kind is StateAnswer:
             self.conversation.answered(msg.req, msg)  # type: ignore[attr-defined]
         elif kind is Shutdown and by_raylet:
@@ -466,7 +468,7 @@ class Client:
         still = (
             self.kind == "worker"
             and not (state.tasks or state.calls or machine.calls.runs.unfinished or state.leases or machine.dropped)
-            and not (machine.outbox or self.machine.pins.unviewed or self.conversation.pending)
+            and not (machine.outbox or machine.pins.unviewed or machine.pins.span.left or self.conversation.pending)
             and not (self.sockets.acceptor is not None and self.sockets.acceptor.again_at)
             and threading.active_count() <= QUIET_THREADS
         )

@@ -278,7 +278,7 @@ class RpcError(HpcError):
 
 
 class UserCodeException(HpcError):
-    """Never raised here: errors of users' code are TaskError."""
+    """A function of a user failed on rows of a dataset; the cause is its error."""
 
 
 class RayChannelError(SystemFailure):

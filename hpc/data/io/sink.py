@@ -1,4 +1,4 @@
-"""The face of all that can be written to: what a write does in the driver, and what it does at the end of each task.
+"""The face of all that can be written to: what a write does in the driver, and at the end of each task.
 
     begin(schema) -> transform(write_id) in each task -> complete(results), or failed(error)
 
@@ -8,9 +8,9 @@ writes becomes visible at the end of the task, under names that do not depend on
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
+
+from hpc.data.transform.base import Transform
 
 #: One row for each file that a task has written, or one for the task where there are no files (path is null then).
 #: ``returned`` is what a Datasink's ``write`` returned, pickled.
@@ -36,7 +36,7 @@ class Sink:
         """
         return True
 
-    def transform(self, write_id: str) -> Any:
+    def transform(self, write_id: str) -> Transform:
         """The last transform of each task's chain. ``write_id`` is the same for all tasks of a write."""
         raise NotImplementedError
 

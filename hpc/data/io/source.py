@@ -7,14 +7,22 @@ the same parallelism yields the same tasks in the same order, in each process: r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hpc.data.transform.base import TaskContext
+
+#: An expression over columns.
+Expr: TypeAlias = Any
+
 
 class Estimate(NamedTuple):
-    """What is known of a source before it is read. ``nbytes`` is the size as Arrow tables; None means unknown."""
+    """What is known of a source before it is read. ``nbytes`` is the size as Arrow tables; None means unknown.
+
+    Of a long listing only the beginning is known: ``files`` and ``nbytes`` are its, then.
+    """
 
     rows: int | None
     nbytes: int | None
@@ -34,7 +42,7 @@ class SourceTask:
     key: str = ""
     node: str | None = None
 
-    def read(self, task: Any) -> Iterator[pa.Table]:
+    def read(self, task: TaskContext) -> Iterator[pa.Table]:
         """The tables of this part, in order; the same ones each time. Sets ``task.source`` to what is being read."""
         raise NotImplementedError
 
@@ -42,8 +50,8 @@ class SourceTask:
 class Source:
     """Something that can be read, possibly narrowed to columns, to rows that pass a filter, or to the first rows."""
 
-    #: A word for plans, progress and the names of tasks: "ParquetRead".
-    name: str = "Read"
+    #: What is read, in one word, for plans and progress: "Parquet" is shown as ReadParquet.
+    name: str = "Source"
 
     def estimate(self) -> Estimate:
         """What is known at once, without a full listing or an open file where that is possible."""
@@ -75,7 +83,7 @@ class Source:
         """This source with exactly these columns in this order; None: it cannot leave out columns."""
         return None
 
-    def with_filter(self, expr: Any) -> Source | None:
+    def with_filter(self, expr: Expr) -> Source | None:
         """This source with exactly the rows for which the expression is true; None: it cannot tell them apart."""
         return None
 

@@ -1,0 +1,350 @@
+"""Sources of files: which files, in which order, in which tasks; and the task that reads some of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hpc.data.io.errors import ReadError
+from hpc.data.io.formats import Format, ValueFormat
+from hpc.data.io.grouping import HEAD, PIECE, Piece, Sizes, groups, pieces
+from hpc.data.io.listing import Entry
+from hpc.data.io.manifest import Manifest
+from hpc.data.io.narrow import Narrow
+from hpc.data.io.opened import FileOpener, OpenFile
+from hpc.data.io.partitioning import PathPartitionFilter, PathPartitionParser
+from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.options import FileShuffleConfig
+from hpc.data.transform.base import TaskContext
+
+#: Small tables of one task are joined up to so many bytes, and values of single files too.
+JOINED = 4 << 20
+
+
+ALL = Narrow()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What all tasks of a source share, and travels with each."""
+
+    format: Format
+    opener: FileOpener
+    partitions: PathPartitionParser | None = None
+    include_paths: bool = False
+    narrow: Narrow = ALL
+
+    def added(self, path: str) -> pa.Schema:
+        """The columns that are not in the file itself."""
+        fields = list(self.partitions.fields(path)) if self.partitions is not None else []
+        return pa.schema([*fields, *([pa.field("path", pa.string())] if self.include_paths else [])])
+
+    def columns_of_file(self, path: str) -> list[str] | None:
+        """The columns that must come from the file; None: all."""
+        wanted, added = self.narrow.wanted, self.added(path).names
+        return None if wanted is None else [name for name in wanted if name not in added]
+
+    def decorated(self, table: pa.Table, paths: list[str]) -> pa.Table:
+        """The table with the values of partitions and paths, of one file, or of one file for each row."""
+        for field in self.added(paths[0]):
+            if field.name == "path" and self.include_paths:
+                values: list[Any] = list(paths)
+            else:
+                assert self.partitions is not None
+                values = [self.partitions(path).get(field.name) for path in paths]
+            if len(paths) == 1:
+                array = pa.repeat(pa.scalar(values[0], field.type), table.num_rows)
+            else:
+                array = pa.array(values, field.type)
+            if field.name not in table.column_names:
+                table = table.append_column(field, array)
+            elif not pc.all(pc.equal(pc.cast(table[field.name], field.type, safe=False), array)).as_py():
+                raise ValueError(f"the column {field.name!r} of the file has other values than its path says")
+        return table
+
+
+class FileTask(SourceTask):
+    """Some files, or pieces of them."""
+
+    def __init__(self, reading: Reading, parts: list[Piece], node: str | None = None) -> None:
+        self.reading = reading
+        self.parts = parts
+        self.node = node
+
+    @property
+    def files(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(part.path for part in self.parts))
+
+    @property
+    def rows(self) -> int | None:  # type: ignore[override]
+        if self.reading.narrow.filters:
+            return None
+        rows = [part.rows for part in self.parts]
+        known = [count for count in rows if count is not None]
+        if len(known) < len(rows):
+            per = self.reading.format.rows_per_file
+            if per is None:
+                return None
+            known = [per] * len(rows)
+        limit = self.reading.narrow.limit
+        return sum(known) if limit is None else min(limit, sum(known))
+
+    @property
+    def nbytes(self) -> int | None:  # type: ignore[override]
+        sizes = [part.nbytes for part in self.parts]
+        known = [size for size in sizes if size is not None]
+        return int(sum(known) * len(sizes) / len(known) * self.reading.format.factor) if known else None
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        text = "\n".join(f"{part.path}\t{part.first}\t{part.end}" for part in self.parts)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def read(self, task: TaskContext) -> Iterator[pa.Table]:
+        narrow = self.reading.narrow
+        if isinstance(self.reading.format, ValueFormat):
+            tables = self.values(task, self.reading.format)
+        else:
+            tables = joined(self.tables(task))
+        return narrow.limited(tables)
+
+    def tables(self, task: TaskContext) -> Iterator[pa.Table]:
+        reading = self.reading
+        for part in self.parts:
+            file = reading.opener.at(part.path)
+            rows = 0
+            task.source = part.path
+            with named(file) as at:
+                for table in reading.format.tables(file, part, reading.columns_of_file(part.path)):
+                    task.source = f"{part.path} rows {rows} to {rows + table.num_rows}"
+                    rows += table.num_rows
+                    at.rows = rows
+                    yield reading.narrow.apply(reading.decorated(table, [part.path]))
+
+    def values(self, task: TaskContext, form: ValueFormat) -> Iterator[pa.Table]:
+        """Tables of the values of many files each."""
+        values: list[Any] = []
+        paths: list[str] = []
+        size = 0
+        for part in self.parts:
+            task.source = part.path
+            file = self.reading.opener.at(part.path)
+            with named(file):
+                value, nbytes = form.value(file)
+            values.append(value)
+            paths.append(part.path)
+            size += nbytes
+            if size >= JOINED:
+                yield self.joined_values(form, values, paths)
+                values, paths, size = [], [], 0
+        if values:
+            yield self.joined_values(form, values, paths)
+
+    def joined_values(self, form: ValueFormat, values: list[Any], paths: list[str]) -> pa.Table:
+        return self.reading.narrow.apply(self.reading.decorated(form.table(values), paths))
+
+
+class named:
+    """A block whose errors name the file and the rows that were read before."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self.file = file
+        self.rows: int | None = None
+
+    def __enter__(self) -> named:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(
+            error, (ReadError, FileNotFoundError, PermissionError, MemoryError, ImportError)
+        ):
+            rows = None if self.rows is None else (self.rows, None)
+            words = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+            raise self.file.error(words or type(error).__name__, rows) from error
+
+
+def joined(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Neighbouring small tables of one schema as one: many small files make few tables."""
+    waiting: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        nbytes = table.nbytes
+        alone = nbytes >= JOINED or table.num_columns == 0  # Arrow forgets the rows of tables without columns.
+        if waiting and (alone or size + nbytes > JOINED or not table.schema.equals(waiting[0].schema)):
+            yield pa.concat_tables(waiting) if len(waiting) > 1 else waiting[0]
+            waiting, size = [], 0
+        if alone:
+            yield table
+            continue
+        waiting.append(table)
+        size += nbytes
+    if waiting:
+        yield pa.concat_tables(waiting) if len(waiting) > 1 else waiting[0]
+
+
+class FileSource(Source):
+    """The files of a manifest, read in one format."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        reading: Reading,
+        *,
+        partition_filter: PathPartitionFilter | None = None,
+        shuffle: str | FileShuffleConfig | None = None,
+        skip: frozenset[str] = frozenset(),
+        node: str | None = None,
+    ) -> None:
+        if not (shuffle is None or shuffle == "files" or isinstance(shuffle, FileShuffleConfig)):
+            raise ValueError(f"shuffle is None, 'files' or a FileShuffleConfig, and not {shuffle!r}")
+        self.name = reading.format.name
+        self.manifest = manifest
+        self.reading = reading
+        self.partition_filter = partition_filter
+        self.shuffle = FileShuffleConfig() if shuffle == "files" else shuffle
+        self.skip = skip
+        self.node = node
+        self.executions = 0
+        #: Filters over columns of paths alone: files are left out by them.
+        self.pruning: tuple[Any, ...] = ()
+
+    # -------------------------------------------------------------- which files
+
+    def entries(self) -> Iterator[Entry]:
+        """The files that are read, in the order of the listing."""
+        kept: dict[str, bool] = {}
+        for entry in self.manifest:
+            path = entry.path
+            if path in self.skip or (self.partition_filter is not None and not self.partition_filter.apply(path)):
+                continue
+            if self.pruning:
+                folder = os.path.dirname(path)
+                if folder not in kept:
+                    kept[folder] = self.keeps(path)
+                if not kept[folder]:
+                    continue
+            yield entry
+
+    def keeps(self, path: str) -> bool:
+        """Whether the values of a path pass all filters that look at nothing else."""
+        values = self.reading.partitions(path) if self.reading.partitions is not None else {}
+        if not values:
+            return True
+        row = pa.table({name: pa.array([value]) for name, value in values.items()})
+        return all(pc.any(column(expr.evaluate(row))).as_py() for expr in self.pruning)
+
+    def ordered(self) -> Iterator[Entry]:
+        """The files in the order of this execution."""
+        if self.shuffle is None:
+            return self.entries()
+        assert isinstance(self.shuffle, FileShuffleConfig)
+        entries = list(self.entries())
+        seed = self.shuffle.get_seed(self.executions)
+        self.executions += 1
+        return iter([entries[index] for index in np.random.default_rng(seed).permutation(len(entries))])
+
+    def files(self) -> list[str]:
+        return [entry.path for entry in self.entries()]
+
+    def size(self, entry: Entry) -> int | None:
+        return os.stat(entry.path).st_size if self.reading.opener.filesystem is None else None
+
+    # -------------------------------------------------------------- what is known
+
+    def estimate(self) -> Estimate:
+        entries = list(islice(self.entries(), HEAD))
+        sizes = Sizes(self.size)
+        for entry in entries:
+            sizes.of(entry)
+        rows = self.reading.format.rows_per_file
+        count = len(entries)
+        return Estimate(
+            rows * count if count < HEAD and rows is not None else None,
+            int(sizes.mean * count * self.reading.format.factor) if sizes.known else None,
+            count,
+        )
+
+    @cached_property
+    def first_schema(self) -> pa.Schema | None:
+        """The columns of the first file, with those of its path."""
+        entry = next(self.entries(), None)
+        if entry is None:
+            return None
+        with named(file := self.reading.opener.at(entry.path)):
+            schema = self.reading.format.schema(file)
+        if schema is None:
+            return None
+        added = [field for field in self.reading.added(entry.path) if field.name not in schema.names]
+        return pa.schema([*schema, *added])
+
+    def schema(self) -> pa.Schema | None:
+        schema = self.first_schema
+        return None if schema is None else self.reading.narrow.schema(schema)
+
+    def count(self) -> int | None:
+        rows = self.reading.format.rows_per_file
+        if rows is None or self.reading.narrow.filters or self.reading.narrow.limit is not None:
+            return None
+        return rows * sum(1 for _ in self.entries())
+
+    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
+        sizes = Sizes(self.size)
+        found = pieces(self.ordered(), sizes, self.piece_bytes(parallelism))
+        for group in groups(found, sizes, parallelism):
+            yield FileTask(self.reading, group, self.node)
+
+    def piece_bytes(self, parallelism: int) -> Any:
+        reading = self.reading
+
+        def most(entry: Entry) -> int | None:
+            compressed = reading.opener.at(entry.path).compression is not None
+            least = reading.format.piece_bytes(entry.path, compressed)
+            if least is None or (entry.size is None and reading.opener.filesystem is not None):
+                return None
+            return max(least, min(PIECE, (entry.size or 0) // parallelism)) if parallelism > 0 else PIECE
+
+        return most
+
+    # -------------------------------------------------------------- what a plan moves here
+
+    def narrowed(self, narrow: Narrow) -> FileSource:
+        other = copy(self)
+        other.__dict__.pop("first_schema", None)
+        other.reading = replace(self.reading, narrow=narrow)
+        return other
+
+    def with_columns(self, names: list[str]) -> Source | None:
+        return self.narrowed(self.reading.narrow.with_columns(names))
+
+    def with_limit(self, rows: int) -> Source | None:
+        return self.narrowed(self.reading.narrow.with_limit(rows))
+
+    def with_filter(self, expr: Any) -> Source | None:
+        """Filters over the columns of paths leave out files; others are for formats that know more of their files."""
+        if not self.reading.narrow.filterable(expr) or not self.by_path(expr):
+            return None
+        other = self.narrowed(self.reading.narrow.with_filter(expr))
+        other.pruning = (*self.pruning, expr)
+        return other
+
+    def by_path(self, expr: Any) -> bool:
+        """Whether an expression looks at columns of paths alone."""
+        first = self.manifest.first()
+        if first is None or self.reading.partitions is None:
+            return False
+        return bool(expr.columns()) and expr.columns() <= set(self.reading.partitions(first.path))
+
+
+def column(value: Any) -> Any:
+    """What an expression gave, as an array."""
+    return value if isinstance(value, (pa.Array, pa.ChunkedArray)) else pa.array([value])

@@ -1,0 +1,54 @@
+"""The face of a file format: how one file, or a piece of it, becomes tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from hpc.data.io.grouping import Piece
+from hpc.data.io.opened import OpenFile
+
+
+class Format:
+    """How files of one kind are read. Pickled with each task."""
+
+    #: In one word, for plans and progress.
+    name: str = "Files"
+    #: The bytes of tables that come from a byte of the files, about.
+    factor: float = 1.0
+    #: The rows of each file, where all have as many.
+    rows_per_file: int | None = None
+
+    def tables(self, file: OpenFile, piece: Piece, columns: list[str] | None) -> Iterator[pa.Table]:
+        """The tables of a piece, in order. It may leave out all but ``columns`` (None: all are wanted)."""
+        raise NotImplementedError
+
+    def schema(self, file: OpenFile) -> pa.Schema | None:
+        """The columns of a file."""
+        first = next(iter(self.tables(file, Piece(file.path), None)), None)
+        return None if first is None else first.schema
+
+    def piece_bytes(self, path: str, compressed: bool) -> int | None:
+        """Into how large pieces a file may be cut by bytes; None: a file is read as a whole."""
+        return None
+
+
+class ValueFormat(Format):
+    """A format with one row for each file: the values of many files become one table."""
+
+    rows_per_file = 1
+    #: The column of the values.
+    column: str = "data"
+
+    def value(self, file: OpenFile) -> tuple[Any, int]:
+        """The value of a file, and its size in bytes."""
+        raise NotImplementedError
+
+    def table(self, values: list[Any]) -> pa.Table:
+        """A table of some values."""
+        raise NotImplementedError
+
+    def tables(self, file: OpenFile, piece: Piece, columns: list[str] | None) -> Iterator[pa.Table]:
+        yield self.table([self.value(file)[0]])

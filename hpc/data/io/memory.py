@@ -1,0 +1,96 @@
+"""Sources that make their rows: ranges of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from hpc.data.io.narrow import Narrow
+from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.transform.base import TaskContext
+
+#: A table of a range has about so many bytes, and a task about so many.
+TABLE = 8 << 20
+TASK = 32 << 20
+
+
+@dataclass
+class RangeTask(SourceTask):
+    """The numbers from ``first`` to ``end``; each one fills a tensor where there is a shape."""
+
+    first: int
+    end: int
+    shape: tuple[int, ...] | None
+    narrow: Narrow
+
+    def __post_init__(self) -> None:
+        self.rows = self.end - self.first
+        if self.narrow.limit is not None:
+            self.rows = min(self.rows, self.narrow.limit)
+        self.nbytes = self.rows * row_bytes(self.shape)
+        self.key = f"range {self.first} {self.end}"
+
+    def read(self, task: TaskContext) -> Iterator[pa.Table]:
+        step = max(1, TABLE // row_bytes(self.shape))
+        end = self.first + (self.rows or 0)
+        for first in range(self.first, end, step):
+            numbers = np.arange(first, min(end, first + step), dtype=np.int64)
+            task.source = f"range rows {first} to {first + len(numbers)}"
+            yield self.narrow.apply(table_of(numbers, self.shape))
+
+
+class RangeSource(Source):
+    """The column ``id`` with the numbers below ``n``; with a shape, the column ``data`` of tensors of each number."""
+
+    name = "Range"
+
+    def __init__(self, n: int, shape: tuple[int, ...] | None = None) -> None:
+        self.n = max(0, n)
+        self.shape = shape
+        self.narrow = Narrow()
+
+    def estimate(self) -> Estimate:
+        return Estimate(self.n, self.n * row_bytes(self.shape), 0)
+
+    def schema(self) -> pa.Schema:
+        return self.narrow.schema(table_of(np.arange(1, dtype=np.int64), self.shape).schema)
+
+    def count(self) -> int | None:
+        return self.n if self.narrow.limit is None else None
+
+    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
+        if parallelism <= 0:
+            parallelism = max(1, self.n * row_bytes(self.shape) // TASK)
+        count = min(parallelism, self.n)
+        size, more = divmod(self.n, count) if count else (0, 0)
+        first = 0
+        for index in range(count):
+            end = first + size + (index < more)
+            yield RangeTask(first, end, self.shape, self.narrow)
+            first = end
+
+    def with_columns(self, names: list[str]) -> Source:
+        other = copy(self)
+        other.narrow = self.narrow.with_columns(names)
+        return other
+
+    def with_limit(self, rows: int) -> Source:
+        other = copy(self)
+        other.narrow = self.narrow.with_limit(rows)
+        return other
+
+
+def row_bytes(shape: tuple[int, ...] | None) -> int:
+    return 8 * max(1, math.prod(shape or ()))
+
+
+def table_of(numbers: np.ndarray, shape: tuple[int, ...] | None) -> pa.Table:
+    if shape is None:
+        return pa.table({"id": numbers})
+    values = np.broadcast_to(numbers.reshape(-1, *(1 for _ in shape)), (len(numbers), *shape))
+    return pa.table({"data": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))})

@@ -1,0 +1,161 @@
+"""Parquet files as a source: tasks of row groups, schemas and counts from footers, files left out by statistics."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from hpc.data.io.errors import ReadError
+from hpc.data.io.files import FileSource, FileTask
+from hpc.data.io.grouping import Piece, Sizes, groups
+from hpc.data.io.listing import Entry
+from hpc.data.io.parquet_file import Footer, ParquetFormat
+from hpc.data.io.source import Estimate, Source, SourceTask
+
+#: The footers of so many files are read before there are tasks; the other files count as their mean.
+FOOTERS = 64
+THREADS = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ParquetSource(FileSource):
+    """The rows of parquet files."""
+
+    @property
+    def format(self) -> ParquetFormat:
+        form = self.reading.format
+        assert isinstance(form, ParquetFormat)
+        return form
+
+    def footer(self, entry: Entry) -> Footer | None:
+        """The footer of a file; None for a file that cannot be read: its task says why."""
+        cache: dict[str, Footer | None] = self.__dict__.setdefault("footers", {})
+        if entry.path not in cache:
+            try:
+                found = self.format.footer(self.reading.opener.at(entry.path))
+            except (ReadError, OSError):
+                found = None
+            if len(cache) >= 4 * FOOTERS:
+                return found
+            cache[entry.path] = found
+        return cache[entry.path]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("footers", "first_schema")}
+
+    def first_footers(self) -> list[Footer | None]:
+        entries = []
+        for entry in self.entries():
+            entries.append(entry)
+            if len(entries) == FOOTERS:
+                break
+        return list(ahead(self.footer, entries))
+
+    def estimate(self) -> Estimate:
+        known = super().estimate()
+        footers = [footer for footer in self.first_footers() if footer is not None]
+        if not footers:
+            return known
+        rows, nbytes = sum(sum(footer.rows) for footer in footers), sum(sum(footer.nbytes) for footer in footers)
+        exact = known.files <= FOOTERS and not self.reading.narrow.filters
+        share = known.files / len(footers)
+        return Estimate(rows if exact else None, int(nbytes * share), known.files)
+
+    @property
+    def first_schema(self) -> pa.Schema | None:
+        """The columns of the first files together, with those of their paths. Raises TypeError if they conflict."""
+        first = next(self.entries(), None)
+        if first is None:
+            return None
+        footers = [footer for footer in self.first_footers() if footer is not None]
+        schemas = [footer.schema for footer in footers if len(footer.schema)]
+        if not schemas:
+            return self.format.schema(self.reading.opener.at(first.path)) if not footers else None
+        schema = schemas[0] if len(schemas) == 1 else pa.unify_schemas(schemas, promote_options="permissive")
+        added = [field for field in self.reading.added(first.path) if field.name not in schema.names]
+        return pa.schema([*schema, *added])
+
+    def count(self) -> int | None:
+        """The rows of all files, from their footers. Raises ReadError for a file that has none."""
+        if self.reading.narrow.filters or self.reading.narrow.limit is not None:
+            return None
+
+        def rows(entry: Entry) -> int:
+            footer = self.footer(entry)
+            return sum((footer or self.format.footer(self.reading.opener.at(entry.path))).rows)
+
+        return sum(ahead(rows, self.entries()))
+
+    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
+        sizes = Sizes(lambda entry: None)
+        for group in groups(self.row_groups(sizes), sizes, parallelism):
+            yield FileTask(self.reading, merged(group), self.node)
+
+    def row_groups(self, sizes: Sizes) -> Iterator[Piece]:
+        """Row groups of the first files; whole files after that."""
+        entries = self.ordered()
+        first: list[Entry] = []
+        for entry in entries:
+            first.append(entry)
+            if len(first) == FOOTERS:
+                break
+        for entry, footer in zip(first, ahead(self.footer, first)):
+            if footer is None:
+                yield Piece(entry.path)
+                continue
+            sizes.known += 1
+            sizes.total += sum(footer.nbytes)
+            yield from footer.pieces(entry.path)
+        yield from (Piece(entry.path) for entry in entries)
+
+    # -------------------------------------------------------------- what a plan moves here
+
+    def with_columns(self, names: list[str]) -> Source | None:
+        schema = self.schema()
+        if schema is not None and (missing := [name for name in names if name not in schema.names]):
+            raise ValueError(f"there are no columns {missing} in the parquet files; there are {schema.names}")
+        return super().with_columns(names)
+
+    def with_filter(self, expr: Any) -> Source | None:
+        if not self.reading.narrow.filterable(expr):
+            return None
+        if self.by_path(expr):
+            return super().with_filter(expr)
+        form = replace(self.format, filters=(*self.format.filters, expr))
+        other = copy(self)
+        other.__dict__.pop("footers", None)
+        other.reading = replace(self.reading, format=form, narrow=self.reading.narrow.with_filter(expr))
+        return other
+
+
+def merged(group: list[Piece]) -> list[Piece]:
+    """Neighbouring row groups of a file as one piece: the file is opened once."""
+    found: list[Piece] = []
+    for piece in group:
+        last = found[-1] if found else None
+        if last is not None and last.path == piece.path and last.end == piece.first and piece.end is not None:
+            rows, nbytes = (last.rows or 0) + (piece.rows or 0), (last.nbytes or 0) + (piece.nbytes or 0)
+            found[-1] = Piece(last.path, last.first, piece.end, rows, nbytes)
+        else:
+            found.append(piece)
+    return found
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """The function's values in order; threads call it for later items while earlier values are used."""
+    with ThreadPoolExecutor(THREADS, "hpc-footers") as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= 2 * THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

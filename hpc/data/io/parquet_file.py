@@ -1,0 +1,220 @@
+"""One parquet file: its footer, the row groups that a filter leaves, and its rows as tables with flat memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from hpc.data.io.errors import ReadError
+from hpc.data.io.formats import Format
+from hpc.data.io.grouping import Piece
+from hpc.data.io.opened import OpenFile
+
+#: A table has about so many bytes: what fits into caches, and costs little per table.
+TABLE = 8 << 20
+#: Row groups that are larger are read through a buffer for each column, so that memory does not grow with them.
+BUFFERED = 32 << 20
+#: All buffers of a file together; with more columns than this leaves 64 KiB each for, row groups are read whole.
+BUFFERS = 64 << 20
+SMALLEST_BUFFER = 64 << 10
+
+
+class Footer(NamedTuple):
+    """What a footer says: rows and bytes (decoded) of each row group, and the columns. ``kept`` are the row groups
+    that a filter leaves."""
+
+    rows: tuple[int, ...]
+    nbytes: tuple[int, ...]
+    schema: pa.Schema
+    kept: tuple[int, ...]
+
+    def pieces(self, path: str) -> Iterator[Piece]:
+        """Each row group that is kept as a piece."""
+        for index in self.kept:
+            yield Piece(path, index, index + 1, self.rows[index], self.nbytes[index])
+
+
+@dataclass(frozen=True)
+class ParquetFormat(Format):
+    """``filters`` are expressions that row groups are left out by; rows are filtered by the caller.
+
+    ``tensors`` gives columns of bytes a type and a shape. ``options`` go to ``pyarrow.parquet.ParquetFile``,
+    ``batch_size`` is the rows of a table, where the caller wants so many.
+    """
+
+    tensors: tuple[tuple[str, Any, tuple[int, ...]], ...] = ()
+    row_hash: bool = False
+    filters: tuple[Any, ...] = ()
+    batch_size: int | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+    name = "Parquet"
+
+    def footer(self, file: OpenFile) -> Footer:
+        """The footer of a file. A file of no bytes has no rows. Raises ReadError."""
+        try:
+            with file.random() as opened:
+                if opened.size() == 0:
+                    return Footer((), (), pa.schema([]), ())
+                with pq.ParquetFile(opened, **dict(self.options)) as parquet:
+                    meta, schema = parquet.metadata, parquet.schema_arrow
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, (FileNotFoundError, PermissionError)):
+                raise
+            raise file.error(error) from error
+        groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
+        kept = tuple(self.left(file, schema, len(groups)))
+        rows = tuple(group.num_rows for group in groups)
+        return Footer(rows, tuple(group.total_byte_size for group in groups), self.typed(schema), kept)
+
+    def left(self, file: OpenFile, schema: pa.Schema, groups: int) -> Sequence[int]:
+        """The row groups whose statistics allow rows that pass the filters."""
+        filters = [expr for expr in self.filters if expr.columns() and expr.columns() <= set(schema.names)]
+        found = [arrow for expr in filters if (arrow := expr.to_arrow()) is not None]
+        if not found or not groups:
+            return range(groups)
+        both = found[0]
+        for arrow in found[1:]:
+            both &= arrow
+        local = file.local
+        system = pafs.LocalFileSystem() if local is not None else file.opener.filesystem
+        fragment = pads.ParquetFileFormat().make_fragment(local or file.path, system)
+        try:
+            return [group.id for group in fragment.subset(both, schema=schema).row_groups]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            return range(groups)  # Statistics of a type that the filter cannot be compared with.
+
+    def schema(self, file: OpenFile) -> pa.Schema | None:
+        return self.footer(file).schema
+
+    def tables(self, file: OpenFile, piece: Piece, columns: list[str] | None) -> Iterator[pa.Table]:
+        with file.random() as opened:
+            size = opened.size()
+            if size == 0:
+                return
+            with pq.ParquetFile(opened, **dict(self.options)) as parquet:
+                meta, end = parquet.metadata, piece.end
+            groups: Sequence[int] = range(piece.first, meta.num_row_groups if end is None else end)
+            if end is None and self.filters:
+                groups = self.left(file, meta.schema.to_arrow_schema(), meta.num_row_groups)
+            if not groups:
+                return
+            yield from self.rows(file, opened, meta, list(groups), columns)
+
+    def rows(
+        self, file: OpenFile, opened: pa.NativeFile, meta: pq.FileMetaData, groups: list[int], columns: list[str] | None
+    ) -> Iterator[pa.Table]:
+        """The rows of some row groups. Raises ReadError that names the row group and the column."""
+        names = meta.schema.to_arrow_schema().names
+        there = None if columns is None else [name for name in columns if name in names]
+        sizes = [meta.row_group(index) for index in groups]
+        rows = sum(group.num_rows for group in sizes)
+        nbytes = sum(group.total_byte_size for group in sizes)
+        batch = self.batch_size or max(1024, min(1 << 20, int(TABLE * max(1, rows) / max(1, nbytes)) // 1024 * 1024))
+        args = self.reading(file, max((group.total_byte_size for group in sizes), default=0), len(names))
+        before = sum(meta.row_group(index).num_rows for index in range(groups[0]))
+        done = 0
+        with pq.ParquetFile(opened, metadata=meta, **args, **dict(self.options)) as parquet:
+            batches = parquet.iter_batches(batch, row_groups=groups, columns=there, use_threads=False)
+            while True:
+                try:
+                    found = next(batches, None)
+                except (pa.ArrowException, OSError) as error:
+                    raise self.corrupt(file, parquet, groups, there, before, done, error) from error
+                if found is None:
+                    return
+                table = pa.Table.from_batches([found])
+                if self.row_hash and (columns is None or "row_hash" in columns):
+                    table = table.append_column("row_hash", row_hashes(file.path, before + done, table.num_rows))
+                done += table.num_rows
+                yield self.completed(table, columns, file)
+
+    def reading(self, file: OpenFile, largest: int, columns: int) -> dict[str, Any]:
+        """How the bytes are fetched. A remote store wants few large requests, a disk little memory."""
+        if file.local is None:
+            return {"pre_buffer": True}
+        buffer = min(1 << 20, BUFFERS // max(1, columns))
+        if largest <= BUFFERED or buffer < SMALLEST_BUFFER:
+            return {"pre_buffer": False}
+        return {"pre_buffer": False, "buffer_size": buffer}
+
+    def corrupt(
+        self,
+        file: OpenFile,
+        parquet: pq.ParquetFile,
+        groups: list[int],
+        columns: list[str] | None,
+        before: int,
+        done: int,
+        error: Exception,
+    ) -> ReadError:
+        """The error of a row group: the first one that cannot be read, and its first column that cannot."""
+        for index in groups:
+            rows = parquet.metadata.row_group(index).num_rows
+            if done < rows:
+                for name in parquet.schema_arrow.names if columns is None else columns:
+                    try:
+                        parquet.read_row_group(index, [name], use_threads=False)
+                    except (pa.ArrowException, OSError):
+                        return file.error(f"row group {index} is corrupt: {error}", (before, before + rows), name)
+            done = max(0, done - rows)
+            before += rows
+        return file.error(error)
+
+    def completed(self, table: pa.Table, columns: list[str] | None, file: OpenFile) -> pa.Table:
+        """With nulls for columns that this file has not, and tensors of bytes."""
+        for name in columns or ():
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows))
+        for name, dtype, shape in self.tensors:
+            if name in table.column_names:
+                index = table.column_names.index(name)
+                table = table.set_column(index, name, tensors(table[name], np.dtype(dtype), shape, file, name))
+        return table
+
+    def typed(self, schema: pa.Schema) -> pa.Schema:
+        """The schema of what is read, with the columns that are made here."""
+        for name, dtype, shape in self.tensors:
+            if name in schema.names:
+                kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(np.dtype(dtype)), list(shape))
+                schema = schema.set(schema.names.index(name), pa.field(name, kind))
+        return schema.append(pa.field("row_hash", pa.uint64())) if self.row_hash else schema
+
+
+def tensors(
+    column: pa.ChunkedArray, dtype: np.dtype[Any], shape: tuple[int, ...], file: OpenFile, name: str
+) -> pa.Array:
+    """A column of bytes as tensors of one type and shape."""
+    size = dtype.itemsize * int(np.prod(shape))
+    array = column.combine_chunks().cast(pa.large_binary())
+    if array.null_count:
+        raise file.error("a tensor is null", None, name)
+    lengths = {len(value) for value in array.to_pylist()[:1]} if len(array) else {size}
+    data = b"".join(array.to_pylist())
+    if len(data) != size * len(array) or lengths != {size}:
+        raise file.error(f"the cells have not the {size} bytes of a {dtype} tensor of shape {shape}", None, name)
+    values = np.frombuffer(data, dtype).reshape(len(array), *shape)
+    return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+
+
+def row_hashes(path: str, first: int, rows: int) -> pa.Array:
+    """A number for each row that depends on its file and place alone."""
+    with np.errstate(over="ignore"):
+        seed = np.uint64(int.from_bytes(path_digest(path), "little"))
+        mixed = seed + np.arange(first, first + rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+        return pa.array(mixed ^ (mixed >> np.uint64(31)))
+
+
+def path_digest(path: str) -> bytes:
+    import hashlib
+
+    return hashlib.blake2b(path.encode(), digest_size=8).digest()

@@ -1,0 +1,80 @@
+"""The functions that read tables: parquet and its kin, databases, and sources of a user's own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeAlias
+
+from hpc.data.io.given import Dataset, dataset, files
+from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionFilter
+from hpc.data.options import FileShuffleConfig
+
+Paths: TypeAlias = "str | os.PathLike[str] | list[str]"
+Shuffle: TypeAlias = "str | FileShuffleConfig | None"
+HIVE = Partitioning(PartitionStyle.HIVE)
+PARQUET = ["parquet"]
+#: What else `read_parquet` takes: options of a pyarrow.parquet.ParquetFile.
+FILE_OPTIONS = (
+    "memory_map", "read_dictionary", "binary_type", "list_type", "coerce_int96_timestamp_unit", "decryption_properties",
+    "thrift_string_size_limit", "thrift_container_size_limit", "page_checksum_verification", "arrow_extensions_enabled",
+)  # fmt: skip
+
+
+def read_parquet(
+    paths: Paths,
+    *,
+    filesystem: Any = None,
+    catalog: Any = None,
+    columns: list[str] | None = None,
+    parallelism: int = -1,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    tensor_column_schema: dict[str, tuple[Any, tuple[int, ...]]] | None = None,
+    partition_filter: PathPartitionFilter | None = None,
+    partitioning: Partitioning | None = HIVE,
+    shuffle: Shuffle = None,
+    include_paths: bool = False,
+    include_row_hash: bool = False,
+    file_extensions: list[str] | None = PARQUET,
+    ignore_missing_paths: bool = False,
+    skip_paths: str | list[str] | None = None,
+    concurrency: int | None = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    **arrow_parquet_args: Any,
+) -> Dataset:
+    """The rows of parquet files. Row groups are read in parallel; memory does not grow with them.
+
+    ``columns``: these alone, in this order. ``tensor_column_schema``: columns of bytes that are tensors, as
+    {name: (dtype, shape)}. ``include_row_hash``: the column ``row_hash``, a number that depends on the file and the
+    place of the row. ``skip_paths``: files that are left out. ``arrow_parquet_args``: batch_size (rows of a table), and
+    options of `pyarrow.parquet.ParquetFile`. Filters are given as ``.filter(expr=...)``: they leave out row groups.
+    """
+    from hpc.data.io.parquet_file import ParquetFormat
+
+    if catalog is not None:
+        raise NotImplementedError("read_parquet knows no catalogs: give the paths of the files")
+    for name in ("filter", "filters"):
+        if name in arrow_parquet_args:
+            raise ValueError(
+                f"read_parquet takes no {name}=: use .filter(expr=...) of the dataset, which also leaves out row groups"
+            )
+    options = dict(arrow_parquet_args)
+    batch_size = options.pop("batch_size", None)
+    if unknown := [name for name in options if name not in FILE_OPTIONS]:
+        raise TypeError(f"read_parquet knows no {unknown}: it takes batch_size and {list(FILE_OPTIONS)}")
+    tensors = tuple((name, dtype, tuple(shape)) for name, (dtype, shape) in (tensor_column_schema or {}).items())
+    form = ParquetFormat(tensors, include_row_hash, (), batch_size, tuple(options.items()))
+    source = files(form, locals())
+    if columns is None:
+        return dataset(source, locals())
+    narrow = source.with_columns(list(columns))
+    assert narrow is not None
+    return dataset(narrow, locals())

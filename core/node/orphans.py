@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection
 
 from hpc.core.node.reap import children_of, descendants, signal_all
 
-#: Between SIGTERM and SIGKILL. Python's tracker of shared memory needs a moment to remove what was left.
+#: Between SIGTERM and SIGKILL. Python's tracker of shared memory needs a moment to remove what was left. It is counted
+#: in our own looks: where the machine stood still, nobody had the time.
 GRACE_S = 0.3
 #: A process that the kernel does not end (it waits for a disk or a driver) is not waited for longer.
 END_S = 5.0
@@ -33,7 +34,8 @@ class Orphans:
         self._workers = workers
         self._tell = tell
         self._untold: list[Ended] = []
-        self._since = 0.0
+        self._looked_at: float | None = None
+        self._given_s = 0.0
         self._termed: set[int] = set()
         #: What could not be ended.
         self._beyond: set[int] = set()
@@ -48,21 +50,22 @@ class Orphans:
             return None
         roots = self._roots() or self._roots()  # the kernel may miss one whose neighbour in its list just ended
         if roots:
-            if not self._since:
-                self._since = now
+            if self._looked_at is not None:
+                self._given_s += min(now - self._looked_at, 2 * LOOK_S)
+            self._looked_at = now
             below = [pid for root in roots for pid in (root, *descendants(root))]
-            if now - self._since < GRACE_S:
+            if self._given_s < GRACE_S:
                 new = [pid for pid in below if pid not in self._termed]
                 self._termed.update(new)
                 signal_all(new, signal.SIGTERM)
                 signal_all(new, signal.SIGCONT)
                 return LOOK_S
             signal_all(below, signal.SIGKILL)
-            if now - self._since < END_S:
+            if self._given_s < END_S:
                 return LOOK_S
             print(f"processes that ended workers left and that cannot be ended: {below}", file=sys.stderr)
             self._beyond.update(roots)
-        self._since = 0.0
+        self._looked_at, self._given_s = None, 0.0
         self._termed.clear()
         untold, self._untold = self._untold, []
         for proc, pid, status in untold:

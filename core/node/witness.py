@@ -20,8 +20,12 @@ from hpc.core.node.process import fork_child
 
 #: What it listens to.
 HEARD = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-#: All processes are sent a signal within this time, also on a busy machine.
+#: All processes are sent a signal within this time.
 WAIT_S = 0.25
+#: Sent to the witness by us. Signals of lower numbers that wait for it are taken first: its answer comes after theirs.
+ASK = signal.SIGRTMAX
+#: A busy machine may not run the witness at once: its answer is waited for so long.
+ANSWER_S = 5.0
 #: What came so long ago is not what came now.
 FRESH_S = 0.5
 
@@ -35,19 +39,25 @@ class Witness:
         os.set_blocking(self._read, False)
         self._pid = fork_child(lambda: _listen(write, own_group), name="hpc-witness", keep=(write,))
         os.close(write)
-        select.select([self._read], [], [], WAIT_S)  # until it listens
+        select.select([self._read], [], [], ANSWER_S)  # until it listens
 
     def heard(self, signum: int) -> bool:
         """Whether it was sent that signal, just now or within a moment."""
-        until = time.monotonic() + WAIT_S
+        until, asked, answered = time.monotonic() + WAIT_S, False, False
         while True:
-            left_s = until - time.monotonic()
-            if time.monotonic() - self._came.get(signum, float("-inf")) < FRESH_S:
+            now = time.monotonic()
+            if now - self._came.get(signum, float("-inf")) < FRESH_S:
                 return True
-            if self._read < 0 or left_s <= 0 or not select.select([self._read], [], [], left_s)[0]:
+            if self._read < 0 or answered or (asked and now > until):
                 return False
+            if not select.select([self._read], [], [], max(0.0, until - now))[0]:
+                if not asked:
+                    os.kill(self._pid, ASK)
+                    asked, until = True, now + ANSWER_S
+                continue
             data = os.read(self._read, 256)
             self._came |= dict.fromkeys(data, time.monotonic())
+            answered = asked and ASK in data
             if not data:  # somebody has killed it
                 self.close()
 
@@ -68,9 +78,10 @@ class Witness:
 
 
 def _listen(fd: int, own_group: bool) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    waited_for = (*HEARD, ASK)
+    signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     if own_group:
         os.setsid()
     os.write(fd, b"\0")  # from now on it hears
     while True:
-        os.write(fd, bytes([signal.sigwait(HEARD)]))
+        os.write(fd, bytes([signal.sigwait(waited_for)]))

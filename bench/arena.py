@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -327,8 +327,9 @@ class Work:
                 self.tally.wrong.append(f"a forked child: {text[:300]}")
 
 
-def inside(seconds: float, seed: int, every_s: float) -> Tally:
-    """The session and its work, in whatever cgroup this process is."""
+def inside(seconds: float, seed: int, every_s: float, least: Mapping[str, int]) -> Tally:
+    """The session and its work, in whatever cgroup this process is. It goes on where a slow machine has done less by
+    then than ``least``."""
     tally = Tally()
     done: collections.Counter[str] = collections.Counter()
     hpc.init(address="local", num_cpus=2, object_store_memory=STORE_BYTES)
@@ -339,7 +340,10 @@ def inside(seconds: float, seed: int, every_s: float) -> Tally:
             work.fill()
             disturber.start()
             deadline = time.monotonic() + seconds
-            while time.monotonic() < deadline and len(tally.wrong) < 20:
+            while len(tally.wrong) < 20:
+                few = any(done[what] < count for what, count in least.items())
+                if time.monotonic() > deadline + few * PATIENCE_S:
+                    break
                 work.batch()
             disturber.ending.set()
             disturber.join(5.0)
@@ -383,11 +387,11 @@ def memory_cgroup(limit_bytes: int) -> Iterator[tuple[int, str, str]]:
                 time.sleep(0.05)
 
 
-def arena(seconds: float, seed: int = 0, every_s: float = 0.7) -> Tally:
-    """Run it in a process of its own; the tally says what came of it."""
+def arena(seconds: float, seed: int = 0, every_s: float = 0.7, least: Mapping[str, int] | None = None) -> Tally:
+    """Run it in a process of its own; the tally says what came of it. ``least``: see `inside`."""
     with memory_cgroup(CGROUP_BYTES) as (version, folder, why):
         command = [sys.executable, "-m", "bench.arena", "--inside", "--minutes", str(seconds / 60)]
-        command += ["--seed", str(seed), "--every", str(every_s)]
+        command += ["--seed", str(seed), "--every", str(every_s), "--least", json.dumps(least or {})]
 
         def enter() -> None:
             if folder:
@@ -421,14 +425,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=0.7, help="seconds between two disturbances, on average")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000)
     parser.add_argument("--inside", action="store_true", help="in the cgroup that this process is in; prints JSON")
+    parser.add_argument("--least", type=json.loads, default={}, help="go on until so much is done; JSON")
     given = parser.parse_args(argv)
     if given.inside:
-        tally = inside(given.minutes * 60, given.seed, given.every)
+        tally = inside(given.minutes * 60, given.seed, given.every, given.least)
         print(json.dumps(vars(tally)), flush=True)
         return 0
     begin = time.monotonic()
     print(f"seed {given.seed}", flush=True)
-    tally = arena(given.minutes * 60, given.seed, given.every)
+    tally = arena(given.minutes * 60, given.seed, given.every, given.least)
     print(tally.report(time.monotonic() - begin))
     return 1 if tally.wrong else 0
 

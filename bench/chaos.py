@@ -228,8 +228,9 @@ class Workload:
             self.tally.lost.append(f"calls {sorted(missing)[:10]} of the actor")
 
 
-def chaos(seconds: float, nodes: int = 3, every_s: float = 3.0, seed: int = 0) -> Tally:
-    """Run it; the tally says what came of it."""
+def chaos(seconds: float, nodes: int = 3, every_s: float = 3.0, seed: int = 0, least: int = 0) -> Tally:
+    """Run it, for longer where a slow machine has not come to ``least`` kills and batches by then; the tally says what
+    came of it."""
     tally = Tally()
     overrides = {"num_cpus": 2, "object_store_bytes": 128 << 20}
     session = Session(LocalGroup(nodes), overrides=overrides, config={"loopback": True})
@@ -243,7 +244,10 @@ def chaos(seconds: float, nodes: int = 3, every_s: float = 3.0, seed: int = 0) -
             work.batch()
             killer.start()
             deadline = time.monotonic() + seconds
-            while time.monotonic() < deadline and killer.is_alive() and len(tally.lost) < 20:
+            while killer.is_alive() and len(tally.lost) < 20:
+                few = min(tally.kills.total(), tally.checks["batches"]) < least
+                if time.monotonic() > deadline + few * PATIENCE_S:
+                    break
                 work.batch()
             killer.pausing.set()
             work.batch()

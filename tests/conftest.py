@@ -16,6 +16,7 @@ import contextlib
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -31,7 +32,7 @@ from hpc.core.node.process import become_subreaper
 from hpc.core.node.reap import descendants, is_running, reap_ended, signal_all
 
 WATCHED = {"runtime", "schedulers", "faults", "compat"}
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.01
 BASE_PREFIX = "hpct-"
 SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
@@ -40,6 +41,10 @@ SHARED = bool(os.environ.get("HPC_TEST_SHARED_MACHINE"))
 # anew: a session of one node takes 0.21 s then instead of 0.13 s. Nodes may be forked from here: this process, too.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# What a shell starts in the background ignores SIGINT, and so would all that tests start: some of it is sent one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's affair, and says nothing of the code.
 hypothesis.settings.register_profile(

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +91,9 @@ def pid_of(session_dir: str, what: str) -> int:
     """The process id of a node's "raylet", "head" or "zygote", found by its name below the node's supervisor."""
     supervisor = int(hpc_json(session_dir)["pid"])
     for pid in children(supervisor):
-        if Path(f"/proc/{pid}/comm").read_text().strip() == f"hpc-{what}":
-            return pid
+        with suppress(OSError):  # one that has just ended
+            if Path(f"/proc/{pid}/comm").read_text().strip() == f"hpc-{what}":
+                return pid
     raise LookupError(f"no {what} below process {supervisor}")
 
 
@@ -151,7 +152,7 @@ class Heads:
             eventually(lambda: self.pid() not in (0, old))
 
 
-def eventually(check: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+def eventually(check: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """What ``check`` gives once it is true; fails after the timeout. For states that nothing announces."""
     import time
 

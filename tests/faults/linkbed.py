@@ -150,7 +150,7 @@ class LinkBed:
         self._do(self._close_all)
         self._reactor.stop()
         self._wake.send(b"x")
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive() and not self._reactor.errors
         self._reactor.close()
         for sock in (self._wake, self._woken, self._desk, *self._doors.values()):
@@ -160,7 +160,7 @@ class LinkBed:
         done = threading.Event()
         self._soon.append(lambda: (what(), done.set()))
         self._wake.send(b"x")
-        assert done.wait(10)
+        assert done.wait(60)
 
     # -------------------------------------------------------------- in the thread
 
@@ -173,7 +173,7 @@ class LinkBed:
         """A raylet asks for a way to another node, or the head."""
         sock, _ = self._desk.accept()
         with sock:
-            sock.settimeout(2.0)
+            sock.settimeout(20.0)
             src, dst, endpoint = json.loads(sock.recv(4096))
             door = self._doors.get((src, dst, endpoint))
             if door is None:
@@ -307,7 +307,7 @@ class LinkBed:
 def way(path: str, src: int, dst: int, endpoint: str) -> str:
     """Ask the bed at `path` for the way from one node to another."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
-        sock.settimeout(10.0)
+        sock.settimeout(60.0)
         sock.connect(path)
         sock.send(json.dumps([src, dst, endpoint]).encode())
         return sock.recv(4096).decode()

@@ -13,8 +13,8 @@ import hpc
 from hpc.core.node.reap import descendants, is_running
 from runtime.running import eventually, hpc_json, pid_of, soft
 
-#: The fence falls 1.5 s before the burial: a busy test machine is slow, and must not be what is tested.
-TIMES = {"heartbeat_s": 0.1, "suspect_s": 0.5, "dead_s": 3.5, "fence_s": 2.0}
+#: The fence falls 3 s before the burial: a busy test machine is slow, and must not be what is tested.
+TIMES = {"heartbeat_s": 0.1, "suspect_s": 0.5, "dead_s": 5.5, "fence_s": 2.5}
 
 
 @hpc.remote(num_cpus=0)
@@ -79,9 +79,9 @@ def test_a_black_hole_heals_and_loses_nothing(tmp_path):
         eventually(lambda: bed.accepted > before)  # ZeroMQ has given the silent connections up, and meets silence anew
         assert time.monotonic() - begin >= 1.5
         bed.heal(2)
-        assert hpc.get(calls, timeout=20) == list(range(1, 501))
-        assert hpc.get(pulled, timeout=20) == 5 * (8 << 20)
-        assert hpc.get(new, timeout=20) == "2"
+        assert hpc.get(calls, timeout=60) == list(range(1, 501))
+        assert hpc.get(pulled, timeout=60) == 5 * (8 << 20)
+        assert hpc.get(new, timeout=60) == "2"
         assert path.read_text().split() == [str(n) for n in range(501)]
         assert alive() == [True, True]
 
@@ -98,7 +98,7 @@ def test_after_a_longer_black_hole_only_the_new_incarnation_writes(tmp_path):
         bed.hold(3)
         call = scribe.go_on.remote()
         eventually(lambda: alive() == [True, True, False])
-        new = hpc.get(call, timeout=20)
+        new = hpc.get(call, timeout=60)
         assert new[0] in "12"
         eventually(lambda: lives(path).count(new) > 20)
         bed.heal(3)  # what it still had to say arrives now, and changes nothing
@@ -107,7 +107,7 @@ def test_after_a_longer_black_hole_only_the_new_incarnation_writes(tmp_path):
         seen = lives(path)
         assert old not in seen[seen.index(new) :]
         assert seen.count(old) > 20
-        assert hpc.get(scribe.write.remote(1), timeout=20) == 1
+        assert hpc.get(scribe.write.remote(1), timeout=60) == 1
 
 
 def test_a_raylet_that_hangs_takes_its_workers_with_it(tmp_path):
@@ -120,8 +120,8 @@ def test_a_raylet_that_hangs_takes_its_workers_with_it(tmp_path):
         there = os.path.dirname(hpc.nodes()[2]["RayletSocketName"])
         os.kill(pid_of(there, "raylet"), signal.SIGSTOP)
         eventually(lambda: session.pump(0.05) or session.nodes[3].state == "gone")
-        assert "raylet hangs: it has not answered for 2 s" in session.nodes[3].why
-        new = hpc.get(scribe.go_on.remote(), timeout=20)
+        assert "raylet hangs: it has not answered for 2.5 s" in session.nodes[3].why
+        new = hpc.get(scribe.go_on.remote(), timeout=60)
         assert new[0] in "12"
         eventually(lambda: lives(path).count(new) > 20)
         seen = lives(path)

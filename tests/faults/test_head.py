@@ -60,8 +60,8 @@ def test_names_keys_tasks_and_nodes_outlive_the_head(heads, tmp_path):
         with pytest.raises(ValueError, match="taken"):
             Counter.options(name="counter").remote()
     (tmp_path / "gate").touch()
-    assert hpc.get(running, timeout=20) == ["2", "3"]
-    assert hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2, 3)], timeout=20) == [
+    assert hpc.get(running, timeout=60) == ["2", "3"]
+    assert hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2, 3)], timeout=60) == [
         "1",
         "2",
         "3",
@@ -106,7 +106,7 @@ def test_demand_that_waited_for_the_old_head_is_served_by_the_new_one(heads, tmp
     more = [where.remote(0.1) for _ in range(6)]
     assert hpc.wait([*busy, *spread, *more], timeout=0.1)[0] == []
     (tmp_path / "gate").touch()
-    assert hpc.get(busy, timeout=20) == ["1", "2", "3"]
+    assert hpc.get(busy, timeout=60) == ["1", "2", "3"]
     assert set(hpc.get(spread + more, timeout=30)) <= {"1", "2", "3"}
     eventually(lambda: hpc.available_resources().get("CPU") == 3)
 
@@ -117,7 +117,7 @@ def test_a_node_that_dies_while_there_is_no_head_is_dead_for_the_next(heads):
     heads.kill(wait=False)
     kill9(lost)
     eventually(lambda: heads.session.pump(0.05) or [n["Alive"] for n in hpc.nodes()] == [True, True, False])
-    assert hpc.get([where.remote(0.05) for _ in range(4)], timeout=20)
+    assert hpc.get([where.remote(0.05) for _ in range(4)], timeout=60)
     heads.kill()
     assert [n["Alive"] for n in hpc.nodes()] == [True, True, False]
 
@@ -135,7 +135,7 @@ def test_a_name_given_back_while_there_is_no_head_is_free(heads):
         except ValueError:
             return None
 
-    assert hpc.get(eventually(again).add.remote(), timeout=20) == 1
+    assert hpc.get(eventually(again).add.remote(), timeout=60) == 1
 
 
 def test_too_many_deaths_end_the_session_and_say_why(heads):
@@ -148,7 +148,7 @@ def test_too_many_deaths_end_the_session_and_say_why(heads):
     eventually(lambda: heads.session.pump(0.05) or heads.session.lost)
     assert "not started again: it ended more than 5 times within 60 s" in heads.session.lost
     eventually(
-        lambda: raises(lambda: hpc.get(where.remote(), timeout=20))
+        lambda: raises(lambda: hpc.get(where.remote(), timeout=60))
     )  # on its way out, the node may do some tasks
 
 
@@ -172,9 +172,9 @@ def test_a_head_that_hangs_is_killed_and_another_takes_its_place():
         old = heads.pid()
         os.kill(old, signal.SIGSTOP)
         begin = time.monotonic()
-        assert hpc.get(hpc.get_actor("counter").add.remote(), timeout=20) == 2  # its name is asked of the next head
+        assert hpc.get(hpc.get_actor("counter").add.remote(), timeout=60) == 2  # its name is asked of the next head
         assert time.monotonic() - begin > 1.0 and heads.pid() != old
-        assert hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2)], timeout=20) == ["1", "2"]
+        assert hpc.get([where.options(scheduling_strategy=on(n)).remote() for n in (1, 2)], timeout=60) == ["1", "2"]
         eventually(lambda: session.pump(0.05) or [event for event in said if event.kind == "restarted"])
         assert "it has not answered for 1.5 s" in next(event.text for event in said if event.kind == "restarted")
 

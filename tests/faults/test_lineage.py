@@ -232,7 +232,7 @@ def test_what_a_task_only_passed_on_before_it_had_a_value_is_there_when_it_runs_
     del pending
     gc.collect()
     kill_node(session, 2)
-    assert hpc.get(made, timeout=20)[0] == 3
+    assert hpc.get(made, timeout=60)[0] == 3
     assert runs(tmp_path / "holder") == 2
 
 
@@ -258,7 +258,7 @@ def test_an_argument_that_was_an_error_is_there_when_the_task_runs_again(session
     del failed
     gc.collect()
     kill_node(session, 2)
-    assert hpc.get(made, timeout=20)[0] == 1
+    assert hpc.get(made, timeout=60)[0] == 1
     assert runs(tmp_path / "holder") == 2
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 
 import pytest
 from faults.linkbed import Fault, linked_nodes
@@ -48,7 +47,6 @@ def test_every_get_comes_back(tmp_path, seed):
             ]
             bed.arm(*faults)
             count = 40
-            begin = time.monotonic()
             echoes = [Echo.options(scheduling_strategy=on(n)).remote() for n in (1, 2, 2)]
             talks = [talk.options(scheduling_strategy=on(3 - n)).remote(echo, count) for n, echo in zip((1, 2), echoes)]
             mine = [echoes[2].say.remote(n, bytes(SIZE)) for n in range(1, count)]
@@ -56,6 +54,4 @@ def test_every_get_comes_back(tmp_path, seed):
             assert hpc.get(talks, timeout=30) == [list(range(1, count + 1))] * 2
             for number in itertools.islice(itertools.count(count), 5):
                 assert hpc.get(echoes[2].say.remote(number, bytes(SIZE)), timeout=30)[0] == number
-            took_s = time.monotonic() - begin
             assert bed.done
-            assert took_s < 20, took_s

@@ -15,7 +15,8 @@ from hpc.core.node.times import fault_times
 from hpc.exceptions import ActorDiedError
 from runtime.running import eventually, hpc_json, kill9, local_nodes, pid_of, soft
 
-QUICK = {"heartbeat_s": 0.1, "suspect_s": 0.4, "dead_s": 1.5, "fence_s": 1.0}
+#: A process that a busy machine does not run for two seconds is no dead node: the limits are above that.
+QUICK = {"heartbeat_s": 0.1, "suspect_s": 0.4, "dead_s": 4.0, "fence_s": 2.5}
 
 
 def node_dir(node):
@@ -74,8 +75,8 @@ def test_a_stall_heals_and_loses_nothing(tmp_path):
             calls = [log.add.remote(n) for n in range(1, 50)]
             gate.touch()
             assert hpc.wait([*refs, *calls], timeout=1.6)[0] == []
-        assert hpc.get(refs, timeout=20) == [("a", "2")]
-        assert hpc.get(calls, timeout=20) == list(range(2, 51))
+        assert hpc.get(refs, timeout=60) == [("a", "2")]
+        assert hpc.get(calls, timeout=60) == list(range(2, 51))
         assert alive() == [True, True]
 
 
@@ -94,30 +95,30 @@ def test_a_silent_node_is_suspect_then_dead_and_ends_when_it_comes_back(tmp_path
             new = [mark.options(scheduling_strategy="SPREAD").remote(str(tmp_path), f"n{n}") for n in range(8)]
             eventually(lambda: alive() == [True, True, False])
             assert "no word from it" in hpc.nodes()[2]["DeathReason"]
-            assert hpc.get(moved, timeout=20)[1] in ("1", "2")
-            assert {node for _, node in hpc.get(new, timeout=20)} <= {"1", "2"}
+            assert hpc.get(moved, timeout=60)[1] in ("1", "2")
+            assert {node for _, node in hpc.get(new, timeout=60)} <= {"1", "2"}
             for call in calls:
                 with pytest.raises(ActorDiedError):
-                    hpc.get(call, timeout=20)
+                    hpc.get(call, timeout=60)
         eventually(lambda: session.pump(0.05) or session.nodes[3].state == "gone")
         eventually(lambda: not os.path.exists(there))
         assert alive() == [True, True, False]
         again = [mark.remote(str(tmp_path), f"m{n}") for n in range(10)]
-        assert [name for name, _ in hpc.get(again, timeout=20)] == [f"m{n}" for n in range(10)]
+        assert [name for name, _ in hpc.get(again, timeout=60)] == [f"m{n}" for n in range(10)]
         eventually(lambda: hpc.available_resources().get("CPU") == 2)
 
 
 def test_a_stopped_head_holds_nothing_against_the_nodes(tmp_path):
-    """It was away for longer than it allows others to be; the nodes' own patience (fence_s) is not used up."""
-    with local_nodes(2, config={**QUICK, "dead_s": 3.0, "suspect_s": 0.5, "fence_s": 2.5}) as session:
+    """It was away for longer than a node may be that gets new work; the nodes' own patience is not used up."""
+    with local_nodes(2, config={**QUICK, "dead_s": 60.0, "fence_s": 45.0}) as session:
         hpc.get([mark.options(scheduling_strategy=soft(n)).remote(str(tmp_path), "w") for n in (1, 2)])
         head = pid_of(session.local_dir(), "head")
         with stopped(head):
             refs = [mark.remote(str(tmp_path), f"n{n}") for n in range(20)]
-            assert len(hpc.get(refs, timeout=20)) == 20
+            assert len(hpc.get(refs, timeout=60)) == 20
             time.sleep(1.5)
         assert alive() == [True, True]
-        assert hpc.get(mark.options(scheduling_strategy=soft(2)).remote(str(tmp_path), "x"), timeout=20)[0] == "x"
+        assert hpc.get(mark.options(scheduling_strategy=soft(2)).remote(str(tmp_path), "x"), timeout=60)[0] == "x"
 
 
 def test_nodes_end_themselves_when_no_head_answers():
@@ -139,16 +140,14 @@ def test_a_node_without_one_of_its_parts_ends_and_its_work_is_done_elsewhere(tmp
         supervisor = int(hpc_json(there)["pid"])
         below = descendants(supervisor)
         kill9(supervisor if what == "supervisor" else pid_of(there, what))
-        begin = time.monotonic()
-        eventually(lambda: session.pump(0.02) or not alive()[2])
-        took_s = time.monotonic() - begin
-        assert took_s < 3.0  # about 0.3 s on a machine with nothing else to do
+        # About 0.3 s on a machine with nothing else to do; by its silence alone it would be dead after 60 s.
+        eventually(lambda: session.pump(0.02) or not alive()[2], 30.0)
         gate.touch()
-        results = hpc.get(moved, timeout=20)
+        results = hpc.get(moved, timeout=60)
         assert results[0] == ("t2", "2")
         assert results[1][1] in ("1", "2")
         with pytest.raises(ActorDiedError):
-            hpc.get(log.add.remote(1), timeout=20)
+            hpc.get(log.add.remote(1), timeout=60)
         eventually(lambda: not [p for p in below if os.path.exists(f"/proc/{p}/exe")])
         eventually(lambda: not os.path.exists(there))
 
@@ -164,7 +163,7 @@ def test_a_node_whose_zygote_hangs_ends_and_its_work_is_done_elsewhere(tmp_path)
         assert "zygote hangs: it has not answered for" in session.nodes[3].why
         eventually(lambda: not [p for p in below if os.path.exists(f"/proc/{p}/exe")])
         eventually(lambda: session.pump(0.02) or not alive()[2])
-        assert hpc.get(log.add.remote(0), timeout=20) == 1
+        assert hpc.get(log.add.remote(0), timeout=60) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,14 @@ from __future__ import annotations
 OWN = "serves Ray's own code"
 PLACE = "the names are in"
 MOVED = "is deprecated in Ray"
-STORED = "a `storage_filesystem`, and a URL as `storage_path`, are refused"
 
 #: Names that exist and do less, or something else, than Ray's.
 DIFFERS: dict[str, str] = {
-    "ray.tune.Tuner": "an experiment whose name is there goes on; results are on a file system that nodes mount",
+    "ray.tune.Tuner": "an experiment whose name is there goes on",
     "ray.tune.Tuner.fit": "raises Drained, a SystemExit, when the session ends before the experiment",
     "ray.tune.TuneContext": "getters of ranks raise RuntimeError; `should_checkpoint()` is ours",
     "ray.tune.SyncConfig": "`sync_period` and `sync_timeout` have no effect: trials store their files themselves",
     "ray.tune.PlacementGroupFactory": "of one bundle it is an actor with these resources, and no placement group",
-    "ray.tune.RunConfig": STORED,
-    "ray.tune.run": STORED,
     "ray.tune.run_experiments": "one after the other",
     "ray.tune.register_env": "the names are for `hpc.tune.registry.env_creator_of` alone: there is no rllib",
     "ray.tune.search.SearchAlgorithm": "subclasses have `suggest_next` in place of `next_trial`",

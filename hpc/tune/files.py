@@ -16,11 +16,12 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import numbers
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import hpc.cloudpickle as cloudpickle
 from hpc.runs.files import Files, files_of, join
@@ -35,11 +36,16 @@ from hpc.tune.result import (
 )
 from hpc.tune.values import as_text
 
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
 #: An experiment of more trials has no files: each trial would make a directory and four of them.
 EAGER_TRIALS = 1000
 #: What loggers have gathered is written after this time, or earlier when it is this much.
 FLUSH_S = 1.0
 FLUSH_BYTES = 4_000_000
+#: The bytes that wait at most, where nothing can be written.
+MOST_BYTES = 64_000_000
 #: On slow file systems writing takes at most one part in 20 of the driver's time.
 SHARE = 19
 
@@ -165,8 +171,14 @@ def append(files: Files, path: str, data: bytes) -> None:
 
 
 def _write(path: str, how: str, data: bytes) -> None:
-    with open(path, how) as file:
-        file.write(data)
+    with open(path, how, buffering=0) as file:
+        begin, view = file.tell(), memoryview(data)
+        try:
+            while view:
+                view = view[file.write(view) or 0 :]
+        except OSError:  # the disk is full, perhaps: no part of it stays
+            file.truncate(begin)
+            raise
 
 
 def _with_directory(files: Files, path: str, write: Callable[[], None]) -> None:
@@ -183,20 +195,27 @@ def _with_directory(files: Files, path: str, write: Callable[[], None]) -> None:
 
 class Appender:
     """Text for the ends of many files. It is gathered in memory and written now and then, one file after the other.
-    So a report needs no system call, and 10,000 trials need no open file."""
+    So a report needs no system call, and 10,000 trials need no open file.
+
+    What cannot be written, because the disk is full or a storage does not answer, waits; that is said. The journal has
+    it in any case.
+    """
 
     def __init__(self, filesystem: Any = None) -> None:
         self.files = files_of(filesystem)
         self._waiting: dict[str, list[bytes]] = {}
         self._bytes = 0
         self._due = time.monotonic() + FLUSH_S
+        self._failing = False
 
     def add(self, path: str, data: bytes) -> None:
         """Have this at the end of the file before long."""
         self._waiting.setdefault(path, []).append(data)
         self._bytes += len(data)
-        if self._bytes >= FLUSH_BYTES:
+        if self._bytes >= FLUSH_BYTES and not self._failing:
             self.flush()
+        if self._bytes >= MOST_BYTES:
+            self._forget()
 
     def flush_if_due(self, prepare: Callable[[], None] | None = None) -> None:
         """Write what has waited for a second; on a slow file system, for longer. prepare: adds what is to be added
@@ -209,15 +228,47 @@ class Appender:
     def flush(self, path: str | None = None) -> None:
         """Write what waits, all of it or that of one file."""
         begun = time.monotonic()
+        failure: OSError | None = None
         for one in list(self._waiting) if path is None else [path]:
-            parts = self._waiting.pop(one, None)
+            parts = self._waiting.get(one)
             if parts:
                 data = b"".join(parts)
+                try:
+                    append(self.files, one, data)
+                except OSError as error:
+                    failure = error
+                    continue
                 self._bytes -= len(data)
-                append(self.files, one, data)
-        if path is None:
+                del self._waiting[one]
+        if path is None or failure is not None:
             now = time.monotonic()
             self._due = now + max(FLUSH_S, SHARE * (now - begun))
+        if failure is not None and not self._failing:
+            logger.warning("files of trials cannot be written: %s. The journal has all; it is tried again", failure)
+        self._failing = failure is not None
+
+    def close(self) -> None:
+        """Write what waits, for the last time."""
+        self.flush()
+        if self._waiting:
+            self._forget()
+
+    def _forget(self) -> None:
+        logger.warning(
+            "%d files such as %s lack their ends: `hpc tune export EXPERIMENT` writes them, from the journal",
+            len(self._waiting), next(iter(self._waiting)),
+        )  # fmt: skip
+        self._waiting.clear()
+        self._bytes = 0
+
+
+def tried(call: Callable[[], T], otherwise: T) -> T:
+    """What the call returns; where it fails with an OSError that is said, and this is taken."""
+    try:
+        return call()
+    except OSError as error:
+        logger.warning("files of a trial cannot be read or written: %s. The journal has all", error)
+        return otherwise
 
 
 def mend_end(path: str) -> None:

@@ -22,6 +22,7 @@ from hpc.tune.default_callbacks import ToldList, callbacks_for
 from hpc.tune.engine import Engine
 from hpc.tune.error import TuneError
 from hpc.tune.ledger import PLAN, Ledger, Reports, packed
+from hpc.tune.mirror import Mirror
 from hpc.tune.naming import custom_dirname, trial_dirname
 from hpc.tune.placement import PlacementGroupFactory
 from hpc.tune.plan import Plan, described, make_directory
@@ -42,6 +43,8 @@ from hpc.tune.worker import Experiment
 NOT_STRICT_VARIABLE = "TUNE_DISABLE_STRICT_METRIC_CHECKING"
 #: The key of the callbacks' states.
 CALLBACKS = "callbacks"
+#: In the session's directory: the journals of experiments whose results are on a file system of pyarrow's.
+JOURNALS = "tune-journals"
 #: The session's resources are asked for again, to be shown, after this time.
 TOTAL_EVERY_S = 10.0
 #: For at least, and at most, so many rooms trials wait at a time.
@@ -73,6 +76,7 @@ class Fitting:
     def __init__(self, plan: Plan) -> None:
         """Raises TuneError or ValueError for what could never run, with nothing begun."""
         self.plan = plan
+        self._described = packed(described(plan))  # as it was given: scheduler and search are told of the metric below
         self.stop, self.stopper = stopper_of(plan.run.stop)
         self.scheduler = _scheduler(plan)
         self.searching = Searching(plan)
@@ -95,10 +99,31 @@ class Fitting:
         self._resources = Resources()
         self.engine = Engine(self._settings(), self.scheduler, self.searching, self.stopper, self._resources)
         self.walltime = Walltime(time.time, hpc.get_runtime_context())
-        self.ledger = Ledger(plan.path, self._states)
+        self.ledger = self._ledger()
         self._turns = 0
         self._trials: list[Trial] = []
         self._told = ToldList([])
+
+    def _ledger(self) -> Ledger:
+        plan = self.plan
+        if plan.filesystem is None:
+            return Ledger(plan.path, self._states)
+        local = os.path.join(hpc.get_runtime_context().get_temp_dir(), JOURNALS, self.experiment.token)
+        return Ledger(local, self._states, Mirror(self._place(), local), plan.filesystem)
+
+    def _place(self) -> Place:
+        plan = self.plan
+        return Place(plan.storage_path, str(plan.run.name), self.experiment.token, plan.filesystem)
+
+    def _mark(self) -> None:
+        """From now on the directory is of this driver. Raises TuneError where that cannot be written."""
+        path = join(self.plan.path, MARKER_FILE)
+        try:
+            files_of(self.plan.filesystem).write(path, self.experiment.token.encode())
+        except OSError as error:
+            raise TuneError(
+                f"{path} cannot be written: {error}. Set RunConfig(storage_path=...) to another place"
+            ) from None
 
     def _runs_ahead(self) -> bool:
         """Whether nothing but RunConfig.stop can end a trial."""
@@ -123,6 +148,7 @@ class Fitting:
             ahead=self.searching.ahead,
             asking=_rooms_at_a_time(),
             root=plan.path,
+            is_local=plan.filesystem is None,
             name=self._name,
         )
 
@@ -136,6 +162,7 @@ class Fitting:
         else:
             name = trial_dirname(str(trial), trial.experiment_tag, datetime.now())
         trial.path = join(self.plan.path, name)
+        trial.is_local = self.plan.filesystem is None
 
     def run(self) -> Fitted:
         """Until all trials have ended.
@@ -143,17 +170,19 @@ class Fitting:
         Raises TuneError where another driver runs the experiment, and Drained when the session ends before.
         """
         plan, ledger = self.plan, self.ledger
+        if plan.filesystem is not None:  # without locks a driver that still runs learns by this that it is not alone
+            self._mark()
         before = ledger.take_up(self.engine, plan.resume)
         ledger.open()
         try:
             self._told = self._callbacks()
             if not ledger.has_plan:
-                ledger.write(Noted(time.time(), PLAN, packed(described(plan))))
+                ledger.write(Noted(time.time(), PLAN, self._described))
             ledger.write(Noted(time.time(), RETENTION, list(astuple(plan.retention))))
             if before is not None:
                 self._trials.extend(before[0].made)
                 self._told.set_state(before[1].get(CALLBACKS) or {})
-            files_of(plan.filesystem).write(join(plan.path, MARKER_FILE), self.experiment.token.encode())
+            self._mark()
             seats = Seats(plan.data, self.experiment, plan.is_function, plan.tune.reuse_actors)
             runner = Runner(
                 self.engine, seats, self.experiment, self.searching, self.walltime, ledger, self._note, self._turn
@@ -167,15 +196,14 @@ class Fitting:
             self.searching.close()
             ledger.close()
             self._give_up_directory()
-        fitted = Fitted(self._trials, end, Reports(plan.path))
+        fitted = Fitted(self._trials, end, Reports(plan.path, plan.filesystem))
         self._end(end)
         return fitted
 
     def _give_up_directory(self) -> None:
         """Trials store no more, unless another driver has the directory by now: then it is no more of ours."""
-        plan, token = self.plan, self.experiment.token
-        if not why_not_own(Place(plan.storage_path, str(plan.run.name), token, plan.filesystem)):
-            files_of(plan.filesystem).delete(join(plan.path, MARKER_FILE))
+        if not why_not_own(self._place()):
+            files_of(self.plan.filesystem).delete(join(self.plan.path, MARKER_FILE))
 
     def _states(self) -> dict[str, Any] | None:
         """What is kept beside the journal; None where that has to wait for the search."""

@@ -110,6 +110,7 @@ class History:
             custom_trial_name=record.name,
             path=None if record.path is None else self._absolute(record.path),
         )
+        trial.is_local = self._filesystem is None
         self.cohort.add(trial)
         self.made.append(trial)
         if self._keep_results:

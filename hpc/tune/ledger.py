@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import time
@@ -16,9 +17,12 @@ from hpc.tune.config import ResumeConfig
 from hpc.tune.engine import Engine
 from hpc.tune.error import TuneError
 from hpc.tune.history import History
-from hpc.tune.journal import FILE, STATE_FILE, Journal, Unreadable, load_states, locked, read
+from hpc.tune.journal import FILE, STATE_FILE, Journal, Unreadable, load_states, locked, parse, read
+from hpc.tune.mirror import Mirror
 from hpc.tune.resume import resume
 from hpc.tune.trial import Trial
+
+logger = logging.getLogger(__name__)
 
 #: States are kept so often, in seconds, and less often where that takes more than one part in 20 of the time.
 SNAPSHOT_S, SHARE = 10.0, 19.0
@@ -28,13 +32,23 @@ PLAN = "plan"
 
 class Ledger:
     """The facts of one run of an experiment. states: gives those of scheduler, search and callbacks, unless it has to
-    be asked again a little later."""
+    be asked again a little later. path: of its directory here. mirror: copies that to where its results are, on this
+    file system; None: they are in it."""
 
-    def __init__(self, path: str, states: Callable[[], dict[str, Any] | None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        states: Callable[[], dict[str, Any] | None],
+        mirror: Mirror | None = None,
+        filesystem: Any = None,
+    ) -> None:
         self._path, self._state_path = join(path, FILE), join(path, STATE_FILE)
         self._states = states
+        self._mirror = mirror
+        self._filesystem = filesystem
         self._journal: Journal | None = None
         self._is_open = False
+        self._said = ""
         self._end = 0
         self._file = -1
         #: Whether the journal has what the experiment was made with: an earlier driver may have been killed before.
@@ -44,6 +58,8 @@ class Ledger:
     def take_up(self, engine: Engine, how: ResumeConfig | None) -> tuple[History, Mapping[str, Any]] | None:
         """Have the journal alone, and bring the engine to where an earlier driver left it; the states that were kept
         beside. None where there was none. Raises TuneError where another driver has it, or for another trainable."""
+        if self._mirror is not None:
+            self._mirror.fetch()
         self._file = file = locked(self._path)
         try:
             if not os.fstat(file).st_size:
@@ -63,6 +79,7 @@ class Ledger:
             finished=how.finished.value,
             unfinished=how.unfinished.value,
             errored=how.errored.value,
+            filesystem=self._filesystem,
             new_id=lambda: uuid.uuid4().hex[:8],
         )
         name = engine.settings.trainable_name
@@ -108,13 +125,19 @@ class Ledger:
 
     def is_kept(self, position: int) -> bool:
         """Whether the facts before this position are on disk."""
-        return self.journal.synced >= position
+        return (self.journal.synced if self._mirror is None else self._mirror.copied) >= position
 
     def turn(self) -> None:
         """Give what was written to the operating system, and keep the states where it is time."""
         self.journal.flush()
         if time.monotonic() >= self._next_snapshot_s:
             self.keep_states()
+        if self._mirror is not None:
+            self._mirror.turn(self.journal.synced)
+            if self._mirror.failure != self._said:
+                self._said = self._mirror.failure
+                if self._said:
+                    logger.warning("%s is not copied to the storage: %s; it is tried again", self._path, self._said)
 
     def keep_states(self) -> None:
         """Keep the states as they are now. Those that cannot be kept are rebuilt from the facts."""
@@ -136,6 +159,8 @@ class Ledger:
                 self.keep_states()
         finally:
             self.journal.close()
+            if self._mirror is not None:
+                self._mirror.close(self.journal.end)
 
 
 def has_experiment(filesystem: Any, path: str) -> bool:
@@ -151,12 +176,12 @@ def packed(plan: dict[str, Any]) -> bytes | str:
         return f"{type(error).__name__}: {error}"
 
 
-def noted_plan(path: str) -> dict[str, Any]:
+def noted_plan(path: str, filesystem: Any = None) -> dict[str, Any]:
     """What the experiment in this directory was made with.
 
     Raises FileNotFoundError where there is none, and TuneError where that cannot be read any more.
     """
-    for _, record in read(join(path, FILE)):
+    for _, record in _facts_of(path, filesystem):
         if isinstance(record, records.Noted) and record.key == PLAN:
             why = record.value
             if isinstance(why, bytes):
@@ -172,22 +197,28 @@ def noted_plan(path: str) -> dict[str, Any]:
     raise FileNotFoundError(f"{path} holds no experiment that has begun")
 
 
-def read_history(path: str) -> History:
+def read_history(path: str, filesystem: Any = None) -> History:
     """All that there is of the experiment in this directory, with all results. Raises FileNotFoundError."""
-    history = History(path, keep_results=True)
-    history.apply_all(read(join(path, FILE)))
+    history = History(path, filesystem, keep_results=True)
+    history.apply_all(_facts_of(path, filesystem))
     return history
+
+
+def _facts_of(path: str, filesystem: Any) -> Iterator[tuple[int, records.AnyRecord]]:
+    file = join(path, FILE)
+    return parse(files_of(filesystem).read(file), file)
 
 
 class Reports:
     """All reports of the trials, read when somebody wants them."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, filesystem: Any = None) -> None:
         self._path = path
+        self._filesystem = filesystem
         self._history: History | None = None
 
     def __call__(self, trial: Trial) -> list[dict[str, Any]]:
         """All that this trial has reported, oldest first."""
         if self._history is None:
-            self._history = read_history(self._path)
+            self._history = read_history(self._path, self._filesystem)
         return self._history.results.get(trial.trial_id, [])

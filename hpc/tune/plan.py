@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hpc import cloudpickle
-from hpc.runs.files import files_of, join
+from hpc.runs.files import Files, files_of, join
 from hpc.tune.config import ResumeConfig, RunConfig, TuneConfig, checked_space, config_of
 from hpc.tune.error import TuneError
 from hpc.tune.flat import flatten_dict
@@ -119,11 +119,6 @@ def make_plan(
     if not run.name:
         run = plan.run = replace(run, name=_dated(name))
     plan.filesystem, plan.storage_path = run.storage()
-    if plan.filesystem is not None:
-        raise TuneError(
-            f"an experiment is kept on a file system of this machine, and {plan.path} is on another kind, "
-            f"{plan.filesystem.type_name}: set RunConfig(storage_path=...) to a directory that all nodes see"
-        )
     return plan
 
 
@@ -149,13 +144,9 @@ def make_directory(plan: Plan) -> None:
     try:
         files.make_dirs(plan.storage_path)
         for number in itertools.count(2):
-            try:
-                os.mkdir(plan.path)
+            if _made_anew(files, plan.path) or plan.named or plan.made:
                 break
-            except FileExistsError:
-                if plan.named or plan.made:
-                    break
-                plan.run = replace(plan.run, name=f"{name}-{number}")
+            plan.run = replace(plan.run, name=f"{name}-{number}")
         files.make_dirs(plan.path)  # what is there and no directory is an error
         plan.made = True
     except OSError as error:
@@ -163,6 +154,17 @@ def make_directory(plan: Plan) -> None:
             f"the experiment's directory {plan.path} cannot be made: {error}. Set RunConfig(storage_path=...) to a "
             "directory that can be written, and that all nodes see"
         ) from error
+
+
+def _made_anew(files: Files, path: str) -> bool:
+    """Make a directory; whether it was not there before."""
+    if not files.local:
+        return not files.exists(path)
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _dated(name: str) -> str:
@@ -177,7 +179,7 @@ def described(plan: Plan) -> dict[str, Any]:
 
 
 def restored(
-    told: dict[str, Any], path: str, trainable: Any, space: dict[str, Any] | None, resume: ResumeConfig
+    told: dict[str, Any], path: str, filesystem: Any, trainable: Any, space: dict[str, Any] | None, resume: ResumeConfig
 ) -> Plan:
     """The plan of an experiment that is there. Raises ValueError for a space with other parameters."""
     if space is not None and _keys(space) != _keys(told["space"]):
@@ -186,7 +188,7 @@ def restored(
             "give the same ones, or leave param_space out"
         )
     storage_path, _, name = path.rstrip("/").rpartition("/")
-    run = replace(told["run"], name=name, storage_path=storage_path or "/")
+    run = replace(told["run"], name=name, storage_path=storage_path or "/", storage_filesystem=filesystem)
     space = told["space"] if space is None else space
     return make_plan(trainable, space, told["tune"], run, told["resources"], resume)
 

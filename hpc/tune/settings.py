@@ -24,8 +24,8 @@ class Settings:
     iterations each; 0: never. checkpoint_at_end: after a trial's last result.
 
     time_budget_s: the experiment stops after so many seconds, all drivers together. ahead: so many trials are made
-    before there is room. asking: for so many rooms is waited at a time. root: the experiment's directory. name: gives a
-    new trial its name and path.
+    before there is room. asking: for so many rooms is waited at a time. root: the experiment's directory, is_local:
+    whether that is on a file system of this machine. name: gives a new trial its name and path.
     """
 
     trainable_name: str
@@ -43,6 +43,7 @@ class Settings:
     ahead: int = AHEAD
     asking: int = 32
     root: str = ""
+    is_local: bool = True
     name: Callable[[Trial], None] = lambda trial: None
 
     def relative(self, path: str) -> str:

@@ -62,6 +62,16 @@ class Store:
         self._next += 1
         return name
 
+    def add(self, path: str, name: str) -> None:
+        """Move what is in a file here to the end of one of the trial's."""
+        with open(path, "rb") as source:
+            data = source.read()
+        if data:
+            files = files_of(self.place.filesystem)
+            files.make_dirs(self.directory)
+            files.append(join(self.directory, name), data)
+        os.unlink(path)
+
     def keep_artifacts(self, working: str) -> None:
         """Copy what there is in the working directory to the trial's."""
         if os.path.isdir(working) and os.listdir(working):

@@ -61,6 +61,11 @@ class Training:
 
     # -------------------------------------------------------------- what schedulers ask for
 
+    @property
+    def experiment_path(self) -> str:
+        """The experiment's directory, if it is on a file system of this machine; else ""."""
+        return self.settings.root if self.settings.is_local else ""
+
     def get_trials(self) -> list[Trial]:
         """All trials, in the order in which they wait."""
         return list(self.cohort.all.values())

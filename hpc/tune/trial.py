@@ -31,7 +31,8 @@ class Trial:
 
     config: what the trainable gets. evaluated_params: the part that was searched for. placement_group_factory: the
     shape of the room that it needs. checkpoint: the latest one, from which it would go on. checkpoints: those that are
-    kept, the worst first, with the metrics reported with them. path: its directory. error: why it failed the last
+    kept, the worst first, with the metrics reported with them. path: its directory, is_local: whether that is on a
+    file system of this machine. error: why it failed the last
     time. start_time: when it first ran, in seconds since 1970. is_saving: whether a checkpoint is being made, after
     which a decision waits. resized: whether its shape has changed since it last ran. host, node_ip, pid: where it runs,
     or ran the last time.
@@ -49,6 +50,7 @@ class Trial:
         "evaluated_params",
         "experiment_tag",
         "host",
+        "is_local",
         "is_saving",
         "last_result",
         "last_result_time",
@@ -98,6 +100,7 @@ class Trial:
         self.error: BaseException | None = None
         self.checkpoint: Checkpoint | None = None
         self.checkpoints: Sequence[tuple[Checkpoint, dict[str, Any]]] = ()
+        self.is_local = True
         self.is_saving = False
         self.resized = False
         self.host: str | None = None
@@ -126,7 +129,7 @@ class Trial:
 
     def init_local_path(self) -> None:
         """Make its directory, if it has one on this machine."""
-        if self.path:
+        if self.path and self.is_local:
             from hpc.tune.files import make_directory
 
             make_directory(self.path)

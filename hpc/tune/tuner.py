@@ -87,7 +87,9 @@ class Tuner:
             plan = self._plan
             if not has_experiment(plan.filesystem, plan.path):
                 raise RuntimeError(f"the experiment {plan.run.name} has no results yet: call fit() first")
-            self._results = _grid(plan, read_history(plan.path).made, Reports(plan.path))
+            self._results = _grid(
+                plan, read_history(plan.path, plan.filesystem).made, Reports(plan.path, plan.filesystem)
+            )
         return self._results
 
 
@@ -108,4 +110,4 @@ def _plan_of(path: str, trainable: Any, space: Any, filesystem: Any, resume: Res
     found, where = resolve(path, filesystem)
     if not has_experiment(found, where):
         raise FileNotFoundError(f"{path} holds no experiment: give the directory storage_path/name")
-    return restored(noted_plan(where), where, trainable, space, resume)
+    return restored(noted_plan(where, found), where, found, trainable, space, resume)

@@ -46,6 +46,8 @@ IN_THE_WAY = (
 )
 #: In a session's directory on a node: where trials have their working directories.
 WORKING = "tune"
+#: The end of the name of the directory beside, which has what a trial prints until it is brought to the results.
+OUTPUT = ".out"
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class TrialActor:
         if experiment.chdir:
             os.chdir(working)
         self._work, self._kept = work, None
-        self._tee(directory, experiment.log_files)
+        self._tee(directory if experiment.filesystem is None else working + OUTPUT, experiment.log_files)
         begun: list[Happening] = [Begun(os.getpid(), platform.node(), here.get_node_id())]
         if issubclass(self._cls, FunctionTrainable):
             return begun + self._start_function(session, work)
@@ -215,6 +217,7 @@ class TrialActor:
         """The trial is over: keep what it has written, and be ready for another one."""
         session = state.session
         self._flush()
+        self._keep_output()
         self._keep_artifacts(True)
         if session is not None:
             with contextlib.suppress(OSError):
@@ -280,6 +283,14 @@ class TrialActor:
         session = state.session
         if due and self._experiment.artifacts and session is not None:
             self._store().keep_artifacts(session.working)
+
+    def _keep_output(self) -> None:
+        """On a file system where nothing can be written bit by bit, what was printed gets there when the trial ends."""
+        names, session = self._experiment.log_files, state.session
+        if names is not None and session is not None and session.filesystem is not None:
+            self._output.close()
+            for name in dict.fromkeys(names):
+                self._store().add(os.path.join(session.working + OUTPUT, name), name)
 
     def _tee(self, directory: str, names: tuple[str, str] | None) -> None:
         """Have what is printed go to files of the trial's directory, too."""

@@ -204,3 +204,60 @@ def test_what_begins_anew_takes_the_place_of_what_failed(where, tmp_path):
     assert [(one.config, one.error) for one in grid] == [({"x": 0}, None), ({"x": 1}, None)]
     read = tune.Tuner.restore(str(tmp_path / "e"), train).get_results()
     assert [(one.config, one.error) for one in read] == [({"x": 0}, None), ({"x": 1}, None)]
+
+
+def test_an_experiment_with_a_scheduler_and_a_searcher_is_restored_as_it_was_given(where, tmp_path):
+    def train(config):
+        for step in range(4):
+            tune.report({"value": config["x"] * step})
+
+    kinds: dict[str, dict[str, object]] = {
+        "asha": {"scheduler": tune.schedulers.ASHAScheduler(max_t=4)},
+        "bohb": {"scheduler": "hb_bohb", "search_alg": "bohb"},
+        "limited": {"search_alg": tune.search.ConcurrencyLimiter(tune.search.create_searcher("bohb"), 2)},
+    }
+    for name, given in kinds.items():
+        config = tune.TuneConfig(metric="value", mode="max", num_samples=3, **given)
+        space = {"x": tune.uniform(0, 1)}
+        first = tune.Tuner(train, param_space=space, tune_config=config, run_config=where(name=name)).fit()
+        again = tune.Tuner.restore(str(tmp_path / name), train).fit()
+        assert [one.config for one in again] == [one.config for one in first] and len(first) == 3
+
+
+def test_an_experiment_is_on_a_file_system_of_pyarrows(tmp_path):
+    fs = pytest.importorskip("pyarrow.fs", reason="needs pyarrow")
+    (tmp_path / "bucket").mkdir()
+    remote = fs.SubTreeFileSystem(str(tmp_path / "bucket"), fs.LocalFileSystem())
+
+    def train(config):
+        print("x is", config["x"])
+        for value in range(3):
+            with tempfile.TemporaryDirectory() as folder:
+                with open(os.path.join(folder, "value"), "w") as file:
+                    file.write(str(value))
+                tune.report({"value": value}, checkpoint=tune.Checkpoint(folder))
+
+    def fit(samples):
+        keeps = tune.CheckpointConfig(num_to_keep=1)
+        return tune.Tuner(
+            train,
+            param_space={"x": tune.uniform(0, 1)},
+            tune_config=tune.TuneConfig(metric="value", mode="max", num_samples=samples),
+            run_config=tune.RunConfig("e", "results", remote, checkpoint_config=keeps, verbose=0, log_to_file=True),
+        ).fit()
+
+    first, more = fit(2), fit(3)
+    assert [one.config for one in more][:2] == [one.config for one in first] and len(more) == 3 and not more.num_errors
+    for one in more:
+        folder = tmp_path / "bucket" / one.path
+        assert (folder / "stdout").read_text() == f"x is {one.config['x']}\n"
+        assert len((folder / "result.json").read_text().splitlines()) == 3 == len(one.metrics_dataframe)
+        assert [path.name for path in sorted(folder.glob("checkpoint_*"))] == ["checkpoint_000002"]
+        with one.checkpoint.as_directory() as inside, open(os.path.join(inside, "value")) as file:
+            assert file.read() == "2"
+    analysis = tune.ExperimentAnalysis(
+        "results/e", storage_filesystem=remote, default_metric="value", default_mode="max"
+    )
+    assert len(analysis.trials) == 3 and analysis.best_checkpoint is not None
+    assert tune.Tuner.can_restore("results/e", remote)
+    assert len(tune.Tuner.restore("results/e", train, storage_filesystem=remote).fit()) == 3

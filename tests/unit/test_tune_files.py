@@ -158,3 +158,20 @@ def test_files_on_another_file_system_are_written_there(tmp_path):
     again.setup(storage_filesystem=remote)
     tell(again, trial, [{"x": 3, "training_iteration": 3}])
     assert (tmp_path / "experiment" / "trial_0" / "progress.csv").read_text().splitlines()[-1] == "3,3"
+
+
+def test_what_cannot_be_written_waits_and_no_part_of_it_is_there_twice(tmp_path, caplog):
+    path, blocked = str(tmp_path / "t" / "result.json"), tmp_path / "t"
+    blocked.write_text("a file where the directory is to be")
+    appender = Appender()
+    appender.add(path, b"1\n")
+    appender.flush()
+    appender.add(path, b"2\n")
+    appender.flush()
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "it is tried again" in caplog.text
+    blocked.unlink()
+    appender.flush()
+    assert (tmp_path / "t" / "result.json").read_bytes() == b"1\n2\n"
+    appender.add(str(tmp_path / "t" / "result.json" / "no"), b"3\n")
+    appender.close()
+    assert "1 files such as" in caplog.text and "hpc tune export" in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hpc.runs.files import join
-from hpc.tune.files import CsvTable, csv_columns, mend_end
+from hpc.tune.files import CsvTable, csv_columns, mend_end, tried
 from hpc.tune.logger.logger import FewTrials, FileLogger
 from hpc.tune.result import EXPR_PROGRESS_FILE
 
@@ -41,5 +41,5 @@ class CSVLoggerCallback(FileLogger):
 
     def _begin(self, path: str) -> CsvTable:
         if self._appender.files.local:
-            mend_end(path)
-        return CsvTable(csv_columns(self._appender.files, path))
+            tried(lambda: mend_end(path), None)
+        return CsvTable(tried(lambda: csv_columns(self._appender.files, path), None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hpc.runs.files import join
-from hpc.tune.files import mend_end, result_line, write_params
+from hpc.tune.files import mend_end, result_line, tried, write_params
 from hpc.tune.logger.logger import FewTrials, FileLogger
 from hpc.tune.result import EXPR_PARAM_FILE, EXPR_PARAM_PICKLE_FILE, EXPR_RESULT_FILE
 
@@ -30,7 +30,8 @@ class JsonLoggerCallback(FileLogger):
             return
         assert trial.path is not None
         if trial.trial_id not in self._begun and self._appender.files.local:
-            mend_end(join(trial.path, EXPR_RESULT_FILE))
+            path = join(trial.path, EXPR_RESULT_FILE)
+            tried(lambda: mend_end(path), None)
         self._begun.add(trial.trial_id)
         self.update_config(trial, trial.config)
 
@@ -49,4 +50,5 @@ class JsonLoggerCallback(FileLogger):
         """Write this as the trial's configuration."""
         if self._writes(trial):
             assert trial.path is not None
-            write_params(self._appender.files, trial.path, config)
+            path = trial.path
+            tried(lambda: write_params(self._appender.files, path, config), None)

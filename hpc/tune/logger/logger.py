@@ -111,7 +111,7 @@ class FileLogger(LoggerCallback):
 
     def close(self) -> None:
         """Write what is gathered."""
-        self._appender.flush()
+        self._appender.close()
 
 
 def pretty_print(result: dict[str, Any], exclude: Collection[str] | None = None) -> str:

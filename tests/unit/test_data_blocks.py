@@ -18,6 +18,7 @@ from hpc.data.block import build, promote, tensor  # noqa: E402
 from hpc.data.block.batch import Batcher, rows, to_batch  # noqa: E402
 from hpc.data.block.compact import compact, nbytes  # noqa: E402
 from hpc.data.block.errors import DataTypeError  # noqa: E402
+from hpc.data.block.schema import Schema  # noqa: E402
 
 
 class Point:
@@ -266,3 +267,16 @@ def test_dates_and_times_come_back_as_python_has_them():
     cells = [datetime.datetime(2020, 1, 1, 1), None]
     made = build.from_rows([{"t": cell} for cell in cells])
     assert [row["t"] for row in rows(made)] == cells
+
+
+def test_rows_without_columns_are_not_lost():
+    part = build.from_rows([{}, {}, {}])
+    sent = pickle.loads(pickle.dumps(compact(part.slice(1))))
+    assert sent.num_rows == 2 and list(rows(sent)) == [{}, {}]
+    assert promote.concat([part, sent]).num_rows == 5
+    assert promote.concat([part, pa.table({"a": [1]})]).to_pylist() == [{"a": None}] * 3 + [{"a": 1}]
+    assert Schema(part.schema).names == [] == Schema(part.schema).types
+    assert to_batch(part) == {} and to_batch(part, "pyarrow").column_names == []
+    assert build.table(part.select([]), "f").num_rows == 3
+    pytest.importorskip("pandas")
+    assert to_batch(part, "pandas").shape == (3, 0)

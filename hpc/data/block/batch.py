@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import objects, promote, tensor
+from hpc.data.block.bare import is_bare
 
 FORMATS = ("default", "numpy", "pandas", "pyarrow", "polars", None)
 
@@ -20,6 +21,8 @@ def to_batch(table: pa.Table, batch_format: str | None = "default", zero_copy: b
     "default" and "numpy" give a dict of numpy arrays, "pandas" and "polars" a DataFrame, "pyarrow" and None the table.
     zero_copy: arrays may be views of the block, which nobody may write to. Raises ValueError for another format.
     """
+    if is_bare(table.schema):
+        return _bare_batch(table, batch_format)
     if batch_format in ("default", "numpy"):
         names = table.column_names
         return {name: column_to_numpy(table.column(place), zero_copy) for place, name in enumerate(names)}
@@ -30,6 +33,12 @@ def to_batch(table: pa.Table, batch_format: str | None = "default", zero_copy: b
     if batch_format == "polars":
         return _to_polars(table)
     raise ValueError(f"batch_format is one of {FORMATS}, not {batch_format!r}")
+
+
+def _bare_batch(table: pa.Table, batch_format: str | None) -> Any:
+    if batch_format in ("default", "numpy"):
+        return {}
+    return to_pandas(table).drop(columns=table.column_names) if batch_format == "pandas" else table.select([])
 
 
 def column_to_numpy(column: pa.ChunkedArray, zero_copy: bool = True) -> np.ndarray:
@@ -117,7 +126,7 @@ def cells_of(column: pa.ChunkedArray) -> list[Any]:
 def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The rows as dicts of Python values."""
     names = table.column_names
-    if not names:
+    if not names or is_bare(table.schema):
         return iter([{} for _ in range(table.num_rows)])
     columns = [cells_of(column) for column in table.columns]
     return (dict(zip(names, cells)) for cells in zip(*columns))

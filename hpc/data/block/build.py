@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import objects, tensor
+from hpc.data.block.bare import bare
 
 #: What Arrow raises for Python values that have no common type.
 NO_TYPE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError)
@@ -61,7 +62,7 @@ def from_rows(rows: Iterable[Mapping[str, Any]], where: str = "rows") -> pa.Tabl
         if not isinstance(name, str):
             raise ValueError(f"{where} gave a column named {name!r}: names of columns are strings")
     if not names:
-        return without_columns(len(rows))
+        return bare(len(rows))
     columns = []
     for name in names:
         try:
@@ -75,11 +76,6 @@ def from_rows(rows: Iterable[Mapping[str, Any]], where: str = "rows") -> pa.Tabl
 def from_items(items: Sequence[Any]) -> pa.Table:
     """The block of any items: dicts are rows; any other item is the cell `item` of its row."""
     return from_rows([item if isinstance(item, Mapping) else {"item": item} for item in items])
-
-
-def without_columns(rows: int) -> pa.Table:
-    """A block of rows that have no column."""
-    return pa.table({"": pa.nulls(rows)}).select([])
 
 
 def column(cells: Sequence[Any]) -> pa.Array:
@@ -176,7 +172,7 @@ def _from_pandas(frame: Any, where: str) -> pa.Table:
     if len(set(names)) < len(names):
         raise ValueError(f"{where} returned a DataFrame with two columns of one name: {names}")
     columns = [_pandas_column(frame.iloc[:, place]) for place in range(len(names))]
-    return pa.Table.from_arrays(columns, names=names) if names else without_columns(len(frame))
+    return pa.Table.from_arrays(columns, names=names) if names else bare(len(frame))
 
 
 def _pandas_column(series: Any) -> pa.Array | pa.ChunkedArray:
@@ -187,6 +183,8 @@ def _pandas_column(series: Any) -> pa.Array | pa.ChunkedArray:
 
 def _checked(result: pa.Table, where: str) -> pa.Table:
     names = result.column_names
+    if not names:
+        return bare(result.num_rows)
     if len(set(names)) < len(names):
         raise ValueError(f"{where} returned a table with two columns of one name: {names}")
     return result

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from hpc.data.block import objects, tensor
+from hpc.data.block.bare import is_bare
 from hpc.data.block.errors import DataTypeError
 
 
@@ -26,7 +27,7 @@ def unify(schemas: Sequence[pa.Schema], names: Sequence[str] = ()) -> pa.Schema:
     kinds: dict[str, pa.DataType] = {}
     seen: dict[str, int] = {}
     for place, schema in enumerate(schemas):
-        for field in schema:
+        for field in () if is_bare(schema) else schema:
             known = kinds.get(field.name)
             if known is None:
                 kinds[field.name], seen[field.name] = field.type, place
@@ -39,6 +40,8 @@ def unify(schemas: Sequence[pa.Schema], names: Sequence[str] = ()) -> pa.Schema:
                         f"column {field.name!r} is {known}{where[0]} and {field.type}{where[1]}: "
                         "cast it to one type, or read it with a schema"
                     ) from None
+    if not kinds:
+        return next((schema for schema in schemas if is_bare(schema)), first)
     return pa.schema([pa.field(name, kind) for name, kind in kinds.items()])
 
 
@@ -46,7 +49,7 @@ def concat(tables: Sequence[pa.Table], names: Sequence[str] = ()) -> pa.Table:
     """One table of the rows of all of these, without a copy of columns whose type stays. Raises as `unify` does."""
     if len(tables) == 1:
         return tables[0]
-    known = [table for table in tables if table.num_columns or table.num_rows]
+    known = [table for table in tables if table.num_rows] or [table for table in tables if table.num_columns]
     tables = known or tables[:1]
     schema = unify([table.schema for table in tables], names if len(names) == len(tables) else ())
     return pa.concat_tables([to_schema(table, schema) for table in tables])

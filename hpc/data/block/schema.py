@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from hpc.data.block import tensor
+from hpc.data.block.bare import names
 
 
 class Schema:
@@ -21,12 +22,12 @@ class Schema:
     @property
     def names(self) -> list[str]:
         """The names of the columns."""
-        return list(self.base_schema.names)
+        return names(self.base_schema)
 
     @property
     def types(self) -> list[pa.DataType]:
         """The Arrow types of the columns."""
-        return list(self.base_schema.types)
+        return list(self.base_schema.types)[: len(self.names)]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Schema) and other.names == self.names and other.types == self.types

@@ -1,29 +1,14 @@
-"""Coroutines of users: a loop in a thread of its own runs several at a time; results come in the order of the items.
-
-The loop lives as long as the process, so that connections which an object opened in one call serve the next.
-"""
+"""Coroutines of users: several run at a time, and their results come in the order of the items."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
-_lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
-
-
-def loop() -> asyncio.AbstractEventLoop:
-    """The loop of this process."""
-    global _loop
-    with _lock:
-        if _loop is None or _loop.is_closed():
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="hpc-data-coroutines", daemon=True).start()
-        return _loop
+from hpc.data.expr import loop
 
 
 def in_order(call: Callable[[Any], Any], generator: bool, items: Iterable[Any], most: int) -> Iterator[list[Any]]:
@@ -32,7 +17,7 @@ def in_order(call: Callable[[Any], Any], generator: bool, items: Iterable[Any], 
     At most `most` run at a time. Finished ones wait for those before them, so that the order is that of the items. The
     items are taken by the calling thread. Raises what a coroutine raised, and cancels the others.
     """
-    runs = loop()
+    runs = loop.running()
     room = asyncio.Semaphore(most)
 
     async def run(item: Any) -> list[Any]:

@@ -19,6 +19,7 @@ class TaskContext:
     seed: the seed of the dataset, or None.
     context: the DataContext of the dataset.
     source: the file and the rows that are being read now. A reader sets it, and errors name it.
+    epoch: how often the dataset ran before.
     counters: numbers that the task reports beside its blocks, by name.
     """
 
@@ -28,6 +29,7 @@ class TaskContext:
     seed: int | None = None
     context: Any = None
     source: str = ""
+    epoch: int = 0
     counters: dict[str, float] = field(default_factory=dict)
 
 

@@ -207,7 +207,7 @@ class MapBatches(UdfTransform):
         return self._plain(tables, task)
 
     def _plain(self, tables: Iterator[pa.Table], task: TaskContext) -> Iterator[pa.Table]:
-        udf, call = self.udf, self.udf.caller()
+        call = self.udf.caller()
         for table in self._batches(tables):
             count, given = table.num_rows, 0
             batch = to_batch(table, self.batch_format, self.zero_copy_batch)
@@ -215,14 +215,18 @@ class MapBatches(UdfTransform):
                 result = call(batch)
             except Exception as error:
                 raise self._failed(error, count, task) from error
-            del batch, table
+            del batch
             for one in self._each(result, count, task) if isinstance(result, GeneratorType) else [result]:
-                made = build.table(one, udf.where)
+                made = self.made(table, one)
                 given += made.num_rows
                 yield made
                 del made, one
-            del result
+            del result, table
             self._check(count, given)
+
+    def made(self, table: pa.Table, result: Any) -> pa.Table:
+        """The block of what the function returned for a table. Raises ValueError for nonsense."""
+        return build.table(result, self.udf.where)
 
     def _each(self, results: Iterator[Any], count: int, task: TaskContext) -> Iterator[Any]:
         """What a generator gives, with its errors told as those of the function."""
@@ -237,16 +241,15 @@ class MapBatches(UdfTransform):
             del one
 
     def _async(self, tables: Iterator[pa.Table], task: TaskContext) -> Iterator[pa.Table]:
-        udf = self.udf
-        counts: list[int] = []
+        waiting: list[pa.Table] = []
 
         def batches() -> Iterator[Any]:
             for table in self._batches(tables):
-                counts.append(table.num_rows)
+                waiting.append(table)
                 yield to_batch(table, self.batch_format, self.zero_copy_batch)
 
         source = Upstream(batches())
-        results = udf.results(source, ASYNC_BATCHES, task)
+        results = self.udf.results(source, ASYNC_BATCHES, task)
         while True:
             try:
                 found = next(results)
@@ -255,10 +258,11 @@ class MapBatches(UdfTransform):
             except Exception as error:
                 if source.error is not None:
                     raise source.error from None
-                raise self._failed(error, counts[0] if counts else 0, task) from error
-            made = [build.table(one, udf.where) for one in found]
-            del found
-            self._check(counts.pop(0), sum(table.num_rows for table in made))
+                raise self._failed(error, waiting[0].num_rows if waiting else 0, task) from error
+            table = waiting.pop(0)
+            made = [self.made(table, one) for one in found]
+            self._check(table.num_rows, sum(one.num_rows for one in made))
+            del found, table
             yield from made
 
     def _batches(self, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from hpc.data.compute import TaskPoolStrategy as TaskPoolStrategy
     from hpc.data.context import DataContext as DataContext
     from hpc.data.context import DatasetContext as DatasetContext
+    from hpc.data.dataset import Dataset as Dataset
+    from hpc.data.io.read_api import range as range
+    from hpc.data.io.read_api import range_tensor as range_tensor
+    from hpc.data.io.read_api import read_binary_files as read_binary_files
+    from hpc.data.io.read_api import read_csv as read_csv
+    from hpc.data.io.read_api import read_images as read_images
+    from hpc.data.io.read_api import read_json as read_json
+    from hpc.data.io.read_api import read_numpy as read_numpy
+    from hpc.data.io.read_api import read_parquet as read_parquet
+    from hpc.data.io.read_api import read_text as read_text
     from hpc.data.options import ExecutionOptions as ExecutionOptions
     from hpc.data.options import ExecutionResources as ExecutionResources
     from hpc.data.options import FileShuffleConfig as FileShuffleConfig
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ActorPoolStrategy": "hpc.data.compute",
     "DataContext": "hpc.data.context",
+    "Dataset": "hpc.data.dataset",
     "DatasetContext": "hpc.data.context",
     "ExecutionOptions": "hpc.data.options",
     "ExecutionResources": "hpc.data.options",
@@ -41,6 +52,15 @@ _HOME = {
     "SaveMode": "hpc.data.options",
     "SinkMode": "hpc.data.options",
     "TaskPoolStrategy": "hpc.data.compute",
+    "range": "hpc.data.io.read_api",
+    "range_tensor": "hpc.data.io.read_api",
+    "read_binary_files": "hpc.data.io.read_api",
+    "read_csv": "hpc.data.io.read_api",
+    "read_images": "hpc.data.io.read_api",
+    "read_json": "hpc.data.io.read_api",
+    "read_numpy": "hpc.data.io.read_api",
+    "read_parquet": "hpc.data.io.read_api",
+    "read_text": "hpc.data.io.read_api",
 }
 #: Modules that users name by this package without importing them.
 _MODULES = frozenset(("context",))

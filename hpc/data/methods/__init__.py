@@ -1,0 +1,1 @@
+"""The methods of `Dataset`, as functions: one file for each kind of them."""

@@ -1,0 +1,83 @@
+"""What the methods of a dataset are made of: its plan and settings, and runs of the plan.
+
+`Dataset` is made of this and of the methods. So the methods know this, and not the class that has them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from hpc.data import running
+from hpc.data.context import DataContext
+from hpc.data.exec.execution import Execution
+from hpc.data.options import RandomSeedConfig
+from hpc.data.plan.nodes import BlockHandle, Node
+
+D = TypeVar("D", bound="Planned")
+
+
+class Planned:
+    """A plan with its settings."""
+
+    def __init__(self, plan: Node, context: DataContext | None = None) -> None:
+        self.plan = plan
+        self._context = DataContext.get_current().copy() if context is None else context
+        self._name: str | None = None
+        self._runs = 0
+        self._stats: Any = None
+        self._schema: pa.Schema | None = None
+
+    def derived(self: D, plan: Node) -> D:
+        """A dataset with another plan and these settings."""
+        raise NotImplementedError
+
+    def kept(self, handles: Iterable[BlockHandle]) -> Any:
+        """The materialized dataset of blocks, with these settings."""
+        raise NotImplementedError
+
+    @property
+    def context(self) -> DataContext:
+        """The settings that it took when it was made."""
+        return self._context
+
+    def begin(self, plan: Node | None = None) -> Execution:
+        """Begin a run of this dataset, or of a plan that is made of its own. The caller closes it."""
+        seeded = with_seeds(self.plan if plan is None else plan, self._runs)
+        self._runs += 1
+        return running.begin(seeded, self._context, self._name)
+
+    def handles(self, plan: Node | None = None) -> Iterator[BlockHandle]:
+        """The blocks of a run, as they come. It ends with the iterator."""
+        run = self.begin(plan)
+        try:
+            yield from run
+        finally:
+            run.close()
+            self._stats = run.stats()
+
+    def tables(self, plan: Node | None = None) -> Iterator[pa.Table]:
+        """The tables of a run, as they come."""
+        return (running.get(handle) for handle in self.handles(plan))
+
+
+def with_seeds(plan: Node, run: int) -> Node:
+    """A plan whose seeds are those of its n-th run."""
+    inputs = tuple(with_seeds(one, run) for one in plan.inputs)
+    if any(new is not old for new, old in zip(inputs, plan.inputs)):
+        plan = plan.with_inputs(inputs)
+    changed: Any = plan
+    if isinstance(getattr(plan, "seed", None), RandomSeedConfig):
+        changed = _reseeded(changed, run)
+    for part in ("transform", "exchange"):
+        inner = getattr(plan, part, None)
+        if isinstance(getattr(inner, "seed", None), RandomSeedConfig):
+            changed = dataclasses.replace(changed, **{part: _reseeded(inner, run)})
+    return changed
+
+
+def _reseeded(one: Any, run: int) -> Any:
+    return dataclasses.replace(one, seed=one.seed.of_execution(run))

@@ -1,0 +1,125 @@
+"""Group-by: states in the map tasks, merged and finished by the key's partition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hpc.data.aggregate import AggregateFn
+from hpc.data.shuffle import gather, partition
+from hpc.data.shuffle import states as states_of
+from hpc.data.shuffle.exchange import Base, Parts, Place
+from hpc.data.shuffle.groups import Groups, compute
+from hpc.data.shuffle.states import no_column
+
+
+@dataclass(frozen=True)
+class Aggregated(Base):
+    """One row for each group, with its keys and aggregates. Without keys there is one group, and one partition."""
+
+    keys: tuple[str, ...]
+    aggregates: tuple[AggregateFn, ...]
+    wanted: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"Aggregate({', '.join(self.keys)})" if self.keys else "Aggregate"
+
+    @property
+    def partitions(self) -> int | None:
+        return self.wanted if self.keys else 1
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> GroupPartitioner:
+        return GroupPartitioner(self.keys, self.aggregates, partitions)
+
+
+@dataclass(frozen=True)
+class GroupPartitioner:
+    """The tasks of a group-by."""
+
+    keys: tuple[str, ...]
+    aggregates: tuple[AggregateFn, ...]
+    parts: int
+
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+        states = [self._states(table) for table in tables]
+        known = [table for table in states if table is not None]
+        if not known:
+            return Parts(pa.table({}), np.zeros(self.parts + 1, np.int64))
+        table = known[0] if len(known) == 1 else self._merged(known)
+        return partition.hash_cut(table, self._key_names(), self.parts)
+
+    def merge(self, sides: list[list[pa.Table]], part: int, task: Any) -> Iterator[pa.Table]:
+        """The groups of a partition; nothing where no task had a row of a known schema."""
+        tables = [table for table in sides[0] if table.num_columns]
+        if not tables:
+            return
+        merged = self._merged(tables)
+        columns, names = [merged.column(name) for name in self._key_names()], list(self.keys)
+        place = len(self.keys)
+        for fn, width in zip(self.aggregates, self._widths(merged)):
+            columns.append(states_of.finish(fn, [_one(merged.column(place + n)) for n in range(width)]))
+            names.append(unused(fn.name, names))
+            place += width
+        yield pa.table(columns, names) if columns else pa.table({})
+
+    def _states(self, table: pa.Table) -> pa.Table | None:
+        """The states of the groups of one table. None if it has neither rows nor columns, so that nothing is known."""
+        if not table.num_columns and not table.num_rows:
+            return None
+        check(table, self.keys, self.aggregates)
+        groups = Groups(table, self.keys)
+        keys, states = compute(groups, [states_of.partial(fn, table) for fn in self.aggregates])
+        return self._table(keys, states)
+
+    def _merged(self, tables: Sequence[pa.Table]) -> pa.Table:
+        table = gather.concat(tables)
+        names = self._key_names()
+        groups = Groups(table, names)
+        wanted, place = [], len(names)
+        for fn, width in zip(self.aggregates, self._widths(table)):
+            wanted.append(states_of.merge(fn, [table.column(place + n) for n in range(width)]))
+            place += width
+        return self._table(*compute(groups, wanted))
+
+    def _table(self, keys: list[pa.Array], states: list[list[pa.Array]]) -> pa.Table:
+        columns, names = list(keys), self._key_names()
+        for number, some in enumerate(states):
+            columns += some
+            names += [f"{number}.{place}" for place in range(len(some))]
+        return pa.table(columns, names)
+
+    def _key_names(self) -> list[str]:
+        return [f"key.{number}" for number in range(len(self.keys))]
+
+    def _widths(self, table: pa.Table) -> list[int]:
+        """How many columns of state each aggregate has."""
+        owners = [int(name.split(".")[0]) for name in table.column_names[len(self.keys) :]]
+        return [owners.count(number) for number in range(len(self.aggregates))]
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    found = gather.whole(column)
+    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)
+
+
+def check(table: pa.Table, keys: Sequence[str], aggregates: Sequence[AggregateFn]) -> None:
+    """Raise ValueError for a column that is not there."""
+    for key in keys:
+        if key not in table.column_names:
+            raise ValueError(no_column(key, table.column_names))
+    for fn in aggregates:
+        fn._check(table.column_names)
+
+
+def unused(name: str, names: Sequence[str]) -> str:
+    """The name, with a number behind it if there is a column of that name."""
+    number, found = 1, name
+    while found in names:
+        number += 1
+        found = f"{name}_{number}"
+    return found

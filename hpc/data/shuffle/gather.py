@@ -1,0 +1,146 @@
+"""Rows of a table by their indices: each column once, by the fastest way that its type allows.
+
+Columns of fixed width without nulls go through numpy. It is twice as fast as Arrow's take, which looks at a bitmap
+for each value. The others go through Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+_LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+_MOST_BYTES = 2**31 - 1
+
+
+def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
+    """The rows of a table at these indices (int64, within bounds), in their order."""
+    if not table.num_columns:
+        return table.slice(0, len(indices)) if len(indices) <= table.num_rows else _empty_rows(len(indices))
+    shared: list[pa.Array] = []
+    return pa.Table.from_arrays([take_column(c, indices, shared) for c in table.columns], schema=table.schema)
+
+
+def take_column(
+    column: pa.ChunkedArray, indices: np.ndarray, shared: list[pa.Array] | None = None
+) -> pa.Array | pa.ChunkedArray:
+    """The values of one column at these indices. Columns of one call share the Arrow form of the indices."""
+    array = whole(column)
+    if isinstance(array, pa.Array):
+        width = fixed_width(array.type)
+        if width and not array.null_count and len(array):
+            return _take_fixed(array, width, indices)
+        if shared is None:
+            return array.take(pa.array(indices))
+        if not shared:
+            shared.append(pa.array(indices))
+        return array.take(shared[0])
+    return _take_large(array, indices)
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column as one array; or still in chunks, where its bytes are too many for one."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    if column.type in _LARGE and column.nbytes > _MOST_BYTES:
+        return column
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def combine(table: pa.Table) -> pa.Table:
+    """The table with one chunk per column where that can be."""
+    if all(column.num_chunks == 1 for column in table.columns):
+        return table
+    return pa.Table.from_arrays([whole(column) for column in table.columns], schema=table.schema)
+
+
+def concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables one after the other, without a copy; their schemas are promoted where they differ."""
+    if len(tables) == 1:
+        return tables[0]
+    first = tables[0].schema
+    if all(table.schema.equals(first) for table in tables):
+        return pa.concat_tables(tables)
+    from hpc.data.block.promote import concat as promoted
+
+    return promoted(list(tables))
+
+
+def fixed_width(kind: pa.DataType) -> int:
+    """Bytes per value of a type whose values lie side by side in one buffer, else 0."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return fixed_width(kind.storage_type)
+    if pa.types.is_fixed_size_list(kind):
+        return fixed_width(kind.value_type) * kind.list_size
+    if pa.types.is_boolean(kind) or pa.types.is_dictionary(kind) or pa.types.is_nested(kind):
+        return 0
+    try:
+        return kind.bit_width // 8
+    except ValueError:
+        return 0
+
+
+def values(array: pa.Array) -> np.ndarray | None:
+    """The values of a fixed-width array as numpy sees them: one item of `fixed_width` bytes each.
+
+    None if a value inside of a list is null.
+    """
+    width, inner = fixed_width(array.type), array
+    while True:
+        if isinstance(inner.type, pa.BaseExtensionType):
+            inner = inner.storage
+        elif pa.types.is_fixed_size_list(inner.type):
+            inner = inner.flatten()  # only what the offset and the length of the array leave
+        else:
+            break
+        if inner.null_count:
+            return None
+    start = inner.offset * fixed_width(inner.type)
+    return np.frombuffer(inner.buffers()[-1], _item(width), len(array), start)
+
+
+def _item(width: int) -> np.dtype:
+    return np.dtype(f"u{width}") if width in (1, 2, 4, 8) else np.dtype(f"V{width}")
+
+
+def _take_fixed(array: pa.Array, width: int, indices: np.ndarray) -> pa.Array:
+    seen = values(array)
+    if seen is None:
+        return array.take(pa.array(indices))
+    return from_values(np.take(seen, indices), array.type)
+
+
+def from_values(taken: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """An array of a fixed-width type over bytes that `values` has given."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, from_values(taken, kind.storage_type))
+    if pa.types.is_fixed_size_list(kind):
+        inner = fixed_width(kind.value_type)
+        flat = taken.view(np.uint8).reshape(-1).view(_item(inner)) if inner else taken
+        return pa.FixedSizeListArray.from_arrays(from_values(flat, kind.value_type), type=kind)
+    return pa.Array.from_buffers(kind, len(taken), [None, pa.py_buffer(taken)])
+
+
+def _take_large(column: pa.ChunkedArray, indices: np.ndarray) -> pa.ChunkedArray:
+    """Rows of strings of more than 2 GiB: taken as large strings, given back in chunks of the type they had."""
+    large = pa.concat_arrays(column.cast(_LARGE[column.type]).chunks)
+    mean = max(1, column.nbytes // max(1, len(column)))
+    step = max(1, _MOST_BYTES // 4 // mean)
+    chunks: list[pa.Array] = []
+    for start in range(0, len(indices), step):
+        chunks += _narrow(large.take(pa.array(indices[start : start + step])), column.type)
+    return pa.chunked_array(chunks, column.type)
+
+
+def _narrow(array: pa.Array, kind: pa.DataType) -> list[pa.Array]:
+    """An array of large strings as arrays of the type with 32 bit offsets, halved until each fits."""
+    if array.nbytes <= _MOST_BYTES or len(array) <= 1:
+        return [array.cast(kind)]
+    half = len(array) // 2
+    return _narrow(array.slice(0, half), kind) + _narrow(pa.concat_arrays([array.slice(half)]), kind)
+
+
+def _empty_rows(rows: int) -> pa.Table:
+    return pa.table({"": pa.nulls(rows)}).select([])

@@ -1,0 +1,235 @@
+"""Rows in groups: one number per row for the group that it is of, and what is done with many groups at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hpc.data.shuffle import gather
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One state of an aggregate that Arrow's group-by computes: function of it over one array."""
+
+    array: pa.Array | pa.ChunkedArray
+    function: str
+    options: Any = None
+
+
+@dataclass(frozen=True)
+class ByRows:
+    """All states of an aggregate, computed from the numbers of the groups of all rows."""
+
+    states: Callable[[Groups], list[pa.Array]]
+
+
+States = list[Kernel] | ByRows
+
+
+class Groups:
+    """The rows of a table by the values of its keys; no keys: all rows are one group.
+
+    Groups are in the order in which they first appear. Null is a key as others, all NaN are one key, -0.0 is 0.0.
+    """
+
+    def __init__(self, table: pa.Table, keys: Sequence[str]) -> None:
+        self.table = with_plain_floats(table, keys)
+        self.keys = list(keys)
+
+    @cached_property
+    def _numbered(self) -> tuple[np.ndarray, int]:
+        if not self.keys:
+            return np.zeros(self.table.num_rows, np.int64), 1
+        ids, count = codes(self.table.column(self.keys[0]))
+        for name in self.keys[1:]:
+            more, others = codes(self.table.column(name))
+            ids, count = codes(pa.array(ids * others + more))
+        return ids, count
+
+    @property
+    def ids(self) -> np.ndarray:
+        """The group of each row, int64."""
+        return self._numbered[0]
+
+    @property
+    def count(self) -> int:
+        """The number of groups."""
+        return self._numbered[1]
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """The first row of each group."""
+        return first_rows(self.ids, self.count)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The rows sorted by group, in the order they had within each."""
+        return stable_order(self.ids, self.count)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """The number of rows of each group."""
+        return np.bincount(self.ids, minlength=self.count)
+
+    def key_columns(self) -> list[pa.Array]:
+        """The value of each key for each group."""
+        return [whole(gather.take_column(self.table.column(name), self.first)) for name in self.keys]
+
+    def collect(self, values: pa.Array | pa.ChunkedArray, rows: np.ndarray | None = None) -> pa.Array:
+        """The values of each group as a list; of these rows alone where they are given."""
+        chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values], values.type)
+        if rows is None:
+            order, sizes = self.order, self.sizes
+        else:
+            ids = self.ids[rows]
+            order = rows[stable_order(ids, self.count)]
+            sizes = np.bincount(ids, minlength=self.count)
+        taken = whole(gather.take_column(chunked, order))
+        return pa.ListArray.from_arrays(pa.array(offsets_of(sizes), pa.int32()), taken)
+
+
+def compute(groups: Groups, wanted: Sequence[States]) -> tuple[list[pa.Array], list[list[pa.Array]]]:
+    """The key columns and the states of each aggregate, with one group-by for all that Arrow computes."""
+    kernels = [kernel for states in wanted if isinstance(states, list) for kernel in states]
+    by_rows = any(isinstance(states, ByRows) for states in wanted)
+    keys, columns = _group_by(groups, kernels, by_rows)
+    taken = iter(columns)
+    result = [
+        states.states(groups) if isinstance(states, ByRows) else [next(taken) for _ in states] for states in wanted
+    ]
+    return keys, result
+
+
+def _group_by(groups: Groups, kernels: list[Kernel], numbered: bool) -> tuple[list[pa.Array], list[pa.Array]]:
+    """Arrow's group-by over the keys; over the numbers of the groups where those are computed anyway."""
+    if not kernels and (numbered or groups.keys):
+        return groups.key_columns(), []
+    columns: dict[str, Any]
+    if not groups.keys:
+        columns, names = {}, []
+    elif numbered or any(not _is_key(groups.table.column(name).type) for name in groups.keys):
+        numbered = True
+        columns, names = {"g": groups.ids}, ["g"]
+    else:
+        columns = {f"k{number}": groups.table.column(name) for number, name in enumerate(groups.keys)}
+        names = list(columns)
+    wanted: list[Any] = []
+    for number, kernel in enumerate(kernels):
+        columns[f"v{number}"] = _aggregable(kernel.array)
+        wanted.append((f"v{number}", kernel.function, kernel.options))
+    table = pa.table(columns)
+    done = table.unify_dictionaries().group_by(names, use_threads=False).aggregate(wanted)
+    states = [
+        _like(whole(done.column(f"v{number}_{kernel.function}")), kernel) for number, kernel in enumerate(kernels)
+    ]
+    if numbered or not groups.keys:
+        return groups.key_columns(), states
+    return [whole(done.column(name)) for name in names], states
+
+
+def _aggregable(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Arrow's group-by knows no column of type null: one of nulls of another type stands for it."""
+    return array.cast(pa.int64()) if pa.types.is_null(array.type) else array
+
+
+def _like(result: pa.Array, kernel: Kernel) -> pa.Array:
+    if pa.types.is_null(kernel.array.type) and kernel.function in ("sum", "min", "max"):
+        return pa.nulls(len(result))
+    return result
+
+
+def _is_key(kind: pa.DataType) -> bool:
+    """Whether Arrow's group-by takes such a column as key."""
+    return not (pa.types.is_nested(kind) or pa.types.is_null(kind) or isinstance(kind, pa.BaseExtensionType))
+
+
+def codes(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, int]:
+    """A number for each value, in the order of first appearance, and how many there are. Null is a value."""
+    array = whole(column)
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    if pa.types.is_floating(array.type):
+        array = plain_floats(array)
+    if pa.types.is_nested(array.type):
+        return _codes_of_objects(array)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    encoded = array.dictionary_encode(null_encoding="encode")
+    return np.asarray(encoded.indices).astype(np.int64), len(encoded.dictionary)
+
+
+def _codes_of_objects(array: pa.Array) -> tuple[np.ndarray, int]:
+    """As `codes`, of lists and structs, which Arrow does not encode."""
+    seen: dict[Any, int] = {}
+    ids = np.fromiter((seen.setdefault(hashable(v), len(seen)) for v in array.to_pylist()), np.int64, len(array))
+    return ids, len(seen)
+
+
+def hashable(value: Any) -> Any:
+    """A value that is equal to another where these are equal; all NaN are."""
+    if isinstance(value, dict):
+        return ("struct", *((name, hashable(item)) for name, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return tuple(hashable(item) for item in value)
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.dtype.str, value.tobytes())
+    if isinstance(value, float) and value != value:
+        return "nan", None
+    return value
+
+
+def plain_floats(array: pa.Array) -> pa.Array:
+    """All NaN with one pattern of bits, and 0.0 for -0.0: as groups see them."""
+    if array.null_count == len(array):
+        return array
+    positive = pc.add(array, pa.scalar(0.0, array.type))
+    nans = pc.is_nan(positive)
+    return pc.if_else(nans, pa.scalar(float("nan"), array.type), positive) if pc.any(nans).as_py() else positive
+
+
+def with_plain_floats(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table, in whose columns of these names floats are as groups see them."""
+    for name in names:
+        kind = table.schema.field(name).type
+        if pa.types.is_floating(kind) and table.num_rows:
+            column = pa.chunked_array([plain_floats(chunk) for chunk in table.column(name).chunks], kind)
+            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    return table
+
+
+def first_rows(ids: np.ndarray, count: int) -> np.ndarray:
+    """The first row of each group."""
+    first = np.zeros(count, np.int64)
+    first[ids[::-1]] = np.arange(len(ids) - 1, -1, -1)
+    return first if len(ids) else first[:0]
+
+
+def stable_order(ids: np.ndarray, count: int) -> np.ndarray:
+    """The rows sorted by a number below `count`, those of one number in their order: by radix, in linear time."""
+    if count <= 2**16:
+        return np.argsort(ids.astype(np.uint8 if count <= 2**8 else np.uint16), kind="stable")
+    if count > 2**32:
+        return np.argsort(ids, kind="stable")
+    low = np.argsort((ids & 0xFFFF).astype(np.uint16), kind="stable")
+    return low[np.argsort((ids >> 16).astype(np.uint16)[low], kind="stable")]
+
+
+def offsets_of(sizes: np.ndarray) -> np.ndarray:
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets
+
+
+def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column as one array. Raises ArrowInvalid for strings of more than 2 GiB."""
+    if isinstance(column, pa.Array):
+        return column
+    found = gather.whole(column)
+    return found if isinstance(found, pa.Array) else pa.concat_arrays(found.chunks)

@@ -1,0 +1,99 @@
+"""Rows by the hash of keys, or spread evenly: repartition with keys or shuffle, and the groups of map_groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hpc.data.shuffle import gather
+from hpc.data.shuffle.exchange import Base, Parts, Place
+from hpc.data.shuffle.order import SortKey, sort
+from hpc.data.shuffle.partition import cut, hash_cut, narrowest
+from hpc.data.shuffle.states import no_column
+
+
+@dataclass(frozen=True)
+class HashShuffle(Base):
+    """Rows of equal keys in one block. `sorted`: rows of a block are in the order of the keys.
+
+    No keys: all rows in one block, as `groupby(None)` has it.
+    """
+
+    keys: tuple[str, ...]
+    wanted: int | None = None
+    sorted: bool = False
+    exact: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"HashShuffle({', '.join(self.keys)})"
+
+    @property
+    def partitions(self) -> int | None:
+        return self.wanted if self.keys else 1
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> HashPartitioner:
+        return HashPartitioner(self.keys, self.sorted, partitions)
+
+
+@dataclass(frozen=True)
+class HashPartitioner:
+    """The tasks of a hash shuffle."""
+
+    keys: tuple[str, ...]
+    sorted: bool
+    parts: int
+
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+        table = gather.combine(gather.concat(list(tables)))
+        if not table.num_columns and not table.num_rows:
+            return Parts(table, np.zeros(self.parts + 1, np.int64))
+        for key in self.keys:
+            if key not in table.column_names:
+                raise ValueError(no_column(key, table.column_names))
+        return hash_cut(table, self.keys, self.parts)
+
+    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
+        if sides[0]:
+            table = gather.concat(sides[0])
+            yield sort(table, [SortKey(key) for key in self.keys]) if self.sorted and table.num_rows else table
+
+
+@dataclass(frozen=True)
+class Spread(Base):
+    """A number of blocks of equal size but for one row: row n goes to block n modulo that number."""
+
+    blocks: int
+    in_order: bool = True
+    ordered: bool = True
+    exact: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"Repartition({self.blocks}, shuffle)"
+
+    @property
+    def partitions(self) -> int | None:
+        return self.blocks
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> SpreadPartitioner:
+        return SpreadPartitioner(self.blocks)
+
+
+@dataclass(frozen=True)
+class SpreadPartitioner:
+    """The tasks of an even spread."""
+
+    parts: int
+
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+        table = gather.concat(list(tables))
+        numbers = np.arange(place.row, place.row + table.num_rows) % self.parts
+        return cut(table, numbers.astype(narrowest(self.parts)), self.parts)
+
+    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
+        yield gather.concat(sides[0]) if sides[0] else pa.table({})

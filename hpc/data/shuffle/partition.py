@@ -1,0 +1,224 @@
+"""Hash partitions: which partition a row goes to by the values of its columns, and the rows in that order.
+
+Equal values of one type hash alike in every process and on every machine. So do 1, 1.0 and numbers of other widths
+that are equal, and strings with 32 and 64 bit offsets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hpc.data.shuffle import gather
+from hpc.data.shuffle.exchange import Parts
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xD6E8FEB86659FD93)
+_HALF = np.uint64(32)
+_NULL = np.uint64(0x7FB5D329728EA185)
+_NAN = np.uint64(0x94D049BB133111EB)
+# Bytes from which a string is hashed by itself, and not word by word together with all others.
+_LONG = 256
+
+
+def hash_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """One uint64 per row from the values of these columns."""
+    total = np.zeros(table.num_rows, np.uint64)
+    for name in names:
+        total = _combined(total, hash_column(table.column(name)))
+    return total
+
+
+def hash_column(column: pa.ChunkedArray) -> np.ndarray:
+    """One uint64 per value of a column."""
+    hashes = [hash_array(chunk) for chunk in column.chunks]
+    if len(hashes) == 1:
+        return hashes[0]
+    return np.concatenate(hashes) if hashes else np.zeros(0, np.uint64)
+
+
+def hash_array(array: pa.Array) -> np.ndarray:
+    """One uint64 per value of an array; null is a value as others."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return hash_array(array.storage)
+    if pa.types.is_null(kind):
+        return np.full(len(array), _NULL)
+    if pa.types.is_dictionary(kind):
+        return _hash_dictionary(array)
+    nulls = np.asarray(array.is_null()) if array.null_count else None
+    hashes = _hash_values(array)
+    if nulls is not None:
+        hashes = np.where(nulls, _NULL, hashes)
+    return hashes
+
+
+def partition_ids(hashes: np.ndarray, parts: int) -> np.ndarray:
+    """The partition of each hash by its upper 32 bits: a multiplication and a shift, no division."""
+    ids = ((hashes >> _HALF) * np.uint64(parts)) >> _HALF
+    return ids.astype(narrowest(parts))
+
+
+def narrowest(parts: int) -> type:
+    """The type of partition numbers. numpy sorts 8 and 16 bits by radix, in linear time."""
+    return np.uint8 if parts <= 2**8 else np.uint16 if parts <= 2**16 else np.uint32
+
+
+def cut(table: pa.Table, ids: np.ndarray, parts: int) -> Parts:
+    """The rows in the order of their partitions, in the order they had within each: one take."""
+    offsets = np.zeros(parts + 1, np.int64)
+    np.cumsum(np.bincount(ids, minlength=parts), out=offsets[1:])
+    if parts == 1 or not len(ids):
+        return Parts(table, offsets)
+    return Parts(gather.take(table, np.argsort(ids, kind="stable")), offsets)
+
+
+def hash_cut(table: pa.Table, names: Sequence[str], parts: int) -> Parts:
+    """The rows by the hash of these columns."""
+    if parts == 1:
+        return Parts(table, np.array([0, table.num_rows]))
+    return cut(table, partition_ids(hash_columns(table, names), parts), parts)
+
+
+def mixed(words: np.ndarray) -> np.ndarray:
+    """A bijection of uint64 in place, whose upper bits depend on all bits of its argument."""
+    words ^= words >> _HALF
+    words *= _MIX
+    words ^= words >> _HALF
+    words *= _MIX
+    return words
+
+
+def _combined(total: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+    return mixed(total * _ODD + hashes)
+
+
+def _hash_dictionary(array: pa.DictionaryArray) -> np.ndarray:
+    """Of the values; the numbers of a dictionary differ from block to block."""
+    values = np.append(hash_array(array.dictionary), _NULL)
+    indices = array.indices
+    if indices.null_count:
+        indices = pc.fill_null(indices.cast(pa.int64()), len(values) - 1)
+    return values[np.asarray(indices)]
+
+
+def _hash_values(array: pa.Array) -> np.ndarray:
+    kind = array.type
+    if pa.types.is_floating(kind):
+        return _hash_floats(array)
+    if pa.types.is_integer(kind):
+        return mixed(_numbers(array).astype(np.int64).view(np.uint64) * _ODD)
+    if pa.types.is_boolean(kind):
+        return mixed(np.asarray(array.cast(pa.uint8()).fill_null(0)).astype(np.uint64) * _ODD)
+    if _is_text(kind):
+        return _hash_texts(array)
+    if pa.types.is_struct(kind):
+        total = np.zeros(len(array), np.uint64)
+        for child in array.flatten():
+            total = _combined(total, hash_array(child))
+        return total
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _hash_lists(array)
+    width = gather.fixed_width(kind)
+    if not width or width % 4:
+        raise TypeError(f"rows cannot be partitioned by values of type {kind}")
+    return _hash_words(array, width)
+
+
+def _numbers(array: pa.Array) -> np.ndarray:
+    """Integers as numpy has them; a null is any number."""
+    return np.frombuffer(
+        array.buffers()[1], array.type.to_pandas_dtype(), len(array), array.offset * (array.type.bit_width // 8)
+    )
+
+
+def _hash_floats(array: pa.Array) -> np.ndarray:
+    """Whole numbers hash as integers do; -0.0 as 0.0; all NaN alike."""
+    numbers = _numbers(array).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        whole = numbers.astype(np.int64)
+        fits = (whole == numbers) & (np.abs(numbers) < 2.0**63)
+    hashes = mixed(np.where(fits, whole.view(np.uint64), numbers.view(np.uint64)) * _ODD)
+    return np.where(np.isnan(numbers), _NAN, hashes)
+
+
+def _hash_words(array: pa.Array, width: int) -> np.ndarray:
+    """Of dates, times, decimals and other values of a fixed number of 32 bit words."""
+    words = np.frombuffer(array.buffers()[1], np.uint32, len(array) * width // 4, array.offset * width)
+    if width == 4:
+        return mixed(words.view(np.int32).astype(np.int64).view(np.uint64) * _ODD)
+    if width == 8:
+        return mixed(words.view(np.uint64) * _ODD)
+    total = np.zeros(len(array), np.uint64)
+    for column in words.reshape(len(array), width // 4).T:
+        total = _combined(total, column.astype(np.uint64))
+    return total
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
+    )  # fmt: skip
+
+
+def _hash_texts(array: pa.Array) -> np.ndarray:
+    """Eight bytes of every string at a time, so that there are as many steps as the longest short string has words."""
+    kind = array.type
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind):
+        array = array.cast(pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary())
+    large = pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)
+    offset_type = np.int64 if large else np.int32
+    _, offset_buffer, data = array.buffers()
+    offsets = np.frombuffer(offset_buffer, offset_type, len(array) + 1, array.offset * np.dtype(offset_type).itemsize)
+    offsets = offsets.astype(np.int64)
+    start, lengths = offsets[:-1], np.diff(offsets)
+    total = lengths.astype(np.uint64) * _ODD
+    if data is None or not len(array) or not lengths.any():
+        return mixed(total)
+    base, end = int(offsets[0]), int(offsets[-1])
+    padded = np.empty(end - base + 8, np.uint8)
+    padded[:-8] = np.frombuffer(data, np.uint8, end - base, base)
+    padded[-8:] = 0
+    start = start - base
+    _hash_short(total, padded, start, lengths)
+    for row in np.flatnonzero(lengths > _LONG):
+        text = padded[start[row] : start[row] + lengths[row]]
+        total[row] = int.from_bytes(hashlib.blake2b(text.tobytes(), digest_size=8).digest(), "little")
+    return mixed(total)
+
+
+def _hash_short(total: np.ndarray, padded: np.ndarray, start: np.ndarray, lengths: np.ndarray) -> None:
+    """Mix all words of strings up to the limit into `total`."""
+    words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))
+    rows: np.ndarray | slice = slice(None) if int(lengths.max()) <= _LONG else np.flatnonzero(lengths <= _LONG)
+    at, left = start[rows], lengths[rows]
+    while True:
+        if left.min(initial=8) < 1:
+            more = np.flatnonzero(left > 0)
+            rows = more if isinstance(rows, slice) else rows[more]
+            at, left = at[more], left[more]
+        if not len(at):
+            return
+        bits = np.minimum(left, 8).astype(np.uint64) * np.uint64(8)
+        word = words[at] << (np.uint64(64) - bits)
+        total[rows] = mixed(total[rows] * _ODD + word)
+        at, left = at + 8, left - 8
+
+
+def _hash_lists(array: pa.Array) -> np.ndarray:
+    """The sum of the mixed hashes of the items with their places, and the length."""
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.large_list(array.type.value_type))
+    counts = np.asarray(pc.fill_null(pc.list_value_length(array), 0)).astype(np.int64)
+    items = hash_array(array.flatten())
+    starts = np.cumsum(counts) - counts
+    places = np.arange(len(items), dtype=np.int64) - np.repeat(starts, counts)
+    items = mixed(items + places.astype(np.uint64) * _ODD)
+    sums = np.append(np.zeros(1, np.uint64), np.cumsum(items, dtype=np.uint64))
+    return mixed((sums[starts + counts] - sums[starts]) + counts.astype(np.uint64) * _ODD)

@@ -1,0 +1,147 @@
+"""Sort: samples of the keys give boundaries, rows go to the partition between two of them, each is sorted alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hpc.data.block.promote import concat as promoted
+from hpc.data.shuffle import gather
+from hpc.data.shuffle.exchange import Base, Need, Parts, Place
+from hpc.data.shuffle.groups import whole
+from hpc.data.shuffle.order import SortKey, column_of, order, ranked, sort
+from hpc.data.shuffle.partition import cut, narrowest
+
+# Sampled rows of a block: so many, and one more for each of so many rows, up to so many.
+_FEWEST, _ROWS_EACH, _MOST = 64, 2000, 1024
+
+
+@dataclass(frozen=True)
+class Sort(Base):
+    """All rows in the order of the keys. `boundaries`: values of the first key between which blocks are cut."""
+
+    keys: tuple[SortKey, ...]
+    boundaries: tuple[Any, ...] | None = None
+    in_order: bool = True
+    ordered: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"Sort({', '.join(key.column for key in self.keys)})"
+
+    @property
+    def needs(self) -> Need:  # type: ignore[override]
+        return "samples" if self.boundaries is None else "nothing"
+
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        return self.boundaries is not None
+
+    @property
+    def partitions(self) -> int | None:
+        return None if self.boundaries is None else len(self.boundaries) + 1
+
+    def sample(self, side: int, table: pa.Table, task: Any) -> pa.Table | None:
+        """The keys of some rows, and for how many rows each of them stands."""
+        if not table.num_rows:
+            return None
+        count = min(table.num_rows, _FEWEST + table.num_rows // _ROWS_EACH, _MOST)
+        rows = np.sort(np.random.default_rng(table.num_rows).choice(table.num_rows, count, replace=False))
+        columns = [whole(gather.take_column(column_of(table, key.column), rows)) for key in self.keys]
+        return _keys_table([*columns, pa.array(np.full(count, table.num_rows / count))])
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> RangePartitioner:
+        if self.boundaries is not None:
+            first = self.keys[:1]
+            bounds = sort(pa.table({"0": pa.array(self.boundaries)}), [SortKey("0", first[0].descending)])
+            # A row that is equal to a boundary lies at its upper side, in either direction.
+            return RangePartitioner(self.keys, bounds, "left" if first[0].descending else "right")
+        return RangePartitioner(self.keys, self._bounds(samples[0], partitions), "right")
+
+    def _bounds(self, samples: Sequence[pa.Table], partitions: int) -> pa.Table | None:
+        if not samples or partitions < 2:
+            return None
+        table = promoted(list(samples))
+        rows = order(table, [SortKey(str(place), key.descending) for place, key in enumerate(self.keys)])
+        table = gather.take(table, rows)
+        weights = np.cumsum(np.asarray(table.column(str(len(self.keys)))))
+        wanted = weights[-1] * np.arange(1, partitions) / partitions
+        chosen = np.minimum(np.searchsorted(weights, wanted), table.num_rows - 1)
+        return gather.take(table.select(range(len(self.keys))), np.unique(chosen))
+
+
+def _keys_table(columns: Sequence[Any]) -> pa.Table:
+    return pa.table(list(columns), [str(place) for place in range(len(columns))])
+
+
+@dataclass(frozen=True)
+class RangePartitioner:
+    """The tasks of a sort. `side`: where a row that is equal to a boundary goes, as numpy's searchsorted has it."""
+
+    keys: tuple[SortKey, ...]
+    bounds: pa.Table | None
+    side: Any
+
+    @property
+    def parts(self) -> int:
+        return 1 if self.bounds is None else self.bounds.num_rows + 1
+
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+        table = gather.combine(gather.concat(list(tables)))
+        if self.bounds is None or not table.num_rows:
+            return Parts(table, np.array([0] + [table.num_rows] * self.parts))
+        return cut(table, self._ids(table).astype(narrowest(self.parts)), self.parts)
+
+    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
+        if sides[0]:
+            table = gather.concat(sides[0])
+            yield sort(table, self.keys) if table.num_rows else table
+
+    def _ids(self, table: pa.Table) -> np.ndarray:
+        """The number of boundaries before each row."""
+        assert self.bounds is not None
+        rows: np.ndarray = np.zeros(table.num_rows, np.int64)
+        bounds: np.ndarray = np.zeros(self.bounds.num_rows, np.int64)
+        for place, key in enumerate(self.keys[: self.bounds.num_columns]):
+            column, bound = column_of(table, key.column), self.bounds.column(place)
+            here, there, size = _places(column, bound, key)
+            rows, bounds = rows * size + here, bounds * size + there
+            if self.bounds.num_columns > 1:
+                rows, bounds = _narrowed(rows, bounds)
+        return np.searchsorted(bounds, rows, side=self.side)
+
+
+def _narrowed(rows: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Small numbers in the same order: by how many boundaries are before a row, and whether one is equal to it."""
+    known = np.unique(bounds)
+    at = np.searchsorted(known, rows)
+    equal = known[np.minimum(at, len(known) - 1)] == rows
+    return 2 * at + equal, 2 * np.searchsorted(known, bounds) + 1
+
+
+def _places(column: pa.ChunkedArray, bound: pa.ChunkedArray, key: SortKey) -> tuple[np.ndarray, np.ndarray, int]:
+    """Numbers below a size in the order of the key, for the rows and for the boundaries."""
+    joined = _one_type(column, bound)
+    numbers, last = ranked(joined, key.column)
+    count = len(column)
+    ends = numbers[count:] if last is None else numbers[count:][last[count:] == 0]
+    known = np.unique(ends)
+    at = np.searchsorted(known, numbers)
+    equal = known[np.minimum(at, len(known) - 1)] == numbers if len(known) else np.zeros(len(numbers), bool)
+    places, size = 2 * at + equal, 2 * len(known) + 3
+    if key.descending:
+        places = size - 3 - places
+    if last is not None:
+        places = np.where(last > 0, size - 3 + last.astype(np.int64), places)
+    return places[:count], places[count:], size
+
+
+def _one_type(column: pa.ChunkedArray, bound: pa.ChunkedArray) -> pa.ChunkedArray:
+    if column.type != bound.type:
+        table = promoted([pa.table({"": column}), pa.table({"": bound})])
+        return table.column(0)
+    return pa.chunked_array([*column.chunks, *bound.chunks], column.type)

@@ -1,0 +1,272 @@
+"""Exchanges of hpc.data as functions on tables: every row once, in the order and the blocks that are promised."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pa = pytest.importorskip("pyarrow")
+import numpy as np  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from hpc.data.shuffle import gather, ranges  # noqa: E402
+from hpc.data.shuffle.hashed import HashShuffle, Spread  # noqa: E402
+from hpc.data.shuffle.local import run  # noqa: E402
+from hpc.data.shuffle.order import SortKey, stable_argsort  # noqa: E402
+from hpc.data.shuffle.partition import hash_columns  # noqa: E402
+from hpc.data.shuffle.random import RandomShuffle, draws, permutation  # noqa: E402
+from hpc.data.shuffle.ranges import Repartition, Zipped  # noqa: E402
+from hpc.data.shuffle.sort import Sort  # noqa: E402
+
+NAN = float("nan")
+TEN = [pa.table({"id": list(range(start, stop))}) for start, stop in ((0, 3), (3, 6), (6, 9), (9, 10))]
+
+
+def ids(exchange, blocks=TEN, partitions=4, bundle=1):
+    return [table.column("id").to_pylist() for table in run(exchange, [blocks], partitions, bundle)]
+
+
+def flat(lists):
+    return [value for some in lists for value in some]
+
+
+# ---------------------------------------------------------------- sort
+
+NULLS = [
+    pa.table({"a": pa.array([3, None, 1]), "b": ["x", "y", "z"], "f": [1.0, NAN, 2.0]}),
+    pa.table({"a": pa.array([2, 5, None]), "b": ["p", None, "r"], "f": [None, NAN, 0.5]}),
+]
+
+
+def sort(keys, boundaries=None, blocks=NULLS, partitions=3):
+    return run(Sort(tuple(SortKey(*key) for key in keys), boundaries), [blocks], partitions)
+
+
+def column(tables, name):
+    return [value for table in tables for value in table.column(name).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("keys", "name", "values"),
+    [
+        ([("a",)], "a", [1, 2, 3, 5, None, None]),
+        ([("a", True)], "a", [5, 3, 2, 1, None, None]),
+        ([("f",)], "f", [0.5, 1.0, 2.0, NAN, NAN, None]),
+        ([("f", True)], "f", [2.0, 1.0, 0.5, NAN, NAN, None]),
+        ([("b", True), ("a",)], "b", ["z", "y", "x", "r", "p", None]),
+    ],
+)
+def test_nulls_and_nan_are_last_in_either_direction(keys, name, values):
+    assert repr(column(sort(keys), name)) == repr(values)
+
+
+def test_boundaries_cut_the_blocks_as_ray_does():
+    assert [t.column("a").to_pylist() for t in sort([("a",)], (4, 2))] == [[1], [2, 3], [5, None, None]]
+    assert [t.column("a").to_pylist() for t in sort([("a", True)], (2, 4))] == [[5], [3, 2], [1, None, None]]
+
+
+def test_a_sort_names_a_column_that_is_not_there_or_has_no_order():
+    with pytest.raises(ValueError, match="no column 'zz'"):
+        list(sort([("zz",)]))
+    with pytest.raises(TypeError, match="have no order"):
+        list(sort([("l",)], blocks=[pa.table({"l": [[1], [2]]})]))
+
+
+cells = st.one_of(st.none(), st.floats(width=32), st.just(NAN), st.integers(-3, 3).map(float))
+rows = st.lists(st.tuples(cells, st.one_of(st.none(), st.text("ab\0é", max_size=3)), st.integers(0, 2)), max_size=30)
+
+
+def place(value, descending):
+    """The order that is promised, as a key for Python's sort."""
+    if value is None:
+        return (2, 0)
+    if value != value:
+        return (1, 0)
+    if isinstance(value, str):
+        value = tuple(value.encode()) + (-1,)
+        return (0, tuple(-byte for byte in value) if descending else value)
+    return (0, -value if descending else value)
+
+
+@settings(deadline=None, max_examples=80)
+@given(rows=rows, cut=st.integers(0, 30), partitions=st.integers(1, 4), descending=st.tuples(*[st.booleans()] * 3))
+def test_a_sort_is_that_of_python_and_keeps_equal_rows_in_order(rows, cut, partitions, descending):
+    names = ("f", "s", "i")
+    columns = list(zip(*rows)) or [(), (), ()]
+    kinds = (pa.float64(), pa.string(), pa.int64())
+    data = {name: pa.array(list(col), kind) for name, col, kind in zip(names, columns, kinds)}
+    table = pa.table({**data, "row": pa.array(range(len(rows)), pa.int64())})
+    cut = min(cut, len(rows))
+    blocks = [table.slice(0, cut), table.slice(cut)]
+    found = column(sort(list(zip(names, descending)), blocks=blocks, partitions=partitions), "row")
+    key = [tuple(place(value, down) for value, down in zip(row, descending)) for row in rows]
+    assert found == sorted(range(len(rows)), key=key.__getitem__)
+
+
+def test_a_stable_argsort_is_that_of_numpy():
+    for kind in (np.int64, np.float64, np.uint8, np.int32):
+        numbers = np.random.default_rng(0).integers(0, 50, 5000).astype(kind)
+        assert (stable_argsort(numbers) == np.argsort(numbers, kind="stable")).all()
+
+
+# ---------------------------------------------------------------- random order
+
+
+def test_a_seed_gives_one_order_however_blocks_are_bundled():
+    once = ids(RandomShuffle(7))
+    assert once == ids(RandomShuffle(7), bundle=3) == ids(RandomShuffle(7), [pa.concat_tables(TEN)])
+    assert sorted(flat(once)) == list(range(10)) and flat(once) != list(range(10))
+    assert once != ids(RandomShuffle(8))
+    assert ids(RandomShuffle()) != ids(RandomShuffle())
+
+
+def test_a_random_order_is_uniform():
+    places = np.zeros((6, 6))
+    for seed in range(3000):
+        for at, value in enumerate(permutation(seed, 6)):
+            places[value, at] += 1
+    assert abs(places - 500).max() < 100
+    assert draws(3, 10, 5).tolist() == draws(3, 0, 15)[10:].tolist()
+
+
+# ---------------------------------------------------------------- hash
+
+
+def test_equal_values_hash_alike_in_every_process_and_type():
+    table = pa.table({
+        "i": [1, 2], "s": ["a", "a longer text, of more than eight bytes" * 9], "f": [0.5, NAN], "n": [None, 3],
+        "l": [[1, 2], None], "d": pa.array(["x", None]).dictionary_encode(), "t": pa.array([1, 2], pa.timestamp("us")),
+    })  # fmt: skip
+    code = (
+        "import sys, pyarrow as pa, pyarrow.ipc as ipc\n"
+        "from hpc.data.shuffle.partition import hash_columns\n"
+        "table = ipc.open_stream(sys.stdin.buffer).read_all()\n"
+        "print(hash_columns(table, table.column_names).tolist())"
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=sink.getvalue().to_pybytes(), capture_output=True, check=True
+    )
+    here = hash_columns(table, table.column_names).tolist()
+    assert done.stdout.decode().strip() == str(here)
+    for one, other in (
+        (pa.array([1, 2]), pa.array([1.0, 2.0])),
+        (pa.array([1, -2], pa.int8()), pa.array([1, -2])),
+        (pa.array([0.0, NAN]), pa.array([-0.0, -NAN])),
+        (pa.array(["a", "bc"]), pa.array(["a", "bc"], pa.large_string())),
+        (pa.array(["a", None]), pa.array(["a", None]).dictionary_encode()),
+        (pa.array(["q", "a", "bc"]).slice(1), pa.array(["a", "bc"])),
+    ):
+        hashes = [hash_columns(pa.table({"x": array}), ["x"]).tolist() for array in (one, other)]
+        assert hashes[0] == hashes[1], (one.type, other.type)
+
+
+def test_hashes_differ_where_values_do():
+    texts = pa.array([f"key-{n}" for n in range(5000)] + ["", "a", "a\0", "\0a", "x" * 300, "x" * 301])
+    lists = pa.array([[1, 2], [2, 1], [1], [], [1, 2, 0]])
+    for array in (texts, lists, pa.array(range(5000)), pa.array([n / 7 for n in range(5000)])):
+        assert len(set(hash_columns(pa.table({"x": array}), ["x"]).tolist())) == len(array)
+
+
+def test_partitions_are_of_like_size():
+    table = pa.table({"id": range(40_000), "s": [f"{n}" for n in range(40_000)]})
+    for keys in (("id",), ("s",), ("id", "s")):
+        sizes = [t.num_rows for t in run(HashShuffle(keys, 16), [[table]])]
+        assert min(sizes) > 2200 and max(sizes) < 2800
+
+
+def test_rows_of_equal_keys_are_in_one_block_and_sorted_where_wanted():
+    table = pa.table({"id": [3, 1, 2, 3, 1, None], "x": range(6)})
+    parts = [t.to_pylist() for t in run(HashShuffle(("id",), 3, sorted=True), [[table, table]])]
+    assert sorted(len(part) for part in parts if part) and sum(len(part) for part in parts) == 12
+    for part in parts:
+        keys = [row["id"] for row in part]
+        assert keys == sorted(keys, key=lambda key: (key is None, key or 0))
+    for key in (1, 2, 3, None):
+        assert sum(any(row["id"] == key for row in part) for part in parts) == 1
+    with pytest.raises(ValueError, match="no column 'zz'"):
+        list(run(HashShuffle(("zz",), 3), [[table]]))
+
+
+# ---------------------------------------------------------------- cuts by row numbers
+
+
+def test_repartition_cuts_as_ray_does():
+    assert [len(part) for part in ids(Repartition(4))] == [2, 3, 2, 3]
+    assert [len(part) for part in ids(Repartition(12))] == [1] * 10 + [0, 0]
+    assert flat(ids(Repartition(3))) == list(range(10))
+    assert ids(Spread(4)) == [[0, 4, 8], [1, 5, 9], [2, 6], [3, 7]]
+    assert [t.num_rows for t in run(Repartition(3), [[]])] == [0, 0, 0]
+
+
+def test_zip_puts_columns_side_by_side_in_the_blocks_of_the_first():
+    other = [pa.table({"id": range(7), "c": range(7)}), pa.table({"id": range(3), "c": range(3)})]
+    tables = list(run(Zipped(), [TEN, other]))
+    assert [t.num_rows for t in tables] == [3, 3, 3, 1]
+    assert tables[0].column_names == ["id", "id_1", "c"]
+    assert column(tables, "c") == [*range(7), *range(3)]
+    with pytest.raises(ValueError, match="different numbers of rows cannot be zipped: 10, 7"):
+        list(run(Zipped(), [TEN, other[:1]]))
+
+
+def split(bounds):
+    return [sum(r.stop - r.start for r in part) for part in ranges.cut_rows([3, 3, 3, 1], bounds)]
+
+
+def test_splits_are_those_of_ray():
+    assert split(ranges.bounds_at(10, [2, 5])) == [2, 3, 5]
+    assert split(ranges.bounds_at(10, [2, 2, 20])) == [2, 0, 8, 0]
+    assert split(ranges.bounds_of_shares(10, [0.2, 0.5])) == [2, 5, 3]
+    assert split(ranges.bounds_of_shares(10, [0.9, 0.09])) == [8, 1, 1]
+    assert split(ranges.bounds_of_test(10, 0.25)) == [7, 3]
+    assert split(ranges.bounds_of_test(10, 3)) == [7, 3]
+    for parts, equal, sizes in ((3, False, [6, 3, 1]), (4, True, [2, 2, 2, 2]), (12, True, [0] * 12)):
+        found = ranges.blocks_of_splits([3, 3, 3, 1], parts, equal)
+        assert [sum(r.stop - r.start for r in part) for part in found] == sizes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: ranges.bounds_at(10, []), "at least one index"),
+        (lambda: ranges.bounds_at(10, [5, 2]), "sorted"),
+        (lambda: ranges.bounds_at(10, [-1]), "not negative"),
+        (lambda: ranges.bounds_of_shares(10, [0.5, 0.5]), "less than 1"),
+        (lambda: ranges.bounds_of_shares(10, [-0.5]), "above 0"),
+        (lambda: ranges.bounds_of_shares(2, [0.1, 0.1]), "no part empty"),
+        (lambda: ranges.bounds_of_test(10, 1.5), "below 1"),
+        (lambda: ranges.bounds_of_test(10, 11), "number of rows"),
+    ],
+)
+def test_wrong_splits_are_told(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong()
+
+
+# ---------------------------------------------------------------- rows by index
+
+
+def test_rows_of_columns_of_any_type():
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(24.0).reshape(6, 2, 2))
+    table = pa.table({
+        "i": range(6), "n": [None, 1, 2, 3, 4, 5], "s": list("abcdef"), "b": [True, False] * 3, "t": tensor,
+        "l": [[1], [], None, [2], [3], [4]], "d": pa.array(list("ababab")).dictionary_encode(),
+        "f": pa.array([[1, 2]] * 5 + [[3, None]], pa.list_(pa.int32(), 2)), "u": pa.array([b"ab"] * 6, pa.binary(2)),
+        "h": pa.array(np.arange(6, dtype=np.float16)), "c": pa.array(range(6)).cast(pa.decimal128(30, 2)),
+    })  # fmt: skip
+    rows = np.array([5, 0, 3, 3])
+    for given_table, at in (
+        (table, rows),
+        (pa.concat_tables([table.slice(0, 2), table.slice(2)]), rows),
+        (table.slice(1), rows - 1),
+    ):
+        at = np.maximum(at, 0)
+        taken = gather.take(given_table, at)
+        taken.validate(full=True)
+        for name in table.column_names:
+            assert taken.column(name).to_pylist() == given_table.column(name).take(pa.array(at)).to_pylist(), name

@@ -1,0 +1,215 @@
+"""Join of two datasets: both by the hash of their keys, or the small one whole to each part of the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hpc.data.shuffle import gather
+from hpc.data.shuffle.exchange import Base, Gather, Need, Parts, Place, Range
+from hpc.data.shuffle.matches import Matches, comparable, keys_of
+from hpc.data.shuffle.partition import hash_cut
+
+TYPES = (
+    "inner", "left_outer", "right_outer", "full_outer", "left_semi", "right_semi", "left_anti", "right_anti",
+)  # fmt: skip
+
+# A side of at most so many bytes may be sent whole to each part of the other.
+SMALL = 64 * 2**20
+# The result of a partition is made in tables of about so many bytes.
+_PIECE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Joining:
+    """What the rows of a join are."""
+
+    type: str
+    left_on: tuple[str, ...]
+    right_on: tuple[str, ...]
+    left_suffix: str | None = None
+    right_suffix: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.type not in TYPES:
+            raise ValueError(f"join type {self.type!r} is none of {', '.join(TYPES)}")
+        if not self.left_on or len(self.left_on) != len(self.right_on):
+            raise ValueError(f"a join has as many keys on both sides, one or more: {self.left_on} and {self.right_on}")
+
+    def tables(self, left: pa.Table, right: pa.Table) -> Iterator[pa.Table]:
+        """The rows of the join of two tables, in the order of the left (of the right for right_*)."""
+        pairs = [
+            comparable(one, other, names)
+            for one, other, names in zip(
+                keys_of(left, self.left_on), keys_of(right, self.right_on), zip(self.left_on, self.right_on)
+            )
+        ]
+        lefts, rights = [one for one, _ in pairs], [other for _, other in pairs]
+        side, _, what = self.type.partition("_")
+        if what in ("semi", "anti"):
+            table, probe, build = (left, lefts, rights) if side == "left" else (right, rights, lefts)
+            found = Matches(probe, build).found
+            yield gather.take(table, np.flatnonzero(found if what == "semi" else ~found))
+            return
+        names = self._names(left, right)
+        if side == "right":
+            right_rows, left_rows = Matches(rights, lefts).pairs(outer=True)
+        else:
+            matches = Matches(lefts, rights)
+            left_rows, right_rows = matches.pairs(outer=side != "inner")
+            if side == "full":
+                more = matches.unmatched_build(right.num_rows)
+                left_rows = np.concatenate([left_rows, np.full(len(more), -1)])
+                right_rows = np.concatenate([right_rows, more])
+        yield from self._rows(left, right, left_rows, right_rows, names)
+
+    def _rows(
+        self, left: pa.Table, right: pa.Table, left_rows: np.ndarray, right_rows: np.ndarray, names: list[str]
+    ) -> Iterator[pa.Table]:
+        width = left.nbytes / max(1, left.num_rows) + right.nbytes / max(1, right.num_rows)
+        step = max(1024, int(_PIECE / max(1.0, width)))
+        left, right = gather.combine(left), gather.combine(right)
+        kept = [name for name in left.column_names if self.type != "right_outer" or name not in self.left_on]
+        more = [name for name in right.column_names if self.type == "right_outer" or name not in self.right_on]
+        for start in range(0, max(1, len(left_rows)), step):
+            at, there = left_rows[start : start + step], right_rows[start : start + step]
+            columns = list(take_or_null(left.select(kept), at).columns)
+            columns += take_or_null(right.select(more), there).columns
+            if self.type == "full_outer":
+                self._fill_keys(columns, kept, right, at, there)
+            yield pa.table(columns, names)
+
+    def _fill_keys(
+        self, columns: list[Any], kept: list[str], right: pa.Table, at: np.ndarray, there: np.ndarray
+    ) -> None:
+        """Where only the right has a row, the keys are the right's."""
+        for one, other in zip(self.left_on, self.right_on):
+            place, key = kept.index(one), take_or_null(right.select([other]), there).column(0)
+            column = columns[place]
+            key = key.cast(column.type) if key.type != column.type else key
+            both = pa.concat_tables([pa.table({"": column}), pa.table({"": key})]).column(0)
+            rows = np.where(at >= 0, np.arange(len(at)), len(at) + np.arange(len(at)))
+            columns[place] = gather.take_column(both, rows)
+
+    def _names(self, left: pa.Table, right: pa.Table) -> list[str]:
+        """The names of the columns of the result. Those of both sides get the suffixes."""
+        ours = [name for name in left.column_names if self.type != "right_outer" or name not in self.left_on]
+        theirs = [name for name in right.column_names if self.type == "right_outer" or name not in self.right_on]
+        both = set(ours) & set(theirs)
+        if both and not (self.left_suffix or self.right_suffix):
+            raise ValueError(f"both sides of the join have columns {sorted(both)}: give left_suffix or right_suffix")
+        names = [name + (self.left_suffix or "") if name in both else name for name in ours]
+        names += [name + (self.right_suffix or "") if name in both else name for name in theirs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the result of the join would have columns {twice} twice: give other suffixes")
+        return names
+
+
+def take_or_null(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """The rows at these numbers; nulls for -1."""
+    if not len(rows) or rows.min() >= 0:
+        return gather.take(table, rows)
+    indices = pa.array(rows, mask=rows < 0)
+    columns = []
+    for column in table.columns:
+        kind = column.type
+        if not len(column):
+            columns.append(_nulls(len(rows), kind))
+        elif isinstance(kind, pa.BaseExtensionType):
+            storage = pa.concat_arrays([chunk.storage for chunk in column.chunks])
+            columns.append(pa.ExtensionArray.from_storage(kind, storage.take(indices)))
+        else:
+            columns.append(column.take(indices))
+    return pa.table(columns, table.column_names)
+
+
+def _nulls(count: int, kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.nulls(count, kind.storage_type))
+    return pa.nulls(count, kind)
+
+
+@dataclass(frozen=True)
+class Join(Base):
+    """Two datasets on equal keys."""
+
+    joining: Joining
+    wanted: int
+    inputs: int = 2
+    needs: Need = "metas"
+
+    @property
+    def name(self) -> str:
+        return f"Join({self.joining.type})"
+
+    @property
+    def partitions(self) -> int | None:
+        return self.wanted
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> JoinPartitioner | Gather:
+        sizes = [sum(meta.nbytes for meta in side) for side in metas]
+        small = self._small(sizes, partitions)
+        if small is None or not metas[1 - small]:
+            return JoinPartitioner(self.joining, partitions)
+        whole = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[small]))
+        parts = _bundles([meta.nbytes for meta in metas[1 - small]], partitions)
+        ranges = []
+        for blocks in parts:
+            read = tuple(Range(block, 0, metas[1 - small][block].rows) for block in blocks)
+            ranges.append((whole, read) if small == 0 else (read, whole))
+        return Gather(tuple(ranges), JoinPartitioner(self.joining, len(ranges)))
+
+    def _small(self, sizes: list[int], partitions: int) -> int | None:
+        """The side that goes whole to each part of the other, where that moves less than both by their hash."""
+        for side in sorted((0, 1), key=sizes.__getitem__):
+            # The rows of the other side are each in one part alone, so only it may have rows without a match.
+            fits = self.joining.type == "inner" or self.joining.type.startswith("right_" if side == 0 else "left_")
+            if fits and sizes[side] <= SMALL and sizes[side] * partitions <= 2 * sum(sizes):
+                return side
+        return None
+
+
+def _bundles(sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Blocks that follow each other in at most so many parts of about as many bytes."""
+    total = max(1, sum(sizes))
+    found: dict[int, list[int]] = {}
+    for block, end in enumerate(accumulate(sizes)):
+        found.setdefault(min(parts - 1, (end - sizes[block]) * parts // total), []).append(block)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class JoinPartitioner:
+    """The tasks of a join."""
+
+    joining: Joining
+    parts: int
+
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+        names = (self.joining.left_on, self.joining.right_on)[place.side]
+        table = gather.combine(gather.concat(list(tables)))
+        if not table.num_columns and not table.num_rows:
+            return Parts(table, np.zeros(self.parts + 1, np.int64))
+        keys_of(table.slice(0, 0), names)
+        return hash_cut(table, names, self.parts)
+
+    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
+        known = [[table for table in side if table.num_columns] for side in sides]
+        if not known[0] and not known[1]:
+            return
+        on = (self.joining.left_on, self.joining.right_on)
+        left = gather.concat(known[0] or [_only_keys(on[0], known[1], on[1])])
+        right = gather.concat(known[1] or [_only_keys(on[1], known[0], on[0])])
+        yield from self.joining.tables(left, right)
+
+
+def _only_keys(names: Sequence[str], others: list[pa.Table], theirs: Sequence[str]) -> pa.Table:
+    """A side without a block, of which no more is known than that it has no rows."""
+    types = [others[0].schema.field(name).type for name in theirs]
+    return pa.table([pa.array([], kind) for kind in types], list(names))

@@ -1,0 +1,133 @@
+"""Joins of hpc.data as functions on tables: the rows and columns of Ray Data 2.60, whatever the blocks are."""
+
+from __future__ import annotations
+
+import pytest
+
+pa = pytest.importorskip("pyarrow")
+import numpy as np  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from hpc.data.shuffle.exchange import Gather  # noqa: E402
+from hpc.data.shuffle.join import TYPES, Join, Joining  # noqa: E402
+from hpc.data.shuffle.local import run  # noqa: E402
+
+LEFT = [
+    pa.table({"id": pa.array([1, 2, 3, None, 2]), "v": list("abcde")}),
+    pa.table({"id": pa.array([5]), "v": ["f"]}),
+]
+RIGHT = [pa.table({"id": pa.array([2, 3, 4, None, 2]), "v": list("PQRST")})]
+KEYED = [pa.table({"key": [2, 3, 4], "w": [1.0, 2.0, 3.0]})]
+
+
+def join(kind, left, right, on, right_on=None, suffixes=("_l", "_r"), partitions=3):
+    exchange = Join(Joining(kind, on, right_on or on, *suffixes), partitions)
+    tables = list(run(exchange, [left, right], partitions))
+    return tables[0].column_names, sorted((tuple(row.values()) for t in tables for row in t.to_pylist()), key=repr)
+
+
+def by_python(kind, left, right):
+    """The rows of a join of pairs (key, value), value by value."""
+    pairs = [(one, r) for one in left for r in right if one[0] is not None and one[0] == r[0]]
+    lone_left = [one for one in left if not any(one is left_row for left_row, _ in pairs)]
+    lone_right = [r for r in right if not any(r is right_row for _, right_row in pairs)]
+    if kind in ("left_semi", "left_anti"):
+        return lone_left if kind == "left_anti" else [one for one in left if one not in lone_left]
+    if kind in ("right_semi", "right_anti"):
+        return lone_right if kind == "right_anti" else [r for r in right if r not in lone_right]
+    rows = [(one[0], one[1], r[1]) for one, r in pairs]
+    if kind in ("left_outer", "full_outer"):
+        rows += [(one[0], one[1], None) for one in lone_left]
+    if kind in ("right_outer", "full_outer"):
+        rows += [(r[0], None, r[1]) for r in lone_right]
+    return [(v, k, w) for k, v, w in rows] if kind == "right_outer" else rows
+
+
+side = st.lists(st.tuples(st.one_of(st.none(), st.integers(0, 4))), max_size=8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(kind=st.sampled_from(TYPES), left=side, right=side, cut=st.integers(0, 8), partitions=st.integers(1, 3))
+def test_rows_are_those_of_pairwise_comparison(kind, left, right, cut, partitions):
+    left = [(key, f"l{number}") for number, (key,) in enumerate(left)]
+    right = [(key, f"r{number}") for number, (key,) in enumerate(right)]
+    blocks = []
+    for rows in (left, right):
+        keys, values = pa.array([k for k, _ in rows], pa.int64()), pa.array([v for _, v in rows], pa.string())
+        table = pa.table({"id": keys, "v": values})
+        blocks.append([table.slice(0, cut), table.slice(min(cut, len(rows)))])
+    # With one partition a side goes whole to the other; with many, both go by their hash.
+    for parts in (1, partitions, 50):
+        found = join(kind, *blocks, ("id",), partitions=parts)[1]
+        assert found == sorted(by_python(kind, left, right), key=repr)
+
+
+def test_columns_are_those_of_ray():
+    names = {kind: join(kind, LEFT, RIGHT, ("id",))[0] for kind in TYPES}
+    assert names["inner"] == names["left_outer"] == names["full_outer"] == ["id", "v_l", "v_r"]
+    assert names["right_outer"] == ["v_l", "id", "v_r"]
+    assert names["left_semi"] == names["right_anti"] == ["id", "v"]
+    names = {kind: join(kind, LEFT, KEYED, ("id",), ("key",), (None, None))[0] for kind in TYPES}
+    assert names["inner"] == names["full_outer"] == ["id", "v", "w"]
+    assert names["right_outer"] == ["v", "key", "w"]
+    assert names["right_semi"] == ["key", "w"]
+    assert join("inner", LEFT, RIGHT, ("id",), suffixes=(None, "_r"))[0] == ["id", "v", "v_r"]
+
+
+def test_a_payload_may_be_of_any_type_and_keys_of_several():
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(6.0).reshape(3, 2))
+    right = pa.table({"a": [1, 1, 2], "b": ["x", "y", "x"], "t": tensor, "l": [[1], None, [2, 3]]})
+    left = pa.table({"a": pa.array([1, 2, 3], pa.int32()), "b": pa.array(["y", "x", "x"]).dictionary_encode()})
+    names, rows = join("left_outer", [left], [right], ("a", "b"), suffixes=(None, None))
+    assert names == ["a", "b", "t", "l"]
+    plain = sorted(((a, b, None if t is None else np.asarray(t).tolist(), some) for a, b, t, some in rows), key=repr)
+    assert plain == [(1, "y", [2.0, 3.0], None), (2, "x", [4.0, 5.0], [2, 3]), (3, "x", None, None)]
+
+
+def test_nan_keys_are_equal_and_null_keys_are_not():
+    left = pa.table({"id": pa.array([float("nan"), -0.0, None])})
+    assert len(join("inner", [left], [left], ("id",))[1]) == 2
+
+
+def test_a_small_side_goes_whole_to_each_part_of_the_other():
+    class Meta:
+        def __init__(self, nbytes):
+            self.rows, self.nbytes = 10, nbytes
+
+    def plan(kind, left, right, partitions=4):
+        exchange = Join(Joining(kind, ("id",), ("id",), "_l"), partitions)
+        return exchange.plan([[], []], [[Meta(size) for size in side] for side in (left, right)], partitions)
+
+    big, small = [100 << 20] * 8, [10 << 20]
+    assert isinstance(plan("inner", big, small), Gather)
+    assert isinstance(plan("left_anti", big, small), Gather)
+    assert isinstance(plan("right_outer", small, big), Gather)
+    for kind, left, right in (
+        ("right_outer", big, small), ("full_outer", big, small), ("left_semi", small, big), ("inner", big, big),
+    ):  # fmt: skip
+        assert not isinstance(plan(kind, left, right), Gather), kind
+    parts = plan("inner", big, small).ranges
+    assert sorted(r.block for sides in parts for r in sides[0]) == list(range(8)) and len(parts) == 4
+    assert all(len(sides[1]) == 1 for sides in parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("cross", LEFT, RIGHT, ("id",)), ValueError, "none of inner"),
+        (("inner", LEFT, RIGHT, ()), ValueError, "one or more"),
+        (("inner", LEFT, KEYED, ("id",), ("key", "w")), ValueError, "as many keys on both sides"),
+        (("inner", LEFT, KEYED, ("id",)), ValueError, "no column 'id'"),
+        (
+            ("inner", LEFT, RIGHT, ("id",), None, (None, None)),
+            ValueError,
+            r"both sides of the join have columns \['v'\]",
+        ),
+        (("inner", LEFT, RIGHT, ("id",), None, ("_x", "_x")), ValueError, "twice"),
+        (("inner", LEFT, KEYED, ("v",), ("key",)), TypeError, "column 'v' of the left is string"),
+    ],
+)
+def test_wrong_joins_are_told(arguments, error, words):
+    with pytest.raises(error, match=words):
+        join(*arguments)

@@ -26,6 +26,7 @@ from typing import Any
 
 import cloudpickle
 
+from hpc.core.arrow import ArrowStream, add_reducers, stream_of
 from hpc.core.code import reduce_code
 from hpc.core.exceptions import HpcError, SystemFailure
 from hpc.core.serializability import explain, reducers
@@ -51,6 +52,8 @@ class _Context(threading.local):
     """What the current thread is pickling or unpickling: the references met on the way."""
 
     found: list[Any] | None = None
+    #: What stands for a stream in the pickle that is being made, by its identity, and the stream.
+    streams: dict[int, tuple[bytearray, ArrowStream]] | None = None
     outer: bytes | None = None
     met: list[bytes] | None = None
 
@@ -89,7 +92,7 @@ class Serialized:
 
     __slots__ = ("buffers", "pickled", "refs", "size")
 
-    def __init__(self, pickled: bytes, buffers: list[memoryview], refs: list[Any]) -> None:
+    def __init__(self, pickled: bytes, buffers: list[memoryview | ArrowStream], refs: list[Any]) -> None:
         self.pickled = pickled
         self.buffers = buffers
         self.refs = refs
@@ -114,7 +117,10 @@ class Serialized:
         target[: len(head)] = head
         target[len(head) : len(head) + len(self.pickled)] = self.pickled
         for place, buffer in zip(places, self.buffers):
-            copy(target[place : place + buffer.nbytes], buffer)
+            if type(buffer) is ArrowStream:
+                buffer.write_into(target[place : place + buffer.nbytes])
+            else:
+                copy(target[place : place + buffer.nbytes], buffer)  # type: ignore[arg-type]
 
 
 def bytes_in_place(nbytes: int) -> tuple[bytes, int, int]:
@@ -142,7 +148,7 @@ def _copy_slice(to: memoryview, source: memoryview) -> None:
     to[:] = source
 
 
-def _layout(pickled: bytes, buffers: list[memoryview]) -> list[int]:
+def _layout(pickled: bytes, buffers: list[memoryview | ArrowStream]) -> list[int]:
     """Offsets of the buffers, then the total size."""
     at = _HEAD.size + 8 * len(buffers) + len(pickled)
     places = []
@@ -202,6 +208,37 @@ def _reduce_array(array: Any) -> Any:
     return (reduced[0], (pickle.PickleBuffer(raw.toreadonly()), *arguments[1:]), *reduced[2:])
 
 
+def _stand_in(stream: ArrowStream) -> pickle.PickleBuffer:
+    """What stands for a stream in a pickle: `dumps` knows it again."""
+    token = bytearray(1)
+    if context.streams is None:
+        context.streams = {}
+    context.streams[id(token)] = token, stream
+    return pickle.PickleBuffer(token)
+
+
+#: Kinds of arrays that pickle alone makes the same of, because nothing inside has reducers.
+_PLAIN_KINDS = frozenset("biufcmM")
+
+
+def _quick_array(array: Any) -> Serialized | None:
+    """What `dumps` gives for an array of numbers that is not small, without a pickler that calls Python."""
+    if array.dtype.kind not in _PLAIN_KINDS or array.nbytes < MIN_BUFFER_BYTES:
+        return None
+    buffers: list[memoryview | ArrowStream] = []
+    return Serialized(_pickle(array, 5, buffer_callback=lambda one: buffers.append(one.raw())), buffers, [])
+
+
+def _quick_stream(table: Any) -> Serialized | None:
+    """What `dumps` gives for a table or a record batch, without any pickler."""
+    streamed = stream_of(table)
+    return None if streamed is None else Serialized(streamed[0], [streamed[1]], [])
+
+
+#: How values of exactly these classes are made pieces, where they are nothing special; else the result is None.
+_quick: dict[type, Callable[[Any], Serialized | None]] = {}
+
+
 def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
     """From now on instances of exactly this class are what ``serializer(instance)`` gives, and ``deserializer`` makes
     them again on the other side. Raises TypeError for what is not a class, or one that pickle handles by itself."""
@@ -240,6 +277,9 @@ def _dump(value: Any, keep: Callable[[pickle.PickleBuffer], Any] | None) -> tupl
             array = getattr(sys.modules.get("numpy"), "ndarray", None)
             if array is not None and array not in _value_reducers:
                 _value_reducers[array] = _reduce_array
+                _quick[array] = _quick_array
+            if "pyarrow" in sys.modules:
+                _quick.update(dict.fromkeys(add_reducers(_value_reducers, _stand_in), _quick_stream))
             pickler = _OwnValuePickler if reducers else _ValuePickler
         pickler(stream, protocol=5, buffer_callback=keep).dump(value)
         return stream.getvalue(), context.found
@@ -266,21 +306,31 @@ def dumps(value: Any, name: str = "the value") -> Serialized:
     The message says which part of the value it is; the value is called ``name`` there."""
     if _simple(value):
         return Serialized(pickle.dumps(value, 5), [], [])
-    buffers: list[memoryview] = []
+    quick = _quick.get(type(value))
+    if quick is not None and type(value) not in reducers and (made := quick(value)) is not None:
+        return made
+    buffers: list[memoryview | ArrowStream] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < MIN_BUFFER_BYTES:
-            return True
-        buffers.append(raw)
+            known = context.streams and context.streams.get(id(raw.obj))
+            if not known:
+                return True
+            buffers.append(known[1])
+        else:
+            buffers.append(raw)
         return False
 
+    outer, context.streams = context.streams, None
     try:
         pickled, refs = _dump(value, keep)
     except Exception as error:
         if type(error) in _PLAIN_ERRORS:
             raise type(error)(explain(value, name, error, can_pickle)) from error
         raise
+    finally:
+        context.streams = outer
     return Serialized(pickled, buffers, refs)
 
 

@@ -149,6 +149,7 @@ PARTS = (
     "train",
     "mpi",
     "checkpoint",
+    "blocks",
     "tune",
     "data",
 )

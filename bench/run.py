@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench import machine, slurm, spaces
+from bench.blocks import blocks
 from bench.checkpoint import checkpoint
 from bench.children import PROBES, Children, MeasureError, hpc_launch
 from bench.collective import collective
@@ -69,6 +70,7 @@ ALL_PARTS = {
     "train": train,
     "mpi": mpi,
     "checkpoint": checkpoint,
+    "blocks": blocks,
     "tune": tune,
     "data": data,
 }

@@ -90,8 +90,8 @@ def _own_types(types: list[Any]) -> Iterator[Any]:
         if isinstance(kind, pa.BaseExtensionType):
             if type(kind).__module__ != "pyarrow.lib":
                 yield kind
-            kind = kind.storage_type  # noqa: PLW2901
-        if pa.types.is_dictionary(kind):
+            yield from _own_types([kind.storage_type])
+        elif pa.types.is_dictionary(kind):
             yield from _own_types([kind.value_type])
         else:
             yield from _own_types([kind.field(index).type for index in range(kind.num_fields)])

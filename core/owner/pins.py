@@ -32,6 +32,9 @@ from hpc.core.wire import (
     Unpin,
 )
 
+#: Objects of so many bytes together are given back at once.
+PROMPT_BYTES = 1 << 20
+
 
 class Pin:
     """An object of the arena that this process may read."""
@@ -250,25 +253,29 @@ class Pins:
     # -------------------------------------------------------------- letting go
 
     def let_go(self) -> None:
-        """Give back the pins that neither an entry nor a view needs any more."""
+        """Give back the pins that neither an entry nor a view needs any more. Word of small objects only goes with what
+        else is sent: the raylet wakes for it otherwise, once for each task that reads one."""
         held = self.held
         gone: list[bytes] = []
+        size = 0
         for ident in self.unpinned:
             pin = held.get(ident)
             if pin is not None:
                 pin.entry = False
                 if not pin.views:
                     gone.append(ident)
+                    size += pin.size
         self.unpinned.clear()
         while self.unviewed:
             pin = self.unviewed.popleft()
             pin.views -= 1
             if not pin.views and not pin.entry and held.get(pin.ident) is pin:
                 gone.append(pin.ident)
+                size += pin.size
         if gone:
-            self._give_back(gone)
+            self._give_back(gone, urgent=size >= PROMPT_BYTES)
 
-    def _give_back(self, idents: list[bytes]) -> None:
+    def _give_back(self, idents: list[bytes], urgent: bool = True) -> None:
         for ident in idents:
             self.held.pop(ident, None)
-        self.send(self.raylet, Unpin(idents))
+        self.send(self.raylet, Unpin(idents), urgent)

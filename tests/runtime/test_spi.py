@@ -201,6 +201,25 @@ def test_places_say_where_objects_lie_and_how_large_they_are(session, tmp_path):
         spi.places([1])
 
 
+def test_places_of_a_generators_items_are_known_without_their_bytes(session):
+    pa = pytest.importorskip("pyarrow")
+
+    @hpc.remote(num_returns="streaming", scheduling_strategy=on(2))
+    def blocks(count):
+        table = pa.table({"number": np.arange(1_000_000)})
+        for index in range(count):
+            yield table.slice(index * 20_000, 20_000)
+            yield {"rows": 20_000}
+
+    refs = list(blocks.remote(4))
+    found = spi.places(refs)
+    assert [place.state for place in found] == ["stored", "inline"] * 4
+    assert {str(node.hex()) for place in found[::2] for node in place.nodes} == {"2"}
+    assert all(160_000 <= place.size_bytes < 162_000 for place in found[::2]), "a slice has only its own rows"
+    last = hpc.get(refs[6])["number"]
+    assert last[0].as_py() == 60_000 and not last.chunk(0).to_numpy().flags.writeable
+
+
 def test_owners_are_asked_for_theirs_and_one_that_is_gone_knows_nothing(session):
     host = Host.options(scheduling_strategy=on(2)).remote()
     (theirs,) = hpc.get(host.put.remote(MIB))

@@ -38,10 +38,10 @@ TEXTS = pa.array([f"t{i}" if i % 3 else None for i in range(1000)])
 VALUES = {
     "numbers": NUMBERS,
     "texts": pa.table({"t": TEXTS, "large": TEXTS.cast(pa.large_string()), "view": TEXTS.cast(pa.string_view())}),
-    "nested": pa.table({"l": pa.array([[i] * (i % 4) for i in range(500)]), "s": [{"x": i, "y": [None]} for i in range(500)]}),
+    "nested": pa.table({"l": [[i] * (i % 4) for i in range(500)], "s": [{"x": i, "y": [None]} for i in range(500)]}),
     "dictionary": pa.table({"d": TEXTS.dictionary_encode()}),
-    "dictionaries": pa.table({"d": pa.chunked_array([pa.array(x).dictionary_encode() for x in (["a", "b"], ["c", "a"])])}),
-    "times": pa.table({"t": [datetime.datetime(2026, 1, 1)], "d": [decimal.Decimal("1.25")], "n": pa.nulls(1), "o": [True]}),
+    "dictionaries": pa.table({"d": pa.chunked_array([pa.array(x).dictionary_encode() for x in (["a"], ["b", "a"])])}),
+    "others": pa.table({"t": [datetime.datetime(2026, 1, 1)], "d": [decimal.Decimal("1.25")], "n": pa.nulls(1)}),
     "maps": pa.table({"m": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64()))}),
     "chunks": pa.concat_tables([NUMBERS, NUMBERS.slice(10, 90)]),
     "no rows": NUMBERS.slice(0, 0),

@@ -6,6 +6,7 @@ import pytest
 
 from hpc.core.ids import HEAD, Address, make_id, raylet_of
 from hpc.core.owner.machine import OwnerMachine
+from hpc.core.owner.pins import PROMPT_BYTES
 from hpc.core.owner.tables import Waiter
 from hpc.core.wire import (
     STORED,
@@ -38,7 +39,7 @@ class Process:
 
     def said(self):
         self.pins.let_go()
-        return [msg for _, messages in self.machine.take_outbox() for msg in messages]
+        return [msg for _, messages in self.machine.take_outbox(everything=True) for msg in messages]
 
     def hears(self, *messages):
         assert not self.machine.handle(RAYLET, messages)
@@ -198,6 +199,17 @@ def test_a_span_in_which_nothing_is_placed_any_more_is_given_back(process):
 def test_what_was_sealed_is_told_before_the_answer_that_all_is(process):
     process.pins.sealed(ONE, 0, 100, keep=False)
     assert process.hears(AskSealed(3)) == [Seal(ONE, 0, 100, False), AllSealed(3)]
+
+
+def test_word_of_small_objects_that_are_let_go_waits_for_what_else_is_sent(process):
+    for size, urgent in ((PROMPT_BYTES - 1, []), (PROMPT_BYTES, [Unpin([ONE])])):
+        coming = process.reads(ONE)
+        process.hears(Fetched(ONE, 4096, size))
+        process.pins.unviewed.append(coming.outcome)
+        process.pins.let_go()
+        assert [msg for _, messages in process.machine.take_outbox() for msg in messages] == urgent
+        assert ONE not in process.pins.held
+        assert process.said() == ([] if urgent else [Unpin([ONE])])
 
 
 def test_the_raylet_hears_of_a_value_before_anybody_else_does(process):

@@ -5,8 +5,10 @@ under 100 bytes: the kernel takes 107), the logs and session.json. Nothing in it
 
 An flock on the file `lock`, held by the supervisor, tells that a node is alive. It ends with the supervisor however
 that dies. It also tells across PID namespaces (containers that share /tmp), which a process id in a file does not. A
-directory whose lock is free was left by a kill that took everything at once: a scheduler's, or the OOM killer's. The
-next supervisor of the same user removes it.
+directory whose lock is free was left by a kill that took everything at once: a scheduler's, or the OOM killer's. So was
+one that has no lock any more: that kill came while it was being removed. The next supervisor of the same user removes
+it. Who looks whether a lock is free shares it, so that two who look at the same time do not take each other for its
+owner.
 """
 
 from __future__ import annotations
@@ -194,10 +196,12 @@ def _is_dead(path: str) -> bool:
         if path.endswith(UNNAMED) or unlocked:
             return time.time() - os.stat(path).st_mtime > UNNAMED_AGE_S
         fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.path.isdir(path)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
     finally:

@@ -320,12 +320,7 @@ class NetBed:
         """As when a machine loses its power: nothing of it is heard any more, not even the end of a connection, and
         all its processes are gone. Daemons (`spared`, by name) stay as they are: they are there when it comes back."""
         self._link(name, "down")
-        kept = set(spared)
-        gone = [(pid, start_time(pid)) for pid in self.pids(name) if process_name(pid) not in kept]
-        for pid, _ in gone:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        end_processes(gone, 0.0)
+        self.kill_all(name, *spared)
 
     def power_on(self, name: str) -> None:
         self._link(name, "up")
@@ -338,8 +333,8 @@ class NetBed:
         out = subprocess.run(["ip", "netns", "pids", self._space(name)], capture_output=True, text=True, timeout=20)
         return [int(p) for p in out.stdout.split()]
 
-    def kill_all(self, name: str, spared: str) -> None:
-        """SIGKILL for all processes on a node, but for those of this name.
+    def kill_all(self, name: str, *spared: str) -> None:
+        """SIGKILL for all processes on a node, but for those of these names.
 
         They are stopped first: of a machine that loses its power no process sees another one end."""
 
@@ -347,7 +342,7 @@ class NetBed:
             found = []
             for pid in self.pids(name):
                 with contextlib.suppress(OSError):
-                    if Path(f"/proc/{pid}/comm").read_text().strip() != spared:
+                    if Path(f"/proc/{pid}/comm").read_text().strip() not in spared:
                         found.append(pid)
             return found
 

@@ -94,7 +94,7 @@ class Bed(Protocol):
     def aside(self) -> AbstractContextManager[Bed]:
         """A place for one job that goes on while other tests have all nodes."""
 
-    def cancel_all(self, timeout_s: float = 30.0) -> None:
+    def cancel_all(self, timeout_s: float = 90.0) -> None:
         """End every job, and wait until the nodes are idle."""
 
 

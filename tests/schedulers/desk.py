@@ -83,14 +83,14 @@ class Desk:
         out = self.folder / "own.out"
         job_id = self.bed.submit(self.folder / "own.sh", nodes, out)
         wait_for(f"the end of job {job_id}", lambda: self.bed.phase(job_id) == "ended", timeout_s, 0.1)
-        wait_for("its output", out.exists, 20.0)
+        wait_for("its output", out.exists, 90.0)
         return self.bed.exit_code(job_id), out.read_text()
 
     @property
     def jobs(self) -> Path:
         return self.folder / "jobs"
 
-    def job_id(self, number: int = 1, timeout_s: float = 20.0) -> str:
+    def job_id(self, number: int = 1, timeout_s: float = 90.0) -> str:
         """The scheduler's id of a job that hpc-launch submits."""
         content = self.jobs / str(number) / "job.json"
         wait_for("submitted", lambda: content.exists() and json.loads(content.read_text())["scheduler_id"], timeout_s)
@@ -99,7 +99,7 @@ class Desk:
     def status(self, number: int = 1) -> dict[str, Any]:
         return json.loads((self.jobs / str(number) / "status.json").read_text())
 
-    def wait_status(self, what: str, check: Any, timeout_s: float = 30.0, number: int = 1) -> None:
+    def wait_status(self, what: str, check: Any, timeout_s: float = 90.0, number: int = 1) -> None:
         """Wait until status.json of a job is as it should be."""
         wait_for(what, lambda: check(self.status(number)), timeout_s, 0.05)
 
@@ -135,7 +135,7 @@ class Terminal:
         os.set_blocking(self.master, False)
         self.text = ""
 
-    def see(self, wanted: str, timeout_s: float = 20.0) -> None:
+    def see(self, wanted: str, timeout_s: float = 90.0) -> None:
         def look() -> bool:
             self._read()
             return re.search(wanted, self.text) is not None
@@ -155,7 +155,7 @@ class Terminal:
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
 
-    def end(self, timeout_s: float = 20.0) -> int:
+    def end(self, timeout_s: float = 90.0) -> int:
         def over() -> bool:
             self._read()
             return self.process.poll() is not None
@@ -181,7 +181,7 @@ def node_processes(desk: Desk, host: str) -> dict[str, list[int]]:
     return found
 
 
-def nothing_left(desk: Desk, timeout_s: float = 40.0, swept: bool = False) -> None:
+def nothing_left(desk: Desk, timeout_s: float = 90.0, swept: bool = False) -> None:
     """Wait until there is no process of a job on any node and no directory of a session. swept: a node lost its power,
     and each look is that of a further session there, which finds what is dead by then."""
     left: object = None

@@ -230,7 +230,7 @@ class NetBed:
     def _wire(self) -> None:
         bridge = f"{PREFIX}{self.slot}"
         # The kernel takes links away some time after their namespace; a bed of this slot may have ended just now.
-        wait_for("the links before to go", lambda: not any(n.startswith(f"{bridge}v") for n in _links()), 20.0)
+        wait_for("the links before to go", lambda: not any(n.startswith(f"{bridge}v") for n in _links()), 90.0)
         lines = [f"link add {bridge} type bridge", f"addr add {self.gateway}/24 dev {bridge}", f"link set {bridge} up"]
         for i, name in enumerate(self.names, 1):
             space = self._space(name)

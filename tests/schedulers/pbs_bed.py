@@ -190,7 +190,7 @@ class PbsBed(MadeBed):
             self._daemon(SERVER, [f"{sbin}/{name}", "-N"], server)
         for host in (*self.hosts, ASIDE):
             self._daemon(host, [f"{sbin}/pbs_mom", "-N"], self._conf(f"{host}.conf", host, MOM=1))
-        self.await_("the PBS server", lambda: self.run(["qstat", "-B"]).returncode == 0, 30)
+        self.await_("the PBS server", lambda: self.run(["qstat", "-B"]).returncode == 0, 90.0)
         nodes = "".join(f"create node {host}\n" for host in self.hosts)
         if self.gpus:
             nodes += "".join(f"set node {host} resources_available.ngpus = {self.gpus}\n" for host in self.hosts)
@@ -263,12 +263,12 @@ class PbsBed(MadeBed):
         script = self.scratch / "work" / "sleeps.sh"
         script.write_text("#!/bin/bash\nexec sleep 300\n")
         job = self.submit(script, self.nodes, Path("/dev/null"))
-        wait_for("somebody else's job", lambda: self.phase(job) == "running", 30.0, 0.1)
+        wait_for("somebody else's job", lambda: self.phase(job) == "running", 90.0, 0.1)
         try:
             yield
         finally:
             self.run(["qdel", "-W", "force", job])
-            wait_for("its end", lambda: self.phase(job) == "ended", 30.0, 0.1)
+            wait_for("its end", lambda: self.phase(job) == "ended", 90.0, 0.1)
 
     @contextmanager
     def aside(self) -> Iterator[PbsBed]:
@@ -276,7 +276,7 @@ class PbsBed(MadeBed):
         bed.queue, bed.hosts, bed.env = "aside", [ASIDE], {**self.env, "HPC_PARTITION": "aside"}
         yield bed
 
-    def wait_idle(self, timeout_s: float = 30.0) -> None:
+    def wait_idle(self, timeout_s: float = 90.0) -> None:
         """Wait until every node is free, and there is no job on it."""
 
         def idle() -> bool:
@@ -291,7 +291,7 @@ class PbsBed(MadeBed):
 
         self.await_("every PBS node free", idle, timeout_s)
 
-    def cancel_all(self, timeout_s: float = 30.0) -> None:
+    def cancel_all(self, timeout_s: float = 90.0) -> None:
         left = self.jobs()
         if left:
             self.run(["qdel", "-W", "force", *left])

@@ -166,7 +166,7 @@ class SlurmBed(MadeBed):
         argv = ["munged", "--foreground", f"--key-file={munge}/key", f"--socket={munge}/socket"]
         argv += [f"--pid-file={munge}/pid", f"--log-file={munge}/log", f"--seed-file={munge}/seed"]
         self.net.daemon(argv, None, self.control_host, self.env)
-        self.await_("munge's socket", (munge / "socket").exists, 10)
+        self.await_("munge's socket", (munge / "socket").exists, 90.0)
         conf = str(root / "slurm.conf")
         self.net.daemon(["slurmctld", "-D", "-c", "-f", conf], None, self.control_host, self.env)
         for host in self.hosts:
@@ -197,7 +197,7 @@ class SlurmBed(MadeBed):
         """The command line that runs `argv` on a compute node, outside of any job (as ssh would)."""
         return self.net.inside(host, argv)
 
-    def wait_idle(self, timeout_s: float = 30.0) -> None:
+    def wait_idle(self, timeout_s: float = 90.0) -> None:
         """Wait until every node is idle: nothing of any job is left on any of them."""
 
         def idle() -> bool:
@@ -220,7 +220,7 @@ class SlurmBed(MadeBed):
                 return value
         return ""
 
-    def wait_job(self, job: str, states: Sequence[str], timeout_s: float = 30.0) -> str:
+    def wait_job(self, job: str, states: Sequence[str], timeout_s: float = 90.0) -> str:
         """Wait until a job is in one of the states; returns it."""
         wait_for(f"job {job} in {states}", lambda: self.job_field(job, "JobState") in states, timeout_s, 0.05)
         return self.job_field(job, "JobState")
@@ -254,7 +254,7 @@ class SlurmBed(MadeBed):
         self.run(["scontrol", "requeue", job_id], check=True)
         self.wait_job(job_id, ["PENDING"])
         update = ["scontrol", "update", f"jobid={job_id}", "starttime=now"]  # else it waits for two minutes
-        wait_for("the job to be free", lambda: self.run(update).returncode == 0, 20.0, 0.2)
+        wait_for("the job to be free", lambda: self.run(update).returncode == 0, 90.0, 0.2)
 
     def crash(self, host: str) -> None:
         self.net.power_off(host, ["slurmd"])
@@ -280,7 +280,7 @@ class SlurmBed(MadeBed):
         with SlurmBed(nodes=1, cpus=self.cpus) as bed:
             yield bed
 
-    def cancel_all(self, timeout_s: float = 30.0) -> None:
+    def cancel_all(self, timeout_s: float = 90.0) -> None:
         """Cancel what is left and wait until the nodes are idle again."""
         left = self.jobs()
         if left:

@@ -119,7 +119,7 @@ class StageDesk:
         return {host: names for host, names in found.items() if names}
 
     def nothing_stays(self) -> None:
-        wait_for("the disks to be empty", lambda: self.on_disks() == {}, 20.0, 0.2)
+        wait_for("the disks to be empty", lambda: self.on_disks() == {}, 90.0, 0.2)
 
 
 SHOWS = """

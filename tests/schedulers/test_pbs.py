@@ -72,7 +72,7 @@ def test_refusals_name_the_value_the_limit_and_the_fix(
 
 def test_a_job_of_a_queue_that_is_not_started_says_so_while_it_waits(desk: Desk) -> None:
     assert desk.launch("-t5", "-p", "closed", "--detach", "plain.py").returncode == 0
-    wait_for("the comment", lambda: "the queue is not started" in desk.hpc("status").stdout, 20.0, 0.3)
+    wait_for("the comment", lambda: "the queue is not started" in desk.hpc("status").stdout, 90.0, 0.3)
     desk.hpc("cancel", "last", check=True)
 
 
@@ -101,9 +101,9 @@ def test_a_script_that_is_ended_can_still_save_what_it_has(desk: Desk, how: str)
         script = desk.folder / "own.sh"
         script.write_text(f"#!/bin/bash\ncd {desk.folder}\nexec {launcher()[0]} saves.py\n")
         job_id = desk.bed.submit(script, 2, out)
-    wait_for("the script", lambda: out.exists() and "waits" in out.read_text(), 30.0, 0.1)
+    wait_for("the script", lambda: out.exists() and "waits" in out.read_text(), 90.0, 0.1)
     desk.bed.end(job_id)
-    wait_for("its end", lambda: desk.bed.phase(job_id) == "ended", 30.0, 0.1)
+    wait_for("its end", lambda: desk.bed.phase(job_id) == "ended", 90.0, 0.1)
     assert "saved 42" in out.read_text()
     nothing_left(desk)
 
@@ -194,5 +194,5 @@ def test_signals_that_are_sent_with_qsig_reach_the_script(desk: Desk) -> None:
     process = desk.start(*launcher(), "-t5", "usr.py")
     assert process.stdout is not None and process.stdout.readline() == "waits\n"
     desk.run("qsig", "-s", "USR1", desk.job_id(), check=True)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert "got USR1" in out and process.returncode == 3

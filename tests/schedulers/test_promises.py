@@ -67,11 +67,11 @@ def waiting(desk: Desk, *options: str) -> Waiting:
     process = desk.start(*launcher(), "--grace=2", *options, "waits.py")
     assert process.stdout is not None
     words = process.stdout.readline().split()
-    assert words[:1] == ["waits"], process.communicate(timeout=30)
+    assert words[:1] == ["waits"], process.communicate(timeout=90)
     return Waiting(process, desk.job_id(), int(words[1]), words[2:])
 
 
-def finish(job: Waiting, timeout_s: float = 40.0) -> tuple[int, str, str]:
+def finish(job: Waiting, timeout_s: float = 90.0) -> tuple[int, str, str]:
     out, err = job.process.communicate(timeout=timeout_s)
     return job.process.returncode, out, err
 
@@ -110,7 +110,7 @@ def test_output_state_and_exit_code_come_back(desk: Desk) -> None:
     assert re.fullmatch(r"ran on \w+ \['7', '--nodes'\]\n", done.stdout)
     assert re.search(r"^queued +\w*\d+", done.stderr, re.M) and "ended     exit code 7" in done.stderr
     job = desk.jobs / "1"
-    wait_for("the last process to put its folder away", lambda: len(list(job.iterdir())) == 5, 10.0)
+    wait_for("the last process to put its folder away", lambda: len(list(job.iterdir())) == 5, 90.0)
     assert {p.name for p in job.iterdir()} >= {"driver.log", "events.jsonl", "job.json", "status.json"}
     nothing_left(desk)
 
@@ -309,7 +309,7 @@ def test_what_can_never_run_is_said(desk: Desk, options: list[str]) -> None:
         said += line
     if "error[" not in said:
         process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=90)
     assert process.returncode == (120 if "error[" in said else 121), said + err
 
 
@@ -345,7 +345,7 @@ def test_a_job_cancelled_in_the_queue(desk: Desk) -> None:
         (row,) = json.loads(desk.hpc("ps", "--json").stdout)
         assert row["state"] == "queued"
         assert desk.hpc("cancel", "1").returncode == 0
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     assert process.returncode == 121, err
     assert "error[CANCELLED]" in err
 
@@ -373,9 +373,9 @@ def test_ctrl_c_without_a_terminal_cancels(desk: Desk) -> None:
         process = desk.start(*launcher(), "-N1", "-t5", "plain.py")
         job_id = desk.job_id()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=90)
         assert process.returncode == 121
-        wait_for("the end of the job", lambda: desk.bed.phase(job_id) == "ended", 20)
+        wait_for("the end of the job", lambda: desk.bed.phase(job_id) == "ended", 90.0)
 
 
 def test_ctrl_c_once_in_the_queue_detaches_and_attach_comes_back(desk: Desk) -> None:
@@ -467,7 +467,7 @@ def test_hpc_launch_killed_without_a_word(desk: Desk) -> None:
     os.kill(desk.status()["pid"], signal.SIGKILL)
     code, _, err = finish(job)
     assert code == 128 + signal.SIGKILL, err
-    wait_for("the driver has ended", lambda: start_time(job.driver) is None, 10)
+    wait_for("the driver has ended", lambda: start_time(job.driver) is None, 90.0)
     nothing_left(desk)
 
 
@@ -477,7 +477,7 @@ def test_a_head_that_is_killed_is_started_again(desk: Desk) -> None:
     host = desk.bed.nodes_of(job.job_id)[0]
     first = node_processes(desk, host)["hpc-head"][0]
     os.kill(first, signal.SIGKILL)
-    wait_for("another head", lambda: set(node_processes(desk, host).get("hpc-head", [])) - {first}, 15)
+    wait_for("another head", lambda: set(node_processes(desk, host).get("hpc-head", [])) - {first}, 90.0)
     (desk.folder / "go").touch()
     assert finish(job)[0] == 0
     nothing_left(desk)
@@ -514,7 +514,7 @@ def test_a_node_that_crashes_is_the_only_loss(desk: Desk) -> None:
         print("two go on", len(set(hpc.get([place.remote() for _ in range(40)]))), flush=True)
     """)  # fmt: skip
     process = desk.start(*launcher(), "-N3", "-c2", "-t5", "goes_on.py")
-    assert process.stdout is not None and process.stdout.readline() == "all three\n", process.communicate(timeout=30)
+    assert process.stdout is not None and process.stdout.readline() == "all three\n", process.communicate(timeout=90)
     host = desk.bed.nodes_of(desk.job_id())[2]
     desk.bed.crash(host)
     try:

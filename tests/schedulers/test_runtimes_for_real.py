@@ -172,7 +172,7 @@ def test_an_elastic_torchrun_goes_on_without_a_node(desk: SlurmDesk) -> None:
     )  # fmt: skip
     assert process.stdout is not None
     while not (line := process.stdout.readline()).startswith("world 3"):
-        assert line, process.communicate(timeout=30)
+        assert line, process.communicate(timeout=90)
     desk.bed.kill_node("nid0003")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -207,12 +207,12 @@ def test_nothing_of_dask_is_left_however_its_job_ends(
     process = desk.start(python, *words)
     assert process.stdout is not None
     while (line := process.stdout.readline()) != "up\n":
-        assert line, process.communicate(timeout=30)
+        assert line, process.communicate(timeout=90)
     if end == "scancel":
         desk.run("scancel", desk.job_id(), check=True)
     elif end == "another node":
         desk.bed.kill_node("nid0002")
-        wait_for("the news of the lost node", lambda: "nid0002" in (desk.jobs / "1" / "driver.log").read_text(), 30)
+        wait_for("the news of the lost node", lambda: "nid0002" in (desk.jobs / "1" / "driver.log").read_text(), 90.0)
         assert process.poll() is None
         desk.run("scancel", desk.job_id(), check=True)
     else:

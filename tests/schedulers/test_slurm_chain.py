@@ -68,7 +68,7 @@ def test_three_jobs_have_the_result_of_one(desk: Desk) -> None:
     last = len(links) + 1
     said = [json.loads((desk.jobs / str(n) / "status.json").read_text()) for n in range(1, last + 1)]
     assert [status["exit_code"] for status in said] == [75] * (last - 1) + [0]
-    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 20.0)
+    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 90.0)
     assert not (desk.jobs / str(last + 1) / "driver.log").exists(), "those behind the last one never begin"
 
 
@@ -76,21 +76,21 @@ def test_a_script_that_fails_ends_its_chain(desk: Desk) -> None:
     desk.script("fails.py", "import sys; sys.exit(3)")
     done = desk.launch("-N1", "-t1", "--chain=3", "fails.py")
     assert done.returncode == 3
-    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 20.0)
+    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 90.0)
 
 
 def test_a_chain_that_is_cancelled_has_no_other_jobs(desk: Desk) -> None:
     desk.script("waits.py", "import time; print('up', flush=True); time.sleep(600)")
     first = desk.launch("-N1", "-t5", "--chain=3", "--detach", "waits.py").stdout.strip()
-    wait_for("the script", lambda: "up" in desk.hpc("logs", "1").stdout, 30.0)
+    wait_for("the script", lambda: "up" in desk.hpc("logs", "1").stdout, 90.0)
     # By the scheduler's own command: the next one sees that its user wanted an end.
     desk.run("scancel", first, check=True)
-    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 40.0)
+    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 90.0)
     assert "was cancelled" in desk.hpc("status", "2").stdout + desk.hpc("logs", "2").stdout
     desk.launch("-N1", "-t5", "--chain=2", "--detach", "waits.py", check=True)
-    wait_for("the script", lambda: "up" in desk.hpc("logs", "4").stdout, 30.0)
+    wait_for("the script", lambda: "up" in desk.hpc("logs", "4").stdout, 90.0)
     desk.hpc("cancel", "4", check=True)
-    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 40.0)
+    wait_for("an empty queue", lambda: desk.run("squeue", "-h").stdout == "", 90.0)
     assert "up" not in desk.hpc("logs", "5").stdout
 
 

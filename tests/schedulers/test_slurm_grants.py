@@ -147,7 +147,7 @@ def test_a_component_whose_srun_is_killed_is_lost_alone_and_nothing_stays(uneven
     uneven.wait_status("the node is lost", lambda status: status["nodes_ready"] == 1, 20.0, newest(uneven))
     assert process.poll() is None
     os.kill(launch, signal.SIGTERM)
-    _, said = process.communicate(timeout=40)
+    _, said = process.communicate(timeout=90)
     assert process.returncode == 128 + signal.SIGTERM and "lost node 2 (nid0002)" in said
     nothing_left(uneven)
 

@@ -40,7 +40,7 @@ SCRIPT = """
 def test_a_job_that_runs_elsewhere_and_then_has_ended(desk: Desk) -> None:
     desk.script("works.py", SCRIPT)
     job_id = desk.launch("-N2", "-t5", "--detach", "works.py").stdout.strip()
-    wait_for("the crash", lambda: "crashed" in desk.hpc("logs", "1").stdout, 40.0)
+    wait_for("the crash", lambda: "crashed" in desk.hpc("logs", "1").stdout, 90.0)
     facts = desk.hpc("logs", "1").stdout.partition("facts ")[2].split()
     assert facts[:2] == ["slurm", job_id] and 0 < float(facts[2]) <= 300
     (row,) = json.loads(desk.hpc("status", "1", "--json").stdout)

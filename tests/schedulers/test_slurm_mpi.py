@@ -79,7 +79,7 @@ def test_ranks_of_four_nodes_are_one_world_by_the_nodes_own_addresses(nodes: Des
 
 def test_a_node_that_is_killed_ends_its_gang_and_is_named_and_another_gang_is_made(nodes: Desk) -> None:
     process = nodes.start(*launcher(), "-N3", "-c2", "-t5", "stuck.py")
-    wait_for("ranks that wait", (nodes.folder / "running").exists, 40.0)
+    wait_for("ranks that wait", (nodes.folder / "running").exists, 90.0)
     time.sleep(2.5)  # a node is known to the head for some seconds
     nodes.bed.kill_node("nid0002")
     out, err = process.communicate(timeout=60)

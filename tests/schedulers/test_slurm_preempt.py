@@ -90,12 +90,12 @@ def begin_again(desk: SlurmDesk, job: str) -> None:
     within the same second."""
     desk.bed.wait_job(job, ["PENDING"], 60.0)
     soon = ["scontrol", "update", f"jobid={job}", "starttime=now+2"]
-    wait_for("the job to be free", lambda: desk.run(*soon).returncode == 0, 20.0, 0.2)
+    wait_for("the job to be free", lambda: desk.run(*soon).returncode == 0, 90.0, 0.2)
 
 
 def test_a_session_whose_nodes_are_taken_drains_in_the_grace_time_and_its_chain_goes_on(desk: SlurmDesk) -> None:
     desk.launch("-N2", "-c2", "-t5", "--partition=taken", "--chain=2", "--detach", "counts.py", check=True)
-    wait_for("the script", lambda: "up 0 0" in desk.hpc("logs", "1").stdout, 30.0)
+    wait_for("the script", lambda: "up 0 0" in desk.hpc("logs", "1").stdout, 90.0)
     preempt(desk)
     done = desk.hpc("attach", "2", timeout_s=90.0)
     first = desk.hpc("logs", "1").stdout
@@ -111,7 +111,7 @@ def test_a_job_that_is_requeued_goes_on_with_what_it_saved(desk: SlurmDesk) -> N
         sys.executable, "-m", "hpc", "launch", "-N2", "-c2", "-t5", "--partition=again", "--requeue", "counts.py"
     )
     job = desk.job_id()
-    wait_for("the script", lambda: "up 0 0" in desk.hpc("logs", "1").stdout, 30.0)
+    wait_for("the script", lambda: "up 0 0" in desk.hpc("logs", "1").stdout, 90.0)
     preempt(desk)
     begin_again(desk, job)
     out, err = follower.communicate(timeout=90)
@@ -125,7 +125,7 @@ def test_a_job_whose_time_is_over_is_put_back_into_the_queue(desk: SlurmDesk) ->
     template = str(ROOT / "templates" / "slurm" / "preemptible.sbatch")
     job = desk.run("sbatch", "--parsable", "-N1", "-t1", template, "counts.py", env={"HPC_DRAIN": "48s"}, check=True)
     number = job.stdout.strip()
-    desk.bed.wait_job(number, ["RUNNING"], 30.0)
+    desk.bed.wait_job(number, ["RUNNING"], 90.0)
     begin_again(desk, number)
     desk.bed.wait_job(number, ["COMPLETED"], 60.0)
     out = (desk.folder / f"preemptible-{number}.out").read_text()
@@ -134,7 +134,7 @@ def test_a_job_whose_time_is_over_is_put_back_into_the_queue(desk: SlurmDesk) ->
 
 def test_a_step_that_is_ended_ends_the_script_in_order(desk: SlurmDesk) -> None:
     desk.launch("-N1", "-c2", "-t5", "--detach", "counts.py", check=True)
-    wait_for("the script", lambda: "up 0 0" in desk.hpc("logs", "1").stdout, 30.0)
+    wait_for("the script", lambda: "up 0 0" in desk.hpc("logs", "1").stdout, 90.0)
     desk.run("scancel", "--signal=TERM", f"{desk.job_id()}.0", check=True)
     desk.wait_status("its end", lambda status: status["state"] == "ended")
     assert "drains: SIGTERM to the nodes" in desk.hpc("logs", "1").stdout
@@ -160,7 +160,7 @@ def test_a_session_of_init_in_a_job_drains_too(desk: SlurmDesk, how: str) -> Non
     out = desk.folder / "init.out"
     options = ["-N2", "-c2", "-t1", "-p", "taken", "-o", str(out)]
     job = desk.run("sbatch", "--parsable", *options, wrap, env=env, check=True).stdout.strip()
-    wait_for("the script", lambda: out.exists() and "up" in out.read_text(), 30.0)
+    wait_for("the script", lambda: out.exists() and "up" in out.read_text(), 90.0)
     if how == "signal":
         desk.run("scancel", "--batch", "--signal=USR1", job, check=True)
     elif how == "taken":
@@ -173,7 +173,7 @@ def test_a_session_of_init_in_a_job_drains_too(desk: SlurmDesk, how: str) -> Non
 def test_what_was_preempted_without_saving_says_so(desk: SlurmDesk) -> None:
     desk.script("waits.py", "import time, hpc\nhpc.init()\nprint('up', flush=True)\ntime.sleep(600)\n")
     desk.launch("-N1", "-c2", "-t5", "--partition=taken", "--detach", "waits.py", check=True)
-    wait_for("the script", lambda: "up" in desk.hpc("logs", "1").stdout, 30.0)
+    wait_for("the script", lambda: "up" in desk.hpc("logs", "1").stdout, 90.0)
     preempt(desk)
     desk.wait_status("its end", lambda status: status["state"] == "ended", 60.0)
     assert json.loads((desk.jobs / "1" / "status.json").read_text())["exit_code"] == 123

@@ -150,14 +150,14 @@ def test_a_site_that_queues_what_can_never_run() -> None:
         said = next(line for line in lines if "PartitionTimeLimit" in line)
         assert "more time than the partition allows: will not start as it is" in said
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=90)
         assert process.returncode == 121
         many = desk.start(*launcher(), "--nodes=9", "-t5", "plain.py")
         assert many.stderr is not None
         said = next(line for line in iter(many.stderr.readline, "") if "PartitionConfig" in line)
         assert "does not have the nodes that it asks for: will not start as it is" in said
         many.send_signal(signal.SIGINT)
-        many.communicate(timeout=20)
+        many.communicate(timeout=90)
 
 
 def test_a_partition_that_is_down_says_so_while_it_waits(plain: Desk) -> None:
@@ -188,7 +188,7 @@ def test_an_sbatch_that_hangs_is_said_and_a_submission_that_was_killed_does_not_
     assert json.loads(plain.hpc("ps", "--json").stdout)[0]["state"] == "submitting"
     sbatch = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=90)
     for pid in sbatch:
         os.kill(pid, signal.SIGKILL)
     (row,) = json.loads(plain.hpc("ps", "--json").stdout)

@@ -38,15 +38,15 @@ def test_limits_that_are_extended_and_shortened(desk: Desk) -> None:
         lines = desk.hpc("logs", str(number)).stdout.splitlines()
         return [[float(x) for x in line.split()[1:]] for line in lines if line.startswith("left")]
 
-    wait_for("both to run", lambda: lefts(1) and lefts(2), 40.0)
+    wait_for("both to run", lambda: lefts(1) and lefts(2), 90.0)
     assert max(lefts(1)[0]) <= 60 and min(lefts(2)[0]) > 200
     desk.run("scontrol", "update", f"jobid={longer}", "timelimit=4", check=True)
     desk.run("scontrol", "update", f"jobid={shorter}", "timelimit=1", check=True)
-    wait_for("the limits to be seen", lambda: min(lefts(1)[-1]) > 150 and max(lefts(2)[-1]) <= 60, 15.0)
+    wait_for("the limits to be seen", lambda: min(lefts(1)[-1]) > 150 and max(lefts(2)[-1]) <= 60, 90.0)
     rows = {int(row["job"]): row for row in json.loads(desk.hpc("ps", "--json").stdout)}
     assert rows[1]["left_s"] > 150 and rows[2]["left_s"] <= 60
     asked = desk.hpc("attach", "2", timeout_s=90.0)
     assert asked.returncode == 124 and "WALLTIME" in asked.stdout, asked.stderr
     whole = desk.hpc("attach", "1", timeout_s=60.0)
     assert whole.returncode == 0, whole.stderr
-    assert len(lefts(1)) > 40 and max(lefts(1)[-1]) < 200
+    assert len(lefts(1)) > 20 and max(lefts(1)[-1]) < 200

@@ -33,7 +33,7 @@ def test_each_node_offers_the_processors_that_the_node_file_has_for_it(desk: Des
     out = desk.folder / "out"
     # What `nodes=1:ppn=2+1:ppn=1` means to Torque; the wrapper cannot say that to Slurm.
     job = desk.run("sbatch", "--parsable", "-N2", "-n3", "-t5", "-o", str(out), script, check=True).stdout.strip()
-    wait_for("its end", lambda: desk.bed.phase(job) == "ended", 40.0, 0.1)
+    wait_for("its end", lambda: desk.bed.phase(job) == "ended", 90.0, 0.1)
     first, second = desk.bed.hosts[:2]
     assert f"shape [('{first}', 2.0), ('{second}', 1.0)]" in out.read_text(), out.read_text()
 

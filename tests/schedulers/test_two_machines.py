@@ -68,8 +68,8 @@ def test_two_machines(folders: dict[str, str], tmp_path: Path) -> None:
                 assert on(name, "-c", PROGRAM, first["session"]).splitlines() == expected
         finally:
             on("alpha", "-m", "hpc", "stop")
-        netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 20.0)
-        netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 20.0)
+        netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 90.0)
+        netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 90.0)
     assert not join.exists()
 
 
@@ -108,7 +108,7 @@ def launched(
         assert line.startswith("hpc: on beta: ")
         shown = shlex.split(line.removeprefix("hpc: on beta: "))
         join = Path(shown[-1].removeprefix("--join-file="))
-        netbed.wait_for("the join file", join.exists, 20.0)
+        netbed.wait_for("the join file", join.exists, 90.0)
         mine = {**env, "HPC_TMPDIR": folders["beta"]}
         yield (
             launch,
@@ -118,8 +118,8 @@ def launched(
     finally:
         launch.kill()
         launch.wait()
-    netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 20.0)
-    netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 20.0)
+    netbed.wait_for("the end of beta's node", lambda: not os.listdir(folders["beta"]), 90.0)
+    netbed.wait_for("the end of beta's processes", lambda: not bed.pids("beta"), 90.0)
 
 
 def test_machines_without_a_scheduler_are_named_and_the_user_starts_their_nodes(
@@ -158,4 +158,4 @@ def test_nodes_of_machines_end_with_the_launch_that_is_killed(folders: dict[str,
             assert on("beta").returncode == 0
             assert launch.stdout is not None and launch.stdout.readline() == "up\n"
             launch.kill()
-        netbed.wait_for("the end of alpha's processes", lambda: not bed.pids("alpha"), 20.0)
+        netbed.wait_for("the end of alpha's processes", lambda: not bed.pids("alpha"), 90.0)

@@ -133,7 +133,7 @@ def test_a_follower_that_leaves_can_come_back_and_nothing_is_lost(desk: Desk) ->
     process = desk.start(*launcher(), "-N1", "-t5", "--carry=talks.py", "talks.py")
     assert process.stdout is not None and process.stdout.readline() == "waits\n", process.communicate(timeout=60)
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=90)
     (desk.jobs / "1" / "files" / "go").write_text("")
     back = desk.hpc("attach", "last", timeout_s=90)
     assert back.returncode == 4 and back.stdout.endswith("went\n"), back.stdout + back.stderr
@@ -199,7 +199,7 @@ def test_what_nobody_was_there_for_is_in_the_output_that_the_scheduler_keeps(des
     process = desk.start(*launcher(), "-N1", "-t5", "--carry=late.py", "late.py")
     assert process.stdout is not None and process.stdout.readline() == "first\n", process.communicate(timeout=60)
     process.kill()
-    process.communicate(timeout=20)
+    process.communicate(timeout=90)
     job_id = desk.job_id()
     wait_for("its end", lambda: desk.bed.phase(job_id) == "ended", 120.0, 0.5)
     tops = [desk.bed.scratch / "sent", *desk.bed.scratch.glob("nm-*/logs")]

@@ -53,7 +53,7 @@ def test_the_template_of_a_notebook_says_how_to_reach_it_and_ends_when_cancelled
     said = ""
     while "open the address in" not in said:
         line = process.stdout.readline()
-        assert line, process.communicate(timeout=30)
+        assert line, process.communicate(timeout=90)
         said += line
     address = desk.folder / "notebook-url"
     assert f"-J {getpass.getuser()}@{os.uname().nodename} " in said and "@yn0" in said
@@ -75,7 +75,7 @@ def test_the_template_for_containers_that_are_taken_goes_on_where_it_was(desk: D
             time.sleep(0.1)
     """)  # fmt: skip
     process = desk.start("bash", str(ROOT / "templates/yarn/preemptible.sh"), "begun.py", env=WISHES)
-    assert process.stdout is not None and process.stdout.readline() == "begun 0\n", process.communicate(timeout=30)
+    assert process.stdout is not None and process.stdout.readline() == "begun 0\n", process.communicate(timeout=90)
     first = desk.job_id()
     os.kill(desk.status()["pid"], signal.SIGKILL)
     out, err = process.communicate(timeout=150)
@@ -99,11 +99,11 @@ def test_a_job_outlives_its_master_and_does_not_run_twice(desk: Desk, yarn_whole
         attempts = Manager(yarn_whole.env).get(f"/apps/{job_id}/appattempts")["appAttempts"]["appAttempt"]
         return len(attempts) == 2 and yarn_whole.app(job_id)["state"] == "RUNNING"
 
-    wait_for("a second attempt", another, 30.0, 0.1)
+    wait_for("a second attempt", another, 90.0, 0.1)
     (desk.folder / "go").touch()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0 and "went" in out and "waits" not in out, (out, err)
-    wait_for("the end of the application", lambda: yarn_whole.phase(job_id) == "ended", 40.0)
+    wait_for("the end of the application", lambda: yarn_whole.phase(job_id) == "ended", 90.0)
     nothing_left(desk)
 
 
@@ -111,7 +111,7 @@ def test_a_job_that_fails_before_it_has_a_session_keeps_no_node(desk: Desk, yarn
     desk.script("never.py", "")
     done = desk.launch("-N2", "-t5", "--setup=false", "never.py")
     assert done.returncode not in (0, 123), done.stderr
-    wait_for("the end of the application", lambda: yarn_whole.phase(desk.job_id()) == "ended", 20.0)
+    wait_for("the end of the application", lambda: yarn_whole.phase(desk.job_id()) == "ended", 90.0)
     nothing_left(desk)
 
 

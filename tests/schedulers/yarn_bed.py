@@ -381,7 +381,7 @@ class YarnBed(MadeBed):
         for job in jobs:
             body = {"application-id": job, "application-name": "full", "application-type": "other"}
             self.order("POST", "/apps", {**body, "am-container-spec": command, "resource": self.whole})
-        wait_for("every node busy", lambda: self.containers() == self.nodes, 20.0)
+        wait_for("every node busy", lambda: self.containers() == self.nodes, 90.0)
         try:
             yield
         finally:
@@ -393,7 +393,7 @@ class YarnBed(MadeBed):
         with YarnBed(nodes=1, cpus=self.cpus, mem_mb=self.mem_mb) as bed:
             yield bed
 
-    def cancel_all(self, timeout_s: float = 30.0) -> None:
+    def cancel_all(self, timeout_s: float = 90.0) -> None:
         """Kill what is left and wait until no container is left."""
         for job in self.jobs():
             self.order("PUT", f"/apps/{job}/state", {"state": "KILLED"})

@@ -65,7 +65,7 @@ STRACE = {"system calls, driver", "system calls, worker"}
 
 @pytest.fixture(scope="module")
 def counts() -> dict[str, dict[str, float]]:
-    done = subprocess.run([sys.executable, str(PROBE)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(PROBE)], capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, float]] = json.loads(done.stdout.partition("@bench ")[2])
     return found

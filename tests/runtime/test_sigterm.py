@@ -12,6 +12,7 @@ import pytest
 
 import hpc
 from hpc.core.node.reap import descendants
+from hpc.core.node.supervisor import AGAIN_S
 from hpc.exceptions import ActorDiedError, WorkerCrashedError
 from runtime.running import eventually, local_nodes, on, one_node
 
@@ -73,7 +74,6 @@ def test_a_sigterm_to_all_processes_of_a_node_ends_none_where_the_launcher_has_i
         eventually(lambda: running.pump(0.05) or asked == ["SIGTERM"])
         time.sleep(0.6)  # until the worker has told of it
         assert hpc.get(actor.pid.remote()) == pid and running.nodes[2].state == "ready"
+        time.sleep(AGAIN_S)
         os.kill(supervisor, signal.SIGTERM)  # long after the first: it ends
-        time.sleep(0.6)
-        os.kill(supervisor, signal.SIGTERM)
         eventually(lambda: running.pump(0.05) or running.nodes[2].state == "gone")

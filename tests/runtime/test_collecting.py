@@ -8,6 +8,7 @@ import textwrap
 
 PROGRAM = """
 import gc, sys
+from collections import namedtuple
 import hpc
 from hpc.core.process.current import need_client
 from hpc.internal import free
@@ -56,8 +57,10 @@ Session("get", lambda name: hpc.get(server_ref))
 server_ref = server.all.remote()
 said = []
 sys.unraisablehook = lambda unraisable: said.append(type(unraisable.exc_value).__name__)
-# As where the runtime makes something while it has the lock, and the collector comes.
-exec("with lock: collect()", {"__name__": "hpc.core.at_work", "lock": need_client().lock, "collect": gc.collect})
+# As where the runtime makes a namedtuple while it has the lock, and the collector comes.
+make = eval("lambda collect: collect()", {"__name__": namedtuple("Pair", "a b").__new__.__globals__["__name__"]})
+at_work = {"__name__": "hpc.core.at_work", "lock": need_client().lock, "make": make, "collect": gc.collect}
+exec("with lock: make(collect)", at_work)
 print(said)
 while len(closed := hpc.get(server.all.remote())) < 2:
     pass

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from hpc.core.owner.ports import Shell
 
 _LIBRARY = sys.stdlib_module_names - {"__main__"}
+#: Code that the library writes when a namedtuple is declared says that it is of a module of such a name.
+_WRITTEN = "namedtuple_"
 
 
 class Collecting(RuntimeError):
@@ -94,7 +96,7 @@ def _in_runtime(frame: FrameType | None) -> bool:
     """Whether the runtime is at work here, itself or in a function of Python's library that it has called."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if module not in _LIBRARY:
+        if module not in _LIBRARY and not module.startswith(_WRITTEN):
             return module == "hpc"
         frame = frame.f_back
     return False

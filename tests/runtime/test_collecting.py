@@ -53,8 +53,8 @@ Session("cancel", lambda name: hpc.cancel(waiting))
 value, group = hpc.put(1), placement_group([{"CPU": 99}])
 Session("free", lambda name: free(value))
 Session("remove", lambda name: remove_placement_group(group))
-Session("get", lambda name: hpc.get(server_ref))
-server_ref = server.all.remote()
+never = hold.remote()
+Session("get", lambda name: hpc.get(never))
 said = []
 sys.unraisablehook = lambda unraisable: said.append(type(unraisable.exc_value).__name__)
 # As where the runtime makes a namedtuple while it has the lock, and the collector comes.

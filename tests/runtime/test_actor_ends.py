@@ -54,7 +54,7 @@ def test_exit_actor_in_a_constructor_runs_atexit_and_calls_say_that_the_actor_di
             return "pong"
 
     with pytest.raises(ActorDiedError, match="exit_actor"):
-        hpc.get(Leaves.remote().ping.remote(), timeout=20)
+        hpc.get(Leaves.remote().ping.remote(), timeout=60)
     eventually(mark.exists)
 
 
@@ -77,7 +77,7 @@ def test_exit_actor_in_a_task_of_the_actors_own_making_ends_it():
 
 def _is_dead(method):
     try:
-        hpc.get(method.remote(), timeout=5)
+        hpc.get(method.remote(), timeout=60)
     except ActorDiedError:
         return True
     return False
@@ -98,7 +98,7 @@ def test_exit_actor_that_is_caught_ends_the_actor_all_the_same():
     actor = Catches.remote()
     assert hpc.get(actor.leave.remote()) == "caught"
     with pytest.raises(ActorDiedError):
-        hpc.get(actor.ping.remote(), timeout=20)
+        hpc.get(actor.ping.remote(), timeout=60)
 
 
 @pytest.mark.parametrize("kind", ["threads", "coroutines"])
@@ -111,11 +111,11 @@ def test_calls_that_run_end_before_the_actor_does(kind):
 
         def run(self):
             self.begun.set()
-            self.left.wait(20)
+            self.left.wait(60)
             return "ended"
 
         def leave(self):
-            self.begun.wait(20)
+            self.begun.wait(60)
             threading.Timer(0.1, self.left.set).start()
             exit_actor()
 
@@ -133,10 +133,10 @@ def test_calls_that_run_end_before_the_actor_does(kind):
     actor = (Threads if kind == "threads" else Coroutines).remote()
     run, leave = actor.run.remote(), actor.leave.remote()
     with pytest.raises(ActorDiedError):
-        hpc.get(leave, timeout=20)
-    assert hpc.get(run, timeout=20) == "ended"
+        hpc.get(leave, timeout=60)
+    assert hpc.get(run, timeout=60) == "ended"
     with pytest.raises(ActorDiedError):
-        hpc.get(actor.run.remote(), timeout=20)
+        hpc.get(actor.run.remote(), timeout=60)
 
 
 def test_exit_actor_outside_of_an_actor_is_a_type_error():

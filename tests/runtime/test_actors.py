@@ -87,7 +87,7 @@ def test_a_call_whose_argument_failed_does_not_hold_up_the_next():
 
     counter = Counter.remote()
     failed = counter.add.remote(fails.remote())
-    assert hpc.get(counter.add.remote(5), timeout=10) == 5
+    assert hpc.get(counter.add.remote(5), timeout=60) == 5
     with pytest.raises(RuntimeError, match="no argument"):
         hpc.get(failed)
 
@@ -281,7 +281,7 @@ def test_coroutine_methods_interleave():
     with pytest.raises(GetTimeoutError):
         hpc.get(waiting, timeout=0.1)
     hpc.get(meeting.arrive.remote())
-    assert hpc.get(waiting, timeout=10) == "met"
+    assert hpc.get(waiting, timeout=60) == "met"
 
 
 def test_threads_run_calls_at_the_same_time():
@@ -291,10 +291,10 @@ def test_threads_run_calls_at_the_same_time():
             self.barrier = threading.Barrier(2)
 
         def meet(self):
-            return self.barrier.wait(timeout=10) >= 0
+            return self.barrier.wait(timeout=60) >= 0
 
     pair = Pair.remote()
-    assert hpc.get([pair.meet.remote(), pair.meet.remote()], timeout=20) == [True, True]
+    assert hpc.get([pair.meet.remote(), pair.meet.remote()], timeout=60) == [True, True]
 
 
 def test_inheritance_and_unknown_methods():
@@ -322,7 +322,7 @@ def test_an_actor_without_resources_left_waits_and_then_comes():
     ref = second.add.remote()
     assert hpc.wait([ref], timeout=0.3)[0] == []
     hpc.kill(big)
-    assert hpc.get(ref, timeout=10) == 1
+    assert hpc.get(ref, timeout=60) == 1
 
 
 def test_built_in_methods():

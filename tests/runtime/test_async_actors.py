@@ -55,7 +55,7 @@ class Loop:
 
 def test_everything_runs_on_the_main_thread():
     actor = Loop.remote()
-    assert hpc.get(actor.same_thread.remote(), timeout=20)
+    assert hpc.get(actor.same_thread.remote(), timeout=60)
 
 
 def test_calls_go_on_while_a_thread_of_the_actor_waits_for_a_task(tmp_path):
@@ -63,31 +63,31 @@ def test_calls_go_on_while_a_thread_of_the_actor_waits_for_a_task(tmp_path):
     gate = tmp_path / "gate"
     held = actor.get_on_a_thread.remote([after.remote(gate, 7)])
     for n in range(50):
-        assert hpc.get(actor.echo.remote(n), timeout=20) == n
+        assert hpc.get(actor.echo.remote(n), timeout=60) == n
     gate.touch()
-    assert hpc.get(held, timeout=20) == 7
+    assert hpc.get(held, timeout=60) == 7
 
 
 def test_calls_go_on_while_a_coroutine_awaits_a_task(tmp_path):
     actor = Loop.remote()
     gate = tmp_path / "gate"
     held = actor.wait_for.remote([after.remote(gate, 8)])
-    assert hpc.get([actor.echo.remote(n) for n in range(500)], timeout=20) == list(range(500))
+    assert hpc.get([actor.echo.remote(n) for n in range(500)], timeout=60) == list(range(500))
     gate.touch()
-    assert hpc.get(held, timeout=20) == 8
+    assert hpc.get(held, timeout=60) == 8
 
 
 def test_owned_objects_are_answered_for_while_a_coroutine_blocks_the_loop(tmp_path):
     actor = Loop.remote()
-    (inner,) = hpc.get(actor.own.remote(), timeout=20)
+    (inner,) = hpc.get(actor.own.remote(), timeout=60)
     gate = tmp_path / "gate"
     blocked = actor.block.remote(gate)
     while not (tmp_path / "blocked").exists():
         time.sleep(0.002)
-    assert hpc.get(inner, timeout=20) == bytes(1000)
+    assert hpc.get(inner, timeout=60) == bytes(1000)
     assert not gate.exists()
     gate.touch()
-    hpc.get(blocked, timeout=20)
+    hpc.get(blocked, timeout=60)
 
 
 def test_a_call_that_waits_for_its_turn_is_cancelled_and_the_next_one_runs(tmp_path):
@@ -97,20 +97,20 @@ def test_a_call_that_waits_for_its_turn_is_cancelled_and_the_next_one_runs(tmp_p
     waiting, last = actor.echo.remote(1), actor.echo.remote(2)
     hpc.cancel(waiting)
     with pytest.raises(TaskCancelledError):
-        hpc.get(waiting, timeout=20)
+        hpc.get(waiting, timeout=60)
     gate.touch()
-    assert hpc.get([held, last], timeout=20) == [9, 2]
+    assert hpc.get([held, last], timeout=60) == [9, 2]
 
 
 def test_a_running_coroutine_is_cancelled(tmp_path):
     actor = Loop.remote()
     held = actor.wait_for.remote([after.remote(tmp_path / "gate", 1)])
-    hpc.get(actor.echo.remote(0), timeout=20)
+    hpc.get(actor.echo.remote(0), timeout=60)
     hpc.cancel(held)
     with pytest.raises(TaskCancelledError):
-        hpc.get(held, timeout=20)
+        hpc.get(held, timeout=60)
     (tmp_path / "gate").touch()
-    assert hpc.get(actor.echo.remote(3), timeout=20) == 3
+    assert hpc.get(actor.echo.remote(3), timeout=60) == 3
 
 
 def test_a_constructor_begins_tasks_in_the_running_loop():
@@ -128,7 +128,7 @@ def test_a_constructor_begins_tasks_in_the_running_loop():
             await self.found.wait()
             return asyncio.get_running_loop() is self.loop
 
-    assert hpc.get(Polls.remote().has_polled.remote(), timeout=20)
+    assert hpc.get(Polls.remote().has_polled.remote(), timeout=60)
 
 
 def test_a_constructor_that_raises_shows_its_own_lines_alone():
@@ -141,7 +141,7 @@ def test_a_constructor_that_raises_shows_its_own_lines_alone():
             return 1
 
     with pytest.raises(Exception, match="not today") as caught:
-        hpc.get(Fails.remote().ping.remote(), timeout=20)
+        hpc.get(Fails.remote().ping.remote(), timeout=60)
     assert "run_until_complete" not in str(caught.value)
 
 
@@ -160,7 +160,7 @@ def test_a_get_or_wait_in_a_coroutine_waits():
         return 5
 
     actor = Blocks.remote()
-    assert hpc.get([actor.get.remote([late.remote()]), actor.wait.remote([late.remote()])], timeout=20) == [5, 1]
+    assert hpc.get([actor.get.remote([late.remote()]), actor.wait.remote([late.remote()])], timeout=60) == [5, 1]
 
 
 @hpc.remote(num_cpus=0, concurrency_groups={"health": 1, "work": 2})
@@ -171,16 +171,16 @@ class Groups:
 
     async def blocks(self):
         self.begun.set()
-        return self.go.wait(20)
+        return self.go.wait(60)
 
     @hpc.method(concurrency_group="work")
     async def blocks_work(self):
         self.begun.set()
-        return self.go.wait(20)
+        return self.go.wait(60)
 
     @hpc.method(concurrency_group="health")
     async def ping(self):
-        return self.begun.wait(20)
+        return self.begun.wait(60)
 
     @hpc.method(concurrency_group="health")
     async def open(self):
@@ -200,10 +200,10 @@ class Groups:
 def test_a_coroutine_that_blocks_its_group_does_not_stop_another(blocking):
     actor = Groups.remote()
     blocked = getattr(actor, blocking).remote()
-    assert hpc.get(actor.ping.remote(), timeout=10)
-    hpc.get(actor.open.remote(), timeout=10)
-    assert hpc.get(blocked, timeout=10)
-    assert hpc.get(actor.where.remote(), timeout=10) == ("hpc-actor-health", True)
+    assert hpc.get(actor.ping.remote(), timeout=60)
+    hpc.get(actor.open.remote(), timeout=60)
+    assert hpc.get(blocked, timeout=60)
+    assert hpc.get(actor.where.remote(), timeout=60) == ("hpc-actor-health", True)
 
 
 def test_calls_of_a_group_run_in_order_and_are_cancelled_there():
@@ -212,15 +212,15 @@ def test_calls_of_a_group_run_in_order_and_are_cancelled_there():
     third = actor.where.remote()
     hpc.cancel(second)
     with pytest.raises(TaskCancelledError):
-        hpc.get(second, timeout=10)
+        hpc.get(second, timeout=60)
     hpc.cancel(first)
     with pytest.raises(TaskCancelledError):
-        hpc.get(first, timeout=10)
-    assert hpc.get(third, timeout=10)[1]
+        hpc.get(first, timeout=60)
+    assert hpc.get(third, timeout=60)[1]
 
 
 def test_an_actor_with_groups_ends_after_the_calls_of_all_groups():
     actor = Groups.remote()
     refs = [actor.where.remote() for _ in range(20)]
     del actor
-    assert all(right for _, right in hpc.get(refs, timeout=10))
+    assert all(right for _, right in hpc.get(refs, timeout=60))

@@ -75,7 +75,7 @@ except hpc.exceptions.TaskCancelledError:
     print("cancelled")
 for what in (value, group.ready()):
     try:
-        hpc.get(what, timeout=20)
+        hpc.get(what, timeout=60)
     except (hpc.exceptions.ObjectFreedError, hpc.exceptions.TaskPlacementGroupRemoved) as error:
         print(type(error).__name__)
 Session("plain", lambda name: print(name, hpc.get(server.all.remote()) == closed))

@@ -183,8 +183,8 @@ class Coroutines:
 def test_a_method_cannot_wait_for_a_call_that_comes_after_it(method):
     actor = Plain.remote()
     with pytest.raises(DeadlockError, match=r"Plain\.\w+\(\) to this same actor.*max_concurrency"):
-        hpc.get(getattr(actor, method).remote(), timeout=20)
-    assert hpc.get(actor.one.remote(), timeout=20) == 1
+        hpc.get(getattr(actor, method).remote(), timeout=60)
+    assert hpc.get(actor.one.remote(), timeout=60) == 1
 
 
 def test_with_several_threads_it_can():
@@ -195,19 +195,19 @@ def test_with_several_threads_it_can():
 
 def test_waits_that_can_end_are_no_error():
     actor = Plain.remote()
-    assert hpc.get(actor.wait.remote(1), timeout=20) == 1
-    assert hpc.get(actor.wait.remote(2, timeout=0.1), timeout=20) <= 1
-    assert hpc.get(actor.with_a_timeout.remote(), timeout=20) == "too late"
+    assert hpc.get(actor.wait.remote(1), timeout=60) == 1
+    assert hpc.get(actor.wait.remote(2, timeout=0.1), timeout=60) <= 1
+    assert hpc.get(actor.with_a_timeout.remote(), timeout=60) == "too late"
     with pytest.raises(TypeError):
-        hpc.get(actor.with_an_argument_that_fails.remote(), timeout=20)
+        hpc.get(actor.with_an_argument_that_fails.remote(), timeout=60)
     with pytest.raises(TaskCancelledError):
-        hpc.get(actor.cancels.remote(), timeout=20)
-    hpc.get(actor.submit.remote(), timeout=20)
-    while hpc.get(actor.have_run.remote(), timeout=20) < 3:
+        hpc.get(actor.cancels.remote(), timeout=60)
+    hpc.get(actor.submit.remote(), timeout=60)
+    while hpc.get(actor.have_run.remote(), timeout=60) < 3:
         pass
-    assert hpc.get(actor.use.remote(), timeout=20) == 3
-    hpc.get(actor.begin_thread.remote(), timeout=20)
-    while not (got := hpc.get(actor.what_it_got.remote(), timeout=20)):
+    assert hpc.get(actor.use.remote(), timeout=60) == 3
+    hpc.get(actor.begin_thread.remote(), timeout=60)
+    while not (got := hpc.get(actor.what_it_got.remote(), timeout=60)):
         pass
     assert got == [1]
 
@@ -215,8 +215,8 @@ def test_waits_that_can_end_are_no_error():
 def test_a_wait_for_more_than_can_come_is_an_error_that_can_be_handled():
     actor = Plain.remote()
     with pytest.raises(DeadlockError):
-        hpc.get(actor.wait.remote(2), timeout=20)
-    assert hpc.get(actor.goes_on_after.remote(), timeout=20) == "handled"
+        hpc.get(actor.wait.remote(2), timeout=60)
+    assert hpc.get(actor.goes_on_after.remote(), timeout=60) == "handled"
 
 
 @hpc.remote(num_cpus=0)
@@ -236,38 +236,38 @@ def test_a_method_cannot_wait_for_a_later_call_of_somebody_else():
     taken, later = actor.take.remote(box), actor.one.remote()
     box.put.remote([later])
     with pytest.raises(DeadlockError, match=r"Plain\.one\(\)"):
-        hpc.get(taken, timeout=20)
-    assert hpc.get(later, timeout=20) == 1
+        hpc.get(taken, timeout=60)
+    assert hpc.get(later, timeout=60) == 1
     threads = Plain.options(max_concurrency=2).remote()
-    assert hpc.get(threads.take.remote(box), timeout=20) == 1
-    assert hpc.get(actor.take.remote(box), timeout=20) == 1
+    assert hpc.get(threads.take.remote(box), timeout=60) == 1
+    assert hpc.get(actor.take.remote(box), timeout=60) == 1
 
 
 @pytest.mark.parametrize("make", [Plain.remote, Plain.options(max_concurrency=3).remote, Coroutines.remote])
 def test_a_constructor_cannot_wait_for_a_call_to_its_own_actor(make):
     with pytest.raises(ActorDiedError, match="once its constructor has returned"):
-        hpc.get(make(True).one.remote(), timeout=20)
+        hpc.get(make(True).one.remote(), timeout=60)
 
 
 def test_concurrency_groups_wait_for_others_only():
     actor = Grouped.remote()
-    assert hpc.get(actor.from_another_group.remote(), timeout=20) == 1
+    assert hpc.get(actor.from_another_group.remote(), timeout=60) == 1
     for method in ("own_group", "default_group"):
         with pytest.raises(DeadlockError):
-            hpc.get(getattr(actor, method).remote(), timeout=20)
+            hpc.get(getattr(actor, method).remote(), timeout=60)
 
 
 @pytest.mark.parametrize("method", ["blocks", "method_blocks", "blocks_on_a_running_one"])
 def test_a_coroutine_cannot_block_for_one_on_its_own_loop(method):
     actor = Coroutines.remote()
     with pytest.raises(DeadlockError, match="`await ref`"):
-        hpc.get(getattr(actor, method).remote(), timeout=20)
-    assert hpc.get(actor.awaits.remote(), timeout=20) == 1
+        hpc.get(getattr(actor, method).remote(), timeout=60)
+    assert hpc.get(actor.awaits.remote(), timeout=60) == 1
 
 
 def test_what_has_run_or_runs_elsewhere_can_be_waited_for():
     actor = Coroutines.remote()
-    assert hpc.get(actor.on_a_thread.remote(), timeout=20) == 1
-    assert hpc.get(actor.finished_before.remote(), timeout=20) == 20
+    assert hpc.get(actor.on_a_thread.remote(), timeout=60) == 1
+    assert hpc.get(actor.finished_before.remote(), timeout=60) == 20
     assert hpc.get([actor.just_finished.remote() for _ in range(20)], timeout=30) == [1] * 20
-    assert hpc.get(actor.another.remote(), timeout=20) == 2
+    assert hpc.get(actor.another.remote(), timeout=60) == 2

@@ -124,7 +124,7 @@ def test_no_process_but_the_heads_own_is_needed_by_a_detached_actor():
         for other in killed:
             os.kill(other, signal.SIGKILL)
         eventually(lambda: not killed & {row["pid"] for row in from_raylets("workers").rows})
-        assert hpc.get(box.pid.remote(), timeout=20) == pid
+        assert hpc.get(box.pid.remote(), timeout=60) == pid
         hpc.kill(box)
         eventually(lambda: not is_known("box"))
         other = hpc.remote(Box).options(name="box", lifetime="detached").remote(2)
@@ -140,7 +140,7 @@ def test_it_ends_by_an_argument_that_failed_and_its_name_is_free():
         for ref in (fail.remote(), fail.remote()):
             box = hpc.remote(Box).options(name="box", lifetime="detached").remote(ref)
             with pytest.raises((ValueError, hpc.exceptions.ActorDiedError)):
-                hpc.get(box.get.remote(), timeout=20)
+                hpc.get(box.get.remote(), timeout=60)
             eventually(lambda: not is_known("box"))
 
 

@@ -43,7 +43,7 @@ def test_fractions_are_of_one_device_and_a_node_that_has_only_pieces_gets_no_who
         for actor in whole:
             hpc.kill(actor)
         group = placement_group([{"GPU": 1}] * 2, strategy="PACK")
-        assert group.wait(10)
+        assert group.wait(60)
         remove_placement_group(group)
         small = placement_group([{"GPU": 0.3}] * 8, strategy="PACK")
-        assert small.wait(10), "one on each half, and three on each whole one"
+        assert small.wait(60), "one on each half, and three on each whole one"

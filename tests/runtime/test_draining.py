@@ -111,13 +111,13 @@ def test_a_session_that_drains(nodes: Session, tmp_path: Path) -> None:
     context = hpc.get_runtime_context()
     assert context.draining() is None
     drain(nodes)
-    assert called.wait(10.0)
+    assert called.wait(60)
     assert notices[0].reason == "the test ends" and 290 < notices[0].left_s <= 300
     assert context.draining().reason == "the test ends" and 290 < context.time_left_s() <= 300
     eventually(lambda: told.exists() and told.read_text().startswith("the test ends "))
     late = threading.Event()
     hpc.on_drain(lambda notice: late.set())  # that comes after it has begun is called at once
-    assert late.wait(10.0)
+    assert late.wait(60)
     # Nothing new begins, and that is said; what runs goes on, calls too.
     new = [one.options(scheduling_strategy=where).remote() for where in ("DEFAULT", on(1), on(2))]
     assert hpc.wait(new, timeout=0.5)[0] == []
@@ -233,8 +233,8 @@ def test_what_an_actor_has_answered_is_not_lost_with_a_node_that_drains(
     actor = moves.remote(told, 1.0)
     pinned = Keeps.options(name="stays", scheduling_strategy=on(2), max_restarts=1).remote()
     assert hpc.get([actor.add.remote(1), pinned.add.remote(1)]) == [1, 1]
-    nodes.drain_node(2, 3.0, "it goes")
-    deadline, total = time.monotonic() + 10.0, 1
+    nodes.drain_node(2, 6.0, "it goes")
+    deadline, total = time.monotonic() + 60.0, 1
     while (there := state.list_actors(filters=[("name", "=", "moves")])[0]).node_id != "1":
         total += 1
         assert hpc.get(actor.add.remote(1)) == total
@@ -258,7 +258,7 @@ def test_a_task_that_could_not_finish_is_not_begun(nodes: Session) -> None:
     assert "500 s" in state.get_task(long.hex()).why
     assert hpc.get(one.remote()) == 1, "others pass it"
     nodes.tell_head({"op": "time", "left_s": 1000.0})
-    assert hpc.get(long, timeout=10) == 1
+    assert hpc.get(long, timeout=60) == 1
     nodes.tell_head({"op": "time", "left_s": 51.0})
     eventually(lambda: hpc.get_runtime_context().time_left_s() < 60)
     time.sleep(1.2)

@@ -125,7 +125,7 @@ def test_a_driver_that_leaves_takes_all_that_was_its(how: str):
         other.leave(how)
         eventually(lambda: not any(alive(pid) for pid in pids))
         eventually(lambda: hpc.available_resources().get("CPU") == 2)
-        assert hpc.get([add.remote(i, 1) for i in range(4)], timeout=20) == [1, 2, 3, 4]
+        assert hpc.get([add.remote(i, 1) for i in range(4)], timeout=60) == [1, 2, 3, 4]
         with pytest.raises(ValueError):
             hpc.get_actor("holder", namespace="other")
         again = hpc.put(bytes(90 << 20))  # there is room for it only once the other's object is gone
@@ -147,7 +147,7 @@ def test_an_actor_of_a_driver_that_left_is_dead_for_those_who_still_have_its_han
         assert hpc.get(a.value.remote()) == 7
         other.leave()
         with pytest.raises(hpc.exceptions.ActorDiedError):
-            eventually(lambda: hpc.get(a.value.remote(), timeout=10) is None)
+            eventually(lambda: hpc.get(a.value.remote(), timeout=60) is None)
 
 
 def test_objects_of_a_driver_that_left_are_lost_for_those_who_still_have_a_reference():
@@ -170,7 +170,7 @@ def test_objects_of_a_driver_that_left_are_lost_for_those_who_still_have_a_refer
         (ref,) = hpc.get(box.take.remote())
         other.leave()
         with pytest.raises(hpc.exceptions.OwnerDiedError):
-            eventually(lambda: hpc.get(ref, timeout=10) is None)
+            eventually(lambda: hpc.get(ref, timeout=60) is None)
 
 
 def test_drivers_that_come_and_go_leave_the_session_as_it_was():
@@ -287,7 +287,7 @@ def test_a_forked_child_gets_a_clear_error_and_the_parent_goes_on():
             assert "this process was forked from one that is connected" in in_child(use)
         assert in_child(hpc.is_initialized) == "False"
         assert in_child(lambda: (hpc.shutdown(), len(value))) == f"(None, {1 << 20})"
-        assert hpc.get([ref, *[add.remote(i, i) for i in range(100)]], timeout=20)[-1] == 198
+        assert hpc.get([ref, *[add.remote(i, i) for i in range(100)]], timeout=60)[-1] == 198
 
 
 def test_a_forked_child_may_have_a_connection_of_its_own():

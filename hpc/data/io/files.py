@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 
 from hpc.data.io.errors import ReadError
 from hpc.data.io.formats import Format, ValueFormat
-from hpc.data.io.grouping import HEAD, PIECE, Piece, Sizes, groups, pieces
+from hpc.data.io.grouping import HEAD, PIECE, Piece, Sizes, groups, pieces, without
 from hpc.data.io.listing import Entry
 from hpc.data.io.manifest import Manifest
 from hpc.data.io.narrow import Narrow
 from hpc.data.io.opened import FileOpener, OpenFile
 from hpc.data.io.partitioning import PathPartitionFilter, PathPartitionParser
-from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.io.source import Estimate, Range, Source, SourceTask
 from hpc.data.options import FileShuffleConfig
 from hpc.data.transform.base import TaskContext
 
@@ -110,7 +110,12 @@ class FileTask(SourceTask):
         text = "\n".join(f"{part.path}\t{part.first}\t{part.end}" for part in self.parts)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        return tuple((part.path, part.first, part.end) for part in self.parts)
+
     def read(self, task: TaskContext) -> Iterator[pa.Table]:
+        task.ranges = self.ranges
         narrow = self.reading.narrow
         if isinstance(self.reading.format, ValueFormat):
             tables = self.values(task, self.reading.format)
@@ -215,6 +220,8 @@ class FileSource(Source):
         self.skip = skip
         self.node = node
         self.executions = 0
+        #: The ranges of files that are not read again.
+        self.done: dict[str, list[tuple[int, int | None]]] = {}
         #: Filters over columns of paths alone: files are left out by them.
         self.pruning: tuple[Any, ...] = ()
 
@@ -299,9 +306,29 @@ class FileSource(Source):
 
     def tasks(self, parallelism: int) -> Iterator[SourceTask]:
         sizes = Sizes(self.size)
-        found = pieces(self.ordered(), sizes, self.piece_bytes(parallelism))
+        found = self.left(pieces(self.ordered(), sizes, self.piece_bytes(parallelism)))
         for group in groups(found, sizes, parallelism):
             yield FileTask(self.reading, group, self.node)
+
+    def left(self, found: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces without what was done before."""
+        if not self.done:
+            yield from found
+            return
+        for piece in found:
+            if piece.path not in self.done:
+                yield piece
+                continue
+            for first, end in without(self.done[piece.path], piece.first, piece.end):
+                same = (first, end) == (piece.first, piece.end)
+                yield piece if same else Piece(piece.path, first, end)
+
+    def without(self, done: Collection[Range]) -> Source:
+        other = self.narrowed(self.reading.narrow)
+        other.done = {path: list(ranges) for path, ranges in self.done.items()}
+        for path, first, end in done:
+            other.done.setdefault(path, []).append((first, end))
+        return other
 
     def piece_bytes(self, parallelism: int) -> Any:
         reading = self.reading

@@ -123,3 +123,20 @@ def balanced(all_pieces: list[Piece], sizes: Sizes, parallelism: int) -> Iterato
             group, made = [], made + 1
     if group:
         yield group
+
+
+def without(done: list[tuple[int, int | None]], first: int, end: int | None) -> list[tuple[int, int | None]]:
+    """What is left of a range: the parts that are in no range that is done. An end of None is that of the file."""
+    left: list[tuple[int, int | None]] = [(first, end)]
+    for begin, stop in done:
+        found: list[tuple[int, int | None]] = []
+        for low, high in left:
+            if (stop is not None and low >= stop) or (high is not None and begin >= high):
+                found.append((low, high))
+                continue
+            if low < begin:
+                found.append((low, begin))
+            if stop is not None and (high is None or stop < high):
+                found.append((stop, high))
+        left = found
+    return left

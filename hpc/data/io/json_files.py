@@ -45,7 +45,7 @@ class JsonFormat(Format):
             first += b"".join(blocks)
             if not first.strip():
                 return
-        if self.by_line or piece.end is not None or is_lines(first):
+        if self.by_line or (piece.first, piece.end) != (0, None) or is_lines(first):
             yield from self.of_lines(file, first, blocks)
         else:
             yield from of_document(file, first, blocks)

@@ -13,12 +13,13 @@ BLOCK = 4 << 20
 
 def blocks(file: OpenFile, piece: Piece) -> Iterator[bytes]:
     """The bytes of the lines of a piece; each block but the last ends with a line's end."""
-    if piece.end is None:
+    if piece.end is None and piece.first == 0:
         with file.stream() as stream:
             yield from whole_lines(iter(lambda: stream.read(BLOCK), b""))
         return
     with file.random() as opened:
-        yield from whole_lines(ranged(opened, piece.first, piece.end, opened.size()))
+        size = opened.size()
+        yield from whole_lines(ranged(opened, piece.first, size if piece.end is None else piece.end, size))
 
 
 def ranged(opened: object, first: int, end: int, size: int) -> Iterator[bytes]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.io.grouping import without
 from hpc.data.io.narrow import Narrow
-from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.io.source import Estimate, Range, Source, SourceTask
 from hpc.data.transform.base import TaskContext
 
 #: A table of a range has about so many bytes, and a task about so many.
@@ -35,7 +36,12 @@ class RangeTask(SourceTask):
         self.nbytes = self.rows * row_bytes(self.shape)
         self.key = f"range {self.first} {self.end}"
 
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        return (("range", self.first, self.end),)
+
     def read(self, task: TaskContext) -> Iterator[pa.Table]:
+        task.ranges = self.ranges
         step = max(1, TABLE // row_bytes(self.shape))
         end = self.first + (self.rows or 0)
         for first in range(self.first, end, step):
@@ -53,6 +59,7 @@ class RangeSource(Source):
         self.n = max(0, n)
         self.shape = shape
         self.narrow = Narrow()
+        self.done: list[tuple[int, int | None]] = []
 
     def estimate(self) -> Estimate:
         return Estimate(self.n, self.n * row_bytes(self.shape), 0)
@@ -71,8 +78,14 @@ class RangeSource(Source):
         first = 0
         for index in range(count):
             end = first + size + (index < more)
-            yield RangeTask(first, end, self.shape, self.narrow)
+            for low, high in without(self.done, first, end):
+                yield RangeTask(low, end if high is None else high, self.shape, self.narrow)
             first = end
+
+    def without(self, done: Collection[Range]) -> Source:
+        other = copy(self)
+        other.done = [*self.done, *((first, end) for _, first, end in done)]
+        return other
 
     def with_columns(self, names: list[str]) -> Source:
         other = copy(self)

@@ -96,7 +96,7 @@ class ParquetSource(FileSource):
 
     def tasks(self, parallelism: int) -> Iterator[SourceTask]:
         sizes = Sizes(lambda entry: None)
-        for group in groups(self.row_groups(sizes), sizes, parallelism):
+        for group in groups(self.left(self.row_groups(sizes)), sizes, parallelism):
             yield FileTask(self.reading, merged(group), self.node)
 
     def row_groups(self, sizes: Sizes) -> Iterator[Piece]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, TypeAlias
 
+from hpc.data.io.datasource import Datasource
 from hpc.data.io.given import Dataset, dataset, files
 from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionFilter
 from hpc.data.options import FileShuffleConfig
@@ -78,3 +79,30 @@ def read_parquet(
     narrow = source.with_columns(list(columns))
     assert narrow is not None
     return dataset(narrow, locals())
+
+
+def read_datasource(
+    datasource: Datasource,
+    *,
+    parallelism: int = -1,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    concurrency: int | None = None,
+    compute: Any = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    **read_args: Any,
+) -> Dataset:
+    """What the tasks of a Datasource read. ``read_args`` are for datasources of an older kind, and must be none."""
+    if not isinstance(datasource, Datasource):
+        raise TypeError(f"read_datasource takes a Datasource, and not {type(datasource).__name__}")
+    if read_args:
+        raise TypeError(f"a Datasource takes its arguments when it is made, and not here: {sorted(read_args)}")
+    return dataset(datasource.as_source(), locals())

@@ -6,7 +6,7 @@ the same parallelism yields the same tasks in the same order, in each process: r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: An expression over columns.
 Expr: TypeAlias = Any
+#: A part of a source: a file (or another name), its first unit (row group, byte, row), and the end (None: all).
+Range: TypeAlias = "tuple[str, int, int | None]"
 
 
 class Estimate(NamedTuple):
@@ -42,8 +44,16 @@ class SourceTask:
     key: str = ""
     node: str | None = None
 
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """What is read, in ranges that do not depend on how many tasks there are, where the source knows such."""
+        return ((self.key, 0, None),)
+
     def read(self, task: TaskContext) -> Iterator[pa.Table]:
-        """The tables of this part, in order; the same ones each time. Sets ``task.source`` to what is being read."""
+        """The tables of this part, in order; the same ones each time.
+
+        Sets ``task.ranges`` when it begins, and ``task.source`` to what is being read.
+        """
         raise NotImplementedError
 
 
@@ -77,6 +87,10 @@ class Source:
         """
         raise NotImplementedError
 
+    def without(self, done: Collection[Range]) -> Source:
+        """This source without ranges that tasks of it, or of an earlier run of it, have read."""
+        return Remaining(self, frozenset(done))
+
     # -------------------------------------------------------------- what a plan may move into the source
 
     def with_columns(self, names: list[str]) -> Source | None:
@@ -90,3 +104,21 @@ class Source:
     def with_limit(self, rows: int) -> Source | None:
         """This source with tasks that end after so many rows each; the plan keeps its limit. None: it cannot."""
         return None
+
+
+class Remaining(Source):
+    """A source without some of its tasks."""
+
+    def __init__(self, source: Source, done: frozenset[Range]) -> None:
+        self.source = source
+        self.done = done
+        self.name = source.name
+
+    def schema(self) -> pa.Schema | None:
+        return self.source.schema()
+
+    def files(self) -> list[str]:
+        return self.source.files()
+
+    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
+        return (task for task in self.source.tasks(parallelism) if not self.done.issuperset(task.ranges))

@@ -21,6 +21,8 @@ class TaskContext:
     source: the file and the rows that are being read now. A reader sets it, and errors name it.
     epoch: how often the dataset ran before.
     counters: numbers that the task reports beside its blocks, by name.
+    ranges: the parts of the source that the task reads: file, first unit and end (None: all). A reader sets them, and a
+        ledger of writes names them.
     """
 
     op: str = ""
@@ -31,6 +33,7 @@ class TaskContext:
     source: str = ""
     epoch: int = 0
     counters: dict[str, float] = field(default_factory=dict)
+    ranges: tuple[tuple[str, int, int | None], ...] = ()
 
 
 class Transform(Protocol):

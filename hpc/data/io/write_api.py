@@ -1,0 +1,195 @@
+"""The functions that write a dataset: the bodies of ``Dataset.write_*``, with the arguments and defaults of Ray Data.
+
+Files become visible when the task that writes them has ended well, under names that do not depend on its attempts.
+``mode`` (a SaveMode, or its name) says what happens where the path exists. With ``resume=True`` a write that was broken
+off goes on when the same program runs again, and writes each row once. The driver may have died, too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from hpc.data.io import writers
+from hpc.data.io.datasink import Datasink
+from hpc.data.io.filenames import FilenameProvider
+from hpc.data.io.filesink import FileSink
+from hpc.data.io.resume import resumed
+from hpc.data.options import SaveMode
+
+Options: TypeAlias = "Callable[[], dict[str, Any]] | None"
+
+
+def write_parquet(
+    dataset: Any,
+    path: str,
+    *,
+    partition_cols: list[str] | None = None,
+    filesystem: Any = None,
+    catalog: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    arrow_parquet_args_fn: Options = None,
+    min_rows_per_file: int | None = None,
+    max_rows_per_file: int | None = None,
+    min_bytes_per_file: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+    num_rows_per_file: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+    **arrow_parquet_args: Any,
+) -> None:
+    """Parquet files, one or more for each task. ``partition_cols``: hive folders of these columns.
+
+    ``arrow_parquet_args`` go to `pyarrow.parquet.ParquetWriter`, and row_group_size is the rows of a row group.
+    """
+    if catalog is not None:
+        raise NotImplementedError("write_parquet knows no catalogs: give the path of the folder")
+    writer = writers.ParquetWriter(arrow_parquet_args, arrow_parquet_args_fn)
+    sink = files(writer, locals(), max_rows_per_file=max_rows_per_file, partition_cols=partition_cols)
+    sink.min_bytes_per_write = min_bytes_per_file
+    run(dataset, sink, locals())
+
+
+def write_csv(
+    dataset: Any,
+    path: str,
+    *,
+    filesystem: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    arrow_csv_args_fn: Options = None,
+    min_rows_per_file: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+    num_rows_per_file: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+    **arrow_csv_args: Any,
+) -> None:
+    """CSV files, one for each task. ``arrow_csv_args``: write_options of `pyarrow.csv.CSVWriter`."""
+    run(dataset, files(writers.CsvWriter(arrow_csv_args, arrow_csv_args_fn), locals()), locals())
+
+
+def write_json(
+    dataset: Any,
+    path: str,
+    *,
+    filesystem: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    pandas_json_args_fn: Options = None,
+    min_rows_per_file: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+    num_rows_per_file: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+    **pandas_json_args: Any,
+) -> None:
+    """JSON files with an object on each line, one for each task. ``pandas_json_args`` go to
+    `pandas.DataFrame.to_json`."""
+    run(dataset, files(writers.JsonWriter(pandas_json_args, pandas_json_args_fn), locals()), locals())
+
+
+def write_orc(
+    dataset: Any,
+    path: str,
+    *,
+    filesystem: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    arrow_orc_args_fn: Options = None,
+    min_rows_per_file: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+    **arrow_orc_args: Any,
+) -> None:
+    """ORC files, one for each task. ``arrow_orc_args`` go to `pyarrow.orc.ORCWriter`."""
+    run(dataset, files(writers.OrcWriter(arrow_orc_args, arrow_orc_args_fn), locals()), locals())
+
+
+def write_numpy(
+    dataset: Any,
+    path: str,
+    *,
+    column: str,
+    filesystem: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    min_rows_per_file: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+    num_rows_per_file: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+) -> None:
+    """The values of one column as .npy files, one for each task."""
+    run(dataset, files(writers.NumpyWriter(column), locals()), locals())
+
+
+def write_images(
+    dataset: Any,
+    path: str,
+    column: str,
+    file_format: str = "png",
+    *,
+    filesystem: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+) -> None:
+    """An image file for each row, of the array in one column."""
+    run(dataset, files(writers.ImageWriter(column, file_format), locals()), locals())
+
+
+def write_datasink(
+    dataset: Any, datasink: Any, *, ray_remote_args: dict[str, Any] | None = None, concurrency: int | None = None
+) -> None:
+    """Whatever the ``write`` of a Datasink does with the blocks of each task."""
+    if not isinstance(datasink, Datasink):
+        raise TypeError(f"write_datasink takes a Datasink, and not {type(datasink).__name__}")
+    run(dataset, datasink.as_sink(), locals())
+
+
+def files(writer: writers.Writer, given: Mapping[str, Any], **more: Any) -> FileSink:
+    """The sink of the arguments of a ``write_*`` function."""
+    least = given.get("min_rows_per_file")
+    if given.get("num_rows_per_file") is not None:
+        if least is not None:
+            raise ValueError("num_rows_per_file is the old name of min_rows_per_file: give one of them")
+        warnings.warn("num_rows_per_file is deprecated: use min_rows_per_file", DeprecationWarning, stacklevel=4)
+        least = given["num_rows_per_file"]
+    return FileSink(
+        given["path"],
+        writer,
+        filesystem=given["filesystem"],
+        try_create_dir=given["try_create_dir"],
+        open_stream_args=given["arrow_open_stream_args"],
+        filename_provider=given["filename_provider"],
+        mode=given["mode"],
+        min_rows_per_file=least,
+        resume=given.get("resume", False),
+        **more,
+    )
+
+
+def run(dataset: Any, sink: Any, given: Mapping[str, Any]) -> None:
+    """Write, and wait until all is written."""
+    if isinstance(sink, FileSink) and sink.ledger is not None:
+        sink.begin(None)
+        dataset = resumed(dataset, sink)
+    dataset.write_to(sink, concurrency=given["concurrency"], ray_remote_args=given["ray_remote_args"])

@@ -11,6 +11,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
   nodes may join.
 * `show_devices`: which accelerators libraries of this process see; `tpu_here`: the chips and the slice of this machine.
+* `arrivals`: what comes of many references and generators, told one by one to one thread.
 * `share_fate`: actors that live and die together; `has_begun`: whether an actor has a process yet; `latch`: a reference
   that gets its value by hand.
 * `Recorder`, `look_at`, `GroupRow`: what a rank is at, asked inside of its process and from outside.
@@ -49,6 +50,7 @@ from hpc.core.node.rank_recorder import Recorder, look_at
 from hpc.core.node.settings import text
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
+from hpc.core.owner.shell.arrivals import ArrivalKeys as Arrivals
 from hpc.core.owner.shell.buffers import Buffer
 from hpc.core.owner.shell.fates import SharedFate
 from hpc.core.owner.shell.latch import Latch
@@ -355,6 +357,12 @@ def latch() -> Latch:
     return Latch(ensure_client())
 
 
+def arrivals() -> Arrivals:
+    """A new `Arrivals`: one thread waits for any number of references and generators, which come and go. It pays for
+    those alone that have something new."""
+    return Arrivals(ensure_client())
+
+
 def flush_printed() -> None:
     """Wait until what the workers of this driver have printed is on its terminal: seconds at most."""
     ensure_client().printed.flush()
@@ -406,6 +414,7 @@ __all__ = [
     "NAME_LOOKUPS",
     "MOST_STACKS",
     "Address",
+    "Arrivals",
     "Buffer",
     "Change",
     "Channel",
@@ -425,6 +434,7 @@ __all__ = [
     "TpuHere",
     "Watch",
     "allocate",
+    "arrivals",
     "connect",
     "describe_hang",
     "failures_in_order",

@@ -29,8 +29,8 @@ SHELLS = {
     ),
     "core/owner": "generator ref",
     "core/owner/shell": (
-        "arena_use buffers callbacks client collecting cuts defects fates fetching forked join latch messaging polling "
-        "printed sockets spin stacks unhandled values watching"
+        "arena_use arrivals buffers callbacks client collecting cuts defects fates fetching forked join latch "
+        "messaging polling printed sockets spin stacks unhandled values watching"
     ),
     "core/policy": "",
     "core/process": "ending saved",

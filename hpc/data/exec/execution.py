@@ -1,30 +1,148 @@
-"""What whoever consumes a dataset sees of its run."""
+"""A run of a plan, as whoever consumes a dataset sees it."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from hpc.data.plan.nodes import BlockHandle
+import hpc
+from hpc import spi
+from hpc.data.exec.build import build_operators
+from hpc.data.exec.machine import Machine
+from hpc.data.exec.progress import Progress
+from hpc.data.exec.rooms import RUNS, rooms_of_session
+from hpc.data.exec.settings import settings_of
+from hpc.data.exec.shell import Shell
+from hpc.data.exec.stats import RunStats, stats_of
+from hpc.data.exec.work import Block
+from hpc.data.plan.nodes import BlockHandle, Node
 
 
-class Execution(Protocol):
-    """One run of a plan. Iterating gives its blocks in their order, each once; it may be iterated by one thread."""
+class _Channel:
+    """What has come for the consumer. The thread of the run knows this alone, so that a run which nobody has any more
+    is closed."""
 
-    def __iter__(self) -> Iterator[BlockHandle]: ...
+    def __init__(self) -> None:
+        self.queue: deque[Block] = deque()
+        self.ended = False
+        self.error: BaseException | None = None
+        self.schema = b""
+        self.over_at = 0.0
+        self._wake = threading.Condition(threading.Lock())
+        self._waits = False
+        #: In a task, whoever waits lends its CPU to the others.
+        self._latch = spi.latch() if spi.whoami().kind == "worker" else None
+
+    def wait(self) -> None:
+        """Until there is a block, or the end."""
+        while not self.queue and not self.ended:
+            self._waits = True
+            if self._latch is not None:
+                if not self.queue and not self.ended:
+                    hpc.wait([self._latch.ref])
+                self._latch = self._latch.again()
+                continue
+            with self._wake:
+                if not self.queue and not self.ended:
+                    self._wake.wait()
+        self._waits = False
+
+    def give(self, block: Block) -> None:
+        """A block has come."""
+        if not self.schema:
+            self.schema = block.meta.schema
+        self.queue.append(block)
+        if self._waits:
+            self._rouse()
+
+    def end(self, error: BaseException | None) -> None:
+        """The run is over."""
+        self.over_at = time.monotonic()
+        if not self.ended:
+            self.error = error
+        self.ended = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._latch is not None:
+            self._latch.open()
+        else:
+            with self._wake:
+                self._wake.notify()
+
+
+class Execution:
+    """One run of a plan. Iterating gives its blocks in their order, each once; one thread iterates at a time.
+
+    It runs ahead of its consumer as far as its budget lets. What a task raised is raised by the next ``next``."""
+
+    def __init__(self, plan: Node, context: Any, name: str) -> None:
+        settings = settings_of(context)
+        rooms = rooms_of_session(settings.store_share)
+        ops, settings = build_operators(plan, context, settings, rooms)
+        self._name = name
+        self._began = time.monotonic()
+        self._consumer_s = 0.0
+        self._machine = machine = Machine(ops, settings, context.max_tasks_in_flight_per_actor)
+        self._channel = channel = _Channel()
+        share = RUNS.begin(channel)
+        self._shell = Shell(machine, context, channel, share, Progress(name, context))
+        self._shell.start()
+
+    def __iter__(self) -> Iterator[BlockHandle]:
+        return self
 
     def __next__(self) -> BlockHandle:
-        """The next block. Raises StopIteration after the last, and what a task raised, as `UserCodeException` does."""
-        ...
+        """The next block. Raises StopIteration after the last, and what a task raised."""
+        channel = self._channel
+        if not channel.queue and not channel.ended:
+            began = time.monotonic()
+            channel.wait()
+            self._consumer_s += time.monotonic() - began
+        if channel.error is not None:
+            error, channel.error = channel.error, None
+            channel.queue.clear()
+            raise error
+        if not channel.queue:
+            raise StopIteration
+        block = channel.queue.popleft()
+        self._shell.took()
+        return BlockHandle(block.ref, block.meta)
 
     def close(self) -> None:
         """Want no more: what runs for it is cancelled at once. Closing again changes nothing."""
-        ...
+        channel = self._channel
+        if not channel.ended:
+            channel.ended = True
+            self._shell.close()
+        channel.error = None
+        channel.queue.clear()
 
-    def stats(self) -> Any:
-        """Where the time went, by operator, until now: a `RunStats`, whose text is for people."""
-        ...
+    def stats(self) -> RunStats:
+        """Where the time went, by operator, until now."""
+        until = self._channel.over_at or time.monotonic()
+        return stats_of(self._machine, self._name, until - self._began, self._consumer_s)
 
     def schema(self) -> bytes:
-        """The serialized Arrow schema of the first block that has one; b"" before it."""
-        ...
+        """The serialized Arrow schema of the first block that has come; b"" before it."""
+        return self._channel.schema
+
+    def __enter__(self) -> Execution:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        channel = getattr(self, "_channel", None)
+        if channel is not None and not channel.ended:
+            self.close()
+
+
+def execute(plan: Node, context: Any, name: str | None = None) -> Execution:
+    """Run a plan in this session (one begins where there is none), with the settings of a `DataContext`. Blocks come as
+    they are made; nothing of the result is kept."""
+    return Execution(plan, context, name or f"Dataset {plan.name}")

@@ -1,0 +1,166 @@
+"""What runs in tasks and actors: the parts of a piece of work, one after the other.
+
+A task tells, one item after the other: that it has begun, and on which node; then for each block its meta, and the
+block. Before the error of a part it tells its number. Its last word is how long the parts took.
+
+A meta is bytes, small and the same in each attempt. The runtime compares those that a retried task tells again, and the
+driver compares the rows before each block.
+"""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from hpc import spi
+from hpc.data.block.compact import compact, nbytes
+from hpc.data.block.cut import Cutter
+from hpc.data.block.meta import BlockMeta
+from hpc.data.exec.operators import Body, Piece
+from hpc.data.transform.base import TaskContext, Transform
+
+#: A part as it travels: its seq, how many of the task's inputs are its own, its unit and its note.
+PartCall = tuple[int, int, Any, Any]
+#: What a task is told beside its inputs: the number of its attempt, and its parts.
+Header = tuple[int, list[PartCall]]
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """What is told of a block ahead of it: the number of its part in the task, its meta, and the pickled note."""
+
+    part: int
+    meta: BlockMeta
+    note: bytes = b""
+
+
+encode_told = msgspec.msgpack.Encoder().encode
+decode_told = msgspec.msgpack.Decoder(Told).decode
+
+
+class ChainBody:
+    """A chain of transforms over the tables of a part, cut into blocks.
+
+    target_bytes: the size of blocks; None makes one of all."""
+
+    def __init__(self, transforms: Sequence[Transform], target_bytes: int | None) -> None:
+        self.transforms = tuple(transforms)
+        self.target_bytes = target_bytes
+
+    def begin(self) -> None:
+        """Make what classes of users are called by, ahead of the first call."""
+        for transform in self.transforms:
+            begin = getattr(transform, "begin", None)
+            if begin is not None:
+                begin()
+
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: TaskContext) -> Iterator[pa.Table]:
+        tables: Iterator[pa.Table] = iter(inputs) if unit is None else unit.read(task)
+        for transform in self.transforms:
+            tables = transform(tables, task)
+        cutter = Cutter(self.target_bytes)
+        empty = None
+        given = False
+        for table in tables:
+            if not table.num_rows:
+                empty = table if empty is None else empty
+            for block in cutter.add(table):
+                given = True
+                yield block
+        for block in cutter.flush():
+            given = True
+            yield block
+        if not given and empty is not None:
+            yield empty  # its columns are all that is known of the result
+
+
+def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequence[Any]) -> Iterator[Any]:
+    """The items of a task: see the top of this file."""
+    clock = time.perf_counter
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    attempt, parts = header
+    yield (clock(), str(spi.whoami().process.node))
+    seconds, at = 0.0, 0
+    counters: dict[str, float] = {}
+    for number, part in enumerate(parts):
+        seq, count, unit, note = part
+        task = TaskContext(op=op, index=seq, attempt=attempt, context=context)
+        pieces = body(list(values[at : at + count]), unit, note, task)
+        at += count
+        rows, digest, schema, last = 0, 0, None, clock()
+        while True:
+            try:
+                made = next(pieces, None)
+                if made is None:
+                    break
+                value, meta, schema = _told(made, unit, rows, digest, schema)
+            except Exception:
+                yield number  # which of the parts it was
+                raise
+            seconds += clock() - last
+            yield encode_told(Told(number, meta, _note(made)))
+            yield value
+            last = clock()
+            rows += meta.rows
+            digest = meta.digest
+        seconds += clock() - last
+        for name, amount in task.counters.items():
+            counters[name] = counters.get(name, 0.0) + amount
+    heap = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024
+    yield (seconds, heap, counters)
+
+
+def _told(made: Any, unit: Any, rows: int, digest: int, schema: Any) -> tuple[Any, BlockMeta, Any]:
+    if isinstance(made, Piece) and not isinstance(made.value, pa.Table):
+        count, size, sent, value = made.rows, made.nbytes, b"", made.value
+    else:
+        value = compact(made.value if isinstance(made, Piece) else made)
+        count, size = value.num_rows, nbytes(value)
+        sent = b"" if schema is not None and value.schema.equals(schema, check_metadata=True) else _serialized(value)
+        schema = value.schema
+    files = tuple(unit.files) if unit is not None and len(getattr(unit, "files", ())) <= 8 else ()
+    digest = zlib.crc32(count.to_bytes(8, "little"), digest)
+    return value, BlockMeta(count, size, sent, files, rows, digest), schema
+
+
+def _serialized(table: pa.Table) -> bytes:
+    return table.schema.serialize().to_pybytes()
+
+
+def _note(made: Any) -> bytes:
+    return pickle.dumps(made.note) if isinstance(made, Piece) and made.note is not None else b""
+
+
+def task_function(body: Body, op: str, context: Any) -> Callable[..., Iterator[Any]]:
+    """The function of an operator's tasks. It is sent to each worker once, with the body in it."""
+
+    def run(header: Header, *values: Any) -> Iterator[Any]:
+        yield from run_parts(body, op, context, header, values)
+
+    run.__name__ = op
+    return run
+
+
+class PoolActor:
+    """An actor of a pool: it has the bodies, and what users' classes have made, for all of its calls."""
+
+    def __init__(self, bodies: dict[str, Body], op: str, context: Any) -> None:
+        self._bodies, self._op, self._context = bodies, op, context
+        for body in bodies.values():
+            begin = getattr(body, "begin", None)
+            if begin is not None:
+                begin()
+
+    def ready(self) -> str:
+        """On which node it is."""
+        return str(spi.whoami().process.node)
+
+    def run(self, body: str, header: Header, *values: Any) -> Iterator[Any]:
+        """One piece of work."""
+        yield from run_parts(self._bodies[body], self._op, self._context, header, values)

@@ -1,0 +1,101 @@
+"""Operators out of the stages of a plan."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hpc.data.exec.bodies import ChainBody
+from hpc.data.exec.budget import NodeRoom
+from hpc.data.exec.operators import Operator
+from hpc.data.exec.operators.combine import MixOperator, RandomizeOperator, UnionOperator, ZipOperator
+from hpc.data.exec.operators.maps import (
+    BlocksOperator,
+    LimitOperator,
+    MapOperator,
+    OutputOperator,
+    ReadOperator,
+    ResizeOperator,
+)  # fmt: skip
+from hpc.data.exec.settings import MIB, RunSettings, block_target
+from hpc.data.exec.work import Block
+from hpc.data.plan.nodes import Blocks, Limit, Mix, Node, RandomizeBlocks, Read, Resize, Union, Zip
+from hpc.data.plan.physical import Stage, physical
+
+
+def build_operators(
+    plan: Node, context: Any, settings: RunSettings, rooms: Mapping[str, NodeRoom]
+) -> tuple[list[Operator], RunSettings]:
+    """The operators of a plan, inputs before what uses them and the output last; and the settings with the size of
+    blocks that suits them."""
+    stage = physical(plan)
+    count = _count(stage)
+    store = int(min(settings.store_limit, sum(room.store for room in rooms.values())))
+    settings = replace(settings, target_bytes=block_target(settings.target_bytes, store, count))
+    cpus = sum(room.cpus for room in rooms.values())
+    ops: list[Operator] = []
+    _add(stage, ops, context, settings, cpus)
+    output = OutputOperator()
+    _join(ops[-1], output, 0)
+    ops.append(output)
+    return ops, settings
+
+
+def _count(stage: Stage) -> int:
+    return 1 + sum(_count(one) for one in stage.inputs)
+
+
+def _join(up: Operator, down: Operator, port: int) -> None:
+    up.down, up.down_port = down, port
+    down.ups.append(up)
+
+
+def _add(stage: Stage, ops: list[Operator], context: Any, settings: RunSettings, cpus: float) -> Operator:
+    ups = [_add(one, ops, context, settings, cpus) for one in stage.inputs]
+    op = _operator(stage, context, settings, cpus)
+    for port, up in enumerate(ups):
+        _join(up, op, port)
+    ops.append(op)
+    return op
+
+
+def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float) -> Operator:
+    node, name = stage.node, stage.name
+    options = stage.options
+    if not stage.repeatable:
+        options = replace(options, remote={**options.remote, "max_retries": 0})
+    if isinstance(node, Read):
+        body = ChainBody(stage.chain, settings.target_bytes)
+        return ReadOperator(name, body, node.source, parallelism(node, context, cpus), options)
+    if stage.is_chain:
+        body = ChainBody(stage.chain, settings.target_bytes)
+        return MapOperator(name, body, options, stage.pool, stage.bundle_rows)
+    if isinstance(node, Blocks):
+        return BlocksOperator(name, [Block(one.ref, one.meta) for one in node.blocks])
+    if isinstance(node, Limit):
+        return LimitOperator(name, node.rows)
+    if isinstance(node, Resize):
+        return ResizeOperator(name, node.rows, node.strict)
+    if isinstance(node, Union):
+        return UnionOperator(name, len(node.nodes))
+    if isinstance(node, Zip):
+        return ZipOperator(name, len(node.nodes))
+    if isinstance(node, Mix):
+        return MixOperator(name, node.weights, node.stop == "shortest")
+    if isinstance(node, RandomizeBlocks):
+        return RandomizeOperator(name, random.randrange(1 << 62) if node.seed is None else node.seed)
+    raise TypeError(f"nothing runs {name} yet")
+
+
+def parallelism(read: Read, context: Any, cpus: float) -> int:
+    """Into how many parts a source is cut: those that the user wants, or enough for all CPUs, of a good size."""
+    if read.parallelism > 0:
+        return read.parallelism
+    estimate = read.source.estimate()
+    if estimate.nbytes is None:
+        return -1
+    largest = context.target_max_block_size or 128 * MIB
+    few = min(context.read_op_min_num_blocks, estimate.nbytes // max(1, context.target_min_block_size))
+    return max(1, int(few), estimate.nbytes // largest, int(2 * cpus))

@@ -1,0 +1,309 @@
+"""The one thread of a run: it brings events to the machine, and does what the machine wants. It decides nothing.
+
+It sleeps until something comes: an item of a task, an actor, parts of a source, or the consumer that has made room.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import hpc
+from hpc import spi
+from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Pull, Report, StartActor, StopActor, Submit, Take
+from hpc.data.exec.bodies import PoolActor, task_function
+from hpc.data.exec.feeder import Feeder
+from hpc.data.exec.machine import Machine
+from hpc.data.exec.operators import Operator
+from hpc.data.exec.progress import Progress
+from hpc.data.exec.rooms import rooms_of_session
+from hpc.data.exec.streams import TaskStream
+from hpc.data.exec.work import Actor, Block, Work, WorkState
+from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+#: The thread looks after stalls, idle actors and new nodes this often.
+TICK_S = 5.0
+#: Keys of what is watched begin with one of these.
+_WORK, _ACTOR = 0, 1
+
+
+class Consumer(Protocol):
+    """Where blocks go."""
+
+    def give(self, block: Block) -> None:
+        """A block has come."""
+
+    def end(self, error: BaseException | None) -> None:
+        """The run is over."""
+
+
+class Shell:
+    """Runs a machine. ``consumer`` gets the blocks, and the error of the run (None: it has ended well).
+
+    share: the part of the session's store that the run may use now."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        context: Any,
+        consumer: Consumer,
+        share: Callable[[], float],
+        progress: Progress,
+    ) -> None:
+        self.machine = machine
+        self._context = context
+        self._give, self._end, self._share = consumer.give, consumer.end, share
+        self._progress = progress
+        self._arrivals = spi.arrivals()
+        self._streams: dict[int, TaskStream] = {}
+        self._actors: dict[tuple[int, int], Any] = {}
+        self._starting: dict[tuple[int, int], tuple[Actor, Any]] = {}
+        self._functions: dict[tuple[int, str, int, str], Any] = {}
+        self._feeders: dict[int, Feeder] = {}
+        #: What other threads bring: calls that this thread makes.
+        self._brought: deque[Callable[[], None]] = deque()
+        #: How many blocks the consumer has taken, in all, and as the machine knows.
+        self.taken = self._told_taken = 0
+        self._sleeps = False
+        self._finished = False
+        self._many_nodes = False
+        self._next_tick = 0.0
+        self._thread = threading.Thread(target=self._run, name="hpc-data", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    # -------------------------------------------------------------- from other threads
+
+    def took(self) -> None:
+        """The consumer has taken a block. The thread hears of it at once only where it waits for room."""
+        self.taken += 1
+        if self._sleeps and self.machine.held_back:
+            self._arrivals.poke()
+
+    def bring(self, event: Callable[[], None]) -> None:
+        """Have the thread make a call."""
+        self._brought.append(event)
+        self._arrivals.poke()
+
+    def close(self) -> None:
+        """End the run."""
+        self.bring(self.machine.close)
+
+    # -------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        try:
+            rooms = self._rooms()
+            self.machine.start(rooms, time.monotonic())
+            while not self._finished:
+                self._decide()
+                if not self._finished:
+                    self._sleep()
+        except BaseException as error:
+            self._finished = True
+            self._end(error)
+        finally:
+            for feeder in self._feeders.values():
+                feeder.stop()
+            self._streams.clear()
+
+    def _decide(self) -> None:
+        """Until nothing is to be done: what is done may bring events at once."""
+        machine = self.machine
+        while True:
+            actions = machine.decide(time.monotonic())
+            if not actions:
+                return
+            for action in actions:
+                self._do(action)
+
+    def _sleep(self) -> None:
+        machine = self.machine
+        self._sleeps = True
+        if self.taken != self._told_taken or self._brought:
+            keys: list[Any] = []
+        else:
+            keys = self._arrivals.next(max(0.0, self._next_tick - time.monotonic()))
+        self._sleeps = False
+        machine.now = time.monotonic()
+        if machine.now >= self._next_tick:
+            self._tick(machine.now)
+        while self._brought:
+            self._brought.popleft()()
+        taken = self.taken
+        if taken != self._told_taken:
+            machine.taken(taken - self._told_taken)
+            self._told_taken = taken
+        for key in keys:
+            if key[0] == _WORK:
+                stream = self._streams.get(key[1])
+                if stream is not None:
+                    self._read(stream)
+            else:
+                self._actor_began(key[1])
+
+    def _tick(self, now: float) -> None:
+        self._next_tick = now + TICK_S
+        self.machine.nodes(self._rooms())
+        self._progress.look(self.machine, now)
+
+    def _rooms(self) -> Any:
+        rooms = rooms_of_session(self.machine.settings.store_share * self._share())
+        self._many_nodes = len(rooms) > 1
+        return rooms
+
+    # -------------------------------------------------------------- actions
+
+    def _do(self, action: Action) -> None:
+        kind = type(action)
+        if kind is Submit:
+            self._submit(action)  # type: ignore[arg-type]
+        elif kind is Take:
+            stream = self._streams.get(action.work.number)  # type: ignore[union-attr]
+            if stream is not None:
+                stream.allowed = action.most  # type: ignore[union-attr]
+                self._read(stream)
+        elif kind is Emit:
+            self._give(action.block)  # type: ignore[union-attr]
+        elif kind is Cancel:
+            self._cancel(action.work)  # type: ignore[union-attr]
+        elif kind is Pull:
+            self._pull(action)  # type: ignore[arg-type]
+        elif kind is StartActor:
+            self._start_actor(action.actor)  # type: ignore[union-attr]
+        elif kind is StopActor:
+            self._stop_actor(action.actor)  # type: ignore[union-attr]
+        elif kind is Report:
+            self._progress.say(action.text)  # type: ignore[union-attr]
+        elif kind is Finish:
+            self._finished = True
+            self._progress.ended(self.machine, time.monotonic(), action.error)  # type: ignore[union-attr]
+            self._end(action.error)  # type: ignore[union-attr]
+
+    def _submit(self, action: Submit) -> None:
+        work = action.work
+        header = (work.attempt, [(part.seq, len(part.blocks), part.unit, part.note) for part in work.parts])
+        refs = [block.ref for part in work.parts for block in part.blocks]
+        if work.actor is not None:
+            actor = self._actors[work.op.index, work.actor]
+            method = actor.run.options(
+                num_returns="streaming", _generator_backpressure_num_objects=2 * action.window + 1
+            )
+            generator = method.remote(work.body, header, *refs)
+        else:
+            generator = self._function(work, action).remote(header, *refs)
+        stream = self._streams[work.number] = TaskStream(work, generator, self.machine)
+        self._arrivals.watch((_WORK, work.number), stream.generator)
+
+    def _function(self, work: Work, action: Submit) -> Any:
+        op = work.op
+        node = action.node if self._many_nodes else ""
+        key = (op.index, work.body, action.window, node)
+        function = self._functions.get(key)
+        if function is None:
+            first = (op.index, work.body, 0, "")
+            plain = self._functions.get(first)
+            if plain is None:
+                plain = hpc.remote(task_function(op.bodies[work.body], op.name, self._context))
+                self._functions[first] = plain
+            options = remote_options(op)
+            if node and "scheduling_strategy" not in options and "label_selector" not in options:
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+            function = plain.options(
+                name=op.name,
+                num_returns="streaming",
+                _generator_backpressure_num_objects=2 * action.window + 1,
+                **options,
+            )
+            if op.options.remote_fn is None:
+                self._functions[key] = function
+        return function
+
+    def _read(self, stream: TaskStream) -> None:
+        more = stream.read(self._arrivals)
+        work = stream.work
+        if more:
+            self._arrivals.watch((_WORK, work.number), stream.generator)
+        elif stream.lost_actor is not None:
+            self._streams.pop(work.number, None)
+            self._actor_lost(work, stream.lost_actor)
+        elif work.state is WorkState.OVER:
+            self._streams.pop(work.number, None)
+
+    def _cancel(self, work: Work) -> None:
+        stream = self._streams.pop(work.number, None)
+        if stream is not None:
+            hpc.cancel(stream.generator)
+
+    def _pull(self, action: Pull) -> None:
+        op = action.op
+        feeder = self._feeders.get(op.index)
+        if feeder is None:
+            bring = self.bring
+            feeder = Feeder(lambda: op.source.tasks(op.parallelism), lambda *news: bring(lambda: self._fed(op, *news)))
+            self._feeders[op.index] = feeder
+        feeder.want(action.most)
+
+    def _fed(self, op: Any, units: list[Any], ended: bool, error: BaseException | None) -> None:
+        if error is not None:
+            self.machine.fail(error)
+        else:
+            self.machine.units(op, units, ended)
+
+    # -------------------------------------------------------------- actors
+
+    def _start_actor(self, actor: Actor) -> None:
+        op = actor.op
+        pool = op.pool
+        assert pool is not None
+        options = {"max_concurrency": pool.concurrent, **remote_options(op)}
+        options.pop("max_retries", None)
+        made = hpc.remote(PoolActor).options(max_restarts=0, **options).remote(op.bodies, op.name, self._context)
+        key = (op.index, actor.number)
+        self._actors[key] = made
+        ready = made.ready.remote()
+        self._starting[key] = (actor, ready)
+        self._arrivals.watch((_ACTOR, key), ready)
+
+    def _actor_began(self, key: tuple[int, int]) -> None:
+        actor, ready = self._starting.pop(key, (None, None))
+        if actor is None:
+            return
+        try:
+            self.machine.actor_up(actor, hpc.get(ready))
+        except Exception as error:
+            self._actors.pop(key, None)
+            self.machine.actor_lost(actor, error)
+
+    def _actor_lost(self, work: Work, error: BaseException) -> None:
+        pool = self.machine.pools[work.op.index]
+        actor = pool.actors.get(-1 if work.actor is None else work.actor)
+        if actor is not None:
+            self._actors.pop((work.op.index, actor.number), None)
+            self.machine.actor_lost(actor, error)
+
+    def _stop_actor(self, actor: Actor) -> None:
+        key = (actor.op.index, actor.number)
+        self._starting.pop(key, None)
+        made = self._actors.pop(key, None)
+        if made is not None:
+            hpc.kill(made)
+
+
+def remote_options(op: Operator) -> dict[str, Any]:
+    """What the tasks or actors of an operator are started with."""
+    use = op.options
+    options: dict[str, Any] = dict(use.remote)
+    if use.remote_fn is not None:
+        options.update(use.remote_fn())
+    if use.num_gpus:
+        options["num_gpus"] = use.num_gpus
+    options["num_cpus"] = (0 if use.num_gpus else 1) if use.num_cpus is None else use.num_cpus
+    if use.memory is not None:
+        options["memory"] = use.memory
+    return options

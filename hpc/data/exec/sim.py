@@ -1,0 +1,536 @@
+"""The machine under virtual time: random plans, tasks that take their time and die, actors that die, CPUs that come and
+go, consumers that stop. A seed repeats exactly.
+
+What is checked: each row comes exactly once and in order, and every run ends. What lies in the store exceeds the budget
+by no more than one block of each operator.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpc.data.block.meta import BlockMeta
+from hpc.data.exec.actions import Cancel, Emit, Finish, Pull, Report, StartActor, StopActor, Submit, Take
+from hpc.data.exec.budget import NodeRoom
+from hpc.data.exec.machine import Machine
+from hpc.data.exec.operators import Operator
+from hpc.data.exec.operators.combine import RandomizeOperator, UnionOperator, ZipOperator
+from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
+from hpc.data.exec.settings import RunSettings
+from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Part, Work, WorkState
+from hpc.data.plan.nodes import Options, Pool
+
+Rows = tuple[Any, ...]
+#: A run that has not ended by then, by its own clock, does not end.
+END_S = 100_000.0
+#: After so many deaths nothing dies any more, so that long parts come to their end.
+MOST_DEATHS = 200
+
+
+class Stored:
+    """A block in the store of the world, until nobody has it any more."""
+
+    def __init__(self, world: World, op: int, rows: Rows, nbytes: int) -> None:
+        self.world, self.op, self.rows, self.nbytes = world, op, rows, nbytes
+        world.stored += nbytes
+
+    def __del__(self) -> None:
+        self.world.stored -= self.nbytes
+
+
+@dataclass
+class Running:
+    """A task or call in the world."""
+
+    work: Work
+    window: int
+    #: Blocks of each part: they are the same in each attempt.
+    blocks: list[list[tuple[Rows, int]]]
+    number: int = 0
+    begun: bool = False
+    has_cpu: bool = False
+    #: The next block to be made.
+    part: int = 0
+    at: int = 0
+    #: Made and not taken: (part, Stored).
+    made: list[tuple[int, Stored]] = field(default_factory=list)
+    #: How many blocks were told already, by an attempt that has died.
+    told: int = 0
+    count: int = 0
+    told_part: int = 0
+    allowed: int = 0
+    offered: bool = False
+    over: bool = False
+    rows: int = 0
+    digest: int = 0
+
+
+class World:
+    """All that is around the machine."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.stored = 0
+        self.excess = 0
+        self.deaths = 0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self.story: list[str] = []
+        self.errored: set[tuple[int, int]] = set()
+        self._running: dict[int, Running] = {}
+        self._actors: dict[tuple[int, int], Actor] = {}
+        self._calls: dict[tuple[int, int], list[Running]] = {}
+        self._queue: list[Running] = []
+        self._used = 0.0
+        self._taken = 0
+        self.got: list[Any] = []
+        self.waiting: list[Stored] = []
+        self.finished = False
+        self.error: BaseException | None = None
+        self.largest: dict[int, int] = {}
+        self._build()
+
+    # -------------------------------------------------------------- the program
+
+    def _build(self) -> None:
+        draw = self.random
+        self.ops: list[Operator] = []
+        self.dies = draw.choice([0.0, 0.0, 0.02, 0.1])
+        self.fails = draw.choice([0.0, 0.0, 0.0, 0.05])
+        self.cpus = draw.randint(1, 6)
+        self.limit = draw.choice([200_000, 1_000_000, 20_000_000])
+        self.target = self.limit // 24
+        self.slow = draw.choice([0.001, 0.1, 2.0])
+        self.consumer_s = draw.choice([0.0, 0.0, 0.05, 3.0])
+        self.closes_at = draw.choice([None, None, None, draw.randint(1, 50)])
+        self._first_row = 0
+        top, rows = self._chain(draw.randint(1, 4))
+        self.expected = rows
+        output = OutputOperator()
+        self._join(output, top)
+        settings = RunSettings(
+            target_bytes=self.target, max_errored=-1 if self.fails else 0, attempts=1_000_000, give_up_s=float("inf"),
+            init_attempts=1_000_000,
+        )  # fmt: skip
+        self.machine = Machine(self.ops, settings)
+
+    def _join(self, op: Operator, *ups: Operator) -> None:
+        for port, up in enumerate(ups):
+            up.down, up.down_port = op, port
+            op.ups.append(up)
+        self.ops.append(op)
+
+    def _read(self) -> tuple[Operator, list[Any]]:
+        draw = self.random
+        parts, each = draw.randint(0, 60), draw.choice([1, 3, 20])
+        first = self._first_row
+        units = [tuple(range(first + i * each, first + (i + 1) * each)) for i in range(parts)]
+        self._first_row += parts * each
+        op = ReadOperator("Read", self._body, units, -1, Options())
+        self._join(op)
+        return op, [row for unit in units for row in unit]
+
+    def _body(self, *_: Any) -> Any:
+        raise AssertionError("bodies do not run here")
+
+    def _chain(self, length: int) -> tuple[Operator, list[Any]]:
+        draw = self.random
+        op, rows = self._read()
+        for _ in range(length):
+            kind = draw.choice(["map", "map", "pool", "pool", "limit", "union", "zip", "resize", "shuffle"])
+            if kind == "map":
+                after: Operator = MapOperator("Map", self._body, Options(concurrency=draw.choice([None, None, 2])))
+            elif kind == "pool":
+                least = draw.randint(1, 2)
+                pool = Pool(least, draw.choice([None, least, least + 2]), None, None, draw.choice([1, 1, 2]))
+                after = MapOperator("Pool", self._body, Options(num_cpus=draw.choice([0.0, 0.5])), pool)
+            elif kind == "limit" and self.ordered:
+                count = draw.choice([0, 1, 10, 100, 10_000])
+                after = LimitOperator("Limit", count)
+                rows = rows[:count]
+            elif kind == "union":
+                other, more = self._read()
+                after = UnionOperator("Union", 2)
+                self._join(after, op, other)
+                op, rows = after, rows + more
+                continue
+            elif kind == "zip" and not self.fails:
+                first = self._first_row
+                other, more = self._read()
+                if len(more) != len(rows):
+                    self.ops.remove(other)
+                    self._first_row = first
+                    continue
+                after = ZipOperator("Zip", 2)
+                self._join(after, op, other)
+                op, rows = after, list(zip(rows, more))
+                continue
+            elif kind == "shuffle" and not any(isinstance(o, LimitOperator) for o in self.ops):
+                after = RandomizeOperator("Shuffle", draw.randint(0, 99))
+                self.ordered = False
+            else:
+                after = ResizeOperator("Resize", draw.choice([1, 7, 50]), draw.random() < 0.5)
+            self._join(after, op)
+            op = after
+        return op, rows
+
+    ordered = True
+
+    # -------------------------------------------------------------- time
+
+    def later(self, delay: float, do: Callable[[], None]) -> None:
+        """Do something after some time."""
+        self._count += 1
+        heapq.heappush(self._events, (self.now + delay, self._count, do))
+
+    def delay(self, mean: float) -> float:
+        """Some time."""
+        return self.random.expovariate(1.0 / mean) if mean else 0.0
+
+    def run(self) -> None:
+        """Until the run has ended. Raises AssertionError for what must not be."""
+        self.machine.start(self._rooms(), 0.0)
+        self.act()
+        if self.random.random() < 0.3:
+            self.later(self.delay(5.0), self._change_nodes)
+        while not self.finished:
+            assert self._events, f"nothing will happen any more: {self.stands()}"
+            self.now, _, do = heapq.heappop(self._events)
+            assert self.now < END_S, f"it does not end: {self.stands()}"
+            self.machine.now = self.now
+            do()
+            self.act()
+            self._check()
+        self._check_rows()
+
+    def stands(self) -> str:
+        """What each operator is at."""
+        return "; ".join(
+            f"{op.name} waits {self.machine.why(op)!r}, {len(op.running)} run, {op.waiting()} wait, "
+            f"{len(op.again)} again, over {op.told_over}, head {op.order.head}"
+            for op in self.ops
+        )
+
+    def _rooms(self) -> dict[str, NodeRoom]:
+        return {"1": NodeRoom(self.cpus, 0, self.limit, 1 << 40)}
+
+    def _change_nodes(self) -> None:
+        self.cpus = self.random.randint(1, 6)
+        self.machine.nodes(self._rooms())
+        self._begin_queued()
+        self.later(self.delay(20.0), self._change_nodes)
+
+    # -------------------------------------------------------------- the shell's part
+
+    def act(self) -> None:
+        """Do what the machine wants."""
+        while True:
+            actions = self.machine.decide(self.now)
+            if not actions:
+                return
+            for action in actions:
+                self._do(action)
+
+    def _do(self, action: Any) -> None:
+        kind = type(action)
+        if kind is Submit:
+            self._submit(action)
+        elif kind is Take:
+            running = self._running.get(action.work.number)
+            if running is not None:
+                running.allowed = action.most
+                self._read_stream(running)
+        elif kind is Emit:
+            self.waiting.append(action.block.ref)
+            if len(self.waiting) == 1:
+                self.later(self.delay(self.consumer_s), self._consume)
+        elif kind is Cancel:
+            running = self._running.pop(action.work.number, None)
+            if running is not None:
+                self._drop(running)
+        elif kind is Pull:
+            op, most = action.op, action.most
+            self.later(self.delay(0.01), lambda: self._pulled(op, most))
+        elif kind is StartActor:
+            actor = action.actor
+            self._actors[actor.op.index, actor.number] = actor
+            self.later(self.delay(1.0), lambda: self._actor_up(actor))
+        elif kind is StopActor:
+            self._actors.pop((action.actor.op.index, action.actor.number), None)
+        elif kind is Finish:
+            self.finished, self.error = True, action.error
+        else:
+            assert kind is Report
+
+    def _pulled(self, op: Any, most: int) -> None:
+        units, op.source = op.source[:most], op.source[most:]
+        self.machine.units(op, units, not op.source)
+
+    def _consume(self) -> None:
+        if self.finished or not self.waiting:
+            return
+        self.got += self.waiting.pop(0).rows
+        self._taken += 1
+        if self.closes_at is not None and self._taken >= self.closes_at:
+            self.machine.close()
+            return
+        self.machine.taken(1)
+        if self.waiting:
+            self.later(self.delay(self.consumer_s), self._consume)
+
+    # -------------------------------------------------------------- tasks
+
+    def _submit(self, action: Submit) -> None:
+        work = action.work
+        blocks = [self._blocks_of(work.op, part) for part in work.parts]
+        running = Running(work, action.window, blocks, work.number)
+        self._running[work.number] = running
+        if work.actor is None:
+            self._queue.append(running)
+            self.later(self.delay(0.01), self._begin_queued)
+        else:
+            calls = self._calls.setdefault((work.op.index, work.actor), [])
+            calls.append(running)
+            pool = work.op.pool
+            assert pool is not None
+            if len(calls) <= pool.concurrent:
+                self.later(self.delay(0.01), lambda: self._begin(running))
+
+    def _blocks_of(self, op: Operator, part: Part) -> list[tuple[Rows, int]]:
+        """What a part gives: a function of its input alone, in blocks of sizes that follow from the rows."""
+        note = part.note
+        if part.unit is not None:
+            rows: Rows = part.unit
+        elif isinstance(op, ZipOperator):
+            sides = [block.ref.rows[first : first + count] for block, (first, count) in zip(part.blocks, note)]
+            rows = tuple(zip(*sides))
+        elif note is not None:
+            rows = tuple(
+                row for block, (first, count) in zip(part.blocks, note) for row in block.ref.rows[first : first + count]
+            )
+        else:
+            rows = tuple(row for block in part.blocks for row in block.ref.rows)
+        found, at = [], 0
+        if isinstance(op, ResizeOperator):
+            step = op.bodies["main"].rows  # type: ignore[attr-defined]
+            cuts = [rows[i : i + step] for i in range(0, len(rows), step)]
+        else:
+            cuts = []
+            while at < len(rows):
+                count = 1 + zlib.crc32(repr(rows[at]).encode()) % 9
+                cuts.append(rows[at : at + count])
+                at += count
+        for cut in cuts:
+            most = self.target >> (zlib.crc32(op.name.encode()) + op.index) % 6  # alike in each operator
+            size = most // 2 + zlib.crc32(repr((op.index, cut[0])).encode()) % (most // 2)
+            found.append((cut, size))
+        return found
+
+    def _begin_queued(self) -> None:
+        while self._queue and self._used < self.cpus:
+            running = self._queue.pop(0)
+            if not running.over:
+                running.has_cpu = True
+                self._used += 1
+                self._begin(running)
+
+    def _begin(self, running: Running) -> None:
+        if running.over or running.number not in self._running:
+            return
+        if not running.begun:
+            running.begun = True
+            self.machine.begun(running.work, "1")
+        self._step(running)
+
+    def _step(self, running: Running) -> None:
+        """The task makes its next block, after some time."""
+        mean = self.slow * (0.01 if self.random.random() < 0.5 else 1.0)
+        attempt = running.count, running.part
+        self.later(self.delay(mean), lambda: self._make(running, attempt))
+
+    def _make(self, running: Running, attempt: tuple[int, int]) -> None:
+        work = running.work
+        if running.over or running.number not in self._running or attempt != (running.count, running.part):
+            return
+        if self.deaths < MOST_DEATHS and self.random.random() < self.dies:
+            self._die(running)
+            return
+        if self.fails and self.random.random() < self.fails and running.part < len(running.blocks):
+            self._fail(running)
+            return
+        if running.part == len(running.blocks):
+            running.made.append((running.part, Stored(self, work.op.index, (), 0)))  # its last word
+            self._lend(running)
+            self._read_stream(running)
+            return
+        blocks = running.blocks[running.part]
+        if running.at == len(blocks):
+            running.part, running.at = running.part + 1, 0
+            self._step(running)
+            return
+        rows, size = blocks[running.at]
+        running.at += 1
+        running.count += 1
+        if running.count > running.told:
+            running.told = running.count
+            self.largest[work.op.index] = max(self.largest.get(work.op.index, 0), size)
+            running.made.append((running.part, Stored(self, work.op.index, rows, size)))
+            self._read_stream(running)
+        if running.number in self._running and not running.over and len(running.made) < running.window:
+            self._step(running)
+        else:
+            self._lend(running)  # whoever waits for its consumer lends its CPU
+
+    def _lend(self, running: Running) -> None:
+        if running.has_cpu:
+            running.has_cpu = False
+            self._used -= 1
+            self.later(0.0, self._begin_queued)
+
+    def _die(self, running: Running) -> None:
+        self.deaths += 1
+        if running.work.actor is None:
+            running.part = running.at = running.count = 0
+            self._step(running)
+            return
+        key = (running.work.op.index, running.work.actor)
+        actor = self._actors.pop(key, None)
+        for call in self._calls.pop(key, []):
+            self._running.pop(call.number, None)
+            self._drop(call)
+        if actor is not None:
+            self.machine.actor_lost(actor, RuntimeError("the actor died"))
+
+    def _fail(self, running: Running) -> None:
+        self._running.pop(running.number, None)
+        # What was made before is told before.
+        while running.made and running.made[0][0] < len(running.blocks):
+            self._tell(running)
+            if running.over:
+                break
+        while running.told_part < running.part and running.work.state is not WorkState.OVER:
+            running.told_part += 1
+            self.machine.part_over(running.work)
+        self._drop(running)
+        self.machine.failed(running.work, ValueError("the function failed"), tolerable=True)
+
+    def _drop(self, running: Running) -> None:
+        running.over = True
+        running.made.clear()
+        self._lend(running)
+        self._next_call(running)
+
+    def _next_call(self, running: Running) -> None:
+        work = running.work
+        if work.actor is None:
+            return
+        calls = self._calls.get((work.op.index, work.actor), [])
+        if running in calls:
+            calls.remove(running)
+        pool = work.op.pool
+        assert pool is not None
+        for call in calls[: pool.concurrent]:
+            if not call.begun:
+                self._begin(call)
+
+    def _read_stream(self, running: Running) -> None:
+        """What `TaskStream.read` does."""
+        work = running.work
+        while running.made and work.state is not WorkState.OVER and running.number in self._running:
+            part, stored = running.made[0]
+            if part == len(running.blocks):
+                self._parts_until(running, part)
+                self._running.pop(running.number, None)
+                self._drop(running)
+                self.machine.over(work, self.slow * len(work.parts), 0, {})
+                return
+            if not running.allowed:
+                if not running.offered:
+                    running.offered = True
+                    self.machine.offered(work, stored.nbytes)
+                return
+            running.allowed -= 1
+            running.offered = False
+            was_full = len(running.made) >= running.window
+            self._tell(running)
+            if was_full and not running.over:
+                if work.actor is None and not running.has_cpu:
+                    running.has_cpu = True  # who has lent its CPU gets it back at once
+                    self._used += 1
+                self._step(running)
+        running.allowed = 0
+
+    def _parts_until(self, running: Running, part: int) -> None:
+        while running.told_part < part and running.work.state is not WorkState.OVER:
+            running.told_part += 1
+            running.rows = running.digest = 0
+            self.machine.part_over(running.work)
+
+    def _tell(self, running: Running) -> None:
+        part, stored = running.made.pop(0)
+        self._parts_until(running, part)
+        rows = len(stored.rows)
+        running.digest = zlib.crc32(rows.to_bytes(8, "little"), running.digest)
+        meta = BlockMeta(rows, stored.nbytes, b"", (), running.rows, running.digest)
+        running.rows += rows
+        self.machine.block(running.work, stored, meta)
+
+    def _actor_up(self, actor: Actor) -> None:
+        if (actor.op.index, actor.number) not in self._actors:
+            return
+        if self.random.random() < self.dies:
+            self._actors.pop((actor.op.index, actor.number), None)
+            self.machine.actor_lost(actor, RuntimeError("it did not begin"))
+        else:
+            self.machine.actor_up(actor, "1")
+
+    # -------------------------------------------------------------- what must hold
+
+    def _check(self) -> None:
+        if any(op.hoards for op in self.ops):
+            return
+        needed = sum(block.bytes for op in self.ops for block in gathered(op))
+        self.excess = max(self.excess, self.stored - self.limit - sum(self.largest.values()) - needed)
+        assert self.excess <= 0, f"{self.excess} bytes more than the budget and a block of each operator"
+
+    def _check_rows(self) -> None:
+        while self.waiting and self.closes_at is None:
+            self.got += self.waiting.pop(0).rows
+        assert self.error is None, repr(self.error)
+        got, expected = self.got, self.expected
+        if self.fails:
+            assert len(set(got)) == len(got), "a row came twice"
+            return
+        if not self.ordered:
+            got, expected = sorted(got, key=repr), sorted(expected, key=repr)
+            assert self.closes_at is not None or got == expected, f"{len(got)} rows of {len(expected)}"
+            return
+        assert got == expected[: len(got)], "rows are not in their order"
+        assert self.closes_at is not None or len(got) == len(expected), f"{len(got)} rows of {len(expected)}"
+        budget = self.machine.budget
+        assert budget.reserved == 0 and budget.heap == 0, "something is reserved at the end"
+
+
+def gathered(op: Operator) -> list[Block]:
+    """Blocks that an operator has, and cannot do anything with before it has more."""
+    if isinstance(op, ResizeOperator):
+        return [block for block, _, _ in op.open]
+    if isinstance(op, (ZipOperator, UnionOperator)):
+        return [block for queue in op.queues for block in queue]
+    return []
+
+
+def run_seed(seed: int) -> World:
+    """One run. Raises AssertionError."""
+    world = World(seed)
+    world.run()
+    return world
+
+
+__all__ = ["BLOCK_OVERHEAD", "Block", "World", "run_seed"]

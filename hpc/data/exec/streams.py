@@ -1,0 +1,117 @@
+"""Reading what tasks tell, item by item, as far as the machine lets."""
+
+from __future__ import annotations
+
+import enum
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import hpc
+from hpc.data.exec.bodies import decode_told
+from hpc.data.exec.machine import Machine
+from hpc.data.exec.work import Work, WorkState
+from hpc.exceptions import ActorError, ObjectLostError, SessionLostError
+
+if TYPE_CHECKING:
+    from hpc import spi
+
+
+class Next(enum.Enum):
+    """What the next item of a task is."""
+
+    BEGUN = "begun"
+    META = "meta"
+    BLOCK = "block"
+
+
+class TaskStream:
+    """The items of one task, or call."""
+
+    __slots__ = ("allowed", "failing", "generator", "lost_actor", "machine", "next", "part", "schema", "told", "work")
+
+    def __init__(self, work: Work, generator: Any, machine: Machine) -> None:
+        self.work = work
+        self.generator = generator
+        self.machine = machine
+        self.next = Next.BEGUN
+        self.told: Any = None
+        self.part = 0
+        #: The schema of the blocks of this task so far.
+        self.schema = b""
+        #: How many blocks may be taken.
+        self.allowed = 0
+        #: The part at hand has failed; its error comes next.
+        self.failing = False
+        #: The actor has ended, and with it this call and all others that it had.
+        self.lost_actor: BaseException | None = None
+
+    def read(self, arrivals: spi.Arrivals) -> bool:
+        """Tell the machine what is there. Whether more is to be watched for: not where the task has ended, nor where a
+        block is there that may not be taken yet."""
+        machine, work = self.machine, self.work
+        take, generator = arrivals.take, self.generator
+        while work.state is not WorkState.OVER:
+            if self.next is Next.BLOCK and not self.allowed:
+                machine.offered(work, self.told.meta.nbytes)
+                return False
+            item = take(generator)
+            if item is None:
+                self.allowed = 0
+                return True
+            ref, failed = item
+            if ref is None or failed:
+                self._ended(ref)
+                return False
+            if self.next is Next.BLOCK:
+                self.next = Next.META
+                self.allowed -= 1
+                self._block(ref)
+            elif self.next is Next.META:
+                value = hpc.get(ref)
+                if type(value) is int:
+                    self._parts_until(value)
+                    self.failing = True
+                    continue
+                if type(value) is tuple:
+                    self._parts_until(len(work.parts))
+                    machine.over(work, *value)
+                    return False
+                self.told = decode_told(value)
+                self._parts_until(self.told.part)
+                self.next = Next.BLOCK
+            else:
+                self.next = Next.META
+                machine.begun(work, hpc.get(ref)[1])
+        return False
+
+    def _parts_until(self, part: int) -> None:
+        """All parts before this one have given their blocks."""
+        while self.part < part:
+            self.part += 1
+            self.machine.part_over(self.work)
+
+    def _block(self, ref: Any) -> None:
+        told, work = self.told, self.work
+        meta = told.meta
+        if meta.schema:
+            self.schema = meta.schema
+        elif self.schema:
+            meta = type(meta)(meta.rows, meta.nbytes, self.schema, meta.files, meta.first, meta.digest)
+        note = pickle.loads(told.note) if told.note else None
+        value = hpc.get(ref) if work.wants_values else None
+        self.machine.block(work, ref, meta, note, value)
+
+    def _ended(self, ref: Any) -> None:
+        """It has failed, or ended without its last word."""
+        try:
+            if ref is not None:
+                hpc.get(ref)
+            hpc.get(self.generator.completed())
+            error: BaseException = RuntimeError(f"{self.work.name} ended before it was done")
+        except Exception as raised:
+            error = raised
+        if self.work.actor is not None and isinstance(error, ActorError):
+            self.lost_actor = error
+            return
+        tolerable = not isinstance(error, (SessionLostError, ObjectLostError))
+        self.machine.failed(self.work, error, tolerable, self.failing)

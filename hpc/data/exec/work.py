@@ -1,0 +1,164 @@
+"""What the machine moves about: blocks, and the work that makes them. Plain records, told apart by identity."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from hpc.data.block.meta import BlockMeta
+
+#: What a block costs beside its bytes: the records of it in the driver and in the store.
+BLOCK_OVERHEAD = 2048
+
+
+class Block:
+    """A block, or another value that a task has made. ``ref`` is the shell's; the machine only passes it on.
+
+    node: where it was made ("" where that is not known).
+    note: what its task says of it to the operator, beside ``meta``.
+    value: the value itself, for work that `wants_values`.
+    counts: that its bytes count: not those of blocks that were there before.
+    users: how many need it yet; at 0 its bytes count no more.
+    """
+
+    __slots__ = ("bytes", "counts", "meta", "node", "note", "ref", "users", "value")
+
+    def __init__(self, ref: Any, meta: BlockMeta, node: str = "", note: Any = None, value: Any = None) -> None:
+        self.ref = ref
+        self.meta = meta
+        self.node = node
+        self.note = note
+        self.value = value
+        self.counts = False
+        self.users = 1
+        self.bytes = meta.nbytes + BLOCK_OVERHEAD
+
+
+class Part:
+    """What one run of a body works on: a piece of a source, or blocks. It gives blocks of its own, cut by themselves.
+
+    seq: its place in the order of its operator's results.
+    unit: a `SourceTask`, or None.
+    note: what the operator tells the body beside that; pickled.
+    """
+
+    __slots__ = ("blocks", "note", "seq", "unit")
+
+    def __init__(self, seq: int, blocks: tuple[Block, ...] = (), unit: Any = None, note: Any = None) -> None:
+        self.seq = seq
+        self.blocks = blocks
+        self.unit = unit
+        self.note = note
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that its rows come from, for messages."""
+        if self.unit is not None:
+            return tuple(getattr(self.unit, "files", ()))
+        return tuple(dict.fromkeys(name for block in self.blocks for name in block.meta.files))
+
+
+class WorkState(enum.Enum):
+    """How far a piece of work is."""
+
+    SUBMITTED = "submitted"
+    BEGUN = "begun"
+    OVER = "over"
+
+
+class Work:
+    """A task, or a call of an actor: one or more parts, one after the other.
+
+    op: its `Operator`. body: by which of the bodies of that.
+    at: which part it is at; ``seen`` and ``rows``: how many blocks and rows of that part have come.
+    replay: blocks of the part at hand that an earlier attempt has given already.
+    reserved: bytes that are kept free for what it makes. window: so many blocks it may make ahead.
+    offered: its next block is there and was not taken yet; ``offer``: so many bytes it has.
+    """
+
+    __slots__ = (
+        "actor",
+        "at",
+        "attempt",
+        "began",
+        "blocks",
+        "body",
+        "digests",
+        "heap",
+        "node",
+        "number",
+        "offer",
+        "offered",
+        "op",
+        "parts",
+        "paused",
+        "replay",
+        "reserved",
+        "rows",
+        "seen",
+        "state",
+        "submitted",
+        "wants_values",
+        "window",
+    )
+
+    def __init__(self, op: Any, parts: list[Part], body: str = "main", wants_values: bool = False) -> None:
+        self.op = op
+        self.number = -1
+        self.parts = parts
+        self.body = body
+        self.wants_values = wants_values
+        self.attempt = 0
+        self.at = 0
+        self.seen = 0
+        self.rows = 0
+        self.replay = 0
+        #: What tells the blocks of the part at hand, to compare those of another attempt with.
+        self.digests: list[tuple[int, int]] = []
+        self.reserved = 0
+        self.heap = 0
+        self.window = 2
+        self.node = ""
+        self.actor: int | None = None
+        self.offered = False
+        self.offer = 0
+        self.paused = False
+        self.state = WorkState.SUBMITTED
+        self.submitted = 0.0
+        self.began = 0.0
+        self.blocks = [block for part in parts for block in part.blocks]
+
+    @property
+    def part(self) -> Part:
+        """The part that it is at."""
+        return self.parts[self.at]
+
+    def next_part(self) -> None:
+        """The part at hand has ended."""
+        self.at += 1
+        self.seen = self.rows = self.replay = 0
+        self.digests.clear()
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        part = self.parts[min(self.at, len(self.parts) - 1)]
+        files = part.files
+        what = f" ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})" if files else ""
+        return f"{self.op.name}, part {part.seq}{what}"
+
+
+class Actor:
+    """One actor of the pool of an `Operator`."""
+
+    __slots__ = ("idle_since", "is_up", "node", "number", "op", "stopping", "work")
+
+    def __init__(self, op: Any, number: int) -> None:
+        self.op = op
+        self.number = number
+        self.node = ""
+        self.is_up = False
+        self.stopping = False
+        self.idle_since = 0.0
+        #: What runs or waits there, in the order of submission.
+        self.work: dict[int, Work] = {}

@@ -1,0 +1,158 @@
+"""Runs of plans on real processes: rows in order, actors, errors, and what is cancelled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import hpc
+from hpc.data.context import DataContext
+from hpc.data.exec.execution import Execution, execute
+from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.plan import nodes as plan
+from runtime.running import one_node, settle
+
+
+class NumbersTask(SourceTask):
+    def __init__(self, first: int, until: int) -> None:
+        self.first, self.until = first, until
+        self.rows, self.nbytes = until - first, 8 * (until - first)
+
+    def read(self, task):
+        task.source = f"numbers from {self.first}"
+        yield pa.table({"id": np.arange(self.first, self.until)})
+
+
+class Numbers(Source):
+    name = "Numbers"
+
+    def __init__(self, rows: int, parts: int) -> None:
+        self.rows, self.parts = rows, parts
+
+    def estimate(self) -> Estimate:
+        return Estimate(self.rows, 8 * self.rows, 0)
+
+    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
+        for part in range(self.parts):
+            yield NumbersTask(part * self.rows // self.parts, (part + 1) * self.rows // self.parts)
+
+
+class Each:
+    """A transform made of a function of a table."""
+
+    keeps_rows = True
+
+    def __init__(self, function) -> None:
+        self.function = function
+        self.name = function.__name__
+
+    def __call__(self, tables, task):
+        for table in tables:
+            yield self.function(table)
+
+
+def doubled(table):
+    return table.set_column(0, "id", pa.array(2 * table["id"].to_numpy()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session():
+    with one_node():
+        yield
+
+
+def numbers(rows: int, parts: int) -> plan.Read:
+    return plan.Read(Numbers(rows, parts))
+
+
+def run(of: plan.Node, **fields) -> Execution:
+    context = DataContext.get_current().copy()
+    for name, value in fields.items():
+        setattr(context, name, value)
+    return execute(of, context)
+
+
+def ids(execution: Execution) -> list[int]:
+    return [row for block in execution for row in hpc.get(block.ref)["id"].to_pylist()]
+
+
+def test_rows_come_once_and_in_order():
+    execution = run(plan.Apply(plan.Apply(numbers(1000, 7), Each(doubled)), Each(doubled)))
+    blocks = list(execution)
+    assert [row for block in blocks for row in hpc.get(block.ref)["id"].to_pylist()] == [4 * i for i in range(1000)]
+    assert sum(block.meta.rows for block in blocks) == 1000
+    assert all(pa.ipc.read_schema(pa.py_buffer(block.meta.schema)).names == ["id"] for block in blocks)
+    (fused,) = execution.stats().operators
+    assert fused.name == "ReadNumbers->doubled->doubled" and fused.rows == 1000 and fused.blocks == len(blocks)
+    assert "rows/s of task time" in str(execution.stats())
+
+
+def test_parts_that_take_no_time_share_tasks():
+    execution = run(numbers(3000, 3000))
+    assert ids(execution) == list(range(3000))
+    (read,) = execution.stats().operators
+    assert read.blocks == 3000 and read.tasks < 1000
+
+
+def test_actors_keep_what_they_have_made_and_the_order():
+    class Counts:
+        name, keeps_rows = "counts", True
+
+        def begin(self):
+            self.calls = 0
+
+        def __call__(self, tables, task):
+            for table in tables:
+                self.calls += 1
+                yield table.append_column("calls", pa.array([self.calls] * table.num_rows))
+
+    execution = run(plan.Apply(numbers(400, 40), Counts(), pool=plan.Pool(1, 1)))
+    tables = [hpc.get(block.ref) for block in execution]
+    assert [row for table in tables for row in table["id"].to_pylist()] == list(range(400))
+    assert max(call for table in tables for call in table["calls"].to_pylist()) == 40
+
+
+def test_an_error_of_a_function_reaches_the_consumer():
+    def fails(table):
+        if table["id"][0].as_py() == 50:
+            raise ValueError("no fifty")
+        return table
+
+    with pytest.raises(ValueError, match="no fifty"):
+        ids(run(plan.Apply(numbers(100, 10), Each(fails))))
+    execution = run(plan.Apply(numbers(100, 10), Each(fails)), max_errored_blocks=1)
+    assert ids(execution) == [i for i in range(100) if not 50 <= i < 60]
+    assert execution.stats().operators[0].errored == 1
+
+
+def test_what_is_left_of_a_closed_run_is_cancelled_at_once():
+    def slow(table):
+        if table["id"][0].as_py() >= 20:
+            time.sleep(60)
+        return table
+
+    execution = run(plan.Apply(numbers(1000, 100), Each(slow)))
+    next(execution)
+    began = time.monotonic()
+    execution.close()
+    assert hpc.get(hpc.remote(lambda: 1).remote(), timeout=30) == 1  # a worker is free for it
+    assert time.monotonic() - began < 10
+    settle()
+
+
+def test_a_stopped_consumer_stops_the_run():
+    def large(table):
+        return pa.table({"id": np.zeros(1 << 17, np.int64)})
+
+    execution = run(plan.Apply(numbers(400, 400), Each(large)))
+    next(execution)
+    deadline = time.monotonic() + 30
+    held = -1
+    while held != (held := execution._machine.budget.held) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    assert held < 70 << 20  # half of the store; all of it would be 400 MiB
+    assert sum(block.meta.rows for block in execution) == 399 << 17

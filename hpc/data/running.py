@@ -18,7 +18,7 @@ from hpc.data.plan.nodes import BlockHandle, Node
 def begin(plan: Node, context: DataContext, name: str | None = None) -> Execution:
     """Begin a run of a plan."""
     context.execution_options.validate()
-    return execution.execute(plan, context, name)  # type: ignore[attr-defined]
+    return execution.execute(plan, context, name)
 
 
 def put(table: pa.Table) -> BlockHandle:

@@ -306,6 +306,24 @@ def test_space_that_is_not_sealed_comes_back_with_the_last_view(session):
     eventually(lambda: used() == before)
 
 
+@pytest.mark.parametrize("size", [200_000, 4 * MIB], ids=["in a span", "in room of its own"])
+def test_a_value_that_is_not_written_to_its_end_takes_no_room(session, monkeypatch, size):
+    def break_off(*_):
+        raise KeyboardInterrupt
+
+    kept = hpc.put(bytes(size))
+    gc.collect()
+    before = store_stats()["used_bytes"]
+    monkeypatch.setattr("hpc.core.serialization.Serialized.write_into", break_off)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            hpc.put(bytes(size))
+    monkeypatch.undo()
+    eventually(lambda: store_stats()["used_bytes"] == before)
+    eventually(lambda: store_stats()["span_bytes"] == 0)
+    assert hpc.get(kept) == bytes(size)
+
+
 def test_what_cannot_be_a_buffer_is_refused(session):
     for wrong, error in ((-1, ValueError), (1.5, TypeError), (True, TypeError)):
         with pytest.raises(error):

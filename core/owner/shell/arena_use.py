@@ -42,41 +42,45 @@ class ArenaUse:
     def store(self, ident: bytes, data: serialization.Serialized, keep: bool = True) -> None:
         """Write a value into this node's arena under this id. With ``keep`` this process stays pinned to it. The raylet
         hears of it when next something is sent, before all others do."""
-        line, pins = self._line, self._pins
-        with line.lock:
-            offset = pins.span.place(data.size)
-            ahead = pins.ahead(data.size) if offset < 0 else 0
-        if offset < 0:
-            offset = self._alloc(ident, data.size, ahead)
-        space = self._space(offset, data.size)
+        line, pins, size = self._line, self._pins, data.size
+        offset = -1
         try:
-            data.write_into(space, copy)
-        except BaseException:
             with line.lock:
-                self.abandon(offset, data.size)
+                offset = pins.span.place(size)
+                ahead = pins.ahead(size) if offset < 0 else 0
+            if offset < 0:
+                offset = self._alloc(ident, size, ahead)
+            data.write_into(self._space(offset, size), copy)
+        except BaseException:
+            self._not_written(offset, size)
             raise
         with line.lock:
-            pins.sealed(ident, offset, data.size, keep)
+            pins.sealed(ident, offset, size, keep)
 
     def reserve(self, ident: bytes, size: int) -> tuple[int, memoryview]:
         """Space in this node's arena for an object of this id alone: where it is, and a view to write into. Raises
         ObjectStoreFullError."""
         offset = self._alloc(ident, size)
-        return offset, self._space(offset, size)
+        try:
+            return offset, self._space(offset, size)
+        except BaseException:
+            self._not_written(offset, size)
+            raise
 
     def _space(self, offset: int, size: int) -> memoryview:
         """Granted space, to write into."""
         try:
             return self.arena.writable(offset, size)
-        except BaseException as error:
+        except OSError as error:
+            raise exceptions.ObjectStoreFullError(
+                f"this node has no memory for {size} bytes more in the object store ({error.strerror}); its "
+                "size is a promise that the machine (or the job's memory limit) did not keep: set a smaller one"
+            ) from None
+
+    def _not_written(self, offset: int, size: int) -> None:
+        if offset >= 0:
             with self._line.lock:
                 self.abandon(offset, size)
-            if isinstance(error, OSError):
-                raise exceptions.ObjectStoreFullError(
-                    f"this node has no memory for {size} bytes more in the object store ({error.strerror}); its "
-                    "size is a promise that the machine (or the job's memory limit) did not keep: set a smaller one"
-                ) from None
-            raise
 
     def seal(self, ident: bytes, offset: int, size: int) -> None:
         """All is written: from now on it can be read (the lock is held)."""

@@ -2,7 +2,8 @@
 
     python counts.py        one line ``@bench {json}``: program -> what -> count for each task or call
 
-The programs: 1,000 tasks, or calls of an actor, and then all results; 200 tasks, or calls, one by one. One worker.
+The programs: 1,000 tasks, or calls of an actor, and then all results; 200 tasks, or calls, one by one; 200 tasks whose
+results are in the object store and stay there. One worker.
 Counted are calls of Python and C functions (sys.setprofile, main threads), bytecode instructions of the driver
 (sys.settrace), frames written and read by the driver, frames between driver and raylet, context switches of both
 processes that were not forced, blocks of memory that a task in flight holds and that stay, and system calls of both
@@ -31,6 +32,7 @@ from hpc.core.net.stream import Stream
 from hpc.core.process.current import current
 
 ASYNC, SYNC, TURNS = 1000, 200, 3
+STORED_BYTES = 160_000
 ATTACH_S = 5.0
 Ask = Callable[[bool], tuple[int, int]]
 
@@ -38,6 +40,13 @@ Ask = Callable[[bool], tuple[int, int]]
 @hpc.remote
 def noop() -> bytes:
     return b"ok"
+
+
+@hpc.remote
+def stored() -> Any:
+    import numpy as np
+
+    return np.zeros(STORED_BYTES, np.uint8)
 
 
 class Actor:
@@ -80,7 +89,7 @@ def switches(pid: int) -> int:
 
 
 class Program:
-    """One of the three programs."""
+    """One of the programs."""
 
     def __init__(
         self, name: str, count: int, run: Callable[[], object], ask: Callable[[bool], tuple[int, int]]
@@ -225,6 +234,10 @@ def main() -> None:
 
         return run
 
+    def stored_results() -> None:
+        refs = [stored.remote() for _ in range(SYNC)]
+        hpc.wait(refs, num_returns=SYNC, fetch_local=False)
+
     programs = (
         Program("tasks async", ASYNC, lambda: hpc.get([noop.remote() for _ in range(ASYNC)]), ask_task),
         Program("tasks sync", SYNC, one_by_one(noop), ask_task),
@@ -232,6 +245,7 @@ def main() -> None:
             "actor calls async", ASYNC, lambda: hpc.get([actor.small_value.remote() for _ in range(ASYNC)]), ask_actor
         ),
         Program("actor calls sync", SYNC, one_by_one(actor.small_value), ask_actor),
+        Program("stored async", SYNC, stored_results, ask_task),
     )
     found = {program.name: program.measure() for program in programs}
     found["tasks async"]["blocks held"] = held_blocks(5 * ASYNC)

@@ -18,7 +18,7 @@ from hpc.data.shuffle.local import run  # noqa: E402
 from hpc.data.shuffle.order import SortKey, stable_argsort  # noqa: E402
 from hpc.data.shuffle.partition import hash_columns  # noqa: E402
 from hpc.data.shuffle.random import RandomShuffle, draws, permutation  # noqa: E402
-from hpc.data.shuffle.ranges import Repartition, Zipped  # noqa: E402
+from hpc.data.shuffle.ranges import Repartition  # noqa: E402
 from hpc.data.shuffle.sort import Sort  # noqa: E402
 
 NAN = float("nan")
@@ -202,16 +202,6 @@ def test_repartition_cuts_as_ray_does():
     assert flat(ids(Repartition(3))) == list(range(10))
     assert ids(Spread(4)) == [[0, 4, 8], [1, 5, 9], [2, 6], [3, 7]]
     assert [t.num_rows for t in run(Repartition(3), [[]])] == [0, 0, 0]
-
-
-def test_zip_puts_columns_side_by_side_in_the_blocks_of_the_first():
-    other = [pa.table({"id": range(7), "c": range(7)}), pa.table({"id": range(3), "c": range(3)})]
-    tables = list(run(Zipped(), [TEN, other]))
-    assert [t.num_rows for t in tables] == [3, 3, 3, 1]
-    assert tables[0].column_names == ["id", "id_1", "c"]
-    assert column(tables, "c") == [*range(7), *range(3)]
-    with pytest.raises(ValueError, match="different numbers of rows cannot be zipped: 10, 7"):
-        list(run(Zipped(), [TEN, other[:1]]))
 
 
 def split(bounds):

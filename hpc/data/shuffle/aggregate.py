@@ -33,6 +33,13 @@ class Aggregated(Base):
     def partitions(self) -> int | None:
         return self.wanted if self.keys else 1
 
+    def schema_of(self, schemas: Sequence[pa.Schema]) -> pa.Schema | None:
+        if any(fn._by_group for fn in self.aggregates):
+            return None  # what users' functions give is known when they have run
+        tasks = GroupPartitioner(self.keys, self.aggregates, 1)
+        parts = tasks.split(Place(0, 0, 0), iter([schemas[0].empty_table()]), None)
+        return next(tasks.merge([[parts.table]], 0, None)).schema
+
     def plan(self, samples: Any, metas: Any, partitions: int) -> GroupPartitioner:
         return GroupPartitioner(self.keys, self.aggregates, partitions)
 
@@ -50,7 +57,7 @@ class GroupPartitioner:
         known = [table for table in states if table is not None]
         if not known:
             return Parts(pa.table({}), np.zeros(self.parts + 1, np.int64))
-        table = known[0] if len(known) == 1 else self._merged(known)
+        table = self._merged(known)
         return partition.hash_cut(table, self._key_names(), self.parts)
 
     def merge(self, sides: list[list[pa.Table]], part: int, task: Any) -> Iterator[pa.Table]:
@@ -77,6 +84,8 @@ class GroupPartitioner:
         return self._table(keys, states)
 
     def _merged(self, tables: Sequence[pa.Table]) -> pa.Table:
+        if len(tables) == 1:
+            return tables[0]  # each group is there once
         table = gather.concat(tables)
         names = self._key_names()
         groups = Groups(table, names)

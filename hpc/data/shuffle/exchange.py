@@ -143,10 +143,16 @@ class Base:
     in_order: bool = False
     ordered: bool = False
     exact: bool = False
+    # Whether the rows of the result are those of its one input, in whichever order.
+    keeps_rows: bool = False
 
     @property
     def partitions(self) -> int | None:
         return None
+
+    def schema_of(self, schemas: Sequence[pa.Schema]) -> pa.Schema | None:
+        """The columns of the result, from those of the inputs; None where only a run tells them."""
+        return schemas[0] if self.keeps_rows else None
 
     def sample(self, side: int, table: pa.Table, task: Any) -> pa.Table | None:
         return None

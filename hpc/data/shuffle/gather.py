@@ -109,18 +109,20 @@ def _take_fixed(array: pa.Array, width: int, indices: np.ndarray) -> pa.Array:
     seen = values(array)
     if seen is None:
         return array.take(pa.array(indices))
-    return from_values(np.take(seen, indices), array.type)
+    # Arrow's pool has the memory of tables that were freed, and need not have it made zero by the system again.
+    taken = pa.allocate_buffer(len(indices) * width)
+    np.take(seen, indices, out=np.frombuffer(taken, seen.dtype), mode="clip")
+    return from_buffer(taken, len(indices), array.type)
 
 
-def from_values(taken: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """An array of a fixed-width type over bytes that `values` has given."""
+def from_buffer(taken: pa.Buffer, count: int, kind: pa.DataType) -> pa.Array:
+    """An array of so many values of a fixed-width type, which lie side by side in a buffer."""
     if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, from_values(taken, kind.storage_type))
+        return pa.ExtensionArray.from_storage(kind, from_buffer(taken, count, kind.storage_type))
     if pa.types.is_fixed_size_list(kind):
-        inner = fixed_width(kind.value_type)
-        flat = taken.view(np.uint8).reshape(-1).view(_item(inner)) if inner else taken
-        return pa.FixedSizeListArray.from_arrays(from_values(flat, kind.value_type), type=kind)
-    return pa.Array.from_buffers(kind, len(taken), [None, pa.py_buffer(taken)])
+        items = from_buffer(taken, count * kind.list_size, kind.value_type)
+        return pa.FixedSizeListArray.from_arrays(items, type=kind)
+    return pa.Array.from_buffers(kind, count, [None, taken])
 
 
 def _take_large(column: pa.ChunkedArray, indices: np.ndarray) -> pa.ChunkedArray:

@@ -27,6 +27,7 @@ class HashShuffle(Base):
     wanted: int | None = None
     sorted: bool = False
     exact: bool = True
+    keeps_rows: bool = True
 
     @property
     def name(self) -> str:
@@ -71,6 +72,7 @@ class Spread(Base):
     in_order: bool = True
     ordered: bool = True
     exact: bool = True
+    keeps_rows: bool = True
 
     @property
     def name(self) -> str:

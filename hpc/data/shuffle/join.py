@@ -152,6 +152,9 @@ class Join(Base):
     def partitions(self) -> int | None:
         return self.wanted
 
+    def schema_of(self, schemas: Sequence[pa.Schema]) -> pa.Schema | None:
+        return next(self.joining.tables(schemas[0].empty_table(), schemas[1].empty_table())).schema
+
     def plan(self, samples: Any, metas: Any, partitions: int) -> JoinPartitioner | Gather:
         sizes = [sum(meta.nbytes for meta in side) for side in metas]
         small = self._small(sizes, partitions)

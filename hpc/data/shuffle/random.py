@@ -22,6 +22,7 @@ class RandomShuffle(Base):
     """All rows in a random order. `seed` None: another one each time that a plan is made."""
 
     seed: int | None = None
+    keeps_rows: bool = True
 
     @property
     def name(self) -> str:

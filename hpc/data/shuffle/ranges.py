@@ -1,4 +1,4 @@
-"""Blocks cut anew by row numbers: repartition, alignment of several datasets, and splits; no row is moved by a task."""
+"""Blocks cut anew by row numbers: repartition and splits. No row is moved by a task that only cuts."""
 
 from __future__ import annotations
 
@@ -124,6 +124,7 @@ class Repartition(Base):
     in_order: bool = True
     ordered: bool = True
     exact: bool = True
+    keeps_rows: bool = True
 
     @property
     def name(self) -> str:
@@ -139,52 +140,3 @@ class Repartition(Base):
         # A block without rows still has columns: of the first block that there is.
         empty = (Range(0, 0, 0),) if rows else ()
         return Gather(tuple((some or empty,) for some in ranges), Joined(self.blocks))
-
-
-@dataclass(frozen=True)
-class Zipped(Base):
-    """The columns of several datasets side by side, row by row, in the blocks of the first."""
-
-    inputs: int = 2
-    needs: Need = "metas"
-    in_order: bool = True
-    ordered: bool = True
-
-    @property
-    def name(self) -> str:
-        return "Zip"
-
-    def plan(self, samples: Any, metas: Any, partitions: int) -> Gather:
-        rows = [[meta.rows for meta in side] for side in metas]
-        totals = [sum(side) for side in rows]
-        if len(set(totals)) > 1:
-            raise ValueError(f"datasets of different numbers of rows cannot be zipped: {', '.join(map(str, totals))}")
-        bounds = [0, *accumulate(count for count in rows[0] if count)]
-        cuts = [cut_rows(side, bounds) for side in rows]
-        ranges = tuple(zip(*cuts))
-        return Gather(ranges, SideBySide(len(ranges)))
-
-
-@dataclass(frozen=True)
-class SideBySide:
-    """One table of the columns of all sides; a name that is there already gets a number behind it."""
-
-    parts: int
-
-    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
-        yield side_by_side([gather.concat(tables) for tables in sides])
-
-
-def side_by_side(tables: Sequence[pa.Table]) -> pa.Table:
-    """The columns of all tables, which have as many rows each. A name that is there gets _1, _2, ... behind it."""
-    columns: list[Any] = []
-    names: list[str] = []
-    for table in tables:
-        for name, column in zip(table.column_names, table.columns):
-            number, found = 0, name
-            while found in names:
-                number += 1
-                found = f"{name}_{number}"
-            columns.append(column)
-            names.append(found)
-    return pa.table(columns, names)

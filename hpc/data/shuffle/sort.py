@@ -28,6 +28,7 @@ class Sort(Base):
     boundaries: tuple[Any, ...] | None = None
     in_order: bool = True
     ordered: bool = True
+    keeps_rows: bool = True
 
     @property
     def name(self) -> str:

@@ -16,6 +16,8 @@ from hpc.data.aggregate import (  # noqa: E402
     AbsMax,
     AggregateFn,
     AggregateFnV2,
+    ApproximateQuantile,
+    ApproximateTopK,
     AsList,
     Count,
     CountDistinct,
@@ -31,6 +33,7 @@ from hpc.data.aggregate import (  # noqa: E402
     ZeroPercentage,
 )  # fmt: skip
 from hpc.data.block.promote import concat  # noqa: E402
+from hpc.data.shuffle import states  # noqa: E402
 from hpc.data.shuffle.aggregate import Aggregated  # noqa: E402
 from hpc.data.shuffle.local import run  # noqa: E402
 
@@ -209,3 +212,22 @@ def test_groups_are_those_of_pandas_however_rows_are_cut(rows, cuts, partitions)
                 assert got in (None, 0), name
             else:
                 assert got == pytest.approx(float(value), nan_ok=True), (name, math.nan)
+
+
+def test_sketches_give_what_ray_gives():
+    pytest.importorskip("datasketches")
+    blocks = [pa.table({"u": [1, 2], "s": ["a", "a"]}), pa.table({"u": [3], "s": ["b"]})]
+    quantiles, most = ApproximateQuantile("u", [0.1, 0.5, 0.9]), ApproximateTopK("s", 2)
+    assert grouped(blocks, quantiles, most, keys=()).to_pylist() == [
+        {
+            "approx_quantile(u)": [1.0, 2.0, 3.0],
+            "approx_topk(s)": [{"s": "a", "count": 2}, {"s": "b", "count": 1}],
+        }
+    ]
+
+
+def test_a_sketch_names_the_package_that_it_needs(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "datasketches", None)
+    states._datasketches.cache_clear()
+    with pytest.raises(ImportError, match="pip install datasketches"):
+        ApproximateQuantile("x", [0.5])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
+import subprocess
 import sys
 from typing import Any
 
@@ -67,13 +68,21 @@ def lines(copies_us: dict[int, float]) -> list[tuple[int, Line]]:
     ]
 
 
+def ray_python() -> str:
+    """An interpreter with Ray and pyarrow; PeerError says why there is none."""
+    python = find(RAY).python
+    if subprocess.run([python, "-c", "import pyarrow"], capture_output=True, timeout=120).returncode != 0:
+        raise PeerError("pyarrow cannot be imported there: it needs ray[data]")
+    return python
+
+
 def blocks(children: Children, quick: bool) -> dict[str, Any]:
     """All lines, hpc and Ray in turns."""
     if importlib.util.find_spec("pyarrow") is None:
         raise Skipped("it needs pyarrow (pip install 'hpc[data]')")
     pythons, said = {HPC: sys.executable}, ""
     try:
-        pythons[RAY] = find(RAY).python
+        pythons[RAY] = ray_python()
     except PeerError as error:
         said = f" Ray: {error}."
     sizes, rounds = (QUICK_SIZES, 1) if quick else (SIZES, 3)

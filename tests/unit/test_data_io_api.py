@@ -23,8 +23,8 @@ RAY = (Path(__file__).parent / "ray_data_signatures.txt").read_text().splitlines
 OURS = {"resume", "stage"}
 #: Reading and writing of others is not there yet, or is left out.
 LEFT = {
-    "read_avro", "read_orc", "read_tfrecords", "read_webdataset", "read_sql", "read_zarr", "read_lance", "read_delta",
-    "read_iceberg", "Dataset.write_tfrecords", "Dataset.write_webdataset", "Dataset.write_sql", "Dataset.write_lance",
+    "read_lance", "read_delta",
+    "read_iceberg", "Dataset.write_lance",
     "Dataset.write_delta", "Dataset.write_iceberg",
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from io_reading import rows, source, tables, written
 
+from hpc import cloudpickle
 from hpc.data.io import write_api, writers
 from hpc.data.io.accessor import BlockMetadata
 from hpc.data.io.binary_files import NumpyFormat
@@ -35,7 +36,7 @@ def write(sink, tasks, write_id="W"):
     """What the executor does, in this process: each item is what one task writes."""
     if not sink.begin(None):
         return None
-    transform = pickle.loads(pickle.dumps(sink.transform(write_id)))
+    transform = cloudpickle.loads(cloudpickle.dumps(sink.transform(write_id)))
     results = []
     try:
         for index, found in enumerate(tasks):
@@ -224,8 +225,6 @@ def test_names_of_a_provider(tmp_path):
         def get_filename_for_task(self, write_uuid, task_index):
             return f"x_{task_index}.csv"
 
-    globals()["Mine"] = Mine
-    Mine.__qualname__ = "Mine"
     write(FileSink(str(tmp_path), writers.CsvWriter(), filename_provider=Mine()), TABLES)
     assert names(tmp_path) == ["x_0.csv", "x_1.csv"]
     assert FilenameProvider("D", "csv").get_filename_for_task("U", 3) == "D_U_000003.csv"

@@ -29,6 +29,8 @@ from hpc.data.transform.base import TaskContext
 
 #: Small tables of one task are joined up to so many bytes, and values of single files too.
 JOINED = 4 << 20
+#: The files that are opened to learn of their pieces before there are tasks.
+OPENED = 64
 
 
 ALL = Narrow()
@@ -178,6 +180,19 @@ class named:
             raise self.file.error(words or type(error).__name__, rows) from error
 
 
+def merged(group: list[Piece]) -> list[Piece]:
+    """Neighbouring pieces of a file as one: the file is opened once."""
+    found: list[Piece] = []
+    for piece in group:
+        last = found[-1] if found else None
+        if last is not None and last.path == piece.path and last.end == piece.first and piece.end is not None:
+            rows = None if last.rows is None or piece.rows is None else last.rows + piece.rows
+            found[-1] = Piece(last.path, last.first, piece.end, rows, (last.nbytes or 0) + (piece.nbytes or 0))
+        else:
+            found.append(piece)
+    return found
+
+
 def joined(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Neighbouring small tables of one schema as one: many small files make few tables."""
     waiting: list[pa.Table] = []
@@ -306,9 +321,28 @@ class FileSource(Source):
 
     def tasks(self, parallelism: int) -> Iterator[SourceTask]:
         sizes = Sizes(self.size)
-        found = self.left(pieces(self.ordered(), sizes, self.piece_bytes(parallelism)))
-        for group in groups(found, sizes, parallelism):
-            yield FileTask(self.reading, group, self.node)
+        if self.reading.format.has_parts:
+            found = self.parts(sizes)
+        else:
+            found = pieces(self.ordered(), sizes, self.piece_bytes(parallelism))
+        for group in groups(self.left(found), sizes, parallelism):
+            yield FileTask(self.reading, merged(group), self.node)
+
+    def parts(self, sizes: Sizes) -> Iterator[Piece]:
+        """The pieces that the metadata of the first files tells; later files as wholes, of the same mean size."""
+        for index, entry in enumerate(self.ordered()):
+            found = None
+            if index < OPENED:
+                try:
+                    found = self.reading.format.parts(self.reading.opener.at(entry.path))
+                except (OSError, ValueError):
+                    pass  # The task that reads it says what is wrong.
+            if found is None:
+                yield Piece(entry.path)
+                continue
+            sizes.known += 1
+            sizes.total += sum(piece.nbytes or 0 for piece in found)
+            yield from found
 
     def left(self, found: Iterator[Piece]) -> Iterator[Piece]:
         """The pieces without what was done before."""

@@ -20,6 +20,12 @@ class Format:
     factor: float = 1.0
     #: The rows of each file, where all have as many.
     rows_per_file: int | None = None
+    #: Whether ``parts`` can tell pieces of a file.
+    has_parts: bool = False
+
+    def parts(self, file: OpenFile) -> list[Piece] | None:
+        """The pieces that a file has, by its metadata; None: it is read as a whole."""
+        return None
 
     def tables(self, file: OpenFile, piece: Piece, columns: list[str] | None) -> Iterator[pa.Table]:
         """The tables of a piece, in order. It may leave out all but ``columns`` (None: all are wanted)."""

@@ -12,14 +12,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from hpc.data.io.errors import ReadError
-from hpc.data.io.files import FileSource, FileTask
+from hpc.data.io.files import OPENED as FOOTERS
+from hpc.data.io.files import FileSource, FileTask, merged
 from hpc.data.io.grouping import Piece, Sizes, groups
 from hpc.data.io.listing import Entry
 from hpc.data.io.parquet_file import Footer, ParquetFormat
 from hpc.data.io.source import Estimate, Source, SourceTask
 
-#: The footers of so many files are read before there are tasks; the other files count as their mean.
-FOOTERS = 64
 THREADS = 16
 
 T = TypeVar("T")
@@ -134,19 +133,6 @@ class ParquetSource(FileSource):
         other.__dict__.pop("footers", None)
         other.reading = replace(self.reading, format=form, narrow=self.reading.narrow.with_filter(expr))
         return other
-
-
-def merged(group: list[Piece]) -> list[Piece]:
-    """Neighbouring row groups of a file as one piece: the file is opened once."""
-    found: list[Piece] = []
-    for piece in group:
-        last = found[-1] if found else None
-        if last is not None and last.path == piece.path and last.end == piece.first and piece.end is not None:
-            rows, nbytes = (last.rows or 0) + (piece.rows or 0), (last.nbytes or 0) + (piece.nbytes or 0)
-            found[-1] = Piece(last.path, last.first, piece.end, rows, nbytes)
-        else:
-            found.append(piece)
-    return found
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -21,10 +21,28 @@ from hpc.data.io.from_api import (
     range,
     range_tensor,
 )
-from hpc.data.io.read_files import read_binary_files, read_csv, read_images, read_json, read_numpy, read_text
-from hpc.data.io.read_tables import read_datasource, read_parquet
+from hpc.data.io.read_files import (
+    read_avro,
+    read_binary_files,
+    read_csv,
+    read_images,
+    read_json,
+    read_numpy,
+    read_orc,
+    read_text,
+)
+from hpc.data.io.read_science import read_hdf5, read_netcdf, read_tfrecords, read_webdataset, read_zarr
+from hpc.data.io.read_tables import read_datasource, read_parquet, read_sql
 
 __all__ = [
+    "read_avro",
+    "read_hdf5",
+    "read_netcdf",
+    "read_orc",
+    "read_sql",
+    "read_tfrecords",
+    "read_webdataset",
+    "read_zarr",
     "from_arrow",
     "from_arrow_refs",
     "from_blocks",

@@ -13,6 +13,7 @@ Paths: TypeAlias = "str | os.PathLike[str] | list[str]"
 Shuffle: TypeAlias = "str | FileShuffleConfig | None"
 HIVE = Partitioning(PartitionStyle.HIVE)
 NUMPY = ["npy"]
+ORC = ["orc"]
 
 
 def read_csv(
@@ -211,3 +212,64 @@ def read_numpy(
     from hpc.data.io.binary_files import NumpyFormat
 
     return dataset(files(NumpyFormat(allow_pickle, tuple(numpy_load_args.items())), locals()), locals())
+
+
+def read_avro(
+    paths: Paths,
+    *,
+    filesystem: Any = None,
+    parallelism: int = -1,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    partition_filter: PathPartitionFilter | None = None,
+    partitioning: Partitioning | None = None,
+    include_paths: bool = False,
+    ignore_missing_paths: bool = False,
+    shuffle: Shuffle = None,
+    file_extensions: list[str] | None = None,
+    concurrency: int | None = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+) -> Dataset:
+    """The records of Avro files."""
+    from hpc.data.io.records import AvroFormat
+
+    return dataset(files(AvroFormat(), locals()), locals())
+
+
+def read_orc(
+    paths: Paths,
+    *,
+    filesystem: Any = None,
+    parallelism: int = -1,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    partition_filter: PathPartitionFilter | None = None,
+    partitioning: Partitioning | None = None,
+    include_paths: bool = False,
+    ignore_missing_paths: bool = False,
+    shuffle: Shuffle = None,
+    file_extensions: list[str] | None = ORC,
+    concurrency: int | None = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+) -> Dataset:
+    """The rows of ORC files, a stripe at a time."""
+    from hpc.data.io.records import OrcFormat
+
+    return dataset(files(OrcFormat(), locals()), locals())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from hpc.data.io.datasource import Datasource
@@ -106,3 +107,34 @@ def read_datasource(
     if read_args:
         raise TypeError(f"a Datasource takes its arguments when it is made, and not here: {sorted(read_args)}")
     return dataset(datasource.as_source(), locals())
+
+
+def read_sql(
+    sql: str,
+    connection_factory: Callable[[], Any],
+    *,
+    sql_params: Any = None,
+    shard_keys: list[str] | None = None,
+    shard_hash_fn: str = "MD5",
+    parallelism: int = -1,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    concurrency: int | None = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+) -> Dataset:
+    """The rows of a query. ``connection_factory`` makes a connection of Python's DB-API in each task.
+
+    ``shard_keys``: columns by whose hash several tasks share the rows, where the database has ``MOD``, ``ABS`` and
+    ``shard_hash_fn``; else one task reads all.
+    """
+    from hpc.data.io.sql import SqlSource
+
+    return dataset(SqlSource(sql, connection_factory, sql_params, shard_keys, shard_hash_fn), locals())

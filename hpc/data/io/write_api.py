@@ -156,6 +156,64 @@ def write_images(
     run(dataset, files(writers.ImageWriter(column, file_format), locals()), locals())
 
 
+def write_tfrecords(
+    dataset: Any,
+    path: str,
+    *,
+    tf_schema: Any = None,
+    filesystem: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    min_rows_per_file: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+    num_rows_per_file: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+) -> None:
+    """TensorFlow's record files of ``tf.train.Example``, one for each task. ``tf_schema``: kinds of the features."""
+    from hpc.data.io.tfrecords import TFRecordWriter, features_of
+
+    run(dataset, files(TFRecordWriter(features_of(tf_schema)), locals()), locals())
+
+
+def write_webdataset(
+    dataset: Any,
+    path: str,
+    *,
+    filesystem: Any = None,
+    try_create_dir: bool = True,
+    arrow_open_stream_args: dict[str, Any] | None = None,
+    filename_provider: FilenameProvider | None = None,
+    min_rows_per_file: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    encoder: Any = True,
+    concurrency: int | None = None,
+    num_rows_per_file: int | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    resume: bool = False,
+) -> None:
+    """Tar archives of samples, one for each task: a member for each column, named by ``__key__`` and the column.
+
+    ``encoder``: True encodes by what names of columns end with; or a function of a row.
+    """
+    run(dataset, files(writers.WebDatasetWriter(encoder), locals()), locals())
+
+
+def write_sql(
+    dataset: Any,
+    sql: str,
+    connection_factory: Callable[[], Any],
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+) -> None:
+    """An INSERT for each row: ``sql`` has a place for each column. Each task is a transaction of its own."""
+    from hpc.data.io.sql import SqlSink
+
+    run(dataset, SqlSink(sql, connection_factory), locals())
+
+
 def write_datasink(
     dataset: Any, datasink: Any, *, ray_remote_args: dict[str, Any] | None = None, concurrency: int | None = None
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import tarfile
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import batch, promote
+from hpc.data.io import webdataset
 
 
 class Written:
@@ -245,3 +248,48 @@ class ImageWriter(Writer):
         kind = {"jpg": "jpeg", "tif": "tiff"}.get(self.file_format.lower(), self.file_format)
         Image.fromarray(np.asarray(row[self.column])).save(buffer, format=kind)
         file.write(buffer.getvalue())
+
+
+@dataclass
+class WebDatasetWriter(Writer):
+    """Rows as samples of tar archives. ``encoder``: True for the usual one, None for cells that are bytes already."""
+
+    encoder: Any = True
+
+    name = "WebDataset"
+    extension = "tar"
+    mixed = True
+
+    def begin(self, file: pa.NativeFile, schema: pa.Schema) -> Written:
+        return _TarFile(file, self.encoder)
+
+
+class _TarFile(Written):
+    def __init__(self, file: pa.NativeFile, encoder: Any) -> None:
+        self.archive = tarfile.open(fileobj=file, mode="w|")
+        self.encoder = encoder
+        self.rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        for row in batch.rows(table):
+            sample = webdataset.applied(self.encoder, row, webdataset.encoded)
+            key = sample.get("__key__") or uuid.uuid4().hex
+            for name, value in sample.items():
+                if value is None or name.startswith("__"):
+                    continue
+                data = value.encode() if isinstance(value, str) else value
+                if not isinstance(data, bytes):
+                    raise ValueError(
+                        f"the column {name!r} has a {type(value).__name__}, which is neither text nor bytes"
+                    )
+                self.add(f"{key}.{name}", data)
+            self.rows += 1
+
+    def add(self, name: str, data: bytes) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(data)
+        member.mode, member.uname, member.gname = 0o644, "data", "data"
+        self.archive.addfile(member, io.BytesIO(data))
+
+    def close(self) -> None:
+        self.archive.close()

@@ -22,6 +22,7 @@ from hpc.data.exec.operators.maps import (
 from hpc.data.exec.settings import MIB, RunSettings, block_target
 from hpc.data.exec.work import Block
 from hpc.data.plan.nodes import Blocks, Limit, Mix, Node, RandomizeBlocks, Read, Resize, Union, Zip
+from hpc.data.plan.optimize import optimized
 from hpc.data.plan.physical import Stage, physical
 
 
@@ -30,7 +31,7 @@ def build_operators(
 ) -> tuple[list[Operator], RunSettings]:
     """The operators of a plan, inputs before what uses them and the output last; and the settings with the size of
     blocks that suits them."""
-    stage = physical(plan)
+    stage = physical(optimized(plan))
     count = _count(stage)
     store = int(min(settings.store_limit, sum(room.store for room in rooms.values())))
     settings = replace(settings, target_bytes=block_target(settings.target_bytes, store, count))

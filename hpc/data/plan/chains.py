@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from importlib import import_module
-from typing import Any
 
-from hpc.data.plan.nodes import Apply, Drop, Filter, Node, Rename, Select, Transform, WithColumns, Write
+from hpc.data.plan.nodes import Apply, Drop, Filter, Node, Rename, Select, WithColumns, Write
+from hpc.data.transform import columns
+from hpc.data.transform.base import Transform
+from hpc.data.transform.limit import Limit as PartLimit
 
 
 def transform_of(node: Node) -> Transform:
     """What a task does for a node that takes one row or batch after the other."""
     if isinstance(node, Apply):
         return node.transform
-    columns: Any = import_module("hpc.data.transform.columns")
     if isinstance(node, Filter):
         return columns.FilterExpr(node.expr)
     if isinstance(node, Select):
@@ -31,4 +31,4 @@ def transform_of(node: Node) -> Transform:
 
 def limit_of(rows: int) -> Transform:
     """The first rows of a part."""
-    return import_module("hpc.data.transform.limit").Limit(rows)
+    return PartLimit(rows)

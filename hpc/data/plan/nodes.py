@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
+    from hpc.data.block.meta import BlockMeta
+    from hpc.data.expr.nodes import Expr
     from hpc.data.io.sink import Sink
     from hpc.data.io.source import Source
-
-BlockMeta: TypeAlias = Any
-Expr: TypeAlias = Any
-Exchange: TypeAlias = Any
-Transform: TypeAlias = Any
+    from hpc.data.shuffle.exchange import Exchange
+    from hpc.data.transform.base import Transform
 
 N = TypeVar("N", bound="Node")
 
@@ -140,7 +139,7 @@ class Apply(Node):
 
     @property
     def name(self) -> str:
-        return str(self.transform.name)
+        return self.transform.name
 
 
 @dataclass(frozen=True)
@@ -249,7 +248,7 @@ class Exchanged(_Several):
 
     @property
     def name(self) -> str:
-        return str(self.exchange.name)
+        return self.exchange.name
 
 
 @dataclass(frozen=True)

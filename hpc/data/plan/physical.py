@@ -21,10 +21,10 @@ from hpc.data.plan.nodes import (
     Read,
     Rename,
     Select,
-    Transform,
     WithColumns,
     Write,
 )  # fmt: skip
+from hpc.data.transform.base import Transform
 
 PLAIN = Options()
 #: Nodes that become a transform.

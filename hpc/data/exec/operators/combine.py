@@ -8,6 +8,7 @@ from typing import Any
 
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.work import Block, Part, Work
+from hpc.data.plan.beside import beside
 
 #: An input that comes after the one at hand runs ahead by this much, so that there is no gap between them.
 AHEAD_BYTES = 64 << 20
@@ -53,18 +54,7 @@ class ZipBody:
     """The columns of several tables side by side; ``note`` has (first row, rows) for each."""
 
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Any:
-        table, *others = (t.slice(first, rows) for t, (first, rows) in zip(inputs, note))
-        for other in others:
-            names = set(table.column_names)
-            for name, column in zip(other.column_names, other.columns):
-                free = name
-                number = 1
-                while free in names:
-                    free = f"{name}_{number}"
-                    number += 1
-                names.add(free)
-                table = table.append_column(free, column)
-        yield table
+        yield beside([table.slice(first, rows) for table, (first, rows) in zip(inputs, note)])
 
 
 class ZipOperator(Operator):

@@ -14,20 +14,43 @@ except ImportError as error:
     raise ImportError("hpc.data needs pyarrow: pip install 'hpc[data]'") from error
 
 if TYPE_CHECKING:
+    from hpc.data.block.schema import Schema as Schema
     from hpc.data.compute import ActorPoolStrategy as ActorPoolStrategy
     from hpc.data.compute import TaskPoolStrategy as TaskPoolStrategy
     from hpc.data.context import DataContext as DataContext
     from hpc.data.context import DatasetContext as DatasetContext
     from hpc.data.dataset import Dataset as Dataset
+    from hpc.data.datasource import BlockBasedFileDatasink as BlockBasedFileDatasink
+    from hpc.data.datasource import Datasink as Datasink
+    from hpc.data.datasource import Datasource as Datasource
+    from hpc.data.datasource import ReadTask as ReadTask
+    from hpc.data.datasource import RowBasedFileDatasink as RowBasedFileDatasink
+    from hpc.data.io.read_api import from_arrow as from_arrow
+    from hpc.data.io.read_api import from_arrow_refs as from_arrow_refs
+    from hpc.data.io.read_api import from_blocks as from_blocks
+    from hpc.data.io.read_api import from_daft as from_daft
+    from hpc.data.io.read_api import from_dask as from_dask
+    from hpc.data.io.read_api import from_huggingface as from_huggingface
+    from hpc.data.io.read_api import from_items as from_items
+    from hpc.data.io.read_api import from_modin as from_modin
+    from hpc.data.io.read_api import from_numpy as from_numpy
+    from hpc.data.io.read_api import from_numpy_refs as from_numpy_refs
+    from hpc.data.io.read_api import from_pandas as from_pandas
+    from hpc.data.io.read_api import from_pandas_refs as from_pandas_refs
+    from hpc.data.io.read_api import from_spark as from_spark
+    from hpc.data.io.read_api import from_tf as from_tf
+    from hpc.data.io.read_api import from_torch as from_torch
     from hpc.data.io.read_api import range as range
     from hpc.data.io.read_api import range_tensor as range_tensor
     from hpc.data.io.read_api import read_binary_files as read_binary_files
     from hpc.data.io.read_api import read_csv as read_csv
+    from hpc.data.io.read_api import read_datasource as read_datasource
     from hpc.data.io.read_api import read_images as read_images
     from hpc.data.io.read_api import read_json as read_json
     from hpc.data.io.read_api import read_numpy as read_numpy
     from hpc.data.io.read_api import read_parquet as read_parquet
     from hpc.data.io.read_api import read_text as read_text
+    from hpc.data.iterator import DataIterator as DataIterator
     from hpc.data.options import ExecutionOptions as ExecutionOptions
     from hpc.data.options import ExecutionResources as ExecutionResources
     from hpc.data.options import FileShuffleConfig as FileShuffleConfig
@@ -40,22 +63,45 @@ if TYPE_CHECKING:
 #: Where each name is.
 _HOME = {
     "ActorPoolStrategy": "hpc.data.compute",
+    "BlockBasedFileDatasink": "hpc.data.datasource",
     "DataContext": "hpc.data.context",
+    "DataIterator": "hpc.data.iterator",
     "Dataset": "hpc.data.dataset",
     "DatasetContext": "hpc.data.context",
+    "Datasink": "hpc.data.datasource",
+    "Datasource": "hpc.data.datasource",
     "ExecutionOptions": "hpc.data.options",
     "ExecutionResources": "hpc.data.options",
     "FileShuffleConfig": "hpc.data.options",
     "MixStoppingCondition": "hpc.data.options",
     "NodeIdStr": "hpc.data.options",
     "RandomSeedConfig": "hpc.data.options",
+    "ReadTask": "hpc.data.datasource",
+    "RowBasedFileDatasink": "hpc.data.datasource",
     "SaveMode": "hpc.data.options",
+    "Schema": "hpc.data.block.schema",
     "SinkMode": "hpc.data.options",
     "TaskPoolStrategy": "hpc.data.compute",
+    "from_arrow": "hpc.data.io.read_api",
+    "from_arrow_refs": "hpc.data.io.read_api",
+    "from_blocks": "hpc.data.io.read_api",
+    "from_daft": "hpc.data.io.read_api",
+    "from_dask": "hpc.data.io.read_api",
+    "from_huggingface": "hpc.data.io.read_api",
+    "from_items": "hpc.data.io.read_api",
+    "from_modin": "hpc.data.io.read_api",
+    "from_numpy": "hpc.data.io.read_api",
+    "from_numpy_refs": "hpc.data.io.read_api",
+    "from_pandas": "hpc.data.io.read_api",
+    "from_pandas_refs": "hpc.data.io.read_api",
+    "from_spark": "hpc.data.io.read_api",
+    "from_tf": "hpc.data.io.read_api",
+    "from_torch": "hpc.data.io.read_api",
     "range": "hpc.data.io.read_api",
     "range_tensor": "hpc.data.io.read_api",
     "read_binary_files": "hpc.data.io.read_api",
     "read_csv": "hpc.data.io.read_api",
+    "read_datasource": "hpc.data.io.read_api",
     "read_images": "hpc.data.io.read_api",
     "read_json": "hpc.data.io.read_api",
     "read_numpy": "hpc.data.io.read_api",
@@ -63,7 +109,19 @@ _HOME = {
     "read_text": "hpc.data.io.read_api",
 }
 #: Modules that users name by this package without importing them.
-_MODULES = frozenset(("context",))
+_MODULES = frozenset(
+    (
+        "aggregate",
+        "collate_fn",
+        "context",
+        "dataset",
+        "datasource",
+        "datatype",
+        "expressions",
+        "iterator",
+        "preprocessors",
+    )
+)
 
 __all__ = sorted(_HOME)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from hpc.data import facts, running, shown
 from hpc.data.context import DataContext
-from hpc.data.methods import combine, look, order, rows, staging
+from hpc.data.methods import columns, combine, consume, convert, look, order, rows, splitting, staging, writes
 from hpc.data.plan import nodes
 from hpc.data.plan.nodes import BlockHandle, Node
 from hpc.data.planned import Planned
@@ -117,12 +117,26 @@ class Dataset(Planned):
     filter = rows.filter
     map_batches = rows.map_batches
 
+    with_column = columns.with_column
+    with_columns = columns.with_columns
+    add_column = columns.add_column
+    drop_columns = columns.drop_columns
+    select_columns = columns.select_columns
+    rename_columns = columns.rename_columns
+
     randomize_block_order = order.randomize_block_order
+    random_sample = order.random_sample
     limit = order.limit
 
     union = combine.union
     zip = combine.zip
     mix = combine.mix
+
+    split = splitting.split
+    split_at_indices = splitting.split_at_indices
+    split_proportionately = splitting.split_proportionately
+    streaming_train_test_split = splitting.streaming_train_test_split
+    streaming_split = splitting.streaming_split
 
     take = look.take
     take_all = look.take_all
@@ -130,11 +144,37 @@ class Dataset(Planned):
     show = look.show
     count = look.count
     schema = look.schema
-    columns = look.columns
     num_blocks = look.num_blocks
     size_bytes = look.size_bytes
     input_files = look.input_files
     stats = look.stats
+
+    iterator = consume.iterator
+    iter_rows = consume.iter_rows
+    iter_batches = consume.iter_batches
+    iter_torch_batches = consume.iter_torch_batches
+    iter_jax_batches = consume.iter_jax_batches
+    iter_tf_batches = consume.iter_tf_batches
+    materialize = consume.materialize
+    iter_internal_ref_bundles = consume.iter_internal_ref_bundles
+    get_internal_block_refs = consume.get_internal_block_refs
+
+    to_pandas = convert.to_pandas
+    to_pandas_refs = convert.to_pandas_refs
+    to_numpy_refs = convert.to_numpy_refs
+    to_arrow_refs = convert.to_arrow_refs
+    to_dask = convert.to_dask
+    to_daft = convert.to_daft
+
+    write_parquet = writes.write_parquet
+    write_csv = writes.write_csv
+    write_json = writes.write_json
+    write_orc = writes.write_orc
+    write_numpy = writes.write_numpy
+    write_images = writes.write_images
+    write_datasink = writes.write_datasink
+    write_to = writes.write_to
+    columns = look.columns  # the last: above, the name is a module's
 
 
 class MaterializedDataset(Dataset):

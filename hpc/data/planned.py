@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -18,6 +19,20 @@ from hpc.data.options import RandomSeedConfig
 from hpc.data.plan.nodes import BlockHandle, Node
 
 D = TypeVar("D", bound="Planned")
+
+
+class Flow:
+    """The tables of one run. ``stop`` ends the run from any thread, ``close`` from the one that takes the tables."""
+
+    def __init__(self, run: Execution, ended: Callable[[Execution], None]) -> None:
+        self._run, self._when_ended = run, ended
+        self.tables: Iterator[pa.Table] = (running.get(handle) for handle in run)
+        self.stop: Callable[[], None] = run.close
+
+    def close(self) -> None:
+        """Want no more."""
+        self._run.close()
+        self._when_ended(self._run)
 
 
 class Planned:
@@ -47,8 +62,10 @@ class Planned:
     def begin(self, plan: Node | None = None) -> Execution:
         """Begin a run of this dataset, or of a plan that is made of its own. The caller closes it."""
         seeded = with_seeds(self.plan if plan is None else plan, self._runs)
+        context = copy.copy(self._context)
+        context._execution_idx = self._runs
         self._runs += 1
-        return running.begin(seeded, self._context, self._name)
+        return running.begin(seeded, context, self._name)
 
     def handles(self, plan: Node | None = None) -> Iterator[BlockHandle]:
         """The blocks of a run, as they come. It ends with the iterator."""
@@ -57,7 +74,14 @@ class Planned:
             yield from run
         finally:
             run.close()
-            self._stats = run.stats()
+            self._ended(run)
+
+    def flow(self) -> Flow:
+        """The tables of a run that begins now, for a consumer that may end it from another thread."""
+        return Flow(self.begin(), self._ended)
+
+    def _ended(self, run: Execution) -> None:
+        self._stats = run.stats()
 
     def tables(self, plan: Node | None = None) -> Iterator[pa.Table]:
         """The tables of a run, as they come."""

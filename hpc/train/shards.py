@@ -2,6 +2,7 @@
 
 A dataset is what has rows: a list, a torch dataset, or any object that every rank can iterate over from its beginning.
 Rank r of n gets the rows r, r + n, r + 2n, ... So each row goes to one rank, and none is dropped to make parts equal.
+Datasets of `hpc.data` are another matter: they run once for all ranks.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +22,15 @@ class DataConfig:
     """datasets_to_split: the names of the datasets of which each rank gets a part, or "all"; of the others each rank
     gets all rows.
 
-    enable_shard_locality makes no difference: rows are not brought from where they are, but read by each rank. A class
+    The others are for datasets of `hpc.data`:
+
+    * execution_options: limits of their runs, for all of them or in a dict by name.
+    * deterministic: the rows of all ranks together come in an order that does not depend on the number of ranks. The
+      `state_dict` of a shard says where they are. Otherwise blocks go to the rank that asks next.
+    * shuffle_seed: that order is random, and another one in each epoch. None: the order of the files.
+    * shuffle_window: pieces of files come in random order, and rows among as many neighbours.
+
+    enable_shard_locality makes no difference: blocks come from the store of the node, or from the nearest. A class
     of your own can have a `configure` that divides datasets in another way.
     """
 
@@ -29,11 +39,22 @@ class DataConfig:
         datasets_to_split: str | list[str] = "all",
         execution_options: Any = None,
         enable_shard_locality: bool = True,
+        *,
+        deterministic: bool = True,
+        shuffle_seed: int | None = None,
+        shuffle_window: int = 8192,
     ) -> None:
         if datasets_to_split != "all" and not isinstance(datasets_to_split, list):
             raise TypeError(f'datasets_to_split must be "all" or a list of names, not {datasets_to_split!r}')
-        if execution_options is not None:
-            raise NotImplementedError("DataConfig.execution_options is of Ray's own datasets, which there are not here")
+        if not isinstance(shuffle_window, int) or shuffle_window < 1:
+            raise ValueError(f"shuffle_window must be a number of rows above 0, not {shuffle_window!r}")
+        for one in execution_options.values() if isinstance(execution_options, dict) else [execution_options]:
+            if one is not None and not hasattr(one, "resource_limits"):
+                raise TypeError(f"execution_options must be hpc.data.ExecutionOptions, or a dict of them, not {one!r}")
+        self.execution_options = execution_options
+        self.deterministic = deterministic
+        self.shuffle_seed = shuffle_seed
+        self.shuffle_window = shuffle_window
         self.datasets_to_split = datasets_to_split
         self.enable_shard_locality = enable_shard_locality
 
@@ -57,17 +78,49 @@ class DataConfig:
         """For each rank its datasets by name. One that a class of your own has is called by the driver whenever ranks
         have started, with the datasets themselves. It may return anything that has rows; it is sent to the rank."""
         split = self.split(list(datasets))
+        streamed = {
+            name: self._streamed(name, data, world_size, name in split)
+            for name, data in datasets.items()
+            if is_streamed(data)
+        }
         return [
             {
-                name: DatasetShard(data, rank if name in split else 0, world_size if name in split else 1)
+                name: streamed[name][rank]
+                if name in streamed
+                else DatasetShard(data, rank if name in split else 0, world_size if name in split else 1)
                 for name, data in datasets.items()
             }
             for rank in range(world_size)
         ]
 
+    def _streamed(self, name: str, data: Any, ranks: int, split: bool) -> list[Any]:
+        """The iterators of a dataset of `hpc.data`."""
+        from hpc.data.train import shards
+
+        options = self.execution_options
+        return list(
+            shards(
+                data,
+                ranks,
+                split=split,
+                deterministic=self.deterministic,
+                seed=self.shuffle_seed,
+                window=self.shuffle_window,
+                options=options.get(name) if isinstance(options, dict) else options,
+            )
+        )
+
+
+def is_streamed(data: Any) -> bool:
+    """Whether it is a dataset of `hpc.data`. Nothing is imported for that."""
+    home = sys.modules.get("hpc.data.dataset")
+    return home is not None and isinstance(data, home.Dataset)
+
 
 def check_dataset(name: str, data: Any) -> None:
     """Raises TypeError for what is no dataset."""
+    if is_streamed(data):
+        return
     where = f"datasets[{name!r}]"
     if isinstance(data, (str, bytes, Mapping)):
         raise TypeError(f"{where} is a {type(data).__name__}: a dataset has rows, as a list has")

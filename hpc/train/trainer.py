@@ -17,7 +17,7 @@ from hpc.train.config import ScalingConfig
 from hpc.train.controller import Backend, Controller
 from hpc.train.loop import Work, parameter_counts, state, within
 from hpc.train.progress import Progress
-from hpc.train.shards import DataConfig, check_dataset
+from hpc.train.shards import DataConfig, check_dataset, is_streamed
 
 
 class DataParallelTrainer:
@@ -51,7 +51,8 @@ class DataParallelTrainer:
         self.datasets = _checked(datasets)
         config = _of(DataConfig, "dataset_config", dataset_config)
         self.split = config.split(list(self.datasets))
-        self.own_data_config = config if type(config).configure is not DataConfig.configure else None
+        is_divided = type(config).configure is not DataConfig.configure or any(map(is_streamed, self.datasets.values()))
+        self.own_data_config = config if is_divided else None
         if validation_config is not None:
             _of(ValidationConfig, "validation_config", validation_config)
         self.validation_config = validation_config

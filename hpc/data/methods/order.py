@@ -7,6 +7,7 @@ from typing import Any
 from hpc.data.options import RandomSeedConfig
 from hpc.data.plan import nodes
 from hpc.data.planned import D
+from hpc.data.transform.sample import RandomSample
 
 
 def seed_of(seed: int | RandomSeedConfig | None) -> Any:
@@ -25,3 +26,12 @@ def limit(self: D, limit: int) -> D:
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise TypeError(f"limit takes a number of rows, not {limit!r}")
     return self.derived(nodes.Limit(self.plan, max(limit, 0)))
+
+
+def random_sample(self: D, fraction: float, *, seed: int | RandomSeedConfig | None = None) -> D:
+    """Each row with this probability. Raises ValueError for a fraction that is not between 0 and 1."""
+    if not 0 <= fraction <= 1:
+        raise ValueError("Fraction must be between 0 and 1.")
+    config = RandomSeedConfig.create_seed_config(seed)
+    sample = RandomSample(fraction, config.seed, config.reseed_after_execution)
+    return self.derived(nodes.Apply(self.plan, sample))

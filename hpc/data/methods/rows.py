@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from hpc.data.compute import ComputeStrategy, strategy_of
+from hpc.data.expr.nodes import Expr
+from hpc.data.expr.parse import parse
 from hpc.data.methods import staging
 from hpc.data.plan import nodes
 from hpc.data.planned import D
@@ -72,7 +74,7 @@ def flat_map(
 def filter(
     self: D,
     fn: Callable[..., bool] | type | None = None,
-    expr: Any = None,
+    expr: str | Expr | None = None,
     *,
     compute: ComputeStrategy | None = None,
     fn_args: Iterable[Any] | None = None,
@@ -110,8 +112,11 @@ def filter(
     return self.derived(nodes.Filter(self.plan, _expression(expr), options))
 
 
-def _expression(expr: Any) -> Any:
-    if not hasattr(expr, "evaluate"):
+def _expression(expr: Any) -> Expr:
+    """An expression, also of its text."""
+    if isinstance(expr, str):
+        return parse(expr)
+    if not isinstance(expr, Expr):
         raise TypeError(f"expr must be an expression, as in col('x') > 1, not {expr!r}")
     return expr
 

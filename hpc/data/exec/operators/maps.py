@@ -94,8 +94,9 @@ class BlocksOperator(Operator):
     def give(self, most: int) -> None:
         """Pass the next ones on."""
         until = min(len(self._blocks), self._at + most)
-        for at in range(self._at, until):
-            block = self._blocks[at]
+        for block in self._blocks[self._at : until]:
+            if self.closed[0]:
+                return  # what has been passed on was enough
             self.tally.block(block.meta.rows, block.meta.nbytes)
             self.emit(block)
         self._at = until

@@ -1,0 +1,137 @@
+"""The order of rows that depends on a seed and the epoch alone, and each rank's part of it.
+
+    pieces of the source, permuted -> their rows -> windows of rows, permuted -> global batches -> a part for each rank
+
+So the rows of all ranks together come in the same order with each number of ranks, and from any row on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from hpc.data.block import promote
+
+
+class Order(NamedTuple):
+    """``seed`` None is the order of the source. ``window``: rows are permuted among so many neighbours."""
+
+    seed: int | None
+    epoch: int
+    window: int
+
+    def pieces(self, count: int) -> np.ndarray:
+        """The order of the pieces of the source."""
+        if self.seed is None:
+            return np.arange(count)
+        return np.random.default_rng((self.seed, self.epoch, 0)).permutation(count)
+
+    def rows(self, number: int, count: int) -> np.ndarray:
+        """The order of the rows of a window."""
+        if self.seed is None:
+            return np.arange(count)
+        return np.random.default_rng((self.seed, self.epoch, 1, number)).permutation(count)
+
+    def window_of(self, row: int) -> tuple[int, int]:
+        """The window that a row of the order is in, and the first row of that window."""
+        size = 1 if self.seed is None else self.window
+        return row // size, row // size * size
+
+
+class Part(NamedTuple):
+    """Some rows of a table, which are taken when they are needed."""
+
+    table: pa.Table
+    rows: np.ndarray
+
+
+class RankRows:
+    """This rank's rows of a stream that has the rows of all ranks.
+
+    ``batch``: rows of a global batch, a multiple of ``ranks``; rank r gets the r-th part of each. ``start``: the first
+    row of the order that is wanted. ``at``: the row of the stream that comes first, not behind the window of ``start``.
+    The last batch may be shorter: each rank gets as many rows of it, and less than ``ranks`` rows are left out."""
+
+    def __init__(self, order: Order, rank: int, ranks: int, batch: int, start: int = 0, at: int = 0) -> None:
+        self.order, self.rank, self.ranks, self.batch = order, rank, ranks, batch
+        self._number, first = order.window_of(start)
+        self._skip = start - first
+        self._drop = first - at
+        self._coming: list[pa.Table] = []
+        self._coming_rows = 0
+        self._parts: list[Part] = []
+        self._rows = 0
+
+    def add(self, table: pa.Table) -> Iterator[pa.Table]:
+        """The next rows of the stream. Gives this rank's rows of the batches that are full by now."""
+        dropped = min(self._drop, table.num_rows)
+        self._drop -= dropped
+        table = table.slice(dropped)
+        if self.order.seed is None:
+            self._append(table, np.arange(table.num_rows))
+            yield from self._full()
+            return
+        while table.num_rows:
+            taken = min(self.order.window - self._coming_rows, table.num_rows)
+            self._coming.append(table.slice(0, taken))
+            self._coming_rows += taken
+            table = table.slice(taken)
+            if self._coming_rows == self.order.window:
+                self._permute()
+                yield from self._full()
+
+    def end(self) -> Iterator[pa.Table]:
+        """The stream has ended: this rank's rows of what is left."""
+        if self._coming_rows:
+            self._permute()
+        yield from self._full()
+        each = self._rows // self.ranks
+        if each:
+            yield self._take(np.arange(self.rank * each, (self.rank + 1) * each))
+        self._parts, self._rows = [], 0
+
+    def _permute(self) -> None:
+        table = promote.concat(self._coming)
+        self._append(table, self.order.rows(self._number, table.num_rows)[self._skip :])
+        self._number, self._skip = self._number + 1, 0
+        self._coming, self._coming_rows = [], 0
+
+    def _append(self, table: pa.Table, rows: np.ndarray) -> None:
+        if len(rows):
+            self._parts.append(Part(table, rows))
+            self._rows += len(rows)
+
+    def _full(self) -> Iterator[pa.Table]:
+        count = self._rows // self.batch
+        if not count:
+            return
+        each = self.batch // self.ranks
+        mine = np.arange(self.rank * each, (self.rank + 1) * each)
+        yield self._take((np.arange(count)[:, None] * self.batch + mine).ravel())
+        self._forget(count * self.batch)
+
+    def _take(self, places: np.ndarray) -> pa.Table:
+        """The rows at these places of what waits; the places ascend."""
+        found, before = [], 0
+        for table, rows in self._parts:
+            here = places[np.searchsorted(places, before) : np.searchsorted(places, before + len(rows))] - before
+            before += len(rows)
+            if len(here):
+                wanted = rows[here]
+                neighbours = wanted[-1] - wanted[0] == len(wanted) - 1 and bool((np.diff(wanted) == 1).all())
+                found.append(table.slice(int(wanted[0]), len(wanted)) if neighbours else table.take(pa.array(wanted)))
+        return promote.concat(found)
+
+    def _forget(self, count: int) -> None:
+        self._rows -= count
+        while count:
+            table, rows = self._parts[0]
+            if len(rows) <= count:
+                count -= len(rows)
+                self._parts.pop(0)
+            else:
+                self._parts[0] = Part(table, rows[count:])
+                return

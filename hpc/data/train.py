@@ -1,0 +1,40 @@
+"""Datasets of trainers: a part for each rank, in an order that a checkpoint can go on in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpc.data.dataset import Dataset
+from hpc.data.iterator import DataIterator
+from hpc.data.methods.splitting import streaming_split
+from hpc.data.options import ExecutionOptions
+from hpc.data.ordered import ordered_split
+
+
+def shards(
+    dataset: Dataset,
+    ranks: int,
+    *,
+    split: bool = True,
+    deterministic: bool = True,
+    seed: int | None = None,
+    window: int = 8192,
+    options: ExecutionOptions | None = None,
+) -> list[DataIterator]:
+    """The iterator of each rank: of its part, or (``split`` False) of all rows.
+
+    ``deterministic``: the order of all ranks' rows together depends on ``seed`` and the epoch alone, as
+    `hpc.data.ordered` has it. Otherwise blocks go to whoever asks, and all get the same number of rows.
+
+    Raises TypeError for options that are none, ValueError for a window below 1."""
+    own: Any = Dataset.copy(dataset, _deep_copy=True)
+    if options is not None:
+        if not isinstance(options, ExecutionOptions):
+            raise TypeError(f"execution_options must be ExecutionOptions, not {type(options).__name__}")
+        options.validate()
+        own.context.execution_options = options
+    if not split:
+        return [own.iterator() for _ in range(ranks)]
+    if deterministic:
+        return list(ordered_split(own, ranks, seed, window))
+    return streaming_split(own, ranks, equal=True)

@@ -1,0 +1,139 @@
+"""Ranks that share a dataset: one run for all, equal parts, early leavers, an order that goes on with other ranks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import hpc
+from hpc.data import DataContext, range, read_parquet
+from hpc.data.ordered import ordered_split
+from runtime.running import one_node
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    with one_node(num_cpus=2):
+        DataContext.get_current().enable_progress_bars = False
+        yield
+
+
+def together(*loops):
+    """Run functions at a time, and give what they return."""
+    found = [None] * len(loops)
+
+    def run(place):
+        found[place] = loops[place]()
+
+    threads = [threading.Thread(target=run, args=(place,), daemon=True) for place, _ in enumerate(loops)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a rank waits for ever"
+    return found
+
+
+def ids(iterator, batch=7):
+    return [int(number) for one in iterator.iter_batches(batch_size=batch) for number in one["id"]]
+
+
+def test_each_row_goes_to_one_rank_and_each_pass_is_for_all_of_them():
+    for equal in (False, True):
+        ranks = range(101).streaming_split(2, equal=equal)
+        for _ in (1, 2):
+            one, two = together(lambda: ids(ranks[0]), lambda: ids(ranks[1]))  # noqa: B023
+            taken = sorted(one + two)
+            assert len(taken) == len({*taken}) and set(taken) <= {*itertools.islice(itertools.count(), 101)}
+            assert (len(one), len(two)) == (50, 50) if equal else len(taken) == 101
+    assert ranks[0].schema().names == ["id"] and ranks[1].world_size() == 2
+
+
+def test_a_rank_that_leaves_its_loop_stops_nobody_and_comes_back_in_the_next():
+    ranks = range(4000, override_num_blocks=40).streaming_split(2, equal=True)
+
+    def leaves():
+        for _ in ranks[0].iter_batches(batch_size=10, prefetch_batches=0):
+            break
+        return ids(ranks[0], 100)
+
+    first, second = together(leaves, lambda: [ids(ranks[1], 100), ids(ranks[1], 100)])
+    assert len(second[0]) > 3000 and len(first) == len(second[1]) == 2000
+
+
+def test_iterators_go_to_ranks_in_other_processes():
+    @hpc.remote
+    def rank(iterator):
+        return ids(iterator)
+
+    parts = hpc.get([rank.remote(one) for one in range(50).streaming_split(2, equal=True)], timeout=60)
+    assert sorted(parts[0] + parts[1]) == [*itertools.islice(itertools.count(), 50)]
+
+
+def test_what_the_run_raises_is_raised_in_each_rank():
+    def broken(row):
+        raise KeyError("no such field")
+
+    def fails(iterator):
+        with pytest.raises(Exception, match="no such field"):
+            ids(iterator)
+        return True
+
+    ranks = range(10).map(broken).streaming_split(2)
+    assert together(*(lambda one=one: fails(one) for one in ranks)) == [True, True]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    for number in (0, 1, 2, 3, 4):
+        rows = list(itertools.islice(itertools.count(number * 200), 200))
+        pq.write_table(pa.table({"id": rows}), folder / f"{number}.parquet", row_group_size=50)
+    return str(folder)
+
+
+def some(iterators, batches, states=None):
+    """The global order of so many batches of each rank, and the positions behind them."""
+
+    def loop(one, place):
+        if states is not None:
+            one.load_state_dict(json.loads(json.dumps(states[0])))
+        found = []
+        for batch in itertools.islice(one.iter_batches(batch_size=8 // len(iterators)), batches):
+            found.append([int(number) for number in batch["id"]])
+        return found, one.state_dict()
+
+    ended = together(*(lambda one=one, place=place: loop(one, place) for place, one in enumerate(iterators)))
+    order = [number for step in zip(*(found for found, _ in ended)) for part in step for number in part]
+    return order, [state for _, state in ended]
+
+
+def test_an_epoch_goes_on_with_other_ranks_in_the_order_of_one_run(files):
+    """4 ranks stop in the middle; 2 and 8 go on: the order of all rows is that of one run."""
+    whole, _ = some(ordered_split(read_parquet(files), 4, 3, 64), None)
+    assert sorted(whole) == [*itertools.islice(itertools.count(), 1000)] != whole
+    first, states = some(ordered_split(read_parquet(files), 4, 3, 64), 40)
+    assert all(state == states[0] for state in states) and len(json.dumps(states[0])) < 1000
+    for ranks in (2, 8):
+        rest, after = some(ordered_split(read_parquet(files), ranks, 3, 64), None, states)
+        assert first + rest == whole and (after[0]["epoch"], after[0]["rows"]) == (1, 0)
+    mapped = read_parquet(files).map_batches(lambda batch: batch, udf_modifying_row_count=False)
+    (one,) = ordered_split(mapped, 1, 3, 64)
+    one.load_state_dict(states[0])
+    with pytest.raises(ValueError, match="other data"):
+        next(iter(one.iter_batches(batch_size=8)))
+
+
+def test_a_shuffled_dataset_has_no_position_in_its_middle():
+    (one,) = ordered_split(range(40).randomize_block_order(), 1, None, 64)
+    for _ in one.iter_batches(batch_size=8):
+        with pytest.raises(ValueError, match="materialize"):
+            one.state_dict()
+        break
+    assert len([*one.iter_rows()]) == 40 and one.state_dict()["rows"] == 0

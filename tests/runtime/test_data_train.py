@@ -1,0 +1,75 @@
+"""Datasets of hpc.data in trainers: each rank its rows, and a position that goes on with another number of ranks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import hpc
+from hpc.data import DataContext, ExecutionOptions, range, read_parquet
+from hpc.train import DataConfig, DataParallelTrainer, RunConfig, ScalingConfig
+from runtime.running import one_node
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    with one_node(num_cpus=4):
+        DataContext.get_current().enable_progress_bars = False
+        yield
+
+
+def loop(config):
+    """Write down the rows of each batch, and where it ended."""
+    from hpc import train
+
+    rank, ranks = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    shard, names = train.get_dataset_shard("train"), train.get_dataset_shard("names")
+    if config["state"] is not None:
+        shard.load_state_dict(config["state"])
+    batches = shard.iter_batches(batch_size=8 // ranks)
+    found = [[int(row) for row in batch["id"]] for batch in itertools.islice(batches, config["batches"])]
+    with open(f"{config['out']}/{rank}.json", "w") as file:
+        json.dump({"batches": found, "state": shard.state_dict(), "names": list(names)}, file)
+
+
+def trained(tmp_path, ranks, batches, state=None):
+    out = tmp_path / f"{ranks}-{batches}"
+    out.mkdir()
+    trainer = DataParallelTrainer(
+        loop,
+        train_loop_config={"out": str(out), "batches": batches, "state": state},
+        scaling_config=ScalingConfig(num_workers=ranks, resources_per_worker={"CPU": 0.5}),
+        run_config=RunConfig(storage_path=str(tmp_path / "runs")),
+        datasets={"train": read_parquet(str(tmp_path / "rows.parquet")), "names": ["a", "b", "c"]},
+        dataset_config=DataConfig(["train"], ExecutionOptions(), shuffle_seed=5, shuffle_window=50),
+    )
+    trainer.fit()
+    ended = [json.loads((out / f"{rank}.json").read_text()) for rank in itertools.islice(itertools.count(), ranks)]
+    assert all(one["names"] == ["a", "b", "c"] for one in ended)
+    order = [row for step in zip(*(one["batches"] for one in ended)) for part in step for row in part]
+    return order, ended[0]["state"]
+
+
+def test_training_goes_on_in_the_middle_of_an_epoch_with_another_number_of_ranks(tmp_path):
+    rows = list(itertools.islice(itertools.count(), 400))
+    pq.write_table(pa.table({"id": rows}), tmp_path / "rows.parquet", row_group_size=40)
+    first, state = trained(tmp_path, 2, 20)
+    assert len(first) == 160 and len(json.dumps(state)) < 1000
+    rest, after = trained(tmp_path, 4, None, state)
+    assert sorted(first + rest) == rows != first + rest and after["epoch"] == 1
+    whole, _ = trained(tmp_path, 1, None)
+    assert first + rest == whole
+
+
+def test_a_dataset_goes_to_tasks_and_trials_by_its_plan():
+    @hpc.remote
+    def count(data):
+        return data.map(lambda row: row).count(), data.take(1)
+
+    assert hpc.get(count.remote(range(30)), timeout=60) == (30, [{"id": 0}])
+    assert hpc.get(count.remote(range(30).materialize()), timeout=60) == (30, [{"id": 0}])

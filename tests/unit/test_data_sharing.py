@@ -1,0 +1,65 @@
+"""How ranks share the blocks of a run: each row once, equal numbers where wanted, no waiting for one that left."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from hpc.data.consume.sharing import Sharing
+
+
+def play(sizes, ranks, equal, chance, leaves=None):
+    """Blocks come while there is room, and ranks ask at random. Returns the rows of each rank, and the sharing."""
+    sharing, coming, rows = Sharing(ranks, equal), [*sizes], {rank: [] for rank in range(ranks)}
+    base = dict(enumerate([sum(sizes[:at]) for at in range(len(sizes))]))
+    number, idle = 0, 0
+    while not all(sharing.has_all(rank) for rank in range(ranks)):
+        while coming and not sharing.is_full():
+            sharing.put(number, coming.pop(0))
+            number += 1
+        sharing.is_over = not coming
+        rank = chance.randrange(ranks)
+        if leaves == rank and len(rows[rank]) > 20:
+            sharing.leave(rank)
+        piece = sharing.take(rank)
+        idle = idle + 1 if piece is None else 0
+        assert idle < 2000, "somebody waits for ever"
+        if piece is not None:
+            rows[rank] += range(base[piece.block] + piece.start, base[piece.block] + piece.stop)
+    return rows, sharing
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_each_row_goes_to_one_rank(equal):
+    for seed in range(40):
+        chance = random.Random(seed)
+        sizes = [chance.choice([0, 1, 5, 40, 200]) for _ in range(chance.randrange(30))]
+        ranks = chance.randrange(1, 6)
+        rows, _ = play(sizes, ranks, equal, chance)
+        taken = [row for mine in rows.values() for row in mine]
+        assert len(taken) == len({*taken})
+        if equal:
+            assert {len(mine) for mine in rows.values()} == {sum(sizes) // ranks}
+        else:
+            assert len(taken) == sum(sizes)
+
+
+def test_one_that_leaves_stops_nobody_and_the_others_have_equal_parts():
+    for seed in range(20):
+        rows, sharing = play([10] * 50, 3, True, random.Random(seed), leaves=1)
+        assert len(rows[0]) == len(rows[2]) > 200 and 1 not in sharing.given
+
+
+def test_one_that_stops_asking_holds_the_others_before_memory_fills():
+    sharing = Sharing(2, True)
+    taken = 0
+    for block in range(100):
+        if sharing.is_full():
+            break
+        sharing.put(block, 10)
+        while sharing.take(0):
+            taken += 10
+    assert block < 10 and taken < 100
+    sharing.leave(1)
+    assert sharing.take(0) is not None

@@ -56,6 +56,8 @@ START_TICK_S = 0.25
 LEFTOVERS_S = 5.0
 CANCEL_NEWS_S = 1.5
 LAST_WORDS_S = 0.3  # what a scheduler has to say about a start that failed comes a little later
+#: Where it ends a job, busy nodes may be gone so long before this process is told.
+TOLD_S = 2.0
 DEAF_S = 1.0  # when the session stops, nodes that never answered get so long
 LOOK_S = 0.25
 
@@ -555,7 +557,7 @@ class Run:
             self.loop.on_signal = self._note_stop
             submitted = self.settings["job"] is not None
             ended = (lambda: bool(self.stopped)) if submitted else (lambda: session.state == "ended")
-            self.loop.until(ended, time.monotonic() + LAST_WORDS_S)
+            self.loop.until(ended, time.monotonic() + (TOLD_S if submitted else LAST_WORDS_S))
         said = errors.unsaid(self.group.last_words if self.group is not None else (), str(error))
         lines = str(error).splitlines()
         came = self.group.size - len(error.nodes) if self.group is not None and error.nodes else 0

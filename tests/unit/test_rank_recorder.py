@@ -22,6 +22,7 @@ recorder = Recorder(threading.get_ident())
 recorder.arm()
 print(recorder.signum, recorder.fd, recorder.thread, flush=True)
 def hangs():
+    print("there", flush=True)
     {body}
 hangs()
 """
@@ -33,6 +34,7 @@ def look(body: str) -> tuple[str, str]:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         signum, fd, thread = (int(word) for word in process.stdout.readline().split())
+        assert process.stdout.readline() == "there\n"
         time.sleep(0.1)
         try:
             return look_at(process.pid, signum, fd, thread)
@@ -54,10 +56,9 @@ def test_the_stack_of_a_process_is_taken_from_outside(body: str):
     assert state in "RS" and stack.splitlines()[-1].endswith("in hangs")
 
 
-def test_a_stopped_process_is_said_to_be_stopped_and_is_not_waited_for():
-    began = time.monotonic()
+def test_a_stopped_process_is_said_to_be_stopped_and_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rank_recorder, "DUMP_S", 100.0)
     assert look("import os; os.kill(os.getpid(), 19)") == ("T", "")
-    assert time.monotonic() - began < 2
 
 
 def test_a_process_without_a_handler_is_not_sent_the_signal():
@@ -92,6 +93,7 @@ import os, socket, sys, threading, time
 sys.path.insert(0, {folder!r})
 import rank_recorder
 
+rank_recorder.LAST_LOOK_S = 100.0
 ours, other = socket.socketpair()
 
 class Slow(rank_recorder.Recorder):
@@ -115,11 +117,9 @@ looks.wait()
 @pytest.mark.parametrize("size", [1, 10_000_000], ids=["", "and nobody reads what it says"])
 def test_a_script_that_ends_during_a_look_waits_for_its_end(size: int):
     code = SERVED.format(folder=os.path.dirname(rank_recorder.__file__), size=size)
-    began = time.monotonic()
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout == "looks\nhas looked\n"
-    assert time.monotonic() - began < rank_recorder.LAST_LOOK_S
 
 
 def test_the_dump_of_all_threads_is_read_for_one_of_them():

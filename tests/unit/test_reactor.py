@@ -114,7 +114,7 @@ def test_timers_in_order_and_cancelled(reactor: Reactor) -> None:
     reactor.run()
     assert order == ["a", "b", "c"]
     assert not last.active
-    assert 0.03 <= time.monotonic() - started < 2.0
+    assert 0.03 <= time.monotonic() - started < 20.0
 
 
 def test_timer_cancelled_by_one_that_is_due_with_it(reactor: Reactor) -> None:

@@ -284,7 +284,7 @@ def test_a_failure_is_shared_by_those_who_waited_and_tried_again_by_those_who_co
     begun.wait(10)
     for thread in threads[1:]:
         thread.start()
-    time.sleep(0.1)  # until all of them wait for the lock
+    time.sleep(0.5)  # until all of them wait for the lock
     go_on.set()
     for thread in threads:
         thread.join()

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: The folder of the claims of a run; where it is set, this module is a plugin of pytest.
 CLAIMS = "HPC_TEST_CLAIMS"
 MACHINES = ("/dev/shm", "/run/netns")
-PATIENCE_S = float(os.environ.get("HPC_TEST_LEFT_S", 10.0))
+PATIENCE_S = float(os.environ.get("HPC_TEST_LEFT_S", 60.0))
 
 
 class Claims:

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 FOLDER = "/dev/shm"
 PREFIX = "mpich_shm_"
-#: A name is younger than this before its maker maps it.
-YOUNG_S = 1.0
+#: A name is younger than this before its maker maps it, also where a busy machine does not run that for a moment.
+YOUNG_S = 3.0
 
 
 def sweep(folder: str = FOLDER) -> list[str]:

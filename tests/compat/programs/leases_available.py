@@ -1,5 +1,7 @@
 """What is free goes down and up with tasks and actors."""
 
+import os
+import tempfile
 import time
 
 import hpc as ray
@@ -7,14 +9,18 @@ import hpc as ray
 ray.init(num_cpus=2, resources={"slot": 2})
 
 
+gate = os.path.join(tempfile.mkdtemp(), "gate")
+
+
 @ray.remote(resources={"slot": 1})
-def hold(seconds):
-    time.sleep(seconds)
+def hold():
+    while not os.path.exists(gate):
+        time.sleep(0.02)
     return 1
 
 
 def becomes(name, value):
-    deadline = time.time() + 10
+    deadline = time.time() + 30
     while time.time() < deadline:
         if ray.available_resources().get(name, 0) == value:
             return True
@@ -23,8 +29,9 @@ def becomes(name, value):
 
 
 print(becomes("slot", 2))
-ref = hold.remote(2)
+ref = hold.remote()
 print(becomes("slot", 1), ray.cluster_resources()["slot"])
+open(gate, "w").close()
 print(ray.get(ref), becomes("slot", 2), becomes("CPU", 2))
 
 

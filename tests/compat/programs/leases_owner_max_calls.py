@@ -61,7 +61,9 @@ def submits(path):
 
 path = f"/tmp/compat-leases-{os.getpid()}"
 ray.get(submits.remote(path))
-time.sleep(2)
+until = time.monotonic() + 30
+while not os.path.exists(path) and time.monotonic() < until:
+    time.sleep(0.1)
 print("what it had submitted ran", os.path.exists(path))
 if os.path.exists(path):
     os.unlink(path)

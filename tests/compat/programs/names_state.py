@@ -1,6 +1,7 @@
 """The state API: tasks and calls while they run and when they have ended, actors, filters."""
 
 import os
+import tempfile
 import time
 
 import hpc as ray
@@ -15,6 +16,7 @@ from hpc.util.state import (
 
 ray.init(num_cpus=4)
 os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address  # there may be other sessions
+gate = os.path.join(tempfile.mkdtemp(), "gate")
 
 
 @ray.remote
@@ -33,7 +35,8 @@ class Box:
         self.open = False
 
     def work(self):
-        time.sleep(1.5)
+        while not os.path.exists(gate):
+            time.sleep(0.02)
 
     def next(self):
         return 1
@@ -59,6 +62,7 @@ ray.get(box.next.remote())
 work, later = box.work.remote(), box.next.remote()
 for row in rows(["Box.work"], ["RUNNING"]):
     print("while it runs:", *row)
+open(gate, "w").close()
 refs = [job.remote(), fails.remote(), job.options(name="other").remote()]
 ray.wait(refs, num_returns=3)
 ray.get([work, later])

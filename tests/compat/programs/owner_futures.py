@@ -21,7 +21,7 @@ def fail():
 
 @ray.remote
 def slow():
-    time.sleep(1.5)
+    time.sleep(60)
     return "slow"
 
 

@@ -9,21 +9,14 @@ import pytest
 
 from runtime.test_launch import Place
 
-#: 24 tasks that may run once only, on nodes with one CPU each; then it waits until the session is as small as before.
+#: 24 tasks that may run once only, on nodes with one CPU each, and wait until all nodes have come. Then it waits until
+#: the session is as small as before.
 WORK = """
-    import json, sys, time
+    import glob, json, os, sys, time
     import hpc
     from hpc.state import gather
 
     hpc.init()
-
-    @hpc.remote(max_retries=0)
-    def one(i):
-        time.sleep(0.25)
-        return i, hpc.get_runtime_context().get_node_id()
-
-    def alive():
-        return [row for row in gather.node_rows() if row["alive"] and not row["gateway"]]
 
     def until(check, limit_s=40.0):
         end = time.monotonic() + limit_s
@@ -31,9 +24,19 @@ WORK = """
             assert time.monotonic() < end, "not within the time"
             time.sleep(0.1)
 
+    @hpc.remote(max_retries=0)
+    def one(i):
+        open(f"begun-{i}", "w").close()
+        until(lambda: os.path.exists("all"))
+        return i, hpc.get_runtime_context().get_node_id()
+
+    def alive():
+        return [row for row in gather.node_rows() if row["alive"] and not row["gateway"]]
+
     before = len(alive())
     refs = [one.remote(i) for i in range(24)]
-    until(lambda: len(alive()) == 3)
+    until(lambda: len(alive()) == 3 and len(glob.glob("begun-*")) == 3)
+    open("all", "w").close()
     growth = gather.session_facts()["growth"]
     values = hpc.get(refs)
     assert [i for i, _ in values] == list(range(24))
@@ -69,8 +72,9 @@ def test_what_no_node_could_run_is_not_asked_for(place: Place) -> None:
 
         hpc.init()
         ref = hpc.remote(num_cpus=8)(lambda: 1).remote()
-        time.sleep(2.5)
-        print(len(gather.node_rows()), gather.session_facts()["growth"]["why"])
+        while "would help" not in (why := (gather.session_facts()["growth"] or {}).get("why") or ""):
+            time.sleep(0.1)
+        print(len(gather.node_rows()), why)
         """,
     )
     done = place.run("--nodes=1-3", "-c1", "--grow-after=0.1s", "large.py")

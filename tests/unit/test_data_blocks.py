@@ -92,6 +92,13 @@ def test_cells_that_are_arrays_are_tensors_of_one_shape_or_ragged():
     assert first["one"].tolist() == [[6, 7, 8], [9, 10, 11]] and first["ragged"].tolist() == [0, 0]
 
 
+def test_flat_arrays_of_texts_are_lists():
+    cells = [np.array(["a", "b"], dtype=object), None, np.array([], dtype=object)]
+    made = build.table({"l": cells, "n": np.array([*cells], dtype=object)}, "f")
+    assert kinds(made) == {"l": "list<item: string>", "n": "list<item: string>"}
+    assert made.column("n").to_pylist() == [["a", "b"], None, []]
+
+
 def test_a_tensor_column_is_a_view_of_the_array_and_gives_a_view_back():
     array = np.arange(12, dtype=np.float32).reshape(2, 6)
     made = build.table({"x": array}, "f")

@@ -229,6 +229,8 @@ def test_functions_and_classes_of_users_take_columns():
 
     arrays = e.udf(DataType.float64())(lambda x: np.ones(len(x)))
     assert arrays(col("i")).evaluate(TABLE).to_pylist() == [1.0] * 4
+    series = e.udf(DataType.int64())(lambda x: pytest.importorskip("pandas").Series([1, 2, 3, None]))
+    assert series(col("i")).evaluate(TABLE).to_pylist() == [1.0, 2.0, 3.0, None]
     for wrong, error in ((lambda x: [1, 2], TypeError), (lambda x: pa.array([1]), ValueError)):
         with pytest.raises(error, match=r"returned a list|gave 1 values for 4 rows"):
             e.udf(DataType.int64())(wrong)(col("i")).evaluate(TABLE)

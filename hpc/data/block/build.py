@@ -33,9 +33,9 @@ def table(batch: Any, where: str) -> pa.Table:
         return _checked(pa.Table.from_batches([batch]), where)
     if isinstance(batch, Mapping):
         return _from_columns(batch, where)
-    if _is_a(batch, "pandas", "DataFrame"):
+    if is_a(batch, "pandas", "DataFrame"):
         return _from_pandas(batch, where)
-    if _is_a(batch, "polars", "DataFrame"):
+    if is_a(batch, "polars", "DataFrame"):
         return batch.to_arrow()
     if isinstance(batch, (np.ndarray, list)):
         kind = "an array" if isinstance(batch, np.ndarray) else "a list"
@@ -51,26 +51,32 @@ def from_rows(rows: Iterable[Mapping[str, Any]], where: str = "rows") -> pa.Tabl
     rows = rows if isinstance(rows, list) else list(rows)
     if not rows:
         return pa.table({})
-    names: dict[str, None] = {}
-    try:
-        for row in rows:
-            if len(row) != len(names) or row.keys() != names.keys():
-                names.update(dict.fromkeys(row))
-    except (AttributeError, TypeError):
-        raise ValueError(f"{where} gave a row that is {_kind(row)}: each row must be a dict") from None
+    names, columns = _cells(rows, where)
     for name in names:
         if not isinstance(name, str):
             raise ValueError(f"{where} gave a column named {name!r}: names of columns are strings")
     if not names:
         return bare(len(rows))
-    columns = []
-    for name in names:
+    return pa.Table.from_arrays([column(cells) for cells in columns], names=names)
+
+
+def _cells(rows: list[Any], where: str) -> tuple[list[str], list[list[Any]]]:
+    """The names of columns, and the cells of each."""
+    if isinstance(rows[0], Mapping):
+        names = list(rows[0])
         try:
-            cells = [row[name] for row in rows]
-        except KeyError:
-            cells = [row.get(name) for row in rows]
-        columns.append(column(cells))
-    return pa.Table.from_arrays(columns, names=list(names))
+            columns = [[row[name] for row in rows] for name in names]
+            # Rows that have all these names and no other have as many cells in all.
+            if sum(map(len, rows)) == len(names) * len(rows):
+                return names, columns
+        except (KeyError, TypeError, IndexError):
+            pass
+    found: dict[str, None] = {}
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise ValueError(f"{where} gave a row that is {_kind(row)}: each row must be a dict")
+        found.update(dict.fromkeys(row))
+    return list(found), [[row.get(name) for row in rows] for name in found]
 
 
 def from_items(items: Sequence[Any]) -> pa.Table:
@@ -131,7 +137,14 @@ def _tensors(cells: Sequence[Any]) -> pa.Array:
     try:
         return tensor.from_cells(arrays)
     except (TypeError, *NO_TYPE):
-        return objects.from_cells(cells)
+        pass
+    # Flat arrays of texts or other objects are lists.
+    if all(cell is None or cell.ndim == 1 for cell in arrays):
+        try:
+            return pa.array([None if cell is None else cell.tolist() for cell in arrays])
+        except NO_TYPE:
+            pass
+    return objects.from_cells(cells)
 
 
 def _from_columns(batch: Mapping[Any, Any], where: str) -> pa.Table:
@@ -158,9 +171,9 @@ def _column_of(name: str, values: Any, where: str) -> pa.Array | pa.ChunkedArray
         return column(values)
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
-    if _is_a(values, "pandas", "Series") or _is_a(values, "pandas", "Index"):
+    if is_a(values, "pandas", "Series") or is_a(values, "pandas", "Index"):
         return _pandas_column(values)
-    if _is_a(values, "polars", "Series"):
+    if is_a(values, "polars", "Series"):
         return values.to_arrow()
     if _is_array(values):
         return array_column(np.asarray(values))
@@ -198,7 +211,7 @@ def _is_array(value: Any) -> bool:
     return module in ("torch", "jax", "jaxlib", "tensorflow") and hasattr(value, "__array__")
 
 
-def _is_a(value: Any, module: str, name: str) -> bool:
+def is_a(value: Any, module: str, name: str) -> bool:
     """Whether it is of a class of a library, which need not be installed."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))

@@ -162,7 +162,8 @@ def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if _is_list(kind) and _is_list(array.type):
         return _convert_list(array, kind)
     if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(kind):
-        return array.dictionary_decode().cast(kind)
+        # Below a struct that is null Arrow leaves an index without a value.
+        return array.dictionary_decode().cast(kind) if len(array.dictionary) else nulls(len(array), kind)
     return array.cast(kind)
 
 
@@ -171,7 +172,8 @@ def _convert_list(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.list_(array.type.value_type))
     values = _convert(array.values, kind.value_type)
-    offsets = array.offsets
+    # Arrow takes no ends of a slice beside a mask.
+    offsets = pa.array(array.offsets.to_numpy())
     mask = array.is_null() if array.null_count else None
     if pa.types.is_large_list(kind):
         return pa.LargeListArray.from_arrays(offsets.cast(pa.int64()), values, type=kind, mask=mask)

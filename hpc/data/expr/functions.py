@@ -98,7 +98,7 @@ class UDFExpr(Expr):
             return result
         if isinstance(result, np.ndarray):
             return build.array_column(result)
-        if type(result).__module__.startswith("pandas.") and type(result).__name__ == "Series":
+        if build.is_a(result, "pandas", "Series"):
             return pa.array(result, from_pandas=True)
         raise TypeError(
             f"the function {getattr(self.fn, '__name__', self.fn)!r} of an expression returned a "

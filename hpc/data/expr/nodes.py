@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,16 +13,15 @@ from hpc.data.datatype import DataType
 from hpc.data.expr.base import Node, Run
 from hpc.data.expr.kernels import COLUMNS, KERNELS, Operation
 
-if TYPE_CHECKING:
-    from hpc.data.expr.lists import ArrayNamespace, ListNamespace, MapNamespace, StructNamespace
-    from hpc.data.expr.text import StringNamespace
-    from hpc.data.expr.times import DatetimeNamespace
-
 Text = str
 UNKNOWN = DataType(object)
 BOOL = DataType.bool()
 FLOAT = DataType.float64()
 LABEL_LENGTH = 50
+
+
+#: The functions of one type of columns, by the name that an expression has for them. `expressions` puts them here.
+NAMESPACES: dict[Text, Callable[[Expr], Any]] = {}
 
 
 def _operator(op: Operation, turned: bool = False) -> Callable[[Expr, Any], Expr]:
@@ -182,46 +181,34 @@ class Expr(Node):
     # -------------------------------------------------------------- functions of one type
 
     @property
-    def arr(self) -> ArrayNamespace:
+    def arr(self) -> Any:
         """Functions of arrays of one length."""
-        from hpc.data.expr.lists import ArrayNamespace
-
-        return ArrayNamespace(self)
+        return NAMESPACES["arr"](self)
 
     @property
-    def dt(self) -> DatetimeNamespace:
+    def dt(self) -> Any:
         """Functions of times."""
-        from hpc.data.expr.times import DatetimeNamespace
-
-        return DatetimeNamespace(self)
+        return NAMESPACES["dt"](self)
 
     @property
-    def list(self) -> ListNamespace:
+    def list(self) -> Any:
         """Functions of lists."""
-        from hpc.data.expr.lists import ListNamespace
-
-        return ListNamespace(self)
+        return NAMESPACES["list"](self)
 
     @property
-    def map(self) -> MapNamespace:
+    def map(self) -> Any:
         """Functions of maps."""
-        from hpc.data.expr.lists import MapNamespace
-
-        return MapNamespace(self)
+        return NAMESPACES["map"](self)
 
     @property
-    def struct(self) -> StructNamespace:
+    def struct(self) -> Any:
         """Functions of structs."""
-        from hpc.data.expr.lists import StructNamespace
-
-        return StructNamespace(self)
+        return NAMESPACES["struct"](self)
 
     @property
-    def str(self) -> StringNamespace:
+    def str(self) -> Any:
         """Functions of texts."""
-        from hpc.data.expr.text import StringNamespace
-
-        return StringNamespace(self)
+        return NAMESPACES["str"](self)
 
 
 def as_expr(value: Any) -> Expr:

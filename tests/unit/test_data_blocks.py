@@ -101,7 +101,7 @@ def test_flat_arrays_of_texts_are_lists():
 
 def test_a_tensor_column_is_a_view_of_the_array_and_gives_a_view_back():
     array = np.arange(12, dtype=np.float32).reshape(2, 6)
-    made = build.table({"x": array}, "f")
+    made = pa.table({"x": build.array_column(array)})
     back = to_batch(made)["x"]
     assert np.shares_memory(array, back) and not back.flags.writeable
     assert to_batch(made, zero_copy=False)["x"].flags.writeable

@@ -53,6 +53,12 @@ def test_lists_of_one_length_are_tensors_and_other_values_are_refused():
 
 
 @pytest.mark.torch
+def test_a_column_of_nulls_is_not_a_number():
+    made = torch_batches.collate(batch_of({"n": [None, None]}))["n"]
+    assert made.dtype == torch.float32 and made.isnan().all()
+
+
+@pytest.mark.torch
 def test_a_batch_moves_to_a_device_as_a_whole():
     from collections import namedtuple
 

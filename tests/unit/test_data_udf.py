@@ -296,6 +296,48 @@ def test_bad_arguments_are_refused_at_once(arguments, error, said):
         MapBatches(arguments.pop("fn"), **arguments)
 
 
+class Refill:
+    """Fills one buffer again and again."""
+
+    def __init__(self):
+        self.one, self.many = np.zeros(2), np.zeros((2, 3))
+
+    def __call__(self, batch):
+        self.one[:] = self.many[:] = batch["id"][0]
+        return {"x": self.one, "t": self.many, "part": self.many[:, 0]}
+
+
+def refill(batch):
+    buffer = np.zeros(2)
+    for value in range(3):
+        buffer[:] = value
+        yield {"x": buffer}
+
+
+def test_a_function_may_fill_one_buffer_again_and_again():
+    made = run(MapBatches(Refill, batch_size=2), ids(6))
+    assert [row["x"] for row in made] == [0, 0, 2, 2, 4, 4] == [row["part"] for row in made]
+    assert [row["t"].tolist() for row in made[::2]] == [[0] * 3, [2] * 3, [4] * 3]
+    tables = list(MapBatches(refill)(iter(ids(1)), TaskContext()))
+    assert [table.column("x").to_pylist() for table in tables] == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_arrays_that_nobody_else_has_are_not_copied():
+    addresses = []
+
+    def fresh(batch):
+        made = np.ones(4)
+        addresses.append(made.ctypes.data)
+        return {"x": made, "flat": np.ones((2, 2)).reshape(4), "same": batch["id"]}
+
+    (table,) = MapBatches(fresh)(iter(ids(4)), TaskContext())
+    assert table.column("x").chunk(0).buffers()[1].address == addresses[0]
+    given = ids(4)
+    (table,) = MapBatches(fresh)(iter(given), TaskContext())
+    same = [one.chunk(0).buffers()[1].address for one in (table.column("same"), given[0].column("id"))]
+    assert same[0] == same[1]
+
+
 def test_groups_end_where_a_key_changes():
     table = build.table(
         {"k": [None, None, 1.0, float("nan"), float("nan")], "s": list("aabbb"), "v": [1, 2, 3, 4, 5]}, "f"

@@ -7,7 +7,7 @@ is kept as Python objects.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,9 +149,11 @@ def _tensors(cells: Sequence[Any]) -> pa.Array:
 
 def _from_columns(batch: Mapping[Any, Any], where: str) -> pa.Table:
     columns, length, longest = [], None, ""
-    for name, values in batch.items():
+    for name, values, references in _counted(batch):
         if not isinstance(name, str):
             raise ValueError(f"{where} returned a column named {name!r}: names of columns are strings")
+        if isinstance(values, np.ndarray) and _shared(values, references):
+            values = values.copy()
         made = _column_of(name, values, where)
         if length is not None and len(made) != length:
             raise ValueError(
@@ -160,6 +162,36 @@ def _from_columns(batch: Mapping[Any, Any], where: str) -> pa.Table:
         length, longest = len(made), longest or name
         columns.append(made)
     return pa.Table.from_arrays(columns, names=list(batch))
+
+
+def _counted(batch: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, int]]:
+    """The columns, each with the number of references to its values."""
+    for name, values in batch.items():
+        yield name, values, sys.getrefcount(values)
+
+
+def _owner_references(array: np.ndarray) -> int:
+    owner = array.base
+    return sys.getrefcount(owner)
+
+
+#: The references to an array that is in a dict alone, and to one of which there is one view alone.
+ALONE = next(_counted({"x": np.empty(1)}))[2]
+OWNER_ALONE = _owner_references(np.empty((1, 2)).reshape(2))
+
+
+def _shared(array: np.ndarray, references: int) -> bool:
+    """Whether somebody else may write to the memory of an array, as a function does that fills one buffer again.
+
+    The column of such an array has to be a copy: the rows of a block are there until it is stored.
+    """
+    if array.dtype.kind not in "fiumM":
+        return False
+    if array.base is None:
+        return array.flags.writeable and references > ALONE
+    if isinstance(array.base, np.ndarray):
+        return array.base.flags.writeable and (references > ALONE or _owner_references(array) > OWNER_ALONE)
+    return bool(array.flags.writeable)
 
 
 def _column_of(name: str, values: Any, where: str) -> pa.Array | pa.ChunkedArray:
@@ -176,7 +208,7 @@ def _column_of(name: str, values: Any, where: str) -> pa.Array | pa.ChunkedArray
     if is_a(values, "polars", "Series"):
         return values.to_arrow()
     if _is_array(values):
-        return array_column(np.asarray(values))
+        return array_column(np.array(values))
     raise ValueError(f"{where} returned the column {name!r} as {_kind(values)}: make it a numpy array or a list")
 
 

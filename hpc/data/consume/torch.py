@@ -65,6 +65,8 @@ NUMPY |= {alias: np.dtype(name) for alias, name in ALIASES.items()}
 def numbers(array: np.ndarray, name: str = "") -> np.ndarray:
     """An array of arrays as one array of numbers, if their shapes agree."""
     column = f"the column {name!r}" if name else "an array"
+    if array.dtype == object and all(cell is None for cell in array):
+        return np.full(len(array), np.nan, dtype=np.float32)
     if array.dtype == object and len(array) and all(isinstance(cell, np.ndarray) for cell in array):
         if any(cell.shape != array[0].shape for cell in array):
             raise RuntimeError(

@@ -25,6 +25,7 @@ from hpc.launchers.session_errors import SessionError
 from hpc.launchers.session_nodes import SessionNode
 from hpc.launchers.session_thread import SessionThread
 from hpc.settings.node import overrides
+from hpc.settings.preloaded import PRELOADED
 
 START_TIMEOUT_S = 60.0
 REMOVE_GRACE_S = 2.0
@@ -161,7 +162,7 @@ class Cluster:
         return node
 
     def _add_head(self, wanted: dict[str, Any]) -> ClusterNode:
-        session = Session(LocalGroup(1), overrides=wanted, start_timeout_s=START_TIMEOUT_S)
+        session = Session(LocalGroup(1), overrides=wanted, preload=PRELOADED, start_timeout_s=START_TIMEOUT_S)
         try:
             session.wait_ready()
         except SessionError as error:

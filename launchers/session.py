@@ -16,7 +16,7 @@ import secrets
 import selectors
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from hpc.core.node.bootstrap import Message, Report
@@ -63,6 +63,7 @@ class Session:
         mode: Literal["cluster", "ranks"] = "cluster",
         overrides: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
+        preload: Sequence[str] = (),
         interface: str | None = None,
         base_dir: str | None = None,
         driver_host: bool = False,
@@ -83,6 +84,7 @@ class Session:
         self._first = group
         self._overrides = dict(overrides or {})
         self._config = dict(config or {})
+        self._preload = list(preload)
         self._config.setdefault("loopback", group.local)
         self.interface = interface
         self._base_dir = base_dir
@@ -239,6 +241,7 @@ class Session:
             "strip": strip(),
             **fields,
             "config": merged,
+            "preload": self._preload,
         }
         group.interface = self.interface
         group.start()

@@ -71,6 +71,8 @@ class Start(msgspec.Struct, kw_only=True):
     #: the job that the session runs in, "scheduler" and "job_id"; empty outside any
     allocation: dict[str, str] = {}
     config: dict[str, Any] = {}
+    #: modules that workers find imported, beside the runtime's own
+    preload: list[str] = []
     driver_host: bool = False
     gateway: bool = False
     time_left_s: float | None = None
@@ -131,6 +133,7 @@ class NodeSpec(msgspec.Struct, kw_only=True):
     device_labels: dict[str, str] = msgspec.field(default_factory=dict)
     overrides: Overrides = msgspec.field(default_factory=Overrides)
     config: dict[str, Any] = msgspec.field(default_factory=dict)
+    preload: tuple[str, ...] = ()
     mode: Literal["cluster", "ranks"] = "cluster"
     head_rank: int | None = None
     driver_host: bool = False

@@ -58,6 +58,7 @@ def make_spec(start: Start, rank: int, directory: str, interface: Interface) -> 
         device_labels={} if start.gateway else grant.found.labels,
         overrides=wanted,
         config=start.config,
+        preload=tuple(start.preload),
         mode=start.mode,
         head_rank=start.head_rank,
         driver_host=start.driver_host,

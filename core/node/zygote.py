@@ -47,9 +47,9 @@ from hpc.core.runenv.spec import KEY, expand
 WorkerMain = Callable[[NodeSpec, int], object]
 
 PRELOAD = ("numpy", "cloudpickle", "msgspec", "hpc.core.worker.main", "hpc.core.owner.shell.forked")
-#: What only some workers need, and takes long: imported when nothing has been asked for so long.
-#: The last one is of the actors of trials, of which an experiment may start a hundred a second.
-LATER = ("hpc.core.worker.aio", "concurrent.futures.thread", "hpc.tune.worker")
+#: What only some workers need, and takes long: imported when nothing has been asked for a moment, with what the session
+#: has named beside.
+LATER = ("hpc.core.worker.aio", "concurrent.futures.thread")
 LATER_S = 0.25
 END_TIMEOUT_S = 5.0
 
@@ -223,7 +223,7 @@ def zygote_main(
     """Run the zygote in this process, a child of the supervisor; `spec.zygote_fd` is its end to the raylet."""
     supervisor = Control(sock)
     raylet = Control(socket.socket(fileno=spec.zygote_fd))
-    zygote = Zygote(spec, supervisor, raylet, worker_main)
+    zygote = Zygote(spec, supervisor, raylet, worker_main, later=(*LATER, *spec.preload))
     try:
         with uncollected():
             import_threadless(modules)

@@ -28,6 +28,7 @@ from hpc.launchers.registry import find_place
 from hpc.launchers.scheduler import BadAllocation
 from hpc.launchers.session import Session
 from hpc.launchers.timekeeper import ASK_S
+from hpc.settings.preloaded import PRELOADED
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -55,7 +56,7 @@ def serve(begin: Begin, tell: Tell, *, log_to_file: bool) -> int:
     reachable = {} if begin.join_path is None else {"loopback": False}
     session = Session(
         LocalGroup(1, fork=True), overrides=begin.overrides, config={**begin.config, **reachable},
-        interface=begin.interface, start_timeout_s=begin.start_timeout_s,
+        preload=PRELOADED, interface=begin.interface, start_timeout_s=begin.start_timeout_s,
     )  # fmt: skip
     try:
         base = rundir.choose_base(session.id, 0, begin.base_dir, os.environ)

@@ -20,6 +20,7 @@ from hpc.settings import errors
 from hpc.settings.errors import CliError
 from hpc.settings.node import overrides_of
 from hpc.settings.options import Settings, load, runtime_config
+from hpc.settings.preloaded import PRELOADED
 
 
 def load_settings(argv: list[str] | None = None) -> Settings:
@@ -60,6 +61,7 @@ def make_session(
         group,
         overrides=wanted_of_each(settings, given) if place.kind == "local" else given,
         config={**runtime_config(settings), **(config or {})},
+        preload=PRELOADED,
         interface=settings["interface"],
         base_dir=settings["tmpdir"],
         min_nodes=settings["min_nodes"],

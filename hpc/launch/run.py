@@ -48,6 +48,7 @@ from hpc.settings.durations import short
 from hpc.settings.errors import CliError
 from hpc.settings.node import overrides_of
 from hpc.settings.options import Settings, runtime_config
+from hpc.settings.preloaded import PRELOADED
 
 WALLTIME_MARGIN_S = 10.0  # so long before the time limit the script is asked to end (less in a short job)
 PREEMPTED_SHARE = 0.4  # of the time that nodes have which are taken for another job, at most this margin
@@ -207,6 +208,7 @@ class Run:
             mode=mode,
             overrides=overrides_of(settings) if self.place.kind == "local" else None,
             config=self._config(),
+            preload=PRELOADED,
             interface=settings["interface"],
             base_dir=settings["tmpdir"],
             min_nodes=settings["min_nodes"],

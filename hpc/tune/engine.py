@@ -16,6 +16,7 @@ from typing import Any
 from hpc.tune import events, records
 from hpc.tune.error import TuneError
 from hpc.tune.events import Command, Event, Note, Write
+from hpc.tune.kinds import KINDS, kind_of
 from hpc.tune.last_facts import last_facts
 from hpc.tune.records import AnyRecord
 from hpc.tune.rooms import Rooms
@@ -116,7 +117,8 @@ class Engine(Training):
         be lost.
         """
         parts = {"scheduler": self.scheduler, "search": self.search_alg}
-        return {name: part.state() for name, part in parts.items() if hasattr(part, "state")}
+        states: dict[str, Any] = {name: part.state() for name, part in parts.items() if hasattr(part, "state")}
+        return {**states, KINDS: {name: kind_of(parts[name]) for name in states}}
 
     # -------------------------------------------------------------- new trials
 

@@ -103,6 +103,7 @@ class Fitting:
         self._turns = 0
         self._trials: list[Trial] = []
         self._told = ToldList([])
+        self._taken: set[str] | None = None
 
     def _ledger(self) -> Ledger:
         plan = self.plan
@@ -158,11 +159,21 @@ class Fitting:
         if tune.trial_name_creator is not None:
             trial.custom_trial_name = str(tune.trial_name_creator(trial))
         if tune.trial_dirname_creator is not None:
-            name = custom_dirname(tune.trial_dirname_creator(trial))
+            name = self._not_taken(custom_dirname(tune.trial_dirname_creator(trial)))
         else:
             name = trial_dirname(str(trial), trial.experiment_tag, datetime.now())
         trial.path = join(self.plan.path, name)
         trial.is_local = self.plan.filesystem is None
+
+    def _not_taken(self, name: str) -> str:
+        """The name of a directory that no trial has, so that none replaces another one's checkpoints."""
+        if self._taken is None:
+            self._taken = {str(one.path).rpartition("/")[2] for one in self.engine.cohort.all.values() if one.path}
+        free = name
+        while free in self._taken:
+            free = f"{name}_{secrets.token_hex(2)}"
+        self._taken.add(free)
+        return free
 
     def run(self) -> Fitted:
         """Until all trials have ended.

@@ -11,7 +11,7 @@ import cloudpickle
 
 from hpc.tune.error import TuneError
 from hpc.tune.placement import PlacementGroupFactory, resource_dict_to_pg_factory
-from hpc.tune.trainable import FunctionTrainable, Trainable, wrap_function
+from hpc.tune.trainable import FunctionTrainable, Trainable, function_name, wrap_function
 
 _trainables: dict[str, type[Trainable]] = {}
 #: The room of a trial that asks for none: one object for all of them.
@@ -73,10 +73,7 @@ def name_of(trainable: Any) -> str:
         return trainable
     if isinstance(trainable, type):
         return trainable.__name__
-    inner = trainable
-    while not hasattr(inner, "__name__") and hasattr(inner, "func"):
-        inner = inner.func
-    return str(getattr(inner, "__name__", type(inner).__name__))
+    return function_name(trainable)
 
 
 def is_function_trainable(trainable: Any) -> bool:

@@ -7,6 +7,7 @@ kept state is told all facts.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,10 +17,13 @@ from hpc.tune.error import TuneError
 from hpc.tune.events import Suggestion, Write
 from hpc.tune.flat import flatten_dict
 from hpc.tune.history import History
+from hpc.tune.kinds import KINDS, kind_of
 from hpc.tune.metrics import is_over
 from hpc.tune.retention import Rule
 from hpc.tune.stopper import FunctionStopper, NoopStopper
 from hpc.tune.trial import Trial
+
+logger = logging.getLogger(__name__)
 
 RESUME, RESTART, SKIP = "resume", "restart", "skip"
 SCHEDULER, SEARCH = "scheduler", "search"
@@ -150,9 +154,9 @@ class _Told:
         self._engine = engine
         self._history = history
         self._at = at
-        self._states = states
+        self._states = {name: states[name] for name in (SCHEDULER, SEARCH) if self._is_its_own(name, states)}
         self._loaded = False
-        self._since = {name: at if states.get(name) is not None else 0 for name in (SCHEDULER, SEARCH)}
+        self._since = {name: at if name in self._states else 0 for name in (SCHEDULER, SEARCH)}
         self._ended: set[str] = set()
         self._end_now = 0
         #: The trials that ended with the result that is told now.
@@ -160,6 +164,17 @@ class _Told:
         self._errors: set[str] = set()
         stopper = engine.stopper
         self._stopper = None if type(stopper) in (NoopStopper, FunctionStopper) else stopper
+
+    def _is_its_own(self, name: str, states: Mapping[str, Any]) -> bool:
+        """Whether there is a state of the scheduler, or of the search, that it has made itself."""
+        part = self._engine.scheduler if name == SCHEDULER else self._engine.search_alg
+        made_by, kind = states.get(KINDS, {}).get(name), kind_of(part)
+        if states.get(name) is None or made_by in (None, kind):
+            return states.get(name) is not None
+        logger.warning(
+            "the experiment goes on with the %s %s, and had %s: it is told all results anew", name, kind, made_by
+        )
+        return False
 
     def load(self) -> None:
         """Give the states that were kept."""

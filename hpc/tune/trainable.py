@@ -253,11 +253,7 @@ def wrap_function(train_func: Callable[..., Any], name: str | None = None) -> ty
 
     Raises ValueError for a function with other arguments.
     """
-    named = name
-    inner: Any = train_func
-    while named is None:
-        named = getattr(inner, "__name__", None) or (None if hasattr(inner, "func") else type(inner).__name__)
-        inner = getattr(inner, "func", None)
+    named = name or function_name(train_func)
     _check_signature(train_func)
     resources: Any = getattr(train_func, "_resources", None)
 
@@ -272,6 +268,14 @@ def wrap_function(train_func: Callable[..., Any], name: str | None = None) -> ty
         "__module__": getattr(train_func, "__module__", __name__),
     }
     return type(named, (FunctionTrainable,), members)
+
+
+def function_name(function: Any) -> str:
+    """The name of a function, of the one that a partial calls, or of the class of another callable object."""
+    while not hasattr(function, "__name__") and hasattr(function, "func"):
+        function = function.func
+    name = str(getattr(function, "__name__", type(function).__name__))
+    return "lambda" if name == "<lambda>" else name
 
 
 def new_directory(prefix: str) -> str:

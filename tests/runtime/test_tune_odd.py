@@ -273,3 +273,17 @@ def test_the_newest_checkpoint_is_no_best_one_beyond_num_to_keep(where, tmp_path
     analysis = tune.ExperimentAnalysis(path)
     (trial,) = analysis.trials
     assert analysis.get_best_checkpoint(trial, "score", "min").path.endswith("checkpoint_000001")
+
+
+def test_trials_of_one_directory_name_have_directories_of_their_own(where):
+    def fit(samples):
+        config = tune.TuneConfig(trial_dirname_creator=lambda trial: "same", num_samples=samples)
+        return tune.Tuner(lambda config: {"a": 1}, tune_config=config, run_config=where()).fit()
+
+    paths = [one.path for one in fit(2)] + [one.path for one in fit(3)][2:]
+    assert len(set(paths)) == 3 and paths[0].endswith("/same") and paths[2].rpartition("/")[2].startswith("same_")
+
+
+def test_a_lambda_has_a_name_that_a_directory_can_have(where):
+    grid = tune.Tuner(lambda config: {"a": 1}, run_config=where(name=None)).fit()
+    assert grid.experiment_path.rpartition("/")[2].startswith("lambda_") and "/lambda_" in grid[0].path

@@ -261,3 +261,22 @@ def test_an_experiment_is_on_a_file_system_of_pyarrows(tmp_path):
     assert len(analysis.trials) == 3 and analysis.best_checkpoint is not None
     assert tune.Tuner.can_restore("results/e", remote)
     assert len(tune.Tuner.restore("results/e", train, storage_filesystem=remote).fit()) == 3
+
+
+def test_an_experiment_goes_on_with_another_scheduler_and_another_search(where):
+    def train(config):
+        for step in range(1, 5):
+            tune.report({"value": config["x"] * step})
+
+    kinds = [
+        {"scheduler": tune.schedulers.ASHAScheduler(max_t=4)},
+        {"scheduler": tune.schedulers.HyperBandForBOHB(max_t=4), "search_alg": "bohb"},
+        {"scheduler": tune.schedulers.MedianStoppingRule()},
+        {},
+    ]
+    found = []
+    for samples, given in enumerate(kinds, 2):
+        config = tune.TuneConfig(metric="value", mode="max", num_samples=samples, **given)
+        grid = tune.Tuner(train, param_space={"x": tune.uniform(0, 1)}, tune_config=config, run_config=where()).fit()
+        assert [one.config for one in grid][: len(found)] == found and len(grid) == samples == grid.num_terminated
+        found = [one.config for one in grid]

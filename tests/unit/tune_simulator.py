@@ -337,6 +337,11 @@ class World:
 
     def reserve(self, command: events.Reserve) -> None:
         assert command.reservation not in self.held
+        engine = self.engine
+        wait = [
+            one for one in engine.get_live_trials() if one.status != Trial.RUNNING and one.trial_id not in engine.busy()
+        ]
+        assert len(engine.rooms.asked) <= len(wait), "more rooms are asked for than trials wait"
         self.wanted.append(command.reservation)
         self.serve()
 

@@ -1,4 +1,4 @@
-"""The owner of a kept state: an experiment may go on with another scheduler or search, which cannot take it up. Pure."""
+"""The owner of a kept state: an experiment may go on with another scheduler or search, which cannot load it. Pure."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import threading
 import time
 
 from hpc.runs.files import files_of, join
-from hpc.runs.uploading import Place, why_not_own
+from hpc.runs.uploading import MARKER_FILE, Place
 from hpc.tune.error import TuneError
 from hpc.tune.journal import FILE, STATE_FILE
 
@@ -108,11 +108,22 @@ class Mirror:
             now = time.monotonic()
             self._next_s = now + max(COPY_S, SHARE * (now - began))
 
+    def _is_own(self) -> bool:
+        """Whether the directory's mark is still this driver's. Raises what reading it raises."""
+        try:
+            mark = self._files.read(join(self._place.experiment_fs_path, MARKER_FILE))
+        except FileNotFoundError:
+            return False
+        return mark == self._place.token.encode()
+
     def _copy(self, position: int) -> bool:
         """The states are of no later position than the journal: they are read first, and written last."""
         try:
-            if why := why_not_own(self._place):
-                self._taken = f"this driver has lost the experiment in {self._place}: {why}"
+            if not self._is_own():
+                self._taken = (
+                    f"this driver has lost the experiment in {self._place}: another one has begun with this name and "
+                    "storage_path"
+                )
                 return False
             states = None
             with contextlib.suppress(FileNotFoundError), open(os.path.join(self.local, STATE_FILE), "rb") as file:

@@ -85,6 +85,11 @@ def test_a_storage_that_fails_is_tried_again_and_at_the_end_the_journal_is_kept_
     eventually(lambda: copy.failure)
     assert copy.copied == 0, "nothing that the copy names may be deleted"
     (folder / FILE).rmdir()
+    (folder / MARKER_FILE).unlink()
+    (folder / MARKER_FILE).mkdir()  # nothing can be read there
+    assert not copy._copy(made.synced) and copy.failure and not copy._taken, "this is nobody else's"
+    (folder / MARKER_FILE).rmdir()
+    (folder / MARKER_FILE).write_text("me")
     eventually(lambda: copy.turn(made.synced) or copy.copied == made.synced)
     assert not copy.failure
     (folder / FILE).unlink()

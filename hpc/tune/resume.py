@@ -181,12 +181,16 @@ class _Told:
         if self._loaded:
             return
         self._loaded = True
-        state = self._states.get(SCHEDULER)
-        if state is not None:
-            self._engine.scheduler.load(state, self._history.cohort.all.get)
-        state = self._states.get(SEARCH)
-        if state is not None:
-            self._engine.search_alg.load(state)
+        try:
+            if SCHEDULER in self._states:
+                self._engine.scheduler.load(self._states[SCHEDULER], self._history.cohort.all.get)
+            if SEARCH in self._states:
+                self._engine.search_alg.load(self._states[SEARCH])
+        except Exception as error:
+            raise TuneError(
+                f"what the scheduler or the search had seen cannot be loaded: {type(error).__name__}: {error}. Delete "
+                "the file experiment.state: they are told all results anew then"
+            ) from error
 
     def tell(self, end: int, record: records.AnyRecord) -> None:
         """Before the history has this fact."""

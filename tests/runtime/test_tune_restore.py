@@ -280,3 +280,27 @@ def test_an_experiment_goes_on_with_another_scheduler_and_another_search(where):
         grid = tune.Tuner(train, param_space={"x": tune.uniform(0, 1)}, tune_config=config, run_config=where()).fit()
         assert [one.config for one in grid][: len(found)] == found and len(grid) == samples == grid.num_terminated
         found = [one.config for one in grid]
+
+
+class Renamed(tune.schedulers.FIFOScheduler):
+    """Has a state of its own, which its next version cannot load."""
+
+    def state(self):
+        return {"seen": 1}
+
+    def load(self, state, trial_of):
+        self.noticed = state["noticed"]
+
+
+def test_a_state_that_cannot_be_loaded_is_an_error_that_says_what_to_do(where, tmp_path):
+    def fit():
+        config = tune.TuneConfig(scheduler=Renamed(), metric="a", mode="max")
+        return tune.Tuner(lambda config: {"a": 1}, tune_config=config, run_config=where()).fit()
+
+    fit()
+    with pytest.raises(
+        tune.TuneError, match=r"cannot be loaded: KeyError: 'noticed'. Delete the file experiment.state"
+    ):
+        fit()
+    (tmp_path / "e" / "experiment.state").unlink()
+    assert not fit().num_errors

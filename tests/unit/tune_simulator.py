@@ -173,6 +173,7 @@ class World:
         self.capacity = plan.rooms
         self.running: dict[str, dict[str, Any]] = {}
         self.files: dict[str, int] = {}
+        self.worth: dict[str, int] = {}  # of one step; a clone has that of its donor
         self.deleted: set[str] = set()
         self.ended: events.End | None = None
         self.notes: list[tuple[str, str]] = []
@@ -309,6 +310,7 @@ class World:
         actor["busy"] = False
         if isinstance(event, (events.Reported, events.Saved)) and event.checkpoint is not None:
             self.files[event.checkpoint.path] = actor["step"]
+            self.worth[event.checkpoint.path] = actor["worth"]
         return True
 
     def disturb(self) -> None:
@@ -361,7 +363,10 @@ class World:
         path = command.checkpoint.path if command.checkpoint else None
         assert path is None or path in self.files, f"{name} begins from {path}, which is deleted"
         step = self.files[path] if path else 0
-        self.running[name] = {"room": command.reservation, "step": step, "busy": True, "stopping": False}
+        worth = self.worth[path] if path else 1 + int(name[1:]) % 3
+        self.running[name] = {
+            "room": command.reservation, "step": step, "worth": worth, "busy": True, "stopping": False,
+        }  # fmt: skip
         if self.draw.random() < self.plan.fail:
             self.later(self.draw.random(), events.Failed(name, RuntimeError("no start")))
         else:
@@ -383,7 +388,7 @@ class World:
             checkpoint = self.checkpoint(name)
         metrics = {
             "training_iteration": step,
-            "score": float(step * (1 + int(name[1:]) % 3)),
+            "score": float(step * actor["worth"]),
             "done": self.plan.saves and step >= self.plan.length,
         }
         return self.later(delay, events.Reported(name, metrics, checkpoint))
@@ -457,10 +462,15 @@ def median() -> Any:
     return MedianStoppingRule(grace_period=1, min_samples_required=2, hard_stop=False, **OF_SCORE)
 
 
-def pbt() -> Any:
+def pbt(interval: int = 1, synch: bool = False) -> Any:
     return PopulationBasedTraining(
-        perturbation_interval=2, hyperparam_mutations={"lr": [0.1, 0.2, 0.4]}, log_config=False, **OF_SCORE
-    )
+        perturbation_interval=interval, synch=synch, hyperparam_mutations={"lr": [0.1, 0.2, 0.4]}, log_config=False,
+        **OF_SCORE,
+    )  # fmt: skip
+
+
+def pbt_synch() -> Any:
+    return pbt(2, synch=True)
 
 
 def plan_of(seed: int) -> Plan:
@@ -474,7 +484,7 @@ def plan_of(seed: int) -> Plan:
         trials=draw.randint(1, 12), length=draw.randint(1, 6), rooms=draw.randint(1, 5), saves=draw.random() < 0.6,
         settings=settings, fail=draw.choice([0, 0, 0.05, 0.15]), lose=draw.choice([0, 0, 0.03]),
         kill=draw.choice([0, 0.02, 0.1]), wind_down=draw.choice([0, 0, 0.03]), slow_search=draw.random() < 0.3,
-        wild=draw.random() < 0.4, scheduler=draw.choice([Fifo, Fifo, asha, hyperband, median, pbt]),
+        wild=draw.random() < 0.4, scheduler=draw.choice([Fifo, Fifo, asha, hyperband, median, pbt, pbt_synch]),
         errors=draw.choice([0, 0, 0, 0.02, 0.1]),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from hpc.data.io.datasink import (
 from hpc.data.io.datasource import Datasource, FileBasedDatasource, ReadTask
 from hpc.data.io.filenames import FilenameProvider
 from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionFilter, PathPartitionParser
+from hpc.data.io.stage import NodeStage
 from hpc.data.options import FileShuffleConfig, SaveMode
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "FileBasedDatasource",
     "FileShuffleConfig",
     "FilenameProvider",
+    "NodeStage",
     "PartitionStyle",
     "Partitioning",
     "PathPartitionFilter",

@@ -23,7 +23,6 @@ RAY = (Path(__file__).parent / "ray_data_signatures.txt").read_text().splitlines
 OURS = {"resume", "stage"}
 #: Reading and writing of others is not there yet, or is left out.
 LEFT = {
-    "read_lance", "read_delta",
     "read_iceberg", "Dataset.write_lance",
     "Dataset.write_delta", "Dataset.write_iceberg",
 }  # fmt: skip
@@ -128,6 +127,35 @@ def test_huggingface_datasets():
     assert rows(source) == [{"a": 3}, {"a": 1}, {"a": 2}]
     with pytest.raises(ValueError, match="train"):
         read_api.from_huggingface(datasets.DatasetDict({"train": data}))
+
+
+def test_lance_datasets(tmp_path):
+    lance = pytest.importorskip("lance", reason="needs pylance")
+    uri = str(tmp_path / "a.lance")
+    lance.write_dataset(pa.table({"a": list(range(10)), "b": ["x"] * 10}), uri, max_rows_per_file=4)
+    source, _ = read_api.read_lance(uri)
+    lance.write_dataset(pa.table({"a": [99], "b": ["later"]}), uri, mode="append")
+    assert [row["a"] for row in rows(source, 2)] == list(range(10)) and source.count() == 10
+    assert rows(read_api.read_lance(uri, columns=["a"], filter="a > 50")[0]) == [{"a": 99}]
+    assert source.schema().names == ["a", "b"]
+
+
+def test_delta_tables(tmp_path):
+    deltalake = pytest.importorskip("deltalake", reason="needs deltalake")
+    path = str(tmp_path / "t")
+    deltalake.write_deltalake(path, pa.table({"a": [1, 2], "y": [2020, 2021]}), partition_by=["y"])
+    deltalake.write_deltalake(path, pa.table({"a": [3], "y": [2021]}), mode="append")
+    found = rows(read_api.read_delta(path)[0])
+    assert sorted((row["a"], row["y"]) for row in found) == [(1, 2020), (2, 2021), (3, 2021)]
+    assert len(rows(read_api.read_delta(path, 0)[0])) == 2
+    assert sorted(row["a"] for row in rows(read_api.read_delta(path, columns=["a"])[0])) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("name", "package"), [("read_lance", "pylance"), ("read_delta", "deltalake")])
+def test_a_package_that_is_missing_is_named(name, package, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, {"pylance": "lance"}.get(package, package), None)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        getattr(read_api, name)(str(tmp_path))
 
 
 def test_read_functions_make_sources_and_options(tmp_path):

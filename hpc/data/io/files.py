@@ -143,17 +143,18 @@ class FileTask(SourceTask):
         values: list[Any] = []
         paths: list[str] = []
         size = 0
-        for part in self.parts:
-            task.source = part.path
-            file = self.reading.opener.at(part.path)
-            with named(file):
+        opener = self.reading.opener
+        with named(opener.at("")) as at:  # One for all: there are many files.
+            for part in self.parts:
+                task.source = path = part.path
+                at.file = file = opener.at(path)
                 value, nbytes = form.value(file)
-            values.append(value)
-            paths.append(part.path)
-            size += nbytes
-            if size >= JOINED:
-                yield self.joined_values(form, values, paths)
-                values, paths, size = [], [], 0
+                values.append(value)
+                paths.append(path)
+                size += nbytes
+                if size >= JOINED:
+                    yield self.joined_values(form, values, paths)
+                    values, paths, size = [], [], 0
         if values:
             yield self.joined_values(form, values, paths)
 
@@ -278,6 +279,11 @@ class FileSource(Source):
     def files(self) -> list[str]:
         return [entry.path for entry in self.entries()]
 
+    @property
+    def here(self) -> FileOpener:
+        """How the driver opens files: where they are, as it looks at their metadata alone."""
+        return replace(self.reading.opener, stage=None)
+
     def size(self, entry: Entry) -> int | None:
         return os.stat(entry.path).st_size if self.reading.opener.filesystem is None else None
 
@@ -302,7 +308,7 @@ class FileSource(Source):
         entry = next(self.entries(), None)
         if entry is None:
             return None
-        with named(file := self.reading.opener.at(entry.path)):
+        with named(file := self.here.at(entry.path)):
             schema = self.reading.format.schema(file)
         if schema is None:
             return None
@@ -334,7 +340,7 @@ class FileSource(Source):
             found = None
             if index < OPENED:
                 try:
-                    found = self.reading.format.parts(self.reading.opener.at(entry.path))
+                    found = self.reading.format.parts(self.here.at(entry.path))
                 except (OSError, ValueError):
                     pass  # The task that reads it says what is wrong.
             if found is None:

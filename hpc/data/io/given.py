@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pyarrow.fs as pafs
 
-from hpc.data.io import manifest, paths
+from hpc.data.io import manifest, paths, stage
 from hpc.data.io.files import FileSource, Reading
 from hpc.data.io.formats import Format
 from hpc.data.io.opened import FileOpener
@@ -80,7 +80,8 @@ def files(form: Format, given: Mapping[str, Any]) -> FileSource:
 
 
 def opener(filesystem: pafs.FileSystem | None, given: Mapping[str, Any]) -> FileOpener:
-    return FileOpener(filesystem, dict(given.get("arrow_open_stream_args") or given.get("arrow_open_file_args") or {}))
+    args = given.get("arrow_open_stream_args") or given.get("arrow_open_file_args") or {}
+    return FileOpener(filesystem, dict(args), stage.of(given.get("stage")))
 
 
 def this_node() -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from hpc.data.io.errors import ReadError
+from hpc.data.io.stage import NodeStage
 
 #: Streams of local files read so much at a time.
 BUFFER = 1 << 20
@@ -22,7 +23,7 @@ class FileOpener:
 
     filesystem: pafs.FileSystem | None = None
     args: dict[str, Any] = field(default_factory=dict)
-    stage: Any = None
+    stage: NodeStage | None = None
 
     def at(self, path: str) -> OpenFile:
         """The file at a path; nothing is opened yet."""
@@ -32,6 +33,8 @@ class FileOpener:
 class OpenFile:
     """A file that a format reads."""
 
+    __slots__ = ("opener", "path")
+
     def __init__(self, opener: FileOpener, path: str) -> None:
         self.opener = opener
         self.path = path
@@ -40,14 +43,16 @@ class OpenFile:
     def local(self) -> str | None:
         """Where the operating system finds the file (the copy of this node, if files are staged), or None."""
         if self.opener.stage is not None:
-            return str(self.opener.stage.local(self.path, self.opener.filesystem))
+            return self.opener.stage.local(self.path, self.opener.filesystem)
         return self.path if self.opener.filesystem is None else None
 
     @property
     def compression(self) -> str | None:
         """The codec that the name of the file, or the caller, tells."""
-        said = self.opener.args.get("compression", "detect")
-        return CODECS.get(os.path.splitext(self.path)[1].lower()) if said == "detect" else said
+        if self.opener.args and self.opener.args.get("compression", "detect") != "detect":
+            return self.opener.args["compression"]
+        path = self.path
+        return CODECS.get(path[path.rfind(".") :].lower())
 
     def raw(self) -> bytes:
         """All of the file as it is on disk: four system calls where it is local."""
@@ -70,10 +75,10 @@ class OpenFile:
 
     def content(self) -> bytes:
         """All of the file, decompressed."""
-        data = self.raw()
-        if self.compression is None:
+        data, codec = self.raw(), self.compression
+        if codec is None:
             return data
-        with pa.CompressedInputStream(pa.BufferReader(data), self.compression) as stream:
+        with pa.CompressedInputStream(pa.BufferReader(data), codec) as stream:
             return stream.read()
 
     def stream(self) -> pa.NativeFile:

@@ -39,7 +39,7 @@ class ParquetSource(FileSource):
         cache: dict[str, Footer | None] = self.__dict__.setdefault("footers", {})
         if entry.path not in cache:
             try:
-                found = self.format.footer(self.reading.opener.at(entry.path))
+                found = self.format.footer(self.here.at(entry.path))
             except (ReadError, OSError):
                 found = None
             if len(cache) >= 4 * FOOTERS:
@@ -77,7 +77,7 @@ class ParquetSource(FileSource):
         footers = [footer for footer in self.first_footers() if footer is not None]
         schemas = [footer.schema for footer in footers if len(footer.schema)]
         if not schemas:
-            return self.format.schema(self.reading.opener.at(first.path)) if not footers else None
+            return self.format.schema(self.here.at(first.path)) if not footers else None
         schema = schemas[0] if len(schemas) == 1 else pa.unify_schemas(schemas, promote_options="permissive")
         added = [field for field in self.reading.added(first.path) if field.name not in schema.names]
         return pa.schema([*schema, *added])
@@ -89,7 +89,7 @@ class ParquetSource(FileSource):
 
         def rows(entry: Entry) -> int:
             footer = self.footer(entry)
-            return sum((footer or self.format.footer(self.reading.opener.at(entry.path))).rows)
+            return sum((footer or self.format.footer(self.here.at(entry.path))).rows)
 
         return sum(ahead(rows, self.entries()))
 

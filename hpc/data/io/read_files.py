@@ -1,4 +1,7 @@
-"""The functions that read files of rows, texts, images and arrays, with the arguments and defaults of Ray Data."""
+"""The functions that read files of rows, texts, images and arrays, with the arguments and defaults of Ray Data.
+
+With ``stage="node"`` (or a NodeStage) each file is copied once to each node that reads it, and read from there.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from typing import Any, TypeAlias
 
 from hpc.data.io.given import IMAGES, JSONS, Dataset, dataset, files
 from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionFilter
+from hpc.data.io.stage import NodeStage
 from hpc.data.options import FileShuffleConfig
 
 Paths: TypeAlias = "str | os.PathLike[str] | list[str]"
 Shuffle: TypeAlias = "str | FileShuffleConfig | None"
+Stage: TypeAlias = "str | NodeStage | None"
 HIVE = Partitioning(PartitionStyle.HIVE)
 NUMPY = ["npy"]
 ORC = ["orc"]
@@ -40,6 +45,7 @@ def read_csv(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
     **arrow_csv_args: Any,
 ) -> Dataset:
     """The rows of CSV files. Memory does not grow with a file, and hive partitions become columns.
@@ -77,6 +83,7 @@ def read_json(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
     **arrow_json_args: Any,
 ) -> Dataset:
     """The rows of JSON files: an object on each line, or an array of objects in a file.
@@ -115,6 +122,7 @@ def read_text(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """The lines of text files, in the column ``text``. Lines of blanks alone are left out, unless ``drop_empty_lines``
     is false."""
@@ -147,6 +155,7 @@ def read_binary_files(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """A row for each file, with its bytes in the column ``bytes``."""
     from hpc.data.io.binary_files import BinaryFormat
@@ -180,6 +189,7 @@ def read_images(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """A row for each image, with an array in the column ``image``: height x width (x channels).
 
@@ -206,6 +216,7 @@ def read_numpy(
     concurrency: int | None = None,
     override_num_blocks: int | None = None,
     allow_pickle: bool = False,
+    stage: Stage = None,
     **numpy_load_args: Any,
 ) -> Dataset:
     """The rows of numpy arrays in .npy files, in the column ``data``: the steps along the first axis."""
@@ -238,6 +249,7 @@ def read_avro(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """The records of Avro files."""
     from hpc.data.io.records import AvroFormat
@@ -268,6 +280,7 @@ def read_orc(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """The rows of ORC files, a stripe at a time."""
     from hpc.data.io.records import OrcFormat

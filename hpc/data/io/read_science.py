@@ -7,10 +7,12 @@ from typing import Any, TypeAlias
 
 from hpc.data.io.given import Dataset, dataset, files
 from hpc.data.io.partitioning import Partitioning, PathPartitionFilter
+from hpc.data.io.stage import NodeStage
 from hpc.data.options import FileShuffleConfig
 
 Paths: TypeAlias = "str | os.PathLike[str] | list[str]"
 Shuffle: TypeAlias = "str | FileShuffleConfig | None"
+Stage: TypeAlias = "str | NodeStage | None"
 
 
 def read_webdataset(
@@ -41,6 +43,7 @@ def read_webdataset(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """The samples of tar archives: members that share a name up to the first dot are the columns of a row.
 
@@ -80,6 +83,7 @@ def read_tfrecords(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """The records ``tf.train.Example`` of TensorFlow's record files; neither TensorFlow nor protobuf is needed.
 
@@ -141,6 +145,7 @@ def read_hdf5(
     concurrency: int | None = None,
     override_num_blocks: int | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """The steps along the first axis of datasets of HDF5 files, read in whole chunks; a column for each dataset.
 
@@ -169,6 +174,7 @@ def read_netcdf(
     concurrency: int | None = None,
     override_num_blocks: int | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
 ) -> Dataset:
     """The steps along one dimension of variables of NetCDF 4 files; a column for each variable.
 

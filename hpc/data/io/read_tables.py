@@ -9,10 +9,13 @@ from typing import Any, TypeAlias
 from hpc.data.io.datasource import Datasource
 from hpc.data.io.given import Dataset, dataset, files
 from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionFilter
+from hpc.data.io.source import Source
+from hpc.data.io.stage import NodeStage
 from hpc.data.options import FileShuffleConfig
 
 Paths: TypeAlias = "str | os.PathLike[str] | list[str]"
 Shuffle: TypeAlias = "str | FileShuffleConfig | None"
+Stage: TypeAlias = "str | NodeStage | None"
 HIVE = Partitioning(PartitionStyle.HIVE)
 PARQUET = ["parquet"]
 #: What else `read_parquet` takes: options of a pyarrow.parquet.ParquetFile.
@@ -50,6 +53,7 @@ def read_parquet(
     accelerator_type: str | None = None,
     runtime_env: dict[str, Any] | None = None,
     ray_remote_args: dict[str, Any] | None = None,
+    stage: Stage = None,
     **arrow_parquet_args: Any,
 ) -> Dataset:
     """The rows of parquet files. Row groups are read in parallel; memory does not grow with them.
@@ -138,3 +142,74 @@ def read_sql(
     from hpc.data.io.sql import SqlSource
 
     return dataset(SqlSource(sql, connection_factory, sql_params, shard_keys, shard_hash_fn), locals())
+
+
+def read_lance(
+    uri: str | list[str],
+    *,
+    version: Any = None,
+    columns: list[str] | None = None,
+    filter: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    scanner_options: dict[str, Any] | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    concurrency: int | None = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+) -> Dataset:
+    """The rows of a Lance dataset, by its fragments. ``filter``: an SQL expression. It needs the package pylance."""
+    from hpc.data.io.outside_tables import LanceSource
+
+    if not isinstance(uri, str):
+        raise TypeError("read_lance takes the URI of one dataset")
+    return dataset(LanceSource(uri, version, columns, filter, storage_options, scanner_options), locals())
+
+
+def read_delta(
+    path: str | list[str],
+    version: Any = None,
+    *,
+    storage_options: dict[str, Any] | None = None,
+    filesystem: Any = None,
+    catalog: Any = None,
+    columns: list[str] | None = None,
+    parallelism: int = -1,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    shuffle: Shuffle = None,
+    include_paths: bool = False,
+    concurrency: int | None = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    **arrow_parquet_args: Any,
+) -> Dataset:
+    """The rows of one version of a Delta table, as parquet files. It needs the package deltalake.
+
+    Tables with deletion vectors or mapped columns are refused. ``arrow_parquet_args`` must be none.
+    """
+    from hpc.data.io.outside_tables import delta
+
+    if catalog is not None:
+        raise NotImplementedError("read_delta knows no catalogs: give the path of the table")
+    if arrow_parquet_args or not isinstance(path, str):
+        raise TypeError(f"read_delta takes the path of one table, and not {[path, *arrow_parquet_args]}")
+    source: Source | None = delta(path, version, locals())
+    if columns is not None and source is not None:
+        source = source.with_columns(columns)
+    assert source is not None
+    return dataset(source, locals())

@@ -1,0 +1,112 @@
+"""Tables of other systems: Lance datasets and Delta tables. Their packages are not needed otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from hpc.data.io import paths
+from hpc.data.io.files import Reading
+from hpc.data.io.given import needs, opener
+from hpc.data.io.listing import Entry
+from hpc.data.io.manifest import Manifest
+from hpc.data.io.parquet import ParquetSource
+from hpc.data.io.parquet_file import ParquetFormat
+from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionParser
+from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.transform.base import TaskContext
+
+#: What files of a Delta table alone do not tell.
+BEYOND_FILES = ("deletionVectors", "columnMapping")
+DELTA_TYPES = {"byte": int, "short": int, "integer": int, "long": int, "float": float, "double": float, "boolean": bool}
+
+
+class LanceSource(Source):
+    """The rows of a Lance dataset: tasks read fragments."""
+
+    name = "Lance"
+
+    def __init__(
+        self,
+        uri: str,
+        version: Any = None,
+        columns: list[str] | None = None,
+        filter: str | None = None,
+        storage_options: dict[str, str] | None = None,
+        scanner_options: dict[str, Any] | None = None,
+    ) -> None:
+        lance = needs("lance", "read_lance", "pylance")
+        self.args = {"uri": uri, "version": version, "storage_options": storage_options}
+        self.dataset = lance.dataset(**self.args)
+        # Later commits must not change what the tasks of one dataset see.
+        self.args["version"] = self.dataset.version
+        self.scan = {**(scanner_options or {})}
+        if columns is not None:
+            self.scan["columns"] = columns
+        if filter is not None:
+            self.scan["filter"] = filter
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"args": self.args, "scan": self.scan}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.args, self.scan = state["args"], state["scan"]
+        self.dataset = needs("lance", "read_lance", "pylance").dataset(**self.args)
+
+    def estimate(self) -> Estimate:
+        return Estimate(self.count(), None, len(self.dataset.get_fragments()))
+
+    def count(self) -> int:
+        return self.dataset.count_rows(self.scan.get("filter"))
+
+    def schema(self) -> pa.Schema:
+        return self.dataset.scanner(**self.scan).projected_schema
+
+    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
+        fragments = [fragment.fragment_id for fragment in self.dataset.get_fragments()]
+        count = min(parallelism if parallelism > 0 else len(fragments), len(fragments))
+        for index in range(count):
+            part = fragments[len(fragments) * index // count : len(fragments) * (index + 1) // count]
+            yield LanceTask(self.args, self.scan, part)
+
+
+class LanceTask(SourceTask):
+    """Some fragments of one version of a Lance dataset."""
+
+    def __init__(self, args: dict[str, Any], scan: dict[str, Any], fragments: list[int]) -> None:
+        self.args, self.scan, self.fragments = args, scan, fragments
+        self.files = (str(args["uri"]),)
+        self.key = f"{args['uri']} version {args['version']} fragments {fragments}"
+
+    def read(self, task: TaskContext) -> Iterator[pa.Table]:
+        task.ranges = self.ranges
+        dataset = needs("lance", "read_lance", "pylance").dataset(**self.args)
+        for number in self.fragments:
+            task.source = f"{self.args['uri']} fragment {number}"
+            for batch in dataset.get_fragment(number).scanner(**self.scan).to_batches():
+                yield pa.Table.from_batches([batch])
+
+
+def delta(path: str, version: int | None, given: dict[str, Any]) -> ParquetSource:
+    """The parquet files of one version of a Delta table. Raises ValueError for features that need more than files."""
+    deltalake = needs("deltalake", "read_delta", "deltalake")
+    options = given.get("storage_options")
+    table = deltalake.DeltaTable(path, version=version, storage_options=options)
+    features = [one for one in table.protocol().reader_features or () if one in BEYOND_FILES]
+    if features:
+        raise ValueError(f"the Delta table {path} has the features {features}, which read_delta does not know")
+    files = table.file_uris()
+    roots, filesystem = paths.resolve(files, given.get("filesystem")) if files else ([], None)
+    names = table.metadata().partition_columns
+    kinds = {field.name: DELTA_TYPES.get(getattr(field.type, "type", ""), str) for field in table.schema().fields}
+    base = paths.resolve(path, given.get("filesystem"))[0][0]
+    parts = Partitioning(PartitionStyle.HIVE, base, None, {name: kinds[name] for name in names}, filesystem)
+    reading = Reading(
+        ParquetFormat(),
+        opener(filesystem, given),
+        PathPartitionParser(parts) if names else None,
+        bool(given.get("include_paths")),
+    )
+    return ParquetSource(Manifest(None, [Entry(root) for root in sorted(roots)]), reading, shuffle=given.get("shuffle"))

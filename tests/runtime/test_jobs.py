@@ -56,22 +56,22 @@ def test_a_job_is_a_driver_of_the_session(client: JobSubmissionClient, tmp_path:
 
 def test_a_job_may_submit_jobs(client: JobSubmissionClient):
     code = "from hpc.job_submission import *; JobSubmissionClient().submit_job(entrypoint='true', submission_id='b')"
-    assert client.wait_until_ended(client.submit_job(entrypoint=command(code)), 20).status == JobStatus.SUCCEEDED
-    assert client.wait_until_ended("b", 20).status == JobStatus.SUCCEEDED
+    assert client.wait_until_ended(client.submit_job(entrypoint=command(code)), 60).status == JobStatus.SUCCEEDED
+    assert client.wait_until_ended("b", 60).status == JobStatus.SUCCEEDED
 
 
 def test_failures_say_how_and_what_was_written_last(client: JobSubmissionClient):
     failing = client.submit_job(entrypoint="echo first; echo last >&2; exit 3", submission_id="failing")
-    info = client.wait_until_ended(failing, 20)
+    info = client.wait_until_ended(failing, 60)
     assert failing == "failing"
     assert (info.status, info.driver_exit_code) == (JobStatus.FAILED, 3)
     assert info.error_type is JobErrorType.JOB_ENTRYPOINT_COMMAND_ERROR
     with pytest.raises(NotImplementedError, match="entrypoint_label_selector"):
         client.submit_job(entrypoint="true", entrypoint_label_selector={"zone": "a"})
     assert info.message == "the entrypoint ended with code 3\nfirst\nlast"
-    missing = client.wait_until_ended(client.submit_job(entrypoint="no-such-command-here"), 20)
+    missing = client.wait_until_ended(client.submit_job(entrypoint="no-such-command-here"), 60)
     assert missing.driver_exit_code == 127
-    killed = client.wait_until_ended(client.submit_job(entrypoint="kill -9 $$"), 20)
+    killed = client.wait_until_ended(client.submit_job(entrypoint="kill -9 $$"), 60)
     assert killed.driver_exit_code == -9 and "SIGKILL" in killed.message
     with pytest.raises(RuntimeError, match="there is a job 'failing' already"):
         client.submit_job(entrypoint="true", submission_id="failing")
@@ -107,17 +107,21 @@ def test_a_stopped_job_leaves_nothing_behind(client: JobSubmissionClient, tmp_pa
 
 def test_what_a_job_starts_in_the_background_ends_with_it(client: JobSubmissionClient, tmp_path: Path):
     pid_file = tmp_path / "pid"
-    job = client.submit_job(entrypoint=f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 1000' & sleep 0.3")
-    assert client.wait_until_ended(job, 20).status == JobStatus.SUCCEEDED
+    until = f"while [ ! -s {pid_file} ]; do sleep 0.05; done"
+    job = client.submit_job(entrypoint=f"setsid sh -c 'echo $$ > {pid_file}; exec sleep 1000' & {until}")
+    assert client.wait_until_ended(job, 60).status == JobStatus.SUCCEEDED
     assert not is_running(int(pid_file.read_text()))
 
 
-def test_logs_can_be_followed(client: JobSubmissionClient):
+def test_logs_can_be_followed(client: JobSubmissionClient, tmp_path: Path):
     async def follow(job: str) -> list[str]:
-        return [text async for text in client.tail_job_logs(job)]
+        seen = []
+        async for text in client.tail_job_logs(job):
+            seen.append(text)
+            (tmp_path / "seen").touch()
+        return seen
 
-    code = "import time; print('one', flush=True); time.sleep(0.4); print('two', end='')"
-    job = client.submit_job(entrypoint=command(code))
+    job = client.submit_job(entrypoint=f"echo one; while [ ! -e {tmp_path}/seen ]; do sleep 0.05; done; printf two")
     parts = asyncio.run(follow(job))
     assert parts == ["one\n", "two"]
     assert asyncio.run(follow(job)) == ["one\ntwo"]
@@ -126,7 +130,7 @@ def test_logs_can_be_followed(client: JobSubmissionClient):
 def test_jobs_are_listed_forgotten_and_kept_in_the_heads_store(client: JobSubmissionClient):
     first = client.submit_job(entrypoint="true", submission_id="first")
     second = client.submit_job(entrypoint=command(WAITS), submission_id="second")
-    client.wait_until_ended(first, 20)
+    client.wait_until_ended(first, 60)
     assert [(info.submission_id, str(info.status)) for info in client.list_jobs()] == [
         ("first", "SUCCEEDED"),
         ("second", "RUNNING"),
@@ -193,7 +197,7 @@ def test_ctrl_c_leaves_a_followed_job_running():
             assert process.stdout is not None and process.stderr is not None
             assert process.stdout.readline() == "up\n"
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
+            assert process.wait(60) == 130
             assert "job j goes on" in process.stderr.read()
         assert JobSubmissionClient(facts["session"]).get_job_status("j") == JobStatus.RUNNING
 

@@ -194,7 +194,7 @@ def test_the_weights_are_those_of_an_undisturbed_run_whatever_dies(tmp_path):
     assert sorted(seen.failures[0]) == [1]
     pauses = [after - before for before, after in zip(seen.times, seen.times[1:])]
     print(f"a killed rank cost {pauses[2]:.1f} s, a killed raylet {pauses[5]:.1f} s")
-    assert max(pauses) < 10
+    assert max(pauses) < 40, "by its silence a node would be dead after 60 s"
 
 
 def test_a_run_of_fixed_size_that_loses_a_node_for_good_leaves_the_rest_to_the_next_session(tmp_path, capfd):
@@ -213,6 +213,8 @@ def saves_when_asked(config):
     context, start = get_context(), get_checkpoint()
     first = int(json.loads(Path(start.path, "step").read_text())) + 1 if start is not None else 0
     for step in range(first, 40):
+        if step == 10 and start is None:
+            eventually(lambda: get_preemption_info() is not None)
         node, asked = hpc.get_runtime_context().get_node_id(), context.should_checkpoint()
         checkpoint = folder_with(step=step) if asked and context.get_world_rank() == 0 else None
         report({"step": step, "node": node, "asked": asked, "info": get_preemption_info()}, checkpoint)

@@ -33,6 +33,9 @@ def floats(count: int) -> dict[str, np.ndarray]:
 def parts(peer: str, lib: Any, folder: Path, size: tuple[int, int]) -> Parts:
     count, rows = size
     if peer in ("hpc", "ray"):
+        import torch  # its seconds are no part of the work
+
+        torch.set_num_threads(1)
         each = count // BLOCKS
         pictures = lib.from_numpy([images(each) for _ in range(BLOCKS)]).materialize()
         yield "images", lambda: counted(pictures.iter_torch_batches(batch_size=BATCH_A), "data", count, rows)

@@ -27,6 +27,19 @@ class BlockHandle(NamedTuple):
     ref: Any
     meta: BlockMeta
 
+    @property
+    def block_refs(self) -> list[Any]:
+        """The reference alone, as bundles of Ray have theirs."""
+        return [self.ref]
+
+    def num_rows(self) -> int:
+        """The rows of the block."""
+        return self.meta.rows
+
+    def size_bytes(self) -> int:
+        """Its bytes in memory."""
+        return self.meta.nbytes
+
 
 @dataclass(frozen=True)
 class Options:

@@ -13,7 +13,20 @@ import pyarrow as pa
 
 from hpc.data import facts, running, shown
 from hpc.data.context import DataContext
-from hpc.data.methods import columns, combine, consume, convert, look, order, rows, splitting, staging, writes
+from hpc.data.methods import (
+    aggregates,
+    columns,
+    combine,
+    consume,
+    convert,
+    look,
+    order,
+    rows,
+    shuffles,
+    splitting,
+    staging,
+    writes,
+)
 from hpc.data.plan import nodes
 from hpc.data.plan.nodes import BlockHandle, Node
 from hpc.data.planned import Planned
@@ -127,6 +140,21 @@ class Dataset(Planned):
     randomize_block_order = order.randomize_block_order
     random_sample = order.random_sample
     limit = order.limit
+
+    sort = shuffles.sort
+    random_shuffle = shuffles.random_shuffle
+    repartition = shuffles.repartition
+    join = shuffles.join
+
+    groupby = aggregates.groupby
+    aggregate = aggregates.aggregate
+    sum = aggregates.sum
+    min = aggregates.min
+    max = aggregates.max
+    mean = aggregates.mean
+    std = aggregates.std
+    unique = aggregates.unique
+    summary = aggregates.summary
 
     union = combine.union
     zip = combine.zip

@@ -11,6 +11,7 @@ from hpc.data.exec.bodies import ChainBody
 from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import MixOperator, RandomizeOperator, UnionOperator, ZipOperator
+from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.maps import (
     BlocksOperator,
     LimitOperator,
@@ -21,9 +22,11 @@ from hpc.data.exec.operators.maps import (
 )  # fmt: skip
 from hpc.data.exec.settings import MIB, RunSettings, block_target
 from hpc.data.exec.work import Block
-from hpc.data.plan.nodes import Blocks, Limit, Mix, Node, RandomizeBlocks, Read, Resize, Union, Zip
+from hpc.data.plan.nodes import Apply, Blocks, Exchanged, Limit, Mix, Node, RandomizeBlocks, Read, Resize, Union, Zip
 from hpc.data.plan.optimize import optimized
 from hpc.data.plan.physical import Stage, physical
+
+Rooms = Mapping[str, NodeRoom]
 
 
 def build_operators(
@@ -37,7 +40,7 @@ def build_operators(
     settings = replace(settings, target_bytes=block_target(settings.target_bytes, store, count))
     cpus = sum(room.cpus for room in rooms.values())
     ops: list[Operator] = []
-    _add(stage, ops, context, settings, cpus)
+    _add(stage, ops, context, settings, cpus, rooms)
     output = OutputOperator()
     _join(ops[-1], output, 0)
     ops.append(output)
@@ -53,16 +56,16 @@ def _join(up: Operator, down: Operator, port: int) -> None:
     down.ups.append(up)
 
 
-def _add(stage: Stage, ops: list[Operator], context: Any, settings: RunSettings, cpus: float) -> Operator:
-    ups = [_add(one, ops, context, settings, cpus) for one in stage.inputs]
-    op = _operator(stage, context, settings, cpus)
+def _add(stage: Stage, ops: list[Operator], context: Any, settings: RunSettings, cpus: float, rooms: Rooms) -> Operator:
+    ups = [_add(one, ops, context, settings, cpus, rooms) for one in stage.inputs]
+    op = _operator(stage, context, settings, cpus, rooms)
     for port, up in enumerate(ups):
         _join(up, op, port)
     ops.append(op)
     return op
 
 
-def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float) -> Operator:
+def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float, rooms: Rooms) -> Operator:
     node, name = stage.node, stage.name
     options = stage.options
     if not stage.repeatable:
@@ -87,7 +90,33 @@ def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float) ->
         return MixOperator(name, node.weights, node.stop == "shortest")
     if isinstance(node, RandomizeBlocks):
         return RandomizeOperator(name, random.randrange(1 << 62) if node.seed is None else node.seed)
+    if isinstance(node, Exchanged):
+        return ExchangeOperator(
+            name,
+            node.exchange,
+            len(node.nodes),
+            partitions=node.partitions,
+            options=options,
+            target_bytes=settings.target_bytes,
+            nodes=sorted(rooms),
+            cpus=cpus,
+            store=min((room.store for room in rooms.values()), default=0),
+            estimate=bytes_below(node, node),
+        )
     raise TypeError(f"nothing runs {name} yet")
+
+
+def bytes_below(node: Node, top: Node) -> int | None:
+    """How many bytes come into a node, where sources and blocks tell it, and no function of the user's is between."""
+    if isinstance(node, Read):
+        return node.source.estimate().nbytes
+    if isinstance(node, Blocks):
+        return sum(one.meta.nbytes for one in node.blocks)
+    if isinstance(node, (Apply, Exchanged, Mix)) and node is not top:
+        return None
+    below = [bytes_below(one, top) for one in node.inputs]
+    known = [size for size in below if size is not None]
+    return sum(known) if len(known) == len(below) else None
 
 
 def parallelism(read: Read, context: Any, cpus: float) -> int:

@@ -329,12 +329,14 @@ class Machine:
         self._fresh.discard(op.index)
         block, free = self._block_size(op), self.budget.free
         any_one = quiet and self._head_waits(op)
+        # What keeps all of its input takes the next block in any case: it counts for no budget there.
+        kept = op.down is not None and op.down.hoards
         refused: list[Work] = []
         while offers:
             work = offers.popleft()
             if work.state is WorkState.OVER or not work.offered:
                 continue
-            must = quiet and (any_one or op.is_head(work))
+            must = (quiet and (any_one or op.is_head(work))) or (kept and op.is_head(work))
             if free < work.offer and not must:
                 refused.append(work)
                 if not work.paused:
@@ -403,7 +405,7 @@ class Machine:
                 return Wait.STORE if budget.free < need else Wait.HEAP
             ahead, need = 1, block  # something must run
         work = op.again.pop(0) if op.again else op.take_work(self._parts_for(op))
-        near = work.part.blocks[0].node if work.part.blocks else str(getattr(work.part.unit, "node", None) or "")
+        near = work.part.near
         node = budget.best_node(need, heap, near) or near
         work.number, self._next_work = self._next_work, self._next_work + 1
         actor = None if pool is None else pool.choose(near)

@@ -20,8 +20,10 @@ from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.combine import RandomizeOperator, UnionOperator, ZipOperator
+from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
 from hpc.data.exec.settings import RunSettings
+from hpc.data.exec.sim_exchange import KINDS, exchange_operator, pieces_of
 from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Part, Work, WorkState
 from hpc.data.plan.nodes import Options, Pool
 
@@ -75,6 +77,8 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        #: Every third world has exchanges, and no operators that want rows in their order.
+        self.exchanges = seed % 3 == 2
         self.now = 0.0
         self.stored = 0
         self.excess = 0
@@ -143,7 +147,11 @@ class World:
         draw = self.random
         op, rows = self._read()
         for _ in range(length):
-            kind = draw.choice(["map", "map", "pool", "pool", "limit", "union", "zip", "resize", "shuffle"])
+            kind = draw.choice(
+                KINDS
+                if self.exchanges
+                else ["map", "map", "pool", "pool", "limit", "union", "zip", "resize", "shuffle"]
+            )
             if kind == "map":
                 after: Operator = MapOperator("Map", self._body, Options(concurrency=draw.choice([None, None, 2])))
             elif kind == "pool":
@@ -170,6 +178,16 @@ class World:
                 after = ZipOperator("Zip", 2)
                 self._join(after, op, other)
                 op, rows = after, list(zip(rows, more))
+                continue
+            elif kind == "exchange":
+                self.ordered = False
+                after = exchange_operator(draw, 1)
+            elif kind == "join":
+                self.ordered = False
+                other, more = self._read()
+                after = exchange_operator(draw, 2)
+                self._join(after, op, other)
+                op, rows = after, rows + more
                 continue
             elif kind == "shuffle" and not any(isinstance(o, LimitOperator) for o in self.ops):
                 after = RandomizeOperator("Shuffle", draw.randint(0, 99))
@@ -288,7 +306,7 @@ class World:
 
     def _submit(self, action: Submit) -> None:
         work = action.work
-        blocks = [self._blocks_of(work.op, part) for part in work.parts]
+        blocks = [self._blocks_of(work, part) for part in work.parts]
         running = Running(work, action.window, blocks, work.number)
         self._running[work.number] = running
         if work.actor is None:
@@ -302,9 +320,11 @@ class World:
             if len(calls) <= pool.concurrent:
                 self.later(self.delay(0.01), lambda: self._begin(running))
 
-    def _blocks_of(self, op: Operator, part: Part) -> list[tuple[Rows, int]]:
+    def _blocks_of(self, work: Work, part: Part) -> list[tuple[Rows, int]]:
         """What a part gives: a function of its input alone, in blocks of sizes that follow from the rows."""
-        note = part.note
+        op, note = work.op, part.note
+        if isinstance(op, ExchangeOperator):
+            return [(rows, 50 + 20 * len(rows)) for rows in pieces_of(op, work, part)]
         if part.unit is not None:
             rows: Rows = part.unit
         elif isinstance(op, ZipOperator):

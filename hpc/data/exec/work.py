@@ -51,6 +51,12 @@ class Part:
         self.note = note
 
     @property
+    def near(self) -> str:
+        """The node where it should run: that of its unit, or of its first block; "" for any."""
+        node = str(getattr(self.unit, "node", None) or "")
+        return self.blocks[0].node if self.blocks and not node else node
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The files that its rows come from, for messages."""
         if self.unit is not None:

@@ -1,0 +1,363 @@
+"""The operator of exchanges: rows of all blocks go to their partitions, and partitions become the result.
+
+It goes through phases. Blocks are collected until the plan can be made: at once, when the metas of all are known, or
+when samples of all have come. Then map tasks cut the rows of some blocks each, and give one object for each *group* of
+partitions, with offsets inside of it. A group is a range of partitions which one node should have: so M tasks give
+M x groups objects, and not M x partitions. When the last has come, each partition is a reduce task over the objects of
+its group. A plan that only gathers ranges of blocks has no map tasks.
+
+What is kept meanwhile counts for no budget: the store spills it. Objects of tasks are recomputed by the runtime.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hpc.data.block.compact import compact, nbytes
+from hpc.data.block.cut import Cutter
+from hpc.data.exec.operators import Operator, Piece
+from hpc.data.exec.work import Block, Part, Work
+from hpc.data.plan.nodes import Options
+from hpc.data.shuffle.exchange import Exchange, Gather, Merger, Partitioner, Place
+
+MIB = 1 << 20
+#: A partition has about so many bytes; where there are CPUs for more of them, at least so many.
+PARTITION_BYTES, LEAST_PARTITION_BYTES = 128 * MIB, 1 * MIB
+#: A map task takes blocks of so many bytes together, at least and at most.
+LEAST_BUNDLE, MOST_BUNDLE = 1 * MIB, 128 * MIB
+#: The least number of groups of a node's partitions, so that objects go when a part of them is done.
+GROUPS_PER_NODE = 4
+#: A task has several parts, if their inputs have no more bytes than this together.
+MOST_TOGETHER = 8 * MIB
+#: A group of partitions may fill one part in so many of a node's store: all of its objects are inputs of one task.
+GROUP_SHARE = 4
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the tasks of a group should run. It stands in the place of a source's part."""
+
+    node: str
+    files: tuple[str, ...] = ()
+
+
+class SampleBody:
+    """Samples of blocks; ``note`` is the side."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[Piece]:
+        for table in inputs:
+            sample = self.exchange.sample(note, table, task)
+            if sample is not None:
+                yield Piece(compact(sample), sample.num_rows, nbytes(sample))
+
+
+class MapBody:
+    """The rows of some blocks in the order of the partitions, one object for each group; ``note`` is the `Place`.
+
+    bounds: the first partition of each group, and the number of partitions."""
+
+    def __init__(self, partitioner: Partitioner, bounds: Sequence[int]) -> None:
+        self.partitioner = partitioner
+        self.bounds = tuple(bounds)
+
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[Piece]:
+        parts = self.partitioner.split(Place(*note), iter(inputs), task)
+        for first, last in pairwise(self.bounds):
+            table = compact(parts.range(first, last))
+            offsets = np.ascontiguousarray(parts.offsets[first : last + 1] - parts.offsets[first])
+            yield Piece((table, offsets), table.num_rows, nbytes(table) + offsets.nbytes)
+
+
+class ReduceBody:
+    """The result of a partition. ``note``: its number, the first of its group, and how many inputs each side has."""
+
+    def __init__(self, merger: Merger, exact: bool, target_bytes: int | None) -> None:
+        self.merger = merger
+        self.exact = exact
+        self.target_bytes = target_bytes
+
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[pa.Table]:
+        partition, first, counts = note
+        at = partition - first
+        tables = [table.slice(int(ends[at]), int(ends[at + 1] - ends[at])) for table, ends in inputs]
+        yield from _merged(self, _sides(tables, counts), partition, task)
+
+
+class GatherBody(ReduceBody):
+    """The result of a partition from ranges of blocks. ``note``: its number, the counts of the sides, the ranges."""
+
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[pa.Table]:
+        partition, counts, ranges = note
+        tables = [table.slice(start, stop - start) for table, (start, stop) in zip(inputs, ranges)]
+        yield from _merged(self, _sides(tables, counts), partition, task)
+
+
+def _sides(tables: list[pa.Table], counts: Sequence[int]) -> list[list[pa.Table]]:
+    found, at = [], 0
+    for count in counts:
+        found.append(tables[at : at + count])
+        at += count
+    return found
+
+
+def _merged(body: ReduceBody, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
+    tables = body.merger.merge(sides, partition, task)
+    if body.exact:
+        yield from tables
+        return
+    cutter = Cutter(body.target_bytes)
+    empty, given = None, False
+    for table in tables:
+        if not table.num_rows:
+            empty = table if empty is None else empty
+        for block in cutter.add(table):
+            given = True
+            yield block
+    for block in cutter.flush():
+        given = True
+        yield block
+    if not given and empty is not None and not partition:
+        yield empty  # one block without rows is enough to tell the columns
+
+
+def _bytes(part: Part) -> int:
+    return sum(block.meta.nbytes for block in part.blocks)
+
+
+class ExchangeOperator(Operator):
+    """See the top of this file.
+
+    partitions: so many, or None: by bytes and CPUs. estimate: bytes of the input, if they are known ahead; otherwise
+    all of the input is waited for. store: bytes of the store of a node."""
+
+    hoards = True
+
+    def __init__(
+        self,
+        name: str,
+        exchange: Exchange,
+        ports: int,
+        *,
+        partitions: int | None = None,
+        options: Options | None = None,
+        target_bytes: int | None = None,
+        nodes: Sequence[str] = ("",),
+        cpus: float = 1,
+        store: int = 1 << 40,
+        estimate: int | None = None,
+    ) -> None:
+        super().__init__(name, options, ports=ports)
+        self.exchange = exchange
+        self.error: Exception | None = None
+        self._partitions = exchange.partitions if exchange.partitions is not None else partitions
+        self._target_bytes, self._nodes = target_bytes, list(nodes) or [""]
+        self._cpus, self._estimate, self._store = max(1.0, cpus), estimate, store
+        #: Blocks of each side that no map task has taken, and how many blocks and rows came before them.
+        self._kept: list[list[Block]] = [[] for _ in range(ports)]
+        self._bytes = [0] * ports
+        self._place = [(0, 0)] * ports
+        self._seen_bytes = 0
+        self.samples: list[list[list[Any]]] = [[] for _ in range(ports)]
+        self._plan: Partitioner | Gather | None = None
+        self._bounds: list[int] = []
+        #: The objects of each group: (side, number of the map task, block).
+        self._pieces: list[list[tuple[int, int, Block]]] = []
+        self._parts: deque[Part] = deque()
+        self._body = "sample" if exchange.needs == "samples" else "map"
+        #: Parts of the phase at hand that were made and have not ended.
+        self._open = 0
+        self._number = 0
+        self._reducing = False
+        if exchange.needs == "samples":
+            self.bodies["sample"] = SampleBody(exchange)
+
+    # -------------------------------------------------------------- blocks come
+
+    def accept(self, port: int, block: Block) -> None:
+        self.host.forgo(block)
+        if self._reducing:  # the plan failed
+            self.host.release(block)
+            return
+        self._kept[port].append(block)
+        self._bytes[port] += block.meta.nbytes
+        self._seen_bytes += block.meta.nbytes
+        if self.exchange.needs == "samples":
+            block.users += 1
+            self._parts.append(Part(len(self.samples[port]), (block,), None, port))
+            self.samples[port].append([])
+            self._open += 1
+        elif self._plan is not None:
+            self._bundle(port)
+        elif self.exchange.needs == "nothing" and self._estimate is not None:
+            self._make_plan()
+
+    def close_port(self, port: int) -> None:
+        super().close_port(port)
+        if self._plan is not None:
+            self._bundle(port)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Go to the next phase, if this one is over."""
+        if self._open or not all(self.closed) or self.error is not None:
+            return
+        if self._plan is None:
+            self._make_plan()
+        if not self._open and not self._reducing and self.error is None:
+            self._reduce()
+
+    # -------------------------------------------------------------- the plan, and map tasks
+
+    def _make_plan(self) -> None:
+        size = max(self._seen_bytes, 0 if all(self.closed) else self._estimate or 0)
+        self._estimate = size
+        metas = [[block.meta for block in blocks] for blocks in self._kept]
+        samples = [[sample for some in side for sample in some] for side in self.samples]
+        try:
+            plan = self.exchange.plan(samples, metas, self._count(size))
+        except Exception as error:
+            self.error = error
+            return
+        self._plan, self._body = plan, "map"
+        if isinstance(plan, Gather):
+            return
+        least = -(-size * GROUP_SHARE // max(1, self._store))
+        groups = max(1, min(plan.parts, max(GROUPS_PER_NODE * len(self._nodes), least)))
+        self._bounds = [group * plan.parts // groups for group in range(groups + 1)]
+        self._pieces = [[] for _ in range(groups)]
+        self.bodies["map"] = MapBody(plan, self._bounds)
+        for port in range(self.ports):
+            self._bundle(port)
+
+    def _count(self, size: int) -> int:
+        if self._partitions is not None:
+            return self._partitions
+        # The partitions that are merged at a time fill a part of the store, and their results another.
+        room = self._store * len(self._nodes) / (GROUP_SHARE * self._cpus)
+        most = max(LEAST_PARTITION_BYTES, min(PARTITION_BYTES, int(room)))
+        return max(1, -(-size // most), int(min(2 * self._cpus, size // LEAST_PARTITION_BYTES)))
+
+    def _bundle(self, port: int) -> None:
+        """Make parts of the map tasks of blocks that are there; of few bytes only if no more come."""
+        if isinstance(self._plan, Gather):
+            return
+        least = max(LEAST_BUNDLE, min(MOST_BUNDLE, int((self._estimate or 0) / (4 * self._cpus))))
+        bundle: list[Block] = []
+        size = 0
+        for block in self._kept[port]:
+            bundle.append(block)
+            size += block.meta.nbytes
+            if size >= least:
+                self._map(port, bundle)
+                bundle, size = [], 0
+        if bundle and self.closed[port]:
+            self._map(port, bundle)
+            bundle = []
+        self._kept[port], self._bytes[port] = bundle, size
+
+    def _map(self, port: int, blocks: list[Block]) -> None:
+        number, (block, row) = self._number, self._place[port]
+        self._parts.append(Part(number, tuple(blocks), None, (port, block, row)))
+        self._place[port] = (block + len(blocks), row + sum(one.meta.rows for one in blocks))
+        self._number += 1
+        self._open += 1
+
+    # -------------------------------------------------------------- reduce tasks
+
+    def _reduce(self) -> None:
+        self._reducing, self._body, plan = True, "reduce", self._plan
+        assert plan is not None
+        if isinstance(plan, Gather):
+            self._gather(plan)
+            return
+        self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes)
+        groups = len(self._pieces)
+        for group, pieces in enumerate(self._pieces):
+            pieces.sort(key=lambda one: one[:2])
+            blocks = tuple(block for _, _, block in pieces)
+            counts = [sum(side == port for side, _, _ in pieces) for port in range(self.ports)]
+            first, last = self._bounds[group], self._bounds[group + 1]
+            target = Target(self._nodes[group * len(self._nodes) // groups])
+            for block in blocks:
+                block.users = last - first
+            for partition in range(first, last):
+                self._parts.append(Part(self.next_seq(), blocks, target, (partition, first, counts)))
+        self._pieces = []
+
+    def _gather(self, plan: Gather) -> None:
+        self.bodies["reduce"] = GatherBody(plan.merger, self.exchange.exact, self._target_bytes)
+        kept, self._kept = self._kept, [[] for _ in range(self.ports)]
+        for blocks in kept:
+            for block in blocks:
+                block.users = 1
+        for partition, sides in enumerate(plan.ranges):
+            blocks, counts, ranges = [], [], []
+            for side, some in enumerate(sides):
+                counts.append(len(some))
+                for one in some:
+                    block = kept[side][one.block]
+                    block.users += 1
+                    blocks.append(block)
+                    ranges.append((one.start, one.stop))
+            self._parts.append(Part(self.next_seq(), tuple(blocks), None, (partition, counts, ranges)))
+        for blocks_of_side in kept:
+            for block in blocks_of_side:
+                self.host.release(block)  # what no range has is not needed
+
+    # -------------------------------------------------------------- work
+
+    def waiting(self) -> int:
+        return len(self._parts)
+
+    def take_work(self, most: int) -> Work:
+        parts = [self._parts.popleft()]
+        size = _bytes(parts[0])
+        while self._parts and len(parts) < most and size + _bytes(self._parts[0]) <= MOST_TOGETHER:
+            size += _bytes(self._parts[0])
+            parts.append(self._parts.popleft())
+        return Work(self, parts, self._body, self._body == "sample")
+
+    def made(self, work: Work, block: Block) -> None:
+        if work.body == "reduce":
+            super().made(work, block)
+            return
+        self.host.forgo(block)
+        part = work.part
+        if work.body == "sample":
+            self.samples[part.note][part.seq].append(block.value)
+            self.host.release(block)
+        else:
+            self._pieces[work.seen - 1].append((part.note[0], part.seq, block))
+
+    def part_over(self, work: Work, part: Part) -> None:
+        if work.body == "reduce":
+            super().part_over(work, part)
+            return
+        self._open -= 1
+        self._go_on()
+
+    def is_head(self, work: Work) -> bool:
+        return work.body != "reduce" or super().is_head(work)
+
+    @property
+    def is_over(self) -> bool:
+        return self._reducing and super().is_over
+
+    def drop_all(self) -> list[Block]:
+        dropped = [block for blocks in self._kept for block in blocks]
+        dropped += [block for part in self._parts for block in part.blocks]
+        dropped += [block for pieces in self._pieces for _, _, block in pieces]
+        self._kept = [[] for _ in range(self.ports)]
+        self._parts.clear()
+        self._pieces = []
+        return dropped

@@ -1,0 +1,82 @@
+"""Exchanges in the simulator: rows go to partitions by their hash, or by where they lie, as real exchanges have it."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from itertools import pairwise
+from typing import Any
+
+from hpc.data.exec.operators.exchange import ExchangeOperator
+from hpc.data.exec.work import Part, Work
+from hpc.data.shuffle.exchange import Base, Gather, Need
+from hpc.data.shuffle.ranges import cut_rows, even_bounds
+
+Rows = tuple[Any, ...]
+#: What worlds with exchanges are made of.
+KINDS = ["map", "pool", "resize", "exchange", "exchange", "join"]
+
+
+class SimPlan:
+    """The plan of a simulated exchange. Its tasks are simulated, so that it has no more than a number."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts = parts
+
+
+class SimExchange(Base):
+    """An exchange of any of the kinds that there are."""
+
+    name = "Exchange"
+
+    def __init__(self, draw: random.Random, inputs: int) -> None:
+        self.inputs = inputs
+        self.gathers = inputs == 1 and draw.random() < 0.3
+        self.needs: Need = "metas" if self.gathers else draw.choice(["nothing", "metas", "samples"])
+        self.wanted = draw.choice([None, 1, 5, 17])
+
+    @property
+    def partitions(self) -> int | None:
+        return self.wanted
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> Any:
+        if not self.gathers:
+            return SimPlan(partitions)
+        rows = [meta.rows for meta in metas[0]]
+        ranges = cut_rows(rows, even_bounds(sum(rows), partitions))
+        return Gather(tuple((some,) for some in ranges), SimPlan(partitions))  # type: ignore[arg-type]
+
+
+def exchange_operator(draw: random.Random, inputs: int) -> ExchangeOperator:
+    """An operator of a simulated exchange."""
+    nodes = ["1"] * draw.randint(1, 3)
+    estimate, store = draw.choice([None, 0, 1_000_000]), draw.choice([10_000, 1 << 30])
+    return ExchangeOperator(
+        "Exchange",
+        SimExchange(draw, inputs),
+        inputs,
+        nodes=nodes,
+        cpus=draw.randint(1, 4),
+        store=store,
+        estimate=estimate,
+    )
+
+
+def pieces_of(op: ExchangeOperator, work: Work, part: Part) -> list[Rows]:
+    """What the tasks of an exchange give: one piece of rows for each object or block."""
+    everything = tuple(row for block in part.blocks for row in block.ref.rows)
+    if work.body == "sample":
+        return [()]
+    if work.body == "map":
+        bounds = op.bodies["map"].bounds  # type: ignore[attr-defined]
+        return [tuple(row for row in everything if first <= _partition(row, bounds[-1]) < last)
+                for first, last in pairwise(bounds)]  # fmt: skip
+    if isinstance(part.note[-1], list) and len(part.note) == 3 and part.unit is None:
+        _, _, ranges = part.note
+        return [tuple(row for block, (start, stop) in zip(part.blocks, ranges) for row in block.ref.rows[start:stop])]
+    parts = op.bodies["reduce"].merger.parts  # type: ignore[attr-defined]
+    return [tuple(row for row in everything if _partition(row, parts) == part.note[0])]
+
+
+def _partition(row: Any, parts: int) -> int:
+    return zlib.crc32(repr(row).encode()) % parts

@@ -56,7 +56,7 @@ def test_an_error_that_misbehaves_costs_no_actor_its_life():
     with pytest.raises(RayTaskError) as caught:
         hpc.get(actor.do.remote("final"))
     assert isinstance(caught.value.cause, Final)
-    assert hpc.get(actor.alive.remote(), timeout=20)
+    assert hpc.get(actor.alive.remote(), timeout=60)
 
 
 def test_who_needs_what_failed_fails_with_it_and_says_its_own_name():
@@ -82,7 +82,7 @@ def test_who_needs_what_failed_fails_with_it_and_says_its_own_name():
         ref = first.remote()
         for used in (use.remote(ref), lets_it_pass.remote([ref])):
             with pytest.raises(kind) as caught:
-                hpc.get(used, timeout=20)
+                hpc.get(used, timeout=60)
             name = "use" if used is not None and "use did not run" in str(caught.value) else "lets_it_pass"
             assert isinstance(caught.value, TaskError) and caught.value.function_name.endswith(name)
             assert first.__name__ in str(caught.value)
@@ -202,7 +202,7 @@ def test_an_error_of_a_constructor_that_a_call_has_told_is_not_shown_as_one_that
 
     kept = Broken.remote()
     with pytest.raises(ActorDiedError, match="told by a call"):
-        hpc.get(kept.__ray_ready__.remote(), timeout=20)
+        hpc.get(kept.__ray_ready__.remote(), timeout=60)
     del kept
     settle()
     fails.remote("the very last")

@@ -22,7 +22,7 @@ def make(size, value):
 def made_on(node, size, *values):
     """Objects of a node, not brought here yet."""
     refs = [make.options(scheduling_strategy=on(node)).remote(size, value) for value in values]
-    assert len(hpc.wait(refs, num_returns=len(refs), timeout=20, fetch_local=False)[0]) == len(refs)
+    assert len(hpc.wait(refs, num_returns=len(refs), timeout=60, fetch_local=False)[0]) == len(refs)
     return refs
 
 
@@ -35,7 +35,7 @@ def test_a_list_of_objects_of_other_nodes_is_got_whole_and_in_order():
     with local_nodes(3, num_cpus=1):
         refs = [ref for pair in zip(made_on(2, 2 * MIB, 1, 2, 3), made_on(3, 3 * MIB, 4, 5, 6)) for ref in pair]
         refs += [hpc.put(np.full(MIB, 7, np.uint8)), hpc.put(8), refs[0]]
-        values = hpc.get(refs, timeout=20)
+        values = hpc.get(refs, timeout=60)
         assert [int(np.max(v)) for v in values] == [1, 4, 2, 5, 3, 6, 7, 8, 1]
         assert store_stats()["received_bytes"] < 6 * 3 * MIB + MIB  # each came once
 
@@ -50,18 +50,17 @@ def test_a_node_that_does_not_answer_holds_up_only_its_own_objects():
                 hpc.get([*slow, *quick], timeout=1.0)
             # All others come meanwhile, although the first does not.
             eventually(lambda: store_stats()["received_bytes"] >= 6 * MIB)
-            ready, rest = hpc.wait([*slow, *quick], num_returns=4, timeout=0.2)
-            assert (ready, rest) == (quick, slow)
+            eventually(lambda: hpc.wait([*slow, *quick], num_returns=4, timeout=0.2) == (quick, slow))
         finally:
             os.kill(raylet, signal.SIGCONT)
-        assert [int(v[0]) for v in hpc.get([*slow, *quick], timeout=20)] == [1, 2, 3, 4]
+        assert [int(v[0]) for v in hpc.get([*slow, *quick], timeout=60)] == [1, 2, 3, 4]
 
 
 def test_wait_brings_values_here_unless_it_is_told_not_to():
     with local_nodes(2, num_cpus=1):
         refs = made_on(2, 4 * MIB, 1, 2)
         assert store_stats()["objects"] == 0
-        assert hpc.wait(refs, num_returns=2, timeout=10) == (refs, [])
+        assert hpc.wait(refs, num_returns=2, timeout=60) == (refs, [])
         assert store_stats()["objects"] == 2
         more = made_on(2, 4 * MIB, 3)
         raylet = raylet_of_node(2)
@@ -82,19 +81,19 @@ def test_more_than_the_store_holds_is_waited_for_piece_by_piece():
         assert (len(ready), rest) == (10, [])
         total = 0
         for ref in refs:
-            total += int(hpc.get(ref, timeout=20)[-1])
+            total += int(hpc.get(ref, timeout=60)[-1])
         assert total == 45
 
 
 def test_a_task_waits_for_what_it_borrows():
     @hpc.remote
     def look(refs):
-        ready, _ = hpc.wait(refs, num_returns=len(refs), timeout=20)
+        ready, _ = hpc.wait(refs, num_returns=len(refs), timeout=60)
         return sum(int(v[0]) for v in hpc.get(ready))
 
     with local_nodes(3, num_cpus=1):
         refs = [*made_on(2, MIB, 1, 2), *made_on(3, MIB, 3)]
-        assert hpc.get(look.options(scheduling_strategy=on(1)).remote(refs), timeout=20) == 6
+        assert hpc.get(look.options(scheduling_strategy=on(1)).remote(refs), timeout=60) == 6
 
 
 def test_a_value_that_is_lost_counts_as_ready_and_says_so():
@@ -105,11 +104,11 @@ def test_a_value_that_is_lost_counts_as_ready_and_says_so():
             return np.ones(MIB, np.uint8)
 
         ref = once.options(scheduling_strategy=on(2)).remote()
-        assert hpc.wait([ref], fetch_local=False, timeout=20)[0]
+        assert hpc.wait([ref], fetch_local=False, timeout=60)[0]
         os.kill(raylet_of_node(2), signal.SIGKILL)
         eventually(lambda: session.pump(0.05) or hpc.wait([ref], timeout=0)[0])
         with pytest.raises(hpc.exceptions.ObjectLostError):
-            hpc.get(ref, timeout=20)
+            hpc.get(ref, timeout=60)
 
 
 def test_a_get_without_time_reads_what_is_on_this_node_and_nothing_else():
@@ -118,4 +117,4 @@ def test_a_get_without_time_reads_what_is_on_this_node_and_nothing_else():
         assert [int(v[0]) for v in hpc.get(here, timeout=0)] == [1, 2]
         with pytest.raises(hpc.exceptions.GetTimeoutError):
             hpc.get([*here, *there], timeout=0)
-        assert int(hpc.get(there, timeout=20)[0][0]) == 3
+        assert int(hpc.get(there, timeout=60)[0][0]) == 3

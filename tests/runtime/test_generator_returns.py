@@ -28,7 +28,7 @@ def nothing_stays(no_leaks: None) -> Iterator[None]:
 
 def outcome(ref):
     try:
-        return hpc.get(ref, timeout=20)
+        return hpc.get(ref, timeout=60)
     except TaskError as error:
         return type(error.cause)
 
@@ -124,7 +124,7 @@ def test_a_dynamic_generator_whose_worker_dies_after_large_items():
         os._exit(1)
 
     with pytest.raises(WorkerCrashedError):
-        hpc.get(dies.remote(), timeout=20)
+        hpc.get(dies.remote(), timeout=60)
 
 
 def test_get_of_a_generator_is_the_generator():
@@ -153,9 +153,9 @@ def again(path, first, second, dies_before_item=3):
 
 def take(generator, path, count=3):
     """The first items, then leave for the worker to die, then the rest."""
-    found = [hpc.get(next(generator), timeout=20) for _ in range(count)]
+    found = [hpc.get(next(generator), timeout=60) for _ in range(count)]
     path.with_suffix(".taken").touch()
-    return found + [hpc.get(ref, timeout=20) for ref in generator]
+    return found + [hpc.get(ref, timeout=60) for ref in generator]
 
 
 def test_an_attempt_that_repeats_itself_goes_on(tmp_path):

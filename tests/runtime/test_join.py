@@ -29,7 +29,7 @@ def elsewhere() -> Iterator[str]:
     """Where the directories of the "other machine" go."""
     path = tempfile.mkdtemp(prefix="hpcj-", dir="/tmp")
     yield path
-    eventually(lambda: not os.listdir(path), 20)
+    eventually(lambda: not os.listdir(path))
     shutil.rmtree(path)
 
 
@@ -52,9 +52,9 @@ def test_a_joined_node_is_one_like_the_others(tmp_path: Path, elsewhere: str):
         try:
             where = hpc.remote(lambda data: (hpc.get_runtime_context().get_node_id(), len(data)))
             data = hpc.put(bytes(8 << 20))
-            assert hpc.get(where.options(resources={"far": 1}).remote(data), timeout=20) == ("2", 8 << 20)
+            assert hpc.get(where.options(resources={"far": 1}).remote(data), timeout=60) == ("2", 8 << 20)
             spread = [where.options(scheduling_strategy="SPREAD").remote(data) for _ in range(4)]
-            assert {number for number, _size in hpc.get(spread, timeout=20)} == {"1", "2"}
+            assert {number for number, _size in hpc.get(spread, timeout=60)} == {"1", "2"}
         finally:
             hpc.shutdown()
         everything = [node["pid"], *descendants(node["pid"])]
@@ -80,7 +80,7 @@ def test_a_joined_node_leaves_with_its_command_or_by_hpc_stop(tmp_path: Path, el
                     assert left.returncode == 0, left.stderr
                 else:
                     os.kill(json.loads(Path(node["dir"], "session.json").read_text())["pid"], signal.SIGKILL)
-                process.wait(20)
+                process.wait(60)
                 eventually(lambda: hpc.cluster_resources()["CPU"] == 1)
                 eventually(lambda node=node: not os.path.exists(node["dir"]))
 

@@ -103,7 +103,7 @@ def test_one_error_stands_for_all_return_values():
 
     for ref in fails.remote():
         with pytest.raises(ValueError, match=r"x{100}"):
-            hpc.get(ref, timeout=20)
+            hpc.get(ref, timeout=60)
 
 
 @pytest.mark.parametrize("kind", ["text", "array"])

@@ -158,7 +158,7 @@ def test_what_nobody_has_room_for_is_told_and_lost_and_what_is_smaller_moves(nod
     hpc.wait([too_large, small], num_returns=2, fetch_local=False)
     nodes.drain_node(large, 60.0, "it goes")
     eventually(lambda: nodes.pump(0.05) or len(_homes(small)) > 1)
-    time.sleep(0.5)  # its owner knows; the node that leaves hears of it a moment later, and tells nobody
+    time.sleep(1.5)  # its owner knows; the node that leaves hears of it a moment later, and tells nobody
     nodes.remove_node(large, 1.0)
     wait_gone(nodes, large)
     (left,) = [event.text for event in events if event.kind == "left"]

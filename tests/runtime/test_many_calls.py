@@ -76,7 +76,7 @@ def test_an_answer_does_not_wait_for_the_calls_behind_it(session, tmp_path: Path
     busy = worker.wait_for.remote(str(tmp_path))  # so that the next ones go as one run
     calls = [worker.wait_for.remote(str(tmp_path)), worker.wait_for.remote(str(gate))]
     try:
-        assert hpc.get([busy, calls[0]], timeout=20) == ["open", "open"]
+        assert hpc.get([busy, calls[0]], timeout=60) == ["open", "open"]
     finally:
         gate.touch()
     assert hpc.get(calls[1]) == "open"
@@ -89,7 +89,7 @@ def test_a_call_that_waits_behind_others_can_be_cancelled(session, tmp_path: Pat
     notes = [worker.note.remote(k) for k in range(50)]
     hpc.cancel(notes[20])
     with pytest.raises(hpc.exceptions.TaskCancelledError):
-        hpc.get(notes[20], timeout=20)
+        hpc.get(notes[20], timeout=60)
     gate.touch()
     assert hpc.get(waiting) == "open"
     assert hpc.get(notes[:20] + notes[21:]) == [*range(20), *range(21, 50)]

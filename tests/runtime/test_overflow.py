@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +42,10 @@ def test_a_parent_that_holds_large_arguments_gets_its_children_done():
         got = hpc.get([child.remote(ref, i) for i, ref in enumerate(others)])
         return got, int(array[0])
 
-    with one_node(object_store_memory=SMALL_STORE):
+    with one_node({"HPC_STORE_FULL_TIMEOUT_S": "100"}, object_store_memory=SMALL_STORE):  # longer than it is waited for
         held = hpc.put(np.full(50 * MIB, 9, np.uint8))
         others = [hpc.put(np.full(30 * MIB, i, np.uint8)) for i in range(4)]
-        began = time.monotonic()
         assert hpc.get(parent.remote(held, others), timeout=30) == ([0, 3, 6, 9], 9)
-        assert time.monotonic() - began < 4.0  # at once: not after some timeout
         del held, others
         gc.collect()
         eventually(lambda: store_stats()["objects"] == 0)

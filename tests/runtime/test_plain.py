@@ -255,7 +255,7 @@ def test_a_raylet_outlives_a_storm_at_its_ports_and_objects_still_arrive():
                 except OSError:
                     pass
         ref = hpc.put(np.ones(20 * MIB, np.uint8))
-        assert hpc.get(total.options(scheduling_strategy=on(2)).remote(ref), timeout=20) == 20 * MIB
+        assert hpc.get(total.options(scheduling_strategy=on(2)).remote(ref), timeout=60) == 20 * MIB
         assert store_stats(2)["plain_bytes"] > 20 * MIB
         for sock in socks:
             sock.close()

@@ -82,7 +82,7 @@ def test_another_users_connection_to_the_ports_gets_nothing(node_dir):
         "except OSError: pass\nprint(b'READY' not in data, len(data) <= 64)"
     )
     assert as_nobody(code) == "True True"
-    assert hpc.get(echo.remote(2), timeout=20) == 2
+    assert hpc.get(echo.remote(2), timeout=60) == 2
 
 
 def test_no_secret_key_is_in_any_command_line_environment_or_file(node_dir):
@@ -120,7 +120,7 @@ def test_garbage_on_a_socket_ends_that_connection_only(node_dir, registered):
                     sock.sendall(rng.randbytes(size))
                 except OSError:
                     pass
-        assert hpc.get(echo.remote(3), timeout=20) == 3
+        assert hpc.get(echo.remote(3), timeout=60) == 3
 
 
 def test_a_frame_that_claims_to_be_huge_is_refused(node_dir):
@@ -129,7 +129,7 @@ def test_a_frame_that_claims_to_be_huge_is_refused(node_dir):
         sock.connect(f"{node_dir}/raylet.sock")
         sock.sendall(b"\xff\xff\xff\xff" + bytes(16))
         assert sock.recv(10) == b""
-    assert hpc.get(echo.remote(4), timeout=20) == 4
+    assert hpc.get(echo.remote(4), timeout=60) == 4
 
 
 def test_the_arena_has_no_name(node_dir):

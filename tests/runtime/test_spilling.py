@@ -132,7 +132,7 @@ def test_arguments_larger_than_the_store_say_so():
     with one_node(object_store_memory=SMALL_STORE):
         refs = [hpc.put(np.full(30 * MIB, i, np.uint8)) for i in range(3)]
         with pytest.raises(ObjectStoreFullError, match="too large together"):
-            hpc.get(three.remote(*refs), timeout=20)
+            hpc.get(three.remote(*refs), timeout=60)
         with pytest.raises(ObjectStoreFullError, match="in all"):
             hpc.put(np.zeros(70 * MIB, np.uint8))
 
@@ -208,7 +208,7 @@ def test_a_result_whose_file_is_gone_is_computed_again(tmp_path):
         assert files
         for path in files:
             path.unlink()
-        assert [int(hpc.get(ref, timeout=20)[0]) for ref in refs] == list(range(6))
+        assert [int(hpc.get(ref, timeout=60)[0]) for ref in refs] == list(range(6))
 
 
 def test_memory_is_no_place_to_spill_to_unless_the_user_says_so():
@@ -245,4 +245,4 @@ def test_errors_of_a_get_in_a_task_reach_the_driver():
     with one_node(object_store_memory=SMALL_STORE, env=env):
         refs = [hpc.put(np.full(20 * MIB, i, np.uint8)) for i in range(5)]
         with pytest.raises((ObjectStoreFullError, TaskError), match="has no room"):
-            hpc.get(hold.remote(refs), timeout=20)
+            hpc.get(hold.remote(refs), timeout=60)

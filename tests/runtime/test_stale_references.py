@@ -126,19 +126,19 @@ def test_one_that_comes_from_a_file_is_not_taken_for_an_object_of_this_session(o
     ref, handle = cloudpickle.loads(old["written"])
     assert ref == old["puts"][0] and ref not in old["new"]
     with pytest.raises(hpc.exceptions.OwnerDiedError, match="another session"):
-        hpc.get(ref, timeout=10)
+        hpc.get(ref, timeout=60)
     with pytest.raises(hpc.exceptions.OwnerDiedError, match="another session"):
-        hpc.get(echo.remote(ref), timeout=10)
+        hpc.get(echo.remote(ref), timeout=60)
     with pytest.raises(hpc.exceptions.ActorDiedError, match="another session"):
-        hpc.get(handle.who.remote(), timeout=10)
+        hpc.get(handle.who.remote(), timeout=60)
     hpc.kill(handle)
 
     @hpc.remote
     def look(boxed):
-        return hpc.get(boxed[0], timeout=10)
+        return hpc.get(boxed[0], timeout=60)
 
     with pytest.raises(hpc.exceptions.OwnerDiedError, match="another session"):
-        hpc.get(look.remote([ref]), timeout=10)
+        hpc.get(look.remote([ref]), timeout=60)
 
 
 def test_code_of_an_earlier_session_works_in_the_next(old):

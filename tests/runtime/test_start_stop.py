@@ -65,7 +65,7 @@ def test_nodes_are_added_and_removed():
         assert node["node"] == 2
         with hpc.init(address=session):
             where = hpc.remote(lambda: hpc.get_runtime_context().get_node_id())
-            assert hpc.get(where.options(resources={"disk": 1}).remote(), timeout=20) == "2"
+            assert hpc.get(where.options(resources={"disk": 1}).remote(), timeout=60) == "2"
             removed = hpc_command("stop", f"--session={session}", "--node=2")
             assert removed.stdout == f"node 2 has left session {session}\n"
             eventually(lambda: [row["Alive"] for row in hpc.nodes()] == [True, False])
@@ -87,7 +87,7 @@ def test_a_node_that_is_added_with_block_leaves_with_the_command():
         with hpc.init(address=facts["session"]):
             eventually(lambda: hpc.cluster_resources()["CPU"] == 2)
             process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
             process.stdout.close()
             eventually(lambda: hpc.cluster_resources()["CPU"] == 1)
         eventually(lambda: not os.path.exists(node["dir"]))

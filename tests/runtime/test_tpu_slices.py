@@ -88,7 +88,7 @@ def test_slices_that_are_whole_and_idle_are_counted() -> None:
     assert tpu.get_num_tpu_slices("4x4", "v6e") == 1 and tpu.get_num_tpu_slices("2x2x1", "v4") == 0
     assert len(tpu.get_tpu_nodes_for_slice("a")) == 2
     held = tpu.slice_placement_group("2x2x2", "v4")
-    assert held.placement_group.wait(10)
+    assert held.placement_group.wait(60)
     eventually(lambda: tpu.get_num_ready_tpu_slices("2x2x2", "v4") == 1)
     assert tpu.get_num_tpu_slices("2x2x2", "v4") == 2
     held.shutdown()
@@ -97,7 +97,7 @@ def test_slices_that_are_whole_and_idle_are_counted() -> None:
 
 def test_a_function_runs_on_each_host_of_one_slice() -> None:
     held = tpu.slice_placement_group("2x2x2", "v4")
-    found = hpc.get(tpu.run_on_slice(where, "x", tpu_slice=held), timeout=20)
+    found = hpc.get(tpu.run_on_slice(where, "x", tpu_slice=held), timeout=60)
     assert len({name for name, *_ in found}) == 1
     assert sorted((worker, chips, extra) for _, worker, chips, extra in found) == [("0", 4, "x"), ("1", 4, "x")]
     held.shutdown()
@@ -109,9 +109,9 @@ def test_two_slices_are_two_and_each_can_have_its_group() -> None:
     assert held.bundle_resources == {"CPU": 1, "TPU": 2} and len(held.head_placement_groups) == 2
     with pytest.raises(ValueError, match="slice_placement_groups"):
         _ = held.slice_placement_group
-    found = Counter(row[:2] for row in hpc.get(tpu.run_on_slice(where, tpu_slice=held), timeout=20))
+    found = Counter(row[:2] for row in hpc.get(tpu.run_on_slice(where, tpu_slice=held), timeout=60))
     assert found == {(name, worker): 2 for name in "ab" for worker in "01"}
-    (name,) = {row[0] for row in hpc.get(tpu.run_on_slice(where, tpu_slice=held, slice_index=1), timeout=20)}
+    (name,) = {row[0] for row in hpc.get(tpu.run_on_slice(where, tpu_slice=held, slice_index=1), timeout=60)}
     assert {"ray.io/tpu-slice-name": name} in held.bundle_label_selector[4:]
     held.release_head_pgs(0)
     held.release_head_pgs()
@@ -130,7 +130,7 @@ def test_without_a_free_slice_nothing_is_held() -> None:
     chosen = tpu.SlicePlacementGroup(
         "2x2x2", "v4", num_slices=1, bundle_label_selector=[{"ray.io/tpu-slice-name": "b"}, {}]
     )
-    assert {row[0] for row in hpc.get(tpu.run_on_slice(where, tpu_slice=chosen), timeout=20)} == {"b"}
+    assert {row[0] for row in hpc.get(tpu.run_on_slice(where, tpu_slice=chosen), timeout=60)} == {"b"}
     assert chosen.head_placement_groups == []
     chosen.shutdown()
     held.shutdown()
@@ -157,7 +157,7 @@ def test_a_part_of_a_slice_is_hosts_side_by_side_and_others_take_the_other_part(
     second = tpu.subslice_placement_group("2x4", "v6e")
     for part, index, workers in ((first, 0, "23"), (second, 1, "01")):  # libtpu counts the other way round
         assert (part.slice_name, part.parent_topology, part.subslice_index) == ("square", "4x4", index)
-        assert part.placement_group.wait(10) and (part.num_hosts, part.chips_per_host) == (2, 4)
+        assert part.placement_group.wait(60) and (part.num_hosts, part.chips_per_host) == (2, 4)
         assert [labels["ray.io/tpu-worker-id"] for labels in part.bundle_label_selector] == list(workers)
     eventually(lambda: tpu.get_num_ready_tpu_slices("4x4", "v6e") == 0)
     with pytest.raises(RuntimeError, match="no idle part 2x2"):
@@ -219,7 +219,7 @@ def test_the_ranks_of_a_training_run_fill_whole_slices(tmp_path) -> None:
 
 def test_an_elastic_run_has_as_many_slices_as_are_free(tmp_path) -> None:
     held = tpu.slice_placement_group("2x2x2", "v4")
-    assert held.placement_group.wait(10)
+    assert held.placement_group.wait(60)
     eventually(lambda: tpu.get_num_ready_tpu_slices("2x2x2", "v4") == 1)
     assert len(train_on_slices(tmp_path, (2, 4))) == 2
     held.shutdown()

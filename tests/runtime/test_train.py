@@ -116,7 +116,7 @@ def test_an_exception_ends_all_ranks_and_shows_its_traceback(session, tmp_path):
         fit(train, tmp_path)
     assert isinstance(caught.value, WorkerGroupError)
     assert isinstance(caught.value.worker_failures[1], KeyError)
-    assert hpc.get(hpc.remote(num_cpus=2)(lambda: "the CPUs are free again").remote(), timeout=10)
+    assert hpc.get(hpc.remote(num_cpus=2)(lambda: "the CPUs are free again").remote(), timeout=60)
 
 
 def test_a_killed_rank_is_the_failure_that_is_shown(session, tmp_path):
@@ -249,7 +249,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
                              run_config=RunConfig(name="run", storage_path={str(tmp_path)!r})).fit()
             except KeyboardInterrupt:
                 print("interrupted", flush=True)
-                hpc.get(hpc.remote(num_cpus=2)(lambda: None).remote(), timeout=10)
+                hpc.get(hpc.remote(num_cpus=2)(lambda: None).remote(), timeout=60)
                 print("the CPUs are free again", flush=True)
             """
         )
@@ -261,7 +261,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
             if "both are there" in line:
                 break
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     assert rest.split("\n")[:2] == ["interrupted", "the CPUs are free again"]

@@ -71,7 +71,7 @@ def names(found):
 
 def when_there(*paths):
     """Wait until another process has made these files."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not all(os.path.exists(path) for path in paths):
         assert time.monotonic() < deadline, f"never seen: {paths}"
         time.sleep(0.01)

@@ -65,7 +65,7 @@ def test_of_two_runs_with_room_for_one_the_second_waits_and_holds_nothing(tmp_pa
         eventually(lambda: states() == ["CREATED", "PENDING"])
         # Of three CPUs the run that is there has two. The other one could take the third, and does not.
         assert len(set(hpc.get(gate.there.remote()))) == 1
-        assert hpc.get(hpc.remote(num_cpus=1)(lambda: "free").remote(), timeout=10) == "free"
+        assert hpc.get(hpc.remote(num_cpus=1)(lambda: "free").remote(), timeout=60) == "free"
         gate.let_go.remote()
         assert all(run.result(timeout=30).path for run in runs)
         assert sorted(hpc.get(gate.there.remote())) == ["a", "a", "b", "b"]
@@ -140,24 +140,24 @@ def test_workers_wait_for_a_node_with_their_labels_and_say_so(tmp_path, capfd, m
         each = [{"zone": "moon"}, {"zone": "!moon"}]
         assert sorted(groups_and_nodes(tmp_path, num_workers=2, label_selector=each)[1]) == ["1", "2"]
         taken = placement_group([{"CPU": 3}])
-        assert taken.wait(10)
+        assert taken.wait(60)
         run = threads.submit(groups_and_nodes, tmp_path, num_workers=2)
         said = "there is no room yet for 2 workers with {CPU: 1} each (PACK): its 2 bundles need {CPU: 2}"
         eventually(lambda: said in capfd.readouterr().err)
         hpc.util.remove_placement_group(taken)
-        assert len(run.result(timeout=20)[1]) == 2
+        assert len(run.result(timeout=60)[1]) == 2
 
 
 def test_a_run_that_waits_for_room_when_the_session_drains_goes_on_in_the_next(tmp_path):
     with local_nodes(1, num_cpus=1) as session, ThreadPoolExecutor(1) as threads:
         taken = placement_group([{"CPU": 1}])
-        assert taken.wait(10)
+        assert taken.wait(60)
         trainer = PlainTrainer(where, run_config=RunConfig(name="run", storage_path=str(tmp_path)))
         run = threads.submit(trainer.fit)
         eventually(lambda: states() == ["CREATED", "PENDING"])
         session.tell_head({"op": "time", "left_s": 60.0, "drain": "the test ends"})
         with pytest.raises(Drained, match="the workers are not there"):
-            run.result(timeout=20)
+            run.result(timeout=60)
 
 
 def test_what_was_reported_is_kept_where_the_room_cannot_be_given_back(tmp_path, monkeypatch):

@@ -76,9 +76,9 @@ def test_unordered_results_do_not_wait_for_the_slow(gate):
     pool = pool_of(2)
     pool.submit(lambda actor, value: actor.after.remote([gate.wait.remote("slow")]), None)
     pool.submit(double, 1)
-    assert pool.get_next_unordered(timeout=10) == 2
+    assert pool.get_next_unordered(timeout=60) == 2
     hpc.get(gate.open.remote())
-    assert pool.get_next_unordered(timeout=10) == "slow"
+    assert pool.get_next_unordered(timeout=60) == "slow"
     assert not pool.has_next()
 
 
@@ -107,7 +107,7 @@ def test_timeouts(gate, how):
     assert not pool.has_next()
     pool.submit(double, 4)
     hpc.get(gate.open.remote())
-    assert getattr(pool, how)(timeout=10) == 8
+    assert getattr(pool, how)(timeout=60) == 8
 
 
 def test_a_failed_call_raises_and_its_actor_goes_on():
@@ -157,7 +157,7 @@ def test_mixed_taking_is_an_error_where_order_is_lost(gate):
     pool = pool_of(2)
     pool.submit(lambda actor, value: actor.after.remote([gate.wait.remote("slow")]), None)
     pool.submit(double, 1)
-    assert pool.get_next_unordered(timeout=10) == 2
+    assert pool.get_next_unordered(timeout=60) == 2
     with pytest.raises(ValueError, match="get_next"):
         pool.get_next()
 

@@ -57,7 +57,7 @@ def test_one_call(pool):
     assert pool.apply(add, (1,), kwds={"right": 3}) == 4
     result = pool.apply_async(add, (1,), {"right": 2})
     assert isinstance(result, AsyncResult)
-    assert result.get(timeout=10) == 3
+    assert result.get(timeout=60) == 3
     assert result.ready()
     assert result.successful()
     with pytest.raises(TypeError, match="both"):
@@ -136,7 +136,7 @@ def test_waiting_for_a_result(pool):
     hpc.get(gate.open.remote())
     result.wait()
     assert result.ready()
-    assert results.next(timeout=10) == "open"
+    assert results.next(timeout=60) == "open"
 
 
 @hpc.remote(num_cpus=0, max_concurrency=20)
@@ -198,7 +198,7 @@ def test_unordered_results_do_not_wait_for_the_slow(pool):
     gate = Gate.remote()
     calls = [functools.partial(wait_for, gate), functools.partial(square, 3)]
     results = pool.imap_unordered(call, calls)
-    assert results.next(timeout=10) == 9
+    assert results.next(timeout=60) == 9
     hpc.get(gate.open.remote())
     assert next(results) == "open"
 
@@ -241,9 +241,9 @@ def test_terminate_does_not_wait_and_results_say_so():
     pool.join()
     for result in (running, waiting):
         with pytest.raises(ActorDiedError, match="terminated"):
-            result.get(timeout=10)
+            result.get(timeout=60)
     with pytest.raises(ActorDiedError, match="terminated"):
-        results.next(timeout=10)
+        results.next(timeout=60)
 
 
 def test_the_end_of_a_with_statement_terminates():
@@ -262,10 +262,10 @@ def test_a_pool_that_is_dropped_ends_its_processes():
     del pool
     gc.collect()
     assert gone() is None
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     eventually(lambda: not os.path.exists(f"/proc/{worker}"))
-    assert Pool(1).apply_async(square, (3,)).get(timeout=10) == 9
+    assert Pool(1).apply_async(square, (3,)).get(timeout=60) == 9
 
 
 def prepare(value):
@@ -332,7 +332,7 @@ def test_a_process_that_dies_fails_its_chunk_and_is_replaced(pool):
     results = [pool.apply_async(die) for _ in range(3)]
     for result in results:
         with pytest.raises(ActorDiedError, match="SIGKILL"):
-            result.get(timeout=20)
+            result.get(timeout=60)
     assert pool.map(square, range(10)) == [i * i for i in range(10)]
 
 

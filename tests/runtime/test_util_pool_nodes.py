@@ -32,7 +32,7 @@ def test_leaving_the_session_ends_waiting_for_results():
         running, waiting = pool.apply_async(wait_for_ever), pool.apply_async(wait_for_ever)
     for result in (running, waiting):
         with pytest.raises(SessionLostError):
-            result.get(timeout=10)
+            result.get(timeout=60)
     pool.terminate()
     pool.join()
 

@@ -123,7 +123,7 @@ def running_below(job_id: str) -> list[int]:
 
 
 def test_at_its_time_limit_a_job_saves_a_checkpoint_and_goes_on(executor: Any, tmp_path: Path) -> None:
-    executor.update_parameters(timeout_min=1, hpc_signal_delay_s=57)
+    executor.update_parameters(timeout_min=1, hpc_signal_delay_s=55)
     assert executor.submit(Counts(tmp_path)).result() == 2
 
 

@@ -51,7 +51,7 @@ def test_a_long_chain_of_nested_references_is_let_go_without_harm():
         state = hpc.put((at, state))
     del state
     eventually(lambda: len(need_client().machine.state.entries) < 1000)
-    assert hpc.get(step.remote(5), timeout=20) == 5
+    assert hpc.get(step.remote(5), timeout=60) == 5
 
 
 def test_many_futures_whose_callbacks_wait_are_all_called(tmp_path):
@@ -137,7 +137,7 @@ def test_wait_counts_a_failed_one_as_ready():
         raise ValueError("no")
 
     refs = [fail.remote(), hpc.put(2)]
-    assert hpc.wait(refs, num_returns=2, timeout=20) == (refs, [])
+    assert hpc.wait(refs, num_returns=2, timeout=60) == (refs, [])
 
 
 def test_a_defect_of_the_runtime_is_shown_and_ends_a_worker_with_the_reason(capfd):
@@ -193,7 +193,7 @@ def test_shutdown_tells_the_threads_that_wait_in_get_and_wait(tmp_path):
     eventually(lambda: need_client().machine.state.error_watches)
     hpc.shutdown()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(errors) == 3 and all(isinstance(error, SessionLostError) for error in errors)
     assert all("shut down" in str(error) for error in errors)
 

@@ -41,7 +41,7 @@ def is_there(pid: int) -> bool:
 
 
 def check(refs) -> None:
-    assert [len(value) for value in hpc.get(refs, timeout=10)] == [BIG, 5]
+    assert [len(value) for value in hpc.get(refs, timeout=60)] == [BIG, 5]
 
 
 def test_a_worker_that_has_made_its_last_call_stays_while_its_objects_are_held():

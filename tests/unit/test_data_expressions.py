@@ -20,6 +20,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from hpc.data import expressions as e  # noqa: E402
 from hpc.data.block import build  # noqa: E402
+from hpc.data.context import DataContext  # noqa: E402
 from hpc.data.datatype import DataType  # noqa: E402
 from hpc.data.expr.base import Run  # noqa: E402
 from hpc.data.expr.parse import parse  # noqa: E402
@@ -250,6 +251,9 @@ def test_ids_and_random_numbers_follow_from_the_task_and_go_on_from_table_to_tab
     assert column(numbers, TaskContext(index=1), [2, 3]) == column(numbers, TaskContext(index=1), [5])
     assert column(numbers, TaskContext(index=1), [5]) != column(numbers, TaskContext(index=2), [5])
     assert column(numbers, TaskContext(epoch=1), [5]) != column(numbers, TaskContext(epoch=2), [5])
+    context = DataContext.get_current().copy()
+    context._execution_idx = 2
+    assert column(numbers, TaskContext(context=context), [5]) == column(numbers, TaskContext(epoch=2), [5])
     fixed = e.random(seed=1, reseed_after_execution=False)
     assert column(fixed, TaskContext(epoch=1), [5]) == column(fixed, TaskContext(epoch=2), [5])
     some = column(e.uuid(), None, [50])

@@ -19,7 +19,7 @@ class TaskContext:
     seed: the seed of the dataset, or None.
     context: the DataContext of the dataset.
     source: the file and the rows that are being read now. A reader sets it, and errors name it.
-    epoch: how often the dataset ran before.
+    epoch: how often the dataset ran before; the context knows it.
     counters: numbers that the task reports beside its blocks, by name.
     ranges: the parts of the source that the task reads: file, first unit and end (None: all). A reader sets them, and a
         ledger of writes names them.
@@ -33,6 +33,10 @@ class TaskContext:
     source: str = ""
     epoch: int = 0
     counters: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.epoch = self.epoch or getattr(self.context, "_execution_idx", 0)
+
     ranges: tuple[tuple[str, int, int | None], ...] = ()
 
 

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from io_reading import HIVE, rows, source, tables, types
 
+from hpc.data.block import objects
 from hpc.data.io.errors import ReadError
-from hpc.data.io.parquet_file import ParquetFormat
+from hpc.data.io.parquet_file import PICKLED, ParquetFormat
 from hpc.data.transform.base import TaskContext
 
 
@@ -140,6 +141,16 @@ def test_bytes_become_tensors(tmp_path):
     assert parquet(tmp_path, form).schema() == table.schema
     with pytest.raises(ReadError, match="shape"):
         tables(parquet(tmp_path, ParquetFormat(tensors=(("a", np.int32, (3,)),))))
+
+
+def test_pickled_objects_are_read_where_files_are_trusted(tmp_path, monkeypatch):
+    table = pa.table({"a": [1], "o": objects.from_cells([{1, 2}])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ReadError, match=PICKLED):
+        rows(parquet(tmp_path))
+    assert rows(parquet(tmp_path).with_columns(["a"])) == [{"a": 1}]
+    monkeypatch.setenv(PICKLED, "1")
+    assert tables(parquet(tmp_path))[0]["o"].to_pylist() == [{1, 2}]
 
 
 def test_row_hashes_depend_on_the_place_alone(two):

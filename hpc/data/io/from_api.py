@@ -103,13 +103,13 @@ def from_huggingface(
 ) -> Dataset:
     """The rows of a dataset of Hugging Face: its Arrow tables where it has them, else its items, read by one task."""
     given = {"parallelism": parallelism, "override_num_blocks": override_num_blocks, "concurrency": concurrency}
+    if isinstance(dataset, dict):
+        raise ValueError(f"this is a dict of datasets; give one of its splits, {sorted(dataset)}")
     if hasattr(dataset, "num_rows") and hasattr(dataset, "with_format"):
         size = max(1, min(200, dataset.num_rows // ITEMS))
         arrow = dataset.with_format("arrow")
         tables = [arrow[first:end] for first, end in shares(dataset.num_rows, number_of_blocks(given, size))]
         return of_blocks([table.replace_schema_metadata(None) for table in tables])
-    if isinstance(dataset, dict):
-        raise ValueError(f"this is a dict of datasets; give one of its splits, {sorted(dataset)}")
     return source_dataset(IterableSource(dataset, "HuggingFace"), given)
 
 

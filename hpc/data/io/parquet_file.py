@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from hpc.data.block import objects
 from hpc.data.io.errors import ReadError
 from hpc.data.io.formats import Format
 from hpc.data.io.grouping import Piece
@@ -24,6 +26,8 @@ BUFFERED = 32 << 20
 #: All buffers of a file together; with more columns than this leaves 64 KiB each for, row groups are read whole.
 BUFFERS = 64 << 20
 SMALLEST_BUFFER = 64 << 10
+#: Set in the environment of the workers to let Python objects in files be read.
+PICKLED = "HPC_DATA_ALLOW_PICKLED_OBJECTS"
 
 
 class Footer(NamedTuple):
@@ -112,7 +116,9 @@ class ParquetFormat(Format):
         self, file: OpenFile, opened: pa.NativeFile, meta: pq.FileMetaData, groups: list[int], columns: list[str] | None
     ) -> Iterator[pa.Table]:
         """The rows of some row groups. Raises ReadError that names the row group and the column."""
-        names = meta.schema.to_arrow_schema().names
+        schema = meta.schema.to_arrow_schema()
+        names = schema.names
+        self.check_objects(file, schema, columns)
         there = None if columns is None else [name for name in columns if name in names]
         sizes = [meta.row_group(index) for index in groups]
         rows = sum(group.num_rows for group in sizes)
@@ -135,6 +141,12 @@ class ParquetFormat(Format):
                     table = table.append_column("row_hash", row_hashes(file.path, before + done, table.num_rows))
                 done += table.num_rows
                 yield self.completed(table, columns, file)
+
+    def check_objects(self, file: OpenFile, schema: pa.Schema, columns: list[str] | None) -> None:
+        """Raise ReadError for columns of pickled objects, unless the environment says that files are trusted."""
+        found = [one.name for one in schema if objects.is_object(one.type) and (columns is None or one.name in columns)]
+        if found and os.environ.get(PICKLED) != "1":
+            raise file.error(f"{found} has pickled objects, which may run any code: set {PICKLED}=1 for own files")
 
     def reading(self, file: OpenFile, largest: int, columns: int) -> dict[str, Any]:
         """How the bytes are fetched. A remote store wants few large requests, a disk little memory."""

@@ -81,7 +81,9 @@ def _chained(node: Node, below: Stage) -> Stage:
     pool = node.pool if isinstance(node, Apply) else None
     transform = transform_of(node)
     repeatable = not isinstance(node, Apply) or node.repeatable
-    if below.is_chain and _fits(below, options, pool):
+    # A write of so many rows at least takes blocks of several tasks.
+    least = getattr(node.sink, "min_rows_per_write", None) if isinstance(node, Write) else None
+    if least is None and below.is_chain and _fits(below, options, pool):
         return replace(
             below,
             names=(*below.names, node.name),
@@ -90,7 +92,7 @@ def _chained(node: Node, below: Stage) -> Stage:
             pool=pool or below.pool,
             repeatable=repeatable and below.repeatable,
         )
-    bundle = node.bundle_rows if isinstance(node, Apply) else None
+    bundle = node.bundle_rows if isinstance(node, Apply) else least
     return Stage(node, (below,), (node.name,), (transform,), options, pool, bundle, repeatable)
 
 

@@ -50,7 +50,7 @@ from hpc.core.node.rank_recorder import Recorder, look_at
 from hpc.core.node.settings import text
 from hpc.core.owner.places import PENDING, UNKNOWN
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.owner.shell.arrivals import ArrivalKeys as Arrivals
+from hpc.core.owner.shell import arrivals as arriving
 from hpc.core.owner.shell.buffers import Buffer
 from hpc.core.owner.shell.fates import SharedFate
 from hpc.core.owner.shell.latch import Latch
@@ -355,6 +355,9 @@ def has_begun(actor: ActorHandle) -> bool:
 def latch() -> Latch:
     """A new `Latch`: its ``ref`` has a value (None) once its ``open`` is called."""
     return Latch(ensure_client())
+
+
+Arrivals = arriving.ArrivalKeys
 
 
 def arrivals() -> Arrivals:

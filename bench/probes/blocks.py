@@ -21,7 +21,7 @@ import pyarrow as pa
 
 CPUS = 2
 COLUMNS = 8
-#: So many tasks are outstanding where the rate counts; and how many blocks are moved at least and at most.
+#: How many tasks are outstanding where the rate counts; how many blocks are moved at least, and at most.
 OUTSTANDING = 8
 FEWEST, MOST = 10, 400
 BARE = 1000

@@ -7,8 +7,8 @@ An flock on the file `lock`, held by the supervisor, tells that a node is alive.
 that dies. It also tells across PID namespaces (containers that share /tmp), which a process id in a file does not. A
 directory whose lock is free was left by a kill that took everything at once: a scheduler's, or the OOM killer's. So was
 one that has no lock any more: that kill came while it was being removed. The next supervisor of the same user removes
-it. Who looks whether a lock is free shares it, so that two who look at the same time do not take each other for its
-owner.
+it. A process that looks whether a lock is free shares the lock. So two that look at the same time do not take each
+other for its owner.
 """
 
 from __future__ import annotations

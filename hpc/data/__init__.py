@@ -42,15 +42,24 @@ if TYPE_CHECKING:
     from hpc.data.io.read_api import from_torch as from_torch
     from hpc.data.io.read_api import range as range
     from hpc.data.io.read_api import range_tensor as range_tensor
+    from hpc.data.io.read_api import read_avro as read_avro
     from hpc.data.io.read_api import read_binary_files as read_binary_files
     from hpc.data.io.read_api import read_csv as read_csv
     from hpc.data.io.read_api import read_datasource as read_datasource
+    from hpc.data.io.read_api import read_hdf5 as read_hdf5
     from hpc.data.io.read_api import read_images as read_images
     from hpc.data.io.read_api import read_json as read_json
+    from hpc.data.io.read_api import read_netcdf as read_netcdf
     from hpc.data.io.read_api import read_numpy as read_numpy
+    from hpc.data.io.read_api import read_orc as read_orc
     from hpc.data.io.read_api import read_parquet as read_parquet
+    from hpc.data.io.read_api import read_sql as read_sql
     from hpc.data.io.read_api import read_text as read_text
+    from hpc.data.io.read_api import read_tfrecords as read_tfrecords
+    from hpc.data.io.read_api import read_webdataset as read_webdataset
+    from hpc.data.io.read_api import read_zarr as read_zarr
     from hpc.data.iterator import DataIterator as DataIterator
+    from hpc.data.iterator import DatasetIterator as DatasetIterator
     from hpc.data.options import ExecutionOptions as ExecutionOptions
     from hpc.data.options import ExecutionResources as ExecutionResources
     from hpc.data.options import FileShuffleConfig as FileShuffleConfig
@@ -59,6 +68,7 @@ if TYPE_CHECKING:
     from hpc.data.options import RandomSeedConfig as RandomSeedConfig
     from hpc.data.options import SaveMode as SaveMode
     from hpc.data.options import SinkMode as SinkMode
+    from hpc.data.preprocessor import Preprocessor as Preprocessor
 
 #: Where each name is.
 _HOME = {
@@ -68,6 +78,7 @@ _HOME = {
     "DataIterator": "hpc.data.iterator",
     "Dataset": "hpc.data.dataset",
     "DatasetContext": "hpc.data.context",
+    "DatasetIterator": "hpc.data.iterator",
     "Datasink": "hpc.data.datasource",
     "Datasource": "hpc.data.datasource",
     "ExecutionOptions": "hpc.data.options",
@@ -75,6 +86,7 @@ _HOME = {
     "FileShuffleConfig": "hpc.data.options",
     "MixStoppingCondition": "hpc.data.options",
     "NodeIdStr": "hpc.data.options",
+    "Preprocessor": "hpc.data.preprocessor",
     "RandomSeedConfig": "hpc.data.options",
     "ReadTask": "hpc.data.datasource",
     "RowBasedFileDatasink": "hpc.data.datasource",
@@ -99,29 +111,30 @@ _HOME = {
     "from_torch": "hpc.data.io.read_api",
     "range": "hpc.data.io.read_api",
     "range_tensor": "hpc.data.io.read_api",
+    "read_avro": "hpc.data.io.read_api",
     "read_binary_files": "hpc.data.io.read_api",
     "read_csv": "hpc.data.io.read_api",
     "read_datasource": "hpc.data.io.read_api",
+    "read_hdf5": "hpc.data.io.read_api",
     "read_images": "hpc.data.io.read_api",
     "read_json": "hpc.data.io.read_api",
+    "read_netcdf": "hpc.data.io.read_api",
     "read_numpy": "hpc.data.io.read_api",
+    "read_orc": "hpc.data.io.read_api",
     "read_parquet": "hpc.data.io.read_api",
+    "read_sql": "hpc.data.io.read_api",
     "read_text": "hpc.data.io.read_api",
+    "read_tfrecords": "hpc.data.io.read_api",
+    "read_webdataset": "hpc.data.io.read_api",
+    "read_zarr": "hpc.data.io.read_api",
 }
 #: Modules that users name by this package without importing them.
 _MODULES = frozenset(
     (
-        "aggregate",
-        "collate_fn",
-        "context",
-        "dataset",
-        "datasource",
-        "datatype",
-        "expressions",
-        "iterator",
-        "preprocessors",
+        "aggregate", "collate_fn", "context", "dataset", "datasource", "datatype", "expressions", "iterator",
+        "preprocessor", "preprocessors",
     )
-)
+)  # fmt: skip
 
 __all__ = sorted(_HOME)
 

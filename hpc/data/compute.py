@@ -42,6 +42,8 @@ class ActorPoolStrategy(ComputeStrategy):
 
     Raises ValueError for sizes that exclude each other or are below 1."""
 
+    enable_true_multi_threading: bool
+
     def __init__(
         self,
         *,

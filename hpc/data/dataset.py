@@ -163,6 +163,7 @@ class Dataset(Planned):
     split = splitting.split
     split_at_indices = splitting.split_at_indices
     split_proportionately = splitting.split_proportionately
+    train_test_split = splitting.train_test_split
     streaming_train_test_split = splitting.streaming_train_test_split
     streaming_split = splitting.streaming_split
 
@@ -176,6 +177,9 @@ class Dataset(Planned):
     size_bytes = look.size_bytes
     input_files = look.input_files
     stats = look.stats
+    explain = look.explain
+    get_stats_summary = look.get_stats_summary
+    get_dataset_id = look.get_dataset_id
 
     iterator = consume.iterator
     iter_rows = consume.iter_rows
@@ -200,6 +204,9 @@ class Dataset(Planned):
     write_orc = writes.write_orc
     write_numpy = writes.write_numpy
     write_images = writes.write_images
+    write_tfrecords = writes.write_tfrecords
+    write_webdataset = writes.write_webdataset
+    write_sql = writes.write_sql
     write_datasink = writes.write_datasink
     write_to = writes.write_to
     columns = look.columns  # the last: above, the name is a module's

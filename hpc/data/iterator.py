@@ -330,3 +330,6 @@ class WholeIterator(DataIterator):
 
     def materialize(self) -> Any:
         return self._dataset.kept(self._dataset.handles())
+
+
+DatasetIterator = DataIterator

@@ -205,6 +205,10 @@ class ExecutionOptions:
     * ``label_selector``: labels of the nodes that it may use.
     * ``verbose_progress``: progress of each operator. ``actor_locality_enabled``: actors get blocks of their node."""
 
+    resource_limits: ExecutionResources
+    exclude_resources: ExecutionResources
+    actor_locality_enabled: bool
+
     def __init__(
         self,
         resource_limits: ExecutionResources | None = None,

@@ -16,7 +16,7 @@ from hpc.data import running
 from hpc.data.context import DataContext
 from hpc.data.exec.execution import Execution
 from hpc.data.options import RandomSeedConfig
-from hpc.data.plan.nodes import BlockHandle, Node
+from hpc.data.plan.nodes import BlockHandle, Blocks, Node
 
 D = TypeVar("D", bound="Planned")
 
@@ -74,14 +74,17 @@ class Planned:
             yield from run
         finally:
             run.close()
-            self._ended(run)
+            if plan is None:
+                self._ended(run)
 
     def flow(self) -> Flow:
         """The tables of a run that begins now, for a consumer that may end it from another thread."""
         return Flow(self.begin(), self._ended)
 
     def _ended(self, run: Execution) -> None:
-        self._stats = run.stats()
+        """A run of this dataset is over. One of blocks that are there tells less than the run that made them."""
+        if not isinstance(self.plan, Blocks):
+            self._stats = run.stats()
 
     def tables(self, plan: Node | None = None) -> Iterator[pa.Table]:
         """The tables of a run, as they come."""

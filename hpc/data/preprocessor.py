@@ -55,10 +55,24 @@ class Preprocessor:
             self._fit(ds)
         return self
 
-    def fit_transform(self, ds: Any, **how: Any) -> Any:
-        """The dataset, transformed after a fit to it. ``how``: as `transform` takes it."""
+    def fit_transform(
+        self,
+        ds: Any,
+        *,
+        transform_num_cpus: float | None = None,
+        transform_memory: float | None = None,
+        transform_batch_size: int | None = None,
+        transform_concurrency: int | None = None,
+    ) -> Any:
+        """The dataset, transformed after a fit to it, with these arguments of `transform`."""
         self.fit(ds)
-        return self.transform(ds, **how)
+        return self.transform(
+            ds,
+            batch_size=transform_batch_size,
+            num_cpus=transform_num_cpus,
+            memory=transform_memory,
+            concurrency=transform_concurrency,
+        )
 
     def transform(
         self,

@@ -70,6 +70,12 @@ def of_plan(node: Node, name: str | None) -> str:
     raise AssertionError
 
 
+def tree(node: Node, depth: int = 0) -> str:
+    """All steps of a plan, each under the step that it is for."""
+    indent = "   " * (depth - 1) + "+- " if depth else ""
+    return "\n".join([indent + step(node), *(tree(one, depth + 1) for one in node.inputs)])
+
+
 def _known(node: Node, name: str | None) -> str:
     schema = None if len(node.inputs) > 1 else facts.schema_of(node)
     count = None if len(node.inputs) > 1 else facts.rows_of(node)

@@ -152,3 +152,11 @@ def test_a_dataset_of_a_source_goes_to_another_session_and_one_of_objects_does_n
         held(pa.table({"a": [1]})).serialize_lineage()
     with pytest.raises(TypeError, match="no dataset"):
         Dataset.deserialize_lineage(pickle.dumps(3))
+
+
+def test_a_plan_is_explained_as_it_was_made_and_as_it_would_run(capsys):
+    range(10).map(twice).limit(3).explain()
+    assert capsys.readouterr().out == (
+        "\n-------- Logical Plan --------\nlimit=3\n+- Map(twice)\n   +- ReadRange\n"
+        "\n-------- Logical Plan (Optimized) --------\nMap(twice)\n+- limit=3\n   +- ReadRange\n"
+    )

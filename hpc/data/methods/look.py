@@ -12,6 +12,7 @@ from hpc.data.block import batch
 from hpc.data.block.schema import Schema
 from hpc.data.methods import staging
 from hpc.data.plan import nodes
+from hpc.data.plan.optimize import optimized
 from hpc.data.planned import Planned
 
 
@@ -106,6 +107,22 @@ def input_files(self: Planned) -> list[str]:
     return facts.files_of(self.plan)
 
 
+def get_dataset_id(self: Planned) -> str:
+    """A name of this dataset that no other dataset of this process has."""
+    return f"{self._name or 'dataset'}_{id(self):x}"
+
+
+def get_stats_summary(self: Planned, detail: bool = False) -> Any:
+    """What the last run says of itself: its operators with their rows, bytes and times; None before the first."""
+    return self._stats
+
+
 def stats(self: Planned) -> str:
     """Where the time of its last run went; an empty text before the first."""
     return shown.stats_text(self._stats)
+
+
+def explain(self: Planned) -> None:
+    """The plan is printed, as it was made and as it would run."""
+    for title, plan in (("Logical Plan", self.plan), ("Logical Plan (Optimized)", optimized(self.plan))):
+        print(f"\n-------- {title} --------\n{shown.tree(plan)}")

@@ -15,12 +15,15 @@ from hpc.data import running
 from hpc.data.block import compact
 from hpc.data.block.meta import BlockMeta
 from hpc.data.iterator import DataIterator
-from hpc.data.methods import look, staging
+from hpc.data.methods import consume, look, rows, staging
 from hpc.data.plan import nodes
 from hpc.data.plan.nodes import BlockHandle
 from hpc.data.planned import D, Planned
 from hpc.data.split import Passes, SplitIterator, coordinate
 from hpc.data.transform.base import TaskContext
+
+#: The column that says of each row to which part it goes, until it is dropped.
+_PART = "__hpc_is_test"
 
 
 def split(self: Planned, n: int, *, equal: bool = False, locality_hints: list[Any] | None = None) -> list[Any]:
@@ -73,6 +76,36 @@ def split_proportionately(self: Planned, proportions: list[float]) -> list[Any]:
     return split_at_indices(whole, ends)
 
 
+def train_test_split(
+    self: D, test_size: int | float, *, shuffle: bool = False, seed: int | None = None, stratify: str | None = None
+) -> tuple[Any, Any]:
+    """A dataset to train on, and one of the last ``test_size`` rows (a number, or a part of all). It runs.
+
+    ``shuffle``: in a random order. ``stratify``: the same part of the rows with each value of a column.
+    Raises ValueError for sizes of which nothing is left, TypeError for what is no number."""
+    if not isinstance(test_size, (int, float)) or isinstance(test_size, bool):
+        raise TypeError(f"`test_size` must be int or float got {type(test_size)}.")
+    if isinstance(test_size, float) and not 0 < test_size < 1:
+        raise ValueError(f"If `test_size` is a float, it must be bigger than 0 and smaller than 1. Got {test_size}.")
+    if stratify is not None:
+        if shuffle:
+            raise ValueError("train_test_split takes rows of each group in their order: give stratify or shuffle")
+        return _stratified(self, test_size, stratify)
+    whole: Any = self
+    data = whole.random_shuffle(seed=seed) if shuffle else self
+    if isinstance(test_size, float):
+        train, test = split_proportionately(data, [1 - test_size])
+        return train, test
+    there = look.count(data)
+    if not 0 < test_size < there:
+        raise ValueError(
+            "If `test_size` is an int, it must be bigger than 0 and smaller than the size of the dataset "
+            f"({there}). Got {test_size}."
+        )
+    train, test = split_at_indices(data, [there - test_size])
+    return train, test
+
+
 def streaming_train_test_split(
     self: D,
     test_size: float,
@@ -122,6 +155,39 @@ class TestRows:
             else:
                 drawn = fractions(table.column(self.column))
             yield table.filter(pa.array((drawn < self.size) == self.wanted))
+
+
+def _stratified(self: D, test_size: int | float, column: str) -> tuple[Any, Any]:
+    part = test_size / look.count(self) if isinstance(test_size, int) else test_size
+    whole: Any = self
+    marked = whole.groupby(column).map_groups(Marks(part), batch_format="pyarrow")
+    both = consume.materialize(marked)
+    return (
+        rows.map_batches(both, Part(False), batch_format="pyarrow"),
+        rows.map_batches(both, Part(True), batch_format="pyarrow"),
+    )
+
+
+class Marks:
+    """Of a group the last rows are marked: they are for tests."""
+
+    def __init__(self, part: float) -> None:
+        self.part = part
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        first = int(table.num_rows * (1 - self.part))
+        return table.append_column(_PART, pa.array(np.arange(table.num_rows) >= first))
+
+
+class Part:
+    """The rows with a mark, or those without, and no mark any more."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        marks = table.column(_PART).to_numpy()
+        return table.filter(pa.array(marks == self.wanted)).drop_columns([_PART])
 
 
 def streaming_split(

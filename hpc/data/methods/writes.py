@@ -31,4 +31,7 @@ write_json = write_api.write_json
 write_orc = write_api.write_orc
 write_numpy = write_api.write_numpy
 write_images = write_api.write_images
+write_tfrecords = write_api.write_tfrecords
+write_webdataset = write_api.write_webdataset
+write_sql = write_api.write_sql
 write_datasink = write_api.write_datasink

@@ -178,7 +178,6 @@ NO: dict[str, str] = {
     "ray.TaskID.actor_id": "a task's id says its owner, not its actor: `ray.util.state.get_task` says that",
     **dict.fromkeys(CLIENT, "making a `ray.ClientBuilder` says what to do instead"),
     "ray.actor.T": "is a variable of Ray's annotations",
-    "ray.data": "there are no datasets yet",
     "ray.util.common": "serves Ray's own code",
     "ray.autoscaler": "nodes are those of the batch job: none come or go by load",
     "ray.experimental": "is not part of Ray's stable interface",

@@ -79,6 +79,7 @@ docs: $(VENV)/.hpc
 	$(BIN)/python docs/generate_limits.py
 	$(BIN)/python docs/generate_sites.py
 	$(BIN)/python docs/generate_tune.py
+	$(BIN)/python docs/generate_data.py
 	$(BIN)/python docs/generate_api.py
 
 clean:

@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from hpc.data.io.read_api import read_binary_files as read_binary_files
     from hpc.data.io.read_api import read_csv as read_csv
     from hpc.data.io.read_api import read_datasource as read_datasource
+    from hpc.data.io.read_api import read_delta as read_delta
     from hpc.data.io.read_api import read_hdf5 as read_hdf5
     from hpc.data.io.read_api import read_images as read_images
     from hpc.data.io.read_api import read_json as read_json
+    from hpc.data.io.read_api import read_lance as read_lance
     from hpc.data.io.read_api import read_netcdf as read_netcdf
     from hpc.data.io.read_api import read_numpy as read_numpy
     from hpc.data.io.read_api import read_orc as read_orc
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from hpc.data.options import SaveMode as SaveMode
     from hpc.data.options import SinkMode as SinkMode
     from hpc.data.preprocessor import Preprocessor as Preprocessor
+    from hpc.data.summary import DatasetSummary as DatasetSummary
 
 #: Where each name is.
 _HOME = {
@@ -79,6 +82,7 @@ _HOME = {
     "Dataset": "hpc.data.dataset",
     "DatasetContext": "hpc.data.context",
     "DatasetIterator": "hpc.data.iterator",
+    "DatasetSummary": "hpc.data.summary",
     "Datasink": "hpc.data.datasource",
     "Datasource": "hpc.data.datasource",
     "ExecutionOptions": "hpc.data.options",
@@ -115,9 +119,11 @@ _HOME = {
     "read_binary_files": "hpc.data.io.read_api",
     "read_csv": "hpc.data.io.read_api",
     "read_datasource": "hpc.data.io.read_api",
+    "read_delta": "hpc.data.io.read_api",
     "read_hdf5": "hpc.data.io.read_api",
     "read_images": "hpc.data.io.read_api",
     "read_json": "hpc.data.io.read_api",
+    "read_lance": "hpc.data.io.read_api",
     "read_netcdf": "hpc.data.io.read_api",
     "read_numpy": "hpc.data.io.read_api",
     "read_orc": "hpc.data.io.read_api",

@@ -7,6 +7,8 @@ import pyarrow as pa
 from hpc.data.block import promote
 from hpc.data.plan import nodes
 from hpc.data.plan.nodes import Node
+from hpc.data.transform.maps import FilterRows
+from hpc.data.transform.sample import RandomSample
 
 #: Nodes that give the rows of their input, all of them, with the same columns.
 _SAME_ROWS = (nodes.Resize, nodes.RandomizeBlocks)
@@ -40,6 +42,14 @@ def schema_of(node: Node) -> pa.Schema | None:
         known_to = getattr(node.exchange, "schema_of", None)
         return known_to(given) if known_to is not None else None
     return _of_columns(node, given[0])
+
+
+def without_filters(node: Node) -> Node:
+    """A plan that gives the same columns, whatever rows functions leave out: for a run that gave no row at all."""
+    inputs = tuple(without_filters(one) for one in node.inputs)
+    if isinstance(node, nodes.Apply) and isinstance(node.transform, (FilterRows, RandomSample)):
+        return inputs[0]
+    return node.with_inputs(inputs) if inputs else node
 
 
 def _of_columns(node: Node, schema: pa.Schema) -> pa.Schema | None:

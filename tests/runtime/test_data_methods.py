@@ -58,7 +58,8 @@ def test_functions_and_expressions_make_rows():
 def test_columns_come_from_a_run_of_one_row_where_nothing_else_tells_them():
     mapped = range(10).map(lambda row: {"y": float(row["id"])})
     assert mapped.schema(fetch_if_missing=False) is None and mapped.schema().types == [pa.float64()]
-    assert range(10).filter(lambda row: False).take() == []
+    nothing = range(10).filter(lambda row: False)
+    assert nothing.take() == [] and nothing.columns() == ["id"]
 
 
 def test_batches_are_of_exact_sizes_in_each_format_and_each_loop():

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import hpc
+from hpc import tune
 from hpc.data import DataContext, ExecutionOptions, range, read_parquet
 from hpc.train import DataConfig, DataParallelTrainer, RunConfig, ScalingConfig
 from runtime.running import one_node
@@ -66,10 +67,24 @@ def test_training_goes_on_in_the_middle_of_an_epoch_with_another_number_of_ranks
     assert first + rest == whole
 
 
-def test_a_dataset_goes_to_tasks_and_trials_by_its_plan():
+def test_a_dataset_goes_to_tasks_by_its_plan():
     @hpc.remote
     def count(data):
         return data.map(lambda row: row).count(), data.take(1)
 
     assert hpc.get(count.remote(range(30)), timeout=60) == (30, [{"id": 0}])
     assert hpc.get(count.remote(range(30).materialize()), timeout=60) == (30, [{"id": 0}])
+
+
+def trial(config):
+    from hpc import tune
+
+    tune.report({"rows": config["data"].filter(expr=f"id < {config['most']}").count()})
+
+
+def test_a_dataset_is_a_value_of_a_search(tmp_path):
+    space = {"data": range(30).materialize(), "most": tune.grid_search([5, 10])}
+    results = tune.Tuner(
+        trial, param_space=space, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+    ).fit()
+    assert not results.errors and sorted(one.metrics["rows"] for one in results) == [5, 10]

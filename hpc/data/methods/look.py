@@ -77,6 +77,7 @@ def schema(self: Planned, fetch_if_missing: bool = True) -> Schema | None:
             self._schema = self._schema or facts.read_schema(run.schema())
         finally:
             run.close()
+        self._schema = self._schema or facts.schema_of(facts.without_filters(self.plan))
     return None if self._schema is None else Schema(self._schema)
 
 

@@ -22,12 +22,15 @@ class Next(enum.Enum):
     BEGUN = "begun"
     META = "meta"
     BLOCK = "block"
+    END = "end"
 
 
 class TaskStream:
     """The items of one task, or call."""
 
-    __slots__ = ("allowed", "failing", "generator", "lost_actor", "machine", "next", "part", "schema", "told", "work")
+    __slots__ = (
+        "allowed", "failing", "generator", "last", "lost_actor", "machine", "next", "part", "schema", "told", "work",
+    )  # fmt: skip
 
     def __init__(self, work: Work, generator: Any, machine: Machine) -> None:
         self.work = work
@@ -40,6 +43,8 @@ class TaskStream:
         self.schema = b""
         #: How many blocks may be taken.
         self.allowed = 0
+        #: What the task says of itself, its last item.
+        self.last: Any = None
         #: The part at hand has failed; its error comes next.
         self.failing = False
         #: The actor has ended, and with it this call and all others that it had.
@@ -59,6 +64,9 @@ class TaskStream:
                 self.allowed = 0
                 return True
             ref, failed = item
+            if self.next is Next.END and ref is None:
+                machine.over(work, *self.last)
+                return False
             if ref is None or failed:
                 self._ended(ref)
                 return False
@@ -74,8 +82,9 @@ class TaskStream:
                     continue
                 if type(value) is tuple:
                     self._parts_until(len(work.parts))
-                    machine.over(work, *value)
-                    return False
+                    # The items of a generator that is let go before its end are not made again when they are lost.
+                    self.last, self.next = value, Next.END
+                    continue
                 self.told = decode_told(value)
                 self._parts_until(self.told.part)
                 self.next = Next.BLOCK

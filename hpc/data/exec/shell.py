@@ -133,12 +133,6 @@ class Shell:
         machine.now = time.monotonic()
         if machine.now >= self._next_tick:
             self._tick(machine.now)
-        while self._brought:
-            self._brought.popleft()()
-        taken = self.taken
-        if taken != self._told_taken:
-            machine.taken(taken - self._told_taken)
-            self._told_taken = taken
         for key in keys:
             if key[0] == _WORK:
                 stream = self._streams.get(key[1])
@@ -146,6 +140,13 @@ class Shell:
                     self._read(stream)
             else:
                 self._actor_began(key[1])
+        # After what has come: with an end of the run all work is over, and its streams stay until they are cancelled.
+        while self._brought:
+            self._brought.popleft()()
+        taken = self.taken
+        if taken != self._told_taken:
+            machine.taken(taken - self._told_taken)
+            self._told_taken = taken
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S

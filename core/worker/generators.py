@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Items that follow faster than this go out together.
 FLUSH_S = 0.0002
+#: A generator that waits longer for its consumer lends its CPU: the consumer may need it to go on.
+LEND_AFTER_S = 0.02
 
 
 class ItemSender:
@@ -104,7 +106,8 @@ class ItemSender:
                     client.machine.woken.append(waiter)
 
                 context.on_consumed = taken
-            client.wait_for(waiter, None)
+            if not client.wait_for(waiter, LEND_AFTER_S):
+                client.wait_for(waiter, None, for_others=True)
 
     def results(self) -> Packed:
         """What the task itself returns: nothing, or the references to all its items."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -156,3 +157,48 @@ def test_a_stopped_consumer_stops_the_run():
         time.sleep(0.3)
     assert held < 70 << 20  # half of the store; all of it would be 400 MiB
     assert sum(block.meta.rows for block in execution) == 399 << 17
+
+
+def test_a_function_that_gives_other_rows_when_tried_again_is_an_error_that_names_it(tmp_path):
+    class Moody:
+        name, keeps_rows = "moody", False
+
+        def __call__(self, tables, task):
+            first = not (tmp_path / "tried").exists()
+            (tmp_path / "tried").touch()
+            for _ in tables:
+                for size in (500, 500) if first else (60,):
+                    yield pa.table({"id": np.zeros(size, np.int64)})
+            if first:
+                time.sleep(0.1)
+                os._exit(1)
+
+    with pytest.raises(Exception, match=r"moody.*ran again|moody.*changed") as failed:
+        ids(run(plan.Apply(numbers(10, 1), Moody()), target_max_block_size=1000))
+    assert type(failed.value).__name__ in ("GeneratorChangedError", "CutsChangedError")
+
+
+def test_a_limit_ends_what_it_does_not_want():
+    execution = run(plan.Limit(numbers(100_000, 10_000), 15))
+    assert ids(execution) == list(range(15))
+    read = execution.stats().operators[0]
+    assert read.rows < 5000
+    assert ids(run(plan.Limit(numbers(100, 10), 0))) == []
+
+
+def test_rows_of_two_sources_go_together_by_their_places():
+    left, right = numbers(100, 7), numbers(100, 3)
+    both = run(plan.Zip((left, right)))
+    tables = [hpc.get(block.ref) for block in both]
+    assert [row for table in tables for row in table.to_pylist()] == [{"id": i, "id_1": i} for i in range(100)]
+    assert ids(run(plan.Union((left, right)))) == [*range(100), *range(100)]
+    assert ids(run(plan.Resize(left, 30, strict=True))) == list(range(100))
+    with pytest.raises(ValueError, match="same number of rows"):
+        list(run(plan.Zip((left, numbers(99, 2)))))
+
+
+def test_a_task_that_has_all_cpus_runs_a_dataset():
+    def count():
+        return sum(block.meta.rows for block in run(numbers(100, 10)))
+
+    assert hpc.get(hpc.remote(num_cpus=2)(count).remote(), timeout=60) == 100

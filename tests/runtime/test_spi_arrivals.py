@@ -85,3 +85,14 @@ def test_another_thread_wakes_who_waits():
     assert time.monotonic() - began < 10
     arrivals.poke()
     assert arrivals.next(30) == []  # also where it was poked before
+
+
+def test_a_generator_that_waits_for_its_consumer_lends_its_cpu():
+    @hpc.remote(num_cpus=2, num_returns="streaming", _generator_backpressure_num_objects=1)
+    def ahead():
+        yield from range(3)
+
+    generator = ahead.remote()
+    assert hpc.get(next(generator)) == 0
+    assert hpc.get(hpc.remote(num_cpus=2)(lambda: "ran").remote(), timeout=30) == "ran"
+    assert [hpc.get(ref) for ref in generator] == [1, 2]

@@ -38,12 +38,20 @@ class ArrivalKeys:
     def take(self, generator: ObjectRefGenerator) -> tuple[ObjectRef[Any] | None, bool] | None:
         """The next item of a generator, and whether it is an error: without waiting, and without bringing it here. None
         if it is not there yet, (None, False) if there are no more."""
-        result = self._client.values.result_of(item_id(generator._task, generator._taken))
+        client, task = self._client, generator._task
+        ident = item_id(task, generator._taken)
+        result = client.values.result_of(ident)
         if result is None:
             return None
         if result is END:
             return None, False
-        return next(generator), result.kind > STORED
+        machine = client.machine
+        with client.lock:
+            machine.streams.take_item(task)
+            if machine.urgent:
+                client.send_left()
+        generator._taken += 1
+        return ObjectRef(ident, client), result.kind > STORED
 
     def failed(self, ref: ObjectRef[Any]) -> bool:
         """Whether the value of a reference that has one is an error."""

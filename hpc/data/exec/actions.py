@@ -12,10 +12,9 @@ from hpc.data.exec.work import Actor, Block, Work
 
 @dataclass(frozen=True)
 class Submit:
-    """Begin a piece of work. ``node``: it should run there ("" anywhere); ``window``: blocks that it may make ahead."""
+    """Begin a piece of work. ``window``: blocks that it may make ahead."""
 
     work: Work
-    node: str
     window: int
 
 

@@ -24,6 +24,7 @@ from hpc.data.block.compact import compact, nbytes
 from hpc.data.block.cut import Cutter
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.operators import Body, Piece
+from hpc.data.exec.small import sent
 from hpc.data.transform.base import TaskContext, Transform
 
 #: A part as it travels: its seq, how many of the task's inputs are its own, its unit and its note.
@@ -87,19 +88,20 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
     attempt, parts = header
     yield (clock(), str(spi.whoami().process.node))
     seconds, at = 0.0, 0
+    schemas = _Schemas()
     counters: dict[str, float] = {}
     for number, part in enumerate(parts):
         seq, count, unit, note = part
         task = TaskContext(op=op, index=seq, attempt=attempt, context=context)
         pieces = body(list(values[at : at + count]), unit, note, task)
         at += count
-        rows, digest, schema, last = 0, 0, None, clock()
+        rows, digest, last = 0, 0, clock()
         while True:
             try:
                 made = next(pieces, None)
                 if made is None:
                     break
-                value, meta, schema = _told(made, unit, rows, digest, schema)
+                value, meta = _told(made, unit, rows, digest, schemas, number)
             except Exception:
                 yield number  # which of the parts it was
                 raise
@@ -116,21 +118,38 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
     yield (seconds, heap, counters)
 
 
-def _told(made: Any, unit: Any, rows: int, digest: int, schema: Any) -> tuple[Any, BlockMeta, Any]:
-    if isinstance(made, Piece) and not isinstance(made.value, pa.Table):
-        count, size, sent, value = made.rows, made.nbytes, b"", made.value
+class _Schemas:
+    """The schema of the blocks of a task so far, serialized once. It is told with the first block of each part, and
+    where it changes."""
+
+    def __init__(self) -> None:
+        self._last: pa.Schema | None = None
+        self._data = b""
+        self._part = -1
+
+    def of(self, table: pa.Table, part: int) -> tuple[bytes, bytes]:
+        """The serialized schema of a table, and what is to be told of it."""
+        schema = table.schema
+        same = self._last is not None and (schema is self._last or schema.equals(self._last, check_metadata=True))
+        if not same:
+            self._last, self._data = schema, schema.serialize().to_pybytes()
+        told = b"" if same and part == self._part else self._data
+        self._part = part
+        return self._data, told
+
+
+def _told(made: Any, unit: Any, rows: int, digest: int, schemas: _Schemas, part: int) -> tuple[Any, BlockMeta]:
+    table = made.value if isinstance(made, Piece) else made
+    if isinstance(table, pa.Table):
+        table = compact(table)
+        count, size = table.num_rows, nbytes(table)
+        schema, told = schemas.of(table, part)
+        value = sent(table, size, schema)
     else:
-        value = compact(made.value if isinstance(made, Piece) else made)
-        count, size = value.num_rows, nbytes(value)
-        sent = b"" if schema is not None and value.schema.equals(schema, check_metadata=True) else _serialized(value)
-        schema = value.schema
+        value, count, size, told = table, made.rows, made.nbytes, b""
     files = tuple(unit.files) if unit is not None and len(getattr(unit, "files", ())) <= 8 else ()
     digest = zlib.crc32(count.to_bytes(8, "little"), digest)
-    return value, BlockMeta(count, size, sent, files, rows, digest), schema
-
-
-def _serialized(table: pa.Table) -> bytes:
-    return table.schema.serialize().to_pybytes()
+    return value, BlockMeta(count, size, told, files, rows, digest)
 
 
 def _note(made: Any) -> bytes:

@@ -55,13 +55,18 @@ class _Channel:
         if not self.schema:
             self.schema = block.meta.schema
         self.queue.append(block)
-        if self._waits:
+
+    def given(self) -> None:
+        """All blocks that there are for now have come."""
+        if self._waits and self.queue:
             self._rouse()
 
     def end(self, error: BaseException | None) -> None:
         """The run is over."""
         self.over_at = time.monotonic()
-        if not self.ended:
+        if self.ended:
+            self.queue.clear()  # the consumer has closed it meanwhile
+        else:
             self.error = error
         self.ended = True
         self._rouse()

@@ -36,6 +36,9 @@ class Consumer(Protocol):
     def give(self, block: Block) -> None:
         """A block has come."""
 
+    def given(self) -> None:
+        """All blocks that there are for now have come."""
+
     def end(self, error: BaseException | None) -> None:
         """The run is over."""
 
@@ -55,7 +58,7 @@ class Shell:
     ) -> None:
         self.machine = machine
         self._context = context
-        self._give, self._end, self._share = consumer.give, consumer.end, share
+        self._give, self._given, self._end, self._share = consumer.give, consumer.given, consumer.end, share
         self._progress = progress
         self._arrivals = spi.arrivals()
         self._streams: dict[int, TaskStream] = {}
@@ -69,7 +72,6 @@ class Shell:
         self.taken = self._told_taken = 0
         self._sleeps = False
         self._finished = False
-        self._many_nodes = False
         self._next_tick = 0.0
         self._thread = threading.Thread(target=self._run, name="hpc-data", daemon=True)
 
@@ -121,6 +123,7 @@ class Shell:
                 return
             for action in actions:
                 self._do(action)
+            self._given()
 
     def _sleep(self) -> None:
         machine = self.machine
@@ -154,9 +157,7 @@ class Shell:
         self._progress.look(self.machine, now)
 
     def _rooms(self) -> Any:
-        rooms = rooms_of_session(self.machine.settings.store_share * self._share())
-        self._many_nodes = len(rooms) > 1
-        return rooms
+        return rooms_of_session(self.machine.settings.store_share * self._share())
 
     # -------------------------------------------------------------- actions
 
@@ -203,7 +204,8 @@ class Shell:
 
     def _function(self, work: Work, action: Submit) -> Any:
         op = work.op
-        node = action.node if self._many_nodes else ""
+        # Only what can be read on one node alone says where it runs: a node's CPUs may be taken by actors for good.
+        node = str(getattr(work.part.unit, "node", None) or "")
         key = (op.index, work.body, action.window, node)
         function = self._functions.get(key)
         if function is None:
@@ -213,8 +215,8 @@ class Shell:
                 plain = hpc.remote(task_function(op.bodies[work.body], op.name, self._context))
                 self._functions[first] = plain
             options = remote_options(op)
-            if node and "scheduling_strategy" not in options and "label_selector" not in options:
-                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+            if node:
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
             function = plain.options(
                 name=op.name,
                 num_returns="streaming",
@@ -233,8 +235,8 @@ class Shell:
         elif stream.lost_actor is not None:
             self._streams.pop(work.number, None)
             self._actor_lost(work, stream.lost_actor)
-        elif work.state is WorkState.OVER:
-            self._streams.pop(work.number, None)
+        elif work.state is WorkState.OVER and (stream.ended or work.actor is not None):
+            self._streams.pop(work.number, None)  # else it is to be cancelled in a moment
 
     def _cancel(self, work: Work) -> None:
         stream = self._streams.pop(work.number, None)

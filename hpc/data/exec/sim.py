@@ -24,7 +24,7 @@ from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
 from hpc.data.exec.settings import RunSettings
 from hpc.data.exec.sim_exchange import KINDS, exchange_operator, pieces_of
-from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Part, Work, WorkState
+from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Cause, Part, Work, WorkState
 from hpc.data.plan.nodes import Options, Pool
 
 Rows = tuple[Any, ...]
@@ -223,6 +223,7 @@ class World:
             assert self.now < END_S, f"it does not end: {self.stands()}"
             self.machine.now = self.now
             do()
+            del do  # with what it has in the store
             self.act()
             self._check()
         self._check_rows()
@@ -438,7 +439,7 @@ class World:
             running.told_part += 1
             self.machine.part_over(running.work)
         self._drop(running)
-        self.machine.failed(running.work, ValueError("the function failed"), tolerable=True)
+        self.machine.failed(running.work, ValueError("the function failed"), Cause.PART)
 
     def _drop(self, running: Running) -> None:
         running.over = True
@@ -538,12 +539,11 @@ class World:
 
 
 def gathered(op: Operator) -> list[Block]:
-    """Blocks that an operator has, and cannot do anything with before it has more."""
-    if isinstance(op, ResizeOperator):
-        return [block for block, _, _ in op.open]
-    if isinstance(op, (ZipOperator, UnionOperator)):
-        return [block for queue in op.queues for block in queue]
-    return []
+    """Blocks that an operator needs together, however many they are."""
+    if not isinstance(op, ResizeOperator):
+        return []
+    taken = [block for work in op.running.values() for block in work.blocks]
+    return [*(block for block, _, _ in op.open), *(block for part in op.parts for block in part.blocks), *taken]
 
 
 def run_seed(seed: int) -> World:

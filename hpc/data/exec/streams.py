@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 import hpc
 from hpc.data.exec.bodies import decode_told
 from hpc.data.exec.machine import Machine
-from hpc.data.exec.work import Work, WorkState
-from hpc.exceptions import ActorError, ObjectLostError, SessionLostError
+from hpc.data.exec.work import Cause, Work, WorkState
+from hpc.exceptions import (
+    ActorError,
+    GeneratorChangedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    SessionLostError,
+    WorkerCrashedError,
+)
 
 if TYPE_CHECKING:
     from hpc import spi
@@ -29,7 +37,8 @@ class TaskStream:
     """The items of one task, or call."""
 
     __slots__ = (
-        "allowed", "failing", "generator", "last", "lost_actor", "machine", "next", "part", "schema", "told", "work",
+        "allowed", "ended", "failing", "generator", "last", "lost_actor", "machine", "next", "part", "schema", "told",
+        "work",
     )  # fmt: skip
 
     def __init__(self, work: Work, generator: Any, machine: Machine) -> None:
@@ -45,6 +54,8 @@ class TaskStream:
         self.allowed = 0
         #: What the task says of itself, its last item.
         self.last: Any = None
+        #: Its last item was taken.
+        self.ended = False
         #: The part at hand has failed; its error comes next.
         self.failing = False
         #: The actor has ended, and with it this call and all others that it had.
@@ -65,6 +76,7 @@ class TaskStream:
                 return True
             ref, failed = item
             if self.next is Next.END and ref is None:
+                self.ended = True
                 machine.over(work, *self.last)
                 return False
             if ref is None or failed:
@@ -112,6 +124,7 @@ class TaskStream:
 
     def _ended(self, ref: Any) -> None:
         """It has failed, or ended without its last word."""
+        self.ended = True
         try:
             if ref is not None:
                 hpc.get(ref)
@@ -122,5 +135,11 @@ class TaskStream:
         if self.work.actor is not None and isinstance(error, ActorError):
             self.lost_actor = error
             return
-        tolerable = not isinstance(error, (SessionLostError, ObjectLostError))
-        self.machine.failed(self.work, error, tolerable, self.failing)
+        self.machine.failed(self.work, error, self._cause(error))
+
+    def _cause(self, error: BaseException) -> Cause:
+        if isinstance(error, (SessionLostError, ObjectLostError, GeneratorChangedError)):
+            return Cause.SESSION
+        crashed = isinstance(error, (WorkerCrashedError, OutOfMemoryError, NodeDiedError))
+        may_retry = self.work.op.options.remote.get("max_retries") != 0
+        return Cause.CRASH if crashed and not self.failing and may_retry else Cause.PART

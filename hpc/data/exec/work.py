@@ -72,10 +72,22 @@ class WorkState(enum.Enum):
     OVER = "over"
 
 
+class Cause(enum.Enum):
+    """Why a piece of work failed."""
+
+    #: The part at hand: the user's function, or the data.
+    PART = "part"
+    #: Its process has ended.
+    CRASH = "crash"
+    #: Something that no other attempt mends.
+    SESSION = "session"
+
+
 class Work:
     """A task, or a call of an actor: one or more parts, one after the other.
 
     op: its `Operator`. body: by which of the bodies of that.
+    attempt: how often it has begun before; ``starts``: with the times that it could not begin.
     at: which part it is at; ``seen`` and ``rows``: how many blocks and rows of that part have come.
     replay: blocks of the part at hand that an earlier attempt has given already.
     reserved: bytes that are kept free for what it makes. window: so many blocks it may make ahead.
@@ -102,6 +114,7 @@ class Work:
         "reserved",
         "rows",
         "seen",
+        "starts",
         "state",
         "submitted",
         "wants_values",
@@ -115,6 +128,7 @@ class Work:
         self.body = body
         self.wants_values = wants_values
         self.attempt = 0
+        self.starts = 0
         self.at = 0
         self.seen = 0
         self.rows = 0

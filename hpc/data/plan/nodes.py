@@ -243,11 +243,11 @@ class Zip(_Several):
 @dataclass(frozen=True)
 class Mix(_Several):
     """Blocks of all, in the proportion of the weights by rows. ``stop``: when the first has ended ("shortest"), or when
-    the last has, with those that have ended left out ("longest_drop") or begun again ("longest_repeat")."""
+    the last has, with those that have ended left out ("longest_drop")."""
 
     nodes: tuple[Node, ...]
     weights: tuple[float, ...]
-    stop: Literal["shortest", "longest_drop", "longest_repeat"] = "longest_drop"
+    stop: Literal["shortest", "longest_drop"] = "longest_drop"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ Work with ``wants_values`` has the values themselves brought to the driver (`blo
 
 ``hoards``: the operator keeps all of its input before it gives anything, so that what it holds counts for no budget: it
 may be spilled. `wants(port)`: whether more of an input is of use now; what is not wanted waits where it is.
+`needs(port)`: whether nothing can go on without it; only for such an input the budget may be exceeded.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class Operator:
         #: It has told the operator below that it is over.
         self.told_over = False
         self.stopped = False
+        #: What is wrong with its input: the run ends with it.
+        self.error: Exception | None = None
         self._next_seq = 0
 
     # -------------------------------------------------------------- what operators override
@@ -112,6 +115,10 @@ class Operator:
 
     def wants(self, port: int) -> bool:
         """Whether more of this input is of use now."""
+        return True
+
+    def needs(self, port: int) -> bool:
+        """Whether it can do nothing before more of this input has come."""
         return True
 
     def waiting(self) -> int:

@@ -40,6 +40,9 @@ class UnionOperator(Operator):
                     self.emit(queue.popleft())
                 self._bytes[self._at] = 0
 
+    def needs(self, port: int) -> bool:
+        return port == self._at
+
     def wants(self, port: int) -> bool:
         return port == self._at or (port == self._at + 1 and self._bytes[port] < AHEAD_BYTES)
 
@@ -68,7 +71,6 @@ class ZipOperator(Operator):
         self._used = [0] * ports
         self._rows = [0] * ports
         self.parts: deque[Part] = deque()
-        self.error: Exception | None = None
 
     def accept(self, port: int, block: Block) -> None:
         if not block.meta.rows:
@@ -108,6 +110,9 @@ class ZipOperator(Operator):
                         f"zip needs datasets with the same number of rows: one has {most}, and another "
                         f"{'' if self.closed[port] else 'at least '}{self._rows[port]}"
                     )
+
+    def needs(self, port: int) -> bool:
+        return not self.queues[port]
 
     def wants(self, port: int) -> bool:
         queues = self.queues
@@ -175,6 +180,9 @@ class MixOperator(Operator):
             self.host.release(block)
         if not all(self.closed):
             self.host.stop_inputs(self)
+
+    def needs(self, port: int) -> bool:
+        return self._next() == port
 
     def wants(self, port: int) -> bool:
         return len(self._queues[port]) < 4 or self._next() == port

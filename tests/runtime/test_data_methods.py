@@ -13,6 +13,8 @@ import pytest
 import hpc
 from hpc.data import DataContext, Dataset, from_arrow, range, range_tensor
 from hpc.data.expressions import col
+from hpc.data.plan import nodes
+from hpc.data.transform.tally import RowCount
 from runtime.running import one_node
 
 FIRST_TEN = [{"id": number} for number in itertools.islice(itertools.count(), 10)]
@@ -156,3 +158,12 @@ def test_tables_come_in_and_an_error_of_a_function_names_it():
 
     with pytest.raises(Exception, match="function broken failed"):
         range(4).map(broken).take()
+
+
+def test_a_count_moves_numbers_and_no_rows():
+    mapped = range_tensor(1000, shape=(64,)).map_batches(lambda batch: batch)
+    run = mapped.begin(nodes.Apply(mapped.plan, RowCount()))
+    assert sum(block.meta.nbytes for block in run) < 1000
+    few = mapped.filter(lambda row: row["data"][0] < 10)
+    assert (mapped.count(), few.count(), few.limit(4).count(), mapped.union(few).count()) == (1000, 10, 4, 1010)
+    assert range(10).filter(lambda row: False).count() == 0 and range(0).map(lambda row: row).count() == 0

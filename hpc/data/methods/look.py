@@ -14,6 +14,7 @@ from hpc.data.methods import staging
 from hpc.data.plan import nodes
 from hpc.data.plan.optimize import optimized
 from hpc.data.planned import Planned
+from hpc.data.transform.tally import RowCount
 
 
 def _first(self: Planned, limit: int) -> Iterator[pa.Table]:
@@ -62,7 +63,10 @@ def _check_number(method: str, number: Any) -> None:
 def count(self: Planned) -> int:
     """The number of rows: from the metadata of files where that tells it, else it runs."""
     known = facts.rows_of(self.plan)
-    return sum(handle.meta.rows for handle in self.handles()) if known is None else known
+    if known is not None:
+        return known
+    counted = nodes.Apply(self.plan, RowCount())
+    return sum(int(rows) for table in self.tables(counted) for rows in table.column("rows").to_pylist())
 
 
 def schema(self: Planned, fetch_if_missing: bool = True) -> Schema | None:

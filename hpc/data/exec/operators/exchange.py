@@ -242,16 +242,20 @@ class ExchangeOperator(Operator):
     def _count(self, size: int) -> int:
         if self._partitions is not None:
             return self._partitions
-        # The partitions that are merged at a time fill a part of the store, and their results another.
-        room = self._store * len(self._nodes) / (GROUP_SHARE * self._cpus)
-        most = max(LEAST_PARTITION_BYTES, min(PARTITION_BYTES, int(room)))
+        most = max(LEAST_PARTITION_BYTES, min(PARTITION_BYTES, self._room()))
         return max(1, -(-size // most), int(min(2 * self._cpus, size // LEAST_PARTITION_BYTES)))
+
+    def _room(self) -> int:
+        """The most bytes that should come into a task. The inputs of all that run at a time fill a part of the store,
+        and what they make fills another."""
+        return int(self._store * len(self._nodes) / (GROUP_SHARE * self._cpus))
 
     def _bundle(self, port: int) -> None:
         """Make parts of the map tasks of blocks that are there; of few bytes only if no more come."""
         if isinstance(self._plan, Gather):
             return
-        least = max(LEAST_BUNDLE, min(MOST_BUNDLE, int((self._estimate or 0) / (4 * self._cpus))))
+        fair = int((self._estimate or 0) / (4 * self._cpus))
+        least = max(LEAST_BUNDLE, min(MOST_BUNDLE, self._room(), fair))
         bundle: list[Block] = []
         size = 0
         for block in self._kept[port]:

@@ -30,6 +30,11 @@ class ActorSet:
         """How many there are, or will be in a moment."""
         return len(self.actors)
 
+    @property
+    def has_idle(self) -> bool:
+        """Whether a call would begin at once."""
+        return any(self._by_load[: self.pool.concurrent])
+
     def new(self) -> Actor:
         """One more."""
         actor = Actor(self.op, self._next)
@@ -91,8 +96,7 @@ class ActorSet:
         if count < pool.least or (count < first and not self._reached_initial):
             return first - count if not self._reached_initial else pool.least - count
         self._reached_initial = True
-        busy = not any(self._by_load[: pool.concurrent])
-        if not waiting or self.starting or not busy:
+        if not waiting or self.starting or self.has_idle:
             return 0
         most = room if pool.most is None else min(room, pool.most - count)
         return max(0, min(most, count, -(-waiting // self.queued)))

@@ -158,6 +158,8 @@ class Scheduler:
                 return Wait.GPU if use.num_gpus else Wait.CPU
         elif pool.choose("") is None:
             return Wait.NEW_ACTOR if pool.starting else Wait.BUSY_ACTORS
+        elif op.running and not pool.has_idle and self._head_waits(op):
+            return Wait.BUSY_ACTORS  # those may wait for room, which comes when this has been done
         block = self._block_size(op)
         ahead = self._ahead(block)
         need, heap = ahead * block, self._heap(op, block)

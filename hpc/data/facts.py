@@ -123,7 +123,7 @@ def files_of(node: Node) -> list[str]:
 def bytes_of(node: Node) -> int | None:
     """The size of what a plan gives, as Arrow tables, as far as it is known or estimated."""
     if isinstance(node, nodes.Read):
-        return node.source.estimate().nbytes
+        return node.source.estimate().whole_nbytes
     if isinstance(node, nodes.Blocks):
         return sum(handle.meta.nbytes for handle in node.blocks)
     return bytes_of(node.inputs[0]) if isinstance(node, _SAME_ROWS) else None

@@ -28,6 +28,10 @@ PIECES = 256
 _ROW_BY_ROW = (nodes.Select, nodes.Drop, nodes.Rename, nodes.WithColumns, nodes.Resize)
 
 
+#: Nodes that give other rows, and not only another order, where the rows below come in another order.
+_OF_ORDER = (nodes.Exchanged, nodes.RandomizeBlocks, nodes.Limit)
+
+
 class Chosen(Source):
     """Some tasks of another source, in another order."""
 
@@ -64,7 +68,7 @@ class OrderedPlan(NamedTuple):
 def ordered_plan(plan: Node, order: Order, start: int) -> OrderedPlan:
     """The plan whose rows are those of an order, without pieces that lie before its row ``start``."""
     chain = [plan]
-    while len(chain[-1].inputs) == 1 and not isinstance(chain[-1], (nodes.Exchanged, nodes.RandomizeBlocks)):
+    while len(chain[-1].inputs) == 1 and not isinstance(chain[-1], _OF_ORDER) and not _draws(chain[-1]):
         chain.append(chain[-1].inputs[0])
     *above, leaf = chain
     words = [f"{type(node).__name__} {node.name}" for node in chain]
@@ -88,6 +92,11 @@ def ordered_plan(plan: Node, order: Order, start: int) -> OrderedPlan:
     for node in reversed(above):
         made = node.with_inputs((made,))
     return OrderedPlan(made, at, fingerprint([*words, *keys]))
+
+
+def _draws(node: Node) -> bool:
+    """Whether rows are drawn by the place of their part: in another order of the parts they would be other ones."""
+    return isinstance(node, nodes.Apply) and bool(getattr(node.transform, "draws", False))
 
 
 def _keeps_rows(node: Node) -> bool:
@@ -135,7 +144,7 @@ class OrderedIterator(SplitIterator):
         super().__init__(actor, rank, ranks, context)
         self._seed, self._window = seed, window
         self._at = Position("", seed, 0, 0)
-        self._is_begun = False
+        self._is_begun = self._is_drawn = False
         self._each = 1
 
     def _flow(self) -> SharedFlow:
@@ -149,6 +158,7 @@ class OrderedIterator(SplitIterator):
 
         def begin() -> Iterator[Any]:
             self._begin_epoch(how["batch_size"] or 1)
+            self._is_drawn = how.get("local_shuffle_buffer_size") is not None
             for made, rows in batches:
                 self._at = self._at._replace(rows=self._at.rows + rows * self._ranks)
                 yield made
@@ -187,10 +197,15 @@ class OrderedIterator(SplitIterator):
         """Where all ranks are, for a checkpoint: less than 1 kB.
 
         Raises ValueError for a dataset whose order is another one each time."""
+        if self._at.rows and self._is_drawn:
+            raise ValueError(
+                "with local_shuffle_buffer_size an epoch cannot go on in its middle: use DataConfig(shuffle_seed=...), "
+                "or save at the end of an epoch"
+            )
         if self._at.rows and not self._at.fingerprint:
             raise ValueError(
-                "in the middle of an epoch there is no position in a dataset that is shuffled, joined or put together "
-                "of several: materialize() it first, or save at the end of an epoch"
+                "in the middle of an epoch there is no position in a dataset that is shuffled, limited, sampled, "
+                "joined or put together of several: materialize() it first, or save at the end of an epoch"
             )
         return self._at.state()
 

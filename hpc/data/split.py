@@ -202,6 +202,9 @@ class SharedFlow(Flow):
 
     def _tables(self) -> Iterator[pa.Table]:
         self._number, told = hpc.get(self._actor.begin.remote(self._rank, self._wanted()))
+        if self._is_over:  # left while it waited for the others
+            self._actor.leave.remote(self._rank, self._number)
+            return iter(())
         return self._cut(self._taken(), told)
 
     def _wanted(self) -> Any:

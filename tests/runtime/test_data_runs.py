@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,7 +17,8 @@ from hpc.data.context import DataContext
 from hpc.data.exec.execution import Execution, execute
 from hpc.data.io.source import Estimate, Source, SourceTask
 from hpc.data.plan import nodes as plan
-from runtime.running import one_node, settle
+from hpc.util.state import list_actors
+from runtime.running import eventually, one_node, settle
 
 
 class NumbersTask(SourceTask):
@@ -128,6 +131,37 @@ def test_an_error_of_a_function_reaches_the_consumer():
     execution = run(plan.Apply(numbers(100, 10), Each(fails)), max_errored_blocks=1)
     assert ids(execution) == [i for i in range(100) if not 50 <= i < 60]
     assert execution.stats().operators[0].errored == 1
+
+
+def test_a_part_that_may_run_once_only_is_not_done_again_when_its_actor_dies(tmp_path):
+    class Once:
+        def __call__(self, batch):
+            with open(tmp_path / "ran", "a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    dataset = hpc.data.range(4, override_num_blocks=1)
+    with pytest.raises(hpc.exceptions.HpcError):
+        dataset.map_batches(Once, concurrency=1, max_retries=0, max_restarts=-1).take_all()
+    assert (tmp_path / "ran").read_text() == "x"
+
+
+def test_a_run_whose_function_cannot_be_sent_leaves_no_actor():
+    class Unsendable:
+        def __init__(self, lock):
+            self.lock = lock
+
+        def __call__(self, batch):
+            return batch
+
+    class Sendable:
+        def __call__(self, batch):
+            return batch
+
+    broken = hpc.data.range(4).map_batches(Unsendable, fn_constructor_args=(threading.Lock(),), concurrency=1)
+    with pytest.raises(TypeError):
+        broken.map_batches(Sendable, concurrency=1).take_all()
+    eventually(lambda: not [row for row in list_actors() if row["state"] != "DEAD"])
 
 
 def test_what_is_left_of_a_closed_run_is_cancelled_at_once():

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pytest
 
 from hpc.data.block.meta import BlockMeta
-from hpc.data.exec.actions import Finish, Pull, Report, StartActor, Submit, Take
+from hpc.data.exec.actions import Emit, Finish, Pull, Report, StartActor, Submit, Take
 from hpc.data.exec.bodies import ChainBody, decode_told, run_parts
 from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.errors import CutsChangedError, StalledError
 from hpc.data.exec.machine import Machine
-from hpc.data.exec.operators.maps import MapOperator, OutputOperator, ReadOperator
+from hpc.data.exec.operators.maps import BlocksOperator, MapOperator, OutputOperator, ReadOperator
 from hpc.data.exec.order import Order
 from hpc.data.exec.settings import RunSettings, block_target
 from hpc.data.exec.small import sent
-from hpc.data.exec.work import Cause
+from hpc.data.exec.work import Block, Cause
 from hpc.data.plan.nodes import Options, Pool
 
 MIB = 1 << 20
@@ -139,6 +139,21 @@ def test_a_run_that_stands_still_says_which_operator_waits_and_for_what():
     assert report.text == "Read: 1 tasks have not begun; they want 1 CPU each"
     (end,) = [action for action in made.decide(101.0) if isinstance(action, Finish)]
     assert isinstance(end.error, StalledError) and "Read: 1 tasks have not begun" in str(end.error)
+
+
+def test_a_function_may_take_longer_than_a_run_may_stand_still():
+    op = read()
+    made = machine(op, stall_s=10.0, give_up_s=100.0)
+    work = begin(made, op, 1)[0].work
+    made.begun(work, "1")
+    assert not [action for action in made.decide(1000.0) if isinstance(action, (Report, Finish))]
+
+
+def test_a_consumer_that_has_room_again_is_waited_for_where_blocks_are_there_already():
+    blocks = [Block(number, meta(1, nbytes=4 * MIB)) for number in range(1000)]
+    made = machine(BlocksOperator("Blocks", blocks), store=10 * MIB)
+    assert 0 < sum(isinstance(action, Emit) for action in made.decide(0.0)) < 1000
+    assert made.held_back
 
 
 def test_blocks_are_smaller_where_the_store_is():

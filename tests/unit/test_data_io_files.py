@@ -25,6 +25,7 @@ from hpc.data.io.listing import Listing
 from hpc.data.io.manifest import Manifest
 from hpc.data.io.memory import RangeSource
 from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionFilter
+from hpc.data.io.source import Estimate
 from hpc.data.io.text_files import TextFormat
 from hpc.data.options import FileShuffleConfig
 
@@ -415,3 +416,8 @@ def test_ranges():
 def test_manifest_of_nothing_says_what_was_looked_for(tmp_path):
     with pytest.raises(ValueError, match="end in csv, tsv"):
         manifest.of([str(tmp_path)], None, ["csv", "tsv"], False)
+
+
+def test_of_a_long_listing_the_whole_size_is_not_known():
+    assert Estimate(None, 1000, 1023).whole_nbytes == 1000
+    assert Estimate(None, 1000, 1024).whole_nbytes is None

@@ -11,6 +11,7 @@ import pytest
 
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
+from hpc.data.ordered import ordered_plan
 
 ROWS = 1000
 
@@ -78,3 +79,14 @@ def test_a_position_is_small_and_says_what_it_is_of():
     for wrong in ({}, {"version": 9}, {"version": 1, "epoch": 0}):
         with pytest.raises(ValueError, match="position"):
             position_of(wrong)
+
+
+def test_a_dataset_that_is_limited_keeps_its_rows_in_each_epoch():
+    """In another order of the pieces other rows would be the first ones."""
+    import hpc.data
+
+    numbers = hpc.data.range(100, override_num_blocks=10)
+    assert ordered_plan(numbers.plan, Order(5, 0, 64), 0).fingerprint
+    for drawn in (numbers.limit(30), numbers.limit(30).select_columns(["id"]), numbers.random_sample(0.5, seed=1)):
+        found = ordered_plan(drawn.plan, Order(5, 0, 64), 0)
+        assert found.fingerprint == "" and found.plan is drawn.plan

@@ -109,7 +109,7 @@ def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float, ro
 def bytes_below(node: Node, top: Node) -> int | None:
     """How many bytes come into a node, where sources and blocks tell it, and no function of the user's is between."""
     if isinstance(node, Read):
-        return node.source.estimate().nbytes
+        return node.source.estimate().whole_nbytes
     if isinstance(node, Blocks):
         return sum(one.meta.nbytes for one in node.blocks)
     if isinstance(node, (Apply, Exchanged, Mix)) and node is not top:

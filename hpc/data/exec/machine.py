@@ -176,8 +176,9 @@ class Machine(Scheduler):
             if work.state is WorkState.OVER:
                 continue
             begun = work.state is WorkState.BEGUN
-            if begun and not self._may_try_again(work):
-                self.failed(work, error, Cause.CRASH)
+            once = work.op.options.remote.get("max_retries") == 0
+            if begun and (once or not self._may_try_again(work)):
+                self.failed(work, error, Cause.PART if once else Cause.CRASH)
                 if self.finished:
                     return
                 continue
@@ -335,11 +336,15 @@ class Machine(Scheduler):
     def _went_on(self) -> None:
         self.progress_at = self.now
 
+    def _user_code_runs(self) -> bool:
+        """Whether a task is at work, which may take its time."""
+        return any(work.state is WorkState.BEGUN and not work.paused for op in self.ops for work in op.running.values())
+
     def _look_for_stall(self) -> None:
         settings, still = self.settings, self.now - self.progress_at
         if still < settings.stall_s or self.output.queued:  # type: ignore[attr-defined]
             return
-        if still >= settings.give_up_s:
+        if still >= settings.give_up_s and not self._user_code_runs():
             self._finish(
                 StalledError(f"nothing has gone on for {still:.0f} s. {why_stands(self.ops, self.pools, self.why)}")
             )

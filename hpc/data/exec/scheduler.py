@@ -80,6 +80,8 @@ class Scheduler:
                     if wanted[op.index] and down.waiting() < MOST_PARTS and not op.closed[0]:
                         op.give(MOST_PARTS)
                         return True
+                    if not wanted[op.index] and not op.closed[0]:
+                        self.held_back = True
                     continue
                 self._take_offers(op, quiet[op.index])
                 self._submit_all(op, quiet[op.index], wanted[op.index])

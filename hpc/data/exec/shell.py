@@ -5,6 +5,7 @@ It sleeps until something comes: an item of a task, an actor, parts of a source,
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from hpc.data.exec.progress import Progress
 from hpc.data.exec.rooms import rooms_of_session
 from hpc.data.exec.streams import TaskStream
 from hpc.data.exec.work import Actor, Block, Work, WorkState
+from hpc.data.io.source import SourceTask
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: The thread looks after stalls, idle actors and new nodes this often.
@@ -108,11 +110,21 @@ class Shell:
                     self._sleep()
         except BaseException as error:
             self._finished = True
+            self._end_all()
             self._end(error)
         finally:
             for feeder in self._feeders.values():
                 feeder.stop()
             self._streams.clear()
+
+    def _end_all(self) -> None:
+        """The thread itself has failed: nothing that it has begun goes on without it."""
+        for stream in list(self._streams.values()):
+            with contextlib.suppress(Exception):
+                hpc.cancel(stream.generator)
+        for key in list(self._actors):
+            with contextlib.suppress(Exception):
+                hpc.kill(self._actors.pop(key))
 
     def _decide(self) -> None:
         """Until nothing is to be done: what is done may bring events at once."""
@@ -189,6 +201,8 @@ class Shell:
 
     def _submit(self, action: Submit) -> None:
         work = action.work
+        if work.state is WorkState.OVER:  # its actor was found dead by an action before this one
+            return
         header = (work.attempt, [(part.seq, len(part.blocks), part.unit, part.note) for part in work.parts])
         refs = [block.ref for part in work.parts for block in part.blocks]
         if work.actor is not None:
@@ -205,7 +219,8 @@ class Shell:
     def _function(self, work: Work, action: Submit) -> Any:
         op = work.op
         # Only what can be read on one node alone says where it runs: a node's CPUs may be taken by actors for good.
-        node = str(getattr(work.part.unit, "node", None) or "")
+        unit = work.part.unit
+        node = (unit.node or "") if isinstance(unit, SourceTask) else ""
         key = (op.index, work.body, action.window, node)
         function = self._functions.get(key)
         if function is None:
@@ -265,7 +280,8 @@ class Shell:
         pool = op.pool
         assert pool is not None
         options = {"max_concurrency": pool.concurrent, **remote_options(op)}
-        options.pop("max_retries", None)
+        for own in ("max_retries", "max_restarts", "max_task_retries"):
+            options.pop(own, None)  # the machine has its parts done again
         made = hpc.remote(PoolActor).options(max_restarts=0, **options).remote(op.bodies, op.name, self._context)
         key = (op.index, actor.number)
         self._actors[key] = made

@@ -7,9 +7,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from hpc.data.io.listing import Entry
+from hpc.data.io.source import HEAD
 
-#: This many files of the listing are waited for before the first task. Tasks of fewer are balanced exactly.
-HEAD = 1024
 #: Tasks of many small files read about so much; a task of less than LEAST bytes costs more than it reads.
 TARGET = 32 << 20
 LEAST = 1 << 20

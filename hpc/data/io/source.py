@@ -20,6 +20,11 @@ Expr: TypeAlias = Any
 Range: TypeAlias = "tuple[str, int, int | None]"
 
 
+#: This many files of a listing are waited for before the first task, and are looked at for an estimate. Tasks of fewer
+#: are balanced exactly.
+HEAD = 1024
+
+
 class Estimate(NamedTuple):
     """What is known of a source before it is read. ``nbytes`` is the size as Arrow tables; None means unknown.
 
@@ -29,6 +34,11 @@ class Estimate(NamedTuple):
     rows: int | None
     nbytes: int | None
     files: int
+
+    @property
+    def whole_nbytes(self) -> int | None:
+        """The size of all of it; None where only the beginning was looked at."""
+        return None if self.files >= HEAD else self.nbytes
 
 
 class SourceTask:

@@ -141,6 +141,7 @@ class TestRows:
     """The rows that are for tests, or the others: of each task the same in each run."""
 
     keeps_rows = False
+    draws = True
     __test__ = False
 
     def __init__(self, wanted: bool, size: float, column: str | None, seed: int) -> None:

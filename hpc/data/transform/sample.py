@@ -25,6 +25,8 @@ class RandomSample:
         self.fraction = fraction
         self.seed = seed
         self.reseed = reseed
+        #: That it takes the same rows in each run, as long as the parts of the data are the same.
+        self.draws = seed is not None and not reseed
 
     def __call__(self, tables: Iterator[pa.Table], task: TaskContext) -> Iterator[pa.Table]:
         numbers = generator(task, self.seed, self.reseed)

@@ -17,13 +17,13 @@ import pyarrow.compute as pc
 
 from hpc.data.io.errors import ReadError
 from hpc.data.io.formats import Format, ValueFormat
-from hpc.data.io.grouping import HEAD, PIECE, Piece, Sizes, groups, pieces, without
+from hpc.data.io.grouping import PIECE, Piece, Sizes, groups, pieces, without
 from hpc.data.io.listing import Entry
 from hpc.data.io.manifest import Manifest
 from hpc.data.io.narrow import Narrow
 from hpc.data.io.opened import FileOpener, OpenFile
 from hpc.data.io.partitioning import PathPartitionFilter, PathPartitionParser
-from hpc.data.io.source import Estimate, Range, Source, SourceTask
+from hpc.data.io.source import HEAD, Estimate, Range, Source, SourceTask
 from hpc.data.options import FileShuffleConfig
 from hpc.data.transform.base import TaskContext
 

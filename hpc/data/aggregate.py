@@ -206,7 +206,7 @@ class Count(_BuiltIn):
 
 
 class Sum(_BuiltIn):
-    """The sum of numbers."""
+    """The sum of numbers. That of integers has 64 bits, and wraps beyond them, as Ray's does."""
 
     def __init__(self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
         super().__init__("sum", alias_name, on, ignore_nulls)
@@ -294,7 +294,7 @@ class Mean(_BuiltIn):
 
     def _partial(self, table: pa.Table) -> States:
         values = self._numbers(table)
-        return [Kernel(values, "sum", self._options()), st.count(values, self._ignore_nulls)]
+        return [Kernel(st.summable(values), "sum", self._options()), st.count(values, self._ignore_nulls)]
 
     def _merge(self, states: list[Any]) -> States:
         return [Kernel(states[0], "sum", self._options()), st.total(states[1])]

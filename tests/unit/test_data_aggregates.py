@@ -231,3 +231,31 @@ def test_a_sketch_names_the_package_that_it_needs(monkeypatch):
     states._datasketches.cache_clear()
     with pytest.raises(ImportError, match="pip install datasketches"):
         ApproximateQuantile("x", [0.5])
+
+
+@pytest.mark.parametrize("fn", [Sum, Min, Max, Mean, Std, AbsMax, Quantile])
+@pytest.mark.parametrize("bundle", [1, 2, 4])
+def test_a_block_without_rows_is_no_null(fn, bundle):
+    some, none = pa.table({"x": [1, 2, 6]}), pa.table({"x": pa.array([], pa.int64())})
+    exchange = Aggregated((), (fn("x", ignore_nulls=False),))
+
+    def values(blocks):
+        return [table.column(0).to_pylist() for table in run(exchange, [blocks], bundle=bundle)]
+
+    assert values([none, some, none, none]) == values([some]) != [[None]]
+    assert values([none, none]) == values([none]) == [[None]]
+    assert values([some, pa.table({"x": pa.array([None], pa.int64())})]) == [[None]]
+
+
+def test_counts_of_no_rows_are_0():
+    none = pa.table({"x": pa.array([], pa.int64())})
+    exchange = Aggregated((), (Count(), Count("x", ignore_nulls=True)))
+    (found,) = run(exchange, [[none, none]])
+    assert found.to_pylist() == [{"count()": 0, "count(x)": 0}]
+
+
+def test_the_mean_of_large_integers_does_not_wrap():
+    big = 2**62
+    blocks = [pa.table({"x": pa.array([big, big], kind)}) for kind in (pa.int64(), pa.uint64())]
+    (found,) = run(Aggregated((), (Mean("x"), Mean("x", alias_name="again"))), [blocks])
+    assert found.to_pylist() == [{"mean(x)": float(big), "again": float(big)}]

@@ -252,8 +252,8 @@ def test_orc(tmp_path):
 def database(tmp_path):
     def connect():
         connection = sqlite3.connect(tmp_path / "x.db")
-        connection.create_function("MOD", 2, lambda a, b: a % b)
-        connection.create_function("MD5", 1, lambda a: a * 7919)
+        connection.create_function("MOD", 2, lambda a, b: None if a is None else a % b)
+        connection.create_function("MD5", 1, lambda a: None if a is None else a * 7919)
         return connection
 
     connection = connect()
@@ -280,6 +280,12 @@ def test_shards_have_each_row_once(database):
     sharded = SqlSource("select * from t", database, None, ["a"], "MD5")
     assert len(list(sharded.tasks(3))) == 3 and len(list(sharded.tasks(100))) == 4
     assert sorted(row["a"] for row in rows(sharded, 3)) == list(range(200))
+    connection = database()
+    connection.execute("insert into t values (null, 'none')")
+    connection.commit()
+    assert sorted(str(row["a"]) for row in rows(sharded, 3)) == sorted([*map(str, range(200)), "None"])
+    connection.execute("delete from t where a is null")
+    connection.commit()
     unknown = SqlSource("select * from t", database, None, ["a"], "NOFUNCTION")
     assert len(list(unknown.tasks(3))) == 1 and len(rows(unknown, 3)) == 200
 

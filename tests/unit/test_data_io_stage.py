@@ -35,8 +35,23 @@ def test_each_file_is_copied_once_and_read_from_the_copy(tmp_path, fetched):
     assert rows(read)[0]["path"] == str(paths[0]), "rows name the file, and not its copy"
     assert fetched == [str(path) for path in paths]
     for path in paths:
+        changed = path.stat().st_mtime_ns
         path.write_text("gone")
-    assert [row["a"] for row in rows(read)] == [0, 1, 2]
+        os.utime(path, ns=(changed, changed))
+    assert [row["a"] for row in rows(read)] == [0, 1, 2], "read from the copy"
+
+
+def test_a_file_that_changes_is_copied_again(tmp_path, fetched):
+    path = written(tmp_path / "a.csv", "a\n1\n")
+    copies = NodeStage(folder=str(tmp_path / "node"))
+    first = copies.local(str(path))
+    changed = path.stat().st_mtime_ns
+    for content, time in (("a\n2\n", changed + 1), ("a\n22\n", changed + 1)):
+        path.write_text(content)
+        os.utime(path, ns=(time, time))
+        found = copies.local(str(path))
+        assert found != first and open(found).read() == content
+    assert copies.local(str(path), pafs.LocalFileSystem()) != found and len(fetched) == 4
 
 
 def test_the_driver_looks_at_footers_without_a_copy(tmp_path, fetched):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from hpc.data.block import build, promote  # noqa: E402
 from hpc.data.block.batch import rows  # noqa: E402
+from hpc.data.block.compact import compact  # noqa: E402
 from hpc.data.block.errors import DataTypeError  # noqa: E402
 
 NUMBERS = {
@@ -151,3 +152,18 @@ def test_types_that_do_not_go_together_are_refused_in_both_orders(one, other):
     for kinds in ((one, other), (other, one)):
         with pytest.raises(DataTypeError, match="column 'a'"):
             promote.unify([pa.schema([("a", kind)]) for kind in kinds])
+
+
+def test_categories_of_many_blocks_may_be_more_than_small_indices_count():
+    pd = pytest.importorskip("pandas")
+    frames = [pd.DataFrame({"c": pd.Categorical([f"{block}-{n}" for n in range(100)])}) for block in range(4)]
+    blocks = [build.table(frame, "f") for frame in frames]
+    assert {block.schema.field("c").type.index_type for block in blocks} == {pa.int32()}
+    texts = [pa.array(block["c"].to_pylist()).dictionary_encode() for block in blocks]
+    small = [pa.DictionaryArray.from_arrays(text.indices.cast(pa.int8()), text.dictionary) for text in texts]
+    narrow = [pa.table({"c": column}) for column in small]
+    other = pa.table({"c": pa.array(["x"], pa.dictionary(pa.int16(), pa.string()))})
+    values = [f"{block}-{n}" for block in range(4) for n in range(100)]
+    for tables, more in ((blocks, []), (narrow, []), ([*narrow, other], ["x"])):
+        found = compact(promote.concat(tables))
+        assert found["c"].num_chunks == 1 and found["c"].to_pylist() == values + more

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block import objects, tensor
+from hpc.data.block import objects, promote, tensor
 from hpc.data.block.bare import bare
 
 #: What Arrow raises for Python values that have no common type.
@@ -223,7 +223,7 @@ def _from_pandas(frame: Any, where: str) -> pa.Table:
 def _pandas_column(series: Any) -> pa.Array | pa.ChunkedArray:
     if series.dtype == object:
         return _object_column(series.to_numpy())
-    return pa.array(series, from_pandas=True)
+    return promote.wide(pa.array(series, from_pandas=True))
 
 
 def _checked(result: pa.Table, where: str) -> pa.Table:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from hpc.data.block.promote import wide
+
 
 def nbytes(table: pa.Table) -> int:
     """The bytes that the rows of a table take up; of a slice only its own."""
@@ -17,7 +19,7 @@ def nbytes(table: pa.Table) -> int:
 def compact(table: pa.Table) -> pa.Table:
     """The same rows, with one chunk for each column, in memory that holds nothing else; copied only if needed."""
     if any(column.num_chunks != 1 for column in table.columns):
-        table = table.combine_chunks()
+        table = _combined(table)
     # A few bytes more are padding and validity bits; a copy would not be smaller.
     if table.get_total_buffer_size() <= table.nbytes + 64 * (table.num_columns + 1):
         return table
@@ -26,3 +28,12 @@ def compact(table: pa.Table) -> pa.Table:
         writer.write_table(table)
     copied = pa.ipc.open_stream(sink.getvalue()).read_all()
     return copied if table.num_rows else table.schema.empty_table()
+
+
+def _combined(table: pa.Table) -> pa.Table:
+    try:
+        return table.combine_chunks()
+    except pa.ArrowInvalid:
+        # The dictionaries of the chunks have more values together than narrow indices can count.
+        columns = [wide(column) for column in table.columns]
+        return pa.Table.from_arrays(columns, names=table.column_names).combine_chunks()

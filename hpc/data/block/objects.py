@@ -59,6 +59,20 @@ def is_object(kind: pa.DataType) -> bool:
     return isinstance(kind, ObjectType)
 
 
+def has_object(kind: pa.DataType) -> bool:
+    """Whether Python objects are anywhere in values of a type: its own, or inside of structs, lists and others."""
+    if is_object(kind):
+        return True
+    if isinstance(kind, pa.BaseExtensionType):
+        return has_object(kind.storage_type)
+    if pa.types.is_map(kind):
+        return has_object(kind.key_type) or has_object(kind.item_type)
+    if pa.types.is_struct(kind) or pa.types.is_union(kind):
+        return any(has_object(kind.field(place).type) for place in range(kind.num_fields))
+    inner = getattr(kind, "value_type", None)  # Of lists, dictionaries and run ends.
+    return inner is not None and has_object(inner)
+
+
 def from_cells(cells: Sequence[Any]) -> pa.Array:
     """The column of these objects. A None is a null."""
     pickles = pa.array([None if cell is None else dumps(cell) for cell in cells], pa.large_binary())

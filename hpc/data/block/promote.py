@@ -119,9 +119,25 @@ def _common_dictionary(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     values = [kind.value_type if pa.types.is_dictionary(kind) else kind for kind in (one, other)]
     kind = common(*values)
     if pa.types.is_dictionary(one) and pa.types.is_dictionary(other):
-        index = one.index_type if one.index_type.bit_width >= other.index_type.bit_width else other.index_type
-        return pa.dictionary(index, kind)
+        # The values of both may be more than the indices of one can count.
+        large = max(one.index_type.bit_width, other.index_type.bit_width) > 32
+        return pa.dictionary(pa.int64() if large else pa.int32(), kind)
     return kind
+
+
+def wide(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column whose indices, if it is a dictionary, have 32 bits at least.
+
+    Blocks of one column have other values in their dictionaries, and all together must be counted.
+    """
+    kind = array.type
+    if not pa.types.is_dictionary(kind) or kind.index_type.bit_width >= 32:
+        return array
+    if isinstance(array, pa.ChunkedArray):
+        return pa.chunked_array(
+            [wide(chunk) for chunk in array.chunks], pa.dictionary(pa.int32(), kind.value_type, kind.ordered)
+        )
+    return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), array.dictionary, ordered=kind.ordered)
 
 
 def _common_struct(one: pa.DataType, other: pa.DataType) -> pa.DataType:
@@ -164,6 +180,9 @@ def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(kind):
         # Below a struct that is null Arrow leaves an index without a value.
         return array.dictionary_decode().cast(kind) if len(array.dictionary) else nulls(len(array), kind)
+    if pa.types.is_dictionary(array.type) and pa.types.is_dictionary(kind):
+        indices, values = array.indices.cast(kind.index_type), _convert(array.dictionary, kind.value_type)
+        return pa.DictionaryArray.from_arrays(indices, values, ordered=kind.ordered)
     return array.cast(kind)
 
 

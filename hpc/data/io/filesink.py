@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from hpc.data.block import batch, promote
+from hpc.data.block import batch, codes, promote
 from hpc.data.io import paths
 from hpc.data.io.filenames import FilenameProvider, split_extension
 from hpc.data.io.ledger import Ledger
-from hpc.data.io.outputs import Output, OutputFolder, hive_folder
+from hpc.data.io.outputs import PART, Output, OutputFolder, hive_folder
 from hpc.data.io.sink import RESULT, Sink
 from hpc.data.io.writers import Writer, Written
 from hpc.data.options import SaveMode
@@ -69,6 +69,8 @@ class FileSink(Sink):
         self.created = False
         #: What an overwrite replaces, removed when all is written.
         self.old: list[str] = []
+        #: Whether all tasks have ended well: from then on the new files are those that stay.
+        self.whole = False
 
     def begin(self, schema: pa.Schema | None) -> bool:
         if self.folder.exists():
@@ -77,17 +79,20 @@ class FileSink(Sink):
             if self.mode is SaveMode.IGNORE:
                 return False
             if self.mode is SaveMode.OVERWRITE:
-                self.old = self.folder.files()
+                # Unfinished files are those of other writes, which may still run.
+                self.old = [path for path in self.folder.files() if not base_name(path).startswith(PART)]
         elif self.try_create_dir:
             self.folder.make()
             self.created = True
         return True
 
     def transform(self, write_id: str) -> Transform:
-        self.write_id = write_id
-        return WriteFiles(self, write_id)
+        # The ledger of a later run knows by its id which unfinished files are left of this one.
+        self.write_id = write_id if self.ledger is None else f"{self.ledger.id}-{write_id}"
+        return WriteFiles(self, self.write_id)
 
     def complete(self, results: list[pa.Table]) -> None:
+        self.whole = True
         written = {path for table in results for path in table["path"].to_pylist() if path}
         for path in self.old:
             if path not in written:
@@ -99,10 +104,26 @@ class FileSink(Sink):
             self.folder.remove_if_empty()
 
     def failed(self, error: BaseException) -> None:
-        """Remove unfinished files. Files of tasks that had ended stay; what an overwrite would replace stays, too."""
-        self.folder.sweep(self.write_id)
+        """Remove unfinished files, and of an overwrite all that it wrote: what it would replace stays.
+
+        Otherwise files of tasks that had ended stay.
+        """
+        if self.write_id:
+            self.folder.sweep(self.write_id)
+            if self.mode is SaveMode.OVERWRITE and not self.whole:
+                self.remove_written()
         if self.created:
             self.folder.remove_if_empty()
+
+    def remove_written(self) -> None:
+        old = set(self.old)
+        for path in self.folder.files():
+            if self.write_id in base_name(path) and path not in old:
+                self.folder.remove(path)
+
+
+def base_name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def save_mode(mode: SaveMode | str) -> SaveMode:
@@ -212,6 +233,7 @@ class TaskFiles:
         output = self.begin(f"_{0:06}_{self.rows:06}")
         self.write.writer.write_row(row, output.file)
         output.rows = 1
+        output.close()
         self.rows += 1
 
     def put(self, table: pa.Table) -> None:
@@ -251,7 +273,9 @@ class TaskFiles:
         return self.open[folder]
 
     def finish(self, folder: str) -> None:
-        self.open.pop(folder).written.close()
+        file = self.open.pop(folder)
+        file.written.close()
+        file.output.close()
 
     def commit(self) -> list[Output]:
         """Close all files and give them their names."""
@@ -284,15 +308,12 @@ def partitioned(table: pa.Table, names: tuple[str, ...]) -> Iterator[tuple[str, 
     rest = table.drop_columns(list(names))
     if not rest.num_columns:
         raise ValueError("a write needs a column that is none of partition_cols")
-    keys = [pc.dictionary_encode(table[name].combine_chunks(), null_encoding="encode") for name in names]
-    code = keys[0].indices.cast(pa.int64())
-    for key in keys[1:]:
-        code = pc.add(pc.multiply(code, len(key.dictionary)), key.indices.cast(pa.int64()))
-    for number in pc.unique(code).to_pylist():
-        where = pc.equal(code, number)
-        values = []
-        for key in reversed(keys[1:]):
-            number, index = divmod(number, len(key.dictionary))
-            values.append(key.dictionary[index].as_py())
-        values.append(keys[0].dictionary[number].as_py())
-        yield hive_folder(names, tuple(reversed(values))), rest.filter(where)
+    ids, count = codes.codes_of_rows([table[name] for name in names])
+    first = pa.array(codes.first_rows(ids, count))
+    folders = [hive_folder(names, values) for values in zip(*(table[name].take(first).to_pylist() for name in names))]
+    if count > 1:
+        rest = rest.take(pa.array(codes.stable_order(ids, count)))
+    start = 0
+    for folder, rows in zip(folders, np.bincount(ids, minlength=count).tolist()):
+        yield folder, rest.slice(start, rows)
+        start += rows

@@ -2,7 +2,8 @@
 
 Beside the files is the folder ``_ledger``. A task that has ended puts an entry there: the ranges that it has read, and
 the files that it has written. This is the moment when its rows count. Files that no entry names are those
-of tasks that did not get so far: the next run removes them, and reads their ranges again.
+of tasks that did not get so far: the next run removes them, and reads their ranges again. An entry whose files are gone
+does not count, and neither may a file that was read have changed (looked at where it is on a file system).
 """
 
 from __future__ import annotations
@@ -11,15 +12,33 @@ import hashlib
 import json
 import os
 import uuid
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow.fs as pafs
 
-from hpc.data.io.outputs import OutputFolder
+from hpc.data.io.outputs import PART, OutputFolder
 from hpc.data.io.source import Range
 from hpc.data.transform.base import TaskContext
 
 FOLDER = "_ledger"
+
+
+#: What one task has done: "ranges", "files" (names below the folder), and "sources" with their versions.
+Entry: TypeAlias = dict[str, Any]
+
+
+def entries_of(content: dict[str, Any]) -> list[Entry]:
+    """The entries of a file of the ledger: that of one task, or those of many."""
+    return content.get("entries", [content])
+
+
+def version_of(path: str) -> list[int] | None:
+    """The size and the time of the last change, of a file that this node sees; None for others."""
+    try:
+        found = os.stat(path) if os.path.isabs(path) else None
+    except OSError:
+        return None
+    return None if found is None else [found.st_size, found.st_mtime_ns]
 
 
 class Ledger:
@@ -33,31 +52,51 @@ class Ledger:
     # -------------------------------------------------------------- in the driver
 
     def begin(self) -> list[Range]:
-        """The ranges that are done. Removes files of tasks that did not end. Called before tasks are planned."""
+        """The ranges that are done. Removes files of tasks that did not end. Called before tasks are planned.
+
+        An entry counts if all its files are there. Raises ValueError if a file that was read has changed since.
+        """
         self.folder.make(self.path)
-        entries = {name: self.read(name) for name in self.names() if name.endswith(".json")}
-        if "id.json" not in entries:
-            entries["id.json"] = {"id": uuid.uuid4().hex}
-            self.put("id.json", entries["id.json"])
-        self.id = entries["id.json"]["id"]
-        known = {name for entry in entries.values() for name in entry.get("files", ())}
+        held = {name: self.read(name) for name in self.names() if name.endswith(".json")}
+        if "id.json" not in held:
+            held["id.json"] = {"id": uuid.uuid4().hex}
+            self.put("id.json", held["id.json"])
+        self.id = held.pop("id.json")["id"]
         base = len(self.folder.path) + 1
-        for path in self.folder.files():
-            name = path[base:]
-            mine = name.rpartition("/")[2].startswith((f"{self.id}_", f".part-{self.id}"))
+        there = {path[base:]: path for path in self.folder.files()}
+        entries: list[Entry] = []
+        for name, content in held.items():
+            some = entries_of(content)
+            kept = [entry for entry in some if all(file in there for file in entry["files"])]
+            if len(kept) < len(some):
+                self.put(name, {"entries": kept})
+            entries += kept
+        self.check(entries)
+        known = {file for entry in entries for file in entry["files"]}
+        for name, path in there.items():
+            mine = name.rpartition("/")[2].startswith((f"{self.id}_", f"{PART}{self.id}"))
             if mine and not name.startswith(f"{FOLDER}/") and name not in known:
                 self.folder.remove(path)
-        return [(path, first, end) for entry in entries.values() for path, first, end in entry.get("ranges", ())]
+        return [(path, first, end) for entry in entries for path, first, end in entry["ranges"]]
+
+    def check(self, entries: list[Entry]) -> None:
+        """Raise ValueError for a file that has been read, and is another one now."""
+        known = [found for entry in entries for found in entry.get("sources", {}).items()]
+        now = {path: version_of(path) for path in dict(known)}
+        for path, version in known:
+            if now[path] not in (None, version):
+                raise ValueError(
+                    f"{path} has changed since the write to {self.folder.path} read it, so that this write cannot go "
+                    f"on: write to a new folder, or remove {self.folder.path} to write all again"
+                )
 
     def compact(self) -> None:
         """Bring all entries into one file."""
-        entries = [(name, self.read(name)) for name in self.names() if name.endswith(".json") and name != "id.json"]
-        if len(entries) <= 1:
+        held = [(name, self.read(name)) for name in self.names() if name.endswith(".json") and name != "id.json"]
+        if len(held) <= 1:
             return
-        ranges = [one for _, entry in entries for one in entry["ranges"]]
-        files = [one for _, entry in entries for one in entry["files"]]
-        self.put("done.json", {"ranges": ranges, "files": files})
-        for name, _ in entries:
+        self.put("done.json", {"entries": [entry for _, content in held for entry in entries_of(content)]})
+        for name, _ in held:
             if name != "done.json":
                 self.delete(name)
 
@@ -78,7 +117,13 @@ class Ledger:
     def record(self, task: TaskContext, paths: list[str]) -> None:
         """Say that what a task reads is done."""
         base = len(self.folder.path) + 1
-        self.put(f"{self.key(task)}.json", {"ranges": task.ranges, "files": [path[base:] for path in paths]})
+        versions = {path: version_of(path) for path, _, _ in task.ranges}
+        entry = {
+            "ranges": task.ranges,
+            "files": [path[base:] for path in paths],
+            "sources": {path: version for path, version in versions.items() if version is not None},
+        }
+        self.put(f"{self.key(task)}.json", entry)
 
     # -------------------------------------------------------------- files of the ledger
 

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from hpc.data.io.partitioning import NO_VALUE
+
 #: How the names of unfinished files begin. The id of the write follows, and something of each attempt.
 PART = ".part-"
 
@@ -48,11 +50,14 @@ class OutputFolder:
         return [one.path for one in self.filesystem.get_file_info(selector) if one.type == pafs.FileType.File]
 
     def remove(self, path: str) -> None:
-        """Remove a file, and the folders that it leaves empty (but for this one)."""
-        if self.filesystem is not None:
-            self.filesystem.delete_file(path)
+        """Remove a file, if it is there, and the folders that it leaves empty (but for this one)."""
+        try:
+            if self.filesystem is not None:
+                self.filesystem.delete_file(path)
+                return
+            os.unlink(path)
+        except FileNotFoundError:
             return
-        os.unlink(path)
         folder = os.path.dirname(path)
         while folder.startswith(self.path + os.sep):
             try:
@@ -83,7 +88,7 @@ class OutputFolder:
 
 
 class Output:
-    """One file: ``file`` takes its bytes. ``commit`` makes it visible; ``abandon`` removes it."""
+    """One file: ``file`` takes its bytes, ``close`` ends them, ``commit`` makes it visible; ``abandon`` removes it."""
 
     def __init__(self, folder: OutputFolder, path: str, write_id: str) -> None:
         self.folder = folder
@@ -94,6 +99,7 @@ class Output:
         self.part = path if folder.whole_at_close else f"{parent}/{PART}{write_id}-{uuid.uuid4().hex}"
         self.rows = 0
         self.size = 0
+        self.closed = False
         args = {key: value for key, value in folder.open_args.items() if key != "compression"}
         if folder.filesystem is None:
             raw = pa.OSFile(self.part, "wb")
@@ -103,13 +109,27 @@ class Output:
         codec = folder.open_args.get("compression")
         self.file = pa.CompressedOutputStream(raw, codec) if codec and codec != "detect" else raw
 
-    def commit(self) -> None:
-        """Close the file and give it its name: it replaces what another attempt of the task has made."""
-        if self.file is not self.raw:
-            self.file.close()
-        if not self.raw.closed:
+    def close(self) -> None:
+        """End the file, which keeps the name that it has. More than once is fine."""
+        if self.closed:
+            return
+        if self.file is self.raw and not self.raw.closed:
             self.size = self.raw.tell()
             self.raw.close()
+        else:
+            self.file.close()  # What is compressed has its size at the end, and has closed the file beneath.
+            self.raw.close()
+            self.size = self._size()
+        self.closed = True
+
+    def _size(self) -> int:
+        if self.folder.filesystem is None:
+            return os.path.getsize(self.part)
+        return self.folder.filesystem.get_file_info(self.part).size
+
+    def commit(self) -> None:
+        """Give the file its name, closed: it replaces what another attempt of the task has made."""
+        self.close()
         if self.part == self.path:
             return
         if self.folder.filesystem is None:
@@ -140,5 +160,5 @@ def hive_folder(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
 
 def hive_value(value: Any) -> str:
     if value is None:
-        return "__HIVE_DEFAULT_PARTITION__"
+        return NO_VALUE
     return urllib.parse.quote(str(value), safe="")

@@ -13,7 +13,7 @@ from hpc.data.io.given import needs, opener
 from hpc.data.io.listing import Entry
 from hpc.data.io.manifest import Manifest
 from hpc.data.io.parquet import ParquetSource
-from hpc.data.io.parquet_file import ParquetFormat
+from hpc.data.io.parquet_file import ParquetFormat, check_objects
 from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionParser
 from hpc.data.io.source import Estimate, Source, SourceTask
 from hpc.data.transform.base import TaskContext
@@ -85,7 +85,9 @@ class LanceTask(SourceTask):
         dataset = needs("lance", "read_lance", "pylance").dataset(**self.args)
         for number in self.fragments:
             task.source = f"{self.args['uri']} fragment {number}"
-            for batch in dataset.get_fragment(number).scanner(**self.scan).to_batches():
+            scanner = dataset.get_fragment(number).scanner(**self.scan)
+            check_objects(scanner.projected_schema, None, task.source)
+            for batch in scanner.to_batches():
                 yield pa.Table.from_batches([batch])
 
 

@@ -118,7 +118,7 @@ class ParquetFormat(Format):
         """The rows of some row groups. Raises ReadError that names the row group and the column."""
         schema = meta.schema.to_arrow_schema()
         names = schema.names
-        self.check_objects(file, schema, columns)
+        check_objects(schema, columns, file.path)
         there = None if columns is None else [name for name in columns if name in names]
         sizes = [meta.row_group(index) for index in groups]
         rows = sum(group.num_rows for group in sizes)
@@ -141,12 +141,6 @@ class ParquetFormat(Format):
                     table = table.append_column("row_hash", row_hashes(file.path, before + done, table.num_rows))
                 done += table.num_rows
                 yield self.completed(table, columns, file)
-
-    def check_objects(self, file: OpenFile, schema: pa.Schema, columns: list[str] | None) -> None:
-        """Raise ReadError for columns of pickled objects, unless the environment says that files are trusted."""
-        found = [one.name for one in schema if objects.is_object(one.type) and (columns is None or one.name in columns)]
-        if found and os.environ.get(PICKLED) != "1":
-            raise file.error(f"{found} has pickled objects, which may run any code: set {PICKLED}=1 for own files")
 
     def reading(self, file: OpenFile, largest: int, columns: int) -> dict[str, Any]:
         """How the bytes are fetched. A remote store wants few large requests, a disk little memory."""
@@ -198,6 +192,13 @@ class ParquetFormat(Format):
                 kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(np.dtype(dtype)), list(shape))
                 schema = schema.set(schema.names.index(name), pa.field(name, kind))
         return schema.append(pa.field("row_hash", pa.uint64())) if self.row_hash else schema
+
+
+def check_objects(schema: pa.Schema, columns: list[str] | None, path: str) -> None:
+    """Raise ReadError for columns with pickled objects, however deep, unless the environment trusts files."""
+    found = [one.name for one in schema if objects.has_object(one.type) and (columns is None or one.name in columns)]
+    if found and os.environ.get(PICKLED) != "1":
+        raise ReadError(f"{found} has pickled objects, which may run any code: set {PICKLED}=1 for own files", path)
 
 
 def tensors(

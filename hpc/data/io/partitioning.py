@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from hpc.data.io import paths
 
+#: The folder of rows whose value is null, as Hive names it.
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
 
 
@@ -87,16 +89,16 @@ class PathPartitionParser:
         if not folder.startswith(self.base):
             return {}
         parts = [part for part in folder[len(self.base) :].split("/") if part]
-        found = self.hive(parts) if self.style is PartitionStyle.HIVE else self.dirs(parts)
+        found: Mapping[str, str | None] = self.hive(parts) if self.style is PartitionStyle.HIVE else self.dirs(parts)
         types = self.scheme.field_types or {}
         return {name: cast(value, types.get(name), name, folder) for name, value in found.items()}
 
-    def hive(self, parts: list[str]) -> dict[str, str]:
+    def hive(self, parts: list[str]) -> dict[str, str | None]:
         pairs = [part.split("=") for part in parts if part.count("=") == 1]
         names = self.scheme.field_names
         if names and pairs and [name for name, _ in pairs] != list(names):
             raise ValueError(f"the path has partitions {[name for name, _ in pairs]}, but field_names are {names}")
-        return {name: urllib.parse.unquote(value) for name, value in pairs}
+        return {name: None if value == NO_VALUE else urllib.parse.unquote(value) for name, value in pairs}
 
     def dirs(self, parts: list[str]) -> dict[str, str]:
         names = self.scheme.field_names or []
@@ -146,8 +148,8 @@ class PathPartitionFilter:
         return bool(self.filter_fn(dict(self.parser(path))))
 
 
-def cast(text: str, kind: type | None, name: str, path: str) -> Any:
-    if kind is None or kind is str:
+def cast(text: str | None, kind: type | None, name: str, path: str) -> Any:
+    if text is None or kind is None or kind is str:
         return text
     if kind is bool:
         return text.lower() == "true"

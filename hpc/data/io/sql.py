@@ -90,8 +90,10 @@ class SqlSource(Source):
             yield SqlTask(sql, self.factory, self.params)
 
     def shard(self, index: int, count: int, what: str) -> str:
+        """The query of one shard. The first has the rows whose keys are null, too."""
         place = f"MOD(ABS({self.hash_fn}({self.shard_key})), {count})"
-        return f"SELECT {what} FROM ({self.sql}) as T WHERE {place} = {index}"
+        where = f"{place} = {index}" if index else f"{place} = 0 OR {place} IS NULL"
+        return f"SELECT {what} FROM ({self.sql}) as T WHERE {where}"
 
     def shards(self, parallelism: int) -> int:
         """How many queries there will be: one, unless the database counts the rows of a shard."""
@@ -109,7 +111,10 @@ class SqlSource(Source):
 
 
 class SqlSink(Sink):
-    """An INSERT for each row, with a transaction for each task."""
+    """An INSERT for each row, with a transaction for each task.
+
+    A task whose worker is killed after the commit runs again: its rows are inserted at least once.
+    """
 
     name = "SQL"
 

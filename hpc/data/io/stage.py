@@ -4,6 +4,7 @@
                                                    / <name>.lock      held by the process that copies
                                                    / used             the bytes of all copies
 
+A copy is of one version of a file: after a change of its size or time it is copied again.
 The first process that wants a file copies it under a lock; the others wait for it. A process that dies leaves its lock
 free, and the next one copies anew. The folder goes with the session. What does not fit under the limit is read where it
 is.
@@ -39,7 +40,8 @@ class NodeStage:
         """The path of this node's copy, made if there is none; the path itself (or None) if it does not fit."""
         folder = self.folder or own_folder()
         extension = "".join(os.path.splitext(path)[1:])
-        name = hashlib.blake2b(path.encode(), digest_size=16).hexdigest() + extension
+        *_, size, _ = identity = version(path, filesystem)
+        name = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest() + extension
         copy = os.path.join(folder, name)
         if os.path.exists(copy):
             return copy
@@ -47,7 +49,6 @@ class NodeStage:
         with locked(f"{copy}.lock"):
             if os.path.exists(copy):
                 return copy
-            size = os.stat(path).st_size if filesystem is None else filesystem.get_file_info(path).size
             if not self.reserve(folder, size):
                 return path if filesystem is None else None
             part = f"{copy}.part"  # Of a dead process at most: this one has the lock.
@@ -77,6 +78,15 @@ class NodeStage:
                 file.write(f"{used + size} {limit}")
             os.rename(f"{path}.new", path)
         return True
+
+
+def version(path: str, filesystem: Any = None) -> tuple[str, str, int, int | None]:
+    """What a copy is of: the file system, the path, and its size and time of change now."""
+    if filesystem is None:
+        found = os.stat(path)
+        return "", path, found.st_size, found.st_mtime_ns
+    info = filesystem.get_file_info(path)
+    return filesystem.type_name, path, info.size, info.mtime_ns
 
 
 def of(stage: Any) -> NodeStage | None:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from hpc.data.aggregate import Unique, ValueCounter
 from hpc.data.block import tensor
+from hpc.data.block.codes import whole
 from hpc.data.preprocessor import Preprocessor, aggregated, column_of, outputs, with_column
-from hpc.data.shuffle.groups import whole
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from hpc.data.aggregate import AggregateFnV2
 from hpc.data.block import tensor
+from hpc.data.block.codes import whole
 from hpc.data.preprocessor import Preprocessor, aggregated, column_of, outputs, with_column
 from hpc.data.preprocessors.encoders import counts_of
 from hpc.data.preprocessors.vectors import bucket
-from hpc.data.shuffle.groups import whole
 
 Tokens = Callable[[str], list[str]]
 

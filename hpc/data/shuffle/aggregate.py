@@ -66,6 +66,8 @@ class GroupPartitioner:
         if not tables:
             return
         merged = self._merged(tables)
+        if not self.keys and not merged.num_rows:
+            merged = self._merge_all(merged)  # The one group of a dataset without rows.
         columns, names = [merged.column(name) for name in self._key_names()], list(self.keys)
         place = len(self.keys)
         for fn, width in zip(self.aggregates, self._widths(merged)):
@@ -81,12 +83,15 @@ class GroupPartitioner:
         check(table, self.keys, self.aggregates)
         groups = Groups(table, self.keys)
         keys, states = compute(groups, [states_of.partial(fn, table) for fn in self.aggregates])
-        return self._table(keys, states)
+        found = self._table(keys, states)
+        # Without keys Arrow gives a group of no rows, whose null would stand for a value that is null.
+        return found if table.num_rows else found.slice(0, 0)
 
     def _merged(self, tables: Sequence[pa.Table]) -> pa.Table:
-        if len(tables) == 1:
-            return tables[0]  # each group is there once
-        table = gather.concat(tables)
+        some = [table for table in tables if table.num_rows] or tables[:1]
+        return some[0] if len(some) == 1 else self._merge_all(gather.concat(some))  # in one, each group is there once
+
+    def _merge_all(self, table: pa.Table) -> pa.Table:
         names = self._key_names()
         groups = Groups(table, names)
         wanted, place = [], len(names)

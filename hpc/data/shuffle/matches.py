@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.codes import plain_floats, stable_order, whole
 from hpc.data.block.promote import Conflict, common
-from hpc.data.shuffle.groups import offsets_of, plain_floats, stable_order, whole
+from hpc.data.shuffle.groups import offsets_of
 from hpc.data.shuffle.states import no_column
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.codes import whole
 from hpc.data.shuffle import gather
-from hpc.data.shuffle.groups import whole
 from hpc.data.shuffle.states import no_column
 
 _LOW = np.uint64(0xFFFFFFFF)

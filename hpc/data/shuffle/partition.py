@@ -1,7 +1,7 @@
 """Hash partitions: which partition a row goes to by the values of its columns, and the rows in that order.
 
-Equal values of one type hash alike in every process and on every machine. So do 1, 1.0 and numbers of other widths
-that are equal, and strings with 32 and 64 bit offsets.
+Equal values of one type hash alike in every process and on every machine. So do numbers that are equal, whatever their
+width, as integers, floats or decimals of any scale; times of other units; and strings with 32 and 64 bit offsets.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
 _NULL = np.uint64(0x7FB5D329728EA185)
+# To nanoseconds.
+_UNITS = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
+_DAY = 86400 * 10**9
+_TENS = np.array([float(10**power) for power in range(77)])
 _NAN = np.uint64(0x94D049BB133111EB)
 # Bytes from which a string is hashed by itself, and not word by word together with all others.
 _LONG = 256
@@ -123,6 +127,10 @@ def _hash_values(array: pa.Array) -> np.ndarray:
         return total
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _hash_lists(array)
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        return _hash_times(array)
+    if pa.types.is_decimal(kind):
+        return _hash_decimals(array)
     width = gather.fixed_width(kind)
     if not width or width % 4:
         raise TypeError(f"rows cannot be partitioned by values of type {kind}")
@@ -137,8 +145,11 @@ def _numbers(array: pa.Array) -> np.ndarray:
 
 
 def _hash_floats(array: pa.Array) -> np.ndarray:
+    return _hashed_floats(_numbers(array).astype(np.float64))
+
+
+def _hashed_floats(numbers: np.ndarray) -> np.ndarray:
     """Whole numbers hash as integers do; -0.0 as 0.0; all NaN alike."""
-    numbers = _numbers(array).astype(np.float64)
     with np.errstate(invalid="ignore"):
         whole = numbers.astype(np.int64)
         fits = (whole == numbers) & (np.abs(numbers) < 2.0**63)
@@ -146,13 +157,63 @@ def _hash_floats(array: pa.Array) -> np.ndarray:
     return np.where(np.isnan(numbers), _NAN, hashes)
 
 
+def _hash_times(array: pa.Array) -> np.ndarray:
+    """As nanoseconds, whatever the unit. Those beyond 64 bits are cut off: equal times stay equal."""
+    kind = array.type
+    whole = np.int32 if kind.bit_width == 32 else np.int64
+    values = np.frombuffer(array.buffers()[1], whole, len(array), array.offset * (kind.bit_width // 8))
+    if pa.types.is_date(kind):
+        factor = _DAY if pa.types.is_date32(kind) else _UNITS["ms"]
+    else:
+        factor = _UNITS[kind.unit]
+    return mixed(values.astype(np.int64).view(np.uint64) * np.uint64(factor) * _ODD)
+
+
+def _hash_decimals(array: pa.Array) -> np.ndarray:
+    """Without the zeros at their end: whole numbers as integers, others as the floats that are next to them."""
+    width, scale = array.type.bit_width // 8, array.type.scale
+    data = np.frombuffer(array.buffers()[1], np.uint8, len(array) * width, array.offset * width)
+    if width <= 8:
+        values, large = data.view(f"<i{width}").astype(np.int64), np.zeros(len(array), bool)
+    else:
+        words = data.view("<i8").reshape(len(array), width // 8)
+        values = words[:, 0].copy()
+        large = (words[:, 1:] != (values >> 63)[:, None]).any(axis=1)
+    if scale < 0:
+        large[:] = True
+    scales = np.full(len(array), max(0, scale))
+    rows = np.arange(len(array))
+    for _ in range(scale):
+        rows = rows[values[rows] % 10 == 0]
+        if not len(rows):
+            break
+        values[rows] //= 10
+        scales[rows] -= 1
+    hashes = mixed(values.view(np.uint64) * _ODD)
+    if (parts := np.flatnonzero(scales)).size:
+        hashes[parts] = _hashed_floats(values[parts] / _TENS[scales[parts]])
+    if large.any():
+        valid = np.asarray(array.is_valid())
+        cells = data.reshape(len(array), width)
+        for row in np.flatnonzero(large & valid):
+            hashes[row] = _hash_large(int.from_bytes(cells[row].tobytes(), "little", signed=True), scale)
+    return hashes
+
+
+def _hash_large(number: int, scale: int) -> np.uint64:
+    """Of one decimal, as `_hash_decimals` does of those of 64 bits."""
+    if scale < 0:
+        number, scale = number * 10**-scale, 0
+    while scale and not number % 10:
+        number, scale = number // 10, scale - 1
+    if not scale and -(2**63) <= number < 2**64:
+        return mixed(np.array([number % 2**64], np.uint64) * _ODD)[0]
+    return _hashed_floats(np.array([float(number)]) / _TENS[scale])[0]
+
+
 def _hash_words(array: pa.Array, width: int) -> np.ndarray:
-    """Of dates, times, decimals and other values of a fixed number of 32 bit words."""
+    """Of other values of a fixed number of 32 bit words."""
     words = np.frombuffer(array.buffers()[1], np.uint32, len(array) * width // 4, array.offset * width)
-    if width == 4:
-        return mixed(words.view(np.int32).astype(np.int64).view(np.uint64) * _ODD)
-    if width == 8:
-        return mixed(words.view(np.uint64) * _ODD)
     total = np.zeros(len(array), np.uint64)
     for column in words.reshape(len(array), width // 4).T:
         total = _combined(total, column.astype(np.uint64))

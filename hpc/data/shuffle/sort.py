@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.codes import whole
 from hpc.data.block.promote import concat as promoted
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Need, Parts, Place
-from hpc.data.shuffle.groups import whole
 from hpc.data.shuffle.order import SortKey, column_of, order, ranked, sort
 from hpc.data.shuffle.partition import cut, narrowest
 

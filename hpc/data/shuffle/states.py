@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.codes import codes, first_rows, whole
 from hpc.data.shuffle import gather
-from hpc.data.shuffle.groups import ByRows, Groups, Kernel, States, codes, first_rows, offsets_of, whole
+from hpc.data.shuffle.groups import ByRows, Groups, Kernel, States, offsets_of
 
 # An aggregate, as `hpc.data.aggregate` has them.
 Fn: TypeAlias = Any
@@ -44,6 +45,11 @@ def numbers(values: Column, what: str) -> Column:
 
 def floats(values: Column) -> Column:
     return pc.cast(values, pa.float64(), safe=False)
+
+
+def summable(values: Column) -> Column:
+    """The values, as floats where the sum of integers could be too large for 64 bits."""
+    return floats(values) if pa.types.is_integer(values.type) and values.type.bit_width >= 32 else values
 
 
 def absolute(values: Column) -> Column:

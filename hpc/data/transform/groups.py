@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.codes import codes
 from hpc.data.transform.maps import MapBatches
 
 
@@ -44,18 +45,6 @@ def group_ends(table: pa.Table, keys: Sequence[str]) -> list[int]:
         return []
     changes = np.zeros(rows - 1, dtype=bool)
     for key in keys:
-        codes = _codes(table.column(key))
-        changes |= codes[1:] != codes[:-1]
+        ids, _ = codes(table.column(key))
+        changes |= ids[1:] != ids[:-1]
     return [*(np.flatnonzero(changes) + 1).tolist(), rows]
-
-
-def _codes(column: pa.ChunkedArray) -> np.ndarray:
-    """A number for each cell: cells have the same number if they are equal."""
-    try:
-        encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        seen: dict[str, int] = {}
-        return np.array([seen.setdefault(repr(cell), len(seen)) for cell in column.to_pylist()])
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.indices.to_numpy(zero_copy_only=False)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from io_reading import rows, source, written
 
+from hpc.data.expressions import col
 from hpc.data.io import writers
 from hpc.data.io.csv_files import CsvFormat
 from hpc.data.io.filesink import FileSink, partitioned
@@ -195,6 +196,15 @@ def test_null_comes_back_from_the_folders_of_a_partition(tmp_path):
         ParquetFormat(), str(tmp_path), partitioning=Partitioning(PartitionStyle.HIVE, field_types={"p": int})
     )
     assert sorted(rows(read), key=lambda row: row["v"]) == [{"v": 1, "p": 1}, {"v": 2, "p": None}]
+    texts = source(ParquetFormat(), str(tmp_path), partitioning=Partitioning(PartitionStyle.HIVE))
+    for filters, wanted in (
+        ([(texts, col("p").str.contains("1"))], [1]),
+        ([(read, col("p") > 0)], [1]),
+        ([(read, col("p").is_null()), (texts, col("p").is_null())], [2]),
+    ):
+        for full, condition in filters:
+            left = full.with_filter(condition)
+            assert [row["v"] for row in rows(left)] == wanted and len(left.files()) == 1, "other files are not read"
 
 
 # ---------------------------------------------------------------- pickles of others

@@ -51,10 +51,19 @@ def test_equal_values_of_other_units_and_scales_hash_alike(values, kinds):
     assert not len(hash_array(pa.array([], kinds[0])))
 
 
-def test_a_group_whose_key_has_two_types_comes_out_once():
-    keys = [Decimal(k) / 4 for k in range(40)]
-    blocks = [pa.table({"k": pa.array(keys, kind)}) for kind in (pa.decimal128(10, 2), pa.decimal128(12, 4))]
-    found = pa.concat_tables(run(Aggregated(("k",), (Count(),)), [blocks], 4), promote_options="permissive")
+QUARTERS = [Decimal(k) / 4 for k in range(40)]
+TIMES = [datetime(2024, 1, 1) + timedelta(hours=k) for k in range(40)]
+
+
+@pytest.mark.parametrize(("keys", "kinds"), [
+    (QUARTERS, (pa.decimal128(10, 2), pa.decimal128(12, 4))),
+    (list(range(-20, 20)), (pa.decimal128(10, 2), pa.int64())),
+    (TIMES, (pa.timestamp("us"), pa.timestamp("ns"))),
+    (TIMES, (pa.timestamp("s"), pa.timestamp("ms"))),
+], ids=["decimals", "decimal and int", "us and ns", "s and ms"])  # fmt: skip
+def test_keys_of_two_types_meet(keys, kinds):
+    first, second = (pa.table({"k": pa.array(keys, kind), "v": range(40)}) for kind in kinds)
+    found = pa.concat_tables(run(Aggregated(("k",), (Count(),)), [[first, second]], 4), promote_options="permissive")
     assert sorted(found["k"].to_pylist()) == keys and set(found["count()"].to_pylist()) == {2}
 
 

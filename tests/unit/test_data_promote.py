@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -152,6 +154,30 @@ def test_types_that_do_not_go_together_are_refused_in_both_orders(one, other):
     for kinds in ((one, other), (other, one)):
         with pytest.raises(DataTypeError, match="column 'a'"):
             promote.unify([pa.schema([("a", kind)]) for kind in kinds])
+
+
+def test_decimals_and_integers_have_a_decimal_that_holds_both():
+    many = pa.decimal128(10, 2)
+    for integer in (pa.int8(), pa.int64(), pa.uint64()):
+        assert promote.common(many, integer) == promote.common(integer, many) == pa.decimal128(22, 2)
+    assert promote.common(pa.decimal128(38, 30), pa.int64()) == pa.decimal256(50, 30)
+    with pytest.raises(promote.Conflict):
+        promote.common(pa.decimal256(76, 70), pa.int64())
+    tables = [pa.table({"x": pa.array([2**63 - 1])}), pa.table({"x": pa.array([1], many)})]
+    assert promote.concat(tables)["x"].to_pylist() == [2**63 - 1, 1]
+
+
+def test_the_order_of_blocks_does_not_make_the_type_of_numbers():
+    kinds = [pa.int8(), pa.uint16(), pa.decimal128(10, 2), pa.float32(), pa.float16(), pa.int64()]
+    for some in permutations(kinds, 3):
+        found = {reduce(promote.common, order) for order in permutations(some)}
+        assert len(found) == 1, (some, found)
+
+
+def test_an_index_without_a_value_below_a_null_struct_is_null():
+    kinds = [pa.list_(pa.struct([("x", pa.dictionary(index, pa.string()))])) for index in (pa.int8(), pa.int32())]
+    whole = promote.concat([pa.table({"d": pa.array([None, [None]], kind)}) for kind in kinds])
+    assert whole["d"].to_pylist() == [None, [None]] * 2
 
 
 def test_categories_of_many_blocks_may_be_more_than_small_indices_count():

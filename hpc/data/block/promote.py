@@ -10,6 +10,9 @@ from hpc.data.block import objects, tensor
 from hpc.data.block.bare import is_bare
 from hpc.data.block.errors import DataTypeError
 
+#: The decimal digits of the largest integers.
+DIGITS = 20
+
 
 class Conflict(Exception):
     """Two types have no common one."""
@@ -99,6 +102,12 @@ def common(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return pa.large_list(kind) if large else pa.list_(kind)
     if pa.types.is_map(one) and pa.types.is_map(other):
         return pa.map_(common(one.key_type, other.key_type), common(one.item_type, other.item_type))
+    if (_is_exact(one) and pa.types.is_floating(other)) or (_is_exact(other) and pa.types.is_floating(one)):
+        return pa.float64()  # With narrow floats the order of blocks would make the type, as Arrow has it.
+    if pa.types.is_decimal(one) and pa.types.is_integer(other):
+        return _common_decimal(one)
+    if pa.types.is_decimal(other) and pa.types.is_integer(one):
+        return _common_decimal(other)
     try:
         unified = pa.unify_schemas(
             [pa.schema([pa.field("x", one)]), pa.schema([pa.field("x", other)])], promote_options="permissive"
@@ -140,11 +149,25 @@ def wide(array: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return pa.DictionaryArray.from_arrays(array.indices.cast(pa.int32()), array.dictionary, ordered=kind.ordered)
 
 
+def _common_decimal(decimal: pa.DataType) -> pa.DataType:
+    """The decimal that holds all integers, too: of any width, so that the order of blocks does not make the type."""
+    scale = max(0, decimal.scale)
+    precision = max(decimal.precision - decimal.scale, DIGITS) + scale
+    if precision > 76:
+        raise Conflict
+    large = precision > 38 or pa.types.is_decimal256(decimal)
+    return pa.decimal256(precision, scale) if large else pa.decimal128(precision, scale)
+
+
 def _common_struct(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     kinds = {field.name: field.type for field in one}
     for field in other:
         kinds[field.name] = common(kinds[field.name], field.type) if field.name in kinds else field.type
     return pa.struct([pa.field(name, kind) for name, kind in kinds.items()])
+
+
+def _is_exact(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_decimal(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -177,10 +200,12 @@ def _convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.StructArray.from_arrays(fields, fields=list(kind), mask=mask)
     if _is_list(kind) and _is_list(array.type):
         return _convert_list(array, kind)
-    if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(kind):
-        # Below a struct that is null Arrow leaves an index without a value.
-        return array.dictionary_decode().cast(kind) if len(array.dictionary) else nulls(len(array), kind)
-    if pa.types.is_dictionary(array.type) and pa.types.is_dictionary(kind):
+    if pa.types.is_dictionary(array.type):
+        if not len(array.dictionary):
+            # Below a struct that is null Arrow leaves an index without a value.
+            return nulls(len(array), kind)
+        if not pa.types.is_dictionary(kind):
+            return array.dictionary_decode().cast(kind)
         indices, values = array.indices.cast(kind.index_type), _convert(array.dictionary, kind.value_type)
         return pa.DictionaryArray.from_arrays(indices, values, ordered=kind.ordered)
     return array.cast(kind)

@@ -260,10 +260,11 @@ class FileSource(Source):
 
     def keeps(self, path: str) -> bool:
         """Whether the values of a path pass all filters that look at nothing else."""
-        values = self.reading.partitions(path) if self.reading.partitions is not None else {}
-        if not values:
+        partitions = self.reading.partitions
+        if partitions is None or not (values := partitions(path)):
             return True
-        row = pa.table({name: pa.array([value]) for name, value in values.items()})
+        # The types are those of the columns: a null tells none.
+        row = pa.Table.from_pylist([values], partitions.fields(path))
         return all(pc.any(column(expr.evaluate(row))).as_py() for expr in self.pruning)
 
     def ordered(self) -> Iterator[Entry]:

@@ -213,10 +213,15 @@ def test_a_function_that_gives_other_rows_when_tried_again_is_an_error_that_name
 
 
 def test_a_limit_ends_what_it_does_not_want():
-    execution = run(plan.Limit(numbers(100_000, 10_000), 15))
+    def late(table):
+        if table["id"][0].as_py() >= 1000:
+            time.sleep(60)
+        return table
+
+    execution = run(plan.Limit(plan.Apply(numbers(100_000, 10_000), Each(late)), 15))
     assert ids(execution) == list(range(15))
-    read = execution.stats().operators[0]
-    assert read.rows < 5000
+    assert hpc.get(hpc.remote(lambda: 1).remote(), timeout=30) == 1  # a worker is free for it
+    assert execution.stats().operators[0].rows <= 1000
     assert ids(run(plan.Limit(numbers(100, 10), 0))) == []
 
 

@@ -3,7 +3,7 @@
 Beside the files is the folder ``_ledger``. A task that has ended puts an entry there: the ranges that it has read, and
 the files that it has written. This is the moment when its rows count. Files that no entry names are those
 of tasks that did not get so far: the next run removes them, and reads their ranges again. An entry whose files are gone
-does not count, and neither may a file that was read have changed (looked at where it is on a file system).
+does not count. A file that was read may not have changed, which is looked at where it is on a file system.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hash partitions: which partition a row goes to by the values of its columns, and the rows in that order.
 
-Equal values of one type hash alike in every process and on every machine. So do numbers that are equal, whatever their
-width, as integers, floats or decimals of any scale; times of other units; and strings with 32 and 64 bit offsets.
+Equal values of one type hash alike in every process and on every machine. So do equal numbers of any width: integers,
+floats, and decimals of any scale. So do equal times of several units, and strings with 32 and 64 bit offsets.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ BUFFERED = 32 << 20
 #: All buffers of a file together; with more columns than this leaves 64 KiB each for, row groups are read whole.
 BUFFERS = 64 << 20
 SMALLEST_BUFFER = 64 << 10
+#: A column of texts with fewer bytes for each value than this is stored as numbers of few values: a text that stands by
+#: itself has four bytes for its length alone.
+TEXT_BYTES = 3
 #: Set in the environment of the workers to let Python objects in files be read.
 PICKLED = "HPC_DATA_ALLOW_PICKLED_OBJECTS"
 
@@ -127,6 +130,8 @@ class ParquetFormat(Format):
         args = self.reading(file, max((group.total_byte_size for group in sizes), default=0), len(names))
         before = sum(meta.row_group(index).num_rows for index in range(groups[0]))
         done = 0
+        few = few_values(schema, sizes) if "read_dictionary" not in dict(self.options) else []
+        args |= {"read_dictionary": few} if few else {}
         with pq.ParquetFile(opened, metadata=meta, **args, **dict(self.options)) as parquet:
             batches = parquet.iter_batches(batch, row_groups=groups, columns=there, use_threads=False)
             while True:
@@ -136,7 +141,7 @@ class ParquetFormat(Format):
                     raise self.corrupt(file, parquet, groups, there, before, done, error) from error
                 if found is None:
                     return
-                table = pa.Table.from_batches([found])
+                table = pa.Table.from_batches([decoded(found, few)])
                 if self.row_hash and (columns is None or "row_hash" in columns):
                     table = table.append_column("row_hash", row_hashes(file.path, before + done, table.num_rows))
                 done += table.num_rows
@@ -192,6 +197,39 @@ class ParquetFormat(Format):
                 kind = pa.fixed_shape_tensor(pa.from_numpy_dtype(np.dtype(dtype)), list(shape))
                 schema = schema.set(schema.names.index(name), pa.field(name, kind))
         return schema.append(pa.field("row_hash", pa.uint64())) if self.row_hash else schema
+
+
+def few_values(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData]) -> list[str]:
+    """Columns of texts that are stored as numbers of a few values, in all row groups.
+
+    Such a column is read as a dictionary, and its values are then taken: that is twice as fast."""
+    names = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
+    if not names or not groups:
+        return []
+    places = {groups[0].column(index).path_in_schema: index for index in range(groups[0].num_columns)}
+    found = []
+    for name in names:
+        place = places.get(name)
+        if place is not None and all(is_small(group.column(place)) for group in groups):
+            found.append(name)
+    return found
+
+
+def is_small(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Whether the texts of a column have fewer bytes than their lengths alone would take."""
+    return bool(chunk.total_uncompressed_size <= TEXT_BYTES * chunk.num_values)
+
+
+def decoded(batch: pa.RecordBatch, names: list[str]) -> pa.RecordBatch:
+    """The batch with these columns as texts again."""
+    for name in names:
+        if name in batch.schema.names:
+            index = batch.schema.get_field_index(name)
+            field = batch.schema.field(index)
+            batch = batch.set_column(
+                index, field.with_type(field.type.value_type), batch.column(index).dictionary_decode()
+            )
+    return batch
 
 
 def check_objects(schema: pa.Schema, columns: list[str] | None, path: str) -> None:

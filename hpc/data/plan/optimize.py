@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hpc.data.plan.nodes import Node
+from hpc.data.plan.rules_exchange import combine_early
 from hpc.data.plan.rules_filter import filter_early
 from hpc.data.plan.rules_limit import limit_early
 from hpc.data.plan.rules_project import select_early
@@ -14,7 +15,7 @@ Rule = Callable[[Node], Node]
 
 def optimized(plan: Node) -> Node:
     """The plan after all rules. Filters first: they move what columns are wanted of a source."""
-    for rule in (filter_early, select_early, limit_early):
+    for rule in (filter_early, select_early, limit_early, combine_early):
         plan = _everywhere(plan, rule, {})
     return plan
 

@@ -14,19 +14,19 @@ def select_early(node: Node) -> Node:
     below = node.input
     if isinstance(below, Select) and set(node.columns) <= set(below.columns):
         return select_early(replace(node, input=below.input))
-    return replace(node, input=_only(below, dict.fromkeys(node.columns)))
+    return replace(node, input=only(below, dict.fromkeys(node.columns)))
 
 
-def _only(node: Node, wanted: dict[str, None]) -> Node:
+def only(node: Node, wanted: dict[str, None]) -> Node:
     """A node that gives these columns at least, and fewer others than it did. What is not there stays an error."""
     if isinstance(node, Read):
         return _narrowed(node, list(wanted))
     if isinstance(node, Union):
-        return replace(node, nodes=tuple(_only(one, wanted) for one in node.nodes))
+        return replace(node, nodes=tuple(only(one, wanted) for one in node.nodes))
     if isinstance(node, Limit):
-        return replace(node, input=_only(node.input, wanted))
+        return replace(node, input=only(node.input, wanted))
     if isinstance(node, Filter):
-        return replace(node, input=_only(node.input, {**wanted, **_sorted(node.expr.columns())}))
+        return replace(node, input=only(node.input, {**wanted, **_sorted(node.expr.columns())}))
     if isinstance(node, WithColumns):
         kept = tuple((name, expr) for name, expr in node.columns if name in wanted or not expr.repeatable)
         made = {name for name, _ in kept}
@@ -35,20 +35,20 @@ def _only(node: Node, wanted: dict[str, None]) -> Node:
             below.update(_sorted(expr.columns()))
         if not below:
             return node if len(kept) == len(node.columns) else replace(node, columns=kept)
-        return replace(node, columns=kept, input=_only(node.input, below)) if kept else _only(node.input, below)
+        return replace(node, columns=kept, input=only(node.input, below)) if kept else only(node.input, below)
     if isinstance(node, Rename):
         old = {new: before for before, new in node.names}
         gone = set(old.values()) - set(old)
         if gone & set(wanted):
             return node  # a name that is not there any more: an error when it runs
         below = dict.fromkeys([*(old.get(name, name) for name in wanted), *old.values()])
-        return replace(node, input=_only(node.input, below))
+        return replace(node, input=only(node.input, below))
     if isinstance(node, Select):
         if not set(wanted) <= set(node.columns):
             return node
         return replace(node, columns=tuple(name for name in node.columns if name in wanted), input=node.input)
     if isinstance(node, Drop):
-        return node if set(wanted) & set(node.columns) else replace(node, input=_only(node.input, _both(wanted, node)))
+        return node if set(wanted) & set(node.columns) else replace(node, input=only(node.input, _both(wanted, node)))
     return node
 
 

@@ -12,9 +12,15 @@ import pyarrow as pa
 from hpc.data.aggregate import AggregateFn
 from hpc.data.shuffle import gather, partition
 from hpc.data.shuffle import states as states_of
-from hpc.data.shuffle.exchange import Base, Parts, Place
+from hpc.data.shuffle.exchange import Base, Exchange, Gather, Need, Partitioner, Parts, Place, Range
 from hpc.data.shuffle.groups import Groups, compute
 from hpc.data.shuffle.states import no_column
+from hpc.data.transform.base import Transform
+
+#: States of fewer bytes than this are merged by one task, without map tasks.
+FEW_BYTES = 4 << 20
+#: So many states of a part are held until they are merged.
+HELD_ROWS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,69 @@ class Aggregated(Base):
         parts = tasks.split(Place(0, 0, 0), iter([schemas[0].empty_table()]), None)
         return next(tasks.merge([[parts.table]], 0, None)).schema
 
-    def plan(self, samples: Any, metas: Any, partitions: int) -> GroupPartitioner:
+    def columns_of(self, side: int) -> tuple[str, ...] | None:
+        """The columns that it looks at; None: any."""
+        if any(fn._by_group for fn in self.aggregates):
+            return None
+        wanted = [getattr(fn, "_target_col_name", None) for fn in self.aggregates]
+        return tuple(dict.fromkeys([*self.keys, *(name for name in wanted if name is not None)]))
+
+    def ahead(self) -> tuple[Transform, Exchange] | None:
+        """States are made where the rows are, so that only they travel."""
+        return PartialGroups(self.keys, self.aggregates), StatesMerged(self.keys, self.aggregates, self.wanted)
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> Partitioner | Gather:
         return GroupPartitioner(self.keys, self.aggregates, partitions)
+
+
+@dataclass(frozen=True)
+class StatesMerged(Aggregated):
+    """The same, from the states that `PartialGroups` made. Few of them need no map tasks."""
+
+    needs: Need = "metas"
+
+    def columns_of(self, side: int) -> tuple[str, ...] | None:
+        return None
+
+    def ahead(self) -> tuple[Transform, Exchange] | None:
+        return None
+
+    def plan(self, samples: Any, metas: Any, partitions: int) -> Partitioner | Gather:
+        if self.partitions in (None, 1) and sum(meta.nbytes for meta in metas[0]) <= FEW_BYTES:
+            ranges = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[0]))
+            return Gather(((ranges,),), StatesPartitioner(self.keys, self.aggregates, 1))
+        return StatesPartitioner(self.keys, self.aggregates, partitions)
+
+
+@dataclass(frozen=True)
+class PartialGroups:
+    """A transform: the states of the groups of all rows of a part, as far as that makes them fewer."""
+
+    keys: tuple[str, ...]
+    aggregates: tuple[AggregateFn, ...]
+    keeps_rows: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"PartialAggregate({', '.join(self.keys)})" if self.keys else "PartialAggregate"
+
+    def __call__(self, tables: Iterator[pa.Table], task: Any) -> Iterator[pa.Table]:
+        groups = GroupPartitioner(self.keys, self.aggregates, 1)
+        held: list[pa.Table] = []
+        rows = 0
+        for table in tables:
+            states = groups.states(table)
+            if states is None:
+                continue
+            held.append(states)
+            rows += states.num_rows
+            if rows >= HELD_ROWS:
+                merged = groups.merged(held)
+                held, rows = ([merged], merged.num_rows) if 2 * merged.num_rows <= rows else ([], 0)
+                if not held:
+                    yield merged  # nearly each row is of a group of its own
+        if held:
+            yield groups.merged(held)
 
 
 @dataclass(frozen=True)
@@ -53,11 +120,14 @@ class GroupPartitioner:
     parts: int
 
     def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
-        states = [self._states(table) for table in tables]
-        known = [table for table in states if table is not None]
-        if not known:
+        states = [self.states(table) for table in tables]
+        return self.cut([table for table in states if table is not None])
+
+    def cut(self, states: Sequence[pa.Table], merged: bool = False) -> Parts:
+        """Tables of states, one after the other, by the hash of their keys. ``merged``: as far as it is worth while."""
+        if not states:
             return Parts(pa.table({}), np.zeros(self.parts + 1, np.int64))
-        table = self._merged(known)
+        table = gather.combine(gather.concat(states)) if merged else self.merged(states)
         return partition.hash_cut(table, self._key_names(), self.parts)
 
     def merge(self, sides: list[list[pa.Table]], part: int, task: Any) -> Iterator[pa.Table]:
@@ -65,7 +135,7 @@ class GroupPartitioner:
         tables = [table for table in sides[0] if table.num_columns]
         if not tables:
             return
-        merged = self._merged(tables)
+        merged = self.merged(tables)
         if not self.keys and not merged.num_rows:
             merged = self._merge_all(merged)  # The one group of a dataset without rows.
         columns, names = [merged.column(name) for name in self._key_names()], list(self.keys)
@@ -76,7 +146,7 @@ class GroupPartitioner:
             place += width
         yield pa.table(columns, names) if columns else pa.table({})
 
-    def _states(self, table: pa.Table) -> pa.Table | None:
+    def states(self, table: pa.Table) -> pa.Table | None:
         """The states of the groups of one table. None if it has neither rows nor columns, so that nothing is known."""
         if not table.num_columns and not table.num_rows:
             return None
@@ -87,9 +157,10 @@ class GroupPartitioner:
         # Without keys Arrow gives a group of no rows, whose null would stand for a value that is null.
         return found if table.num_rows else found.slice(0, 0)
 
-    def _merged(self, tables: Sequence[pa.Table]) -> pa.Table:
+    def merged(self, tables: Sequence[pa.Table]) -> pa.Table:
+        """Tables of states as one, in which each group is there once."""
         some = [table for table in tables if table.num_rows] or tables[:1]
-        return some[0] if len(some) == 1 else self._merge_all(gather.concat(some))  # in one, each group is there once
+        return some[0] if len(some) == 1 else self._merge_all(gather.concat(some))
 
     def _merge_all(self, table: pa.Table) -> pa.Table:
         names = self._key_names()
@@ -114,6 +185,14 @@ class GroupPartitioner:
         """How many columns of state each aggregate has."""
         owners = [int(name.split(".")[0]) for name in table.column_names[len(self.keys) :]]
         return [owners.count(number) for number in range(len(self.aggregates))]
+
+
+class StatesPartitioner(GroupPartitioner):
+    """The tasks of a group-by whose blocks are states already."""
+
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+        states = [table for table in tables if table.num_columns]
+        return self.cut(states, merged=sum(table.num_rows for table in states) >= HELD_ROWS)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -20,6 +20,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.transform.base import Transform
+
 BlockMeta: TypeAlias = Any
 TaskContext: TypeAlias = Any
 
@@ -155,6 +157,15 @@ class Base:
         return schemas[0] if self.keeps_rows else None
 
     def sample(self, side: int, table: pa.Table, task: Any) -> pa.Table | None:
+        return None
+
+    def columns_of(self, side: int) -> tuple[str, ...] | None:
+        """The columns of an input that the result depends on; None: all."""
+        return None
+
+    def ahead(self) -> tuple[Transform, Exchange] | None:
+        """What can be done with the rows of each part of the only input by itself, and the exchange of what that
+        gives. None: nothing."""
         return None
 
 

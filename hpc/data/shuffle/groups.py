@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block.codes import codes_of_rows, first_rows, plain_floats, stable_order, whole
-from hpc.data.shuffle import gather
+from hpc.data.shuffle import dense, gather
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ def _group_by(groups: Groups, kernels: list[Kernel], numbered: bool) -> tuple[li
     for number, kernel in enumerate(kernels):
         columns[f"v{number}"] = _aggregable(kernel.array)
         wanted.append((f"v{number}", kernel.function, kernel.options))
+    if len(names) == 1 and not numbered and (placed := dense.group_by(columns[names[0]], kernels)) is not None:
+        return [placed[0]], placed[1]
     table = pa.table(columns)
     done = table.unify_dictionaries().group_by(names, use_threads=False).aggregate(wanted)
     states = [

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from hpc.data.block.codes import plain_floats, stable_order, whole
 from hpc.data.block.promote import Conflict, common
+from hpc.data.shuffle.dense import codes_of_both
 from hpc.data.shuffle.groups import offsets_of
 from hpc.data.shuffle.states import no_column
 
@@ -87,6 +88,9 @@ def _numbered(probe: Sequence[pa.Array], build: Sequence[pa.Array]) -> tuple[np.
 
 
 def _one_numbered(probe: pa.Array, build: pa.Array) -> tuple[np.ndarray, np.ndarray, int]:
+    placed = codes_of_both(probe, build)
+    if placed is not None:
+        return placed
     encoded = build.dictionary_encode()
     found = pc.index_in(probe, value_set=encoded.dictionary, skip_nulls=True)
     return _filled(found), _filled(encoded.indices), len(encoded.dictionary)

@@ -16,14 +16,12 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,9 @@ from typing import Any
 import numpy as np
 
 import hpc
+from bench.cgroup import Watch, memory_cgroup, run_inside
 from hpc import exceptions
 from hpc.core.ids import raylet_of
-from hpc.core.node.detect import cgroup_chain
 from hpc.core.node.reap import descendants
 from hpc.state.gather import ask
 
@@ -356,35 +354,7 @@ def inside(seconds: float, seed: int, every_s: float, least: Mapping[str, int]) 
     return tally
 
 
-# ---------------------------------------------------------------- the cgroup
-
-
-@contextmanager
-def memory_cgroup(limit_bytes: int) -> Iterator[tuple[int, str, str]]:
-    """A memory cgroup below this process's own: (version, folder, why there is none)."""
-    chain = cgroup_chain("memory")
-    if not chain:
-        yield 0, "", "there is no memory cgroup here"
-        return
-    version, parent = chain[0]
-    folder = os.path.join(parent, f"hpc-arena-{os.getpid()}")
-    try:
-        if version == 2 and "memory" not in Path(parent, "cgroup.subtree_control").read_text().split():
-            Path(parent, "cgroup.subtree_control").write_text("+memory")
-        os.mkdir(folder)
-    except OSError as error:
-        yield 0, "", f"{parent} allows none below it ({error.strerror})"
-        return
-    try:
-        Path(folder, "memory.max" if version == 2 else "memory.limit_in_bytes").write_text(str(limit_bytes))
-        yield version, folder, ""
-    finally:
-        for _ in range(100):  # the kernel lets go of its last processes a little later
-            try:
-                os.rmdir(folder)
-                break
-            except OSError:
-                time.sleep(0.05)
+# ---------------------------------------------------------------- the session in its cgroup
 
 
 def arena(seconds: float, seed: int = 0, every_s: float = 0.7, least: Mapping[str, int] | None = None) -> Tally:
@@ -392,27 +362,14 @@ def arena(seconds: float, seed: int = 0, every_s: float = 0.7, least: Mapping[st
     with memory_cgroup(CGROUP_BYTES) as (version, folder, why):
         command = [sys.executable, "-m", "bench.arena", "--inside", "--minutes", str(seconds / 60)]
         command += ["--seed", str(seed), "--every", str(every_s), "--least", json.dumps(least or {})]
-
-        def enter() -> None:
-            if folder:
-                Path(folder, "cgroup.procs").write_text(str(os.getpid()))
-
-        result = subprocess.run(
-            command, stdout=subprocess.PIPE, preexec_fn=enter, cwd=Path(__file__).parents[1], timeout=seconds + 240
-        )
-        lines = result.stdout.decode().splitlines()
+        with Watch(version, folder) as seen:
+            result = run_inside(folder, command, timeout_s=seconds + 240)
+        lines = result.stdout.splitlines()
         try:
             tally = Tally(**json.loads(lines[-1]))
         except (IndexError, ValueError, TypeError):
             tally = Tally(wrong=[f"the driver ended with {result.returncode}: {lines[-5:]}"])
-        tally.no_cgroup = why
-        if folder:
-            events, peak = ("memory.events", "memory.peak") if version == 2 else (
-                "memory.oom_control", "memory.max_usage_in_bytes")  # fmt: skip
-            words = Path(folder, events).read_text().split()
-            tally.kernel_kills = int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
-            if os.path.exists(os.path.join(folder, peak)):
-                tally.peak_bytes = int(Path(folder, peak).read_text())
+        tally.no_cgroup, tally.peak_bytes, tally.kernel_kills = why, seen.peak_bytes, seen.kills
         if tally.kernel_kills:
             tally.wrong.append(f"the kernel ended {tally.kernel_kills} processes for want of memory")
     return tally

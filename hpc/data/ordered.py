@@ -33,10 +33,11 @@ _OF_ORDER = (nodes.Exchanged, nodes.RandomizeBlocks, nodes.Limit)
 
 
 class Chosen(Source):
-    """Some tasks of another source, in another order."""
+    """Some tasks of another source, in another order. The first is without rows that it need not read, ``before`` at
+    most."""
 
-    def __init__(self, source: Source, parallelism: int, places: tuple[int, ...]) -> None:
-        self._source, self._parallelism, self._places = source, parallelism, places
+    def __init__(self, source: Source, parallelism: int, places: tuple[int, ...], before: int = 0) -> None:
+        self._source, self._parallelism, self._places, self._before = source, parallelism, places, before
         self.name = source.name
 
     def estimate(self) -> Estimate:
@@ -50,11 +51,12 @@ class Chosen(Source):
 
     def tasks(self, parallelism: int) -> Iterator[SourceTask]:
         found = list(self._source.tasks(self._parallelism))
-        return (found[place] for place in self._places)
+        for number, place in enumerate(self._places):
+            yield self._source.behind(found[place], self._before)[1] if number == 0 and self._before else found[place]
 
     def with_columns(self, names: list[str]) -> Source | None:
         narrowed = self._source.with_columns(names)
-        return None if narrowed is None else Chosen(narrowed, self._parallelism, self._places)
+        return None if narrowed is None else Chosen(narrowed, self._parallelism, self._places, self._before)
 
 
 class OrderedPlan(NamedTuple):
@@ -72,26 +74,35 @@ def ordered_plan(plan: Node, order: Order, start: int) -> OrderedPlan:
         chain.append(chain[-1].inputs[0])
     *above, leaf = chain
     words = [f"{type(node).__name__} {node.name}" for node in chain]
+    counts: Iterator[int | None]
     if isinstance(leaf, nodes.Read):
-        parallelism = leaf.parallelism if leaf.parallelism > 0 else PIECES
-        tasks = list(leaf.source.tasks(parallelism))
-        counts, keys = [task.rows for task in tasks], [task.key for task in tasks]
+        source, parallelism = leaf.source, leaf.parallelism if leaf.parallelism > 0 else PIECES
+        tasks = list(source.tasks(parallelism))
+        keys = [task.key for task in tasks]
     elif isinstance(leaf, nodes.Blocks):
-        counts, keys = [block.meta.rows for block in leaf.blocks], [f"{block.meta.rows}" for block in leaf.blocks]
+        keys = [f"{block.meta.rows}" for block in leaf.blocks]
     else:
         return OrderedPlan(plan, 0, "")
-    places = [int(place) for place in order.pieces(len(counts))]
-    at = 0
-    if all(_keeps_rows(node) for node in above):
-        at, places = _skipped(counts, places, start)
+    places = [int(place) for place in order.pieces(len(keys))]
+    at = more = 0
+    if start and all(_keeps_rows(node) for node in above):
+        if isinstance(leaf, nodes.Read):
+            counts = source.counts(tasks[place] for place in places)
+        else:
+            counts = (leaf.blocks[place].meta.rows for place in places)
+        at, skipped = _skipped(counts, start)
+        places = places[skipped:]
+        if isinstance(leaf, nodes.Read) and places and start > at:
+            more = source.behind(tasks[places[0]], start - at)[0]
     made: Node
     if isinstance(leaf, nodes.Read):
-        made = nodes.Read(Chosen(leaf.source, parallelism, tuple(places)), leaf.options, max(1, len(places)))
+        chosen = Chosen(source, parallelism, tuple(places), more)
+        made = nodes.Read(chosen, leaf.options, max(1, len(places)))
     else:
         made = nodes.Blocks(tuple(leaf.blocks[place] for place in places), leaf.label)
     for node in reversed(above):
         made = node.with_inputs((made,))
-    return OrderedPlan(made, at, fingerprint([*words, *keys]))
+    return OrderedPlan(made, at + more, fingerprint([*words, *keys]))
 
 
 def _draws(node: Node) -> bool:
@@ -103,15 +114,15 @@ def _keeps_rows(node: Node) -> bool:
     return isinstance(node, _ROW_BY_ROW) or (isinstance(node, nodes.Apply) and bool(node.transform.keeps_rows))
 
 
-def _skipped(counts: list[int | None], places: list[int], start: int) -> tuple[int, list[int]]:
-    """The rows of pieces that lie before a row, and the pieces that do not; none after one of unknown length."""
-    at = 0
-    for number, place in enumerate(places):
-        rows = counts[place]
+def _skipped(counts: Iterator[int | None], start: int) -> tuple[int, int]:
+    """The rows of the first pieces that lie before a row as wholes, and how many pieces those are. One of unknown
+    length is read, and all behind it."""
+    at = number = 0
+    for rows in counts:
         if rows is None or at + rows > start:
-            return at, places[number:]
-        at += rows
-    return at, []
+            break
+        at, number = at + rows, number + 1
+    return at, number
 
 
 class OrderedPasses(Passes):

@@ -12,8 +12,12 @@ import pytest
 from io_reading import HIVE, rows, source, tables, types
 
 from hpc.data.block import objects
+from hpc.data.consume.order import Order
+from hpc.data.expressions import col
 from hpc.data.io.errors import ReadError
 from hpc.data.io.parquet_file import PICKLED, ParquetFormat
+from hpc.data.ordered import ordered_plan
+from hpc.data.plan.nodes import Read
 from hpc.data.transform.base import TaskContext
 
 
@@ -189,3 +193,26 @@ def test_many_files_are_grouped_without_their_footers(tmp_path, monkeypatch):
     tasks = list(read.tasks(4))
     assert len(looked) == 64 and len(tasks) == 4
     assert [row["a"] for row in rows(read, 4)] == list(range(80))
+
+
+def test_rows_before_a_position_are_counted_by_footers_and_only_a_row_group_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpc.data.io.parquet.FOOTERS", 2)  # of other files a task does not know the rows
+    for number in range(40):
+        table = pa.table({"id": range(number * 100, (number + 1) * 100)})
+        pq.write_table(table, tmp_path / f"{number:02d}.parquet", row_group_size=30)
+    read = parquet(tmp_path)
+    order = Order(3, 0, 64)
+    whole = ordered_rows(ordered_plan(Read(read), order, 0).plan)
+    assert sorted(whole) == [*range(4000)]
+    for start in (1, 250, 1777, 3999):
+        found = ordered_plan(Read(read), order, start)
+        assert start - 30 < found.at <= start, "at most one row group is read again"
+        assert ordered_rows(found.plan) == whole[found.at :]
+        narrowed = found.plan.source.with_columns(["id"])
+        assert [row["id"] for row in rows(narrowed)] == whole[found.at :]
+    filtered = parquet(tmp_path).with_filter(col("id") >= 0)
+    assert ordered_plan(Read(filtered), order, 1777).at == 0, "how many rows a filter leaves is not known ahead"
+
+
+def ordered_rows(plan):
+    return [row["id"] for row in rows(plan.source)]

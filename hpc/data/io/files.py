@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +33,11 @@ from hpc.data.transform.base import TaskContext
 JOINED = 4 << 20
 #: The files that are opened to learn of their pieces before there are tasks.
 OPENED = 64
+#: This number of files is asked for metadata at a time.
+THREADS = 16
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 ALL = Narrow()
@@ -371,6 +378,53 @@ class FileSource(Source):
             other.done.setdefault(path, []).append((first, end))
         return other
 
+    # -------------------------------------------------------------- rows that metadata tells
+
+    def counts(self, tasks: Iterable[SourceTask]) -> Iterator[int | None]:
+        return ahead(self.count_of, tasks)
+
+    def count_of(self, task: SourceTask) -> int | None:
+        """The rows of one of its tasks."""
+        if task.rows is not None or not self.tells_rows or not isinstance(task, FileTask):
+            return task.rows
+        found = [self.inner(part) for part in task.parts]
+        return None if None in found else sum(piece.rows or 0 for some in found for piece in some or ())
+
+    def behind(self, task: SourceTask, rows: int) -> tuple[int, SourceTask]:
+        if not self.tells_rows or not isinstance(task, FileTask):
+            return 0, task
+        left, parts = rows, list(task.parts)
+        while parts and (found := self.inner(parts[0])) is not None:
+            kept = list(found)
+            while kept and (kept[0].rows or 0) <= left:
+                left -= kept.pop(0).rows or 0
+            parts[:1] = merged(kept)
+            if kept:
+                break
+        return rows - left, FileTask(task.reading, parts, task.node)
+
+    @property
+    def tells_rows(self) -> bool:
+        """Whether rows of files are rows of tasks."""
+        return not self.reading.narrow.filters and self.reading.narrow.limit is None
+
+    def inner(self, part: Piece) -> list[Piece] | None:
+        """A piece in its smallest pieces, each with its rows, as metadata tells them; None where it does not."""
+        if part.rows is not None:
+            return [part]
+        if not self.reading.format.has_parts:
+            per = self.reading.format.rows_per_file
+            return None if per is None or (part.first, part.end) != (0, None) else [part._replace(rows=per)]
+        try:
+            found = self.reading.format.parts(self.here.at(part.path))
+        except (OSError, ValueError):
+            return None
+        if found is None or any(piece.rows is None or piece.end is None for piece in found):
+            return None
+        inside = [one for one in found if one.first >= part.first and (part.end is None or (one.end or 0) <= part.end)]
+        ends = (inside[0].first, inside[-1].end) if inside else None
+        return inside if ends == (part.first, part.end if part.end is not None else found[-1].end) else None
+
     def piece_bytes(self, parallelism: int) -> Any:
         reading = self.reading
 
@@ -411,6 +465,22 @@ class FileSource(Source):
         if first is None or self.reading.partitions is None:
             return False
         return bool(expr.columns()) and expr.columns() <= set(self.reading.partitions(first.path))
+
+
+def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """The function's values in order; threads call it for later items while earlier values are used."""
+    with ThreadPoolExecutor(THREADS, "hpc-metadata") as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= 2 * THREADS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def column(value: Any) -> Any:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from hpc.data.io.errors import ReadError
 from hpc.data.io.files import OPENED as FOOTERS
-from hpc.data.io.files import FileSource, FileTask, merged
+from hpc.data.io.files import FileSource, FileTask, ahead, merged
 from hpc.data.io.grouping import Piece, Sizes, groups
 from hpc.data.io.listing import Entry
 from hpc.data.io.parquet_file import Footer, ParquetFormat
 from hpc.data.io.source import Estimate, Source, SourceTask
-
-THREADS = 16
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class ParquetSource(FileSource):
@@ -115,6 +108,13 @@ class ParquetSource(FileSource):
             yield from footer.pieces(entry.path)
         yield from (Piece(entry.path) for entry in entries)
 
+    def inner(self, part: Piece) -> list[Piece] | None:
+        footer = self.footer(Entry(part.path))
+        if footer is None:
+            return None
+        groups = range(part.first, len(footer.rows) if part.end is None else part.end)
+        return [Piece(part.path, one, one + 1, footer.rows[one], footer.nbytes[one]) for one in groups]
+
     # -------------------------------------------------------------- what a plan moves here
 
     def with_columns(self, names: list[str]) -> Source | None:
@@ -133,15 +133,3 @@ class ParquetSource(FileSource):
         other.__dict__.pop("footers", None)
         other.reading = replace(self.reading, format=form, narrow=self.reading.narrow.with_filter(expr))
         return other
-
-
-def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """The function's values in order; threads call it for later items while earlier values are used."""
-    with ThreadPoolExecutor(THREADS, "hpc-footers") as pool:
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= 2 * THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()

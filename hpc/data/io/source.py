@@ -6,7 +6,7 @@ the same parallelism yields the same tasks in the same order, in each process: r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -100,6 +100,14 @@ class Source:
     def without(self, done: Collection[Range]) -> Source:
         """This source without ranges that tasks of it, or of an earlier run of it, have read."""
         return Remaining(self, frozenset(done))
+
+    def counts(self, tasks: Iterable[SourceTask]) -> Iterator[int | None]:
+        """The rows of each of its tasks, lazily: metadata is read where it tells more than the task knows."""
+        return (task.rows for task in tasks)
+
+    def behind(self, task: SourceTask, rows: int) -> tuple[int, SourceTask]:
+        """A task without those of its first rows, at most so many, that it need not read; and how many those are."""
+        return 0, task
 
     # -------------------------------------------------------------- what a plan may move into the source
 

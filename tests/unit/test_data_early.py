@@ -166,3 +166,23 @@ def test_texts_of_few_values_are_read_as_numbers_and_given_as_texts(tmp_path):
     assert [field.type for field in read.schema()] == [field.type for field in table.schema]
     narrowed = read.with_columns(["n", "few"])
     assert rows_of(narrowed) == table.select(["n", "few"]).to_pylist()
+
+
+def test_keys_that_are_texts_are_read_as_dictionaries_and_given_as_texts(tmp_path):
+    table = pa.table({"k": ["a", "b", None, "a"] * 500, "g": ["x", "y"] * 1000, "x": range(2000)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=600)
+    read = Read(source(ParquetFormat(), str(tmp_path)))
+
+    def told(plan):
+        (found,) = [node.source.format.encoded for node in walk(optimized(plan)) if isinstance(node, Read)]
+        return found
+
+    plan = Exchanged((read,), Aggregated(("g", "k"), (Sum("x"), Count())))
+    assert told(plan) == ("g", "k")
+    assert sorted_rows(optimized(plan)) == sorted_rows(plan)
+    (whole,) = [part for part in interpret(optimized(plan)) if part.num_rows]
+    assert whole.schema.field("k").type == pa.string() and whole.schema.field("g").type == pa.string()
+    looked_at = Exchanged((Filter(read, col("g") == "x"),), Aggregated(("g", "k"), (Sum("x"),)))
+    assert told(looked_at) == ("k",) and sorted_rows(optimized(looked_at)) == sorted_rows(looked_at)
+    assert told(Exchanged((read,), Aggregated(("g", "k"), (Max("k"),)))) == ("g",)
+    assert told(Exchanged((read,), Aggregated(("k",), (LENGTHS,)))) == ()

@@ -133,3 +133,13 @@ class ParquetSource(FileSource):
         other.__dict__.pop("footers", None)
         other.reading = replace(self.reading, format=form, narrow=self.reading.narrow.with_filter(expr))
         return other
+
+    def with_dictionaries(self, names: list[str]) -> Source | None:
+        narrow = self.reading.narrow
+        looked_at = {name for expr in narrow.filters for name in expr.columns()}
+        kept = tuple(name for name in names if name not in looked_at)
+        if not kept:
+            return None
+        other = copy(self)
+        other.reading = replace(self.reading, format=replace(self.format, encoded=kept))
+        return other

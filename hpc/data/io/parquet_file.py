@@ -52,6 +52,8 @@ class Footer(NamedTuple):
 class ParquetFormat(Format):
     """``filters`` are expressions that row groups are left out by; rows are filtered by the caller.
 
+    ``encoded`` are columns of texts that may be given as dictionaries.
+
     ``tensors`` gives columns of bytes a type and a shape. ``options`` go to ``pyarrow.parquet.ParquetFile``,
     ``batch_size`` is the rows of a table, where the caller wants so many.
     """
@@ -61,6 +63,7 @@ class ParquetFormat(Format):
     filters: tuple[Any, ...] = ()
     batch_size: int | None = None
     options: tuple[tuple[str, Any], ...] = ()
+    encoded: tuple[str, ...] = ()
 
     name = "Parquet"
 
@@ -132,6 +135,7 @@ class ParquetFormat(Format):
         done = 0
         few = few_values(schema, sizes) if "read_dictionary" not in dict(self.options) else []
         args |= {"read_dictionary": few} if few else {}
+        texts = [name for name in few if name not in self.encoded]
         with pq.ParquetFile(opened, metadata=meta, **args, **dict(self.options)) as parquet:
             batches = parquet.iter_batches(batch, row_groups=groups, columns=there, use_threads=False)
             while True:
@@ -141,7 +145,7 @@ class ParquetFormat(Format):
                     raise self.corrupt(file, parquet, groups, there, before, done, error) from error
                 if found is None:
                     return
-                table = pa.Table.from_batches([decoded(found, few)])
+                table = pa.Table.from_batches([decoded(found, texts)])
                 if self.row_hash and (columns is None or "row_hash" in columns):
                     table = table.append_column("row_hash", row_hashes(file.path, before + done, table.num_rows))
                 done += table.num_rows

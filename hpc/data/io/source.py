@@ -123,6 +123,12 @@ class Source:
         """This source with tasks that end after so many rows each; the plan keeps its limit. None: it cannot."""
         return None
 
+    def with_dictionaries(self, names: list[str]) -> Source | None:
+        """This source, which may give these columns of texts as dictionaries where that is faster; None: it does not.
+
+        Only for what takes both."""
+        return None
+
 
 class Remaining(Source):
     """A source without some of its tasks."""

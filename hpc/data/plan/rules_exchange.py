@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hpc.data.plan.nodes import Apply, Exchanged, Node
+import pyarrow as pa
+
+from hpc.data.plan.nodes import Apply, Drop, Exchanged, Filter, Node, Read, Select, WithColumns
 from hpc.data.plan.rules_project import only
 
 
@@ -20,7 +22,30 @@ def combine_early(node: Node) -> Node:
     if ahead is None or len(inputs) > 1:
         return replace(node, nodes=inputs)
     transform, exchange = ahead
-    return replace(node, nodes=(Apply(inputs[0], transform),), exchange=exchange)
+    below, texts = _with_dictionaries(inputs[0], frozenset(transform.texts))
+    return replace(node, nodes=(Apply(below, replace(transform, texts=texts)),), exchange=exchange)
+
+
+def _with_dictionaries(node: Node, keys: frozenset[str]) -> tuple[Node, tuple[str, ...]]:
+    """The same, whose source may give these columns of texts as dictionaries where nothing on the way looks at them;
+    and those columns."""
+    if isinstance(node, Read):
+        schema = node.source.schema() if keys else None
+        texts = tuple(name for name in sorted(keys) if schema is not None and _is_text(schema, name))
+        source = node.source.with_dictionaries(list(texts)) if texts else None
+        return (node, ()) if source is None else (replace(node, source=source), texts)
+    if isinstance(node, Filter):
+        keys -= node.expr.columns()
+    elif isinstance(node, WithColumns):
+        keys -= {name for name, _ in node.columns}.union(*(expr.columns() for _, expr in node.columns))
+    elif not isinstance(node, (Select, Drop)):
+        return node, ()
+    below, texts = _with_dictionaries(node.input, keys)
+    return replace(node, input=below), texts
+
+
+def _is_text(schema: pa.Schema, name: str) -> bool:
+    return schema.get_field_index(name) >= 0 and schema.field(name).type in (pa.string(), pa.binary())
 
 
 def _columns(node: Exchanged, side: int) -> dict[str, None] | None:

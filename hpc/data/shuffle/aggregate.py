@@ -55,7 +55,10 @@ class Aggregated(Base):
 
     def ahead(self) -> tuple[Transform, Exchange] | None:
         """States are made where the rows are, so that only they travel."""
-        return PartialGroups(self.keys, self.aggregates), StatesMerged(self.keys, self.aggregates, self.wanted)
+        looked_at = self.columns_of(0)
+        targets = {getattr(fn, "_target_col_name", None) for fn in self.aggregates}
+        texts = () if looked_at is None else tuple(key for key in self.keys if key not in targets)
+        return PartialGroups(self.keys, self.aggregates, texts), StatesMerged(self.keys, self.aggregates, self.wanted)
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> Partitioner | Gather:
         return GroupPartitioner(self.keys, self.aggregates, partitions)
@@ -82,10 +85,13 @@ class StatesMerged(Aggregated):
 
 @dataclass(frozen=True)
 class PartialGroups:
-    """A transform: the states of the groups of all rows of a part, as far as that makes them fewer."""
+    """A transform: the states of the groups of all rows of a part, as far as that makes them fewer.
+
+    texts: keys that are texts, also where they come as dictionaries."""
 
     keys: tuple[str, ...]
     aggregates: tuple[AggregateFn, ...]
+    texts: tuple[str, ...] = ()
     keeps_rows: bool = False
 
     @property
@@ -100,6 +106,7 @@ class PartialGroups:
             states = groups.states(table)
             if states is None:
                 continue
+            states = self._with_texts(states)
             held.append(states)
             rows += states.num_rows
             if rows >= HELD_ROWS:
@@ -109,6 +116,15 @@ class PartialGroups:
                     yield merged  # nearly each row is of a group of its own
         if held:
             yield groups.merged(held)
+
+    def _with_texts(self, states: pa.Table) -> pa.Table:
+        """States whose keys are texts again."""
+        for number in [self.keys.index(key) for key in self.texts]:
+            field = states.schema.field(number)
+            if pa.types.is_dictionary(field.type):
+                kind = field.type.value_type
+                states = states.set_column(number, field.with_type(kind), states.column(number).cast(kind))
+        return states
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def codes_of_both(probe: pa.Array, build: pa.Array) -> tuple[np.ndarray, np.ndar
     """A number below the third value for each key of the build, and for the equal ones of the probe; -1 for its others.
 
     None where keys are no integers of a narrow range."""
-    found = places(build)
+    found = places(build, len(build) + len(probe))
     if found is None or probe.null_count or probe.type != build.type:
         return None
     at = flat(probe).astype(np.int64) - found.smallest

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from hpc.data.io.read_api import read_datasource as read_datasource
     from hpc.data.io.read_api import read_delta as read_delta
     from hpc.data.io.read_api import read_hdf5 as read_hdf5
+    from hpc.data.io.read_api import read_iceberg as read_iceberg
     from hpc.data.io.read_api import read_images as read_images
     from hpc.data.io.read_api import read_json as read_json
     from hpc.data.io.read_api import read_lance as read_lance
@@ -121,6 +122,7 @@ _HOME = {
     "read_datasource": "hpc.data.io.read_api",
     "read_delta": "hpc.data.io.read_api",
     "read_hdf5": "hpc.data.io.read_api",
+    "read_iceberg": "hpc.data.io.read_api",
     "read_images": "hpc.data.io.read_api",
     "read_json": "hpc.data.io.read_api",
     "read_lance": "hpc.data.io.read_api",

@@ -207,6 +207,9 @@ class Dataset(Planned):
     write_tfrecords = writes.write_tfrecords
     write_webdataset = writes.write_webdataset
     write_sql = writes.write_sql
+    write_lance = writes.write_lance
+    write_delta = writes.write_delta
+    write_iceberg = writes.write_iceberg
     write_datasink = writes.write_datasink
     write_to = writes.write_to
     columns = look.columns  # the last: above, the name is a module's

@@ -21,11 +21,6 @@ from hpc.data.io.partitioning import Partitioning
 RAY = (Path(__file__).parent / "ray_data_signatures.txt").read_text().splitlines()
 #: Parameters that Ray has not.
 OURS = {"resume", "stage"}
-#: Reading and writing of others is not there yet, or is left out.
-LEFT = {
-    "read_iceberg", "Dataset.write_lance",
-    "Dataset.write_delta", "Dataset.write_iceberg",
-}  # fmt: skip
 
 
 def parameters(function, first=0):
@@ -48,8 +43,6 @@ def parameters(function, first=0):
 @pytest.mark.parametrize("line", RAY, ids=lambda line: line.partition("(")[0])
 def test_parameters_are_those_of_ray(line):
     name = line.partition("(")[0]
-    if name in LEFT:
-        pytest.skip("not there")
     if name.startswith("Dataset."):
         found = parameters(getattr(write_api, name.removeprefix("Dataset.")), 1)
     else:

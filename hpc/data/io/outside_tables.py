@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,10 @@ from hpc.data.transform.base import TaskContext
 
 #: What files of a Delta table alone do not tell.
 BEYOND_FILES = ("deletionVectors", "columnMapping")
-DELTA_TYPES = {"byte": int, "short": int, "integer": int, "long": int, "float": float, "double": float, "boolean": bool}
+DELTA_TYPES: dict[str, type] = {
+    "byte": int, "short": int, "integer": int, "long": int, "float": float, "double": float, "boolean": bool,
+    "date": date,
+}  # fmt: skip
 
 
 class LanceSource(Source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum
 from typing import Any
 
@@ -14,7 +15,7 @@ from hpc.data.io import paths
 
 #: The folder of rows whose value is null, as Hive names it.
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
-ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), date: pa.date32(), str: pa.string()}
 
 
 class PartitionStyle(str, Enum):
@@ -154,6 +155,6 @@ def cast(text: str | None, kind: type | None, name: str, path: str) -> Any:
     if kind is bool:
         return text.lower() == "true"
     try:
-        return kind(text)
+        return date.fromisoformat(text) if kind is date else kind(text)
     except ValueError:
         raise ValueError(f"{path}: the partition {name}={text} is no {kind.__name__}, as field_types says") from None

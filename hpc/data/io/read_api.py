@@ -32,10 +32,11 @@ from hpc.data.io.read_files import (
     read_text,
 )
 from hpc.data.io.read_science import read_hdf5, read_netcdf, read_tfrecords, read_webdataset, read_zarr
-from hpc.data.io.read_tables import read_datasource, read_delta, read_lance, read_parquet, read_sql
+from hpc.data.io.read_tables import read_datasource, read_delta, read_iceberg, read_lance, read_parquet, read_sql
 
 __all__ = [
     "read_delta",
+    "read_iceberg",
     "read_lance",
     "read_avro",
     "read_hdf5",

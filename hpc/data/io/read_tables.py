@@ -213,3 +213,43 @@ def read_delta(
         source = source.with_columns(columns)
     assert source is not None
     return dataset(source, locals())
+
+
+def read_iceberg(
+    *,
+    table_identifier: str,
+    row_filter: Any = None,
+    parallelism: int = -1,
+    selected_fields: tuple[str, ...] = ("*",),
+    snapshot_id: int | None = None,
+    scan_kwargs: dict[str, Any] | None = None,
+    catalog_kwargs: dict[str, Any] | None = None,
+    catalog: Any = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: float | None = None,
+    override_num_blocks: int | None = None,
+    label_selector: dict[str, str] | None = None,
+    fallback_strategy: list[dict[str, Any]] | None = None,
+    max_calls: int | None = None,
+    resources: dict[str, float] | None = None,
+    accelerator_type: str | None = None,
+    runtime_env: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+) -> Dataset:
+    """The rows of an Iceberg table, by its data files. It needs the package pyiceberg.
+
+    ``row_filter``: an expression of pyiceberg, or its text. ``snapshot_id``: an older state of the table; else the one
+    that is current now. ``scan_kwargs`` go to ``Table.scan``, ``catalog_kwargs`` to ``pyiceberg.catalog.load_catalog``.
+    """
+    from hpc.data.io.iceberg import IcebergSource, load
+
+    if catalog is not None:
+        raise NotImplementedError("read_iceberg knows no catalogs but those of pyiceberg: give catalog_kwargs")
+    scan = dict(scan_kwargs or {})
+    limit = scan.pop("limit", None)
+    snapshot_id = scan.pop("snapshot_id", None) or snapshot_id
+    fields = None if selected_fields is None or tuple(selected_fields) == ("*",) else tuple(selected_fields)
+    table = load(table_identifier, catalog_kwargs, "read_iceberg")
+    found = dataset(IcebergSource(table, row_filter, fields, snapshot_id, scan), locals())
+    return found if limit is None else found.limit(limit)

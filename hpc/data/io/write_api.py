@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+
 from hpc.data.io import writers
 from hpc.data.io.datasink import Datasink
 from hpc.data.io.filenames import FilenameProvider
@@ -221,6 +223,96 @@ def write_datasink(
     if not isinstance(datasink, Datasink):
         raise TypeError(f"write_datasink takes a Datasink, and not {type(datasink).__name__}")
     run(dataset, datasink.as_sink(), locals())
+
+
+def write_lance(
+    dataset: Any,
+    path: str,
+    *,
+    schema: pa.Schema | None = None,
+    mode: SaveMode | str = SaveMode.CREATE,
+    min_rows_per_file: int = 1024 * 1024,
+    max_rows_per_file: int = 64 * 1024 * 1024,
+    data_storage_version: str | None = None,
+    storage_options: dict[str, Any] | None = None,
+    table_id: list[str] | None = None,
+    namespace_impl: str | None = None,
+    namespace_properties: dict[str, str] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+) -> None:
+    """A version of a Lance dataset, by one commit at the end. It needs the package pylance.
+
+    ``mode``: create (a ValueError if it exists), append, overwrite. ``schema``: the columns and their types; else those
+    of the dataset that is there, or of the first blocks.
+    """
+    from hpc.data.io.lance_sink import LanceDatasink
+
+    if table_id is not None or namespace_impl is not None or namespace_properties is not None:
+        raise NotImplementedError("write_lance knows no namespaces: give the path of the dataset")
+    sink = LanceDatasink(
+        path, schema, mode, min_rows_per_file, max_rows_per_file, data_storage_version, storage_options, dataset.schema
+    )
+    run(dataset, sink.as_sink(), locals())
+
+
+def write_delta(
+    dataset: Any,
+    path: str,
+    *,
+    catalog: Any = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    partition_by: list[str] | None = None,
+    storage_options: dict[str, str] | None = None,
+    schema_mode: str = "merge",
+    filesystem: Any = None,
+    name: str | None = None,
+    description: str | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+) -> None:
+    """A version of a Delta table, by one commit at the end. The table is made if it is missing.
+
+    ``mode``: append or overwrite. ``schema_mode``: "merge" adds columns that the table has not, "error" refuses them.
+    It needs the package deltalake.
+    """
+    from hpc.data.io.delta_sink import DeltaDatasink
+
+    if catalog is not None:
+        raise NotImplementedError("write_delta knows no catalogs: give the path of the table")
+    sink = DeltaDatasink(
+        path, mode, partition_by, storage_options, schema_mode, filesystem, name, description, dataset.schema
+    )
+    run(dataset, sink.as_sink(), locals())
+
+
+def write_iceberg(
+    dataset: Any,
+    table_identifier: str,
+    catalog_kwargs: dict[str, Any] | None = None,
+    catalog: Any = None,
+    snapshot_properties: dict[str, str] | None = None,
+    mode: SaveMode | str = SaveMode.APPEND,
+    overwrite_filter: Any = None,
+    upsert_kwargs: dict[str, Any] | None = None,
+    overwrite_kwargs: dict[str, Any] | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    concurrency: int | None = None,
+) -> None:
+    """A change of an Iceberg table that exists, by one commit at the end. It needs the package pyiceberg.
+
+    ``mode``: append; overwrite (all rows, or those of ``overwrite_filter``); upsert (rows with the ``join_cols`` of
+    ``upsert_kwargs``). Columns that the table has not are added to it.
+    """
+    from hpc.data.io.iceberg_sink import IcebergDatasink
+
+    if catalog is not None:
+        raise NotImplementedError("write_iceberg knows no catalogs but those of pyiceberg: give catalog_kwargs")
+    sink = IcebergDatasink(
+        table_identifier, catalog_kwargs, snapshot_properties, mode, overwrite_filter, upsert_kwargs, overwrite_kwargs,
+        dataset.schema,
+    )  # fmt: skip
+    run(dataset, sink.as_sink(), locals())
 
 
 def files(writer: writers.Writer, given: Mapping[str, Any], **more: Any) -> FileSink:

@@ -54,14 +54,15 @@ def to_arrow_refs(self: Planned) -> list[Any]:
 
 def to_dask(self: Planned, meta: Any = None, verify_meta: bool = True) -> Any:
     """A Dask DataFrame with a partition for each block. It runs. Raises ImportError where Dask is missing."""
-    import dask.dataframe as dd
+    import dask.dataframe
 
     handles = list(self.handles())
     if meta is None:
         schema = look.schema(self.kept(handles))
         empty = pa.table({}) if schema is None else schema.base_schema.empty_table()
         meta = batch.to_batch(empty, "pandas")
-    return dd.from_map(_frame, handles, meta=meta, enforce_metadata=verify_meta)
+    frames: Any = dask.dataframe
+    return frames.from_map(_frame, handles, meta=meta, enforce_metadata=verify_meta)
 
 
 def _frame(handle: nodes.BlockHandle) -> Any:

@@ -35,3 +35,6 @@ write_tfrecords = write_api.write_tfrecords
 write_webdataset = write_api.write_webdataset
 write_sql = write_api.write_sql
 write_datasink = write_api.write_datasink
+write_lance = write_api.write_lance
+write_delta = write_api.write_delta
+write_iceberg = write_api.write_iceberg

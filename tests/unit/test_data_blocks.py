@@ -14,9 +14,10 @@ pa = pytest.importorskip("pyarrow", reason="hpc.data needs pyarrow")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from hpc.core import serialization  # noqa: E402
 from hpc.data.block import build, promote, tensor  # noqa: E402
 from hpc.data.block.batch import Batcher, rows, to_batch  # noqa: E402
-from hpc.data.block.compact import compact, nbytes  # noqa: E402
+from hpc.data.block.compact import compact, in_one, nbytes  # noqa: E402
 from hpc.data.block.errors import DataTypeError  # noqa: E402
 from hpc.data.block.schema import Schema  # noqa: E402
 
@@ -235,6 +236,25 @@ def test_a_conflict_names_the_column_both_types_and_both_files():
     schemas = [pa.schema([("a", pa.int64())]), pa.schema([("a", pa.string())])]
     with pytest.raises(DataTypeError, match=r"column 'a' is int64 in one\.csv and string in two\.csv"):
         promote.unify(schemas, ["one.csv", "two.csv"])
+
+
+def test_a_slice_that_is_stored_takes_its_own_rows_alone():
+    whole = build.table(
+        {
+            "tensor": np.zeros((1000, 8, 8)),
+            "text": ["x" * 100] * 1000,
+            "ragged": [np.ones(50 + i % 2) for i in range(1000)],
+            "list": [list(range(20))] * 1000,
+            "flag": [True, None] * 500,
+        },
+        "f",
+    )
+    part = in_one(whole.slice(13, 10))
+    stored = serialization.dumps(part)
+    assert stored.size < whole.nbytes / 20
+    assert serialization.loads(stored.to_bytes()).to_pylist()[3]["text"] == "x" * 100
+    many = in_one(pa.concat_tables([whole, whole]).slice(995, 10))
+    assert all(column.num_chunks == 1 for column in many.columns) and many.num_rows == 10
 
 
 def test_a_compact_slice_holds_its_own_bytes_alone():

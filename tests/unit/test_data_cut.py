@@ -27,8 +27,8 @@ CELLS = st.fixed_dictionaries(
 KIND = pa.schema([("i", pa.int64()), ("s", pa.string()), ("l", pa.list_(pa.string())), ("n", pa.large_list(pa.int8()))])
 
 
-def cut(tables, target, min_rows=1):
-    cutter = Cutter(target, min_rows)
+def cut(tables, target, min_rows=1, step=1):
+    cutter = Cutter(target, min_rows, step)
     blocks = [block for table in tables for block in cutter.add(table)]
     return blocks + cutter.flush()
 
@@ -47,6 +47,31 @@ def test_the_same_rows_are_cut_at_the_same_places_however_they_come(cells, ends,
     assert all(block.num_rows >= min_rows for block in expected[:-1])
     sizes = RowSizes()
     assert all(sizes.total(block) <= target or block.num_rows == min_rows for block in expected[:-1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(CELLS, max_size=40), st.lists(st.integers(0, 40), max_size=6), st.integers(1, 400), st.integers(1, 7))
+def test_blocks_of_whole_batches_are_cut_at_the_same_places_however_the_rows_come(cells, ends, target, step):
+    whole = pa.Table.from_pylist(cells, schema=KIND)
+    ends = [0, *sorted(min(end, len(cells)) for end in ends), len(cells)]
+    expected = cut([whole], target, step=step)
+    for tables in ([whole.slice(a, b - a) for a, b in itertools.pairwise(ends)], slice_rows(whole, 1)):
+        found = cut([table for table in tables if table.num_rows], target, step=step)
+        assert [block.num_rows for block in found] == [block.num_rows for block in expected]
+    assert [row for block in expected for row in block.to_pylist()] == cells
+    sizes = RowSizes()
+    for block in expected[:-1]:
+        assert sizes.total(block) <= 1.5 * target or block.num_rows == 1
+        assert block.num_rows % step == 0 or sizes.total(block) <= target or block.num_rows == 1
+
+
+def test_batches_that_are_a_little_larger_than_a_block_are_blocks_without_a_copy():
+    batches = [build.table({"x": np.arange(64.0) + at}, "f") for at in range(4)]  # of 512 bytes
+    blocks = cut(batches, 400, step=64)
+    assert [block.num_rows for block in blocks] == [64] * 4
+    assert [b.column("x").chunk(0).buffers()[1].address for b in blocks] == [
+        b.column("x").chunk(0).buffers()[1].address for b in batches
+    ]
 
 
 @settings(max_examples=60, deadline=None)

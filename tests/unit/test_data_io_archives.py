@@ -64,11 +64,11 @@ def test_short_and_corrupt_archives_are_said(tmp_path):
             list(members(io.BytesIO(broken)))
 
 
-def png(value):
+def png(value, side=2):
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(np.full((2, 2, 3), value, np.uint8)).save(stream, "png")
+    Image.fromarray(np.full((side, side, 3), value, np.uint8)).save(stream, "png")
     return stream.getvalue()
 
 
@@ -89,6 +89,11 @@ def test_samples_are_rows(shard):
     assert table["cls"].to_pylist() == [0, 1, 2] and table["txt"].to_pylist() == ["t0", "t1", "t2"]
     assert table["__key__"].to_pylist() == ["s/0", "s/1", "s/2"] and table["__url__"].to_pylist() == [str(shard)] * 3
     assert table["img.png"].combine_chunks().to_numpy_ndarray().shape == (3, 2, 2, 3)
+
+
+def test_tables_of_images_are_as_large_as_others(tmp_path):
+    files = {f"{i}.png": png(i, 1024) for i in range(9)}  # 3 MiB each, of some KB in the archive
+    assert max(t.num_rows for t in tables(source(WebDatasetFormat(), str(archive(tmp_path / "a.tar", files))))) == 3
 
 
 def test_options_of_samples(shard):

@@ -78,3 +78,14 @@ def test_features_and_a_label_come_in_the_shapes_of_to_torch():
     assert features["r"].shape == (2, 2) and label.tolist() == [1, 2]
     features, label = torch_batches.features_and_label(batch, None, [["f"], ["g"]], feature_dtypes=torch.float16)
     assert [one.dtype for one in features] == [torch.float16] * 2 and label is None
+
+
+def test_an_array_that_nobody_else_has_becomes_the_tensor_and_a_view_is_copied():
+    whole = np.zeros((4, 8))
+    made = torch_batches.collate({"own": whole, "view": whole[:2]})
+    assert made["own"].data_ptr() == whole.ctypes.data and made["view"].data_ptr() != whole.ctypes.data
+    frozen = np.ones(3)
+    frozen.flags.writeable = False
+    made = torch_batches.collate({"frozen": frozen})["frozen"]
+    made += 1
+    assert made.tolist() == [2, 2, 2] and frozen.tolist() == [1, 1, 1]

@@ -18,8 +18,7 @@ def nbytes(table: pa.Table) -> int:
 
 def compact(table: pa.Table) -> pa.Table:
     """The same rows, with one chunk for each column, in memory that holds nothing else; copied only if needed."""
-    if any(column.num_chunks != 1 for column in table.columns):
-        table = _combined(table)
+    table = in_one(table)
     # A few bytes more are padding and validity bits; a copy would not be smaller.
     if table.get_total_buffer_size() <= table.nbytes + 64 * (table.num_columns + 1):
         return table
@@ -28,6 +27,12 @@ def compact(table: pa.Table) -> pa.Table:
         writer.write_table(table)
     copied = pa.ipc.open_stream(sink.getvalue()).read_all()
     return copied if table.num_rows else table.schema.empty_table()
+
+
+def in_one(table: pa.Table) -> pa.Table:
+    """The same rows, with one chunk for each column: what a table needs that is stored at once, since a table that is
+    stored takes along its own rows alone."""
+    return _combined(table) if any(column.num_chunks != 1 for column in table.columns) else table
 
 
 def _combined(table: pa.Table) -> pa.Table:

@@ -21,14 +21,17 @@ SLACK = 1.5
 class Cutter:
     """Tables in, blocks of about `target_bytes` out, each of at least `min_rows` rows.
 
-    target_bytes: None makes one block of all rows. The blocks share memory with the tables: see `compact`.
+    target_bytes: None makes one block of all rows. step: blocks have a multiple of so many rows, where that many have
+    no more bytes than a block may grow to. Batches of this size are blocks without a copy then, and blocks are batches.
+    The blocks share memory with the tables: see `compact`.
     """
 
-    def __init__(self, target_bytes: int | None, min_rows: int = 1) -> None:
+    def __init__(self, target_bytes: int | None, min_rows: int = 1, step: int = 1) -> None:
         if target_bytes is not None and target_bytes < 1:
             raise ValueError(f"target_bytes must be positive or None, not {target_bytes}")
         self.target = target_bytes
         self.min_rows = max(1, min_rows)
+        self.step = max(1, step)
         self.held: deque[tuple[pa.Table, int]] = deque()
         self.bytes = 0
         self.rows = 0
@@ -57,27 +60,39 @@ class Cutter:
         return [promote.concat(rest)] if rest else []
 
     def _cut(self) -> pa.Table:
-        """Take the longest run of rows from the front that has at most `target` bytes, but `min_rows` at least."""
+        """Take the longest run of rows from the front that has at most `target` bytes, but `min_rows` at least, and a
+        multiple of `step` if that can be."""
         assert self.target is not None
-        parts: list[pa.Table] = []
-        room, least = self.target, self.min_rows
-        while self.held:
-            table, size = self.held[0]
-            count = table.num_rows if size <= room else max(self._fitting(table, size, room), least)
-            if count < table.num_rows:
-                if count:
-                    part, rest = table.slice(0, count), table.slice(count)
-                    size = self.sizes.total(part)
-                    self.held[0] = (rest, self.sizes.total(rest))
-                    parts.append(part)
-                    self.bytes -= size
-                    self.rows -= count
-                break
-            parts.append(self.held.popleft()[0])
+        rows = max(self._within(self.target), self.min_rows)
+        if rows >= self.step:
+            rows -= rows % self.step if rows - rows % self.step >= self.min_rows else 0
+        elif self._within(int(self.target * SLACK)) >= self.step:
+            rows = self.step
+        return self._take(rows)
+
+    def _within(self, room: int) -> int:
+        """How many rows from the front have at most `room` bytes. There are more."""
+        rows = 0
+        for table, size in self.held:
+            if size > room:
+                return rows + self._fitting(table, size, room)
+            rows += table.num_rows
             room -= size
-            least -= table.num_rows
+        return rows
+
+    def _take(self, rows: int) -> pa.Table:
+        """So many rows from the front."""
+        parts: list[pa.Table] = []
+        self.rows -= rows
+        while rows:
+            table, size = self.held.popleft()
+            if rows < table.num_rows:
+                table, rest = table.slice(0, rows), table.slice(rows)
+                size = self.sizes.total(table)
+                self.held.appendleft((rest, self.sizes.total(rest)))
+            parts.append(table)
             self.bytes -= size
-            self.rows -= table.num_rows
+            rows -= table.num_rows
         return promote.concat(parts)
 
     def _fitting(self, table: pa.Table, size: int, room: int) -> int:

@@ -11,7 +11,7 @@ Dtypes = Any
 
 
 def collate(batch: Mapping[str, np.ndarray], dtypes: Dtypes = None, pin_memory: bool = False) -> dict[str, Any]:
-    """A dict of tensors of a dict of arrays.
+    """A dict of tensors of a dict of arrays. An array that owns its memory, and may be written to, becomes the tensor.
 
     dtypes: the dtype of all columns, or of some by their names. Raises TypeError for texts and other values that no
     tensor holds, and RuntimeError for cells of different shapes. A name in `dtypes` that is no column is a KeyError.
@@ -20,8 +20,11 @@ def collate(batch: Mapping[str, np.ndarray], dtypes: Dtypes = None, pin_memory: 
         from torch import from_numpy
 
         copy = np.array
+        # What was put together of several blocks is a copy already.
         return {
-            name: from_numpy(copy(array)) if array.dtype.kind in "fiub" else tensor(array, name=name)
+            name: from_numpy(array if array.flags.owndata and array.flags.writeable else copy(array))
+            if array.dtype.kind in "fiub"
+            else tensor(array, name=name)
             for name, array in batch.items()
         }
     if isinstance(dtypes, Mapping):

@@ -20,7 +20,7 @@ import msgspec
 import pyarrow as pa
 
 from hpc import spi
-from hpc.data.block.compact import compact, nbytes
+from hpc.data.block.compact import in_one, nbytes
 from hpc.data.block.cut import Cutter
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.operators import Body, Piece
@@ -61,11 +61,16 @@ class ChainBody:
             if begin is not None:
                 begin()
 
+    def _step(self) -> int:
+        """The rows of the batches that the last transform makes: who takes the blocks often wants as many at once."""
+        size = getattr(self.transforms[-1], "batch_size", None) if self.transforms else None
+        return size if isinstance(size, int) else 1
+
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: TaskContext) -> Iterator[pa.Table]:
         tables: Iterator[pa.Table] = iter(inputs) if unit is None else unit.read(task)
         for transform in self.transforms:
             tables = transform(tables, task)
-        cutter = Cutter(self.target_bytes)
+        cutter = Cutter(self.target_bytes, step=self._step())
         empty = None
         given = False
         for table in tables:
@@ -141,7 +146,7 @@ class _Schemas:
 def _told(made: Any, unit: Any, rows: int, digest: int, schemas: _Schemas, part: int) -> tuple[Any, BlockMeta]:
     table = made.value if isinstance(made, Piece) else made
     if isinstance(table, pa.Table):
-        table = compact(table)
+        table = in_one(table)
         count, size = table.num_rows, nbytes(table)
         schema, told = schemas.of(table, part)
         value = sent(table, size, schema)

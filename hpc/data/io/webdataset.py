@@ -52,8 +52,10 @@ class WebDatasetFormat(Format):
         size = 0
         with file.stream() as stream:
             for sample, nbytes in self.samples(stream, file.path):
-                rows.append(self.row(sample))
-                size += nbytes
+                row = self.row(sample)
+                rows.append(row)
+                # Decoded images have many times the bytes that they have in the archive.
+                size += max(nbytes, sum(one.nbytes for one in row.values() if isinstance(one, np.ndarray)))
                 if len(rows) >= SAMPLES or size >= TABLE:
                     yield build.from_rows(rows)
                     rows, size = [], 0

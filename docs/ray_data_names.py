@@ -20,7 +20,7 @@ DIFFERS: dict[str, str] = {
     "ray.data.Dataset.get_stats_summary": "is a `RunStats` of `hpc.data.exec.stats`",
     "ray.data.Dataset.iter_jax_batches": "`synchronize_batches` raises NotImplementedError; not tried with JAX",
     "ray.data.Dataset.iter_tf_batches": "not tried with TensorFlow",
-    "ray.data.Dataset.stats": "has other words than Ray's",
+    "ray.data.Dataset.stats": "has Ray's forms of lines, and what operators waited for; rows of a task are not told",
     "ray.data.Dataset.streaming_split": "`locality_hints` make no difference: a block goes to the rank that asks next",
     "ray.data.Dataset.streaming_train_test_split": "each row goes by itself to one part, so the sizes vary a little",
     "ray.data.Dataset.to_daft": "not tried with Daft",

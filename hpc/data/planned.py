@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 from hpc.data import running
 from hpc.data.context import DataContext
 from hpc.data.exec.execution import Execution
+from hpc.data.exec.stats import RunStats
 from hpc.data.options import RandomSeedConfig
 from hpc.data.plan.nodes import BlockHandle, Blocks, Node
 
@@ -43,8 +45,10 @@ class Planned:
         self._context = DataContext.get_current().copy() if context is None else context
         self._name: str | None = None
         self._runs = 0
-        self._stats: Any = None
+        self._stats: RunStats | None = None
         self._schema: pa.Schema | None = None
+        #: The run that began last, while somebody has it.
+        self._run: weakref.ref[Execution] | None = None
 
     def derived(self: D, plan: Node) -> D:
         """A dataset with another plan and these settings."""
@@ -65,7 +69,10 @@ class Planned:
         context = copy.copy(self._context)
         context._execution_idx = self._runs
         self._runs += 1
-        return running.begin(seeded, context, self._name)
+        run = running.begin(seeded, context, self._name)
+        if plan is None and not isinstance(self.plan, Blocks):
+            self._run = weakref.ref(run)
+        return run
 
     def handles(self, plan: Node | None = None) -> Iterator[BlockHandle]:
         """The blocks of a run, as they come. It ends with the iterator."""
@@ -85,6 +92,13 @@ class Planned:
         """A run of this dataset is over. One of blocks that are there tells less than the run that made them."""
         if not isinstance(self.plan, Blocks):
             self._stats = run.stats()
+            if self._run is not None and self._run() is run:
+                self._run = None
+
+    def last_stats(self) -> RunStats | None:
+        """What the last run says of itself, which may go on."""
+        run = None if self._run is None else self._run()
+        return self._stats if run is None else run.stats()
 
     def tables(self, plan: Node | None = None) -> Iterator[pa.Table]:
         """The tables of a run, as they come."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 from hpc.data import facts
 from hpc.data.block import batch
 from hpc.data.plan import nodes
+from hpc.data.plan.explain import step
 from hpc.data.plan.nodes import Node
 
 WIDTH = 40
@@ -70,12 +71,6 @@ def of_plan(node: Node, name: str | None) -> str:
     raise AssertionError
 
 
-def tree(node: Node, depth: int = 0) -> str:
-    """All steps of a plan, each under the step that it is for."""
-    indent = "   " * (depth - 1) + "+- " if depth else ""
-    return "\n".join([indent + step(node), *(tree(one, depth + 1) for one in node.inputs)])
-
-
 def _known(node: Node, name: str | None) -> str:
     schema = None if len(node.inputs) > 1 else facts.schema_of(node)
     count = None if len(node.inputs) > 1 else facts.rows_of(node)
@@ -92,23 +87,6 @@ def of_nothing(node: nodes.Blocks) -> str:
     """A materialized dataset without columns."""
     blocks = f"num_blocks={len(node.blocks)}, " if node.blocks else ""
     return f"MaterializedDataset({blocks}num_rows={facts.rows_of(node)}, schema=Unknown schema)"
-
-
-def step(node: Node) -> str:
-    """One step, in a word."""
-    if isinstance(node, nodes.Limit):
-        return f"limit={node.rows}"
-    if isinstance(node, (nodes.Select, nodes.Rename, nodes.WithColumns)):
-        return "Project"
-    if isinstance(node, nodes.Drop):
-        return "MapBatches(drop_columns)"
-    if isinstance(node, nodes.Filter):
-        return f"Filter({node.expr})"
-    if isinstance(node, nodes.RandomizeBlocks):
-        return "RandomizeBlockOrder"
-    if isinstance(node, nodes.Resize):
-        return "StreamingRepartition"
-    return node.name
 
 
 def stats_text(value: Any) -> str:

@@ -18,6 +18,7 @@ from hpc.data import facts
 from hpc.data.block.schema import Schema
 from hpc.data.consume.sharing import Piece, Sharing
 from hpc.data.context import DataContext
+from hpc.data.exec.progress import speak_here
 from hpc.data.iterator import DataIterator
 from hpc.data.methods import look
 from hpc.data.planned import Flow, Planned
@@ -36,6 +37,7 @@ class Passes:
 
     def __init__(self, dataset: Planned, ranks: int, equal: bool) -> None:
         self._dataset, self._ranks, self._equal = dataset, ranks, equal
+        speak_here()
         self._change = threading.Condition()
         self._waiting: dict[int, Any] = {}
         self._number = -1

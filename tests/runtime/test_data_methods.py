@@ -103,6 +103,23 @@ def test_a_loop_that_is_left_ends_the_run():
     assert threading.active_count() <= before + 4
 
 
+def test_statistics_tell_of_a_run_that_goes_on_and_of_one_that_failed():
+    def odd(row):
+        if row["id"] == 90:
+            raise ValueError("ninety")
+        return row
+
+    data = range(100, override_num_blocks=10).map(odd)
+    assert data.stats() == ""
+    data.set_name("odds")
+    blocks = data.handles()
+    next(blocks)
+    assert "odds: running" in data.stats()
+    with pytest.raises(Exception, match="ninety"):
+        list(blocks)
+    assert "odds: failed" in data.stats() and "* Remote cpu time: " in data.stats()
+
+
 def test_what_is_materialized_is_kept():
     made = []
     kept = range(10, override_num_blocks=2).map(lambda row: {"id": row["id"]}).materialize()

@@ -5,10 +5,22 @@ from __future__ import annotations
 import pickle
 
 import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
-from hpc.data import ActorPoolStrategy, DataContext, Dataset, RandomSeedConfig, TaskPoolStrategy, facts, planned, range
+from hpc.data import (
+    ActorPoolStrategy,
+    DataContext,
+    Dataset,
+    RandomSeedConfig,
+    TaskPoolStrategy,
+    facts,
+    planned,
+    range,
+    read_parquet,
+)
 from hpc.data import dataset as datasets
+from hpc.data.expressions import col
 from hpc.data.plan import nodes
 
 TABLE = """\
@@ -157,6 +169,27 @@ def test_a_dataset_of_a_source_goes_to_another_session_and_one_of_objects_does_n
 def test_a_plan_is_explained_as_it_was_made_and_as_it_would_run(capsys):
     range(10).map(twice).limit(3).explain()
     assert capsys.readouterr().out == (
-        "\n-------- Logical Plan --------\nlimit=3\n+- Map(twice)\n   +- ReadRange\n"
-        "\n-------- Logical Plan (Optimized) --------\nMap(twice)\n+- limit=3\n   +- ReadRange\n"
+        "\n-------- Logical Plan --------\nLimit[limit=3]\n+- Map[Map(twice)]\n   +- Read[ReadRange]\n"
+        "\n-------- Logical Plan (Optimized) --------\nMap[Map(twice)]\n+- Limit[limit=3]\n   +- Read[ReadRange]\n"
+        "\n-------- Physical Plan --------\nLimitOperator[Limit[3]]\n+- TaskPoolMapOperator[Map(twice)]\n"
+        "   +- TaskPoolMapOperator[ReadRange]\n      +- InputDataBuffer[Input]\n"
+        "\n-------- Physical Plan (Optimized) --------\nTaskPoolMapOperator[Map(twice)]\n+- LimitOperator[Limit[3]]\n"
+        "   +- TaskPoolMapOperator[ReadRange]\n      +- InputDataBuffer[Input]\n\n"
+    )
+
+
+def test_operators_are_explained_with_what_is_fused_and_what_each_wants(capsys, tmp_path):
+    class Model:
+        def __call__(self, batch):
+            return batch
+
+    path = str(tmp_path / "a.parquet")
+    parquet.write_table(pa.table({"a": [1, 2], "b": [3, 4]}), path)
+    made = read_parquet(path).select_columns(["a"]).filter(expr=col("a") > 1)
+    made.map(twice).map_batches(Model, concurrency=(1, 4), num_gpus=0.5, batch_size=8).explain()
+    best = capsys.readouterr().out.split("(Optimized) --------\n")
+    assert "Read[ReadParquet] (columns a; where " in best[1]
+    assert best[2] == (
+        "ActorPoolMapOperator[MapBatches(Model)] (1 to 4 actors, 0.5 GPU each, blocks of 8 rows together)\n"
+        "+- TaskPoolMapOperator[ReadParquet->Select->Map(twice)]\n   +- InputDataBuffer[Input]\n\n"
     )

@@ -16,7 +16,7 @@ from hpc.data.exec.progress import Progress
 from hpc.data.exec.rooms import RUNS, rooms_of_session
 from hpc.data.exec.settings import settings_of
 from hpc.data.exec.shell import Shell
-from hpc.data.exec.stats import RunStats, stats_of
+from hpc.data.exec.stats import RunStats, State, stats_of
 from hpc.data.exec.work import Block
 from hpc.data.plan.nodes import BlockHandle, Node
 
@@ -29,6 +29,7 @@ class _Channel:
         self.queue: deque[Block] = deque()
         self.ended = False
         self.error: BaseException | None = None
+        self.failed = False
         self.schema = b""
         self.over_at = 0.0
         self._wake = threading.Condition(threading.Lock())
@@ -64,6 +65,7 @@ class _Channel:
     def end(self, error: BaseException | None) -> None:
         """The run is over."""
         self.over_at = time.monotonic()
+        self.failed = error is not None
         if self.ended:
             self.queue.clear()  # the consumer has closed it meanwhile
         else:
@@ -129,7 +131,9 @@ class Execution:
     def stats(self) -> RunStats:
         """Where the time went, by operator, until now."""
         until = self._channel.over_at or time.monotonic()
-        return stats_of(self._machine, self._name, until - self._began, self._consumer_s)
+        channel = self._channel
+        state: State = "failed" if channel.failed else "finished" if channel.ended else "running"
+        return stats_of(self._machine, self._name, until - self._began, self._consumer_s, state)
 
     def schema(self) -> bytes:
         """The serialized Arrow schema of the first block that has come; b"" before it."""

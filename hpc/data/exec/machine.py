@@ -119,7 +119,9 @@ class Machine(Scheduler):
             return
         self._went_on()
         size = sum(block.bytes for block in work.blocks) or int(work.op.tally.mean_block)
-        work.op.tally.work_over(len(work.parts), seconds, heap, size, counters)
+        tally = work.op.tally
+        tally.work_over(len(work.parts), seconds, heap, size, counters)
+        tally.ran(work.node, work.submitted, work.began, self.now)
         self._end(work)
 
     def failed(self, work: Work, error: BaseException, cause: Cause) -> None:

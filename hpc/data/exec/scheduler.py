@@ -290,6 +290,16 @@ class Scheduler:
                 waits[before] = waits.get(before, 0.0) + self.now - since
             self._why[op.index] = (why, self.now)
 
+    @property
+    def cpus_used(self) -> float:
+        """CPUs that tasks and actors of the run have."""
+        return self._cpu + self._pool_cpu
+
+    @property
+    def gpus_used(self) -> float:
+        """GPUs that they have."""
+        return self._gpu + self._pool_gpu
+
     def why(self, op: Operator) -> Wait:
         """What the operator waits for now."""
         return self._why[op.index][0]

@@ -104,12 +104,14 @@ class Shell:
         try:
             rooms = self._rooms()
             self.machine.start(rooms, time.monotonic())
+            self._progress.begin(self.machine, time.monotonic())
             while not self._finished:
                 self._decide()
                 if not self._finished:
                     self._sleep()
         except BaseException as error:
             self._finished = True
+            self._progress.ended(self.machine, time.monotonic(), error)
             self._end_all()
             self._end(error)
         finally:
@@ -166,7 +168,6 @@ class Shell:
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
         self.machine.nodes(self._rooms())
-        self._progress.look(self.machine, now)
 
     def _rooms(self) -> Any:
         return rooms_of_session(self.machine.settings.store_share * self._share())

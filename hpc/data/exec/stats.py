@@ -1,17 +1,25 @@
-"""Where the time of a run went: by operator, with what it waited for."""
+"""Where the time of a run went: by operator, with what it waited for. The lines have the forms that Ray's have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
+from hpc.data.exec.bodies import CPU_S
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators.maps import OutputOperator
 from hpc.data.options import memory_text
 
+State: TypeAlias = Literal["running", "finished", "failed"]
+
 
 @dataclass(frozen=True)
 class OperatorStats:
-    """One operator. seconds: of its bodies, over all tasks. waits: seconds without new work, by the reason."""
+    """One operator. seconds: of its bodies, over all tasks; ``cpu_s``: of CPU among them. wall_s: from the first task
+    to the end of the last. waits: seconds without new work, by the reason.
+
+    queued_s and held_s: seconds of tasks before they began, and in which they waited until their blocks were taken.
+    spans: the least and the most of one task (``seconds``), and of one block (``rows``, ``bytes``)."""
 
     name: str
     tasks: int
@@ -23,27 +31,71 @@ class OperatorStats:
     retries: int
     counters: dict[str, float] = field(default_factory=dict)
     waits: dict[str, float] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    queued_s: float = 0.0
+    held_s: float = 0.0
+    spans: dict[str, tuple[float, float]] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
+    rows_in: int = 0
 
-    def text(self) -> str:
+    def text(self, number: int = 1) -> str:
         """Some lines for people."""
-        rows_s = f", {self.rows / self.seconds:,.0f} rows/s of task time" if self.seconds > 0 else ""
-        lines = [
-            f"{self.name}: {self.tasks} tasks, {self.blocks} blocks, {self.rows:,} rows, {memory_text(self.nbytes)}",
-            f"  task time {self.seconds:.2f} s{rows_s}",
-        ]
+        head = f"Operator {number} {self.name}: {self.tasks} tasks executed, {self.blocks} blocks produced"
+        lines = [f"{head} in {self.wall_s:.2f}s"]
+        if self.tasks:
+            least, most = self.spans.get("seconds", (0.0, 0.0))
+            lines += [
+                f"* Remote wall time: {_time(least)} min, {_time(most)} max, {_time(self.seconds / self.tasks)} mean, "
+                f"{_time(self.seconds)} total",
+                f"* Remote cpu time: {_time(self.cpu_s / self.tasks)} mean, {_time(self.cpu_s)} total",
+                f"* Task scheduling time: {_time(self.queued_s / self.tasks)} mean, {_time(self.queued_s)} total",
+                f"* Task output backpressure time: {_time(self.held_s / self.tasks)} mean, {_time(self.held_s)} total",
+            ]
+        if self.blocks:
+            lines += [
+                f"* Output num rows per block: {self._numbers('rows', self.rows)}",
+                f"* Output size bytes per block: {self._numbers('bytes', self.nbytes)}",
+            ]
+        if self.nodes:
+            each = self.nodes.values()
+            mean = sum(each) // len(each)
+            lines.append(f"* Tasks per node: {min(each)} min, {max(each)} max, {mean} mean; {len(each)} nodes used")
         if self.errored or self.retries:
-            lines.append(f"  left out {self.errored} parts that failed, began {self.retries} tasks again")
+            lines.append(f"* Left out {self.errored} parts that failed, began {self.retries} tasks again")
         waits = sorted(self.waits.items(), key=lambda one: -one[1])
         if waits:
-            lines.append("  waited for " + ", ".join(f"{why} {seconds:.2f} s" for why, seconds in waits[:4]))
-        for name, amount in sorted(self.counters.items()):
-            lines.append(f"  {name} {amount:,.2f}")
+            lines.append("* Waited for " + ", ".join(f"{why} {_time(seconds)}" for why, seconds in waits[:4]))
+        lines += [f"* {name}: {amount:,.2f}" for name, amount in sorted(self.counters.items())]
+        lines += [
+            "* Operator throughput:",
+            f"\t* Total input num rows: {self.rows_in} rows",
+            f"\t* Total output num rows: {self.rows} rows",
+        ]
+        if self.wall_s > 0:
+            lines.append(f"\t* Throughput: {self.rows / self.wall_s} rows/s")
+        if self.seconds > 0:
+            lines.append(f"\t* Estimated single task throughput: {self.rows / self.seconds} rows/s")
         return "\n".join(lines)
+
+    def _numbers(self, of: str, total: int) -> str:
+        least, most = self.spans.get(of, (0, 0))
+        return f"{least:.0f} min, {most:.0f} max, {total // self.blocks} mean, {total} total"
+
+
+def _time(seconds: float) -> str:
+    """Seconds for people, as Ray writes them."""
+    if seconds >= 1:
+        return f"{round(seconds, 2):g}s"
+    if seconds >= 1e-3:
+        return f"{round(seconds * 1e3, 2):g}ms"
+    return f"{round(seconds * 1e6, 2):g}us"
 
 
 @dataclass(frozen=True)
 class RunStats:
-    """A run, until now. consumer_s: seconds for which the consumer waited for blocks; wall_s: since it began."""
+    """A run, until now. consumer_s: seconds for which the consumer waited for blocks; wall_s: since it began. state:
+    "running", "finished" or "failed"."""
 
     name: str
     operators: tuple[OperatorStats, ...]
@@ -53,26 +105,47 @@ class RunStats:
     rows: int
     nbytes: int
     peak_bytes: int
+    state: State = "finished"
 
     def __str__(self) -> str:
-        lines = [one.text() for one in self.operators]
-        lines.append(
-            f"{self.name}: {self.blocks} blocks, {self.rows:,} rows, {memory_text(self.nbytes)} "
-            f"in {self.wall_s:.2f} s, "
-            f"of which the consumer waited {self.consumer_s:.2f} s; at most {memory_text(self.peak_bytes)} at a time"
-        )
-        return "\n".join(lines)
+        parts = [one.text(number) for number, one in enumerate(self.operators, 1)]
+        lines = [
+            f"{self.name}: {self.state}",
+            f"* Output: {self.blocks} blocks, {self.rows:,} rows, {memory_text(self.nbytes)} in {self.wall_s:.2f}s",
+            f"* Consumer: waited for blocks {_time(self.consumer_s)}, other {_time(self.wall_s - self.consumer_s)}",
+            f"* Object store: at most {memory_text(self.peak_bytes)} of blocks at a time",
+        ]
+        if self.wall_s > 0:
+            lines += ["", "Dataset throughput:", f"\t* Throughput: {self.rows / self.wall_s} rows/s"]
+        return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
 
 
-def stats_of(machine: Machine, name: str, wall_s: float, consumer_s: float) -> RunStats:
+def stats_of(machine: Machine, name: str, wall_s: float, consumer_s: float, state: State = "finished") -> RunStats:
     """The stats of a run that may still go on."""
-    ops = tuple(
-        OperatorStats(
-            op.name, op.tally.works, op.tally.blocks, op.tally.rows, op.tally.bytes, op.tally.seconds, op.tally.errored,
-            op.tally.retries, dict(op.tally.counters), {why.value: seconds for why, seconds in op.tally.waits.items()},
-        )
-        for op in machine.ops
-        if not isinstance(op, OutputOperator)
-    )  # fmt: skip
+    ops = []
+    for op in machine.ops:
+        if isinstance(op, OutputOperator):
+            continue
+        tally = op.tally
+        counters = dict(tally.counters)
+        ops.append(
+            OperatorStats(
+                op.name, tally.works, tally.blocks, tally.rows, tally.bytes, tally.seconds, tally.errored,
+                tally.retries,
+                cpu_s=counters.pop(CPU_S, 0.0),
+                counters=counters,
+                waits={why.value: seconds for why, seconds in dict(tally.waits).items()},
+                wall_s=tally.until - tally.since,
+                queued_s=tally.queued_s,
+                held_s=max(0.0, tally.wall_s - tally.seconds),
+                spans={
+                    "seconds": (tally.shortest, tally.longest),
+                    "rows": (tally.fewest, tally.most),
+                    "bytes": (tally.least, tally.largest),
+                },
+                nodes=dict(tally.nodes),
+                rows_in=sum(up.tally.rows for up in op.ups),
+            )
+        )  # fmt: skip
     out = machine.output.tally
-    return RunStats(name, ops, wall_s, consumer_s, out.blocks, out.rows, out.bytes, machine.budget.peak)
+    return RunStats(name, tuple(ops), wall_s, consumer_s, out.blocks, out.rows, out.bytes, machine.budget.peak, state)

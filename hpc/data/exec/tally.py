@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hpc.data.exec.waits import Wait
 
 #: The weight of what is new in running means.
@@ -12,8 +14,9 @@ class Tally:
     """Counts and running means of one operator."""
 
     __slots__ = (
-        "blocks", "bytes", "counters", "errored", "heap_factor", "largest", "mean_block", "mean_part_s", "parts",
-        "retries", "rows", "seconds", "submitted", "waits", "works",
+        "blocks", "bytes", "counters", "errored", "fewest", "heap_factor", "largest", "least", "longest", "mean_block",
+        "mean_part_s", "most", "nodes", "parts", "queued_s", "retries", "rows", "seconds", "shortest", "since",
+        "submitted", "until", "waits", "wall_s", "works",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -21,7 +24,17 @@ class Tally:
         self.errored = self.retries = 0
         #: Seconds that the bodies themselves took, over all tasks.
         self.seconds = 0.0
-        self.largest = 0
+        #: The shortest and the longest task, in seconds.
+        self.shortest, self.longest = math.inf, 0.0
+        #: Seconds from the submission of a task to its begin, and from there to its end, over all tasks.
+        self.queued_s = self.wall_s = 0.0
+        #: When its first task was submitted, and its last one ended.
+        self.since = self.until = 0.0
+        #: Tasks by the node where they ran.
+        self.nodes: dict[str, int] = {}
+        #: The smallest and the largest block, in bytes; the fewest and the most rows of one.
+        self.least, self.largest = 0, 0
+        self.fewest, self.most = 0, 0
         self.mean_block = 0.0
         self.mean_part_s = 0.0
         #: Bytes of heap that a task took for each byte of its input or output; learned.
@@ -32,10 +45,19 @@ class Tally:
 
     def block(self, rows: int, nbytes: int) -> None:
         """A block has come."""
+        if not self.blocks:
+            self.least, self.fewest = nbytes, rows
         self.blocks += 1
         self.rows += rows
         self.bytes += nbytes
-        self.largest = max(self.largest, nbytes)
+        if nbytes > self.largest:
+            self.largest = nbytes
+        elif nbytes < self.least:
+            self.least = nbytes
+        if rows > self.most:
+            self.most = rows
+        elif rows < self.fewest:
+            self.fewest = rows
         self.mean_block += (nbytes - self.mean_block) * (_NEW if self.blocks > 4 else 1 / self.blocks)
 
     def work_over(self, parts: int, seconds: float, heap: int, nbytes: int, counters: dict[str, float]) -> None:
@@ -43,6 +65,7 @@ class Tally:
         self.works += 1
         self.parts += parts
         self.seconds += seconds
+        self.shortest, self.longest = min(self.shortest, seconds), max(self.longest, seconds)
         for name, amount in counters.items():
             self.counters[name] = self.counters.get(name, 0.0) + amount
         if parts:
@@ -50,3 +73,10 @@ class Tally:
         if nbytes >= 1 << 20:
             factor = heap / nbytes
             self.heap_factor = max(factor, self.heap_factor + (factor - self.heap_factor) * _NEW)
+
+    def ran(self, node: str, submitted: float, began: float, now: float) -> None:
+        """When and where a task that has ended well was run."""
+        self.nodes[node] = self.nodes.get(node, 0) + 1
+        self.queued_s += began - submitted
+        self.wall_s += now - began
+        self.since, self.until = self.since or submitted, now

@@ -12,7 +12,9 @@ from hpc.data.block import batch
 from hpc.data.block.schema import Schema
 from hpc.data.methods import staging
 from hpc.data.plan import nodes
+from hpc.data.plan.explain import logical, operators
 from hpc.data.plan.optimize import optimized
+from hpc.data.plan.physical import physical
 from hpc.data.planned import Planned
 from hpc.data.transform.tally import RowCount
 
@@ -118,16 +120,25 @@ def get_dataset_id(self: Planned) -> str:
 
 
 def get_stats_summary(self: Planned, detail: bool = False) -> Any:
-    """What the last run says of itself: its operators with their rows, bytes and times; None before the first."""
-    return self._stats
+    """What the last run says of itself: its operators with their rows, bytes and times; None before the first. Of a
+    run that goes on it is what is known until now."""
+    return self.last_stats()
 
 
 def stats(self: Planned) -> str:
-    """Where the time of its last run went; an empty text before the first."""
-    return shown.stats_text(self._stats)
+    """Where the time of its last run went, or goes; an empty text before the first."""
+    return shown.stats_text(self.last_stats())
 
 
 def explain(self: Planned) -> None:
-    """The plan is printed, as it was made and as it would run."""
-    for title, plan in (("Logical Plan", self.plan), ("Logical Plan (Optimized)", optimized(self.plan))):
-        print(f"\n-------- {title} --------\n{shown.tree(plan)}")
+    """The plan is printed, as it was made and as it would run: its steps, and the operators with what their tasks want.
+    It does not run."""
+    best = optimized(self.plan)
+    for title, text in (
+        ("Logical Plan", logical(self.plan)),
+        ("Logical Plan (Optimized)", logical(best)),
+        ("Physical Plan", operators(physical(self.plan, fuses=False))),
+        ("Physical Plan (Optimized)", operators(physical(best))),
+    ):
+        print(f"\n-------- {title} --------\n{text}")
+    print()

@@ -57,13 +57,13 @@ class Stage:
         return isinstance(self.node, (Read, *CHAINED))
 
 
-def physical(plan: Node) -> Stage:
-    """The stages of a plan."""
+def physical(plan: Node, fuses: bool = True) -> Stage:
+    """The stages of a plan. Without ``fuses`` each node is one of its own, as people see the plan before that."""
     if isinstance(plan, CHAINED):
-        return _chained(plan, physical(plan.input))
+        return _chained(plan, physical(plan.input, fuses), fuses)
     if isinstance(plan, Limit):
-        below = physical(plan.input)
-        if below.is_chain and plan.rows:
+        below = physical(plan.input, fuses)
+        if fuses and below.is_chain and plan.rows:
             below = replace(
                 below, chain=(*below.chain, limit_of(plan.rows))
             )  # no part gives more than all together may
@@ -73,17 +73,17 @@ def physical(plan: Node) -> Stage:
     if isinstance(plan, Blocks):
         return Stage(plan, (), (plan.name,))
     options = getattr(plan, "options", Options())
-    return Stage(plan, tuple(physical(one) for one in plan.inputs), (plan.name,), (), options)
+    return Stage(plan, tuple(physical(one, fuses) for one in plan.inputs), (plan.name,), (), options)
 
 
-def _chained(node: Node, below: Stage) -> Stage:
+def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
     options = getattr(node, "options", Options())
     pool = node.pool if isinstance(node, Apply) else None
     transform = transform_of(node)
     repeatable = not isinstance(node, Apply) or node.repeatable
     # A write of so many rows at least takes blocks of several tasks.
     least = getattr(node.sink, "min_rows_per_write", None) if isinstance(node, Write) else None
-    if least is None and below.is_chain and _fits(below, options, pool):
+    if fuses and least is None and below.is_chain and _fits(below, options, pool):
         return replace(
             below,
             names=(*below.names, node.name),

@@ -70,14 +70,22 @@ class ReadOperator(MapOperator):
         self.parallelism = parallelism
         #: Parts were asked for, and have not come.
         self.asked = False
+        #: Parts that have come, and that are read; bytes of those, as far as their files tell them.
+        self.parts_told = self.parts_read = self.bytes_read = 0
 
     def units(self, units: list[Any], ended: bool) -> None:
         """Parts of the source have come, in order. ``ended``: those were the last."""
         self.asked = False
+        self.parts_told += len(units)
         for unit in units:
             self.parts.append(Part(self.next_seq(), (), unit))
         if ended:
             self.closed[0] = True
+
+    def part_over(self, work: Work, part: Part) -> None:
+        self.parts_read += 1
+        self.bytes_read += getattr(part.unit, "nbytes", None) or 0
+        super().part_over(work, part)
 
     def why_waits(self) -> Wait:
         return Wait.LISTING if self.asked and not self.parts else Wait.INPUT

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.context import DataContext
+from hpc.data.io import retrying
 from hpc.data.io.errors import ReadError
 from hpc.data.io.formats import Format, ValueFormat
 from hpc.data.io.grouping import PIECE, Piece, Sizes, groups, pieces, without
@@ -139,7 +141,9 @@ class FileTask(SourceTask):
             rows = 0
             task.source = part.path
             with named(file) as at:
-                for table in reading.format.tables(file, part, reading.columns_of_file(part.path)):
+                columns = reading.columns_of_file(part.path)
+                begin = partial(reading.format.tables, file, part, columns)
+                for table in retrying.iterated(begin, task.context):
                     task.source = f"{part.path} rows {rows} to {rows + table.num_rows}"
                     rows += table.num_rows
                     at.rows = rows
@@ -155,7 +159,10 @@ class FileTask(SourceTask):
             for part in self.parts:
                 task.source = path = part.path
                 at.file = file = opener.at(path)
-                value, nbytes = form.value(file)
+                try:
+                    value, nbytes = form.value(file)
+                except Exception as error:
+                    value, nbytes = retrying.again(partial(form.value, file), error, task.context)
                 values.append(value)
                 paths.append(path)
                 size += nbytes
@@ -317,7 +324,7 @@ class FileSource(Source):
         if entry is None:
             return None
         with named(file := self.here.at(entry.path)):
-            schema = self.reading.format.schema(file)
+            schema = retrying.called(partial(self.reading.format.schema, file), DataContext.get_current())
         if schema is None:
             return None
         added = [field for field in self.reading.added(entry.path) if field.name not in schema.names]

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import batch, codes, promote
-from hpc.data.io import paths
+from hpc.data.io import paths, retrying
 from hpc.data.io.filenames import FilenameProvider, split_extension
 from hpc.data.io.ledger import Ledger
 from hpc.data.io.outputs import PART, Output, OutputFolder, hive_folder
@@ -206,7 +206,8 @@ class TaskFiles:
 
     def begin(self, mark: str, folder: str = "") -> Output:
         base, extension = self.stem
-        output = self.write.folder.begin(f"{folder}{base}{mark}{extension}", self.write.write_id)
+        name = f"{folder}{base}{mark}{extension}"
+        output = retrying.called(lambda: self.write.folder.begin(name, self.write.write_id), self.task.context)
         self.done.append(output)
         return output
 
@@ -283,7 +284,8 @@ class TaskFiles:
         for folder in list(self.open):
             self.finish(folder)
         for output in self.done:
-            output.commit()
+            output.close()
+            retrying.called(output.commit, self.task.context)
         return self.done
 
     def abandon(self) -> None:

@@ -13,10 +13,12 @@ import pyarrow as pa
 import pytest
 
 import hpc
+from hpc import data
 from hpc.data.context import DataContext
 from hpc.data.exec.execution import Execution, execute
 from hpc.data.io.source import Estimate, Source, SourceTask
 from hpc.data.plan import nodes as plan
+from hpc.exceptions import ActorDiedError, GetTimeoutError, UserCodeException
 from hpc.util.state import list_actors
 from runtime.running import eventually, one_node, settle
 
@@ -241,3 +243,43 @@ def test_a_task_that_has_all_cpus_runs_a_dataset():
         return sum(block.meta.rows for block in run(numbers(100, 10)))
 
     assert hpc.get(hpc.remote(num_cpus=2)(count).remote(), timeout=60) == 100
+
+
+def test_a_pool_whose_actors_do_not_begin_is_named_with_the_reason():
+    class Broken:
+        def __init__(self):
+            raise ValueError("no model there")
+
+        def __call__(self, batch):
+            return batch
+
+    class Model:
+        def __call__(self, batch):
+            return batch
+
+    with pytest.raises(ActorDiedError, match=r"(?s)MapBatches\(Broken\).*: an actor did not begin.*no model there"):
+        data.range(10).map_batches(Broken, concurrency=1).materialize()
+    many = data.range(10).map_batches(Model, concurrency=50)
+    many.context.wait_for_min_actors_s = 0.5
+    with pytest.raises(GetTimeoutError, match=r"MapBatches\(Model\): . of 50 actors are up after 0.5 s .*1 CPU each"):
+        many.materialize()
+
+
+def test_a_call_that_has_raised_is_tried_again_where_that_is_wanted():
+    class Flaky:
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, batch):
+            self.calls += 1
+            if self.calls % 2:
+                raise KeyError("now and then")
+            return batch
+
+    flaky = data.range(10, override_num_blocks=2).map_batches(Flaky, concurrency=1)
+    for wanted in ([KeyError], True):
+        flaky.context.actor_task_retry_on_errors = wanted
+        assert flaky.materialize().count() == 10
+    flaky.context.actor_task_retry_on_errors = [ValueError]
+    with pytest.raises(UserCodeException, match="now and then"):
+        flaky.materialize()

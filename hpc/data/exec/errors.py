@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hpc.exceptions import ActorDiedError
+
 
 class CutsChangedError(RuntimeError):
     """A task ran again and cut its rows into other blocks, after some of the first ones were used already."""
@@ -9,3 +11,16 @@ class CutsChangedError(RuntimeError):
 
 class StalledError(RuntimeError):
     """Nothing has gone on for longer than the user allows."""
+
+
+class ActorsFailedError(ActorDiedError):
+    """Actors of a pool did not begin. What the constructor of the last one raised is its cause."""
+
+    @classmethod
+    def of(cls, pool: str, times: int, error: BaseException) -> ActorsFailedError:
+        """The error of a pool of which so many actors failed, one after the other."""
+        many = "an actor" if times == 1 else f"{times} actors in a row"
+        made = cls(f"{pool}: {many} did not begin: {error}")
+        made.cause = getattr(error, "cause", None)
+        made.__cause__ = made.cause or error
+        return made

@@ -14,14 +14,15 @@ from typing import Any
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Report
 from hpc.data.exec.budget import NodeRoom
-from hpc.data.exec.errors import CutsChangedError, StalledError
+from hpc.data.exec.errors import ActorsFailedError, CutsChangedError, StalledError
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.maps import LimitOperator, OutputOperator, ReadOperator
 from hpc.data.exec.scheduler import Scheduler
 from hpc.data.exec.settings import RunSettings
-from hpc.data.exec.stall import why_stands
+from hpc.data.exec.stall import needs, why_stands
 from hpc.data.exec.waits import Wait
 from hpc.data.exec.work import Actor, Block, Cause, Part, Work, WorkState
+from hpc.exceptions import GetTimeoutError
 
 #: For each attempt that counts, there may be so many of which the process ended before it began.
 STARTS = 8
@@ -40,6 +41,8 @@ class Machine(Scheduler):
     def start(self, rooms: dict[str, NodeRoom], now: float) -> None:
         """The run begins on these nodes."""
         self.now = self.progress_at = self._reported_at = now
+        if self.pools and self.settings.wait_actors_s:
+            self.wait_until = now + self.settings.wait_actors_s
         self.nodes(rooms)
         for op in self.ops:
             if isinstance(op, LimitOperator):
@@ -135,7 +138,8 @@ class Machine(Scheduler):
             self._end(work)  # all was there before it failed
             return
         left = work.parts[work.at :]
-        if cause is Cause.CRASH and self._may_try_again(work):
+        again = cause is Cause.CRASH or (cause is Cause.PART and self._is_retried(op, error))
+        if again and self._may_try_again(work):
             begun = work.state is WorkState.BEGUN
             self._end(work, left)
             op.tally.retries += 1
@@ -161,8 +165,8 @@ class Machine(Scheduler):
             self._went_on()
             self.pools[actor.op.index].up(actor, node, self.now)
 
-    def actor_lost(self, actor: Actor, error: BaseException) -> None:
-        """An actor has ended, or did not begin: what it had is done again by others."""
+    def actor_lost(self, actor: Actor, error: BaseException, raised: bool = False) -> None:
+        """An actor has ended, or did not begin: what it had is done again by others. ``raised``: its constructor."""
         pool = self.pools[actor.op.index]
         if self.finished or actor.stopping or actor.number not in pool.actors:
             return
@@ -171,8 +175,10 @@ class Machine(Scheduler):
         self._count_actor(actor.op, -1)
         if not actor.is_up:
             pool.failed_inits += 1
-            if pool.failed_inits > self.settings.init_attempts:
-                self._finish(error)
+            # A constructor that has raised does so again, as far as anybody knows.
+            again = not raised or self.settings.init_retries
+            if not again or pool.failed_inits > self.settings.init_attempts:
+                self._finish(ActorsFailedError.of(actor.op.name, pool.failed_inits, error))
             return
         for work in works:
             if work.state is WorkState.OVER:
@@ -239,6 +245,8 @@ class Machine(Scheduler):
         while more and not self.finished:
             self._close_ports()
             more = not self.finished and self._schedule()
+        if not self.finished and self.wait_until:
+            self._look_for_actors()
         if not self.finished:
             self._look_for_stall()
         actions, self.actions = self.actions, []
@@ -265,6 +273,17 @@ class Machine(Scheduler):
     def _may_try_again(self, work: Work) -> bool:
         """A process that ends before it begins is not ended by what it was to do: that counts less."""
         return work.attempt < self.settings.attempts and work.starts < STARTS * self.settings.attempts
+
+    def _is_retried(self, op: Operator, error: BaseException) -> bool:
+        """Whether a call of an actor that has raised this is to be tried again."""
+        errors = self.settings.call_retries
+        if op.index not in self.pools or not errors or op.options.remote.get("max_retries") == 0:
+            return False
+        # The error of the user is what the error of the call, and that of the function, came from.
+        seen: BaseException | None = error
+        while seen is not None and not isinstance(seen, errors):
+            seen = seen.__cause__
+        return seen is not None
 
     def _begin_anew(self, work: Work, parts: list[Part], begun: bool) -> None:
         """These parts of it are to be done again. Of the one that it was at, blocks have come already."""
@@ -341,6 +360,17 @@ class Machine(Scheduler):
     def _user_code_runs(self) -> bool:
         """Whether a task is at work, which may take its time."""
         return any(work.state is WorkState.BEGUN and not work.paused for op in self.ops for work in op.running.values())
+
+    def _look_for_actors(self) -> None:
+        """Pools must have their least number of actors by a certain time."""
+        short = [pool for pool in self.pools.values() if not pool.op.told_over and pool.waits_for_least()]
+        if not short:
+            self.wait_until = 0.0
+        elif self.now >= self.wait_until:
+            pool = short[0]
+            text = f"{pool.op.name}: {pool.count - pool.starting} of {pool.pool.least} actors are up after "
+            text += f"{self.settings.wait_actors_s:g} s (wait_for_min_actors_s); they want {needs(pool.op)} each"
+            self._finish(GetTimeoutError(text))
 
     def _look_for_stall(self) -> None:
         settings, still = self.settings, self.now - self.progress_at

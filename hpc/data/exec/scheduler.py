@@ -50,12 +50,14 @@ class Scheduler:
         self._next_work = 0
         self._why: list[tuple[Wait, float]] = []
         self._reported_at = 0.0
+        #: Pools give no work before their least number of actors is up; the run fails then. 0: they do not wait.
+        self.wait_until = 0.0
         for index, op in enumerate(self.ops):
             op.index = index
             self._offered.append(deque())
             self._why.append((Wait.NOTHING, 0.0))
             if op.pool is not None:
-                self.pools[index] = ActorSet(op, op.pool, queued_per_actor)
+                self.pools[index] = ActorSet(op, op.pool, queued_per_actor, settings)
 
     def _schedule(self) -> bool:
         """Downstream first: what is nearer the consumer gets room before what feeds it. Whether there may be more to do
@@ -158,6 +160,8 @@ class Scheduler:
         if pool is None:
             if op.running and not self._has_slot(op):
                 return Wait.GPU if use.num_gpus else Wait.CPU
+        elif self.wait_until and pool.waits_for_least():
+            return Wait.NEW_ACTOR
         elif pool.choose("") is None:
             return Wait.NEW_ACTOR if pool.starting else Wait.BUSY_ACTORS
         elif op.running and not pool.has_idle and self._head_waits(op):
@@ -246,9 +250,9 @@ class Scheduler:
         waiting = op.waiting() + len(op.again)
         ended = all(op.closed) and not waiting
         if not ended:
-            for _ in range(pool.wanted(waiting, self._room_for_actors(op))):
+            for _ in range(pool.wanted(waiting, self._room_for_actors(op), op.tally.mean_part_s, all(op.closed))):
                 self._count_actor(op, 1)
-                self.actions.append(StartActor(pool.new()))
+                self.actions.append(StartActor(pool.new(self.now)))
         for actor in pool.spare(self.now, ended):
             self._stop_actor(actor)
 

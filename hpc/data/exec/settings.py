@@ -20,7 +20,11 @@ class RunSettings:
     store_share: the part of the object store that the run may use.
     max_errored: parts that may fail (-1: any number).
     attempts: how often work is done again whose actor died.
-    init_attempts: how often an actor is started again that failed to begin.
+    init_attempts: how often an actor is started again that failed to begin; ``init_retries``: also where its
+    constructor has raised. call_retries: errors of the user's for which a call of an actor is tried
+    again. wait_actors_s: a pool gives no work before its least number of actors is up. After so long the run fails.
+    grow_at, shrink_at: calls for each that an actor can run: with more a pool grows, with less it shrinks.
+    grow_by: so many actors come at a time, at most.
     stall_s: after so long without any progress, people are told why.
     give_up_s: after so long the run fails.
     """
@@ -30,6 +34,12 @@ class RunSettings:
     max_errored: int = 0
     attempts: int = 3
     init_attempts: int = 3
+    init_retries: bool = False
+    call_retries: tuple[type[BaseException], ...] = ()
+    wait_actors_s: float = 0.0
+    grow_at: float = 1.75
+    shrink_at: float = 0.5
+    grow_by: int | None = None
     stall_s: float = 10.0
     give_up_s: float = 1800.0
     cpu_limit: float = float("inf")
@@ -46,11 +56,18 @@ def settings_of(context: Any) -> RunSettings:
     cap = context.target_max_block_size
     share = context.override_object_store_memory_limit_fraction
     give_up = context.execution_no_progress_timeout_s
+    calls, scaling = context.actor_task_retry_on_errors, context.autoscaling_config
     return RunSettings(
         target_bytes=None if cap is None else min(cap, TYPICAL_BLOCK_BYTES),
         store_share=0.5 if share is None else share,
         max_errored=context.max_errored_blocks,
         init_attempts=context.actor_init_max_retries,
+        init_retries=context.actor_init_retry_on_errors,
+        call_retries=(Exception,) if calls is True else tuple(calls or ()),
+        wait_actors_s=max(0.0, context.wait_for_min_actors_s),
+        grow_at=scaling.actor_pool_util_upscaling_threshold,
+        shrink_at=scaling.actor_pool_util_downscaling_threshold,
+        grow_by=scaling.actor_pool_max_upscaling_delta,
         give_up_s=give_up if give_up and give_up > 0 else float("inf"),
         cpu_limit=limits.cpu,
         gpu_limit=limits.gpu,

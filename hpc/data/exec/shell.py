@@ -24,6 +24,7 @@ from hpc.data.exec.rooms import rooms_of_session
 from hpc.data.exec.streams import TaskStream
 from hpc.data.exec.work import Actor, Block, Work, WorkState
 from hpc.data.io.source import SourceTask
+from hpc.exceptions import ActorError
 from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: The thread looks after stalls, idle actors and new nodes this often.
@@ -145,7 +146,7 @@ class Shell:
         if self.taken != self._told_taken or self._brought:
             keys: list[Any] = []
         else:
-            keys = self._arrivals.next(max(0.0, self._next_tick - time.monotonic()))
+            keys = self._arrivals.next(max(0.0, self._wake_at() - time.monotonic()))
         self._sleeps = False
         machine.now = time.monotonic()
         if machine.now >= self._next_tick:
@@ -164,6 +165,10 @@ class Shell:
         if taken != self._told_taken:
             machine.taken(taken - self._told_taken)
             self._told_taken = taken
+
+    def _wake_at(self) -> float:
+        until = self.machine.wait_until
+        return min(self._next_tick, until) if until else self._next_tick
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
@@ -298,7 +303,7 @@ class Shell:
             self.machine.actor_up(actor, hpc.get(ready))
         except Exception as error:
             self._actors.pop(key, None)
-            self.machine.actor_lost(actor, error)
+            self.machine.actor_lost(actor, error, raised=isinstance(error, ActorError) and error.actor_init_failed)
 
     def _actor_lost(self, work: Work, error: BaseException) -> None:
         pool = self.machine.pools[work.op.index]

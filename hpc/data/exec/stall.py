@@ -27,7 +27,7 @@ def why_stands(ops: Sequence[Operator], pools: Mapping[int, ActorSet], why: Call
 
 def _line(op: Operator, pool: ActorSet | None, wait: Wait) -> str:
     if pool is not None and not any(actor.is_up for actor in pool.actors.values()) and pool.starting:
-        return f"{pool.starting} actors have not begun; they want {needs(op)} each"
+        return f"{pool.starting} actors have not begun: they want {needs(op)} each, or their constructor has not ended"
     begun = sum(work.state is WorkState.BEGUN for work in op.running.values())
     if op.running and begun < len(op.running):
         return f"{len(op.running) - begun} tasks have not begun; they want {needs(op)} each"

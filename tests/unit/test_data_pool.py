@@ -1,0 +1,81 @@
+"""When a pool of actors grows and shrinks: by what waits for it, and as fast as calls are served."""
+
+from dataclasses import replace
+
+import pytest
+
+from hpc.data.exec.operators.maps import MapOperator
+from hpc.data.exec.pool import IDLE_S, ActorSet
+from hpc.data.exec.settings import RunSettings
+from hpc.data.exec.work import Part, Work
+from hpc.data.plan.nodes import Pool
+
+
+class Bench:
+    """A pool, with its actors up and calls in them."""
+
+    def __init__(self, up, calls=0, pool=None, **settings):
+        self.op = MapOperator("Model", None, None, pool)
+        self.pool = ActorSet(self.op, pool or Pool(), None, replace(RunSettings(), **settings))
+        self.works = []
+        for _ in range(up):
+            self.pool.up(self.pool.new(0.0), "1", 2.0)
+        self.pool._reached_initial = up > 0
+        for _ in range(calls):
+            self.call()
+
+    def call(self):
+        work = Work(self.op, [Part(len(self.works))])
+        work.number = len(self.works)
+        self.works.append(work)
+        actor = self.pool.choose("")
+        self.pool.give(actor, work)
+        return actor.number
+
+
+def test_a_pool_begins_with_its_initial_size():
+    assert Bench(0, pool=Pool(2, 8, 4)).pool.wanted(0, 100) == 4
+
+
+def test_a_pool_grows_by_what_waits_and_no_further_than_it_may():
+    assert Bench(1, 1).pool.wanted(100, 10) == 1, "it doubles"
+    assert Bench(4, 4).pool.wanted(100, 10) == 4
+    assert Bench(4, 4).pool.wanted(100, 3) == 3, "there is room for three"
+    assert Bench(4, 4, Pool(1, 5)).pool.wanted(100, 10) == 1
+    assert Bench(4, 3).pool.wanted(100, 10) == 0, "one has nothing to do"
+    assert Bench(4, 4).pool.wanted(0, 10) == 0
+
+
+def test_a_pool_of_one_grows_though_its_calls_are_held_by_a_budget():
+    """What counts is what waits: one call runs, and no second one is let in."""
+    assert Bench(1, 1, grow_at=5.0).pool.wanted(10, 7) == 1
+
+
+def test_thresholds_of_the_context_are_kept():
+    assert Bench(4, 4, grow_at=3.0).pool.wanted(7, 10) == 0
+    assert Bench(4, 4, grow_at=3.0).pool.wanted(8, 10) > 0
+    assert Bench(4, 4, grow_by=1).pool.wanted(100, 10) == 1
+
+
+@pytest.mark.parametrize(("part_s", "more"), [(0.0, 2), (0.1, 0), (5.0, 2)])
+def test_no_actor_begins_for_what_is_done_before_it_is_there(part_s, more):
+    """An actor takes 2 s to begin."""
+    assert Bench(2, 2).pool.wanted(8, 10, part_s, ended=True) == more
+    assert Bench(2, 2).pool.wanted(8, 10, part_s, ended=False) == 2, "more parts may come"
+
+
+def test_actors_without_work_end_while_few_of_the_others_work():
+    late = 2.0 + IDLE_S
+    assert Bench(4).pool.spare(late - 1, False) == []
+    assert len(Bench(4).pool.spare(late, False)) == 3, "the least stay"
+    assert len(Bench(4, 2).pool.spare(late, False)) == 1, "two of three work then"
+    assert len(Bench(4, 3).pool.spare(late, False)) == 0, "more than half of them work"
+    assert len(Bench(4, 3, shrink_at=0.9).pool.spare(late, False)) == 1
+    assert len(Bench(4).pool.spare(2.0, True)) == 4, "no more work comes"
+
+
+def test_the_same_actor_gets_the_calls_that_one_can_do():
+    bench = Bench(3)
+    first = bench.call()
+    bench.pool.done(bench.works[-1], 3.0)
+    assert [bench.call() for _ in range(3)] == [first, *sorted({0, 1, 2} - {first}, reverse=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpc.data.io.accessor import BlockAccessor, BlockMetadata
+from hpc.data.block.accessor import BlockAccessor, BlockMetadata
 from hpc.data.io.datasink import (
     BlockBasedFileDatasink,
     Datasink,

@@ -16,15 +16,6 @@ class PreprocessorNotFittedException(RuntimeError):
     """A preprocessor was used before `fit`."""
 
 
-class Fitted(str, enum.Enum):
-    """How far the fit of a preprocessor is."""
-
-    NOT_FITTABLE = "NOT_FITTABLE"
-    NOT_FITTED = "NOT_FITTED"
-    PARTIALLY_FITTED = "PARTIALLY_FITTED"
-    FITTED = "FITTED"
-
-
 class Preprocessor:
     """Fitted by `fit` or `fit_transform`, applied by `transform` and `transform_batch`.
 
@@ -37,13 +28,19 @@ class Preprocessor:
     # The parameters that its text shows.
     _shown: tuple[str, ...] = ()
 
-    FitStatus = Fitted
+    class FitStatus(str, enum.Enum):
+        """How far the fit of a preprocessor is."""
 
-    def fit_status(self) -> Fitted:
+        NOT_FITTABLE = "NOT_FITTABLE"
+        NOT_FITTED = "NOT_FITTED"
+        PARTIALLY_FITTED = "PARTIALLY_FITTED"
+        FITTED = "FITTED"
+
+    def fit_status(self) -> FitStatus:
         """Whether it needs a fit, and has one."""
         if not self._is_fittable:
-            return Fitted.NOT_FITTABLE
-        return Fitted.FITTED if self.stats_ is not None else Fitted.NOT_FITTED
+            return self.FitStatus.NOT_FITTABLE
+        return self.FitStatus.FITTED if self.stats_ is not None else self.FitStatus.NOT_FITTED
 
     def has_stats(self) -> bool:
         """Whether it was fitted."""
@@ -51,7 +48,7 @@ class Preprocessor:
 
     def fit(self: P, ds: Any) -> P:
         """Compute what it needs of a dataset, which runs. A second fit replaces the first."""
-        if self.fit_status() is not Fitted.NOT_FITTABLE:
+        if self.fit_status() is not self.FitStatus.NOT_FITTABLE:
             self._fit(ds)
         return self
 
@@ -90,16 +87,22 @@ class Preprocessor:
         return ds.map_batches(self._on_batch, batch_size=batch_size, batch_format=self._format(), **given)
 
     def transform_batch(self, data: Any) -> Any:
-        """A batch (a DataFrame, a dict of arrays, or a table), transformed, as the same kind of batch."""
+        """A batch (a DataFrame, a dict of arrays, or a table), transformed, as the same kind of batch.
+
+        A DataFrame keeps its index, and the columns that it had and that are not written keep their types."""
         from hpc.data.block import batch, build
 
         self._check_fitted("transform_batch")
         wanted = "pyarrow" if isinstance(data, pa.Table) else "numpy" if isinstance(data, Mapping) else "pandas"
         used = self._format()
+        given = data
         if wanted != used:
             data = batch.to_batch(build.table(data, type(self).__name__), used, zero_copy=False)
         result = self._on_batch(data)
-        return result if wanted == used else batch.to_batch(build.table(result, type(self).__name__), wanted)
+        if wanted == used:
+            return result
+        table = build.table(result, type(self).__name__)
+        return batch.to_batch(table, wanted) if wanted != "pandas" else self._like_frame(given, table)
 
     def get_input_columns(self) -> list[str]:
         """The columns that it reads."""
@@ -145,7 +148,7 @@ class Preprocessor:
     # -------------------------------------------------------------- for us
 
     def _check_fitted(self, method: str) -> None:
-        if self.fit_status() in (Fitted.NOT_FITTED, Fitted.PARTIALLY_FITTED):
+        if self.fit_status() in (self.FitStatus.NOT_FITTED, self.FitStatus.PARTIALLY_FITTED):
             raise PreprocessorNotFittedException(f"{type(self).__name__} was not fitted: call `fit` before `{method}`")
 
     def _format(self) -> str:
@@ -156,6 +159,27 @@ class Preprocessor:
                 return name
         raise NotImplementedError(f"{type(self).__name__} has none of {', '.join(formats.values())}")
 
+    def _like_frame(self, frame: Any, table: pa.Table) -> Any:
+        """What became of a DataFrame, as one with its index and with columns of its kind."""
+        import pandas as pd
+
+        from hpc.data.block import batch
+
+        if table.num_rows != len(frame):
+            return batch.to_batch(table, "pandas")
+        in_arrow = any(isinstance(dtype, pd.ArrowDtype) for dtype in frame.dtypes)
+        written = set(self.get_output_columns()) or set(table.column_names)
+        columns = {}
+        for name in table.column_names:
+            column = table.column(name)
+            if name in frame.columns and name not in written:
+                columns[name] = frame[name]
+            elif in_arrow or isinstance(column.type, pa.BaseExtensionType):
+                columns[name] = batch.to_batch(table.select([name]), "pandas")[name].set_axis(frame.index)
+            else:
+                columns[name] = column.to_pandas().set_axis(frame.index)
+        return pd.DataFrame(columns, index=frame.index)
+
     def _on_batch(self, data: Any) -> Any:
         used = self._format()
         if used == "pyarrow":
@@ -164,7 +188,7 @@ class Preprocessor:
 
 
 def _said(value: Any) -> str:
-    return getattr(value, "__name__", repr(value)) if callable(value) and not isinstance(value, type) else repr(value)
+    return getattr(value, "__name__", repr(value)) if callable(value) else repr(value)
 
 
 def outputs(columns: Sequence[str], output_columns: Sequence[str] | None) -> list[str]:
@@ -191,5 +215,7 @@ def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 def aggregated(ds: Any, *fns: Any) -> dict[str, Any]:
     """What aggregates give for a dataset; None for each where it has no rows."""
+    if not fns:
+        return {}
     found = ds.aggregate(*fns)
     return dict.fromkeys(fn.name for fn in fns) if found is None else dict(found)

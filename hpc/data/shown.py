@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from hpc.data import facts
 from hpc.data.block import batch
+from hpc.data.block.schema import type_name
 from hpc.data.plan import nodes
 from hpc.data.plan.explain import step
 from hpc.data.plan.nodes import Node
@@ -26,7 +27,7 @@ def of_rows(schema: pa.Schema, count: int | None, first: pa.Table | None, last: 
         body += _cells(first)
         if last is not None:
             body += [["…"] * len(schema.names), *_cells(last)]
-    heads = [[_cut(name), "---", _cut(str(kind))] for name, kind in zip(schema.names, schema.types)]
+    heads = [[_cut(name), "---", _cut(type_name(kind))] for name, kind in zip(schema.names, schema.types)]
     widths = [max(len(text) for text in (*head, *(row[at] for row in body))) for at, head in enumerate(heads)]
     lines = [f"shape: ({'?' if count is None else count}, {len(heads)})", _rule("╭┬╮", "─", widths)]
     lines += [_line(row, widths) for row in zip(*heads)]
@@ -80,7 +81,7 @@ def _known(node: Node, name: str | None) -> str:
 
 
 def _columns(schema: pa.Schema) -> str:
-    return "{" + ", ".join(f"{name}: {kind}" for name, kind in zip(schema.names, schema.types)) + "}"
+    return "{" + ", ".join(f"{name}: {type_name(kind)}" for name, kind in zip(schema.names, schema.types)) + "}"
 
 
 def of_nothing(node: nodes.Blocks) -> str:

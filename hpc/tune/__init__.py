@@ -6,8 +6,9 @@ Names are imported when first used: each trial's process imports this package, a
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from hpc.util.lazy import LazyNames
 
 if TYPE_CHECKING:
     from hpc.runs.checkpoint import Checkpoint as Checkpoint
@@ -122,17 +123,12 @@ _MODULES = frozenset(
 
 __all__ = sorted(_HOME)
 
+_lazy = LazyNames(__name__, _HOME, _MODULES)
+
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+    return _lazy.get(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return _lazy.all()

@@ -10,7 +10,7 @@ import pytest
 from compat import running
 
 TIMEOUT_S = 60.0
-NEEDS = {"torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib"}
+NEEDS = {"torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib", "pandas": "pandas", "PIL": "Pillow"}
 
 
 def needed(name: str) -> list[str]:

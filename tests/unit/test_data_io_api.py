@@ -55,6 +55,7 @@ def datasets(monkeypatch):
     """Datasets are the blocks, or the source with what it was given."""
     home = SimpleNamespace(from_blocks=list, from_source=lambda source, **given: (source, given))
     monkeypatch.setitem(sys.modules, "hpc.data.dataset", home)
+    monkeypatch.setattr("hpc.data.io.from_api.cpus_of_session", lambda: 1.0)
 
 
 def lists(blocks):
@@ -62,11 +63,12 @@ def lists(blocks):
 
 
 def test_items():
-    assert lists(read_api.from_items([1, 2, None])) == [[{"item": 1}, {"item": 2}, {"item": None}]]
-    assert lists(read_api.from_items([{"a": 1}, {"a": 2, "b": 3}])) == [[{"a": 1, "b": None}, {"a": 2, "b": 3}]]
+    assert lists(read_api.from_items([1, 2, None])) == [[{"item": 1}, {"item": 2}], [{"item": None}]]
+    assert lists(read_api.from_items([{"a": 1}, {"a": 2, "b": 3}])) == [[{"a": 1, "b": None}], [{"a": 2, "b": 3}]]
+    assert [b.schema.types for b in read_api.from_items([None, 1.5])] == [[pa.float64()]] * 2
     assert [b.num_rows for b in read_api.from_items(list(range(10)), override_num_blocks=3)] == [4, 3, 3]
     assert [b.num_rows for b in read_api.from_items([1, 2], override_num_blocks=3)] == [1, 1]
-    assert [b.num_rows for b in read_api.from_items([])] == [0]
+    assert read_api.from_items([]) == []
     with pytest.raises(ValueError, match="override_num_blocks"):
         read_api.from_items([1], override_num_blocks=0)
 

@@ -15,8 +15,8 @@ import pytest
 from io_reading import rows, source, tables, written
 
 from hpc import cloudpickle
+from hpc.data.block.accessor import BlockMetadata
 from hpc.data.io import write_api, writers
-from hpc.data.io.accessor import BlockMetadata
 from hpc.data.io.binary_files import NumpyFormat
 from hpc.data.io.csv_files import CsvFormat
 from hpc.data.io.datasink import BlockBasedFileDatasink, Datasink, RowBasedFileDatasink

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hpc.data.block import tensor
+from hpc.data.block import objects, tensor
 from hpc.data.block.bare import names
 
 
@@ -47,4 +47,6 @@ def type_name(kind: pa.DataType) -> str:
         return f"ArrowTensorTypeV2(shape={tuple(kind.shape)}, dtype={kind.value_type})"
     if tensor.is_tensor(kind):
         return f"ArrowVariableShapedTensorType(ndim={kind.ndim}, dtype={kind.value_type})"
+    if objects.is_object(kind):
+        return "extension<hpc.data.arrow_pickled_object<ArrowPythonObjectType>>"
     return str(kind)

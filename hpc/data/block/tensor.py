@@ -18,7 +18,7 @@ from hpc.data.block.errors import DataTypeError
 class RaggedTensorType(pa.ExtensionType):
     """Tensors of several shapes: all numbers in one list of each cell, and the cell's shape beside them.
 
-    ndim: the number of dimensions of every cell.
+    ndim: the number of dimensions of a cell, the most that one has.
     """
 
     def __init__(self, value_type: pa.DataType, ndim: int) -> None:
@@ -135,7 +135,7 @@ def from_cells(cells: Sequence[np.ndarray | None]) -> pa.Array:
             arrays = [blank if cell is None else cell for cell in cells]
         return from_numpy(np.stack(arrays), mask)
     dims = max(cell.ndim for cell in arrays)
-    shapes = [() if cell is None else (1,) * (dims - cell.ndim) + cell.shape for cell in cells]
+    shapes = [() if cell is None else cell.shape for cell in cells]
     flats = [np.asarray(cell).reshape(-1) for cell in arrays]
     flat = np.concatenate(flats)
     if flat.dtype == object:
@@ -168,7 +168,7 @@ def ndim(kind: pa.DataType) -> int:
 
 
 def convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A column of tensors as one of another type: other numbers, or ragged with more dimensions in front."""
+    """A column of tensors as one of another type: other numbers, or among tensors of other shapes."""
     storage, null = array.storage, array.null_count > 0
     mask = np.asarray(array.is_null()) if null else None
     if is_fixed(array.type):
@@ -178,11 +178,10 @@ def convert(array: pa.Array, kind: pa.DataType) -> pa.Array:
         if is_fixed(kind):
             items = pa.FixedSizeListArray.from_arrays(values, size, mask=None if mask is None else pa.array(mask))
             return pa.ExtensionArray.from_storage(kind, items)
-        shape = (1,) * (kind.ndim - len(shape)) + shape
         return _ragged(values, np.arange(len(array) + 1, dtype=np.int64) * size, [shape] * len(array), mask, kind.ndim)
     data = storage.field("data")
-    cells = [() if cell is None else (1,) * (kind.ndim - cell.ndim) + cell.shape for cell in to_cells(array)]
-    return _ragged(data.values.cast(kind.value_type), data.offsets.to_numpy(), cells, mask, kind.ndim)
+    shapes = [() if cell is None else cell.shape for cell in to_cells(array)]
+    return _ragged(data.values.cast(kind.value_type), data.offsets.to_numpy(), shapes, mask, kind.ndim)
 
 
 def to_numpy(array: pa.Array) -> np.ndarray:
@@ -209,20 +208,20 @@ def to_cells(array: pa.Array) -> list[np.ndarray | None]:
         values = storage.values.slice(storage.offset * size, len(storage) * size)
         whole = values_to_numpy(values if not values.null_count else values.fill_null(0))
         cells: list[np.ndarray | None] = list(whole.reshape((len(array), *shape)))
+        if nulls is not None:
+            for place in np.flatnonzero(nulls):
+                cells[place] = None
     else:
         data, shapes = array.storage.field("data"), array.storage.field("shape")
         offsets = data.offsets.to_numpy()
         flat = values_to_numpy(data.values)
         ends, sizes = shapes.offsets.to_numpy(), shapes.values.to_numpy()
         cells = [
-            flat[offsets[i] : offsets[i + 1]].reshape(sizes[ends[i] : ends[i + 1]])
-            if ends[i + 1] > ends[i] or kind.ndim == 0
-            else None
+            None
+            if nulls is not None and nulls[i]
+            else flat[offsets[i] : offsets[i + 1]].reshape(sizes[ends[i] : ends[i + 1]])
             for i in range(len(array))
         ]
-    if nulls is not None:
-        for place in np.flatnonzero(nulls):
-            cells[place] = None
     return cells
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from hpc.cloudpickle import dumps
 from hpc.data.block import promote
-from hpc.data.io.accessor import BlockAccessor
+from hpc.data.block.accessor import BlockAccessor
 from hpc.data.io.filesink import FileSink, save_mode
 from hpc.data.io.sink import RESULT, Sink
 from hpc.data.io.writers import Writer, Written

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from hpc.data.block import build
+from hpc.data.block.accessor import BlockMetadata
 from hpc.data.io import given
-from hpc.data.io.accessor import BlockMetadata
 from hpc.data.io.files import FileSource, named
 from hpc.data.io.formats import Format
 from hpc.data.io.grouping import Piece

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 import hpc
+from hpc import spi
 from hpc.data.block import build, promote
 from hpc.data.io.given import Dataset
 from hpc.data.io.given import dataset as source_dataset
@@ -18,7 +19,7 @@ from hpc.data.io.given import parallelism as given_parallelism
 from hpc.data.io.memory import RangeSource
 from hpc.data.io.outside import IterableSource, TorchSource
 
-#: Items of a list become blocks of at least so many, unless the caller says how many blocks.
+#: Items of a list become blocks of so many, or of fewer, so that all CPUs have some.
 ITEMS = 1000
 
 
@@ -45,8 +46,11 @@ def from_items(items: list[Any], *, parallelism: int = -1, override_num_blocks: 
     """Dicts as rows; any other items as the column ``item``."""
     if not isinstance(items, Sequence):
         items = list(items)
-    wanted = number_of_blocks(locals(), max(1, min(200, len(items) // ITEMS)))
-    return of_blocks([build.from_items(items[first:end]) for first, end in shares(len(items), wanted)])
+    wanted = number_of_blocks(locals(), max(int(2 * cpus_of_session()), min(200, len(items) // ITEMS)))
+    if not items:
+        return of_blocks([])
+    whole = build.from_items(items)  # all at once, so that columns are of one type in all blocks
+    return of_blocks([whole.slice(first, end - first) for first, end in shares(len(items), wanted)])
 
 
 def from_blocks(blocks: list[Any]) -> Dataset:
@@ -147,6 +151,11 @@ def from_spark(df: Any, *, parallelism: int | None = None, override_num_blocks: 
 def of_blocks(tables: Iterable[Any]) -> Dataset:
     """The dataset of blocks, or of references to blocks."""
     return importlib.import_module("hpc.data.dataset").from_blocks(tables)
+
+
+def cpus_of_session() -> float:
+    """The CPUs of all nodes that are open."""
+    return float(sum(room.total.get("CPU", 0.0) for room in spi.rooms() if room.is_open))
 
 
 def number_of_blocks(given: dict[str, Any], usual: int) -> int:

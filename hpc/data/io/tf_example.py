@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from hpc.util.protobuf import bytes_field, varint
+
 BYTES, FLOATS, INTS = 1, 2, 3
 #: Types of a serialized tensor.
 TENSOR_TYPES = {
@@ -20,7 +22,7 @@ class ExampleError(ValueError):
     """The bytes are no Example."""
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """A number, and where it ends."""
     value = shift = 0
     try:
@@ -39,16 +41,16 @@ def fields(data: bytes) -> Iterator[tuple[int, int, Any]]:
     """The number, the wire type and the value of each field of a message."""
     at, end = 0, len(data)
     while at < end:
-        tag, at = varint(data, at)
+        tag, at = read_varint(data, at)
         wire = tag & 7
         if wire == 2:
-            size, at = varint(data, at)
+            size, at = read_varint(data, at)
             if at + size > end:
                 raise ExampleError("an Example ends within a field")
             yield tag >> 3, wire, data[at : at + size]
             at += size
         elif wire == 0:
-            value, at = varint(data, at)
+            value, at = read_varint(data, at)
             yield tag >> 3, wire, value
         elif wire == 5:
             yield tag >> 3, wire, data[at : at + 4]
@@ -95,7 +97,7 @@ def ints(wire: int, part: Any) -> Iterator[int]:
         return
     at = 0
     while at < len(part):
-        value, at = varint(part, at)
+        value, at = read_varint(part, at)
         yield value
 
 
@@ -103,34 +105,19 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def number(value: int) -> bytes:
-    """A number as a varint."""
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def field(tag: int, content: bytes) -> bytes:
-    return number(tag << 3 | 2) + number(len(content)) + content
-
-
 def encode(features: dict[str, tuple[int, list[Any]]]) -> bytes:
     """An Example of features: kind and values of each."""
     entries = []
     for name, (kind, values) in features.items():
         if kind == BYTES:
-            content = b"".join(field(1, value) for value in values)
+            content = b"".join(bytes_field(1, value) for value in values)
         elif kind == FLOATS:
-            content = field(1, struct.pack(f"<{len(values)}f", *values)) if values else b""
+            content = bytes_field(1, struct.pack(f"<{len(values)}f", *values)) if values else b""
         else:
-            content = field(1, b"".join(number(int(value)) for value in values)) if values else b""
-        feature = field(kind, content) if kind else b""
-        entries.append(field(1, field(1, name.encode()) + field(2, feature)))
-    return field(1, b"".join(entries))
+            content = bytes_field(1, b"".join(varint(int(value)) for value in values)) if values else b""
+        feature = bytes_field(kind, content) if kind else b""
+        entries.append(bytes_field(1, bytes_field(1, name.encode()) + bytes_field(2, feature)))
+    return bytes_field(1, b"".join(entries))
 
 
 def tensor(array: np.ndarray) -> bytes:
@@ -138,5 +125,5 @@ def tensor(array: np.ndarray) -> bytes:
     kind = TENSOR_TYPES.get(array.dtype.name)
     if kind is None:
         raise ValueError(f"TensorFlow has no tensors of the type {array.dtype}")
-    shape = b"".join(field(2, number(1 << 3) + number(size)) for size in array.shape)
-    return number(1 << 3) + number(kind) + field(2, shape) + field(4, np.ascontiguousarray(array).tobytes())
+    shape = b"".join(bytes_field(2, varint(1 << 3) + varint(size)) for size in array.shape)
+    return varint(1 << 3) + varint(kind) + bytes_field(2, shape) + bytes_field(4, np.ascontiguousarray(array).tobytes())

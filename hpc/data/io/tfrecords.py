@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from hpc.data.block import batch
 from hpc.data.io import tf_example
-from hpc.data.io.crc32c import masked
 from hpc.data.io.formats import Format
 from hpc.data.io.grouping import Piece
 from hpc.data.io.opened import OpenFile
 from hpc.data.io.tf_example import BYTES, FLOATS, INTS
 from hpc.data.io.writers import Writer, Written
+from hpc.util.crc32c import masked
 
 #: Records that become one table, and their bytes.
 RECORDS = 4096

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hpc.data.preprocessor import Fitted, Preprocessor, outputs
+from hpc.data.preprocessor import Preprocessor, outputs
 
 
 class Chain(Preprocessor):
@@ -19,15 +19,28 @@ class Chain(Preprocessor):
     def __repr__(self) -> str:
         return f"Chain({', '.join(map(repr, self.preprocessors))})"
 
-    def fit_status(self) -> Fitted:
+    def fit_status(self) -> Preprocessor.FitStatus:
         found = [one.fit_status() for one in self.preprocessors]
-        fittable = [status for status in found if status is not Fitted.NOT_FITTABLE]
+        fittable = [status for status in found if status is not self.FitStatus.NOT_FITTABLE]
         if not fittable:
-            return Fitted.NOT_FITTABLE
-        fitted = [status for status in fittable if status is Fitted.FITTED]
+            return self.FitStatus.NOT_FITTABLE
+        fitted = [status for status in fittable if status is self.FitStatus.FITTED]
         if len(fitted) == len(fittable):
-            return Fitted.FITTED
-        return Fitted.PARTIALLY_FITTED if fitted else Fitted.NOT_FITTED
+            return self.FitStatus.FITTED
+        return self.FitStatus.PARTIALLY_FITTED if fitted else self.FitStatus.NOT_FITTED
+
+    def get_input_columns(self) -> list[str]:
+        """The columns that some preprocessor reads, and none before it writes."""
+        read: dict[str, None] = {}
+        written: set[str] = set()
+        for one in self.preprocessors:
+            read.update(dict.fromkeys(name for name in one.get_input_columns() if name not in written))
+            written.update(one.get_output_columns())
+        return list(read)
+
+    def get_output_columns(self) -> list[str]:
+        """The columns that the preprocessors write."""
+        return list(dict.fromkeys(name for one in self.preprocessors for name in one.get_output_columns()))
 
     def _fit(self, ds: Any) -> None:
         for one in self.preprocessors[:-1]:

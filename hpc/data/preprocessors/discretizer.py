@@ -45,15 +45,19 @@ class _Discretizer(Preprocessor):
         for column, output in zip(self.columns, self.output_columns):
             dtype = (self.dtypes or {}).get(column)
             named = isinstance(dtype, pd.CategoricalDtype)
+            bounds = self._bounds(column)
             found = pd.cut(
                 column_of(table, column).to_pandas(),
-                self._bounds(column),
+                bounds,
                 right=self.right,
                 labels=list(dtype.categories) if named else False,  # type: ignore[union-attr]
                 ordered=bool(dtype.ordered) if named else True,  # type: ignore[union-attr]
                 include_lowest=self.include_lowest,
                 duplicates=self.duplicates,
             )
+            if isinstance(bounds, pd.IntervalIndex):  # pandas takes no labels for them, and gives the intervals
+                codes = pd.Series(np.asarray(found.cat.codes))
+                found = pd.Series(pd.Categorical.from_codes(codes, dtype=dtype)) if named else codes.where(codes >= 0)
             if not named and not isinstance(found.dtype, pd.CategoricalDtype):
                 values: Any = pa.array(found, from_pandas=True).cast(pa.int64())
                 if dtype is not None:
@@ -65,7 +69,7 @@ class _Discretizer(Preprocessor):
 
 
 class CustomKBinsDiscretizer(_Discretizer):
-    """Bins with these bounds, for all columns or for each.
+    """Bins with these bounds, or a `pandas.IntervalIndex`, for all columns or for each.
 
     right: a bin has its upper bound, and not its lower. Other values become null. dtypes: a `CategoricalDtype` gives
     the bins names; a type of integers is that of the numbers."""

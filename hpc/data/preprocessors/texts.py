@@ -138,8 +138,8 @@ class CountVectorizer(_OfTexts):
         self.stats_ = {}
         for column in self.columns:
             pairs = [(one["token"], one["count"]) for one in found[f"token_counts({column})"] or ()]
-            # Of tokens that are as frequent, the first in the order of the alphabet.
-            pairs.sort(key=lambda pair: (-pair[1], pair[0]))
+            # Of tokens that are as frequent, the one that comes first in the dataset.
+            pairs.sort(key=lambda pair: -pair[1])
             self.stats_[f"token_counts({column})"] = Counter(dict(pairs[: self.max_features]))
 
     def _transform_arrow(self, table: pa.Table) -> pa.Table:

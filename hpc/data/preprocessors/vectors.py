@@ -76,7 +76,7 @@ class Concatenator(Preprocessor):
 
 
 class Normalizer(Preprocessor):
-    """The columns of each row divided by their norm.
+    """The columns of each row divided by their norm. Null counts as 0 and stays null; a row of zeros becomes null.
 
     norm: "l1" (sum of absolute values), "l2" (root of the sum of squares), or "max" (the largest absolute value)."""
 
@@ -92,7 +92,7 @@ class Normalizer(Preprocessor):
 
     def _transform_arrow(self, table: pa.Table) -> pa.Table:
         values = np.stack([numbers_of(table, name) for name in self.columns])
-        sizes = np.abs(values)
+        sizes = np.abs(np.nan_to_num(values, nan=0.0))
         if self.norm == "l2":
             norms = np.sqrt((sizes * sizes).sum(axis=0))
         else:
@@ -100,7 +100,7 @@ class Normalizer(Preprocessor):
         with np.errstate(invalid="ignore", divide="ignore"):
             values = values / norms
         for output, column in zip(self.output_columns, values):
-            table = with_column(table, output, pa.array(column))
+            table = with_column(table, output, pa.array(column, from_pandas=True))
         return table
 
 
@@ -132,7 +132,7 @@ class PowerTransformer(Preprocessor):
             values = numbers_of(table, column)
             with np.errstate(invalid="ignore", divide="ignore"):
                 found = self._yeo_johnson(values) if self.method == "yeo-johnson" else _box_cox(values, self.power)
-            table = with_column(table, output, pa.array(found))
+            table = with_column(table, output, pa.array(found, from_pandas=True))
         return table
 
     def _yeo_johnson(self, values: np.ndarray) -> np.ndarray:
@@ -160,7 +160,10 @@ class FeatureHasher(Preprocessor):
         self.output_columns = [output_column]
 
     def _transform_arrow(self, table: pa.Table) -> pa.Table:
-        found = np.zeros((table.num_rows, self.num_features))
+        kinds = [column_of(table, name).type for name in self.columns]
+        whole = all(pa.types.is_integer(kind) for kind in kinds)
+        found = np.zeros((table.num_rows, self.num_features), np.int64 if whole else np.float64)
         for name in self.columns:
-            found[:, bucket(name, self.num_features)] += numbers_of(table, name)
+            values = pc.cast(pc.fill_null(column_of(table, name), 0), pa.int64()) if whole else numbers_of(table, name)
+            found[:, bucket(name, self.num_features)] += np.asarray(values)
         return with_column(table, self.output_column, tensor.from_numpy(found))

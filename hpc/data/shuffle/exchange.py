@@ -125,6 +125,10 @@ class Exchange(Protocol):
         """Each table that `merge` yields is one block of the result, and is cut no further."""
 
     @property
+    def keeps_rows(self) -> bool:
+        """The rows of the result are those of its one input, in whichever order."""
+
+    @property
     def partitions(self) -> int | None:
         """The number of partitions that the exchange must have; None: the executor chooses."""
 

@@ -170,6 +170,10 @@ class AddColumn(MapBatches):
         self.keeps_rows = True
         self.column = column
 
+    @property
+    def name(self) -> str:
+        return "MapBatches(add_column)"
+
     def made(self, table: pa.Table, result: Any) -> pa.Table:
         """The block with the column. Raises ValueError for what is no column."""
         if self.batch_format == "pandas":

@@ -18,99 +18,36 @@ from typing import Any
 
 import numpy as np
 
-_POLYNOMIAL = 0x82F63B78
-_DOUBLE, _BYTES, _FLOAT = 1, 2, 5
+from hpc.util.crc32c import crc32c, mask, masked, of_all
+from hpc.util.protobuf import BYTES, FLOAT, bytes_field, double_field, int_field, varint
+
 #: Records of one call from which on their checksums are taken together, column by column.
 _TOGETHER = 48
 #: Edges of histograms: powers of 1.1, as TensorFlow has them.
 _SMALLEST, _GROWTH, _BUCKETS = 1e-12, 1.1, 774
 
 
-def _table() -> list[int]:
-    found = []
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = (value >> 1) ^ (_POLYNOMIAL if value & 1 else 0)
-        found.append(value)
-    return found
-
-
-_CRC = _table()
-_CRC_ARRAY = np.array(_CRC, dtype=np.uint32)
-
-
-def crc32c(data: bytes) -> int:
-    """Castagnoli's checksum."""
-    table, value = _CRC, 0xFFFFFFFF
-    for byte in data:
-        value = table[(value ^ byte) & 0xFF] ^ (value >> 8)
-    return value ^ 0xFFFFFFFF
-
-
-def _crc32c_of_all(many: list[bytes]) -> list[int]:
-    """The checksums of many records at once: a step takes the next byte of each."""
-    lengths = np.array([len(one) for one in many])
-    order = np.argsort(-lengths, kind="stable")
-    columns = np.zeros((int(lengths.max()), len(many)), dtype=np.uint8)
-    for place, index in enumerate(order):
-        columns[: lengths[index], place] = np.frombuffer(many[index], dtype=np.uint8)
-    values = np.full(len(many), 0xFFFFFFFF, dtype=np.uint32)
-    long_enough = np.searchsorted(-lengths[order], -np.arange(len(columns)), side="left")
-    for column, count in zip(columns, long_enough, strict=True):
-        active = values[:count]
-        values[:count] = _CRC_ARRAY[(active ^ column[:count]) & 0xFF] ^ (active >> 8)
-    found = np.empty(len(many), dtype=np.uint32)
-    found[order] = values ^ np.uint32(0xFFFFFFFF)
-    return [int(one) for one in found]
-
-
 def records(events: list[bytes]) -> list[bytes]:
     """Events as records of a file, or of several. Many at once are cheaper than one after the other."""
-    sums = _crc32c_of_all(events) if len(events) >= _TOGETHER else [crc32c(event) for event in events]
-    return [_length(len(event)) + event + _masked(value) for event, value in zip(events, sums, strict=True)]
+    sums = of_all(events) if len(events) >= _TOGETHER else [crc32c(event) for event in events]
+    ends = (struct.pack("<I", mask(value)) for value in sums)
+    return [_length(len(event)) + event + end for event, end in zip(events, ends, strict=True)]
 
 
 @lru_cache(1024)
 def _length(size: int) -> bytes:
     packed = struct.pack("<Q", size)
-    return packed + _masked(crc32c(packed))
-
-
-def _masked(value: int) -> bytes:
-    return struct.pack("<I", (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def _varint(value: int) -> bytes:
-    value &= 0xFFFFFFFFFFFFFFFF
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
-def _bytes_field(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(data)) + data
-
-
-def _double_field(number: int, value: float) -> bytes:
-    return _varint(number << 3 | _DOUBLE) + struct.pack("<d", value)
-
-
-def _int_field(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
+    return packed + struct.pack("<I", masked(packed))
 
 
 def first_event(wall_time: float) -> bytes:
     """The event that a file begins with."""
-    return _double_field(1, wall_time) + _bytes_field(3, b"brain.Event:2")
+    return double_field(1, wall_time) + bytes_field(3, b"brain.Event:2")
 
 
 def event(wall_time: float, step: int, summary: bytes) -> bytes:
     """An event with a summary: the values that belong to one step."""
-    return _double_field(1, wall_time) + _int_field(2, step) + _bytes_field(5, summary)
+    return double_field(1, wall_time) + int_field(2, step) + bytes_field(5, summary)
 
 
 _pack_float = struct.Struct("<f").pack
@@ -118,8 +55,8 @@ _pack_float = struct.Struct("<f").pack
 
 @lru_cache(10_000)
 def _scalar_head(tag: str) -> bytes:
-    name = _bytes_field(1, tag.encode())
-    return _varint(1 << 3 | _BYTES) + _varint(len(name) + 5) + name + _varint(2 << 3 | _FLOAT)
+    name = bytes_field(1, tag.encode())
+    return varint(1 << 3 | BYTES) + varint(len(name) + 5) + name + varint(2 << 3 | FLOAT)
 
 
 def scalar(tag: str, value: float) -> bytes:
@@ -141,9 +78,9 @@ def histogram(tag: str, values: Any) -> bytes:
     used = np.nonzero(counts)[0]
     first, last = max(int(used[0]) - 1, 0), int(used[-1]) + 1
     fields = [float(numbers.min()), float(numbers.max()), numbers.size, float(numbers.sum()), float(numbers @ numbers)]
-    data = b"".join(_double_field(number, value) for number, value in enumerate(fields, 1))
-    data += _bytes_field(6, edges[first:last].astype("<f8").tobytes())
-    data += _bytes_field(7, counts[first:last].astype("<f8").tobytes())
+    data = b"".join(double_field(number, value) for number, value in enumerate(fields, 1))
+    data += bytes_field(6, edges[first:last].astype("<f8").tobytes())
+    data += bytes_field(7, counts[first:last].astype("<f8").tobytes())
     return _value(tag, 5, data)
 
 
@@ -160,12 +97,12 @@ def image(tag: str, pixels: Any) -> bytes:
         raise ValueError(f"an image has 1, 3 or 4 channels, not {channels}")
     if array.dtype != np.uint8:
         array = (np.clip(array.astype(np.float64), 0.0, 1.0) * 255.0).astype(np.uint8)
-    data = _int_field(1, height) + _int_field(2, width) + _int_field(3, channels)
-    return _value(tag, 4, data + _bytes_field(4, _png(array.transpose(1, 2, 0))))
+    data = int_field(1, height) + int_field(2, width) + int_field(3, channels)
+    return _value(tag, 4, data + bytes_field(4, _png(array.transpose(1, 2, 0))))
 
 
 def _value(tag: str, kind: int, data: bytes) -> bytes:
-    return _bytes_field(1, _bytes_field(1, tag.encode()) + _bytes_field(kind, data))
+    return bytes_field(1, bytes_field(1, tag.encode()) + bytes_field(kind, data))
 
 
 def _png(pixels: Any) -> bytes:
@@ -187,24 +124,24 @@ def hparams(parameters: Mapping[str, Any], metrics: Iterable[str], failed: bool,
     """A trial's hyperparameters, as three summaries for the dashboard of that name: which there are, what they were,
     and how it ended."""
     infos = b"".join(
-        _bytes_field(4, _bytes_field(1, name.encode()) + _int_field(4, _data_type(value)))
+        bytes_field(4, bytes_field(1, name.encode()) + int_field(4, _data_type(value)))
         for name, value in parameters.items()
     )
-    named = b"".join(_bytes_field(5, _bytes_field(1, _bytes_field(2, name.encode()))) for name in metrics)
+    named = b"".join(bytes_field(5, bytes_field(1, bytes_field(2, name.encode()))) for name in metrics)
     given = b"".join(
-        _bytes_field(1, _bytes_field(1, name.encode()) + _bytes_field(2, _hparam(value)))
+        bytes_field(1, bytes_field(1, name.encode()) + bytes_field(2, _hparam(value)))
         for name, value in parameters.items()
     )
     parts = (
         ("experiment", 2, infos + named),
-        ("session_start_info", 3, given + _double_field(5, now)),
-        ("session_end_info", 4, _int_field(1, 2 if failed else 1) + _double_field(2, now)),
+        ("session_start_info", 3, given + double_field(5, now)),
+        ("session_end_info", 4, int_field(1, 2 if failed else 1) + double_field(2, now)),
     )
-    return [_plugin(f"_hparams_/{name}", _bytes_field(number, data)) for name, number, data in parts]
+    return [_plugin(f"_hparams_/{name}", bytes_field(number, data)) for name, number, data in parts]
 
 
 def _plugin(tag: str, content: bytes) -> bytes:
-    metadata = _bytes_field(1, _bytes_field(1, b"hparams") + _bytes_field(2, content))
+    metadata = bytes_field(1, bytes_field(1, b"hparams") + bytes_field(2, content))
     return _value(tag, 9, metadata)
 
 
@@ -215,7 +152,7 @@ def _data_type(value: Any) -> int:
 def _hparam(value: Any) -> bytes:
     """A value of protobuf's struct.proto."""
     if isinstance(value, bool):
-        return _int_field(4, int(value))
+        return int_field(4, int(value))
     if isinstance(value, (int, float)):
-        return _double_field(2, value)
-    return _bytes_field(3, str(value).encode())
+        return double_field(2, value)
+    return bytes_field(3, str(value).encode())

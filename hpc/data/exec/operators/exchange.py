@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.batch import Batcher
 from hpc.data.block.compact import compact, nbytes
 from hpc.data.block.cut import Cutter
 from hpc.data.exec.operators import Operator, Piece
@@ -79,12 +80,15 @@ class MapBody:
 
 
 class ReduceBody:
-    """The result of a partition. ``note``: its number, the first of its group, and how many inputs each side has."""
+    """The result of a partition. ``note``: its number, the first of its group, and how many inputs each side has.
 
-    def __init__(self, merger: Merger, exact: bool, target_bytes: int | None) -> None:
+    rows: the most rows of a block; None: blocks are cut by bytes alone."""
+
+    def __init__(self, merger: Merger, exact: bool, target_bytes: int | None, rows: int | None = None) -> None:
         self.merger = merger
         self.exact = exact
         self.target_bytes = target_bytes
+        self.rows = rows
 
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[pa.Table]:
         partition, first, counts = note
@@ -115,7 +119,7 @@ def _merged(body: ReduceBody, sides: list[list[pa.Table]], partition: int, task:
     if body.exact:
         yield from tables
         return
-    cutter = Cutter(body.target_bytes)
+    cutter: Cutter | Batcher = Cutter(body.target_bytes) if body.rows is None else Batcher(body.rows)
     empty, given = None, False
     for table in tables:
         if not table.num_rows:
@@ -166,7 +170,7 @@ class ExchangeOperator(Operator):
         self._kept: list[list[Block]] = [[] for _ in range(ports)]
         self._bytes = [0] * ports
         self._place = [(0, 0)] * ports
-        self._seen_bytes = 0
+        self._seen_bytes = self._seen_blocks = 0
         self.samples: list[list[list[Any]]] = [[] for _ in range(ports)]
         self._plan: Partitioner | Gather | None = None
         self._bounds: list[int] = []
@@ -191,6 +195,7 @@ class ExchangeOperator(Operator):
         self._kept[port].append(block)
         self._bytes[port] += block.meta.nbytes
         self._seen_bytes += block.meta.nbytes
+        self._seen_blocks += bool(block.meta.rows)
         if self.exchange.needs == "samples":
             block.users += 1
             self._parts.append(Part(len(self.samples[port]), (block,), None, port))
@@ -284,7 +289,7 @@ class ExchangeOperator(Operator):
         if isinstance(plan, Gather):
             self._gather(plan)
             return
-        self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes)
+        self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes, self._rows_of_block(plan))
         groups = len(self._pieces)
         for group, pieces in enumerate(self._pieces):
             pieces.sort(key=lambda one: one[:2])
@@ -297,6 +302,15 @@ class ExchangeOperator(Operator):
             for partition in range(first, last):
                 self._parts.append(Part(self.next_seq(), blocks, target, (partition, first, counts)))
         self._pieces = []
+
+    def _rows_of_block(self, plan: Partitioner) -> int | None:
+        """Few bytes come in few partitions, but their rows may cost the next step much time. So as many CPUs should
+        have some as had blocks before. The order of the rows does not depend on that."""
+        wanted = min(int(self._cpus), self._seen_blocks)
+        small = self._target_bytes is None or self._seen_bytes <= wanted * self._target_bytes
+        if self._partitions is not None or not self.exchange.keeps_rows or plan.parts >= wanted or not small:
+            return None
+        return max(1, -(-sum(block.meta.rows for pieces in self._pieces for _, _, block in pieces) // wanted))
 
     def _gather(self, plan: Gather) -> None:
         self.bodies["reduce"] = GatherBody(plan.merger, self.exchange.exact, self._target_bytes)

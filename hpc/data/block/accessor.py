@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import batch, build
+
+#: What a block is, and a batch of its rows.
+Block: TypeAlias = pa.Table
+DataBatch: TypeAlias = Any
 
 
 @dataclass(frozen=True)

@@ -184,3 +184,30 @@ def test_a_count_moves_numbers_and_no_rows():
     few = mapped.filter(lambda row: row["data"][0] < 10)
     assert (mapped.count(), few.count(), few.limit(4).count(), mapped.union(few).count()) == (1000, 10, 4, 1010)
     assert range(10).filter(lambda row: False).count() == 0 and range(0).map(lambda row: row).count() == 0
+
+
+class Sizes:
+    """How many rows each batch has."""
+
+    def __call__(self, batch):
+        return {"rows": [len(batch["id"])]}
+
+
+def test_small_blocks_are_brought_together_for_a_batch():
+    """Each time: the sizes that Ray's functions see."""
+
+    def sizes(data, size, *, pool=None):
+        function = Sizes if pool else Sizes().__call__
+        return [row["rows"] for row in data.map_batches(function, batch_size=size, concurrency=pool).take_all()]
+
+    small, thrice = range(100, override_num_blocks=20), [12, 3] * 6 + [10]
+    assert sizes(range(10, override_num_blocks=2), 100) == [10]
+    assert sizes(range(1000, override_num_blocks=2), 300) == [300, 200] * 2
+    assert sizes(small, None) == [5] * 20 and sizes(small, 10) == [10] * 10 and sizes(small, 7) == [7, 3] * 10
+    assert sizes(small, 12) == sizes(small, 12, pool=1) == sizes(small.materialize(), 12) == thrice
+    assert sizes(small.map(lambda row: row), 12) == thrice
+    assert sizes(small.filter(lambda row: row["id"] % 2 == 0), 12) == [12, 1, 12, 12, 1, 12]
+    assert sizes(small.limit(33), 12) == [12, 3, 12, 3, 3]
+    same = small.map_batches(lambda batch: batch, batch_size=12)
+    assert sizes(same, 12) == thrice and sizes(same, 30) == [30, 30, 30, 10]
+    assert same.materialize().num_blocks() == 7

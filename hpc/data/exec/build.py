@@ -34,11 +34,11 @@ def build_operators(
 ) -> tuple[list[Operator], RunSettings]:
     """The operators of a plan, inputs before what uses them and the output last; and the settings with the size of
     blocks that suits them."""
-    stage = physical(optimized(plan))
+    cpus = sum(room.cpus for room in rooms.values())
+    stage = physical(optimized(plan), parts_of=lambda read: parallelism(read, context, cpus))
     count = _count(stage)
     store = int(min(settings.store_limit, sum(room.store for room in rooms.values())))
     settings = replace(settings, target_bytes=block_target(settings.target_bytes, store, count))
-    cpus = sum(room.cpus for room in rooms.values())
     ops: list[Operator] = []
     _add(stage, ops, context, settings, cpus, rooms)
     output = OutputOperator()

@@ -2,10 +2,14 @@
 
 Nodes that take one row or batch after the other are *fused*. Rows go through all of their transforms inside of one
 task, and never through the store in between. Nodes that want other resources, or actors, are operators of their own.
+
+So is a function that wants more rows in a batch than a part has: blocks are brought together for it. Where parts are as
+large as a batch, or their rows are not known, it is fused, and each part ends with a batch that may be smaller.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hpc.data.plan.chains import limit_of, transform_of
@@ -35,7 +39,8 @@ CHAINED = (Apply, Filter, Select, Drop, Rename, WithColumns, Write)
 class Stage:
     """One operator. ``node`` says which: a `Read`, a node of several inputs, ..., or the first of a chain.
 
-    chain: what its tasks do with each part. bundle_rows: see `Apply`. repeatable: that its tasks may be tried again."""
+    chain: what its tasks do with each part. bundle_rows: see `Apply`. repeatable: that its tasks may be tried again.
+    part_rows: how many rows a part has, as far as that is known before the run."""
 
     node: Node
     inputs: tuple[Stage, ...] = ()
@@ -45,6 +50,7 @@ class Stage:
     pool: Pool | None = None
     bundle_rows: int | None = None
     repeatable: bool = True
+    part_rows: float | None = None
 
     @property
     def name(self) -> str:
@@ -57,23 +63,30 @@ class Stage:
         return isinstance(self.node, (Read, *CHAINED))
 
 
-def physical(plan: Node, fuses: bool = True) -> Stage:
-    """The stages of a plan. Without ``fuses`` each node is one of its own, as people see the plan before that."""
+def wished_parts(read: Read) -> int:
+    """Into how many parts a source is cut, as the user has said; -1 where that is left to the run."""
+    return read.parallelism
+
+
+def physical(plan: Node, fuses: bool = True, parts_of: Callable[[Read], int] = wished_parts) -> Stage:
+    """The stages of a plan. Without ``fuses`` each node is one of its own, as people see the plan before that.
+    ``parts_of``: into how many parts a source is cut; -1: unknown."""
     if isinstance(plan, CHAINED):
-        return _chained(plan, physical(plan.input, fuses), fuses)
+        return _chained(plan, physical(plan.input, fuses, parts_of), fuses)
     if isinstance(plan, Limit):
-        below = physical(plan.input, fuses)
+        below = physical(plan.input, fuses, parts_of)
         if fuses and below.is_chain and plan.rows:
             below = replace(
                 below, chain=(*below.chain, limit_of(plan.rows))
             )  # no part gives more than all together may
         return Stage(plan, (below,), (f"Limit[{plan.rows}]",))
     if isinstance(plan, Read):
-        return Stage(plan, (), (plan.name,), (), plan.options)
+        return Stage(plan, (), (plan.name,), (), plan.options, part_rows=_rows_of_parts(plan, parts_of(plan)))
     if isinstance(plan, Blocks):
-        return Stage(plan, (), (plan.name,))
+        rows = sum(one.meta.rows for one in plan.blocks)
+        return Stage(plan, (), (plan.name,), part_rows=rows / max(1, len(plan.blocks)))
     options = getattr(plan, "options", Options())
-    return Stage(plan, tuple(physical(one, fuses) for one in plan.inputs), (plan.name,), (), options)
+    return Stage(plan, tuple(physical(one, fuses, parts_of) for one in plan.inputs), (plan.name,), (), options)
 
 
 def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
@@ -83,7 +96,9 @@ def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
     repeatable = not isinstance(node, Apply) or node.repeatable
     # A write of so many rows at least takes blocks of several tasks.
     least = getattr(node.sink, "min_rows_per_write", None) if isinstance(node, Write) else None
-    if fuses and least is None and below.is_chain and _fits(below, options, pool):
+    wanted = node.bundle_rows if isinstance(node, Apply) else least
+    small = wanted is not None and below.part_rows is not None and below.part_rows < wanted
+    if fuses and least is None and not small and below.is_chain and _fits(below, options, pool):
         return replace(
             below,
             names=(*below.names, node.name),
@@ -92,8 +107,16 @@ def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
             pool=pool or below.pool,
             repeatable=repeatable and below.repeatable,
         )
-    bundle = node.bundle_rows if isinstance(node, Apply) else least
-    return Stage(node, (below,), (node.name,), (transform,), options, pool, bundle, repeatable)
+    rows = wanted if small else below.part_rows
+    return Stage(node, (below,), (node.name,), (transform,), options, pool, wanted, repeatable, rows)
+
+
+def _rows_of_parts(read: Read, parts: int) -> float | None:
+    """The rows of a part of a source; None where it does not tell, or only its beginning was looked at."""
+    known = read.source.estimate()
+    if parts <= 0 or known.rows is None or known.whole_nbytes is None:
+        return None
+    return known.rows / parts
 
 
 def _fits(below: Stage, options: Options, pool: Pool | None) -> bool:

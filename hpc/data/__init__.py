@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hpc.data.io.read_api import from_torch as from_torch
     from hpc.data.io.read_api import range as range
     from hpc.data.io.read_api import range_tensor as range_tensor
+    from hpc.data.io.read_api import read_audio as read_audio
     from hpc.data.io.read_api import read_avro as read_avro
     from hpc.data.io.read_api import read_binary_files as read_binary_files
     from hpc.data.io.read_api import read_csv as read_csv
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from hpc.data.io.read_api import read_images as read_images
     from hpc.data.io.read_api import read_json as read_json
     from hpc.data.io.read_api import read_lance as read_lance
+    from hpc.data.io.read_api import read_mcap as read_mcap
     from hpc.data.io.read_api import read_netcdf as read_netcdf
     from hpc.data.io.read_api import read_numpy as read_numpy
     from hpc.data.io.read_api import read_orc as read_orc
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from hpc.data.io.read_api import read_sql as read_sql
     from hpc.data.io.read_api import read_text as read_text
     from hpc.data.io.read_api import read_tfrecords as read_tfrecords
+    from hpc.data.io.read_api import read_videos as read_videos
     from hpc.data.io.read_api import read_webdataset as read_webdataset
     from hpc.data.io.read_api import read_zarr as read_zarr
     from hpc.data.iterator import DataIterator as DataIterator
@@ -117,6 +120,7 @@ _HOME = {
     "from_torch": "hpc.data.io.read_api",
     "range": "hpc.data.io.read_api",
     "range_tensor": "hpc.data.io.read_api",
+    "read_audio": "hpc.data.io.read_api",
     "read_avro": "hpc.data.io.read_api",
     "read_binary_files": "hpc.data.io.read_api",
     "read_csv": "hpc.data.io.read_api",
@@ -127,6 +131,7 @@ _HOME = {
     "read_images": "hpc.data.io.read_api",
     "read_json": "hpc.data.io.read_api",
     "read_lance": "hpc.data.io.read_api",
+    "read_mcap": "hpc.data.io.read_api",
     "read_netcdf": "hpc.data.io.read_api",
     "read_numpy": "hpc.data.io.read_api",
     "read_orc": "hpc.data.io.read_api",
@@ -134,6 +139,7 @@ _HOME = {
     "read_sql": "hpc.data.io.read_api",
     "read_text": "hpc.data.io.read_api",
     "read_tfrecords": "hpc.data.io.read_api",
+    "read_videos": "hpc.data.io.read_api",
     "read_webdataset": "hpc.data.io.read_api",
     "read_zarr": "hpc.data.io.read_api",
 }

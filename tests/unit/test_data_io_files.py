@@ -421,3 +421,9 @@ def test_manifest_of_nothing_says_what_was_looked_for(tmp_path):
 def test_of_a_long_listing_the_whole_size_is_not_known():
     assert Estimate(None, 1000, 1023).whole_nbytes == 1000
     assert Estimate(None, 1000, 1024).whole_nbytes is None
+
+
+def test_columns_of_one_name_are_an_error_of_the_file(tmp_path):
+    path = written(tmp_path / "a.csv", "a,b,a\n1,2,3\n")
+    with pytest.raises(ReadError, match=rf"{path}.*several columns of the names \['a'\]"):
+        rows(source(CsvFormat(), str(path)))

@@ -130,3 +130,16 @@ def test_arrays_are_found_by_consolidated_metadata(store):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             ZarrSource(store, **args)
+
+
+def test_what_is_no_zarr_store_is_said_with_its_path(tmp_path):
+    pytest.importorskip("zarr", reason="needs zarr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ReadError, match=f"{tmp_path}/empty: there is no Zarr store"):
+        ZarrSource(str(tmp_path / "empty"))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / ".zarray").write_text("{")
+    with pytest.raises(ReadError, match=f"{tmp_path}/bad: "):
+        ZarrSource(str(tmp_path / "bad"))
+    with pytest.raises(FileNotFoundError):
+        ZarrSource(str(tmp_path / "none"))

@@ -18,7 +18,7 @@ from hpc.data.io import paths
 from hpc.data.io.datasink import WriteResult
 from hpc.data.io.filesink import partitioned
 from hpc.data.io.given import needs
-from hpc.data.io.outputs import hive_folder
+from hpc.data.io.outputs import hive_folder, is_store
 from hpc.data.io.table_sinks import TableDatasink, conformed, gathered
 from hpc.data.options import SaveMode
 
@@ -200,7 +200,7 @@ def joined(root: str, path: str) -> str:
 def written(system: pafs.FileSystem, root: str, path: str, table: pa.Table, values: dict[str, str | None]) -> Action:
     """Write a file that nobody sees before the commit. Returns what the log says of it."""
     whole = joined(root, path)
-    if not isinstance(system, tuple(kind for kind in (getattr(pafs, "S3FileSystem", None),) if kind)):
+    if not is_store(system):
         system.create_dir(os.path.dirname(whole), recursive=True)
     metas: list[pq.FileMetaData] = []
     with system.open_output_stream(whole) as file:

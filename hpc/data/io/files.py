@@ -146,6 +146,7 @@ class FileTask(SourceTask):
                 for table in retrying.iterated(begin, task.context):
                     task.source = f"{part.path} rows {rows} to {rows + table.num_rows}"
                     rows += table.num_rows
+                    check_names(table)
                     at.rows = rows
                     yield reading.narrow.apply(reading.decorated(table, [part.path]))
 
@@ -174,6 +175,14 @@ class FileTask(SourceTask):
 
     def joined_values(self, form: ValueFormat, values: list[Any], paths: list[str]) -> pa.Table:
         return self.reading.narrow.apply(self.reading.decorated(form.table(values), paths))
+
+
+def check_names(table: pa.Table) -> None:
+    """Raise ValueError for columns of one name: rows have one value for each name, and the others would be lost."""
+    names = table.column_names
+    if len(set(names)) < len(names):
+        several = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"there are several columns of the names {several}: give each one its own")
 
 
 class named:

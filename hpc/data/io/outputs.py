@@ -16,6 +16,22 @@ from hpc.data.io.partitioning import NO_VALUE
 PART = ".part-"
 
 
+#: File systems of object stores: Arrow's, and the protocols of fsspec's.
+STORES = ("S3FileSystem", "GcsFileSystem", "AzureFileSystem")
+PROTOCOLS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
+
+
+def is_store(filesystem: Any) -> bool:
+    """Whether a file system is an object store, or a part of one."""
+    if isinstance(filesystem, pafs.SubTreeFileSystem):
+        return is_store(filesystem.base_fs)
+    if isinstance(filesystem, pafs.PyFileSystem):
+        protocol = getattr(getattr(filesystem.handler, "fs", None), "protocol", ())
+        return bool(PROTOCOLS & set([protocol] if isinstance(protocol, str) else protocol or ()))
+    stores = [getattr(pafs, name, None) for name in STORES]
+    return isinstance(filesystem, tuple(store for store in stores if store is not None))
+
+
 class OutputFolder:
     """Where a write puts its files."""
 
@@ -27,8 +43,7 @@ class OutputFolder:
     @property
     def whole_at_close(self) -> bool:
         """Whether a file comes to be at its close alone, as in object stores: it needs no other name before."""
-        stores = [getattr(pafs, name, None) for name in ("S3FileSystem", "GcsFileSystem", "AzureFileSystem")]
-        return isinstance(self.filesystem, tuple(store for store in stores if store is not None))
+        return is_store(self.filesystem)
 
     def exists(self) -> bool:
         if self.filesystem is None:

@@ -31,10 +31,14 @@ from hpc.data.io.read_files import (
     read_orc,
     read_text,
 )
+from hpc.data.io.read_media import read_audio, read_mcap, read_videos
 from hpc.data.io.read_science import read_hdf5, read_netcdf, read_tfrecords, read_webdataset, read_zarr
 from hpc.data.io.read_tables import read_datasource, read_delta, read_iceberg, read_lance, read_parquet, read_sql
 
 __all__ = [
+    "read_audio",
+    "read_mcap",
+    "read_videos",
     "read_delta",
     "read_iceberg",
     "read_lance",

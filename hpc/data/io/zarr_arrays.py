@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import build
+from hpc.data.io.errors import ReadError
 from hpc.data.io.given import needs
 from hpc.data.io.source import Estimate, Range, Source, SourceTask
 from hpc.data.transform.base import TaskContext
@@ -47,7 +49,14 @@ class ZarrArray:
 def opened(path: str, filesystem: Any) -> Any:
     """The group (or the array) of a store, for reading."""
     zarr = needs("zarr", "read_zarr", "zarr")
-    return zarr.open(path if filesystem is None else filesystem.get_mapper(path), mode="r")
+    try:
+        return zarr.open(path if filesystem is None else filesystem.get_mapper(path), mode="r")
+    except (FileNotFoundError, PermissionError):
+        if filesystem is not None or not os.path.isdir(path):
+            raise
+        raise ReadError("there is no Zarr store in this folder", path) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReadError(f"this is no Zarr store: {error}", path) from error
 
 
 class ZarrSource(Source):

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpc.data.shuffle import states as st
-from hpc.data.shuffle.groups import ByRows, Groups, Kernel, States, compute
+from hpc.data.shuffle.groups import ByRows, Groups, States, compute
+from hpc.data.shuffle.kernel import Kernel
 from hpc.data.shuffle.nulls import is_null, null_safe_combine
 
 __all__ = [

@@ -24,7 +24,7 @@ from hpc.data.running import meta_of
 from hpc.data.shuffle import dense
 from hpc.data.shuffle.aggregate import FEW_BYTES, HELD_ROWS, Aggregated, PartialGroups, StatesMerged
 from hpc.data.shuffle.exchange import Gather
-from hpc.data.shuffle.groups import Kernel
+from hpc.data.shuffle.kernel import Kernel
 from hpc.data.shuffle.matches import Matches
 
 LENGTHS = AggregateFn(lambda key: 0, lambda a, b: a + b, "lengths", accumulate_row=lambda state, row: state + row["x"])

@@ -81,7 +81,7 @@ class Cutter:
         return rows
 
     def _take(self, rows: int) -> pa.Table:
-        """So many rows from the front."""
+        """A number of rows from the front."""
         parts: list[pa.Table] = []
         self.rows -= rows
         while rows:

@@ -19,7 +19,7 @@ from hpc.data.transform.base import Transform
 
 #: States of fewer bytes than this are merged by one task, without map tasks.
 FEW_BYTES = 4 << 20
-#: So many states of a part are held until they are merged.
+#: States of a part are held until there are as many as this; then they are merged.
 HELD_ROWS = 1 << 18
 
 

@@ -6,14 +6,13 @@ Keys that count something (orders, customers, samples) are so. It is several tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if TYPE_CHECKING:
-    from hpc.data.shuffle.groups import Kernel
+from hpc.data.shuffle.kernel import Kernel
 
 #: Fewer rows are not worth it. With fewer places than this the additions of one place wait for each other.
 LEAST_ROWS, LEAST_SPAN = 4096, 512

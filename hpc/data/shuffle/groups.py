@@ -12,15 +12,7 @@ import pyarrow as pa
 
 from hpc.data.block.codes import codes_of_rows, first_rows, plain_floats, stable_order, whole
 from hpc.data.shuffle import dense, gather
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One state of an aggregate that Arrow's group-by computes: function of it over one array."""
-
-    array: pa.Array | pa.ChunkedArray
-    function: str
-    options: Any = None
+from hpc.data.shuffle.kernel import Kernel
 
 
 @dataclass(frozen=True)

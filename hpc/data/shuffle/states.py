@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from hpc.data.block.codes import codes, first_rows, whole
 from hpc.data.shuffle import gather
-from hpc.data.shuffle.groups import ByRows, Groups, Kernel, States, offsets_of
+from hpc.data.shuffle.groups import ByRows, Groups, States, offsets_of
+from hpc.data.shuffle.kernel import Kernel
 
 # An aggregate, as `hpc.data.aggregate` has them.
 Fn: TypeAlias = Any

@@ -310,7 +310,8 @@ def _connect(node_dir: str, namespace: str | None, show: Looks | None, logging: 
         client = Client(node_dir, "driver", job)
     except OSError as error:
         raise ConnectionError(f"cannot connect to the session in {node_dir}: {error}") from error
-    client.printed.terminal = Terminal(client.addr.node, show) if show is not None else None
+    if show is not None:
+        client.printed.show_on(Terminal(client.addr.node, show))
     current.client = client
     watch_forks()
     client.start()

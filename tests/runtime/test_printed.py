@@ -1,16 +1,19 @@
 """What workers print reaches the driver: all of it, in order, also what comes last; a full disk ends no task."""
 
+import io
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import hpc
+from hpc import spi
 from hpc.core.owner.shell import printed
-from runtime.running import local_nodes, on, one_node, pid_of
+from runtime.running import eventually, local_nodes, on, one_node, pid_of
 
 LINES = 5000
 PROGRAM = f"""
@@ -112,3 +115,28 @@ def test_a_task_whose_log_file_takes_nothing_more_goes_on_and_says_later_what_is
     out = capfd.readouterr().out
     assert "bytes of output could not be kept here and were dropped: File too large" in out
     assert "there is room again" in out
+
+
+def test_a_stream_that_waits_for_the_program_does_not_hold_up_the_values_that_it_waits_for(monkeypatch):
+    """As that of a notebook, which is written in Python and has locks of its own."""
+    lock = threading.Lock()
+
+    class Stream(io.StringIO):
+        def write(self, text):
+            with lock:
+                return super().write(text)
+
+    @hpc.remote
+    def talk():
+        print("from a worker", flush=True)
+        return 1
+
+    with one_node(num_cpus=1):
+        stream = Stream()
+        monkeypatch.setattr(sys, "stdout", stream)
+        printing = spi.ensure_client().printed
+        with lock:
+            eventually(lambda: hpc.get(talk.remote(), timeout=20) == 1 and printing._taken > 0)
+            assert hpc.get(talk.remote(), timeout=20) == 1 and not stream.getvalue()
+        spi.flush_printed()
+        assert "from a worker" in stream.getvalue()

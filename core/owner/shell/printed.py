@@ -2,10 +2,16 @@
 
 A raylet sends a driver only so many bytes that were not acknowledged yet; the rest stays in the files of the workers.
 So a worker that prints much costs no memory anywhere, and what is printed last comes last, not never.
+
+A thread of its own shows them. A stream that is written in Python (a notebook's) may wait for another thread, which may
+wait for a value: who reads the sockets must not wait for such a stream.
 """
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -41,16 +47,56 @@ class Printed:
         self._client = client
         self._conversation = conversation
         #: None where nobody wants to see any.
-        self.terminal: Shows | None = None
-        self._taken = 0
+        self._terminal: Shows | None = None
+        #: What has come and was not shown yet. None: no more will come.
+        self._left: queue.SimpleQueue[LogLines | None] = queue.SimpleQueue()
+        self._taken = self._shown = 0
+        self._change = threading.Condition()
+        self._thread: threading.Thread | None = None
         self._unheard: set[int] = set()
         client.machine.handlers[LogLines] = self._take
 
+    def show_on(self, terminal: Shows) -> None:
+        """Have all that comes shown there."""
+        self._terminal = terminal
+        self._thread = threading.Thread(target=self._show, args=(terminal,), name="hpc-printed", daemon=True)
+        self._thread.start()
+
     def _take(self, _src: Address, msg: LogLines) -> None:
         self._taken += 1
-        if self.terminal is not None:
-            self.terminal.show(msg)
+        if self._terminal is None:
+            self._seen(msg)
+        else:
+            self._left.put(msg)
+
+    def _seen(self, msg: LogLines) -> None:
         self._client.machine.send(raylet_of(msg.node), LogsSeen(msg.size))
+
+    def _show(self, terminal: Shows) -> None:
+        """The thread that shows what has come."""
+        client = self._client
+        while (msg := self._left.get()) is not None:
+            try:
+                terminal.show(msg)
+            except Exception as error:
+                with contextlib.suppress(Exception):  # the other stream may be as broken
+                    client.warn(f"lines of a worker cannot be shown: {error!r}")
+            seen = msg
+            if not client.lost:
+                client.step(lambda seen=seen: self._seen(seen), everything=True)  # type: ignore[misc]
+            with self._change:
+                self._shown += 1
+                self._change.notify_all()
+
+    def _drain(self) -> None:
+        """Wait until all that has come is shown. Gives up where the stream takes nothing for ``SILENT_S``."""
+        if self._thread is None or self._thread is threading.current_thread():
+            return
+        with self._change:
+            taken, shown = self._taken, -1
+            while shown < self._shown < taken:
+                shown = self._shown
+                self._change.wait(SILENT_S)
 
     def flush(self) -> None:
         """Wait for what the workers have printed for this driver until now. They are on the nodes that it used, on
@@ -58,15 +104,18 @@ class Printed:
         names the nodes."""
         client = self._client
         asked: set[int] = set()
-        nodes = set(client.machine.state.nodes_used) if self.terminal is not None else set()
+        nodes = set(client.machine.state.nodes_used) if self._terminal is not None else set()
         while nodes and not client.lost:
             asked |= nodes
             nodes = self._flush(nodes) - asked
+        self._drain()
 
     def finish(self) -> None:
         """Show what was held back: this driver leaves."""
-        if self.terminal is not None:
-            self.terminal.finish(sorted(self._unheard))
+        if self._terminal is not None:
+            self._drain()
+            self._left.put(None)
+            self._terminal.finish(sorted(self._unheard))
 
     def _flush(self, nodes: set[int]) -> set[int]:
         """The same for some nodes; returns those that their workers used."""

@@ -52,6 +52,7 @@ def test_blocks_are_as_many_as_wanted(data):
     assert sizes(data.repartition(target_num_rows_per_block=300, strict=True)) == [300, 300, 300, 100]
     keyed = sizes(data.repartition(5, keys=["k"]))
     assert len(keyed) == 5 and sum(keyed) == 1000
+    assert len(sizes(data.random_shuffle(seed=1))) > 1, "few rows are work for more than one CPU, too"
 
 
 class Longest(AggregateFnV2):

@@ -420,3 +420,10 @@ def test_a_datasource_of_files(tmp_path):
     read = Letters(str(tmp_path), file_extensions=["x"], include_paths=True).as_source()
     assert rows(read) == [{"letter": c, "path": str(tmp_path / "a.x")} for c in "ab"]
     assert tables(read)[0].num_rows == 2 and Path(read.files()[0]).name == "a.x"
+
+
+def test_what_sources_of_users_import_is_in_the_module_of_blocks():
+    from hpc.data.block import Block, BlockAccessor, BlockMetadata
+
+    assert BlockMetadata(num_rows=2, size_bytes=16, input_files=["a"], exec_stats=None).input_files == ("a",)
+    assert BlockAccessor.for_block({"x": [1]}).num_rows() == 1 and Block is pa.Table

@@ -232,3 +232,35 @@ def test_a_robust_scaler_uses_quantiles():
     made = P.RobustScaler(["a"])
     assert made.fit_transform(DATA).column("a") == [0.0, -1.2, 0.8, 1.2, -0.2]
     assert made.stats_ == {"low_quantile(a)": 0.5, "median(a)": 1.0, "high_quantile(a)": 3.0}
+
+
+def test_nulls_count_as_nothing_and_stay_null():
+    found = P.Normalizer(["x", "y"]).transform(rows(x=[3.0, 2.0, None], y=[4.0, None, None]))
+    assert found.column("x") == [0.6, 1.0, None] and found.column("y") == [0.8, None, None]
+    assert P.PowerTransformer(["x"], power=1).transform(rows(x=[1.0, None])).column("x") == [1.0, None]
+
+
+def test_bins_are_intervals_of_pandas():
+    bins = pd.IntervalIndex.from_tuples([(0, 2), (2, 4)])
+    given = rows(x=[1, 3, 9])
+    assert P.CustomKBinsDiscretizer(["x"], bins=bins).transform(given).column("x") == [0, 1, None]
+    named = pd.CategoricalDtype(["low", "high"])
+    found = P.CustomKBinsDiscretizer(["x"], bins=bins, dtypes={"x": named}).transform(given)
+    assert found.column("x") == ["low", "high", None]
+
+
+def test_a_frame_keeps_its_index_and_the_types_of_columns_that_are_not_written():
+    frame = pd.DataFrame({"a": [1, 3], "b": ["x", None], "c": pd.array([1, None], "Int64")}, index=[7, 8])
+    found = P.StandardScaler(["a"]).fit(rows(a=[1, 3])).transform_batch(frame)
+    assert found["a"].to_dict() == {7: -1.0, 8: 1.0} and found.index.equals(frame.index)
+    assert found["a"].dtype == np.float64 and found["b"].dtype == frame["b"].dtype and found["c"].dtype == "Int64"
+
+
+def test_a_chain_tells_what_it_reads_and_writes():
+    chain = P.Chain(P.StandardScaler(["a"], output_columns=["z"]), P.Concatenator(["z", "b"], "v"))
+    assert chain.get_input_columns() == ["a", "b"] and chain.get_output_columns() == ["z", "v"]
+
+
+def test_types_that_are_given_need_no_run():
+    made = P.Categorizer(["a"], dtypes={"a": pd.CategoricalDtype(["y", "x"])})
+    assert made.fit_transform(rows(a=["x", "zz"])).column("a") == ["x", None]

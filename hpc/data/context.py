@@ -167,6 +167,8 @@ class DataContext:
         self._kv_configs: dict[str, Any] = {}
         #: How often datasets with this copy have run: what is reseeded after an execution depends on it.
         self._execution_idx = 0
+        #: The CPUs that a task takes where the user says nothing: none where ranks hold them all while they wait.
+        self._task_cpus = 1.0
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in WITHOUT_EFFECT and value != getattr(type(self), name):

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from bench.cgroup import memory_cgroup
+from bench.data.consumer import consumer
 from bench.data.memory import SHORT, WORKS, memory
 from bench.data.resume import resume
 from bench.data.small_files import formats, many
@@ -40,3 +41,8 @@ def test_data_larger_than_the_memory_goes_through_it(work):
 @slow
 def test_stopped_training_goes_on_in_the_same_order_with_other_ranks():
     assert not [one for one in resume(300) if "after" not in one]  # a machine that others use is slow
+
+
+@slow
+def test_a_consumer_that_stops_or_leaves_holds_nobody_and_runs_share_the_store():
+    assert not consumer(10.0, 0.3)

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import hpc
+from hpc import spi
 from hpc.data import DataContext, range, read_parquet
+from hpc.data.exec.runs import RUNS, RUNS_KEYS, SPACE, SWEEP_S
 from hpc.data.ordered import ordered_split
-from runtime.running import one_node
+from runtime.running import eventually, one_node
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -137,3 +139,25 @@ def test_a_shuffled_dataset_has_no_position_in_its_middle():
             one.state_dict()
         break
     assert len([*one.iter_rows()]) == 40 and one.state_dict()["rows"] == 0
+
+
+def test_runs_of_all_processes_share_the_store_and_those_of_dead_ones_are_forgotten():
+    def share():
+        RUNS.look()
+        return RUNS.begin(over)()
+
+    class Over:
+        ended = True
+
+    over = Over()
+    mine = RUNS.announce()
+    try:
+        for number in (1, 2, 3):
+            spi.kv_put(SPACE, f"{RUNS_KEYS}7.77/{number}", b"1")
+        eventually(lambda: share() <= 1 / 3)
+        RUNS.sweep(SWEEP_S * 1e6)
+        eventually(lambda: not spi.kv_keys(SPACE, f"{RUNS_KEYS}7.77"))
+        eventually(lambda: share() > 1 / 3)
+    finally:
+        RUNS.withdraw(mine)
+    assert mine not in spi.kv_keys(SPACE, RUNS_KEYS)

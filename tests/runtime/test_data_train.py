@@ -88,3 +88,21 @@ def test_a_dataset_is_a_value_of_a_search(tmp_path):
         trial, param_space=space, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0)
     ).fit()
     assert not results.errors and sorted(one.metrics["rows"] for one in results) == [5, 10]
+
+
+def test_ranks_that_hold_all_cpus_share_them_with_the_tasks_of_their_dataset(tmp_path):
+    """Otherwise the tasks would wait for the ranks, which wait for rows."""
+
+    def count(config):
+        from hpc import train
+
+        rows = sum(len(batch["id"]) for batch in train.get_dataset_shard("train").iter_batches())
+        (tmp_path / f"{train.get_context().get_world_rank()}").write_text(str(rows))
+
+    DataParallelTrainer(
+        count,
+        scaling_config=ScalingConfig(num_workers=4),
+        run_config=RunConfig(storage_path=str(tmp_path / "runs")),
+        datasets={"train": range(400).map(lambda row: row)},
+    ).fit()
+    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1, 2, 3)] == ["100"] * 4

@@ -13,7 +13,8 @@ from hpc import spi
 from hpc.data.exec.build import build_operators
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.progress import Progress
-from hpc.data.exec.rooms import RUNS, rooms_of_session
+from hpc.data.exec.rooms import rooms_of_session
+from hpc.data.exec.runs import RUNS
 from hpc.data.exec.settings import settings_of
 from hpc.data.exec.shell import Shell
 from hpc.data.exec.stats import RunStats, State, stats_of

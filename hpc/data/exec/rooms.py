@@ -1,11 +1,6 @@
-"""What a run may use of the session's nodes, and how runs of one process share it."""
+"""What a run may use of the session's nodes."""
 
 from __future__ import annotations
-
-import threading
-import weakref
-from collections.abc import Callable
-from typing import Any
 
 from hpc import spi
 from hpc.data.exec.budget import NodeRoom
@@ -24,24 +19,3 @@ def rooms_of_session(store_share: float) -> dict[str, NodeRoom]:
             heap = int(total.get("memory", 0) * HEAP_SHARE)
             rooms[str(room.node)] = NodeRoom(total.get("CPU", 0.0), total.get("GPU", 0.0), store, heap)
     return rooms
-
-
-class Runs:
-    """The runs of this process that are not over. Each may use an equal part of what one alone may use."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._live: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    def begin(self, run: Any) -> Callable[[], float]:
-        """A run begins. What tells its part, while it has not ended."""
-        with self._lock:
-            self._live.add(run)
-        return self._share
-
-    def _share(self) -> float:
-        with self._lock:
-            return 1.0 / max(1, sum(not run.ended for run in self._live))
-
-
-RUNS = Runs()

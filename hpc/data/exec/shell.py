@@ -21,6 +21,7 @@ from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.progress import Progress
 from hpc.data.exec.rooms import rooms_of_session
+from hpc.data.exec.runs import RUNS
 from hpc.data.exec.streams import TaskStream
 from hpc.data.exec.work import Actor, Block, Work, WorkState
 from hpc.data.io.source import SourceTask
@@ -29,6 +30,8 @@ from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: The thread looks after stalls, idle actors and new nodes this often.
 TICK_S = 5.0
+#: A run that lasts longer is told to other processes; and so often it looks whether they have runs.
+TOLD_S, LOOK_S = 0.05, 0.1
 #: Keys of what is watched begin with one of these.
 _WORK, _ACTOR = 0, 1
 
@@ -75,7 +78,9 @@ class Shell:
         self.taken = self._told_taken = 0
         self._sleeps = False
         self._finished = False
-        self._next_tick = 0.0
+        self._next_tick = self._next_look = 0.0
+        #: What other processes know this run by; "" for one that has just begun.
+        self._key = ""
         self._thread = threading.Thread(target=self._run, name="hpc-data", daemon=True)
 
     def start(self) -> None:
@@ -106,6 +111,7 @@ class Shell:
             rooms = self._rooms()
             self.machine.start(rooms, time.monotonic())
             self._progress.begin(self.machine, time.monotonic())
+            self._next_tick = time.monotonic() + TOLD_S
             while not self._finished:
                 self._decide()
                 if not self._finished:
@@ -119,6 +125,8 @@ class Shell:
             for feeder in self._feeders.values():
                 feeder.stop()
             self._streams.clear()
+            if self._key:
+                RUNS.withdraw(self._key)
 
     def _end_all(self) -> None:
         """The thread itself has failed: nothing that it has begun goes on without it."""
@@ -151,6 +159,10 @@ class Shell:
         machine.now = time.monotonic()
         if machine.now >= self._next_tick:
             self._tick(machine.now)
+        if self._key and machine.now >= self._next_look:
+            self._next_look = machine.now + LOOK_S
+            if RUNS.look():
+                machine.nodes(self._rooms())
         for key in keys:
             if key[0] == _WORK:
                 stream = self._streams.get(key[1])
@@ -172,6 +184,9 @@ class Shell:
 
     def _tick(self, now: float) -> None:
         self._next_tick = now + TICK_S
+        if not self._key:
+            self._key = RUNS.announce()
+        RUNS.sweep(now)
         self.machine.nodes(self._rooms())
 
     def _rooms(self) -> Any:
@@ -235,7 +250,7 @@ class Shell:
             if plain is None:
                 plain = hpc.remote(task_function(op.bodies[work.body], op.name, self._context))
                 self._functions[first] = plain
-            options = remote_options(op)
+            options = remote_options(op, self._context)
             if node:
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
             function = plain.options(
@@ -285,7 +300,7 @@ class Shell:
         op = actor.op
         pool = op.pool
         assert pool is not None
-        options = {"max_concurrency": pool.concurrent, **remote_options(op)}
+        options = {"max_concurrency": pool.concurrent, **remote_options(op, self._context)}
         for own in ("max_retries", "max_restarts", "max_task_retries"):
             options.pop(own, None)  # the machine has its parts done again
         made = hpc.remote(PoolActor).options(max_restarts=0, **options).remote(op.bodies, op.name, self._context)
@@ -320,15 +335,15 @@ class Shell:
             hpc.kill(made)
 
 
-def remote_options(op: Operator) -> dict[str, Any]:
-    """What the tasks or actors of an operator are started with."""
+def remote_options(op: Operator, context: Any) -> dict[str, Any]:
+    """What the tasks or actors of an operator are started with, in a run with these settings."""
     use = op.options
     options: dict[str, Any] = dict(use.remote)
     if use.remote_fn is not None:
         options.update(use.remote_fn())
     if use.num_gpus:
         options["num_gpus"] = use.num_gpus
-    options["num_cpus"] = (0 if use.num_gpus else 1) if use.num_cpus is None else use.num_cpus
+    options["num_cpus"] = (0 if use.num_gpus else context._task_cpus) if use.num_cpus is None else use.num_cpus
     if use.memory is not None:
         options["memory"] = use.memory
     return options

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 
 from hpc.data.io import paths
 from hpc.data.io.files import Reading
@@ -104,10 +105,16 @@ def delta(path: str, version: int | None, given: dict[str, Any]) -> ParquetSourc
     if features:
         raise ValueError(f"the Delta table {path} has the features {features}, which read_delta does not know")
     files = table.file_uris()
+    inside = bool(options) and "://" in path and given.get("filesystem") is None
+    if inside:
+        # The credentials travel with the tasks: the environment of a worker has none. Paths are those in the table.
+        handler = needs("deltalake.fs", "read_delta", "deltalake").DeltaStorageHandler(path, options)
+        given = {**given, "filesystem": pafs.PyFileSystem(handler)}
+        files = [uri.removeprefix(f"{path.rstrip('/')}/") for uri in files]
     roots, filesystem = paths.resolve(files, given.get("filesystem")) if files else ([], None)
     names = table.metadata().partition_columns
     kinds = {field.name: DELTA_TYPES.get(getattr(field.type, "type", ""), str) for field in table.schema().fields}
-    base = paths.resolve(path, given.get("filesystem"))[0][0]
+    base = "" if inside else paths.resolve(path, given.get("filesystem"))[0][0]
     parts = Partitioning(PartitionStyle.HIVE, base, None, {name: kinds[name] for name in names}, filesystem)
     reading = Reading(
         ParquetFormat(),

@@ -13,8 +13,9 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from hpc.data.block import build  # noqa: E402
-from hpc.data.block.cut import Cutter, RowSizes, slice_rows  # noqa: E402
+from hpc.data.block.cut import Cutter, RowSizes, blocks_of, bounds_of_blocks, slice_rows  # noqa: E402
 from hpc.data.block.schema import Schema  # noqa: E402
+from hpc.data.shuffle.gather import take_cut  # noqa: E402
 
 CELLS = st.fixed_dictionaries(
     {
@@ -122,3 +123,18 @@ def test_a_schema_reads_as_that_of_ray():
         "r            ArrowTensorTypeV2(shape=(1,), dtype=double)"
     )
     assert schema == Schema(schema.base_schema) and schema.names == ["a_long_name", "t", "r"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(CELLS, max_size=40), st.one_of(st.none(), st.integers(1, 400)), st.randoms(), st.booleans())
+def test_rows_in_another_order_are_taken_block_by_block_as_they_would_be_cut(cells, target, random, fixed):
+    table = pa.Table.from_pylist(cells, schema=KIND)
+    table = pa.concat_tables([table.slice(0, 7), table.slice(7)]).select(["i"] if fixed else KIND.names)
+    order = np.array(random.sample(range(len(cells)), len(cells)), np.int64)
+    ordered = table.take(order)
+    bounds = bounds_of_blocks(table, order, target)
+    taken = list(take_cut(table, order, bounds))
+    assert pa.concat_tables(taken) == ordered
+    assert [one for one in taken if one.num_rows] == cut([ordered], target)
+    again = [block for one in taken for block in blocks_of([one], Cutter(target))]
+    assert [one.num_rows for one in again] == [one.num_rows for one in taken if one.num_rows] or not len(cells)

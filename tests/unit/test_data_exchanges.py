@@ -12,6 +12,7 @@ import numpy as np  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from hpc.data.exec.operators.exchange import MapBody, ReduceBody  # noqa: E402
 from hpc.data.shuffle import gather, ranges  # noqa: E402
 from hpc.data.shuffle.hashed import HashShuffle, Spread  # noqa: E402
 from hpc.data.shuffle.local import run  # noqa: E402
@@ -260,3 +261,28 @@ def test_rows_of_columns_of_any_type():
         taken.validate(full=True)
         for name in table.column_names:
             assert taken.column(name).to_pylist() == given_table.column(name).take(pa.array(at)).to_pylist(), name
+
+
+def test_each_row_of_a_map_task_is_moved_once_to_the_object_of_its_group():
+    rng = np.random.default_rng(0)
+    blocks = [pa.table({"k": rng.integers(0, 1000, 1 << 20), "v": rng.random(1 << 20)}) for _ in range(3)]
+    blocks += [block.slice(0, 10) for block in blocks]
+    for exchange in (RandomShuffle(seed=1), HashShuffle(("k",)), Sort((SortKey("k"),)), Spread(8)):
+        sample = pa.table({"0": range(1000), "1": np.ones(1000)})
+        plan = exchange.plan([[sample]], [[]], 8)
+        (piece, *others) = MapBody(plan, (0, 4, 8))(blocks, None, (0, 0, 0), None)
+        assert piece.rows + sum(other.rows for other in others) == 3 * (1 << 20) + 30
+        assert len(piece.value) == 4, "large blocks are cut by themselves, small ones together"
+        for table, _ in piece.value:
+            assert all(column.num_chunks == 1 for column in table.columns)
+            assert table.get_total_buffer_size() <= table.nbytes + 1024, "it keeps nothing but its own rows"
+
+
+def test_a_partition_is_put_in_order_straight_into_its_blocks():
+    table = pa.table({"k": np.random.default_rng(1).permutation(10_000), "v": np.arange(10_000)})
+    body = ReduceBody(Sort((SortKey("k"),)).plan([[]], [[]], 1), False, 50_000)
+    value = [(table.slice(0, 6000), np.array([0, 6000])), (table.slice(6000), np.array([0, 4000]))]
+    blocks = list(body([value], None, (0, 0, [1]), None))
+    assert [block.num_rows for block in blocks] == [3125, 3125, 3750]
+    assert flat(block.column("k").to_pylist() for block in blocks) == list(range(10_000))
+    assert all(block.get_total_buffer_size() <= block.nbytes + 1024 for block in blocks)

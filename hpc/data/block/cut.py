@@ -7,6 +7,8 @@ runs again, and reads or computes in other pieces, makes the same blocks.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -107,6 +109,52 @@ class Cutter:
         while (front := table.slice(0, guess)).num_rows < table.num_rows and self.sizes.total(front) <= room:
             guess *= 2
         return int(np.searchsorted(np.cumsum(self.sizes.rows(front)), room, side="right"))
+
+
+class Cuts(Protocol):
+    """Tables in, blocks out: by bytes, as `Cutter` does, or by rows."""
+
+    def add(self, table: pa.Table) -> Iterable[pa.Table]:
+        """The blocks that are complete with this table."""
+
+    def flush(self) -> Iterable[pa.Table]:
+        """What is left."""
+
+
+def blocks_of(tables: Iterable[pa.Table], cutter: Cuts, columns: bool = True) -> Iterator[pa.Table]:
+    """The blocks that a cutter makes of all tables. ``columns``: where no table has a row, the first one tells them."""
+    empty, given = None, False
+    for table in tables:
+        if not table.num_rows:
+            empty = table if empty is None else empty
+        for block in cutter.add(table):
+            given = True
+            yield block
+    for block in cutter.flush():
+        given = True
+        yield block
+    if columns and not given and empty is not None:
+        yield empty
+
+
+def bounds_of_blocks(table: pa.Table, rows: np.ndarray, target_bytes: int | None) -> list[int]:
+    """Where a `Cutter` would cut a table if its rows were in this order, with 0 and their number at the ends."""
+    count, sizes = len(rows), RowSizes()
+    if target_bytes is None or (total := sizes.total(table)) <= target_bytes * SLACK:
+        return [0, count]
+    each = sizes.fixed(table.schema)
+    ends = np.cumsum(sizes.rows(table)[rows]) if each is None else np.zeros(0, np.int64)
+    bounds, before = [0], 0
+    while total - before > target_bytes * SLACK and count - bounds[-1] > 1:
+        at = bounds[-1]
+        if each is not None:
+            end = at + max(1, target_bytes // each)
+            before = end * each
+        else:
+            end = max(at + 1, int(np.searchsorted(ends, before + target_bytes, side="right")))
+            before = int(ends[end - 1])
+        bounds.append(end)
+    return [*bounds, count]
 
 
 class RowSizes:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from hpc import spi
 from hpc.data.block.compact import in_one, nbytes
-from hpc.data.block.cut import Cutter
+from hpc.data.block.cut import Cutter, blocks_of
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.operators import Body, Piece
 from hpc.data.exec.small import sent
@@ -72,20 +72,7 @@ class ChainBody:
         tables: Iterator[pa.Table] = iter(inputs) if unit is None else unit.read(task)
         for transform in self.transforms:
             tables = transform(tables, task)
-        cutter = Cutter(self.target_bytes, step=self._step())
-        empty = None
-        given = False
-        for table in tables:
-            if not table.num_rows:
-                empty = table if empty is None else empty
-            for block in cutter.add(table):
-                given = True
-                yield block
-        for block in cutter.flush():
-            given = True
-            yield block
-        if not given and empty is not None:
-            yield empty  # its columns are all that is known of the result
+        yield from blocks_of(tables, Cutter(self.target_bytes, step=self._step()))
 
 
 def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequence[Any]) -> Iterator[Any]:

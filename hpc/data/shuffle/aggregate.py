@@ -44,7 +44,7 @@ class Aggregated(Base):
             return None  # what users' functions give is known when they have run
         tasks = GroupPartitioner(self.keys, self.aggregates, 1)
         parts = tasks.split(Place(0, 0, 0), iter([schemas[0].empty_table()]), None)
-        return next(tasks.merge([[parts.table]], 0, None)).schema
+        return next(tasks.merge([[part.table for part in parts]], 0, None)).schema
 
     def columns_of(self, side: int) -> tuple[str, ...] | None:
         """The columns that it looks at; None: any."""
@@ -135,16 +135,16 @@ class GroupPartitioner:
     aggregates: tuple[AggregateFn, ...]
     parts: int
 
-    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
         states = [self.states(table) for table in tables]
         return self.cut([table for table in states if table is not None])
 
-    def cut(self, states: Sequence[pa.Table], merged: bool = False) -> Parts:
+    def cut(self, states: Sequence[pa.Table], merged: bool = False) -> list[Parts]:
         """Tables of states, one after the other, by the hash of their keys. ``merged``: as far as it is worth while."""
         if not states:
-            return Parts(pa.table({}), np.zeros(self.parts + 1, np.int64))
+            return [Parts(pa.table({}), np.zeros(self.parts + 1, np.int64))]
         table = gather.combine(gather.concat(states)) if merged else self.merged(states)
-        return partition.hash_cut(table, self._key_names(), self.parts)
+        return [partition.hash_cut(table, self._key_names(), self.parts)]
 
     def merge(self, sides: list[list[pa.Table]], part: int, task: Any) -> Iterator[pa.Table]:
         """The groups of a partition; nothing where no task had a row of a known schema."""
@@ -206,7 +206,7 @@ class GroupPartitioner:
 class StatesPartitioner(GroupPartitioner):
     """The tasks of a group-by whose blocks are states already."""
 
-    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
         states = [table for table in tables if table.num_columns]
         return self.cut(states, merged=sum(table.num_rows for table in states) >= HELD_ROWS)
 

@@ -3,8 +3,8 @@
 An exchange runs in one of two ways, which its plan decides:
 
 * **Split**: each map task cuts its rows into one part per partition, each reduce task merges the parts of one
-  partition. The parts of one map task are one table in the order of the partitions, with offsets. So a node takes
-  its partitions of it as one object.
+  partition. The parts of some blocks are one table in the order of the partitions, with offsets. So a node takes
+  its partitions of a map task as one object, and each row is moved once.
 * **Gather**: no map tasks. Each partition is a list of row ranges of the input blocks, which a reduce task reads as
   they are in the store.
 
@@ -20,6 +20,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.cut import bounds_of_blocks
+from hpc.data.shuffle import gather
 from hpc.data.transform.base import Transform
 
 BlockMeta: TypeAlias = Any
@@ -44,18 +46,24 @@ class Place:
 
 @dataclass(frozen=True)
 class Parts:
-    """The rows of one map task in the order of the partitions: partition p is rows offsets[p] to offsets[p + 1]."""
+    """Rows of a map task in the order of the partitions: partition p is rows offsets[p] to offsets[p + 1].
+
+    rows: which rows of the table they are, in that order; None: all, as they lie. They are taken when they are asked
+    for, so that a range of partitions is made in memory of its own."""
 
     table: pa.Table
     offsets: np.ndarray
+    rows: np.ndarray | None = None
 
     def part(self, partition: int) -> pa.Table:
         return self.range(partition, partition + 1)
 
     def range(self, first: int, last: int) -> pa.Table:
-        """The rows of partitions first to last - 1, a view."""
-        start = int(self.offsets[first])
-        return self.table.slice(start, int(self.offsets[last]) - start)
+        """The rows of partitions first to last - 1; a view, if they lie so."""
+        start, stop = int(self.offsets[first]), int(self.offsets[last])
+        if self.rows is None:
+            return self.table.slice(start, stop - start)
+        return gather.take(self.table, self.rows[start:stop])
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,31 @@ class Merger(Protocol):
 class Partitioner(Merger, Protocol):
     """A plan with map tasks."""
 
-    def split(self, place: Place, tables: Iterator[pa.Table], task: TaskContext | None) -> Parts:
-        """Cut the rows of one map task."""
+    def split(self, place: Place, tables: Iterator[pa.Table], task: TaskContext | None) -> list[Parts]:
+        """Cut the rows of one map task: the parts of its first rows, of those behind them, and so on."""
+
+
+class Reordering:
+    """A merger that only puts the rows of its one side in an order. They are moved once, to where they stay."""
+
+    def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
+        """The row numbers of a partition's rows, in the order of the result."""
+        raise NotImplementedError
+
+    def merge(self, sides: list[list[pa.Table]], partition: int, task: TaskContext | None) -> Iterator[pa.Table]:
+        """The rows as one table."""
+        yield from self.pieces(sides, partition, None)
+
+    def pieces(self, sides: list[list[pa.Table]], partition: int, target: int | None) -> Iterator[pa.Table]:
+        """The rows as tables of about so many bytes, each in memory of its own. None: as one table."""
+        if not sides[0]:
+            return
+        table = gather.concat(sides[0])
+        if not table.num_rows:
+            yield table
+            return
+        rows = self.order_of(table, partition)
+        yield from gather.take_cut(table, rows, bounds_of_blocks(table, rows, target))
 
 
 @dataclass(frozen=True)
@@ -171,10 +202,3 @@ class Base:
         """What can be done with the rows of each part of the only input by itself, and the exchange of what that
         gives. None: nothing."""
         return None
-
-
-def parts_of(tables: Sequence[pa.Table]) -> Parts:
-    """Parts from one table per partition, which all have one schema."""
-    offsets = np.zeros(len(tables) + 1, np.int64)
-    np.cumsum([table.num_rows for table in tables], out=offsets[1:])
-    return Parts(pa.concat_tables(tables), offsets)

@@ -6,13 +6,16 @@ for each value. The others go through Arrow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
 _LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 _MOST_BYTES = 2**31 - 1
+# Tables of fewer bytes than this are brought together before their rows are cut.
+_RUN_BYTES = 8 << 20
 
 
 def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
@@ -21,6 +24,27 @@ def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
         return table.slice(0, len(indices)) if len(indices) <= table.num_rows else _empty_rows(len(indices))
     shared: list[pa.Array] = []
     return pa.Table.from_arrays([take_column(c, indices, shared) for c in table.columns], schema=table.schema)
+
+
+def take_cut(table: pa.Table, rows: np.ndarray, bounds: Sequence[int]) -> Iterator[pa.Table]:
+    """The rows of a table in this order, as one table between each two bounds.
+
+    Column by column: one that lies in many chunks is brought together once, and its rows are taken while the caches of
+    the processor have it."""
+    made: list[list[pa.Array | pa.ChunkedArray]] = [[] for _ in pairwise(bounds)]
+    shared: list[list[pa.Array]] = [[] for _ in made]
+    if len(made) == 1 or not table.num_columns:
+        for start, stop in pairwise(bounds):
+            yield take(table, rows[start:stop])
+        return
+    for column in table.columns:
+        found = whole(column)
+        one = found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
+        for columns, indices, (start, stop) in zip(made, shared, pairwise(bounds)):
+            columns.append(take_column(one, rows[start:stop], indices))
+    for number, columns in enumerate(made):
+        made[number] = []  # what was taken is the reader's
+        yield pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def take_column(
@@ -47,6 +71,23 @@ def whole(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     if column.type in _LARGE and column.nbytes > _MOST_BYTES:
         return column
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def runs(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Tables one after the other: large ones as they are, small ones that follow each other as one.
+
+    Tables whose columns differ are all one, so that what they have in common is found."""
+    if len(tables) < 2 or any(not table.schema.equals(tables[0].schema) for table in tables):
+        return [concat(tables)] if tables else []
+    found: list[list[pa.Table]] = []
+    size = _RUN_BYTES
+    for table in tables:
+        if size >= _RUN_BYTES:
+            found.append([])
+            size = 0
+        found[-1].append(table)
+        size += table.nbytes
+    return [concat(some) for some in found]
 
 
 def combine(table: pa.Table) -> pa.Table:

@@ -13,6 +13,7 @@ from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Parts, Place
 from hpc.data.shuffle.order import SortKey, sort
 from hpc.data.shuffle.partition import cut, hash_cut, narrowest
+from hpc.data.shuffle.ranges import Joined
 from hpc.data.shuffle.states import no_column
 
 
@@ -49,8 +50,10 @@ class HashPartitioner:
     sorted: bool
     parts: int
 
-    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
-        table = gather.combine(gather.concat(list(tables)))
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
+        return [self._cut(gather.combine(table)) for table in gather.runs(list(tables))]
+
+    def _cut(self, table: pa.Table) -> Parts:
         if not table.num_columns and not table.num_rows:
             return Parts(table, np.zeros(self.parts + 1, np.int64))
         for key in self.keys:
@@ -87,15 +90,13 @@ class Spread(Base):
 
 
 @dataclass(frozen=True)
-class SpreadPartitioner:
+class SpreadPartitioner(Joined):
     """The tasks of an even spread."""
 
-    parts: int
-
-    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
-        table = gather.concat(list(tables))
-        numbers = np.arange(place.row, place.row + table.num_rows) % self.parts
-        return cut(table, numbers.astype(narrowest(self.parts)), self.parts)
-
-    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
-        yield gather.concat(sides[0]) if sides[0] else pa.table({})
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
+        found, row = [], place.row
+        for table in gather.runs(list(tables)):
+            numbers = np.arange(row, row + table.num_rows) % self.parts
+            found.append(cut(table, numbers.astype(narrowest(self.parts)), self.parts))
+            row += table.num_rows
+        return found

@@ -194,9 +194,11 @@ class JoinPartitioner:
     joining: Joining
     parts: int
 
-    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
         names = (self.joining.left_on, self.joining.right_on)[place.side]
-        table = gather.combine(gather.concat(list(tables)))
+        return [self._cut(gather.combine(table), names) for table in gather.runs(list(tables))]
+
+    def _cut(self, table: pa.Table, names: Sequence[str]) -> Parts:
         if not table.num_columns and not table.num_rows:
             return Parts(table, np.zeros(self.parts + 1, np.int64))
         keys_of(table.slice(0, 0), names)

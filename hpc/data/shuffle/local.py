@@ -47,7 +47,7 @@ def _split(plan: Partitioner, sides: Sequence[Sequence[pa.Table]], bundle: int) 
         row = 0
         for first in range(0, len(blocks), bundle):
             tables = blocks[first : first + bundle]
-            parts[side].append(plan.split(Place(side, first, row), iter(tables), None))
+            parts[side].extend(plan.split(Place(side, first, row), iter(tables), None))
             row += sum(table.num_rows for table in tables)
     for partition in range(plan.parts):
         yield from plan.merge([[p.part(partition) for p in some] for some in parts], partition, None)

@@ -73,12 +73,12 @@ def narrowest(parts: int) -> type:
 
 
 def cut(table: pa.Table, ids: np.ndarray, parts: int) -> Parts:
-    """The rows in the order of their partitions, in the order they had within each: one take."""
+    """The rows in the order of their partitions, in the order they had within each."""
     offsets = np.zeros(parts + 1, np.int64)
     np.cumsum(np.bincount(ids, minlength=parts), out=offsets[1:])
     if parts == 1 or not len(ids):
         return Parts(table, offsets)
-    return Parts(gather.take(table, np.argsort(ids, kind="stable")), offsets)
+    return Parts(table, offsets, np.argsort(ids, kind="stable"))
 
 
 def hash_cut(table: pa.Table, names: Sequence[str], parts: int) -> Parts:

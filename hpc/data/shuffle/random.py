@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.shuffle import gather
-from hpc.data.shuffle.exchange import Base, Parts, Place
+from hpc.data.shuffle.exchange import Base, Parts, Place, Reordering
 from hpc.data.shuffle.partition import cut, mixed, partition_ids
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -38,20 +38,22 @@ class RandomShuffle(Base):
 
 
 @dataclass(frozen=True)
-class RandomPartitioner:
+class RandomPartitioner(Reordering):
     """A row goes to a partition by its number, then every partition is put in a random order."""
 
     seed: int
     parts: int
 
-    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
-        table = gather.concat(list(tables))
-        return cut(table, partition_ids(draws(self.seed, place.row, table.num_rows), self.parts), self.parts)
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
+        found, row = [], place.row
+        for table in gather.runs(list(tables)):
+            ids = partition_ids(draws(self.seed, row, table.num_rows), self.parts)
+            found.append(cut(table, ids, self.parts))
+            row += table.num_rows
+        return found
 
-    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
-        if sides[0]:
-            table = gather.concat(sides[0])
-            yield gather.take(table, permutation(self.seed ^ (partition + 1), table.num_rows))
+    def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
+        return permutation(self.seed ^ (partition + 1), table.num_rows)
 
 
 def draws(seed: int, first: int, count: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from hpc.data.block.codes import whole
 from hpc.data.block.promote import concat as promoted
 from hpc.data.shuffle import gather
-from hpc.data.shuffle.exchange import Base, Need, Parts, Place
+from hpc.data.shuffle.exchange import Base, Need, Parts, Place, Reordering
 from hpc.data.shuffle.order import SortKey, column_of, order, ranked, sort
 from hpc.data.shuffle.partition import cut, narrowest
 
@@ -80,7 +80,7 @@ def _keys_table(columns: Sequence[Any]) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class RangePartitioner:
+class RangePartitioner(Reordering):
     """The tasks of a sort. `side`: where a row that is equal to a boundary goes, as numpy's searchsorted has it."""
 
     keys: tuple[SortKey, ...]
@@ -91,16 +91,16 @@ class RangePartitioner:
     def parts(self) -> int:
         return 1 if self.bounds is None else self.bounds.num_rows + 1
 
-    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> Parts:
-        table = gather.combine(gather.concat(list(tables)))
+    def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
+        return [self._cut(gather.combine(table)) for table in gather.runs(list(tables))]
+
+    def _cut(self, table: pa.Table) -> Parts:
         if self.bounds is None or not table.num_rows:
             return Parts(table, np.array([0] + [table.num_rows] * self.parts))
         return cut(table, self._ids(table).astype(narrowest(self.parts)), self.parts)
 
-    def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
-        if sides[0]:
-            table = gather.concat(sides[0])
-            yield sort(table, self.keys) if table.num_rows else table
+    def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
+        return order(table, self.keys)
 
     def _ids(self, table: pa.Table) -> np.ndarray:
         """The number of boundaries before each row."""

@@ -22,11 +22,11 @@ import pyarrow as pa
 
 from hpc.data.block.batch import Batcher
 from hpc.data.block.compact import compact, nbytes
-from hpc.data.block.cut import Cutter
+from hpc.data.block.cut import Cutter, blocks_of
 from hpc.data.exec.operators import Operator, Piece
 from hpc.data.exec.work import Block, Part, Work
 from hpc.data.plan.nodes import Options
-from hpc.data.shuffle.exchange import Exchange, Gather, Merger, Partitioner, Place
+from hpc.data.shuffle.exchange import Exchange, Gather, Merger, Partitioner, Place, Reordering
 
 MIB = 1 << 20
 #: A partition has about so many bytes; where there are CPUs for more of them, at least so many.
@@ -74,9 +74,14 @@ class MapBody:
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[Piece]:
         parts = self.partitioner.split(Place(*note), iter(inputs), task)
         for first, last in pairwise(self.bounds):
-            table = compact(parts.range(first, last))
-            offsets = np.ascontiguousarray(parts.offsets[first : last + 1] - parts.offsets[first])
-            yield Piece((table, offsets), table.num_rows, nbytes(table) + offsets.nbytes)
+            value, rows, size = [], 0, 0
+            for some in parts:
+                table = compact(some.range(first, last))
+                offsets = np.ascontiguousarray(some.offsets[first : last + 1] - some.offsets[first])
+                value.append((table, offsets))
+                rows += table.num_rows
+                size += nbytes(table) + offsets.nbytes
+            yield Piece(value, rows, size)
 
 
 class ReduceBody:
@@ -93,8 +98,11 @@ class ReduceBody:
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[pa.Table]:
         partition, first, counts = note
         at = partition - first
-        tables = [table.slice(int(ends[at]), int(ends[at + 1] - ends[at])) for table, ends in inputs]
-        yield from _merged(self, _sides(tables, counts), partition, task)
+        parts = [
+            [table.slice(int(ends[at]), int(ends[at + 1] - ends[at])) for table, ends in value] for value in inputs
+        ]
+        sides = [[table for tables in side for table in tables] for side in _sides(parts, counts)]
+        yield from _merged(self, sides, partition, task)
 
 
 class GatherBody(ReduceBody):
@@ -106,7 +114,7 @@ class GatherBody(ReduceBody):
         yield from _merged(self, _sides(tables, counts), partition, task)
 
 
-def _sides(tables: list[pa.Table], counts: Sequence[int]) -> list[list[pa.Table]]:
+def _sides(tables: list[Any], counts: Sequence[int]) -> list[list[Any]]:
     found, at = [], 0
     for count in counts:
         found.append(tables[at : at + count])
@@ -115,23 +123,17 @@ def _sides(tables: list[pa.Table], counts: Sequence[int]) -> list[list[pa.Table]
 
 
 def _merged(body: ReduceBody, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
-    tables = body.merger.merge(sides, partition, task)
+    merger = body.merger
     if body.exact:
-        yield from tables
+        yield from merger.merge(sides, partition, task)
         return
+    # Rows that are put in order go straight into blocks, unless the blocks are batches of a number of rows.
+    if isinstance(merger, Reordering) and body.rows is None:
+        tables = merger.pieces(sides, partition, body.target_bytes)
+    else:
+        tables = merger.merge(sides, partition, task)
     cutter: Cutter | Batcher = Cutter(body.target_bytes) if body.rows is None else Batcher(body.rows)
-    empty, given = None, False
-    for table in tables:
-        if not table.num_rows:
-            empty = table if empty is None else empty
-        for block in cutter.add(table):
-            given = True
-            yield block
-    for block in cutter.flush():
-        given = True
-        yield block
-    if not given and empty is not None and not partition:
-        yield empty  # one block without rows is enough to tell the columns
+    yield from blocks_of(tables, cutter, columns=not partition)  # one block is enough to tell the columns
 
 
 def _bytes(part: Part) -> int:

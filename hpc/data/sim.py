@@ -16,7 +16,7 @@ def main(words: list[str] | None = None) -> int:
     args = parser.parse_args(words)
     first, _, last = args.seeds.partition(":")
     seeds = range(int(first), int(last or int(first) + 1))
-    bad = deaths = rows = 0
+    bad = deaths = rows = nodes = again = 0
     excess = 0
     for seed in seeds:
         world = World(seed)
@@ -27,10 +27,13 @@ def main(words: list[str] | None = None) -> int:
             print(f"seed {seed}:", file=sys.stderr)
             traceback.print_exc(limit=-4)
         deaths += world.deaths
+        nodes += world.node_deaths
+        again += world.made_again
         rows += len(world.got)
         excess = max(excess, world.excess)
     print(
-        f"{len(seeds)} seeds, {bad} bad; {rows:,} rows, {deaths:,} deaths, {excess} B above the budget and a block each"
+        f"{len(seeds)} seeds, {bad} bad; {rows:,} rows, {deaths:,} deaths, {nodes:,} of nodes, {again:,} parts made "
+        f"again, {excess} B above the budget and a block each"
     )
     return 1 if bad else 0
 

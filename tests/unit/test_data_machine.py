@@ -22,3 +22,13 @@ def test_every_row_comes_once_and_the_budget_is_kept():
 
 def test_a_seed_repeats_exactly():
     assert [story(seed) for seed in (3, 31)] == [story(seed) for seed in (3, 31)]
+
+
+def test_what_is_lost_with_a_node_is_made_again_as_far_as_it_is_needed():
+    again = deaths = 0
+    for seed in (119, 144, 194, 304):
+        world = World(seed)
+        world.run()
+        again += world.made_again
+        deaths += world.node_deaths
+    assert again > 100 and deaths > 20

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from hpc.exceptions import ActorDiedError
+from hpc.exceptions import ActorDiedError, ObjectLostError
 
 
 class CutsChangedError(RuntimeError):
     """A task ran again and cut its rows into other blocks, after some of the first ones were used already."""
+
+
+class BlockLostError(ObjectLostError):
+    """A block was lost with the node where it lay, and nothing can make it again."""
 
 
 class StalledError(RuntimeError):

@@ -14,9 +14,10 @@ from typing import Any
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Report
 from hpc.data.exec.budget import NodeRoom
-from hpc.data.exec.errors import ActorsFailedError, CutsChangedError, StalledError
+from hpc.data.exec.errors import ActorsFailedError, BlockLostError, CutsChangedError, StalledError
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.maps import LimitOperator, OutputOperator, ReadOperator
+from hpc.data.exec.recover import Recovery
 from hpc.data.exec.scheduler import Scheduler
 from hpc.data.exec.settings import RunSettings
 from hpc.data.exec.stall import needs, why_stands
@@ -33,6 +34,7 @@ class Machine(Scheduler):
 
     def __init__(self, ops: Sequence[Operator], settings: RunSettings, queued_per_actor: int | None = None) -> None:
         super().__init__(ops, settings, queued_per_actor)
+        self.recovery = Recovery(self.ops, self.release, self._moved)
         for op in self.ops:
             op.host = self
 
@@ -54,6 +56,7 @@ class Machine(Scheduler):
         cpus = min(use.cpu_limit, sum(room.cpus for room in rooms.values()) - use.exclude_cpus)
         gpus = min(use.gpu_limit, sum(room.gpus for room in rooms.values()) - use.exclude_gpus)
         self.budget.set_nodes(rooms, cpus, gpus, use.store_limit)
+        self.recovery.is_on = self.recovery.is_on or len(rooms) > 1
 
     def units(self, op: ReadOperator, units: list[Any], ended: bool) -> None:
         """Parts of a source have come."""
@@ -79,8 +82,10 @@ class Machine(Scheduler):
             self._offered[work.op.index].append(work)
             self._fresh.add(work.op.index)
 
-    def block(self, work: Work, ref: Any, meta: BlockMeta, note: Any = None, value: Any = None) -> None:
-        """A block has come of the part at hand."""
+    def block(
+        self, work: Work, ref: Any, meta: BlockMeta, note: Any = None, value: Any = None, node: str | None = None
+    ) -> None:
+        """A block has come of the part at hand. ``node``: where it lies, if not where the work began."""
         if work.state is WorkState.OVER:
             return
         self._went_on()
@@ -89,17 +94,19 @@ class Machine(Scheduler):
         if meta.first != work.rows:
             self._changed(work, f"{meta.first} rows came before block {work.seen}, not {work.rows}")
             return
-        if work.seen < work.replay:
-            if work.digests[work.seen] != mark:
+        block = Block(ref, meta, work.node if node is None else node, note, value)
+        if work.seen < work.replay or work.remakes:
+            if work.seen < work.replay and work.digests[work.seen] != mark:
                 self._changed(work, f"block {work.seen} has {meta.rows} rows, not {work.digests[work.seen][0]}")
                 return
+            self.recovery.made_again(work, block)
             work.seen += 1
             work.rows += meta.rows
             return
+        self.recovery.made(work, block)
         work.digests.append(mark)
         work.seen += 1
         work.rows += meta.rows
-        block = Block(ref, meta, work.node, note, value)
         block.counts = True
         op.tally.block(meta.rows, meta.nbytes)
         self.budget.hold(block.node, block.bytes)
@@ -114,7 +121,8 @@ class Machine(Scheduler):
             return
         part = work.part
         work.next_part()
-        work.op.part_over(work, part)
+        if not work.remakes:
+            work.op.part_over(work, part)
 
     def over(self, work: Work, seconds: float, heap: int, counters: dict[str, float]) -> None:
         """A piece of work has ended well. ``heap``: by so much its process grew."""
@@ -148,7 +156,7 @@ class Machine(Scheduler):
             return
         part, rest = left[0], left[1:]
         self._end(work, rest)
-        if cause is Cause.SESSION or not most or 0 <= most <= self.errored:
+        if cause is Cause.SESSION or not most or 0 <= most <= self.errored or work.remakes:
             self._finish(error)
             return
         self.errored += 1
@@ -156,8 +164,33 @@ class Machine(Scheduler):
         text = f"{work.name} failed and is left out ({self.errored} so far): {error}"
         self.actions.append(Report(text, op))
         if rest:
-            self._again(Work(op, rest, work.body, work.wants_values))
+            self.recovery.again(Work(op, rest, work.body, work.wants_values))
         op.part_over(work, part)
+
+    def lost(self, work: Work, blocks: Sequence[Block], error: BaseException) -> None:
+        """It has failed, because these of its inputs are lost. They are made again, and then it is done again."""
+        if work.state is WorkState.OVER:
+            return
+        self._went_on()
+        if work.at == len(work.parts):
+            self._end(work)  # all was there before it failed
+            return
+        left = work.parts[work.at :]
+        self._end(work, left)
+        if not self._may_try_again(work):
+            self._finish(error)
+            return
+        if not all(self.recovery.is_needed_again(block) for block in blocks):
+            self._finish(
+                BlockLostError(
+                    f"{work.name} needs a block that was lost with its node, and nothing makes it again: it was put "
+                    "there (from_*, materialize() and split()), or its function may not run again. Read it from files, "
+                    f"or write what is costly to files and go on from these. {error}"
+                )
+            )
+            return
+        work.op.tally.retries += 1
+        self._begin_anew(work, left, False)
 
     def actor_up(self, actor: Actor, node: str) -> None:
         """An actor takes calls."""
@@ -216,15 +249,28 @@ class Machine(Scheduler):
     def release(self, block: Block) -> None:
         """See `Host`."""
         block.users -= 1
-        if not block.users and block.counts:
-            self.budget.hold(block.node, -block.bytes)
-            block.counts = False
+        if not block.users:
+            if block.counts:
+                self.budget.hold(block.node, -block.bytes)
+                block.counts = False
+            if block.origin is not None:
+                self.recovery.unneeded(block)
 
     def forgo(self, block: Block) -> None:
-        """See `Host`."""
+        """See `Host`. What is kept to make it again counts no more either."""
         if block.counts:
             self.budget.hold(block.node, -block.bytes)
             block.counts = False
+        if block.origin is not None:
+            for one in block.origin.part.blocks:
+                if one.counts:
+                    self.forgo(one)
+
+    def _moved(self, block: Block, node: str) -> None:
+        if block.counts:
+            self.budget.hold(block.node, -block.bytes)
+            self.budget.hold(node, block.bytes)
+        block.node = node
 
     def emit(self, block: Block) -> None:
         """See `Host`."""
@@ -288,16 +334,10 @@ class Machine(Scheduler):
     def _begin_anew(self, work: Work, parts: list[Part], begun: bool) -> None:
         """These parts of it are to be done again. Of the one that it was at, blocks have come already."""
         anew = Work(work.op, parts, work.body, work.wants_values)
-        anew.attempt, anew.starts = work.attempt + begun, work.starts + 1
+        anew.attempt, anew.starts, anew.remakes = work.attempt + begun, work.starts + 1, work.remakes
         if parts[0] is work.part:
             anew.digests, anew.replay = work.digests, len(work.digests)
-        self._again(anew)
-
-    def _again(self, work: Work) -> None:
-        """It is done before all that was not begun, in the order of parts."""
-        again = work.op.again
-        again.append(work)
-        again.sort(key=lambda one: one.parts[0].seq)
+        self.recovery.again(anew)
 
     def _end(self, work: Work, left: Sequence[Part] = ()) -> None:
         """It runs no more. ``left``: parts whose inputs are needed again."""
@@ -312,8 +352,10 @@ class Machine(Scheduler):
         if pool is not None:
             pool.done(work, self.now)
         for part in work.parts[: len(work.parts) - len(left)]:
-            for block in part.blocks:
-                self.release(block)
+            if work.remakes:
+                self.recovery.part_made_again(part)
+            else:
+                self.recovery.part_ended(part)
 
     def _stop(self, op: Operator) -> None:
         """Nothing more is wanted of an operator, and of what is above it."""
@@ -324,12 +366,14 @@ class Machine(Scheduler):
             self._stop(up)
         self._explain(op, Wait.NOTHING)
         for work in [*op.running.values()]:
-            self._end(work)
-            self.actions.append(Cancel(work))
-        for work in op.again:
-            for block in work.blocks:
-                self.release(block)
+            if not work.remakes:
+                self._end(work)
+                self.actions.append(Cancel(work))
+        for work in [*op.again, *(one for one in op.held if not one.remakes)]:
+            for part in work.parts:
+                self.recovery.part_ended(part)
         op.again.clear()
+        op.held = [one for one in op.held if one.remakes]
         for block in [*op.drop_all(), *op.order.clear()]:
             self.release(block)
         self._stop_actors(op)
@@ -339,6 +383,12 @@ class Machine(Scheduler):
             return
         for op in self.ops[:-1]:
             self._stop(op)
+        for op in self.ops[:-1]:  # what is made again for others also in those that were over
+            for work in [*op.running.values()]:
+                self._end(work)
+                self.actions.append(Cancel(work))
+            op.remakes, op.held = [], []
+            self._stop_actors(op)
         for block in self.output.drop_all():
             self.release(block)
         self.finished = True

@@ -72,10 +72,13 @@ class Scheduler:
         for op in reversed(self.ops):
             down = op.down
             if op.told_over:
+                if op.remakes or op.running or (op.index in self.pools and self.pools[op.index].actors):
+                    self._take_offers(op, True)
+                    self._submit_remakes(op)
                 continue
             if down is not None:
                 at = down.index
-                idle = not down.running and not down.waiting() and not down.again
+                idle = not down.running and not down.waiting() and not down.again and not down.held
                 quiet[op.index] = quiet[at] and idle and down.needs(op.down_port)
                 wanted[op.index] = wanted[at] and down.wants(op.down_port)
                 if isinstance(op, BlocksOperator):
@@ -105,6 +108,7 @@ class Scheduler:
             if work.state is WorkState.OVER or not work.offered:
                 continue
             must = (quiet and (any_one or op.is_head(work))) or (kept and op.is_head(work))
+            must = must or work.remakes  # what it makes again counts already
             if free < work.offer and not must:
                 refused.append(work)
                 if not work.paused:
@@ -131,7 +135,9 @@ class Scheduler:
     def _submit_all(self, op: Operator, quiet: bool, wanted: bool) -> None:
         if isinstance(op, ReadOperator) and wanted:
             self._pull(op)
-        if op.index in self.pools:
+        if op.remakes:
+            self._submit_remakes(op)
+        elif op.index in self.pools:
             self._scale(op)
         why = Wait.NOTHING
         while op.again or op.waiting():
@@ -176,7 +182,21 @@ class Scheduler:
                 self.held_back = True
                 return Wait.STORE if budget.free < need else Wait.HEAP
             ahead, need = 1, block  # something must run
-        work = op.again.pop(0) if op.again else op.take_work(self._parts_for(op))
+        self._begin(op, op.again.pop(0) if op.again else op.take_work(self._parts_for(op)), ahead, need, heap)
+        return Wait.NOTHING
+
+    def _submit_remakes(self, op: Operator) -> None:
+        """What is lost is made again ahead of all, whether or not more of the operator is wanted: work waits for it."""
+        pool = self.pools.get(op.index)
+        if pool is not None:
+            self._scale(op)
+        while op.remakes:
+            if pool.choose("") is None if pool is not None else op.running and not self._has_slot(op):
+                return
+            self._begin(op, op.remakes.pop(0), 2, 0, 0)
+
+    def _begin(self, op: Operator, work: Work, ahead: int, need: int, heap: int) -> None:
+        budget, pool = self.budget, self.pools.get(op.index)
         near = work.part.near
         node = budget.best_node(need, heap, near) or near
         work.number, self._next_work = self._next_work, self._next_work + 1
@@ -191,7 +211,6 @@ class Scheduler:
         op.tally.submitted += 1
         self._use(op, 1)
         self.actions.append(Submit(work, ahead))
-        return Wait.NOTHING
 
     # -------------------------------------------------------------- sizes
 
@@ -247,8 +266,8 @@ class Scheduler:
 
     def _scale(self, op: Operator) -> None:
         pool = self.pools[op.index]
-        waiting = op.waiting() + len(op.again)
-        ended = all(op.closed) and not waiting
+        waiting = op.waiting() + len(op.again) + len(op.remakes)
+        ended = (op.told_over or all(op.closed)) and not waiting and not op.held
         if not ended:
             for _ in range(pool.wanted(waiting, self._room_for_actors(op), op.tally.mean_part_s, all(op.closed))):
                 self._count_actor(op, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import weakref
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,25 +25,14 @@ from hpc.data.exec.operators.exchange import ExchangeOperator
 from hpc.data.exec.operators.maps import LimitOperator, MapOperator, OutputOperator, ReadOperator, ResizeOperator
 from hpc.data.exec.settings import RunSettings
 from hpc.data.exec.sim_exchange import KINDS, exchange_operator, pieces_of
+from hpc.data.exec.sim_store import Rows, Stored
 from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Block, Cause, Part, Work, WorkState
 from hpc.data.plan.nodes import Options, Pool
 
-Rows = tuple[Any, ...]
 #: A run that has not ended by then, by its own clock, does not end.
 END_S = 100_000.0
 #: After so many deaths nothing dies any more, so that long parts come to their end.
 MOST_DEATHS = 200
-
-
-class Stored:
-    """A block in the store of the world, until nobody has it any more."""
-
-    def __init__(self, world: World, op: int, rows: Rows, nbytes: int) -> None:
-        self.world, self.op, self.rows, self.nbytes = world, op, rows, nbytes
-        world.stored += nbytes
-
-    def __del__(self) -> None:
-        self.world.stored -= self.nbytes
 
 
 @dataclass
@@ -54,6 +44,8 @@ class Running:
     #: Blocks of each part: they are the same in each attempt.
     blocks: list[list[tuple[Rows, int]]]
     number: int = 0
+    node: str = "1"
+    inputs: tuple[Stored, ...] = ()
     begun: bool = False
     has_cpu: bool = False
     #: The next block to be made.
@@ -82,6 +74,10 @@ class World:
         self.now = 0.0
         self.stored = 0
         self.excess = 0
+        #: Every fifth world has several nodes, of which all but the first may die.
+        self.nodes = ["1", "2", "3"] if seed % 5 == 4 else ["1"]
+        self.objects: weakref.WeakSet[Stored] = weakref.WeakSet()
+        self.node_deaths = self.made_again = 0
         self.deaths = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -217,6 +213,8 @@ class World:
         self.act()
         if self.random.random() < 0.3:
             self.later(self.delay(5.0), self._change_nodes)
+        if len(self.nodes) > 1:
+            self.later(self.delay(20 * self.slow), self._node_dies)
         while not self.finished:
             assert self._events, f"nothing will happen any more: {self.stands()}"
             self.now, _, do = heapq.heappop(self._events)
@@ -237,7 +235,25 @@ class World:
         )
 
     def _rooms(self) -> dict[str, NodeRoom]:
-        return {"1": NodeRoom(self.cpus, 0, self.limit, 1 << 40)}
+        return {node: NodeRoom(self.cpus, 0, self.limit, 1 << 40) for node in self.nodes}
+
+    def _node_dies(self) -> None:
+        """A node dies with what runs and lies there, and another one comes."""
+        dead = self.random.choice(self.nodes[1:])
+        self.nodes = [node for node in self.nodes if node != dead] + [str(int(max(self.nodes, key=int)) + 1)]
+        self.node_deaths += 1
+        for one in list(self.objects):
+            one.lost = one.lost or one.node == dead
+        calls = {(run.work.op.index, run.work.actor) for run in self._running.values() if run.node == dead}
+        for run in [run for run in self._running.values() if run.node == dead and run.work.actor is None]:
+            run.node = "1"
+            if run.begun and not run.over:
+                self._die(run)
+        for key in [key for key, actor in self._actors.items() if actor.node == dead or key in calls]:
+            self._lose_actor(key)
+        self.machine.nodes(self._rooms())
+        if self.node_deaths < 8:
+            self.later(self.delay(20 * self.slow), self._node_dies)
 
     def _change_nodes(self) -> None:
         self.cpus = self.random.randint(1, 6)
@@ -310,6 +326,10 @@ class World:
         blocks = [self._blocks_of(work, part) for part in work.parts]
         running = Running(work, action.window, blocks, work.number)
         self._running[work.number] = running
+        self.made_again += work.remakes
+        if len(self.nodes) > 1:
+            running.node = work.node if work.node in self.nodes else "1"
+            running.inputs = tuple(block.ref for block in work.blocks)
         if work.actor is None:
             self._queue.append(running)
             self.later(self.delay(0.01), self._begin_queued)
@@ -364,9 +384,20 @@ class World:
     def _begin(self, running: Running) -> None:
         if running.over or running.number not in self._running:
             return
+        gone = [block for block, ref in zip(running.work.blocks, running.inputs) if not ref.is_there()]
+        if gone:
+            self._running.pop(running.number, None)
+            self._drop(running)
+            still = [block for block in gone if not block.ref.is_there()]
+            if still:
+                self.machine.lost(running.work, still, RuntimeError("lost"))
+            else:
+                self.machine.failed(running.work, RuntimeError("lost"), Cause.CRASH)
+            self.act()
+            return
         if not running.begun:
             running.begun = True
-            self.machine.begun(running.work, "1")
+            self.machine.begun(running.work, running.node)
         self._step(running)
 
     def _step(self, running: Running) -> None:
@@ -401,7 +432,7 @@ class World:
         if running.count > running.told:
             running.told = running.count
             self.largest[work.op.index] = max(self.largest.get(work.op.index, 0), size)
-            running.made.append((running.part, Stored(self, work.op.index, rows, size)))
+            running.made.append((running.part, Stored(self, work.op.index, rows, size, running)))
             self._read_stream(running)
         if running.number in self._running and not running.over and len(running.made) < running.window:
             self._step(running)
@@ -420,7 +451,9 @@ class World:
             running.part = running.at = running.count = 0
             self._step(running)
             return
-        key = (running.work.op.index, running.work.actor)
+        self._lose_actor((running.work.op.index, running.work.actor))
+
+    def _lose_actor(self, key: tuple[int, int]) -> None:
         actor = self._actors.pop(key, None)
         for call in self._calls.pop(key, []):
             self._running.pop(call.number, None)
@@ -500,7 +533,7 @@ class World:
         running.digest = zlib.crc32(rows.to_bytes(8, "little"), running.digest)
         meta = BlockMeta(rows, stored.nbytes, b"", (), running.rows, running.digest)
         running.rows += rows
-        self.machine.block(running.work, stored, meta)
+        self.machine.block(running.work, stored, meta, node=stored.node)
 
     def _actor_up(self, actor: Actor) -> None:
         if (actor.op.index, actor.number) not in self._actors:
@@ -509,12 +542,12 @@ class World:
             self._actors.pop((actor.op.index, actor.number), None)
             self.machine.actor_lost(actor, RuntimeError("it did not begin"))
         else:
-            self.machine.actor_up(actor, "1")
+            self.machine.actor_up(actor, self.random.choice(self.nodes) if len(self.nodes) > 1 else "1")
 
     # -------------------------------------------------------------- what must hold
 
     def _check(self) -> None:
-        if any(op.hoards for op in self.ops):
+        if any(op.hoards for op in self.ops) or len(self.nodes) > 1:
             return
         needed = sum(block.bytes for op in self.ops for block in gathered(op))
         self.excess = max(self.excess, self.stored - self.limit - sum(self.largest.values()) - needed)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hpc
+from hpc import spi
 from hpc.data.exec.bodies import decode_told
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.work import Cause, Work, WorkState
@@ -19,9 +20,6 @@ from hpc.exceptions import (
     SessionLostError,
     WorkerCrashedError,
 )
-
-if TYPE_CHECKING:
-    from hpc import spi
 
 
 class Next(enum.Enum):
@@ -119,8 +117,18 @@ class TaskStream:
         elif self.schema:
             meta = type(meta)(meta.rows, meta.nbytes, self.schema, meta.files, meta.first, meta.digest)
         note = pickle.loads(told.note) if told.note else None
-        value = hpc.get(ref) if work.wants_values else None
-        self.machine.block(work, ref, meta, note, value)
+        value = None
+        if work.wants_values:
+            try:
+                value = hpc.get(ref)
+            except ObjectLostError as error:
+                self.machine.failed(work, error, Cause.CRASH)
+                return
+        node = None
+        if self.machine.recovery.is_on:  # another attempt may have made it elsewhere than where the work began
+            (place,) = spi.places([ref])
+            node = place.nodes[0].hex() if place.nodes else None
+        self.machine.block(work, ref, meta, note, value, node)
 
     def _ended(self, ref: Any) -> None:
         """It has failed, or ended without its last word."""
@@ -135,7 +143,20 @@ class TaskStream:
         if self.work.actor is not None and isinstance(error, ActorError):
             self.lost_actor = error
             return
+        if isinstance(error, ObjectLostError) and self._inputs_lost(error):
+            return
         self.machine.failed(self.work, error, self._cause(error))
+
+    def _inputs_lost(self, error: BaseException) -> bool:
+        """Tell the machine which of its inputs are lost; False where it was not for these."""
+        work = self.work
+        places = spi.places([block.ref for block in work.blocks])
+        lost = [block for block, place in zip(work.blocks, places) if place.state == "failed"]
+        if lost:
+            self.machine.lost(work, lost, error)
+        elif any(block.origin is not None for block in work.blocks):
+            self.machine.failed(work, error, Cause.CRASH)  # they have been made again since it began
+        return work.state is WorkState.OVER
 
     def _cause(self, error: BaseException) -> Cause:
         if isinstance(error, (SessionLostError, ObjectLostError, GeneratorChangedError)):

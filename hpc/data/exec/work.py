@@ -19,9 +19,11 @@ class Block:
     value: the value itself, for work that `wants_values`.
     counts: that its bytes count: not those of blocks that were there before.
     users: how many need it yet; at 0 its bytes count no more.
+    origin: how it can be made again; None where the runtime sees to that, or nothing can.
+    lost: it is being made again.
     """
 
-    __slots__ = ("bytes", "counts", "meta", "node", "note", "ref", "users", "value")
+    __slots__ = ("bytes", "counts", "lost", "meta", "node", "note", "origin", "ref", "users", "value")
 
     def __init__(self, ref: Any, meta: BlockMeta, node: str = "", note: Any = None, value: Any = None) -> None:
         self.ref = ref
@@ -29,8 +31,9 @@ class Block:
         self.node = node
         self.note = note
         self.value = value
-        self.counts = False
+        self.counts = self.lost = False
         self.users = 1
+        self.origin: Origin | None = None
         self.bytes = meta.nbytes + BLOCK_OVERHEAD
 
 
@@ -40,15 +43,17 @@ class Part:
     seq: its place in the order of its operator's results.
     unit: a `SourceTask`, or None.
     note: what the operator tells the body beside that; pickled.
+    origin: what is remembered of it, while somebody needs what it has made.
     """
 
-    __slots__ = ("blocks", "note", "seq", "unit")
+    __slots__ = ("blocks", "note", "origin", "seq", "unit")
 
     def __init__(self, seq: int, blocks: tuple[Block, ...] = (), unit: Any = None, note: Any = None) -> None:
         self.seq = seq
         self.blocks = blocks
         self.unit = unit
         self.note = note
+        self.origin: Origin | None = None
 
     @property
     def near(self) -> str:
@@ -62,6 +67,34 @@ class Part:
         if self.unit is not None:
             return tuple(getattr(self.unit, "files", ()))
         return tuple(dict.fromkeys(name for block in self.blocks for name in block.meta.files))
+
+
+class Origin:
+    """How blocks were made that may be lost with a node: see `recover.py`.
+
+    blocks: those of the part, in their order; None where nobody needs one any more. live: how many are needed.
+    marks: rows and digest of each. is_over: the part has ended. again: the work that makes it once more.
+    """
+
+    __slots__ = ("again", "blocks", "body", "is_over", "live", "marks", "op", "part", "wants_values")
+
+    def __init__(self, op: Any, part: Part, body: str, wants_values: bool) -> None:
+        self.op = op
+        self.part = part
+        self.body = body
+        self.wants_values = wants_values
+        self.blocks: list[Block | None] = []
+        self.marks: list[tuple[int, int]] = []
+        self.live = 0
+        self.is_over = False
+        self.again: Work | None = None
+
+    def add(self, block: Block) -> None:
+        """The next block of the part."""
+        self.blocks.append(block)
+        self.marks.append((block.meta.rows, block.meta.digest))
+        self.live += 1
+        block.origin = self
 
 
 class WorkState(enum.Enum):
@@ -90,6 +123,7 @@ class Work:
     attempt: how often it has begun before; ``starts``: with the times that it could not begin.
     at: which part it is at; ``seen`` and ``rows``: how many blocks and rows of that part have come.
     replay: blocks of the part at hand that an earlier attempt has given already.
+    remakes: all blocks were given already, and some of them are lost.
     reserved: bytes that are kept free for what it makes. window: so many blocks it may make ahead.
     offered: its next block is there and was not taken yet; ``offer``: so many bytes it has.
     """
@@ -110,6 +144,7 @@ class Work:
         "op",
         "parts",
         "paused",
+        "remakes",
         "replay",
         "reserved",
         "rows",
@@ -133,6 +168,7 @@ class Work:
         self.seen = 0
         self.rows = 0
         self.replay = 0
+        self.remakes = False
         #: What tells the blocks of the part at hand, to compare those of another attempt with.
         self.digests: list[tuple[int, int]] = []
         self.reserved = 0

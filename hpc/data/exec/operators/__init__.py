@@ -96,6 +96,11 @@ class Operator:
         self.running: dict[int, Work] = {}
         #: Work that is to be done again: ahead of what `take_work` gives.
         self.again: list[Work] = []
+        #: Work that makes lost blocks once more, which were passed on long ago; work whose inputs are being made again.
+        self.remakes: list[Work] = []
+        self.held: list[Work] = []
+        #: What it makes may be lost with a node: see `recover.py`.
+        self.is_fragile = False
         #: It has told the operator below that it is over.
         self.told_over = False
         self.stopped = False
@@ -148,7 +153,8 @@ class Operator:
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come of it."""
-        return all(self.closed) and not self.running and not self.again and not self.waiting() and self.order.is_empty
+        begun = self.running or self.again or self.held
+        return all(self.closed) and not begun and not self.waiting() and self.order.is_empty
 
     # -------------------------------------------------------------- for them
 

@@ -1,0 +1,32 @@
+"""What lies in the stores of the simulated nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Rows = tuple[Any, ...]
+
+
+class Stored:
+    """A block in the store of the world, until nobody has it any more."""
+
+    def __init__(self, world: Any, op: int, rows: Rows, nbytes: int, running: Any = None) -> None:
+        self.world, self.op, self.rows, self.nbytes = world, op, rows, nbytes
+        world.stored += nbytes
+        self.node, self.lost = "1", False
+        #: By a call, or by a task of these inputs.
+        self.by_call = False
+        self.inputs: tuple[Stored, ...] = ()
+        if running is not None and len(world.nodes) > 1:
+            self.node, self.by_call = running.node, running.work.actor is not None
+            self.inputs = running.inputs
+            world.objects.add(self)
+
+    def is_there(self) -> bool:
+        """Whether it can be read: what tasks have made is made again, if their inputs are there."""
+        if self.lost and not self.by_call and all(one.is_there() for one in self.inputs):
+            self.lost, self.node = False, "1"
+        return not self.lost
+
+    def __del__(self) -> None:
+        self.world.stored -= self.nbytes

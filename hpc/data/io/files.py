@@ -443,6 +443,8 @@ class FileSource(Source):
 
     def piece_bytes(self, parallelism: int) -> Any:
         reading = self.reading
+        if type(reading.format).piece_bytes is Format.piece_bytes:
+            return None  # No file of this format is cut: there may be many.
 
         def most(entry: Entry) -> int | None:
             compressed = reading.opener.at(entry.path).compression is not None

@@ -55,9 +55,13 @@ class Sizes:
 
 
 def pieces(
-    entries: Iterable[Entry], sizes: Sizes, piece_bytes: Callable[[Entry], int | None] = lambda entry: None
+    entries: Iterable[Entry], sizes: Sizes, piece_bytes: Callable[[Entry], int | None] | None = None
 ) -> Iterator[Piece]:
     """The files as pieces. ``piece_bytes`` says into how large pieces a file of a format may be cut; None: not."""
+    if piece_bytes is None:
+        for entry in entries:
+            yield Piece(entry.path, nbytes=sizes.of(entry))
+        return
     for entry in entries:
         size = sizes.of(entry)
         most = piece_bytes(entry)

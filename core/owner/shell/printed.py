@@ -4,7 +4,7 @@ A raylet sends a driver only so many bytes that were not acknowledged yet; the r
 So a worker that prints much costs no memory anywhere, and what is printed last comes last, not never.
 
 A thread of its own shows them. A stream that is written in Python (a notebook's) may wait for another thread, which may
-wait for a value: who reads the sockets must not wait for such a stream.
+wait for a value. What reads the sockets must not wait for such a stream.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def compact(table: pa.Table) -> pa.Table:
 
 
 def in_one(table: pa.Table) -> pa.Table:
-    """The same rows, with one chunk for each column: what a table needs that is stored at once, since a table that is
-    stored takes along its own rows alone."""
+    """The same rows, with one chunk for each column. A table that is stored at once needs no more: its own
+    rows alone go along."""
     return _combined(table) if any(column.num_chunks != 1 for column in table.columns) else table
 
 

@@ -62,7 +62,7 @@ class Cutter:
         return [promote.concat(rest)] if rest else []
 
     def _cut(self) -> pa.Table:
-        """Take the longest run of rows from the front that has at most `target` bytes, but `min_rows` at least, and a
+        """Take the longest run of rows from the front that has at most `target` bytes, but `min_rows` at least. It is a
         multiple of `step` if that can be."""
         assert self.target is not None
         rows = max(self._within(self.target), self.min_rows)

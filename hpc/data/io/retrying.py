@@ -57,7 +57,7 @@ def again(call: Callable[[], T], error: Exception, context: Any) -> T:
 
 
 def iterated(begin: Callable[[], Iterator[T]], context: Any) -> Iterator[T]:
-    """The items of an iterator that gives the same ones each time: after an error it begins anew, and what has been
+    """The items of an iterator that gives the same ones each time. After an error it begins anew, and what has been
     given is left out."""
     attempts = Attempts(context)
     given = 0

@@ -4,7 +4,7 @@ Nodes that take one row or batch after the other are *fused*. Rows go through al
 task, and never through the store in between. Nodes that want other resources, or actors, are operators of their own.
 
 So is a function that wants more rows in a batch than a part has: blocks are brought together for it. Where parts are as
-large as a batch, or their rows are not known, it is fused, and each part ends with a batch that may be smaller.
+large as a batch, or their rows are not known, it is fused. Then each part ends with a batch that may be smaller.
 """
 
 from __future__ import annotations

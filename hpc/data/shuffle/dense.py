@@ -31,7 +31,7 @@ class Places(NamedTuple):
 
 
 def places(keys: pa.Array | pa.ChunkedArray, rows: int | None = None) -> Places | None:
-    """The places of integers without nulls; None where there are other values, or a range that is too wide for so many
+    """The places of integers without nulls. None where there are other values, or a range that is too wide for so many
     rows (their own number if not given)."""
     count = len(keys) if rows is None else rows
     if not pa.types.is_integer(keys.type) or keys.null_count or not len(keys) or count < LEAST_ROWS:

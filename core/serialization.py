@@ -239,6 +239,16 @@ def _quick_stream(table: Any) -> Serialized | None:
 _quick: dict[type, Callable[[Any], Serialized | None]] = {}
 
 
+def _quick_plain(value: Any) -> Serialized:
+    return Serialized(pickle.dumps(value, 5), [], [])
+
+
+def register_plain(cls: type) -> None:
+    """Instances of exactly this class need no pickler of ours: they hold no references, no large buffers, and nothing
+    that pickle alone cannot do."""
+    _quick[cls] = _quick_plain
+
+
 def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
     """From now on instances of exactly this class are what ``serializer(instance)`` gives, and ``deserializer`` makes
     them again on the other side. Raises TypeError for what is not a class, or one that pickle handles by itself."""

@@ -19,6 +19,7 @@ connect to a session first where there is none, and raise SessionLostError where
   failed first.
 * `pickled_error`, `unpickled_error`, `traceback_text`, `said`: exceptions of users on their way; none of
   these fails, whatever the exception's class does.
+* `pickles_plainly`: a class whose values are sent by pickle alone.
 * `flush_printed`: wait until what workers have printed is shown; `without_marks`: what is in a worker's log file, for
   people.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
@@ -38,6 +39,7 @@ import msgspec
 from hpc.api.actors import ActorHandle
 from hpc.api.connection import ensure_client
 from hpc.api.objects import get
+from hpc.core import serialization
 from hpc.core.accelerators.ranks import numbers_of, show_to_rank
 from hpc.core.exceptions import ChannelEnded, HpcError
 from hpc.core.failures import pickled_error, said, traceback_text, unpickled_error
@@ -366,6 +368,13 @@ def arrivals() -> Arrivals:
     return Arrivals(ensure_client())
 
 
+def pickles_plainly(cls: type) -> type:
+    """A decorator: values of exactly this class hold no references and no large buffers, and pickle alone can do them.
+    As values of tasks, and items of generators, they cost half then."""
+    serialization.register_plain(cls)
+    return cls
+
+
 def flush_printed() -> None:
     """Wait until what the workers of this driver have printed is on its terminal: seconds at most."""
     ensure_client().printed.flush()
@@ -454,6 +463,7 @@ __all__ = [
     "look_at",
     "may_grow",
     "pickled_error",
+    "pickles_plainly",
     "places",
     "rank_numbers",
     "rooms",

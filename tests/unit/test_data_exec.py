@@ -8,9 +8,10 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 
+from hpc.core import serialization
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.actions import Emit, Finish, Pull, Report, StartActor, Submit, Take
-from hpc.data.exec.bodies import ChainBody, decode_told, run_parts
+from hpc.data.exec.bodies import TOLD_BLOCKS, TOLD_BYTES, ChainBody, decode_told, run_parts
 from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.errors import CutsChangedError, StalledError
 from hpc.data.exec.machine import Machine
@@ -175,11 +176,53 @@ def test_metas_come_ahead_of_blocks_and_are_the_same_in_each_attempt(monkeypatch
     runs = [list(run_parts(ChainBody([], None), "op", None, header, tables)) for _ in range(2)]
     begun, *items, last = runs[0]
     assert begun[1] == "1" and len(last) == 3
-    told = [decode_told(item) for item in items[::2]]
-    assert [(one.part, one.meta.rows, one.meta.first) for one in told] == [(0, 3, 0), (1, 4, 0)]
-    assert [pickle.loads(pickle.dumps(block)) for block in items[1::2]] == tables
-    assert items[::2] == runs[1][1:-1:2]
-    assert all(len(item) <= 1024 for item in items[::2])  # such are compared by the runtime
+    # Tasks of several parts are short: the small block of the first waits for that of the second.
+    assert [(one.part, one.meta.rows, one.meta.first) for one in decode_told(items[0])] == [(0, 3, 0), (1, 4, 0)]
+    assert [pickle.loads(pickle.dumps(block)) for block in items[1:]] == tables
+    assert items[0] == runs[1][1]
+    assert len(items[0]) <= 1024  # such are compared by the runtime
+
+
+def test_small_blocks_of_several_parts_are_told_together_and_large_ones_at_once(monkeypatch):
+    from hpc import spi
+
+    class Here:
+        class process:
+            node = 1
+
+    monkeypatch.setattr(spi, "whoami", lambda: Here)
+    small, large = pa.table({"a": range(3)}), pa.table({"a": range(TOLD_BYTES)})
+
+    def groups(*tables: pa.Table) -> list[int]:
+        header = (0, [(seq, 1, None, None) for seq in range(len(tables))])
+        items = run_parts(ChainBody([], None), "op", None, header, tables)
+        return [len(decode_told(item)) for item in items if isinstance(item, bytes)]
+
+    assert groups(small) == [1] and groups(small, small, small) == [3]
+    assert groups(small, large, small) == [2, 1]
+    assert groups(*[small] * (TOLD_BLOCKS + 2)) == [TOLD_BLOCKS, 2]
+
+
+def test_blocks_that_were_made_before_an_error_are_told_before_it(monkeypatch):
+    from hpc import spi
+
+    class Here:
+        class process:
+            node = 1
+
+    def body(inputs, unit, note, task):
+        if inputs == ["bad"]:
+            raise ValueError("bad")
+        yield from inputs
+
+    monkeypatch.setattr(spi, "whoami", lambda: Here)
+    header, table = (0, [(seq, 1, None, None) for seq in range(3)]), pa.table({"a": [1]})
+    items = run_parts(body, "op", None, header, [table, "bad", table])
+    _, told, block, number = (next(items) for _ in range(4))
+    assert [one.part for one in decode_told(told)] == [0] and pickle.loads(pickle.dumps(block)) == table
+    assert number == 1
+    with pytest.raises(ValueError, match="bad"):
+        next(items)
 
 
 @pytest.mark.parametrize("kind", ["plain", "dictionary", "nested"])
@@ -191,5 +234,6 @@ def test_small_tables_arrive_as_they_were(kind):
     }[kind]
     table = pa.table({"a": column, "b": ["p", "q", None]}).replace_schema_metadata({"k": "v"})
     value = sent(table, table.nbytes, table.schema.serialize().to_pybytes())
-    arrived = pickle.loads(pickle.dumps(value))
-    assert arrived.equals(table, check_metadata=True)
+    sent_as = serialization.dumps(value).to_bytes()
+    assert serialization.loads(sent_as).equals(table, check_metadata=True)
+    assert kind == "dictionary" or sent_as == pickle.dumps(value, 5)  # by pickle alone: that costs half

@@ -25,10 +25,12 @@ class Cutter:
 
     target_bytes: None makes one block of all rows. step: blocks have a multiple of so many rows, where that many have
     no more bytes than a block may grow to. Batches of this size are blocks without a copy then, and blocks are batches.
-    The blocks share memory with the tables: see `compact`.
+    The blocks share memory with the tables: see `compact`. sizes: what other cutters have learned of the same rows.
     """
 
-    def __init__(self, target_bytes: int | None, min_rows: int = 1, step: int = 1) -> None:
+    def __init__(
+        self, target_bytes: int | None, min_rows: int = 1, step: int = 1, sizes: RowSizes | None = None
+    ) -> None:
         if target_bytes is not None and target_bytes < 1:
             raise ValueError(f"target_bytes must be positive or None, not {target_bytes}")
         self.target = target_bytes
@@ -37,7 +39,7 @@ class Cutter:
         self.held: deque[tuple[pa.Table, int]] = deque()
         self.bytes = 0
         self.rows = 0
-        self.sizes = RowSizes()
+        self.sizes = sizes or RowSizes()
 
     def add(self, table: pa.Table) -> list[pa.Table]:
         """The blocks that are complete with this table."""
@@ -168,10 +170,11 @@ class RowSizes:
 
     def fixed(self, schema: pa.Schema) -> int | None:
         """The size of every row, if all rows of the schema have the same."""
-        if self.known is None or not (self.known[0] is schema or self.known[0].equals(schema)):
+        known = self.known
+        if known is None or not (known[0] is schema or known[0].equals(schema)):
             widths = [width(kind) for kind in schema.types]
-            self.known = (schema, None if None in widths else sum(w for w in widths if w is not None))
-        return self.known[1]
+            known = self.known = (schema, None if None in widths else sum(w for w in widths if w is not None))
+        return known[1]
 
     def total(self, table: pa.Table) -> int:
         """The size of all rows, in a time that does not grow with their number."""

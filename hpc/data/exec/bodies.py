@@ -1,10 +1,13 @@
 """What runs in tasks and actors: the parts of a piece of work, one after the other.
 
-A task tells, one item after the other: that it has begun, and on which node; then for each block its meta, and the
-block. Before the error of a part it tells its number. Its last word is how long the parts took.
+A task tells, one item after the other: that it has begun, and on which node; then what blocks come next, and these
+blocks, again and again. Before the error of a part it tells its number. Its last word is how long the parts took.
 
-A meta is bytes, small and the same in each attempt. The runtime compares those that a retried task tells again, and the
-driver compares the rows before each block.
+Blocks are told one by one, but for small ones of parts that are not the last: several parts share a task only where all
+of them take no time, so these wait for each other. Half of the items are saved by that, and most of what they cost.
+
+What is told is bytes, few and the same in each attempt: which blocks are told together depends on the blocks alone. The
+runtime compares what a retried task tells again, and the driver compares the rows before each block.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
 
 
 encode_told = msgspec.msgpack.Encoder().encode
-decode_told = msgspec.msgpack.Decoder(Told).decode
+decode_told = msgspec.msgpack.Decoder(list[Told]).decode
+#: At most so many small blocks are told together, of so many bytes each.
+TOLD_BLOCKS, TOLD_BYTES = 32, 2 << 10
 
 
 class ChainBody:
@@ -81,12 +86,15 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     attempt, parts = header
     yield (clock(), str(spi.whoami().process.node))
-    seconds, at = 0.0, 0
+    seconds, at, final = 0.0, 0, len(parts) - 1
     schemas = _Schemas()
     counters: dict[str, float] = {}
+    told: list[Told] = []
+    values_told: list[Any] = []
     for number, part in enumerate(parts):
         seq, count, unit, note = part
         task = TaskContext(op=op, index=seq, attempt=attempt, context=context)
+        files = _files(unit)
         pieces = body(list(values[at : at + count]), unit, note, task)
         at += count
         rows, digest, last = 0, 0, clock()
@@ -95,56 +103,69 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
                 made = next(pieces, None)
                 if made is None:
                     break
-                value, meta = _told(made, unit, rows, digest, schemas, number)
+                value, meta = _told(made, files, rows, digest, schemas)
             except Exception:
+                if told:
+                    yield encode_told(told)
+                    yield from values_told
                 yield number  # which of the parts it was
                 raise
-            seconds += clock() - last
-            yield encode_told(Told(number, meta, _note(made)))
-            yield value
-            last = clock()
             rows += meta.rows
             digest = meta.digest
+            told.append(Told(number, meta, _note(made)))
+            values_told.append(value)
+            if number < final and meta.nbytes <= TOLD_BYTES and len(told) < TOLD_BLOCKS:
+                continue
+            seconds += clock() - last
+            yield encode_told(told)
+            yield from values_told
+            told, values_told = [], []
+            last = clock()
         seconds += clock() - last
         for name, amount in task.counters.items():
             counters[name] = counters.get(name, 0.0) + amount
+    if told:
+        yield encode_told(told)
+        yield from values_told
     heap = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024
     counters[CPU_S] = max(0.0, time.thread_time() - cpu)
     yield (seconds, heap, counters)
 
 
 class _Schemas:
-    """The schema of the blocks of a task so far, serialized once. It is told with the first block of each part, and
-    where it changes."""
+    """The schema of the blocks of a task so far, serialized once. It is told with the first block, and where it
+    changes."""
 
     def __init__(self) -> None:
         self._last: pa.Schema | None = None
         self._data = b""
-        self._part = -1
 
-    def of(self, table: pa.Table, part: int) -> tuple[bytes, bytes]:
+    def of(self, table: pa.Table) -> tuple[bytes, bytes]:
         """The serialized schema of a table, and what is to be told of it."""
         schema = table.schema
-        same = self._last is not None and (schema is self._last or schema.equals(self._last, check_metadata=True))
-        if not same:
-            self._last, self._data = schema, schema.serialize().to_pybytes()
-        told = b"" if same and part == self._part else self._data
-        self._part = part
-        return self._data, told
+        if self._last is not None and (schema is self._last or schema.equals(self._last, check_metadata=True)):
+            return self._data, b""
+        self._last, self._data = schema, schema.serialize().to_pybytes()
+        return self._data, self._data
 
 
-def _told(made: Any, unit: Any, rows: int, digest: int, schemas: _Schemas, part: int) -> tuple[Any, BlockMeta]:
+def _told(made: Any, files: tuple[str, ...], rows: int, digest: int, schemas: _Schemas) -> tuple[Any, BlockMeta]:
     table = made.value if isinstance(made, Piece) else made
     if isinstance(table, pa.Table):
         table = in_one(table)
         count, size = table.num_rows, nbytes(table)
-        schema, told = schemas.of(table, part)
+        schema, told = schemas.of(table)
         value = sent(table, size, schema)
     else:
         value, count, size, told = table, made.rows, made.nbytes, b""
-    files = tuple(unit.files) if unit is not None and len(getattr(unit, "files", ())) <= 8 else ()
     digest = zlib.crc32(count.to_bytes(8, "little"), digest)
     return value, BlockMeta(count, size, told, files, rows, digest)
+
+
+def _files(unit: Any) -> tuple[str, ...]:
+    """The files of a part, as far as they are worth telling."""
+    files = getattr(unit, "files", ())
+    return tuple(files) if len(files) <= 8 else ()
 
 
 def _note(made: Any) -> bytes:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from hpc import spi
+
 #: Tables of up to so many bytes go this way.
 SMALL_BYTES = 16 << 10
 
 
+@spi.pickles_plainly
 class SmallTable:
     """A table of one chunk, in the form in which it is sent. It is a table again where it arrives."""
 

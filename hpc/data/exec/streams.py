@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import pickle
+from collections import deque
 from typing import Any
 
 import hpc
 from hpc import spi
-from hpc.data.exec.bodies import decode_told
+from hpc.data.exec.bodies import Told, decode_told
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.work import Cause, Work, WorkState
 from hpc.exceptions import (
@@ -44,7 +45,8 @@ class TaskStream:
         self.generator = generator
         self.machine = machine
         self.next = Next.BEGUN
-        self.told: Any = None
+        #: What was told of the blocks that come next.
+        self.told: deque[Told] = deque()
         self.part = 0
         #: The schema of the blocks of this task so far.
         self.schema = b""
@@ -66,7 +68,7 @@ class TaskStream:
         take, generator = arrivals.take, self.generator
         while work.state is not WorkState.OVER:
             if self.next is Next.BLOCK and not self.allowed:
-                machine.offered(work, self.told.meta.nbytes)
+                machine.offered(work, self.told[0].meta.nbytes)
                 return False
             item = take(generator)
             if item is None:
@@ -81,9 +83,12 @@ class TaskStream:
                 self._ended(ref)
                 return False
             if self.next is Next.BLOCK:
-                self.next = Next.META
                 self.allowed -= 1
-                self._block(ref)
+                self._block(ref, self.told.popleft())
+                if self.told:
+                    self._parts_until(self.told[0].part)
+                else:
+                    self.next = Next.META
             elif self.next is Next.META:
                 value = hpc.get(ref)
                 if type(value) is int:
@@ -95,8 +100,8 @@ class TaskStream:
                     # The items of a generator that is let go before its end are not made again when they are lost.
                     self.last, self.next = value, Next.END
                     continue
-                self.told = decode_told(value)
-                self._parts_until(self.told.part)
+                self.told.extend(decode_told(value))
+                self._parts_until(self.told[0].part)
                 self.next = Next.BLOCK
             else:
                 self.next = Next.META
@@ -109,9 +114,8 @@ class TaskStream:
             self.part += 1
             self.machine.part_over(self.work)
 
-    def _block(self, ref: Any) -> None:
-        told, work = self.told, self.work
-        meta = told.meta
+    def _block(self, ref: Any, told: Told) -> None:
+        work, meta = self.work, told.meta
         if meta.schema:
             self.schema = meta.schema
         elif self.schema:

@@ -67,7 +67,7 @@ class Udf:
         vars(self).update(state)
         self._reset()
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """What the function is called."""
         fn = self.fn
@@ -75,7 +75,7 @@ class Udf:
             fn = fn.func
         return getattr(fn, "__name__", type(fn).__name__)
 
-    @property
+    @functools.cached_property
     def where(self) -> str:
         """The function, for errors."""
         return f"{self.verb}'s function {self.name}"
@@ -89,7 +89,7 @@ class Udf:
         """Call this object from now on."""
         self.target = instance
 
-    @property
+    @functools.cached_property
     def kind(self) -> str:
         """ "plain", "coroutine" or "asyncgen": what a call gives."""
         fn = self.fn
@@ -157,6 +157,9 @@ class Pieces:
             if not part:
                 return
             table = build.from_rows(part, self.where)
+            if len(part) < self.limit:  # there are no more
+                yield table
+                return
             done += len(part)
             each = table.nbytes // len(part)
             self.limit = max(1, min(self.limit * 8, MOST_ROWS, PIECE_BYTES // max(1, each)))

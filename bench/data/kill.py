@@ -1,8 +1,8 @@
 """What a dataset promises when something dies: ``python -m bench.data.kill --what worker|node|driver|cuts``.
 
 worker: a worker gets SIGKILL every half second in read -> map -> map of actors -> write, and each row is there once.
-node: a node dies in a sort, in a join, and while the actors of a pool have blocks there; the sorted rows are those of
-the quiet run. driver: a write is killed at its half and started again with ``resume``: rows are exact, nothing
+node: a node dies in a sort, in a join, and where actors of a pool have made blocks that lie there alone; the rows are
+those of the quiet run. driver: a write is killed at its half and started again with ``resume``: rows are exact, nothing
 unfinished is left, and no more is read again than what running tasks had read. cuts: a function that cuts otherwise
 when it runs again is an error that names it, and one that may not run again (``max_retries=0``) says that it was ended.
 """
@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 import hpc
 from bench.chaos import named
+from hpc import spi
 from hpc.core.process.current import need_client
 from hpc.launchers.local.group import LocalGroup
 from hpc.launchers.session import Session
@@ -39,6 +40,8 @@ from hpc.launchers.session import Session
 KILL_S = 0.5
 #: No run stands longer than this after a death.
 HANG_S = 60.0
+#: The node that dies, and how many blocks lie there alone then, at least.
+DYING, LEAST_LOST = "2", 3
 DRIVER = """
 import sys
 import hpc
@@ -152,8 +155,21 @@ class Same:
         return batch
 
 
-def works(rows: int, blocks: int) -> dict[str, Callable[[], Any]]:
-    """What a node dies in."""
+def waiting_for(gate: Path) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A function that waits until a file is there."""
+
+    def waits(batch: dict[str, Any]) -> dict[str, Any]:
+        until = time.monotonic() + HANG_S
+        while not gate.exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        return batch
+
+    return waits
+
+
+def works(rows: int, blocks: int, gate: Path) -> dict[str, Callable[[], Any]]:
+    """What a node dies in. The pool's blocks are not used before the gate is open."""
+    spread = {"batch_size": None, "concurrency": 3, "num_cpus": 0, "scheduling_strategy": "SPREAD"}
     return {
         "sort": lambda: numbers(rows, blocks).sort("id"),
         "join": lambda: numbers(rows, blocks).join(
@@ -161,10 +177,21 @@ def works(rows: int, blocks: int) -> dict[str, Callable[[], Any]]:
         ),
         "pool": lambda: (
             numbers(rows, blocks)
-            .map_batches(Same, batch_size=None, concurrency=3, num_cpus=0, scheduling_strategy="SPREAD")
-            .sort("id")
+            .map_batches(Same, **spread)
+            .map_batches(waiting_for(gate), batch_size=None, concurrency=1, num_cpus=0)
         ),
     }
+
+
+def made(machine: Any) -> int:
+    """How many blocks the operator before the last has made."""
+    return int(machine.ops[-2].ups[0].tally.blocks)
+
+
+def lies_alone(machine: Any) -> int:
+    """How many blocks of the pool wait on the node that is to die, and nowhere else."""
+    waiting = [block.ref for part in tuple(machine.ops[-2].parts) for block in part.blocks]
+    return sum([node.hex() for node in place.nodes] == [DYING] for place in spi.places(waiting))
 
 
 def digest(tables: Any) -> str:
@@ -173,20 +200,19 @@ def digest(tables: Any) -> str:
     return hashlib.sha256(b"".join(np.ascontiguousarray(table[name]).tobytes() for name in ("id", "x"))).hexdigest()
 
 
-def taken(dataset: Any, at: int, then: Callable[[], None]) -> str:
-    """The digest of a dataset. ``then`` is called once, when a node has so many blocks of some operator."""
+def taken(dataset: Any, is_time: Callable[[Any], bool], then: Callable[[], None]) -> str:
+    """The digest of a dataset. ``then`` is called once, when the machine of the run is so far."""
     run = dataset.begin()
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.02):
-            tally = run._machine.ops[-2].ups[0].tally
-            if tally.blocks >= at:
-                then()
-                return
+            with suppress(RuntimeError):  # what it looks at has changed meanwhile
+                if is_time(run._machine):
+                    then()
+                    return
 
-    if at:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
     try:
         return digest([hpc.get(block.ref) for block in run])
     finally:
@@ -198,24 +224,37 @@ def node(rows: int = 400_000, blocks: int = 40, names: Sequence[str] = ("sort", 
     """See the top of this file. Each work runs once in peace, and once while a node dies."""
     told, is_kept = [], True
     for name in names:
-        with nodes(3) as session:
-            make = works(rows, blocks)[name]
+        with nodes(3) as session, tempfile.TemporaryDirectory() as place:
+            gate = Path(place, "open")
+            make = works(rows, blocks, gate)[name]
+            gate.touch()
             began = time.monotonic()
-            quiet = taken(make(), 0, lambda: None)
+            quiet = taken(make(), lambda machine: False, lambda: None)
             quiet_s = time.monotonic() - began
+            gate.unlink()
             died: list[float] = []
+            lost = 0
 
-            def kill(session: Session = session, died: list[float] = died) -> None:
-                end_node(2)
+            def is_time(machine: Any, name: str = name) -> bool:
+                nonlocal lost
+                if name != "pool":
+                    return made(machine) >= blocks // 2
+                lost = lies_alone(machine)
+                return lost >= LEAST_LOST
+
+            def kill(session: Session = session, died: list[float] = died, gate: Path = gate) -> None:
+                end_node(int(DYING))
                 died.append(time.monotonic())
-                while 2 not in need_client().machine.state.gone_nodes:
+                while int(DYING) not in need_client().machine.state.gone_nodes:
                     session.pump(0.02)  # the launcher tells the session
+                gate.touch()
 
-            found = taken(make(), blocks // 2, kill)
+            found = taken(make(), is_time, kill)
             after = time.monotonic() - died[0] if died else float("inf")
         is_same = found == quiet
         is_kept = is_kept and is_same and after < HANG_S + quiet_s
-        told.append(f"{name}: {'same sha256' if is_same else 'OTHER ROWS'}, {after:.1f} s after the death")
+        what = f", {lost} blocks lost" if name == "pool" else ""
+        told.append(f"{name}: {'same sha256' if is_same else 'OTHER ROWS'}{what}, {after:.1f} s after the death")
     return is_kept, "; ".join(told)
 
 

@@ -8,9 +8,12 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 import hpc
 from hpc.core.process.current import need_client
@@ -18,6 +21,7 @@ from hpc.data.context import DataContext
 from hpc.data.exec.execution import execute
 from hpc.data.io.source import Source, SourceTask
 from hpc.data.plan.nodes import Apply, Pool, Read
+from hpc.exceptions import ActorDiedError
 from runtime.running import children, one_node, pid_of
 
 PARTS, ROWS, KILLS = 60, 1000, 6
@@ -48,6 +52,31 @@ class Same:
         for table in tables:
             time.sleep(0.005)  # the consumer is quicker: what it counts has just been made
             yield table
+
+
+class Poison:
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if 130 in batch["id"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+
+def test_input_that_ends_its_worker_each_time_counts_as_one_error_which_names_it(tmp_path):
+    for part in range(4):
+        pq.write_table(pa.table({"id": np.arange(part * 100, part * 100 + 100)}), tmp_path / f"{part}.parquet")
+    with one_node():
+        context = DataContext.get_current().copy()
+        context.target_max_block_size = 400  # half a file: one block of it is good
+
+        def rows(most_errors: int) -> list[int]:
+            context.max_errored_blocks = most_errors
+            with DataContext.current(context):
+                data = hpc.data.read_parquet(str(tmp_path), override_num_blocks=4)
+                return [row["id"] for row in data.map_batches(Poison, batch_size=None, concurrency=1).take_all()]
+
+        with pytest.raises(ActorDiedError, match=r"MapBatches\(Poison\), part 2 \(.*1.parquet, 50 rows\): its pro"):
+            rows(0)
+        assert rows(1) == [*range(100), *range(150, 400)]
 
 
 def test_killed_workers_lose_no_row_and_give_none_twice():

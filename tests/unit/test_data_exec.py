@@ -20,7 +20,10 @@ from hpc.data.exec.order import Order
 from hpc.data.exec.settings import RunSettings, block_target
 from hpc.data.exec.small import sent
 from hpc.data.exec.work import Block, Cause
+from hpc.data.io.memory import RangeTask
+from hpc.data.io.narrow import Narrow
 from hpc.data.plan.nodes import Options, Pool
+from hpc.exceptions import WorkerCrashedError
 
 MIB = 1 << 20
 
@@ -102,6 +105,21 @@ def test_a_part_that_always_crashes_is_left_out_where_that_is_allowed():
         works = [action.work for action in made.decide(1.0) if isinstance(action, Submit)]
         work = works[0] if works else work
     assert made.finished and made.errored == 1
+
+
+def test_a_part_that_always_ends_its_process_is_named_with_its_operator_and_its_rows():
+    op = read()
+    op.name = "Read->MapBatches(poison)"
+    made = machine(op, attempts=0)
+    work = begin(made, op, 1)[0].work
+    work.part.unit = RangeTask(20, 30, None, Narrow())
+    made.begun(work, "1")
+    made.failed(work, WorkerCrashedError("killed by SIGKILL"), Cause.CRASH)
+    (end,) = [action for action in made.decide(1.0) if isinstance(action, Finish)]
+    assert isinstance(end.error, WorkerCrashedError) and str(end.error) == (
+        "Read->MapBatches(poison), part 0 (range rows 20 to 30): its process ended each time it was tried: "
+        "killed by SIGKILL"
+    )
 
 
 def test_no_more_tasks_begin_than_there_are_cpus_or_room_for():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hpc.exceptions import ActorDiedError, ObjectLostError
+from hpc.exceptions import ActorDiedError, NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
+
+#: What the runtime says where a process has ended.
+CRASHES = (WorkerCrashedError, ActorDiedError, NodeDiedError, OutOfMemoryError)
 
 
 class CutsChangedError(RuntimeError):
@@ -11,6 +14,16 @@ class CutsChangedError(RuntimeError):
 
 class BlockLostError(ObjectLostError):
     """A block was lost with the node where it lay, and nothing can make it again."""
+
+
+def with_part(error: BaseException, part: str) -> BaseException:
+    """An error of its kind that says with which part the process has ended each time; other errors as they are."""
+    if not isinstance(error, CRASHES):
+        return error
+    made = type(error)(f"{part}: its process ended each time it was tried: {error}")
+    vars(made).update(vars(error))
+    made.__cause__ = error
+    return made
 
 
 class StalledError(RuntimeError):

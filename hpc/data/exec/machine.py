@@ -14,7 +14,7 @@ from typing import Any
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.actions import Action, Cancel, Emit, Finish, Report
 from hpc.data.exec.budget import NodeRoom
-from hpc.data.exec.errors import ActorsFailedError, BlockLostError, CutsChangedError, StalledError
+from hpc.data.exec.errors import ActorsFailedError, BlockLostError, CutsChangedError, StalledError, with_part
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.maps import LimitOperator, OutputOperator, ReadOperator
 from hpc.data.exec.recover import Recovery
@@ -155,13 +155,15 @@ class Machine(Scheduler):
                 self._begin_anew(work, [one], begun)
             return
         part, rest = left[0], left[1:]
+        error = with_part(error, work.name)
         self._end(work, rest)
         if cause is Cause.SESSION or not most or 0 <= most <= self.errored or work.remakes:
             self._finish(error)
             return
         self.errored += 1
         op.tally.errored += 1
-        text = f"{work.name} failed and is left out ({self.errored} so far): {error}"
+        said = str(error).removeprefix(f"{work.name}: ")
+        text = f"{work.name} failed and is left out ({self.errored} so far): {said}"
         self.actions.append(Report(text, op))
         if rest:
             self.recovery.again(Work(op, rest, work.body, work.wants_values))

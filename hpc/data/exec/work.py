@@ -62,11 +62,13 @@ class Part:
         return self.blocks[0].node if self.blocks and not node else node
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """The files that its rows come from, for messages."""
+    def where(self) -> str:
+        """Which rows it has, for messages: the files that they come from, and what of them."""
         if self.unit is not None:
-            return tuple(getattr(self.unit, "files", ()))
-        return tuple(dict.fromkeys(name for block in self.blocks for name in block.meta.files))
+            return str(getattr(self.unit, "where", ""))
+        files = [*dict.fromkeys(name for block in self.blocks for name in block.meta.files)]
+        rows = [f"{sum(block.meta.rows for block in self.blocks)} rows"] if self.blocks else []
+        return ", ".join([*files[:3], *(["..."] if len(files) > 3 else []), *rows])
 
 
 class Origin:
@@ -199,9 +201,8 @@ class Work:
     def name(self) -> str:
         """For messages."""
         part = self.parts[min(self.at, len(self.parts) - 1)]
-        files = part.files
-        what = f" ({', '.join(files[:3])}{', ...' if len(files) > 3 else ''})" if files else ""
-        return f"{self.op.name}, part {part.seq}{what}"
+        where = part.where
+        return f"{self.op.name}, part {part.seq}{f' ({where})' if where else ''}"
 
 
 class Actor:

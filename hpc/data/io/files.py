@@ -122,6 +122,13 @@ class FileTask(SourceTask):
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     @property
+    def where(self) -> str:
+        if len(self.parts) != 1 or self.parts[0].end is None:
+            return super().where
+        (part,) = self.parts
+        return f"{part.path} {self.reading.format.unit} {part.first} to {part.end}"
+
+    @property
     def ranges(self) -> tuple[Range, ...]:
         return tuple((part.path, part.first, part.end) for part in self.parts)
 

@@ -18,6 +18,8 @@ class Format:
     name: str = "Files"
     #: The bytes of tables that come from a byte of the files, about.
     factor: float = 1.0
+    #: By what a piece of a file is told.
+    unit: str = "bytes"
     #: The rows of each file, where all have as many.
     rows_per_file: int | None = None
     #: Whether ``parts`` can tell pieces of a file.

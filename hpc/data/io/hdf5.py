@@ -31,6 +31,7 @@ class Hdf5Format(Format):
     names: tuple[str, ...] | None = None
 
     name = "HDF5"
+    unit = "rows"
     has_parts = True
 
     def __post_init__(self) -> None:

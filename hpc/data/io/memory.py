@@ -37,6 +37,10 @@ class RangeTask(SourceTask):
         self.key = f"range {self.first} {self.end}"
 
     @property
+    def where(self) -> str:
+        return f"range rows {self.first} to {self.end}"
+
+    @property
     def ranges(self) -> tuple[Range, ...]:
         return (("range", self.first, self.end),)
 

@@ -66,6 +66,7 @@ class ParquetFormat(Format):
     encoded: tuple[str, ...] = ()
 
     name = "Parquet"
+    unit = "row groups"
 
     def footer(self, file: OpenFile) -> Footer:
         """The footer of a file. A file of no bytes has no rows. Raises ReadError."""

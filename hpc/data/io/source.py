@@ -55,6 +55,11 @@ class SourceTask:
     node: str | None = None
 
     @property
+    def where(self) -> str:
+        """Which rows these are, for messages: files, and what of them."""
+        return ", ".join(self.files[:3]) + (", ..." if len(self.files) > 3 else "")
+
+    @property
     def ranges(self) -> tuple[Range, ...]:
         """What is read, in ranges that do not depend on how many tasks there are, where the source knows such."""
         return ((self.key, 0, None),)

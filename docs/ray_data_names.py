@@ -18,8 +18,9 @@ DIFFERS: dict[str, str] = {
     "ray.data.Dataset": "is made of a plan; blocks are Arrow tables always",
     "ray.data.Dataset.drop_columns": "raises KeyError before a run only where the columns are known",
     "ray.data.Dataset.get_stats_summary": "is a `RunStats` of `hpc.data.exec.stats`",
-    "ray.data.Dataset.iter_jax_batches": "`synchronize_batches` raises NotImplementedError; not tried with JAX",
-    "ray.data.Dataset.iter_tf_batches": "not tried with TensorFlow",
+    "ray.data.Dataset.iter_jax_batches": "`collate_fn` may be a plain function too",
+    "ray.data.Dataset.to_modin": "the driver brings all rows together",
+    "ray.data.Dataset.to_spark": "the driver brings all rows together; the session need not be one of RayDP",
     "ray.data.Dataset.stats": "has Ray's forms of lines, and what operators waited for; rows of a task are not told",
     "ray.data.Dataset.streaming_split": "`locality_hints` make no difference: a block goes to the rank that asks next",
     "ray.data.Dataset.streaming_train_test_split": "each row goes by itself to one part, so the sizes vary a little",
@@ -61,11 +62,7 @@ NO: dict[str, str] = {
     "ray.data.util": OWN,
     "ray.data.Dataset.map_batches_internal": OWN,
     "ray.data.Dataset.to_mars": "Mars is not maintained",
-    "ray.data.Dataset.to_modin": "`modin.pandas.DataFrame(ds.to_pandas())`",
     "ray.data.Dataset.to_random_access_dataset": "Ray has deprecated it",
-    "ray.data.Dataset.to_spark": "write_parquet, and read the files",
-    "ray.data.Dataset.to_tf": "`tf.data.Dataset.from_generator` takes `iter_tf_batches`",
-    "ray.data.DataIterator.to_tf": "`tf.data.Dataset.from_generator` takes `iter_tf_batches`",
     **{
         f"ray.data.Dataset.write_{name}": SERVICE
         for name in ("bigquery", "clickhouse", "kafka", "mongo", "snowflake", "turbopuffer")

@@ -187,6 +187,7 @@ class Dataset(Planned):
     iter_torch_batches = consume.iter_torch_batches
     iter_jax_batches = consume.iter_jax_batches
     iter_tf_batches = consume.iter_tf_batches
+    to_tf = consume.to_tf
     materialize = consume.materialize
     iter_internal_ref_bundles = consume.iter_internal_ref_bundles
     get_internal_block_refs = consume.get_internal_block_refs
@@ -197,6 +198,8 @@ class Dataset(Planned):
     to_arrow_refs = convert.to_arrow_refs
     to_dask = convert.to_dask
     to_daft = convert.to_daft
+    to_modin = convert.to_modin
+    to_spark = convert.to_spark
 
     write_parquet = writes.write_parquet
     write_csv = writes.write_csv

@@ -11,10 +11,12 @@ import pyarrow as pa
 from hpc.data import prefetch
 from hpc.data.block import batch
 from hpc.data.block.schema import Schema
+from hpc.data.collate_fn import format_of
 from hpc.data.consume import batches as assembling
 from hpc.data.consume.shuffle import LocalShuffle
 from hpc.data.context import DataContext
 from hpc.data.methods import look
+from hpc.data.packages import needs
 from hpc.data.planned import Flow, Planned
 
 
@@ -149,7 +151,7 @@ class DataIterator:
         """Batches as dicts of tensors on ``device`` ("auto": that of the rank in training, else the CPU).
 
         * ``dtypes``: the dtype of all columns, or a dict of them by name.
-        * ``collate_fn``: makes a batch of a dict of arrays, in place of all this.
+        * ``collate_fn``: makes a batch of a dict of arrays, or of what its class says (`hpc.data.collate_fn`).
         * ``pin_memory``: tensors lie in pinned memory, from which a GPU takes them faster.
 
         Raises ValueError where both ``collate_fn`` and ``dtypes`` are given."""
@@ -165,7 +167,7 @@ class DataIterator:
             return collating.to_device(made, where, pin_memory) if moved else made
 
         return self._batches(
-            "numpy",
+            format_of(collate_fn),
             finish,
             prefetch_batches=prefetch_batches,
             batch_size=batch_size,
@@ -185,8 +187,7 @@ class DataIterator:
         local_shuffle_seed: int | None = None,
     ) -> Iterable[Any]:
         """Batches as dicts of tensors of TensorFlow. Raises ImportError where it is missing."""
-        import tensorflow  # noqa: F401
-
+        needs("tensorflow", "iter_tf_batches", "TensorFlow", "tensorflow")
         from hpc.data.consume import tf as collating
 
         return self._batches(
@@ -212,34 +213,80 @@ class DataIterator:
         synchronize_batches: bool = False,
         paddings: Any = None,
     ) -> Iterable[Any]:
-        """Batches as dicts of arrays of JAX. ``paddings``: the last batch is filled up with these values.
+        """Batches of arrays of JAX, whose rows are shared out over the devices of all processes of the program.
 
-        Raises ImportError where JAX is missing, and NotImplementedError for ``synchronize_batches``."""
-        import jax  # noqa: F401
+        * ``batch_size``: rows of each process, a multiple of its devices.
+        * ``dtypes``: the dtype of all columns, or a dict of them by name.
+        * ``collate_fn``: makes an array of numpy, or a dict of arrays, of each batch (`hpc.data.collate_fn`).
+        * ``paddings``: the last batch is filled up with this value, or with the value of each column by name.
+        * ``synchronize_batches``: the processes tell each other their rows before each batch, and end together.
 
+        Raises ImportError where JAX is missing, ValueError for batches that the devices cannot share equally."""
+        jax = needs("jax", "iter_jax_batches", "JAX", "'hpc[jax]'")
         from hpc.data.consume import jax as collating
 
-        if synchronize_batches:
-            raise NotImplementedError(
-                "synchronize_batches makes one array of all processes' batches, which is not here: "
-                "make it of each batch with jax.make_array_from_process_local_data"
-            )
-        if collate_fn is not None and dtypes is not None:
-            raise ValueError("collate_fn cannot be used with dtypes: it makes the arrays")
+        collating.check(batch_size, jax.local_device_count())
 
         def finish(made: Any) -> Any:
-            if paddings is not None:
-                made = collating.pad(made, batch_size, paddings)
-            return collate_fn(made) if collate_fn else collating.collate(made, dtypes)
+            return collating.numeric(made if collate_fn is None else collating.checked(collate_fn(made)))
 
-        return self._batches(
-            "numpy",
+        batches = self._batches(
+            format_of(collate_fn),
             finish,
             prefetch_batches=prefetch_batches,
             batch_size=batch_size,
             drop_last=drop_last,
             local_shuffle_buffer_size=local_shuffle_buffer_size,
             local_shuffle_seed=local_shuffle_seed,
+        )
+
+        def begin() -> Iterator[Any]:
+            # Processes speak in the thread of the loop: what they say must not mix with what the training step says.
+            found: Any = iter(batches)
+            return collating.shared_out(found, batch_size, dtypes, paddings, drop_last, synchronize_batches)
+
+        return Again(begin)
+
+    def to_tf(
+        self,
+        feature_columns: str | list[str],
+        label_columns: str | list[str],
+        *,
+        additional_columns: str | list[str] | None = None,
+        prefetch_batches: int = 1,
+        batch_size: int = 1,
+        drop_last: bool = False,
+        local_shuffle_buffer_size: int | None = None,
+        local_shuffle_seed: int | None = None,
+        feature_type_spec: Any = None,
+        label_type_spec: Any = None,
+        additional_type_spec: Any = None,
+    ) -> Any:
+        """A ``tf.data.Dataset`` of pairs (features, labels), with a third part for ``additional_columns``.
+
+        A part of one column is a tensor, one of a list of columns a dict of tensors. Types are those of the columns,
+        or a ``tf.TypeSpec`` of yours (a dict of them for a list). Each loop over it is another pass.
+
+        Raises ImportError where TensorFlow is missing, ValueError for a name that is no column."""
+        needs("tensorflow", "to_tf", "TensorFlow", "tensorflow")
+        from hpc.data.consume import tf as collating
+
+        given = [(feature_columns, feature_type_spec), (label_columns, label_type_spec)]
+        if additional_columns is not None:
+            given.append((additional_columns, additional_type_spec))
+        schema = self.schema() if any(spec is None for _, spec in given) else None
+        known = pa.schema([]) if schema is None else schema.base_schema
+        batches = self.iter_batches(
+            prefetch_batches=prefetch_batches,
+            batch_size=batch_size,
+            batch_format="numpy",
+            drop_last=drop_last,
+            local_shuffle_buffer_size=local_shuffle_buffer_size,
+            local_shuffle_seed=local_shuffle_seed,
+        )
+        return collating.dataset(
+            batches,
+            [(names, collating.specs_of(known, names) if spec is None else spec) for names, spec in given],
         )
 
     def to_torch(

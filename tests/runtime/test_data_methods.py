@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
+import types
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 import hpc
 from hpc.data import DataContext, Dataset, from_arrow, range, range_tensor
+from hpc.data.collate_fn import ArrowBatchCollateFn, PandasBatchCollateFn
 from hpc.data.expressions import col
 from hpc.data.plan import nodes
 from hpc.data.transform.tally import RowCount
@@ -211,3 +214,45 @@ def test_small_blocks_are_brought_together_for_a_batch():
     same = small.map_batches(lambda batch: batch, batch_size=12)
     assert sizes(same, 12) == thrice and sizes(same, 30) == [30, 30, 30, 10]
     assert same.materialize().num_blocks() == 7
+
+
+def test_a_collate_function_gets_the_batches_that_its_class_says():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    class Arrow(ArrowBatchCollateFn):
+        def __call__(self, batch):
+            return type(batch).__name__, torch.as_tensor(batch["id"].to_numpy().copy())
+
+    class Pandas(PandasBatchCollateFn):
+        def __call__(self, batch):
+            return type(batch).__name__, torch.as_tensor(batch["id"].to_numpy().copy())
+
+    for made, name in [(Arrow(), "Table"), (Pandas(), "DataFrame"), (lambda b: (type(b).__name__, b["id"]), "dict")]:
+        found = list(range(4).iter_torch_batches(batch_size=3, collate_fn=made))
+        assert [(kind, ids.tolist()) for kind, ids in found] == [(name, [0, 1, 2]), (name, [3])]
+
+
+def test_frames_of_other_libraries_are_made_of_all_rows(monkeypatch):
+    """Their constructors stand in for them: these libraries are large, or need a service."""
+    modin = types.ModuleType("modin.pandas")
+    modin.DataFrame = lambda frame: ("modin", frame["id"].tolist())
+    monkeypatch.setitem(sys.modules, "modin.pandas", modin)
+    spark = types.SimpleNamespace(createDataFrame=lambda frame: ("spark", frame["id"].tolist()))
+    assert range(3).to_modin() == ("modin", [0, 1, 2]) and range(3).to_spark(spark) == ("spark", [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("module", "use", "words"),
+    [
+        ("tensorflow", lambda: range(3).to_tf("id", "id"), "pip install tensorflow"),
+        ("tensorflow", lambda: range(3).iter_tf_batches(), "pip install tensorflow"),
+        ("jax", lambda: range(3).iter_jax_batches(), r"pip install 'hpc\[jax\]'"),
+        ("modin.pandas", lambda: range(3).to_modin(), "pip install modin"),
+        ("daft", lambda: range(3).to_daft(), "pip install daft"),
+        ("dask.dataframe", lambda: range(3).to_dask(), r"pip install 'dask\[dataframe\]'"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(monkeypatch, module, use, words):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=words):
+        use()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -160,18 +163,74 @@ def test_a_collate_class_says_which_batches_it_wants():
         ArrowBatchCollateFn()
 
 
-def test_arrays_of_jax_own_their_memory_and_short_batches_are_padded():
+def each(*batches):
+    yield from batches
+
+
+def test_arrays_of_jax_own_their_memory_and_have_the_dtypes_that_are_asked_for():
     jax = pytest.importorskip("jax", reason="JAX is not installed")
-    made = jax_batches.collate(batch_of({"i": [1, 2], "f": [1.0, 2.0]}), {"i": "float32"})
+    batch = batch_of({"i": [1, 2], "f": [1.0, 2.0]})
+    (made,) = jax_batches.shared_out(each(batch), 2, {"i": "float32"}, None, False, False)
     assert isinstance(made["i"], jax.Array) and made["i"].dtype == np.float32
+    assert made["f"].sharding.spec == jax.sharding.PartitionSpec("rows")
+    mine = np.arange(4.0, dtype=np.float32)
+    (made,) = jax_batches.shared_out(each(mine), 4, "bfloat16", None, False, False)
+    mine[:] = 0
+    assert made.tolist() == [0, 1, 2, 3] and made.dtype == jax.numpy.bfloat16
+    with pytest.raises(KeyError, match="dtypes has"):
+        list(jax_batches.shared_out(each(batch), 2, {"z": "float32"}, None, False, False))
+
+
+def test_values_that_jax_has_no_array_for_are_refused():
     with pytest.raises(TypeError, match="which no tensor holds"):
-        jax_batches.collate(batch_of({"s": ["a"]}))
+        jax_batches.numeric(batch_of({"s": ["a"]}))
+    with pytest.raises(TypeError, match="an array of numpy or a dict of them, not list"):
+        jax_batches.checked({"i": [1, 2]})
+    for size in (0, 3, None, True):
+        with pytest.raises(ValueError, match="a positive multiple of the 2 devices"):
+            jax_batches.check(size, 2)
+
+
+def in_step(of_processes, **how):
+    """What `in_step` gives each process: all of them run side by side, and tell each other their rows."""
+    meeting, said = threading.Barrier(len(of_processes)), [0] * len(of_processes)
+
+    def run(rank):
+        def gather(rows):
+            said[rank] = rows
+            meeting.wait(10)
+            found = list(said)
+            meeting.wait(10)
+            return found
+
+        try:
+            batches = (np.ones(rows) for rows in of_processes[rank])
+            return [len(batch) for batch in jax_batches.in_step(batches, gather, **how)]
+        except ValueError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(len(of_processes)) as pool:
+        return list(pool.map(run, range(len(of_processes))))
+
+
+def test_processes_come_to_the_same_batches_or_all_to_the_same_error():
+    assert in_step([[4, 4], [4, 4]], drop_last=False, is_padded=False) == [[4, 4], [4, 4]]
+    assert in_step([[4, 4], [4]], drop_last=True, is_padded=False) == [[4], [4]]
+    assert in_step([[4, 4, 2], [4]], drop_last=False, is_padded=True) == [[4, 4, 2], [4, 0, 0]]
+    for batches, how, words in [
+        ([[4, 4], [4]], {"is_padded": False}, "some processes have batches left"),
+        ([[4, 4], [4, 2]], {"is_padded": False}, "different numbers of rows"),
+        ([[4], []], {"is_padded": True}, "a process has no rows at all"),
+    ]:
+        first, second = in_step(batches, drop_last=False, **how)
+        assert words in first and first == second
 
 
 def test_padding_fills_up_to_the_size_of_a_batch():
     padded = jax_batches.pad(batch_of({"i": [1, 2], "t": np.ones((2, 2))}), 3, {"i": 0, "t": -1})
     assert padded["i"].tolist() == [1, 2, 0] and padded["t"].tolist() == [[1, 1], [1, 1], [-1, -1]]
     assert jax_batches.pad(padded, 2, 0)["i"].tolist() == [1, 2, 0]
+    assert jax_batches.pad(np.ones(1), 2, {"x": 3}).tolist() == [1, 3]
     with pytest.raises(KeyError, match="no value for the column 't'"):
         jax_batches.pad(padded, 9, {"i": 0})
 
@@ -186,9 +245,38 @@ def test_tensors_of_tensorflow_are_made_of_numbers_texts_and_ragged_cells(monkey
     made = tf_batches.collate(batch_of({"i": [1, 2], "s": ["a", "b"], "r": [[1], [2, 3]]}))
     assert made["i"].tolist() == [1, 2] and made["s"].tolist() == ["a", "b"] and made["r"] == ("ragged", [1, 2])
     assert tf_batches.collate(batch_of({"i": [1]}), {"i": "float32"}) == {"i": ("cast", "float32")}
-    assert tf_batches.columns_of(made, "i") is made["i"] and list(tf_batches.columns_of(made, ["i", "s"])) == ["i", "s"]
     with pytest.raises(KeyError, match="dtypes has"):
         tf_batches.collate(batch_of({"i": [1]}), {"z": "float32"})
+
+
+def test_a_dataset_of_tensorflow_has_the_types_of_the_columns(monkeypatch):
+    fake = types.ModuleType("tensorflow")
+    fake.convert_to_tensor = lambda value: np.asarray(value)
+    fake.cast = lambda value, dtype: ("cast", dtype)
+    fake.as_dtype, fake.string = np.dtype, "string"
+
+    class TensorSpec(NamedTuple):
+        shape: tuple
+        dtype: object
+        name: str | None = None
+
+    class RaggedTensorSpec(NamedTuple):
+        shape: tuple
+        dtype: object
+
+    fake.TensorSpec, fake.RaggedTensorSpec = TensorSpec, RaggedTensorSpec
+    monkeypatch.setitem(sys.modules, "tensorflow", fake)
+    schema = build.table({"i": [1], "s": ["a"], "r": [[1, 2]], "t": np.ones((1, 2, 3))}, "f").schema
+    assert tf_batches.specs_of(schema, "i") == TensorSpec((None,), np.dtype("int64"), "i")
+    assert tf_batches.specs_of(schema, ["t", "s"]) == {
+        "t": TensorSpec((None, 2, 3), np.dtype("float64"), "t"),
+        "s": TensorSpec((None,), "string", "s"),
+    }
+    assert tf_batches.specs_of(schema, "r") == RaggedTensorSpec((None, None), np.dtype("int64"))
+    with pytest.raises(ValueError, match="no column 'z': its columns are"):
+        tf_batches.specs_of(schema, ["i", "z"])
+    with pytest.raises(ValueError, match=r"give the tf\.TypeSpec"):
+        tf_batches.specs_of(pa.schema([("d", pa.struct([("x", pa.int64())]))]), "d")
 
 
 def test_rows_are_dicts_of_python_values():

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from hpc.data.io import paths
 from hpc.data.io.datasink import WriteResult
 from hpc.data.io.filesink import partitioned
-from hpc.data.io.given import needs
 from hpc.data.io.outputs import hive_folder, is_store
 from hpc.data.io.table_sinks import TableDatasink, conformed, gathered
 from hpc.data.options import SaveMode
+from hpc.data.packages import needs
 
 #: Longer texts are left out of the statistics of a file.
 LONGEST = 32

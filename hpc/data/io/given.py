@@ -89,11 +89,3 @@ def this_node() -> str:
     import hpc
 
     return hpc.get_runtime_context().get_node_id()
-
-
-def needs(module: str, what: str, package: str) -> Any:
-    """A module of a package that is not needed otherwise. Raises ImportError that says how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"{what} needs {package}: pip install {package}") from error

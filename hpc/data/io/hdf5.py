@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from hpc.data.block import build
 from hpc.data.io.formats import Format
-from hpc.data.io.given import needs
 from hpc.data.io.grouping import Piece
 from hpc.data.io.opened import OpenFile
+from hpc.data.packages import needs
 
 #: A table has about so many bytes, and a piece of a file.
 TABLE = 8 << 20

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from hpc.data.expr import nodes
 from hpc.data.expr.kernels import Operation
-from hpc.data.io.given import needs
 from hpc.data.io.narrow import Narrow
 from hpc.data.io.parquet_file import check_objects
 from hpc.data.io.source import Estimate, Range, Source, SourceTask
+from hpc.data.packages import needs
 from hpc.data.transform.base import TaskContext
 
 #: The bytes of tables that come from a byte of data files, about.

@@ -17,10 +17,10 @@ import pyarrow.fs as pafs
 import hpc
 from hpc.data.block import promote
 from hpc.data.io.datasink import WriteResult
-from hpc.data.io.given import needs
 from hpc.data.io.iceberg import load, to_iceberg
 from hpc.data.io.table_sinks import TableDatasink, conformed, gathered
 from hpc.data.options import SaveMode
+from hpc.data.packages import needs
 
 MODES = (SaveMode.APPEND, SaveMode.OVERWRITE, SaveMode.UPSERT)
 #: How often a commit is tried against commits of others.

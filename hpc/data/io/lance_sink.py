@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from hpc.data.block import promote
 from hpc.data.io.datasink import WriteResult
-from hpc.data.io.given import needs
 from hpc.data.io.table_sinks import TableDatasink, conformed, gathered
 from hpc.data.options import SaveMode
+from hpc.data.packages import needs
 
 MODES = (SaveMode.CREATE, SaveMode.APPEND, SaveMode.OVERWRITE)
 

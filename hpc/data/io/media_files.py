@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from hpc.data.block import build
 from hpc.data.io.formats import Format, ValueFormat
-from hpc.data.io.given import needs
 from hpc.data.io.grouping import Piece
 from hpc.data.io.opened import OpenFile
+from hpc.data.packages import needs
 
 #: A table of frames has about so many bytes, and a table of messages so many rows.
 TABLE = 8 << 20

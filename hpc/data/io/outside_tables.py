@@ -11,13 +11,14 @@ import pyarrow.fs as pafs
 
 from hpc.data.io import paths
 from hpc.data.io.files import Reading
-from hpc.data.io.given import needs, opener
+from hpc.data.io.given import opener
 from hpc.data.io.listing import Entry
 from hpc.data.io.manifest import Manifest
 from hpc.data.io.parquet import ParquetSource
 from hpc.data.io.parquet_file import ParquetFormat, check_objects
 from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartitionParser
 from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.packages import needs
 from hpc.data.transform.base import TaskContext
 
 #: What files of a Delta table alone do not tell.

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from hpc.data.block import build
 from hpc.data.io.formats import Format
-from hpc.data.io.given import needs
 from hpc.data.io.grouping import Piece
 from hpc.data.io.opened import OpenFile
+from hpc.data.packages import needs
 
 #: Records that become one table.
 ROWS = 4096

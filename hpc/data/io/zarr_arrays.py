@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from hpc.data.block import build
 from hpc.data.io.errors import ReadError
-from hpc.data.io.given import needs
 from hpc.data.io.source import Estimate, Range, Source, SourceTask
+from hpc.data.packages import needs
 from hpc.data.transform.base import TaskContext
 
 #: A task reads about so many bytes, and a table has about so many.

@@ -82,6 +82,25 @@ def iter_tf_batches(
     return iterator(self).iter_tf_batches(**_given(locals()))
 
 
+def to_tf(
+    self: Planned,
+    feature_columns: str | list[str],
+    label_columns: str | list[str],
+    *,
+    additional_columns: str | list[str] | None = None,
+    prefetch_batches: int = 1,
+    batch_size: int = 1,
+    drop_last: bool = False,
+    local_shuffle_buffer_size: int | None = None,
+    local_shuffle_seed: int | None = None,
+    feature_type_spec: Any = None,
+    label_type_spec: Any = None,
+    additional_type_spec: Any = None,
+) -> Any:
+    """A ``tf.data.Dataset`` of features and labels, as `DataIterator.to_tf` gives it. Each loop runs the dataset."""
+    return iterator(self).to_tf(**_given(locals()))
+
+
 def _given(words: dict[str, Any]) -> dict[str, Any]:
     return {word: value for word, value in words.items() if word != "self"}
 

@@ -10,6 +10,7 @@ import hpc
 from hpc.data import running
 from hpc.data.block import batch
 from hpc.data.methods import look, staging
+from hpc.data.packages import needs
 from hpc.data.plan import nodes
 from hpc.data.planned import Planned
 
@@ -54,14 +55,12 @@ def to_arrow_refs(self: Planned) -> list[Any]:
 
 def to_dask(self: Planned, meta: Any = None, verify_meta: bool = True) -> Any:
     """A Dask DataFrame with a partition for each block. It runs. Raises ImportError where Dask is missing."""
-    import dask.dataframe
-
+    frames = needs("dask.dataframe", "to_dask", "Dask", "'dask[dataframe]'")
     handles = list(self.handles())
     if meta is None:
         schema = look.schema(self.kept(handles))
         empty = pa.table({}) if schema is None else schema.base_schema.empty_table()
         meta = batch.to_batch(empty, "pandas")
-    frames: Any = dask.dataframe
     return frames.from_map(_frame, handles, meta=meta, enforce_metadata=verify_meta)
 
 
@@ -71,6 +70,15 @@ def _frame(handle: nodes.BlockHandle) -> Any:
 
 def to_daft(self: Planned) -> Any:
     """A DataFrame of Daft. It runs. Raises ImportError where Daft is missing."""
-    import daft
-
+    daft = needs("daft", "to_daft", "Daft", "daft")
     return daft.from_arrow(staging.together([table for table in self.tables() if table.num_rows]))
+
+
+def to_modin(self: Planned) -> Any:
+    """A DataFrame of Modin. It runs. Raises ImportError where Modin is missing."""
+    return needs("modin.pandas", "to_modin", "Modin", "modin").DataFrame(to_pandas(self))
+
+
+def to_spark(self: Planned, spark: Any) -> Any:
+    """A DataFrame of a session of Spark, made by the driver of all rows. It runs."""
+    return spark.createDataFrame(to_pandas(self))

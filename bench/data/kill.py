@@ -4,7 +4,8 @@ worker: a worker gets SIGKILL every half second in read -> map -> map of actors 
 node: a node dies in a sort, in a join, and where actors of a pool have made blocks that lie there alone; the rows are
 those of the quiet run. driver: a write is killed at its half and started again with ``resume``: rows are exact, nothing
 unfinished is left, and no more is read again than what running tasks had read. cuts: a function that cuts otherwise
-when it runs again is an error that names it, and one that may not run again (``max_retries=0``) says that it was ended.
+when it runs again is an error that names it. One that is declared so (``repeatable=False``) gives each row once, and
+one that may not run again (``max_retries=0``) says that it was ended.
 """
 
 from __future__ import annotations
@@ -320,7 +321,7 @@ def cuts(rows: int = 10_000) -> tuple[bool, str]:
                 ids = batch["id"][first : first + 100]
                 yield {"id": ids, "pad": np.zeros((len(ids), 3))} if again else {"id": ids}
                 if not again and first == 500 and not batch["id"][0]:
-                    time.sleep(1.0)  # what was made so far has been taken
+                    time.sleep(0.5)  # what was made so far has been taken
                     os.kill(os.getpid(), signal.SIGKILL)
 
         hpc.init(num_cpus=2, object_store_memory=128 << 20)
@@ -336,6 +337,11 @@ def cuts(rows: int = 10_000) -> tuple[bool, str]:
                     named_it = "ok" if "otherwise" in str(error) else f"an error without a name: {error}"
                 for one in Path(place).iterdir():
                     one.unlink()
+                rows_of = data.map_batches(otherwise, batch_size=rows // 4, repeatable=False).take_all()
+                found = Exact([row["id"] for row in rows_of], rows)
+                again = sum("pad" in row for row in rows_of)
+                for one in Path(place).iterdir():
+                    one.unlink()
                 try:
                     data.map_batches(otherwise, batch_size=rows // 4, max_retries=0).take_all()
                     once = "no error"
@@ -343,7 +349,9 @@ def cuts(rows: int = 10_000) -> tuple[bool, str]:
                     once = "ok"
         finally:
             hpc.shutdown()
-    return named_it == once == "ok", f"cut otherwise: {named_it}; ended where it may not run again: {once}"
+    is_kept = named_it == once == "ok" and found.is_exact and again == rows // 4
+    told = f"cut otherwise: {named_it}; declared so: {found}, {again:,} of a second attempt"
+    return is_kept, f"{told}; ended where it may not run again: {once}"
 
 
 CHECKS: dict[str, Callable[[], tuple[bool, str]]] = {"worker": worker, "node": node, "driver": driver, "cuts": cuts}

@@ -68,14 +68,15 @@ def _add(stage: Stage, ops: list[Operator], context: Any, settings: RunSettings,
 def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float, rooms: Rooms) -> Operator:
     node, name = stage.node, stage.name
     options = stage.options
-    if not stage.repeatable:
-        options = replace(options, remote={**options.remote, "max_retries": 0})
-    if isinstance(node, Read):
-        body = ChainBody(stage.chain, settings.target_bytes)
-        return ReadOperator(name, body, node.source, parallelism(node, context, cpus), options)
     if stage.is_chain:
         body = ChainBody(stage.chain, settings.target_bytes)
-        return MapOperator(name, body, options, stage.pool, stage.bundle_rows)
+        chain = (
+            ReadOperator(name, body, node.source, parallelism(node, context, cpus), options)
+            if isinstance(node, Read)
+            else MapOperator(name, body, options, stage.pool, stage.bundle_rows)
+        )
+        chain.takes_at_end = not stage.repeatable
+        return chain
     if isinstance(node, Blocks):
         return BlocksOperator(name, [Block(one.ref, one.meta) for one in node.blocks])
     if isinstance(node, Limit):

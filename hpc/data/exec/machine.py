@@ -108,8 +108,11 @@ class Machine(Scheduler):
         work.seen += 1
         work.rows += meta.rows
         block.counts = True
-        op.tally.block(meta.rows, meta.nbytes)
         self.budget.hold(block.node, block.bytes)
+        if op.takes_at_end:
+            work.kept.append(block)
+            return
+        op.tally.block(meta.rows, meta.nbytes)
         op.made(work, block)
 
     def part_over(self, work: Work) -> None:
@@ -120,6 +123,10 @@ class Machine(Scheduler):
             self._changed(work, f"it gave {work.seen} blocks, not at least {work.replay}")
             return
         part = work.part
+        kept, work.kept = work.kept, []
+        for block in kept:
+            work.op.tally.block(block.meta.rows, block.meta.nbytes)
+            work.op.made(work, block)
         work.next_part()
         if not work.remakes:
             work.op.part_over(work, part)
@@ -155,15 +162,13 @@ class Machine(Scheduler):
                 self._begin_anew(work, [one], begun)
             return
         part, rest = left[0], left[1:]
-        error = with_part(error, work.name)
         self._end(work, rest)
         if cause is Cause.SESSION or not most or 0 <= most <= self.errored or work.remakes:
-            self._finish(error)
+            self._finish(with_part(error, work.name))
             return
         self.errored += 1
         op.tally.errored += 1
-        said = str(error).removeprefix(f"{work.name}: ")
-        text = f"{work.name} failed and is left out ({self.errored} so far): {said}"
+        text = f"{work.name} failed and is left out ({self.errored} so far): {error}"
         self.actions.append(Report(text, op))
         if rest:
             self.recovery.again(Work(op, rest, work.body, work.wants_values))
@@ -337,7 +342,7 @@ class Machine(Scheduler):
         """These parts of it are to be done again. Of the one that it was at, blocks have come already."""
         anew = Work(work.op, parts, work.body, work.wants_values)
         anew.attempt, anew.starts, anew.remakes = work.attempt + begun, work.starts + 1, work.remakes
-        if parts[0] is work.part:
+        if parts[0] is work.part and not work.op.takes_at_end:
             anew.digests, anew.replay = work.digests, len(work.digests)
         self.recovery.again(anew)
 
@@ -346,6 +351,9 @@ class Machine(Scheduler):
         op = work.op
         work.state = WorkState.OVER
         op.running.pop(work.number, None)
+        kept, work.kept = work.kept, []
+        for block in kept:
+            self.release(block)
         self.budget.reserve(work.node, -work.reserved, -work.heap)
         work.reserved = work.heap = 0
         if not work.paused:
@@ -400,7 +408,7 @@ class Machine(Scheduler):
         self._finish(
             CutsChangedError(
                 f"{work.name} ran again, and {what}: some rows would be there twice and others never. What a function "
-                "gives must depend on its input alone, or it must not be tried again (max_retries=0)"
+                "gives must depend on its input alone, or be declared not to (repeatable=False)"
             )
         )
 

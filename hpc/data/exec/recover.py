@@ -1,10 +1,10 @@
 """Blocks that are lost with a node, and that the runtime cannot make again: the part that made them runs once more.
 
 The runtime makes again what tasks have made of what tasks have made. It cannot do that for what actors have made, nor
-for what tasks have made of it if that is lost as well. So an operator with a pool, and all below one, remember how each
-block came to be, as long as somebody needs the block: the *origin* keeps the inputs of its part. When work finds one of
-its inputs lost, it is held until the part has run again, whose blocks take the places of those before. The inputs of
-the part may be lost too: then it is held in its turn. What nobody needs any more is not made again.
+for what tasks have made of it if that is lost as well. So an operator with a pool, and all below one, remember how
+each block came to be, as long as somebody needs it. The *origin* of a block keeps the inputs of its part. When work
+finds one of its inputs lost, it is held until the part has run again, whose blocks take the places of those before.
+The inputs of the part may be lost too: then it is held in its turn. What nobody needs any more is not made again.
 
 A session of one node remembers nothing: what is lost there is lost with the driver.
 """
@@ -32,7 +32,7 @@ class Recovery:
         #: How many blocks are lost now.
         self.lost = 0
         for op in ops:
-            once = op.options.remote.get("max_retries") == 0
+            once = op.options.remote.get("max_retries") == 0 or op.takes_at_end
             op.is_fragile = not once and (op.pool is not None or any(up.is_fragile for up in op.ups))
 
     def made(self, work: Work, block: Block) -> None:

@@ -251,6 +251,8 @@ class Shell:
                 plain = hpc.remote(task_function(op.bodies[work.body], op.name, self._context))
                 self._functions[first] = plain
             options = remote_options(op, self._context)
+            if op.takes_at_end:  # the machine has its parts done again, and throws away what came of them
+                options["max_retries"] = 0
             if node:
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
             function = plain.options(

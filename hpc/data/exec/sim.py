@@ -190,6 +190,8 @@ class World:
                 self.ordered = False
             else:
                 after = ResizeOperator("Resize", draw.choice([1, 7, 50]), draw.random() < 0.5)
+            if kind in ("map", "pool") and len(self.nodes) == 1:
+                after.takes_at_end = draw.random() < 0.3
             self._join(after, op)
             op = after
         return op, rows
@@ -365,6 +367,8 @@ class World:
             cuts = []
             while at < len(rows):
                 count = 1 + zlib.crc32(repr(rows[at]).encode()) % 9
+                if op.takes_at_end:  # each attempt cuts otherwise
+                    count = self.random.randint(1, 9)
                 cuts.append(rows[at : at + count])
                 at += count
         for cut in cuts:
@@ -447,6 +451,11 @@ class World:
 
     def _die(self, running: Running) -> None:
         self.deaths += 1
+        if running.work.op.takes_at_end and running.work.actor is None:
+            self._running.pop(running.number, None)
+            self._drop(running)
+            self.machine.failed(running.work, RuntimeError("killed"), Cause.CRASH)
+            return
         if running.work.actor is None:
             running.part = running.at = running.count = 0
             self._step(running)
@@ -573,6 +582,8 @@ class World:
 
 def gathered(op: Operator) -> list[Block]:
     """Blocks that an operator needs together, however many they are."""
+    if op.takes_at_end:
+        return [block for work in op.running.values() for block in work.kept]
     if not isinstance(op, ResizeOperator):
         return []
     taken = [block for work in op.running.values() for block in work.blocks]

@@ -163,8 +163,14 @@ class TaskStream:
         return work.state is WorkState.OVER
 
     def _cause(self, error: BaseException) -> Cause:
-        if isinstance(error, (SessionLostError, ObjectLostError, GeneratorChangedError)):
+        op = self.work.op
+        crashes: tuple[type[BaseException], ...] = (WorkerCrashedError, OutOfMemoryError, NodeDiedError)
+        if op.takes_at_end:
+            crashes += (ObjectLostError,)  # what it has made is gone with its node: all of it is made anew
+        elif isinstance(error, ObjectLostError):
             return Cause.SESSION
-        crashed = isinstance(error, (WorkerCrashedError, OutOfMemoryError, NodeDiedError))
-        may_retry = self.work.op.options.remote.get("max_retries") != 0
+        if isinstance(error, (SessionLostError, GeneratorChangedError)):
+            return Cause.SESSION
+        crashed = isinstance(error, crashes)
+        may_retry = op.options.remote.get("max_retries") != 0
         return Cause.CRASH if crashed and not self.failing and may_retry else Cause.PART

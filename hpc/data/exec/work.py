@@ -126,6 +126,7 @@ class Work:
     at: which part it is at; ``seen`` and ``rows``: how many blocks and rows of that part have come.
     replay: blocks of the part at hand that an earlier attempt has given already.
     remakes: all blocks were given already, and some of them are lost.
+    kept: blocks of the part at hand that are passed on when it has ended (`takes_at_end`).
     reserved: bytes that are kept free for what it makes. window: so many blocks it may make ahead.
     offered: its next block is there and was not taken yet; ``offer``: so many bytes it has.
     """
@@ -139,6 +140,7 @@ class Work:
         "body",
         "digests",
         "heap",
+        "kept",
         "node",
         "number",
         "offer",
@@ -173,6 +175,7 @@ class Work:
         self.remakes = False
         #: What tells the blocks of the part at hand, to compare those of another attempt with.
         self.digests: list[tuple[int, int]] = []
+        self.kept: list[Block] = []
         self.reserved = 0
         self.heap = 0
         self.window = 2

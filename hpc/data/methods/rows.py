@@ -152,7 +152,9 @@ def map_batches(
     * ``batch_size``: rows of a batch; None: a block; "auto": by the size of rows.
     * ``batch_format``: "default" and "numpy" (a dict of arrays), "pandas", "pyarrow", "polars", None (a table).
     * ``zero_copy_batch``: arrays may be views, which cannot be written to.
-    * ``udf_modifying_row_count``: False says that a batch has as many rows as what it was made of."""
+    * ``udf_modifying_row_count``: False says that a batch has as many rows as what it was made of.
+    * ``repeatable=False`` (beside options of tasks): it may give other rows when its worker has died and it runs again.
+    """
     given = dict(locals())
     staging.check_format(batch_format)
     if isinstance(batch_size, int) and batch_size < 1:
@@ -196,6 +198,9 @@ def _applied(
 ) -> D:
     """The dataset with a function of the user's on top."""
     staging.check_function(fn, method, fn_constructor_args, fn_constructor_kwargs)
+    repeatable = given["ray_remote_args"].pop("repeatable", True)
+    if not isinstance(repeatable, bool):
+        raise TypeError(f"repeatable is True or False, not {repeatable!r}")
     strategy = strategy_of(fn, compute, concurrency)
     pool, most = staging.pool(strategy)
     transform = make(
@@ -207,7 +212,7 @@ def _applied(
         parallel=getattr(strategy, "enable_true_multi_threading", False),
         **(more or {}),
     )
-    return self.derived(nodes.Apply(self.plan, transform, pool, _options(given, most), bundle_rows))
+    return self.derived(nodes.Apply(self.plan, transform, pool, _options(given, most), bundle_rows, repeatable))
 
 
 def _options(given: Mapping[str, Any], most: int | None) -> nodes.Options:

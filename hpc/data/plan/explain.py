@@ -72,7 +72,7 @@ def _how(stage: Stage) -> str:
     if stage.bundle_rows is not None:
         facts.append(f"blocks of {stage.bundle_rows} rows together")
     if not stage.repeatable:
-        facts.append("not tried again")
+        facts.append("blocks are taken when all are made")
     return f" ({', '.join(facts)})" if facts else ""
 
 

@@ -39,7 +39,7 @@ CHAINED = (Apply, Filter, Select, Drop, Rename, WithColumns, Write)
 class Stage:
     """One operator. ``node`` says which: a `Read`, a node of several inputs, ..., or the first of a chain.
 
-    chain: what its tasks do with each part. bundle_rows: see `Apply`. repeatable: that its tasks may be tried again.
+    chain: what its tasks do with each part. bundle_rows: see `Apply`. repeatable: that they give the same again.
     part_rows: how many rows a part has, as far as that is known before the run."""
 
     node: Node

@@ -20,9 +20,13 @@ are in ``bodies`` by name; ``Work(body=...)`` says which. ``inputs`` are the val
 `SourceTask`, ``note`` what the operator gave the part, ``task`` a `TaskContext`. A body is pickled when the first work
 with its name is submitted, and sent to each worker once. It may be put into ``bodies`` late, when the operator knows
 what belongs into it. A body gives tables, each of which becomes a block. Or it gives a `Piece`: any value, with rows,
-bytes, and a note for the operator, which is then `block.note`. What it gives must be the same for each attempt.
+bytes, and a note for the operator, which is then `block.note`. What it gives must be the same for each
+attempt, but for an operator that `takes_at_end`.
 
 Work with ``wants_values`` has the values themselves brought to the driver (`block.value`): for small ones, as samples.
+
+``takes_at_end``: what a part makes may be other rows in each attempt. The machine keeps it until the part has ended,
+and throws it away if that fails.
 
 ``hoards``: the operator keeps all of its input before it gives anything, so that what it holds counts for no budget: it
 may be spilled. `wants(port)`: whether more of an input is of use now; what is not wanted waits where it is.
@@ -101,6 +105,8 @@ class Operator:
         self.held: list[Work] = []
         #: What it makes may be lost with a node: see `recover.py`.
         self.is_fragile = False
+        #: What a part makes is passed on when the part has ended, since it is not the same in each attempt.
+        self.takes_at_end = False
         #: It has told the operator below that it is over.
         self.told_over = False
         self.stopped = False

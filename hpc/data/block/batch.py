@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpc.data.block import objects, promote, tensor
-from hpc.data.block.bare import is_bare
+from hpc.data.block.bare import NAME, is_bare
 
 FORMATS = ("default", "numpy", "pandas", "pyarrow", "polars", None)
 
@@ -112,11 +112,11 @@ def _to_polars(table: pa.Table) -> Any:
 def cells_of(column: pa.ChunkedArray) -> list[Any]:
     """The cells of a column as Python values: tensors are numpy arrays, objects themselves."""
     kind = column.type
-    if tensor.is_tensor(kind):
-        return [cell for chunk in column.chunks for cell in tensor.to_cells(chunk)]
-    if objects.is_object(kind):
-        return [cell for chunk in column.chunks for cell in objects.to_cells(chunk)]
     if isinstance(kind, pa.BaseExtensionType):
+        if tensor.is_tensor(kind):
+            return [cell for chunk in column.chunks for cell in tensor.to_cells(chunk)]
+        if objects.is_object(kind):
+            return [cell for chunk in column.chunks for cell in objects.to_cells(chunk)]
         return column.cast(kind.storage_type).to_pylist()
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_float64(kind)):
         return column.to_numpy().tolist()
@@ -126,7 +126,7 @@ def cells_of(column: pa.ChunkedArray) -> list[Any]:
 def rows(table: pa.Table) -> Iterator[dict[str, Any]]:
     """The rows as dicts of Python values."""
     names = table.column_names
-    if not names or is_bare(table.schema):
+    if not names or names == [NAME]:
         return iter([{} for _ in range(table.num_rows)])
     columns = [cells_of(column) for column in table.columns]
     return (dict(zip(names, cells)) for cells in zip(*columns))

@@ -18,6 +18,8 @@ from hpc.data.block.bare import bare
 
 #: What Arrow raises for Python values that have no common type.
 NO_TYPE = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError)
+#: Most cells are of these.
+_SCALARS = frozenset((int, float, str, bytes, bool, type(None)))
 MAY_RETURN = "a dict of arrays or lists, a pandas or polars DataFrame, or a pyarrow.Table"
 
 
@@ -62,7 +64,7 @@ def from_rows(rows: Iterable[Mapping[str, Any]], where: str = "rows") -> pa.Tabl
 
 def _cells(rows: list[Any], where: str) -> tuple[list[str], list[list[Any]]]:
     """The names of columns, and the cells of each."""
-    if isinstance(rows[0], Mapping):
+    if type(rows[0]) is dict or isinstance(rows[0], Mapping):
         names = list(rows[0])
         try:
             columns = [[row[name] for row in rows] for name in names]
@@ -237,6 +239,8 @@ def _checked(result: pa.Table, where: str) -> pa.Table:
 
 def _is_array(value: Any) -> bool:
     """Whether it is an array of numpy, or one of torch, jax or tensorflow that gives a numpy array."""
+    if type(value) in _SCALARS:
+        return False
     if isinstance(value, np.ndarray):
         return True
     module = type(value).__module__.partition(".")[0]

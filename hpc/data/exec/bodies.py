@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from hpc import spi
 from hpc.data.block.compact import in_one, nbytes
-from hpc.data.block.cut import Cutter, blocks_of
+from hpc.data.block.cut import Cutter, RowSizes, blocks_of
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.operators import Body, Piece
 from hpc.data.exec.small import sent
@@ -60,6 +60,8 @@ class ChainBody:
     def __init__(self, transforms: Sequence[Transform], target_bytes: int | None) -> None:
         self.transforms = tuple(transforms)
         self.target_bytes = target_bytes
+        #: Most parts have rows of one kind: what is learned of their sizes is learned once.
+        self._sizes = RowSizes()
 
     def begin(self) -> None:
         """Make what classes of users are called by, ahead of the first call."""
@@ -77,7 +79,7 @@ class ChainBody:
         tables: Iterator[pa.Table] = iter(inputs) if unit is None else unit.read(task)
         for transform in self.transforms:
             tables = transform(tables, task)
-        yield from blocks_of(tables, Cutter(self.target_bytes, step=self._step()))
+        yield from blocks_of(tables, Cutter(self.target_bytes, step=self._step(), sizes=self._sizes))
 
 
 def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequence[Any]) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from hpc.core.ids import Address, owner_of, raylet_of, return_id
 from hpc.core.owner.calls import OutgoingCalls
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
-from hpc.core.owner.streams import ItemStreams, item_id
+from hpc.core.owner.streams import ItemStreams, item_ids
 from hpc.core.owner.tables import CallRec, Entry, Origin, TaskRec
 from hpc.core.owner.tasks import Tasks
 from hpc.core.wire import INLINE, STORED, CopyLost, Free, FreeValues, ObjectValue, Result, system_error
@@ -85,8 +85,7 @@ class Lineage:
         made = [return_id(task, index) for index, result in enumerate(results) if result.kind == STORED]
         stream = self.streams.streams.get(task) if rec.msg.num_returns < 0 else None
         if stream is not None:
-            items = [item_id(task, index) for index in range(stream.received)]
-            found = [e for ident in items if (e := self.entries.get(ident)) is not None]
+            found = [e for ident in item_ids(task, 0, stream.received) if (e := self.entries.get(ident)) is not None]
             made += [e.ident for e in found if e.result is None or e.result.kind == STORED]
         return made
 

@@ -8,7 +8,7 @@ attempt told are not heard again.
 
 from __future__ import annotations
 
-from hpc.core.ids import Address, return_id
+from hpc.core.ids import Address, ids_from, return_id
 from hpc.core.owner.objects import Objects
 from hpc.core.owner.state import OwnerState
 from hpc.core.owner.tables import CallRec, ItemStream, TaskRec
@@ -50,6 +50,11 @@ def item_id(task: bytes, index: int) -> bytes:
     return return_id(task, index + 1)
 
 
+def item_ids(task: bytes, first: int, end: int) -> list[bytes]:
+    """The ids of the items from ``first`` to before ``end``."""
+    return ids_from(item_id(task, first), max(0, end - first))
+
+
 def mark_of(result: Result) -> int:
     """What tells an item from another one; 0 where that would cost too much, or says nothing."""
     data = result.data
@@ -81,7 +86,7 @@ class ItemStreams:
             return [return_id(msg.task, index) for index in range(msg.num_returns)]
         stream = self.streams.get(msg.task)
         begin = 0 if stream is None else stream.made if stream.attempt == msg.attempt else 0
-        return [item_id(msg.task, index) for index in range(begin, begin + MAX_UNTOLD)]
+        return item_ids(msg.task, begin, begin + MAX_UNTOLD)
 
     def own_returns(self, task: bytes, num_returns: int, window: int) -> None:
         """Make the entries of a task's return values, each held once by the caller."""
@@ -170,7 +175,7 @@ class ItemStreams:
         stream = self.streams.get(rec.msg.task) if rec.msg.num_returns < 0 else None
         if stream is None or stream.ended:
             return []
-        items = [item_id(rec.msg.task, index) for index in range(stream.received)]
+        items = item_ids(rec.msg.task, 0, stream.received)
         return [ident for ident in items if (e := self.entries.get(ident)) is not None and e.result is None]
 
     def seek(self, lost: list[bytes]) -> None:
@@ -265,8 +270,8 @@ class ItemStreams:
         stream.ended = True
         if num_returns == DYNAMIC:
             del self.streams[task]
-            for index in range(stream.received):
-                self.objects.let_go(item_id(task, index))
+            for ident in item_ids(task, 0, stream.received):
+                self.objects.let_go(ident)
             return
         if result.kind == ERROR or result.kind == SYSTEM:
             last = item_id(task, stream.received)
@@ -282,5 +287,5 @@ class ItemStreams:
             return
         if stream.window:
             self._tell_taken(ident, stream, ALL_ITEMS)
-        for index in range(stream.taken, stream.received + 1):
-            self.objects.let_go(item_id(ident, index))
+        for item in item_ids(ident, stream.taken, stream.received + 1):
+            self.objects.let_go(item)

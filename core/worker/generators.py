@@ -18,7 +18,7 @@ from hpc.core import serialization
 from hpc.core.ids import Address, return_id
 from hpc.core.owner.generator import DynamicObjectRefGenerator
 from hpc.core.owner.ref import ObjectRef
-from hpc.core.owner.streams import MAX_UNTOLD, item_id
+from hpc.core.owner.streams import MAX_UNTOLD, item_id, item_ids
 from hpc.core.owner.tables import Waiter
 from hpc.core.process.context import TaskContext
 from hpc.core.wire import DYNAMIC, INLINE, MAX_VALUES_BYTES, NONE, Call, Result, Task, Yielded
@@ -114,7 +114,7 @@ class ItemSender:
         client = self.worker.client
         if self.msg.num_returns != DYNAMIC:
             return Packed([Result(INLINE, NONE)])
-        idents = [item_id(self.msg.task, index) for index in range(self.count)]
+        idents = item_ids(self.msg.task, 0, self.count)
         # The caller owns the items: this process only writes their names down.
         value = DynamicObjectRefGenerator([ObjectRef(ident, client) for ident in idents])
         return Packed([Result(INLINE, serialization.dumps(value).to_bytes(), inner=tuple(idents))])

@@ -12,9 +12,12 @@ import numpy as np  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from hpc.data.exec.operators.exchange import MapBody, ReduceBody  # noqa: E402
+from hpc.data.block.meta import BlockMeta  # noqa: E402
+from hpc.data.exec.operators.exchange import ExchangeOperator, MapBody, ReduceBody  # noqa: E402
+from hpc.data.exec.work import Block  # noqa: E402
 from hpc.data.shuffle import gather, ranges  # noqa: E402
 from hpc.data.shuffle.hashed import HashShuffle, Spread  # noqa: E402
+from hpc.data.shuffle.join import Join, Joining  # noqa: E402
 from hpc.data.shuffle.local import run  # noqa: E402
 from hpc.data.shuffle.order import SortKey, stable_argsort  # noqa: E402
 from hpc.data.shuffle.partition import hash_columns  # noqa: E402
@@ -268,7 +271,7 @@ def test_each_row_of_a_map_task_is_moved_once_to_the_object_of_its_group():
     blocks = [pa.table({"k": rng.integers(0, 1000, 1 << 20), "v": rng.random(1 << 20)}) for _ in range(3)]
     blocks += [block.slice(0, 10) for block in blocks]
     for exchange in (RandomShuffle(seed=1), HashShuffle(("k",)), Sort((SortKey("k"),)), Spread(8)):
-        sample = pa.table({"0": range(1000), "1": np.ones(1000)})
+        sample = pa.table({"0": range(1000), "1": range(1000), "2": np.ones(1000)})
         plan = exchange.plan([[sample]], [[]], 8)
         (piece, *others) = MapBody(plan, (0, 4, 8))(blocks, None, (0, 0, 0), None)
         assert piece.rows + sum(other.rows for other in others) == 3 * (1 << 20) + 30
@@ -286,3 +289,37 @@ def test_a_partition_is_put_in_order_straight_into_its_blocks():
     assert [block.num_rows for block in blocks] == [3125, 3125, 3750]
     assert flat(block.column("k").to_pylist() for block in blocks) == list(range(10_000))
     assert all(block.get_total_buffer_size() <= block.nbytes + 1024 for block in blocks)
+
+
+# ---------------------------------------------------------------- very frequent keys
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_sort_cuts_the_rows_of_a_very_frequent_key_into_partitions_of_like_size(descending):
+    key = np.where(np.random.default_rng(1).random(8000) < 0.9, 7, np.arange(8000) % 50)
+    blocks = [pa.table({"k": key[n : n + 500], "id": range(n, n + 500)}) for n in range(0, 8000, 500)]
+    found = list(run(Sort((SortKey("k", descending),)), [[blocks[0].slice(0, 0), *blocks]], 8, bundle=3))
+    assert len(found) == 8 and max(table.num_rows for table in found) < 2000
+    expected = sorted(zip(key.tolist(), range(8000)), key=lambda row: -row[0] if descending else row[0])
+    assert column(found, "id") == [row for _, row in expected], "rows with equal keys keep their order"
+
+
+def divided(exchange, *sides):
+    """The bytes of the objects that come to each task of a partition, by side, where a store has 64 MiB."""
+    op = ExchangeOperator("Exchange", exchange, len(sides), partitions=4, store=64 << 20, cpus=2)
+    tasks = op._divided([[Block(None, BlockMeta(1, size << 20)) for size in side] for side in sides])
+    return [[[block.meta.nbytes >> 20 for block in side] for side in task] for task in tasks]
+
+
+def test_rows_of_a_very_frequent_key_come_to_several_tasks_where_that_may_be():
+    few, many = [4, 4], [4] * 10
+    assert divided(HashShuffle(("k",), 4), few) == [[few]], "one task where they fit"
+    assert divided(HashShuffle(("k",), 4), many) == [[[4, 4]]] * 5
+    assert divided(HashShuffle(("k",), 4, sorted=True), many) == [[many]], "a group comes whole to its function"
+
+    def join(kind, left, right):
+        return divided(Join(Joining(kind, ("k",), ("k",), "_l"), 4), left, right)
+
+    assert join("inner", many, few) == join("left_anti", many, few) == [[[4, 4], few]] * 5
+    assert join("inner", few, many) == join("right_outer", few, many) == [[few, [4, 4]]] * 5
+    assert join("full_outer", few, many) == [[few, many]], "each row must see all rows of the other side"

@@ -95,8 +95,9 @@ def test_a_small_side_goes_whole_to_each_part_of_the_other():
         def __init__(self, nbytes):
             self.rows, self.nbytes = 10, nbytes
 
-    def plan(kind, left, right, partitions=4):
+    def plan(kind, left, right, partitions=4, **room):
         exchange = Join(Joining(kind, ("id",), ("id",), "_l"), partitions)
+        exchange = exchange.fitted(**room) if room else exchange
         return exchange.plan([[], []], [[Meta(size) for size in side] for side in (left, right)], partitions)
 
     big, small = [100 << 20] * 8, [10 << 20]
@@ -110,6 +111,10 @@ def test_a_small_side_goes_whole_to_each_part_of_the_other():
     parts = plan("inner", big, small).ranges
     assert sorted(r.block for sides in parts for r in sides[0]) == list(range(8)) and len(parts) == 4
     assert all(len(sides[1]) == 1 for sides in parts)
+    with_room = {"store": 80 << 20, "task_bytes": 100 << 20}
+    assert len(plan("inner", big, small, **with_room).ranges) == 8, "no task has more of it than it should"
+    with_room["store"] = 39 << 20
+    assert not isinstance(plan("inner", big, small, **with_room), Gather), "beside the parts a store has no room for it"
 
 
 @pytest.mark.parametrize(

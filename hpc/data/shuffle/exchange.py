@@ -163,6 +163,13 @@ class Exchange(Protocol):
     def partitions(self) -> int | None:
         """The number of partitions that the exchange must have; None: the executor chooses."""
 
+    @property
+    def divisible(self) -> tuple[int, ...]:
+        """The sides of which a part of a partition's rows may be merged by itself, with all rows of the others."""
+
+    def fitted(self, store: int, task_bytes: int) -> Exchange:
+        """The exchange for nodes whose stores have so many bytes, of which so many should come into a task."""
+
     def sample(self, side: int, table: pa.Table, task: TaskContext | None) -> pa.Table | None:
         """A small table that `plan` wants of each input block; only where needs is "samples"."""
 
@@ -186,6 +193,15 @@ class Base:
     @property
     def partitions(self) -> int | None:
         return None
+
+    @property
+    def divisible(self) -> tuple[int, ...]:
+        """The sides of which a part of a partition's rows may be merged by itself, with all rows of the others."""
+        return ()
+
+    def fitted(self, store: int, task_bytes: int) -> Any:
+        """The exchange for nodes whose stores have so many bytes, of which so many should come into a task."""
+        return self
 
     def schema_of(self, schemas: Sequence[pa.Schema]) -> pa.Schema | None:
         """The columns of the result, from those of the inputs; None where only a run tells them."""

@@ -19,7 +19,9 @@ from hpc.data.shuffle.states import no_column
 
 @dataclass(frozen=True)
 class HashShuffle(Base):
-    """Rows of equal keys in one block. `sorted`: rows of a block are in the order of the keys.
+    """Rows of equal keys in one block; in several, where a group of partitions is too large for one task.
+
+    sorted: rows of a block are in the order of the keys, and those of equal keys always in one.
 
     No keys: all rows in one block, as `groupby(None)` has it.
     """
@@ -37,6 +39,10 @@ class HashShuffle(Base):
     @property
     def partitions(self) -> int | None:
         return self.wanted if self.keys else 1
+
+    @property
+    def divisible(self) -> tuple[int, ...]:
+        return () if self.sorted or not self.keys else (0,)
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> HashPartitioner:
         return HashPartitioner(self.keys, self.sorted, partitions)

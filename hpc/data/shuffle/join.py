@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -19,8 +19,9 @@ TYPES = (
     "inner", "left_outer", "right_outer", "full_outer", "left_semi", "right_semi", "left_anti", "right_anti",
 )  # fmt: skip
 
-# A side of at most so many bytes may be sent whole to each part of the other.
-SMALL = 64 * 2**20
+# A side of at most so many bytes may be sent whole to each part of the other. It may have no more than one part in so
+# many of the store of a node, which has it beside the parts.
+SMALL, STORE_SHARE = 64 * 2**20, 4
 # The result of a partition is made in tables of about so many bytes.
 _PIECE = 64 * 2**20
 
@@ -40,6 +41,11 @@ class Joining:
             raise ValueError(f"join type {self.type!r} is none of {', '.join(TYPES)}")
         if not self.left_on or len(self.left_on) != len(self.right_on):
             raise ValueError(f"a join has as many keys on both sides, one or more: {self.left_on} and {self.right_on}")
+
+    def may_divide(self, side: int) -> bool:
+        """Whether rows of a side may be joined apart from its others, with all of the other side: each row of the other
+        side is then in several joins, so that it must not matter whether it has a match in one of them."""
+        return self.type == "inner" or self.type.startswith("left_" if side == 0 else "right_")
 
     def tables(self, left: pa.Table, right: pa.Table) -> Iterator[pa.Table]:
         """The rows of the join of two tables, in the order of the left (of the right for right_*)."""
@@ -143,6 +149,9 @@ class Join(Base):
     wanted: int
     inputs: int = 2
     needs: Need = "metas"
+    #: The most bytes of a side that goes whole to each part of the other, and of such a part. None: no limit.
+    small: int = SMALL
+    part_bytes: int | None = None
 
     @property
     def name(self) -> str:
@@ -155,13 +164,21 @@ class Join(Base):
     def schema_of(self, schemas: Sequence[pa.Schema]) -> pa.Schema | None:
         return next(self.joining.tables(schemas[0].empty_table(), schemas[1].empty_table())).schema
 
+    def fitted(self, store: int, task_bytes: int) -> Join:
+        return replace(self, small=min(self.small, store // STORE_SHARE), part_bytes=task_bytes)
+
+    @property
+    def divisible(self) -> tuple[int, ...]:
+        return tuple(side for side in (0, 1) if self.joining.may_divide(side))
+
     def plan(self, samples: Any, metas: Any, partitions: int) -> JoinPartitioner | Gather:
         sizes = [sum(meta.nbytes for meta in side) for side in metas]
         small = self._small(sizes, partitions)
         if small is None or not metas[1 - small]:
             return JoinPartitioner(self.joining, partitions)
         whole = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[small]))
-        parts = _bundles([meta.nbytes for meta in metas[1 - small]], partitions)
+        count = partitions if self.part_bytes is None else max(partitions, -(-sizes[1 - small] // self.part_bytes))
+        parts = _bundles([meta.nbytes for meta in metas[1 - small]], count)
         ranges = []
         for blocks in parts:
             read = tuple(Range(block, 0, metas[1 - small][block].rows) for block in blocks)
@@ -171,9 +188,8 @@ class Join(Base):
     def _small(self, sizes: list[int], partitions: int) -> int | None:
         """The side that goes whole to each part of the other, where that moves less than both by their hash."""
         for side in sorted((0, 1), key=sizes.__getitem__):
-            # The rows of the other side are each in one part alone, so only it may have rows without a match.
-            fits = self.joining.type == "inner" or self.joining.type.startswith("right_" if side == 0 else "left_")
-            if fits and sizes[side] <= SMALL and sizes[side] * partitions <= 2 * sum(sizes):
+            fits = self.joining.may_divide(1 - side)
+            if fits and sizes[side] <= self.small and sizes[side] * partitions <= 2 * sum(sizes):
                 return side
         return None
 

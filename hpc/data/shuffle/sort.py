@@ -47,13 +47,13 @@ class Sort(Base):
         return None if self.boundaries is None else len(self.boundaries) + 1
 
     def sample(self, side: int, table: pa.Table, task: Any) -> pa.Table | None:
-        """The keys of some rows, and for how many rows each of them stands."""
+        """The keys of some rows, their numbers in the block, and for how many rows each of them stands."""
         if not table.num_rows:
             return None
         count = min(table.num_rows, _FEWEST + table.num_rows // _ROWS_EACH, _MOST)
         rows = np.sort(np.random.default_rng(table.num_rows).choice(table.num_rows, count, replace=False))
         columns = [whole(gather.take_column(column_of(table, key.column), rows)) for key in self.keys]
-        return _keys_table([*columns, pa.array(np.full(count, table.num_rows / count))])
+        return _keys_table([*columns, pa.array(rows), pa.array(np.full(count, table.num_rows / count))])
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> RangePartitioner:
         if self.boundaries is not None:
@@ -64,15 +64,33 @@ class Sort(Base):
         return RangePartitioner(self.keys, self._bounds(samples[0], partitions), "right")
 
     def _bounds(self, samples: Sequence[pa.Table], partitions: int) -> pa.Table | None:
+        """Keys between which rows are cut. Where a key is so frequent that several cuts fall on it, the places of the
+        rows in the input cut them too: as equal rows keep their order, each partition is still of like size."""
         if not samples or partitions < 2:
             return None
         table = promoted(list(samples))
         rows = order(table, [SortKey(str(place), key.descending) for place, key in enumerate(self.keys)])
+        # The rows of a block are as many as its samples stand for; blocks without rows have no samples.
+        counts = [round(sample.num_rows * sample.column(sample.num_columns - 1)[0].as_py()) for sample in samples]
+        starts = np.repeat(np.cumsum(counts) - counts, [sample.num_rows for sample in samples])
+        places = (starts + np.asarray(table.column(len(self.keys))))[rows]
         table = gather.take(table, rows)
-        weights = np.cumsum(np.asarray(table.column(str(len(self.keys)))))
+        weights = np.cumsum(np.asarray(table.column(str(len(self.keys) + 1))))
         wanted = weights[-1] * np.arange(1, partitions) / partitions
         chosen = np.minimum(np.searchsorted(weights, wanted), table.num_rows - 1)
-        return gather.take(table.select(range(len(self.keys))), np.unique(chosen))
+        chosen = np.unique(chosen)
+        bounds = gather.take(table.select(range(len(self.keys))), chosen)
+        if not _has_equal_neighbours(bounds, self.keys):
+            return bounds
+        return bounds.append_column(str(len(self.keys)), pa.array(places[chosen]))
+
+
+def _has_equal_neighbours(bounds: pa.Table, keys: Sequence[SortKey]) -> bool:
+    equal = np.ones(max(0, bounds.num_rows - 1), bool)
+    for column, key in zip(bounds.columns, keys):
+        numbers, _, _ = _places(column, column, key)
+        equal &= numbers[1:] == numbers[:-1]
+    return bool(equal.any())
 
 
 def _keys_table(columns: Sequence[Any]) -> pa.Table:
@@ -81,7 +99,9 @@ def _keys_table(columns: Sequence[Any]) -> pa.Table:
 
 @dataclass(frozen=True)
 class RangePartitioner(Reordering):
-    """The tasks of a sort. `side`: where a row that is equal to a boundary goes, as numpy's searchsorted has it."""
+    """The tasks of a sort. `side`: where a row that is equal to a boundary goes, as numpy's searchsorted has it.
+
+    bounds: values of the first keys, or of all keys and then the number of a row among all rows of the input."""
 
     keys: tuple[SortKey, ...]
     bounds: pa.Table | None
@@ -92,18 +112,22 @@ class RangePartitioner(Reordering):
         return 1 if self.bounds is None else self.bounds.num_rows + 1
 
     def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
-        return [self._cut(gather.combine(table)) for table in gather.runs(list(tables))]
+        found, row = [], place.row
+        for table in gather.runs(list(tables)):
+            found.append(self._cut(gather.combine(table), row))
+            row += table.num_rows
+        return found
 
-    def _cut(self, table: pa.Table) -> Parts:
+    def _cut(self, table: pa.Table, row: int) -> Parts:
         if self.bounds is None or not table.num_rows:
             return Parts(table, np.array([0] + [table.num_rows] * self.parts))
-        return cut(table, self._ids(table).astype(narrowest(self.parts)), self.parts)
+        return cut(table, self._ids(table, row).astype(narrowest(self.parts)), self.parts)
 
     def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
         return order(table, self.keys)
 
-    def _ids(self, table: pa.Table) -> np.ndarray:
-        """The number of boundaries before each row."""
+    def _ids(self, table: pa.Table, row: int) -> np.ndarray:
+        """The number of boundaries before each row. ``row``: how many rows of the input are before the table."""
         assert self.bounds is not None
         rows: np.ndarray = np.zeros(table.num_rows, np.int64)
         bounds: np.ndarray = np.zeros(self.bounds.num_rows, np.int64)
@@ -113,6 +137,10 @@ class RangePartitioner(Reordering):
             rows, bounds = rows * size + here, bounds * size + there
             if self.bounds.num_columns > 1:
                 rows, bounds = _narrowed(rows, bounds)
+        if self.bounds.num_columns > len(self.keys):
+            ends = np.asarray(self.bounds.column(len(self.keys)))
+            size = max(row + table.num_rows, int(ends.max()) + 1)
+            rows, bounds = rows * size + np.arange(row, row + table.num_rows), bounds * size + ends
         return np.searchsorted(bounds, rows, side=self.side)
 
 

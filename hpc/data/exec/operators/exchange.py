@@ -163,11 +163,11 @@ class ExchangeOperator(Operator):
         estimate: int | None = None,
     ) -> None:
         super().__init__(name, options, ports=ports)
-        self.exchange = exchange
         self.error: Exception | None = None
         self._partitions = exchange.partitions if exchange.partitions is not None else partitions
         self._target_bytes, self._nodes = target_bytes, list(nodes) or [""]
         self._cpus, self._estimate, self._store = max(1.0, cpus), estimate, store
+        self.exchange = exchange.fitted(store, max(LEAST_BUNDLE, self._room()))
         #: Blocks of each side that no map task has taken, and how many blocks and rows came before them.
         self._kept: list[list[Block]] = [[] for _ in range(ports)]
         self._bytes = [0] * ports
@@ -295,15 +295,37 @@ class ExchangeOperator(Operator):
         groups = len(self._pieces)
         for group, pieces in enumerate(self._pieces):
             pieces.sort(key=lambda one: one[:2])
-            blocks = tuple(block for _, _, block in pieces)
-            counts = [sum(side == port for side, _, _ in pieces) for port in range(self.ports)]
+            sides = [[block for side, _, block in pieces if side == port] for port in range(self.ports)]
             first, last = self._bounds[group], self._bounds[group + 1]
             target = Target(self._nodes[group * len(self._nodes) // groups])
-            for block in blocks:
-                block.users = last - first
+            divided = self._divided(sides)
             for partition in range(first, last):
-                self._parts.append(Part(self.next_seq(), blocks, target, (partition, first, counts)))
+                for some in divided:
+                    blocks = tuple(block for side in some for block in side)
+                    for block in blocks:
+                        block.users += 1
+                    note = (partition, first, [len(side) for side in some])
+                    self._parts.append(Part(self.next_seq(), blocks, target, note))
+            for _, _, block in pieces:
+                block.users -= 1  # the operator's own use is over
         self._pieces = []
+
+    def _divided(self, sides: list[list[Block]]) -> list[list[list[Block]]]:
+        """The objects of a group for each task of a partition. One task has all of them. Where they are too many bytes
+        for that, as those of a very frequent key, several have some of the largest side, and all of the others."""
+        sizes = [sum(block.meta.nbytes for block in side) for side in sides]
+        side = max(self.exchange.divisible, key=sizes.__getitem__, default=None)
+        if side is None or sum(sizes) <= self._store // 2:
+            return [sides]
+        found: list[list[Block]] = []
+        size, most = 0, max(LEAST_BUNDLE, self._room())
+        for block in sides[side]:
+            if not found or size + block.meta.nbytes > most:
+                found.append([])
+                size = 0
+            found[-1].append(block)
+            size += block.meta.nbytes
+        return [[some if port == side else all_of for port, all_of in enumerate(sides)] for some in found] or [sides]
 
     def _rows_of_block(self, plan: Partitioner) -> int | None:
         """Few bytes come in few partitions, but their rows may cost the next step much time. So as many CPUs should

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +28,7 @@ from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 #: A rank takes so many pieces with one question, if they are there.
 AT_ONCE = 4
 #: A pass that waits for ranks says so this often.
-SAY_S = 30.0
+SAY_S = 15.0
 
 logger = logging.getLogger("hpc.data")
 
@@ -46,6 +47,9 @@ class Passes:
         self._told: Any = None
         self._error: BaseException | None = None
         self._refused: Exception | None = None
+        #: Ranks that ask for rows and wait; when it was said last for whom they wait.
+        self._asking: set[int] = set()
+        self._said_at = 0.0
 
     def begin(self, rank: int, wanted: Any = None) -> tuple[int, Any]:
         """The number of the next pass, once all ranks want it, and what is to be known of it. ``wanted``: which pass.
@@ -108,23 +112,43 @@ class Passes:
     def take(self, rank: int, number: int) -> list[Piece]:
         """The next rows of a rank in a pass; nothing: it has all. Raises what the run has raised."""
         with self._change:
-            while True:
-                if number != self._number:
-                    return []
-                if self._error is not None:
-                    raise self._error
-                found: list[Piece] = []
-                while len(found) < AT_ONCE:
-                    piece = self._sharing.take(rank)
-                    if piece is None:
-                        break
-                    found.append(piece)
-                if found:
-                    self._change.notify_all()
-                    return found
-                if self._sharing.has_all(rank):
-                    return []
-                self._change.wait()
+            self._asking.add(rank)
+            try:
+                return self._take(rank, number)
+            finally:
+                self._asking.discard(rank)
+
+    def _take(self, rank: int, number: int) -> list[Piece]:
+        while True:
+            if number != self._number:
+                return []
+            if self._error is not None:
+                raise self._error
+            found: list[Piece] = []
+            while len(found) < AT_ONCE:
+                piece = self._sharing.take(rank)
+                if piece is None:
+                    break
+                found.append(piece)
+            if found:
+                self._change.notify_all()
+                return found
+            if self._sharing.has_all(rank):
+                return []
+            if not self._change.wait(SAY_S):
+                self._say_for_whom()
+
+    def _say_for_whom(self) -> None:
+        """A rank waits, and nothing has come for a while: not because the run makes nothing, but ranks take nothing."""
+        missing = [rank for rank in self._sharing.behind() if rank not in self._asking]
+        now = time.monotonic()
+        if missing and now - self._said_at >= SAY_S:
+            self._said_at = now
+            logger.warning(
+                "ranks %s of a pass over the dataset wait for ranks %s, which take no more rows (for %.0f s): "
+                "they are slow, or have ended within their loop",
+                sorted(self._asking), missing, SAY_S,
+            )  # fmt: skip
 
     def leave(self, rank: int, number: int) -> None:
         """A rank wants no more of a pass."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from hpc.data.consume.sharing import Sharing
+from hpc.data import split
+from hpc.data.consume.sharing import Copies, Sharing
 
 
 def play(sizes, ranks, equal, chance, leaves=None):
@@ -63,3 +66,44 @@ def test_one_that_stops_asking_holds_the_others_before_memory_fills():
     assert block < 10 and taken < 100
     sharing.leave(1)
     assert sharing.take(0) is not None
+
+
+class Run:
+    """A run of so many blocks."""
+
+    def __init__(self, blocks):
+        meta = SimpleNamespace(rows=10)
+        self.blocks = iter([SimpleNamespace(ref=number, meta=meta) for number in range(blocks)])
+
+    def __iter__(self):
+        return self.blocks
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("sharing", [lambda ranks, equal: Sharing(ranks, equal), lambda ranks, equal: Copies(ranks)])
+def test_ranks_that_wait_for_one_that_has_ended_in_its_loop_are_told_which(monkeypatch, sharing):
+    monkeypatch.setattr(split, "SAY_S", 0.05)
+    monkeypatch.setattr(split, "Sharing", sharing)
+    monkeypatch.setattr(split, "speak_here", lambda: None)
+    said = threading.Event()
+    monkeypatch.setattr(split.logger, "warning", lambda text, *args: (told.append(text % args), said.set()))
+    told: list[str] = []
+    passes = split.Passes(SimpleNamespace(begin=lambda: Run(100), _ended=lambda run: None), 2, True)
+    other = threading.Thread(target=passes.begin, args=(1,))
+    other.start()
+    number, _ = passes.begin(0)
+    other.join()
+
+    def take_all() -> None:
+        while passes.take(0, number):
+            pass
+
+    rank = threading.Thread(target=take_all)
+    rank.start()
+    assert said.wait(10.0), "rank 0 waits without a word"
+    assert "ranks [0] of a pass" in told[0] and "wait for ranks [1], which take no more rows" in told[0]
+    passes.leave(1, number)
+    rank.join(10.0)
+    assert not rank.is_alive()

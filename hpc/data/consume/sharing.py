@@ -64,6 +64,11 @@ class Sharing:
         self.given[rank] += rows
         return piece._replace(stop=piece.start + rows)
 
+    def behind(self) -> list[int]:
+        """The ranks that others wait for: they could take rows, and have fewest of all."""
+        least = min(self.given.values(), default=0)
+        return sorted(rank for rank, rows in self.given.items() if rows == least and self._held)
+
     def has_all(self, rank: int) -> bool:
         """Whether nothing will come for a rank any more."""
         if rank not in self.given:
@@ -109,6 +114,10 @@ class Copies:
         self.given[rank] += 1
         self._forget()
         return piece
+
+    def behind(self) -> list[int]:
+        """The ranks that others wait for: the first block is kept for them."""
+        return sorted(rank for rank, taken in self.given.items() if taken == self._first and self._held)
 
     def has_all(self, rank: int) -> bool:
         """Whether nothing will come for a rank any more."""

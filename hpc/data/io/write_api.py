@@ -17,6 +17,7 @@ from hpc.data.io import writers
 from hpc.data.io.datasink import Datasink
 from hpc.data.io.filenames import FilenameProvider
 from hpc.data.io.filesink import FileSink
+from hpc.data.io.owner import Ownership
 from hpc.data.io.resume import resumed
 from hpc.data.options import SaveMode
 
@@ -341,5 +342,11 @@ def run(dataset: Any, sink: Any, given: Mapping[str, Any]) -> None:
     """Write, and wait until all is written."""
     if isinstance(sink, FileSink) and sink.ledger is not None:
         sink.begin(None)
-        dataset = resumed(dataset, sink)
+        with Ownership(sink.ledger):
+            _write(resumed(dataset, sink), sink, given)
+    else:
+        _write(dataset, sink, given)
+
+
+def _write(dataset: Any, sink: Any, given: Mapping[str, Any]) -> None:
     dataset.write_to(sink, concurrency=given["concurrency"], ray_remote_args=given["ray_remote_args"])

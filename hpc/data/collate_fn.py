@@ -55,5 +55,9 @@ class PandasBatchCollateFn(CollateFn):
 
 
 def format_of(collate_fn: Any) -> str:
-    """The format of the batches that a function or an object wants: arrays, if it does not say."""
+    """The format of the batches that a function or an object wants: arrays, if it does not say, and for None.
+
+    Raises ValueError for what cannot be called."""
+    if collate_fn is not None and not callable(collate_fn):
+        raise ValueError(f"collate_fn must be a function or an object of a CollateFn, not {type(collate_fn).__name__}")
     return getattr(collate_fn, "batch_format", "numpy") if isinstance(collate_fn, CollateFn) else "numpy"

@@ -56,6 +56,10 @@ class ExecutionResources:
         """A limit: what is None is without one."""
         return cls(*(INF if one is None else one for one in (cpu, gpu, object_store_memory, memory)))
 
+    def as_limits(self) -> ExecutionResources:
+        """The limit with these numbers: what was not given is unlimited, and what is 0 stays 0."""
+        return self.for_limits(self._cpu, self._gpu, self._object_store_memory, self._memory)
+
     @classmethod
     def from_resource_dict(cls, resource_dict: dict[str, float]) -> ExecutionResources:
         """The amount of a dict with the keys CPU, GPU, object_store_memory and memory."""
@@ -200,13 +204,12 @@ def _rounded(value: float | None, digits: int) -> float | None:
 class ExecutionOptions:
     """What an execution may use and how it keeps order.
 
-    * ``resource_limits``: the most that it may use at a time. ``exclude_resources``: what it leaves to others.
+    * ``resource_limits``: the most that it may use at a time; a kind that is not given has no limit.
+    * ``exclude_resources``: what it leaves to others.
     * ``preserve_order``: blocks come in the order of their source.
     * ``label_selector``: labels of the nodes that it may use.
     * ``verbose_progress``: progress of each operator. ``actor_locality_enabled``: actors get blocks of their node."""
 
-    resource_limits: ExecutionResources
-    exclude_resources: ExecutionResources
     actor_locality_enabled: bool
 
     def __init__(
@@ -218,18 +221,38 @@ class ExecutionOptions:
         verbose_progress: bool | None = None,
         label_selector: dict[str, str] | None = None,
     ) -> None:
-        for word, given in (("resource_limits", resource_limits), ("exclude_resources", exclude_resources)):
-            if given is not None and not isinstance(given, ExecutionResources):
-                raise TypeError(f"{word} must be ExecutionResources, not {given!r}")
-        self.resource_limits = ExecutionResources.for_limits() if resource_limits is None else resource_limits
-        self.exclude_resources = ExecutionResources.zero() if exclude_resources is None else exclude_resources
+        self.resource_limits = ExecutionResources() if resource_limits is None else resource_limits
+        self.exclude_resources = exclude_resources
         self.preserve_order = preserve_order
         self.actor_locality_enabled = actor_locality_enabled
         self.verbose_progress = True if verbose_progress is None else verbose_progress
         self.label_selector = label_selector
 
+    @property
+    def resource_limits(self) -> ExecutionResources:
+        """The most that an execution may use at a time: what is not given when it is set is unlimited."""
+        return self._resource_limits
+
+    @resource_limits.setter
+    def resource_limits(self, limits: ExecutionResources) -> None:
+        if not isinstance(limits, ExecutionResources):
+            raise TypeError(f"resource_limits must be ExecutionResources, not {limits!r}")
+        self._resource_limits = limits.as_limits()
+
+    @property
+    def exclude_resources(self) -> ExecutionResources:
+        """What an execution leaves to others; None, when it is set, is nothing."""
+        return self._exclude_resources
+
+    @exclude_resources.setter
+    def exclude_resources(self, amount: ExecutionResources | None) -> None:
+        if amount is not None and not isinstance(amount, ExecutionResources):
+            raise TypeError(f"exclude_resources must be ExecutionResources, not {amount!r}")
+        self._exclude_resources = ExecutionResources.zero() if amount is None else amount
+
     def __repr__(self) -> str:
-        return f"ExecutionOptions({', '.join(f'{word}={value}' for word, value in vars(self).items())})"
+        told = ", ".join(f"{word.lstrip('_')}={value}" for word, value in vars(self).items())
+        return f"ExecutionOptions({told})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ExecutionOptions) and vars(self) == vars(other)

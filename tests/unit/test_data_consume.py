@@ -161,6 +161,8 @@ def test_a_collate_class_says_which_batches_it_wants():
     assert [format_of(one) for one in (Arrow(), Numpy(), Pandas(), len)] == ["pyarrow", "numpy", "pandas", "numpy"]
     with pytest.raises(TypeError):
         ArrowBatchCollateFn()
+    with pytest.raises(ValueError, match="must be a function"):
+        format_of(3)
 
 
 def each(*batches):

@@ -22,6 +22,7 @@ from hpc.data import (
 )
 from hpc.data.compute import strategy_of
 from hpc.data.context import ShuffleStrategy
+from hpc.data.exec.settings import settings_of
 
 
 class Model:
@@ -63,6 +64,23 @@ def test_a_limit_and_an_exclusion_of_one_kind_exclude_each_other():
     with pytest.raises(TypeError, match="resource_limits"):
         ExecutionOptions(resource_limits=3)
     assert ExecutionOptions() == ExecutionOptions() and ExecutionOptions().is_resource_limits_default()
+
+
+def test_a_limit_of_one_kind_leaves_the_others_unlimited():
+    options = ExecutionOptions(ExecutionResources(cpu=2, gpu=0))
+    assert options.resource_limits == ExecutionResources.for_limits(cpu=2, gpu=0)
+    options.resource_limits = ExecutionResources(object_store_memory=100)
+    assert options.resource_limits == ExecutionResources.for_limits(object_store_memory=100)
+    context = DataContext()
+    context.execution_options.resource_limits = ExecutionResources(cpu=2)
+    found = settings_of(context)
+    assert (found.cpu_limit, found.gpu_limit, found.store_limit) == (2, math.inf, math.inf)
+    options.resource_limits = ExecutionResources()
+    assert options.is_resource_limits_default() and "(resource_limits=ExecutionResources(cpu=inf" in repr(options)
+    options.exclude_resources = None
+    assert options.exclude_resources == ExecutionResources.zero()
+    with pytest.raises(TypeError, match="resource_limits must be"):
+        options.resource_limits = {"cpu": 2}
 
 
 def test_sizes_of_a_pool_are_checked():

@@ -39,6 +39,8 @@ def test_dtypes_are_those_of_all_or_of_some_columns():
     assert (some["i"].dtype, some["f"].dtype) == (torch.int8, torch.float64)
     with pytest.raises(KeyError, match="dtypes has 'z'"):
         torch_batches.collate(batch, {"z": torch.int8})
+    with pytest.raises(TypeError, match="'float33', which is no dtype of torch"):
+        torch_batches.collate(batch, "float33")
 
 
 @pytest.mark.torch

@@ -42,6 +42,8 @@ def tensor(array: np.ndarray, dtype: Any = None, pin_memory: bool = False, name:
     if array.dtype.kind not in "fiub":
         array = numbers(array, name)
     wanted = array.dtype if dtype is None else NUMPY.get(str(dtype).removeprefix("torch."))
+    if wanted is None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtypes has {dtype!r}, which is no dtype of torch")
     if pin_memory:
         source = torch.from_numpy(array if array.flags.writeable else np.array(array))
         return source.to(dtype=dtype or source.dtype).pin_memory()

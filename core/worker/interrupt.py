@@ -7,6 +7,9 @@ raises nothing. The wish stays. `check` raises it where the runtime waits for so
 signal again until the wish is fulfilled or the task has ended. Sleeping and waiting for locks ends with a signal, as do
 loops over short functions written in C. Such a function itself runs to its end.
 
+Nor does it raise within an import. A module that was torn out of its making leaves others half made, and the worker,
+which outlives the task, could never import it again.
+
 The state of an actor outlives its calls, so calls are not torn out of their code. They look at a flag, or get the
 exception where they wait for others (`get`, `wait`, a generator's next item).
 """
@@ -23,6 +26,8 @@ from hpc.core.process.context import current_task
 CANCEL_SIGNAL = signal.SIGRTMIN + 6
 #: Modules of the runtime: nothing is raised while one of their functions is at work.
 RUNTIME = "hpc.core."
+#: The file of the functions that make modules.
+IMPORTS = "<frozen importlib._bootstrap>"
 
 
 class Interrupter:
@@ -80,13 +85,21 @@ class Interrupter:
                     raise KeyboardInterrupt("the call was cancelled while it waited")
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self._wanted and self.may_raise(frame):
+        if self._wanted and self.may_raise(frame) and not self._imports(frame):
             self._raise()
 
     def _raise(self) -> None:
         wanted, self._wanted = self._wanted, b""
         if wanted == self._running():
             raise KeyboardInterrupt("the task was cancelled while it ran")
+
+    def _imports(self, frame: FrameType | None) -> bool:
+        """Whether the user's code is making a module."""
+        while frame is not None and frame.f_code not in self._borders:
+            if frame.f_code.co_filename == IMPORTS:
+                return True
+            frame = frame.f_back
+        return False
 
     def may_raise(self, frame: FrameType | None) -> bool:
         """Whether the user's code is at work, and not the runtime on its behalf."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import signal
+import sys
 import threading
 
 import pytest
@@ -68,6 +70,24 @@ def test_what_was_put_off_is_raised_by_the_next_signal_in_the_users_code(worker)
     with pytest.raises(KeyboardInterrupt):
         worker.run(code)
     assert ends == [1] and reached == []
+
+
+def test_a_module_that_is_being_imported_is_made_to_its_end(worker, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = f"import builtins, signal\nbuiltins.cancel_now()\nsignal.raise_signal({CANCEL_SIGNAL})\nwhole = True\n"
+    (tmp_path / "half_made.py").write_text(text)
+    monkeypatch.setattr(builtins, "cancel_now", lambda: worker.cancel(b"task"), raising=False)
+
+    def code():
+        import half_made
+
+        assert half_made.whole, "the import was interrupted"
+        signal.raise_signal(CANCEL_SIGNAL)
+        raise AssertionError("it was not raised after the import")
+
+    with pytest.raises(KeyboardInterrupt):
+        worker.run(code)
+    monkeypatch.delitem(sys.modules, "half_made")
 
 
 def test_another_task_is_left_alone(worker):

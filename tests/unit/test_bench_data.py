@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.data import LINES, WORKS, Found, Line, reached, row, takes_part
+from bench.table import NOTHING
 
 WANTING = Line("work", "scan", "scan", "scan_copy", of_limit=0.8, ray=3, beat=("polars", "duckdb"), allowed=2.5)
 
@@ -52,7 +53,16 @@ def test_seconds_of_a_peer_that_got_a_share_of_the_rows_are_multiplied():
     assert (found.middle("iterate", "rows", "datasets"), found.middle("iterate", "images", "datasets")) == (16, 1)
 
 
-def test_each_work_has_a_line_and_each_line_a_target():
+def test_a_line_without_a_target_has_no_verdict():
+    found = Found()
+    found.add("images", "hpc", {"arrays": 2.0})
+    found.add("images", "limit", {"pil": 1.0})
+    cells = row(next(line for line in LINES if line.part == "arrays"), found)
+    assert (cells[3], cells[-2:]) == ("0.5×", [NOTHING, NOTHING])
+
+
+def test_each_work_has_a_line_and_all_but_one_line_a_target():
     assert {line.work for line in LINES} == set(WORKS)
-    assert all(line.of_limit or line.ray or line.beat or line.at_most for line in LINES)
+    wanting = [line for line in LINES if line.of_limit or line.ray or line.beat or line.at_most]
+    assert [line.part for line in LINES if line not in wanting] == ["arrays"]
     assert takes_part("control", "hpc") and not takes_part("control", "polars") and not takes_part("query", "limit")

@@ -122,11 +122,11 @@ def data(children: Children, quick: bool) -> dict[str, Any]:
     rows = [row(line, found) for line in LINES]
     note = (
         f"Seconds, the median of {rounds} rounds in turns, two CPUs for everybody, files in the page cache, sessions "
-        "started and warmed before. Limit: the same by two bare processes without a library around (parquet decoded "
-        "and copied once; the functions, and all bytes copied before and after; PIL, and the batches made of 64; open, "
-        "read, close; copies of memory; bare tasks). HF datasets gets an eighth of the rows of 2 and 3, and its "
-        "seconds are multiplied. The lines of 4 read JPEG as bytes that the function decodes; read_images decodes "
-        "before it, and that line has no target. MB: "
+        "started and warmed, and torch imported, before. Limit: the same by two bare processes without a library "
+        "around (parquet decoded and copied once; the functions, and all bytes copied before and after; PIL, and the "
+        "batches made of 64; open, read, close; copies of memory; bare tasks). HF datasets gets an eighth "
+        "of the rows of 2 and 3, and its seconds are multiplied. The lines of 4 read JPEG as bytes "
+        "that the function decodes; read_images decodes before it, and that line has no target. MB: "
         "the largest proportional set size of all processes, of hpc and Ray, in a run of its own. "
     )
     failed = "".join(f" {who}: {why}." for who, why in found.failed.items())

@@ -69,6 +69,8 @@ def parts(peer: str, lib: Any, folder: Path, count: int) -> Parts:
     tars = sorted(map(str, folder.glob("*.tar")))
     tables = sorted(map(str, folder.glob("*.parquet")))
     if peer in ("hpc", "ray"):
+        import torch  # its second is no part of the work, as for torch itself
+
         # The function decodes, as everywhere. In "arrays" the library does: that costs two conversions more.
         archives = lib.read_webdataset(tars, decoder=None)
         yield "tar", lambda: all_of(ray_like(archives, of_bytes, "jpg"), count)

@@ -37,7 +37,7 @@ class AutoscalingConfig:
     actor_pool_max_upscaling_delta: int | None = None
 
 
-#: Fields that Ray's executor needs and this one does not. A value that is set has no effect, and a warning says so.
+#: Fields of Ray that nothing here reads. A value that is set has no effect, and a warning says so.
 WITHOUT_EFFECT = frozenset(
     (
         "enable_pandas_block", "actor_prefetcher_enabled", "use_push_based_shuffle",
@@ -53,7 +53,18 @@ WITHOUT_EFFECT = frozenset(
         "enable_get_object_locations_for_metrics", "write_file_retry_on_errors", "enable_per_node_metrics",
         "enable_stats_summary_collection", "dataset_logger_id", "enable_lineage_reconstruction_resource_accounting",
         "enable_dynamic_output_queue_size_backpressure", "object_store_reservation_overshoot_ratio",
-        "object_store_memory_pressure_fraction", "s3_try_create_dir",
+        "object_store_memory_pressure_fraction", "s3_try_create_dir", "streaming_read_buffer_size",
+        "shuffle_compression", "shuffle_input_batch_bytes", "use_polars", "decoding_size_estimation",
+        "enable_tensor_extension_casting", "arrow_fixed_shape_tensor_format",
+        "enable_fallback_to_arrow_object_ext_type", "enable_auto_log_stats", "verbose_stats_logs",
+        "accurate_map_phase_timing", "per_stage_map_timing", "enable_rich_progress_bars",
+        "warn_on_driver_memory_usage_bytes", "max_consecutive_actor_init_deaths", "retried_map_errors",
+        "max_map_retries", "op_resource_reservation_enabled", "op_resource_reservation_ratio",
+        "output_backpressure_guard_release_interval_s", "log_internal_stack_trace", "memory_usage_poll_interval_s",
+        "isolate_read_workers", "downstream_capacity_backpressure_ratio", "enforce_schemas",
+        "pandas_block_ignore_metadata", "enable_arrow_backed_pandas_conversion", "batch_to_block_arrow_format",
+        "default_map_logical_memory_enabled", "checkpoint_config", "default_hash_shuffle_parallelism",
+        "use_polars_sort",
     )
 )  # fmt: skip
 
@@ -63,13 +74,14 @@ class DataContext:
     """Settings of the datasets that are made from now on: ``DataContext.get_current().max_errored_blocks = 3``.
 
     * Blocks: ``target_max_block_size`` (bytes; None: no limit), ``target_min_block_size``, ``read_op_min_num_blocks``.
-    * Execution: ``execution_options``, ``op_resource_reservation_ratio``, ``execution_no_progress_timeout_s``,
-      ``override_object_store_memory_limit_fraction``, ``downstream_capacity_backpressure_ratio``.
+    * Execution: ``execution_options``, ``execution_no_progress_timeout_s``,
+      ``override_object_store_memory_limit_fraction``.
     * Pools of actors: ``autoscaling_config``, ``max_tasks_in_flight_per_actor``, ``wait_for_min_actors_s``.
     * Errors: ``max_errored_blocks`` (-1: any number), ``actor_task_retry_on_errors``, ``actor_init_max_retries``,
-      ``retried_map_errors``, ``max_map_retries``, ``retried_io_errors``, ``raise_original_map_exception``.
-    * Exchanges: ``default_hash_shuffle_parallelism``, ``use_polars_sort``, ``shuffle_compression``.
-    * Progress: ``enable_progress_bars``, ``enable_operator_progress_bars``, ``enable_auto_log_stats``."""
+      ``retried_io_errors``, ``raise_original_map_exception``.
+    * Progress: ``enable_progress_bars``, ``enable_operator_progress_bars``, ``enable_progress_bar_name_truncation``.
+
+    A field that nothing here reads gives a warning when it gets another value than its first."""
 
     target_max_block_size: int | None = 128 * MIB
     target_min_block_size: int = MIB

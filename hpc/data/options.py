@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -206,9 +207,10 @@ class ExecutionOptions:
 
     * ``resource_limits``: the most that it may use at a time; a kind that is not given has no limit.
     * ``exclude_resources``: what it leaves to others.
-    * ``preserve_order``: blocks come in the order of their source.
-    * ``label_selector``: labels of the nodes that it may use.
-    * ``verbose_progress``: progress of each operator. ``actor_locality_enabled``: actors get blocks of their node."""
+    * ``preserve_order``: blocks come in the order of their source, whatever it is.
+    * ``verbose_progress``: progress of each operator.
+
+    ``label_selector`` and ``actor_locality_enabled=False`` have no effect, and give a warning."""
 
     actor_locality_enabled: bool
 
@@ -249,6 +251,12 @@ class ExecutionOptions:
         if amount is not None and not isinstance(amount, ExecutionResources):
             raise TypeError(f"exclude_resources must be ExecutionResources, not {amount!r}")
         self._exclude_resources = ExecutionResources.zero() if amount is None else amount
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if (name == "label_selector" and value) or (name == "actor_locality_enabled" and not value):
+            advice = "; give it to each read and map" if name == "label_selector" else ""
+            warnings.warn(f"ExecutionOptions.{name} has no effect in hpc.data{advice}", UserWarning, stacklevel=2)
+        object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{word.lstrip('_')}={value}" for word, value in vars(self).items())

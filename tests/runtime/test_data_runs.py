@@ -283,3 +283,24 @@ def test_a_call_that_has_raised_is_tried_again_where_that_is_wanted():
     flaky.context.actor_task_retry_on_errors = [ValueError]
     with pytest.raises(UserCodeException, match="now and then"):
         flaky.materialize()
+
+
+def test_an_interrupt_while_blocks_are_waited_for_ends_the_run_and_leaves_the_session(tmp_path):
+    def waits(table):
+        (tmp_path / "begun").touch()
+        time.sleep(60)
+        return table
+
+    def interrupt():
+        eventually((tmp_path / "begun").exists)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    execution = execute(plan.Apply(numbers(10, 1), Each(waits)), DataContext())
+    other = threading.Thread(target=interrupt)
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(execution)
+    other.join()
+    eventually(lambda: execution._channel.over_at)
+    assert execution._shell._progress.interrupted and not execution._channel.failed
+    assert hpc.get(hpc.remote(lambda: 5).remote()) == 5

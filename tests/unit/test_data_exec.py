@@ -15,7 +15,8 @@ from hpc.data.exec.bodies import TOLD_BLOCKS, TOLD_BYTES, ChainBody, decode_told
 from hpc.data.exec.budget import NodeRoom
 from hpc.data.exec.errors import CutsChangedError, StalledError
 from hpc.data.exec.machine import Machine
-from hpc.data.exec.operators.maps import BlocksOperator, MapOperator, OutputOperator, ReadOperator
+from hpc.data.exec.operators.combine import MixOperator, RandomizeOperator, UnionOperator
+from hpc.data.exec.operators.maps import BlocksOperator, LimitOperator, MapOperator, OutputOperator, ReadOperator
 from hpc.data.exec.order import Order
 from hpc.data.exec.settings import RunSettings, block_target
 from hpc.data.exec.small import sent
@@ -255,3 +256,21 @@ def test_small_tables_arrive_as_they_were(kind):
     sent_as = serialization.dumps(value).to_bytes()
     assert serialization.loads(sent_as).equals(table, check_metadata=True)
     assert kind == "dictionary" or sent_as == pickle.dumps(value, 5)  # by pickle alone: that costs half
+
+
+@pytest.mark.parametrize(
+    ("op", "given"),
+    [
+        (lambda: LimitOperator("Limit", 7), 2),
+        (lambda: UnionOperator("Union", 1), 3),
+        (lambda: MixOperator("Mix", (1.0,), False), 3),
+        (lambda: RandomizeOperator("Randomize", 0), 3),
+    ],
+    ids=["limit", "union", "mix", "randomize"],
+)
+def test_blocks_that_an_operator_passes_on_whole_are_counted(op, given):
+    machine(BlocksOperator("Input", []), over := op())
+    for block in [Block(number, meta(3), "1") for number in range(3)]:
+        over.accept(0, block)
+    over.close_port(0)
+    assert (over.tally.blocks, over.tally.rows) == (given, 3 * given)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import math
+import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -21,7 +25,7 @@ from hpc.data import (
     TaskPoolStrategy,
 )
 from hpc.data.compute import strategy_of
-from hpc.data.context import ShuffleStrategy
+from hpc.data.context import WITHOUT_EFFECT, ShuffleStrategy
 from hpc.data.exec.settings import settings_of
 
 
@@ -145,6 +149,23 @@ def test_a_setting_without_effect_says_so():
     context = DataContext()
     with pytest.warns(UserWarning, match="use_push_based_shuffle has no effect"):
         context.use_push_based_shuffle = True
+    with pytest.warns(UserWarning, match="label_selector has no effect.*give it to each read"):
+        context.execution_options.label_selector = {"zone": "a"}
+    with pytest.warns(UserWarning, match="actor_locality_enabled has no effect"):
+        ExecutionOptions(actor_locality_enabled=False)
+
+
+#: Any value of these means what is here: there is one way to exchange rows, and nothing is printed at the start.
+MEANS_THE_SAME = {"_shuffle_strategy", "print_on_execution_start"}
+
+
+def test_each_setting_is_read_somewhere_or_says_that_it_has_no_effect():
+    package = pathlib.Path(inspect.getfile(DataContext)).parent
+    texts = [path.read_text() for path in package.rglob("*.py") if path.name != "context.py"]
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    fields = {one.name for one in dataclasses.fields(DataContext)}
+    assert not WITHOUT_EFFECT - fields
+    assert not fields - words - WITHOUT_EFFECT - MEANS_THE_SAME
 
 
 def test_the_package_is_an_attribute_of_hpc_and_is_not_imported_with_it():

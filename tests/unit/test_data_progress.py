@@ -107,6 +107,15 @@ def test_nothing_is_shown_where_nobody_wants_it_and_in_workers(monkeypatch, swit
     assert not screen.getvalue()
 
 
+def test_a_run_that_is_interrupted_has_not_failed(monkeypatch):
+    screen = Screen(is_terminal=False)
+    run = shown(monkeypatch, screen)
+    assert screen.wrote.wait(20)
+    run.interrupted = True
+    run.ended(None, time.monotonic(), ValueError("the session is gone"))
+    assert screen.getvalue().splitlines()[-1].startswith("sums: interrupted after")
+
+
 def test_statistics_have_the_lines_that_people_read():
     one = OperatorStats(
         "ReadRange->Map(f)", 4, 8, 1000, 8000, 0.02, 1, 2, {}, {"a CPU": 1.5, "input": 0.25}, 0.01, 0.5, 0.004, 0.002,

@@ -1,6 +1,6 @@
 """Batches as arrays of JAX, whose rows are shared out over the devices of all processes.
 
-Where several processes are one program, each of them must come to the same batches of the same shapes: an array of one
+Where several processes are one program, each of them must come to the same batches of the same shapes. An array of one
 that waits for the others never ends. `in_step` sees to it.
 """
 
@@ -169,8 +169,8 @@ def in_step(
     gather: gives the numbers of all processes for that of this one. With padding a process that has no batch left gets
     one without rows until all have ended. One batch at a time is looked at, so that a position tells what was given.
 
-    Raises ValueError in all processes alike: for batches of different sizes or numbers where nothing is padded, and
-    for a process that never had a batch.
+    Raises ValueError in all processes alike: for batches of different sizes or numbers where nothing is padded. It
+    does so for a process that never had a batch, too.
     """
     like: Arrays = None
     with contextlib.closing(batches):

@@ -1,9 +1,10 @@
 """What runs in tasks and actors: the parts of a piece of work, one after the other.
 
-A task tells, one item after the other: that it has begun, and on which node; then what blocks come next, and these
-blocks, again and again. Before the error of a part it tells its number. Its last word is how long the parts took.
+A task tells one item after the other. The first says that it has begun, and on which node. Then come, again and again,
+what blocks are next, and these blocks. Before the error of a part it tells its number. Its last word is how long the
+parts took.
 
-Blocks are told one by one, but for small ones of parts that are not the last: several parts share a task only where all
+Blocks are told one by one, but for small ones of parts that are not the last. Several parts share a task only where all
 of them take no time, so these wait for each other. Half of the items are saved by that, and most of what they cost.
 
 What is told is bytes, few and the same in each attempt: which blocks are told together depends on the blocks alone. The

@@ -108,7 +108,11 @@ class Execution:
         channel = self._channel
         if not channel.queue and not channel.ended:
             began = time.monotonic()
-            channel.wait()
+            try:
+                channel.wait()
+            except BaseException:  # an interrupt: nobody takes what comes from now on
+                self._close(interrupted=True)
+                raise
             self._consumer_s += time.monotonic() - began
         if channel.error is not None:
             error, channel.error = channel.error, None
@@ -122,10 +126,13 @@ class Execution:
 
     def close(self) -> None:
         """Want no more: what runs for it is cancelled at once. Closing again changes nothing."""
+        self._close()
+
+    def _close(self, interrupted: bool = False) -> None:
         channel = self._channel
         if not channel.ended:
             channel.ended = True
-            self._shell.close()
+            self._shell.close(interrupted)
         channel.error = None
         channel.queue.clear()
 

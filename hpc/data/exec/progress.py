@@ -40,6 +40,8 @@ class Progress:
         self.machine: Machine | None = None
         self.began = self.due = 0.0
         self.wrote = False
+        #: The user has interrupted the run, or its session has ended: it did not fail by itself.
+        self.interrupted = False
         fixed = context.get_config("progress_interval_s")
         self.fixed = fixed is not None
         self.each = LINE_S if fixed is None else max(DRAW_S, float(fixed))
@@ -57,7 +59,8 @@ class Progress:
     def ended(self, machine: Machine, now: float, error: BaseException | None) -> None:
         """The run is over: a last line, where others came before."""
         if self.shows and BOARD.remove(self):
-            self.say(layout.last(facts_of(machine, self.name, now - self.began), error).partition(": ")[2])
+            facts = facts_of(machine, self.name, now - self.began)
+            self.say(layout.last(facts, error, self.interrupted).partition(": ")[2])
 
     def facts(self, now: float) -> RunFacts:
         """Its facts now."""

@@ -100,8 +100,9 @@ class Shell:
         self._brought.append(event)
         self._arrivals.poke()
 
-    def close(self) -> None:
-        """End the run."""
+    def close(self, interrupted: bool = False) -> None:
+        """End the run. interrupted: since its user has interrupted the program."""
+        self._progress.interrupted = interrupted
         self.bring(self.machine.close)
 
     # -------------------------------------------------------------- the thread
@@ -118,6 +119,8 @@ class Shell:
                     self._sleep()
         except BaseException as error:
             self._finished = True
+            if not hpc.is_initialized():  # a program that is interrupted ends its session while its runs go on
+                self._progress.interrupted = True
             self._progress.ended(self.machine, time.monotonic(), error)
             self._end_all()
             self._end(error)

@@ -29,7 +29,7 @@ def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
 def take_cut(table: pa.Table, rows: np.ndarray, bounds: Sequence[int]) -> Iterator[pa.Table]:
     """The rows of a table in this order, as one table between each two bounds.
 
-    Column by column: one that lies in many chunks is brought together once, and its rows are taken while the caches of
+    Column by column: one that lies in many chunks is brought together once. Its rows are taken while the caches of
     the processor have it."""
     made: list[list[pa.Array | pa.ChunkedArray]] = [[] for _ in pairwise(bounds)]
     shared: list[list[pa.Array]] = [[] for _ in made]

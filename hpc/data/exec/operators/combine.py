@@ -25,7 +25,7 @@ class UnionOperator(Operator):
 
     def accept(self, port: int, block: Block) -> None:
         if port == self._at:
-            self.emit(block)
+            self.pass_on(block)
         else:
             self.queues[port].append(block)
             self._bytes[port] += block.bytes
@@ -37,7 +37,7 @@ class UnionOperator(Operator):
             if self._at < self.ports:
                 queue = self.queues[self._at]
                 while queue:
-                    self.emit(queue.popleft())
+                    self.pass_on(queue.popleft())
                 self._bytes[self._at] = 0
 
     def needs(self, port: int) -> bool:
@@ -172,7 +172,7 @@ class MixOperator(Operator):
                 return
             block = self._queues[port].popleft()
             self._given[port] += block.meta.rows
-            self.emit(block)
+            self.pass_on(block)
 
     def _end(self) -> None:
         self._ended = True
@@ -216,7 +216,7 @@ class RandomizeOperator(Operator):
         blocks, self._blocks = self._blocks, []
         random.Random(self._seed).shuffle(blocks)
         for block in blocks:
-            self.emit(block)
+            self.pass_on(block)
         super().close_port(port)
 
     def drop_all(self) -> list[Block]:

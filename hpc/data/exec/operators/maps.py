@@ -105,8 +105,7 @@ class BlocksOperator(Operator):
         for block in self._blocks[self._at : until]:
             if self.closed[0]:
                 return  # what has been passed on was enough
-            self.tally.block(block.meta.rows, block.meta.nbytes)
-            self.emit(block)
+            self.pass_on(block)
         self._at = until
         if until == len(self._blocks):
             self.closed[0] = True
@@ -210,7 +209,7 @@ class LimitOperator(Operator):
             return
         if rows <= self.left:
             self.left -= rows
-            self.emit(block)
+            self.pass_on(block)
         else:
             self._part = Part(self.next_seq(), (block,), None, ((0, self.left),))
             self.left = 0

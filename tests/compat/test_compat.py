@@ -10,7 +10,10 @@ import pytest
 from compat import running
 
 TIMEOUT_S = 60.0
-NEEDS = {"torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib", "pandas": "pandas", "PIL": "Pillow"}
+NEEDS = {
+    "torch": "PyTorch", "pyarrow": "pyarrow", "joblib": "joblib", "pandas": "pandas", "PIL": "Pillow", "jax": "JAX",
+    "datasketches": "datasketches",
+}  # fmt: skip
 
 
 def needed(name: str) -> list[str]:

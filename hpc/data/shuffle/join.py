@@ -43,8 +43,8 @@ class Joining:
             raise ValueError(f"a join has as many keys on both sides, one or more: {self.left_on} and {self.right_on}")
 
     def may_divide(self, side: int) -> bool:
-        """Whether rows of a side may be joined apart from its others, with all of the other side: each row of the other
-        side is then in several joins, so that it must not matter whether it has a match in one of them."""
+        """Whether rows of a side may be joined apart from its others, with all of the other side. Each row of that is
+        then in several joins, so that it must not matter whether it has a match in one of them."""
         return self.type == "inner" or self.type.startswith("left_" if side == 0 else "right_")
 
     def tables(self, left: pa.Table, right: pa.Table) -> Iterator[pa.Table]:

@@ -65,7 +65,7 @@ class Sort(Base):
 
     def _bounds(self, samples: Sequence[pa.Table], partitions: int) -> pa.Table | None:
         """Keys between which rows are cut. Where a key is so frequent that several cuts fall on it, the places of the
-        rows in the input cut them too: as equal rows keep their order, each partition is still of like size."""
+        rows in the input cut them too. As equal rows keep their order, each partition is still of like size."""
         if not samples or partitions < 2:
             return None
         table = promoted(list(samples))

@@ -312,7 +312,8 @@ class ExchangeOperator(Operator):
 
     def _divided(self, sides: list[list[Block]]) -> list[list[list[Block]]]:
         """The objects of a group for each task of a partition. One task has all of them. Where they are too many bytes
-        for that, as those of a very frequent key, several have some of the largest side, and all of the others."""
+        for that, as those of a very frequent key, it is otherwise. Several have some of the largest
+        side, and all of the others."""
         sizes = [sum(block.meta.nbytes for block in side) for side in sides]
         side = max(self.exchange.divisible, key=sizes.__getitem__, default=None)
         if side is None or sum(sizes) <= self._store // 2:

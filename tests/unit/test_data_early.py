@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from io_reading import rows as rows_of
 from io_reading import source
 
+from hpc.data import range as range_of
 from hpc.data.aggregate import AggregateFn, Count, Max, Mean, Std, Sum, Unique
+from hpc.data.exec.budget import NodeRoom
+from hpc.data.exec.build import build_operators
+from hpc.data.exec.settings import RunSettings
 from hpc.data.expressions import col
 from hpc.data.io.parquet_file import ParquetFormat, few_values
 from hpc.data.plan.interpret import interpret
@@ -166,6 +170,23 @@ def test_texts_of_few_values_are_read_as_numbers_and_given_as_texts(tmp_path):
     assert [field.type for field in read.schema()] == [field.type for field in table.schema]
     narrowed = read.with_columns(["n", "few"])
     assert rows_of(narrowed) == table.select(["n", "few"]).to_pylist()
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rows: rows.random_sample(0.5, seed=1),
+        lambda rows: rows.streaming_train_test_split(0.2, seed=1)[0],
+    ],
+)
+def test_a_source_that_rows_are_drawn_from_is_cut_alike_on_every_machine(draw):
+    def parts(dataset, cpus):
+        rooms = {"1": NodeRoom(cpus, 0, 1 << 30, 1 << 40)}
+        ops, _ = build_operators(dataset.plan, dataset.context, RunSettings(), rooms)
+        return ops[0].parallelism
+
+    rows = range_of(1000)
+    assert parts(draw(rows), 2) == parts(draw(rows), 64) and parts(rows, 2) != parts(rows, 64)
 
 
 def test_keys_that_are_texts_are_read_as_dictionaries_and_given_as_texts(tmp_path):

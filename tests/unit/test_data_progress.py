@@ -116,6 +116,15 @@ def test_a_run_that_is_interrupted_has_not_failed(monkeypatch):
     assert screen.getvalue().splitlines()[-1].startswith("sums: interrupted after")
 
 
+def test_a_run_of_which_no_more_is_wanted_has_ended_early(monkeypatch):
+    screen = Screen(is_terminal=False)
+    run = shown(monkeypatch, screen)
+    assert screen.wrote.wait(20)
+    run.closed = True
+    run.ended(None, time.monotonic(), None)
+    assert screen.getvalue().splitlines()[-1].startswith("sums: ended early after")
+
+
 def test_statistics_have_the_lines_that_people_read():
     one = OperatorStats(
         "ReadRange->Map(f)", 4, 8, 1000, 8000, 0.02, 1, 2, {}, {"a CPU": 1.5, "input": 0.25}, 0.01, 0.5, 0.004, 0.002,

@@ -27,6 +27,8 @@ from hpc.data.plan.optimize import optimized
 from hpc.data.plan.physical import Stage, physical
 
 Rooms = Mapping[str, NodeRoom]
+#: A source that rows are drawn from is cut as for so many CPUs on every machine: a seed draws from each part by itself.
+DRAWING_CPUS = 8
 
 
 def build_operators(
@@ -71,7 +73,9 @@ def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float, ro
     if stage.is_chain:
         body = ChainBody(stage.chain, settings.target_bytes)
         chain = (
-            ReadOperator(name, body, node.source, parallelism(node, context, cpus), options)
+            ReadOperator(
+                name, body, node.source, parallelism(node, context, DRAWING_CPUS if stage.draws else cpus), options
+            )
             if isinstance(node, Read)
             else MapOperator(name, body, options, stage.pool, stage.bundle_rows)
         )

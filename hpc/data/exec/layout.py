@@ -68,9 +68,11 @@ def line(facts: RunFacts, operators: bool = True, truncates: bool = True) -> str
     return "; ".join(parts)
 
 
-def last(facts: RunFacts, error: BaseException | None, interrupted: bool = False) -> str:
-    """What is left of a run that has ended. interrupted: by the user, or with its session."""
-    ended = "interrupted" if interrupted else "done" if error is None else f"failed ({type(error).__name__})"
+def last(facts: RunFacts, error: BaseException | None, interrupted: bool = False, closed: bool = False) -> str:
+    """What is left of a run that has ended. interrupted: by the user, or with its session. closed: no more rows were
+    wanted of it."""
+    done = "ended early" if closed else "done"
+    ended = "interrupted" if interrupted else done if error is None else f"failed ({type(error).__name__})"
     return f"{facts.name}: {ended} after {_seconds(facts.seconds)}, {facts.rows:,} rows, {memory_text(facts.nbytes)}"
 
 

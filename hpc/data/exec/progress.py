@@ -42,6 +42,8 @@ class Progress:
         self.wrote = False
         #: The user has interrupted the run, or its session has ended: it did not fail by itself.
         self.interrupted = False
+        #: No more was wanted of it before its end.
+        self.closed = False
         fixed = context.get_config("progress_interval_s")
         self.fixed = fixed is not None
         self.each = LINE_S if fixed is None else max(DRAW_S, float(fixed))
@@ -60,7 +62,7 @@ class Progress:
         """The run is over: a last line, where others came before."""
         if self.shows and BOARD.remove(self):
             facts = facts_of(machine, self.name, now - self.began)
-            self.say(layout.last(facts, error, self.interrupted).partition(": ")[2])
+            self.say(layout.last(facts, error, self.interrupted, self.closed).partition(": ")[2])
 
     def facts(self, now: float) -> RunFacts:
         """Its facts now."""

@@ -102,7 +102,7 @@ class Shell:
 
     def close(self, interrupted: bool = False) -> None:
         """End the run. interrupted: since its user has interrupted the program."""
-        self._progress.interrupted = interrupted
+        self._progress.interrupted, self._progress.closed = interrupted, True
         self.bring(self.machine.close)
 
     # -------------------------------------------------------------- the thread

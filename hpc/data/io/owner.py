@@ -1,8 +1,9 @@
-"""Which write owns a folder that is written with ``resume=True``: two would take each other's files for rests.
+"""The owner of a folder that is written with ``resume=True``: two writes would take
+each other's files for rests.
 
 The owner puts a file beside the ledger, and writes it anew every few seconds. A write that finds such a file of a
 process of this machine knows at once whether that lives. Of other machines it waits for a sign of life: either that
-comes, or the owner has ended. Who knows better may remove the file.
+comes, or the owner has ended. A user who knows better may remove it.
 """
 
 from __future__ import annotations

@@ -58,6 +58,11 @@ class Stage:
         return "->".join(self.names)
 
     @property
+    def draws(self) -> bool:
+        """Whether its tasks draw rows, or numbers, at random."""
+        return any(getattr(transform, "draws", False) for transform in self.chain)
+
+    @property
     def is_chain(self) -> bool:
         """Whether transforms can be added to it."""
         return isinstance(self.node, (Read, *CHAINED))

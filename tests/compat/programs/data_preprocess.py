@@ -1,5 +1,5 @@
 """Preprocessors: what they learn and make, with nulls, of batches of each format, in chains and elsewhere."""
-# needs: pyarrow, pandas
+# needs: pyarrow, pandas, datasketches
 
 import numpy as np
 import pandas as pd

@@ -19,6 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import hpc
 from hpc import spi
 
 #: The owner writes its file anew this often, and has ended when that was not seen for so long.
@@ -59,7 +60,7 @@ class Ownership:
             "machine": machine(),
             "pid": pid,
             "began": began(pid),
-            "session": spi.whoami().session,
+            "session": spi.whoami().session if hpc.is_initialized() else "",
             "beat": 0,
         }
         self._over = threading.Event()

@@ -17,6 +17,7 @@ from hpc.data.io.owner import Ownership
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
+    monkeypatch.setattr(owner, "hpc", SimpleNamespace(is_initialized=lambda: True))
     monkeypatch.setattr(owner, "spi", SimpleNamespace(whoami=lambda: SimpleNamespace(session="s1")))
     for name, seconds in (("BEAT_S", 0.02), ("GONE_S", 0.5), ("LOOK_S", 0.01)):
         monkeypatch.setattr(owner, name, seconds)
@@ -107,3 +108,13 @@ def test_an_owner_gives_signs_of_life(tmp_path):
     with of(tmp_path):
         while not json.loads(file.read_text())["beat"]:
             pass
+
+
+def test_the_question_who_writes_begins_no_session(tmp_path, monkeypatch):
+    def begun():
+        raise AssertionError("a session would begin")
+
+    monkeypatch.setattr(owner, "hpc", SimpleNamespace(is_initialized=lambda: False))
+    monkeypatch.setattr(owner, "spi", SimpleNamespace(whoami=begun))
+    with of(tmp_path):
+        assert json.loads((tmp_path / "_ledger" / "owner").read_text())["session"] == ""

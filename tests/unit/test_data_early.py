@@ -137,6 +137,13 @@ def test_keys_of_another_kind_or_a_wide_range_are_no_places(keys, monkeypatch):
     assert dense.places(pa.array(keys, None if keys else pa.int64())) is None
 
 
+def test_whole_numbers_of_any_size_are_added_exactly(monkeypatch):
+    monkeypatch.setattr(dense, "LEAST_ROWS", 1)
+    monkeypatch.setattr(dense, "LEAST_SPAN", 1)
+    found = dense.group_by(pa.chunked_array([[1, 1, 2]]), [Kernel(pa.array([-(1 << 63), 1, 7]), "sum")])
+    assert found is not None and found[1][0].to_pylist() == [1 - (1 << 63), 7]
+
+
 @pytest.mark.parametrize("outer", [False, True])
 def test_rows_match_by_places_as_by_a_hash_table(outer, monkeypatch):
     drawn = np.random.default_rng(3)

@@ -77,7 +77,8 @@ def _states(kernel: Kernel, found: Places, counts: np.ndarray) -> np.ndarray:
     values = flat(kernel.array)
     if values.dtype.kind == "f":
         return np.bincount(found.at, values, found.span)
-    if int(np.abs(values).max(initial=0)) * len(values) < EXACT:
+    largest = max(int(values.max()), -int(values.min()))  # the smallest number of 64 bits has no absolute value there
+    if largest * len(values) < EXACT:
         return np.bincount(found.at, values, found.span).astype(np.int64)
     sums = np.zeros(found.span, np.int64)
     np.add.at(sums, found.at, values)

@@ -36,7 +36,7 @@ WORTH_S = 30.0
 OWN = "node:"
 
 JobState = Literal["asked", "there", "leaving", "ending"]
-#: As in `hpc.core.wire.Vacancy`; or it drains, or nothing was heard from it for a while.
+#: As in `hpc.core.wire.nodes.Vacancy`; or it drains, or nothing was heard from it for a while.
 UseState = Literal["used", "idle", "leaving", "empty", "draining", "silent"]
 
 

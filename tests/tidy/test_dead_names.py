@@ -30,11 +30,12 @@ FOR_USERS = {
     "hpc/api/logging_config.py": {"from_dict"},
     "core/owner/ref.py": {"call_site", "is_nil", "owner_address", "tensor_transport"},
 }
-#: An id by hand, and what the head keeps of jobs, for which only tests ask. The file that makes faults between nodes is
-#: theirs as a whole.
+#: An id by hand, what the head keeps of jobs, and ranges of tags, for which only tests ask. The file that makes faults
+#: between nodes is theirs as a whole.
 FOR_TESTS = {
     "core/ids.py": {"make_id"},
     "hpc/host/ask.py": {"kv_get", "kv_keys"},
+    **{f"core/wire/{path.name}": {"TAGS"} for path in (ROOT / "core" / "wire").glob("*.py")},
 }
 
 
@@ -73,15 +74,16 @@ def test_each_name_has_a_use(path):
 
 
 def test_each_message_is_sent_and_taken():
-    wire = parsed(ROOT / "core" / "wire.py")
+    wire = ROOT / "core" / "wire"
     messages = {
         node.name
-        for node in wire.body
+        for path in wire.glob("*.py")
+        for node in parsed(path).body
         if isinstance(node, ast.ClassDef) and any(keyword.arg == "tag" for keyword in node.keywords)
     }
     made, named = set(), Counter[str]()
     for path in FILES:
-        if path.relative_to(ROOT).parts[0] in ("core", "hpc") and path.name != "wire.py":
+        if path.relative_to(ROOT).parts[0] in ("core", "hpc") and path.parent != wire:
             calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
             made |= {func.id for func in calls if isinstance(func, ast.Name)}
             named.update(node.id for node in nodes(path) if isinstance(node, ast.Name))

@@ -38,6 +38,7 @@ SHELLS = {
     "core/runenv": "interpreters once_per_node package setup upload",
     "core/sim": "__main__",
     "core/store": "arena disk overflow_file",
+    "core/wire": "",
     "core/worker": (
         "actor aio below deadlock ending exec_worker generators hook hosts interrupt job logformat main "
         "packing record runs saving signals threads title"

@@ -304,3 +304,13 @@ def test_an_interrupt_while_blocks_are_waited_for_ends_the_run_and_leaves_the_se
     eventually(lambda: execution._channel.over_at)
     assert execution._shell._progress.interrupted and not execution._channel.failed
     assert hpc.get(hpc.remote(lambda: 5).remote()) == 5
+
+
+def test_blocks_of_a_row_keep_their_number_their_order_and_their_size():
+    found = data.range(200, override_num_blocks=200).map(lambda row: {"id": row["id"], "x": row["id"] % 3 or None})
+    kept = found.materialize()
+    assert kept.num_blocks() == 200
+    assert [row["id"] for row in kept.iter_rows()] == [*range(200)]
+    again = kept.map(lambda row: {"id": row["id"] + 1}).materialize()
+    assert again.num_blocks() == 200 and again.size_bytes() == 1600
+    assert [row["id"] for row in again.iter_rows()] == [*range(1, 201)]

@@ -24,12 +24,15 @@ import msgspec
 import pyarrow as pa
 
 from hpc import spi
+from hpc.data.block.cells import FEW, Cells
 from hpc.data.block.compact import in_one, nbytes
 from hpc.data.block.cut import Cutter, RowSizes, blocks_of
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.operators import Body, Piece
-from hpc.data.exec.small import sent
+from hpc.data.exec.small import SMALL_BYTES, sent
+from hpc.data.io.source import SourceTask
 from hpc.data.transform.base import TaskContext, Transform
+from hpc.data.transform.maps import MapRows
 
 #: The counter of the seconds of CPU that the thread of a task took.
 CPU_S = "cpu seconds"
@@ -61,6 +64,7 @@ class ChainBody:
     def __init__(self, transforms: Sequence[Transform], target_bytes: int | None) -> None:
         self.transforms = tuple(transforms)
         self.target_bytes = target_bytes
+        self._begins_with_rows = bool(transforms) and isinstance(transforms[0], MapRows)
         #: Most parts have rows of one kind: what is learned of their sizes is learned once.
         self._sizes = RowSizes()
 
@@ -76,11 +80,39 @@ class ChainBody:
         size = getattr(self.transforms[-1], "batch_size", None) if self.transforms else None
         return size if isinstance(size, int) else 1
 
-    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: TaskContext) -> Iterator[pa.Table]:
-        tables: Iterator[pa.Table] = iter(inputs) if unit is None else unit.read(task)
-        for transform in self.transforms:
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: TaskContext) -> Iterator[pa.Table | Cells]:
+        few, at = self._few(inputs, unit, task)
+        if at == len(self.transforms) and isinstance(few, Cells) and self._is_block(few):
+            return iter((few,))
+        tables: Iterator[pa.Table]
+        if few is not None:
+            tables = iter((few.table() if isinstance(few, Cells) else few,))
+        else:
+            tables = iter(inputs) if unit is None else unit.read(task)
+        for transform in self.transforms[at:]:
             tables = transform(tables, task)
-        yield from blocks_of(tables, Cutter(self.target_bytes, step=self._step(), sizes=self._sizes))
+        return blocks_of(tables, Cutter(self.target_bytes, step=self._step(), sizes=self._sizes))
+
+    def _few(self, inputs: list[Any], unit: Any, task: TaskContext) -> tuple[Cells | pa.Table | None, int]:
+        """What the first transforms make of few rows, and how many of them did. None: it is to be begun with tables."""
+        if not self._begins_with_rows:
+            return None, 0
+        few: Cells | pa.Table | None
+        if unit is not None:
+            few = unit.cells(task) if isinstance(unit, SourceTask) else None
+        else:
+            few = inputs[0] if len(inputs) == 1 and 0 < inputs[0].num_rows <= FEW else None
+        if few is None:
+            return None, 0
+        for at, transform in enumerate(self.transforms):
+            made = transform.few(few, task) if isinstance(transform, MapRows) else None
+            if made is None:
+                return few, at
+            few = made
+        return few, len(self.transforms)
+
+    def _is_block(self, cells: Cells) -> bool:
+        return cells.nbytes <= min(SMALL_BYTES, SMALL_BYTES if self.target_bytes is None else self.target_bytes)
 
 
 def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequence[Any]) -> Iterator[Any]:
@@ -98,11 +130,12 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
         seq, count, unit, note = part
         task = TaskContext(op=op, index=seq, attempt=attempt, context=context)
         files = _files(unit)
-        pieces = body(list(values[at : at + count]), unit, note, task)
-        at += count
+        pieces: Iterator[Any] | None = None
         rows, digest, last = 0, 0, clock()
         while True:
             try:
+                if pieces is None:
+                    pieces = iter(body(list(values[at : at + count]), unit, note, task))
                 made = next(pieces, None)
                 if made is None:
                     break
@@ -125,6 +158,7 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
             told, values_told = [], []
             last = clock()
         seconds += clock() - last
+        at += count
         for name, amount in task.counters.items():
             counters[name] = counters.get(name, 0.0) + amount
     if told:
@@ -151,10 +185,20 @@ class _Schemas:
         self._last, self._data = schema, schema.serialize().to_pybytes()
         return self._data, self._data
 
+    def of_cells(self, cells: Cells) -> bytes:
+        """What is to be told of the schema of some cells."""
+        data = cells.schema
+        if data is self._data:
+            return b""
+        self._last, self._data = None, data
+        return data
+
 
 def _told(made: Any, files: tuple[str, ...], rows: int, digest: int, schemas: _Schemas) -> tuple[Any, BlockMeta]:
     table = made.value if isinstance(made, Piece) else made
-    if isinstance(table, pa.Table):
+    if isinstance(table, Cells):
+        value, count, size, told = table, table.num_rows, table.nbytes, schemas.of_cells(table)
+    elif isinstance(table, pa.Table):
         table = in_one(table)
         count, size = table.num_rows, nbytes(table)
         schema, told = schemas.of(table)

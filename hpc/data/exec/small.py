@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from hpc import spi
+from hpc.data.block.cells import Cells
 
+spi.pickles_plainly(Cells)
 #: Tables of up to so many bytes go this way.
 SMALL_BYTES = 16 << 10
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from copy import copy
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.cells import FEW, Cells
 from hpc.data.io.grouping import without
 from hpc.data.io.narrow import Narrow
 from hpc.data.io.source import Estimate, Range, Source, SourceTask
@@ -18,23 +19,30 @@ from hpc.data.transform.base import TaskContext
 #: A table of a range has about so many bytes, and a task about so many.
 TABLE = 8 << 20
 TASK = 32 << 20
+_WHOLE = Narrow()
 
 
-@dataclass
 class RangeTask(SourceTask):
-    """The numbers from ``first`` to ``end``; each one fills a tensor where there is a shape."""
+    """The numbers from ``first`` to ``end``; each one fills a tensor where there is a shape. There may be as many of
+    these as rows: they are pickled as these four values."""
 
-    first: int
-    end: int
-    shape: tuple[int, ...] | None
-    narrow: Narrow
+    def __init__(self, first: int, end: int, shape: tuple[int, ...] | None, narrow: Narrow) -> None:
+        self.first = first
+        self.end = end
+        self.shape = shape
+        self.narrow = narrow
+        self.rows: int = end - first if narrow.limit is None else min(end - first, narrow.limit)
 
-    def __post_init__(self) -> None:
-        self.rows = self.end - self.first
-        if self.narrow.limit is not None:
-            self.rows = min(self.rows, self.narrow.limit)
-        self.nbytes = self.rows * row_bytes(self.shape)
-        self.key = f"range {self.first} {self.end}"
+    def __reduce__(self) -> tuple[type[RangeTask], tuple[Any, ...]]:
+        return RangeTask, (self.first, self.end, self.shape, self.narrow)
+
+    @property
+    def nbytes(self) -> int:  # type: ignore[override]
+        return self.rows * row_bytes(self.shape)
+
+    @property
+    def key(self) -> str:  # type: ignore[override]
+        return f"range {self.first} {self.end}"
 
     @property
     def where(self) -> str:
@@ -44,10 +52,18 @@ class RangeTask(SourceTask):
     def ranges(self) -> tuple[Range, ...]:
         return (("range", self.first, self.end),)
 
+    def cells(self, task: TaskContext) -> Cells | None:
+        if not 0 < self.rows <= FEW or self.shape is not None or self.narrow != _WHOLE:
+            return None
+        task.ranges = self.ranges
+        end = self.first + self.rows
+        task.source = f"range rows {self.first} to {end}"
+        return Cells(("id",), "i", [list(range(self.first, end))], 8 * self.rows)
+
     def read(self, task: TaskContext) -> Iterator[pa.Table]:
         task.ranges = self.ranges
         step = max(1, TABLE // row_bytes(self.shape))
-        end = self.first + (self.rows or 0)
+        end = self.first + self.rows
         for first in range(self.first, end, step):
             numbers = np.arange(first, min(end, first + step), dtype=np.int64)
             task.source = f"range rows {first} to {first + len(numbers)}"

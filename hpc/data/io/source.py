@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hpc.data.block.cells import Cells
     from hpc.data.transform.base import TaskContext
 
 #: An expression over columns.
@@ -63,6 +64,12 @@ class SourceTask:
     def ranges(self) -> tuple[Range, ...]:
         """What is read, in ranges that do not depend on how many tasks there are, where the source knows such."""
         return ((self.key, 0, None),)
+
+    def cells(self, task: TaskContext) -> Cells | None:
+        """Its rows as Python values, where it knows that they are few and plain; else None, and they are to be read.
+
+        It sets what `read` sets."""
+        return None
 
     def read(self, task: TaskContext) -> Iterator[pa.Table]:
         """The tables of this part, in order; the same ones each time.

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from hpc.data.block import build
 from hpc.data.block.batch import Batcher, rows, to_batch
+from hpc.data.block.cells import Cells, of_rows
 from hpc.data.block.cut import slice_rows
 from hpc.data.transform.base import TaskContext
 from hpc.data.transform.udf import MOST_ROWS, Pieces, Udf
@@ -63,6 +64,19 @@ class MapRows(UdfTransform):
     @staticmethod
     def _one(call: Callable[[Any], Any], items: Iterable[dict[str, Any]]) -> Iterator[Any]:
         return (call(item) for item in items)
+
+    def few(self, given: Cells | pa.Table, task: TaskContext) -> Cells | pa.Table | None:
+        """What becomes of few rows, without a table where their cells are plain. None where it must get tables."""
+        udf = self.udf
+        if udf.kind != "plain":
+            return None
+        call, made = udf.caller(), []
+        try:
+            for row in given.rows() if isinstance(given, Cells) else rows(given):
+                made.append(call(row))
+        except Exception as error:
+            raise udf.failed(error, f"a row of {given.num_rows}, after {len(made)} results", task) from error
+        return of_rows(made) or build.from_rows(made, udf.where)
 
 
 class FlatMap(UdfTransform):

@@ -45,6 +45,13 @@ class Hooks(Protocol):
     def on_background(self) -> None:
         """The background thread has looked after timers."""
 
+    def on_timers(self, now: float) -> None:
+        """Timers are looked after, ten times a second where the process does anything. The client's lock is held."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to tell when timers are looked after."""
+
     def more_state(self, what: str, limit: int) -> list[Row]:
         """Rows that this process has beside those of an owner."""
 
@@ -60,6 +67,14 @@ class NoHooks:
 
     def on_background(self) -> None:
         """Nothing to do."""
+
+    def on_timers(self, now: float) -> None:
+        """Nothing to do."""
+
+    @property
+    def has_news(self) -> bool:
+        """Nothing."""
+        return False
 
     def more_state(self, what: str, limit: int) -> list[Row]:
         """No rows."""

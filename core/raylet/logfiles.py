@@ -24,7 +24,7 @@ from hpc.core.ids import Address
 from hpc.core.node.settings import setting
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet.tables import Proc
-from hpc.core.wire import Answer, LastRows, LogQuery, Message
+from hpc.core.wire import Answer, LogQuery, Message
 
 log = logging.getLogger("hpc.raylet")
 
@@ -33,8 +33,6 @@ LOG_PIECE_BYTES = 256 << 10
 #: Ended workers that a node remembers, and what their files may take together; the oldest go first.
 MAX_ENDED = 500
 MAX_ENDED_BYTES = 256 << 20
-#: A worker's last words about what it ran may have so many bytes.
-MAX_LAST_BYTES = 256 << 10
 SUFFIXES = ("out", "err")
 
 _BLOCK = 4096
@@ -64,7 +62,6 @@ class Ended(Struct):
     """A worker that has ended."""
 
     row: Row
-    data: bytes = b""
     files: list[str] = field(default_factory=list)
     size_bytes: int = 0
 
@@ -76,7 +73,6 @@ class LogFiles:
         self._spec = spec
         self.limit_bytes = int(setting("log_bytes", spec.config, os.environ)) if limit_bytes is None else limit_bytes
         self._cuts: dict[str, Cut] = {}
-        self._last: dict[int, bytes] = {}
         self.ended: OrderedDict[int, Ended] = OrderedDict()
         self._ended_bytes = 0
 
@@ -194,17 +190,11 @@ class LogFiles:
 
     # -------------------------------------------------------------- workers that have ended
 
-    def on_last_rows(self, src: Address, msg: LastRows) -> None:
-        """A worker that is about to end says what it ran."""
-        if src.node == self._spec.node and len(msg.data) <= MAX_LAST_BYTES:
-            self._last[src.proc] = msg.data
-
     def worker_ended(
         self, proc: Proc, how: str, words: str = "", *, failed: bool, task: bytes = b"", attempt: int = 0
     ) -> None:
         """Remember a worker and keep its files (silent ones leave none); the oldest are forgotten. ``how`` it ended is
         told with its last ``words`` and without."""
-        data = self._last.pop(proc.proc, b"")
         row = {
             "worker_id": str(Address(self._spec.node, proc.proc)),
             "worker_type": "WORKER",
@@ -222,9 +212,9 @@ class LogFiles:
             "failed": failed,
             "last_task_id": task.hex(),
             "last_attempt_number": attempt,
-            "told": bool(data),
+            "told": bool(proc.exit_cause),
         }
-        ended = Ended(row, data)
+        ended = Ended(row)
         for suffix in SUFFIXES:
             name = f"worker-{proc.proc}.{suffix}"
             try:
@@ -254,22 +244,10 @@ class LogFiles:
         """The workers that have ended, the newest first."""
         return [ended.row for ended in [*reversed(self.ended.values())][:limit]]
 
-    def event_rows(self, limit: int) -> list[Row]:
-        """What workers that have ended ran last, as far as they could say; of one that was killed, what it ran then."""
-        rows: list[Row] = []
-        for ended in reversed(self.ended.values()):
-            if len(rows) >= limit:
-                break
-            try:
-                found = msgspec.msgpack.decode(ended.data, type=list[Row]) if ended.data else []
-            except msgspec.DecodeError:
-                found = []
-            for row in found:
-                rows.append({**row, "worker_id": ended.row["worker_id"]})
-            running = ended.row["last_task_id"]
-            if running and all(row.get("task_id") != running for row in found):
-                rows.append(self._killed(ended.row))
-        return rows[:limit]
+    def killed_rows(self, limit: int) -> list[Row]:
+        """What workers ran that were killed: as their slots in the arena said, the newest first."""
+        ended = (one.row for one in reversed(self.ended.values()))
+        return [self._killed(row) for row in ended if row["last_task_id"]][:limit]
 
     @staticmethod
     def _killed(row: Row) -> Row:

@@ -24,7 +24,7 @@ from hpc.core.raylet.lines import Lines, Run
 from hpc.core.raylet.logfiles import LogFiles
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.tables import NOBODY, Proc
-from hpc.core.wire import Answer, FlushLogs, LastRows, LogLines, LogQuery, LogsSeen
+from hpc.core.wire import Answer, FlushLogs, LogLines, LogQuery, LogsSeen
 
 log = logging.getLogger("hpc.raylet")
 
@@ -93,9 +93,8 @@ class LogTail:
         handlers[FlushLogs] = self._on_flush
         handlers[LogsSeen] = self._on_seen
         handlers[Answer] = self._on_answer
-        handlers[LastRows] = files.on_last_rows
         handlers[LogQuery] = lambda src, msg: outbox.append((src, files.on_query(src, msg)))
-        machine.reports |= {"logs": files.files, "ended": files.ended_rows, "events": files.event_rows}
+        machine.reports |= {"logs": files.files, "ended": files.ended_rows, "killed": files.killed_rows}
 
     def open(self, proc: int) -> None:
         """A worker has started; its files exist."""

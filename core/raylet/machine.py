@@ -15,6 +15,7 @@ from hpc.core.net.frames import answer_rows
 from hpc.core.raylet import draining
 from hpc.core.raylet.borrowing import Borrowing
 from hpc.core.raylet.fence import Fence
+from hpc.core.raylet.history import History
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.leaving import Departure
 from hpc.core.raylet.new_head import GoneLately, first_words, forget_promises
@@ -100,10 +101,8 @@ class RayletMachine:
         spiller: Spiller | None = None,
         full_timeout_s: float = FULL_TIMEOUT_S,
     ) -> None:
-        node = info.node
-        self.info = info
-        self.node = node
-        self.now = now
+        node = self.node = info.node
+        self.info, self.now = info, now
         self.outbox: list[tuple[Address, Message]] = []
         self.links: list[tuple[Literal["dial", "forget"], NodeInfo]] = []
         self.leasing = Leasing(node, resources, prestart=prestart, now=now)
@@ -115,6 +114,7 @@ class RayletMachine:
         self.leasing.outbox = self.store.outbox = self.borrowing.outbox = self.outbox
         self.bulk = self.store.bulk
         self.nodes: dict[int, NodeInfo] = {}
+        self.history = History(node, self.outbox)
         self.departure = Departure(node, self.store, lambda: self.nodes, self.outbox)
         self.dead: dict[int, str] = {}
         self.registered = self.said_drained = False
@@ -133,6 +133,7 @@ class RayletMachine:
         self._bundles_at: float | None = None
         leasing, store, borrowing = self.leasing, self.store, self.borrowing
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
+            **self.history.handlers,
             Abandon: store.on_abandon,
             Alloc: store.on_alloc,
             AllSealed: store.on_all_sealed,

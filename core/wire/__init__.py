@@ -51,6 +51,8 @@ from hpc.core.wire.groups import PgState as PgState
 from hpc.core.wire.groups import PgTable as PgTable
 from hpc.core.wire.groups import PgWait as PgWait
 from hpc.core.wire.groups import PgWarning as PgWarning
+from hpc.core.wire.history import HistoryQuery as HistoryQuery
+from hpc.core.wire.history import Ran as Ran
 from hpc.core.wire.holding import BorrowAcked as BorrowAcked
 from hpc.core.wire.holding import BorrowAdd as BorrowAdd
 from hpc.core.wire.holding import BorrowDrop as BorrowDrop
@@ -77,7 +79,6 @@ from hpc.core.wire.leases import LeaseReturn as LeaseReturn
 from hpc.core.wire.leases import PrepareEnv as PrepareEnv
 from hpc.core.wire.looking import ClusterQuery as ClusterQuery
 from hpc.core.wire.looking import FlushLogs as FlushLogs
-from hpc.core.wire.looking import LastRows as LastRows
 from hpc.core.wire.looking import LogLines as LogLines
 from hpc.core.wire.looking import LogQuery as LogQuery
 from hpc.core.wire.looking import LogsSeen as LogsSeen

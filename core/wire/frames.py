@@ -16,6 +16,7 @@ from hpc.core.wire import (
     bulk,
     channels,
     groups,
+    history,
     holding,
     leases,
     looking,
@@ -30,6 +31,7 @@ from hpc.core.wire.base import HEADER, Message
 
 CONVERSATIONS = (
     values, process, leases, tasks, store, holding, bulk, actors, channels, nodes, names, groups, looking,
+    history,
 )  # fmt: skip
 
 

@@ -26,12 +26,6 @@ class StateAnswer(Message, tag=177):
     left_out: int = 0
 
 
-class LastRows(Message, tag=178):
-    """A worker that is about to end tells its raylet what it ran last: rows, as StateAnswer has them."""
-
-    data: bytes
-
-
 class ClusterQuery(Message, tag=179):
     """Ask the head for a view of the cluster, as JSON."""
 

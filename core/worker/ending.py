@@ -13,11 +13,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from msgspec import msgpack
-
 from hpc.core.node.process import flush_output
-from hpc.core.wire import Exiting, LastRows
-from hpc.core.worker import record
+from hpc.core.wire import Exiting, Ran
 
 if TYPE_CHECKING:
     from hpc.core.worker.ports import Leaves
@@ -42,8 +39,8 @@ def leave(worker: Leaves, why: str, *, code: int = 0, intended: bool = True) -> 
     client = worker.client
     with client.lock:
         raylet = client.machine.raylet
-        if worker.record:
-            client.machine.send(raylet, LastRows(msgpack.encode(record.rows(worker.record, record.LAST_EVENTS))))
+        if worker.record.events:
+            client.machine.send(raylet, Ran(*worker.record.hand_over(time.monotonic())))
         client.machine.send(raylet, Exiting(why, intended))
         client.send_left(everything=True)
     deadline = time.monotonic() + SEND_S

@@ -47,6 +47,7 @@ from hpc.core.wire import (
     Done,
     EndActor,
     FlushLogs,
+    Ran,
     Result,
     Task,
     ToldToEnd,
@@ -90,7 +91,7 @@ class Worker:
         self.executor, self.running, self.reply = loop.executor, loop.running, loop.reply
         self.functions = process.code
         self.hook = SetupHook(process.env, self.client)
-        self.record = record.new_ring()
+        self.record = record.new_record()
         self.actor: ActorHost | None = None
         self.spec = spec
         process.devices = spec.devices
@@ -151,8 +152,20 @@ class Worker:
     def more_state(self, what: str, limit: int) -> list[dict[str, Any]]:
         """What this worker knows beside what every owner knows: what it runs, and what it ran."""
         if what == "running":
-            return record.running([*self.running.values()], self.record, limit)
-        return record.rows(self.record, limit) if what == "events" else []
+            return self.record.running([*self.running.values()], limit)
+        return self.record.rows(limit) if what == "events" else []
+
+    def on_timers(self, now: float) -> None:
+        """Tell the raylet what was run, when it is time (the lock is held)."""
+        record = self.record
+        record.trim()
+        if record.is_due(now):
+            self.client.machine.send(self.client.machine.raylet, Ran(*record.hand_over(now)))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was run that the raylet was not told of."""
+        return bool(self.record.events)
 
     def _flush_logs(self, src: Address, msg: FlushLogs) -> None:
         """A driver wants what was printed, and to know where else this process had something done."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hpc.core.worker.interrupt import Interrupter
     from hpc.core.worker.loop import Loop
     from hpc.core.worker.packing import Packing
-    from hpc.core.worker.record import Ring
+    from hpc.core.worker.record import Record
     from hpc.core.worker.title import Title
 
 
@@ -26,7 +26,7 @@ class Leaves(Protocol):
     def client(self) -> Client: ...
 
     @property
-    def record(self) -> Ring: ...
+    def record(self) -> Record: ...
 
     @property
     def actor(self) -> object: ...

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from hpc.state import gather
+import warnings
+
+from msgspec import structs
+
+from hpc.state import gather, history
 from hpc.state.gather import Row
 
 
@@ -21,18 +25,32 @@ def task_rows() -> list[Row]:
             row["name"], row["func_or_class_name"] = part["name"], part["func_or_class_name"]
     _name_calls(open_tasks)
     known = {(row["task_id"], row["attempt_number"]) for row in open_tasks}
-    events = gather.from_processes("events").warn("list_tasks")
-    events += gather.from_raylets("events").warn("list_tasks")  # of workers that have ended
-    ended = [e for e in events if (e["task_id"], e["attempt_number"]) not in known]
-    ended.sort(key=lambda row: -(row["start_time_ms"] or row["end_time_ms"]))
-    for row in ended:
-        worker = str(row.setdefault("worker_id", row["answered_by"]))
-        row.setdefault("why", "")
-        row["node_id"] = worker.partition(".")[0]
+    ended = [row for row in ended_rows("list_tasks") if (row["task_id"], row["attempt_number"]) not in known]
     _name_makings(ended)
     for row in (*open_tasks, *ended):
         row.setdefault("func_or_class_name", row["name"])
     return open_tasks + ended
+
+
+def ended_rows(what: str) -> list[Row]:
+    """One row for each attempt that has ended and that somebody remembers, the newest first. Warns of what is missing
+    in the name of ``what``."""
+    fresh = gather.from_processes("events").warn(what)  # asked first: what is handed over meanwhile comes twice
+    past = history.read()
+    if words := past.words():
+        warnings.warn(f"{what}: {words}", stacklevel=3)
+    rows = [structs.asdict(row) for row in past.rows()]
+    known = {(row["task_id"], row["attempt_number"]) for row in rows}
+    for row in (*fresh, *gather.from_raylets("killed").warn(what)):
+        key = row["task_id"], row["attempt_number"]
+        if key not in known:
+            known.add(key)
+            row["worker_id"] = row.get("worker_id") or row["answered_by"]
+            row["node_id"] = row["worker_id"].partition(".")[0]
+            row.setdefault("why", "")
+            rows.append(row)
+    rows.sort(key=lambda row: -(row["start_time_ms"] or row["end_time_ms"]))
+    return rows
 
 
 def _name_makings(rows: list[Row]) -> None:

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from hpc.state import gather
+from hpc.state.tasks import ended_rows
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
-    """The tasks and calls that workers ran, one row per worker: of living ones the newest 10,000 each, of ended ones
-    the last ones.
+    """The tasks and calls that workers ran, one row per worker, as far as their nodes remember them.
 
     Returns trace events, times in µs by each node's wall clock; with ``filename`` writes them there as JSON and returns
     None.
@@ -18,9 +18,10 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     hosts = {row["node"]: row["host"] for row in gather.node_rows()}
     events: list[dict[str, Any]] = []
     seen: set[tuple[int, int]] = set()
-    ended = [row for row in gather.from_raylets("events").warn("timeline") if row["start_time_ms"]]
-    for row in [*gather.from_processes("events").warn("timeline"), *ended]:
-        at = gather.address(row.get("worker_id") or row["answered_by"])
+    for row in ended_rows("timeline"):
+        if not row["start_time_ms"]:  # it was killed, and nobody knows when it had begun
+            continue
+        at = gather.address(row["worker_id"])
         if at not in seen:
             seen.add(at)
             named = {"name": f"node {at.node} ({hosts.get(at.node, '')})"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -205,6 +206,49 @@ def test_objects_workers_nodes_and_jobs():
         hpc.get(group.ready())
         (row,) = state.list_placement_groups(filters=[("name", "=", "mine")])
         assert row.state == "CREATED" and state.get_placement_group(row.placement_group_id) == row
+
+
+def test_what_a_killed_worker_ran_before_stays_known(session):
+    crasher = Counter.options(name="crasher").remote(1)
+    calls = [crasher.add.remote(1) for _ in range(50)]
+    assert hpc.get(calls)[-1] == 51
+    ids = {call.hex() for call in calls}
+    worker = eventually(lambda: state.get_task(calls[0].hex())).worker_id
+    known = history_of(worker)
+    os.kill(state.get_worker(worker).pid, signal.SIGKILL)
+    eventually(lambda: (r := state.get_worker(worker)) and r.state == "ENDED")
+    rows = [row for row in state.list_tasks(limit=10_000) if row.worker_id == worker]
+    assert ids <= {row.task_id for row in rows} and known <= {row.task_id for row in rows}
+    assert {row.state for row in rows if row.task_id in ids} == {"FINISHED"}
+    summary = state.summarize_tasks()["cluster"]["summary"]
+    assert summary["Counter.add"]["state_counts"] == {"FINISHED": 50}
+    assert {e["args"]["task_id"] for e in hpc.timeline() if e["ph"] == "X"} >= ids
+
+
+def history_of(worker: str) -> set[str]:
+    """What the raylets keep of what a worker ran, once it has told all of it."""
+    from hpc.state import gather, history
+
+    address = gather.address(worker)
+    eventually(lambda: not gather.ask([address], "events").rows)
+    return {row.task_id for row in history.read().rows() if row.worker_id == worker}
+
+
+def test_more_than_a_worker_hands_over_is_counted(session):
+    from hpc.core.worker.record import MAX_EVENTS
+    from hpc.state import history
+
+    many = 4 * MAX_EVENTS
+    one = Counter.remote(0)
+    refs = [one.add.remote(1) for _ in range(many)]
+    assert hpc.get(refs[-1]) == many
+    worker = state.list_actors()[0].worker_id
+    told = history_of(worker)
+    found = history.read()
+    assert len(told) + found.dropped == many + 1
+    if found.dropped:  # as on any machine that is not very slow
+        with pytest.warns(UserWarning, match=f"list_tasks: {found.dropped} tasks and calls that have ended are not"):
+            assert len(state.list_tasks(limit=100)) == 100
 
 
 def test_timeline(session, tmp_path):

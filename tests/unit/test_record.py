@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpc.core.events.rows import Event, rows_of, unpack
 from hpc.core.ids import Address
 from hpc.core.node.spec import NodeSpec
 from hpc.core.raylet import logfiles
@@ -15,31 +15,63 @@ from hpc.core.wire import LogQuery
 from hpc.core.worker import record
 
 
-def event(number: int, end: tuple[int, int] | None) -> record.Event:
-    return (number.to_bytes(16, "big"), 0, "f", float(number), 1, 0, end, b"")
+def event(number: int, end: tuple[int, int] | None, name: str = "f") -> Event:
+    return (number.to_bytes(16, "big"), 0, name, float(number), 1, 0, end, b"")
 
 
-@given(st.lists(st.booleans(), max_size=40), st.integers(1, 50), st.integers(1, 50))
-def test_parts_follow_one_another_without_gaps(marked, size, limit):
-    ring: deque[record.Event] = deque(maxlen=size)
-    ends, at = [], 0
-    for number, has_mark in enumerate(marked):
-        at += 10
-        ring.append(event(number, (at, 2 * at) if has_mark else None))
-        ends.append(at)
-    rows = record.rows(ring, limit)
-    assert [int(row["task_id"], 16) for row in rows] == [*range(len(marked))][-min(size, limit) :][: len(rows)]
-    for row in rows:
-        number = int(row["task_id"], 16)
-        begin, end = row["log_from"][0], row["log_to"][0]
+@given(st.lists(st.booleans(), max_size=40), st.lists(st.integers(0, 40), max_size=5), st.integers(1, 50))
+def test_parts_follow_one_another_without_gaps_however_events_are_handed_over(marked, cuts, most):
+    ring, ends, at, batches = record.Record(), [], 0, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "MAX_EVENTS", most)
+        for number, has_mark in enumerate(marked):
+            at += 10
+            ring.append(event(number, (at, 2 * at) if has_mark else None))
+            ends.append(at)
+            if number in cuts:
+                data, count, lost = ring.hand_over(0.0)
+                batches.append(unpack(data))
+                assert len(batches[-1].events) == count and count <= most and (lost == 0 or count == most)
+        ring.trim()
+        rows = rows_of([*batches, ring.batch()], "1.2")
+    numbers = [int(row.task_id, 16) for row in rows]
+    assert numbers == sorted(set(numbers)) and numbers[-most:] == [*range(len(marked))][-most:][-len(numbers) :]
+    assert ring.first + len(ring.events) == len(marked)
+    for row, number in zip(rows, numbers):
+        begin, end = row.log_from[0], row.log_to[0]
         assert begin <= ends[number] - 10  # what it wrote lies in its part
         assert end == -1 or end >= ends[number]
         before = [ends[i] for i in range(number) if marked[i]]
         if begin >= 0:
             assert begin == (before[-1] if before else 0)
+        assert (row.worker_id, row.node_id, row.type, row.state) == ("1.2", "1", "NORMAL_TASK", "FINISHED")
     if rows:
-        known = rows[-1]["log_to"] if marked[-1] else rows[-1]["log_from"]
-        assert record.last_mark(ring) in (tuple(known), None)
+        known = rows[-1].log_to if marked[-1] else rows[-1].log_from
+        assert record.last_mark(ring.events, ring.begin) in (tuple(known), None)
+
+
+def test_events_with_very_long_names_are_handed_over_as_far_as_they_fit(monkeypatch):
+    monkeypatch.setattr(record, "MAX_BYTES", 10_000)
+    ring = record.Record()
+    for number in range(20):
+        ring.append(event(number, None, "n" * 1000))
+    data, count, lost = ring.hand_over(5.0)
+    batch = unpack(data)
+    assert len(data) <= 10_000 and count + lost == 20 and batch.first == lost and len(batch.events) == count > 4
+    assert not ring.is_due(6.0)  # there is nothing
+    ring.append(event(20, None))
+    assert not ring.is_due(6.0) and ring.is_due(5.0 + record.HAND_OVER_S)
+    assert [int(row["task_id"], 16) for row in ring.rows(10)] == [20]
+
+
+def test_a_record_that_is_off_keeps_nothing():
+    ring = record.Record(on=False)
+    ring.append(event(1, None))
+    assert ring.rows(10) == [] and not ring.is_due(1e9)
+
+
+def test_what_is_no_batch_gives_no_rows():
+    assert unpack(b"") is None and unpack(b"\xc1") is None and unpack(b"\x93\x01\x02\x03") is None
 
 
 def test_a_query_gets_no_more_than_it_may(tmp_path):

@@ -471,6 +471,7 @@ class Client:
             and not (machine.outbox or machine.pins.unviewed or machine.pins.span.left or self.conversation.pending)
             and not (self.sockets.acceptor is not None and self.sockets.acceptor.again_at)
             and threading.active_count() <= QUIET_THREADS
+            and not self.hooks.has_news
         )
         return QUIET_TICK_S if still else IDLE_TICK_S
 
@@ -499,6 +500,7 @@ class Client:
             with self.lock:
                 self.machine.objects.drain_dropped()
                 self._next_tick = min(self.machine.tick(now), now + 0.1)
+                self.hooks.on_timers(now)
                 self.send_left(everything=True)
                 warnings, self.machine.state.warnings[:] = list(self.machine.state.warnings), []
         except Exception as error:

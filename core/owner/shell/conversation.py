@@ -6,7 +6,7 @@ A question has a number, and its answer names that. Questions to the head stay w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -91,6 +91,20 @@ class Conversation:
             if answer.left_out:
                 line.warn(f"{dst} has {answer.left_out} {what} more than fit into its answer")
         return answers
+
+    def ask_several(
+        self, questions: Mapping[Address, Callable[[int], Message]], timeout_s: float
+    ) -> dict[Address, Message]:
+        """The answers of these raylets or processes to a question each; without those that do not answer."""
+        line, waiter = self._line, Waiter(0)
+        asked: list[Pending] = []
+        with line.lock:
+            line.check_lost()
+            for dst, build in questions.items():
+                asked += self.ask_each([dst], build, waiter)
+        line.wait_for(waiter, timeout_s)
+        with line.lock:
+            return self.take_answers(asked)
 
     def ask_each(self, asked: Iterable[Address], build: Callable[[int], Message], waiter: Waiter) -> list[Pending]:
         """Ask each of these at once (the lock is held). The waiter needs one more for each."""

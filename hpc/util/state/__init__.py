@@ -1,7 +1,7 @@
 """The state API: what there is and how it stands, with the names of ``ray.util.state``.
 
 Rows are dicts whose fields are attributes too. Nothing is recorded centrally: each call asks the processes that know
-(see `hpc.state.gather`). So it shows what is there now, and of finished tasks the newest 10,000 of each living worker.
+(see `hpc.state.gather`). So it shows what is there now, and of finished tasks those that their nodes remember.
 """
 
 from __future__ import annotations

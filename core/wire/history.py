@@ -1,0 +1,27 @@
+"""What was: workers tell their raylet what they ran, and raylets tell it to those who ask."""
+
+from __future__ import annotations
+
+from hpc.core.wire.base import Message
+
+#: The tags of the messages of this file.
+TAGS = range(208, 216)
+
+
+class Ran(Message, tag=208):
+    """A worker tells its raylet what it ran: ``count`` events, packed as core/events/rows has them. ``lost`` more came
+    before them."""
+
+    data: bytes
+    count: int
+    lost: int = 0
+
+
+class HistoryQuery(Message, tag=209):
+    """To a raylet: the newest batches of its node's history, without those up to number ``since`` and from ``before``
+    on (0: all). The Answer is a Page of core/events/rows; it has at most ``size`` bytes, or one batch."""
+
+    req: int
+    since: int = 0
+    before: int = 0
+    size: int = 4 << 20

@@ -50,6 +50,7 @@ COMMANDS = (
     ("hpc get KIND ID | summary KIND | memory", "one thing; counts by state; what is in the object stores"),
     ("hpc why ID", "why a task, an actor or an object waits"),
     ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
+    ("hpc dashboard [JOB] [--port=N]", "a page in the browser that shows a session; prints the line of ssh to it"),
     ("hpc microbenchmark [NAME ...]", "how fast this machine is, under Ray's benchmark names"),
     ("hpc debug sim --seed N [--story]", "replay one run of the simulator"),
     ("hpc doctor [-N NODES] [--json] [OPTIONS]", "what is wrong with this machine, or with the nodes of a job"),

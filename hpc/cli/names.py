@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 COMMANDS = (
-    "attach", "cancel", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
+    "attach", "cancel", "dashboard", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
     "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "template", "timeline", "tune",
     "why",
 )  # fmt: skip

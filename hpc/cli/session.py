@@ -98,13 +98,13 @@ def is_jobs(base: Path) -> bool:
 
 def look_into(job: JobDir) -> dict[str, Any] | None:
     """What `hpc status` says of the session of a job that runs; None where it cannot be asked."""
-    from hpc.cli import session_status
+    from hpc.state.overview import session_overview
 
     address = address_of(job)
     try:
         if address:
             with connected(address):
-                return session_status.gathered()
+                return session_overview()
         return _looked_into_there(job) if is_elsewhere(job) else None
     except (CliError, NoAnswer) as error:
         what = f"{error}: {error.why}" if isinstance(error, CliError) and error.why else str(error)

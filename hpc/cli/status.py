@@ -12,6 +12,7 @@ from hpc.launch.standing import standing
 from hpc.settings import errors
 from hpc.settings.durations import short
 from hpc.settings.errors import CliError
+from hpc.state.overview import session_overview
 
 USAGE = "hpc status [JOB ...] [options]"
 TABLE = (ADDRESS, JOB_DIR, JSON)
@@ -22,7 +23,7 @@ def run(words: list[str]) -> int:
     options, rest = of_jobs(words, TABLE)
     if options["address"] or (not rest and session.is_there() and not session.is_jobs(jobs_folder(options))):
         with session.connected(options["address"]):
-            found = session_status.gathered()
+            found = session_overview()
         if options["json"]:
             print(json.dumps(found, indent=1))
         else:

@@ -13,6 +13,7 @@ import pytest
 from deps.install import holding_to
 
 ROOT = Path(__file__).resolve().parents[2]
+SUFFIXES = {".py", ".typed", ".sbatch", ".toml", ".md", ".html", ".css", ".js", ".svg"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_every_module_and_data_file_is_in_it(wheel):
     inside = set(zipfile.ZipFile(wheel).namelist())
     for part in ("hpc", "core", "launchers", "templates"):
         for path in (ROOT / part).rglob("*"):
-            if path.suffix in (".py", ".typed", ".sbatch", ".toml", ".md") and "__pycache__" not in path.parts:
+            if path.suffix in SUFFIXES and "__pycache__" not in path.parts:
                 relative = path.relative_to(ROOT).as_posix()
                 expected = relative if part == "hpc" else f"hpc/{relative}"
                 assert expected in inside, f"{relative} is missing"

@@ -1,0 +1,136 @@
+"""Pages that follow the session: events that a browser reads as they come (server-sent events), each the newest state.
+
+A browser that reads slowly gets the newest state when it is ready, and what lies between is dropped: nothing is queued
+for it. Each event's id is the time of the newest point of its charts. A browser that comes back names the last one and
+gets only the points since. Rejected: websockets, which proxies of clusters often do not pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from hpc.dashboard.asking import Asker, Known
+from hpc.dashboard.history import History
+from hpc.dashboard.pages.face import Page
+from hpc.dashboard.views import Params, used_shares
+
+#: An event is no larger than this: what has more rows is cut, and says so.
+MOST_BYTES = 64 << 10
+#: A line that means nothing is sent after this long, so that proxies keep the connection.
+ALIVE_S = 10.0
+#: How long a single answer may take where none is known yet.
+FIRST_S = 60.0
+
+
+class Feed:
+    """The pages as bytes, made anew whenever an answer comes."""
+
+    def __init__(self, questions: Mapping[str, Any]) -> None:
+        self.asker = Asker(questions, self._answered)
+        self.history = History()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to ask, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self.asker.start()
+
+    def _answered(self, name: str, known: Known) -> None:
+        """In the thread that asks."""
+        if name == "overview" and not known.error:
+            self.history.add(known.at_s, used_shares(known.value))
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        """Everybody who waits looks again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def once(self, page: Page, params: Params) -> bytes:
+        """A page as it is now."""
+        self.asker.want(page.needs)
+        try:
+            while not self._is_known(page):
+                await asyncio.wait_for(self._changed.wait(), FIRST_S)
+            return await asyncio.to_thread(self._encoded, page, params)
+        finally:
+            self.asker.leave(page.needs)
+
+    async def follow(self, page: Page, given: Mapping[str, str], since: str) -> AsyncIterator[bytes]:
+        """The events of a page until its browser leaves; ``since``: the id of the last event that it has."""
+        self.asker.want(page.needs)
+        seen: tuple[int, ...] = ()
+        try:
+            yield b"retry: 2000\n\n"
+            while True:
+                changed, versions = self._changed, self._versions(page)
+                if self._is_known(page) and versions != seen:
+                    seen, params = versions, Params({**given, "since": since})
+                    since = f"{self._newest_s(page):.2f}"
+                    yield b"id: %s\ndata: %s\n\n" % (
+                        since.encode(),
+                        await asyncio.to_thread(self._encoded, page, params),
+                    )
+                    continue
+                try:
+                    await asyncio.wait_for(changed.wait(), ALIVE_S)
+                except asyncio.TimeoutError:
+                    yield b": still here\n\n"
+        finally:
+            self.asker.leave(page.needs)
+
+    def _versions(self, page: Page) -> tuple[int, ...]:
+        known = self.asker.known
+        return tuple(known[name].version if name in known else 0 for name in page.needs)
+
+    def _is_known(self, page: Page) -> bool:
+        """The first answer that a page needs is enough to show it; the others come when they come."""
+        return not page.needs or page.needs[0] in self.asker.known
+
+    def _newest_s(self, page: Page) -> float:
+        known = self.asker.known.get(page.needs[0]) if page.needs else None
+        return known.at_s if known else 0.0
+
+    def _encoded(self, page: Page, params: Params) -> bytes:
+        """A page as JSON: what it shows, and of each answer its age, its cost, and who is missing in it."""
+        known = {name: self.asker.known[name] for name in page.needs if name in self.asker.known}
+        values = {name: one.value for name, one in known.items()}
+        first = known[page.needs[0]] if page.needs else None
+        is_there = first is None or first.value is not None
+        data = page.view(values, params, self.history) if is_there else {}
+        about = {
+            name: {"at_s": one.at_s, "took_s": one.took_s, "said": one.said[:8], "error": one.error}
+            for name, one in known.items()
+        }
+        overview = self.asker.known.get("overview")
+        session = _session(overview.value) if overview and overview.value else {}
+        whole = {
+            "page": page.name, "now_s": time.time(), "about": about, "session": session, "ended": self.asker.ended,
+            "data": data,
+        }  # fmt: skip
+        return fitting(whole)
+
+
+def fitting(whole: dict[str, Any]) -> bytes:
+    """JSON of at most MOST_BYTES: rows are left out at the end until it fits, and ``cut`` says how many."""
+    encoded = msgspec.json.encode(whole)
+    rows = whole["data"].get("rows")
+    while len(encoded) > MOST_BYTES and rows:
+        left = len(rows) * MOST_BYTES // (len(encoded) + 1024)
+        whole["data"]["cut"] = whole["data"].get("cut", 0) + len(rows) - left
+        rows = whole["data"]["rows"] = rows[:left]
+        encoded = msgspec.json.encode(whole)
+    return encoded
+
+
+def _session(overview: Mapping[str, Any]) -> dict[str, Any]:
+    """What the head of every page says."""
+    names = ("session", "scheduler", "job_id", "time_left_s")
+    return {name: overview[name] for name in names} | {"silent": overview["silent"][:8]}

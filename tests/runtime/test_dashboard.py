@@ -1,0 +1,223 @@
+"""`hpc dashboard` of a session that runs: who comes in by which door, what the pages say, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpc
+from hpc.util import state
+from runtime.dashboards import Dashboard, dashboard_of
+from runtime.hosting import hpc_command, started
+from runtime.running import eventually, one_node
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[tuple[Dashboard, str]]:
+    """A session of one node with something to see, its dashboard, and a cookie."""
+    with one_node(), dashboard_of(node_dir(), "--root=/node/h/8000") as dashboard:
+        status, cookie = dashboard.enter()
+        assert status == 200 and cookie
+        dashboard.token = dashboard.next_link().partition("#")[2]
+        yield dashboard, cookie
+
+
+def node_dir() -> str:
+    from hpc.state.overview import own_directory
+
+    return own_directory()
+
+
+@hpc.remote
+def square(number: int) -> int:
+    if number < 0:
+        raise ValueError("<b>below zero</b>")
+    return number * number
+
+
+@hpc.remote(num_gpus=1)
+def with_gpu() -> None:
+    pass
+
+
+@hpc.remote(num_cpus=0)
+class Keeper:
+    def keep(self) -> int:
+        return 1
+
+
+def test_the_line_that_is_printed_leads_to_it(watched):
+    dashboard, _ = watched
+    assert f":{dashboard.socket} " in dashboard.said[1] and dashboard.said[1].strip().startswith(
+        "from your own machine:  ssh -N -L 8265"
+    )
+    assert stat.S_IMODE(os.stat(dashboard.socket).st_mode) == 0o600
+    assert dashboard.ask("", by_socket=True)[0] == 200
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_another_user_cannot_use_the_socket(watched):
+    dashboard, _ = watched
+    code = "import os, socket, sys; os.setuid(65534); socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, dashboard.socket], capture_output=True, text=True, timeout=30)
+    assert done.returncode and "PermissionError" in done.stderr
+
+
+def test_without_a_cookie_nothing_is_told_on_either_door(watched):
+    dashboard, cookie = watched
+    for by_socket in (False, True):
+        assert dashboard.ask("api/page/now", by_socket=by_socket)[0] == 401
+        assert dashboard.ask("api/feed/now", by_socket=by_socket, cookie="hpc_dashboard=guess")[0] == 401
+        assert dashboard.ask("api/pages", by_socket=by_socket, cookie=cookie)[0] == 200
+
+
+def test_a_link_lets_one_browser_in(watched):
+    dashboard, _ = watched
+    used, token = dashboard.link.partition("#")[2], dashboard.token
+    assert dashboard.enter(used)[0] == 403 and dashboard.enter("none")[0] == 403
+    status, headers, _ = dashboard.ask("api/enter", "POST", token, x_hpc="1")
+    assert status == 200 and "HttpOnly" in headers["set-cookie"] and "SameSite=Strict" in headers["set-cookie"]
+    dashboard.token = dashboard.next_link().partition("#")[2]
+    assert dashboard.enter(token)[0] == 403 and dashboard.token not in (used, token)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT"])
+def test_foreign_names_and_pages_are_refused(watched, method):
+    dashboard, cookie = watched
+    assert dashboard.ask("api/pages", method, cookie=cookie, host="evil.example", x_hpc="1")[0] == 421
+    assert dashboard.ask("api/pages", method, cookie=cookie, origin="http://evil.example", x_hpc="1")[0] == 403
+
+
+def test_every_answer_has_the_headers_that_keep_foreign_code_out(watched):
+    dashboard, cookie = watched
+    for path in ("", "static/app.js", "api/pages", "api/page/no-such-page", "static/../app.py"):
+        status, headers, _ = dashboard.ask(path, cookie=cookie)
+        assert status in (200, 404) and "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff" and "unsafe" not in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["static/../app.py", "static/%2e%2e/app.py", "app.py", "static/vendor/../../gate.py"])
+def test_no_other_file_is_served(watched, path):
+    assert watched[0].ask(path)[0] == 404
+
+
+def test_it_works_below_a_path_that_a_proxy_leaves_in_place(watched):
+    dashboard, cookie = watched
+    assert b"app.js" in dashboard.ask("node/h/8000/")[2]
+    assert dashboard.ask("node/h/8000/api/pages", cookie=cookie)[0] == 200
+    assert dashboard.ask("node/h/8000/api/pages")[0] == 401
+
+
+def test_a_file_is_not_sent_again(watched):
+    dashboard, _ = watched
+    _, headers, body = dashboard.ask("static/app.js")
+    again, _, nothing = dashboard.ask("static/app.js", if_none_match=headers["etag"])
+    assert body and again == 304 and not nothing
+
+
+def test_the_pages_say_what_the_commands_say(watched):
+    dashboard, cookie = watched
+    assert hpc.get([square.remote(number) for number in range(5)]) == [0, 1, 4, 9, 16]
+    with pytest.raises(ValueError, match="below zero"):
+        hpc.get(square.remote(-1))
+    waits, keeper, value = with_gpu.remote(), Keeper.options(name="keeper").remote(), hpc.put(bytes(1000))
+    hpc.get(keeper.keep.remote())
+
+    def of(path: str) -> Any:
+        return dashboard.page(path, cookie)["data"]
+
+    def counted() -> bool:
+        by_name = {row["name"]: row for row in of("page/now")["tasks"]}
+        return "square" in by_name and (by_name["square"]["finished"], by_name["square"]["failed"]) == (5, 1)
+
+    eventually(counted)
+    now = of("page/now")
+    assert now["nodes"] == {"alive": 1, "dead": 0, "suspect": 0} and now["points"]["times"]
+    assert any("with_gpu" in row["names"] and "no node" in row["why"] for row in now["waiting"])
+    assert [row["node_id"] for row in of("page/nodes")["rows"]] == ["1"] and of("page/nodes?heat=store")[
+        "heat"
+    ] == "store"
+    tasks = of("page/tasks?q=square%20state%3Dfailed")
+    assert tasks["matching"] == 1 and tasks["rows"][0]["name"] == "square"
+    ident = tasks["rows"][0]["task_id"]
+    assert [one["state"] for one in of(f"page/tasks?id={ident}")["ones"]] == ["FAILED"]
+    actors = {row["actor_id"]: row["state"] for row in of("page/actors")["rows"]}
+    assert actors == {row.actor_id: row.state for row in state.list_actors()}
+    assert value.hex() in {row["object_id"] for row in of(f"page/objects?q={value.hex()}")["rows"]}
+    assert {row["worker_id"] for row in state.list_workers()} <= {
+        row["worker_id"] for row in of("page/workers")["rows"]
+    }
+    assert of("page/groups")["total"] == 0
+    one = dashboard.page("more/nodes/one?id=1", cookie)
+    assert one["node"]["node_id"] == "1" and {"raylet.log"} <= {row["file"] for row in one["files"]}
+    del waits
+
+
+def test_a_feed_goes_on_where_it_was_left(watched):
+    dashboard, cookie = watched
+
+    def events(since: str, count: int) -> list[tuple[str, Any]]:
+        import http.client
+
+        connection = http.client.HTTPConnection("localhost", dashboard.port, timeout=60)
+        connection.request("GET", "/api/feed/now", headers={"cookie": cookie, "last-event-id": since})
+        answer, found, ident = connection.getresponse(), [], ""
+        assert answer.getheader("content-type", "").startswith("text/event-stream")
+        while len(found) < count:
+            line = answer.fp.readline().decode()
+            if "id: " in line:
+                ident = line.partition("id: ")[2].strip()
+            if line.startswith("data: "):
+                found.append((ident, json.loads(line[6:])))
+        connection.close()
+        return found
+
+    (first, _), (second, then) = events("0", 2)
+    assert float(second) >= float(first) and then["session"]["session"] == hpc.get_runtime_context().get_job_id()
+    ((_, later),) = events(second, 1)
+    assert all(at > float(second) - 0.01 for at in later["data"]["points"]["times"])
+    assert abs(later["now_s"] - time.time()) < 60 and later["about"]["overview"]["took_s"] >= 0
+
+
+def test_the_dashboard_ends_with_its_session_and_says_so(no_leaks, tmp_path):
+    with started() as facts, dashboard_of(facts["session"]) as dashboard:
+        _, cookie = dashboard.enter()
+        dashboard.page("page/now", cookie)
+        assert hpc_command("stop", f"--session={facts['session']}", "--grace=2s").returncode == 0
+
+        def ended() -> bool:
+            dashboard.ask("api/page/now", cookie=cookie) if dashboard.process.poll() is None else None
+            return dashboard.process.poll() is not None
+
+        with_errors(lambda: eventually(ended))
+        assert dashboard.process.wait(timeout=30) == 0
+        assert "the session has ended" in (dashboard.process.stdout.read() if dashboard.process.stdout else "")
+        assert not Path(dashboard.socket).exists()
+
+
+def with_errors(act: Any) -> None:
+    """Do something that may find the server gone."""
+    while True:
+        try:
+            return act()
+        except ConnectionError:
+            continue
+
+
+def test_a_job_or_a_session_that_is_not_there_is_an_error():
+    done = hpc_command("dashboard", "--address=no-such-session")
+    assert done.returncode != 0 and "NO-SESSION" in done.stderr
+    done = hpc_command("dashboard", "1", "2")
+    assert done.returncode == 2 and "one job" in done.stderr

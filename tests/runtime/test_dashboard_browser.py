@@ -1,0 +1,182 @@
+"""The dashboard in a real browser: coming in, each page by its key, hostile texts, weight, and what it asks of whom."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpc
+from runtime.dashboards import Dashboard, dashboard_of
+from runtime.running import one_node
+
+pytest.importorskip("starlette")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'hpc[browser]'")
+
+BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+SCREENS = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
+HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>'
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs a browser: apt-get install chromium-headless-shell")
+
+
+class Seen:
+    """What a page has done that it should not have, and what it has loaded."""
+
+    def __init__(self, page: Any) -> None:
+        self.wrong: list[str] = []
+        self.urls: list[str] = []
+        page.on("console", lambda message: message.type in ("error", "warning") and self.wrong.append(message.text))
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", lambda request: self.urls.append(request.url))
+
+
+@hpc.remote
+def train_step(number: int) -> bytes:
+    print(HOSTILE)
+    time.sleep(0.002)
+    if number % 20 == 7:
+        raise ValueError(HOSTILE)
+    return bytes(100_000 * (number % 3))
+
+
+@hpc.remote(num_gpus=8)
+def needs_gpus() -> None:
+    pass
+
+
+@hpc.remote(num_cpus=0)
+class Ledger:
+    def note(self) -> int:
+        return 1
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> Iterator[Dashboard]:
+    """A session with tasks, failures and hostile texts, and its dashboard."""
+    from hpc.state.overview import own_directory
+
+    with one_node(), dashboard_of(own_directory()) as found:
+        refs = [train_step.options(max_retries=0).remote(number) for number in range(60)]
+        refs += [train_step.options(name=HOSTILE).remote(0), needs_gpus.options(name=f"{HOSTILE} 2").remote()]
+        ledger = Ledger.options(name=HOSTILE).remote()
+        hpc.get([ledger.note.remote() for _ in range(10)])
+        hpc.wait(refs[:-1], num_returns=len(refs) - 1)
+        yield found
+        del refs, ledger
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+        one = driver.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield one
+        one.close()
+
+
+@pytest.fixture
+def come_in(dashboard: Dashboard, browser: Any) -> Iterator[Any]:
+    """A page that has come in by the newest link; each test has a browser of its own."""
+    context = browser.new_context(viewport={"width": 1360, "height": 850}, color_scheme="light")
+    page = context.new_page()
+    page.seen = Seen(page)
+    page.goto(dashboard.link)
+    page.wait_for_selector("main[data-page=now]")
+    dashboard.link = dashboard.next_link()
+    yield page
+    context.close()
+
+
+def test_the_token_leaves_the_address_and_the_link_works_once(come_in, dashboard, browser):
+    assert "#/" in come_in.url or "#" not in come_in.url
+    assert come_in.evaluate("document.cookie") == "", "no script can read the cookie"
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(f"http://localhost:{dashboard.port}/#{dashboard.token}")
+    other.wait_for_selector("text=this link was used")
+    other.goto(f"http://localhost:{dashboard.port}/")
+    other.reload()
+    other.wait_for_selector("text=no cookie of this dashboard")
+    context.close()
+
+
+def test_each_page_opens_by_its_key_and_runs_no_text(come_in):
+    pages = come_in.evaluate("fetch('api/pages').then((answer) => answer.json())")
+    assert len(pages) >= 7
+    for page in pages:
+        come_in.keyboard.press(page["key"])
+        come_in.wait_for_selector(f"main[data-page={page['name']}]")
+        assert come_in.get_attribute("nav a.on", "href") == f"#/{page['name']}"
+    come_in.keyboard.press("3")
+    come_in.wait_for_selector("main[data-page=tasks] >> text=onerror")
+    assert come_in.evaluate("window.broken") is None
+    assert not come_in.seen.wrong
+    origin = come_in.evaluate("location.origin")
+    assert all(url.startswith((origin, "data:")) for url in come_in.seen.urls)
+
+
+def test_a_row_opens_and_a_filter_chooses_by_keys_alone(come_in):
+    come_in.keyboard.press("3")
+    come_in.wait_for_selector("main[data-page=tasks]")
+    come_in.keyboard.press("/")
+    come_in.keyboard.type("state=failed")
+    come_in.wait_for_selector("text=/^3 of/")
+    assert come_in.locator("tr.pick").count() == 3
+    come_in.keyboard.press("Escape")
+    come_in.keyboard.press("j")
+    come_in.keyboard.press("Enter")
+    come_in.wait_for_selector("section.panel dl >> text=failed")
+    assert "id=" in come_in.url
+    come_in.keyboard.press("Escape")
+    come_in.wait_for_selector("section.panel dl", state="detached")
+    assert "id=" not in come_in.url
+    come_in.keyboard.press("?")
+    come_in.wait_for_selector("[role=dialog]")
+    come_in.keyboard.press("Escape")
+    come_in.wait_for_selector("[role=dialog]", state="detached")
+    assert not come_in.seen.wrong
+
+
+def test_the_first_chart_comes_soon_and_the_load_is_light(come_in):
+    come_in.wait_for_selector(".plot canvas")
+    came_ms = come_in.evaluate("performance.now()")
+    marked_ms = come_in.evaluate("performance.getEntriesByName('hpc-now')[0].startTime")
+    sizes = (
+        "performance.getEntriesByType('resource').filter((one) => one.name.includes('/static/')).map((one) => one.%s)"
+    )
+    sent, whole = (sum(come_in.evaluate(sizes % name)) for name in ("transferSize", "decodedBodySize"))
+    print(f"first event after {marked_ms:.0f} ms, chart there at {came_ms:.0f} ms; files: {sent} bytes sent of {whole}")
+    assert 50_000 < whole <= 200_000 and sent < whole
+
+
+def test_a_hidden_page_asks_nothing_and_goes_on_when_it_is_seen(come_in):
+    come_in.wait_for_selector(".plot canvas")
+    hide = "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
+    hide += "document.dispatchEvent(new Event('visibilitychange')); }"
+    come_in.evaluate(hide, True)
+    feeds = [url for url in come_in.seen.urls if "/api/feed/" in url]
+    with come_in.expect_request("**/api/feed/now*") as asked:
+        come_in.evaluate(hide, False)
+    assert feeds and float(asked.value.url.partition("since=")[2]) > 0, "it names the last point that it has"
+    assert not come_in.seen.wrong
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_is_readable_by_day_and_by_night(come_in, theme):
+    come_in.emulate_media(color_scheme=theme)
+    come_in.reload()
+    come_in.wait_for_selector("main[data-page=now] .plot canvas")
+    come_in.wait_for_selector("text=train_step")
+    colours = come_in.evaluate(
+        """() => [getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"""
+    )
+    lights = [sum(map(int, colour.strip("rgb()").split(","))) for colour in colours]
+    assert abs(lights[0] - lights[1]) > 450 and (lights[1] > 600) == (theme == "light")
+    if os.environ.get("HPC_TEST_SCREENSHOTS"):
+        SCREENS.mkdir(exist_ok=True)
+        come_in.screenshot(path=SCREENS / f"now-{theme}.png")

@@ -1,0 +1,134 @@
+"""What the dashboard's pages are made of: rows that are chosen, tasks counted by name, points, pace, and their size."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hpc.dashboard import feed, views
+from hpc.dashboard.asking import LONGEST_S, PACE, Known, Question, wait_s
+from hpc.dashboard.history import History
+from hpc.dashboard.pages.registry import PAGES, QUESTIONS
+
+STATIC = Path(feed.__file__).parent / "static"
+#: What is vendored: its sum, and the file of its licence.
+VENDORED = {
+    "uPlot.js": ("19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f", "LICENSE-uPlot"),
+    "uPlot.css": ("df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04", "LICENSE-uPlot"),
+    "preact.js": ("72284e8e9079c87817145df1110f74e8a2aa040b2fc384922e18dfcb46fc1fd7", "LICENSE-htm"),
+}
+ROWS = [
+    {"name": f"n{number % 3}", "size": number, "state": "OK" if number % 2 else "BAD", "why": ""}
+    for number in range(10)
+]
+COLUMNS = ("name", "size", "state")
+
+
+def listed(**given: str) -> dict:
+    return views.listing(ROWS, COLUMNS, views.Params(given))
+
+
+def test_all_rows_where_nothing_is_asked_for():
+    found = listed()
+    assert (found["matching"], found["total"], found["from"]) == (10, 10, 0)
+    assert [row["size"] for row in found["rows"]] == list(range(10)) and set(found["rows"][0]) == set(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("q", "sizes"),
+    [
+        ("state=bad", [0, 2, 4, 6, 8]), ("state!=BAD", [1, 3, 5, 7, 9]), ("n1", [1, 4, 7]), ("n1 state=ok", [1, 7]),
+        ("nothing-like-it", []), ("size=3", [3]), ("=", []),
+    ],
+)  # fmt: skip
+def test_a_filter_chooses_rows(q, sizes):
+    found = listed(q=q)
+    assert [row["size"] for row in found["rows"]] == sizes and found["matching"] == len(sizes)
+
+
+def test_an_order_and_a_part():
+    assert [row["size"] for row in listed(sort="-size", limit="3")["rows"]] == [9, 8, 7]
+    assert [row["size"] for row in listed(sort="-size", limit="3", **{"from": "8"})["rows"]] == [1, 0]
+    assert [row["name"] for row in listed(sort="name")["rows"]][:4] == ["n0"] * 4
+    assert listed(sort="no_field", limit="x")["matching"] == 10
+    assert listed(limit="100000000")["total"] == 10, "the number of rows is bounded"
+
+
+def test_a_long_text_is_cut():
+    assert len(views.short("x" * 1000)) == views.LONGEST and views.short("x") == "x"
+    assert len(views.short(list(range(100)))) == 21
+
+
+def test_tasks_are_counted_by_name_with_what_is_open_first():
+    def row(name: str, state: str, run_ms: float = 0.0) -> dict:
+        return {"name": name, "state": state, "start_time_ms": 1000.0, "end_time_ms": 1000.0 + run_ms}
+
+    rows = [row("done", "FINISHED", 10.0 * n) for n in range(1, 6)] + [row("done", "FAILED", 500.0)]
+    rows += [row("open", "RUNNING"), row("open", "PENDING_ARGS_AVAIL"), row("bad", "FAILED", 1.0)]
+    first, second, third = views.tasks_by_name(rows)
+    assert (first["name"], first["running"], first["waiting"], first["p50_s"]) == ("open", 1, 1, None)
+    assert (second["name"], second["finished"], second["failed"]) == ("done", 5, 1)
+    assert second["p50_s"] == pytest.approx(0.04) and second["most_s"] == pytest.approx(0.5)
+    assert third["name"] == "bad" and len(views.tasks_by_name(rows, 2)) == 2
+
+
+def test_points_go_on_where_a_browser_left_off():
+    history = History(3)
+    for at in range(5):
+        history.add(float(at), {"a": at / 3, **({"b": 1.0} if at == 4 else {})})
+    history.add(4.0, {"a": 9.0})
+    assert history.since(0.0, ("a", "b")) == {
+        "times": [2.0, 3.0, 4.0],
+        "a": [0.66667, 1.0, 1.3333],
+        "b": [None, None, 1.0],
+    }
+    assert history.since(3.0, ("a",))["times"] == [4.0] and history.since(4.0, ("a",)) == {"times": [], "a": []}
+
+
+def test_a_question_that_is_dear_is_asked_seldom():
+    def known(took_s: float) -> Known:
+        return Known(None, 100.0, took_s, 1)
+
+    question = Question(list, 2.0)
+    assert wait_s(question, None, 100.0) == 0
+    assert wait_s(question, known(0.001), 100.0) == 2.0
+    assert wait_s(question, known(0.2), 101.0) == pytest.approx(0.2 * PACE - 1)
+    assert wait_s(question, known(1e9), 100.0) == LONGEST_S
+
+
+def test_an_event_is_no_larger_than_it_may_be_and_says_what_is_cut():
+    whole = {"data": {"rows": [{"text": "ü" * 300, "number": n} for n in range(500)], "total": 500}}
+    encoded = feed.fitting(whole)
+    found = msgspec.json.decode(encoded)["data"]
+    assert len(encoded) <= feed.MOST_BYTES and found["cut"] + len(found["rows"]) == 500 and len(found["rows"]) > 50
+
+
+def test_every_page_has_its_module_its_key_and_its_questions():
+    assert len({page.name for page in PAGES}) == len({page.key for page in PAGES}) == len(PAGES)
+    assert {path.stem for path in (STATIC / "pages").glob("*.js")} == {page.name for page in PAGES}
+    assert {name for page in PAGES for name in page.needs} <= set(QUESTIONS)
+    taken = {"/", "?", "j", "k", "t"}
+    assert not taken & {page.key for page in PAGES}
+
+
+def test_what_is_vendored_is_what_its_makers_have_released():
+    files = {path.name for path in (STATIC / "vendor").iterdir()}
+    assert files == {*VENDORED, *(licence for _, licence in VENDORED.values()), "LICENSE-preact"}
+    for name, (digest, licence) in VENDORED.items():
+        assert hashlib.sha256((STATIC / "vendor" / name).read_bytes()).hexdigest() == digest, name
+        assert (STATIC / "vendor" / licence).stat().st_size > 900
+
+
+def test_the_pages_are_light_and_ask_nobody_else():
+    files = [path for path in STATIC.rglob("*") if path.is_file()]
+    served = [path for path in files if not path.name.startswith("LICENSE")]
+    assert sum(path.stat().st_size for path in served) <= 200_000
+    for path in served:
+        if path.parent.name != "vendor":
+            urls = re.findall(r"https?://[^\s\"'`]+", path.read_text())
+            assert all(url == "http://www.w3.org/2000/svg" for url in urls), f"{path.name}: {urls}"
+            assert "innerHTML" not in path.read_text(), f"{path.name}: text is set as text"

@@ -123,6 +123,7 @@ def test_a_seed_gives_one_order_however_blocks_are_bundled():
     once = ids(RandomShuffle(7))
     assert once == ids(RandomShuffle(7), bundle=3) == ids(RandomShuffle(7), [pa.concat_tables(TEN)])
     assert sorted(flat(once)) == list(range(10)) and flat(once) != list(range(10))
+    assert all(flat(ids(RandomShuffle(7), partitions=parts)) == flat(once) for parts in (1, 3, 50))
     assert once != ids(RandomShuffle(8))
     assert ids(RandomShuffle()) != ids(RandomShuffle())
 

@@ -81,6 +81,7 @@ class ChainBody:
         return size if isinstance(size, int) else 1
 
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: TaskContext) -> Iterator[pa.Table | Cells]:
+        task.row = note  # of those that draw random numbers for rows
         few, at = self._few(inputs, unit, task)
         if at == len(self.transforms) and isinstance(few, Cells) and self._is_block(few):
             return iter((few,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,11 @@ from hpc.data.exec.work import Block
 from hpc.data.plan.nodes import Apply, Blocks, Exchanged, Limit, Mix, Node, RandomizeBlocks, Read, Resize, Union, Zip
 from hpc.data.plan.optimize import optimized
 from hpc.data.plan.physical import Stage, physical
+from hpc.data.plan.steady import steady_below_draws
 
 Rooms = Mapping[str, NodeRoom]
+#: Into how many parts a source is cut.
+PartsOf = Callable[[Read], int]
 #: A source that rows are drawn from is cut as for so many CPUs on every machine: a seed draws from each part by itself.
 DRAWING_CPUS = 8
 
@@ -37,12 +40,17 @@ def build_operators(
     """The operators of a plan, inputs before what uses them and the output last; and the settings with the size of
     blocks that suits them."""
     cpus = sum(room.cpus for room in rooms.values())
-    stage = physical(optimized(plan), parts_of=lambda read: parallelism(read, context, cpus))
+    plan, drawn = steady_below_draws(optimized(plan))
+
+    def parts_of(read: Read) -> int:
+        return parallelism(read, context, DRAWING_CPUS if id(read) in drawn else cpus)
+
+    stage = physical(plan, parts_of=parts_of)
     count = _count(stage)
     store = int(min(settings.store_limit, sum(room.store for room in rooms.values())))
     settings = replace(settings, target_bytes=block_target(settings.target_bytes, store, count))
     ops: list[Operator] = []
-    _add(stage, ops, context, settings, cpus, rooms)
+    _add(stage, ops, context, settings, rooms, parts_of)
     output = OutputOperator()
     _join(ops[-1], output, 0)
     ops.append(output)
@@ -58,27 +66,28 @@ def _join(up: Operator, down: Operator, port: int) -> None:
     down.ups.append(up)
 
 
-def _add(stage: Stage, ops: list[Operator], context: Any, settings: RunSettings, cpus: float, rooms: Rooms) -> Operator:
-    ups = [_add(one, ops, context, settings, cpus, rooms) for one in stage.inputs]
-    op = _operator(stage, context, settings, cpus, rooms)
+def _add(
+    stage: Stage, ops: list[Operator], context: Any, settings: RunSettings, rooms: Rooms, parts_of: PartsOf
+) -> Operator:
+    ups = [_add(one, ops, context, settings, rooms, parts_of) for one in stage.inputs]
+    op = _operator(stage, settings, rooms, parts_of)
     for port, up in enumerate(ups):
         _join(up, op, port)
     ops.append(op)
     return op
 
 
-def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float, rooms: Rooms) -> Operator:
+def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: PartsOf) -> Operator:
     node, name = stage.node, stage.name
     options = stage.options
     if stage.is_chain:
         body = ChainBody(stage.chain, settings.target_bytes)
         chain = (
-            ReadOperator(
-                name, body, node.source, parallelism(node, context, DRAWING_CPUS if stage.draws else cpus), options
-            )
+            ReadOperator(name, body, node.source, parts_of(node), options)
             if isinstance(node, Read)
             else MapOperator(name, body, options, stage.pool, stage.bundle_rows)
         )
+        chain.numbered = 0 if stage.draws and not isinstance(node, Read) else None
         chain.takes_at_end = not stage.repeatable
         return chain
     if isinstance(node, Blocks):
@@ -104,7 +113,7 @@ def _operator(stage: Stage, context: Any, settings: RunSettings, cpus: float, ro
             options=options,
             target_bytes=settings.target_bytes,
             nodes=sorted(rooms),
-            cpus=cpus,
+            cpus=sum(room.cpus for room in rooms.values()),
             store=min((room.store for room in rooms.values()), default=0),
             estimate=bytes_below(node, node),
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.draws import fractions, key_of
 from hpc.data.datatype import DataType
 from hpc.data.expr.base import Node, Run
 from hpc.data.expr.nodes import FLOAT, ColumnExpr, Expr
@@ -135,7 +136,7 @@ class MonotonicallyIncreasingIdExpr(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RandomExpr(Expr):
-    """Random numbers from 0 to 1. With a seed they follow from it and the task, and from the run if it is reseeded."""
+    """Random numbers from 0 to 1. With a seed they follow from it and the row, and from the run if it is reseeded."""
 
     seed: int | None = None
     reseed_after_execution: bool = True
@@ -152,19 +153,29 @@ class RandomExpr(Expr):
 
     def value(self, table: pa.Table, run: Run) -> Any:
         return pa.array(
-            run.state(self, lambda: generator(run.task, self.seed, self.reseed_after_execution)).random(table.num_rows)
+            run.state(self, lambda: Draws(run.task, self.seed, self.reseed_after_execution)).next(table.num_rows)
         )
 
     def nullable(self, input_schema: pa.Schema) -> bool:
         return False
 
 
-def generator(task: Any, seed: int | None, reseed: bool = True) -> np.random.Generator:
-    """The random numbers of one task: by its seed, its number, and how often the dataset ran if it is reseeded."""
-    if seed is None:
-        return np.random.default_rng()
-    epoch = getattr(task, "epoch", 0) if reseed else 0
-    return np.random.default_rng([abs(seed), int(seed < 0), epoch, getattr(task, "index", 0)])
+class Draws:
+    """Random numbers from 0 to 1 for the rows of one task. With a seed that of a row follows from it and from how often
+    the dataset ran, if it is reseeded; and from the number of the row in the input, or else in the part of a source."""
+
+    def __init__(self, task: Any, seed: int | None, reseed: bool = True) -> None:
+        epoch = getattr(task, "epoch", 0) if reseed else 0
+        row = getattr(task, "row", None)
+        part = getattr(task, "index", 0) + 1 if row is None else 0
+        self._key = key_of(seed, epoch, part)
+        self._next = row or 0
+
+    def next(self, rows: int) -> np.ndarray:
+        """Those of the next rows."""
+        first = self._next
+        self._next += rows
+        return fractions(self._key, first, rows)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

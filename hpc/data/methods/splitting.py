@@ -14,6 +14,7 @@ import hpc
 from hpc.data import running
 from hpc.data.block import compact
 from hpc.data.block.meta import BlockMeta
+from hpc.data.expr.special import Draws
 from hpc.data.iterator import DataIterator
 from hpc.data.methods import consume, look, rows, staging
 from hpc.data.plan import nodes
@@ -138,21 +139,21 @@ def streaming_train_test_split(
 
 
 class TestRows:
-    """The rows that are for tests, or the others: of each task the same in each run."""
+    """The rows that are for tests, or the others: the same in each run."""
 
     keeps_rows = False
-    draws = True
     __test__ = False
 
     def __init__(self, wanted: bool, size: float, column: str | None, seed: int) -> None:
+        self.draws = column is None
         self.wanted, self.size, self.column, self.seed = wanted, size, column, seed
         self.name = "TestRows" if wanted else "TrainRows"
 
     def __call__(self, tables: Iterator[pa.Table], task: TaskContext) -> Iterator[pa.Table]:
-        numbers = np.random.default_rng((self.seed, task.index))
+        numbers = Draws(task, self.seed, reseed=False)
         for table in tables:
             if self.column is None:
-                drawn = numbers.random(table.num_rows)
+                drawn = numbers.next(table.num_rows)
             else:
                 drawn = fractions(table.column(self.column))
             yield table.filter(pa.array((drawn < self.size) == self.wanted))

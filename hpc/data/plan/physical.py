@@ -103,6 +103,9 @@ def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
     least = getattr(node.sink, "min_rows_per_write", None) if isinstance(node, Write) else None
     wanted = node.bundle_rows if isinstance(node, Apply) else least
     small = wanted is not None and below.part_rows is not None and below.part_rows < wanted
+    drawn = getattr(transform, "draws", False) and not isinstance(below.node, Read)
+    if drawn and not all(one.keeps_rows for one in below.chain):
+        fuses = False  # a seed goes by the numbers of rows, which only blocks tell
     if fuses and least is None and not small and below.is_chain and _fits(below, options, pool):
         return replace(
             below,

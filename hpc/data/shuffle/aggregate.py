@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Aggregated(Base):
     keys: tuple[str, ...]
     aggregates: tuple[AggregateFn, ...]
     wanted: int | None = None
+    #: Groups come in the order of their hash, so that it does not depend on the number of partitions.
+    by_hash: bool = False
 
     @property
     def name(self) -> str:
@@ -58,10 +60,14 @@ class Aggregated(Base):
         looked_at = self.columns_of(0)
         targets = {getattr(fn, "_target_col_name", None) for fn in self.aggregates}
         texts = () if looked_at is None else tuple(key for key in self.keys if key not in targets)
-        return PartialGroups(self.keys, self.aggregates, texts), StatesMerged(self.keys, self.aggregates, self.wanted)
+        merged = StatesMerged(self.keys, self.aggregates, self.wanted, self.by_hash)
+        return PartialGroups(self.keys, self.aggregates, texts), merged
+
+    def steady(self) -> Aggregated:
+        return replace(self, by_hash=True)
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> Partitioner | Gather:
-        return GroupPartitioner(self.keys, self.aggregates, partitions)
+        return GroupPartitioner(self.keys, self.aggregates, partitions, self.by_hash)
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,8 @@ class StatesMerged(Aggregated):
     def plan(self, samples: Any, metas: Any, partitions: int) -> Partitioner | Gather:
         if self.partitions in (None, 1) and sum(meta.nbytes for meta in metas[0]) <= FEW_BYTES:
             ranges = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[0]))
-            return Gather(((ranges,),), StatesPartitioner(self.keys, self.aggregates, 1))
-        return StatesPartitioner(self.keys, self.aggregates, partitions)
+            return Gather(((ranges,),), StatesPartitioner(self.keys, self.aggregates, 1, self.by_hash))
+        return StatesPartitioner(self.keys, self.aggregates, partitions, self.by_hash)
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,7 @@ class GroupPartitioner:
     keys: tuple[str, ...]
     aggregates: tuple[AggregateFn, ...]
     parts: int
+    by_hash: bool = False
 
     def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
         states = [self.states(table) for table in tables]
@@ -154,6 +161,8 @@ class GroupPartitioner:
         merged = self.merged(tables)
         if not self.keys and not merged.num_rows:
             merged = self._merge_all(merged)  # The one group of a dataset without rows.
+        if self.by_hash:
+            merged = partition.in_order_of_hash(merged, self._key_names())
         columns, names = [merged.column(name) for name in self._key_names()], list(self.keys)
         place = len(self.keys)
         for fn, width in zip(self.aggregates, self._widths(merged)):

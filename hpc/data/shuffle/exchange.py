@@ -207,6 +207,10 @@ class Base:
         """The columns of the result, from those of the inputs; None where only a run tells them."""
         return schemas[0] if self.keeps_rows else None
 
+    def steady(self) -> Any:
+        """The exchange whose rows come in one order, whatever the number of partitions and the size of stores."""
+        return self
+
     def sample(self, side: int, table: pa.Table, task: Any) -> pa.Table | None:
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Parts, Place
 from hpc.data.shuffle.order import SortKey, sort
-from hpc.data.shuffle.partition import cut, hash_cut, narrowest
+from hpc.data.shuffle.partition import cut, hash_cut, in_order_of_hash, narrowest
 from hpc.data.shuffle.ranges import Joined
 from hpc.data.shuffle.states import no_column
 
@@ -23,7 +23,8 @@ class HashShuffle(Base):
 
     sorted: rows of a block are in the order of the keys, and those of equal keys always in one.
 
-    No keys: all rows in one block, as `groupby(None)` has it.
+    No keys: all rows in one block, as `groupby(None)` has it. by_hash: keys come in the order of their hash, so that
+    the order of all rows does not depend on the number of partitions.
     """
 
     keys: tuple[str, ...]
@@ -31,6 +32,7 @@ class HashShuffle(Base):
     sorted: bool = False
     exact: bool = True
     keeps_rows: bool = True
+    by_hash: bool = False
 
     @property
     def name(self) -> str:
@@ -42,10 +44,13 @@ class HashShuffle(Base):
 
     @property
     def divisible(self) -> tuple[int, ...]:
-        return () if self.sorted or not self.keys else (0,)
+        return () if self.sorted or self.by_hash or not self.keys else (0,)
+
+    def steady(self) -> HashShuffle:
+        return replace(self, by_hash=True) if self.partitions is None else self
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> HashPartitioner:
-        return HashPartitioner(self.keys, self.sorted, partitions)
+        return HashPartitioner(self.keys, self.sorted, partitions, self.by_hash)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class HashPartitioner:
     keys: tuple[str, ...]
     sorted: bool
     parts: int
+    by_hash: bool = False
 
     def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
         return [self._cut(gather.combine(table)) for table in gather.runs(list(tables))]
@@ -70,7 +76,9 @@ class HashPartitioner:
     def merge(self, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
         if sides[0]:
             table = gather.concat(sides[0])
-            yield sort(table, [SortKey(key) for key in self.keys]) if self.sorted and table.num_rows else table
+            if self.sorted and table.num_rows:
+                table = sort(table, [SortKey(key) for key in self.keys])
+            yield in_order_of_hash(table, self.keys) if self.by_hash else table
 
 
 @dataclass(frozen=True)

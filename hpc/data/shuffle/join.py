@@ -152,6 +152,8 @@ class Join(Base):
     #: The most bytes of a side that goes whole to each part of the other, and of such a part. None: no limit.
     small: int = SMALL
     part_bytes: int | None = None
+    #: The order of the rows does not depend on the stores of this session, and on how blocks are cut.
+    is_steady: bool = False
 
     @property
     def name(self) -> str:
@@ -165,11 +167,20 @@ class Join(Base):
         return next(self.joining.tables(schemas[0].empty_table(), schemas[1].empty_table())).schema
 
     def fitted(self, store: int, task_bytes: int) -> Join:
-        return replace(self, small=min(self.small, store // STORE_SHARE), part_bytes=task_bytes)
+        small = self.small if self.is_steady else min(self.small, store // STORE_SHARE)
+        return replace(self, small=small, part_bytes=task_bytes)
+
+    def steady(self) -> Join:
+        return replace(self, is_steady=True)
 
     @property
     def divisible(self) -> tuple[int, ...]:
-        return tuple(side for side in (0, 1) if self.joining.may_divide(side))
+        return tuple(side for side in (0, 1) if self._divides(side))
+
+    def _divides(self, side: int) -> bool:
+        """Whether a side may come in parts. The rows of an inner join have the order of the left: it keeps that only
+        where the left is cut."""
+        return self.joining.may_divide(side) and not (self.is_steady and side and self.joining.type == "inner")
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> JoinPartitioner | Gather:
         sizes = [sum(meta.nbytes for meta in side) for side in metas]
@@ -188,7 +199,7 @@ class Join(Base):
     def _small(self, sizes: list[int], partitions: int) -> int | None:
         """The side that goes whole to each part of the other, where that moves less than both by their hash."""
         for side in sorted((0, 1), key=sizes.__getitem__):
-            fits = self.joining.may_divide(1 - side)
+            fits = self._divides(1 - side)
             if fits and sizes[side] <= self.small and sizes[side] * partitions <= 2 * sum(sizes):
                 return side
         return None

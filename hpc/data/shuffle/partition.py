@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hpc.data.block.draws import mixed
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Parts
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xD6E8FEB86659FD93)
 _HALF = np.uint64(32)
 _NULL = np.uint64(0x7FB5D329728EA185)
 # To nanoseconds.
@@ -88,13 +88,11 @@ def hash_cut(table: pa.Table, names: Sequence[str], parts: int) -> Parts:
     return cut(table, partition_ids(hash_columns(table, names), parts), parts)
 
 
-def mixed(words: np.ndarray) -> np.ndarray:
-    """A bijection of uint64 in place, whose upper bits depend on all bits of its argument."""
-    words ^= words >> _HALF
-    words *= _MIX
-    words ^= words >> _HALF
-    words *= _MIX
-    return words
+def in_order_of_hash(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The rows in the order of the hash of these columns. Those with equal ones keep theirs."""
+    if table.num_rows < 2 or not names:
+        return table
+    return gather.take(table, np.argsort(hash_columns(table, names), kind="stable"))
 
 
 def _combined(total: np.ndarray, hashes: np.ndarray) -> np.ndarray:

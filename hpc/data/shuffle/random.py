@@ -1,4 +1,9 @@
-"""A random order of all rows, which depends on the seed, the order of the input and the number of partitions alone."""
+"""A random order of all rows, which depends on the seed and the order of the input alone.
+
+With a seed each row has a random number, by its place in the input, and the rows are sorted by that. So neither the
+number of partitions nor how rows come in blocks makes a difference. Without a seed numbers need not travel: each
+partition is put in an order of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hpc.data.block.cut import bounds_of_blocks
+from hpc.data.block.draws import draws
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Parts, Place, Reordering
-from hpc.data.shuffle.partition import cut, mixed, partition_ids
+from hpc.data.shuffle.partition import cut, partition_ids
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
+#: The column of the rows' numbers, on the way to their partition. Of those with equal ones the order stays.
+_NUMBER = "__hpc_random"
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,9 @@ class RandomShuffle(Base):
         return self.seed is not None
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> RandomPartitioner:
-        seed = self.seed if self.seed is not None else int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        return RandomPartitioner(seed & 0xFFFFFFFFFFFFFFFF, partitions)
+        if self.seed is not None:
+            return SeededPartitioner(self.seed & 0xFFFFFFFFFFFFFFFF, partitions)
+        return RandomPartitioner(int(np.random.SeedSequence().generate_state(1, np.uint64)[0]), partitions)
 
 
 @dataclass(frozen=True)
@@ -47,21 +57,50 @@ class RandomPartitioner(Reordering):
     def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
         found, row = [], place.row
         for table in gather.runs(list(tables)):
-            ids = partition_ids(draws(self.seed, row, table.num_rows), self.parts)
-            found.append(cut(table, ids, self.parts))
+            numbers = draws(self.seed, row, table.num_rows)
+            found.append(cut(self.marked(table, numbers), partition_ids(numbers, self.parts), self.parts))
             row += table.num_rows
         return found
+
+    def marked(self, table: pa.Table, numbers: np.ndarray) -> pa.Table:
+        """The rows with what is to be known of their random numbers."""
+        return table
 
     def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
         return permutation(self.seed ^ (partition + 1), table.num_rows)
 
 
-def draws(seed: int, first: int, count: int) -> np.ndarray:
-    """`count` random uint64, from the one of number `first` on: every row's is its own, whatever task computes it."""
-    words = np.arange(first, first + count, dtype=np.uint64)
-    words += mixed(np.array([seed], np.uint64))
-    words *= _STEP
-    return mixed(words)
+class SeededPartitioner(RandomPartitioner):
+    """The rows are sorted by their random numbers: partitions are ranges of these."""
+
+    def marked(self, table: pa.Table, numbers: np.ndarray) -> pa.Table:
+        return table.append_column(_NUMBER, pa.array((numbers >> _HALF).astype(np.uint32)))
+
+    def pieces(self, sides: list[list[pa.Table]], partition: int, target: int | None) -> Iterator[pa.Table]:
+        """See `Reordering`. The numbers are left behind."""
+        known = [table for table in sides[0] if table.num_columns > 1] or sides[0][:1]
+        if not known:
+            return
+        table = gather.concat(known)
+        order = _sorted(gather.whole(table.column(_NUMBER)))
+        table = table.drop_columns([_NUMBER])
+        if not table.num_rows:
+            yield table
+            return
+        yield from gather.take_cut(table, order, bounds_of_blocks(table, order, target))
+
+
+def _sorted(numbers: Any) -> np.ndarray:
+    """The rows in the order of 32-bit numbers. Those with equal ones keep theirs."""
+    found = np.asarray(numbers)
+    if len(found) > 2**32:
+        return np.argsort(found, kind="stable")
+    words = found.astype(np.uint64)
+    words <<= _HALF
+    words |= np.arange(len(words), dtype=np.uint64)
+    words.sort()
+    words &= _LOW
+    return words.view(np.int64)
 
 
 def permutation(seed: int, count: int) -> np.ndarray:

@@ -15,6 +15,7 @@ class TaskContext:
 
     op: the name of the operator.
     index: the number of the task among those of its operator; the same for each attempt.
+    row: the number of its first row among those of the operator's input; None where only reading tells that.
     attempt: 0, and one more for each time that the task began again.
     seed: the seed of the dataset, or None.
     context: the DataContext of the dataset.
@@ -27,6 +28,7 @@ class TaskContext:
 
     op: str = ""
     index: int = 0
+    row: int | None = None
     attempt: int = 0
     seed: int | None = None
     context: Any = None

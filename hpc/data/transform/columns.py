@@ -13,6 +13,7 @@ from hpc.data.block.bare import bare, is_bare
 from hpc.data.expr.base import Run
 from hpc.data.expr.functions import ClassUdf, UDFExpr
 from hpc.data.expr.nodes import Expr
+from hpc.data.expr.special import RandomExpr
 from hpc.data.transform.base import TaskContext
 from hpc.data.transform.maps import MapBatches
 from hpc.exceptions import UserCodeException
@@ -104,6 +105,11 @@ class WithColumns(ColumnStep):
     def __init__(self, columns: Sequence[tuple[str, Expr]]) -> None:
         self.columns = list(columns)
 
+    @property
+    def draws(self) -> bool:
+        """Whether a seed says which values rows get."""
+        return any(is_seeded(expr) for _, expr in self.columns)
+
     def begin(self) -> None:
         """Make the objects of classes. Raises what their constructors raise."""
         for _, expr in self.columns:
@@ -133,6 +139,11 @@ class FilterExpr(ColumnStep):
     @property
     def name(self) -> str:
         return "Filter"
+
+    @property
+    def draws(self) -> bool:
+        """Whether a seed says which rows stay."""
+        return is_seeded(self.expr)
 
     def begin(self) -> None:
         """Make the objects of classes. Raises what their constructors raise."""
@@ -206,6 +217,11 @@ def begin_classes(expr: Expr) -> None:
     for node in expr.walk():
         if isinstance(node, UDFExpr) and isinstance(node.fn, ClassUdf):
             node.fn.begin()
+
+
+def is_seeded(expr: Expr) -> bool:
+    """Whether an expression has random numbers of a seed."""
+    return any(isinstance(node, RandomExpr) and node.seed is not None for node in expr.walk())
 
 
 def _there(table: pa.Table, names: Sequence[str]) -> None:

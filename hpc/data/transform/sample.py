@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from hpc.data.expr.special import generator
+from hpc.data.expr.special import Draws
 from hpc.data.transform.base import TaskContext
 
 
 class RandomSample:
-    """Each row with a probability. The same seed takes the same rows of a task, however they come in tables.
+    """Each row with a probability. The same seed takes the same rows, however they come in tables.
 
     reseed: each run of the dataset takes others. Raises ValueError for a fraction that is not between 0 and 1.
     """
@@ -25,10 +25,10 @@ class RandomSample:
         self.fraction = fraction
         self.seed = seed
         self.reseed = reseed
-        #: That it takes the same rows in each run, as long as the parts of the data are the same.
-        self.draws = seed is not None and not reseed
+        #: That a seed says which rows it takes.
+        self.draws = seed is not None
 
     def __call__(self, tables: Iterator[pa.Table], task: TaskContext) -> Iterator[pa.Table]:
-        numbers = generator(task, self.seed, self.reseed)
+        numbers = Draws(task, self.seed, self.reseed)
         for table in tables:
-            yield table.filter(pa.array(numbers.random(table.num_rows) < self.fraction))
+            yield table.filter(pa.array(numbers.next(table.num_rows) < self.fraction))

@@ -27,11 +27,13 @@ class MapOperator(Operator):
         self._bundle_rows = bundle_rows or 0
         self._bundle: list[Block] = []
         self._rows = 0
+        #: How many rows have come; None where its tasks need not know the numbers of theirs.
+        self.numbered: int | None = None
         self.parts: deque[Part] = deque()
 
     def accept(self, port: int, block: Block) -> None:
         if self._bundle_rows <= 1:
-            self.parts.append(Part(self.next_seq(), (block,)))
+            self._add((block,))
             return
         self._bundle.append(block)
         self._rows += block.meta.rows
@@ -44,8 +46,13 @@ class MapOperator(Operator):
 
     def _close_bundle(self) -> None:
         if self._bundle:
-            self.parts.append(Part(self.next_seq(), tuple(self._bundle)))
+            self._add(tuple(self._bundle))
             self._bundle, self._rows = [], 0
+
+    def _add(self, blocks: tuple[Block, ...]) -> None:
+        self.parts.append(Part(self.next_seq(), blocks, None, self.numbered))
+        if self.numbered is not None:
+            self.numbered += sum(block.meta.rows for block in blocks)
 
     def waiting(self) -> int:
         return len(self.parts)

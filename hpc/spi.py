@@ -9,7 +9,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `allocate`: fill an object in the node's shared memory without a copy; `view`: read one.
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
-  nodes may join.
+  nodes may join. `memory_use`: what memory each node has left.
 * `show_devices`: which accelerators libraries of this process see; `tpu_here`: the chips and the slice of this machine.
 * `arrivals`: what comes of many references and generators, told one by one to one thread.
 * `share_fate`: actors that live and die together; `has_begun`: whether an actor has a process yet; `latch`: a reference
@@ -69,6 +69,7 @@ from hpc.core.policy.hangs import numbers as rank_numbers
 from hpc.core.policy.hangs import report as describe_hang
 from hpc.core.process.context import current_task, process
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
+from hpc.state.memory_use import MemoryUse, memory_use
 from hpc.state.room import NodeRoom, idle, may_grow, rooms, why_no_room
 
 #: The largest value of a key. What is larger is an object (`hpc.put`), and the key has what leads to it.
@@ -437,6 +438,7 @@ __all__ = [
     "Identity",
     "Latch",
     "Mailbox",
+    "MemoryUse",
     "NodeRoom",
     "Place",
     "PmiRank",
@@ -462,6 +464,7 @@ __all__ = [
     "listen",
     "look_at",
     "may_grow",
+    "memory_use",
     "pickled_error",
     "pickles_plainly",
     "places",

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.data.memory", description="Data larger than the memory.")
     parser.add_argument("works", nargs="*", default=list(WORKS), help=f"of {', '.join(WORKS)}")
     parser.add_argument("--short", action="store_true", help="less data in less memory")
+    parser.add_argument("--limit", type=int, metavar="MIB", help="of the cgroup, in MiB")
     parser.add_argument("--inside", choices=list(WORKS), help="one work in the cgroup of this process; prints JSON")
     parser.add_argument("--folder", type=Path, default=Path())
     parser.add_argument("--out", type=Path, default=Path())
@@ -236,7 +237,9 @@ def main(argv: list[str] | None = None) -> int:
     if given.inside:
         print(json.dumps(asdict(inside(given.inside, given.folder, given.out, given.store))), flush=True)
         return 0
-    wrong = memory(SHORT if given.short else FULL, given.works)
+    size = SHORT if given.short else FULL
+    size = replace(size, cgroup_bytes=given.limit * MIB) if given.limit else size
+    wrong = memory(size, given.works)
     print(*(wrong or ["ok"]), sep="\n")
     return 1 if wrong else 0
 

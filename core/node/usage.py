@@ -17,11 +17,13 @@ from hpc.core.node.reading import text_of
 
 
 class Usage(Struct, frozen=True):
-    """Bytes in use, and how many there may be; ``where`` says whose limit that is."""
+    """Bytes in use, and how many there may be; ``where`` says whose limit that is. ``shared_bytes``: of those in use,
+    memory that processes share, as object stores are."""
 
     used_bytes: int
     limit_bytes: int
     where: str
+    shared_bytes: int = 0
 
     @property
     def share(self) -> float:
@@ -42,10 +44,11 @@ def memory_usage(folders: Sequence[tuple[int, str]], root: str = "/") -> Usage:
         if limit is None:
             continue
         if version == 2:
-            used, cache = _number(folder, "memory.current"), _stat(folder, "inactive_file")
+            used, below = _number(folder, "memory.current"), ""
         else:
-            used, cache = _number(folder, "memory.usage_in_bytes"), _stat(folder, "total_inactive_file")
-        usage = Usage(max(0, (used or 0) - cache), limit, f"the limit of the cgroup {folder}")
+            used, below = _number(folder, "memory.usage_in_bytes"), "total_"
+        cache, shared = _stat(folder, f"{below}inactive_file"), _stat(folder, f"{below}shmem")
+        usage = Usage(max(0, (used or 0) - cache), limit, f"the limit of the cgroup {folder}", shared)
         if usage.share > tightest.share:
             tightest = usage
     return tightest
@@ -88,10 +91,11 @@ def _stat(folder: str, key: str, name: str = "memory.stat") -> int:
 
 
 def _machine(root: str) -> Usage:
-    found = {"MemTotal:": 0, "MemAvailable:": 0}
+    found = {"MemTotal:": 0, "MemAvailable:": 0, "Shmem:": 0}
     for line in text_of(os.path.join(root, "proc/meminfo")).splitlines():
         words = line.split()
         if len(words) > 1 and words[0] in found:
             found[words[0]] = int(words[1]) * 1024
     total = found["MemTotal:"]
-    return Usage(max(0, total - found["MemAvailable:"]), total, "the machine's memory")
+    used = max(0, total - found["MemAvailable:"])
+    return Usage(used, total, "the machine's memory", found["Shmem:"])

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
+from msgspec import to_builtins
+
 from hpc.core.net.reactor import Reactor
 from hpc.core.node.usage import Usage, memory_folders, memory_usage, oom_kills, private_bytes
 from hpc.core.raylet.oom import Candidate, choose, explain
@@ -53,9 +55,8 @@ class Watchdog:
             self._end_one(usage)
 
     def report(self, limit: int) -> list[dict[str, Any]]:
-        """The node's memory now: bytes in use, how many there may be, and whose limit that is."""
-        usage = memory_usage(self._folders)
-        return [{"used_bytes": usage.used_bytes, "limit_bytes": usage.limit_bytes, "where": usage.where}]
+        """The node's memory now: bytes in use, how many there may be, and whose limit that is; what is shared of it."""
+        return [to_builtins(memory_usage(self._folders))]
 
     def _own_usage(self) -> Usage:
         used = sum(private_bytes(proc.pid) for proc in self._procs.values() if proc.kind == "worker")

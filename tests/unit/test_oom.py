@@ -54,3 +54,27 @@ def test_usage_of_a_cgroup_leaves_out_what_can_be_given_back(tmp_path):
     assert "/job" in usage.where
     assert oom_kills(folders) == 3
     assert memory_usage([], str(tmp_path)).share == pytest.approx(0.1)
+
+
+def test_what_is_shared_of_the_memory_in_use_is_told_apart(tmp_path):
+    def write(name, text):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    write("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 990000 kB\nShmem: 7 kB\n")
+    write("proc/self/mountinfo", "1 1 0:1 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n")
+    write("proc/self/cgroup", "4:memory:/job\n")
+    write("sys/fs/cgroup/memory/job/memory.limit_in_bytes", "1000000\n")
+    write("sys/fs/cgroup/memory/job/memory.usage_in_bytes", "600000\n")
+    write("sys/fs/cgroup/memory/job/memory.stat", "shmem 1\ntotal_shmem 200000\ntotal_inactive_file 50000\n")
+    usage = memory_usage(memory_folders(str(tmp_path)), str(tmp_path))
+    assert (usage.used_bytes, usage.limit_bytes, usage.shared_bytes) == (550000, 1000000, 200000)
+    write("proc/self/mountinfo", "1 1 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    write("proc/self/cgroup", "0::/two\n")
+    write("sys/fs/cgroup/two/memory.max", "2000000\n")
+    write("sys/fs/cgroup/two/memory.current", "900000\n")
+    write("sys/fs/cgroup/two/memory.stat", "shmem 300000\ninactive_file 100000\n")
+    usage = memory_usage(memory_folders(str(tmp_path)), str(tmp_path))
+    assert (usage.used_bytes, usage.limit_bytes, usage.shared_bytes) == (800000, 2000000, 300000)
+    assert memory_usage([], str(tmp_path)).shared_bytes == 7 << 10

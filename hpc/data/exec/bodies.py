@@ -14,7 +14,6 @@ runtime compares what a retried task tells again, and the driver compares the ro
 from __future__ import annotations
 
 import pickle
-import resource
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,10 @@ from hpc.data.block.cells import FEW, Cells
 from hpc.data.block.compact import in_one, nbytes
 from hpc.data.block.cut import Cutter, RowSizes, blocks_of
 from hpc.data.block.meta import BlockMeta
+from hpc.data.exec.heap import Heap, give_back
 from hpc.data.exec.operators import Body, Piece
 from hpc.data.exec.small import SMALL_BYTES, sent
+from hpc.data.exec.tally import LARGE_BYTES
 from hpc.data.io.source import SourceTask
 from hpc.data.transform.base import TaskContext, Transform
 from hpc.data.transform.maps import MapRows
@@ -119,8 +120,8 @@ class ChainBody:
 def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequence[Any]) -> Iterator[Any]:
     """The items of a task: see the top of this file."""
     clock, cpu = time.perf_counter, time.thread_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     attempt, parts = header
+    heap = Heap() if _is_large(parts, values) else None
     yield (clock(), str(spi.whoami().process.node))
     seconds, at, final = 0.0, 0, len(parts) - 1
     schemas = _Schemas()
@@ -165,9 +166,21 @@ def run_parts(body: Body, op: str, context: Any, header: Header, values: Sequenc
     if told:
         yield encode_told(told)
         yield from values_told
-    heap = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) * 1024
+    peak = 0 if heap is None else heap.peak()
     counters[CPU_S] = max(0.0, time.thread_time() - cpu)
-    yield (seconds, heap, counters)
+    yield (seconds, peak, counters)
+    give_back(peak)
+
+
+def _is_large(parts: list[PartCall], values: Sequence[Any]) -> bool:
+    """Whether the memory of a task is worth measuring. Several parts share a task where each takes little."""
+    if len(parts) > 1:
+        return False
+    unit = parts[0][2]
+    size = 0 if unit is None else getattr(unit, "nbytes", None)
+    if size is None or not all(isinstance(value, pa.Table) for value in values):
+        return True
+    return size + sum(value.get_total_buffer_size() for value in values) >= LARGE_BYTES
 
 
 class _Schemas:

@@ -50,8 +50,15 @@ class Budget:
     gpus: float = 0.0
     nodes: dict[str, NodeUse] = field(default_factory=dict)
 
-    def set_nodes(self, rooms: dict[str, NodeRoom], cpu_cap: float, gpu_cap: float, store_cap: float) -> None:
-        """The nodes that there are now; what was held on others is gone."""
+    def set_nodes(
+        self,
+        rooms: dict[str, NodeRoom],
+        cpu_cap: float,
+        gpu_cap: float,
+        store_cap: float,
+        heap_cap: float = float("inf"),
+    ) -> None:
+        """The nodes that there are now; what was held on others is gone. The caps are for all of them together."""
         before = self.nodes
         self.nodes = {name: NodeUse(room) for name, room in rooms.items()}
         for name, use in self.nodes.items():
@@ -59,8 +66,8 @@ class Budget:
                 use.held, use.reserved, use.heap = before[name].held, before[name].reserved, before[name].heap
         self.cpus = min(cpu_cap, sum(room.cpus for room in rooms.values()))
         self.gpus = min(gpu_cap, sum(room.gpus for room in rooms.values()))
-        self.limit = int(min(store_cap, sum(room.store for room in rooms.values())))
-        self.heap_limit = sum(room.heap for room in rooms.values())
+        self.limit = max(0, int(min(store_cap, sum(room.store for room in rooms.values()))))
+        self.heap_limit = max(0, int(min(heap_cap, sum(room.heap for room in rooms.values()))))
 
     @property
     def free(self) -> int:

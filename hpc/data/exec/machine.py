@@ -55,7 +55,9 @@ class Machine(Scheduler):
         use = self.settings
         cpus = min(use.cpu_limit, sum(room.cpus for room in rooms.values()) - use.exclude_cpus)
         gpus = min(use.gpu_limit, sum(room.gpus for room in rooms.values()) - use.exclude_gpus)
-        self.budget.set_nodes(rooms, cpus, gpus, use.store_limit)
+        store = min(use.store_limit, sum(room.store for room in rooms.values()) - use.exclude_store)
+        heap = min(use.heap_limit, sum(room.heap for room in rooms.values()) - use.exclude_heap)
+        self.budget.set_nodes(rooms, cpus, gpus, store, heap)
         self.recovery.is_on = self.recovery.is_on or len(rooms) > 1
 
     def units(self, op: ReadOperator, units: list[Any], ended: bool) -> None:
@@ -136,8 +138,8 @@ class Machine(Scheduler):
         if work.state is WorkState.OVER:
             return
         self._went_on()
-        size = sum(block.bytes for block in work.blocks) or int(work.op.tally.mean_block)
         tally = work.op.tally
+        size = sum(work.op.needed_bytes(part, work.body) for part in work.parts)
         tally.work_over(len(work.parts), seconds, heap, size, counters)
         tally.ran(work.node, work.submitted, work.began, self.now)
         self._end(work)

@@ -227,7 +227,10 @@ class Scheduler:
     def _heap(self, op: Operator, block: int) -> int:
         if op.options.memory is not None:
             return op.options.memory
-        return int(max(1.0, op.tally.heap_factor) * 2 * block)
+        again = op.again[0] if op.again else None
+        part = op.head_part() if again is None else again.part
+        size = 0 if part is None else op.needed_bytes(part, op.next_body if again is None else again.body)
+        return op.tally.heap(size, block)
 
     def _parts_for(self, op: Operator) -> int:
         """How many parts one piece of work has: many, where each takes no time."""

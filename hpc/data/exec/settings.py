@@ -45,8 +45,11 @@ class RunSettings:
     cpu_limit: float = float("inf")
     gpu_limit: float = float("inf")
     store_limit: float = float("inf")
+    heap_limit: float = float("inf")
     exclude_cpus: float = 0.0
     exclude_gpus: float = 0.0
+    exclude_store: float = 0.0
+    exclude_heap: float = 0.0
 
 
 def settings_of(context: Any) -> RunSettings:
@@ -72,8 +75,11 @@ def settings_of(context: Any) -> RunSettings:
         cpu_limit=limits.cpu,
         gpu_limit=limits.gpu,
         store_limit=limits.object_store_memory,
+        heap_limit=limits.memory,
         exclude_cpus=without.cpu,
         exclude_gpus=without.gpu,
+        exclude_store=without.object_store_memory,
+        exclude_heap=without.memory,
     )
 
 

@@ -20,7 +20,7 @@ from hpc.data.exec.feeder import Feeder
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators import Operator
 from hpc.data.exec.progress import Progress
-from hpc.data.exec.rooms import rooms_of_session
+from hpc.data.exec.rooms import Memory, first_rooms, rooms_of_session
 from hpc.data.exec.runs import RUNS
 from hpc.data.exec.streams import TaskStream
 from hpc.data.exec.work import Actor, Block, Work, WorkState
@@ -79,6 +79,7 @@ class Shell:
         self._sleeps = False
         self._finished = False
         self._next_tick = self._next_look = 0.0
+        self._memory = Memory()
         #: What other processes know this run by; "" for one that has just begun.
         self._key = ""
         self._thread = threading.Thread(target=self._run, name="hpc-data", daemon=True)
@@ -109,7 +110,7 @@ class Shell:
 
     def _run(self) -> None:
         try:
-            rooms = self._rooms()
+            rooms = first_rooms(self._store_share(), self._memory)
             self.machine.start(rooms, time.monotonic())
             self._progress.begin(self.machine, time.monotonic())
             self._next_tick = time.monotonic() + TOLD_S
@@ -164,7 +165,8 @@ class Shell:
             self._tick(machine.now)
         if self._key and machine.now >= self._next_look:
             self._next_look = machine.now + LOOK_S
-            if RUNS.look():
+            reserved = {name: use.heap for name, use in machine.budget.nodes.items()}
+            if self._memory.look(machine.now, reserved) | RUNS.look():
                 machine.nodes(self._rooms())
         for key in keys:
             if key[0] == _WORK:
@@ -193,7 +195,10 @@ class Shell:
         self.machine.nodes(self._rooms())
 
     def _rooms(self) -> Any:
-        return rooms_of_session(self.machine.settings.store_share * self._share())
+        return rooms_of_session(self._store_share(), self._memory)
+
+    def _store_share(self) -> float:
+        return self.machine.settings.store_share * self._share()
 
     # -------------------------------------------------------------- actions
 

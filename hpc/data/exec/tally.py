@@ -8,15 +8,19 @@ from hpc.data.exec.waits import Wait
 
 #: The weight of what is new in running means.
 _NEW = 0.25
+#: Inputs of so many bytes tell how much memory a task takes.
+LARGE_BYTES = 1 << 20
+#: Nobody knows what the first task of an operator takes. Where memory is scarce it runs alone.
+FIRST_HEAP = 128 << 20
 
 
 class Tally:
     """Counts and running means of one operator."""
 
     __slots__ = (
-        "blocks", "bytes", "counters", "errored", "fewest", "heap_factor", "largest", "least", "longest", "mean_block",
-        "mean_part_s", "most", "nodes", "parts", "queued_s", "retries", "rows", "seconds", "shortest", "since",
-        "submitted", "until", "waits", "wall_s", "works",
+        "blocks", "bytes", "counters", "errored", "fewest", "heap_alone", "heap_factor", "largest", "least", "longest",
+        "mean_block", "mean_part_s", "most", "nodes", "parts", "queued_s", "retries", "rows", "seconds", "shortest",
+        "since", "submitted", "until", "waits", "wall_s", "works",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -37,8 +41,9 @@ class Tally:
         self.fewest, self.most = 0, 0
         self.mean_block = 0.0
         self.mean_part_s = 0.0
-        #: Bytes of heap that a task took for each byte of its input or output; learned.
+        #: Bytes of heap that a task took for each byte of its input, and those that one took without large inputs.
         self.heap_factor = 0.0
+        self.heap_alone = 0.0
         self.counters: dict[str, float] = {}
         #: Seconds for which it started nothing though it was not over, by the reason.
         self.waits: dict[Wait, float] = {}
@@ -61,7 +66,7 @@ class Tally:
         self.mean_block += (nbytes - self.mean_block) * (_NEW if self.blocks > 4 else 1 / self.blocks)
 
     def work_over(self, parts: int, seconds: float, heap: int, nbytes: int, counters: dict[str, float]) -> None:
-        """A task has ended: so long its parts took, and so much heap."""
+        """A task has ended: so long its parts took, and so much heap, with inputs of so many bytes."""
         self.works += 1
         self.parts += parts
         self.seconds += seconds
@@ -70,9 +75,16 @@ class Tally:
             self.counters[name] = self.counters.get(name, 0.0) + amount
         if parts:
             self.mean_part_s += (seconds / parts - self.mean_part_s) * (_NEW if self.works > 4 else 1 / self.works)
-        if nbytes >= 1 << 20:
+        if nbytes >= LARGE_BYTES:
             factor = heap / nbytes
             self.heap_factor = max(factor, self.heap_factor + (factor - self.heap_factor) * _NEW)
+        else:
+            self.heap_alone = max(heap, self.heap_alone + (heap - self.heap_alone) * _NEW)
+
+    def heap(self, nbytes: int, block: int) -> int:
+        """The heap that its next task may take, with inputs of so many bytes and blocks of such a size."""
+        least = 2 * block if self.works else max(2 * block, FIRST_HEAP)
+        return int(max(least, self.heap_factor * nbytes if nbytes >= LARGE_BYTES else self.heap_alone, nbytes))
 
     def ran(self, node: str, submitted: float, began: float, now: float) -> None:
         """When and where a task that has ended well was run."""

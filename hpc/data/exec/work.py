@@ -46,7 +46,7 @@ class Part:
     origin: what is remembered of it, while somebody needs what it has made.
     """
 
-    __slots__ = ("blocks", "note", "origin", "seq", "unit")
+    __slots__ = ("_bytes", "blocks", "note", "origin", "seq", "unit")
 
     def __init__(self, seq: int, blocks: tuple[Block, ...] = (), unit: Any = None, note: Any = None) -> None:
         self.seq = seq
@@ -54,6 +54,14 @@ class Part:
         self.unit = unit
         self.note = note
         self.origin: Origin | None = None
+        self._bytes = -1
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of its blocks, counted once: there may be thousands."""
+        if self._bytes < 0:
+            self._bytes = sum(block.meta.nbytes for block in self.blocks)
+        return self._bytes
 
     @property
     def near(self) -> str:

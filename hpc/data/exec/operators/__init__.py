@@ -9,7 +9,8 @@ An operator has ``ports`` inputs. The machine (or the operator above) calls
   that work is over. To use a block in several pieces of work, raise ``block.users`` by one for each more.
 * `close_port(port)`: that input has ended.
 * `waiting()`: how much work it could give now, and `take_work(most)`: the next piece, of at most so many parts. The
-  machine calls it when there is room, and submits what it gets.
+  machine calls it when there is room, and submits what it gets. `head_part()`: the first part of that, and
+  `needed_bytes(part)`: how many bytes of its blocks that works on. Memory is kept free for it.
 * `made(work, block)`: a task of the work has made a block (of ``work.part``), and `part_over(work, part)`: the part has
   given all. A part that failed and is skipped ends as well. By default blocks are passed on in the order of the parts'
   ``seq``; an operator that keeps what its tasks make (`exchange`) overrides both.
@@ -135,6 +136,19 @@ class Operator:
     def waiting(self) -> int:
         """How many parts it could give now."""
         return 0
+
+    def head_part(self) -> Part | None:
+        """The first part of what `take_work` gives next."""
+        return None
+
+    def needed_bytes(self, part: Part, body: str) -> int:
+        """How many bytes of its blocks a part works on."""
+        return part.bytes
+
+    @property
+    def next_body(self) -> str:
+        """The body of what `take_work` gives next."""
+        return "main"
 
     def take_work(self, most: int) -> Work:
         """The next work, of at most so many parts. Called only while there is some `waiting`."""

@@ -183,6 +183,8 @@ class ExchangeOperator(Operator):
         #: Parts of the phase at hand that were made and have not ended.
         self._open = 0
         self._number = 0
+        #: The partitions of a group: each takes its part of the group's objects.
+        self._spread = 1
         self._reducing = False
         if exchange.needs == "samples":
             self.bodies["sample"] = SampleBody(exchange)
@@ -293,6 +295,7 @@ class ExchangeOperator(Operator):
             return
         self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes, self._rows_of_block(plan))
         groups = len(self._pieces)
+        self._spread = max(1, plan.parts // groups)
         for group, pieces in enumerate(self._pieces):
             pieces.sort(key=lambda one: one[:2])
             sides = [[block for side, _, block in pieces if side == port] for port in range(self.ports)]
@@ -361,6 +364,16 @@ class ExchangeOperator(Operator):
 
     def waiting(self) -> int:
         return len(self._parts)
+
+    def head_part(self) -> Part | None:
+        return self._parts[0] if self._parts else None
+
+    @property
+    def next_body(self) -> str:
+        return self._body
+
+    def needed_bytes(self, part: Part, body: str) -> int:
+        return part.bytes // self._spread if body == "reduce" else part.bytes
 
     def take_work(self, most: int) -> Work:
         parts = [self._parts.popleft()]

@@ -57,6 +57,9 @@ class MapOperator(Operator):
     def waiting(self) -> int:
         return len(self.parts)
 
+    def head_part(self) -> Part | None:
+        return self.parts[0] if self.parts else None
+
     def take_work(self, most: int) -> Work:
         parts = self.parts
         return Work(self, [parts.popleft() for _ in range(min(most, len(parts)))])
@@ -185,6 +188,9 @@ class ResizeOperator(Operator):
     def waiting(self) -> int:
         return len(self.parts)
 
+    def head_part(self) -> Part | None:
+        return self.parts[0] if self.parts else None
+
     def take_work(self, most: int) -> Work:
         return Work(self, [self.parts.popleft() for _ in range(min(most, len(self.parts)))])
 
@@ -225,6 +231,9 @@ class LimitOperator(Operator):
 
     def waiting(self) -> int:
         return 0 if self._part is None else 1
+
+    def head_part(self) -> Part | None:
+        return self._part
 
     def take_work(self, most: int) -> Work:
         assert self._part is not None

@@ -23,6 +23,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `flush_printed`: wait until what workers have printed is shown; `without_marks`: what is in a worker's log file, for
   people.
 * `PmiRank`: how the ranks of an MPI program find each other; `interface_of`: the name of a network interface.
+* `tell_metrics`: numbers of this process that are brought together with those of all others.
 * `NAME_LOOKUPS`: variables with which a question to a name server ends soon.
 """
 
@@ -30,7 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
@@ -45,6 +46,8 @@ from hpc.core.exceptions import ChannelEnded, HpcError
 from hpc.core.failures import pickled_error, said, traceback_text, unpickled_error
 from hpc.core.ids import Address
 from hpc.core.idtypes import ActorID, JobID, NodeID, TaskID, WorkerID
+from hpc.core.metrics.sample import COUNTER, GAUGE, HISTOGRAM, Sample
+from hpc.core.metrics.tally import sources
 from hpc.core.net.pmi import PmiRank
 from hpc.core.node.address import interface_with
 from hpc.core.node.marks import without as without_marks
@@ -379,6 +382,34 @@ def pickles_plainly(cls: type) -> type:
 def flush_printed() -> None:
     """Wait until what the workers of this driver have printed is on its terminal: seconds at most."""
     ensure_client().printed.flush()
+
+
+#: (name, kind, (tag, value) pairs, boundaries, numbers) of a metric that has changed.
+MetricChange = tuple[
+    str, Literal["counter", "gauge", "histogram"], Sequence[tuple[str, str]], Sequence[float], Sequence[float]
+]
+
+
+def tell_metrics(changes: Callable[[], Sequence[MetricChange]]) -> None:
+    """Have ``changes`` asked every few seconds what has changed since it was asked last, in this process and under its
+    lock: it must be quick. The numbers are what a counter has grown by, or the value of a gauge. Of a histogram they
+    are the new values up to each boundary and above the last, then their sum. They come to the head, where
+    `hpc metrics` and the dashboard find them. ``changes`` must not call anything of the runtime."""
+
+    def samples() -> list[Sample]:
+        return [_sample(*change) for change in changes()]
+
+    sources.append(samples)
+
+
+def _sample(name: str, kind: str, tags: Any, bounds: Sequence[float], numbers: Sequence[float]) -> Sample:
+    labels = tuple(word for tag in tags for word in tag)
+    if kind == "counter":
+        return Sample(name, COUNTER, labels, numbers[0])
+    if kind == "gauge":
+        return Sample(name, GAUGE, labels, numbers[0], 1, numbers[0], numbers[0])
+    bins = [int(number) for number in numbers[:-1]]
+    return Sample(name, HISTOGRAM, labels, numbers[-1], sum(bins), bins=bins, bounds=tuple(bounds))
 
 
 def show_devices(resource: str, ids: Sequence[str]) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from hpc.core.head.nodes import Node, Promises
 from hpc.core.head.upward import Upward
 from hpc.core.head.watch import Watches
 from hpc.core.ids import HEAD, Address, owner_of, raylet_of
+from hpc.core.metrics.cluster import ClusterMetrics
 from hpc.core.wire import (
     WIRE_VERSION,
     Answer,
@@ -35,6 +36,7 @@ from hpc.core.wire import (
     KvUnwatch,
     KvWatch,
     Message,
+    MetricsQuery,
     NameLookup,
     NameRegister,
     NameRelease,
@@ -45,6 +47,7 @@ from hpc.core.wire import (
     NodeTable,
     PrepareEnv,
     ProcessGone,
+    TreeMetrics,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ UNSEEN = 8
 TELL_S_PER_NODE = 0.002
 TELL_MAX_S = 0.25
 #: What raylets say of themselves while nothing is asked for.
-OWN_NEWS = (NodeRegister, Heartbeat)
+OWN_NEWS = (NodeRegister, Heartbeat, TreeMetrics)
 #: Questions that change something.
 CHANGING = (NameRegister, KvPut, KvDelete)
 
@@ -122,6 +125,7 @@ class HeadMachine:
         self.groups = Groups(self.outbox, self.promises.new, self.labels_of)
         self.demands = Demands(self.nodes, self.dead, self.groups, self.promises, self.endings, self.outbox)
         self.upward = Upward(self.nodes, self.demands, self.groups, self._stale, self.outbox)
+        self.metrics = ClusterMetrics(self.outbox, self.nodes, self.dead)
         self.parts: dict[str, Part] = {"groups": self.groups, "detached": self.detached, "watches": self.watches}
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             **self.detached.handlers,
@@ -134,12 +138,14 @@ class HeadMachine:
             KvPut: self._on_kv_put,
             KvUnwatch: self.watches.on_unwatch,
             KvWatch: self.watches.on_watch,
+            MetricsQuery: lambda src, m: self._answer(src, m.req, True, self.metrics.on_query(src, m, self.now)),
             NameLookup: self._on_name_lookup,
             NameRegister: self._on_name_register,
             NameRelease: self._on_name_release,
             NodeRegister: self._on_node_register,
             PrepareEnv: self._on_prepare_env,
             ProcessGone: self._on_process_gone,
+            TreeMetrics: lambda src, m: self.metrics.on_tree(src, m, self.now),
             **self.groups.handlers,
         }
 

@@ -6,6 +6,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 
 from hpc.core.crashpoints import arm
 from hpc.core.head.journal import Began, JournalDamaged
@@ -46,6 +47,7 @@ class Head:
         )
         self.ports = Ports(self.reactor, self.machine.port_tried)
         self.machine.detached.enter(spec.session)
+        self.machine.metrics.own_cpu_s = time.process_time
         arm("head", self.machine, config, spec.node, spec.dir)
         self.machine.allocation = spec.allocation
         if spec.time_left_s is not None:

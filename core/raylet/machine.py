@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from hpc.core.causes import LostCause
 from hpc.core.ids import HEAD, Address
+from hpc.core.metrics.node import NodeMetrics
+from hpc.core.metrics.table import WORKERS_ENDED
 from hpc.core.net.frames import answer_rows
 from hpc.core.raylet import draining
 from hpc.core.raylet.borrowing import Borrowing
@@ -19,6 +21,7 @@ from hpc.core.raylet.history import History
 from hpc.core.raylet.leasing import Leasing
 from hpc.core.raylet.leaving import Departure
 from hpc.core.raylet.new_head import GoneLately, first_words, forget_promises
+from hpc.core.raylet.numbers import Numbers
 from hpc.core.raylet.object_store import FULL_TIMEOUT_S, ObjectStore
 from hpc.core.raylet.preparing import prepare
 from hpc.core.raylet.pulls import ArenaMemory
@@ -116,6 +119,7 @@ class RayletMachine:
         self.nodes: dict[int, NodeInfo] = {}
         self.history = History(node, self.outbox)
         self.departure = Departure(node, self.store, lambda: self.nodes, self.outbox)
+        self.metrics = NodeMetrics(info, self.outbox, Numbers(self.leasing, self.store).samples)
         self.dead: dict[int, str] = {}
         self.registered = self.said_drained = False
         self.signalled_at = float("-inf")  # when somebody sent the raylet a SIGTERM
@@ -126,9 +130,8 @@ class RayletMachine:
         self.gone_lately = GoneLately(4 * fence_s)
         #: What the shell knows beside: name to rows (log files, workers that have ended).
         self.reports: dict[str, Callable[[int], list[dict[str, Any]]]] = {}
-        self._last_report = 0.0
         self._last_free: dict[str, int] = {}
-        self._last_moves = 0
+        self._last_report, self._last_moves = 0.0, 0
         self._changed_at: float | None = None
         self._bundles_at: float | None = None
         leasing, store, borrowing = self.leasing, self.store, self.borrowing
@@ -169,6 +172,7 @@ class RayletMachine:
             Unpin: store.on_unpin,
             Unroutable: self._on_unroutable,
             StillWanted: self.departure.on_wanted,
+            **self.metrics.handlers,
             Vacate: lambda src, m: vacate(self.leasing, m.on),
         }
 
@@ -239,9 +243,11 @@ class RayletMachine:
             return
         addr = Address(self.node, number)
         self.borrowing.proc_gone(number)
+        self.metrics.process_gone(number)
         if proc.kind == "driver":
             self.leasing.procs.pop(number, None)
         else:
+            self.metrics.count(WORKERS_ENDED, ("cause", proc.exit_cause or cause))
             self.leasing.worker_gone(proc, why, task, attempt, cause)
         gone = ProcessGone(addr, proc.exit_why or why)
         self._process_gone(gone)
@@ -294,6 +300,7 @@ class RayletMachine:
     def _on_node_table(self, src: Address, msg: NodeTable) -> None:
         self.registered = True
         self.epoch = msg.epoch
+        self.metrics.nodes_changed()
         for info in msg.nodes:
             if info.node == self.node or info.node in self.dead:
                 continue
@@ -311,6 +318,7 @@ class RayletMachine:
             self.fenced = f"the head declared this node dead: {why}"
             return
         self.dead[node] = why
+        self.metrics.nodes_changed()
         info = self.nodes.pop(node, None)
         if info is not None:
             self.links.append(("forget", info))
@@ -380,6 +388,7 @@ class RayletMachine:
             next_at = min(next_at, self.departure.tick(now))
         if not self.registered:
             return next_at
+        next_at = min(next_at, self.metrics.tick(now, self.nodes))
         leasing = self.leasing
         free = leasing.reservations.free_for_others() if leasing.reservations.waiting else leasing.resources.free
         due = self._last_report + self.heartbeat_s

@@ -32,6 +32,7 @@ from hpc.core.policy.labels import ACCELERATOR
 from hpc.core.raylet.bulk import Bulk
 from hpc.core.raylet.exit_words import describe_exit
 from hpc.core.raylet.files import Files
+from hpc.core.raylet.host import Host
 from hpc.core.raylet.logs import LogTail
 from hpc.core.raylet.machine import RayletMachine
 from hpc.core.raylet.node_resources import labels_of, node_totals
@@ -134,6 +135,7 @@ class Raylet:
             limit_bytes=int(setting("memory_limit_bytes", config, os.environ)),
         )  # fmt: skip
         self.machine.reports["usage"] = self.watchdog.report
+        self.machine.metrics.shell_numbers = Host(spec.cpus, spec.devices).samples
         reactor = self.reactor
         self.acceptor = accept_on(reactor, listen(spec.raylet_sock), self._accept, log.error)
         reactor.add_reader(self.control.fileno(), self._on_control)

@@ -84,6 +84,10 @@ from hpc.core.wire.looking import LogQuery as LogQuery
 from hpc.core.wire.looking import LogsSeen as LogsSeen
 from hpc.core.wire.looking import StateAnswer as StateAnswer
 from hpc.core.wire.looking import StateQuery as StateQuery
+from hpc.core.wire.metrics import MetricsQuery as MetricsQuery
+from hpc.core.wire.metrics import MetricsWatched as MetricsWatched
+from hpc.core.wire.metrics import ProcessMetrics as ProcessMetrics
+from hpc.core.wire.metrics import TreeMetrics as TreeMetrics
 from hpc.core.wire.names import Answer as Answer
 from hpc.core.wire.names import KvDelete as KvDelete
 from hpc.core.wire.names import KvGet as KvGet

@@ -20,6 +20,7 @@ from hpc.core.wire import (
     holding,
     leases,
     looking,
+    metrics,
     names,
     nodes,
     process,
@@ -32,6 +33,7 @@ from hpc.core.wire.base import HEADER, Message
 CONVERSATIONS = (
     values, process, leases, tasks, store, holding, bulk, actors, channels, nodes, names, groups, looking,
     history,
+    metrics,
 )  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class Record:
         #: How many were cut off since events were handed over.
         self.lost = 0
         self.append: Callable[[Event], None] = self.events.append if on else deque[Event](maxlen=0).append
+        #: Is given all events, many at a time, each of them once: who counts them.
+        self.fold: Callable[[list[Event]], None] = lambda events: None
         self._due = 0.0
 
     def trim(self) -> None:
@@ -65,6 +67,7 @@ class Record:
         self.lost += count
 
     def _cut(self, count: int) -> None:
+        self.fold(self.events[:count])
         del self.events[:count]
         self.first += count
 

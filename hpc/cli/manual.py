@@ -51,6 +51,8 @@ COMMANDS = (
     ("hpc why ID", "why a task, an actor or an object waits"),
     ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
     ("hpc dashboard [JOB] [--port=N]", "a page in the browser that shows a session; prints the line of ssh to it"),
+    ("hpc metrics [--json | --text | --grafana DIR]", "the numbers of a session now; a board of them for Grafana"),
+    ("hpc metrics --prometheus-target FILE", "serve them to a Prometheus"),
     ("hpc microbenchmark [NAME ...]", "how fast this machine is, under Ray's benchmark names"),
     ("hpc debug sim --seed N [--story]", "replay one run of the simulator"),
     ("hpc doctor [-N NODES] [--json] [OPTIONS]", "what is wrong with this machine, or with the nodes of a job"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 COMMANDS = (
     "attach", "cancel", "dashboard", "debug", "doctor", "explain", "get", "job", "launch", "list", "logs", "memory",
+    "metrics",
     "microbenchmark", "ps", "site", "stack", "start", "status", "stop", "summary", "template", "timeline", "tune",
     "why",
 )  # fmt: skip

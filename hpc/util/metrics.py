@@ -1,7 +1,8 @@
 """Counter, Gauge, Histogram: numbers that a program keeps about itself, per process.
 
 Two metrics of one name are one metric with two handles, so that a function that is called again, or arrives pickled,
-goes on counting. `snapshot` shows the values of this process.
+goes on counting. `snapshot` shows the values of this process. Those of all processes are brought together every few
+seconds: `hpc metrics` shows them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
+
+from hpc.spi import tell_metrics
 
 MetricKind = Literal["counter", "gauge", "histogram"]
 Tags = tuple[tuple[str, str], ...]
@@ -26,6 +29,9 @@ class _Series:
     tag_keys: tuple[str, ...]
     boundaries: tuple[float, ...] = ()
     values: dict[Tags, Any] = field(default_factory=dict)
+    #: The tags whose values have changed since they were told last, and what was told then.
+    changed: dict[Tags, None] = field(default_factory=dict)
+    told: dict[Tags, Any] = field(default_factory=dict)
 
 
 _lock = threading.Lock()
@@ -146,6 +152,7 @@ class Counter(Metric):
         key, values = self._tags(tags), self._series.values
         with _lock:
             values[key] = values.get(key, 0.0) + value
+            self._series.changed[key] = None
 
 
 class Gauge(Metric):
@@ -158,6 +165,7 @@ class Gauge(Metric):
         key, number = self._tags(tags), float(_number(value))
         with _lock:
             self._series.values[key] = number
+            self._series.changed[key] = None
 
 
 class Histogram(Metric):
@@ -196,6 +204,7 @@ class Histogram(Metric):
                 counts = values[key] = [0] * (len(self._boundaries) + 1) + [0.0]
             counts[bisect_left(self._boundaries, number)] += 1
             counts[-1] += number
+            self._series.changed[key] = None
 
 
 def snapshot() -> list[dict[str, Any]]:
@@ -218,6 +227,31 @@ def snapshot() -> list[dict[str, Any]]:
         ]
 
 
+Change = tuple[str, MetricKind, Tags, tuple[float, ...], list[float]]
+
+
+def changes() -> list[Change]:
+    """What has changed since this was called last: (name, kind, tags, boundaries, numbers). Of a counter the number is
+    what it has grown by, of a gauge its value. Of a histogram they are the new values in each range, then their sum."""
+    found: list[Change] = []
+    with _lock:
+        for name, series in _series.items():
+            for tags in series.changed:
+                value = series.values[tags]
+                if series.kind == "gauge":
+                    found.append((name, series.kind, tags, (), [value]))
+                elif series.kind == "counter":
+                    found.append((name, series.kind, tags, (), [value - series.told.get(tags, 0.0)]))
+                    series.told[tags] = value
+                else:
+                    before = series.told.get(tags) or [0] * len(value)
+                    numbers = [now - then for now, then in zip(value, before)]
+                    found.append((name, series.kind, tags, series.boundaries, numbers))
+                    series.told[tags] = list(value)
+            series.changed.clear()
+    return found
+
+
 def _show(series: _Series, value: Any) -> dict[str, Any]:
     if series.kind != "histogram":
         return {"value": value}
@@ -225,5 +259,7 @@ def _show(series: _Series, value: Any) -> dict[str, Any]:
     buckets = [list(pair) for pair in zip((*series.boundaries, float("inf")), counts)]
     return {"count": sum(counts), "sum": total, "buckets": buckets}
 
+
+tell_metrics(changes)
 
 __all__ = ["Counter", "Gauge", "Histogram", "Metric", "snapshot"]

@@ -19,7 +19,10 @@ def test_the_api_page_is_what_the_code_says() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("script", ["generate_limits.py", "generate_sites.py", "generate_tune.py"])
+@pytest.mark.parametrize(
+    "script",
+    ["generate_limits.py", "generate_metrics.py", "generate_sites.py", "generate_tune.py"],
+)
 def test_generated_tables_are_what_the_code_says(script: str) -> None:
     command = [sys.executable, str(ROOT / "docs" / script), "--check"]
     assert subprocess.run(command, timeout=60).returncode == 0, "make docs"

@@ -21,6 +21,7 @@ IMPURE = {
 SHELLS = {
     "core": "code crashpoints failures idtypes serialization shorten variables",
     "core/head": "journal_file main ports",
+    "core/metrics": "",
     "core/net": "accept curve faults links plain reactor stream",
     "core/node": (
         "address apart caches control detect fabric_devices head_restart held_port imports inotify keeper left_names "
@@ -30,11 +31,11 @@ SHELLS = {
     "core/owner": "generator ref",
     "core/owner/shell": (
         "arena_use arrivals buffers callbacks client collecting cuts defects fates fetching forked join latch "
-        "messaging polling printed sockets spin stacks unhandled values watching"
+        "messaging polling printed sockets spin stacks telling unhandled values watching"
     ),
     "core/policy": "",
     "core/process": "ending saved",
-    "core/raylet": "bulk exit_words files logfiles logs main pids pressure store_shell watchdog writers",
+    "core/raylet": "bulk exit_words files host logfiles logs main pids pressure store_shell watchdog writers",
     "core/runenv": "interpreters once_per_node package setup upload",
     "core/sim": "__main__",
     "core/store": "arena disk overflow_file",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from hpc.core.owner.shell.polling import IDLE_TICK_S, PollLock
 from hpc.core.owner.shell.printed import Printed
 from hpc.core.owner.shell.sockets import Frames, Sockets
 from hpc.core.owner.shell.stacks import format_threads
+from hpc.core.owner.shell.telling import Telling
 from hpc.core.owner.shell.unhandled import Unhandled
 from hpc.core.owner.shell.values import Values
 from hpc.core.owner.strangers import check_handle
@@ -109,6 +111,7 @@ class Client:
         self.arena_use = ArenaUse(self, self.conversation, self.arena)
         self.values = Values(self, self.arena_use)
         self.unhandled = Unhandled(self.machine)
+        self.telling = Telling(self.machine)
         self.printed = Printed(self, self.conversation)
         self.polling = PollLock(self.poll, self.sockets.kick, self.tick_s)
         self._thread: threading.Thread | None = None
@@ -128,8 +131,7 @@ class Client:
         """Wait for something to read, have it read and taken, and look after timers and callbacks. The caller holds the
         right to poll. ``beside``: see `Sockets.poll`."""
         self.sockets.poll(timeout_s, beside)
-        now = time.monotonic()
-        if now >= self._next_tick:
+        if (now := time.monotonic()) >= self._next_tick:
             self._tick(now)
         if self.callbacks:
             self.callbacks.run()
@@ -141,8 +143,7 @@ class Client:
 
     def _look(self) -> None:
         self.sockets.poll(0.0)
-        now = time.monotonic()
-        if now >= self._next_tick:
+        if (now := time.monotonic()) >= self._next_tick:
             self._tick(now)
 
     def cut(self, stream: Stream, why: str) -> None:
@@ -501,6 +502,7 @@ class Client:
                 self.machine.objects.drain_dropped()
                 self._next_tick = min(self.machine.tick(now), now + 0.1)
                 self.hooks.on_timers(now)
+                self.telling.tick(now)
                 self.send_left(everything=True)
                 warnings, self.machine.state.warnings[:] = list(self.machine.state.warnings), []
         except Exception as error:
@@ -511,8 +513,6 @@ class Client:
 
     def warn(self, text: str) -> None:
         """Show a warning of the runtime to the user."""
-        import sys
-
         print(f"hpc: {text}", file=sys.stderr, flush=True)
 
     # -------------------------------------------------------------- waiting
@@ -575,7 +575,7 @@ class Client:
             return
         try:
             if not self.lost:
-                self.flush()
+                self.step(self.telling.last, everything=True)
             if self.kind == "driver":
                 self.printed.flush()
         except (OSError, ValueError):

@@ -1,0 +1,131 @@
+"""A sample: what one metric with one set of labels says, of one process or of many; and how two become one.
+
+Counters and histograms tell what was added since they told last, so a process that ends takes nothing away. A gauge of
+many is a band. The smallest, the largest, their sum and their number are exact, and bins tell how the rest is spread.
+
+The bins are on a logarithmic scale, at most `BINS` of them. At first 16 lie between a number and its double. Where the
+values are spread too far for that, pairs of bins become one, as often as needed (as in OpenTelemetry's exponential
+histograms). A bin of the coarser scale has exactly the values of two finer ones. So the order in which samples are
+merged makes no difference.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from msgspec import Struct
+
+#: The kinds, as they travel.
+COUNTER, GAUGE, HISTOGRAM = 0, 1, 2
+Kind = Literal["counter", "gauge", "histogram"]
+KINDS: tuple[Kind, Kind, Kind] = ("counter", "gauge", "histogram")
+
+BINS = 32
+PER_DOUBLE = 16
+
+#: Names and values of labels, one after the other.
+Labels = tuple[str, ...]
+
+
+class Sample(Struct, array_like=True):
+    """One metric with one set of labels.
+
+    ``total``: what a counter has grown by, or the sum of a gauge's or histogram's values. ``count`` is the number of
+    these. ``low`` and ``high`` are the smallest and the largest value of a gauge. ``bins`` are a gauge's from number
+    ``first`` on, after ``shift`` times two became one; none where all values are the same. ``under``: how many values
+    are not above 0. Of a histogram ``bins`` has the values up to each of ``bounds`` and, last, those above."""
+
+    name: str
+    kind: int
+    labels: Labels = ()
+    total: float = 0.0
+    count: int = 0
+    low: float = 0.0
+    high: float = 0.0
+    shift: int = 0
+    first: int = 0
+    under: int = 0
+    bins: list[int] = []
+    bounds: tuple[float, ...] = ()
+
+
+def counted(name: str, total: float, labels: Labels = ()) -> Sample:
+    """What a counter has grown by."""
+    return Sample(name, COUNTER, labels, total)
+
+
+def gauge(name: str, value: float, labels: Labels = ()) -> Sample:
+    """One value of a gauge."""
+    return Sample(name, GAUGE, labels, value, 1, value, value)
+
+
+def merged(one: Sample, other: Sample) -> Sample:
+    """Both as one. ValueError for two histograms with other bounds."""
+    if one.kind == COUNTER:
+        return Sample(one.name, COUNTER, one.labels, one.total + other.total)
+    if one.kind == GAUGE:
+        return _band(one, other)
+    if one.bounds != other.bounds:
+        raise ValueError(f"{one.name} has other bounds in another process")
+    bins = [a + b for a, b in zip(one.bins, other.bins)]
+    total, count = one.total + other.total, one.count + other.count
+    return Sample(one.name, HISTOGRAM, one.labels, total, count, bins=bins, bounds=one.bounds)
+
+
+def _band(one: Sample, other: Sample) -> Sample:
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    band = Sample(one.name, GAUGE, one.labels, one.total + other.total, one.count + other.count, low, high)
+    if low == high:
+        return band
+    shift = max(one.shift, other.shift)
+    bins: dict[int, int] = {}
+    for part in (one, other):
+        under, spread = _spread(part)
+        band.under += under
+        for at, count in spread.items():
+            at >>= shift - part.shift
+            bins[at] = bins.get(at, 0) + count
+    if bins:
+        first, last = min(bins), max(bins)
+        narrower = 0
+        while (last >> narrower) - (first >> narrower) >= BINS:
+            narrower += 1
+        band.shift, band.first = shift + narrower, first >> narrower
+        band.bins = [0] * ((last >> narrower) - band.first + 1)
+        for at, count in bins.items():
+            band.bins[(at >> narrower) - band.first] += count
+    return band
+
+
+def _spread(band: Sample) -> tuple[int, dict[int, int]]:
+    """How many values are not above 0, and how many are in each bin."""
+    if band.low == band.high:  # it has no bins yet
+        return (0, {bin_of(band.low) >> band.shift: band.count}) if band.low > 0 else (band.count, {})
+    return band.under, {band.first + at: count for at, count in enumerate(band.bins) if count}
+
+
+def bin_of(value: float) -> int:
+    """The bin of a value above 0, on the finest scale."""
+    return math.floor(math.log2(value) * PER_DOUBLE) if value < math.inf else 1024 * PER_DOUBLE
+
+
+def quantile(band: Sample, share: float) -> float:
+    """The value below which this share of a gauge's values lies, as exactly as the bins are narrow."""
+    rank = share * (band.count - 1)
+    seen = band.under
+    if not band.bins or rank < seen:
+        return band.low
+    for at, count in enumerate(band.bins, band.first):
+        seen += count
+        if rank < seen:
+            middle = ((at << band.shift) + (1 << band.shift) / 2) / PER_DOUBLE
+            return min(max(2.0 ** min(middle, 1023.0), band.low), band.high)
+    return band.high
+
+
+def five(band: Sample) -> tuple[float, float, float, float, float]:
+    """The smallest value of a band, those at a tenth, a half and nine tenths, and the largest."""
+    if not band.bins:
+        return band.low, band.low, band.low if band.low == band.high else band.total / band.count, band.high, band.high
+    return band.low, quantile(band, 0.1), quantile(band, 0.5), quantile(band, 0.9), band.high

@@ -1,0 +1,97 @@
+"""Metrics for a Prometheus to scrape: a door on this machine, a token, and a file that says where.
+
+The door answers GET /metrics to who has the token (``Authorization: Bearer ...``), and nothing else. The token lies in
+a file of mode 0600 beside the target's file, which Prometheus reads (``authorization: credentials_file``). The file of
+the target is gone with the door, so that Prometheus does not look for a session that has ended.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from hpc.metrics.grafana import target
+from hpc.metrics.text import OPENMETRICS, form_for, openmetrics, prometheus
+from hpc.state.metrics import Latest
+
+LOCAL = "127.0.0.1"
+
+
+class Door:
+    """An HTTP server for one session. ``ask``: for the newest metrics; ``bind``: the address to listen on, else that
+    of this machine alone; port 0: any."""
+
+    def __init__(self, ask: Callable[[], Latest], bind: str = LOCAL, port: int = 0) -> None:
+        self.token = secrets.token_urlsafe(24)
+        self.server = ThreadingHTTPServer((bind, port), _handler(ask, self.token))
+        self.server.daemon_threads = True
+        host = socket.gethostname() if bind in ("", "0.0.0.0") else bind
+        self.address = f"{host}:{self.server.server_port}"
+
+    def write(self, file: Path, session: str, job: str = "") -> Path:
+        """Write the target and, beside it, the token; returns the token's file."""
+        token = file.with_name(file.name + ".token")
+        with os.fdopen(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            os.fchmod(out.fileno(), 0o600)
+            out.write(self.token)
+        write_whole(file, json.dumps(target(self.address, session, job), indent=1) + "\n")
+        return token
+
+    def run(self) -> None:
+        """Until `close`."""
+        self.server.serve_forever(poll_interval=0.2)
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that a reader finds the old text or the new one."""
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text)
+    new.replace(file)
+
+
+def _handler(ask: Callable[[], Latest], token: str) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        server_version, sys_version = "hpc", ""
+
+        def do_GET(self) -> None:
+            given = self.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", "Bearer")
+                self._say("text/plain", "the token is missing, or another one: it is in the file beside the target's\n")
+            elif self.path.partition("?")[0] != "/metrics":
+                self.send_response(404)
+                self._say("text/plain", "there is /metrics\n")
+            else:
+                form = form_for(self.headers.get("Accept", ""))
+                try:
+                    latest = ask()
+                except Exception as error:  # the session has ended, or its head is being started again
+                    self.send_response(503)
+                    self._say("text/plain", f"{error}\n")
+                    return
+                self.send_response(200)
+                self._say(form, openmetrics(latest) if form == OPENMETRICS else prometheus(latest))
+
+        def _say(self, form: str, text: str) -> None:
+            data = text.encode()
+            self.send_header("Content-Type", form)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Each scrape is nothing to speak of."""
+
+    return Handler

@@ -6,7 +6,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `whoami`: which process this is.
 * `kv_put`, `kv_get`, `kv_delete`, `kv_keys`: small values that the head keeps; `watch`: wait for their changes.
 * `places`: where objects lie, and how large they are.
-* `allocate`: fill an object in the node's shared memory without a copy; `view`: read one.
+* `allocate`: fill an object in the node's shared memory without a copy; `view`: read one; `private`: write to what was
+  read, without changing the object.
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
   nodes may join. `memory_use`: what memory each node has left.
@@ -33,7 +34,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -71,9 +72,13 @@ from hpc.core.policy.hangs import MOST_STACKS, GroupRow, Hang, Sighting, find_ha
 from hpc.core.policy.hangs import numbers as rank_numbers
 from hpc.core.policy.hangs import report as describe_hang
 from hpc.core.process.context import current_task, process
+from hpc.core.process.current import current
 from hpc.core.wire import INLINE, MAX_VALUES_BYTES, STORED, Answer, KvDelete, KvGet, KvKeys, KvPut
 from hpc.state.memory_use import MemoryUse, memory_use
 from hpc.state.room import NodeRoom, idle, may_grow, rooms, why_no_room
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: The largest value of a key. What is larger is an object (`hpc.put`), and the key has what leads to it.
 MAX_VALUE_BYTES = MAX_VALUES_BYTES
@@ -300,6 +305,17 @@ def view(ref: ObjectRef[Any], timeout_s: float | None = None) -> memoryview:
     if not isinstance(value, np.ndarray) or value.dtype != np.uint8 or value.ndim != 1:
         raise TypeError(f"the object is no buffer, but {type(value).__name__}")
     return memoryview(value)  # type: ignore[arg-type]
+
+
+def private(array: np.ndarray) -> np.ndarray | None:
+    """An array that lies in this node's memory, as one that may be written to: the same pages, each of which is copied
+    for this process when it is first written. None where it lies elsewhere, is not contiguous, or there is no session:
+    it is to be copied then. What keeps the object in place keeps it as long as the new array lives."""
+    client = current.client
+    if client is None or not array.nbytes or not array.flags.c_contiguous:
+        return None
+    own = client.arena.private(array.reshape(-1).view("u1"), all_at_once=True)
+    return None if own is None else own.view(array.dtype).reshape(array.shape)
 
 
 # ---------------------------------------------------------------- channels

@@ -27,7 +27,9 @@ _SLOT = struct.Struct(f"<{ID_BYTES}sIBd")
 #: Behind it the name in which the worker writes, with its length in front.
 _NAME_AT = _SLOT.size
 NAME_BYTES = SLOT_BYTES - _NAME_AT - 1
+_POPULATE_READ = 22
 _POPULATE_WRITE = 23
+_MAP_FAILED = ctypes.c_void_p(-1).value
 #: Fewer bytes than these are written as they are: a fault or two cost no more than the call.
 POPULATE_FROM_BYTES = 32 << 10
 
@@ -49,6 +51,23 @@ def _madvise() -> Any:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return madvise
+
+
+@functools.cache
+def _mmap() -> Any:
+    call = ctypes.CDLL(None).mmap
+    call.restype = ctypes.c_void_p
+    call.argtypes = [
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64
+    ]  # fmt: skip
+    return call
+
+
+@functools.cache
+def _munmap() -> Any:
+    call = ctypes.CDLL(None).munmap
+    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return call
 
 
 class Arena:
@@ -120,23 +139,23 @@ class Arena:
             self._reader = self._map(mmap.PROT_READ)
         return self._reader[offset : offset + size]
 
-    def private(self, array: Any) -> Any:
+    def private(self, array: Any, all_at_once: bool = False) -> Any:
         """The same bytes as a writable array: pages are shared until they are written to, and copied then. None if
-        ``array`` (of bytes, made of a view of this arena) does not lie in the arena."""
+        ``array`` (of bytes, made of a view of this arena) does not lie in the arena, or the kernel has no room for one
+        mapping more. ``all_at_once``: its pages are in this process's page table afterwards, without a fault later."""
         import numpy as np
 
         if self._reader is None or not array.nbytes:
-            return self._overflow.private(array) if self._overflow is not None else None
+            return self._overflow.private(array, all_at_once) if self._overflow is not None else None
         at = array.ctypes.data - np.frombuffer(self._reader, np.uint8).ctypes.data
         if not 0 <= at <= self.size_bytes - array.nbytes:
-            return self._overflow.private(array) if self._overflow is not None else None
-        start = at // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        pages = mmap.mmap(
-            self.fd, at - start + array.nbytes, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=start
-        )
-        whole = np.frombuffer(pages, np.uint8)
-        weakref.finalize(whole, id, array).atexit = False  # the view, and with it the pin, lives as long as the mapping
-        return whole[at - start : at - start + array.nbytes]
+            return self._overflow.private(array, all_at_once) if self._overflow is not None else None
+        start = at // mmap.PAGESIZE * mmap.PAGESIZE
+        skipped, nbytes = at - start, at - start + array.nbytes
+        whole = _private_pages(self.fd, start, nbytes, array)
+        if all_at_once and whole is not None:
+            _madvise()(whole.ctypes.data, nbytes, _POPULATE_READ)  # faults do it where the kernel cannot: before 5.14
+        return None if whole is None else whole[skipped:]
 
     def close(self) -> None:
         """No further reading or writing: the memory goes with the last view of it, not with this process."""
@@ -204,6 +223,27 @@ class Arena:
         if self._writer is None:
             self._map_writable()
         return self._populate(offset, size)
+
+
+def _private_pages(fd: int, start: int, nbytes: int, kept: Any) -> Any:
+    """A private mapping of a part of a memory file, as a writable array that keeps ``kept``. None if there is none.
+
+    Python's own mmap has a descriptor of its own for each mapping: a program that keeps a thousand batches has no more.
+    """
+    import numpy as np
+
+    at = _mmap()(None, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, start)
+    if at in (None, _MAP_FAILED):
+        return None
+    whole = np.frombuffer((ctypes.c_ubyte * nbytes).from_address(at), np.uint8)
+    # The view, and with it the pin, lives as long as the mapping.
+    weakref.finalize(whole, _unmap, at, nbytes, kept).atexit = False
+    return whole
+
+
+def _unmap(at: int, nbytes: int, kept: Any) -> None:
+    del kept
+    _munmap()(at, nbytes)
 
 
 def copy(to: memoryview, source: memoryview) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 import hpc
+from hpc import spi
 from runtime.running import one_node, settle
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
@@ -111,3 +114,26 @@ def test_nested_sparse_and_quantized_tensors_and_subclasses():
     assert type(hpc.get(hpc.put([base.as_subclass(Own)]))[0]).__name__ == "Own"
     parameter = hpc.get(hpc.put(torch.nn.Parameter(base)))
     assert type(parameter) is torch.nn.Parameter and parameter.requires_grad and torch.equal(parameter, base)
+
+
+def test_an_array_of_the_store_becomes_one_that_may_be_written_to_without_a_copy():
+    ref = hpc.put(np.arange(1 << 20))
+    stored = hpc.get(ref)
+    before, open_before = private_bytes(), len(os.listdir("/proc/self/fd"))
+    own = [spi.private(stored[part:]) for part in range(0, 100_000, 1000)]
+    assert private_bytes() - before < 4 << 20 and len(os.listdir("/proc/self/fd")) == open_before
+    assert all(one[0] == 1000 * place for place, one in enumerate(own))
+    own[0][:] = 7
+    assert stored[1] == 1 and own[1][0] == 1000 and own[0].shape == stored.shape and own[0].dtype == stored.dtype
+    assert spi.private(np.arange(8)) is None and spi.private(stored[::2]) is None
+
+
+def test_pictures_of_a_batch_are_written_to_and_their_block_stays_as_it_was():
+    pictures = hpc.data.from_numpy(np.full((64, 128, 128, 3), 5, np.uint8)).materialize()
+    one, two = [batch["data"] for batch in pictures.iter_torch_batches(batch_size=32)]
+    before = private_bytes()
+    assert int(one.max()) == 5 and private_bytes() - before < 1 << 20  # a batch has 1.5 MiB
+    one += 1
+    assert int(one.min()) == 6 and int(two.max()) == 5
+    del one, two
+    assert all(int(batch["data"].max()) == 5 for batch in pictures.iter_torch_batches(batch_size=64))

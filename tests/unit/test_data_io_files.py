@@ -353,6 +353,29 @@ def test_binary_files_are_few_tables(tmp_path):
     assert [task.rows for task in read.tasks(2)] == [25, 25]
 
 
+def test_bytes_of_many_files_lie_in_columns_of_limited_size(tmp_path, monkeypatch):
+    contents = [b"", b"a" * 10, bytes(2 << 20), b"b" * (5 << 20), b"", *(bytes([n]) * 700_000 for n in range(8)), b"end"]
+    for number, content in enumerate(contents):
+        written(tmp_path / f"{number:02d}.bin", content)
+    opened = []
+    plain = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(path) or plain(path, *rest))
+    (task,) = source(BinaryFormat(), str(tmp_path)).tasks(1)
+    tables = list(task.read(TaskContext()))
+    assert [cell for table in tables for cell in table["bytes"].to_pylist()] == contents
+    assert len(tables) > 2 and all(table.nbytes <= (5 << 20) + 4096 for table in tables)
+    assert [os.path.basename(path) for path in opened] == [f"{number:02d}.bin" for number in range(len(contents))]
+
+
+def test_bytes_are_decompressed_where_a_name_or_the_caller_says_so(tmp_path):
+    packed = gzip.compress(b"text")
+    written(tmp_path / "a.bin", b"plain")
+    written(tmp_path / "b.GZ", packed)
+    assert values(source(BinaryFormat(), str(tmp_path)), "bytes") == [b"plain", b"text"]
+    as_they_are = source(BinaryFormat(), str(tmp_path), opener=FileOpener(args={"compression": None}))
+    assert values(as_they_are, "bytes") == [b"plain", packed]
+
+
 def test_numpy_arrays_are_rows(tmp_path):
     def read(name, array, **args):
         np.save(tmp_path / name, array, allow_pickle=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hpc.data.io import retrying
 from hpc.data.io.binary_files import BinaryFormat
 from hpc.data.io.errors import ReadError
 from hpc.data.io.filesink import FileSink
+from hpc.data.io.opened import FileOpener
 from hpc.data.io.text_files import TextFormat
 from hpc.data.io.writers import CsvWriter
 from hpc.data.transform.base import TaskContext
@@ -84,17 +86,26 @@ def test_a_pattern_may_be_in_what_lies_beneath_and_may_be_no_expression():
 
 def test_small_files_are_read_again(tmp_path, task, waits, monkeypatch):
     written(tmp_path / "a.bin", "x")
-    plain, failures = BinaryFormat.value, iter([OSError("code 500"), OSError("code 500")])
+    written(tmp_path / "b.bin", "yy")
+    failures = iter([OSError("code 500"), OSError("code 500")])
 
-    def value(self, file):
-        error = next(failures, None)
-        if error is not None:
-            raise error
-        return plain(self, file)
+    def failing(plain):
+        def value(*given):
+            error = next(failures, None)
+            if error is not None:
+                raise error
+            return plain(*given)
 
-    monkeypatch.setattr(BinaryFormat, "value", value)
+        return value
+
+    monkeypatch.setattr(os, "readv", failing(os.readv))
     (table,) = [t for one in source(BinaryFormat(), str(tmp_path)).tasks(1) for t in one.read(task)]
-    assert table["bytes"].to_pylist() == [b"x"] and len(waits) == 2
+    assert table["bytes"].to_pylist() == [b"x", b"yy"] and len(waits) == 2
+    failures = iter([OSError("code 500"), OSError("code 500")])
+    monkeypatch.setattr(BinaryFormat, "value", failing(BinaryFormat.value))
+    monkeypatch.setattr(FileOpener, "gives_content", lambda self, paths: False)  # as with a codec, or an object store
+    (table,) = [t for one in source(BinaryFormat(), str(tmp_path)).tasks(1) for t in one.read(task)]
+    assert table["bytes"].to_pylist() == [b"x", b"yy"] and len(waits) == 4
 
 
 def test_files_that_are_written_begin_again_and_get_their_names_again(tmp_path, task, waits, monkeypatch):

@@ -26,6 +26,7 @@ class BinaryFormat(ValueFormat):
 
     name = "Binary"
     column = "bytes"
+    is_content = True
 
     def value(self, file: OpenFile) -> tuple[bytes, int]:
         data = file.content()

@@ -26,13 +26,14 @@ from hpc.data.io.listing import Entry
 from hpc.data.io.manifest import Manifest
 from hpc.data.io.narrow import Narrow
 from hpc.data.io.opened import FileOpener, OpenFile
+from hpc.data.io.packed import FULL, Column, Packed
 from hpc.data.io.partitioning import PathPartitionFilter, PathPartitionParser
 from hpc.data.io.source import HEAD, Estimate, Range, Source, SourceTask
 from hpc.data.options import FileShuffleConfig
 from hpc.data.transform.base import TaskContext
 
 #: Small tables of one task are joined up to so many bytes, and values of single files too.
-JOINED = 4 << 20
+JOINED = FULL
 #: The files that are opened to learn of their pieces before there are tasks.
 OPENED = 64
 #: This number of files is asked for metadata at a time.
@@ -135,7 +136,9 @@ class FileTask(SourceTask):
     def read(self, task: TaskContext) -> Iterator[pa.Table]:
         task.ranges = self.ranges
         narrow = self.reading.narrow
-        if isinstance(self.reading.format, ValueFormat):
+        if self.reading.format.is_content and self.reading.opener.gives_content([part.path for part in self.parts]):
+            tables = self.packed(task)
+        elif isinstance(self.reading.format, ValueFormat):
             tables = self.values(task, self.reading.format)
         else:
             tables = joined(self.tables(task))
@@ -179,6 +182,26 @@ class FileTask(SourceTask):
                     values, paths, size = [], [], 0
         if values:
             yield self.joined_values(form, values, paths)
+
+    def packed(self, task: TaskContext) -> Iterator[pa.Table]:
+        """Tables of the bytes of many files each."""
+        opener, packed = self.reading.opener, Packed()
+        with named(opener.at("")) as at:
+            for part in self.parts:
+                task.source = path = part.path
+                try:
+                    packed.add(path)
+                except Exception as error:
+                    at.file = opener.at(path)
+                    retrying.again(partial(packed.add, path), error, task.context)
+                if packed.ready:
+                    yield from map(self.of_column, packed.taken())
+        packed.end()
+        yield from map(self.of_column, packed.taken())
+
+    def of_column(self, column: Column) -> pa.Table:
+        table = pa.table({self.reading.format.column: column.values})
+        return self.reading.narrow.apply(self.reading.decorated(table, column.paths))
 
     def joined_values(self, form: ValueFormat, values: list[Any], paths: list[str]) -> pa.Table:
         return self.reading.narrow.apply(self.reading.decorated(form.table(values), paths))

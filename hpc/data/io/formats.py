@@ -22,6 +22,10 @@ class Format:
     unit: str = "bytes"
     #: The rows of each file, where all have as many.
     rows_per_file: int | None = None
+    #: Whether the rows are the files themselves: one column of their bytes.
+    is_content: bool = False
+    #: The column of the values, where there is one row for each file.
+    column: str = "data"
     #: Whether ``parts`` can tell pieces of a file.
     has_parts: bool = False
 
@@ -47,8 +51,6 @@ class ValueFormat(Format):
     """A format with one row for each file: the values of many files become one table."""
 
     rows_per_file = 1
-    #: The column of the values.
-    column: str = "data"
 
     def value(self, file: OpenFile) -> tuple[Any, int]:
         """The value of a file, and its size in bytes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from hpc.data.io.listing import Entry
@@ -87,22 +87,16 @@ def groups(found: Iterator[Piece], sizes: Sizes, parallelism: int) -> Iterator[l
         return
     wanted = parallelism if parallelism > 0 else 8
     count, made = max(1, HEAD // (2 * wanted)), 0
-    group: list[Piece] = []
-    for piece in chain(head, found):
-        group.append(piece)
+    coming = chain(head, found)
+    while True:
         most = max(1, int(TARGET / sizes.mean)) if sizes.mean else HEAD
-        if len(group) >= min(count, most):
-            yield group
-            group, made = [], made + 1
-            if made % wanted == 0:
-                count *= 2
-    if group:
+        group = list(islice(coming, min(count, most)))
+        if not group:
+            return
         yield group
-
-
-def chain(head: list[Piece], rest: Iterator[Piece]) -> Iterator[Piece]:
-    yield from head
-    yield from rest
+        made += 1
+        if made % wanted == 0:
+            count *= 2
 
 
 def balanced(all_pieces: list[Piece], sizes: Sizes, parallelism: int) -> Iterator[list[Piece]]:

@@ -29,6 +29,15 @@ class FileOpener:
         """The file at a path; nothing is opened yet."""
         return OpenFile(self, path)
 
+    def gives_content(self, paths: list[str]) -> bool:
+        """Whether all of these are local files that are read as they are, and where they are."""
+        if self.filesystem is not None or self.stage is not None:
+            return False
+        if self.args and self.args.get("compression", "detect") != "detect":
+            return self.args["compression"] is None
+        text = "\n".join(paths).lower() + "\n"
+        return not any(f"{ending}\n" in text for ending in CODECS)
+
 
 class OpenFile:
     """A file that a format reads."""

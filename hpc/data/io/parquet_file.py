@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -91,6 +90,8 @@ class ParquetFormat(Format):
         found = [arrow for expr in filters if (arrow := expr.to_arrow()) is not None]
         if not found or not groups:
             return range(groups)
+        import pyarrow.dataset as pads  # it imports pandas: a third of a second of each process that reads a file
+
         both = found[0]
         for arrow in found[1:]:
             both &= arrow

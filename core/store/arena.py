@@ -235,7 +235,8 @@ def _private_pages(fd: int, start: int, nbytes: int, kept: Any) -> Any:
     at = _mmap()(None, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, fd, start)
     if at in (None, _MAP_FAILED):
         return None
-    whole = np.frombuffer((ctypes.c_ubyte * nbytes).from_address(at), np.uint8)
+    pages: Any = (ctypes.c_ubyte * nbytes).from_address(at)
+    whole = np.frombuffer(pages, np.uint8)
     # The view, and with it the pin, lives as long as the mapping.
     weakref.finalize(whole, _unmap, at, nbytes, kept).atexit = False
     return whole

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import json
+import os
+import pickle
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from io_reading import rows, written
 
+from hpc.data.expressions import col
 from hpc.data.io import read_api, write_api
 from hpc.data.io.outside import TorchSource
 from hpc.data.io.partitioning import Partitioning
@@ -144,6 +151,67 @@ def test_delta_tables(tmp_path):
     assert sorted((row["a"], row["y"]) for row in found) == [(1, 2020), (2, 2021), (3, 2021)]
     assert len(rows(read_api.read_delta(path, 0)[0])) == 2
     assert sorted(row["a"] for row in rows(read_api.read_delta(path, columns=["a"])[0])) == [1, 2, 3]
+
+
+#: The digits of Z85, in which Delta writes small deletion vectors into its log, in the order of Python's base85.
+Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+B85 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+
+
+def deletion_vector(places):
+    """What the log says of deleted rows below 65,536: a roaring bitmap of one container."""
+    bitmap = struct.pack("<IIHHI", 12346, 1, 0, len(places) - 1, 16) + struct.pack(f"<{len(places)}H", *places)
+    whole = struct.pack("<IQI", 1681511377, 1, 0) + bitmap
+    text = base64.b85encode(whole + bytes(-len(whole) % 4)).decode().translate(str.maketrans(B85, Z85))
+    size = {"sizeInBytes": len(whole), "cardinality": len(places)}
+    return {"storageType": "i", "pathOrInlineDv": text, **size}
+
+
+def delete_rows(path, places):
+    """The first commit's file loses some rows, by a deletion vector."""
+    log = f"{path}/_delta_log"
+    with open(f"{log}/{0:020}.json") as first:
+        (add,) = [json.loads(line)["add"] for line in first if line.startswith('{"add"')]
+    feature = ["deletionVectors"]
+    said = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": feature, "writerFeatures": feature}
+    removed = {"path": add["path"], "deletionTimestamp": 1, "dataChange": True}
+    lines = [{"protocol": said}, {"remove": removed}, {"add": {**add, "deletionVector": deletion_vector(places)}}]
+    number = len([name for name in os.listdir(log) if name.endswith(".json")])
+    with open(f"{log}/{number:020}.json", "w") as commit:
+        commit.write("\n".join(map(json.dumps, lines)))
+
+
+def test_deleted_rows_of_delta_tables_are_left_out(tmp_path, monkeypatch):
+    deltalake = pytest.importorskip("deltalake", reason="needs deltalake")
+    path = str(tmp_path / "a table")
+    groups = deltalake.WriterProperties(max_row_group_size=1000)
+    table = pa.table({"x": list(range(5000)), "y": ["k 1"] * 5000})
+    deltalake.write_deltalake(path, table, partition_by=["y"], writer_properties=groups)
+    deltalake.write_deltalake(path, pa.table({"x": [6000, 6001], "y": ["k 2"] * 2}), mode="append")
+    deleted = [0, 999, 1000, 2500, 4999]
+    delete_rows(path, deleted)
+    kept = [number for number in range(5000) if number not in deleted]
+    source, _ = read_api.read_delta(path)
+    assert source.count() == 4997 and sum(task.rows for task in source.tasks(4)) == 4997
+    for parallelism in (1, 4):
+        assert sorted(row["x"] for row in rows(source, parallelism)) == [*kept, 6000, 6001]
+    assert len(pickle.dumps(list(source.tasks(1)))) < 20_000
+    filtered = source.with_filter((col("x") >= 2000) & (col("x") < 3000))
+    assert sorted(row["x"] for row in rows(filtered)) == [x for x in kept if 2000 <= x < 3000]
+    assert len(rows(read_api.read_delta(path, 1)[0])) == 5002
+    monkeypatch.delattr(deltalake.DeltaTable, "deletion_vectors")
+    with pytest.raises(ValueError, match="deletionVectors, which this version of deltalake does not read"):
+        read_api.read_delta(path)
+
+
+def test_hashes_of_rows_tell_their_place_whatever_row_groups_are_left_out(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"x": [*range(30), *range(20, 40)]}), path, row_group_size=10)
+    source, _ = read_api.read_parquet(str(path), include_row_hash=True)
+    hashes = [row["row_hash"] for row in rows(source)]
+    assert len(set(hashes)) == 50
+    filtered = source.with_filter((col("x") < 10) | (col("x") >= 30))  # three row groups between are left out
+    assert [row["row_hash"] for row in rows(filtered)] == hashes[:10] + hashes[40:]
 
 
 @pytest.mark.parametrize(("name", "package"), [("read_lance", "pylance"), ("read_delta", "deltalake")])

@@ -28,6 +28,7 @@ from hpc.data.io.partitioning import Partitioning, PartitionStyle, PathPartition
 from hpc.data.io.source import Estimate
 from hpc.data.io.text_files import TextFormat
 from hpc.data.options import FileShuffleConfig
+from hpc.data.transform.base import TaskContext
 
 
 @pytest.fixture
@@ -354,7 +355,15 @@ def test_binary_files_are_few_tables(tmp_path):
 
 
 def test_bytes_of_many_files_lie_in_columns_of_limited_size(tmp_path, monkeypatch):
-    contents = [b"", b"a" * 10, bytes(2 << 20), b"b" * (5 << 20), b"", *(bytes([n]) * 700_000 for n in range(8)), b"end"]
+    contents = [
+        b"",
+        b"a" * 10,
+        bytes(2 << 20),
+        b"b" * (5 << 20),
+        b"",
+        *(bytes([n]) * 700_000 for n in range(8)),
+        b"end",
+    ]
     for number, content in enumerate(contents):
         written(tmp_path / f"{number:02d}.bin", content)
     opened = []
@@ -371,9 +380,10 @@ def test_bytes_are_decompressed_where_a_name_or_the_caller_says_so(tmp_path):
     packed = gzip.compress(b"text")
     written(tmp_path / "a.bin", b"plain")
     written(tmp_path / "b.GZ", packed)
-    assert values(source(BinaryFormat(), str(tmp_path)), "bytes") == [b"plain", b"text"]
-    as_they_are = source(BinaryFormat(), str(tmp_path), opener=FileOpener(args={"compression": None}))
-    assert values(as_they_are, "bytes") == [b"plain", packed]
+    read = source(BinaryFormat(), str(tmp_path))
+    assert [row["bytes"] for row in rows(read)] == [b"plain", b"text"]
+    as_they_are = source(BinaryFormat(), str(tmp_path), arrow_open_stream_args={"compression": None})
+    assert [row["bytes"] for row in rows(as_they_are)] == [b"plain", packed]
 
 
 def test_numpy_arrays_are_rows(tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
+from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -22,7 +24,8 @@ from hpc.data.packages import needs
 from hpc.data.transform.base import TaskContext
 
 #: What files of a Delta table alone do not tell.
-BEYOND_FILES = ("deletionVectors", "columnMapping")
+VECTORS = "deletionVectors"
+BEYOND_FILES = ("columnMapping",)
 DELTA_TYPES: dict[str, type] = {
     "byte": int, "short": int, "integer": int, "long": int, "float": float, "double": float, "boolean": bool,
     "date": date,
@@ -105,22 +108,56 @@ def delta(path: str, version: int | None, given: dict[str, Any]) -> ParquetSourc
     features = [one for one in table.protocol().reader_features or () if one in BEYOND_FILES]
     if features:
         raise ValueError(f"the Delta table {path} has the features {features}, which read_delta does not know")
-    files = table.file_uris()
+    files = files_of(table)
+    deleted = deleted_rows(table, path, files) if VECTORS in (table.protocol().reader_features or ()) else {}
     inside = bool(options) and "://" in path and given.get("filesystem") is None
     if inside:
         # The credentials travel with the tasks: the environment of a worker has none. Paths are those in the table.
         handler = needs("deltalake.fs", "read_delta", "deltalake").DeltaStorageHandler(path, options)
         given = {**given, "filesystem": pafs.PyFileSystem(handler)}
         files = [uri.removeprefix(f"{path.rstrip('/')}/") for uri in files]
+        deleted = {uri.removeprefix(f"{path.rstrip('/')}/"): places for uri, places in deleted.items()}
     roots, filesystem = paths.resolve(files, given.get("filesystem")) if files else ([], None)
+    changed = paths.resolve(list(deleted), given.get("filesystem"))[0] if deleted else []
     names = table.metadata().partition_columns
     kinds = {field.name: DELTA_TYPES.get(getattr(field.type, "type", ""), str) for field in table.schema().fields}
     base = "" if inside else paths.resolve(path, given.get("filesystem"))[0][0]
     parts = Partitioning(PartitionStyle.HIVE, base, None, {name: kinds[name] for name in names}, filesystem)
     reading = Reading(
-        ParquetFormat(),
+        ParquetFormat(deleted=tuple(zip(changed, deleted.values()))),
         opener(filesystem, given),
         PathPartitionParser(parts) if names else None,
         bool(given.get("include_paths")),
     )
     return ParquetSource(Manifest(None, [Entry(root) for root in sorted(roots)]), reading, shuffle=given.get("shuffle"))
+
+
+def files_of(table: Any) -> list[str]:
+    """The files of a table. Where it is a folder, its own path has escapes in what deltalake says, theirs have none."""
+    root = table.table_uri.rstrip("/")
+    if "://" in root and not root.startswith("file://"):
+        return table.file_uris()
+    plain = unquote(root).removeprefix("file://")
+    bare = root.removeprefix("file://")
+    return [plain + uri.removeprefix("file://").removeprefix(bare) for uri in table.file_uris()]
+
+
+def deleted_rows(table: Any, path: str, files: list[str]) -> dict[str, bytes]:
+    """The places of the rows that deletion vectors leave out, by file. Raises ValueError where they cannot be read."""
+    read = getattr(table, "deletion_vectors", None)
+    if read is None:
+        raise ValueError(
+            f"the Delta table {path} has the feature {VECTORS}, which this version of deltalake does not read: "
+            "pip install -U deltalake"
+        )
+    there, found = set(files), {}
+    for batch in pa.RecordBatchReader.from_stream(read()):
+        for uri, keeps in zip(batch["filepath"].to_pylist(), batch["selection_vector"]):
+            # The vectors name files by URLs with escapes.
+            names = (uri, unquote(uri), unquote(uri).removeprefix("file://"))
+            file = next((name for name in names if name in there), None)
+            if file is None:
+                raise ValueError(f"the Delta table {path} has a deletion vector of {uri}, which is none of its files")
+            kept = keeps.values.to_numpy(zero_copy_only=False)
+            found[file] = np.flatnonzero(~kept).astype(np.int64).tobytes()
+    return found

@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from hpc.data.io.deleted import of_files
 from hpc.data.io.errors import ReadError
 from hpc.data.io.files import OPENED as FOOTERS
-from hpc.data.io.files import FileSource, FileTask, ahead, merged
+from hpc.data.io.files import FileSource, FileTask, Reading, ahead, merged
 from hpc.data.io.grouping import Piece, Sizes, groups
 from hpc.data.io.listing import Entry
 from hpc.data.io.parquet_file import Footer, ParquetFormat
@@ -89,7 +90,14 @@ class ParquetSource(FileSource):
     def tasks(self, parallelism: int) -> Iterator[SourceTask]:
         sizes = Sizes(lambda entry: None)
         for group in groups(self.left(self.row_groups(sizes)), sizes, parallelism):
-            yield FileTask(self.reading, merged(group), self.node)
+            yield FileTask(self.reading_of(group), merged(group), self.node)
+
+    def reading_of(self, parts: list[Piece]) -> Reading:
+        """What a task of these parts needs: the deleted rows of its own files alone."""
+        if not self.format.deleted:
+            return self.reading
+        deleted = of_files(self.format.deleted, [part.path for part in parts])
+        return replace(self.reading, format=replace(self.format, deleted=deleted))
 
     def row_groups(self, sizes: Sizes) -> Iterator[Piece]:
         """Row groups of the first files; whole files after that."""

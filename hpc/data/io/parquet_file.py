@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from hpc.data.block import objects
+from hpc.data.io.deleted import Deleted, Places, left, of_file
 from hpc.data.io.errors import ReadError
 from hpc.data.io.formats import Format
 from hpc.data.io.grouping import Piece
@@ -54,7 +55,7 @@ class ParquetFormat(Format):
     ``encoded`` are columns of texts that may be given as dictionaries.
 
     ``tensors`` gives columns of bytes a type and a shape. ``options`` go to ``pyarrow.parquet.ParquetFile``,
-    ``batch_size`` is the rows of a table, where the caller wants so many.
+    ``batch_size`` is the rows of a table, where the caller wants so many. ``deleted`` are rows that are left out.
     """
 
     tensors: tuple[tuple[str, Any, tuple[int, ...]], ...] = ()
@@ -63,6 +64,7 @@ class ParquetFormat(Format):
     batch_size: int | None = None
     options: tuple[tuple[str, Any], ...] = ()
     encoded: tuple[str, ...] = ()
+    deleted: Deleted = ()
 
     name = "Parquet"
     unit = "row groups"
@@ -82,6 +84,8 @@ class ParquetFormat(Format):
         groups = [meta.row_group(index) for index in range(meta.num_row_groups)]
         kept = tuple(self.left(file, schema, len(groups)))
         rows = tuple(group.num_rows for group in groups)
+        if self.deleted:
+            rows = left(rows, of_file(self.deleted, file.path))
         return Footer(rows, tuple(group.total_byte_size for group in groups), self.typed(schema), kept)
 
     def left(self, file: OpenFile, schema: pa.Schema, groups: int) -> Sequence[int]:
@@ -135,6 +139,9 @@ class ParquetFormat(Format):
         args = self.reading(file, max((group.total_byte_size for group in sizes), default=0), len(names))
         before = sum(meta.row_group(index).num_rows for index in range(groups[0]))
         done = 0
+        gone = of_file(self.deleted, file.path)
+        hashed = self.row_hash and (columns is None or "row_hash" in columns)
+        places = Places([meta.row_group(index).num_rows for index in range(groups[-1] + 1)], groups)
         few = few_values(schema, sizes) if "read_dictionary" not in dict(self.options) else []
         args |= {"read_dictionary": few} if few else {}
         texts = [name for name in few if name not in self.encoded]
@@ -148,9 +155,13 @@ class ParquetFormat(Format):
                 if found is None:
                     return
                 table = pa.Table.from_batches([decoded(found, texts)])
-                if self.row_hash and (columns is None or "row_hash" in columns):
-                    table = table.append_column("row_hash", row_hashes(file.path, before + done, table.num_rows))
                 done += table.num_rows
+                if hashed or len(gone):
+                    at = places.next(table.num_rows)
+                    if hashed:
+                        table = table.append_column("row_hash", row_hashes(file.path, at))
+                    if len(gone):
+                        table = table.filter(pa.array(~np.isin(at, gone)))
                 yield self.completed(table, columns, file)
 
     def reading(self, file: OpenFile, largest: int, columns: int) -> dict[str, Any]:
@@ -261,11 +272,11 @@ def tensors(
     return pa.FixedShapeTensorArray.from_numpy_ndarray(values)
 
 
-def row_hashes(path: str, first: int, rows: int) -> pa.Array:
+def row_hashes(path: str, places: np.ndarray) -> pa.Array:
     """A number for each row that depends on its file and place alone."""
     with np.errstate(over="ignore"):
         seed = np.uint64(int.from_bytes(path_digest(path), "little"))
-        mixed = seed + np.arange(first, first + rows, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = seed + places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
         return pa.array(mixed ^ (mixed >> np.uint64(31)))

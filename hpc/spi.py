@@ -308,9 +308,9 @@ def view(ref: ObjectRef[Any], timeout_s: float | None = None) -> memoryview:
 
 
 def private(array: np.ndarray) -> np.ndarray | None:
-    """An array that lies in this node's memory, as one that may be written to: the same pages, each of which is copied
-    for this process when it is first written. None where it lies elsewhere, is not contiguous, or there is no session:
-    it is to be copied then. What keeps the object in place keeps it as long as the new array lives."""
+    """An array that lies in this node's memory, as one that may be written to. The pages are the same, and each is
+    copied for this process when it is first written. None where it lies elsewhere, is not contiguous, or there is no
+    session: it is to be copied then. What keeps the object in place keeps it as long as the new array lives."""
     client = current.client
     if client is None or not array.nbytes or not array.flags.c_contiguous:
         return None

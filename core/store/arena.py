@@ -140,9 +140,10 @@ class Arena:
         return self._reader[offset : offset + size]
 
     def private(self, array: Any, all_at_once: bool = False) -> Any:
-        """The same bytes as a writable array: pages are shared until they are written to, and copied then. None if
-        ``array`` (of bytes, made of a view of this arena) does not lie in the arena, or the kernel has no room for one
-        mapping more. ``all_at_once``: its pages are in this process's page table afterwards, without a fault later."""
+        """The same bytes as a writable array: pages are shared until they are written to, and copied then.
+
+        ``array`` is of bytes, made of a view of this arena. None if it does not lie here, or the kernel has no room
+        for one mapping more. ``all_at_once``: its pages are in this process's page table afterwards, without a fault later."""
         import numpy as np
 
         if self._reader is None or not array.nbytes:

@@ -42,8 +42,10 @@ PRIVATE_KINDS = (np.dtype(np.uint8),)
 
 
 def owned(array: np.ndarray) -> np.ndarray:
-    """The array as one that may be written to, and that nobody else has. What was put together of several blocks is one
-    already; large pictures share the pages of their block until they are written to; others are copied."""
+    """The array as one that may be written to, and that nobody else has.
+
+    What was put together of several blocks is one already. Large pictures share the pages of their block until they
+    are written to. Others are copied."""
     if array.flags.owndata and array.flags.writeable:
         return array
     large = array.nbytes >= PRIVATE_FROM_BYTES and array.dtype in PRIVATE_KINDS

@@ -143,8 +143,8 @@ class Arena:
         """The same bytes as a writable array: pages are shared until they are written to, and copied then.
 
         ``array`` is of bytes, made of a view of this arena. None if it does not lie here, or the kernel has no room
-        for one mapping more. ``all_at_once``: its pages are in this process's page table afterwards, so that there are no
-        faults later."""
+        for one mapping more. ``all_at_once``: its pages are in this process's page table afterwards, so that there
+        are no faults later."""
         import numpy as np
 
         if self._reader is None or not array.nbytes:

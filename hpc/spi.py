@@ -13,8 +13,8 @@ connect to a session first where there is none, and raise SessionLostError where
   nodes may join. `memory_use`: what memory each node has left.
 * `show_devices`: which accelerators libraries of this process see; `tpu_here`: the chips and the slice of this machine.
 * `arrivals`: what comes of many references and generators, told one by one to one thread.
-* `share_fate`: actors that live and die together; `has_begun`: whether an actor has a process yet; `latch`: a reference
-  that gets its value by hand.
+* `share_fate`: actors that live and die together; `has_begun`, `has_place`: whether an actor has a process yet.
+* `latch`: a reference that gets its value by hand.
 * `Recorder`, `look_at`, `GroupRow`: what a rank is at, asked inside of its process and from outside.
 * `find_hang`, `describe_hang`, `rank_numbers`: for whom ranks wait. `FailedRank`, `failures_in_order`: which of them
   failed first.
@@ -362,6 +362,15 @@ def share_fate(actors: Sequence[ActorHandle], names: Sequence[str]) -> SharedFat
     if not actors or len(names) != len(actors):
         raise ValueError(f"share_fate needs a name for each actor: there are {len(actors)} and {len(names)} names")
     return SharedFate(ensure_client(), [actor._hpc_ref for actor in actors], names)
+
+
+def has_place(actor: ActorHandle) -> bool:
+    """Whether an actor that this process has made has a worker. Before it has begun, its constructor runs there.
+
+    Raises TypeError for what is no actor."""
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"has_place takes the handle of an actor, not {type(actor).__name__}")
+    return ensure_client().has_place(actor._hpc_ref._id)
 
 
 def has_begun(actor: ActorHandle) -> bool:

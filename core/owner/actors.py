@@ -101,6 +101,11 @@ class Actors:
             return
         self.leases.give_back(lease)
 
+    def has_place(self, actor: bytes) -> bool:
+        """Whether an actor of ours has a worker: its constructor runs there, or has run."""
+        owned = self.actors.get(actor)
+        return owned is not None and owned.lease is not None
+
     def created(self, actor: OwnedActor, result: Result) -> None:
         """The constructor has returned, or failed."""
         if result.kind in (ERROR, SYSTEM):

@@ -95,7 +95,7 @@ class Dataset(Planned):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stats": None, "_run": None}
+        return {**self.__dict__, "_stats": None, "_times": None, "_run": None}
 
     # -------------------------------------------------------------- on its way to elsewhere
 

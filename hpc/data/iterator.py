@@ -14,6 +14,7 @@ from hpc.data.block.schema import Schema
 from hpc.data.collate_fn import format_of
 from hpc.data.consume import batches as assembling
 from hpc.data.consume.shuffle import LocalShuffle
+from hpc.data.consume.times import COLLATE, CREATE, GET, Times
 from hpc.data.context import DataContext
 from hpc.data.methods import look
 from hpc.data.packages import needs
@@ -83,13 +84,17 @@ class DataIterator:
 
         def begin() -> Iterator[Any]:
             flow = self._flow()
+            times = Times()
+            flow.count(times)
 
             def pieces() -> Generator[Any, None, None]:
                 with contextlib.closing(flow):
-                    found = assembling.assemble(flow.tables, batch_size, batch_format, drop_last, window)
-                    yield from found if finish is None else map(finish, found)
+                    tables = times.within(GET, flow.tables)
+                    found = assembling.assemble(tables, batch_size, batch_format, drop_last, window, times)
+                    made = times.within(CREATE, found)
+                    yield from made if finish is None else map(times.call(COLLATE, finish), made)
 
-            return passed(flow, pieces, prefetch_batches)
+            return times.loop(passed(flow, pieces, prefetch_batches))
 
         return Again(begin)
 

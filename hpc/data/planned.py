@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from hpc.data import running
+from hpc.data.consume.times import Times
 from hpc.data.context import DataContext
 from hpc.data.exec.execution import Execution
-from hpc.data.exec.stats import RunStats
+from hpc.data.exec.stats import RunStats, with_times
 from hpc.data.options import RandomSeedConfig
 from hpc.data.plan.nodes import BlockHandle, Blocks, Node
 
@@ -30,6 +31,10 @@ class Flow:
         self._run, self._when_ended = run, ended
         self.tables: Iterator[pa.Table] = (running.get(handle) for handle in run)
         self.stop: Callable[[], None] = run.close
+
+    def count(self, times: Times) -> None:
+        """Say where the time of the consumer is counted."""
+        self._run.times = times
 
     def close(self) -> None:
         """Want no more."""
@@ -46,6 +51,7 @@ class Planned:
         self._name: str | None = None
         self._runs = 0
         self._stats: RunStats | None = None
+        self._times: Times | None = None
         self._schema: pa.Schema | None = None
         #: The run that began last, while somebody has it.
         self._run: weakref.ref[Execution] | None = None
@@ -91,14 +97,17 @@ class Planned:
     def _ended(self, run: Execution) -> None:
         """A run of this dataset is over. One of blocks that are there tells less than the run that made them."""
         if not isinstance(self.plan, Blocks):
-            self._stats = run.stats()
+            self._stats, self._times = run.stats(), run.times
             if self._run is not None and self._run() is run:
                 self._run = None
 
     def last_stats(self) -> RunStats | None:
         """What the last run says of itself, which may go on."""
         run = None if self._run is None else self._run()
-        return self._stats if run is None else run.stats()
+        if run is not None:
+            return run.stats()
+        # The consumer goes on with what was made ahead when the run has ended.
+        return None if self._stats is None else with_times(self._stats, self._times)
 
     def tables(self, plan: Node | None = None) -> Iterator[pa.Table]:
         """The tables of a run, as they come."""

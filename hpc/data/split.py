@@ -18,6 +18,7 @@ import hpc
 from hpc.data import facts
 from hpc.data.block.schema import Schema
 from hpc.data.consume.sharing import Piece, Sharing
+from hpc.data.consume.times import Times
 from hpc.data.context import DataContext
 from hpc.data.exec.progress import speak_here
 from hpc.data.iterator import DataIterator
@@ -221,6 +222,9 @@ class SharedFlow(Flow):
         self._is_over = False
         self.tables: Iterator[pa.Table] = self._lazily()
         self.stop: Callable[[], None] = self._leave
+
+    def count(self, times: Times) -> None:
+        pass  # the run is in another process
 
     def _lazily(self) -> Iterator[pa.Table]:
         """The pass begins with the first look at its tables: in the thread that takes them."""

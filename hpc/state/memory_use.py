@@ -13,7 +13,9 @@ ANSWER_S = 5.0
 
 class MemoryUse(NamedTuple):
     """A node: bytes in use, and how many there may be. ``store_bytes``: of those in use, what is shared.
-    ``store_most``: what the object store may take. ``nodes``: so many nodes of the session share the machine."""
+    ``store_most``: what the object store may take. ``nodes``: so many nodes of the session share the machine.
+
+    Since the node began its store has spilled, restored from disk, and received from other nodes so many bytes."""
 
     node: int
     used_bytes: int
@@ -21,6 +23,9 @@ class MemoryUse(NamedTuple):
     store_bytes: int
     store_most: int
     nodes: int = 1
+    spilled_bytes: int = 0
+    restored_bytes: int = 0
+    received_bytes: int = 0
 
     @property
     def left_bytes(self) -> int:
@@ -45,5 +50,11 @@ def memory_use() -> list[MemoryUse]:
 
 def _use(node: int, used: dict[str, int], store: dict[str, int], nodes: int) -> MemoryUse:
     return MemoryUse(
-        node, used["used_bytes"], used["limit_bytes"], used["shared_bytes"], store["capacity_bytes"], nodes
+        node,
+        used["used_bytes"],
+        used["limit_bytes"],
+        used["shared_bytes"],
+        store["capacity_bytes"],
+        nodes,
+        *(store[f"{what}_bytes"] for what in ("spilled", "restored", "received")),
     )

@@ -314,3 +314,34 @@ def test_blocks_of_a_row_keep_their_number_their_order_and_their_size():
     again = kept.map(lambda row: {"id": row["id"] + 1}).materialize()
     assert again.num_blocks() == 200 and again.size_bytes() == 1600
     assert [row["id"] for row in again.iter_rows()] == [*range(1, 201)]
+
+
+def test_of_several_tasks_that_fail_the_error_of_one_is_raised_and_no_other_is_printed(capfd):
+    class Worse:
+        def __call__(self, row):
+            raise KeyError(f"worse {row['id']}")
+
+    def bad(row):
+        raise ValueError(f"bad {row['id']}")
+
+    for failing in (
+        data.range(16, override_num_blocks=16).map(bad),
+        data.range(8, override_num_blocks=8).map(Worse, concurrency=2, num_cpus=0.25),
+    ):
+        run = failing.begin()
+        with pytest.raises(UserCodeException):
+            list(run)
+        eventually(lambda run=run: not run._shell._thread.is_alive())
+        del run
+    hpc.get(hpc.remote(lambda: 5).remote())
+    assert "nobody got" not in capfd.readouterr().err
+
+
+def test_the_parts_of_a_consumer_are_in_its_stats():
+    rows = data.range(1000, override_num_blocks=4)
+    for batch in rows.iter_batches(batch_size=100, batch_format="pandas"):
+        assert len(batch) == 100
+    summary = rows.get_stats_summary()
+    assert list(summary.consumer) == ["get", "batch creation", "batch formatting"]
+    assert summary.consumer["batch formatting"][1] == 10 and summary.blocked_s > 0 and summary.user_s > 0
+    assert "* In batch formatting: " in rows.stats() and "In collate_fn" not in rows.stats()

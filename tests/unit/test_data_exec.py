@@ -20,7 +20,7 @@ from hpc.data.exec.operators.maps import BlocksOperator, LimitOperator, MapOpera
 from hpc.data.exec.order import Order
 from hpc.data.exec.settings import RunSettings, block_target
 from hpc.data.exec.small import sent
-from hpc.data.exec.work import Block, Cause
+from hpc.data.exec.work import BLOCK_OVERHEAD, Block, Cause
 from hpc.data.io.memory import RangeTask
 from hpc.data.io.narrow import Narrow
 from hpc.data.plan.nodes import Options, Pool
@@ -159,6 +159,48 @@ def test_a_run_that_stands_still_says_which_operator_waits_and_for_what():
     assert report.text == "Read: 1 tasks have not begun; they want 1 CPU each"
     (end,) = [action for action in made.decide(101.0) if isinstance(action, Finish)]
     assert isinstance(end.error, StalledError) and "Read: 1 tasks have not begun" in str(end.error)
+
+
+def test_actors_that_do_not_begin_have_no_place_or_a_constructor_that_runs():
+    op = MapOperator("Map(infer)", None, Options(num_gpus=1), Pool(3, 3))
+    source = read()
+    made = machine(source, op, stall_s=10.0)
+    made.units(source, [], False)
+    actors = [action.actor for action in made.decide(0.0) if isinstance(action, StartActor)]
+    actors[0].placed_at = 0.0
+    made.free = [({"CPU": 2.0, "GPU": 0.0}, {"CPU": 4.0, "GPU": 1.0}), ({"CPU": 1.0}, {"CPU": 1.0})]
+    assert made._why_stands().startswith(
+        "Map(infer): 2 actors have no place: they want 1 GPU each (no node has more than 0 GPU free, of 1), "
+        "and the constructors of 1 actors have not ended, after 0 s"
+    )
+    made.free = [({"CPU": 2.0}, {"CPU": 4.0})]
+    (report,) = [action for action in made.decide(47.0) if isinstance(action, Report)]
+    assert "2 actors have no place: they want 1 GPU each (no node has more than 0 GPU), and" in report.text
+    assert "the constructors of 1 actors have not ended, after 47 s" in report.text
+
+
+def test_what_is_spilled_is_of_the_operators_whose_blocks_exist():
+    first, second = read(), MapOperator("Map", None)
+    made = machine(first, second)
+    work = begin(made, first, 1)[0].work
+    made.begun(work, "1")
+    made.block(work, "a", meta(1, nbytes=3000))
+    made.spilled(100)
+    made.spilled(150)
+    assert first.tally.spilled == 150 and first.tally.live == 3000 + BLOCK_OVERHEAD
+    made.close()
+    made.decide(1.0)
+    assert first.tally.live == 0
+
+
+def test_inputs_from_other_nodes_are_counted():
+    blocks = [Block(None, meta(1, nbytes=500), "1"), Block(None, meta(1, nbytes=70), "2")]
+    op = MapOperator("Map", None, bundle_rows=2)
+    made = machine(BlocksOperator("Blocks", blocks), op)
+    made.nodes({name: NodeRoom(2, 0, 64 * MIB, 1 << 40) for name in "12"})
+    (submit,) = [action for action in made.decide(0.0) if isinstance(action, Submit)]
+    made.begun(submit.work, "2")
+    assert op.tally.received == 500
 
 
 def test_a_function_may_take_longer_than_a_run_may_stand_still():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import pickle
 
 import pyarrow as pa
@@ -18,10 +19,12 @@ from hpc.data import (
     planned,
     range,
     read_parquet,
+    read_text,
 )
 from hpc.data import dataset as datasets
 from hpc.data.expressions import col
 from hpc.data.plan import nodes
+from hpc.data.plan.physical import physical
 
 TABLE = """\
 shape: (10, 1)
@@ -193,3 +196,15 @@ def test_operators_are_explained_with_what_is_fused_and_what_each_wants(capsys, 
         "ActorPoolMapOperator[MapBatches(Model)] (1 to 4 actors, 0.5 GPU each, blocks of 8 rows together)\n"
         "+- TaskPoolMapOperator[ReadParquet->Select->Map(twice)]\n   +- InputDataBuffer[Input]\n\n"
     )
+
+
+def test_small_files_of_texts_are_brought_together_for_a_size_of_batches(tmp_path):
+    for number in builtins.range(4):
+        (tmp_path / f"{number}.txt").write_text("a\nb\n")
+    small = read_text(str(tmp_path), override_num_blocks=4).map_batches(lambda batch: batch, batch_size=8)
+    assert physical(small.plan).bundle_rows == 8 and len(physical(small.plan).inputs) == 1
+    one_by_one = read_text(str(tmp_path), override_num_blocks=4).map_batches(lambda batch: batch, batch_size=1)
+    assert not physical(one_by_one.plan).inputs
+    (tmp_path / "large.txt").write_text("a\n" * (5 << 20))
+    large = read_text(str(tmp_path), override_num_blocks=4).map_batches(lambda batch: batch, batch_size=8)
+    assert not physical(large.plan).inputs

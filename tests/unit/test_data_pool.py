@@ -79,3 +79,17 @@ def test_the_same_actor_gets_the_calls_that_one_can_do():
     first = bench.call()
     bench.pool.done(bench.works[-1], 3.0)
     assert [bench.call() for _ in range(3)] == [first, *sorted({0, 1, 2} - {first}, reverse=True)]
+
+
+@pytest.mark.parametrize(("own", "of_all", "most"), [(None, None, 2), (None, 5, 5), (3, None, 3), (3, 5, 3), (1, 5, 1)])
+def test_an_actor_has_as_many_calls_at_a_time_as_its_pool_says_and_else_as_the_settings_say(own, of_all, most):
+    pool = ActorSet(MapOperator("Model", None), Pool(queued=own), of_all, RunSettings())
+    pool.up(pool.new(0.0), "1", 1.0)
+    given = []
+    while (actor := pool.choose("")) is not None:
+        given.append(Work(pool.op, [Part(len(given))]))
+        given[-1].number = len(given)
+        pool.give(actor, given[-1])
+    assert len(given) == most
+    pool.done(given[0], 2.0)
+    assert pool.choose("") is not None

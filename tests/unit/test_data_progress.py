@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from hpc.data.consume.times import COLLATE, CREATE, FORMAT, GET, Times
 from hpc.data.context import DataContext
 from hpc.data.exec import layout, progress
 from hpc.data.exec.layout import OperatorFacts, RunFacts
-from hpc.data.exec.stats import OperatorStats, RunStats
+from hpc.data.exec.rooms import Moved
+from hpc.data.exec.stats import OperatorStats, RunStats, with_times
 
 READ = OperatorFacts("ReadParquet->Map(f)", "done", 0, 0, 40, 4000, 40 << 20, 100.0)
 MODEL = OperatorFacts(
@@ -152,3 +154,35 @@ def test_statistics_have_the_lines_that_people_read():
         "* Object store: at most 4.0KiB of blocks at a time\n\n"
         "Dataset throughput:\n\t* Throughput: 500.0 rows/s\n"
     )
+
+
+def test_the_time_of_a_consumer_is_told_by_what_it_did():
+    stats = RunStats("sums", (), 2.0, 0.5, 4, 1000, 8000, 4096, moved=Moved(1 << 20, 0, 2048))
+    times = Times()
+    times.seconds, times.counts = {GET: 0.7, CREATE: 0.1, COLLATE: 0.02}, {GET: 5, CREATE: 10, COLLATE: 10}
+    times.blocked_s, times.user_s = 0.6, 1.25
+    assert str(with_times(stats, None)) == str(stats)
+    assert "* All nodes: 1.0MiB spilled, 0.0B restored, 2.0KiB over the network\n" in str(stats)
+    assert str(with_times(stats, times)).endswith(
+        "Dataset iterator time breakdown:\n"
+        "    * Total time user thread is blocked by iter_batches: 600ms\n"
+        "    * Total execution time for user thread: 1.25s\n"
+        "* Batch iteration time breakdown (summed across prefetch threads):\n"
+        "    * In waiting for blocks: 125ms avg, 500ms total\n"
+        "    * In get: 40ms avg, 200ms total\n"
+        "    * In batch creation: 10ms avg, 100ms total\n"
+        "    * In collate_fn: 2ms avg, 20ms total\n"
+    )
+
+
+def test_a_part_that_goes_on_inside_of_another_one_counts_once(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("hpc.data.consume.times.time.perf_counter", lambda: next(clock))
+    times = Times()
+    inner = times.within(GET, [1, 2])
+    made = times.within(CREATE, map(times.call(FORMAT, str), inner))
+    assert list(times.loop(made)) == ["1", "2"]
+    assert times.counts == {GET: 3, FORMAT: 2, CREATE: 3}
+    # Each look at the clock is a second: one for each get and each format, and four more around both.
+    assert times.seconds[GET] == 3 and times.seconds[FORMAT] == 2
+    assert times.seconds[CREATE] + times.seconds[GET] + times.seconds[FORMAT] < times.blocked_s

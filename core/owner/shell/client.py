@@ -386,6 +386,10 @@ class Client:
         """Whether an actor had a process that had run ``__init__``, as far as is known here."""
         return self.step(lambda: self.machine.calls.has_begun(actor))
 
+    def has_place(self, actor: bytes) -> bool:
+        """Whether an actor of this process has a worker, in which its constructor runs or has run."""
+        return self.step(lambda: self.machine.actors.has_place(actor))
+
     def cancel(self, ident: bytes, force: bool, recursive: bool) -> None:
         """Cancel the task or call that makes this object, whoever owns it. ValueError for ``force`` with a call."""
         self._now_or_later(lambda: cancelling.cancel(self, self.conversation, ident, force, recursive))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from hpc.data.block.batch import FORMATS, Batcher, to_batch
 from hpc.data.consume.shuffle import LocalShuffle, shuffled
+from hpc.data.consume.times import FORMAT, Times
 from hpc.data.consume.views import numpy_batches
 
 
@@ -28,20 +30,26 @@ def assemble(
     batch_format: str | None = "default",
     drop_last: bool = False,
     local_shuffle: LocalShuffle | None = None,
+    times: Times | None = None,
 ) -> Iterator[Any]:
     """The batches of a stream of tables.
 
     Each has exactly `batch_size` rows, and only the last is shorter, or dropped. Without a size each table is a batch.
-    Arrays are views of the blocks where that is possible. Raises ValueError as `check` does.
+    Arrays are views of the blocks where that is possible. ``times``: where its time is counted. Raises ValueError as
+    `check` does.
     """
     check(batch_size, batch_format, local_shuffle)
+
+    formatted: Callable[[Any], Any] = partial(to_batch, batch_format=batch_format)
+    if times is not None:
+        formatted = times.call(FORMAT, formatted)
     as_numpy = batch_format in ("default", "numpy")
     if local_shuffle is not None and batch_size is not None:
         drawn = shuffled(tables, batch_size, local_shuffle, drop_last, as_numpy)
-        return drawn if as_numpy else (to_batch(table, batch_format) for table in drawn)
+        return drawn if as_numpy else map(formatted, drawn)
     if as_numpy and batch_size is not None:
         return numpy_batches(tables, batch_size, drop_last)
-    return (to_batch(table, batch_format) for table in Batcher(batch_size, drop_last).batches(tables))
+    return map(formatted, Batcher(batch_size, drop_last).batches(tables))
 
 
 def count(rows: int, batch_size: int | None, drop_last: bool = False) -> int | None:

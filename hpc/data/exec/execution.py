@@ -10,6 +10,7 @@ from typing import Any
 
 import hpc
 from hpc import spi
+from hpc.data.consume.times import Times
 from hpc.data.exec.build import build_operators
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.progress import Progress
@@ -94,6 +95,8 @@ class Execution:
         self._name = name
         self._began = time.monotonic()
         self._consumer_s = 0.0
+        #: Where the time of the consumer goes, if it makes batches.
+        self.times: Times | None = None
         self._machine = machine = Machine(ops, settings, context.max_tasks_in_flight_per_actor)
         self._channel = channel = _Channel()
         share = RUNS.begin(channel)
@@ -141,7 +144,15 @@ class Execution:
         until = self._channel.over_at or time.monotonic()
         channel = self._channel
         state: State = "failed" if channel.failed else "finished" if channel.ended else "running"
-        return stats_of(self._machine, self._name, until - self._began, self._consumer_s, state)
+        return stats_of(
+            self._machine,
+            self._name,
+            until - self._began,
+            self._consumer_s,
+            state,
+            self.times,
+            self._shell.memory.moved(),
+        )
 
     def schema(self) -> bytes:
         """The serialized Arrow schema of the first block that has come; b"" before it."""

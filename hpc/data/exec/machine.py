@@ -20,7 +20,7 @@ from hpc.data.exec.operators.maps import LimitOperator, OutputOperator, ReadOper
 from hpc.data.exec.recover import Recovery
 from hpc.data.exec.scheduler import Scheduler
 from hpc.data.exec.settings import RunSettings
-from hpc.data.exec.stall import needs, why_stands
+from hpc.data.exec.stall import needs, why_no_actor, why_stands
 from hpc.data.exec.waits import Wait
 from hpc.data.exec.work import Actor, Block, Cause, Part, Work, WorkState
 from hpc.exceptions import GetTimeoutError
@@ -34,6 +34,7 @@ class Machine(Scheduler):
 
     def __init__(self, ops: Sequence[Operator], settings: RunSettings, queued_per_actor: int | None = None) -> None:
         super().__init__(ops, settings, queued_per_actor)
+        self._spilled = 0
         self.recovery = Recovery(self.ops, self.release, self._moved)
         for op in self.ops:
             op.host = self
@@ -72,6 +73,8 @@ class Machine(Scheduler):
             return
         self._went_on()
         work.state, work.began = WorkState.BEGUN, self.now
+        if len(self.budget.nodes) > 1:
+            work.op.tally.received += sum(block.meta.nbytes for block in work.blocks if block.node not in ("", node))
         if node != work.node:
             self.budget.reserve(work.node, -work.reserved, -work.heap)
             work.node = node
@@ -110,6 +113,8 @@ class Machine(Scheduler):
         work.seen += 1
         work.rows += meta.rows
         block.counts = True
+        block.maker = op.tally
+        op.tally.live += block.bytes
         self.budget.hold(block.node, block.bytes)
         if op.takes_at_end:
             work.kept.append(block)
@@ -201,6 +206,15 @@ class Machine(Scheduler):
         work.op.tally.retries += 1
         self._begin_anew(work, left, False)
 
+    def spilled(self, nbytes: int) -> None:
+        """So many bytes were spilled since the run began. New ones are of the operators whose blocks exist, by their
+        bytes: which objects were spilled is not told."""
+        new, self._spilled = nbytes - self._spilled, nbytes
+        total = sum(op.tally.live for op in self.ops)
+        if new > 0 and total:
+            for op in self.ops:
+                op.tally.spilled += new * op.tally.live / total
+
     def actor_up(self, actor: Actor, node: str) -> None:
         """An actor takes calls."""
         if not actor.stopping:
@@ -259,6 +273,9 @@ class Machine(Scheduler):
         """See `Host`."""
         block.users -= 1
         if not block.users:
+            if block.maker is not None:
+                block.maker.live -= block.bytes
+                block.maker = None
             if block.counts:
                 self.budget.hold(block.node, -block.bytes)
                 block.counts = False
@@ -431,19 +448,19 @@ class Machine(Scheduler):
         elif self.now >= self.wait_until:
             pool = short[0]
             text = f"{pool.op.name}: {pool.count - pool.starting} of {pool.pool.least} actors are up after "
-            text += f"{self.settings.wait_actors_s:g} s (wait_for_min_actors_s); they want {needs(pool.op)} each"
+            text += f"{self.settings.wait_actors_s:g} s (wait_for_min_actors_s): "
+            text += why_no_actor(pool, self.free, self.now) or f"they want {needs(pool.op)} each"
             self._finish(GetTimeoutError(text))
+
+    def _why_stands(self) -> str:
+        return why_stands(self.ops, self.pools, self.why, self.free, self.now)
 
     def _look_for_stall(self) -> None:
         settings, still = self.settings, self.now - self.progress_at
         if still < settings.stall_s or self.output.queued:  # type: ignore[attr-defined]
             return
         if still >= settings.give_up_s and not self._user_code_runs():
-            self._finish(
-                StalledError(f"nothing has gone on for {still:.0f} s. {why_stands(self.ops, self.pools, self.why)}")
-            )
-        elif self.now - self._reported_at >= settings.stall_s * 3 and (
-            text := why_stands(self.ops, self.pools, self.why)
-        ):
+            self._finish(StalledError(f"nothing has gone on for {still:.0f} s. {self._why_stands()}"))
+        elif self.now - self._reported_at >= settings.stall_s * 3 and (text := self._why_stands()):
             self._reported_at = self.now
             self.actions.append(Report(text))

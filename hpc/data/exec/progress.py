@@ -1,7 +1,7 @@
 """What people see of the runs of a process while they run, on standard error.
 
-On a terminal the lines of all runs are drawn in their place, and what is printed meanwhile stands above them. Elsewhere
-(a log, a notebook) each run gives a line now and then. Workers show nothing but warnings: ranks and trials that each
+On a terminal, and below the cell of a notebook, the lines of all runs are drawn in their place. Elsewhere, as in a log,
+each run gives a line now and then. Workers show nothing but warnings: ranks and trials that each
 read a dataset would say the same. What shares a dataset between ranks speaks for all of them (`speak_here`).
 """
 
@@ -19,6 +19,7 @@ from hpc.data.exec import layout
 from hpc.data.exec.layout import OperatorFacts, OperatorState, RunFacts
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators.maps import OutputOperator, ReadOperator
+from hpc.data.exec.screens import Screen, screen_here
 from hpc.data.exec.waits import Wait
 
 #: Elsewhere than on a terminal the first line comes after so long, and each next one after twice as long as the one
@@ -88,7 +89,7 @@ class Board:
         self._runs: list[Progress] = []
         self._thread: threading.Thread | None = None
         self._change = threading.Event()
-        self._live: Any = None
+        self._screen: Screen | None = None
 
     def add(self, run: Progress) -> None:
         """A run begins."""
@@ -117,10 +118,10 @@ class Board:
         self._change.set()
 
     def _close(self) -> None:
-        live, self._live = self._live, None
-        if live is not None:
+        screen, self._screen = self._screen, None
+        if screen is not None:
             with contextlib.suppress(Exception):
-                live.stop()
+                screen.stop()
 
     def _show(self) -> None:
         while True:
@@ -140,7 +141,9 @@ class Board:
 
     def _look(self, now: float) -> float:
         """Show what is to be shown now. Returns after how many seconds there is more."""
-        if self._live is not None or sys.stderr.isatty():
+        if self._screen is None:
+            self._screen = screen_here()
+        if self._screen is not None:
             self._draw(now)
             return DRAW_S
         for run in self._runs:
@@ -152,22 +155,14 @@ class Board:
         return max(0.0, min(run.due for run in self._runs) - now)
 
     def _draw(self, now: float) -> None:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
-
         shown = [run for run in self._runs if now - run.began >= SHOWN_AFTER_S]
-        if not shown:
+        if not shown or self._screen is None:
             return
-        if self._live is None:
-            self._live = Live(console=Console(file=sys.stderr), auto_refresh=False, transient=True)
-            self._live.start()
-        width = self._live.console.width
         lines: list[str] = []
         for run in shown:
             run.wrote = True
-            lines += layout.block(run.facts(now), width, run.operators, run.truncates)
-        self._live.update(Text("\n".join(lines), no_wrap=True), refresh=True)
+            lines += layout.block(run.facts(now), self._screen.width, run.operators, run.truncates)
+        self._screen.draw(lines)
 
 
 BOARD = Board()

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from hpc import spi
 from hpc.data.exec.budget import NodeRoom
@@ -45,6 +46,14 @@ def rooms_of_session(store_share: float, memory: Memory | None = None) -> dict[s
     return rooms
 
 
+class Moved(NamedTuple):
+    """Bytes that object stores have spilled, restored from disk, and received from other nodes."""
+
+    spilled: int = 0
+    restored: int = 0
+    received: int = 0
+
+
 class Memory:
     """What the nodes' memory has left for tasks, as a thread asks now and then. Elsewhere nobody waits for it.
 
@@ -57,6 +66,10 @@ class Memory:
         self._answers: list[spi.MemoryUse] = []
         self._left: dict[str, deque[int]] = {}
         self._next = 0.0
+        #: What each node's store had moved when it answered first, and last.
+        self._first: dict[int, Moved] = {}
+        self._last: dict[int, Moved] = {}
+        self._ended: threading.Thread | None = None
 
     def look(self, now: float, reserved: Mapping[str, int]) -> bool:
         """Ask, if it is time. Whether there is an answer since the last look; ``reserved``: heap of the run's tasks."""
@@ -75,8 +88,32 @@ class Memory:
         """The nodes have answered."""
         for use in answers:
             name = str(use.node)
+            self._move(use)
             spare = int(use.left_bytes - (1 - HEAP_SHARE) / 2 * use.limit_bytes / use.nodes) + reserved.get(name, 0)
             self._left.setdefault(name, deque(maxlen=ANSWERS)).append(max(0, spare))
+
+    def _move(self, use: spi.MemoryUse) -> None:
+        self._last[use.node] = Moved(use.spilled_bytes, use.restored_bytes, use.received_bytes)
+        self._first.setdefault(use.node, self._last[use.node])
+
+    def end(self) -> None:
+        """The run is over: the nodes that have answered are asked once more."""
+        if self._first:
+            self._ended = threading.Thread(target=self._ask_last, name="hpc-data-memory", daemon=True)
+            self._ended.start()
+
+    def _ask_last(self) -> None:
+        with contextlib.suppress(HpcError, OSError):
+            for use in spi.memory_use():
+                if use.node in self._first:
+                    self._move(use)
+
+    def moved(self, wait_s: float = 1.0) -> Moved:
+        """What the stores of the nodes have moved while the run went on, whoever's it was."""
+        if self._ended is not None:
+            self._ended.join(wait_s)
+        pairs = [(last, self._first[node]) for node, last in list(self._last.items())]
+        return Moved(*(sum(max(0, last[at] - first[at]) for last, first in pairs) for at in range(3)))
 
     def heap(self, node: str, most: int) -> int:
         """The heap that tasks of the run may have on a node; ``most`` where it has not answered yet."""

@@ -11,6 +11,7 @@ from hpc.data.exec.operators import Operator
 from hpc.data.exec.operators.maps import BlocksOperator, OutputOperator, ReadOperator
 from hpc.data.exec.pool import ActorSet
 from hpc.data.exec.settings import TYPICAL_BLOCK_BYTES, RunSettings
+from hpc.data.exec.stall import Free
 from hpc.data.exec.waits import Wait
 from hpc.data.exec.work import BLOCK_OVERHEAD, Actor, Work, WorkState
 
@@ -35,6 +36,8 @@ class Scheduler:
         self.finished = False
         #: Something waits for room, or for the consumer: that it takes blocks is an event.
         self.held_back = False
+        #: What each node has free, and in all, as far as it was looked at.
+        self.free: Free = ()
         self.errored = 0
         self.now = 0.0
         #: When anything last went on.

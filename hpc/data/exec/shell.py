@@ -32,6 +32,8 @@ from hpc.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 TICK_S = 5.0
 #: A run that lasts longer is told to other processes; and so often it looks whether they have runs.
 TOLD_S, LOOK_S = 0.05, 0.1
+#: Tasks that are cancelled at the end of a run have so long to end.
+ENDS_S = 2.0
 #: Keys of what is watched begin with one of these.
 _WORK, _ACTOR = 0, 1
 
@@ -70,6 +72,8 @@ class Shell:
         self._streams: dict[int, TaskStream] = {}
         self._actors: dict[tuple[int, int], Any] = {}
         self._starting: dict[tuple[int, int], tuple[Actor, Any]] = {}
+        #: What was cancelled: see `_see_errors`.
+        self._dropped: list[Any] = []
         self._functions: dict[tuple[int, str, int, str], Any] = {}
         self._feeders: dict[int, Feeder] = {}
         #: What other threads bring: calls that this thread makes.
@@ -79,7 +83,8 @@ class Shell:
         self._sleeps = False
         self._finished = False
         self._next_tick = self._next_look = 0.0
-        self._memory = Memory()
+        #: What the nodes have left, and what their stores move.
+        self.memory = Memory()
         #: What other processes know this run by; "" for one that has just begun.
         self._key = ""
         self._thread = threading.Thread(target=self._run, name="hpc-data", daemon=True)
@@ -110,7 +115,7 @@ class Shell:
 
     def _run(self) -> None:
         try:
-            rooms = first_rooms(self._store_share(), self._memory)
+            rooms = first_rooms(self._store_share(), self.memory)
             self.machine.start(rooms, time.monotonic())
             self._progress.begin(self.machine, time.monotonic())
             self._next_tick = time.monotonic() + TOLD_S
@@ -118,6 +123,9 @@ class Shell:
                 self._decide()
                 if not self._finished:
                     self._sleep()
+            if self._dropped:
+                with contextlib.suppress(Exception):  # the session may end meanwhile
+                    self._see_errors()
         except BaseException as error:
             self._finished = True
             if not hpc.is_initialized():  # a program that is interrupted ends its session while its runs go on
@@ -161,12 +169,17 @@ class Shell:
             keys = self._arrivals.next(max(0.0, self._wake_at() - time.monotonic()))
         self._sleeps = False
         machine.now = time.monotonic()
+        if machine.wait_until and machine.now >= machine.wait_until:
+            self._look_at_actors(machine.now)
         if machine.now >= self._next_tick:
             self._tick(machine.now)
         if self._key and machine.now >= self._next_look:
             self._next_look = machine.now + LOOK_S
             reserved = {name: use.heap for name, use in machine.budget.nodes.items()}
-            if self._memory.look(machine.now, reserved) | RUNS.look():
+            answered = self.memory.look(machine.now, reserved)
+            if answered:
+                machine.spilled(self.memory.moved(0.0).spilled)
+            if answered | RUNS.look():
                 machine.nodes(self._rooms())
         for key in keys:
             if key[0] == _WORK:
@@ -192,10 +205,11 @@ class Shell:
         if not self._key:
             self._key = RUNS.announce()
         RUNS.sweep(now)
+        self._look_at_actors(now)
         self.machine.nodes(self._rooms())
 
     def _rooms(self) -> Any:
-        return rooms_of_session(self._store_share(), self._memory)
+        return rooms_of_session(self._store_share(), self.memory)
 
     def _store_share(self) -> float:
         return self.machine.settings.store_share * self._share()
@@ -225,6 +239,7 @@ class Shell:
             self._progress.say(action.text)  # type: ignore[union-attr]
         elif kind is Finish:
             self._finished = True
+            self.memory.end()
             self._progress.ended(self.machine, time.monotonic(), action.error)  # type: ignore[union-attr]
             self._end(action.error)  # type: ignore[union-attr]
 
@@ -283,11 +298,25 @@ class Shell:
             self._actor_lost(work, stream.lost_actor)
         elif work.state is WorkState.OVER and (stream.ended or work.actor is not None):
             self._streams.pop(work.number, None)  # else it is to be cancelled in a moment
+            if not stream.ended:
+                self._dropped.append(stream.generator)
 
     def _cancel(self, work: Work) -> None:
         stream = self._streams.pop(work.number, None)
         if stream is not None:
             hpc.cancel(stream.generator)
+            self._dropped.append(stream.generator)
+
+    def _see_errors(self) -> None:
+        """What tasks raise that nobody waits for any more is not printed as errors that nobody got: the run has ended,
+        with the first one or for another reason."""
+        left, self._dropped = self._dropped, []
+        ends = [generator.completed() for generator in left]
+        hpc.wait(ends, num_returns=len(ends), timeout=ENDS_S, fetch_local=False)
+        for generator in left:
+            while (item := self._arrivals.take(generator)) is not None and item[0] is not None:
+                if item[1]:
+                    hpc.wait([item[0]], timeout=0, fetch_local=False)
 
     def _pull(self, action: Pull) -> None:
         op = action.op
@@ -329,6 +358,13 @@ class Shell:
         except Exception as error:
             self._actors.pop(key, None)
             self.machine.actor_lost(actor, error, raised=isinstance(error, ActorError) and error.actor_init_failed)
+
+    def _look_at_actors(self, now: float) -> None:
+        """For the words about actors that do not begin: which of them have a worker, and what the nodes have free."""
+        self.machine.free = [(room.free, room.total) for room in spi.rooms() if room.is_open]
+        for key, (actor, _) in self._starting.items():
+            if actor.placed_at is None and spi.has_place(self._actors[key]):
+                actor.placed_at = now
 
     def _actor_lost(self, work: Work, error: BaseException) -> None:
         pool = self.machine.pools[work.op.index]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
+from hpc.data.consume.times import GET, PARTS, WAIT, Times
 from hpc.data.exec.bodies import CPU_S
 from hpc.data.exec.machine import Machine
 from hpc.data.exec.operators.maps import OutputOperator
+from hpc.data.exec.rooms import Moved
 from hpc.data.options import memory_text
 
+NOTHING = Moved()
 State: TypeAlias = Literal["running", "finished", "failed"]
 
 
@@ -19,6 +22,7 @@ class OperatorStats:
     to the end of the last. waits: seconds without new work, by the reason.
 
     queued_s and held_s: seconds of tasks before they began, and in which they waited until their blocks were taken.
+    spilled, received: bytes of its blocks that went to disk, about; and of its inputs that came from other nodes.
     spans: the least and the most of one task (``seconds``), and of one block (``rows``, ``bytes``)."""
 
     name: str
@@ -38,6 +42,8 @@ class OperatorStats:
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
     nodes: dict[str, int] = field(default_factory=dict)
     rows_in: int = 0
+    spilled: int = 0
+    received: int = 0
 
     def text(self, number: int = 1) -> str:
         """Some lines for people."""
@@ -61,6 +67,10 @@ class OperatorStats:
             each = self.nodes.values()
             mean = sum(each) // len(each)
             lines.append(f"* Tasks per node: {min(each)} min, {max(each)} max, {mean} mean; {len(each)} nodes used")
+        if self.spilled:
+            lines.append(f"* Spilled to disk: about {memory_text(self.spilled)}")
+        if self.received:
+            lines.append(f"* Inputs from other nodes: {memory_text(self.received)}")
         if self.errored or self.retries:
             lines.append(f"* Left out {self.errored} parts that failed, began {self.retries} tasks again")
         waits = sorted(self.waits.items(), key=lambda one: -one[1])
@@ -106,6 +116,12 @@ class RunStats:
     nbytes: int
     peak_bytes: int
     state: State = "finished"
+    #: Seconds of the consumer and how often, by what it did; for which its loop waited for batches, and was the user's.
+    consumer: dict[str, tuple[float, int]] = field(default_factory=dict)
+    blocked_s: float = 0.0
+    user_s: float = 0.0
+    #: Bytes that the object stores of all nodes have moved meanwhile, also for others.
+    moved: Moved = NOTHING
 
     def __str__(self) -> str:
         parts = [one.text(number) for number, one in enumerate(self.operators, 1)]
@@ -115,12 +131,43 @@ class RunStats:
             f"* Consumer: waited for blocks {_time(self.consumer_s)}, other {_time(self.wall_s - self.consumer_s)}",
             f"* Object store: at most {memory_text(self.peak_bytes)} of blocks at a time",
         ]
+        if any(self.moved):
+            lines.append(
+                f"* All nodes: {memory_text(self.moved.spilled)} spilled, {memory_text(self.moved.restored)} restored, "
+                f"{memory_text(self.moved.received)} over the network"
+            )
         if self.wall_s > 0:
             lines += ["", "Dataset throughput:", f"\t* Throughput: {self.rows / self.wall_s} rows/s"]
+        if self.consumer:
+            lines += ["", *self._of_consumer()]
         return "\n\n".join([*parts, "\n".join(lines)]) + "\n"
 
+    def _of_consumer(self) -> list[str]:
+        waited = min(self.consumer_s, self.consumer.get(GET, (0.0, 0))[0])
+        told = {WAIT: (waited, self.blocks), **self.consumer}
+        if GET in told:
+            told[GET] = (told[GET][0] - waited, told[GET][1])
+        lines = [
+            "Dataset iterator time breakdown:",
+            f"    * Total time user thread is blocked by iter_batches: {_time(self.blocked_s)}",
+            f"    * Total execution time for user thread: {_time(self.user_s)}",
+            "* Batch iteration time breakdown (summed across prefetch threads):",
+        ]
+        return lines + [
+            f"    * In {part}: {_time(seconds / max(1, times))} avg, {_time(seconds)} total"
+            for part, (seconds, times) in told.items()
+        ]
 
-def stats_of(machine: Machine, name: str, wall_s: float, consumer_s: float, state: State = "finished") -> RunStats:
+
+def stats_of(
+    machine: Machine,
+    name: str,
+    wall_s: float,
+    consumer_s: float,
+    state: State = "finished",
+    times: Times | None = None,
+    moved: Moved = NOTHING,
+) -> RunStats:
     """The stats of a run that may still go on."""
     ops = []
     for op in machine.ops:
@@ -145,7 +192,33 @@ def stats_of(machine: Machine, name: str, wall_s: float, consumer_s: float, stat
                 },
                 nodes=dict(tally.nodes),
                 rows_in=sum(up.tally.rows for up in op.ups),
+                spilled=int(tally.spilled),
+                received=tally.received,
             )
         )  # fmt: skip
     out = machine.output.tally
-    return RunStats(name, tuple(ops), wall_s, consumer_s, out.blocks, out.rows, out.bytes, machine.budget.peak, state)
+    return RunStats(
+        name,
+        tuple(ops),
+        wall_s,
+        consumer_s,
+        out.blocks,
+        out.rows,
+        out.bytes,
+        machine.budget.peak,
+        state,
+        moved=moved,
+        **_of(times),
+    )
+
+
+def with_times(stats: RunStats, times: Times | None) -> RunStats:
+    """The stats with what the consumer has done until now."""
+    return replace(stats, **_of(times))
+
+
+def _of(times: Times | None) -> dict[str, Any]:
+    if times is None:
+        return {}
+    parts = {part: (times.seconds.get(part, 0.0), times.counts.get(part, 0)) for part in PARTS if part in times.counts}
+    return {"consumer": parts, "blocked_s": times.blocked_s, "user_s": times.user_s}

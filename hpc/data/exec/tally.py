@@ -18,9 +18,9 @@ class Tally:
     """Counts and running means of one operator."""
 
     __slots__ = (
-        "blocks", "bytes", "counters", "errored", "fewest", "heap_alone", "heap_factor", "largest", "least", "longest",
-        "mean_block", "mean_part_s", "most", "nodes", "parts", "queued_s", "retries", "rows", "seconds", "shortest",
-        "since", "submitted", "until", "waits", "wall_s", "works",
+        "blocks", "bytes", "counters", "errored", "fewest", "heap_alone", "heap_factor", "largest", "least", "live",
+        "longest", "mean_block", "mean_part_s", "most", "nodes", "parts", "queued_s", "received", "retries", "rows",
+        "seconds", "shortest", "since", "spilled", "submitted", "until", "waits", "wall_s", "works",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -44,6 +44,10 @@ class Tally:
         #: Bytes of heap that a task took for each byte of its input, and those that one took without large inputs.
         self.heap_factor = 0.0
         self.heap_alone = 0.0
+        #: Bytes of its blocks that exist, and of those that were spilled, about; of inputs that came from elsewhere.
+        self.live = 0
+        self.spilled = 0.0
+        self.received = 0
         self.counters: dict[str, float] = {}
         #: Seconds for which it started nothing though it was not over, by the reason.
         self.waits: dict[Wait, float] = {}

@@ -6,6 +6,7 @@ import enum
 from typing import Any
 
 from hpc.data.block.meta import BlockMeta
+from hpc.data.exec.tally import Tally
 
 #: What a block costs beside its bytes: the records of it in the driver and in the store.
 BLOCK_OVERHEAD = 2048
@@ -21,9 +22,10 @@ class Block:
     users: how many need it yet; at 0 its bytes count no more.
     origin: how it can be made again; None where the runtime sees to that, or nothing can.
     lost: it is being made again.
+    maker: the tally of the operator whose block it is, while it exists.
     """
 
-    __slots__ = ("bytes", "counts", "lost", "meta", "node", "note", "origin", "ref", "users", "value")
+    __slots__ = ("bytes", "counts", "lost", "maker", "meta", "node", "note", "origin", "ref", "users", "value")
 
     def __init__(self, ref: Any, meta: BlockMeta, node: str = "", note: Any = None, value: Any = None) -> None:
         self.ref = ref
@@ -34,6 +36,7 @@ class Block:
         self.counts = self.lost = False
         self.users = 1
         self.origin: Origin | None = None
+        self.maker: Tally | None = None
         self.bytes = meta.nbytes + BLOCK_OVERHEAD
 
 
@@ -219,7 +222,7 @@ class Work:
 class Actor:
     """One actor of the pool of an `Operator`."""
 
-    __slots__ = ("idle_since", "is_up", "node", "number", "op", "stopping", "work")
+    __slots__ = ("idle_since", "is_up", "node", "number", "op", "placed_at", "stopping", "work")
 
     def __init__(self, op: Any, number: int) -> None:
         self.op = op
@@ -228,5 +231,7 @@ class Actor:
         self.is_up = False
         self.stopping = False
         self.idle_since = 0.0
+        #: When it was seen first that it has a worker; None: nobody knows of one.
+        self.placed_at: float | None = None
         #: What runs or waits there, in the order of submission.
         self.work: dict[int, Work] = {}

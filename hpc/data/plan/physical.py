@@ -73,6 +73,10 @@ def wished_parts(read: Read) -> int:
     return read.parallelism
 
 
+#: Parts of a source that have fewer bytes, and do not tell their rows, are brought together for a size of batches.
+SMALL_PART_BYTES = 1 << 20
+
+
 def physical(plan: Node, fuses: bool = True, parts_of: Callable[[Read], int] = wished_parts) -> Stage:
     """The stages of a plan. Without ``fuses`` each node is one of its own, as people see the plan before that.
     ``parts_of``: into how many parts a source is cut; -1: unknown."""
@@ -120,10 +124,13 @@ def _chained(node: Node, below: Stage, fuses: bool) -> Stage:
 
 
 def _rows_of_parts(read: Read, parts: int) -> float | None:
-    """The rows of a part of a source; None where it does not tell, or only its beginning was looked at."""
+    """The rows of a part of a source; None where it does not tell, or only its beginning was looked at. Parts of few
+    bytes have few rows, however many: those of small files of texts."""
     known = read.source.estimate()
-    if parts <= 0 or known.rows is None or known.whole_nbytes is None:
+    if parts <= 0 or known.whole_nbytes is None:
         return None
+    if known.rows is None:
+        return 1.0 if known.whole_nbytes < parts * SMALL_PART_BYTES else None
     return known.rows / parts
 
 

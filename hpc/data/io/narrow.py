@@ -8,6 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from hpc.data.block.passing import passing
+
 
 @dataclass(frozen=True)
 class Narrow:
@@ -44,8 +46,12 @@ class Narrow:
 
     def apply(self, table: pa.Table) -> pa.Table:
         """A table's rows and columns that come out, but for the limit. Raises KeyError for a missing column."""
-        for expr in self.filters:
-            table = table.filter(expr.evaluate(table))
+        for number, expr in enumerate(self.filters):
+            mask = expr.evaluate(table)
+            if self.columns:  # what neither comes out nor is looked at again is not copied
+                later = {name for one in self.filters[number + 1 :] for name in one.columns()}
+                table = table.select([*self.columns, *sorted(later - set(self.columns))])
+            table = passing(table, mask)
         if self.columns is not None and tuple(table.column_names) != self.columns:
             table = table.select(list(self.columns))
         return table

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -45,12 +47,13 @@ class ParquetSource(FileSource):
         return {name: value for name, value in self.__dict__.items() if name not in ("footers", "first_schema")}
 
     def first_footers(self) -> list[Footer | None]:
-        entries = []
-        for entry in self.entries():
-            entries.append(entry)
-            if len(entries) == FOOTERS:
-                break
-        return list(ahead(self.footer, entries))
+        return list(self.footers_of(list(islice(self.entries(), FOOTERS))))
+
+    def footers_of(self, entries: list[Entry]) -> Iterator[Footer | None]:
+        """Their footers; by threads where some were not read yet."""
+        known: dict[str, Footer | None] = self.__dict__.get("footers", {})
+        there = all(entry.path in known for entry in entries)
+        return map(self.footer, entries) if there else ahead(self.footer, entries)
 
     def estimate(self) -> Estimate:
         known = super().estimate()
@@ -62,7 +65,7 @@ class ParquetSource(FileSource):
         share = known.files / len(footers)
         return Estimate(rows if exact else None, int(nbytes * share), known.files)
 
-    @property
+    @cached_property
     def first_schema(self) -> pa.Schema | None:
         """The columns of the first files together, with those of their paths. Raises TypeError if they conflict."""
         first = next(self.entries(), None)
@@ -102,12 +105,8 @@ class ParquetSource(FileSource):
     def row_groups(self, sizes: Sizes) -> Iterator[Piece]:
         """Row groups of the first files; whole files after that."""
         entries = self.ordered()
-        first: list[Entry] = []
-        for entry in entries:
-            first.append(entry)
-            if len(first) == FOOTERS:
-                break
-        for entry, footer in zip(first, ahead(self.footer, first)):
+        first = list(islice(entries, FOOTERS))
+        for entry, footer in zip(first, self.footers_of(first)):
             if footer is None:
                 yield Piece(entry.path)
                 continue

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from hpc.data.block import build
 from hpc.data.block.bare import bare, is_bare
+from hpc.data.block.passing import passing
 from hpc.data.expr.base import Run
 from hpc.data.expr.functions import ClassUdf, UDFExpr
 from hpc.data.expr.nodes import Expr
@@ -159,7 +160,7 @@ class FilterExpr(ColumnStep):
                 return table.slice(0, 0)
             if not pa.types.is_boolean(mask.type):
                 raise TypeError(f"a filter needs an expression that is true or false, and this one gives {mask.type}")
-            return table.filter(mask)
+            return passing(table, mask)
 
         return keep
 

@@ -87,8 +87,12 @@ def compute(groups: Groups, wanted: Sequence[States]) -> tuple[list[pa.Array], l
     """The key columns and the states of each aggregate, with one group-by for all that Arrow computes."""
     kernels = [kernel for states in wanted if isinstance(states, list) for kernel in states]
     by_rows = any(isinstance(states, ByRows) for states in wanted)
-    keys, columns = _group_by(groups, kernels, by_rows)
-    taken = iter(columns)
+    # A sum and a mean of one column have a sum in common: it is computed once.
+    names = [kernel.identity for kernel in kernels]
+    once = dict(zip(names, kernels))
+    keys, columns = _group_by(groups, list(once.values()), by_rows)
+    found = dict(zip(once, columns))
+    taken = iter([found[name] for name in names])
     result = [
         states.states(groups) if isinstance(states, ByRows) else [next(taken) for _ in states] for states in wanted
     ]

@@ -111,7 +111,7 @@ def test_a_small_side_goes_whole_to_each_part_of_the_other():
     parts = plan("inner", big, small).ranges
     assert sorted(r.block for sides in parts for r in sides[0]) == list(range(8)) and len(parts) == 4
     assert all(len(sides[1]) == 1 for sides in parts)
-    with_room = {"store": 80 << 20, "task_bytes": 100 << 20}
+    with_room = {"store": 80 << 20, "task_bytes": 100 << 20, "nodes": 1}
     assert len(plan("inner", big, small, **with_room).ranges) == 8, "no task has more of it than it should"
     with_room["store"] = 39 << 20
     assert not isinstance(plan("inner", big, small, **with_room), Gather), "beside the parts a store has no room for it"

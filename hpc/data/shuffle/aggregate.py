@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,15 @@ from hpc.data.transform.base import Transform
 FEW_BYTES = 4 << 20
 #: States of a part are held until there are as many as this; then they are merged.
 HELD_ROWS = 1 << 18
+#: Rows are brought together for tables of about so many bytes. All tasks that merge read the same tables, where these
+#: fill at most one part in so many of a store.
+HELD_BYTES, STORE_SHARE = 32 << 20, 4
+#: So many rows tell how many groups a table has, where it has several times as many.
+SAMPLE_ROWS, LEAST_SAMPLES = 8192, 4
+#: Rows are passed on as they are where states would not be fewer than one in so many.
+WORTH = 2
+#: In the schema of a table of such rows.
+AS_ROWS = {b"hpc.data.rows": b"1"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,8 @@ class Aggregated(Base):
         looked_at = self.columns_of(0)
         targets = {getattr(fn, "_target_col_name", None) for fn in self.aggregates}
         texts = () if looked_at is None else tuple(key for key in self.keys if key not in targets)
-        merged = StatesMerged(self.keys, self.aggregates, self.wanted, self.by_hash)
-        return PartialGroups(self.keys, self.aggregates, texts), merged
+        early = PartialGroups(self.keys, self.aggregates, texts, looked_at)
+        return early, StatesMerged(self.keys, self.aggregates, self.wanted, self.by_hash)
 
     def steady(self) -> Aggregated:
         return replace(self, by_hash=True)
@@ -75,17 +86,27 @@ class StatesMerged(Aggregated):
     """The same, from the states that `PartialGroups` made. Few of them need no map tasks."""
 
     needs: Need = "metas"
+    #: The most bytes that all tasks may read whole, each for its own part of them.
+    whole_bytes: int = 0
 
     def columns_of(self, side: int) -> tuple[str, ...] | None:
         return None
+
+    def fitted(self, store: int, task_bytes: int, nodes: int) -> StatesMerged:
+        return replace(self, whole_bytes=store // STORE_SHARE if nodes == 1 else 0)
 
     def ahead(self) -> tuple[Transform, Exchange] | None:
         return None
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> Partitioner | Gather:
-        if self.partitions in (None, 1) and sum(meta.nbytes for meta in metas[0]) <= FEW_BYTES:
-            ranges = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[0]))
+        size = sum(meta.nbytes for meta in metas[0])
+        ranges = tuple(Range(block, 0, meta.rows) for block, meta in enumerate(metas[0]))
+        if self.partitions in (None, 1) and size <= FEW_BYTES:
             return Gather(((ranges,),), StatesPartitioner(self.keys, self.aggregates, 1, self.by_hash))
+        if size <= self.whole_bytes and self.keys and partitions <= partition.BUCKETS:
+            return Gather(
+                ((ranges,),) * partitions, BucketsMerger(self.keys, self.aggregates, partitions, self.by_hash)
+            )
         return StatesPartitioner(self.keys, self.aggregates, partitions, self.by_hash)
 
 
@@ -93,11 +114,16 @@ class StatesMerged(Aggregated):
 class PartialGroups:
     """A transform: the states of the groups of all rows of a part, as far as that makes them fewer.
 
-    texts: keys that are texts, also where they come as dictionaries."""
+    Where nearly each row has a group of its own, the rows are passed on: making their states, and merging them
+    later, would cost more than both do together. All tables of a part are of one kind, which its first table decides.
+
+    texts: keys that are texts, also where they come as dictionaries. columns: all that aggregates look at; None: not
+    known."""
 
     keys: tuple[str, ...]
     aggregates: tuple[AggregateFn, ...]
     texts: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
     keeps_rows: bool = False
 
     @property
@@ -106,31 +132,96 @@ class PartialGroups:
 
     def __call__(self, tables: Iterator[pa.Table], task: Any) -> Iterator[pa.Table]:
         groups = GroupPartitioner(self.keys, self.aggregates, 1)
+        first = next((table for table in tables if table.num_columns), None)
+        if first is None:
+            return
+        made = self._rows if self._passes(groups, first) else self._states
+        yield from made(chain([first], tables), groups)
+
+    def _states(self, tables: Iterator[pa.Table], groups: GroupPartitioner) -> Iterator[pa.Table]:
         held: list[pa.Table] = []
         rows = 0
         for table in tables:
             states = groups.states(table)
             if states is None:
                 continue
-            states = self._with_texts(states)
-            held.append(states)
+            held.append(self._with_texts(states, [f"key.{self.keys.index(key)}" for key in self.texts]))
             rows += states.num_rows
             if rows >= HELD_ROWS:
                 merged = groups.merged(held)
                 held, rows = ([merged], merged.num_rows) if 2 * merged.num_rows <= rows else ([], 0)
                 if not held:
-                    yield merged  # nearly each row is of a group of its own
+                    yield self._in_buckets(merged)  # nearly each row is of a group of its own
         if held:
-            yield groups.merged(held)
+            yield self._in_buckets(groups.merged(held))
 
-    def _with_texts(self, states: pa.Table) -> pa.Table:
-        """States whose keys are texts again."""
-        for number in [self.keys.index(key) for key in self.texts]:
-            field = states.schema.field(number)
+    def _rows(self, tables: Iterator[pa.Table], groups: GroupPartitioner) -> Iterator[pa.Table]:
+        held: list[pa.Table] = []
+        size = 0
+        for table in tables:
+            if not table.num_columns and not table.num_rows:
+                continue
+            check(table, self.keys, self.aggregates)
+            held.append(self._as_rows(table))
+            size += held[-1].nbytes
+            if size >= HELD_BYTES:
+                yield partition.in_buckets(held, self.keys)
+                held, size = [], 0
+        if held:
+            yield partition.in_buckets(held, self.keys)
+
+    def _in_buckets(self, states: pa.Table) -> pa.Table:
+        """States of which each partition can take its own, where they are many."""
+        if not self.keys or states.num_rows < SAMPLE_ROWS:
+            return states
+        return partition.in_buckets([states], states.column_names[: len(self.keys)])
+
+    def _passes(self, groups: GroupPartitioner, table: pa.Table) -> bool:
+        """Whether rows like those of a table are passed on. Some of them, drawn alike each time, tell its groups."""
+        if not self.columns or not self.keys or table.num_rows < LEAST_SAMPLES * SAMPLE_ROWS:
+            return False
+        check(table, self.keys, self.aggregates)
+        drawn = np.random.default_rng(0).integers(0, table.num_rows, SAMPLE_ROWS)
+        rows = np.unique(drawn)
+        some = gather.take(table.select(self.columns), rows)
+        states = groups.states(some)
+        if states is None or not states.num_rows:
+            return False
+        expected = groups_of(states.num_rows, len(rows), table.num_rows)
+        bytes_of_states = states.nbytes / states.num_rows * expected
+        bytes_of_rows = some.nbytes / len(rows) * table.num_rows
+        return WORTH * expected > table.num_rows and bytes_of_rows < WORTH * bytes_of_states
+
+    def _as_rows(self, table: pa.Table) -> pa.Table:
+        found = self._with_texts(table.select(self.columns), self.texts)
+        return found.replace_schema_metadata({**(found.schema.metadata or {}), **AS_ROWS})
+
+    def _with_texts(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
+        """A table in which these keys are texts again."""
+        for name in names:
+            number = table.schema.get_field_index(name)
+            field = table.schema.field(number)
             if pa.types.is_dictionary(field.type):
                 kind = field.type.value_type
-                states = states.set_column(number, field.with_type(kind), states.column(number).cast(kind))
-        return states
+                table = table.set_column(number, field.with_type(kind), table.column(number).cast(kind))
+        return table
+
+
+def groups_of(seen: int, drawn: int, rows: int) -> float:
+    """How many groups so many rows have, if so many were seen in rows that were drawn of them. It takes groups for
+    equally large."""
+    if seen >= drawn:
+        return rows
+    low, high = float(seen), float(drawn) * drawn
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle * -math.expm1(-drawn / middle) < seen else (low, middle)
+    return low * -math.expm1(-rows / low)
+
+
+def are_rows(table: pa.Table) -> bool:
+    """Whether a table has rows that were passed on, and no states."""
+    return b"hpc.data.rows" in (table.schema.metadata or {})
 
 
 @dataclass(frozen=True)
@@ -155,7 +246,7 @@ class GroupPartitioner:
 
     def merge(self, sides: list[list[pa.Table]], part: int, task: Any) -> Iterator[pa.Table]:
         """The groups of a partition; nothing where no task had a row of a known schema."""
-        tables = [table for table in sides[0] if table.num_columns]
+        tables = list(self.of_states([table for table in sides[0] if table.num_columns]))
         if not tables:
             return
         merged = self.merged(tables)
@@ -170,6 +261,13 @@ class GroupPartitioner:
             names.append(unused(fn.name, names))
             place += width
         yield pa.table(columns, names) if columns else pa.table({})
+
+    def of_states(self, tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        """Tables of states, with those of rows that were passed on, in the same order."""
+        for rows, some in groupby(tables, are_rows):
+            alike = list(some)
+            found = self.states(gather.concat(alike)) if rows else None
+            yield from alike if found is None else [found]
 
     def states(self, table: pa.Table) -> pa.Table | None:
         """The states of the groups of one table. None if it has neither rows nor columns, so that nothing is known."""
@@ -213,11 +311,29 @@ class GroupPartitioner:
 
 
 class StatesPartitioner(GroupPartitioner):
-    """The tasks of a group-by whose blocks are states already."""
+    """The tasks of a group-by whose blocks are states already, or rows that were passed on."""
 
     def split(self, place: Place, tables: Iterator[pa.Table], task: Any) -> list[Parts]:
-        states = [table for table in tables if table.num_columns]
-        return self.cut(states, merged=sum(table.num_rows for table in states) >= HELD_ROWS)
+        found: list[Parts] = []
+        for rows, some in groupby([table for table in tables if table.num_columns], are_rows):
+            alike = list(some)
+            if rows:
+                found += [partition.hash_cut(table, self.keys, self.parts) for table in gather.runs(alike)]
+            else:
+                found += self.cut(alike, merged=sum(table.num_rows for table in alike) >= HELD_ROWS)
+        return found or self.cut([])
+
+
+class BucketsMerger(StatesPartitioner):
+    """The same without map tasks: each task takes its own rows of all blocks, which lie in buckets."""
+
+    def merge(self, sides: list[list[pa.Table]], part: int, task: Any) -> Iterator[pa.Table]:
+        found: list[pa.Table] = []
+        for table in sides[0]:
+            if table.num_columns:
+                names = self.keys if are_rows(table) else table.column_names[: len(self.keys)]
+                found += partition.part_of_buckets(table, names, part, self.parts)
+        yield from super().merge([found], part, task)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

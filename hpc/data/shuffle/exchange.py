@@ -167,8 +167,8 @@ class Exchange(Protocol):
     def divisible(self) -> tuple[int, ...]:
         """The sides of which a part of a partition's rows may be merged by itself, with all rows of the others."""
 
-    def fitted(self, store: int, task_bytes: int) -> Exchange:
-        """The exchange for nodes whose stores have so many bytes, of which so many should come into a task."""
+    def fitted(self, store: int, task_bytes: int, nodes: int) -> Exchange:
+        """The exchange for so many nodes, whose stores have so many bytes, of which so many should come into a task."""
 
     def sample(self, side: int, table: pa.Table, task: TaskContext | None) -> pa.Table | None:
         """A small table that `plan` wants of each input block; only where needs is "samples"."""
@@ -199,8 +199,8 @@ class Base:
         """The sides of which a part of a partition's rows may be merged by itself, with all rows of the others."""
         return ()
 
-    def fitted(self, store: int, task_bytes: int) -> Any:
-        """The exchange for nodes whose stores have so many bytes, of which so many should come into a task."""
+    def fitted(self, store: int, task_bytes: int, nodes: int) -> Any:
+        """The exchange for so many nodes, whose stores have so many bytes, of which so many should come into a task."""
         return self
 
     def schema_of(self, schemas: Sequence[pa.Schema]) -> pa.Schema | None:

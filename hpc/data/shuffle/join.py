@@ -166,7 +166,7 @@ class Join(Base):
     def schema_of(self, schemas: Sequence[pa.Schema]) -> pa.Schema | None:
         return next(self.joining.tables(schemas[0].empty_table(), schemas[1].empty_table())).schema
 
-    def fitted(self, store: int, task_bytes: int) -> Join:
+    def fitted(self, store: int, task_bytes: int, nodes: int) -> Join:
         small = self.small if self.is_steady else min(self.small, store // STORE_SHARE)
         return replace(self, small=small, part_bytes=task_bytes)
 

@@ -25,14 +25,19 @@ _UNITS = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
 _DAY = 86400 * 10**9
 _TENS = np.array([float(10**power) for power in range(77)])
 _NAN = np.uint64(0x94D049BB133111EB)
+# Rows of one table lie in so many buckets; and what its schema says of them.
+BUCKETS = 64
+_STARTS = b"hpc.data.buckets"
 # Bytes from which a string is hashed by itself, and not word by word together with all others.
 _LONG = 256
 
 
 def hash_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     """One uint64 per row from the values of these columns."""
-    total = np.zeros(table.num_rows, np.uint64)
-    for name in names:
+    if not names:
+        return np.zeros(table.num_rows, np.uint64)
+    total = mixed(hash_column(table.column(names[0])))
+    for name in names[1:]:
         total = _combined(total, hash_column(table.column(name)))
     return total
 
@@ -95,8 +100,36 @@ def in_order_of_hash(table: pa.Table, names: Sequence[str]) -> pa.Table:
     return gather.take(table, np.argsort(hash_columns(table, names), kind="stable"))
 
 
+def in_buckets(tables: Sequence[pa.Table], names: Sequence[str]) -> pa.Table:
+    """The rows of tables as one, each run of them in the order of its buckets: small partitions, of which neighbours
+    make larger ones. The schema tells where each begins. Runs are of as many rows as caches have."""
+    found, starts = [], []
+    for table in gather.runs(tables):
+        parts = cut(table, partition_ids(hash_columns(table, names), BUCKETS), BUCKETS)
+        found.append(parts.range(0, BUCKETS))
+        starts.append(",".join(map(str, parts.offsets)))
+    whole = gather.combine(gather.concat(found))
+    return whole.replace_schema_metadata({**(whole.schema.metadata or {}), _STARTS: ";".join(starts).encode()})
+
+
+def part_of_buckets(table: pa.Table, names: Sequence[str], part: int, parts: int) -> list[pa.Table]:
+    """The rows of a partition of so many, at most as many as buckets; views where the rows lie in buckets."""
+    text = (table.schema.metadata or {}).get(_STARTS, b"").decode()
+    runs = [[int(start) for start in run.split(",")] for run in text.split(";") if run]
+    if sum(run[-1] for run in runs) != table.num_rows:  # as it is a part of what lay so
+        return part_of_buckets(in_buckets([table], names), names, part, parts)
+    first, last = -(-part * BUCKETS // parts), -(-(part + 1) * BUCKETS // parts)
+    found, row = [], 0
+    for starts in runs:
+        found.append(table.slice(row + starts[first], starts[last] - starts[first]))
+        row += starts[-1]
+    return found or [table]
+
+
 def _combined(total: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    return mixed(total * _ODD + hashes)
+    total = total * _ODD
+    total += hashes
+    return mixed(total)
 
 
 def _hash_dictionary(array: pa.DictionaryArray) -> np.ndarray:
@@ -113,7 +146,7 @@ def _hash_values(array: pa.Array) -> np.ndarray:
     if pa.types.is_floating(kind):
         return _hash_floats(array)
     if pa.types.is_integer(kind):
-        return mixed(_numbers(array).astype(np.int64).view(np.uint64) * _ODD)
+        return mixed(_numbers(array).astype(np.int64, copy=False).view(np.uint64) * _ODD)
     if pa.types.is_boolean(kind):
         return mixed(np.asarray(array.cast(pa.uint8()).fill_null(0)).astype(np.uint64) * _ODD)
     if _is_text(kind):

@@ -167,7 +167,7 @@ class ExchangeOperator(Operator):
         self._partitions = exchange.partitions if exchange.partitions is not None else partitions
         self._target_bytes, self._nodes = target_bytes, list(nodes) or [""]
         self._cpus, self._estimate, self._store = max(1.0, cpus), estimate, store
-        self.exchange = exchange.fitted(store, max(LEAST_BUNDLE, self._room()))
+        self.exchange = exchange.fitted(store, max(LEAST_BUNDLE, self._room()), len(self._nodes))
         #: Blocks of each side that no map task has taken, and how many blocks and rows came before them.
         self._kept: list[list[Block]] = [[] for _ in range(ports)]
         self._bytes = [0] * ports
@@ -342,6 +342,8 @@ class ExchangeOperator(Operator):
 
     def _gather(self, plan: Gather) -> None:
         self.bodies["reduce"] = GatherBody(plan.merger, self.exchange.exact, self._target_bytes)
+        if all(ranges is plan.ranges[0] for ranges in plan.ranges):
+            self._spread = plan.parts  # each has its part of the same blocks
         kept, self._kept = self._kept, [[] for _ in range(self.ports)]
         for blocks in kept:
             for block in blocks:

@@ -136,3 +136,14 @@ def test_a_small_side_goes_whole_to_each_part_of_the_other():
 def test_wrong_joins_are_told(arguments, error, words):
     with pytest.raises(error, match=words):
         join(*arguments)
+
+
+def test_rows_that_all_have_one_match_are_views():
+    left, right = pa.table({"id": range(5000), "x": range(5000)}), pa.table({"id": range(5000)[::-1], "y": range(5000)})
+    (found,) = Joining("inner", ("id",), ("id",)).tables(left, right)
+    assert found["x"].chunk(0).buffers()[1].address == left["x"].chunk(0).buffers()[1].address
+    assert found["y"].to_pylist() == list(range(5000))[::-1]
+    (found,) = Joining("inner", ("id",), ("id",)).tables(left, right.slice(1))
+    assert found["x"].to_pylist() == list(range(4999))
+    (found,) = Joining("left_outer", ("id",), ("id",)).tables(left, right.slice(1))
+    assert found["y"].to_pylist() == [*range(1, 5000)][::-1] + [None]

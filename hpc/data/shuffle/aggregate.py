@@ -26,7 +26,7 @@ HELD_ROWS = 1 << 18
 #: Rows are brought together for tables of about so many bytes. All tasks that merge read the same tables, where these
 #: fill at most one part in so many of a store.
 HELD_BYTES, STORE_SHARE = 32 << 20, 4
-#: So many rows tell how many groups a table has, where it has several times as many.
+#: The rows that tell how many groups a table has; and a table that is asked so has so many times as many, at least.
 SAMPLE_ROWS, LEAST_SAMPLES = 8192, 4
 #: Rows are passed on as they are where states would not be fewer than one in so many.
 WORTH = 2
@@ -114,8 +114,8 @@ class StatesMerged(Aggregated):
 class PartialGroups:
     """A transform: the states of the groups of all rows of a part, as far as that makes them fewer.
 
-    Where nearly each row has a group of its own, the rows are passed on: making their states, and merging them
-    later, would cost more than both do together. All tables of a part are of one kind, which its first table decides.
+    Where nearly each row has a group of its own, the rows are passed on. Their states would cost as much again, and
+    be merged later. All tables of a part are of one kind, which its first table decides.
 
     texts: keys that are texts, also where they come as dictionaries. columns: all that aggregates look at; None: not
     known."""

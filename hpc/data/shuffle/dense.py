@@ -41,7 +41,17 @@ def places(keys: pa.Array | pa.ChunkedArray, rows: int | None = None) -> Places 
     span = largest - smallest + 1
     if span > SPARSE * count or largest >= 1 << 62 or smallest <= -(1 << 62):
         return None
-    return Places(flat(keys).astype(np.int64) - smallest, smallest, span)
+    return Places(offsets(keys, smallest), smallest, span)
+
+
+def offsets(keys: pa.Array | pa.ChunkedArray, smallest: int) -> np.ndarray:
+    """How much each key is more than the smallest, int64."""
+    values = flat(keys)
+    if values.dtype == np.int64:
+        return values - smallest
+    found = values.astype(np.int64)
+    found -= smallest
+    return found
 
 
 def flat(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -92,6 +102,8 @@ def codes_of_both(probe: pa.Array, build: pa.Array) -> tuple[np.ndarray, np.ndar
     found = places(build, len(build) + len(probe))
     if found is None or probe.null_count or probe.type != build.type:
         return None
-    at = flat(probe).astype(np.int64) - found.smallest
-    np.copyto(at, -1, where=(at < 0) | (at >= found.span))
+    at = offsets(probe, found.smallest)
+    away = at.view(np.uint64) >= found.span  # those below are, too
+    if away.any():
+        at[away] = -1
     return at, found.at, found.span

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Gather, Need, Parts, Place, Range
-from hpc.data.shuffle.matches import Matches, comparable, keys_of
+from hpc.data.shuffle.matches import Matches, Rows, comparable, keys_of
 from hpc.data.shuffle.partition import hash_cut
 
 TYPES = (
@@ -63,6 +63,8 @@ class Joining:
             yield gather.take(table, np.flatnonzero(found if what == "semi" else ~found))
             return
         names = self._names(left, right)
+        left_rows: Rows
+        right_rows: Rows
         if side == "right":
             right_rows, left_rows = Matches(rights, lefts).pairs(outer=True)
         else:
@@ -70,16 +72,19 @@ class Joining:
             left_rows, right_rows = matches.pairs(outer=side != "inner")
             if side == "full":
                 more = matches.unmatched_build(right.num_rows)
-                left_rows = np.concatenate([left_rows, np.full(len(more), -1)])
+                left_rows = np.concatenate([np.asarray(left_rows, np.int64), np.full(len(more), -1)])
                 right_rows = np.concatenate([right_rows, more])
         yield from self._rows(left, right, left_rows, right_rows, names)
 
     def _rows(
-        self, left: pa.Table, right: pa.Table, left_rows: np.ndarray, right_rows: np.ndarray, names: list[str]
+        self, left: pa.Table, right: pa.Table, left_rows: Rows, right_rows: Rows, names: list[str]
     ) -> Iterator[pa.Table]:
         width = left.nbytes / max(1, left.num_rows) + right.nbytes / max(1, right.num_rows)
         step = max(1024, int(_PIECE / max(1.0, width)))
-        left, right = gather.combine(left), gather.combine(right)
+        left, right = (
+            side if isinstance(rows, range) else gather.combine(side)
+            for side, rows in ((left, left_rows), (right, right_rows))
+        )
         kept = [name for name in left.column_names if self.type != "right_outer" or name not in self.left_on]
         more = [name for name in right.column_names if self.type == "right_outer" or name not in self.right_on]
         for start in range(0, max(1, len(left_rows)), step):
@@ -90,10 +95,9 @@ class Joining:
                 self._fill_keys(columns, kept, right, at, there)
             yield pa.table(columns, names)
 
-    def _fill_keys(
-        self, columns: list[Any], kept: list[str], right: pa.Table, at: np.ndarray, there: np.ndarray
-    ) -> None:
+    def _fill_keys(self, columns: list[Any], kept: list[str], right: pa.Table, at: Rows, there: Rows) -> None:
         """Where only the right has a row, the keys are the right's."""
+        at = np.asarray(at, np.int64)
         for one, other in zip(self.left_on, self.right_on):
             place, key = kept.index(one), take_or_null(right.select([other]), there).column(0)
             column = columns[place]
@@ -117,8 +121,10 @@ class Joining:
         return names
 
 
-def take_or_null(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """The rows at these numbers; nulls for -1."""
+def take_or_null(table: pa.Table, rows: Rows) -> pa.Table:
+    """The rows at these numbers; nulls for -1. Those of a range are views."""
+    if isinstance(rows, range):
+        return table.slice(rows.start, len(rows))
     if not len(rows) or rows.min() >= 0:
         return gather.take(table, rows)
     indices = pa.array(rows, mask=rows < 0)

@@ -6,6 +6,7 @@ The payload takes no part in it, so that it may be of any type. Null is equal to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,9 @@ from hpc.data.block.promote import Conflict, common
 from hpc.data.shuffle.dense import codes_of_both
 from hpc.data.shuffle.groups import offsets_of
 from hpc.data.shuffle.states import no_column
+
+# Numbers of rows in any order; a range: those of all rows.
+Rows: TypeAlias = "np.ndarray | range"
 
 
 class Matches:
@@ -36,15 +40,15 @@ class Matches:
             return np.zeros(len(self._codes), bool)
         return (self._codes >= 0) & (self._sizes[self._codes] > 0)
 
-    def pairs(self, outer: bool) -> tuple[np.ndarray, np.ndarray]:
+    def pairs(self, outer: bool) -> tuple[Rows, np.ndarray]:
         """Rows of the probe and of the build that match. `outer`: a row of the probe without a match is there with
-        -1."""
-        found = self.found
+        -1. A range stands for all rows of the probe, each once."""
         if not len(self._sizes):
-            rows = np.arange(len(found)) if outer else np.zeros(0, np.int64)
+            rows = range(len(self._codes) if outer else 0)
             return rows, np.full(len(rows), -1)
         if int(self._sizes.max(initial=0)) <= 1:
-            return self._unique_pairs(found, outer)
+            return self._unique_pairs(outer)
+        found = self.found
         starts = offsets_of(self._sizes)
         order = self._rows[stable_order(self._built, self._count)]
         counts = np.where(found, self._sizes[self._codes], 0)
@@ -65,14 +69,15 @@ class Matches:
         free[self._rows] = ~hit[self._built]
         return np.flatnonzero(free)
 
-    def _unique_pairs(self, found: np.ndarray, outer: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _unique_pairs(self, outer: bool) -> tuple[Rows, np.ndarray]:
         """As `pairs`, where each key is once in the build."""
-        row_of = np.full(self._count, -1)
+        row_of = np.full(self._count + 1, -1)  # the last one is that of the code -1
         row_of[self._built] = self._rows
-        if outer:
-            return np.arange(len(found)), np.where(self._codes >= 0, row_of[self._codes], -1)
-        probe = np.flatnonzero(found)
-        return probe, row_of[self._codes[probe]]
+        rows = row_of[self._codes]
+        if outer or rows.min(initial=0) >= 0:
+            return range(len(rows)), rows
+        probe = np.flatnonzero(rows >= 0)
+        return probe, rows[probe]
 
 
 def _numbered(probe: Sequence[pa.Array], build: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray, int]:

@@ -8,6 +8,7 @@ is not registered is left to pyarrow's pickling.
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -17,15 +18,46 @@ from typing import Any
 _MARK = b"ARROW:extension:name"
 
 
-class ArrowStream:
-    """A table or record batch that is not written yet: ``nbytes`` as a stream."""
+#: What puts the bytes of a buffer into the place that it is given.
+Fill = Callable[[memoryview], None]
 
-    __slots__ = ("_value", "nbytes")
 
-    def __init__(self, value: Any) -> None:
+class PlacedTable:
+    """A table, some of whose buffers are made where the value goes, and nowhere before. It is read as a table.
+
+    ``table`` has the columns and the rows, each column in one chunk. Buffers that `buffer` gave are empty
+    of values: they tell sizes alone."""
+
+    __slots__ = ("fills", "table")
+
+    def __init__(self) -> None:
+        self.table: Any = None
+        #: By the address of the buffer.
+        self.fills: dict[int, Fill] = {}
+
+    def buffer(self, nbytes: int, fill: Fill) -> Any:
+        """A buffer of so many bytes, above 0, that ``fill`` makes. It takes address space, and no memory."""
         import pyarrow as pa
 
-        self._value = value
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+        made = pa.py_buffer(mmap.mmap(-1, nbytes, flags, mmap.PROT_READ))
+        self.fills[made.address] = fill
+        return made
+
+
+#: Pages that nobody writes to count for no limit of the system.
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+
+
+class ArrowStream:
+    """A table or record batch that is not written yet: ``nbytes`` as a stream. ``fills``: as a `PlacedTable` has it."""
+
+    __slots__ = ("_fills", "_value", "nbytes")
+
+    def __init__(self, value: Any, fills: dict[int, Fill] | None = None) -> None:
+        import pyarrow as pa
+
+        self._value, self._fills = value, fills
         sink = pa.MockOutputStream()
         _write(sink, value)
         self.nbytes: int = sink.size()
@@ -34,7 +66,38 @@ class ArrowStream:
         """Write the stream into ``target``, of ``nbytes`` bytes."""
         import pyarrow as pa
 
-        _write(pa.FixedSizeBufferWriter(pa.py_buffer(target)), self._value)
+        if self._fills is None:
+            _write(pa.FixedSizeBufferWriter(pa.py_buffer(target)), self._value)
+        else:
+            with pa.PythonFile(_Sink(target, self._fills), mode="w") as sink:
+                _write(sink, self._value)
+
+
+class _Sink:
+    """A file that is written into memory: buffers as they are, but for those that are made there."""
+
+    closed = False
+
+    def __init__(self, target: memoryview, fills: dict[int, Fill]) -> None:
+        self._target, self._fills, self._at = target, fills, 0
+
+    def write(self, data: Any) -> int:
+        place = memoryview(data)
+        size = place.nbytes
+        to = self._target[self._at : self._at + size]
+        fill = None if type(data) is bytes else self._fills.get(data.address)
+        if fill is None:
+            to[:] = place.cast("B")
+        else:
+            fill(to)
+        self._at += size
+        return size
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def _write(sink: Any, value: Any) -> None:
@@ -59,9 +122,9 @@ def add_reducers(
         if streamed is None:
             return value.__reduce_ex__(5)
         stream, own_types = streamed
-        return (_load, (stand_in(stream), type(value) is kind, own_types))
+        return (_load, (stand_in(stream), type(value) is not pa.RecordBatch, own_types))  # type: ignore[union-attr]
 
-    classes = kind, pa.RecordBatch  # type: ignore[union-attr]
+    classes = kind, pa.RecordBatch, PlacedTable  # type: ignore[union-attr]
     reducers.update(dict.fromkeys(classes, reduce))
     return classes
 
@@ -71,13 +134,16 @@ def _streamed(value: Any) -> tuple[ArrowStream, tuple[Any, ...]] | None:
     import pyarrow as pa
 
     types: tuple[Any, ...] = ()
+    fills = None
+    if type(value) is PlacedTable:
+        value, fills = value.table, value.fills
     try:
         schema = value.schema.serialize()
         if _MARK in schema.to_pybytes():
             types = tuple({kind.extension_name: kind for kind in _own_types(value.schema.types)}.values())
             if types and pa.ipc.read_schema(schema) != value.schema:
                 return None
-        return ArrowStream(value), types
+        return ArrowStream(value, fills), types
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # a type that streams do not know
         return None
 
@@ -129,4 +195,4 @@ def stream_of(value: Any) -> tuple[bytes, ArrowStream] | None:
     streamed = _streamed(value)
     if streamed is None or streamed[1]:
         return None
-    return _PICKLES[type(value).__name__ == "Table"], streamed[0]
+    return _PICKLES[type(value).__name__ != "RecordBatch"], streamed[0]

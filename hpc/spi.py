@@ -7,7 +7,7 @@ connect to a session first where there is none, and raise SessionLostError where
 * `kv_put`, `kv_get`, `kv_delete`, `kv_keys`: small values that the head keeps; `watch`: wait for their changes.
 * `places`: where objects lie, and how large they are.
 * `allocate`: fill an object in the node's shared memory without a copy; `view`: read one; `private`: write to what was
-  read, without changing the object.
+  read, without changing the object. `PlacedTable`: a table of pyarrow whose columns are made in the node's shared memory.
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
   nodes may join. `memory_use`: what memory each node has left.
@@ -43,6 +43,7 @@ from hpc.api.connection import ensure_client
 from hpc.api.objects import get
 from hpc.core import serialization
 from hpc.core.accelerators.ranks import numbers_of, show_to_rank
+from hpc.core.arrow import PlacedTable
 from hpc.core.exceptions import ChannelEnded, HpcError
 from hpc.core.failures import pickled_error, said, traceback_text, unpickled_error
 from hpc.core.ids import Address
@@ -497,6 +498,7 @@ __all__ = [
     "MemoryUse",
     "NodeRoom",
     "Place",
+    "PlacedTable",
     "PmiRank",
     "Recorder",
     "SharedFate",

@@ -12,10 +12,14 @@ pa = pytest.importorskip("pyarrow", reason="hpc.data needs pyarrow")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from hpc import spi  # noqa: E402
+from hpc.core import serialization  # noqa: E402
 from hpc.data.block import build  # noqa: E402
-from hpc.data.block.cut import Cutter, RowSizes, blocks_of, bounds_of_blocks, slice_rows  # noqa: E402
+from hpc.data.block.cut import Cutter, RowSizes, blocks_of, slice_rows  # noqa: E402
 from hpc.data.block.schema import Schema  # noqa: E402
-from hpc.data.shuffle.gather import take_cut  # noqa: E402
+from hpc.data.shuffle import moved  # noqa: E402
+from hpc.data.shuffle.exchange import Reordering  # noqa: E402
+from hpc.data.shuffle.reorder import reordered  # noqa: E402
 
 CELLS = st.fixed_dictionaries(
     {
@@ -125,16 +129,55 @@ def test_a_schema_reads_as_that_of_ray():
     assert schema == Schema(schema.base_schema) and schema.names == ["a_long_name", "t", "r"]
 
 
+class Backwards(Reordering):
+    """Each partition from its last row to its first."""
+
+    def order_of(self, table, rows, partition):
+        assert table().num_rows == rows
+        return np.arange(rows - 1, -1, -1)
+
+
+def stored(made):
+    return serialization.loads(serialization.dumps(made).to_bytes())
+
+
 @settings(max_examples=150, deadline=None)
-@given(st.lists(CELLS, max_size=40), st.one_of(st.none(), st.integers(1, 400)), st.randoms(), st.booleans())
-def test_rows_in_another_order_are_taken_block_by_block_as_they_would_be_cut(cells, target, random, fixed):
-    table = pa.Table.from_pylist(cells, schema=KIND)
-    table = pa.concat_tables([table.slice(0, 7), table.slice(7)]).select(["i"] if fixed else KIND.names)
-    order = np.array(random.sample(range(len(cells)), len(cells)), np.int64)
-    ordered = table.take(order)
-    bounds = bounds_of_blocks(table, order, target)
-    taken = list(take_cut(table, order, bounds))
-    assert pa.concat_tables(taken) == ordered
-    assert [one for one in taken if one.num_rows] == cut([ordered], target)
-    again = [block for one in taken for block in blocks_of([one], Cutter(target))]
-    assert [one.num_rows for one in again] == [one.num_rows for one in taken if one.num_rows] or not len(cells)
+@given(st.lists(st.lists(CELLS, max_size=20), min_size=1, max_size=3), st.one_of(st.none(), st.integers(1, 400)),
+       st.integers(1, 4), st.randoms(), st.booleans())  # fmt: skip
+def test_partitions_in_their_order_are_the_blocks_that_would_be_cut_of_them(cells, target, parts, random, fixed):
+    moved.LEAST_BYTES, before = random.choice([0, moved.LEAST_BYTES]), moved.LEAST_BYTES
+    names = ["i"] if fixed else KIND.names
+    tables = [pa.Table.from_pylist(some, schema=KIND).select(names) for some in cells]
+    ends = [np.array([0, *sorted(random.randint(0, len(some)) for _ in range(parts - 1)), len(some)]) for some in cells]
+    try:
+        made = [stored(one) for one in reordered(Backwards(), tables, ends, 0, target)]
+    finally:
+        moved.LEAST_BYTES = before
+    wanted = []
+    for part in range(parts):
+        rows = [t.slice(e[part], e[part + 1] - e[part]) for t, e in zip(tables, ends)]
+        wanted.append(pa.concat_tables(rows).take(np.arange(sum(map(len, rows)) - 1, -1, -1)))
+    assert pa.concat_tables(made) == pa.concat_tables(wanted)
+    assert [one for one in made if one.num_rows] == cut([pa.concat_tables(wanted)], target)
+    again = [block for one in made for block in blocks_of([one], Cutter(target))]
+    assert [one.num_rows for one in again] == [one.num_rows for one in made if one.num_rows] or not sum(map(len, cells))
+
+
+def test_a_table_of_chunks_is_made_in_one_piece_where_it_is_stored():
+    rows = 50_000
+    chunk = pa.table({
+        "i": np.arange(rows), "b": np.arange(rows) % 2 == 0, "n": pa.array([None, 1] * (rows // 2)),
+        "v": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(3.0 * rows)), 3), "s": ["a"] * rows,
+    })  # fmt: skip
+    table = pa.concat_tables([chunk, chunk.slice(7, 100), chunk.slice(rows)])
+    made = moved.in_one_piece(table)
+    assert isinstance(made, spi.PlacedTable) and len(made.fills) == 2
+    assert made.table.schema == table.schema and made.table.nbytes >= rows * 32
+    assert stored(made) == table == stored([made, 1])[0]
+    assert all(column.num_chunks == 1 for column in stored(made).columns)
+    one = moved.in_one_piece(chunk)
+    assert one is chunk
+    broken = spi.PlacedTable()
+    broken.table = pa.table([pa.Array.from_buffers(pa.int64(), 9, [None, broken.buffer(72, lambda to: 1 / 0)])], ["i"])
+    with pytest.raises(ZeroDivisionError):
+        serialization.dumps(broken).to_bytes()

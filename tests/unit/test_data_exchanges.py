@@ -12,13 +12,20 @@ import numpy as np  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from hpc import spi  # noqa: E402
+from hpc.core import serialization  # noqa: E402
 from hpc.data.block.meta import BlockMeta  # noqa: E402
 from hpc.data.exec.operators.exchange import ExchangeOperator, MapBody, ReduceBody  # noqa: E402
 from hpc.data.exec.work import Block  # noqa: E402
-from hpc.data.shuffle import gather, ranges  # noqa: E402
+from hpc.data.shuffle import (  # noqa: E402
+    gather,
+    moved,
+    ranges,
+)
 from hpc.data.shuffle.hashed import HashShuffle, Spread  # noqa: E402
 from hpc.data.shuffle.join import Join, Joining  # noqa: E402
 from hpc.data.shuffle.local import run  # noqa: E402
+from hpc.data.shuffle.moved import table_of  # noqa: E402
 from hpc.data.shuffle.order import SortKey, stable_argsort  # noqa: E402
 from hpc.data.shuffle.partition import hash_columns  # noqa: E402
 from hpc.data.shuffle.random import RandomShuffle, draws, permutation  # noqa: E402
@@ -277,16 +284,21 @@ def test_each_row_of_a_map_task_is_moved_once_to_the_object_of_its_group():
         (piece, *others) = MapBody(plan, (0, 4, 8))(blocks, None, (0, 0, 0), None)
         assert piece.rows + sum(other.rows for other in others) == 3 * (1 << 20) + 30
         assert len(piece.value) == 4, "large blocks are cut by themselves, small ones together"
-        for table, _ in piece.value:
+        for made, _ in piece.value:
+            table = table_of(made)
             assert all(column.num_chunks == 1 for column in table.columns)
             assert table.get_total_buffer_size() <= table.nbytes + 1024, "it keeps nothing but its own rows"
 
 
 def test_a_partition_is_put_in_order_straight_into_its_blocks():
     table = pa.table({"k": np.random.default_rng(1).permutation(10_000), "v": np.arange(10_000)})
+    moved.LEAST_BYTES, before = 0, moved.LEAST_BYTES
     body = ReduceBody(Sort((SortKey("k"),)).plan([[]], [[]], 1), False, 50_000)
     value = [(table.slice(0, 6000), np.array([0, 6000])), (table.slice(6000), np.array([0, 4000]))]
-    blocks = list(body([value], None, (0, 0, [1]), None))
+    made = list(body([value], None, (0, 1, 0, [1]), None))
+    moved.LEAST_BYTES = before
+    assert all(isinstance(one, spi.PlacedTable) for one in made), "nothing is made in the task's own memory"
+    blocks = [serialization.loads(serialization.dumps(one).to_bytes()) for one in made]
     assert [block.num_rows for block in blocks] == [3125, 3125, 3750]
     assert flat(block.column("k").to_pylist() for block in blocks) == list(range(10_000))
     assert all(block.get_total_buffer_size() <= block.nbytes + 1024 for block in blocks)

@@ -7,7 +7,7 @@ runs again, and reads or computes in other pieces, makes the same blocks.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -139,13 +139,15 @@ def blocks_of(tables: Iterable[pa.Table], cutter: Cuts, columns: bool = True) ->
         yield empty
 
 
-def bounds_of_blocks(table: pa.Table, rows: np.ndarray, target_bytes: int | None) -> list[int]:
-    """Where a `Cutter` would cut a table if its rows were in this order, with 0 and their number at the ends."""
-    count, sizes = len(rows), RowSizes()
-    if target_bytes is None or (total := sizes.total(table)) <= target_bytes * SLACK:
+def bounds_of_blocks(
+    count: int, total: int, each: int | None, sizes: Callable[[], np.ndarray], target_bytes: int | None
+) -> list[int]:
+    """Where a `Cutter` would cut so many rows of so many bytes, with 0 and their number at the ends.
+
+    each: the bytes of every row; None: ``sizes`` tells those of each row."""
+    if target_bytes is None or total <= target_bytes * SLACK:
         return [0, count]
-    each = sizes.fixed(table.schema)
-    ends = np.cumsum(sizes.rows(table)[rows]) if each is None else np.zeros(0, np.int64)
+    ends = np.cumsum(sizes()) if each is None else np.zeros(0, np.int64)
     bounds, before = [0], 0
     while total - before > target_bytes * SLACK and count - bounds[-1] > 1:
         at = bounds[-1]

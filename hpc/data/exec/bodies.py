@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from hpc import spi
 from hpc.data.block.cells import FEW, Cells
-from hpc.data.block.compact import in_one, nbytes
+from hpc.data.block.compact import nbytes
 from hpc.data.block.cut import Cutter, RowSizes, blocks_of
 from hpc.data.block.meta import BlockMeta
 from hpc.data.exec.heap import Heap, give_back
@@ -32,6 +32,7 @@ from hpc.data.exec.operators import Body, Piece
 from hpc.data.exec.small import SMALL_BYTES, sent
 from hpc.data.exec.tally import LARGE_BYTES
 from hpc.data.io.source import SourceTask
+from hpc.data.shuffle.moved import in_one_piece, table_of
 from hpc.data.transform.base import TaskContext, Transform
 from hpc.data.transform.maps import MapRows
 
@@ -212,11 +213,12 @@ def _told(made: Any, files: tuple[str, ...], rows: int, digest: int, schemas: _S
     table = made.value if isinstance(made, Piece) else made
     if isinstance(table, Cells):
         value, count, size, told = table, table.num_rows, table.nbytes, schemas.of_cells(table)
-    elif isinstance(table, pa.Table):
-        table = in_one(table)
+    elif isinstance(table, (pa.Table, spi.PlacedTable)):
+        stored = in_one_piece(table) if isinstance(table, pa.Table) else table
+        table = table_of(stored)
         count, size = table.num_rows, nbytes(table)
         schema, told = schemas.of(table)
-        value = sent(table, size, schema)
+        value = sent(table, size, schema) if stored is table else stored
     else:
         value, count, size, told = table, made.rows, made.nbytes, b""
     digest = zlib.crc32(count.to_bytes(8, "little"), digest)

@@ -75,7 +75,8 @@ def pieces_of(op: ExchangeOperator, work: Work, part: Part) -> list[Rows]:
         _, _, ranges = part.note
         return [tuple(row for block, (start, stop) in zip(part.blocks, ranges) for row in block.ref.rows[start:stop])]
     parts = op.bodies["reduce"].merger.parts  # type: ignore[attr-defined]
-    return [tuple(row for row in everything if _partition(row, parts) == part.note[0])]
+    first, last, *_ = part.note
+    return [tuple(row for row in everything if first <= _partition(row, parts) < last)]
 
 
 def _partition(row: Any, parts: int) -> int:

@@ -13,15 +13,15 @@ Nothing here runs tasks: `local.run` does it within the process, the streaming e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block.cut import bounds_of_blocks
 from hpc.data.shuffle import gather
+from hpc.data.shuffle.moved import Run, moved
 from hpc.data.transform.base import Transform
 
 BlockMeta: TypeAlias = Any
@@ -65,6 +65,13 @@ class Parts:
             return self.table.slice(start, stop - start)
         return gather.take(self.table, self.rows[start:stop])
 
+    def stored(self, first: int, last: int) -> Any:
+        """The same rows, on their way to the store: they are moved there and nowhere before."""
+        if self.rows is None:
+            return self.range(first, last)
+        start, stop = int(self.offsets[first]), int(self.offsets[last])
+        return moved([self.table], [Run([(0, 0, self.table.num_rows)], self.rows[start:stop])])
+
 
 @dataclass(frozen=True)
 class Range:
@@ -94,26 +101,32 @@ class Partitioner(Merger, Protocol):
 
 
 class Reordering:
-    """A merger that only puts the rows of its one side in an order. They are moved once, to where they stay."""
+    """A merger that only puts the rows of its one side in an order. They are moved once, to where they stay.
 
-    def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
-        """The row numbers of a partition's rows, in the order of the result."""
+    hidden: a column that map tasks add, which tells the order and is left behind; "" for none."""
+
+    hidden = ""
+
+    def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
+        """The row numbers of a partition's rows, which are so many, in the order of the result."""
         raise NotImplementedError
 
     def merge(self, sides: list[list[pa.Table]], partition: int, task: TaskContext | None) -> Iterator[pa.Table]:
         """The rows as one table."""
-        yield from self.pieces(sides, partition, None)
+        known = self.with_columns(sides[0])
+        if known:
+            table = gather.concat(known)
+            rows = self.order_of(lambda: table, table.num_rows, partition) if table.num_rows else None
+            shown = self.shown(table)
+            yield shown if rows is None else gather.take(shown, rows)
 
-    def pieces(self, sides: list[list[pa.Table]], partition: int, target: int | None) -> Iterator[pa.Table]:
-        """The rows as tables of about so many bytes, each in memory of its own. None: as one table."""
-        if not sides[0]:
-            return
-        table = gather.concat(sides[0])
-        if not table.num_rows:
-            yield table
-            return
-        rows = self.order_of(table, partition)
-        yield from gather.take_cut(table, rows, bounds_of_blocks(table, rows, target))
+    def with_columns(self, tables: list[pa.Table]) -> list[pa.Table]:
+        """The tables that have columns; the first if none has any."""
+        return [table for table in tables if table.num_columns > bool(self.hidden)] or tables[:1]
+
+    def shown(self, table: pa.Table) -> pa.Table:
+        """The columns of the result."""
+        return table.drop_columns([self.hidden]) if self.hidden else table
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,10 @@ class Exchange(Protocol):
         """The rows of the result are those of its one input, in whichever order."""
 
     @property
+    def reorders(self) -> bool:
+        """Its merger is a `Reordering`: a task may put several partitions in order, so that each fits caches."""
+
+    @property
     def partitions(self) -> int | None:
         """The number of partitions that the exchange must have; None: the executor chooses."""
 
@@ -189,6 +206,7 @@ class Base:
     exact: bool = False
     # Whether the rows of the result are those of its one input, in whichever order.
     keeps_rows: bool = False
+    reorders: bool = False
 
     @property
     def partitions(self) -> int | None:

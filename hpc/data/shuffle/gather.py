@@ -6,8 +6,7 @@ for each value. The others go through Arrow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -24,27 +23,6 @@ def take(table: pa.Table, indices: np.ndarray) -> pa.Table:
         return table.slice(0, len(indices)) if len(indices) <= table.num_rows else _empty_rows(len(indices))
     shared: list[pa.Array] = []
     return pa.Table.from_arrays([take_column(c, indices, shared) for c in table.columns], schema=table.schema)
-
-
-def take_cut(table: pa.Table, rows: np.ndarray, bounds: Sequence[int]) -> Iterator[pa.Table]:
-    """The rows of a table in this order, as one table between each two bounds.
-
-    Column by column: one that lies in many chunks is brought together once. Its rows are taken while the caches of
-    the processor have it."""
-    made: list[list[pa.Array | pa.ChunkedArray]] = [[] for _ in pairwise(bounds)]
-    shared: list[list[pa.Array]] = [[] for _ in made]
-    if len(made) == 1 or not table.num_columns:
-        for start, stop in pairwise(bounds):
-            yield take(table, rows[start:stop])
-        return
-    for column in table.columns:
-        found = whole(column)
-        one = found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found])
-        for columns, indices, (start, stop) in zip(made, shared, pairwise(bounds)):
-            columns.append(take_column(one, rows[start:stop], indices))
-    for number, columns in enumerate(made):
-        made[number] = []  # what was taken is the reader's
-        yield pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def take_column(
@@ -139,10 +117,11 @@ def values(array: pa.Array) -> np.ndarray | None:
         if inner.null_count:
             return None
     start = inner.offset * fixed_width(inner.type)
-    return np.frombuffer(inner.buffers()[-1], _item(width), len(array), start)
+    return np.frombuffer(inner.buffers()[-1], item(width), len(array), start)
 
 
-def _item(width: int) -> np.dtype:
+def item(width: int) -> np.dtype:
+    """The numpy type of so many bytes."""
     return np.dtype(f"u{width}") if width in (1, 2, 4, 8) else np.dtype(f"V{width}")
 
 

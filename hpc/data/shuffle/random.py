@@ -7,14 +7,13 @@ partition is put in an order of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from hpc.data.block.cut import bounds_of_blocks
 from hpc.data.block.draws import draws
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Parts, Place, Reordering
@@ -32,6 +31,7 @@ class RandomShuffle(Base):
 
     seed: int | None = None
     keeps_rows: bool = True
+    reorders: bool = True
 
     @property
     def name(self) -> str:
@@ -58,7 +58,8 @@ class RandomPartitioner(Reordering):
         found, row = [], place.row
         for table in gather.runs(list(tables)):
             numbers = draws(self.seed, row, table.num_rows)
-            found.append(cut(self.marked(table, numbers), partition_ids(numbers, self.parts), self.parts))
+            ids = partition_ids(numbers, self.parts)
+            found.append(cut(gather.combine(self.marked(table, numbers)), ids, self.parts))
             row += table.num_rows
         return found
 
@@ -66,28 +67,20 @@ class RandomPartitioner(Reordering):
         """The rows with what is to be known of their random numbers."""
         return table
 
-    def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
-        return permutation(self.seed ^ (partition + 1), table.num_rows)
+    def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
+        return permutation(self.seed ^ (partition + 1), rows)
 
 
 class SeededPartitioner(RandomPartitioner):
     """The rows are sorted by their random numbers: partitions are ranges of these."""
 
+    hidden = _NUMBER
+
     def marked(self, table: pa.Table, numbers: np.ndarray) -> pa.Table:
         return table.append_column(_NUMBER, pa.array((numbers >> _HALF).astype(np.uint32)))
 
-    def pieces(self, sides: list[list[pa.Table]], partition: int, target: int | None) -> Iterator[pa.Table]:
-        """See `Reordering`. The numbers are left behind."""
-        known = [table for table in sides[0] if table.num_columns > 1] or sides[0][:1]
-        if not known:
-            return
-        table = gather.concat(known)
-        order = _sorted(gather.whole(table.column(_NUMBER)))
-        table = table.drop_columns([_NUMBER])
-        if not table.num_rows:
-            yield table
-            return
-        yield from gather.take_cut(table, order, bounds_of_blocks(table, order, target))
+    def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
+        return _sorted(gather.whole(table().column(_NUMBER)))
 
 
 def _sorted(numbers: Any) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ class Sort(Base):
     in_order: bool = True
     ordered: bool = True
     keeps_rows: bool = True
+
+    @property
+    def reorders(self) -> bool:  # type: ignore[override]
+        return self.boundaries is None
 
     @property
     def name(self) -> str:
@@ -123,8 +127,8 @@ class RangePartitioner(Reordering):
             return Parts(table, np.array([0] + [table.num_rows] * self.parts))
         return cut(table, self._ids(table, row).astype(narrowest(self.parts)), self.parts)
 
-    def order_of(self, table: pa.Table, partition: int) -> np.ndarray:
-        return order(table, self.keys)
+    def order_of(self, table: Callable[[], pa.Table], rows: int, partition: int) -> np.ndarray:
+        return order(table(), self.keys)
 
     def _ids(self, table: pa.Table, row: int) -> np.ndarray:
         """The number of boundaries before each row. ``row``: how many rows of the input are before the table."""

@@ -14,27 +14,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from hpc.data.block.batch import Batcher
-from hpc.data.block.compact import compact, nbytes
+from hpc.data.block.compact import compact, in_one, nbytes
 from hpc.data.block.cut import Cutter, blocks_of
 from hpc.data.exec.operators import Operator, Piece
 from hpc.data.exec.work import Block, Part, Work
 from hpc.data.plan.nodes import Options
 from hpc.data.shuffle.exchange import Exchange, Gather, Merger, Partitioner, Place, Reordering
+from hpc.data.shuffle.moved import rows_of, table_of
+from hpc.data.shuffle.reorder import reordered
 
 MIB = 1 << 20
 #: A partition has about so many bytes; where there are CPUs for more of them, at least so many.
 PARTITION_BYTES, LEAST_PARTITION_BYTES = 128 * MIB, 1 * MIB
+#: Where a task puts rows in order, it has partitions of about so many bytes, which fit a processor's caches. With more
+#: partitions than this, cutting is slower.
+ORDERED_BYTES, MOST_ORDERED = 4 * MIB, 256
 #: A map task takes blocks of so many bytes together, at least and at most.
 LEAST_BUNDLE, MOST_BUNDLE = 1 * MIB, 128 * MIB
-#: The least number of groups of a node's partitions, so that objects go when a part of them is done.
-GROUPS_PER_NODE = 4
+#: The least number of groups of a node's partitions, so that objects go when a part of them is done. A map task reads
+#: its rows once for each group: with four, a shuffle of 1 GB took a fifth more time of CPUs.
+GROUPS_PER_NODE = 2
 #: A task has several parts, if their inputs have no more bytes than this together.
 MOST_TOGETHER = 8 * MIB
 #: A group of partitions may fill one part in so many of a node's store: all of its objects are inputs of one task.
@@ -76,16 +82,18 @@ class MapBody:
         for first, last in pairwise(self.bounds):
             value, rows, size = [], 0, 0
             for some in parts:
-                table = compact(some.range(first, last))
+                made = some.stored(first, last)
+                table = table_of(made)
                 offsets = np.ascontiguousarray(some.offsets[first : last + 1] - some.offsets[first])
-                value.append((table, offsets))
+                value.append((in_one(table) if made is table else made, offsets))
                 rows += table.num_rows
                 size += nbytes(table) + offsets.nbytes
             yield Piece(value, rows, size)
 
 
 class ReduceBody:
-    """The result of a partition. ``note``: its number, the first of its group, and how many inputs each side has.
+    """The result of some partitions. ``note``: the first of them, the first behind them, the first of their group, and
+    how many inputs each side has.
 
     rows: the most rows of a block; None: blocks are cut by bytes alone."""
 
@@ -95,14 +103,42 @@ class ReduceBody:
         self.target_bytes = target_bytes
         self.rows = rows
 
-    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[pa.Table]:
-        partition, first, counts = note
-        at = partition - first
-        parts = [
-            [table.slice(int(ends[at]), int(ends[at + 1] - ends[at])) for table, ends in value] for value in inputs
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[Any]:
+        first, last, base, counts = note
+        begin, end = first - base, last - base
+        parts = [[(table, ends[begin : end + 1]) for table, ends in value] for value in inputs]
+        merger = self.merger
+        # Rows that are put in order go straight into blocks, unless the blocks are batches of a number of rows.
+        if isinstance(merger, Reordering) and self.rows is None:
+            pieces = [one for value in parts for one in value]
+            yield from self._reordered(merger, pieces, first)
+            return
+        tables = chain.from_iterable(
+            self._merge(parts, counts, partition, partition - first, task) for partition in range(first, last)
+        )
+        yield from self.cut(tables, columns=not first)
+
+    def _reordered(self, merger: Reordering, pieces: list[tuple[pa.Table, Any]], first: int) -> Iterator[Any]:
+        for made in reordered(
+            merger, [table for table, _ in pieces], [ends for _, ends in pieces], first, self.target_bytes
+        ):
+            if rows_of(made) or not first:  # one block is enough to tell the columns
+                yield made
+
+    def _merge(self, parts: list[Any], counts: Sequence[int], partition: int, at: int, task: Any) -> Iterator[pa.Table]:
+        tables = [
+            [table.slice(int(ends[at]), int(ends[at + 1] - ends[at])) for table, ends in value] for value in parts
         ]
-        sides = [[table for tables in side for table in tables] for side in _sides(parts, counts)]
-        yield from _merged(self, sides, partition, task)
+        sides = [[table for some in side for table in some] for side in _sides(tables, counts)]
+        return self.merger.merge(sides, partition, task)
+
+    def cut(self, tables: Iterator[pa.Table], columns: bool) -> Iterator[pa.Table]:
+        """The blocks of the result. ``columns``: see `blocks_of`."""
+        if self.exact:
+            yield from tables
+            return
+        cutter: Cutter | Batcher = Cutter(self.target_bytes) if self.rows is None else Batcher(self.rows)
+        yield from blocks_of(tables, cutter, columns)
 
 
 class GatherBody(ReduceBody):
@@ -111,7 +147,7 @@ class GatherBody(ReduceBody):
     def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[pa.Table]:
         partition, counts, ranges = note
         tables = [table.slice(start, stop - start) for table, (start, stop) in zip(inputs, ranges)]
-        yield from _merged(self, _sides(tables, counts), partition, task)
+        yield from self.cut(self.merger.merge(_sides(tables, counts), partition, task), columns=not partition)
 
 
 def _sides(tables: list[Any], counts: Sequence[int]) -> list[list[Any]]:
@@ -120,20 +156,6 @@ def _sides(tables: list[Any], counts: Sequence[int]) -> list[list[Any]]:
         found.append(tables[at : at + count])
         at += count
     return found
-
-
-def _merged(body: ReduceBody, sides: list[list[pa.Table]], partition: int, task: Any) -> Iterator[pa.Table]:
-    merger = body.merger
-    if body.exact:
-        yield from merger.merge(sides, partition, task)
-        return
-    # Rows that are put in order go straight into blocks, unless the blocks are batches of a number of rows.
-    if isinstance(merger, Reordering) and body.rows is None:
-        tables = merger.pieces(sides, partition, body.target_bytes)
-    else:
-        tables = merger.merge(sides, partition, task)
-    cutter: Cutter | Batcher = Cutter(body.target_bytes) if body.rows is None else Batcher(body.rows)
-    yield from blocks_of(tables, cutter, columns=not partition)  # one block is enough to tell the columns
 
 
 def _bytes(part: Part) -> int:
@@ -175,7 +197,9 @@ class ExchangeOperator(Operator):
         self._seen_bytes = self._seen_blocks = 0
         self.samples: list[list[list[Any]]] = [[] for _ in range(ports)]
         self._plan: Partitioner | Gather | None = None
+        #: The partitions of each group, and of each reduce task: the first, and at the end their number.
         self._bounds: list[int] = []
+        self._tasks: list[int] = []
         #: The objects of each group: (side, number of the map task, block).
         self._pieces: list[list[tuple[int, int, Block]]] = []
         self._parts: deque[Part] = deque()
@@ -232,8 +256,9 @@ class ExchangeOperator(Operator):
         self._estimate = size
         metas = [[block.meta for block in blocks] for blocks in self._kept]
         samples = [[sample for some in side for sample in some] for side in self.samples]
+        count = self._count(size)
         try:
-            plan = self.exchange.plan(samples, metas, self._count(size))
+            plan = self.exchange.plan(samples, metas, count * self._fineness(count, size))
         except Exception as error:
             self.error = error
             return
@@ -241,8 +266,10 @@ class ExchangeOperator(Operator):
         if isinstance(plan, Gather):
             return
         least = -(-size * GROUP_SHARE // max(1, self._store))
-        groups = max(1, min(plan.parts, max(GROUPS_PER_NODE * len(self._nodes), least)))
-        self._bounds = [group * plan.parts // groups for group in range(groups + 1)]
+        tasks = min(count, plan.parts) if self.exchange.reorders else plan.parts
+        self._tasks = [task * plan.parts // tasks for task in range(tasks + 1)]
+        groups = max(1, min(tasks, max(GROUPS_PER_NODE * len(self._nodes), least)))
+        self._bounds = [self._tasks[group * tasks // groups] for group in range(groups + 1)]
         self._pieces = [[] for _ in range(groups)]
         self.bodies["map"] = MapBody(plan, self._bounds)
         for port in range(self.ports):
@@ -253,6 +280,12 @@ class ExchangeOperator(Operator):
             return self._partitions
         most = max(LEAST_PARTITION_BYTES, min(PARTITION_BYTES, self._room()))
         return max(1, -(-size // most), int(min(2 * self._cpus, size // LEAST_PARTITION_BYTES)))
+
+    def _fineness(self, count: int, size: int) -> int:
+        """Into how many partitions each reduce task's part is cut."""
+        if not self.exchange.reorders or self._partitions is not None:
+            return 1
+        return max(1, min(MOST_ORDERED // count, size // (count * ORDERED_BYTES)))
 
     def _room(self) -> int:
         """The most bytes that should come into a task. The inputs of all that run at a time fill a part of the store,
@@ -302,12 +335,13 @@ class ExchangeOperator(Operator):
             first, last = self._bounds[group], self._bounds[group + 1]
             target = Target(self._nodes[group * len(self._nodes) // groups])
             divided = self._divided(sides)
-            for partition in range(first, last):
+            tasks = [bound for bound in self._tasks if first <= bound <= last]
+            for begin, end in pairwise(tasks):
                 for some in divided:
                     blocks = tuple(block for side in some for block in side)
                     for block in blocks:
                         block.users += 1
-                    note = (partition, first, [len(side) for side in some])
+                    note = (begin, end, first, [len(side) for side in some])
                     self._parts.append(Part(self.next_seq(), blocks, target, note))
             for _, _, block in pieces:
                 block.users -= 1  # the operator's own use is over
@@ -336,7 +370,7 @@ class ExchangeOperator(Operator):
         have some as had blocks before. The order of the rows does not depend on that."""
         wanted = min(int(self._cpus), self._seen_blocks)
         small = self._target_bytes is None or self._seen_bytes <= wanted * self._target_bytes
-        if self._partitions is not None or not self.exchange.keeps_rows or plan.parts >= wanted or not small:
+        if self._partitions is not None or not self.exchange.keeps_rows or len(self._tasks) > wanted or not small:
             return None
         return max(1, -(-sum(block.meta.rows for pieces in self._pieces for _, _, block in pieces) // wanted))
 

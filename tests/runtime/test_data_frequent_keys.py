@@ -45,5 +45,27 @@ def test_rows_of_a_key_that_do_not_fit_the_store_are_sorted_repartitioned_and_jo
         )
         key = block({"id": [0]})["k"]
         assert counts.tolist() == (BLOCKS * np.bincount(key)[:50]).tolist()
-        with pytest.raises(ObjectStoreFullError, match="no room"):
-            data.groupby("k").map_groups(lambda group: {"n": [len(group["k"])]}).take_all()
+        groups = data.groupby("k").map_groups(lambda group: {"n": [len(group["k"])]})
+        with pytest.raises(ObjectStoreFullError, match=r"(?s)of rows come to one task.*has no room.*add a second key"):
+            groups.take_all()
+        with pytest.raises(ObjectStoreFullError, match="full outer join each row must see all rows"):
+            data.join(other, "full_outer", 4, on=("k",), left_suffix="_l").materialize()
+        divided = data.with_column("part", hpc.data.expressions.col("id") % 8).groupby(["k", "part"])
+        counts = divided.map_groups(lambda group: {"k": group["k"][:1], "n": [len(group["k"])]}).groupby("k").sum("n")
+        assert {row["k"]: row["sum(n)"] for row in counts.iter_rows()}[7] >= BLOCKS * FREQUENT
+
+
+def test_blocks_that_do_not_fit_the_store_are_several():
+    with one_node(num_cpus=2, object_store_memory=64 * MIB):
+        data = hpc.data.range(BLOCKS, override_num_blocks=BLOCKS).map_batches(block)
+
+        def tables(dataset):
+            return [table["id"].to_numpy() for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow")]
+
+        for blocks in (1, 2):
+            found = tables(data.repartition(blocks))
+            assert blocks < len(found) <= 64 and max(map(len, found)) < BLOCKS * ROWS // 2
+            assert (np.concatenate(found) == np.arange(BLOCKS * ROWS)).all(), "in their order"
+        assert [len(some) for some in tables(data.repartition(18))] == [ROWS] * 18
+        found = np.concatenate(tables(data.repartition(1, shuffle=True)))
+        assert (found == np.arange(BLOCKS * ROWS)).all()

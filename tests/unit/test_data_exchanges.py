@@ -15,7 +15,7 @@ from hypothesis import strategies as st  # noqa: E402
 from hpc import spi  # noqa: E402
 from hpc.core import serialization  # noqa: E402
 from hpc.data.block.meta import BlockMeta  # noqa: E402
-from hpc.data.exec.operators.exchange import ExchangeOperator, MapBody, ReduceBody  # noqa: E402
+from hpc.data.exec.operators.exchange import ExchangeOperator, MapBody, MergeBody, ReduceBody  # noqa: E402
 from hpc.data.exec.work import Block  # noqa: E402
 from hpc.data.shuffle import (  # noqa: E402
     gather,
@@ -298,7 +298,7 @@ def test_a_partition_is_put_in_order_straight_into_its_blocks():
     made = list(body([value], None, (0, 1, 0, [1]), None))
     moved.LEAST_BYTES = before
     assert all(isinstance(one, spi.PlacedTable) for one in made), "nothing is made in the task's own memory"
-    blocks = [serialization.loads(serialization.dumps(one).to_bytes()) for one in made]
+    blocks = [stored(one) for one in made]
     assert [block.num_rows for block in blocks] == [3125, 3125, 3750]
     assert flat(block.column("k").to_pylist() for block in blocks) == list(range(10_000))
     assert all(block.get_total_buffer_size() <= block.nbytes + 1024 for block in blocks)
@@ -317,6 +317,10 @@ def test_a_sort_cuts_the_rows_of_a_very_frequent_key_into_partitions_of_like_siz
     assert column(found, "id") == [row for _, row in expected], "rows with equal keys keep their order"
 
 
+def stored(value):
+    return serialization.loads(serialization.dumps(value).to_bytes())
+
+
 def divided(exchange, *sides):
     """The bytes of the objects that come to each task of a partition, by side, where a store has 64 MiB."""
     op = ExchangeOperator("Exchange", exchange, len(sides), partitions=4, store=64 << 20, cpus=2)
@@ -326,6 +330,7 @@ def divided(exchange, *sides):
 
 def test_rows_of_a_very_frequent_key_come_to_several_tasks_where_that_may_be():
     few, many = [4, 4], [4] * 10
+    assert divided(Spread(4), many) == [[[4, 4]]] * 5
     assert divided(HashShuffle(("k",), 4), few) == [[few]], "one task where they fit"
     assert divided(HashShuffle(("k",), 4), many) == [[[4, 4]]] * 5
     assert divided(HashShuffle(("k",), 4, sorted=True), many) == [[many]], "a group comes whole to its function"
@@ -336,3 +341,92 @@ def test_rows_of_a_very_frequent_key_come_to_several_tasks_where_that_may_be():
     assert join("inner", many, few) == join("left_anti", many, few) == [[[4, 4], few]] * 5
     assert join("inner", few, many) == join("right_outer", few, many) == [[few, [4, 4]]] * 5
     assert join("full_outer", few, many) == [[few, many]], "each row must see all rows of the other side"
+
+
+# ---------------------------------------------------------------- very many objects
+
+
+def test_objects_of_map_tasks_that_follow_each_other_are_merged_in_the_order_of_their_rows():
+    rng = np.random.default_rng(0)
+    blocks = [pa.table({"k": rng.integers(0, 50, 40_000), "id": np.arange(40_000) + 40_000 * n}) for n in range(4)]
+    plan = HashShuffle(("k",)).plan([], [], 6)
+    body = MapBody(plan, (0, 3, 6))
+    made = [[stored(piece.value) for piece in body([one], None, (0, 0, 0), None)] for one in blocks]
+    reduce = ReduceBody(plan, True, None)
+    for group in (0, 1):
+        values = [some[group] for some in made]
+        merged = [stored(piece.value) for piece in MergeBody()(values[:3], None, None, None)]
+        assert len(merged) == 1 and len(merged[0]) == 1, "one table of all"
+        for partition in range(3 * group, 3 * group + 3):
+            note = (partition, partition + 1, 3 * group)
+            (apart,) = reduce(values, None, (*note, [4]), None)
+            (together,) = reduce([*merged, values[3]], None, (*note, [2]), None)
+            assert apart == together and apart.num_rows
+
+
+def test_tables_of_other_columns_stay_apart_in_a_merged_object():
+    ends = np.array([0, 2])
+    some, none = pa.table({"k": [1, 2]}), (pa.table({}), np.array([0, 0]))
+    ((value, rows, _, _),) = MergeBody()(
+        [[(some, ends)], [none, (pa.table({"k": [0.5, 1.5]}), ends)]], None, None, None
+    )
+    assert rows == 4 and len(value) == 3
+    ((value, rows, _, _),) = MergeBody()([[(some, ends)], [none, (some, ends)]], None, None, None)
+    assert rows == 4 and [(table.to_pydict(), at.tolist()) for table, at in value] == [({"k": [1, 2, 1, 2]}, [0, 4])]
+    ((value, rows, _, _),) = MergeBody()([[none], [none]], None, None, None)
+    assert rows == 0 and len(value) == 1
+
+
+class Host:
+    """Takes what an operator lets go."""
+
+    def release(self, block):
+        self.released = [*getattr(self, "released", []), block]
+
+    forgo = stop_inputs = emit = lambda self, block: None
+
+
+def maps_done(op, count):
+    """Tasks end one by one until there are none: the most objects that there were at a time, and what was run."""
+    there, most, run = 0, 0, []
+    while op.waiting():
+        work = op.take_work(1)
+        if work.body == "reduce":
+            return most, run
+        run.append(work.body)
+        (part,) = work.parts
+        for _ in range(count if work.body == "map" else 1):
+            work.seen += 1
+            there += 1
+            op.made(work, Block(None, BlockMeta(1, 1 << 20)))
+        most = max(most, there)
+        there -= len(part.blocks) if work.body == "merge" else 0
+        op.part_over(work, part)
+    return most, run
+
+
+@pytest.mark.parametrize("most_objects", [10**6, 200])
+def test_objects_are_merged_where_map_tasks_and_groups_are_very_many(most_objects):
+    op = ExchangeOperator(
+        "Exchange", HashShuffle(("k",)), 1, nodes=[str(n) for n in range(20)], cpus=80, store=1 << 40,
+        estimate=400 << 20, most_objects=most_objects,
+    )  # fmt: skip
+    op.host = Host()
+    for _ in range(400):
+        op.accept(0, Block(None, BlockMeta(1, 1 << 20)))
+    op.close_port(0)
+    most, run = maps_done(op, 40)
+    if most_objects > 400 * 40:
+        assert most >= 400 * 40 * 0.5 and "merge" not in run
+    else:
+        assert most < 40 * 100 and run.count("merge") >= 40
+    seen = [part.blocks for part in op._parts]
+    assert op.waiting() and len({id(block) for some in seen for block in some}) <= max(most_objects * 2, most)
+
+
+def test_a_block_that_does_not_fit_the_store_is_cut_into_several():
+    metas = [[BlockMeta(100, 10 << 20) for _ in range(8)]]
+    whole = Repartition(2).fitted(200 << 20, 8 << 20).plan([], metas, 2)
+    assert [sum(one.stop - one.start for one in some) for (some,) in whole.ranges] == [400, 400]
+    cut = Repartition(2).fitted(64 << 20, 8 << 20).plan([], metas, 2)
+    assert [sum(one.stop - one.start for one in some) for (some,) in cut.ranges] == [80] * 10 and cut.merger.parts == 10

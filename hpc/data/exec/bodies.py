@@ -211,6 +211,7 @@ class _Schemas:
 
 def _told(made: Any, files: tuple[str, ...], rows: int, digest: int, schemas: _Schemas) -> tuple[Any, BlockMeta]:
     table = made.value if isinstance(made, Piece) else made
+    value: Any
     if isinstance(table, Cells):
         value, count, size, told = table, table.num_rows, table.nbytes, schemas.of_cells(table)
     elif isinstance(table, (pa.Table, spi.PlacedTable)):

@@ -171,7 +171,7 @@ class Machine(Scheduler):
         part, rest = left[0], left[1:]
         self._end(work, rest)
         if cause is Cause.SESSION or not most or 0 <= most <= self.errored or work.remakes:
-            self._finish(with_part(error, work.name))
+            self._finish(with_part(op.explained(part, error), work.name))
             return
         self.errored += 1
         op.tally.errored += 1

@@ -81,7 +81,9 @@ class Scheduler:
                 continue
             if down is not None:
                 at = down.index
-                idle = not down.running and not down.waiting() and not down.again and not down.held
+                # What is held below may wait for blocks of the very part that is done again here.
+                held = down.held and not self._head_waits(op) and not any(map(op.is_head, op.running.values()))
+                idle = not down.running and not down.waiting() and not down.again and not held
                 quiet[op.index] = quiet[at] and idle and down.needs(op.down_port)
                 wanted[op.index] = wanted[at] and down.wants(op.down_port)
                 if isinstance(op, BlocksOperator):

@@ -183,7 +183,7 @@ class World:
                 other, more = self._read()
                 after = exchange_operator(draw, 2)
                 self._join(after, op, other)
-                op, rows = after, rows + more
+                op, rows = after, rows if after.exchange.semi else rows + more  # type: ignore[attr-defined]
                 continue
             elif kind == "shuffle" and not any(isinstance(o, LimitOperator) for o in self.ops):
                 after = RandomizeOperator("Shuffle", draw.randint(0, 99))

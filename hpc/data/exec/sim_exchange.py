@@ -34,6 +34,13 @@ class SimExchange(Base):
         self.gathers = inputs == 1 and draw.random() < 0.3
         self.needs: Need = "metas" if self.gathers else draw.choice(["nothing", "metas", "samples"])
         self.wanted = draw.choice([None, 1, 5, 17])
+        #: It gives the rows of its first side alone; or rows of that side may be reduced apart from each other.
+        self.semi = inputs == 2 and draw.random() < 0.4
+        self.divides = self.semi or (inputs == 1 and draw.random() < 0.5)
+
+    @property
+    def divisible(self) -> tuple[int, ...]:
+        return (0,) if self.divides else ()
 
     @property
     def partitions(self) -> int | None:
@@ -59,6 +66,8 @@ def exchange_operator(draw: random.Random, inputs: int) -> ExchangeOperator:
         cpus=draw.randint(1, 4),
         store=store,
         estimate=estimate,
+        least_bytes=draw.choice([100, 1000, 1 << 20]),
+        most_objects=draw.choice([2, 20, 1000]),
     )
 
 
@@ -71,11 +80,15 @@ def pieces_of(op: ExchangeOperator, work: Work, part: Part) -> list[Rows]:
         bounds = op.bodies["map"].bounds  # type: ignore[attr-defined]
         return [tuple(row for row in everything if first <= _partition(row, bounds[-1]) < last)
                 for first, last in pairwise(bounds)]  # fmt: skip
+    if work.body == "merge":
+        return [everything]
     if isinstance(part.note[-1], list) and len(part.note) == 3 and part.unit is None:
         _, _, ranges = part.note
         return [tuple(row for block, (start, stop) in zip(part.blocks, ranges) for row in block.ref.rows[start:stop])]
     parts = op.bodies["reduce"].merger.parts  # type: ignore[attr-defined]
-    first, last, *_ = part.note
+    first, last, _, counts = part.note
+    if op.exchange.semi:  # type: ignore[attr-defined]
+        everything = tuple(row for block in part.blocks[: counts[0]] for row in block.ref.rows)
     return [tuple(row for row in everything if first <= _partition(row, parts) < last)]
 
 

@@ -181,6 +181,10 @@ class Exchange(Protocol):
         """The number of partitions that the exchange must have; None: the executor chooses."""
 
     @property
+    def must_fit(self) -> str:
+        """Why all rows of a partition come to one task, and what to do where they are too many for a store."""
+
+    @property
     def divisible(self) -> tuple[int, ...]:
         """The sides of which a part of a partition's rows may be merged by itself, with all rows of the others."""
 
@@ -206,6 +210,7 @@ class Base:
     exact: bool = False
     # Whether the rows of the result are those of its one input, in whichever order.
     keeps_rows: bool = False
+    must_fit: str = "Take more partitions, or blocks, so that each has fewer rows."
     reorders: bool = False
 
     @property

@@ -43,6 +43,17 @@ class HashShuffle(Base):
         return self.wanted if self.keys else 1
 
     @property
+    def must_fit(self) -> str:  # type: ignore[override]
+        if not self.keys:
+            return "Without a key all rows are one group: name a key."
+        return (
+            "A function of groups gets all rows of a group at once, in the memory of its worker. Where one key has "
+            "most of the rows, divide its group: add a second key, as a number of the row modulo 100, and bring the "
+            "results together by another groupby. `aggregate` needs no group as a whole. Where the rows are those of "
+            "many keys, take more partitions: groupby(key, num_partitions=...)."
+        )
+
+    @property
     def divisible(self) -> tuple[int, ...]:
         return () if self.sorted or self.by_hash or not self.keys else (0,)
 
@@ -86,6 +97,7 @@ class Spread(Base):
     """A number of blocks of equal size but for one row: row n goes to block n modulo that number."""
 
     blocks: int
+    divisible: tuple[int, ...] = (0,)
     in_order: bool = True
     ordered: bool = True
     exact: bool = True

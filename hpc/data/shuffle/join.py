@@ -180,6 +180,21 @@ class Join(Base):
         return replace(self, is_steady=True)
 
     @property
+    def must_fit(self) -> str:  # type: ignore[override]
+        words = {
+            "full_outer": "In a full outer join each row must see all rows of the other side.",
+            "left": "Each row of the left side must see all rows of the right.",
+            "right": "Each row of the right side must see all rows of the left.",
+        }
+        why = words.get(self.joining.type) or words.get(self.joining.type.partition("_")[0], "")
+        return (
+            f"{why} Where one key has most of the rows of a side, join that key by itself, or leave rows out that the "
+            "result does not need: for semi and anti joins one row of each key is enough, as "
+            "groupby(keys).count() gives them. Where the rows are those of many keys, take more partitions "
+            "(num_partitions)."
+        ).strip()
+
+    @property
     def divisible(self) -> tuple[int, ...]:
         return tuple(side for side in (0, 1) if self._divides(side))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -12,6 +12,9 @@ import pyarrow as pa
 
 from hpc.data.shuffle import gather
 from hpc.data.shuffle.exchange import Base, Gather, Need, Range
+
+#: A block and what it is made of have room, if a block is at most one part in so many of a node's store.
+STORE_SHARE = 2
 
 
 def cut_rows(rows: Sequence[int], bounds: Sequence[int]) -> list[tuple[Range, ...]]:
@@ -117,9 +120,14 @@ class Joined:
 
 @dataclass(frozen=True)
 class Repartition(Base):
-    """A number of blocks of equal size but for one row, in the order of the rows; nothing is shuffled."""
+    """A number of blocks of equal size but for one row, in the order of the rows; nothing is shuffled.
+
+    most_bytes: a block of more bytes does not fit a node's store, and is several blocks of at most ``part_bytes`` each.
+    None: no limit."""
 
     blocks: int
+    most_bytes: int | None = None
+    part_bytes: int = 0
     needs: Need = "metas"
     in_order: bool = True
     ordered: bool = True
@@ -134,9 +142,24 @@ class Repartition(Base):
     def partitions(self) -> int | None:
         return self.blocks
 
+    def fitted(self, store: int, task_bytes: int) -> Repartition:
+        return replace(self, most_bytes=store // STORE_SHARE, part_bytes=task_bytes)
+
     def plan(self, samples: Any, metas: Any, partitions: int) -> Gather:
         rows = [meta.rows for meta in metas[0]]
-        ranges = cut_rows(rows, even_bounds(sum(rows), self.blocks))
+        bounds = even_bounds(sum(rows), self.blocks)
+        if self.most_bytes is not None:
+            sizes = [_bytes_of(some, metas[0]) for some in cut_rows(rows, bounds)]
+            counts = [1 if size <= self.most_bytes else -(-size // max(1, self.part_bytes)) for size in sizes]
+            inner = [start + (stop - start) * number // count for (start, stop), count in zip(pairwise(bounds), counts)
+                     for number in range(count)]  # fmt: skip
+            bounds = [*inner, bounds[-1]]
+        ranges = cut_rows(rows, bounds)
         # A block without rows still has columns: of the first block that there is.
         empty = (Range(0, 0, 0),) if rows else ()
-        return Gather(tuple((some or empty,) for some in ranges), Joined(self.blocks))
+        return Gather(tuple((some or empty,) for some in ranges), Joined(len(ranges)))
+
+
+def _bytes_of(ranges: Sequence[Range], metas: Sequence[Any]) -> int:
+    """The bytes of ranges of blocks, if the rows of a block are alike."""
+    return sum(metas[one.block].nbytes * (one.stop - one.start) // max(1, metas[one.block].rows) for one in ranges)

@@ -166,6 +166,10 @@ class Operator:
         """Nothing is wanted of it any more: the blocks that it has in its queues, which it forgets."""
         return []
 
+    def explained(self, part: Part, error: BaseException) -> BaseException:
+        """The error of a part that ends the run, with what is known of it here."""
+        return error
+
     def why_waits(self) -> Wait:
         """What it waits for, if not for the reasons that all have."""
         return Wait.INPUT

@@ -4,17 +4,20 @@ It goes through phases. Blocks are collected until the plan can be made: at once
 when samples of all have come. Then map tasks cut the rows of some blocks each, and give one object for each *group* of
 partitions, with offsets inside of it. A group is a range of partitions which one node should have: so M tasks give
 M x groups objects, and not M x partitions. When the last has come, each partition is a reduce task over the objects of
-its group. A plan that only gathers ranges of blocks has no map tasks.
+its group. A plan that only gathers ranges of blocks has no map tasks. Where map tasks times groups are very many,
+objects of a group are merged as they come: those of map tasks that follow each other become one.
 
 What is kept meanwhile counts for no budget: the store spills it. Objects of tasks are recomputed by the runtime.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -25,10 +28,12 @@ from hpc.data.block.compact import compact, in_one, nbytes
 from hpc.data.block.cut import Cutter, blocks_of
 from hpc.data.exec.operators import Operator, Piece
 from hpc.data.exec.work import Block, Part, Work
+from hpc.data.options import memory_text
 from hpc.data.plan.nodes import Options
 from hpc.data.shuffle.exchange import Exchange, Gather, Merger, Partitioner, Place, Reordering
-from hpc.data.shuffle.moved import rows_of, table_of
+from hpc.data.shuffle.moved import Run, moved, rows_of, table_of
 from hpc.data.shuffle.reorder import reordered
+from hpc.exceptions import ObjectStoreFullError
 
 MIB = 1 << 20
 #: A partition has about so many bytes; where there are CPUs for more of them, at least so many.
@@ -41,6 +46,9 @@ LEAST_BUNDLE, MOST_BUNDLE = 1 * MIB, 128 * MIB
 #: The least number of groups of a node's partitions, so that objects go when a part of them is done. A map task reads
 #: its rows once for each group: with four, a shuffle of 1 GB took a fifth more time of CPUs.
 GROUPS_PER_NODE = 2
+#: Map tasks give no more objects than this in all, else a stage merges those of a group. It has so many of them
+#: together, at least and at most.
+MOST_OBJECTS, LEAST_MERGED, MOST_MERGED = 4096, 4, 256
 #: A task has several parts, if their inputs have no more bytes than this together.
 MOST_TOGETHER = 8 * MIB
 #: A group of partitions may fill one part in so many of a node's store: all of its objects are inputs of one task.
@@ -89,6 +97,28 @@ class MapBody:
                 rows += table.num_rows
                 size += nbytes(table) + offsets.nbytes
             yield Piece(value, rows, size)
+
+
+class MergeBody:
+    """Objects of one group by several map tasks, as one: the rows of each partition lie together, in their order."""
+
+    def __call__(self, inputs: list[Any], unit: Any, note: Any, task: Any) -> Iterator[Piece]:
+        pieces = [one for value in inputs for one in value]
+        known = [one for one in pieces if one[0].num_columns] or pieces[:1]
+        tables, ends = [table for table, _ in known], [ends for _, ends in known]
+        if any(table.schema != tables[0].schema for table in tables):
+            # What their columns have in common is found where all are together.
+            yield Piece(pieces, sum(map(len, tables)), sum(map(nbytes, tables)))
+            return
+        runs = [
+            Run([(at, int(end[place]), int(end[place + 1])) for at, end in enumerate(ends)])
+            for place in range(len(ends[0]) - 1)
+        ]
+        made = moved(tables, runs)
+        table = table_of(made)
+        offsets = np.sum(ends, axis=0)
+        value = in_one(table) if made is table else made
+        yield Piece([(value, offsets)], table.num_rows, nbytes(table) + offsets.nbytes)
 
 
 class ReduceBody:
@@ -158,6 +188,11 @@ def _sides(tables: list[Any], counts: Sequence[int]) -> list[list[Any]]:
     return found
 
 
+def last_line(error: BaseException) -> str:
+    """What an error says, without the traceback of a task."""
+    return str(error).strip().rsplit("\n", 1)[-1]
+
+
 def _bytes(part: Part) -> int:
     return sum(block.meta.nbytes for block in part.blocks)
 
@@ -183,13 +218,16 @@ class ExchangeOperator(Operator):
         cpus: float = 1,
         store: int = 1 << 40,
         estimate: int | None = None,
+        least_bytes: int = LEAST_BUNDLE,
+        most_objects: int = MOST_OBJECTS,
     ) -> None:
         super().__init__(name, options, ports=ports)
         self.error: Exception | None = None
         self._partitions = exchange.partitions if exchange.partitions is not None else partitions
         self._target_bytes, self._nodes = target_bytes, list(nodes) or [""]
         self._cpus, self._estimate, self._store = max(1.0, cpus), estimate, store
-        self.exchange = exchange.fitted(store, max(LEAST_BUNDLE, self._room()), len(self._nodes))
+        self._least, self._most_objects = least_bytes, most_objects
+        self.exchange = exchange.fitted(store, max(least_bytes, self._room()), len(self._nodes))
         #: Blocks of each side that no map task has taken, and how many blocks and rows came before them.
         self._kept: list[list[Block]] = [[] for _ in range(ports)]
         self._bytes = [0] * ports
@@ -203,12 +241,19 @@ class ExchangeOperator(Operator):
         #: The objects of each group: (side, number of the map task, block).
         self._pieces: list[list[tuple[int, int, Block]]] = []
         self._parts: deque[Part] = deque()
+        #: Merges that are to be done, and the objects of each (group, side, number of the merge) that have come. 0: an
+        #: object is not merged.
+        self._merges: deque[Part] = deque()
+        self._unmerged: dict[tuple[int, int, int], list[tuple[int, Block]]] = {}
+        self._merged = 0
         self._body = "sample" if exchange.needs == "samples" else "map"
         #: Parts of the phase at hand that were made and have not ended.
         self._open = 0
         self._number = 0
         #: The partitions of a group: each takes its part of the group's objects.
         self._spread = 1
+        #: The numbers of the map tasks of each side, in their order.
+        self._numbers: list[list[int]] = [[] for _ in range(ports)]
         self._reducing = False
         if exchange.needs == "samples":
             self.bodies["sample"] = SampleBody(exchange)
@@ -272,6 +317,10 @@ class ExchangeOperator(Operator):
         self._bounds = [self._tasks[group * tasks // groups] for group in range(groups + 1)]
         self._pieces = [[] for _ in range(groups)]
         self.bodies["map"] = MapBody(plan, self._bounds)
+        maps = -(-size // self._bundle_bytes())
+        if maps * groups > self._most_objects:
+            self._merged = max(LEAST_MERGED, min(MOST_MERGED, maps * groups // self._most_objects))
+            self.bodies["merge"] = MergeBody()
         for port in range(self.ports):
             self._bundle(port)
 
@@ -296,8 +345,7 @@ class ExchangeOperator(Operator):
         """Make parts of the map tasks of blocks that are there; of few bytes only if no more come."""
         if isinstance(self._plan, Gather):
             return
-        fair = int((self._estimate or 0) / (4 * self._cpus))
-        least = max(LEAST_BUNDLE, min(MOST_BUNDLE, self._room(), fair))
+        least = self._bundle_bytes()
         bundle: list[Block] = []
         size = 0
         for block in self._kept[port]:
@@ -311,9 +359,27 @@ class ExchangeOperator(Operator):
             bundle = []
         self._kept[port], self._bytes[port] = bundle, size
 
+    def _bundle_bytes(self) -> int:
+        """A map task takes blocks of so many bytes, or a little more."""
+        return max(self._least, min(MOST_BUNDLE, self._room(), int((self._estimate or 0) / (4 * self._cpus))))
+
+    def _merge(self, group: int, side: int, number: int, block: Block) -> None:
+        """An object of a group has come of the map task of this number on its side. Those of tasks that follow each
+        other are merged once all are there; the last ones are too few for that."""
+        key = (group, side, number // self._merged)
+        some = self._unmerged.setdefault(key, [])
+        some.append((number, block))
+        if len(some) == self._merged:
+            del self._unmerged[key]
+            blocks = tuple(block for _, block in sorted(some, key=itemgetter(0)))
+            target = Target(self._nodes[group * len(self._nodes) // len(self._pieces)])
+            self._merges.append(Part(number, blocks, target, key))
+            self._open += 1
+
     def _map(self, port: int, blocks: list[Block]) -> None:
         number, (block, row) = self._number, self._place[port]
         self._parts.append(Part(number, tuple(blocks), None, (port, block, row)))
+        self._numbers[port].append(number)
         self._place[port] = (block + len(blocks), row + sum(one.meta.rows for one in blocks))
         self._number += 1
         self._open += 1
@@ -323,12 +389,15 @@ class ExchangeOperator(Operator):
     def _reduce(self) -> None:
         self._reducing, self._body, plan = True, "reduce", self._plan
         assert plan is not None
+        for (group, side, _), left in self._unmerged.items():
+            self._pieces[group] += [(side, number, block) for number, block in left]
+        self._unmerged = {}
         if isinstance(plan, Gather):
             self._gather(plan)
             return
         self.bodies["reduce"] = ReduceBody(plan, self.exchange.exact, self._target_bytes, self._rows_of_block(plan))
         groups = len(self._pieces)
-        self._spread = max(1, plan.parts // groups)
+        self._spread = max(1, (len(self._tasks) - 1) // groups)
         for group, pieces in enumerate(self._pieces):
             pieces.sort(key=lambda one: one[:2])
             sides = [[block for side, _, block in pieces if side == port] for port in range(self.ports)]
@@ -356,7 +425,7 @@ class ExchangeOperator(Operator):
         if side is None or sum(sizes) <= self._store // 2:
             return [sides]
         found: list[list[Block]] = []
-        size, most = 0, max(LEAST_BUNDLE, self._room())
+        size, most = 0, max(self._least, self._room())
         for block in sides[side]:
             if not found or size + block.meta.nbytes > most:
                 found.append([])
@@ -399,19 +468,22 @@ class ExchangeOperator(Operator):
     # -------------------------------------------------------------- work
 
     def waiting(self) -> int:
-        return len(self._parts)
+        return len(self._parts) + len(self._merges)
 
     def head_part(self) -> Part | None:
-        return self._parts[0] if self._parts else None
+        parts = self._merges or self._parts
+        return parts[0] if parts else None
 
     @property
     def next_body(self) -> str:
-        return self._body
+        return "merge" if self._merges else self._body
 
     def needed_bytes(self, part: Part, body: str) -> int:
         return part.bytes // self._spread if body == "reduce" else part.bytes
 
     def take_work(self, most: int) -> Work:
+        if self._merges:  # ahead of all that makes more objects
+            return Work(self, [self._merges.popleft()], "merge")
         parts = [self._parts.popleft()]
         size = _bytes(parts[0])
         while self._parts and len(parts) < most and size + _bytes(self._parts[0]) <= MOST_TOGETHER:
@@ -428,6 +500,12 @@ class ExchangeOperator(Operator):
         if work.body == "sample":
             self.samples[part.note][part.seq].append(block.value)
             self.host.release(block)
+        elif work.body == "merge":
+            group, side, number = part.note
+            self._pieces[group].append((side, number * self._merged, block))
+        elif self._merged:
+            side = part.note[0]
+            self._merge(work.seen - 1, side, bisect_left(self._numbers[side], part.seq), block)
         else:
             self._pieces[work.seen - 1].append((part.note[0], part.seq, block))
 
@@ -441,15 +519,28 @@ class ExchangeOperator(Operator):
     def is_head(self, work: Work) -> bool:
         return work.body != "reduce" or super().is_head(work)
 
+    def explained(self, part: Part, error: BaseException) -> BaseException:
+        if not isinstance(error, ObjectStoreFullError) or not self._reducing or self._plan is None:
+            return error
+        made = ObjectStoreFullError(
+            f"{self.name}: {memory_text(_bytes(part))} of rows come to one task, and the object store of its node has "
+            f"no room for them and for what is made of them. {self.exchange.must_fit} Or give nodes a larger store "
+            f"(object_store_memory=). The runtime says: {last_line(error)}"
+        )
+        made.__cause__ = error
+        return made
+
     @property
     def is_over(self) -> bool:
         return self._reducing and super().is_over
 
     def drop_all(self) -> list[Block]:
         dropped = [block for blocks in self._kept for block in blocks]
-        dropped += [block for part in self._parts for block in part.blocks]
+        dropped += [block for parts in (self._parts, self._merges) for part in parts for block in part.blocks]
+        dropped += [block for some in self._unmerged.values() for _, block in some]
         dropped += [block for pieces in self._pieces for _, _, block in pieces]
         self._kept = [[] for _ in range(self.ports)]
         self._parts.clear()
-        self._pieces = []
+        self._merges.clear()
+        self._pieces, self._unmerged = [], {}
         return dropped

@@ -50,6 +50,10 @@ COMMANDS = (
     ("hpc get KIND ID | summary KIND | memory", "one thing; counts by state; what is in the object stores"),
     ("hpc why ID", "why a task, an actor or an object waits"),
     ("hpc stack [WORKER ...] | timeline FILE", "where the processes are; what ran when, for ui.perfetto.dev"),
+    (
+        "hpc top [JOB] [--once] [--show=KIND]",
+        "a session at the terminal, as it changes",
+    ),
     ("hpc dashboard [JOB] [--port=N]", "a page in the browser that shows a session; prints the line of ssh to it"),
     ("hpc metrics [--json | --text | --grafana DIR]", "the numbers of a session now; a board of them for Grafana"),
     ("hpc metrics --prometheus-target FILE", "serve them to a Prometheus"),

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from hpc.core.exceptions import GetTimeoutError, SessionLostError
 from hpc.dashboard.feed import Feed
 from hpc.dashboard.gate import MARK, Asked, Keys, decide
 from hpc.dashboard.pages.registry import BY_NAME, PAGES
@@ -118,6 +119,8 @@ def build(
             answer = await run_in_threadpool(ask, Params(request.query_params))
         except (FileNotFoundError, ValueError) as error:
             return JSONResponse({"error": str(error)}, 404)
+        except (GetTimeoutError, SessionLostError) as error:
+            return JSONResponse({"error": str(error)}, 504)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
     @asynccontextmanager

@@ -165,6 +165,67 @@ def test_the_pages_say_what_the_commands_say(watched):
     del waits
 
 
+@hpc.remote
+def chatter(lines: int) -> None:
+    for number in range(lines):
+        print(f"line {number} \x1b[31mred\x1b[0m")
+    time.sleep(0.01)  # so long that its part of the log is noted
+
+
+def test_logs_are_read_by_pieces_and_searched(watched):
+    dashboard, cookie = watched
+    ref = chatter.remote(5000)
+    hpc.get(ref)
+
+    def of(what: str) -> Any:
+        return dashboard.page(f"more/logs/{what}", cookie)
+
+    def written() -> bool:
+        status, _, body = dashboard.ask(f"api/more/logs/read?task={ref.hex()}", cookie=cookie)
+        return status == 200 and "line 4999 " in json.loads(body)["text"]
+
+    eventually(written)
+    piece = of(f"read?task={ref.hex()}")
+    assert "hpc:name" not in piece["text"] and "\x1b[31mred" in piece["text"]
+    whole, at = piece["text"], piece["at"]
+    while at > piece["first"]:
+        before = of(f"read?task={ref.hex()}&before={at}")
+        assert before["end"] == at
+        whole, at = before["text"] + whole, before["at"]
+    lines = [line for line in whole.splitlines() if line.startswith("line ")]
+    assert [int(line.split()[1]) for line in lines] == list(range(5000))
+    found = of(f"search?task={ref.hex()}&text=LINE%20123")["found"]
+    wanted = {123, *range(1230, 1240)}
+    assert {int(one["text"].split()[1]) for one in found} == wanted
+    around = of(f"read?task={ref.hex()}&at={found[0]['at']}")
+    assert around["text"].startswith("line 1239 ")
+    file = f"node={piece['node']}&file={piece['file']}"
+    assert "line 4999 " in of(f"read?{file}")["text"] and of(f"search?{file}&text=no-such")["is_whole"]
+    assert dashboard.page("page/logs?q=worker-", cookie)["data"]["matching"] >= 1
+
+
+@pytest.mark.parametrize(
+    "query", ["task=00", "node=1", "node=1&file=../../lock", "node=9&file=raylet.log", "", "worker=x"]
+)
+def test_a_log_that_is_not_there_is_said(watched, query):
+    dashboard, cookie = watched
+    status, _, body = dashboard.ask(f"api/more/logs/read?{query}", cookie=cookie)
+    assert status == 404 and json.loads(body)["error"]
+
+
+def test_the_timeline_has_what_ran(watched):
+    dashboard, cookie = watched
+    hpc.get([square.remote(number) for number in range(50)])
+
+    def drawn() -> bool:
+        found = dashboard.page("page/timeline?span=0", cookie)["data"]
+        many = {one["name"]: one["tasks"] for one in found["totals"]}
+        ours = sum(rect[4] for rect in found["rects"] if found["names"][rect[3]] == "square")
+        return many.get("square", 0) >= 50 and ours == many["square"]
+
+    eventually(drawn)
+
+
 def test_a_feed_goes_on_where_it_was_left(watched):
     dashboard, cookie = watched
 

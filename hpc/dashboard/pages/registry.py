@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hpc.dashboard.asking import Question
-from hpc.dashboard.pages import lists, nodes, now
+from hpc.dashboard.pages import lists, logs, nodes, now, timeline
 from hpc.dashboard.pages.face import Page
+from hpc.state import worker_logs
 from hpc.state.gather import LIMIT
 from hpc.state.overview import session_overview
 from hpc.state.tasks import task_rows
@@ -14,10 +15,12 @@ PAGES: tuple[Page, ...] = (
     now.PAGE,
     nodes.PAGE,
     lists.TASKS_PAGE,
+    timeline.PAGE,
     lists.ACTORS_PAGE,
     lists.OBJECTS_PAGE,
     lists.WORKERS_PAGE,
     lists.GROUPS_PAGE,
+    logs.PAGE,
 )
 BY_NAME = {page.name: page for page in PAGES}
 
@@ -29,4 +32,5 @@ QUESTIONS = {
     "objects": Question(lambda: state.list_objects(limit=LIMIT), 4.0),
     "workers": Question(lambda: state.list_workers(limit=LIMIT), 4.0),
     "groups": Question(lambda: state.list_placement_groups(limit=LIMIT), 4.0),
+    "files": Question(worker_logs.files, 4.0),
 }

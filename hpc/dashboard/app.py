@@ -112,7 +112,8 @@ def build(
 
     async def more(request: Request) -> Response:
         found = BY_NAME.get(request.path_params["page"])
-        ask = found.more.get(request.path_params["what"]) if found else None
+        asks = (found.acts if request.method == "POST" else found.more) if found else {}
+        ask = asks.get(request.path_params["what"])
         if ask is None:
             return _missing("question")
         try:
@@ -134,7 +135,7 @@ def build(
         Route("/api/pages", pages),
         Route("/api/page/{page}", page),
         Route("/api/feed/{page}", follow),
-        Route("/api/more/{page}/{what}", more),
+        Route("/api/more/{page}/{what}", more, methods=["GET", "POST"]),
         Route("/{file:path}", _static),
     ]
     middleware = [Middleware(Gate, keys=keys, names=names, root=root), Middleware(GZipMiddleware, minimum_size=500)]

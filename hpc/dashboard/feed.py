@@ -25,6 +25,8 @@ MOST_BYTES = 64 << 10
 ALIVE_S = 10.0
 #: How long a single answer may take where none is known yet.
 FIRST_S = 60.0
+#: The question of what stands at the head of every page.
+HEAD = "overview"
 
 
 class Feed:
@@ -43,7 +45,7 @@ class Feed:
 
     def _answered(self, name: str, known: Known) -> None:
         """In the thread that asks."""
-        if name == "overview" and not known.error:
+        if name == HEAD and not known.error:
             self.history.add(known.at_s, used_shares(known.value))
         assert self._loop is not None
         self._loop.call_soon_threadsafe(self._wake)
@@ -65,7 +67,8 @@ class Feed:
 
     async def follow(self, page: Page, given: Mapping[str, str], since: str) -> AsyncIterator[bytes]:
         """The events of a page until its browser leaves; ``since``: the id of the last event that it has."""
-        self.asker.want(page.needs)
+        wanted = {*page.needs, HEAD}
+        self.asker.want(wanted)
         seen: tuple[int, ...] = ()
         try:
             yield b"retry: 2000\n\n"
@@ -84,11 +87,11 @@ class Feed:
                 except asyncio.TimeoutError:
                     yield b": still here\n\n"
         finally:
-            self.asker.leave(page.needs)
+            self.asker.leave(wanted)
 
     def _versions(self, page: Page) -> tuple[int, ...]:
         known = self.asker.known
-        return tuple(known[name].version if name in known else 0 for name in page.needs)
+        return (*(known[name].version if name in known else 0 for name in page.needs), int(HEAD in known))
 
     def _is_known(self, page: Page) -> bool:
         """The first answer that a page needs is enough to show it; the others come when they come."""
@@ -109,7 +112,7 @@ class Feed:
             name: {"at_s": one.at_s, "took_s": one.took_s, "said": one.said[:8], "error": one.error}
             for name, one in known.items()
         }
-        overview = self.asker.known.get("overview")
+        overview = self.asker.known.get(HEAD)
         session = _session(overview.value) if overview and overview.value else {}
         whole = {
             "page": page.name, "now_s": time.time(), "about": about, "session": session, "ended": self.asker.ended,

@@ -226,6 +226,25 @@ def test_the_timeline_has_what_ran(watched):
     eventually(drawn)
 
 
+def test_a_profile_is_begun_by_post_alone(watched):
+    dashboard, cookie = watched
+    begin = "api/more/profile/begin?seconds=0.5"
+    assert dashboard.ask(begin, cookie=cookie)[0] == 404 and dashboard.ask(begin, "POST", cookie=cookie)[0] == 403
+    assert dashboard.ask("api/more/profile/result", "POST", cookie=cookie, x_hpc="1")[0] == 404
+    status, _, body = dashboard.ask(begin, "POST", cookie=cookie, x_hpc="1")
+    begun = json.loads(body)
+    assert status == 200 and begun["workers"] and not begun["silent"]
+    asked = f"workers={','.join(begun['workers'])}"
+
+    def ended() -> Any:
+        found = dashboard.page(f"more/profile/result?{asked}", cookie)
+        return found["samples"] and not found["is_running"] and found
+
+    found = eventually(ended)
+    assert found["tree"]["name"] == "all" and set(found["processes"]) == set(begun["workers"])
+    assert "shared" in dashboard.page(f"more/profile/speedscope?{asked}", cookie)
+
+
 def test_a_feed_goes_on_where_it_was_left(watched):
     dashboard, cookie = watched
 

@@ -31,7 +31,7 @@ SHELLS = {
     "core/owner": "generator ref",
     "core/owner/shell": (
         "arena_use arrivals buffers callbacks client collecting cuts defects fates fetching forked join latch "
-        "messaging polling printed sockets spin stacks telling unhandled values watching"
+        "messaging polling printed sampler sockets spin stacks telling unhandled values watching"
     ),
     "core/policy": "",
     "core/process": "ending saved",

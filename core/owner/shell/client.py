@@ -32,8 +32,8 @@ from hpc.core.owner.shell.join import register
 from hpc.core.owner.shell.last_words import take_last_words
 from hpc.core.owner.shell.polling import IDLE_TICK_S, PollLock
 from hpc.core.owner.shell.printed import Printed
+from hpc.core.owner.shell.sampler import process_rows
 from hpc.core.owner.shell.sockets import Frames, Sockets
-from hpc.core.owner.shell.stacks import format_threads
 from hpc.core.owner.shell.telling import Telling
 from hpc.core.owner.shell.unhandled import Unhandled
 from hpc.core.owner.shell.values import Values
@@ -567,8 +567,8 @@ class Client:
 
     def state_rows(self, what: str, limit: int) -> list[Row]:
         """What this process knows (the lock is held)."""
-        if what == "stack":
-            return [{"pid": os.getpid(), "text": format_threads(whole=False), "whole": format_threads(whole=True)}]
+        if (rows := process_rows(what)) is not None:
+            return rows
         return report(self.machine, what, limit) + self.hooks.more_state(what, limit)
 
     # -------------------------------------------------------------- leaving

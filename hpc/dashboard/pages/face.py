@@ -9,16 +9,18 @@ from hpc.dashboard.history import History
 from hpc.dashboard.views import Params
 
 Answers = Mapping[str, Any]
+Ask = Callable[[Params], dict[str, Any]]
 View = Callable[[Answers, Params, History], dict[str, Any]]
 
 
 class Page(NamedTuple):
     """A page. ``key`` opens it. ``needs`` names questions; ``view`` makes of their answers what its module draws.
-    ``more``: what it can be asked for beside that, by name; each is a question of its own."""
+    ``more``: what it can be asked for beside that, by name. ``acts``: what the session does for it, by POST alone."""
 
     name: str
     title: str
     key: str
     needs: tuple[str, ...]
     view: View
-    more: Mapping[str, Callable[[Params], dict[str, Any]]] = {}
+    more: Mapping[str, Ask] = {}
+    acts: Mapping[str, Ask] = {}

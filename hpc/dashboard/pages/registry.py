@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpc.dashboard.asking import Question
-from hpc.dashboard.pages import lists, logs, nodes, now, timeline
+from hpc.dashboard.pages import lists, logs, nodes, now, profile, timeline
 from hpc.dashboard.pages.face import Page
 from hpc.state import worker_logs
 from hpc.state.gather import LIMIT
@@ -21,6 +21,7 @@ PAGES: tuple[Page, ...] = (
     lists.WORKERS_PAGE,
     lists.GROUPS_PAGE,
     logs.PAGE,
+    profile.PAGE,
 )
 BY_NAME = {page.name: page for page in PAGES}
 

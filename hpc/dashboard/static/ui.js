@@ -17,6 +17,7 @@ export function count(value) {
 
 export function duration(s) {
   if (s == null) return "";
+  if (!s) return "0";
   if (s < 1e-3) return `${Math.round(s * 1e6)} µs`;
   if (s < 1) return `${+(s * 1e3).toPrecision(3)} ms`;
   if (s < 60) return `${+s.toPrecision(3)} s`;

@@ -93,9 +93,11 @@ class Children:
             raise MeasureError(f"exit code {process.returncode}{_tail(output)}")
         return Outcome(records, started, ended, [f"left behind: {name}" for name in left])
 
-    def probe(self, python: str, name: str, *args: str, timeout_s: float) -> Outcome:
+    def probe(
+        self, python: str, name: str, *args: str, timeout_s: float, env: Mapping[str, str] | None = None
+    ) -> Outcome:
         """Run a script of probes/ under an interpreter."""
-        return self.run([python, str(PROBES / name), *args], timeout_s)
+        return self.run([python, str(PROBES / name), *args], timeout_s, env)
 
     def end_leftovers(self) -> list[str]:
         """Wait for what a measurement started to end; end what does not, and name it."""

@@ -152,6 +152,7 @@ PARTS = (
     "blocks",
     "tune",
     "data",
+    "seeing",
 )
 
 

@@ -50,6 +50,7 @@ from bench.metrics import (
 from bench.mpi import mpi
 from bench.parts import PARTS, Skipped
 from bench.peers import Peer, PeerError, find
+from bench.seeing import seeing
 from bench.stage import stage
 from bench.startup import startup
 from bench.table import number
@@ -73,6 +74,7 @@ ALL_PARTS = {
     "blocks": blocks,
     "tune": tune,
     "data": data,
+    "seeing": seeing,
 }
 
 

@@ -60,6 +60,7 @@ class NodeMetrics:
         self.below: dict[int, Below] = {}
         self.order: list[int] = [info.node]
         self.place = 0
+        self.on = True
         self._stale = True
         self._due = float("inf")
         self._watched_until = 0.0
@@ -69,6 +70,10 @@ class NodeMetrics:
         self.handlers: dict[type, Callable[[Address, Any], None]] = {
             MetricsWatched: self.on_watched, ProcessMetrics: self.on_process, TreeMetrics: self.on_tree,
         }  # fmt: skip
+
+    def attach(self, numbers: Callable[[float], list[Sample]], on: bool) -> None:
+        """What the shell knows of the node. Not ``on``: nothing is told."""
+        self.shell_numbers, self.on = numbers, on
 
     # -------------------------------------------------------------- what is heard
 
@@ -126,6 +131,8 @@ class NodeMetrics:
     def tick(self, now: float, others: Mapping[int, NodeInfo]) -> float:
         """Tell those above, if it is time; returns the time of the next tick. To be called once the node is known."""
         self.now = now
+        if not self.on:
+            return float("inf")
         if self._due == float("inf"):
             self._due = now + FIRST_S
         if now >= self._due:

@@ -203,6 +203,9 @@ SETTINGS: dict[str, Setting] = {
     "task_events": Setting(
         Switch(), True, "whether workers remember what they ran", "core/worker/record.py", source="environ"
     ),
+    "metrics": Setting(
+        Switch(), True, "whether metrics are kept and brought together", "core/owner/shell/telling.py", source="environ"
+    ),
     "env_cache": Setting(
         Text("a directory"), "", "for virtual environments of runtime environments", "core/runenv/interpreters.py",
         "beside the nodes' directories", source="environ",

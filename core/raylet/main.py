@@ -25,7 +25,7 @@ from hpc.core.net.links import Links
 from hpc.core.net.reactor import Reactor, Timer
 from hpc.core.net.stream import Frame, Stream, StreamError, check_peer, listen
 from hpc.core.node.control import Control
-from hpc.core.node.settings import setting
+from hpc.core.node.settings import setting, switch
 from hpc.core.node.spec import NodeSpec
 from hpc.core.node.times import fault_times
 from hpc.core.policy.labels import ACCELERATOR
@@ -135,7 +135,7 @@ class Raylet:
             limit_bytes=int(setting("memory_limit_bytes", config, os.environ)),
         )  # fmt: skip
         self.machine.reports["usage"] = self.watchdog.report
-        self.machine.metrics.shell_numbers = Host(spec.cpus, spec.devices).samples
+        self.machine.metrics.attach(Host(spec.cpus, spec.devices).samples, switch("metrics", {}, os.environ))
         reactor = self.reactor
         self.acceptor = accept_on(reactor, listen(spec.raylet_sock), self._accept, log.error)
         reactor.add_reader(self.control.fileno(), self._on_control)

@@ -92,7 +92,8 @@ class Worker:
         self.functions = process.code
         self.hook = SetupHook(process.env, self.client)
         self.record = record.new_record()
-        self.record.fold = client.telling.tally.fold
+        if client.telling.on:
+            self.record.fold = client.telling.tally.fold
         self.actor: ActorHost | None = None
         self.spec = spec
         process.devices = spec.devices

@@ -18,6 +18,9 @@ from hpc.spi import tell_metrics
 
 MetricKind = Literal["counter", "gauge", "histogram"]
 Tags = tuple[tuple[str, str], ...]
+#: Sets of tags of a metric that are told by themselves. The values of all others are told under tags that say OTHER,
+#: and counted as DROPPED.
+MAX_SETS, OTHER, DROPPED = 100, "other", "hpc_metrics_dropped_total"
 
 
 @dataclass(slots=True)
@@ -29,9 +32,21 @@ class _Series:
     tag_keys: tuple[str, ...]
     boundaries: tuple[float, ...] = ()
     values: dict[Tags, Any] = field(default_factory=dict)
-    #: The tags whose values have changed since they were told last, and what was told then.
-    changed: dict[Tags, None] = field(default_factory=dict)
-    told: dict[Tags, Any] = field(default_factory=dict)
+    #: What is to be told, by the tags under which it is: what a counter or histogram has grown by, what a gauge is.
+    news: dict[Tags, Any] = field(default_factory=dict)
+    #: The tags that have room of their own, and how often others had none.
+    named: dict[Tags, None] = field(default_factory=dict)
+    dropped: int = 0
+
+    def told_as(self, tags: Tags) -> Tags:
+        """The tags under which a value is told: there is room for some, and one for all others."""
+        if tags in self.named:
+            return tags
+        if len(self.named) < MAX_SETS:
+            self.named[tags] = None
+            return tags
+        self.dropped += 1
+        return tuple((key, OTHER) for key, _ in tags)
 
 
 _lock = threading.Lock()
@@ -152,7 +167,8 @@ class Counter(Metric):
         key, values = self._tags(tags), self._series.values
         with _lock:
             values[key] = values.get(key, 0.0) + value
-            self._series.changed[key] = None
+            news, told = self._series.news, self._series.told_as(key)
+            news[told] = news.get(told, 0.0) + value
 
 
 class Gauge(Metric):
@@ -165,7 +181,7 @@ class Gauge(Metric):
         key, number = self._tags(tags), float(_number(value))
         with _lock:
             self._series.values[key] = number
-            self._series.changed[key] = None
+            self._series.news[self._series.told_as(key)] = number
 
 
 class Histogram(Metric):
@@ -202,9 +218,13 @@ class Histogram(Metric):
             counts = values.get(key)
             if counts is None:
                 counts = values[key] = [0] * (len(self._boundaries) + 1) + [0.0]
-            counts[bisect_left(self._boundaries, number)] += 1
-            counts[-1] += number
-            self._series.changed[key] = None
+            told = self._series.told_as(key)
+            news = self._series.news.get(told)
+            if news is None:
+                news = self._series.news[told] = [0] * len(counts)
+            for found in (counts, news):
+                found[bisect_left(self._boundaries, number)] += 1
+                found[-1] += number
 
 
 def snapshot() -> list[dict[str, Any]]:
@@ -236,19 +256,12 @@ def changes() -> list[Change]:
     found: list[Change] = []
     with _lock:
         for name, series in _series.items():
-            for tags in series.changed:
-                value = series.values[tags]
-                if series.kind == "gauge":
-                    found.append((name, series.kind, tags, (), [value]))
-                elif series.kind == "counter":
-                    found.append((name, series.kind, tags, (), [value - series.told.get(tags, 0.0)]))
-                    series.told[tags] = value
-                else:
-                    before = series.told.get(tags) or [0] * len(value)
-                    numbers = [now - then for now, then in zip(value, before)]
-                    found.append((name, series.kind, tags, series.boundaries, numbers))
-                    series.told[tags] = list(value)
-            series.changed.clear()
+            for tags, value in series.news.items():
+                found.append((name, series.kind, tags, series.boundaries, value if series.boundaries else [value]))
+            series.news.clear()
+            if series.dropped:
+                found.append((DROPPED, "counter", (), (), [series.dropped]))
+                series.dropped = 0
     return found
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -130,3 +133,46 @@ def test_nodes_are_told_together(no_leaks):
         cpus = row("hpc_cpus")
         assert cpus is not None and cpus.band is not None and cpus.band.count == 3
         assert set(metrics.heat("hpc_node_memory_ratio")) == {1, 2, 3}
+
+
+def cli(*words: str) -> str:
+    command = [sys.executable, "-m", "hpc.cli.main", "metrics", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_command_shows_metrics_in_all_its_forms(session):
+    Counter("shown").inc(3)
+    eventually(lambda: value("shown") == 3 and value("hpc_cpus") == 2)
+    people = cli()
+    assert "METRIC" in people and "hpc_cpus" in people and "1 nodes" in people
+    rows = {one["name"]: one for one in json.loads(cli("--json"))["rows"]}
+    assert rows["shown"]["value"] == 3 and rows["hpc_cpus"]["band"]["max"] == 2
+    assert "shown 3" in cli("--text").splitlines()
+
+
+def test_a_prometheus_finds_the_session_by_a_file_and_reads_it(session, tmp_path):
+    Counter("scraped").inc(5)
+    eventually(lambda: value("scraped") == 5)
+    file = tmp_path / "hpc.json"
+    words = [sys.executable, "-m", "hpc.cli.main", "metrics", "--prometheus-target", str(file)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None and "/metrics" in serving.stdout.readline()
+        (target,) = json.loads(file.read_text())
+        token = file.with_name("hpc.json.token").read_text()
+        asked = urllib.request.Request(
+            f"http://{target['targets'][0]}/metrics", headers={"Authorization": f"Bearer {token}"}
+        )
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            assert "scraped 5" in answer.read().decode().splitlines()
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(30) == 0
+    assert not list(tmp_path.iterdir()), "the files are gone with the door"
+
+
+def test_metrics_can_be_switched_off(no_leaks):
+    with one_node(env={"HPC_METRICS": "0"}):
+        hpc.get([count.remote(number) for number in range(10)])
+        latest = metrics.latest()
+        assert latest.age_s == math.inf and latest.silent == ["1"] and value("things", kind="a") is None

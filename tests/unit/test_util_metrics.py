@@ -114,3 +114,37 @@ def test_threads_do_not_lose_counts():
 def test_bad_arguments(make, error):
     with pytest.raises(error):
         make()
+
+
+def test_what_has_changed_is_told_once():
+    counter = metrics.Counter("told_once", tag_keys=("kind",))
+    histogram = metrics.Histogram("told_sizes", boundaries=[1.0, 10.0])
+    gauge = metrics.Gauge("told_level")
+    mine = ("told_once", "told_sizes", "told_level")
+    metrics.changes()
+    counter.inc(2, {"kind": "a"})
+    counter.inc(3, {"kind": "a"})
+    for value in (0.5, 5.0, 50.0):
+        histogram.observe(value)
+        gauge.set(value)
+    found = {
+        name: (kind, tags, bounds, numbers) for name, kind, tags, bounds, numbers in metrics.changes() if name in mine
+    }
+    assert found["told_once"] == ("counter", (("kind", "a"),), (), [5.0])
+    assert found["told_sizes"] == ("histogram", (), (1.0, 10.0), [1, 1, 1, 55.5])
+    assert found["told_level"] == ("gauge", (), (), [50.0])
+    assert not [one for one in metrics.changes() if one[0] in mine]
+    histogram.observe(2.0)
+    assert [one[4] for one in metrics.changes() if one[0] == "told_sizes"] == [[0, 1, 0, 2.0]]
+
+
+def test_many_values_of_a_tag_are_told_as_a_hundred_and_the_others():
+    counter = metrics.Counter("told_users", tag_keys=("user",))
+    metrics.changes()
+    for number in range(5_000):
+        counter.inc(tags={"user": str(number)})
+    changes = metrics.changes()
+    told = {tags[0][1]: numbers[0] for name, _, tags, _, numbers in changes if name == "told_users"}
+    assert len(told) == metrics.MAX_SETS + 1 and told["other"] == 5_000 - metrics.MAX_SETS
+    dropped = [numbers[0] for name, _, _, _, numbers in changes if name == metrics.DROPPED]
+    assert dropped == [5_000 - metrics.MAX_SETS]

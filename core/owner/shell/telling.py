@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from hpc.core.metrics.sample import gauge
 from hpc.core.metrics.table import TASKS_UNFINISHED
 from hpc.core.metrics.tally import Tally
+from hpc.core.node.settings import switch
 
 if TYPE_CHECKING:
     from hpc.core.owner.machine import OwnerMachine
@@ -17,12 +19,13 @@ class Telling:
     """One process's. Its methods are called with the client's lock held."""
 
     def __init__(self, machine: OwnerMachine) -> None:
+        self.on = switch("metrics", {}, os.environ)
         self.tally = Tally()
         self._machine = machine
 
     def tick(self, now: float) -> None:
         """Tell, if it is time."""
-        if self.tally.is_due(now):
+        if self.on and self.tally.is_due(now):
             self.tell(now)
 
     def last(self) -> None:
@@ -32,6 +35,8 @@ class Telling:
 
     def tell(self, now: float | None = None) -> None:
         """Leave in the machine what has changed, if anything has."""
+        if not self.on:
+            return
         machine = self._machine
         state = machine.state
         in_runs = sum(len(run.entries) - run.done for run in machine.calls.runs.unfinished.values())

@@ -202,6 +202,7 @@ class LogFiles:
             "node_id": str(self._spec.node),
             "pid": proc.pid,
             "is_alive": False,
+            "is_guest": False,
             "is_actor": False,
             "leased_by": "",
             "resources": {},

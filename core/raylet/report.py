@@ -56,6 +56,7 @@ def _workers(leasing: Leasing, limit: int) -> list[Row]:
                 "node_id": str(leasing.node),
                 "pid": proc.pid,
                 "is_alive": True,
+                "is_guest": proc.kind == "driver" and not proc.job,
                 "is_actor": lease is not None and lease.actor,
                 "leased_by": str(lease.owner) if lease is not None else "",
                 "resources": from_units(lease.grant.amounts) if lease is not None else {},

@@ -159,10 +159,12 @@ class Worker:
 
     def on_timers(self, now: float) -> None:
         """Tell the raylet what was run, when it is time (the lock is held)."""
-        record = self.record
-        record.trim()
-        if record.is_due(now):
-            self.client.machine.send(self.client.machine.raylet, Ran(*record.hand_over(now)))
+        self.record.trim()
+        if self.record.is_due(now):
+            self._tell_ran(now)
+
+    def _tell_ran(self, now: float) -> None:
+        self.client.machine.send(self.client.machine.raylet, Ran(*self.record.hand_over(now)))
 
     @property
     def has_news(self) -> bool:
@@ -170,8 +172,11 @@ class Worker:
         return bool(self.record.events)
 
     def _flush_logs(self, src: Address, msg: FlushLogs) -> None:
-        """A driver wants what was printed, and to know where else this process had something done."""
+        """A driver that leaves wants what was printed, and to know where else this process had something done. With it
+        this process may end: what it ran is told before."""
         flush_output()
+        if self.record.events:
+            self._tell_ran(time.monotonic())
         nodes = sorted(self.client.machine.state.nodes_used)
         self.client.machine.send(src, Answer(msg.req, True, msgpack.encode(nodes)))
 

@@ -29,6 +29,7 @@ EXIT_CODES = (
 COMMANDS = (
     ("hpc launch [options] SCRIPT [ARGS ...]", "the same as `hpc-launch`"),
     ("hpc ps [--json] [--all]", "your jobs"),
+    ("hpc report [JOB] [-o FILE] [--json]", "why a job ended, what it used, what to change"),
     (
         "hpc status [JOB] [--address=ID] [--json]",
         "the session that runs here, or one job: nodes, resources, what waits",

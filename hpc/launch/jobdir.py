@@ -4,6 +4,7 @@
                           status.json   how it stands; written by the hpc-launch that runs the script
                           events.jsonl  what happened, one JSON object a line
                           driver.log    the output of a submitted job
+                          report.html   why it ended, what it used; record.json has what that is made of
 
 Numbers are given by an exclusive mkdir, so that any number of commands can start jobs at once. JSON files are
 replaced as a whole (write, rename), so a reader never sees half a file. At most these few files, whatever the job

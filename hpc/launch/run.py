@@ -43,6 +43,8 @@ from hpc.launchers.session_errors import SessionError, StartError
 from hpc.launchers.session_nodes import Event
 from hpc.launchers.signals import Signals
 from hpc.launchers.timekeeper import Moment, Timekeeper
+from hpc.report.ending import cause_of
+from hpc.report.recorder import Recorder
 from hpc.settings import errors
 from hpc.settings.durations import short
 from hpc.settings.errors import CliError
@@ -103,6 +105,7 @@ class Run:
         self.drain_moment: Moment | None = None
         self.end_moment: Moment | None = None
         self.work: Work | None = None  # once it runs
+        self.recorder = Recorder()
         self.preempted = False
         self.drain_signal = signal_number(settings["drain_signal"])
         self.kill_timer: LoopTimer | None = None
@@ -292,6 +295,7 @@ class Run:
         if here is None:
             here = str(session.add_gateway().hello["dir"])
         head = session.head.hello if session.head is not None else {}
+        self.recorder.begin(here, self.reporter.job.path if self.reporter.job is not None else None)
         return Driver(self.argv, driver_env(here, head, len(ready), self.ready_s) | unbuffered)
 
     # -------------------------------------------------------------- while the script runs
@@ -470,6 +474,8 @@ class Run:
             self.clock.close()
         if self.growth is not None:
             self.growth.close()
+        if session.state == "ready":
+            self.recorder.last_look(bool(self.cause or self.interrupts))
         self._keep_logs(session)
         keep_caches(self.settings["cache"], session, self.status.note)
         session.begin_stop(self.settings["grace"], "the script has ended")
@@ -519,12 +525,14 @@ class Run:
     def _finish(self, code: int, why: str) -> None:
         from hpc.core.node.reap import end_descendants
 
+        cause = cause_of(self.cause, code)
+        self.recorder.end(cause, why, code)
         end_descendants(LEFTOVERS_S)
         elapsed = short(self._age_s())
         what = f"ok {elapsed}" if code == 0 else f"exit code {code} after {elapsed}"
         lost = f"· lost: {compress_nodes(self.lost_nodes)}" if self.lost_nodes else ""
         log_bytes = settled_bytes(1) if self.settings["job"] else None
-        self.reporter.final(code, what, lost, why=why, log_bytes=log_bytes)
+        self.reporter.final(code, what, lost, why=why, cause=cause, log_bytes=log_bytes)
 
     def _on_event(self, event: Event) -> None:
         if event.kind == "noise":

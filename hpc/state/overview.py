@@ -36,7 +36,8 @@ def session_overview() -> Row:
     usage = {row["answered_by"].partition(".")[0]: row for row in usages.rows}
     silent = {one for found in (stores, usages, workers, ended, demand) for one in found.silent}
     groups = [g for g in state.list_placement_groups(limit=gather.LIMIT) if g["state"] not in ("CREATED", "REMOVED")]
-    drivers = [row for row in workers.rows if row["worker_type"] == "DRIVER" and row["pid"] != os.getpid()]
+    drivers = [row for row in workers.rows if row["worker_type"] == "DRIVER" and not row["is_guest"]]
+    drivers = [row for row in drivers if row["pid"] != os.getpid()]
     facts = gather.session_facts()
     return {
         "session": _session_id(),

@@ -334,6 +334,11 @@ def get_log(
     return pieces if encoding is None else codecs.iterdecode(pieces, encoding, errors or "strict")
 
 
+def plain(data: bytes) -> bytes:
+    """Without the terminal's colours."""
+    return _ANSI.sub(b"", data)
+
+
 def _without_colours(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Line by line, as a sequence may be cut in two by the end of a piece."""
     left = b""

@@ -322,7 +322,9 @@ def test_the_logs_of_failed_workers_stay_with_the_job(no_leaks, tmp_path):
     """, "-N2", "-c2")  # fmt: skip
     assert done.returncode == 0 and "2 workers ended unexpectedly: hpc logs 1 --failed" in done.stderr, done.stderr
     folder = tmp_path / "jobs"
-    assert sorted(p.name for p in (folder / "1").iterdir()) == ["events.jsonl", "job.json", "logs.zip", "status.json"]
+    assert sorted(p.name for p in (folder / "1").iterdir()) == [
+        "events.jsonl", "job.json", "logs.zip", "record.json", "report.html", "status.json",
+    ]  # fmt: skip
     shown = cli("logs", "1", "--failed", HPC_JOB_DIR=str(folder))
     assert "what it was about to do 0\n" in shown.stdout and "what it was about to do 1\n" in shown.stdout
     assert shown.stderr.count("its complaint\n") == 2 and "exited with code 7" in shown.stdout

@@ -110,8 +110,8 @@ def test_output_state_and_exit_code_come_back(desk: Desk) -> None:
     assert re.fullmatch(r"ran on \w+ \['7', '--nodes'\]\n", done.stdout)
     assert re.search(r"^queued +\w*\d+", done.stderr, re.M) and "ended     exit code 7" in done.stderr
     job = desk.jobs / "1"
-    wait_for("the last process to put its folder away", lambda: len(list(job.iterdir())) == 5, 90.0)
-    assert {p.name for p in job.iterdir()} >= {"driver.log", "events.jsonl", "job.json", "status.json"}
+    wait_for("the last process to put its folder away", lambda: len(list(job.iterdir())) == 7, 90.0)
+    assert {p.name for p in job.iterdir()} >= {"driver.log", "events.jsonl", "job.json", "report.html", "status.json"}
     nothing_left(desk)
 
 

@@ -54,7 +54,9 @@ def test_a_job_that_runs_elsewhere_and_then_has_ended(desk: Desk) -> None:
     kept = desk.hpc("logs", "1", "--failed")
     assert "its last words" in kept.stdout and "exited with code 9" in kept.stdout
     files = sorted(p.name for p in (desk.jobs / "1").iterdir())
-    assert files == ["driver.log", "events.jsonl", "job.json", "job.sbatch", "logs.zip", "status.json"]
+    assert files == [
+        "driver.log", "events.jsonl", "job.json", "job.sbatch", "logs.zip", "record.json", "report.html", "status.json",
+    ]  # fmt: skip
 
 
 def test_the_doctor_looks_at_the_login_node_and_at_the_nodes_of_a_job(desk: Desk) -> None:

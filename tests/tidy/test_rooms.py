@@ -27,7 +27,7 @@ ITS_OWN = {"__init__", "__main__", "_version"}
 LIBRARIES = {"collective", "data", "mpi", "train", "tune", "util"}
 #: What libraries share, which users import through them only.
 SHARED = {"runs"}
-ROOMS = {"api", "cli", "dashboard", "doctor", "host", "launch", "metrics", "settings", "state"}
+ROOMS = {"api", "cli", "dashboard", "doctor", "host", "launch", "metrics", "report", "settings", "state"}
 #: Modules of hpc/util that are a part of how Ray's names are made. All others are libraries like hpc/train: a contract
 #: in pyproject.toml holds them to the public names and `hpc.spi`.
 BELOW = {

@@ -60,8 +60,11 @@ def test_events_with_very_long_names_are_handed_over_as_far_as_they_fit(monkeypa
     assert len(data) <= 10_000 and count + lost == 20 and batch.first == lost and len(batch.events) == count > 4
     assert not ring.is_due(6.0)  # there is nothing
     ring.append(event(20, None))
-    assert not ring.is_due(6.0) and ring.is_due(5.0 + record.HAND_OVER_S)
+    assert not ring.is_due(5.1) and ring.is_due(5.0 + record.FEW_S)
     assert [int(row["task_id"], 16) for row in ring.rows(10)] == [20]
+    for number in range(record.FEW):
+        ring.append(event(21 + number, None))
+    assert not ring.is_due(5.0 + record.FEW_S) and ring.is_due(5.0 + record.HAND_OVER_S)
 
 
 def test_a_record_that_is_off_keeps_nothing():

@@ -91,7 +91,8 @@ def list_jobs(filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMI
     """The drivers that are connected."""
     _check(other)
     chosen = Selection(selecting.JOBS, filters, limit)
-    drivers = [r for r in gather.from_raylets("workers").warn("list_jobs") if r["worker_type"] == "DRIVER"]
+    workers = gather.from_raylets("workers").warn("list_jobs")
+    drivers = [r for r in workers if r["worker_type"] == "DRIVER" and not r["is_guest"]]
     rows = [
         {
             "job_id": r["worker_id"],

@@ -62,7 +62,7 @@ WORKERS = Fields(
         "worker_type",
     ),
     ("end_time_ms", "last_attempt_number", "pid"),
-    ("blocked", "failed", "is_actor", "is_alive"),
+    ("blocked", "failed", "is_actor", "is_alive", "is_guest"),
 )  # fmt: skip
 JOBS = Fields(("job_id", "node_id", "status", "type"), ("driver_pid",))
 GROUPS = Fields(("creator", "name", "namespace", "placement_group_id", "state", "strategy", "why"), (), ("detached",))

@@ -1,0 +1,272 @@
+"""A report as one HTML file: no script, nothing from elsewhere, all text escaped and without secrets. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from hpc.report import svg
+from hpc.report.advice import advice, amount_seconds, share_given
+from hpc.report.collect import largest, quantile
+from hpc.report.facts import Cause, Facts, One
+from hpc.report.masking import masked, masked_words
+
+#: Rows of a table.
+MAX_ROWS = 100
+#: Fewer looks say nothing of a share.
+FEW_LOOKS = 6
+#: Larger files are made with fewer rectangles.
+MAX_BYTES = 1_000_000
+
+CAUSES: dict[Cause, str] = {
+    "normal": "The script ended by itself",
+    "error": "The script ended with an error",
+    "signal": "It was told to end",
+    "walltime": "Its time was over",
+    "preempted": "Its nodes were taken for another job",
+    "lost": "The session was lost",
+    "killed": "It was ended by force",
+    "running": "It runs",
+    "unknown": "How it ended is not known",
+}
+
+STYLE = """
+:root{color-scheme:light dark;--line:#8885;--soft:#8882}
+body{font:15px/1.45 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em}
+h1{font-size:1.5em;margin:0}h2{font-size:1.1em;margin:1.8em 0 .4em;border-bottom:1px solid var(--line)}
+table{border-collapse:collapse;width:100%;font-size:.9em}th{text-align:left}
+td,th{padding:.2em .6em .2em 0;vertical-align:top;border-bottom:1px solid var(--soft);overflow-wrap:anywhere}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+pre{background:var(--soft);padding:.6em;overflow:auto;font-size:.85em;white-space:pre-wrap}
+svg{width:100%;height:auto;margin:.3em 0}svg text{font-size:11px;fill:currentColor}
+.why{font-size:1.15em;padding:.6em .8em;border-left:5px solid #0072b2;background:var(--soft)}
+.bad{border-color:#d55e00}.note{opacity:.75;font-size:.9em}ul{padding-left:1.2em}
+"""
+
+Cell = str | int | float
+
+
+def page(facts: Facts) -> str:
+    """The whole file."""
+    text = _page(facts)
+    while len(text.encode()) > MAX_BYTES and facts.rects:
+        facts.rects = facts.rects[::2] if len(facts.rects) > 1 else []
+        text = _page(facts)
+    return text
+
+
+def _page(facts: Facts) -> str:
+    name = masked(facts.job.name or "a session")
+    title = f"job {facts.job.number}: {name}" if facts.job.number else name
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+        '<meta name="viewport" content="width=device-width,initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escape(title)}</h1>",
+        *_head(facts),
+        *_advice(facts),
+        *_use(facts),
+        *_tasks(facts),
+        *_ones("First failures", facts.failed),
+        *_ones("Slowest", facts.slowest),
+        *_workers(facts),
+        *_waits(facts),
+        *_actors(facts),
+        *_nodes(facts),
+        *_happenings(facts),
+        *_versions(facts),
+        "</body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+# ---------------------------------------------------------------- parts
+
+
+def _head(facts: Facts) -> Iterable[str]:
+    ending, job = facts.ending, facts.job
+    bad = "" if ending.cause in ("normal", "running") else " bad"
+    code = "" if ending.code is None else f" (exit code {ending.code})"
+    said = f"<br>{_lines(ending.text)}" if ending.text else ""
+    yield f'<p class="why{bad}"><b>{CAUSES[ending.cause]}{code}.</b>{said}</p>'
+    if facts.output:
+        yield f"<pre>{_lines(chr(10).join(facts.output), False)}</pre>"
+    cpu_h, gpu_h = amount_seconds(facts.uses, "cpus") / 3600, amount_seconds(facts.uses, "gpus") / 3600
+    rows: list[tuple[str, str]] = [
+        ("command", " ".join(masked_words(job.command))),
+        ("scheduler", f"{job.scheduler} {job.scheduler_id}".strip()),
+        ("user", job.user),
+        ("host", job.host),
+        ("folder", job.folder),
+        ("began", _date(facts.began_s)),
+        ("last seen" if ending.cause in ("running", "unknown") else "ended", _date(facts.seen_s)),
+        ("took", svg.duration(facts.seen_s - facts.began_s)),
+        ("time limit", svg.duration(job.asked_s) if job.asked_s else ""),
+        ("spent", f"{cpu_h:.3g} CPU hours{_given(facts, 'cpus')}"),
+        ("", f"{gpu_h:.3g} GPU hours{_given(facts, 'gpus')}" if gpu_h else ""),
+    ]
+    yield _table((), [(escape(name), escape(text)) for name, text in rows if text])
+
+
+def _given(facts: Facts, name: str) -> str:
+    share = share_given(facts.uses, f"{name}_given", name)
+    return "" if share is None or len(facts.uses) < FEW_LOOKS else f", {share:.0%} of them given to tasks and actors"
+
+
+def _advice(facts: Facts) -> Iterable[str]:
+    found = advice(facts)
+    if found:
+        yield "<h2>What to change</h2><ul>"
+        yield "".join(f"<li>{_lines(text)}</li>" for text in found) + "</ul>"
+
+
+def _use(facts: Facts) -> Iterable[str]:
+    uses = facts.uses
+    if len(uses) < 2:
+        return
+    times = [use.time_s for use in uses]
+    yield "<h2>Use</h2>"
+    there, given = [use.cpus for use in uses], [use.cpus_given for use in uses]
+    yield svg.lines("CPUs", times, [("CPUs", svg.GREY, there), ("given to work", svg.BLUE, given)])
+    if any(use.gpus for use in uses):
+        there, given = [use.gpus for use in uses], [use.gpus_given for use in uses]
+        yield svg.lines("GPUs", times, [("GPUs", svg.GREY, there), ("given to work", svg.BLUE, given)])
+    low, middle, high = ([100 * use.memory[at] for use in uses] for at in range(3))
+    memory = [("memory of the nodes", svg.BLUE, middle)]
+    yield svg.lines("memory", times, memory, (low, high), most=100, unit="%")
+    store, disk = [float(use.store_bytes) for use in uses], [float(use.disk_bytes) for use in uses]
+    objects = [("object store", svg.BLUE, store), ("on disk", svg.ORANGE, disk)]
+    yield svg.lines("objects", times, objects, most=1.0, unit="B")
+    pairs = itertools.pairwise(uses)
+    rates = [0.0, *(max(0, b.ended - a.ended) / max(1e-3, b.time_s - a.time_s) for a, b in pairs)]
+    yield svg.lines("tasks per second", times, [("tasks and calls per second", svg.BLUE, rates)])
+    if facts.rects:
+        yield svg.what_ran(facts.rects, "what ran when, by worker")
+        yield '<p class="note">What ran when, one lane for each worker; failed ones are orange.</p>'
+    if facts.missed:
+        yield f'<p class="note">{facts.missed} looks at the session had no answer.</p>'
+
+
+def _tasks(facts: Facts) -> Iterable[str]:
+    if not facts.named:
+        return
+    yield "<h2>Tasks and calls</h2>"
+    heads = ("name", "#ended", "#failed", "#run again", "#half below", "#nine of ten below", "#most", "#in all")
+    rows: list[tuple[Cell, ...]] = []
+    for one in largest(facts, MAX_ROWS):
+        half, nine = quantile(one.bins, 0.5), quantile(one.bins, 0.9)
+        times = [svg.duration(s) for s in (half, nine, one.most_s, one.seconds)]
+        rows.append((_lines(one.name), one.count, one.failed, one.retried, *times))
+    yield _table(heads, rows)
+    if facts.unseen:
+        yield f'<p class="note">{facts.unseen} more ended that were not seen one by one.</p>'
+
+
+def _ones(title: str, ones: Sequence[One]) -> Iterable[str]:
+    if not ones:
+        return
+    yield f"<h2>{title}</h2>"
+    rows: list[tuple[Cell, ...]] = []
+    for one in ones:
+        log = f"<pre>{_lines(chr(10).join(one.log), False)}</pre>" if one.log else ""
+        what = f"{_lines(one.why)}{log}"
+        rows.append((_lines(one.name), one.worker, _clock(one.start_s), svg.duration(one.seconds), one.state, what))
+    yield _table(("name", "worker", "began", "#took", "state", ""), rows)
+
+
+def _workers(facts: Facts) -> Iterable[str]:
+    if facts.workers:
+        yield "<h2>Workers that ended unexpectedly</h2>"
+        rows = []
+        for one in facts.workers[:MAX_ROWS]:
+            log = f"<pre>{_lines(chr(10).join(one.log), False)}</pre>" if one.log else ""
+            rows.append((one.worker, _clock(one.time_s), f"{_lines(one.why)}{log}"))
+        yield _table(("worker", "when", "why"), rows)
+
+
+def _waits(facts: Facts) -> Iterable[str]:
+    if facts.waits:
+        yield "<h2>What waited</h2>"
+        looks = max(1, len(facts.uses))
+        found = sorted(facts.waits.items(), key=lambda item: -item[1])
+        yield _table(
+            ("what waited for a worker", "#share of the looks"),
+            [(_lines(why), f"{min(1.0, times / looks):.0%}") for why, times in found],
+        )
+
+
+def _actors(facts: Facts) -> Iterable[str]:
+    if facts.actors:
+        yield "<h2>Actors</h2>"
+        told = sorted(facts.actors, key=lambda actor: (not actor.why, not actor.restarts))
+        rows = [
+            (_lines(one.class_name), _lines(one.name), one.state, one.restarts, _lines(one.why))
+            for one in told[:MAX_ROWS]
+        ]
+        yield _table(("class", "name", "state", "#restarts", "why it died"), rows)
+
+
+def _nodes(facts: Facts) -> Iterable[str]:
+    if facts.nodes:
+        yield "<h2>Nodes</h2>"
+        told = sorted(facts.nodes, key=lambda node: (node.alive, node.node))
+        rows = [
+            (one.node, _lines(one.host), "" if one.alive else "lost", _lines(one.why), _lines(one.resources))
+            for one in told[:MAX_ROWS]
+        ]
+        yield _table(("#node", "host", "", "why", "resources"), rows)
+        if len(told) > MAX_ROWS:
+            yield f'<p class="note">{len(told) - MAX_ROWS} more.</p>'
+
+
+def _happenings(facts: Facts) -> Iterable[str]:
+    if facts.happenings:
+        yield "<h2>Events</h2>"
+        told = sorted(facts.happenings, key=lambda one: one.time_s)
+        shown = told[: MAX_ROWS // 2] + told[MAX_ROWS // 2 :][-MAX_ROWS // 2 :]
+        yield _table(("when", "what", ""), [(_clock(one.time_s), _lines(one.what), _lines(one.text)) for one in shown])
+        if len(told) > len(shown):
+            yield f'<p class="note">{len(told) - len(shown)} in between are left out.</p>'
+
+
+def _versions(facts: Facts) -> Iterable[str]:
+    if facts.versions:
+        yield "<h2>Versions</h2>"
+        yield _table((), [(escape(name), _lines(version)) for name, version in sorted(facts.versions.items())])
+
+
+# ---------------------------------------------------------------- words
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """Cells are HTML already; a head that begins with # is that of numbers."""
+    numbers = [head.startswith("#") for head in heads]
+    parts = ["<table>"]
+    if heads:
+        cells = (f"<th{_class(number)}>{escape(head.lstrip('#'))}</th>" for head, number in zip(heads, numbers))
+        parts.append(f"<tr>{''.join(cells)}</tr>")
+    for row in rows:
+        flags = numbers or [False] * len(row)
+        parts.append("<tr>" + "".join(f"<td{_class(n)}>{cell}</td>" for cell, n in zip(row, flags)) + "</tr>")
+    return "\n".join([*parts, "</table>"])
+
+
+def _class(number: bool) -> str:
+    return ' class="n"' if number else ""
+
+
+def _lines(text: str, breaks: bool = True) -> str:
+    """A text of the user's, as HTML."""
+    shown = escape(masked(text))
+    return shown.replace("\n", "<br>") if breaks else shown
+
+
+def _date(time_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_s)) if time_s else ""
+
+
+def _clock(time_s: float) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(time_s)) if time_s else ""

@@ -1,0 +1,130 @@
+"""The files of a report in a job's folder: what is known of the job, and the page. Each is replaced as a whole."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hpc.report.facts import Facts, Happening, Job
+from hpc.report.masking import masked, masked_words
+from hpc.report.render import page
+
+RECORD, REPORT = "record.json", "report.html"
+#: Lines of the job's output, and letters of each.
+LOG_LINES, LETTERS = 15, 400
+#: A folder's events that go into a report.
+MAX_EVENTS = 300
+
+
+def keep(folder: Path, facts: Facts) -> None:
+    """Write down what is known, so that a report can be made of it later."""
+    _replace(folder / RECORD, msgspec.json.encode(facts))
+
+
+def publish(path: Path, facts: Facts) -> None:
+    """Write the page."""
+    _replace(path, page(facts).encode())
+
+
+def kept(folder: Path) -> Facts:
+    """What was kept; empty facts where nothing was, or where it cannot be read."""
+    try:
+        return msgspec.json.decode((folder / RECORD).read_bytes(), type=Facts)
+    except (OSError, msgspec.DecodeError):
+        return Facts()
+
+
+def as_json(facts: Facts) -> str:
+    """The facts for programs, without secrets, as they are in the page."""
+    return json.dumps(_clean(msgspec.to_builtins(facts)), indent=1) + "\n"
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {masked(str(key)): _clean(one) for key, one in value.items()}
+    return [_clean(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def job_of(folder: Path, asked_s: float | None = None) -> Job:
+    """What the folder says that was asked for."""
+    job, status = _read(folder / "job.json"), _read(folder / "status.json")
+    command = [str(word) for word in job.get("argv") or [job.get("script") or "", *(job.get("args") or [])] if word]
+    return Job(
+        folder.name if folder.name.isdigit() else "", str(job.get("name") or ""), str(job.get("scheduler") or ""),
+        str(job.get("scheduler_id") or status.get("scheduler_id") or ""), _user(), str(status.get("host") or ""),
+        masked_words(command), str(folder), float(job.get("created") or 0.0), asked_s,
+    )  # fmt: skip
+
+
+def last_lines(folder: Path) -> list[str]:
+    """The end of what a submitted job has written; none of one at a terminal."""
+    job, status = _read(folder / "job.json"), _read(folder / "status.json")
+    try:
+        with open(str(job.get("log") or status.get("log") or ""), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8000))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line[:LETTERS] for line in text.splitlines() if line.strip()][-LOG_LINES:]
+
+
+def events_of(folder: Path) -> list[Happening]:
+    """What the launch has written down: the first and the last of many."""
+    found = []
+    try:
+        lines = (folder / "events.jsonl").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines[: MAX_EVENTS // 2] + lines[MAX_EVENTS // 2 :][-MAX_EVENTS // 2 :]:
+        try:
+            event = json.loads(line)
+            rest = {name: value for name, value in event.items() if name not in ("t", "event")}
+            words = ", ".join(f"{name} {value}" for name, value in rest.items() if value not in ("", None))
+            found.append(Happening(float(event["t"]), str(event["event"]), words))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_bytes(data)
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+def with_events(facts: Facts, folder: Path) -> Facts:
+    """The same facts with the folder's events among them; they are not kept twice."""
+    events = events_of(folder)
+    began_s = facts.began_s or (events[0].time_s if events else facts.job.created_s)
+    seen_s = facts.seen_s or max([began_s, *(one.time_s for one in events)])
+    output = last_lines(folder) if facts.ending.cause not in ("normal", "running") else []
+    return msgspec.structs.replace(
+        facts, output=output, happenings=[*facts.happenings, *events], began_s=began_s, seen_s=max(seen_s, began_s)
+    )

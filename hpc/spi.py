@@ -7,7 +7,8 @@ connect to a session first where there is none, and raise SessionLostError where
 * `kv_put`, `kv_get`, `kv_delete`, `kv_keys`: small values that the head keeps; `watch`: wait for their changes.
 * `places`: where objects lie, and how large they are.
 * `allocate`: fill an object in the node's shared memory without a copy; `view`: read one; `private`: write to what was
-  read, without changing the object. `PlacedTable`: a table of pyarrow whose columns are made in the node's shared memory.
+  read, without changing the object. `PlacedTable`: a table of pyarrow whose columns are made in the node's shared
+  memory.
 * `listen`, `connect`: channels, by which two processes send each other messages in order.
 * `rooms`: what is free on each node; `why_no_room`: whether a placement group would fit; `may_grow`: whether further
   nodes may join. `memory_use`: what memory each node has left.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from hpc.core.causes import ActorErrorName
+from hpc.core.exceptions import PendingCallsLimitExceeded
 from hpc.core.ids import Address
 from hpc.core.wire import ActorPhase, Call, Calls, CreateActor, Message, Result, Task
 
@@ -163,6 +164,14 @@ class CallKind(msgspec.Struct, eq=False):
     name: str = ""
     open: CallRun | None = None
     rest: int = 0
+
+    def check_pending(self, waiting: int, actor: str) -> None:
+        """Raise PendingCallsLimitExceeded where so many calls to the actor are unfinished that it takes no more."""
+        if waiting >= self.most_pending:
+            raise PendingCallsLimitExceeded(
+                f"{waiting} calls of this process to Actor({self.actor_class}, {actor}) are not finished, and its "
+                f"max_pending_calls is {self.most_pending}: get some of their results first"
+            )
 
 
 class CallRun:

@@ -17,6 +17,8 @@ BY_CODE: dict[int, Cause] = {
     128 + signal.SIGTERM: "signal",
     128 + signal.SIGINT: "signal",
 }
+#: Why a script is told to end that has not ended by itself, nor by its user.
+FROM_OUTSIDE: tuple[Cause, ...] = ("walltime", "preempted", "lost")
 BY_FORCE = "hpc-launch was ended by force: it could not say why."
 
 
@@ -37,8 +39,9 @@ def ending_of(row: Mapping[str, Any], status: Mapping[str, Any]) -> Ending:
 
 def cause_of(cause: str, code: int) -> Cause:
     """That of a run that ended with this code; ``cause``: why its script was told to end, if it was."""
-    if cause == "walltime" or cause == "preempted" or cause == "lost":
-        return cause
+    told: Cause | None = next((one for one in FROM_OUTSIDE if one == cause), None)
+    if told is not None:
+        return told
     if cause in ("signal", "warned"):
         return "signal"
     return BY_CODE.get(code) or ("error" if code else "normal")

@@ -426,7 +426,7 @@ def test_objects_are_merged_where_map_tasks_and_groups_are_very_many(most_object
 
 def test_a_block_that_does_not_fit_the_store_is_cut_into_several():
     metas = [[BlockMeta(100, 10 << 20) for _ in range(8)]]
-    whole = Repartition(2).fitted(200 << 20, 8 << 20).plan([], metas, 2)
+    whole = Repartition(2).fitted(200 << 20, 8 << 20, 1).plan([], metas, 2)
     assert [sum(one.stop - one.start for one in some) for (some,) in whole.ranges] == [400, 400]
-    cut = Repartition(2).fitted(64 << 20, 8 << 20).plan([], metas, 2)
+    cut = Repartition(2).fitted(64 << 20, 8 << 20, 1).plan([], metas, 2)
     assert [sum(one.stop - one.start for one in some) for (some,) in cut.ranges] == [80] * 10 and cut.merger.parts == 10

@@ -295,7 +295,7 @@ class Client:
                 check_handle(actor, current.client)
                 self.check_lost()
             if kind.most_pending > 0:
-                _check_pending(machine.calls.pending(actor._id), kind, actor)
+                kind.check_pending(machine.calls.pending(actor._id), actor.hex())
             task = machine.calls.runs.add(kind, actor._id, data, parent) if kind.joins and not (refs or holds) else None
             if task is None:
                 count = kind.num_returns
@@ -599,11 +599,3 @@ class Client:
             self.callbacks.run()  # futures that are still awaited: nobody will poll for them again
         self.sockets.close()
         self.arena.close()
-
-
-def _check_pending(waiting: int, kind: CallKind, actor: Reference) -> None:
-    if waiting >= kind.most_pending:
-        raise exceptions.PendingCallsLimitExceeded(
-            f"{waiting} calls of this process to Actor({kind.actor_class}, {actor.hex()}) are not finished, and its "
-            f"max_pending_calls is {kind.most_pending}: get some of their results first"
-        )

@@ -142,7 +142,7 @@ class Repartition(Base):
     def partitions(self) -> int | None:
         return self.blocks
 
-    def fitted(self, store: int, task_bytes: int) -> Repartition:
+    def fitted(self, store: int, task_bytes: int, nodes: int) -> Repartition:
         return replace(self, most_bytes=store // STORE_SHARE, part_bytes=task_bytes)
 
     def plan(self, samples: Any, metas: Any, partitions: int) -> Gather:

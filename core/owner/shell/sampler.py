@@ -1,8 +1,8 @@
 """A profile of this process: its stacks, counted many times a second by a thread of its own while somebody asks for it.
 
 A thread of the process may look at the frames of the others, so no ptrace is needed, which clusters forbid. Each stack
-has the time that passed in it, and the time that its thread was on a CPU by the kernel's count: so code that waits is
-told from code that computes. Code that holds the interpreter's lock in C is seen when it gives the lock up; its CPU
+has the time that passed in it, and the time that its thread was on a CPU by the kernel's count. So code that waits is
+told from code that computes. Code that holds the interpreter's lock in C is seen when it gives the lock up. Its CPU
 time is not lost, but counts for the stack that is seen then.
 """
 

@@ -245,6 +245,27 @@ def test_a_profile_is_begun_by_post_alone(watched):
     assert "shared" in dashboard.page(f"more/profile/speedscope?{asked}", cookie)
 
 
+def test_metrics_have_their_newest_values_and_their_course(watched):
+    dashboard, cookie = watched
+    hpc.get([square.remote(number) for number in range(20)])
+
+    def told() -> bool:
+        rows = dashboard.page("page/metrics?q=hpc_tasks_finished_total", cookie)["data"]["rows"]
+        return any("name=square" in row["labels"] and row["value"] >= 20 for row in rows)
+
+    eventually(told)
+    whole = dashboard.page("page/metrics?id=hpc_node_cpu_ratio&limit=500", cookie)["data"]
+    assert whole["nodes"] == 1 and not whole["silent"] and "CPU" in whole["about"] and whole["age_s"] < 60
+    assert {row["kind"] for row in whole["rows"]} == {"counter", "gauge", "histogram"}
+
+    def drawn() -> bool:
+        found = dashboard.page("more/metrics/course?name=hpc_node_cpu_ratio", cookie)
+        return any(value is not None for value in found["points"].get("line0", []))
+
+    eventually(drawn)
+    assert dashboard.page("more/metrics/course?name=no_such", cookie)["lines"] == []
+
+
 def test_a_feed_goes_on_where_it_was_left(watched):
     dashboard, cookie = watched
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hpc.dashboard.asking import Question
-from hpc.dashboard.pages import lists, logs, nodes, now, profile, timeline
+from hpc.dashboard.pages import lists, logs, metrics, nodes, now, profile, timeline
 from hpc.dashboard.pages.face import Page
 from hpc.state import worker_logs
 from hpc.state.gather import LIMIT
@@ -22,6 +22,7 @@ PAGES: tuple[Page, ...] = (
     lists.GROUPS_PAGE,
     logs.PAGE,
     profile.PAGE,
+    metrics.PAGE,
 )
 BY_NAME = {page.name: page for page in PAGES}
 
@@ -33,5 +34,6 @@ QUESTIONS = {
     "objects": Question(lambda: state.list_objects(limit=LIMIT), 4.0),
     "workers": Question(lambda: state.list_workers(limit=LIMIT), 4.0),
     "groups": Question(lambda: state.list_placement_groups(limit=LIMIT), 4.0),
+    "metrics": Question(metrics.ask),
     "files": Question(worker_logs.files, 4.0),
 }

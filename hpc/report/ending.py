@@ -17,8 +17,6 @@ BY_CODE: dict[int, Cause] = {
     128 + signal.SIGTERM: "signal",
     128 + signal.SIGINT: "signal",
 }
-#: Why a script is told to end that has not ended by itself, nor by its user.
-FROM_OUTSIDE: tuple[Cause, ...] = ("walltime", "preempted", "lost")
 BY_FORCE = "hpc-launch was ended by force: it could not say why."
 
 
@@ -29,7 +27,7 @@ def ending_of(row: Mapping[str, Any], status: Mapping[str, Any]) -> Ending:
         return Ending("killed", why or BY_FORCE, code)
     if row["state"] != "ended":
         return Ending("running", str(row["text"]))
-    told: Cause | None = next((one for one in get_args(Cause) if one == status.get("cause")), None)
+    told = _named(status.get("cause"))
     if told is not None:
         return Ending(told, why, code)
     return Ending(
@@ -39,9 +37,12 @@ def ending_of(row: Mapping[str, Any], status: Mapping[str, Any]) -> Ending:
 
 def cause_of(cause: str, code: int) -> Cause:
     """That of a run that ended with this code; ``cause``: why its script was told to end, if it was."""
-    told: Cause | None = next((one for one in FROM_OUTSIDE if one == cause), None)
-    if told is not None:
-        return told
-    if cause in ("signal", "warned"):
+    if cause == "warned":
         return "signal"
-    return BY_CODE.get(code) or ("error" if code else "normal")
+    return _named(cause) or BY_CODE.get(code) or ("error" if code else "normal")
+
+
+def _named(cause: Any) -> Cause | None:
+    """The cause with this name, if there is one."""
+    found: Cause | None = next((one for one in get_args(Cause) if one == cause), None)
+    return found

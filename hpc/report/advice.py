@@ -31,6 +31,12 @@ def share_given(uses: list[Use], given: str, there: str) -> float | None:
     return used / total if total else None
 
 
+def mean_busy(uses: list[Use], name: str) -> float | None:
+    """How busy CPUs or GPUs were in all looks that know it; None where none does."""
+    means = [spread[1] for use in uses if (spread := getattr(use, name)) is not None]
+    return sum(means) / len(means) if means else None
+
+
 def amount_seconds(uses: list[Use], name: str) -> float:
     """An amount times the seconds during which it was there."""
     return sum(float(getattr(one, name)) * (after.time_s - one.time_s) for one, after in itertools.pairwise(uses))
@@ -52,13 +58,17 @@ def _ending(facts: Facts) -> Iterator[str]:
 
 def _gpus(facts: Facts) -> Iterator[str]:
     share = share_given(facts.uses, "gpus_given", "gpus")
+    mean = mean_busy(facts.uses, "gpu_busy")
     if share is not None and share < IDLE_SHARE and _is_long(facts):
-        yield f"GPUs were idle for {1 - share:.0%} of the time: ask for fewer, or give tasks num_gpus."
+        yield f"GPUs were given to nobody for {1 - share:.0%} of the time: ask for fewer, or give tasks num_gpus."
+    elif mean is not None and mean < IDLE_SHARE and _is_long(facts):
+        yield f"GPUs that were given to work computed for {mean:.0%} of the time: look at what feeds them."
 
 
 def _cpus(facts: Facts) -> Iterator[str]:
     share = share_given(facts.uses, "cpus_given", "cpus")
-    if share is not None and share < IDLE_SHARE and _is_long(facts):
+    mean = mean_busy(facts.uses, "cpu_busy")
+    if share is not None and share < IDLE_SHARE and (mean is None or mean < IDLE_SHARE) and _is_long(facts):
         yield (
             f"CPUs were given to tasks and actors for {share:.0%} of the time: ask for fewer nodes, "
             "or submit more tasks at a time."

@@ -44,7 +44,8 @@ class Job(Struct):
 
 class Use(Struct, array_like=True):
     """One look at the session: amounts that there are, and that tasks and actors were given of them. ``memory`` is
-    (least, middle, most) of the nodes' shares in use. ``ended`` and ``failed`` count tasks and calls from the start."""
+    (least, middle, most) of the nodes' shares in use. ``ended`` and ``failed`` count tasks and calls from the start.
+    ``cpu_busy`` and ``gpu_busy``: how busy they were, as (low, mean, high) of the nodes or devices; None: not known."""
 
     time_s: float
     nodes: int = 0
@@ -59,6 +60,8 @@ class Use(Struct, array_like=True):
     waiting: int = 0
     ended: int = 0
     failed: int = 0
+    cpu_busy: tuple[float, float, float] | None = None
+    gpu_busy: tuple[float, float, float] | None = None
 
 
 class Named(Struct):

@@ -11,10 +11,11 @@ import msgspec
 
 from hpc.core.events.rows import TaskRow
 from hpc.core.ids import HEAD
+from hpc.core.metrics.table import CPU_RATIO, GPU_RATIO
 from hpc.core.resources import UNIT
 from hpc.report.collect import Collector
 from hpc.report.facts import Facts, Use
-from hpc.state import gather, history
+from hpc.state import gather, history, metrics
 
 #: How long one question may take: what has not answered is left out of this look.
 TIMEOUT_S = 5.0
@@ -26,6 +27,8 @@ MAX_ASKED = 1000
 LOG_LINES, MAX_LOGS = 20, 20
 
 Row = Mapping[str, Any]
+#: Low, mean and high.
+Spread = tuple[float, float, float]
 
 
 class Looker:
@@ -61,7 +64,9 @@ class Looker:
         collector.take_waits(demand)
         memory = gather.from_raylets("usage", timeout_s=timeout_s, head_s=timeout_s).rows
         store = gather.from_raylets("store_totals", timeout_s=timeout_s, head_s=timeout_s).rows
-        collector.take_use(use_of(now, nodes, memory, store, sum(row["tasks"] + row["actors"] for row in demand)))
+        use = use_of(now, nodes, memory, store, sum(row["tasks"] + row["actors"] for row in demand))
+        use.cpu_busy, use.gpu_busy = busy(metrics.latest(timeout_s).rows)
+        collector.take_use(use)
         facts = collector.facts
         if facts.job.asked_s is None:
             left_s = gather.session_facts().get("time_left_s")
@@ -88,6 +93,15 @@ class Looker:
         for one in facts.failed[:MAX_LOGS]:
             if not one.log and time.monotonic() < end_s:
                 one.log = logs.get(one.worker) or _end_of_log(one.worker, end_s)
+
+
+def busy(rows: Sequence[metrics.MetricRow]) -> tuple[Spread | None, Spread | None]:
+    """How busy CPUs and GPUs are."""
+    found: dict[str, Spread] = {}
+    for row in rows:
+        if row.name in (CPU_RATIO, GPU_RATIO) and row.band is not None and row.band.count:
+            found[row.name] = (row.band.p10, row.band.sum / row.band.count, row.band.p90)
+    return found.get(CPU_RATIO), found.get(GPU_RATIO)
 
 
 def use_of(now: float, nodes: list[dict[str, Any]], memory: Sequence[Row], store: Sequence[Row], waiting: int) -> Use:

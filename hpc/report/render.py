@@ -10,7 +10,7 @@ from html import escape
 from hpc.report import svg
 from hpc.report.advice import advice, amount_seconds, share_given
 from hpc.report.collect import largest, quantile
-from hpc.report.facts import Cause, Facts, One
+from hpc.report.facts import Cause, Facts, One, Use
 from hpc.report.masking import masked, masked_words
 
 #: Rows of a table.
@@ -134,6 +134,8 @@ def _use(facts: Facts) -> Iterable[str]:
     if any(use.gpus for use in uses):
         there, given = [use.gpus for use in uses], [use.gpus_given for use in uses]
         yield svg.lines("GPUs", times, [("GPUs", svg.GREY, there), ("given to work", svg.BLUE, given)])
+    yield _busy(uses, "cpu_busy", "CPUs busy")
+    yield _busy(uses, "gpu_busy", "GPUs busy")
     low, middle, high = ([100 * use.memory[at] for use in uses] for at in range(3))
     memory = [("memory of the nodes", svg.BLUE, middle)]
     yield svg.lines("memory", times, memory, (low, high), most=100, unit="%")
@@ -148,6 +150,13 @@ def _use(facts: Facts) -> Iterable[str]:
         yield '<p class="note">What ran when, one lane for each worker; failed ones are orange.</p>'
     if facts.missed:
         yield f'<p class="note">{facts.missed} looks at the session had no answer.</p>'
+
+
+def _busy(uses: Sequence[Use], name: str, title: str) -> str:
+    """How busy devices were, in the looks that know it; the band is from a tenth to nine tenths of them."""
+    known = [(use.time_s, spread) for use in uses if (spread := getattr(use, name)) is not None]
+    low, mean, high = ([100 * spread[at] for _, spread in known] for at in range(3))
+    return svg.lines(title, [at for at, _ in known], [(title, svg.BLUE, mean)], (low, high), most=100, unit="%")
 
 
 def _tasks(facts: Facts) -> Iterable[str]:

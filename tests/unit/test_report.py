@@ -239,7 +239,7 @@ def test_quantiles_are_right_to_a_fifth(times, data):
 def test_advice_names_its_numbers():
     told = "\n".join(advice(example()))
     assert "2 nodes" not in told and "1 nodes were lost (host2)" in told
-    assert "GPUs were idle for 100% of the time" in told and "of train failed" in told
+    assert "GPUs were given to nobody for 100% of the time" in told and "of train failed" in told
     assert "used 95% of its memory" in told and "1.07 GB of objects were written to disk" in told
     assert "In 50% of the looks this waited for a worker: train: wants GPU 1." in told
     assert advice(Facts()) == []
@@ -257,6 +257,26 @@ def test_advice_about_time_short_tasks_and_stragglers():
     assert "One run of f took 200 s" in "\n".join(advice(facts))
     facts.ending = Ending("walltime")
     assert advice(facts)[0].startswith("The time limit ended the job")
+
+
+def test_what_is_busy_is_shown_and_told():
+    uses = [Use(30.0 * i, cpus=4, cpus_given=4, gpus=1, gpus_given=1, gpu_busy=(0.0, 0.2, 0.4)) for i in range(8)]
+    uses[3].cpu_busy = uses[5].cpu_busy = (0.1, 0.9, 1.0)
+    facts = Facts(uses=uses, began_s=0.0, seen_s=210.0)
+    page = render.page(facts)
+    assert "CPUs busy" in page and "GPUs busy" in page
+    assert advice(facts) == ["GPUs that were given to work computed for 20% of the time: look at what feeds them."]
+    assert "CPUs busy" not in render.page(example())
+
+
+def test_how_busy_devices_are_comes_from_metrics():
+    from hpc.core.metrics.table import CPU_RATIO, MEMORY_RATIO
+    from hpc.report.look import busy
+    from hpc.state.metrics import Band, MetricRow
+
+    band = Band(0.0, 0.1, 0.5, 0.9, 1.0, 1.2, 2)
+    rows = [MetricRow(name, "gauge", {}, 1.2, band) for name in (MEMORY_RATIO, CPU_RATIO)]
+    assert busy(rows) == ((0.1, 0.6, 0.9), None) and busy([]) == (None, None)
 
 
 def test_a_share_counts_by_time_and_not_by_looks():

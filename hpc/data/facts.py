@@ -32,7 +32,7 @@ def schema_of(node: Node) -> pa.Schema | None:
     if not below or any(schema is None for schema in below):
         return None
     given = [schema for schema in below if schema is not None]
-    if isinstance(node, (*_SAME_ROWS, nodes.Limit, nodes.Filter)):
+    if isinstance(node, (*_SAME_ROWS, nodes.Limit, nodes.Skip, nodes.Filter)):
         return given[0]
     if isinstance(node, (nodes.Union, nodes.Mix)):
         return promote.unify(given)
@@ -92,6 +92,9 @@ def rows_of(node: Node) -> int | None:
     if isinstance(node, nodes.Limit):
         below = rows_of(node.input)
         return 0 if node.rows <= 0 else None if below is None else min(node.rows, below)
+    if isinstance(node, nodes.Skip):
+        below = rows_of(node.input)
+        return None if below is None else max(0, below - node.rows)
     same = (*_SAME_ROWS, nodes.Select, nodes.Drop, nodes.Rename)
     if isinstance(node, same) or (isinstance(node, nodes.Exchanged) and keeps_rows(node)):
         return rows_of(node.inputs[0])

@@ -6,123 +6,155 @@ batch. So each file is read once, and no row moves more than it has to within a 
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from hpc.data.behind import Chosen, without_first
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
 from hpc.data.consume.sharing import Copies
 from hpc.data.context import DataContext
-from hpc.data.io.source import Estimate, Source, SourceTask
+from hpc.data.exec.build import DRAWING_CPUS, parallelism
 from hpc.data.iterator import Again
 from hpc.data.plan import nodes
 from hpc.data.plan.nodes import Node
-from hpc.data.planned import Planned
+from hpc.data.plan.optimize import optimized
+from hpc.data.plan.steady import draws, steady
+from hpc.data.planned import Planned, with_seeds
 from hpc.data.split import Passes, SharedFlow, SplitIterator, coordinate
+from hpc.data.transform.sample import RandomSample
 
 #: Pieces of a source whose user has no wish: the order must not depend on the machine.
 PIECES = 256
-#: Nodes that give a row for each row of their input, in its order.
-_ROW_BY_ROW = (nodes.Select, nodes.Drop, nodes.Rename, nodes.WithColumns, nodes.Resize)
-
-
-#: Nodes that give other rows, and not only another order, where the rows below come in another order.
-_OF_ORDER = (nodes.Exchanged, nodes.RandomizeBlocks, nodes.Limit)
-
-
-class Chosen(Source):
-    """Some tasks of another source, in another order. The first is without rows that it need not read, ``before`` at
-    most."""
-
-    def __init__(self, source: Source, parallelism: int, places: tuple[int, ...], before: int = 0) -> None:
-        self._source, self._parallelism, self._places, self._before = source, parallelism, places, before
-        self.name = source.name
-
-    def estimate(self) -> Estimate:
-        return self._source.estimate()
-
-    def schema(self) -> pa.Schema | None:
-        return self._source.schema()
-
-    def files(self) -> list[str]:
-        return self._source.files()
-
-    def tasks(self, parallelism: int) -> Iterator[SourceTask]:
-        found = list(self._source.tasks(self._parallelism))
-        for number, place in enumerate(self._places):
-            yield self._source.behind(found[place], self._before)[1] if number == 0 and self._before else found[place]
-
-    def with_columns(self, names: list[str]) -> Source | None:
-        narrowed = self._source.with_columns(names)
-        return None if narrowed is None else Chosen(narrowed, self._parallelism, self._places, self._before)
+#: The inputs of a union come in so many parts in all, in turns, where the order is a random one.
+UNION_PARTS = 24
+#: Which of the random orders of a seed and an epoch it is: that of the parts of a union, and numbers that nodes without
+#: a seed get. The pieces of the first source have 0.
+_OF_PARTS, _OF_SEEDS = 1 << 20, 1 << 21
 
 
 class OrderedPlan(NamedTuple):
-    """``at``: the row of the order that comes first. ``fingerprint``: "" for an order that changes each time."""
+    """``rows``: the plan of all rows in their order. ``fingerprint``: of what data."""
 
-    plan: Node
-    at: int
+    rows: Node
     fingerprint: str
 
 
-def ordered_plan(plan: Node, order: Order, start: int) -> OrderedPlan:
-    """The plan whose rows are those of an order, without pieces that lie before its row ``start``."""
-    chain = [plan]
-    while len(chain[-1].inputs) == 1 and not isinstance(chain[-1], _OF_ORDER) and not _draws(chain[-1]):
-        chain.append(chain[-1].inputs[0])
-    *above, leaf = chain
-    words = [f"{type(node).__name__} {node.name}" for node in chain]
-    counts: Iterator[int | None]
-    if isinstance(leaf, nodes.Read):
-        source, parallelism = leaf.source, leaf.parallelism if leaf.parallelism > 0 else PIECES
-        tasks = list(source.tasks(parallelism))
-        keys = [task.key for task in tasks]
-    elif isinstance(leaf, nodes.Blocks):
-        keys = [f"{block.meta.rows}" for block in leaf.blocks]
-    else:
-        return OrderedPlan(plan, 0, "")
-    places = [int(place) for place in order.pieces(len(keys))]
-    at = more = 0
-    if start and all(_keeps_rows(node) for node in above):
-        if isinstance(leaf, nodes.Read):
-            counts = source.counts(tasks[place] for place in places)
-        else:
-            counts = (leaf.blocks[place].meta.rows for place in places)
-        at, skipped = _skipped(counts, start)
-        places = places[skipped:]
-        if isinstance(leaf, nodes.Read) and places and start > at:
-            more = source.behind(tasks[places[0]], start - at)[0]
-    made: Node
-    if isinstance(leaf, nodes.Read):
-        chosen = Chosen(source, parallelism, tuple(places), more)
-        made = nodes.Read(chosen, leaf.options, max(1, len(places)))
-    else:
-        made = nodes.Blocks(tuple(leaf.blocks[place] for place in places), leaf.label)
-    for node in reversed(above):
-        made = node.with_inputs((made,))
-    return OrderedPlan(made, at + more, fingerprint([*words, *keys]))
+def ordered_plan(plan: Node, order: Order, context: Any = None) -> OrderedPlan:
+    """The plan whose rows are those of an order, and come alike in each session."""
+    pieces = _Pieces(order, context)
+    made = pieces.ordered(steady(optimized(plan)))
+    return OrderedPlan(made, fingerprint([*pieces.words, *pieces.keys]))
 
 
-def _draws(node: Node) -> bool:
-    """Whether rows are drawn by the place of their part: in another order of the parts they would be other ones."""
-    return isinstance(node, nodes.Apply) and bool(getattr(node.transform, "draws", False))
+class _Pieces:
+    """Goes through a plan, and puts the pieces of its sources in the order of a seed and an epoch.
+
+    It does so where that only changes the order of the rows."""
+
+    def __init__(self, order: Order, context: Any) -> None:
+        self._order, self._context = order, context
+        #: What tells the plan from others: its nodes, and the pieces of its sources.
+        self.words: list[str] = []
+        self.keys: list[str] = []
+        self._leaves = 0
+
+    def ordered(self, node: Node, moves: bool = True) -> Node:
+        """``moves``: the pieces below may come in another order."""
+        self.words.append(_word(node))
+        if isinstance(node, nodes.Read):
+            return self._read(node, moves)
+        if isinstance(node, nodes.Blocks):
+            places = self._places(len(node.blocks), moves)
+            rows = [block.meta.rows for block in node.blocks]
+            moves = moves and self._order.seed is not None
+            self.keys += [f"{count}" for count in (rows if moves else [sum(rows)])]
+            return nodes.Blocks(tuple(node.blocks[place] for place in places), node.label)
+        moves = moves and not _is_of_order(node)
+        inputs = tuple(self.ordered(one, moves) for one in node.inputs)
+        if isinstance(node, nodes.Union) and moves and self._order.seed is not None:
+            return self._in_turns(inputs)
+        return node.with_inputs(inputs)
+
+    def _places(self, count: int, moves: bool) -> list[int]:
+        leaf, self._leaves = self._leaves, self._leaves + 1
+        return [int(place) for place in self._order.pieces(count, leaf)] if moves else [*range(count)]
+
+    def _read(self, node: nodes.Read, moves: bool) -> Node:
+        wished = node.parallelism
+        if moves and wished <= 0:
+            wished = PIECES
+        elif wished <= 0:  # what rows are drawn from is cut as in other runs
+            wished = parallelism(node, self._context, DRAWING_CPUS)
+        tasks = list(node.source.tasks(wished))
+        self.keys += [task.key for task in tasks]
+        places = self._places(len(tasks), moves)
+        return replace(node, source=Chosen(node.source, tasks, tuple(places), wished), parallelism=wished)
+
+    def _in_turns(self, inputs: tuple[Node, ...]) -> Node:
+        """A union whose inputs come in turns, in parts of several pieces each. Otherwise hardly any window would have
+        rows of two of them."""
+        most = max(1, UNION_PARTS // len(inputs))
+        parts = [part for one in inputs for part in _parts(one, most)]
+        return nodes.Union(tuple(parts[int(place)] for place in self._order.pieces(len(parts), _OF_PARTS)))
 
 
-def _keeps_rows(node: Node) -> bool:
-    return isinstance(node, _ROW_BY_ROW) or (isinstance(node, nodes.Apply) and bool(node.transform.keeps_rows))
+def _is_of_order(node: Node) -> bool:
+    """Whether the node gives other rows, and not only another order, where those below come in another order."""
+    if isinstance(node, nodes.Mix):
+        return node.stop == "shortest"
+    return isinstance(node, (nodes.Exchanged, nodes.RandomizeBlocks, nodes.Limit, nodes.Zip)) or draws(node)
 
 
-def _skipped(counts: Iterator[int | None], start: int) -> tuple[int, int]:
-    """The rows of the first pieces that lie before a row as wholes, and how many pieces those are. One of unknown
-    length is read, and all behind it."""
-    at = number = 0
-    for rows in counts:
-        if rows is None or at + rows > start:
-            break
-        at, number = at + rows, number + 1
-    return at, number
+def _parts(node: Node, most: int) -> list[Node]:
+    """A plan as several, at most so many, one after the other."""
+    if isinstance(node, nodes.Read) and isinstance(node.source, Chosen):
+        source = node.source
+        return [replace(node, source=source.part(some)) for some in _runs(source.places, most)]
+    if isinstance(node, nodes.Blocks):
+        return [replace(node, blocks=some) for some in _runs(node.blocks, most)]
+    plain = len(node.inputs) == 1 and not _is_of_order(node) and getattr(node, "pool", None) is None
+    return [node.with_inputs((part,)) for part in _parts(node.inputs[0], most)] if plain else [node]
+
+
+def _runs(things: tuple[Any, ...], most: int) -> list[tuple[Any, ...]]:
+    count = max(1, min(most, len(things)))
+    ends = [number * len(things) // count for number in range(count + 1)]
+    return [things[start:stop] for start, stop in itertools.pairwise(ends)]
+
+
+def _word(node: Node) -> str:
+    seed = getattr(getattr(node, "exchange", node), "seed", None)
+    return f"{type(node).__name__} {node.name}" + ("" if seed is None else f" {seed}")
+
+
+def with_own_seeds(plan: Node, order: Order, drawn: int) -> Node:
+    """The plan in which each node that wants a random order and has no seed gets one.
+
+    That comes of the order's seed and epoch, or of a number that was drawn."""
+    numbers = itertools.count()
+
+    def seeded(one: Any) -> Any:
+        key = order.key(_OF_SEEDS, drawn, next(numbers))
+        return replace(one, seed=key)
+
+    def visit(node: Node) -> Node:
+        made: Any = node.with_inputs(tuple(map(visit, node.inputs))) if node.inputs else node
+        if isinstance(made, nodes.RandomizeBlocks) and made.seed is None:
+            return seeded(made)
+        if isinstance(made, nodes.Exchanged) and getattr(made.exchange, "seed", 0) is None:
+            return replace(made, exchange=seeded(made.exchange))
+        if isinstance(made, nodes.Apply) and isinstance(made.transform, RandomSample) and made.transform.seed is None:
+            sample = RandomSample(made.transform.fraction, order.key(_OF_SEEDS, drawn, next(numbers)))
+            return replace(made, transform=sample)
+        return made
+
+    return visit(plan)
 
 
 class OrderedPasses(Passes):
@@ -133,16 +165,19 @@ class OrderedPasses(Passes):
         self._seed, self._window = seed, window
         dataset.context.execution_options.preserve_order = True
 
-    def _open(self, wanted: tuple[int, int, str]) -> tuple[Any, Any, Any]:
-        epoch, start, of_state = wanted
+    def _open(self, wanted: tuple[int, int, str, int | None]) -> tuple[Any, Any, Any]:
+        epoch, start, of_state, of_pass = wanted
         order = Order(self._seed, epoch, self._window)
-        found = ordered_plan(self._dataset.plan, order, order.window_of(start)[1])
+        drawn = secrets.randbits(48) if of_pass is None else of_pass
+        plan = with_own_seeds(with_seeds(self._dataset.plan, epoch), order, drawn)
+        found = ordered_plan(plan, order, self._dataset.context)
         if start and found.fingerprint != of_state:
             raise ValueError(
                 "the position that was loaded is of other data: the files, their rows or the steps of the dataset "
                 "are not what they were"
             )
-        return Copies(self._ranks), self._dataset.begin(found.plan), (found.at, found.fingerprint)
+        rows = without_first(found.rows, order.window_of(start)[1])
+        return Copies(self._ranks), self._dataset.begin(rows, epoch), (found.fingerprint, drawn)
 
 
 class OrderedIterator(SplitIterator):
@@ -192,11 +227,11 @@ class OrderedIterator(SplitIterator):
 
     def _begin_epoch(self, each: int) -> None:
         if self._is_begun:
-            self._at = self._at._replace(epoch=self._at.epoch + 1, rows=0)
+            self._at = self._at.next_epoch()
         self._is_begun, self._each = True, each
 
     def _end_epoch(self) -> None:
-        self._at = self._at._replace(epoch=self._at.epoch + 1, rows=0)
+        self._at = self._at.next_epoch()
         self._is_begun = False
 
     @property
@@ -207,16 +242,11 @@ class OrderedIterator(SplitIterator):
     def state_dict(self) -> dict[str, Any]:
         """Where all ranks are, for a checkpoint: less than 1 kB.
 
-        Raises ValueError for a dataset whose order is another one each time."""
+        Raises ValueError in the middle of an epoch that is shuffled by ``local_shuffle_buffer_size``."""
         if self._at.rows and self._is_drawn:
             raise ValueError(
                 "with local_shuffle_buffer_size an epoch cannot go on in its middle: use DataConfig(shuffle_seed=...), "
                 "or save at the end of an epoch"
-            )
-        if self._at.rows and not self._at.fingerprint:
-            raise ValueError(
-                "in the middle of an epoch there is no position in a dataset that is shuffled, limited, sampled, "
-                "joined or put together of several: materialize() it first, or save at the end of an epoch"
             )
         return self._at.state()
 
@@ -243,15 +273,15 @@ class OrderedFlow(SharedFlow):
         super().__init__(iterator._actor, iterator._rank)
         self._iterator, self._start = iterator, iterator._at
 
-    def _wanted(self) -> tuple[int, int, str]:
-        return self._start.epoch, self._start.rows, self._start.fingerprint
+    def _wanted(self) -> tuple[int, int, str, int | None]:
+        start = self._start
+        return start.epoch, start.rows, start.fingerprint, start.drawn
 
-    def _cut(self, tables: Iterator[pa.Table], told: tuple[int, str]) -> Iterator[pa.Table]:
-        at, mark = told
+    def _cut(self, tables: Iterator[pa.Table], told: tuple[str, int]) -> Iterator[pa.Table]:
         one = self._iterator
-        one._at = one._at._replace(fingerprint=mark)
+        one._at = one._at._replace(fingerprint=told[0], drawn=told[1])
         order = Order(one._seed, self._start.epoch, one._window)
-        cut = RankRows(order, one._rank, one._ranks, one._each * one._ranks, self._start.rows, at)
+        cut = RankRows(order, one._rank, one._ranks, one._each * one._ranks, self._start.rows)
         for table in tables:
             yield from cut.add(table)
         yield from cut.end()

@@ -69,11 +69,13 @@ class Planned:
         """The settings that it took when it was made."""
         return self._context
 
-    def begin(self, plan: Node | None = None) -> Execution:
-        """Begin a run of this dataset, or of a plan that is made of its own. The caller closes it."""
-        seeded = with_seeds(self.plan if plan is None else plan, self._runs)
+    def begin(self, plan: Node | None = None, number: int | None = None) -> Execution:
+        """Begin a run of this dataset, or of a plan that is made of its own. The caller closes it. ``number``: which of
+        its runs it is, for seeds that change with each; None: the next."""
+        number = self._runs if number is None else number
+        seeded = with_seeds(self.plan if plan is None else plan, number)
         context = copy.copy(self._context)
-        context._execution_idx = self._runs
+        context._execution_idx = number
         self._runs += 1
         run = running.begin(seeded, context, self._name)
         if plan is None and not isinstance(self.plan, Blocks):

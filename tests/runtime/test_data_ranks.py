@@ -132,13 +132,44 @@ def test_an_epoch_goes_on_with_other_ranks_in_the_order_of_one_run(files):
         next(iter(one.iter_batches(batch_size=8)))
 
 
-def test_a_shuffled_dataset_has_no_position_in_its_middle():
-    (one,) = ordered_split(range(40).randomize_block_order(), 1, None, 64)
-    for _ in one.iter_batches(batch_size=8):
-        with pytest.raises(ValueError, match="materialize"):
-            one.state_dict()
-        break
-    assert len([*one.iter_rows()]) == 40 and one.state_dict()["rows"] == 0
+def pairs(rows):
+    return rows.map_batches(lambda batch: {"id": batch["id"], "k": batch["id"] % 7}, udf_modifying_row_count=False)
+
+
+COMPOSED = {
+    "shuffle": lambda rows: rows.random_shuffle(),
+    "seeded": lambda rows: rows.random_shuffle(seed=4).filter(lambda row: row["id"] % 3 > 0),
+    "blocks": lambda rows: rows.randomize_block_order(),
+    "union": lambda rows: rows.union(range(500).filter(lambda row: row["id"] % 2 > 0), rows.random_shuffle(seed=1)),
+    "zip": lambda rows: rows.zip(range(1000).rename_columns({"id": "other"})),
+    "mix": lambda rows: rows.mix(range(3000), weights=[0.4, 0.6]),
+    "join": lambda rows: pairs(rows).join(range(700).rename_columns({"id": "k"}), "inner", 3, on=("k",)),
+    "groups": lambda rows: pairs(rows).groupby("k").map_groups(lambda batch: {"id": batch["id"]}),
+    "sample": lambda rows: rows.random_sample(0.5),
+    "split": lambda rows: rows.streaming_train_test_split(0.3)[0],
+    "limit": lambda rows: rows.limit(777),
+}
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("name", COMPOSED)
+def test_an_epoch_of_a_dataset_that_is_put_together_goes_on_with_other_ranks(files, name, seed):
+    dataset = COMPOSED[name](read_parquet(files))
+    first, (state, other) = some(ordered_split(dataset, 2, seed, 64), 25)
+    assert state == other and len(json.dumps(state)) < 1000 and len(first) == state["rows"] == 200
+    for ranks in (1, 4):
+        rest, after = some(ordered_split(dataset, ranks, seed, 64), None, [state])
+        whole, _ = some(ordered_split(dataset, ranks, seed, 64), None, [{**state, "rows": 0}])
+        assert first + rest == whole and after[0]["epoch"] == 1 and after[0]["drawn"] is None
+
+
+def test_an_order_without_a_seed_is_another_one_in_each_epoch_and_follows_a_seed_where_there_is_one():
+    def epochs(seed):
+        (one,) = ordered_split(range(200).random_shuffle(), 1, seed, 64)
+        return [ids(one), ids(one)]
+
+    free, bound = epochs(None) + epochs(None), epochs(3)
+    assert len({tuple(order) for order in free + bound}) == 6 and bound == epochs(3)
 
 
 def test_runs_of_all_processes_share_the_store_and_those_of_dead_ones_are_forgotten():

@@ -9,15 +9,39 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from hpc.data.aggregate import Count
+from hpc.data.behind import without_first
 from hpc.data.consume.order import Order, RankRows
 from hpc.data.consume.position import Position, fingerprint, position_of
-from hpc.data.ordered import ordered_plan
+from hpc.data.expressions import col
+from hpc.data.io.memory import RangeSource
+from hpc.data.ordered import ordered_plan, with_own_seeds
+from hpc.data.plan.interpret import interpret
+from hpc.data.plan.nodes import (
+    Apply,
+    Exchanged,
+    Limit,
+    Mix,
+    RandomizeBlocks,
+    Read,
+    Select,
+    Skip,
+    Union,
+    WithColumns,
+    Zip,
+    walk,
+)  # fmt: skip
+from hpc.data.plan.steady import steady
+from hpc.data.shuffle.aggregate import Aggregated
+from hpc.data.shuffle.random import RandomShuffle
+from hpc.data.transform.maps import FilterRows
+from hpc.data.transform.sample import RandomSample
 
 ROWS = 1000
 
 
 def stream(order, at=0):
-    """All rows in pieces of unequal size, in the order of an epoch, from the piece on that begins at a row."""
+    """All rows in pieces of unequal size, in the order of an epoch, from a row on."""
     edges = [0, 7, 130, 131, 500, 777, ROWS]
     pieces = [np.arange(start, stop) for start, stop in itertools.pairwise(edges)]
     rows = np.concatenate([pieces[piece] for piece in order.pieces(len(pieces))])
@@ -25,15 +49,15 @@ def stream(order, at=0):
         yield pa.table({"id": rows[start : min(start + 111, ROWS)]})
 
 
-def of_rank(order, rank, ranks, batch, start=0, at=0):
-    cut = RankRows(order, rank, ranks, batch, start, at)
-    tables = [part for table in stream(order, at) for part in cut.add(table)]
+def of_rank(order, rank, ranks, batch, start=0):
+    cut = RankRows(order, rank, ranks, batch, start)
+    tables = [part for table in stream(order, order.window_of(start)[1]) for part in cut.add(table)]
     return np.concatenate([table["id"].to_numpy() for table in [*tables, *cut.end()]] or [np.empty(0, int)])
 
 
-def of_all(order, ranks, batch, start=0, at=0):
+def of_all(order, ranks, batch, start=0):
     """The rows of all ranks, batch after batch."""
-    parts = [of_rank(order, rank, ranks, batch, start, at) for rank in range(ranks)]
+    parts = [of_rank(order, rank, ranks, batch, start) for rank in range(ranks)]
     assert len({len(part) for part in parts}) == 1, "all ranks have as many rows"
     each = batch // ranks
     return np.concatenate([part[first : first + each] for first in range(0, len(parts[0]), each) for part in parts])
@@ -53,9 +77,8 @@ def test_all_ranks_together_have_one_order_with_each_number_of_ranks(seed):
 def test_an_epoch_goes_on_from_any_row_with_another_number_of_ranks(seed, start):
     order = Order(seed, 0, 64)
     whole = of_all(order, 4, 8)
-    at = order.window_of(start)[1] // 111 * 111  # only pieces behind are read again
     for ranks in (2, 8):
-        left = of_all(order, ranks, 8, start, at)
+        left = of_all(order, ranks, 8, start)
         assert list(left) == list(whole[start : start + len(left)]) and len(left) > ROWS - start - ranks
 
 
@@ -81,12 +104,84 @@ def test_a_position_is_small_and_says_what_it_is_of():
             position_of(wrong)
 
 
-def test_a_dataset_that_is_limited_keeps_its_rows_in_each_epoch():
-    """In another order of the pieces other rows would be the first ones."""
-    import hpc.data
+RANGES = 10
 
-    numbers = hpc.data.range(100, override_num_blocks=10)
-    assert ordered_plan(numbers.plan, Order(5, 0, 64), 0).fingerprint
-    for drawn in (numbers.limit(30), numbers.limit(30).select_columns(["id"]), numbers.random_sample(0.5, seed=1)):
-        found = ordered_plan(drawn.plan, Order(5, 0, 64), 0)
-        assert found.fingerprint == "" and found.plan is drawn.plan
+
+def numbers(first=0, count=100):
+    read = Read(RangeSource(count), parallelism=RANGES)
+    return WithColumns(read, (("id", col("id") + first),)) if first else read
+
+
+def evens():
+    return Apply(numbers(), FilterRows(lambda row: row["id"] % 2 == 0))
+
+
+#: Plans, and whether the metadata of their sources tells how many of their rows are before a row.
+PLANS = {
+    "source": (numbers, True),
+    "filter": (evens, False),
+    "sample": (lambda: Apply(numbers(), RandomSample(0.5, 1)), False),
+    "union": (lambda: Union((numbers(), Select(numbers(100), ("id",)))), True),
+    "zip": (lambda: Zip((numbers(), numbers(100))), True),
+    "mix": (lambda: Mix((numbers(), numbers(1000, 900)), (0.3, 0.7)), True),
+    "mix of unknown": (lambda: Mix((numbers(), evens()), (0.3, 0.7), "shortest"), False),
+    "limit": (lambda: Limit(Union((numbers(), numbers(100))), 150), True),
+    "shuffle": (lambda: Exchanged((numbers(),), RandomShuffle(3)), False),
+    "blocks": (lambda: RandomizeBlocks(numbers(), 4), False),
+    "sums": (lambda: Exchanged((numbers(),), Aggregated(("id",), (Count(),))), False),
+    "above": (lambda: Select(Exchanged((numbers(),), RandomShuffle(3)), ("id",)), False),
+}
+
+
+def ids_of(plan):
+    return [row["id"] for table in interpret(plan) for row in table.to_pylist()]
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+@pytest.mark.parametrize("name", PLANS)
+def test_any_plan_goes_on_from_any_row_and_reads_as_little_as_can_be(name, seed):
+    make, told = PLANS[name]
+    found = ordered_plan(make(), Order(seed, 2, 64))
+    whole = ids_of(found.rows)
+    again = ordered_plan(make(), Order(seed, 2, 64))
+    assert sorted(whole) == sorted(ids_of(steady(make())))
+    assert ids_of(again.rows) == whole and again.fingerprint == found.fingerprint
+    for start in (0, 1, 37, 60, 99, 145, len(whole), 5000):
+        rest = without_first(found.rows, start)
+        assert ids_of(rest) == whole[start:]
+        skipped = [node.rows for node in walk(rest) if isinstance(node, Skip)]
+        if told and 0 < start < len(whole):
+            assert sum(skipped) < (512 if name == "mix" else 20), "parts before are read"
+        elif 0 < start < len(whole):
+            assert sum(skipped) == start
+
+
+def test_epochs_shuffle_the_pieces_where_only_the_order_changes():
+    for name in PLANS:
+        one, two = (ids_of(ordered_plan(PLANS[name][0](), Order(5, epoch, 64)).rows) for epoch in (0, 1))
+        moved = name in ("source", "filter", "union", "mix")
+        assert (one != two) == moved and sorted(one) == sorted(two), name
+
+
+def test_the_parts_of_a_union_come_in_turns():
+    rows = ids_of(ordered_plan(PLANS["union"][0](), Order(5, 0, 64)).rows)
+    halves = [row < 100 for row in rows]
+    assert sum(one != other for one, other in itertools.pairwise(halves)) > 5
+
+
+def test_orders_without_a_seed_follow_from_that_of_the_epoch_or_from_a_number():
+    plan = Apply(Exchanged((RandomizeBlocks(numbers()),), RandomShuffle()), RandomSample(0.5))
+
+    def order(seed, epoch, drawn):
+        plans = with_own_seeds(plan, Order(seed, epoch, 8), drawn)
+        return tuple(ids_of(ordered_plan(plans, Order(seed, epoch, 8)).rows))
+
+    assert order(1, 0, 7) == order(1, 0, 8) and order(None, 0, 7) == order(None, 1, 7)
+    assert len({order(1, 0, 7), order(1, 1, 7), order(2, 0, 7), order(None, 0, 7), order(None, 0, 8)}) == 5
+
+
+def test_a_plan_has_a_fingerprint_of_its_nodes_seeds_and_data():
+    order = Order(5, 0, 64)
+    plans = [make() for make, _ in PLANS.values()]
+    plans += [Exchanged((numbers(),), RandomShuffle(4)), numbers(0, 90), Limit(numbers(), 5)]
+    assert len({ordered_plan(plan, order).fingerprint for plan in plans}) == len(plans)

@@ -23,11 +23,17 @@ class Order(NamedTuple):
     epoch: int
     window: int
 
-    def pieces(self, count: int) -> np.ndarray:
-        """The order of the pieces of the source."""
+    def pieces(self, count: int, leaf: int = 0) -> np.ndarray:
+        """The order of the pieces of a source: of the first one of a plan, or of the one of this number."""
         if self.seed is None:
             return np.arange(count)
-        return np.random.default_rng((self.seed, self.epoch, 0)).permutation(count)
+        return np.random.default_rng((self.seed, self.epoch, 0, *([leaf] if leaf else []))).permutation(count)
+
+    def key(self, *words: int) -> int:
+        """A number of 62 bits out of others. It follows from seed and epoch where there is a seed; from the last of the
+        numbers in any case."""
+        own = words if self.seed is None else (self.seed, self.epoch, words[0], 0, *words[2:])
+        return int(np.random.SeedSequence(own).generate_state(1, np.uint64)[0] >> np.uint64(2))
 
     def rows(self, number: int, count: int) -> np.ndarray:
         """The order of the rows of a window."""
@@ -52,14 +58,13 @@ class RankRows:
     """This rank's rows of a stream that has the rows of all ranks.
 
     ``batch``: rows of a global batch, a multiple of ``ranks``; rank r gets the r-th part of each. ``start``: the first
-    row of the order that is wanted. ``at``: the row of the stream that comes first, not behind the window of ``start``.
+    row of the order that is wanted. The stream begins with the first row of the window that it is in.
     The last batch may be shorter: each rank gets as many rows of it, and less than ``ranks`` rows are left out."""
 
-    def __init__(self, order: Order, rank: int, ranks: int, batch: int, start: int = 0, at: int = 0) -> None:
+    def __init__(self, order: Order, rank: int, ranks: int, batch: int, start: int = 0) -> None:
         self.order, self.rank, self.ranks, self.batch = order, rank, ranks, batch
         self._number, first = order.window_of(start)
         self._skip = start - first
-        self._drop = first - at
         self._coming: list[pa.Table] = []
         self._coming_rows = 0
         self._parts: list[Part] = []
@@ -67,9 +72,6 @@ class RankRows:
 
     def add(self, table: pa.Table) -> Iterator[pa.Table]:
         """The next rows of the stream. Gives this rank's rows of the batches that are full by now."""
-        dropped = min(self._drop, table.num_rows)
-        self._drop -= dropped
-        table = table.slice(dropped)
         if self.order.seed is None:
             self._append(table, np.arange(table.num_rows))
             yield from self._full()

@@ -10,12 +10,19 @@ VERSION = 1
 
 
 class Position(NamedTuple):
-    """``rows`` of the order of an ``epoch`` have been taken by all ranks together. ``fingerprint``: of what data."""
+    """``rows`` of the order of an ``epoch`` have been taken by all ranks together. ``fingerprint``: of what data.
+
+    drawn: the number that the orders of this epoch without a seed come of; None before the epoch has begun."""
 
     fingerprint: str
     seed: int | None
     epoch: int
     rows: int
+    drawn: int | None = None
+
+    def next_epoch(self) -> Position:
+        """The beginning of the next epoch."""
+        return self._replace(epoch=self.epoch + 1, rows=0, drawn=None)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
@@ -27,7 +34,8 @@ def position_of(state: Mapping[str, Any]) -> Position:
     if state.get("version") != VERSION:
         raise ValueError(f"this is no position of version {VERSION} in a dataset: {dict(state)!r:.200}")
     try:
-        return Position(str(state["fingerprint"]), state["seed"], int(state["epoch"]), int(state["rows"]))
+        drawn = state.get("drawn")
+        return Position(str(state["fingerprint"]), state["seed"], int(state["epoch"]), int(state["rows"]), drawn)
     except KeyError as error:
         raise ValueError(f"this is no position in a dataset: it has no {error}") from None
 

@@ -19,10 +19,24 @@ from hpc.data.exec.operators.maps import (
     OutputOperator,
     ReadOperator,
     ResizeOperator,
+    SkipOperator,
 )  # fmt: skip
 from hpc.data.exec.settings import MIB, RunSettings, block_target
 from hpc.data.exec.work import Block
-from hpc.data.plan.nodes import Apply, Blocks, Exchanged, Limit, Mix, Node, RandomizeBlocks, Read, Resize, Union, Zip
+from hpc.data.plan.nodes import (
+    Apply,
+    Blocks,
+    Exchanged,
+    Limit,
+    Mix,
+    Node,
+    RandomizeBlocks,
+    Read,
+    Resize,
+    Skip,
+    Union,
+    Zip,
+)  # fmt: skip
 from hpc.data.plan.optimize import optimized
 from hpc.data.plan.physical import Stage, physical
 from hpc.data.plan.steady import steady_below_draws
@@ -94,6 +108,8 @@ def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: Parts
         return BlocksOperator(name, [Block(one.ref, one.meta) for one in node.blocks])
     if isinstance(node, Limit):
         return LimitOperator(name, node.rows)
+    if isinstance(node, Skip):
+        return SkipOperator(name, node.rows)
     if isinstance(node, Resize):
         return ResizeOperator(name, node.rows, node.strict)
     if isinstance(node, Union):
@@ -101,7 +117,7 @@ def _operator(stage: Stage, settings: RunSettings, rooms: Rooms, parts_of: Parts
     if isinstance(node, Zip):
         return ZipOperator(name, len(node.nodes))
     if isinstance(node, Mix):
-        return MixOperator(name, node.weights, node.stop == "shortest")
+        return MixOperator(name, node.weights, node.stop == "shortest", node.given)
     if isinstance(node, RandomizeBlocks):
         return RandomizeOperator(name, random.randrange(1 << 62) if node.seed is None else node.seed)
     if isinstance(node, Exchanged):

@@ -161,8 +161,10 @@ class RandomExpr(Expr):
 
 
 class Draws:
-    """Random numbers from 0 to 1 for the rows of one task. With a seed that of a row follows from it and from how often
-    the dataset ran, if it is reseeded; and from the number of the row in the input, or else in the part of a source."""
+    """Random numbers from 0 to 1 for the rows of one task.
+
+    With a seed a row's number follows from the seed, and from how often the dataset ran if it is reseeded. And it
+    follows from the place of the row in the input, or else in the part of a source."""
 
     def __init__(self, task: Any, seed: int | None, reseed: bool = True) -> None:
         epoch = getattr(task, "epoch", 0) if reseed else 0
@@ -172,7 +174,7 @@ class Draws:
         self._next = row or 0
 
     def next(self, rows: int) -> np.ndarray:
-        """Those of the next rows."""
+        """The numbers of the next rows."""
         first = self._next
         self._next += rows
         return fractions(self._key, first, rows)

@@ -20,6 +20,7 @@ from hpc.data.plan.nodes import (
     RandomizeBlocks,
     Read,
     Resize,
+    Skip,
     Union,
     Zip,
 )
@@ -48,6 +49,9 @@ def interpret(plan: Node, context: Any = None, get: Callable[[Any], pa.Table] = 
     (tables,) = sides
     if isinstance(plan, Limit):
         return list(_first(tables, plan.rows))
+    if isinstance(plan, Skip):
+        table = concat(tables) if tables else pa.table({})
+        return [table.slice(plan.rows)]
     if isinstance(plan, Resize):
         table = concat(tables) if tables else pa.table({})
         return [table.slice(at, plan.rows) for at in range(0, table.num_rows, plan.rows)]
@@ -90,7 +94,7 @@ def _zipped(sides: list[list[pa.Table]]) -> list[pa.Table]:
 
 
 def _mixed(plan: Mix, sides: list[list[pa.Table]]) -> Iterator[pa.Table]:
-    given, at = [0] * len(sides), [0] * len(sides)
+    given, at = list(plan.given or [0] * len(sides)), [0] * len(sides)
     while True:
         live = [port for port, side in enumerate(sides) if at[port] < len(side)]
         if not live or (plan.stop == "shortest" and len(live) < len(sides)):

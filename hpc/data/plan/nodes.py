@@ -209,6 +209,14 @@ class Limit(Node):
 
 
 @dataclass(frozen=True)
+class Skip(Node):
+    """All rows but the first."""
+
+    input: Node
+    rows: int
+
+
+@dataclass(frozen=True)
 class Resize(Node):
     """The same rows in blocks of so many. ``strict``: each but the last has exactly as many, whatever the input's are;
     otherwise blocks are cut where one ends anyway."""
@@ -243,11 +251,12 @@ class Zip(_Several):
 @dataclass(frozen=True)
 class Mix(_Several):
     """Blocks of all, in the proportion of the weights by rows. ``stop``: when the first has ended ("shortest"), or when
-    the last has, with those that have ended left out ("longest_drop")."""
+    the last has, with those that have ended left out ("longest_drop"). given: rows of each that were taken before."""
 
     nodes: tuple[Node, ...]
     weights: tuple[float, ...]
     stop: Literal["shortest", "longest_drop"] = "longest_drop"
+    given: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -136,10 +136,10 @@ class ZipOperator(Operator):
 class MixOperator(Operator):
     """Blocks of all inputs, so that their rows keep the proportion of the weights as far as blocks allow."""
 
-    def __init__(self, name: str, weights: tuple[float, ...], stop_at_first: bool) -> None:
+    def __init__(self, name: str, weights: tuple[float, ...], stop_at_first: bool, given: tuple[int, ...] = ()) -> None:
         super().__init__(name, ports=len(weights))
         self._weights, self._stop_at_first = weights, stop_at_first
-        self._given = [0] * self.ports
+        self._given = list(given or [0] * self.ports)
         self._queues: list[deque[Block]] = [deque() for _ in range(self.ports)]
         self._ended = False
 
@@ -155,7 +155,12 @@ class MixOperator(Operator):
         self._pass()
 
     def _next(self) -> int | None:
-        """The input whose turn it is: the one that is furthest behind its share."""
+        """The input whose turn it is: the one that is furthest behind its share. Where the first that ends is the end,
+        it must be known of all whether they have more."""
+        if self._stop_at_first:
+            for port in range(self.ports):
+                if not self._queues[port] and not self.closed[port]:
+                    return port
         live = [port for port in range(self.ports) if self._queues[port] or not self.closed[port]]
         if not live or (self._stop_at_first and len(live) < self.ports):
             return None

@@ -245,6 +245,42 @@ class LimitOperator(Operator):
         return [] if part is None else [*part.blocks]
 
 
+class SkipOperator(Operator):
+    """All rows of its input but the first. Blocks of these are let go as they come."""
+
+    def __init__(self, name: str, rows: int) -> None:
+        super().__init__(name)
+        self.bodies["main"] = SliceBody()
+        self.left = rows
+        self._part: Part | None = None
+
+    def accept(self, port: int, block: Block) -> None:
+        rows = block.meta.rows
+        if not self.left:
+            seq = self.next_seq()  # behind the rows that are cut off
+            self.tally.block(rows, block.meta.nbytes)
+            self.order.add(seq, block)
+            self.order.end(seq)
+        elif rows <= self.left:
+            self.left -= rows
+            self.host.release(block)
+        else:
+            self._part = Part(self.next_seq(), (block,), None, ((self.left, rows - self.left),))
+            self.left = 0
+
+    def waiting(self) -> int:
+        return 0 if self._part is None else 1
+
+    def take_work(self, most: int) -> Work:
+        assert self._part is not None
+        part, self._part = self._part, None
+        return Work(self, [part])
+
+    def drop_all(self) -> list[Block]:
+        part, self._part = self._part, None
+        return [] if part is None else [*part.blocks]
+
+
 class OutputOperator(Operator):
     """The end: blocks for the consumer, until it has taken them."""
 
